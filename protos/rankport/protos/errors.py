@@ -1,0 +1,114 @@
+"""The errors of rankport and their gRPC statuses: one tree, one table, used by server and client alike.
+
+    RankportError
+    ├── InvalidRequest        the caller's input is wrong            INVALID_ARGUMENT
+    │   └── LimitExceeded     the input is longer than a limit       INVALID_ARGUMENT
+    ├── NotFound              no such model, item or file            NOT_FOUND
+    ├── PairingError          tokens of an encoder the ranker        FAILED_PRECONDITION
+    │                         was not trained with
+    ├── Overloaded            the queue is full: retry later         RESOURCE_EXHAUSTED
+    ├── DeadlineExceeded      time ran out before an answer          DEADLINE_EXCEEDED
+    ├── RequestCancelled      the caller gave up                     CANCELLED
+    ├── Unavailable           server or engine is stopped            UNAVAILABLE
+    ├── BackendError          a pass failed on the device            INTERNAL
+    ├── BundleError           a bundle is not what it says           FAILED_PRECONDITION
+    ├── StoreError            a token store cannot be used           FAILED_PRECONDITION
+    ├── CheckpointError       a checkpoint cannot be exported        FAILED_PRECONDITION
+    └── ParityError           an export differs from its source      FAILED_PRECONDITION
+
+Every message holds the offending value, the limit or the rule, and the way out.
+"""
+
+import grpc
+
+
+class RankportError(Exception):
+    """Base of every error that a caller of rankport can meet."""
+
+
+class InvalidRequest(RankportError, ValueError):
+    """The caller's input is malformed: the message names the value."""
+
+
+class LimitExceeded(InvalidRequest):
+    """The caller's input is longer than the bundle's or the server's limit."""
+
+
+class NotFound(RankportError, LookupError):
+    """A named model, item or file does not exist."""
+
+
+class PairingError(RankportError):
+    """Embedding tokens come from an encoder that the ranker is not paired with."""
+
+
+class Overloaded(RankportError):
+    """The queue is full; nothing was computed."""
+
+
+class DeadlineExceeded(RankportError, TimeoutError):
+    """The request's time ran out before its answer was ready."""
+
+
+class RequestCancelled(RankportError):
+    """The caller cancelled the request."""
+
+
+class Unavailable(RankportError, ConnectionError):
+    """The server cannot be reached, or the engine is closed."""
+
+
+class BackendError(RankportError, RuntimeError):
+    """A pass failed on the device."""
+
+
+class BundleError(RankportError):
+    """A bundle breaks a rule of its format: the message names the field or file."""
+
+
+class StoreError(RankportError):
+    """A token store cannot be opened or used as asked."""
+
+
+class CheckpointError(RankportError):
+    """A checkpoint cannot be exported: the message names what does not fit and why."""
+
+
+class ParityError(RankportError):
+    """An exported bundle does not reproduce its source within the tolerance."""
+
+
+STATUS_CODES: dict[type[RankportError], grpc.StatusCode] = {
+    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    LimitExceeded: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    PairingError: grpc.StatusCode.FAILED_PRECONDITION,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    RequestCancelled: grpc.StatusCode.CANCELLED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    BackendError: grpc.StatusCode.INTERNAL,
+    BundleError: grpc.StatusCode.FAILED_PRECONDITION,
+    StoreError: grpc.StatusCode.FAILED_PRECONDITION,
+    CheckpointError: grpc.StatusCode.FAILED_PRECONDITION,
+    ParityError: grpc.StatusCode.FAILED_PRECONDITION,
+}
+
+ERROR_METADATA_KEY = "rankport-error"
+"""Trailing-metadata key under which the server names the error class."""
+
+_BY_NAME: dict[str, type[RankportError]] = {cls.__name__: cls for cls in STATUS_CODES}
+_BY_CODE: dict[grpc.StatusCode, type[RankportError]] = {
+    code: cls for cls, code in reversed(STATUS_CODES.items())
+}
+
+
+def status_code(error: BaseException) -> grpc.StatusCode:
+    """The gRPC status of an error; INTERNAL for anything that is not a `RankportError`."""
+    return STATUS_CODES.get(type(error), grpc.StatusCode.INTERNAL)  # type: ignore[arg-type]
+
+
+def from_status(code: grpc.StatusCode, message: str, error_name: str | None = None) -> RankportError:
+    """The error a client raises: the server's own class where it is named, else the first of that status."""
+    cls = _BY_NAME.get(error_name or "") or _BY_CODE.get(code, BackendError)
+    return cls(message)

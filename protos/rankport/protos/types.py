@@ -1,0 +1,89 @@
+"""The values that `Ranker` (in process) and `Client` (remote) take and return alike.
+
+Owns no behaviour beyond validation; needs numpy only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An item whose embedding tokens are in the token store under `id`."""
+
+    id: str
+
+
+Prefix = str | Mapping[str, str] | Sequence[int]
+"""The shared part of a request: the prompt's only field, its fields by name, or the whole prefix as token ids."""
+
+Item = str | Sequence[int] | NDArray[np.floating] | NDArray[np.integer] | Key
+"""One item: text, token ids, embedding tokens [k, hidden], or a key of the token store."""
+
+Truncation = Literal["error", "truncate"]
+"""What happens to a text longer than its segment's limit: an error, or a cut that the item's status reports."""
+
+OnMissing = Literal["skip", "fail"]
+"""What happens to a `Key` the store does not have: status `not_found` for that item, or an error for the request."""
+
+
+class ItemStatus(StrEnum):
+    """What became of one item."""
+
+    OK = "ok"
+    TRUNCATED = "truncated"
+    NOT_FOUND = "not_found"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and seconds a request cost."""
+
+    prefix_tokens_cached: int
+    prefix_tokens_computed: int
+    item_tokens: int
+    tokenize_s: float
+    queue_s: float
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """Scores of one request, in the order of its items.
+
+    An item that is `not_found` or `failed` has NaN scores and logits; `messages[i]` then says why ("" otherwise).
+    """
+
+    scores: NDArray[np.float32]  # [items] probability of the first label, or the head's first logit
+    logits: NDArray[np.float32]  # [items, labels]
+    status: tuple[ItemStatus, ...]  # [items]
+    messages: tuple[str, ...]  # [items]
+    usage: Usage
+    fingerprint: str  # of the bundle that answered
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What a served or loaded bundle is."""
+
+    name: str
+    version: str
+    kind: str  # "ranker" | "item_encoder"
+    fingerprint: str
+    architecture: str
+    precision: str
+    labels: tuple[str, ...]  # empty for an item encoder
+    prompt_fields: tuple[str, ...]  # names that a prefix mapping must give
+    item_forms: tuple[str, ...]  # of "text", "token_ids", "embeddings", "key"
+    hidden_size: int
+    embedding_tokens: int  # k tokens an item: produced by an encoder, or expected by a mix ranker; 0 if none
+    embedding_dtype: str  # "float16" | "float32" | ""
+    max_prefix_tokens: int
+    max_item_tokens: int
+    paired_encoder: str  # fingerprint, "" if none

@@ -1,0 +1,70 @@
+"""The seam between the engine and a device: ragged batches in, logits or KV handles out.
+
+A backend is driven by one thread at a time. It owns device memory and padding; it knows nothing of requests,
+prompts or caches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+EMBEDDED = -1
+"""The token id that stands for "the next row of the batch's embeddings"."""
+
+
+class PrefixKV(Protocol):
+    """Keys and values of a run of consecutive prefix tokens, resident on the backend's device. Opaque."""
+
+    @property
+    def length(self) -> int:
+        """Tokens covered."""
+
+    @property
+    def nbytes(self) -> int:
+        """Device bytes held."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRun:
+    """The tokens of one item, or of one piece of a prefix."""
+
+    ids: NDArray[np.int64]  # [tokens], EMBEDDED where the next row of `embeddings` stands
+    embeddings: NDArray[np.float32] | None = None  # [count of EMBEDDED, hidden]
+
+
+@dataclass(frozen=True, slots=True)
+class RaggedBatch:
+    """Runs of tokens, each continuing one of several prefixes; positions start at that prefix's length."""
+
+    prefixes: tuple[tuple[PrefixKV, ...], ...]  # [prefixes] consecutive pieces of each; () is the empty prefix
+    runs: tuple[TokenRun, ...]  # [runs], each at least one token
+    run_prefix: NDArray[np.int64]  # [runs] index into prefixes, non-decreasing
+
+
+class ScoringBackend(Protocol):
+    """Runs the prefix and score graphs of a ranker bundle."""
+
+    def prefill(self, batch: RaggedBatch) -> tuple[PrefixKV, ...]:
+        """KV of each run's own tokens (not of the prefix it continues). One run per prefix. [runs]"""
+
+    def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
+        """Label logits after each run's last token. [runs, labels]"""
+
+    def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
+        """Two handles for the first `length` tokens and the rest; 0 < length < kv.length. `kv` is not used again."""
+
+    def close(self) -> None:
+        """Frees the device."""
+
+
+class EncodingBackend(Protocol):
+    """Runs the encode graph of an item encoder bundle."""
+
+    def encode(self, runs: Sequence[NDArray[np.int64]]) -> NDArray[np.floating]:
+        """Embedding tokens of each run of token ids. [runs, k, hidden], in the bundle's output dtype"""
+
+    def close(self) -> None:
+        """Frees the device."""

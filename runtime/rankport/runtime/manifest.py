@@ -1,0 +1,194 @@
+"""`manifest.json` as types: what a bundle is, strictly read.
+
+Owns the schema; reading and hashing files is `bundle`'s job. docs/bundle-format.md states the rules in prose.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT_VERSION = 1
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+DType = Literal["float32", "float16", "bfloat16", "int64"]
+Role = Literal["prefix", "score", "encode"]
+Pooling = Literal["last-k", "cls", "mean"]
+
+
+class Strict(BaseModel):
+    """Frozen; unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Source(Strict):
+    """Where the model came from."""
+
+    checkpoint_sha256: Sha256  # over the config, weights and tokenizer files, by name
+    architecture: str  # as in the checkpoint's config
+    model_type: str
+    dtype: str  # of the checkpoint's tensors
+    parameters: Annotated[int, Field(gt=0)]
+    tools: dict[str, str]  # versions of what exported it
+
+
+class TensorSpec(Strict):
+    """One graph input or output. A string in `shape` names a dynamic axis."""
+
+    name: str
+    dtype: DType
+    shape: list[int | str]
+
+
+class GraphSpec(Strict):
+    """One ONNX graph of the bundle."""
+
+    role: Role
+    file: str
+    opset: int
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+
+class AxisRange(Strict):
+    """The sizes a dynamic axis may take."""
+
+    min: Annotated[int, Field(ge=0)]
+    max: Annotated[int, Field(ge=1)]
+
+
+class LayerKV(Strict):
+    """KV width of one attention layer."""
+
+    kv_heads: Annotated[int, Field(gt=0)]
+    head_dim: Annotated[int, Field(gt=0)]
+
+
+class ModelShape(Strict):
+    """Widths the runtime needs."""
+
+    hidden_size: Annotated[int, Field(gt=0)]
+    vocab_size: Annotated[int, Field(gt=0)]
+    layers: list[LayerKV]  # attention layers in order; empty for an item encoder
+
+
+class Segment(Strict):
+    """One piece of the prompt; exactly one of `text`, `special`, `field`, `item` is set."""
+
+    text: str | None = None  # literal text, tokenized on its own
+    special: list[str] | None = None  # tokens by their name in the vocabulary
+    field: str | None = None  # a field of the request's prefix
+    item: bool | None = None  # where the item's text, ids or embedding tokens go
+    max_tokens: Annotated[int, Field(gt=0)] | None = None  # of `field` or `item`
+    keep: Literal["start", "end"] = "start"  # which end survives truncation
+
+
+class Prompt(Strict):
+    """How a request becomes token ids: the segments of the prefix and of an item."""
+
+    prefix: list[Segment]
+    item: list[Segment]
+
+
+class Labels(Strict):
+    """The read-out: rows of the LM head for label tokens, or the outputs of a classification head."""
+
+    source: Literal["lm_head", "classification_head"]
+    names: list[str]
+    ids: list[int]  # token ids for lm_head, class indices for classification_head
+
+
+class Limits(Strict):
+    """Longest inputs the graphs were proven for."""
+
+    max_prefix_tokens: Annotated[int, Field(ge=0)]
+    max_item_tokens: Annotated[int, Field(gt=0)]
+
+
+class Embedding(Strict):
+    """Embedding tokens: what an item encoder makes, or a mix ranker takes."""
+
+    tokens: Annotated[int, Field(gt=0)]  # k
+    hidden_size: Annotated[int, Field(gt=0)]
+    dtype: Literal["float16", "float32"]
+    pooling: Pooling | None = None  # of an item encoder
+    normalize: bool | None = None
+
+
+class Pairing(Strict):
+    """The item encoder a mix ranker was trained with."""
+
+    encoder_fingerprint: Sha256
+
+
+class ModeParity(Strict):
+    """Differences from the source in one mode."""
+
+    mode: str
+    items: int
+    max_abs_error: float
+    mean_abs_error: float
+    kendall_tau: float
+    top_k_agreement: float
+
+
+class Parity(Strict):
+    """Measured against the checkpoint run by transformers in fp32 on the same token ids."""
+
+    backend: str
+    precision: str
+    max_abs_tolerance: float
+    min_kendall_tau: float
+    modes: list[ModeParity]
+
+
+class Quality(Strict):
+    """Ranking quality on judged requests, source against bundle."""
+
+    requests: int
+    ndcg_at_1_source: float
+    ndcg_at_1_bundle: float
+    ndcg_at_10_source: float
+    ndcg_at_10_bundle: float
+
+
+class TokenizationReport(Strict):
+    """How often the joined text would have tokenized differently from the joined segments."""
+
+    samples: int
+    different: int
+    source: str  # where the sampled texts came from
+
+
+class FileEntry(Strict):
+    """One file of the bundle, relative to its directory."""
+
+    path: str
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Manifest(Strict):
+    """The whole of `manifest.json`."""
+
+    format: Literal["rankport-bundle"]
+    format_version: int
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    version: str
+    kind: Literal["ranker", "item_encoder"]
+    fingerprint: Sha256
+    source: Source
+    precision: Literal["fp32"]
+    shape: ModelShape
+    graphs: list[GraphSpec]
+    axes: dict[str, AxisRange]
+    tokenizer: str | None  # file of the bundle
+    prompt: Prompt
+    labels: Labels | None  # of a ranker
+    limits: Limits
+    embedding: Embedding | None
+    pairing: Pairing | None
+    tokenization: TokenizationReport | None
+    parity: Parity | None
+    quality: Quality | None
+    files: list[FileEntry]

@@ -1,11 +1,12 @@
 """`manifest.json` as types: what a bundle is, strictly read.
 
-Owns the schema; reading and hashing files is `bundle`'s job. docs/bundle-format.md states the rules in prose.
+Owns the schema and the rules that one value can break by itself. Rules across sections are `manifest_rules`',
+its JSON is `manifest_codec`'s, files are `bundle`'s. docs/bundle-format.md states it all in prose.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FORMAT_VERSION = 1
 
@@ -16,9 +17,9 @@ Pooling = Literal["last-k", "cls", "mean"]
 
 
 class Strict(BaseModel):
-    """Frozen; unknown keys and wrong types are errors."""
+    """Frozen; unknown keys, wrong types and numbers that JSON cannot write are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Source(Strict):
@@ -56,6 +57,12 @@ class AxisRange(Strict):
     min: Annotated[int, Field(ge=0)]
     max: Annotated[int, Field(ge=1)]
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
 
 class LayerKV(Strict):
     """KV width of one attention layer."""
@@ -82,12 +89,54 @@ class Segment(Strict):
     max_tokens: Annotated[int, Field(gt=0)] | None = None  # of `field` or `item`
     keep: Literal["start", "end"] = "start"  # which end survives truncation
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in _SEGMENT_SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"needs exactly one of {', '.join(_SEGMENT_SOURCES)}, has {' and '.join(given) or 'none'}"
+            )
+        if not getattr(self, given[0]) or (self.special is not None and "" in self.special):
+            raise ValueError(f"{given[0]} is {getattr(self, given[0])!r}: leave the segment out or fill it")
+        if self.is_literal and not self.model_fields_set.isdisjoint({"max_tokens", "keep"}):
+            raise ValueError(f"max_tokens and keep go with field or item: {given[0]} is never cut")
+        return self
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether every request has the same tokens here."""
+        return self.text is not None or self.special is not None
+
+
+_SEGMENT_SOURCES = ("text", "special", "field", "item")
+
 
 class Prompt(Strict):
     """How a request becomes token ids: the segments of the prefix and of an item."""
 
     prefix: list[Segment]
     item: list[Segment]
+
+    @model_validator(mode="after")
+    def _one_item_and_distinct_fields(self) -> Self:
+        items = sum(segment.item is not None for segment in self.item)
+        if items != 1:
+            raise ValueError(f"item needs exactly one segment with item = true, has {items}")
+        for index, segment in enumerate(self.prefix):
+            if segment.item is not None:
+                raise ValueError(f"prefix[{index}]: item = true belongs to the item's segments")
+        for index, segment in enumerate(self.item):
+            if segment.field is not None:
+                raise ValueError(f"item[{index}]: field {segment.field!r} belongs to the prefix's segments")
+        repeated = sorted({name for name in self.fields if self.fields.count(name) > 1})
+        if repeated:
+            raise ValueError(f"prefix: field {repeated[0]!r} is used twice")
+        return self
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names that a request's prefix gives, in order."""
+        return tuple(segment.field for segment in self.prefix if segment.field is not None)
 
 
 class Labels(Strict):
@@ -168,15 +217,20 @@ class FileEntry(Strict):
     sha256: Sha256
 
 
-class Manifest(Strict):
-    """The whole of `manifest.json`."""
+class ManifestHeader(Strict):
+    """What a reader checks before anything else."""
 
     format: Literal["rankport-bundle"]
     format_version: int
+    fingerprint: Sha256  # see `fingerprint.fingerprint`
+
+
+class ManifestDraft(Strict):
+    """All that an exporter states about a bundle; the writer adds the header and the files."""
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     version: str
     kind: Literal["ranker", "item_encoder"]
-    fingerprint: Sha256
     source: Source
     precision: Literal["fp32"]
     shape: ModelShape
@@ -191,4 +245,9 @@ class Manifest(Strict):
     tokenization: TokenizationReport | None
     parity: Parity | None
     quality: Quality | None
+
+
+class Manifest(ManifestDraft, ManifestHeader):
+    """The whole of `manifest.json`."""
+
     files: list[FileEntry]

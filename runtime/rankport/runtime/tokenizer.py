@@ -1,0 +1,67 @@
+"""`Tokenizer`: `tokenizer.json` as a plain function from text to ids.
+
+Owns what must not depend on how the file was saved: no padding, no truncation, nothing added around a text.
+Text never becomes a *special* token: no request can smuggle `[SEP]` or `<|im_start|>` in by spelling it.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BundleError
+
+
+class Tokenizer:
+    """Wraps a `tokenizers.Tokenizer`; immutable, safe to use from several threads at once."""
+
+    def __init__(self, inner: tokenizers.Tokenizer, *, match_special: bool = False) -> None:
+        """Takes `inner` over: its truncation, padding and special-token matching are reset."""
+        inner.no_truncation()
+        inner.no_padding()
+        inner.encode_special_tokens = not match_special
+        self._inner = inner
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads a `tokenizer.json`; raises `BundleError` naming the file if it is none."""
+        try:
+            inner = tokenizers.Tokenizer.from_file(str(Path(path)))
+        except Exception as error:  # the library raises bare Exception for a malformed or missing file
+            raise BundleError(f"{path}: not a readable tokenizer.json: {error}") from error
+        return cls(inner)
+
+    def matching_special(self) -> Self:
+        """A copy for which the text of a special token is that token, as in a template written by hand."""
+        return type(self)(tokenizers.Tokenizer.from_str(self._inner.to_str()), match_special=True)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Token ids of each text, nothing added. [texts] of [tokens]. Releases the interpreter lock."""
+        encodings = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+
+    def token_id(self, name: str) -> int | None:
+        """The id of a token by its exact name in the vocabulary, or None."""
+        return self._inner.token_to_id(name)
+
+    def special_tokens(self) -> tuple[str, ...]:
+        """Names of the tokens that text never becomes, in id order."""
+        added = self._inner.get_added_tokens_decoder()
+        return tuple(added[token].content for token in sorted(added) if added[token].special)
+
+    def vocabulary(self) -> tuple[str, ...]:
+        """All token names, unordered. Slow: for messages and export, not for requests."""
+        return tuple(self._inner.get_vocab(with_added_tokens=True))
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens in the vocabulary, the added ones included."""
+        return self._inner.get_vocab_size(with_added_tokens=True)
+
+    def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
+        """The text of token ids, special tokens included."""
+        return self._inner.decode([int(token) for token in ids], skip_special_tokens=False)

@@ -4,6 +4,7 @@ Owns opening and hashing. What the graphs compute, and whether the manifest's au
 cannot know: see "What a reader guarantees" in docs/bundle-format.md.
 """
 
+import json
 import os
 import stat
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Self
 
 from rankport.protos.errors import BundleError
 from rankport.runtime.bundle_files import regular_files, sha256_of
-from rankport.runtime.manifest import FileEntry, Manifest
+from rankport.runtime.manifest import FORMAT_NAME, FileEntry, Manifest
 from rankport.runtime.manifest_codec import MANIFEST_NAME, MAX_MANIFEST_BYTES, parse_manifest
 from rankport.runtime.manifest_rules import check_manifest
 
@@ -48,6 +49,15 @@ class Bundle:
         if all(entry.path != name for entry in self.manifest.files):
             raise BundleError(f"{self.path}: {name!r} is not in the files of {MANIFEST_NAME}")
         return self.path / name
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` is a bundle directory at all, broken or of a newer format included: what may be replaced."""
+    try:
+        fields = json.loads(_read_manifest(path))
+    except (BundleError, OSError, ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and fields.get("format") == FORMAT_NAME
 
 
 def _read_manifest(root: Path) -> bytes:

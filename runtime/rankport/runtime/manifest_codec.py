@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.manifest import FORMAT_VERSION, Manifest
+from rankport.runtime.manifest import FORMAT_NAME, FORMAT_VERSION, Manifest
 
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
@@ -91,9 +91,9 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _check_format(fields: dict[str, Any]) -> None:
     """A newer format may break any other rule, so its version is looked at before the schema."""
-    if fields.get("format") != "rankport-bundle":
+    if fields.get("format") != FORMAT_NAME:
         raise BundleError(
-            f"{MANIFEST_NAME}: format: must be 'rankport-bundle', not {_shown(fields.get('format'))}: no bundle"
+            f"{MANIFEST_NAME}: format: must be {FORMAT_NAME!r}, not {_shown(fields.get('format'))}: no bundle"
         )
     version = fields.get("format_version")
     if type(version) is not int or version < 1:

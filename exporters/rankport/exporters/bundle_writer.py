@@ -1,6 +1,6 @@
 """Writing a bundle: staged beside its place, complete before it is renamed into it.
 
-Owns the directory's life and the manifest's header and file list; what the graphs are is the exporter's business.
+Owns the directory's life and the manifest's header and file list; what the graphs are, the exporter knows.
 """
 
 import os
@@ -30,7 +30,7 @@ class BundleStaging:
             staging.finalize(measured_draft)     # the fingerprint stays: measurements are not in it
             staging.publish()
 
-    Leaving the block without `publish` removes everything. A killed process leaves `.<out's name>.staging-*` behind.
+    Leaving the block without `publish` removes everything. A killed process leaves `.<out>.staging-*` behind.
     """
 
     def __init__(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -41,7 +41,6 @@ class BundleStaging:
         """
         self.out = Path(os.path.abspath(out))
         self._overwrite = overwrite
-        self._manifest: Manifest | None = None
         _check_place(self.out, overwrite)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self.path = _sibling(self.out, "staging")
@@ -74,23 +73,22 @@ class BundleStaging:
         Raises:
             BundleError: the draft contradicts itself or the staged files; the message names the field or file.
         """
-        manifest = _manifest(
-            draft, [file_entry(name, path) for name, path in regular_files(self.path).items()]
-        )
+        entries = [file_entry(name, path) for name, path in regular_files(self.path).items()]
+        manifest = _manifest(draft, entries)
         check_manifest(manifest)
         (self.path / MANIFEST_NAME).write_bytes(manifest_bytes(manifest))
-        self._manifest = manifest
         return Bundle(path=self.path.resolve(), manifest=manifest)
 
     def publish(self) -> Bundle:
-        """Puts the finalized bundle at `out`, durably, in one rename; returns it there.
+        """Opens the staged bundle strictly, then puts it at `out`, durably, in one rename; returns it there.
 
         Replacing a bundle takes two renames: a reader in between finds nothing, never a mixture.
 
         Raises:
+            BundleError: not finalized, or changed since.
             InvalidRequest: `out` has been taken since.
         """
-        assert self._manifest is not None, "finalize before publish"
+        manifest = Bundle.open(self.path).manifest
         _check_place(self.out, self._overwrite)
         _sync_tree(self.path)
         if self.out.exists():
@@ -98,7 +96,7 @@ class BundleStaging:
         else:
             self.path.rename(self.out)
         _sync(self.out.parent)
-        return Bundle(path=self.out.resolve(), manifest=self._manifest)
+        return Bundle(path=self.out.resolve(), manifest=manifest)
 
     def discard(self) -> None:
         """Removes what is staged; does nothing after `publish`, or a second time."""
@@ -153,8 +151,9 @@ def _replace(staged: Path, out: Path) -> None:
     out.rename(aside)
     try:
         staged.rename(out)
-    except OSError:
-        aside.rename(out)
+    except BaseException:
+        if not out.exists():
+            aside.rename(out)
         raise
     shutil.rmtree(aside)
 

@@ -52,7 +52,7 @@ class Bundle:
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether `path` is a bundle directory at all, broken or of a newer format included: what may be replaced."""
+    """Whether `path` is a bundle directory at all, a broken or newer one included: what may be replaced."""
     try:
         fields = json.loads(_read_manifest(path))
     except (BundleError, OSError, ValueError, RecursionError):

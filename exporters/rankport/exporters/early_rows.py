@@ -1,0 +1,150 @@
+"""Graph pass: take the read-out rows as early as the arithmetic allows.
+
+requires: shapes on intermediate values; one selection of token rows by a graph input, as the torch exporter writes
+          `states[:, rows]` (Transpose, GatherND, Transpose).
+ensures:  the same outputs; the selection stands right after the last block's attention, as a plain Gather, so that the
+          block's output projection, MLP and norms run for the read-out tokens only.
+
+A row-wise node commutes with a selection of rows: f(x)[:, rows] = f(x[:, rows]).
+"""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+_TOKEN_AXIS = 1  # of states [1, tokens, features]
+_ELEMENTWISE = frozenset(
+    "Abs Add Cast Clip Div Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Max Min Mul Neg Pow QuickGelu Reciprocal "
+    "Relu Sigmoid Softplus Sqrt Sub Tanh Where".split()
+)
+_OVER_LAST_AXIS = frozenset({"ReduceMean", "ReduceSum"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    states: ir.Value  # [1, tokens, features]
+    rows: ir.Value  # [rows]
+    selected: ir.Value  # [1, rows, features]
+
+
+def select_rows_early(model: ir.Model, rows: str) -> int:
+    """Moves the selection by the graph input `rows` up. Returns how many nodes now run on the selected rows only."""
+    found = _find_selection(model.graph, rows)
+    if found is None:
+        return 0
+    cone = _row_wise_cone(model.graph, found)
+    if not cone:
+        return 0
+    for value in _frontier(cone):
+        _select(value, found.rows, cone)
+    found.selected.replace_all_uses_with(found.states)
+    for node in cone:
+        for output in node.outputs:
+            output.shape = None
+    passes.RemoveUnusedNodesPass()(model)
+    passes.TopologicalSortPass()(model)
+    return len(cone)
+
+
+def _find_selection(graph: ir.Graph, rows: str) -> _Selection | None:
+    index = next((value for value in graph.inputs if value.name == rows), None)
+    if index is None:
+        return None
+    for unsqueeze in index.consumers():
+        for gather in unsqueeze.outputs[0].consumers():
+            before = gather.inputs[0].producer() if gather.inputs[0] is not None else None
+            after = next(iter(gather.outputs[0].consumers()), None)
+            if gather.op_type == "GatherND" and _swaps_leading_axes(before) and _swaps_leading_axes(after):
+                assert before is not None
+                assert after is not None
+                states = before.inputs[0]
+                assert states is not None
+                return _Selection(states, index, after.outputs[0])
+    return None
+
+
+def _swaps_leading_axes(node: ir.Node | None) -> bool:
+    return node is not None and node.op_type == "Transpose" and list(node.attributes["perm"].as_ints()) == [1, 0, 2]
+
+
+def _row_wise_cone(graph: ir.Graph, found: _Selection) -> list[ir.Node]:
+    """Row-wise nodes whose results nobody but the selection needs, last first."""
+    selector = next(iter(found.states.consumers())) if len(found.states.consumers()) == 1 else None
+    if selector is None:
+        return []
+    members = {selector}
+    cone: list[ir.Node] = []
+    outputs = set(graph.outputs)
+    for node in reversed(list(graph)):
+        users = {user for value in node.outputs for user in value.consumers()}
+        if users and users <= members and not outputs & set(node.outputs) and _is_row_wise(node):
+            members.add(node)
+            cone.append(node)
+    return cone
+
+
+def _is_row_wise(node: ir.Node) -> bool:
+    if not all(_has_token_axis(value) for value in node.outputs):
+        return False
+    if node.op_type in _ELEMENTWISE:
+        return all(_is_states(value) or _is_constant_row(value) for value in node.inputs)
+    if node.op_type == "MatMul":
+        return _is_states(node.inputs[0]) and _is_constant(node.inputs[1])
+    if node.op_type in _OVER_LAST_AXIS:
+        return _is_states(node.inputs[0]) and _constant_ints(node.inputs[1]) == [-1]
+    if node.op_type in ("LayerNormalization", "RMSNormalization"):
+        axis = node.attributes.get("axis")
+        return _is_states(node.inputs[0]) and (axis is None or axis.as_int() == -1)
+    if node.op_type == "Split":
+        return _is_states(node.inputs[0]) and node.attributes["axis"].as_int() in (-1, 2)
+    return False
+
+
+def _has_token_axis(value: ir.Value | None) -> bool:
+    shape = None if value is None else value.shape
+    return shape is not None and len(shape) == 3 and shape[0] == 1 and not isinstance(shape[_TOKEN_AXIS], int)
+
+
+def _is_states(value: ir.Value | None) -> bool:
+    return value is not None and not _is_constant(value) and _has_token_axis(value)
+
+
+def _is_constant(value: ir.Value | None) -> bool:
+    return value is not None and value.const_value is not None
+
+
+def _is_constant_row(value: ir.Value | None) -> bool:
+    """A constant that broadcasts over tokens."""
+    if not _is_constant(value):
+        return False
+    assert value is not None
+    shape = value.shape
+    return shape is not None and (len(shape) < 2 or shape[-2] == 1)
+
+
+def _constant_ints(value: ir.Value | None) -> list[int] | None:
+    tensor = None if value is None else value.const_value
+    return None if tensor is None else [int(number) for number in tensor.numpy().flatten()]
+
+
+def _frontier(cone: list[ir.Node]) -> list[ir.Value]:
+    """States that the cone reads and does not compute."""
+    read = (value for node in cone for value in node.inputs)
+    states = (value for value in read if value is not None and _is_states(value) and value.producer() not in cone)
+    return list(dict.fromkeys(states))
+
+
+def _select(value: ir.Value, rows: ir.Value, cone: list[ir.Node]) -> None:
+    """Gives the cone's nodes the selected rows of a value from outside."""
+    gather = ir.node("Gather", [value, rows], attributes={"axis": _TOKEN_AXIS})
+    gather.outputs[0].dtype = value.dtype
+    producer = value.producer()
+    anchor = producer if producer is not None else cone[-1]
+    graph = anchor.graph
+    assert graph is not None
+    graph.insert_after(anchor, gather) if producer is not None else graph.insert_before(anchor, gather)
+    for node in cone:
+        for position, used in enumerate(node.inputs):
+            if used is value:
+                node.replace_input_with(position, gather.outputs[0])

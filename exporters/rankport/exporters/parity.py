@@ -1,0 +1,179 @@
+"""Measures a ranker bundle against its source, in every mode in which it will serve.
+
+Owns the modes and what is computed from two sets of logits. The sample of requests comes from `samples`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.exporters.metrics import kendall_tau, top_k_agreement
+from rankport.protos.errors import ParityError
+from rankport.runtime.backends.base import PrefixKV, RaggedBatch, ScoringBackend, TokenRun
+from rankport.runtime.manifest import ModeParity, Parity
+
+Logits = NDArray[np.float32]  # [items, labels]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """One prefix and its items, as tokens; `form` tells text items from embedding-token items."""
+
+    prefix: TokenRun
+    items: tuple[TokenRun, ...]
+    form: str  # "text" | "embeddings"
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What an export must reach in each mode."""
+
+    max_abs_error: float = 1e-4
+    min_kendall_tau: float = 0.999
+
+
+def measure(
+    backend: ScoringBackend,
+    reference: Callable[[TokenRun, Sequence[TokenRun]], Logits],
+    requests: Sequence[SampleRequest],
+    on_mode: Callable[[str], None] = lambda mode: None,
+) -> list[ModeParity]:
+    """Differences per mode and item form. `reference` gives the source's logits of a prefix and its items."""
+    report: list[ModeParity] = []
+    for form in dict.fromkeys(request.form for request in requests):
+        chosen = [request for request in requests if request.form == form]
+        expected = [reference(request.prefix, request.items) for request in chosen]
+        for mode, run in MODES.items():
+            on_mode(f"{mode}/{form}")
+            report.append(compare(f"{mode}/{form}", expected, run(backend, chosen)))
+    return report
+
+
+def require(modes: Sequence[ModeParity], tolerance: Tolerance) -> None:
+    """Raises ParityError listing every mode that misses the tolerance."""
+    failed = [
+        f"{mode.mode}: max abs error {mode.max_abs_error:.2e}, Kendall tau {mode.kendall_tau:.4f}"
+        for mode in modes
+        # Written so that a NaN fails.
+        if not (mode.max_abs_error <= tolerance.max_abs_error and mode.kendall_tau >= tolerance.min_kendall_tau)
+    ]
+    if failed:
+        raise ParityError(
+            f"the export differs from its source beyond max abs error {tolerance.max_abs_error:.1e} or below "
+            f"Kendall tau {tolerance.min_kendall_tau}: " + "; ".join(failed)
+        )
+
+
+def summarize(backend: str, tolerance: Tolerance, modes: Sequence[ModeParity]) -> Parity:
+    """The manifest's record of a measurement."""
+    return Parity(
+        backend=backend,
+        precision="fp32",
+        max_abs_tolerance=tolerance.max_abs_error,
+        min_kendall_tau=tolerance.min_kendall_tau,
+        modes=list(modes),
+    )
+
+
+def compare(mode: str, expected: Sequence[Logits], actual: Sequence[Logits]) -> ModeParity:
+    """Errors over all logits; rank agreement averaged over the requests with at least two items."""
+    errors = np.concatenate([np.abs(a - e).ravel() for e, a in zip(expected, actual, strict=True)])
+    ranked = [(rank_value(e), rank_value(a)) for e, a in zip(expected, actual, strict=True) if len(e) > 1]
+    return ModeParity(
+        mode=mode,
+        items=sum(len(logits) for logits in expected),
+        max_abs_error=float(errors.max()),
+        mean_abs_error=float(errors.mean()),
+        kendall_tau=_mean([kendall_tau(e, a) for e, a in ranked]),
+        top_k_agreement=_mean([top_k_agreement(e, a, min(10, len(e))) for e, a in ranked]),
+    )
+
+
+def rank_value(logits: Logits) -> NDArray[np.float64]:
+    """What orders the items: log p of the first label, or the only logit. [items]"""
+    exact = logits.astype(np.float64)
+    if exact.shape[1] == 1:
+        return exact[:, 0]
+    peak = exact.max(axis=1)
+    result: NDArray[np.float64] = exact[:, 0] - peak - np.log(np.exp(exact - peak[:, None]).sum(axis=1))
+    return result
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 1.0
+
+
+def _full_sequence(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
+    """No reuse: each prefix + item is one run on the empty prefix."""
+    result = []
+    for request in requests:
+        runs = tuple(_join(request.prefix, item) for item in request.items)
+        result.append(backend.score(RaggedBatch(((),), runs, np.zeros(len(runs), np.int64))))
+    return result
+
+
+def _prefix_reuse(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
+    """The prefix once, all items of the request in one pass."""
+    return [_score(backend, _prefill(backend, request.prefix, 1), request.items) for request in requests]
+
+
+def _prefix_extension(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
+    """The prefix in three pieces, each continuing the one before; the first split once more afterwards."""
+    result = []
+    for request in requests:
+        pieces = _prefill(backend, request.prefix, 3)
+        if pieces and pieces[0].length > 1:
+            pieces = (*backend.split(pieces[0], 1), *pieces[1:])
+        result.append(_score(backend, pieces, request.items))
+    return result
+
+
+def _one_item(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
+    """Each item in a pass of its own."""
+    result = []
+    for request in requests:
+        pieces = _prefill(backend, request.prefix, 1)
+        result.append(np.concatenate([_score(backend, pieces, (item,)) for item in request.items]))
+    return result
+
+
+def _many_prefixes(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
+    """All requests in one pass, prefilled together: prefixes and items of all lengths padded to the longest."""
+    filled = [i for i, request in enumerate(requests) if len(request.prefix.ids)]
+    pieces: list[tuple[PrefixKV, ...]] = [() for _ in requests]
+    if filled:
+        runs = tuple(requests[i].prefix for i in filled)
+        empty: tuple[tuple[PrefixKV, ...], ...] = tuple(() for _ in filled)
+        for i, kv in zip(filled, backend.prefill(RaggedBatch(empty, runs, np.arange(len(filled)))), strict=True):
+            pieces[i] = (kv,)
+    items = tuple(item for request in requests for item in request.items)
+    counts = [len(request.items) for request in requests]
+    logits = backend.score(RaggedBatch(tuple(pieces), items, np.repeat(np.arange(len(requests)), counts)))
+    return np.split(logits, np.cumsum(counts)[:-1])
+
+
+MODES: dict[str, Callable[[ScoringBackend, Sequence[SampleRequest]], list[Logits]]] = {
+    "full_sequence": _full_sequence,
+    "prefix_reuse": _prefix_reuse,
+    "prefix_extension": _prefix_extension,
+    "one_item": _one_item,
+    "many_prefixes": _many_prefixes,
+}
+
+
+def _prefill(backend: ScoringBackend, prefix: TokenRun, pieces: int) -> tuple[PrefixKV, ...]:
+    done: tuple[PrefixKV, ...] = ()
+    for part in np.array_split(prefix.ids, pieces):
+        if len(part):
+            done += backend.prefill(RaggedBatch((done,), (TokenRun(part),), np.zeros(1, np.int64)))
+    return done
+
+
+def _score(backend: ScoringBackend, pieces: tuple[PrefixKV, ...], items: tuple[TokenRun, ...]) -> Logits:
+    return backend.score(RaggedBatch((pieces,), items, np.zeros(len(items), np.int64)))
+
+
+def _join(prefix: TokenRun, item: TokenRun) -> TokenRun:
+    return TokenRun(np.concatenate([prefix.ids, item.ids]), item.embeddings)

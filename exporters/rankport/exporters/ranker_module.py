@@ -1,0 +1,115 @@
+"""A decoder checkpoint as one function of packed tokens: label logits and new KV.
+
+Owns the arguments of the `prefix` and `score` graphs, before ONNX. Both graphs are cut out of this one function.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.attention import ATTENTION_NAME, KEYWORD, SharedPrefix, install
+from rankport.protos.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOut:
+    """Which logits answer a request: rows of the LM head, or all outputs of a classification head."""
+
+    source: str  # "lm_head" | "classification_head"
+    ids: tuple[int, ...]
+
+
+class RankerModule(nn.Module):
+    """Packed tokens continuing several prefixes -> (label logits of each item's last token, new KV of each layer).
+
+    Arguments as in `SharedPrefix`, and
+        input_ids [tokens] int64, position_ids [tokens] int64, last_tokens [items] int64 packed index,
+        past: 2 * layers tensors (key, value, key, ...),
+        embeddings [rows, hidden] float and embedding_rows [tokens] int64 (-1: a text token) if it takes embeddings.
+    """
+
+    def __init__(self, model: nn.Module, readout: ReadOut, *, embeddings: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.head = label_head(model, readout)
+        self.embed_tokens = model.get_input_embeddings()  # type: ignore[operator]
+        self.takes_embeddings = embeddings
+        self.classifies = readout.source == "classification_head"
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        slots: Tensor,
+        token_slots: Tensor,
+        past_lengths: Tensor,
+        last_tokens: Tensor,
+        past: list[Tensor],
+        embeddings: Tensor | None = None,
+        embedding_rows: Tensor | None = None,
+    ) -> list[Tensor]:
+        """[logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ...]"""
+        pairs = list(zip(past[::2], past[1::2], strict=True))
+        shared = SharedPrefix(slots, token_slots, past_lengths, pairs)
+        inputs = self.embed_tokens(input_ids)
+        if embeddings is not None and embedding_rows is not None:
+            injected = embeddings.index_select(0, embedding_rows.clamp(min=0))
+            inputs = torch.where((embedding_rows >= 0)[:, None], injected, inputs)
+        logits = self.logits(inputs[None], position_ids[None], last_tokens, shared)
+        return [logits, *(kv for layer in range(len(pairs)) for kv in shared.new[layer])]
+
+    def logits(self, inputs: Tensor, position_ids: Tensor, last_tokens: Tensor, shared: SharedPrefix) -> Tensor:
+        """Label logits [items, labels] of packed input embeddings [1, tokens, hidden]; fills `shared.new`."""
+        arguments = {"inputs_embeds": inputs, "position_ids": position_ids, "use_cache": False, KEYWORD: shared}
+        if self.classifies:
+            hidden = self.model.base_model(**arguments).last_hidden_state  # type: ignore[operator]
+            return self.head(hidden[:, last_tokens])[0]  # type: ignore[no-any-return]
+        # The model's own forward, so that what follows the head (soft-capping, scaling) stays its own code.
+        return self.model(**arguments, logits_to_keep=last_tokens).logits[0]  # type: ignore[no-any-return]
+
+
+def label_head(model: nn.Module, readout: ReadOut) -> nn.Module:
+    """The classification head, or a head of the label rows of the LM head. Raises CheckpointError if there is none."""
+    if readout.source == "classification_head":
+        head = getattr(model, "score", None)
+        if not isinstance(head, nn.Module):
+            raise CheckpointError(f"{type(model).__name__} has no classification head named `score`")
+        return head
+    full = model.get_output_embeddings()  # type: ignore[operator]
+    if not isinstance(full, nn.Linear):
+        raise CheckpointError(f"{type(model).__name__} has an LM head of type {type(full).__name__}, expected Linear")
+    head = nn.Linear(full.in_features, len(readout.ids), bias=full.bias is not None, dtype=full.weight.dtype)
+    rows = torch.tensor(readout.ids)
+    head.weight = nn.Parameter(full.weight.detach()[rows].clone(), requires_grad=False)
+    if full.bias is not None:
+        head.bias = nn.Parameter(full.bias.detach()[rows].clone(), requires_grad=False)
+    return head
+
+
+@contextmanager
+def shared_prefix_mode(module: RankerModule) -> Iterator[RankerModule]:
+    """While open, the model attends through `shared_prefix_attention` and ends in the label head."""
+    model = module.model
+    install()
+    before = model.config._attn_implementation  # type: ignore[union-attr]
+    full_head = None if module.classifies else model.get_output_embeddings()  # type: ignore[operator]
+    _set_attention(model, ATTENTION_NAME)
+    if full_head is not None:
+        model.set_output_embeddings(module.head)  # type: ignore[operator]
+    try:
+        yield module
+    finally:
+        _set_attention(model, before)  # type: ignore[arg-type]
+        if full_head is not None:
+            model.set_output_embeddings(full_head)  # type: ignore[operator]
+
+
+def _set_attention(model: nn.Module, name: str) -> None:
+    # Every submodule reads the shared config object; some hold a copy of their own.
+    for submodule in model.modules():
+        config = getattr(submodule, "config", None)
+        if config is not None and hasattr(config, "_attn_implementation"):
+            config._attn_implementation = name

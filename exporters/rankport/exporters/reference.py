@@ -1,0 +1,59 @@
+"""The source model run by transformers in fp32, the plain way: one full sequence per item, no cache, no padding.
+
+What every export is measured against. Shares no code with the exported graphs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rankport.exporters.checkpoint import Checkpoint
+from rankport.exporters.ranker_module import ReadOut
+from rankport.runtime.backends.base import EMBEDDED, TokenRun
+
+_BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RankerReference:
+    """Label logits of full sequences."""
+
+    checkpoint: Checkpoint
+    readout: ReadOut
+
+    def logits(self, prefix: TokenRun, items: Sequence[TokenRun]) -> NDArray[np.float32]:
+        """Logits after each prefix + item. Sequences of equal length share a batch. [items, labels]"""
+        result = np.empty((len(items), len(self.readout.ids)), np.float32)
+        by_length: dict[int, list[int]] = {}
+        for i, item in enumerate(items):
+            by_length.setdefault(len(item.ids), []).append(i)
+        for length, members in by_length.items():
+            size = max(1, _BATCH_TOKENS // (length + len(prefix.ids)))
+            for start in range(0, len(members), size):
+                part = members[start : start + size]
+                result[part] = self._full_sequences(prefix, [items[i] for i in part])
+        return result
+
+    def _full_sequences(self, prefix: TokenRun, items: Sequence[TokenRun]) -> NDArray[np.float32]:
+        model = self.checkpoint.model
+        with torch.no_grad():
+            inputs = torch.stack([torch.cat([self._embed(prefix), self._embed(item)]) for item in items])
+            if self.readout.source == "classification_head":
+                hidden = model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state  # type: ignore[operator]
+                logits = model.score(hidden[:, -1])  # type: ignore[operator]
+            else:
+                logits = model(inputs_embeds=inputs, use_cache=False).logits[:, -1]
+        rows: NDArray[np.float32] = logits[:, list(self.readout.ids)].numpy()
+        return rows
+
+    def _embed(self, run: TokenRun) -> Tensor:
+        ids = torch.from_numpy(run.ids)
+        states: Tensor = self.checkpoint.model.get_input_embeddings()(ids.clamp(min=0))  # type: ignore[operator]
+        if run.embeddings is not None:
+            states = states.clone()
+            states[ids == EMBEDDED] = torch.from_numpy(run.embeddings)
+        return states

@@ -1,0 +1,178 @@
+"""ONNX Runtime on the CPU: sessions over a bundle's graphs, and KV as host arrays.
+
+The only module that imports onnxruntime.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BackendError, BundleError
+from rankport.runtime.backends.base import PrefixKV, RaggedBatch
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.layout import PackedInputs, pack
+from rankport.runtime.manifest import LayerKV, Role
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class HostKV:
+    """Keys and values of consecutive prefix tokens in host memory."""
+
+    layers: tuple[NDArray[np.float32], ...]  # key 0, value 0, key 1, ...: each [1, kv_heads, length, head_dim]
+
+    @property
+    def length(self) -> int:
+        """Tokens covered."""
+        return int(self.layers[0].shape[2])
+
+    @property
+    def nbytes(self) -> int:
+        """Host bytes held."""
+        return sum(layer.nbytes for layer in self.layers)
+
+
+class OnnxRuntimeScoringBackend:
+    """The `prefix` and `score` graphs of a ranker bundle on the CPU. Implements `ScoringBackend`."""
+
+    def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
+        config = config or EngineConfig()
+        self._widths = tuple(bundle.manifest.shape.layers)
+        self._hidden = bundle.manifest.shape.hidden_size
+        self._prefix = _Session(bundle, "prefix", config)
+        self._score = _Session(bundle, "score", config)
+
+    def prefill(self, batch: RaggedBatch) -> tuple[HostKV, ...]:
+        """See `ScoringBackend.prefill`."""
+        assert len(batch.runs) == len(batch.prefixes)
+        outputs = self._prefix.run(self._inputs(batch))
+        lengths = [len(run.ids) for run in batch.runs]
+        if len(lengths) == 1:
+            return (HostKV(tuple(outputs)),)
+        return tuple(
+            HostKV(tuple(np.ascontiguousarray(layer[i : i + 1, :, :length]) for layer in outputs))
+            for i, length in enumerate(lengths)
+        )
+
+    def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
+        """See `ScoringBackend.score`."""
+        return self._score.run(self._inputs(batch))[0]
+
+    def split(self, kv: PrefixKV, length: int) -> tuple[HostKV, HostKV]:
+        """See `ScoringBackend.split`. Both halves own their memory, so that evicting one frees it."""
+        assert isinstance(kv, HostKV)
+        head = tuple(layer[:, :, :length].copy() for layer in kv.layers)
+        return HostKV(head), HostKV(tuple(layer[:, :, length:].copy() for layer in kv.layers))
+
+    def close(self) -> None:
+        """Frees the sessions."""
+        self._prefix.close()
+        self._score.close()
+
+    def _inputs(self, batch: RaggedBatch) -> dict[str, Array]:
+        packed = pack(batch)
+        pieces = [cast(tuple[HostKV, ...], pieces) for pieces in batch.prefixes]
+        return _named(packed, self._hidden) | _past(pieces, packed.past_lengths, self._widths)
+
+
+class OnnxRuntimeEncodingBackend:
+    """The `encode` graph of an item encoder bundle on the CPU. Implements `EncodingBackend`."""
+
+    def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
+        self._encode = _Session(bundle, "encode", config or EngineConfig())
+
+    def encode(self, runs: Sequence[NDArray[np.int64]]) -> NDArray[np.floating]:
+        """See `EncodingBackend.encode`. Runs are padded to the longest."""
+        lengths = np.array([len(run) for run in runs])
+        mask = np.arange(lengths.max())[None, :] < lengths[:, None]
+        ids = np.zeros(mask.shape, np.int64)
+        ids[mask] = np.concatenate(runs)
+        return self._encode.run({"input_ids": ids, "attention_mask": mask.astype(np.int64)})[0]
+
+    def close(self) -> None:
+        """Frees the session."""
+        self._encode.close()
+
+
+class _Session:
+    """One graph, loaded; takes more inputs than it has and ignores what the graph does not read."""
+
+    def __init__(self, bundle: Bundle, role: Role, config: EngineConfig) -> None:
+        graph = next((graph for graph in bundle.manifest.graphs if graph.role == role), None)
+        if graph is None:
+            raise BundleError(f"bundle {bundle.manifest.name!r} has no graph of role {role!r}")
+        self._session: onnxruntime.InferenceSession | None = _open(bundle.file(graph.file), config)
+        self._names = {value.name for value in self._session.get_inputs()}
+
+    def run(self, inputs: dict[str, Array]) -> list[NDArray[np.float32]]:
+        assert self._session is not None, "closed"
+        try:
+            return cast(
+                list[NDArray[np.float32]],
+                self._session.run(None, {name: inputs[name] for name in self._names}),
+            )
+        except Exception as error:  # onnxruntime's exception classes share no other base
+            raise BackendError(f"ONNX Runtime failed: {error}") from error
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _open(path: Path, config: EngineConfig) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = config.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Shapes differ from pass to pass: a cached memory plan per shape would only grow.
+    options.enable_mem_pattern = False
+    if config.prepacking == "footprint":
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    # Idle workers give the cores back to tokenization and the other graph as soon as a pass ends.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exception classes share no other base
+        raise BundleError(f"ONNX Runtime cannot load {path.name}: {error}") from error
+
+
+def _named(packed: PackedInputs, hidden: int) -> dict[str, Array]:
+    # A graph that takes embeddings gathers row 0 even for text, so there is always one.
+    embeddings = np.zeros((1, hidden), np.float32) if packed.embeddings is None else packed.embeddings
+    return {
+        "input_ids": packed.input_ids,
+        "position_ids": packed.position_ids,
+        "slots": packed.slots,
+        "token_slots": packed.token_slots,
+        "past_lengths": packed.past_lengths,
+        "last_tokens": packed.last_tokens,
+        "embeddings": embeddings,
+        "embedding_rows": packed.embedding_rows,
+    }
+
+
+def _past(
+    prefixes: Sequence[tuple[HostKV, ...]], lengths: NDArray[np.int64], widths: Sequence[LayerKV]
+) -> dict[str, Array]:
+    """Each layer's past keys and values [prefixes, kv_heads, past, head_dim], padded at the end."""
+    names = [f"past_{part}.{layer}" for layer in range(len(widths)) for part in ("key", "value")]
+    if len(prefixes) == 1 and len(prefixes[0]) == 1:
+        return dict(zip(names, prefixes[0][0].layers, strict=True))
+    past = int(lengths.max())
+    result: dict[str, Array] = {}
+    for i, (name, width) in enumerate(zip(names, itertools.chain(*zip(widths, widths, strict=True)), strict=True)):
+        layer = np.zeros((len(prefixes), width.kv_heads, past, width.head_dim), np.float32)
+        for row, pieces in zip(layer, prefixes, strict=True):
+            start = 0
+            for piece in pieces:
+                row[:, start : start + piece.length] = piece.layers[i][0]
+                start += piece.length
+        result[name] = layer
+    return result

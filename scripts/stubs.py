@@ -1,7 +1,7 @@
-"""Generates the Python stubs of protos/; `--check` exits 1 if the committed ones differ from a fresh generation.
+"""Generates the Python stubs of protos/; `--check` exits 1 if the committed ones differ from fresh ones.
 
-The generators are the oldest that the package's dependency floors allow, because stubs refuse libraries older than
-what made them. They live in an environment of their own, made on the first run.
+The generators are the oldest that the package's dependency floors allow, because stubs refuse libraries
+older than what made them. They live in an environment of their own, made on the first run.
 """
 
 import argparse

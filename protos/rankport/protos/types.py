@@ -20,16 +20,16 @@ class Key:
 
 
 Prefix = str | Mapping[str, str] | Sequence[int]
-"""The shared part of a request: the prompt's only field, its fields by name, or the whole prefix as token ids."""
+"""What a request shares: the prompt's only field, its fields by name, or the whole prefix as token ids."""
 
 Item = str | Sequence[int] | NDArray[np.floating] | NDArray[np.integer] | Key
 """One item: text, token ids, embedding tokens [k, hidden], or a key of the token store."""
 
 Truncation = Literal["error", "truncate"]
-"""What happens to a text longer than its segment's limit: an error, or a cut that the item's status reports."""
+"""What happens to a text longer than its segment's limit: an error, or a cut that its item's status tells."""
 
 OnMissing = Literal["skip", "fail"]
-"""What happens to a `Key` the store does not have: status `not_found` for that item, or an error for the request."""
+"""What happens to a `Key` that the store lacks: its status is `not_found`, or the request fails."""
 
 
 class ItemStatus(StrEnum):
@@ -57,7 +57,7 @@ class Usage:
 class ScoreResult:
     """Scores of one request, in the order of its items.
 
-    An item that is `not_found` or `failed` has NaN scores and logits; `messages[i]` then says why ("" otherwise).
+    An item `not_found` or `failed` has NaN scores and logits; `messages[i]` then says why ("" otherwise).
     """
 
     scores: NDArray[np.float32]  # [items] probability of the first label, or the head's first logit
@@ -66,6 +66,16 @@ class ScoreResult:
     messages: tuple[str, ...]  # [items]
     usage: Usage
     fingerprint: str  # of the bundle that answered
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """One text of a bulk encoding; a text that `failed` has NaN tokens and a message."""
+
+    id: str  # as the caller named it
+    embeddings: NDArray[np.floating]  # [k, hidden]
+    status: ItemStatus
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

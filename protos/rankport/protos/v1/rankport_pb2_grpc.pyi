@@ -17,7 +17,8 @@ Rules that hold for every call:
     DEADLINE_EXCEEDED    DeadlineExceeded
     CANCELLED            RequestCancelled
     UNAVAILABLE          Unavailable                     the server is stopping; retry elsewhere
-    INTERNAL             BackendError                    a pass failed; the message has an id found in the log
+    INTERNAL             BackendError                    a pass failed, or an unexpected error: the message has its
+                                                         id in the server's log
 - Compatible changes only add: fields, enum values, services. Unknown fields are ignored, unknown enum values
   in a request are errors.
 """

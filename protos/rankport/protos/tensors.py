@@ -1,0 +1,96 @@
+"""numpy arrays <-> the wire's tensors and ragged token ids, strictly: bytes that do not fit are an error."""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.v1 import rankport_pb2 as pb
+
+# Little-endian on every machine.
+_DTYPES: dict[int, np.dtype[np.floating]] = {
+    pb.DTYPE_FLOAT32: np.dtype("<f4"),
+    pb.DTYPE_FLOAT16: np.dtype("<f2"),
+}
+
+
+def tensor_message(array: NDArray[np.floating], field: str) -> pb.Tensor:
+    """The array as a tensor; float64 travels as float32.
+
+    Raises:
+        InvalidRequest: a dtype the wire does not carry; the message starts with `field`.
+    """
+    if array.dtype.kind == "f" and array.dtype.itemsize == 8:
+        array = array.astype(np.float32)
+    for code, dtype in _DTYPES.items():
+        if array.dtype.kind == "f" and array.dtype.itemsize == dtype.itemsize:  # of either byte order
+            data = array.astype(dtype, copy=False).tobytes()
+            return pb.Tensor(dtype=pb.DType.ValueType(code), shape=array.shape, data=data)
+    raise InvalidRequest(f"{field} is an array of {array.dtype}; give float16, float32 or float64")
+
+
+def tensor_array(tensor: pb.Tensor, field: str) -> NDArray[np.floating]:
+    """The tensor as a read-only array over the message's own bytes.
+
+    Raises:
+        InvalidRequest: an unknown dtype, a negative size, or a byte count that is not the shape's.
+    """
+    dtype = _DTYPES.get(tensor.dtype)
+    if dtype is None:
+        known = ", ".join(f"{code} ({dtype.name})" for code, dtype in _DTYPES.items())
+        raise InvalidRequest(f"{field}.dtype is {tensor.dtype}; this version knows {known}")
+    shape = tuple(tensor.shape)
+    if any(size < 0 for size in shape):
+        raise InvalidRequest(f"{field}.shape is {list(shape)}; sizes are 0 or more")
+    expected = math.prod(shape) * dtype.itemsize
+    if len(tensor.data) != expected:
+        raise InvalidRequest(
+            f"{field}.data has {len(tensor.data)} bytes; shape {list(shape)} of {dtype.name} takes {expected}"
+        )
+    return np.frombuffer(tensor.data, dtype).reshape(shape)
+
+
+def float32_array(tensor: pb.Tensor, field: str, axes: int) -> NDArray[np.float32]:
+    """As `tensor_array`, of float32 and with `axes` axes, or `InvalidRequest`."""
+    array = tensor_array(tensor, field)
+    if tensor.dtype != pb.DTYPE_FLOAT32 or array.ndim != axes:
+        raise InvalidRequest(f"{field} is {array.dtype} with {array.ndim} axes; expected float32 with {axes}")
+    return array.astype(np.float32, copy=False)
+
+
+def ids_message(ids: Iterable[int], field: str) -> pb.TokenIds:
+    """Token ids as a message; `InvalidRequest` if one of them is no integer of 64 bits."""
+    try:
+        return pb.TokenIds(ids=ids)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidRequest(f"{field} holds something that is no token id: {error}") from error
+
+
+def ragged_message(runs: Sequence[Iterable[int]], field: str) -> pb.RaggedTokenIds:
+    """Runs of token ids behind each other; `InvalidRequest` names the run that holds something else."""
+    message = pb.RaggedTokenIds()
+    for index, run in enumerate(runs):
+        before = len(message.ids)
+        try:
+            message.ids.extend(run)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidRequest(f"{field}[{index}] holds something that is no token id: {error}") from error
+        message.lengths.append(len(message.ids) - before)
+    return message
+
+
+def ragged_arrays(message: pb.RaggedTokenIds, field: str) -> list[NDArray[np.int64]]:
+    """Each run as an array of ids; `InvalidRequest` if the lengths do not add up to the ids."""
+    lengths = list(message.lengths)
+    for index, length in enumerate(lengths):
+        if length < 0:
+            raise InvalidRequest(f"{field}.lengths[{index}] is {length}; lengths are 0 or more")
+    if sum(lengths) != len(message.ids):
+        raise InvalidRequest(
+            f"{field}.lengths add up to {sum(lengths)} but {field}.ids holds {len(message.ids)} ids"
+        )
+    ids = np.array(message.ids, np.int64)
+    return [ids[end - length : end] for end, length in zip(accumulate(lengths), lengths, strict=True)]

@@ -1,0 +1,256 @@
+"""Requests and responses of the gRPC API <-> the values of `types`, for server and client alike.
+
+Strict both ways: what does not fit raises `InvalidRequest` naming the field and, for items, the index.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.items import items_message, items_value, prefix_message, prefix_value
+from rankport.protos.tensors import float32_array, tensor_array, tensor_message
+from rankport.protos.types import (
+    EncodedText,
+    Item,
+    ItemStatus,
+    ModelDescription,
+    OnMissing,
+    Prefix,
+    ScoreResult,
+    Truncation,
+    Usage,
+)
+from rankport.protos.v1 import rankport_pb2 as pb
+
+_TRUNCATION: dict[Truncation, pb.Truncation.ValueType] = {
+    "error": pb.TRUNCATION_ERROR,
+    "truncate": pb.TRUNCATION_TRUNCATE,
+}
+_ON_MISSING: dict[OnMissing, pb.OnMissing.ValueType] = {
+    "skip": pb.ON_MISSING_SKIP,
+    "fail": pb.ON_MISSING_FAIL,
+}
+_STATUS: dict[ItemStatus, pb.ItemStatus.ValueType] = {
+    ItemStatus.OK: pb.ITEM_STATUS_OK,
+    ItemStatus.TRUNCATED: pb.ITEM_STATUS_TRUNCATED,
+    ItemStatus.NOT_FOUND: pb.ITEM_STATUS_NOT_FOUND,
+    ItemStatus.FAILED: pb.ITEM_STATUS_FAILED,
+}
+_STATUS_VALUE: dict[int, ItemStatus] = {code: status for status, code in _STATUS.items()}
+
+Choice = TypeVar("Choice", Truncation, OnMissing)
+Code = TypeVar("Code", pb.Truncation.ValueType, pb.OnMissing.ValueType)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreQuery:
+    """The arguments of `Ranker.score` that a request carries."""
+
+    prefix: Prefix
+    items: list[Item]
+    truncation: Truncation
+    on_missing: OnMissing
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeQuery:
+    """The arguments of `ItemEncoder.encode` that a request carries."""
+
+    texts: list[str | Sequence[int]]
+    truncation: Truncation
+
+
+def score_request(
+    model: str, prefix: Prefix, items: Sequence[Item], truncation: Truncation, on_missing: OnMissing
+) -> pb.ScoreRequest:
+    """The message of `Ranker.score`'s arguments; `InvalidRequest` if one does not fit the wire."""
+    return pb.ScoreRequest(
+        model=model,
+        prefix=prefix_message(prefix),
+        items=items_message(items),
+        truncation=_code(_TRUNCATION, truncation, "truncation"),
+        on_missing=_code(_ON_MISSING, on_missing, "on_missing"),
+    )
+
+
+def score_query(request: pb.ScoreRequest) -> ScoreQuery:
+    """What a score request asks for; `InvalidRequest` if it is malformed."""
+    return ScoreQuery(
+        prefix=prefix_value(request.prefix),
+        items=items_value(request.items),
+        truncation=_choice(_TRUNCATION, request.truncation, "truncation"),
+        on_missing=_choice(_ON_MISSING, request.on_missing, "on_missing"),
+    )
+
+
+def score_response(result: ScoreResult) -> pb.ScoreResponse:
+    """A result as a message."""
+    return pb.ScoreResponse(
+        fingerprint=result.fingerprint,
+        scores=tensor_message(result.scores, "scores"),
+        logits=tensor_message(result.logits, "logits"),
+        status=[_STATUS[status] for status in result.status],
+        messages=_item_messages(result.messages),
+        usage=_usage_message(result.usage),
+    )
+
+
+def score_result(response: pb.ScoreResponse) -> ScoreResult:
+    """The result in a response; `InvalidRequest` if its parts do not fit each other."""
+    scores = float32_array(response.scores, "scores", axes=1)
+    logits = float32_array(response.logits, "logits", axes=2)
+    status = _statuses(response.status)
+    if not len(scores) == len(logits) == len(status):
+        raise InvalidRequest(
+            f"response has {len(scores)} scores, {len(logits)} rows of logits and {len(status)} statuses"
+        )
+    return ScoreResult(
+        scores=scores,
+        logits=logits,
+        status=status,
+        messages=_message_texts(response.messages, len(scores)),
+        usage=_usage_value(response.usage),
+        fingerprint=response.fingerprint,
+    )
+
+
+def encode_request(
+    model: str, texts: Sequence[str | Sequence[int]], truncation: Truncation
+) -> pb.EncodeRequest:
+    """The message of `ItemEncoder.encode`'s arguments; `InvalidRequest` if one does not fit the wire."""
+    return pb.EncodeRequest(
+        model=model,
+        texts=items_message(texts, "texts"),
+        truncation=_code(_TRUNCATION, truncation, "truncation"),
+    )
+
+
+def encode_query(request: pb.EncodeRequest | pb.EncodeStreamRequest) -> EncodeQuery:
+    """What an encode request asks for; `InvalidRequest` if it is malformed or has items that are not text."""
+    texts = items_value(request.texts, "texts")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str) and getattr(text, "dtype", None) != np.int64:
+            raise InvalidRequest(
+                f"texts[{index}] is neither text nor token ids; an item encoder takes only these"
+            )
+    return EncodeQuery(
+        texts=cast(list[str | Sequence[int]], texts),
+        truncation=_choice(_TRUNCATION, request.truncation, "truncation"),
+    )
+
+
+def encode_response(embeddings: NDArray[np.floating], fingerprint: str) -> pb.EncodeResponse:
+    """Embedding tokens [texts, k, hidden] as a message."""
+    return pb.EncodeResponse(fingerprint=fingerprint, embeddings=tensor_message(embeddings, "embeddings"))
+
+
+def encode_result(response: pb.EncodeResponse | pb.EncodeStreamResponse) -> NDArray[np.floating]:
+    """The embedding tokens [texts, k, hidden] of a response; `InvalidRequest` if they have another shape."""
+    embeddings = tensor_array(response.embeddings, "embeddings")
+    if embeddings.ndim != 3:
+        raise InvalidRequest(f"embeddings has shape {list(embeddings.shape)}; expected [texts, k, hidden]")
+    return embeddings
+
+
+def stream_request(
+    model: str, chunk: Sequence[tuple[str, str | Sequence[int]]], truncation: Truncation
+) -> pb.EncodeStreamRequest:
+    """A chunk of (id, text) pairs as a message; `InvalidRequest` if one of them does not fit the wire."""
+    return pb.EncodeStreamRequest(
+        model=model,
+        ids=[id for id, _ in chunk],
+        texts=items_message([text for _, text in chunk], "texts"),
+        truncation=_code(_TRUNCATION, truncation, "truncation"),
+    )
+
+
+def stream_response(
+    ids: Sequence[str],
+    embeddings: NDArray[np.floating],
+    status: Sequence[ItemStatus],
+    messages: Sequence[str],
+    fingerprint: str,
+) -> pb.EncodeStreamResponse:
+    """The answer to one chunk: embeddings [texts, k, hidden], one status and message ("": none) per text."""
+    return pb.EncodeStreamResponse(
+        fingerprint=fingerprint,
+        ids=ids,
+        embeddings=tensor_message(embeddings, "embeddings"),
+        status=[_STATUS[value] for value in status],
+        messages=_item_messages(messages),
+    )
+
+
+def stream_results(response: pb.EncodeStreamResponse) -> list[EncodedText]:
+    """One result per text of a chunk; `InvalidRequest` if the response's parts do not fit each other."""
+    embeddings = encode_result(response)
+    status = _statuses(response.status)
+    if not len(embeddings) == len(status) == len(response.ids):
+        raise InvalidRequest(
+            f"response has {len(embeddings)} embeddings, {len(status)} statuses and {len(response.ids)} ids"
+        )
+    messages = _message_texts(response.messages, len(status))
+    return [EncodedText(*row) for row in zip(response.ids, embeddings, status, messages, strict=True)]
+
+
+def description_message(model: ModelDescription) -> pb.ModelDescription:
+    """A model's description as a message."""
+    return pb.ModelDescription(**asdict(model))
+
+
+def description_value(message: pb.ModelDescription) -> ModelDescription:
+    """The description in a message."""
+    values: dict[str, Any] = {field.name: getattr(message, field.name) for field in fields(ModelDescription)}
+    repeated = {name: tuple(value) for name, value in values.items() if not isinstance(value, str | int)}
+    return ModelDescription(**(values | repeated))
+
+
+def _usage_message(usage: Usage) -> pb.Usage:
+    return pb.Usage(**asdict(usage))
+
+
+def _usage_value(message: pb.Usage) -> Usage:
+    return Usage(**{field.name: getattr(message, field.name) for field in fields(Usage)})
+
+
+def _code(codes: Mapping[Choice, Code], value: Choice, field: str) -> Code:
+    try:
+        return codes[value]
+    except (KeyError, TypeError):
+        raise InvalidRequest(f"{field} is {value!r}; give one of {', '.join(codes)}") from None
+
+
+def _choice(codes: Mapping[Choice, Code], code: Code, field: str) -> Choice:
+    """The value of an enum's number; 0, "not set", is the first one."""
+    if not code:
+        return next(iter(codes))
+    for value, known in codes.items():
+        if known == code:
+            return value
+    raise InvalidRequest(f"{field} is {code}; this version knows {sorted(codes.values())}")
+
+
+def _statuses(codes: Iterable[int]) -> tuple[ItemStatus, ...]:
+    try:
+        return tuple(map(_STATUS_VALUE.__getitem__, codes))
+    except KeyError as error:
+        raise InvalidRequest(
+            f"status {error} is unknown; this version knows {sorted(_STATUS_VALUE)}"
+        ) from None
+
+
+def _item_messages(texts: Sequence[str]) -> list[pb.ItemMessage]:
+    return [pb.ItemMessage(index=index, text=text) for index, text in enumerate(texts) if text]
+
+
+def _message_texts(messages: Iterable[pb.ItemMessage], items: int) -> tuple[str, ...]:
+    texts = [""] * items
+    for message in messages:
+        if message.index >= items:
+            raise InvalidRequest(f"messages name item {message.index}, but there are {items} items")
+        texts[message.index] = message.text
+    return tuple(texts)

@@ -1,0 +1,176 @@
+"""The bytes of a token store: how an item key and its tokens lie in LMDB. Pure functions, no I/O.
+
+Storage key
+    byte 0x00 and the key in UTF-8, where that is at most 510 bytes (LMDB's limit is 511 in all);
+    byte 0x01 and the 32-byte BLAKE2b of the key in UTF-8, where it is longer. The value then repeats the key.
+
+Value, little-endian, 40 bytes of header
+    offset  type      field
+    0       uint32    CRC-32 (zlib) of the storage key followed by this value from offset 4
+    4       uint8     layout version, 1
+    5       uint8     element type: 1 float16, 2 float32 (IEEE 754)
+    6       uint16    b, bytes of the repeated key; 0 for a short key
+    8       uint32    tokens, k
+    12      uint32    hidden size, d
+    16      int64     write time, microseconds since 1970-01-01 UTC
+    24      byte[16]  content hash
+    40      byte[b]   the key in UTF-8, if it is long
+    40 + b  k * d elements, row by row, to the end of the value
+
+The CRC covers the storage key, so a value that ended up under another key is corrupt too.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from struct import Struct
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import InvalidRequest, StoreError
+
+LAYOUT_VERSION = 1
+CONTENT_HASH_BYTES = 16
+MAX_KEY_BYTES = 65_535
+
+_DTYPE_CODES = {"float16": 1, "float32": 2}
+_DTYPE_BYTES = {"float16": 2, "float32": 4}
+_HEADER = Struct("<IBBHIIq16s")
+_CRC_BYTES = 4
+_SHORT, _LONG = b"\x00", b"\x01"
+_MAX_SHORT_KEY_BYTES = 510
+
+
+class CorruptValueError(ValueError):
+    """A stored value breaks the layout: the message says how. The store turns it into a `StoreError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSpec:
+    """The shape and type that all tokens of one namespace share.
+
+    Raises:
+        StoreError: a size is not positive, or the dtype is not one of the layout's.
+    """
+
+    tokens: int  # k
+    hidden_size: int
+    dtype: str  # "float16" | "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in _DTYPE_CODES:
+            raise StoreError(
+                f"tokens of dtype {self.dtype!r} cannot be stored: use {' or '.join(_DTYPE_CODES)}"
+            )
+        if min(self.tokens, self.hidden_size) < 1:
+            raise StoreError(
+                f"token shape [{self.tokens}, {self.hidden_size}]: both sizes must be at least 1"
+            )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one item's tokens."""
+        return self.tokens * self.hidden_size * _DTYPE_BYTES[self.dtype]
+
+    @property
+    def numpy_dtype(self) -> np.dtype[np.floating]:
+        """The element type, little-endian as stored."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    def __str__(self) -> str:
+        return f"[{self.tokens}, {self.hidden_size}] {self.dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class ValueHeader:
+    """What a checked value says beside its tokens."""
+
+    payload_offset: int  # bytes
+    key_bytes: int
+    written_us: int
+    content_hash: bytes  # [16]
+
+
+def storage_key(key: str) -> bytes:
+    """The bytes under which LMDB keeps `key`.
+
+    Raises:
+        InvalidRequest: the key is not a string, empty, not encodable as UTF-8, or longer than 65,535 bytes.
+    """
+    encoded = _encode(key)
+    if len(encoded) <= _MAX_SHORT_KEY_BYTES:
+        return _SHORT + encoded
+    return _LONG + blake2b(encoded, digest_size=32).digest()
+
+
+def pack_value(
+    key: str, tokens: NDArray[np.floating], spec: TokenSpec, content_hash: bytes, written_us: int
+) -> bytes:
+    """The value of one item; `tokens` [k, hidden] must already be of `spec`'s shape and dtype."""
+    name = storage_key(key)
+    repeated = _encode(key) if name.startswith(_LONG) else b""
+    header = (LAYOUT_VERSION, _DTYPE_CODES[spec.dtype], len(repeated), spec.tokens, spec.hidden_size)
+    payload = np.ascontiguousarray(tokens, dtype=spec.numpy_dtype).tobytes()
+    body = _HEADER.pack(0, *header, written_us, content_hash)[_CRC_BYTES:] + repeated + payload
+    return crc32(body, crc32(name)).to_bytes(_CRC_BYTES, "little") + body
+
+
+def read_header(name: bytes, value: memoryview, spec: TokenSpec) -> ValueHeader:
+    """The header of the value stored under storage key `name`, checked down to its last byte.
+
+    Raises:
+        CorruptValueError: a wrong size, layout version, checksum, or shape.
+    """
+    if len(value) < _HEADER.size:
+        raise CorruptValueError(f"{len(value)} bytes, shorter than the {_HEADER.size}-byte header")
+    crc, version, dtype, key_bytes, tokens, hidden, written_us, digest = _HEADER.unpack_from(value)
+    if version != LAYOUT_VERSION:
+        raise CorruptValueError(f"layout version {version}; this release reads version {LAYOUT_VERSION}")
+    if crc32(value[_CRC_BYTES:], crc32(name)) != crc:
+        raise CorruptValueError("the checksum does not match")
+    if (dtype, tokens, hidden) != (_DTYPE_CODES[spec.dtype], spec.tokens, spec.hidden_size):
+        raise CorruptValueError(f"[{tokens}, {hidden}] of type code {dtype}, where the namespace has {spec}")
+    offset = _HEADER.size + key_bytes
+    if len(value) != offset + spec.nbytes:
+        raise CorruptValueError(f"{len(value)} bytes, where {spec} takes {offset + spec.nbytes}")
+    return ValueHeader(offset, key_bytes, written_us, digest)
+
+
+def stored_key(name: bytes, value: memoryview, spec: TokenSpec) -> str:
+    """The item key of a storage key and its value.
+
+    Raises:
+        CorruptValueError: a long key's value is damaged, or the bytes are not a key of this layout.
+    """
+    if name.startswith(_SHORT):
+        encoded = name[1:]
+    else:
+        header = read_header(name, value, spec)
+        encoded = bytes(value[_HEADER.size : _HEADER.size + header.key_bytes])
+    try:
+        return encoded.decode()
+    except UnicodeDecodeError as error:
+        raise CorruptValueError(f"its key is not UTF-8: {encoded[:40]!r}") from error
+
+
+def check_key(key: str, value: memoryview, header: ValueHeader) -> None:
+    """Makes sure that a value found under the hash of a long key belongs to that very key.
+
+    Raises:
+        CorruptValueError: it belongs to another.
+    """
+    if header.key_bytes and value[_HEADER.size : header.payload_offset] != _encode(key):
+        raise CorruptValueError("it repeats another key than the one whose hash found it")
+
+
+def _encode(key: str) -> bytes:
+    if not isinstance(key, str) or not key:
+        raise InvalidRequest(f"an item key must be a string that is not empty, not {key!r}")
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"item key {key[:40]!r} cannot be written as UTF-8: {error.reason}") from error
+    if len(encoded) > MAX_KEY_BYTES:
+        raise InvalidRequest(f"item key {key[:40]!r}… has {len(encoded)} bytes, the limit is {MAX_KEY_BYTES}")
+    return encoded

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from rankport.exporters.metrics import ndcg
-
 from examples.esco.dataset import Dataset, JudgedQuery
+from numpy.typing import NDArray
+
+from rankport.exporters.metrics import ndcg
 
 CUTOFF = 10
 K1, B = 1.5, 0.75

@@ -1,7 +1,7 @@
 """The esco_jobs data as frozen dataclasses: items, judged requests by split, training phrases.
 
-Owns reading and the rule that keeps evaluation phrases out of training; data/SOURCE.md says where the data come
-from. Standard library only.
+Owns reading and the rule that keeps evaluation phrases out of training; data/SOURCE.md says where the data
+come from. Standard library only.
 """
 
 import csv

@@ -21,7 +21,7 @@ BATCH_TOKENS = 4096
 
 
 def minilm_path() -> Path:
-    """The checkpoint folder inside the installed package, which is not imported. FileNotFoundError if absent."""
+    """The checkpoint folder in the installed package, which is not imported. FileNotFoundError if absent."""
     spec = importlib.util.find_spec(PACKAGE)
     for location in (spec and spec.submodule_search_locations) or ():
         if (path := Path(location) / "model").is_dir():
@@ -44,7 +44,8 @@ class MiniLM:
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
         model = AutoModel.from_pretrained(path, local_files_only=True, dtype=torch.float32)
-        return cls(model.eval(), tokenizer)
+        model.eval()
+        return cls(model, tokenizer)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of `texts`, cut at 512 tokens. [texts, 384]"""

@@ -7,14 +7,15 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from rankport.protos.errors import InvalidRequest
 
 
 def ndcg(scores: ArrayLike, gains: ArrayLike, k: int) -> float:
     """Normalized discounted cumulative gain of the first `k`: gain 2^g - 1, discount log2(rank + 1).
 
-    `scores` and `gains` are [items], gains finite and ≥ 0 (Burges et al., 2005). InvalidRequest for unequal shapes,
-    k < 1, or no positive gain: such a query has no order to judge, so leave it out of a mean.
+    `scores` and `gains` are [items], gains finite and ≥ 0 (Burges et al., 2005). InvalidRequest for unequal
+    shapes, k < 1, or no positive gain: such a query has no order to judge, so leave it out of a mean.
     """
     scores, gains = _pair(scores, gains, k)
     if not np.all(np.isfinite(gains)) or np.any(gains < 0):
@@ -30,8 +31,9 @@ def ndcg(scores: ArrayLike, gains: ArrayLike, k: int) -> float:
 def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     """Kendall's tau-b of two score arrays [items], NaN taken as the lowest score (Kendall, 1945).
 
-    Two constant arrays agree fully (1.0); one constant array orders nothing (0.0); fewer than two items have no
-    pair to disagree on (1.0). Compares all pairs: O(items²) time, O(items) memory. InvalidRequest for unequal shapes.
+    Two constant arrays agree fully (1.0); one constant array orders nothing (0.0); fewer than two items have
+    no pair to disagree on (1.0). Compares all pairs: O(items²) time, O(items) memory. InvalidRequest for
+    unequal shapes.
     """
     a, b = _pair(a, b, 1)
     ranks_a, ranks_b = _dense_ranks(a), _dense_ranks(b)
@@ -67,7 +69,7 @@ def ranking(scores: ArrayLike) -> NDArray[np.int64]:
 def _pair(a: ArrayLike, b: ArrayLike, k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
-        raise InvalidRequest(f"need two arrays of one equal length, not shapes {first.shape} and {second.shape}")
+        raise InvalidRequest(f"need two arrays of one length, not of shapes {first.shape} and {second.shape}")
     if k < 1:
         raise InvalidRequest(f"k must be at least 1, not {k}")
     return first, second

@@ -1,0 +1,61 @@
+"""Every knob of an engine and its backend, with the one place for its default."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rankport.protos.errors import InvalidRequest
+
+Prepacking = Literal["throughput", "footprint"]
+
+
+_LEAST = {
+    "max_batch_tokens": 1,
+    "max_prefill_tokens": 1,
+    "max_padding_ratio": 1.0,
+    "prefix_cache_bytes": 0,
+    "max_active_requests": 1,
+    "max_queued_requests": 1,
+    "max_queued_tokens": 1,
+    "threads": 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How an engine batches, caches and queues, and how its backend loads weights.
+
+    Raises `InvalidRequest` for a value out of range.
+    """
+
+    # Tokens of items in one pass. On a CPU a matrix product is at full speed from a few hundred rows on; more
+    # only adds activation memory and makes deadlines, which are checked between passes, coarser.
+    max_batch_tokens: int = 2048
+    # Tokens of prefixes computed in one pass: longer prefixes go in chunks, so that others wait little.
+    max_prefill_tokens: int = 512
+    # Largest padded layout of a pass, as a multiple of its real tokens.
+    max_padding_ratio: float = 1.5
+    # KV kept across requests. 0 keeps none.
+    prefix_cache_bytes: int = 256 * 2**20
+    # Requests whose passes may interleave; each pins the KV of its prefix until it is answered.
+    max_active_requests: int = 32
+    # Requests that may wait for their first pass, before `Overloaded`.
+    max_queued_requests: int = 256
+    # Tokens those may have together. A larger request is taken when no other waits.
+    max_queued_tokens: int = 1_000_000
+    # Compute threads of the backend; 0 is one per physical core.
+    threads: int = 0
+    # "throughput" packs weights for the CPU's matrix product, at the cost of a private copy of them;
+    # "footprint" leaves them in the page cache, shared by graphs and processes.
+    prepacking: Prepacking = "throughput"
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if not value >= least:
+                raise InvalidRequest(f"{name} is {value}: it must be at least {least}")
+        if self.prepacking not in ("throughput", "footprint"):
+            raise InvalidRequest(f"prepacking is {self.prepacking!r}: it must be 'throughput' or 'footprint'")
+
+
+DEFAULTS = EngineConfig()
+"""The engine as it is without a word from the user."""

@@ -1,0 +1,80 @@
+"""What a worker is given to compute, and the requests it computes it for.
+
+The seam between the thread with its queue, in `worker`, and the two kinds of work: scoring, in `engine`, and
+encoding, in `encode_engine`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from rankport.protos.errors import BackendError, RankportError
+
+ReturnT = TypeVar("ReturnT")
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Request(ABC):
+    """A request as the worker sees it; `Work` subclasses it with what is to be computed."""
+
+    tokens: int  # weight in the queue
+    submitted_s: float  # by the worker's clock
+    timeout_s: float | None
+    # Stays pending until the answer is set, so that a cancel succeeds at any time before.
+    future: "Future[Any]" = field(default_factory=Future)
+    started: bool = False  # takes or took part in a pass
+    compute_s: float = 0.0  # of the passes it took part in
+
+    @property
+    @abstractmethod
+    def finished(self) -> bool:
+        """Whether the answer is complete."""
+
+    @abstractmethod
+    def answer(self, waited_s: float) -> Any:
+        """The result of the future, given the seconds since submission spent outside the request's passes."""
+
+    def expired(self, now_s: float) -> bool:
+        return self.timeout_s is not None and now_s - self.submitted_s >= self.timeout_s
+
+
+RequestT = TypeVar("RequestT", bound=Request)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass(Generic[RequestT]):
+    """One call of the device. `run` records results only when it succeeds."""
+
+    requests: tuple[RequestT, ...]  # that take part, at least one
+    run: Callable[[], None]
+
+
+class Work(Protocol[RequestT]):
+    """What a worker computes; called by its thread only.
+
+    A `RankportError` raised here fails the requests at hand. Any other exception is a bug, which ends it.
+    """
+
+    def prepare(self, request: RequestT) -> None:
+        """Called before every pass for every active request."""
+
+    def plan(self, active: Sequence[RequestT]) -> Pass[RequestT]:
+        """The next pass over some unfinished, prepared requests, those served least recently first."""
+
+    def retire(self, request: RequestT) -> None:
+        """Frees what `prepare` took, if anything; harmless when repeated."""
+
+    def close(self) -> None:
+        """Frees the device; called last."""
+
+
+def on_device(operation: str, call: Callable[..., ReturnT], *args: object) -> ReturnT:
+    """Calls a backend; whatever it raises becomes a `BackendError` that names the operation and the cause."""
+    try:
+        return call(*args)
+    except RankportError:
+        raise
+    except Exception as error:
+        raise BackendError(f"{operation} failed on the device: {type(error).__name__}: {error}") from error

@@ -1,0 +1,236 @@
+"""The thread that drives a device: a bounded queue in, one future out for every request, whatever fails.
+
+Owns queueing, overload, deadlines, cancellation, fairness, the isolation of failures, and shutdown. What a
+pass computes is the business of the `Work` it is given.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Generic
+
+from rankport.protos.errors import DeadlineExceeded, Overloaded, RankportError, Unavailable
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.work import Pass, Request, RequestT, Work
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+
+class Worker(Generic[RequestT]):
+    """Runs `work` in a thread of its own from construction to `close`."""
+
+    def __init__(
+        self, work: Work[RequestT], config: EngineConfig, *, name: str, clock: Clock = time.monotonic
+    ) -> None:
+        self._work = work
+        self._config = config
+        self._clock = clock
+        self._condition = threading.Condition()  # guards the fields down to `_closed_because`
+        self._arrivals: deque[RequestT] = deque()
+        self._unanswered: dict[RequestT, None] = {}  # accepted; left only with the future resolved
+        self._queued_requests = 0  # accepted and not started
+        self._queued_tokens = 0
+        self._drain_until_s: float | None = None  # set by `close`
+        self._closed_because: Unavailable | None = None  # no submit from then on
+        self._waiting: deque[RequestT] = deque()  # the thread's own, as is `_active`
+        self._active: list[RequestT] = []  # least recently served first
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, request: RequestT) -> None:
+        """Queues a request; its future will be resolved, or cancelled by its owner.
+
+        Raises `Overloaded` when the queue is full, `Unavailable` after `close` or a crash.
+        """
+        with self._condition:
+            if self._closed_because is not None:
+                raise Unavailable(*self._closed_because.args)
+            self._check_room(request)
+            self._queued_requests += 1
+            self._queued_tokens += request.tokens
+            self._arrivals.append(request)
+            self._unanswered[request] = None
+            self._condition.notify()
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Refuses new requests and lets accepted ones finish for `grace_s` seconds, fails the rest.
+
+        Waits for the pass in progress. Calling it again is harmless.
+        """
+        with self._condition:
+            if self._drain_until_s is None:
+                self._drain_until_s = self._clock() + grace_s
+            self._closed_because = self._closed_because or Unavailable("the engine is closed")
+            self._condition.notify()
+        if threading.current_thread() is not self._thread:  # a future's callback may close
+            self._thread.join()
+
+    def _check_room(self, request: RequestT) -> None:
+        requests, tokens = self._queued_requests, self._queued_tokens
+        config = self._config
+        if requests < config.max_queued_requests and (
+            not requests or tokens + request.tokens <= config.max_queued_tokens
+        ):
+            return
+        raise Overloaded(
+            f"the queue is full: {requests} requests (max_queued_requests {config.max_queued_requests}) and "
+            f"{tokens} tokens (max_queued_tokens {config.max_queued_tokens}) wait, and this request has "
+            f"{request.tokens} tokens: retry later, or raise the limit"
+        )
+
+    def _run(self) -> None:
+        reason = Unavailable("the engine was closed before the request was answered")
+        try:
+            while self._take_arrivals():
+                self._drop_dead(self._waiting)
+                self._drop_dead(self._active)
+                self._admit()
+                self._prepare(self._active)
+                if self._active:
+                    self._run_pass()
+        except BaseException as error:
+            log.exception("the engine stopped on a bug")
+            reason = Unavailable(f"the engine stopped on a bug: {error!r}; load the model again")
+        finally:
+            self._shut(reason)
+
+    def _take_arrivals(self) -> bool:
+        """Waits until there is something to do; False when the time to stop has come."""
+        with self._condition:
+            busy = bool(self._waiting or self._active)
+            self._condition.wait_for(lambda: busy or self._arrivals or self._drain_until_s is not None)
+            self._waiting.extend(self._arrivals)
+            self._arrivals.clear()
+            if self._drain_until_s is None:
+                return True
+            return bool(self._waiting or self._active) and self._clock() < self._drain_until_s
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._active) < self._config.max_active_requests:
+            self._active.append(self._waiting.popleft())
+
+    def _drop_dead(self, requests: "deque[RequestT] | list[RequestT]") -> None:
+        now_s = self._clock()
+        for request in [one for one in requests if one.future.cancelled() or one.expired(now_s)]:
+            requests.remove(request)
+            self._fail(request, _deadline_error(request))
+
+    def _prepare(self, requests: Iterable[RequestT]) -> None:
+        for request in tuple(requests):
+            try:
+                self._work.prepare(request)
+            except RankportError as error:
+                self._active.remove(request)
+                self._fail(request, error)
+
+    def _run_pass(self) -> None:
+        planned = self._work.plan(self._active)
+        self._start(planned.requests)
+        error = self._attempt(planned)
+        if error is None:
+            self._rotate(planned.requests)
+        elif len(planned.requests) == 1:
+            self._active.remove(planned.requests[0])
+            self._fail(planned.requests[0], error)
+        else:
+            log.warning(
+                "a pass of %d requests failed and is repeated for each: %s", len(planned.requests), error
+            )
+            for request in planned.requests:
+                self._run_alone(request)
+
+    def _run_alone(self, request: RequestT) -> None:
+        """One pass of a request whose joint pass failed: only the guilty one fails again."""
+        self._drop_dead(self._active)
+        if request in self._active:
+            self._prepare([request])
+        if request not in self._active:
+            return
+        planned = self._work.plan([request])
+        error = self._attempt(planned)
+        if error is None:
+            self._rotate(planned.requests)
+        else:
+            self._active.remove(request)
+            self._fail(request, error)
+
+    def _attempt(self, planned: Pass[RequestT]) -> RankportError | None:
+        begun_s = self._clock()
+        try:
+            planned.run()
+        except RankportError as error:
+            return error
+        finally:
+            elapsed_s = self._clock() - begun_s
+            for request in planned.requests:
+                request.compute_s += elapsed_s
+        return None
+
+    def _start(self, requests: Iterable[RequestT]) -> None:
+        """Takes requests off the queue's account."""
+        with self._condition:
+            for request in requests:
+                if not request.started:
+                    request.started = True
+                    self._queued_requests -= 1
+                    self._queued_tokens -= request.tokens
+
+    def _rotate(self, served: Iterable[RequestT]) -> None:
+        """Moves served requests to the end, and answers the finished ones."""
+        for request in served:
+            self._active.remove(request)
+            if not request.finished:
+                self._active.append(request)
+                continue
+            waited_s = self._clock() - request.submitted_s - request.compute_s
+            self._resolve(request, request.future.set_result, request.answer(waited_s))
+
+    def _fail(self, request: RequestT, error: RankportError) -> None:
+        self._start([request])
+        self._resolve(request, request.future.set_exception, error)
+
+    def _resolve(self, request: RequestT, resolve: Callable[[Any], None], value: object) -> None:
+        self._work.retire(request)
+        _settle(request.future, resolve, value)
+        with self._condition:
+            del self._unanswered[request]
+
+    def _shut(self, reason: Unavailable) -> None:
+        """Fails what is outstanding, then frees the device. Must resolve every future, even after a bug."""
+        with self._condition:
+            self._closed_because = self._closed_because or reason
+            outstanding = tuple(self._unanswered)
+            self._unanswered.clear()
+        for request in outstanding:
+            _settle(request.future, request.future.set_exception, Unavailable(*reason.args))
+        for request in outstanding:
+            _log_failure(partial(self._work.retire, request))
+        _log_failure(self._work.close)
+
+
+def _settle(future: "Future[Any]", resolve: Callable[[Any], None], value: object) -> None:
+    """Claims and resolves, at the very end: a cancel either came before and stands, or is refused."""
+    if future.done() and not future.cancelled():
+        return
+    if future.running() or future.set_running_or_notify_cancel():
+        resolve(value)
+
+
+def _log_failure(free: Callable[[], None]) -> None:
+    try:
+        free()
+    except Exception:
+        log.exception("the device could not be freed")
+
+
+def _deadline_error(request: Request) -> DeadlineExceeded:
+    stage = f"after {request.compute_s:.3f} s of computing" if request.started else "before its first pass"
+    return DeadlineExceeded(
+        f"timeout_s={request.timeout_s} ran out {stage}: allow more time, or send fewer items at once"
+    )

@@ -71,7 +71,7 @@ class BundleStaging:
         """Hashes what is staged and writes the manifest; may be called again after a change.
 
         Raises:
-            BundleError: the draft contradicts itself or the staged files; the message names the field or file.
+            BundleError: the draft contradicts itself or the staged files; the message names field or file.
         """
         entries = [file_entry(name, path) for name, path in regular_files(self.path).items()]
         manifest = _manifest(draft, entries)

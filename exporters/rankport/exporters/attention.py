@@ -26,8 +26,12 @@ class SharedPrefix:
     slots: Tensor  # [prefixes, items, item_tokens] packed index of the token in each slot, any token where padded
     token_slots: Tensor  # [tokens] flat slot of each packed token
     past_lengths: Tensor  # [prefixes]
-    past: list[tuple[Tensor, Tensor]] | None  # per layer, each [prefixes, kv_heads, past, head_dim]; None: empty
-    new: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # layer -> [prefixes, kv_heads, slots, head_dim]
+    past: (
+        list[tuple[Tensor, Tensor]] | None
+    )  # per layer, each [prefixes, kv_heads, past, head_dim]; None: empty
+    new: dict[int, tuple[Tensor, Tensor]] = field(
+        default_factory=dict
+    )  # layer -> [prefixes, kv_heads, slots, head_dim]
     windows: dict[int, int] = field(default_factory=dict)  # layer -> sliding window, where it has one
 
 
@@ -60,7 +64,9 @@ def shared_prefix_attention(
             "the shared prefix cannot reach it"
         )
     if s_aux is not None:
-        raise CheckpointError(f"{type(module).__name__} uses attention sinks, which shared-prefix scoring lacks")
+        raise CheckpointError(
+            f"{type(module).__name__} uses attention sinks, which shared-prefix scoring lacks"
+        )
     layer = _layer_index(module, shared)
     if sliding_window is not None:
         shared.windows[layer] = int(sliding_window)
@@ -86,7 +92,12 @@ def _softcapper(softcap: float | None) -> Callable[[Tensor], Tensor]:
 
 
 def _attend(
-    layer: int, query: Tensor, key: Tensor, value: Tensor, shared: SharedPrefix, capped: Callable[[Tensor], Tensor]
+    layer: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    shared: SharedPrefix,
+    capped: Callable[[Tensor], Tensor],
 ) -> Tensor:
     _, heads, tokens, head_dim = query.shape
     kv_heads, value_dim = key.shape[1], value.shape[-1]
@@ -100,7 +111,9 @@ def _attend(
         past_key, past_value = shared.past[layer]
     past = past_key.shape[2]
 
-    def unpack(states: Tensor) -> Tensor:  # [1, kv_heads, tokens, d] -> [prefixes, kv_heads, items, length, d]
+    def unpack(
+        states: Tensor,
+    ) -> Tensor:  # [1, kv_heads, tokens, d] -> [prefixes, kv_heads, items, length, d]
         by_slot = states[0].index_select(1, flat)
         return by_slot.reshape(kv_heads, prefixes, items, length, -1).transpose(0, 1)
 
@@ -112,7 +125,9 @@ def _attend(
     rows = by_slot.permute(2, 0, 3, 1, 4, 5).reshape(prefixes, kv_heads, items * group * length, head_dim)
     to_prefix = capped(rows @ past_key.transpose(2, 3)) + _past_mask(shared.past_lengths, past, query.dtype)
     own_rows = rows.reshape(prefixes, kv_heads, items, group * length, head_dim)
-    to_self = capped(own_rows @ own_key.transpose(3, 4)).reshape(prefixes, kv_heads, items, group, length, length)
+    to_self = capped(own_rows @ own_key.transpose(3, 4)).reshape(
+        prefixes, kv_heads, items, group, length, length
+    )
     to_self = to_self + _causal_mask(length, query.dtype)
 
     scores = torch.cat([to_prefix.reshape(prefixes, kv_heads, items, group, length, past), to_self], dim=-1)
@@ -122,7 +137,9 @@ def _attend(
     mixed = of_prefix.reshape(prefixes, kv_heads, items, group * length, value_dim) + of_self
 
     per_token = mixed.reshape(prefixes, kv_heads, items, group, length, value_dim).permute(0, 2, 4, 1, 3, 5)
-    packed = per_token.reshape(prefixes * items * length, heads * value_dim).index_select(0, shared.token_slots)
+    packed = per_token.reshape(prefixes * items * length, heads * value_dim).index_select(
+        0, shared.token_slots
+    )
     return packed.reshape(1, tokens, heads, value_dim)
 
 

@@ -76,7 +76,9 @@ def checkpoint_sha256(path: Path) -> str:
 
 def _read_config(path: Path) -> transformers.PreTrainedConfig:
     if not path.is_dir():
-        raise CheckpointError(f"checkpoint {str(path)!r} is not a folder: give a Hugging Face checkpoint on disk")
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is not a folder: give a Hugging Face checkpoint on disk"
+        )
     if not (path / "config.json").is_file():
         raise CheckpointError(f"checkpoint {str(path)!r} has no config.json")
     if not list(path.glob("*.safetensors")):
@@ -87,8 +89,13 @@ def _read_config(path: Path) -> transformers.PreTrainedConfig:
     try:
         raw = json.loads((path / "config.json").read_text())
         if "auto_map" in raw and raw.get("model_type") not in transformers.CONFIG_MAPPING:
-            raise CheckpointError(f"{path / 'config.json'} needs code of its own (auto_map), which is never run")
-        return transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+            raise CheckpointError(
+                f"{path / 'config.json'} needs code of its own (auto_map), which is never run"
+            )
+        config: transformers.PreTrainedConfig = transformers.AutoConfig.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
+        return config
     except (ValueError, OSError, KeyError) as error:
         raise CheckpointError(f"cannot read {path / 'config.json'}: {error}") from error
 
@@ -127,7 +134,9 @@ def _load_model(path: Path, head: HeadKind) -> nn.Module:
     # transformers fills absent tensors with random numbers; a release must not.
     missing = sorted(key for key in info["missing_keys"] if not (head == "none" and ".pooler." in f".{key}"))
     if missing:
-        raise CheckpointError(f"checkpoint {str(path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all)")
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all)"
+        )
     if info["mismatched_keys"]:
         name, *shapes = sorted(info["mismatched_keys"])[0]
         raise CheckpointError(f"tensor {name!r} has shape {shapes[0]}, the config expects {shapes[1]}")

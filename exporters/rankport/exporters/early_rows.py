@@ -15,8 +15,34 @@ import onnx_ir.passes.common as passes
 
 _TOKEN_AXIS = 1  # of states [1, tokens, features]
 _ELEMENTWISE = frozenset(
-    "Abs Add Cast Clip Div Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Max Min Mul Neg Pow QuickGelu Reciprocal "
-    "Relu Sigmoid Softplus Sqrt Sub Tanh Where".split()
+    [
+        "Abs",
+        "Add",
+        "Cast",
+        "Clip",
+        "Div",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Max",
+        "Min",
+        "Mul",
+        "Neg",
+        "Pow",
+        "QuickGelu",
+        "Reciprocal",
+        "Relu",
+        "Sigmoid",
+        "Softplus",
+        "Sqrt",
+        "Sub",
+        "Tanh",
+        "Where",
+    ]
 )
 _OVER_LAST_AXIS = frozenset({"ReduceMean", "ReduceSum"})
 
@@ -65,7 +91,11 @@ def _find_selection(graph: ir.Graph, rows: str) -> _Selection | None:
 
 
 def _swaps_leading_axes(node: ir.Node | None) -> bool:
-    return node is not None and node.op_type == "Transpose" and list(node.attributes["perm"].as_ints()) == [1, 0, 2]
+    return (
+        node is not None
+        and node.op_type == "Transpose"
+        and list(node.attributes["perm"].as_ints()) == [1, 0, 2]
+    )
 
 
 def _row_wise_cone(graph: ir.Graph, found: _Selection) -> list[ir.Node]:
@@ -131,14 +161,17 @@ def _constant_ints(value: ir.Value | None) -> list[int] | None:
 def _frontier(cone: list[ir.Node]) -> list[ir.Value]:
     """States that the cone reads and does not compute."""
     read = (value for node in cone for value in node.inputs)
-    states = (value for value in read if value is not None and _is_states(value) and value.producer() not in cone)
+    states = (
+        value for value in read if value is not None and _is_states(value) and value.producer() not in cone
+    )
     return list(dict.fromkeys(states))
 
 
 def _select(value: ir.Value, rows: ir.Value, cone: list[ir.Node]) -> None:
     """Gives the cone's nodes the selected rows of a value from outside."""
     gather = ir.node("Gather", [value, rows], attributes={"axis": _TOKEN_AXIS})
-    gather.outputs[0].dtype = value.dtype
+    if value.dtype is not None:
+        gather.outputs[0].dtype = value.dtype
     producer = value.producer()
     anchor = producer if producer is not None else cone[-1]
     graph = anchor.graph

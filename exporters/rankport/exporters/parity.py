@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.metrics import kendall_tau, top_k_agreement
+from rankport.exporters.tolerance import Tolerance
 from rankport.protos.errors import ParityError
 from rankport.runtime.backends.base import PrefixKV, RaggedBatch, ScoringBackend, TokenRun
 from rankport.runtime.manifest import ModeParity, Parity
@@ -24,14 +25,6 @@ class SampleRequest:
     prefix: TokenRun
     items: tuple[TokenRun, ...]
     form: str  # "text" | "embeddings"
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """What an export must reach in each mode."""
-
-    max_abs_error: float = 1e-4
-    min_kendall_tau: float = 0.999
 
 
 def measure(
@@ -51,18 +44,19 @@ def measure(
     return report
 
 
-def require(modes: Sequence[ModeParity], tolerance: Tolerance) -> None:
+def require(parity: Parity) -> None:
     """Raises ParityError listing every mode that misses the tolerance."""
+    largest, least = parity.max_abs_tolerance, parity.min_kendall_tau
     failed = [
         f"{mode.mode}: max abs error {mode.max_abs_error:.2e}, Kendall tau {mode.kendall_tau:.4f}"
-        for mode in modes
+        for mode in parity.modes
         # Written so that a NaN fails.
-        if not (mode.max_abs_error <= tolerance.max_abs_error and mode.kendall_tau >= tolerance.min_kendall_tau)
+        if not (mode.max_abs_error <= largest and mode.kendall_tau >= least)
     ]
     if failed:
         raise ParityError(
-            f"the export differs from its source beyond max abs error {tolerance.max_abs_error:.1e} or below "
-            f"Kendall tau {tolerance.min_kendall_tau}: " + "; ".join(failed)
+            f"the export differs from its source beyond max abs error {largest:.1e} or below "
+            f"Kendall tau {least}: " + "; ".join(failed)
         )
 
 
@@ -146,7 +140,9 @@ def _many_prefixes(backend: ScoringBackend, requests: Sequence[SampleRequest]) -
     if filled:
         runs = tuple(requests[i].prefix for i in filled)
         empty: tuple[tuple[PrefixKV, ...], ...] = tuple(() for _ in filled)
-        for i, kv in zip(filled, backend.prefill(RaggedBatch(empty, runs, np.arange(len(filled)))), strict=True):
+        for i, kv in zip(
+            filled, backend.prefill(RaggedBatch(empty, runs, np.arange(len(filled)))), strict=True
+        ):
             pieces[i] = (kv,)
     items = tuple(item for request in requests for item in request.items)
     counts = [len(request.items) for request in requests]

@@ -31,7 +31,7 @@ def export_ranker_graphs(module: RankerModule, facts: Survey) -> RankerGraphs:
     labels = len(module.head.weight)  # type: ignore[arg-type]
     score = cut(whole, {"logits": ["items_total", labels]})
     select_rows_early(score, rows="last_tokens")
-    kv_shapes = {
+    kv_shapes: dict[str, list[str | int]] = {
         f"new_{part}.{layer}": ["prefixes", width.kv_heads, "slots_per_prefix", width.head_dim]
         for layer, width in enumerate(facts.layers)
         for part in ("key", "value")

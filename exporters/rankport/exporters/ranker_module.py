@@ -61,9 +61,16 @@ class RankerModule(nn.Module):
         logits = self.logits(inputs[None], position_ids[None], last_tokens, shared)
         return [logits, *(kv for layer in range(len(pairs)) for kv in shared.new[layer])]
 
-    def logits(self, inputs: Tensor, position_ids: Tensor, last_tokens: Tensor, shared: SharedPrefix) -> Tensor:
+    def logits(
+        self, inputs: Tensor, position_ids: Tensor, last_tokens: Tensor, shared: SharedPrefix
+    ) -> Tensor:
         """Label logits [items, labels] of packed input embeddings [1, tokens, hidden]; fills `shared.new`."""
-        arguments = {"inputs_embeds": inputs, "position_ids": position_ids, "use_cache": False, KEYWORD: shared}
+        arguments = {
+            "inputs_embeds": inputs,
+            "position_ids": position_ids,
+            "use_cache": False,
+            KEYWORD: shared,
+        }
         if self.classifies:
             hidden = self.model.base_model(**arguments).last_hidden_state  # type: ignore[operator]
             return self.head(hidden[:, last_tokens])[0]  # type: ignore[no-any-return]
@@ -80,7 +87,9 @@ def label_head(model: nn.Module, readout: ReadOut) -> nn.Module:
         return head
     full = model.get_output_embeddings()  # type: ignore[operator]
     if not isinstance(full, nn.Linear):
-        raise CheckpointError(f"{type(model).__name__} has an LM head of type {type(full).__name__}, expected Linear")
+        raise CheckpointError(
+            f"{type(model).__name__} has an LM head of type {type(full).__name__}, expected Linear"
+        )
     head = nn.Linear(full.in_features, len(readout.ids), bias=full.bias is not None, dtype=full.weight.dtype)
     rows = torch.tensor(readout.ids)
     head.weight = nn.Parameter(full.weight.detach()[rows].clone(), requires_grad=False)

@@ -24,13 +24,22 @@ def sample_requests(
         lengths = [min(length, limits.max_prefix_tokens) for length in _TYPICAL_PREFIX]
         for prefix_length in dict.fromkeys(lengths):
             items = [
-                _item(rng, form, int(rng.integers(1, min(_TYPICAL_ITEM, limits.max_item_tokens) + 1)), vocab_size, hidden_size, embedding_scale)
+                _item(
+                    rng,
+                    form,
+                    int(rng.integers(1, min(_TYPICAL_ITEM, limits.max_item_tokens) + 1)),
+                    vocab_size,
+                    hidden_size,
+                    embedding_scale,
+                )
                 for _ in range(_ITEMS)
             ]
             requests.append(SampleRequest(_text(rng, prefix_length, vocab_size), tuple(items), form))
         longest_prefix = min(limits.max_prefix_tokens, _LONGEST_PROVEN)
         longest_item = min(limits.max_item_tokens, _LONGEST_PROVEN)
-        items = [_item(rng, form, length, vocab_size, hidden_size, embedding_scale) for length in (longest_item, 1)]
+        items = [
+            _item(rng, form, length, vocab_size, hidden_size, embedding_scale) for length in (longest_item, 1)
+        ]
         requests.append(SampleRequest(_text(rng, longest_prefix, vocab_size), tuple(items), form))
     return requests
 

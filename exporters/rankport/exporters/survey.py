@@ -93,14 +93,18 @@ def _require_independent_items(model: nn.Module, first: Tensor, second: Tensor) 
 
 
 def _stateful_modules(model: nn.Module) -> str:
-    names = {type(part).__name__ for part in model.modules() if part is not model and part is not model.base_model}
+    names = {
+        type(part).__name__ for part in model.modules() if part is not model and part is not model.base_model
+    }
     stateful = sorted(name for name in names if any(part in name.lower() for part in _STATEFUL))
     return f" (recurrent or convolutional: {', '.join(stateful)})" if stateful else ""
 
 
 def _kv_width(key: Tensor, value: Tensor) -> LayerKV:
     if key.shape[-1] != value.shape[-1]:
-        raise CheckpointError(f"keys of {key.shape[-1]} and values of {value.shape[-1]} per head are not supported")
+        raise CheckpointError(
+            f"keys of {key.shape[-1]} and values of {value.shape[-1]} per head are not supported"
+        )
     return LayerKV(kv_heads=key.shape[1], head_dim=key.shape[-1])
 
 

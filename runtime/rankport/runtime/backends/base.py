@@ -39,7 +39,9 @@ class TokenRun:
 class RaggedBatch:
     """Runs of tokens, each continuing one of several prefixes; positions start at that prefix's length."""
 
-    prefixes: tuple[tuple[PrefixKV, ...], ...]  # [prefixes] consecutive pieces of each; () is the empty prefix
+    prefixes: tuple[
+        tuple[PrefixKV, ...], ...
+    ]  # [prefixes] consecutive pieces of each; () is the empty prefix
     runs: tuple[TokenRun, ...]  # [runs], each at least one token
     run_prefix: NDArray[np.int64]  # [runs] index into prefixes, non-decreasing
 

@@ -27,7 +27,9 @@ Array = NDArray[np.generic]
 class HostKV:
     """Keys and values of consecutive prefix tokens in host memory."""
 
-    layers: tuple[NDArray[np.float32], ...]  # key 0, value 0, key 1, ...: each [1, kv_heads, length, head_dim]
+    layers: tuple[
+        NDArray[np.float32], ...
+    ]  # key 0, value 0, key 1, ...: each [1, kv_heads, length, head_dim]
 
     @property
     def length(self) -> int:
@@ -167,7 +169,9 @@ def _past(
         return dict(zip(names, prefixes[0][0].layers, strict=True))
     past = int(lengths.max())
     result: dict[str, Array] = {}
-    for i, (name, width) in enumerate(zip(names, itertools.chain(*zip(widths, widths, strict=True)), strict=True)):
+    for i, (name, width) in enumerate(
+        zip(names, itertools.chain(*zip(widths, widths, strict=True)), strict=True)
+    ):
         layer = np.zeros((len(prefixes), width.kv_heads, past, width.head_dim), np.float32)
         for row, pieces in zip(layer, prefixes, strict=True):
             start = 0

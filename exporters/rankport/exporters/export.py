@@ -1,0 +1,213 @@
+"""`export`: checkpoint in, proven bundle out, or nothing.
+
+Owns the order of the steps. Each step lives in a module of its own.
+"""
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from rankport.exporters import defaults
+from rankport.exporters.bundle_writer import BundleStaging
+from rankport.exporters.checkpoint import Checkpoint, load_checkpoint
+from rankport.exporters.encoder_module import EncoderModule, export_encode_graph
+from rankport.exporters.judged import require_quality
+from rankport.exporters.onnx_export import OPSET
+from rankport.exporters.onnx_weights import write_graphs
+from rankport.exporters.options import ExportOptions, StrPath, default_name
+from rankport.exporters.parity import require
+from rankport.exporters.proof import prove
+from rankport.exporters.ranker_graphs import export_ranker_graphs
+from rankport.exporters.ranker_module import RankerModule
+from rankport.exporters.readout import readout_of, resolve_labels
+from rankport.exporters.survey import survey
+from rankport.exporters.tokenization import report_tokenization
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.manifest import (
+    AxisRange,
+    DType,
+    Embedding,
+    GraphSpec,
+    Labels,
+    Limits,
+    ManifestDraft,
+    ModelShape,
+    Pairing,
+    Role,
+    Source,
+    TensorSpec,
+)
+
+WEIGHTS_FILE = "weights.bin"
+TOKENIZER_FILE = "tokenizer.json"
+_TOOLS = ("rankport", "torch", "transformers", "onnx_ir", "onnxscript", "onnxruntime")
+_DTYPES: dict[ir.DataType, DType] = {
+    ir.DataType.FLOAT: "float32",
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.INT64: "int64",
+}
+
+
+def export(
+    checkpoint: StrPath,
+    out: StrPath,
+    *,
+    on_progress: Callable[[str], None] = lambda step: None,
+    **options: object,
+) -> Bundle:
+    """Exports a Hugging Face checkpoint folder to a bundle directory and proves it equal to its source.
+
+    `options` are the fields of `ExportOptions`; `kind` is required. On any error nothing is left at `out`.
+
+    Raises:
+        InvalidRequest: an option is wrong.
+        CheckpointError: the checkpoint cannot be exported exactly; the message says why.
+        ParityError: the bundle differs from its source beyond the tolerance.
+    """
+    chosen = ExportOptions.of(options)
+    with BundleStaging(out, overwrite=chosen.overwrite) as staging:
+        on_progress("loading the checkpoint")
+        source = load_checkpoint(Path(checkpoint), headless=chosen.kind == "item-encoder")
+        plan = _plan(source, chosen)
+        on_progress("tracing the graphs")
+        graphs = plan.make_graphs()
+        on_progress("writing graphs and weights")
+        specs = [_graph_spec(role, model) for role, model in graphs.items()]
+        write_graphs(staging.path, graphs, WEIGHTS_FILE)
+        if source.tokenizer_file is not None:
+            staging.add(TOKENIZER_FILE, source.tokenizer_file)
+        draft = _draft(source, chosen, plan, specs, default_name(staging.out))
+        staged = staging.finalize(draft)
+        proof = prove(
+            staged,
+            source,
+            tolerance=chosen.tolerance,
+            judged=None if chosen.judged is None else Path(chosen.judged),
+            store=None if chosen.store is None else Path(chosen.store),
+            on_progress=on_progress,
+        )
+        require(proof.parity)
+        if proof.quality is not None:
+            require_quality(proof.quality, chosen.tolerance.max_ndcg_loss)
+        staging.finalize(draft.model_copy(update={"parity": proof.parity, "quality": proof.quality}))
+        on_progress("publishing the bundle")
+        return staging.publish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the kind decides: the graphs and the manifest fields that follow from it."""
+
+    make_graphs: Callable[[], dict[Role, ir.Model]]
+    shape: ModelShape
+    labels: Labels | None
+    limits: Limits
+    embedding: Embedding | None
+    pairing: Pairing | None
+    prompt: defaults.ResolvedPrompt
+
+
+def _plan(source: Checkpoint, options: ExportOptions) -> _Plan:
+    return _encoder_plan(source, options) if options.kind == "item-encoder" else _ranker_plan(source, options)
+
+
+def _ranker_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
+    prompt = defaults.ranker_prompt(source, options)
+    labels = resolve_labels(source, options, prompt.labels, prompt.tokenizer)
+    module = RankerModule(source.model, readout_of(labels), embeddings=options.kind == "mix-ranker")
+    facts = survey(module)
+    limits = defaults.ranker_limits(facts, options)
+    embedding, pairing = defaults.mixed_items(source, options)
+
+    def make_graphs() -> dict[Role, ir.Model]:
+        graphs = export_ranker_graphs(module, facts)
+        return {"prefix": graphs.prefix, "score": graphs.score}
+
+    shape = ModelShape(
+        hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=list(facts.layers)
+    )
+    return _Plan(make_graphs, shape, labels, limits, embedding, pairing, prompt)
+
+
+def _encoder_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
+    prompt = defaults.encoder_prompt(source, options)
+    embedding = defaults.encoder_output(source, options)
+    limits = defaults.encoder_limits(source, options)
+    module = EncoderModule(source.model, embedding)
+    shape = ModelShape(hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=[])
+    return _Plan(
+        lambda: {"encode": export_encode_graph(module, source.hidden_size)},
+        shape,
+        None,
+        limits,
+        embedding,
+        None,
+        prompt,
+    )
+
+
+def _graph_spec(role: Role, model: ir.Model) -> GraphSpec:
+    return GraphSpec(
+        role=role,
+        file=f"{role}.onnx",
+        opset=OPSET,
+        inputs=[_tensor_spec(value) for value in model.graph.inputs],
+        outputs=[_tensor_spec(value) for value in model.graph.outputs],
+    )
+
+
+def _tensor_spec(value: ir.Value) -> TensorSpec:
+    assert value.name is not None
+    assert value.shape is not None
+    assert value.dtype is not None
+    shape = [size if isinstance(size, int) else str(size.value) for size in value.shape]
+    return TensorSpec(name=value.name, dtype=_DTYPES[value.dtype], shape=shape)
+
+
+def _draft(
+    source: Checkpoint, options: ExportOptions, plan: _Plan, graphs: list[GraphSpec], name: str
+) -> ManifestDraft:
+    return ManifestDraft(
+        name=options.name or name,
+        version=options.version,
+        kind="item_encoder" if options.kind == "item-encoder" else "ranker",
+        source=Source(
+            checkpoint_sha256=source.sha256,
+            architecture=source.architecture,
+            model_type=source.model_type,
+            dtype=source.dtype,
+            parameters=source.parameters,
+            tools={tool: importlib.metadata.version(tool) for tool in _TOOLS},
+        ),
+        precision="fp32",
+        shape=plan.shape,
+        graphs=graphs,
+        axes=_axis_ranges(graphs, plan.limits),
+        tokenizer=TOKENIZER_FILE if source.tokenizer_file is not None else None,
+        prompt=plan.prompt.prompt,
+        labels=plan.labels,
+        limits=plan.limits,
+        embedding=plan.embedding,
+        pairing=plan.pairing,
+        tokenization=report_tokenization(plan.prompt, options.judged),
+        parity=None,
+        quality=None,
+    )
+
+
+_LARGEST_AXIS = 2**31 - 1
+
+
+def _axis_ranges(graphs: list[GraphSpec], limits: Limits) -> dict[str, AxisRange]:
+    """Only item and prefix lengths are bounded by the model; how many share a pass is the runtime's choice."""
+    bounded = {
+        "item_tokens": AxisRange(min=1, max=limits.max_item_tokens + limits.max_prefix_tokens),
+        "past": AxisRange(min=0, max=max(1, limits.max_prefix_tokens)),
+        "embedding_count": AxisRange(min=1, max=_LARGEST_AXIS),
+    }
+    tensors = [tensor for graph in graphs for tensor in (*graph.inputs, *graph.outputs)]
+    names = dict.fromkeys(axis for tensor in tensors for axis in tensor.shape if isinstance(axis, str))
+    return {name: bounded.get(name, AxisRange(min=1, max=_LARGEST_AXIS)) for name in names}

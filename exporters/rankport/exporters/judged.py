@@ -1,0 +1,115 @@
+"""Judged requests: a JSONL file of prefixes, items and gains, and the ranking quality measured on them.
+
+One line: {"prefix": "text" | {field: text} | [token ids], "items": ["text" | [token ids] | {"key": id}, ...],
+"gains": [number, ...]}. Quality is NDCG of the source and of the bundle over the same candidates.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rankport.runtime.ranker import Ranker
+
+from rankport.exporters.metrics import ndcg
+from rankport.exporters.parity import compare, rank_value
+from rankport.protos.errors import InvalidRequest, ParityError
+from rankport.protos.types import Item, Key, Prefix
+from rankport.runtime.backends.base import TokenRun
+from rankport.runtime.manifest import ModeParity, Quality
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRequest:
+    """One prefix, its candidates, and how relevant each is."""
+
+    prefix: Prefix
+    items: tuple[Item, ...]
+    gains: tuple[float, ...]
+
+
+def read_judged(path: Path) -> list[JudgedRequest]:
+    """Raises InvalidRequest naming the line and what is wrong with it."""
+    requests = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                requests.append(_parse(line, f"{path.name} line {number}"))
+    if not requests:
+        raise InvalidRequest(f"{path} holds no judged request")
+    return requests
+
+
+def _parse(line: str, place: str) -> JudgedRequest:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"{place}: not JSON: {error}") from error
+    if not isinstance(row, dict) or set(row) != {"prefix", "items", "gains"}:
+        raise InvalidRequest(f"{place}: needs exactly the keys prefix, items and gains")
+    if not isinstance(row["items"], list) or not isinstance(row["gains"], list):
+        raise InvalidRequest(f"{place}: items and gains must be lists")
+    if len(row["items"]) != len(row["gains"]):
+        raise InvalidRequest(f"{place}: {len(row['items'])} items but {len(row['gains'])} gains")
+    if not any(isinstance(gain, int | float) and gain > 0 for gain in row["gains"]):
+        raise InvalidRequest(
+            f"{place}: no item has a positive gain, so NDCG is undefined: leave the request out"
+        )
+    return JudgedRequest(
+        row["prefix"], tuple(_item(item, place) for item in row["items"]), tuple(row["gains"])
+    )
+
+
+def _item(item: object, place: str) -> Item:
+    if isinstance(item, dict):
+        if set(item) != {"key"} or not isinstance(item["key"], str):
+            raise InvalidRequest(f'{place}: an item object must be {{"key": "id"}}, not {item!r}')
+        return Key(item["key"])
+    if isinstance(item, str | list):
+        return item
+    raise InvalidRequest(f"{place}: an item must be text, token ids or a key, not {item!r}")
+
+
+def measure_quality(
+    ranker: Ranker,
+    reference: Callable[[TokenRun, Sequence[TokenRun]], Logits],
+    requests: Sequence[JudgedRequest],
+    on_request: Callable[[int], None] = lambda done: None,
+) -> tuple[Quality, ModeParity]:
+    """NDCG of source and bundle, and their logits' differences, through the whole in-process runtime."""
+    expected, actual = [], []
+    for done, request in enumerate(requests, 1):
+        prefix, items = ranker.encode(request.prefix, request.items)
+        expected.append(reference(prefix, items))
+        actual.append(ranker.score(request.prefix, request.items).logits)
+        on_request(done)
+
+    def mean_ndcg(logits: Sequence[Logits], k: int) -> float:
+        values = [
+            ndcg(rank_value(rows), request.gains, k) for rows, request in zip(logits, requests, strict=True)
+        ]
+        return float(np.mean(values))
+
+    quality = Quality(
+        requests=len(requests),
+        ndcg_at_1_source=mean_ndcg(expected, 1),
+        ndcg_at_1_bundle=mean_ndcg(actual, 1),
+        ndcg_at_10_source=mean_ndcg(expected, 10),
+        ndcg_at_10_bundle=mean_ndcg(actual, 10),
+    )
+    return quality, compare("judged", expected, actual)
+
+
+def require_quality(quality: Quality, max_loss: float) -> None:
+    """Raises ParityError if an NDCG of the bundle is off its source's by more than `max_loss`."""
+    for k in (1, 10):
+        source, bundle = getattr(quality, f"ndcg_at_{k}_source"), getattr(quality, f"ndcg_at_{k}_bundle")
+        if not abs(source - bundle) <= max_loss:
+            raise ParityError(
+                f"NDCG@{k} is {bundle:.4f} for the bundle and {source:.4f} for its source: "
+                f"more than --max-ndcg-loss {max_loss} apart"
+            )

@@ -1,0 +1,99 @@
+"""What `rankport export` can be asked for: one frozen dataclass, filled by flags or by keyword arguments."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from rankport.exporters.tolerance import Tolerance
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.manifest import Pooling
+
+Kind = Literal["ranker", "mix-ranker", "item-encoder"]
+StrPath = str | os.PathLike[str]
+
+_RANKERS = ("ranker", "mix-ranker")
+_ONLY_FOR: dict[str, tuple[str, ...]] = {
+    "labels": _RANKERS,
+    "label_ids": _RANKERS,
+    "max_prefix_tokens": _RANKERS,
+    "judged": _RANKERS,
+    "store": _RANKERS,
+    "item_encoder": ("mix-ranker",),
+    "embedding_tokens": ("mix-ranker",),
+    "pooling": ("item-encoder",),
+    "tokens": ("item-encoder",),
+    "normalize": ("item-encoder",),
+    "output_dtype": ("item-encoder",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Everything about an export besides the checkpoint and the output path. None means: derived, or not given.
+
+    Raises InvalidRequest for an option that does not belong to the kind, or that contradicts another.
+    """
+
+    kind: Kind
+    name: str | None = None  # default: the output folder's name
+    version: str = "1"
+    prompt: StrPath | None = (
+        None  # TOML; default: one prefix field and the bare item, framed as the tokenizer frames
+    )
+    max_prefix_tokens: int | None = None  # default: up to 1,024 within the checkpoint's windows and positions
+    max_item_tokens: int | None = None  # likewise
+    labels: tuple[str, ...] | None = None  # single tokens of the vocabulary; the first is the positive one
+    label_ids: tuple[int, ...] | None = None
+    item_encoder: StrPath | None = (
+        None  # the bundle, or its fingerprint, that the mix ranker was trained with
+    )
+    embedding_tokens: int | None = None  # k, if item_encoder is a bare fingerprint
+    pooling: Pooling | None = None  # default: what a sentence-transformers folder says
+    tokens: int | None = None  # k of last-k; default 1
+    normalize: bool | None = None  # default: what a sentence-transformers folder says, else no
+    output_dtype: Literal["float16", "float32"] | None = None  # default float16
+    judged: StrPath | None = None  # JSONL of judged requests: adds NDCG of source and bundle
+    store: StrPath | None = None  # token store for keys in `judged`
+    tolerance: Tolerance = Tolerance()
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InvalidRequest(f"kind {self.kind!r} is unknown: use one of {', '.join(get_args(Kind))}")
+        for option, kinds in _ONLY_FOR.items():
+            if getattr(self, option) is not None and self.kind not in kinds:
+                raise InvalidRequest(
+                    f"{_flag(option)} belongs to --kind {' or '.join(kinds)}, not {self.kind}"
+                )
+        if self.labels is not None and self.label_ids is not None:
+            raise InvalidRequest("give --labels or --label-ids, not both")
+        if self.kind == "mix-ranker" and self.item_encoder is None:
+            raise InvalidRequest(
+                "a mix ranker needs --item-encoder: the bundle (or fingerprint) of the encoder it was trained with, "
+                "so that tokens of any other encoder are refused"
+            )
+        for option in ("max_prefix_tokens", "max_item_tokens", "embedding_tokens", "tokens"):
+            value = getattr(self, option)
+            if value is not None and value < (0 if option == "max_prefix_tokens" else 1):
+                raise InvalidRequest(f"{_flag(option)} is {value}: too small")
+
+    @classmethod
+    def of(cls, options: dict[str, object]) -> "ExportOptions":
+        """From keyword arguments; sequences become tuples. InvalidRequest names an unknown one."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in options:
+            if name not in known:
+                raise InvalidRequest(f"export has no option {name!r}: there are {', '.join(known)}")
+        frozen = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        return cls(**frozen)  # type: ignore[arg-type]
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
+
+
+def default_name(out: Path) -> str:
+    """The output folder's name as a model name."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in out.name).lstrip("._-")[:128] or "model"

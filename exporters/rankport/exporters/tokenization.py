@@ -1,0 +1,55 @@
+"""Reports how often a prompt's segments, tokenized apart, differ from their joined text tokenized at once."""
+
+from pathlib import Path
+
+import numpy as np
+
+from rankport.exporters.defaults import ResolvedPrompt
+from rankport.exporters.judged import read_judged
+from rankport.exporters.options import StrPath
+from rankport.protos.types import Prefix
+from rankport.runtime.manifest import TokenizationReport
+from rankport.runtime.prompt_file import tokenization_difference
+from rankport.runtime.tokenizer import Tokenizer
+
+_SAMPLES = 200
+_LONGEST_TOKENS = 12
+
+
+def report_tokenization(prompt: ResolvedPrompt, judged: StrPath | None) -> TokenizationReport | None:
+    """Over the judged requests' texts, or texts drawn from the vocabulary; None without a tokenizer or a prefix."""
+    if prompt.tokenizer is None or not prompt.prompt.fields:
+        return None
+    pairs = [] if judged is None else _judged_texts(Path(judged))
+    source = "judged requests" if pairs else "texts drawn from the vocabulary"
+    samples, different = tokenization_difference(
+        prompt.prompt, prompt.tokenizer, pairs or _drawn_texts(prompt.tokenizer)
+    )
+    return TokenizationReport(samples=samples, different=different, source=source)
+
+
+def _judged_texts(path: Path) -> list[tuple[str | dict[str, str], str]]:
+    return [
+        (_fields(request.prefix), item)
+        for request in read_judged(path)
+        for item in request.items
+        if isinstance(item, str) and isinstance(request.prefix, str | dict)
+    ]
+
+
+def _fields(prefix: Prefix) -> str | dict[str, str]:
+    assert isinstance(prefix, str | dict)
+    return prefix
+
+
+def _drawn_texts(tokenizer: Tokenizer) -> list[tuple[str, str]]:
+    rng = np.random.default_rng(0)
+    special = set(tokenizer.special_tokens())
+
+    def text() -> str:
+        while True:
+            drawn = tokenizer.decode(rng.integers(0, tokenizer.vocab_size, rng.integers(1, _LONGEST_TOKENS)))
+            if drawn.strip() and not any(name in drawn for name in special):
+                return drawn
+
+    return [(text(), text()) for _ in range(_SAMPLES)]

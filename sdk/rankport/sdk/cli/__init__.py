@@ -1,0 +1,14 @@
+"""The `rankport` command. Each subcommand is a module of its own; heavy imports wait until it runs."""
+
+import sys
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 the work failed (one line on stderr says why), 2 wrong usage."""
+    try:
+        import typer  # noqa: F401
+    except ModuleNotFoundError:
+        sys.exit("rankport: the command line needs typer and rich: pip install 'rankport[runtime]'")
+    from rankport.sdk.cli.app import run
+
+    run()

@@ -1,0 +1,60 @@
+"""Builds the command tree and turns errors into one line and an exit code."""
+
+import sys
+
+import typer
+from rankport.sdk.cli.encode import encode
+from rankport.sdk.cli.score import score
+from rankport.sdk.cli.serve import serve
+
+from rankport.protos.errors import RankportError
+from rankport.sdk.cli.export import export
+from rankport.sdk.cli.inspect import inspect
+from rankport.sdk.cli.verify import verify
+
+_EXTRAS = {
+    "torch": "export",
+    "transformers": "export",
+    "onnx_ir": "export",
+    "onnxscript": "export",
+    "onnxruntime": "runtime",
+    "tokenizers": "runtime",
+    "lmdb": "runtime",
+    "pydantic": "runtime",
+    "grpc_health": "runtime",
+    "pyarrow": "parquet",
+}
+
+_HELP = """Take a trained LLM ranker or item encoder from checkpoint to production.
+
+The usual order: export the item encoder, export the ranker, encode the items, serve, score.
+
+    rankport export ENCODER --kind item-encoder --pooling mean --out encoder.bundle
+    rankport export RANKER --kind mix-ranker --item-encoder encoder.bundle --out ranker.bundle
+    rankport encode --bundle encoder.bundle --items items.csv --store tokens.lmdb
+    rankport serve ranker.bundle encoder.bundle --store tokens.lmdb --port 8500
+    rankport score --server localhost:8500 --prefix "query" --keys item-1 item-2
+"""
+
+
+def build() -> typer.Typer:
+    """The command tree."""
+    app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+    for command in (export, verify, inspect, encode, serve, score):
+        app.command()(command)
+    return app
+
+
+def run() -> None:
+    """Runs the command line of this process and exits."""
+    try:
+        build()()
+    except RankportError as error:
+        sys.stderr.write(f"rankport: {type(error).__name__}: {error}\n")
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        sys.stderr.write(f"rankport: this command needs {error.name}: pip install 'rankport[{extra}]'\n")
+        sys.exit(1)

@@ -1,0 +1,133 @@
+"""`rankport export`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rankport.exporters.tolerance import Tolerance
+
+DEFAULT = Tolerance()
+
+Words = Annotated[
+    str | None,
+    typer.Option(
+        help="Tokens that answer, comma-separated, the positive one first: yes,no.", show_default=False
+    ),
+]
+
+
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Hugging Face checkpoint folder (config.json, safetensors).")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Bundle directory to make. Nothing is left there if anything fails.")
+    ],
+    kind: Annotated[
+        Literal["ranker", "mix-ranker", "item-encoder"],
+        typer.Option(
+            help="ranker: text items. mix-ranker: items as embedding tokens or text. item-encoder: text to tokens."
+        ),
+    ],
+    labels: Words = None,
+    label_ids: Annotated[
+        str | None, typer.Option(help="The same as token ids: 9,17. For checkpoints without a tokenizer.")
+    ] = None,
+    prompt: Annotated[
+        Path | None, typer.Option(help="Prompt file (TOML): segments, limits, special tokens, labels.")
+    ] = None,
+    item_encoder: Annotated[
+        str | None, typer.Option(help="Mix ranker: bundle or fingerprint of the encoder it was trained with.")
+    ] = None,
+    embedding_tokens: Annotated[
+        int | None, typer.Option(help="Mix ranker: tokens an item, if --item-encoder is a fingerprint.")
+    ] = None,
+    pooling: Annotated[
+        Literal["last-k", "cls", "mean"] | None,
+        typer.Option(help="Item encoder: hidden states that become tokens."),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(help="Item encoder: k of last-k pooling.")] = None,
+    normalize: Annotated[
+        bool | None,
+        typer.Option("--normalize/--no-normalize", help="Item encoder: unit length for each token."),
+    ] = None,
+    output_dtype: Annotated[
+        Literal["float16", "float32"] | None,
+        typer.Option(help="Item encoder: dtype of the tokens. [default: float16]"),
+    ] = None,
+    max_prefix_tokens: Annotated[int | None, typer.Option(help="Longest prefix the bundle accepts.")] = None,
+    max_item_tokens: Annotated[int | None, typer.Option(help="Longest item the bundle accepts.")] = None,
+    name: Annotated[str | None, typer.Option(help="Model name. [default: the output folder's name]")] = None,
+    version: Annotated[str, typer.Option(help="Model version.")] = "1",
+    judged: Annotated[
+        Path | None, typer.Option(help='JSONL of judged requests: {"prefix":…, "items":[…], "gains":[…]}.')
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Token store for keys in --judged.")] = None,
+    max_abs_error: Annotated[
+        float, typer.Option(help="Largest difference of a logit from the source.")
+    ] = DEFAULT.max_abs_error,
+    min_kendall_tau: Annotated[
+        float, typer.Option(help="Least rank agreement with the source.")
+    ] = DEFAULT.min_kendall_tau,
+    max_ndcg_loss: Annotated[
+        float, typer.Option(help="Largest difference of NDCG from the source.")
+    ] = DEFAULT.max_ndcg_loss,
+    overwrite: Annotated[bool, typer.Option(help="Replace a bundle that is already at --out.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the manifest here too; - for stdout.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint into a bundle that is proven equal to it, or leave nothing and exit 1.
+
+    The bundle is measured against transformers in fp32 in every mode that will serve: full sequence, prefix reuse,
+    prefix extension, one item alone, many prefixes and lengths in one pass.
+    """
+    from rich.console import Console
+
+    from rankport.exporters.export import export as run
+    from rankport.sdk.cli.tables import print_manifest, write_json
+
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        bundle = run(
+            checkpoint,
+            out,
+            on_progress=status.update,
+            kind=kind,
+            labels=_words(labels),
+            label_ids=_ids(label_ids),
+            prompt=prompt,
+            item_encoder=item_encoder,
+            embedding_tokens=embedding_tokens,
+            pooling=pooling,
+            tokens=tokens,
+            normalize=normalize,
+            output_dtype=output_dtype,
+            max_prefix_tokens=max_prefix_tokens,
+            max_item_tokens=max_item_tokens,
+            name=name,
+            version=version,
+            judged=judged,
+            store=store,
+            tolerance=Tolerance(max_abs_error, min_kendall_tau, max_ndcg_loss),
+            overwrite=overwrite,
+        )
+    print_manifest(console, bundle.manifest)
+    console.print(f"bundle: {bundle.path}", soft_wrap=True)
+    write_json(json_file, bundle.manifest.model_dump(mode="json"))
+
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(word.strip() for word in text.split(","))
+
+
+def _ids(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a comma-separated list of token ids", param_hint="--label-ids"
+        ) from None

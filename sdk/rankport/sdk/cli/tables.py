@@ -1,0 +1,123 @@
+"""How commands show measurements: rich tables for people, the same figures as JSON for pipelines."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from rankport.runtime.manifest import Manifest, Parity, Quality
+
+
+def write_json(file: Path | None, content: object) -> None:
+    """Writes `content` to `file`, if one is named; "-" is standard output."""
+    if file is None:
+        return
+    text = json.dumps(content, indent=2) + "\n"
+    if str(file) == "-":
+        print(text, end="")
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def print_parity(console: Console, parity: "Parity") -> None:
+    """One row per mode."""
+    limits = f"max abs error <= {parity.max_abs_tolerance:.1e}, Kendall tau >= {parity.min_kendall_tau}"
+    table = Table(
+        title=f"Parity with the source, {parity.backend} {parity.precision} ({limits})", title_justify="left"
+    )
+    table.add_column("mode")
+    for heading in ("items", "max error", "mean error", "Kendall tau", "top-k"):
+        table.add_column(heading, justify="right")
+    for mode in parity.modes:
+        fine = mode.max_abs_error <= parity.max_abs_tolerance and mode.kendall_tau >= parity.min_kendall_tau
+        table.add_row(
+            mode.mode,
+            str(mode.items),
+            f"{mode.max_abs_error:.1e}",
+            f"{mode.mean_abs_error:.1e}",
+            f"{mode.kendall_tau:.4f}",
+            f"{mode.top_k_agreement:.3f}",
+            style=None if fine else "bold red",
+        )
+    console.print(table)
+
+
+def print_quality(console: Console, quality: "Quality") -> None:
+    """NDCG of source and bundle."""
+    table = Table(title=f"Ranking quality on {quality.requests} judged requests", title_justify="left")
+    for heading in ("", "NDCG@1", "NDCG@10"):
+        table.add_column(heading, justify="right" if heading else "left")
+    table.add_row("source", f"{quality.ndcg_at_1_source:.4f}", f"{quality.ndcg_at_10_source:.4f}")
+    table.add_row("bundle", f"{quality.ndcg_at_1_bundle:.4f}", f"{quality.ndcg_at_10_bundle:.4f}")
+    console.print(table)
+
+
+def print_manifest(console: Console, manifest: "Manifest") -> None:
+    """What the bundle is, then what was measured."""
+    table = Table(title=f"{manifest.name} {manifest.version}", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _facts(manifest):
+        table.add_row(name, value)
+    console.print(table)
+    if manifest.parity is not None:
+        print_parity(console, manifest.parity)
+    if manifest.quality is not None:
+        print_quality(console, manifest.quality)
+
+
+def _facts(manifest: "Manifest") -> list[tuple[str, str]]:
+    source, shape = manifest.source, manifest.shape
+    facts = [
+        ("kind", manifest.kind),
+        ("fingerprint", manifest.fingerprint),
+        (
+            "source",
+            f"{source.architecture}, {source.parameters / 1e6:.1f} M parameters stored as {source.dtype}",
+        ),
+        ("precision", manifest.precision),
+        (
+            "shape",
+            f"{len(shape.layers)} KV layers, hidden {shape.hidden_size}, vocabulary {shape.vocab_size}",
+        ),
+        (
+            "limits",
+            f"prefix {manifest.limits.max_prefix_tokens}, item {manifest.limits.max_item_tokens} tokens",
+        ),
+        ("prompt", " ".join(_segments(manifest))),
+    ]
+    if manifest.labels is not None:
+        facts.append(("labels", ", ".join(manifest.labels.names) + f" ({manifest.labels.source})"))
+    if manifest.embedding is not None:
+        form = manifest.embedding
+        facts.append(
+            (
+                "embedding tokens",
+                f"{form.tokens} x {form.hidden_size} {form.dtype} {form.pooling or ''}".strip(),
+            )
+        )
+    if manifest.pairing is not None:
+        facts.append(("paired with encoder", manifest.pairing.encoder_fingerprint))
+    if manifest.tokenization is not None:
+        report = manifest.tokenization
+        facts.append(("joined text differs", f"{report.different} of {report.samples} {report.source}"))
+    facts.append(("files", ", ".join(f"{file.path} {file.size / 1e6:.1f} MB" for file in manifest.files)))
+    return facts
+
+
+def _segments(manifest: "Manifest") -> list[str]:
+    shown = []
+    for part in (manifest.prompt.prefix, manifest.prompt.item):
+        for segment in part:
+            if segment.special is not None:
+                shown += segment.special
+            elif segment.text is not None:
+                shown.append(repr(segment.text))
+            else:
+                shown.append(f"<{segment.field or 'item'}>")
+        shown.append("|")
+    return shown[:-1]

@@ -1,0 +1,68 @@
+"""`rankport verify`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankport.exporters.tolerance import Tolerance
+
+DEFAULT = Tolerance()
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
+    checkpoint: Annotated[Path, typer.Option(help="The checkpoint folder it was exported from.")],
+    judged: Annotated[
+        Path | None, typer.Option(help='JSONL of judged requests: {"prefix":…, "items":[…], "gains":[…]}.')
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Token store for keys in --judged.")] = None,
+    max_abs_error: Annotated[
+        float, typer.Option(help="Largest difference of a logit from the source.")
+    ] = DEFAULT.max_abs_error,
+    min_kendall_tau: Annotated[
+        float, typer.Option(help="Least rank agreement with the source.")
+    ] = DEFAULT.min_kendall_tau,
+    max_ndcg_loss: Annotated[
+        float, typer.Option(help="Largest difference of NDCG from the source.")
+    ] = DEFAULT.max_ndcg_loss,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here; - for stdout.")
+    ] = None,
+) -> None:
+    """Prove a bundle again: against its checkpoint in every mode, and on judged requests. Exit 1 if it fails."""
+    from rich.console import Console
+
+    from rankport.exporters.verify import verify as run
+    from rankport.sdk.cli.tables import print_parity, print_quality, write_json
+
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        verdict = run(
+            bundle,
+            checkpoint,
+            judged=judged,
+            store=store,
+            tolerance=Tolerance(max_abs_error, min_kendall_tau, max_ndcg_loss),
+            on_progress=status.update,
+        )
+    print_parity(console, verdict.proof.parity)
+    quality = verdict.proof.quality
+    if quality is not None:
+        print_quality(console, quality)
+    for failure in verdict.failures:
+        console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True)
+    write_json(
+        json_file,
+        {
+            "bundle": str(bundle),
+            "fingerprint": verdict.bundle.manifest.fingerprint,
+            "passed": not verdict.failures,
+            "failures": list(verdict.failures),
+            "parity": verdict.proof.parity.model_dump(mode="json"),
+            "quality": None if quality is None else quality.model_dump(mode="json"),
+        },
+    )
+    if verdict.failures:
+        raise typer.Exit(1)
+    console.print("verified", style="bold green")

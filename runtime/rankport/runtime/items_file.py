@@ -3,9 +3,9 @@
 Owns which columns make a row and when a row is bad; `row_readers` has the formats.
 
 A row is bad where it cannot be read (broken CSV or JSON, bytes that are not UTF-8), where its id is missing,
-blank, too long, or no string or integer, and where its text columns are all blank or one is no string. Ids are
-taken verbatim. A file that breaks as a whole (its gzip stream, its Parquet pages) is an error: nobody knows what
-lay behind the break.
+blank, too long, or no string or integer, and where its text columns are all blank or one is no string. Ids
+are taken verbatim. A file that breaks as a whole (its gzip stream, its Parquet pages) is an error: nobody
+knows what lay behind the break.
 """
 
 import os

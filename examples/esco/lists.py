@@ -13,7 +13,7 @@ from examples.esco.dataset import Dataset
 from numpy.typing import NDArray
 
 NEIGHBOURS = 40  # nearest items that hard negatives are drawn from
-MIN_GROUP = 3  # ISCO digits that two items of one minor group share
+MINOR_GROUP_DIGITS = 3  # of the ISCO code
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class ListSampler:
             lexical=lexical,
             semantic=np.stack([_nearest(row) for row in similar]),
             units=_groups([item.isco for item in dataset.items]),
-            minor_groups=_groups([item.isco[:MIN_GROUP] for item in dataset.items]),
+            minor_groups=_groups([item.isco[:MINOR_GROUP_DIGITS] for item in dataset.items]),
             isco=np.array([item.isco for item in dataset.items]),
         )
 

@@ -29,6 +29,7 @@ from torch.nn import functional
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 CHECKPOINT_DIR = Path(__file__).parent / "checkpoint"
+PROMPT_FILE = Path(__file__).parent / "prompt.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class TrainingConfig:
     """Every choice of a run, made on the valid split."""
 
     seed: int = 7
-    passes: int = 2  # over the phrases
+    passes: int = 1  # over the phrases
     batch: int = 64  # phrases
     learning_rate: float = 1e-3
     weight_decay: float = 0.05

@@ -67,6 +67,7 @@ def field_path(loc: tuple[int | str, ...]) -> str:
 def _strict_json(data: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(data.decode(), object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+        _refuse_half_characters(fields)
     except RecursionError:
         raise BundleError(f"{MANIFEST_NAME}: nested too deeply to be a manifest") from None
     except ValueError as error:
@@ -83,6 +84,15 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(name for name in names if names.count(name) > 1)
         raise BundleError(f"{MANIFEST_NAME}: key {_shown(repeated)} is given twice in one object")
     return fields
+
+
+def _refuse_half_characters(fields: object) -> None:
+    """An escape such as \\ud800 alone is valid JSON but no text: it could be neither printed nor written again."""
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 30) : error.end]
+        raise BundleError(f"{MANIFEST_NAME}: half of a character at the end of {near!a}") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

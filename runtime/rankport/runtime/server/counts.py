@@ -1,0 +1,49 @@
+"""Counts what became of calls, for logs and metrics."""
+
+from collections import Counter
+from collections.abc import Mapping
+from enum import StrEnum
+
+from rankport.protos import errors
+
+
+class Outcome(StrEnum):
+    """How a call ended."""
+
+    ANSWERED = "answered"
+    REJECTED = "rejected"  # overload, or the server is stopping
+    CANCELLED = "cancelled"  # the client gave up
+    DEADLINE = "deadline"
+    BACKEND = "backend"  # a pass failed
+    INVALID = "invalid"  # the caller's fault
+    OTHER = "other"
+
+
+_OUTCOMES: dict[type[BaseException], Outcome] = {
+    errors.Overloaded: Outcome.REJECTED,
+    errors.Unavailable: Outcome.REJECTED,
+    errors.RequestCancelled: Outcome.CANCELLED,
+    errors.DeadlineExceeded: Outcome.DEADLINE,
+    errors.BackendError: Outcome.BACKEND,
+    errors.InvalidRequest: Outcome.INVALID,
+    errors.LimitExceeded: Outcome.INVALID,
+    errors.NotFound: Outcome.INVALID,
+    errors.PairingError: Outcome.INVALID,
+}
+
+
+class CallCounts:
+    """Calls by outcome since the server's start. Counted on the event loop, read from any thread."""
+
+    def __init__(self) -> None:
+        self._counts = Counter(dict.fromkeys(Outcome, 0))
+
+    def add(self, outcome: Outcome) -> None:
+        self._counts[outcome] += 1
+
+    def add_error(self, error: BaseException) -> None:
+        self.add(_OUTCOMES.get(type(error), Outcome.OTHER))
+
+    def snapshot(self) -> Mapping[Outcome, int]:
+        """A copy, with every outcome in it."""
+        return dict(self._counts)

@@ -1,0 +1,36 @@
+"""The Scoring service."""
+
+from concurrent.futures import Future
+
+from rankport.protos import wire
+from rankport.protos.types import ScoreResult
+from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.server.calls import Calls, Context
+from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.submitter import Submitter
+
+
+class ScoringService(pb_grpc.ScoringServicer):
+    """Answers Score with the rankers of a server."""
+
+    def __init__(self, models: ServedModels, calls: Calls, submitter: Submitter) -> None:
+        self._models = models
+        self._calls = calls
+        self._submitter = submitter
+
+    async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
+        async with self._calls.answering(context):
+            ranker = self._models.ranker(request.model).model
+
+            def submit(timeout_s: float | None) -> Future[ScoreResult]:
+                query = wire.score_query(request)
+                return ranker.submit(
+                    query.prefix,
+                    query.items,
+                    timeout_s,
+                    truncation=query.truncation,
+                    on_missing=query.on_missing,
+                )
+
+            return wire.score_response(await self._submitter.run(submit, context.time_remaining()))

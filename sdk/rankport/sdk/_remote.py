@@ -1,0 +1,126 @@
+"""What the blocking and the asyncio client share: channel options, errors, and the messages of a stream."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import grpc
+
+from rankport.protos import wire
+from rankport.protos.errors import (
+    ERROR_METADATA_KEY,
+    InvalidRequest,
+    LimitExceeded,
+    RankportError,
+    Unavailable,
+    from_status,
+)
+from rankport.protos.types import Truncation
+from rankport.protos.v1 import rankport_pb2 as pb
+
+Text = str | Sequence[int]
+ChannelOptions = Sequence[tuple[str, Any]]
+
+_OPTIONS: ChannelOptions = (
+    # The server sets the limits, and says so in its error.
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A server that vanished without a word is noticed during a call that has no deadline.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
+
+def channel_options(more: ChannelOptions) -> ChannelOptions:
+    """The defaults, overridden by `more`."""
+    return list((dict(_OPTIONS) | dict(more)).items())
+
+
+@contextmanager
+def rankport_errors(address: str, timeout_s: float | None) -> Iterator[None]:
+    """Around a call: its failure becomes the error that a `Ranker` in process would raise."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise error_of(cast(grpc.Call, error), address, timeout_s) from error
+    except (ValueError, grpc.aio.UsageError) as error:  # what the two kinds of closed channels raise
+        if isinstance(error, RankportError):
+            raise
+        raise Unavailable(f"the client of {address} is closed; make a new one") from error
+
+
+def error_of(call: grpc.Call, address: str, timeout_s: float | None) -> RankportError:
+    """The error of a failed call: the server's own, or a description of what kept the answer away."""
+    code, details = call.code(), call.details() or ""
+    name = dict(call.trailing_metadata() or ()).get(ERROR_METADATA_KEY)
+    if name is not None:
+        return from_status(code, details, name.decode() if isinstance(name, bytes) else name)
+    match code:
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            details = f"no answer from {address} within {timeout_s} s"
+        case grpc.StatusCode.UNAVAILABLE:
+            details = f"{address} cannot be reached: {details}"
+        case grpc.StatusCode.CANCELLED:
+            details = f"the call to {address} was cancelled"
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if "message larger than max" in details:
+            return LimitExceeded(f"{details}; send fewer items, or raise the limit of {address}")
+        case _:
+            details = f"{address} answered {code.name}: {details}"
+    return from_status(code, details)
+
+
+class ChunkRequests:
+    """The request messages of one encode stream, drawn from (id, text) pairs as the stream takes them.
+
+    An error of the source, or a text that does not fit the wire, ends the stream in good order and waits in
+    `raise_error`: raised inside gRPC's own reader it would only be logged.
+    """
+
+    def __init__(self, model: str, truncation: Truncation, chunk_texts: int) -> None:
+        if chunk_texts < 1:
+            raise InvalidRequest(f"chunk_texts is {chunk_texts}: it must be at least 1")
+        self._model = model
+        self._truncation = truncation
+        self._chunk_texts = chunk_texts
+        self._chunk: list[tuple[str, Text]] = []
+        self._error: Exception | None = None
+
+    def drawn(self, texts: Iterable[tuple[str, Text]]) -> Iterator[pb.EncodeStreamRequest]:
+        """The messages of all texts."""
+        with self._keeping_errors():
+            for pair in texts:
+                yield from self._add(pair)
+            yield from self._rest()
+
+    async def drawn_async(
+        self, texts: AsyncIterable[tuple[str, Text]]
+    ) -> AsyncIterator[pb.EncodeStreamRequest]:
+        """The messages of all texts."""
+        with self._keeping_errors():
+            async for pair in texts:
+                for request in self._add(pair):
+                    yield request
+            for request in self._rest():
+                yield request
+
+    def raise_error(self) -> None:
+        """Raises what ended the source early, if anything did."""
+        if self._error is not None:
+            raise self._error
+
+    @contextmanager
+    def _keeping_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._error = error
+
+    def _add(self, pair: tuple[str, Text]) -> Iterator[pb.EncodeStreamRequest]:
+        self._chunk.append(pair)
+        if len(self._chunk) >= self._chunk_texts:
+            yield from self._rest()
+
+    def _rest(self) -> Iterator[pb.EncodeStreamRequest]:
+        if self._chunk:
+            yield wire.stream_request(self._model, self._chunk, self._truncation)
+            self._chunk = []

@@ -1,0 +1,135 @@
+"""The asyncio client: `Client` with `async` in front."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from typing import TYPE_CHECKING, Self, cast
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos import wire
+from rankport.protos.types import (
+    EncodedText,
+    Item,
+    ModelDescription,
+    OnMissing,
+    Prefix,
+    ScoreResult,
+    Truncation,
+)
+from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.sdk._remote import ChannelOptions, ChunkRequests, Text, channel_options, rankport_errors
+
+if TYPE_CHECKING:  # these exist in the stubs' types only
+    from rankport.protos.v1.rankport_pb2_grpc import EmbeddingAsyncStub, ModelsAsyncStub, ScoringAsyncStub
+
+
+class AsyncClient:
+    """One connection to a rankport server, for the event loop it is made in.
+
+    >>> async with AsyncClient("localhost:8500", timeout_s=1.0) as client:
+    ...     (await client.score("nurse", ["hospital nurse", "welder"])).scores
+
+    Arguments, results and errors are those of `Client`. Cancelling a call's task cancels its work at the server.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str = "",
+        timeout_s: float | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: ChannelOptions = (),
+    ) -> None:
+        """As `Client`; must be called in a running event loop."""
+        self._address = address
+        self._model = model
+        self._timeout_s = timeout_s
+        merged = channel_options(options)
+        self._channel = (
+            grpc.aio.secure_channel(address, credentials, merged)
+            if credentials
+            else grpc.aio.insecure_channel(address, merged)
+        )
+        self._scoring = cast("ScoringAsyncStub", pb_grpc.ScoringStub(self._channel))
+        self._embedding = cast("EmbeddingAsyncStub", pb_grpc.EmbeddingStub(self._channel))
+        self._models = cast("ModelsAsyncStub", pb_grpc.ModelsStub(self._channel))
+
+    async def score(
+        self,
+        prefix: Prefix,
+        items: Sequence[Item],
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+    ) -> ScoreResult:
+        """As `Client.score`."""
+        request = wire.score_request(self._model, prefix, items, truncation, on_missing)
+        timeout_s = self._timeout(timeout_s)
+        with rankport_errors(self._address, timeout_s):
+            response = await self._scoring.Score(request, timeout=timeout_s)
+        return wire.score_result(response)
+
+    async def encode(
+        self,
+        texts: Sequence[Text],
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> NDArray[np.floating]:
+        """As `Client.encode`."""
+        request = wire.encode_request(self._model, texts, truncation)
+        timeout_s = self._timeout(timeout_s)
+        with rankport_errors(self._address, timeout_s):
+            response = await self._embedding.Encode(request, timeout=timeout_s)
+        return wire.encode_result(response)
+
+    async def encode_stream(
+        self,
+        texts: AsyncIterable[tuple[str, Text]] | Iterable[tuple[str, Text]],
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        chunk_texts: int = 64,
+    ) -> AsyncIterator[EncodedText]:
+        """As `Client.encode_stream`."""
+        requests = ChunkRequests(self._model, truncation, chunk_texts)
+        drawn = requests.drawn_async(texts) if isinstance(texts, AsyncIterable) else requests.drawn(texts)
+        with rankport_errors(self._address, timeout_s):
+            call = self._embedding.EncodeStream(drawn, timeout=timeout_s)
+            try:
+                async for response in call:
+                    for result in wire.stream_results(response):
+                        yield result
+            finally:
+                call.cancel()
+        requests.raise_error()
+
+    async def describe(self, model: str | None = None) -> ModelDescription:
+        """As `Client.describe`."""
+        request = pb.DescribeModelRequest(model=self._model if model is None else model)
+        with rankport_errors(self._address, self._timeout_s):
+            response = await self._models.Describe(request, timeout=self._timeout_s)
+        return wire.description_value(response)
+
+    async def models(self) -> tuple[ModelDescription, ...]:
+        """As `Client.models`."""
+        with rankport_errors(self._address, self._timeout_s):
+            response = await self._models.List(pb.ListModelsRequest(), timeout=self._timeout_s)
+        return tuple(map(wire.description_value, response.models))
+
+    async def close(self) -> None:
+        """Ends the connection; calls in progress raise `RequestCancelled`."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _timeout(self, timeout_s: float | None) -> float | None:
+        return self._timeout_s if timeout_s is None else timeout_s

@@ -6,6 +6,7 @@ come from. Standard library only.
 
 import csv
 import gzip
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,13 +58,13 @@ class Dataset:
 
     items: tuple[Item, ...]
     queries: tuple[JudgedQuery, ...]
-    phrases: tuple[Phrase, ...]  # fit for training: none of them is a query of an evaluation split
+    phrases: tuple[Phrase, ...]  # fit for training: none is a variant of a query of an evaluation split
 
     @classmethod
     def load(cls, path: Path = DATA_DIR) -> "Dataset":
         """Reads the four files of `path`."""
         queries = _queries(path)
-        held_out = frozenset(fold(query.text) for query in queries if query.split in EVALUATION_SPLITS)
+        held_out = frozenset(variant_key(query.text) for query in queries if query.split in EVALUATION_SPLITS)
         return cls(_items(path), queries, _phrases(path, held_out))
 
     def split(self, name: str) -> tuple[JudgedQuery, ...]:
@@ -78,8 +79,13 @@ class Dataset:
 
 
 def fold(text: str) -> str:
-    """The form in which two phrases count as the same."""
+    """The form in which two phrases are one."""
     return " ".join(text.casefold().split())
+
+
+def variant_key(text: str) -> frozenset[str]:
+    """Equal for two phrases of the same words, whatever their case, order, hyphens or plural s."""
+    return frozenset(word.rstrip("s") for word in re.findall(r"\w+", text.casefold()))
 
 
 def _items(path: Path) -> tuple[Item, ...]:
@@ -99,11 +105,13 @@ def _queries(path: Path) -> tuple[JudgedQuery, ...]:
     )
 
 
-def _phrases(path: Path, held_out: frozenset[str]) -> tuple[Phrase, ...]:
+def _phrases(path: Path, held_out: frozenset[frozenset[str]]) -> tuple[Phrase, ...]:
     owners: defaultdict[str, set[str]] = defaultdict(set)
     for row in _read(path / "titles.csv.gz"):
         owners[fold(row["phrase"])].add(row["item_id"])
-    return tuple(Phrase(text, frozenset(ids)) for text, ids in owners.items() if text not in held_out)
+    return tuple(
+        Phrase(text, frozenset(ids)) for text, ids in owners.items() if variant_key(text) not in held_out
+    )
 
 
 def _read(path: Path) -> Iterator[dict[str, str]]:

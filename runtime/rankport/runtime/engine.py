@@ -92,10 +92,11 @@ def prefix_key(run: TokenRun) -> NDArray[np.int64]:
 def slice_run(run: TokenRun, start: int, stop: int) -> TokenRun:
     """Tokens `start` to `stop` of a run, with the embeddings among them."""
     ids = run.ids[start:stop]
-    if run.embeddings is None:
+    rows = int(np.count_nonzero(ids == EMBEDDED))
+    if run.embeddings is None or not rows:
         return TokenRun(ids)
     first = int(np.count_nonzero(run.ids[:start] == EMBEDDED))
-    return TokenRun(ids, run.embeddings[first : first + int(np.count_nonzero(ids == EMBEDDED))])
+    return TokenRun(ids, run.embeddings[first : first + rows])
 
 
 def _row_key(row: NDArray[np.float32]) -> int:

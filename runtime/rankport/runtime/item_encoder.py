@@ -1,0 +1,112 @@
+"""`ItemEncoder`: texts to embedding tokens, in this process.
+
+Owns the way from texts or ids to arrays. Token runs come from `prompt`, batches and the queue are `encode_engine`'s.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import ModelDescription, Truncation
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.describe import describe
+from rankport.runtime.encode_engine import Encoded, EncodeEngine
+from rankport.runtime.futures import converted, resolved, result_within
+from rankport.runtime.manifest import Manifest
+from rankport.runtime.prompt import PromptEncoder
+
+Text = str | Sequence[int]
+
+
+class ItemEncoder:
+    """A loaded item encoder bundle. Any thread may call it; a context manager."""
+
+    def __init__(self, manifest: Manifest, prompt: PromptEncoder, engine: EncodeEngine) -> None:
+        """An encoder of parts; it closes the engine."""
+        assert manifest.embedding is not None
+        self._manifest = manifest
+        self._embedding = manifest.embedding
+        self._prompt = prompt
+        self._engine = engine
+
+    @classmethod
+    def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
+        """Loads an item encoder bundle.
+
+        Raises:
+            BundleError: the bundle is not what it says.
+            InvalidRequest: it is a ranker.
+        """
+        from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend
+
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        manifest = opened.manifest
+        if manifest.kind != "item_encoder":
+            raise InvalidRequest(f"bundle {opened.path} is a {manifest.kind}: load it with Ranker.load")
+        prompt = PromptEncoder.from_bundle(opened)
+        return cls(manifest, prompt, EncodeEngine(OnnxRuntimeEncodingBackend(opened, config), config))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that changes an output: the namespace of this encoder's tokens in a store."""
+        return self._manifest.fingerprint
+
+    def encode(
+        self, texts: Sequence[Text], timeout_s: float | None = None, *, truncation: Truncation = "error"
+    ) -> NDArray[np.floating]:
+        """Embedding tokens of texts, or of token ids, in their order. [texts, k, hidden] float16 or float32
+
+        Raises:
+            InvalidRequest: a text is malformed; the message has its index.
+            LimitExceeded: a text is too long and `truncation` is "error".
+            Overloaded: the queue is full.
+            DeadlineExceeded: `timeout_s` seconds passed.
+            BackendError: a pass over these texts failed, or gave values that are not finite.
+            Unavailable: the encoder is closed.
+        """
+        return result_within(self.submit(texts, timeout_s, truncation=truncation), timeout_s)
+
+    def submit(
+        self, texts: Sequence[Text], timeout_s: float | None = None, *, truncation: Truncation = "error"
+    ) -> "Future[NDArray[np.floating]]":
+        """`encode` as a future. Cancelling it drops what is not computed yet.
+
+        Tokenizes before it returns. Raises what is known by then: `InvalidRequest`, `LimitExceeded`,
+        `Overloaded`, `Unavailable`; the future raises the rest.
+        """
+        begun_s = time.perf_counter()
+        encoded = self._prompt.encode_items(texts, truncation)
+        if not encoded:
+            shape = (0, self._embedding.tokens, self._embedding.hidden_size)
+            return resolved(np.empty(shape, np.dtype(self._embedding.dtype)))
+        remaining_s = None if timeout_s is None else timeout_s - (time.perf_counter() - begun_s)
+        future = self._engine.submit([item.run.ids for item in encoded], remaining_s)
+        return converted(future, _tokens)
+
+    def describe(self) -> ModelDescription:
+        """What the bundle is."""
+        return describe(self._manifest)
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
+        self._engine.close(grace_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _tokens(encoded: Encoded) -> NDArray[np.floating]:
+    return encoded.tokens

@@ -9,7 +9,7 @@ from typing import TypeVar
 from rankport.protos.errors import DeadlineExceeded, RequestCancelled
 
 T = TypeVar("T")
-Submit = Callable[[float | None], "concurrent.futures.Future[T]"]
+Submit = Callable[[float | None], concurrent.futures.Future[T]]
 """Hands a request to a model, given the seconds that are left."""
 
 
@@ -45,12 +45,12 @@ class Submitter:
                 raise
             raise RequestCancelled("the model was closed or dropped the request; send it again") from None
 
-    def close(self) -> None:
-        """Ends the threads once their current work is done."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def close(self, *, wait: bool = False) -> None:
+        """Drops what no thread has begun, and ends the threads; `wait` until they are."""
+        self._pool.shutdown(wait=wait, cancel_futures=True)
 
 
-def _submit_in_time(submit: Submit[T], deadline: float | None) -> "concurrent.futures.Future[T]":
+def _submit_in_time(submit: Submit[T], deadline: float | None) -> concurrent.futures.Future[T]:
     if deadline is None:
         return submit(None)
     remaining = deadline - time.monotonic()
@@ -61,6 +61,6 @@ def _submit_in_time(submit: Submit[T], deadline: float | None) -> "concurrent.fu
     return submit(remaining)
 
 
-def _cancel_result(submitting: "concurrent.futures.Future[concurrent.futures.Future[T]]") -> None:
+def _cancel_result(submitting: concurrent.futures.Future[concurrent.futures.Future[T]]) -> None:
     if not submitting.cancelled() and submitting.exception() is None:
         submitting.result().cancel()

@@ -1,0 +1,202 @@
+"""What becomes of a call: answers, the error table, overload, deadlines and cancellations."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from support.serving import Serving, serving
+
+from rankport.protos import errors, wire
+from rankport.protos.types import Key, ScoreResult
+from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.counts import Outcome
+
+
+@pytest.fixture
+def served() -> Iterator[Serving]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def stub(served: Serving) -> Iterator[pb_grpc.ScoringStub]:
+    with grpc.insecure_channel(served.address) as channel:
+        yield pb_grpc.ScoringStub(channel)
+
+
+def request(items: Any = ("a", "b"), model: str = "") -> pb.ScoreRequest:
+    return wire.score_request(model, "query", items, "error", "skip")
+
+
+def failure(call: Any) -> tuple[grpc.StatusCode, str, str]:
+    """Status, message and error class of a call that fails."""
+    with pytest.raises(grpc.RpcError) as raised:
+        call()
+    error: Any = raised.value
+    return error.code(), error.details(), dict(error.trailing_metadata()).get(errors.ERROR_METADATA_KEY, "")
+
+
+def equal(left: ScoreResult, right: ScoreResult) -> bool:
+    return (
+        np.array_equal(left.logits, right.logits, equal_nan=True)
+        and np.array_equal(left.scores, right.scores, equal_nan=True)
+        and (left.status, left.messages, left.usage) == (right.status, right.messages, right.usage)
+        and left.fingerprint == right.fingerprint
+    )
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        ["a", "bc"],
+        [[1, 2], [3]],
+        np.ones((2, 1, 3), np.float16),
+        [Key("k1"), Key("missing")],
+        ["a", [1], np.ones((2, 3), np.float32), Key("missing")],
+        [],
+    ],
+    ids=["texts", "token ids", "embeddings", "keys", "mixed", "none"],
+)
+def test_an_answer_is_that_of_the_model_in_process(
+    served: Serving, stub: pb_grpc.ScoringStub, items: Any
+) -> None:
+    for truncation in ("error", "truncate"):
+        message = wire.score_request("", {"query": "nurse"}, items, truncation, "fail")
+        remote = wire.score_result(stub.Score(message))
+        local = served.ranker.score({"query": "nurse"}, items, truncation=truncation, on_missing="fail")
+        assert equal(remote, local)
+    assert served.server.counts.snapshot()[Outcome.ANSWERED] == 2
+
+
+@pytest.mark.parametrize("cls", errors.STATUS_CODES, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("where", ["refuse_with", "fail_with"])
+def test_an_error_of_the_model_ends_the_call_with_its_status_class_and_message(
+    served: Serving, stub: pb_grpc.ScoringStub, cls: type[errors.RankportError], where: str
+) -> None:
+    setattr(served.ranker, where, cls("item 3 is too long: 900 > 512 – naïve"))
+    code, message, name = failure(lambda: stub.Score(request()))
+    assert code is errors.STATUS_CODES[cls]
+    assert message == "item 3 is too long: 900 > 512 – naïve"
+    assert name == cls.__name__
+
+
+def test_an_unexpected_error_shows_an_id_to_the_client_and_its_traceback_to_the_log(
+    served: Serving, stub: pb_grpc.ScoringStub, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.ranker.fail_with = ZeroDivisionError("secret path")
+    code, message, name = failure(lambda: stub.Score(request()))
+    assert (code, name) == (grpc.StatusCode.INTERNAL, "BackendError")
+    assert "secret" not in message
+    (record,) = (record for record in caplog.records if record.levelno >= logging.ERROR)
+    assert record.getMessage().split()[-1] in message
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+    assert served.server.counts.snapshot()[Outcome.OTHER] == 1
+
+
+def test_a_message_too_long_for_a_header_arrives_clipped(
+    served: Serving, stub: pb_grpc.ScoringStub
+) -> None:
+    served.ranker.fail_with = errors.InvalidRequest("語" * 5000)
+    code, message, _ = failure(lambda: stub.Score(request()))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert message.startswith("語" * 100)
+    assert len(message) < 1000
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (pb.ScoreRequest(), "prefix is not set"),
+        (request(items=["a"], model="other"), "no ranker is named 'other'; this server has ranker"),
+        (request(items=["a"], model="encoder"), "no ranker is named 'encoder'; this server has ranker"),
+    ],
+)
+def test_a_request_at_fault_is_told_why(
+    served: Serving, stub: pb_grpc.ScoringStub, message: pb.ScoreRequest, says: str
+) -> None:
+    code, details, _ = failure(lambda: stub.Score(message))
+    assert code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+    assert says in details
+    assert served.server.counts.snapshot()[Outcome.INVALID] == 1
+
+
+def test_a_full_queue_of_the_model_answers_at_once(stub: pb_grpc.ScoringStub, served: Serving) -> None:
+    served.ranker.refuse_with = errors.Overloaded("1000 requests are queued")
+    assert failure(lambda: stub.Score(request()))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert served.server.counts.snapshot()[Outcome.REJECTED] == 1
+
+
+def test_calls_over_the_limit_are_refused_while_those_admitted_are_answered() -> None:
+    config = ServerConfig(port=0, max_pending_calls=1)
+    with serving(config) as served, grpc.insecure_channel(served.address) as channel:
+        stub = pb_grpc.ScoringStub(channel)
+        served.ranker.worker.gate.clear()
+        first = stub.Score.future(request())
+        served.ranker.worker.arrived.acquire()
+        code, details, _ = failure(lambda: stub.Score(request()))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "1 calls are pending, the limit is 1" in details
+        served.ranker.worker.gate.set()
+        assert len(wire.score_result(first.result()).scores) == 2
+        assert len(wire.score_result(stub.Score(request())).scores) == 2
+
+
+def test_the_time_left_reaches_the_model(served: Serving, stub: pb_grpc.ScoringStub) -> None:
+    stub.Score(request(), timeout=50)
+    stub.Score(request())
+    with_deadline, without = served.ranker.worker.timeouts
+    assert with_deadline is not None
+    assert 40 < with_deadline < 51
+    assert without is None
+
+
+def test_work_past_its_deadline_is_dropped_before_it_is_computed(
+    served: Serving, stub: pb_grpc.ScoringStub
+) -> None:
+    worker = served.ranker.worker
+    worker.gate.clear()
+    assert failure(lambda: stub.Score(request(), timeout=0.2))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+    worker.gate.set()
+    stub.Score(request())
+    assert (worker.computed, worker.dropped) == (1, 1)
+    counts = served.server.counts.snapshot()
+    assert (counts[Outcome.DEADLINE], counts[Outcome.ANSWERED]) == (1, 1)
+
+
+def test_cancelled_work_is_dropped_before_it_is_computed(
+    served: Serving, stub: pb_grpc.ScoringStub
+) -> None:
+    worker = served.ranker.worker
+    worker.gate.clear()
+    doomed = stub.Score.future(request())
+    assert worker.arrived.acquire(timeout=10)
+    assert worker.arrived.acquire(blocking=False) is False
+    doomed.cancel()
+    # The cancellation travels ahead of this call on the same connection.
+    later = stub.Score.future(request())
+    assert worker.arrived.acquire(timeout=10)
+    worker.gate.set()
+    later.result()
+    assert (worker.computed, worker.dropped) == (1, 1)
+    assert served.server.counts.snapshot()[Outcome.CANCELLED] == 1
+
+
+def test_ten_thousand_items_fit_one_message(stub: pb_grpc.ScoringStub) -> None:
+    items = np.ones((10_000, 1, 256), np.float32)  # 10 MB: over gRPC's default of 4
+    assert len(wire.score_result(stub.Score(request(items))).scores) == 10_000
+
+
+def test_a_message_over_the_limit_is_refused() -> None:
+    config = ServerConfig(port=0, max_message_bytes=10_000)
+    with serving(config) as served, grpc.insecure_channel(served.address) as channel:
+        stub = pb_grpc.ScoringStub(channel)
+        code, details, _ = failure(lambda: stub.Score(request(["x" * 20_000])))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than max" in details
+        assert len(wire.score_result(stub.Score(request())).scores) == 2

@@ -1,0 +1,187 @@
+"""Models with the interface of `Ranker` and `ItemEncoder` whose answers are arithmetic and whose pace a test sets.
+
+They queue, drop cancelled and late work before computing it, and refuse what is too much, as an engine does.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, Overloaded
+from rankport.protos.types import ItemStatus, Key, ModelDescription, ScoreResult, Usage
+
+HIDDEN = 3
+
+
+class Worker:
+    """One thread that works off a queue, one job at a time, while `gate` is open."""
+
+    def __init__(self, max_queued: int = 1000) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.arrived = threading.Semaphore(0)
+        self.timeouts: list[float | None] = []
+        self.computed = 0
+        self.dropped = 0
+        self._max_queued = max_queued
+        self._jobs: queue.Queue[tuple[Future[Any], float | None, Callable[[], Any]] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def submit(self, compute: Callable[[], Any], timeout_s: float | None) -> "Future[Any]":
+        if self._jobs.qsize() >= self._max_queued:
+            raise Overloaded(f"{self._max_queued} requests are queued")
+        future: Future[Any] = Future()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self.timeouts.append(timeout_s)
+        self._jobs.put((future, deadline, compute))
+        self.arrived.release()
+        return future
+
+    def close(self) -> None:
+        self.gate.set()
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self.gate.wait()
+            future, deadline, compute = job
+            if not future.set_running_or_notify_cancel():
+                self.dropped += 1
+            elif deadline is not None and time.monotonic() >= deadline:
+                self.dropped += 1
+                future.set_exception(DeadlineExceeded("the request waited past its deadline"))
+            else:
+                self.computed += 1
+                try:
+                    future.set_result(compute())
+                except Exception as error:
+                    future.set_exception(error)
+
+
+class DeterministicRanker:
+    """Scores by sums: of code points, token ids or embeddings; a key counts by its length."""
+
+    def __init__(self, name: str = "ranker", max_queued: int = 1000) -> None:
+        self.name = name
+        self.worker = Worker(max_queued)
+        self.refuse_with: Exception | None = None  # raised by `submit`
+        self.fail_with: Exception | None = None  # raised by its future
+
+    def score(self, prefix: Any, items: Any, timeout_s: float | None = None, **options: Any) -> ScoreResult:
+        result: ScoreResult = self.submit(prefix, items, timeout_s, **options).result()
+        return result
+
+    def submit(
+        self,
+        prefix: Any,
+        items: Sequence[Any],
+        timeout_s: float | None = None,
+        *,
+        truncation: str = "error",
+        on_missing: str = "skip",
+    ) -> "Future[ScoreResult]":
+        if self.refuse_with is not None:
+            raise self.refuse_with
+        return self.worker.submit(lambda: self._result(prefix, items, truncation, on_missing), timeout_s)
+
+    def describe(self) -> ModelDescription:
+        return description(self.name, "ranker")
+
+    def close(self) -> None:
+        self.worker.close()
+
+    def _result(self, prefix: Any, items: Sequence[Any], truncation: str, on_missing: str) -> ScoreResult:
+        if self.fail_with is not None:
+            raise self.fail_with
+        options = float(f"{len(truncation)}.{len(on_missing)}")
+        logits = np.array([[value(prefix) + value(item), options] for item in items], np.float32)
+        found = [item != Key("missing") if isinstance(item, Key) else True for item in items]
+        logits = logits.reshape(len(items), 2)
+        logits[[not each for each in found]] = np.nan
+        return ScoreResult(
+            scores=logits[:, 0].copy(),
+            logits=logits,
+            status=tuple(ItemStatus.OK if each else ItemStatus.NOT_FOUND for each in found),
+            messages=tuple("" if each else "not in the store" for each in found),
+            usage=Usage(1, 2, len(items), 0.25, 0.5, 0.75),
+            fingerprint="f" * 64,
+        )
+
+
+class DeterministicEncoder:
+    """Encodes a text to [1, 3] of its sum; "bad" and texts longer than 100 characters are refused."""
+
+    fingerprint = "e" * 64
+
+    def __init__(self, name: str = "encoder", max_queued: int = 1000) -> None:
+        self.name = name
+        self.worker = Worker(max_queued)
+        self.overloads_left = 0
+
+    def encode(self, texts: Any, timeout_s: float | None = None, **options: Any) -> NDArray[np.floating]:
+        rows: NDArray[np.floating] = self.submit(texts, timeout_s, **options).result()
+        return rows
+
+    def submit(
+        self, texts: Sequence[Any], timeout_s: float | None = None, *, truncation: str = "error"
+    ) -> "Future[NDArray[np.floating]]":
+        if self.overloads_left:
+            self.overloads_left -= 1
+            raise Overloaded("busy")
+        for index, text in enumerate(texts):
+            if isinstance(text, str) and text == "bad":
+                raise InvalidRequest(f"text {index} is {text!r}")
+            if truncation == "error" and len(text) > 100:
+                raise LimitExceeded(f"text {index} is longer than 100")
+        return self.worker.submit(lambda: self._rows(texts), timeout_s)
+
+    def describe(self) -> ModelDescription:
+        return description(self.name, "item_encoder")
+
+    def close(self) -> None:
+        self.worker.close()
+
+    def _rows(self, texts: Sequence[Any]) -> NDArray[np.floating]:
+        rows = np.array([[[value(text) % 1000] * HIDDEN] for text in texts], np.float16)
+        return rows.reshape(len(texts), 1, HIDDEN)
+
+
+def value(thing: Any) -> float:
+    """A number that depends on all of a prefix, item or text."""
+    if isinstance(thing, Key):
+        return 0.5 * len(thing.id)
+    if isinstance(thing, str):
+        return float(sum(map(ord, thing)))
+    if isinstance(thing, dict):
+        return sum(value(name) * value(text) for name, text in thing.items())
+    return float(np.asarray(thing, np.float64).sum())
+
+
+def description(name: str, kind: str) -> ModelDescription:
+    """Of a model of that kind."""
+    encoder = kind == "item_encoder"
+    return ModelDescription(
+        name=name,
+        version="1",
+        kind=kind,
+        fingerprint=("e" if encoder else "f") * 64,
+        architecture="Arithmetic",
+        precision="fp32",
+        labels=() if encoder else ("yes", "no"),
+        prompt_fields=() if encoder else ("query",),
+        item_forms=("text", "token_ids") if encoder else ("text", "token_ids", "embeddings", "key"),
+        hidden_size=HIDDEN,
+        embedding_tokens=1,
+        embedding_dtype="float16",
+        max_prefix_tokens=100,
+        max_item_tokens=100,
+        paired_encoder="" if encoder else "e" * 64,
+    )

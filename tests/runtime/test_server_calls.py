@@ -99,9 +99,7 @@ def test_an_unexpected_error_shows_an_id_to_the_client_and_its_traceback_to_the_
     assert served.server.counts.snapshot()[Outcome.OTHER] == 1
 
 
-def test_a_message_too_long_for_a_header_arrives_clipped(
-    served: Serving, stub: pb_grpc.ScoringStub
-) -> None:
+def test_a_message_too_long_for_a_header_arrives_clipped(served: Serving, stub: pb_grpc.ScoringStub) -> None:
     served.ranker.fail_with = errors.InvalidRequest("語" * 5000)
     code, message, _ = failure(lambda: stub.Score(request()))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
@@ -169,9 +167,7 @@ def test_work_past_its_deadline_is_dropped_before_it_is_computed(
     assert (counts[Outcome.DEADLINE], counts[Outcome.ANSWERED]) == (1, 1)
 
 
-def test_cancelled_work_is_dropped_before_it_is_computed(
-    served: Serving, stub: pb_grpc.ScoringStub
-) -> None:
+def test_cancelled_work_is_dropped_before_it_is_computed(served: Serving, stub: pb_grpc.ScoringStub) -> None:
     worker = served.ranker.worker
     worker.gate.clear()
     doomed = stub.Score.future(request())

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bundle_samples import ENCODER_FILES, RANKER_FILES, encoder_draft, manifest_of, ranker_draft
 from rankport.exporters.bundle_writer import BundleStaging, _replace, write_bundle
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import Parity
+from support.bundle_samples import ENCODER_FILES, RANKER_FILES, encoder_draft, manifest_of, ranker_draft
 
 PARITY = Parity(
     backend="onnxruntime-cpu", precision="fp32", max_abs_tolerance=1e-4, min_kendall_tau=0.999, modes=[]

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from bundle_samples import (
+from rankport.protos.errors import BundleError
+from rankport.runtime.bundle import Bundle, is_bundle
+from rankport.runtime.manifest_codec import MAX_MANIFEST_BYTES, manifest_bytes, parse_manifest
+from support.bundle_samples import (
     ENCODER_FILES,
     RANKER_FILES,
     encoder_draft,
@@ -18,9 +21,6 @@ from bundle_samples import (
     rewrite_manifest,
     write_directory,
 )
-from rankport.protos.errors import BundleError
-from rankport.runtime.bundle import Bundle, is_bundle
-from rankport.runtime.manifest_codec import MAX_MANIFEST_BYTES, manifest_bytes, parse_manifest
 
 GOLDEN = Path(__file__).parent / "golden" / "manifest.json"
 

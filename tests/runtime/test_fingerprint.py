@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from bundle_samples import ENCODER_FILES, RANKER_FILES, encoder_draft, manifest_of, ranker_draft
 from rankport.runtime.fingerprint import fingerprint
 from rankport.runtime.manifest import (
     AxisRange,
@@ -22,6 +21,7 @@ from rankport.runtime.manifest import (
     TokenizationReport,
 )
 from rankport.runtime.manifest_codec import parse_manifest
+from support.bundle_samples import ENCODER_FILES, RANKER_FILES, encoder_draft, manifest_of, ranker_draft
 
 GOLDEN = Path(__file__).parent / "golden" / "manifest.json"
 GOLDEN_FINGERPRINT = "681621fefcb79a13c21c7a57aaca9a9765f2b375a17e612c1c95e1d3633a2684"

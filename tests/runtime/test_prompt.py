@@ -8,18 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle_samples import (
-    ENCODER_FILES,
-    RANKER_FILES,
-    VOCAB_SIZE,
-    encoder_draft,
-    ranker_draft,
-    tokenizer_json,
-    write_directory,
-)
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.protos.types import Key, Truncation
 from rankport.runtime.backends.base import EMBEDDED
@@ -28,6 +19,15 @@ from rankport.runtime.manifest import Limits, ModelShape, Prompt, Segment
 from rankport.runtime.prompt import EncodedRun, PromptEncoder
 from rankport.runtime.prompt_template import fair_shares
 from rankport.runtime.tokenizer import Tokenizer
+from support.bundle_samples import (
+    ENCODER_FILES,
+    RANKER_FILES,
+    VOCAB_SIZE,
+    encoder_draft,
+    ranker_draft,
+    tokenizer_json,
+    write_directory,
+)
 
 CLS, SEP, QUERY, COLON, RED, GREEN, BLUE, SHOES = 1, 2, 4, 5, 6, 7, 8, 9
 
@@ -173,6 +173,7 @@ def test_an_unknown_truncation_is_refused(encoder: PromptEncoder) -> None:
         encoder.encode_items(["red"], wrong)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=6), st.integers(0, 100))
 def test_shares_fill_the_room_and_leave_short_segments_whole(lengths: list[int], room: int) -> None:
     shares = fair_shares(lengths, room)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import tokenizers
 
-from bundle_samples import tokenizer_json
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.manifest import Prompt, Segment
 from rankport.runtime.prompt_file import (
@@ -15,6 +14,7 @@ from rankport.runtime.prompt_file import (
     validate_prompt,
 )
 from rankport.runtime.tokenizer import Tokenizer
+from support.bundle_samples import tokenizer_json
 
 EXAMPLE = """
 labels = ["yes", "no"]

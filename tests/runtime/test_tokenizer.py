@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bundle_samples import SPECIAL, VOCAB_SIZE, tokenizer_json
 from rankport.protos.errors import BundleError
 from rankport.runtime.tokenizer import Tokenizer
+from support.bundle_samples import SPECIAL, VOCAB_SIZE, tokenizer_json
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -56,7 +56,7 @@ class ExportOptions:
     output_dtype: Literal["float16", "float32"] | None = None  # default float16
     judged: StrPath | None = None  # JSONL of judged requests: adds NDCG of source and bundle
     store: StrPath | None = None  # token store for keys in `judged`
-    tolerance: Tolerance = Tolerance()
+    tolerance: Tolerance = field(default_factory=Tolerance)
     overwrite: bool = False
 
     def __post_init__(self) -> None:

@@ -1,0 +1,68 @@
+# Two commands are for everybody: `make demo` and `make test`. Each makes what it needs, `.venv` included.
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STUBS_VENV := build/.venv-protos
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export TOKENIZERS_PARALLELISM = true
+
+.PHONY: help demo test lint types contracts stubs-fresh stubs unit bench format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.demo ## The main job on real input: export, prove, encode, serve, score; build/demo/report.json
+	$(BIN)/python -m examples.esco.demo
+
+test: lint types contracts stubs-fresh unit ## Lint, types, import contracts, stubs, all tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy -p rankport.protos -p rankport.runtime -p rankport.exporters -p rankport.sdk
+
+contracts: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+stubs-fresh: $(STUBS_VENV)/.done
+	$(STUBS_VENV)/bin/python protos/stubs.py --check
+
+stubs: $(STUBS_VENV)/.done ## Regenerate the gRPC stubs from the .proto files
+	$(STUBS_VENV)/bin/python protos/stubs.py
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest -q --durations=10
+
+bench: $(VENV)/.demo ## Shared-prefix scoring against peers and the machine's own ceiling; build/bench/scoring.json
+	$(BIN)/python -m benchmarks.scoring
+
+format: $(VENV)/.dev ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove what make made
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# torch first and by version: where a CPU build of it is found, the dependencies then do not pull in CUDA.
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q $(PIP_FLAGS) torch==2.13.0
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install -q $(PIP_FLAGS) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install -q $(PIP_FLAGS) -e '.[demo]'
+	@touch $@
+
+# The oldest supported generator: its stubs run on every newer grpcio and protobuf.
+$(STUBS_VENV)/.done:
+	$(PYTHON) -m venv $(STUBS_VENV)
+	$(STUBS_VENV)/bin/pip install -q $(PIP_FLAGS) grpcio-tools==1.66.2 mypy-protobuf==3.6.0 'setuptools<80'
+	@touch $@

@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from support.serving import Serving, serving
 
 from rankport.protos import errors, wire
 from rankport.protos.types import Key, ScoreResult
@@ -15,6 +14,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
+from support.serving import Serving, serving
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from support.deterministic_models import DeterministicRanker
-from support.serving import LOCAL, Serving, serving
 
 from rankport.protos import wire
 from rankport.protos.errors import InvalidRequest, Unavailable
@@ -19,6 +17,8 @@ from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.server import Server
+from support.deterministic_models import DeterministicRanker
+from support.serving import LOCAL, Serving, serving
 
 REQUEST = wire.score_request("", "query", ["a"], "error", "skip")
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -1,0 +1,146 @@
+"""The asyncio client has the calls of the blocking one, with the same results and errors."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rankport.protos import errors
+from rankport.sdk import AsyncClient, Client
+from support.serving import Serving, serving
+
+
+@pytest.fixture
+def served() -> Iterator[Serving]:
+    with serving() as running:
+        yield running
+
+
+def run(served: Serving, body: Callable[[AsyncClient], Awaitable[None]]) -> None:
+    """Runs `body` with a client in an event loop of its own."""
+
+    async def main() -> None:
+        async with AsyncClient(served.address, timeout_s=10) as client:
+            await body(client)
+
+    asyncio.run(main())
+
+
+def test_both_clients_have_the_same_calls_and_arguments() -> None:
+    def calls(cls: type) -> dict[str, list[str]]:
+        functions = inspect.getmembers(cls, inspect.isfunction)
+        return {
+            name: list(inspect.signature(function).parameters)
+            for name, function in functions
+            if not name.startswith("_") or name == "__init__"
+        }
+
+    blocking = calls(Client)
+    del blocking["submit"]  # awaiting is what a task is for
+    assert calls(AsyncClient) == blocking
+
+
+def test_its_results_are_those_of_the_blocking_client(served: Serving) -> None:
+    async def body(client: AsyncClient) -> None:
+        with Client(served.address) as blocking:
+            remote = await client.score({"query": "q"}, ["a", [1, 2]])
+            local = await asyncio.to_thread(blocking.score, {"query": "q"}, ["a", [1, 2]])
+            assert np.array_equal(remote.logits, local.logits)
+            assert np.array_equal(await client.encode(["a"]), served.encoder.encode(["a"]))
+            assert await client.models() == await asyncio.to_thread(blocking.models)
+            assert await client.describe("ranker") == served.ranker.describe()
+
+    run(served, body)
+
+
+def test_calls_in_flight_together_are_all_answered(served: Serving) -> None:
+    async def body(client: AsyncClient) -> None:
+        results = await asyncio.gather(*(client.score("q", [chr(97 + index)]) for index in range(26)))
+        scores = [float(result.scores[0]) for result in results]
+        assert scores == [scores[0] + index for index in range(26)]
+
+    run(served, body)
+
+
+@pytest.mark.parametrize("cls", [errors.LimitExceeded, errors.Overloaded, errors.PairingError])
+def test_an_error_of_the_server_is_raised_as_itself(served: Serving, cls: type[errors.RankportError]) -> None:
+    served.ranker.fail_with = cls("why")
+
+    async def body(client: AsyncClient) -> None:
+        with pytest.raises(cls, match="why"):
+            await client.score("q", ["a"])
+
+    run(served, body)
+
+
+def test_a_cancelled_task_drops_its_work_at_the_server(served: Serving) -> None:
+    worker = served.ranker.worker
+    worker.gate.clear()
+
+    async def body(client: AsyncClient) -> None:
+        task = asyncio.create_task(client.score("q", ["a"]))
+        await asyncio.to_thread(worker.arrived.acquire)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        later = asyncio.create_task(client.score("q", ["b"]))
+        await asyncio.to_thread(worker.arrived.acquire)
+        worker.gate.set()
+        await later
+
+    run(served, body)
+    assert (worker.computed, worker.dropped) == (1, 1)
+
+
+def test_no_answer_in_time_is_a_deadline_exceeded(served: Serving) -> None:
+    served.ranker.worker.gate.clear()
+
+    async def body(client: AsyncClient) -> None:
+        with pytest.raises(errors.DeadlineExceeded, match=r"within 0.1 s"):
+            await client.score("q", ["a"], 0.1)
+
+    run(served, body)
+
+
+def test_a_closed_client_says_so(served: Serving) -> None:
+    async def body(client: AsyncClient) -> None:
+        await client.close()
+        with pytest.raises(errors.Unavailable, match="is closed"):
+            await client.score("q", ["a"])
+
+    run(served, body)
+
+
+async def asynchronous(pairs: list[tuple[str, Any]]) -> AsyncIterator[tuple[str, Any]]:
+    for pair in pairs:
+        await asyncio.sleep(0)
+        yield pair
+
+
+@pytest.mark.parametrize("source", [list, asynchronous])
+def test_a_stream_takes_both_kinds_of_iterables(served: Serving, source: Any) -> None:
+    pairs = [(str(index), "bad" if index == 4 else f"text {index}") for index in range(11)]
+
+    async def body(client: AsyncClient) -> None:
+        results = [result async for result in client.encode_stream(source(pairs), chunk_texts=3)]
+        assert [result.id for result in results] == [id for id, _ in pairs]
+        assert [result.status.value for result in results].count("failed") == 1
+
+    run(served, body)
+
+
+def test_an_error_of_the_source_is_raised_after_the_results_before_it(served: Serving) -> None:
+    async def pairs() -> AsyncIterator[tuple[str, str]]:
+        yield "1", "a"
+        raise OSError("disk")
+
+    async def body(client: AsyncClient) -> None:
+        results = client.encode_stream(pairs(), chunk_texts=1)
+        assert (await anext(results)).id == "1"
+        with pytest.raises(OSError, match="disk"):
+            await anext(results)
+
+    run(served, body)

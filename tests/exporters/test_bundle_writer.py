@@ -100,7 +100,7 @@ def test_files_that_do_not_fit_leave_nothing(
 
 
 def test_a_draft_that_contradicts_itself_is_refused_by_field(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="labels: a ranker needs labels"):
+    with pytest.raises(BundleError, match="labels: kind ranker needs labels"):
         write_bundle(tmp_path / "out", ranker_draft(labels=None), RANKER_FILES)
     assert names_in(tmp_path) == []
 

@@ -287,32 +287,32 @@ RULE_ATTACKS: list[tuple[Change, str]] = [
     (put("graphs.0.file", "graphs/score.onnx"), "graphs[0].file: 'graphs/score.onnx' has more than one use"),
     (put("tokenizer", "vocab.txt"), "tokenizer: 'vocab.txt' is not in files"),
     (put("tokenizer", None), "prompt.prefix[0]: text and special need a tokenizer"),
-    (put("graphs.0.role", "encode"), "graphs: a ranker has the roles ['prefix', 'score']"),
-    (put("graphs.0.role", "score"), "graphs: a ranker has the roles ['prefix', 'score']"),
+    (put("graphs.0.role", "encode"), "graphs: kind ranker has the roles ['prefix', 'score']"),
+    (put("graphs.0.role", "score"), "graphs: kind ranker has the roles ['prefix', 'score']"),
     (put("graphs.0.inputs.0.shape", ["rows"]), "graphs[0].inputs[0].shape: axis 'rows' has no range in axes"),
-    (put("shape.layers", []), "shape.layers: a ranker must list its attention layers"),
-    (put("labels", None), "labels: a ranker needs labels"),
+    (put("shape.layers", []), "shape.layers: kind ranker must list its attention layers"),
+    (put("labels", None), "labels: kind ranker needs labels"),
     (put("labels.names", ["yes"]), "labels: 1 names but 2 ids"),
     (put("labels.ids", [3, 3]), "labels: a name or an id is given twice"),
     (put("labels.ids", [3, 99]), "labels.ids[1]: 99 is out of range, must be 0 to 13"),
     (put("labels.ids", [-1, 3]), "labels.ids[0]: -1 is out of range"),
     (put("embedding", None), "pairing: belongs to a ranker that takes embedding tokens"),
-    (put("embedding.pooling", "mean"), "embedding.pooling: belongs to an item_encoder only"),
+    (put("embedding.pooling", "mean"), "embedding.pooling: belongs to kind item_encoder only"),
     (put("embedding.tokens", 7), "embedding.tokens: 7 do not fit limits.max_item_tokens 6"),
 ]  # fmt: skip
 
 ENCODER_ATTACKS: list[tuple[Change, str]] = [
     (
         put("labels", {"source": "lm_head", "names": ["a"], "ids": [1]}),
-        "labels: a item_encoder has no labels",
+        "labels: kind item_encoder has no labels",
     ),
-    (put("embedding", None), "embedding: an item_encoder must say what it makes"),
+    (put("embedding", None), "embedding: kind item_encoder must say what it makes"),
     (put("embedding.pooling", None), "embedding.pooling: missing"),
     (put("embedding.normalize", None), "embedding.normalize: missing"),
     (put("pairing", {"encoder_fingerprint": "e" * 64}), "pairing: belongs to a ranker"),
-    (put("prompt.prefix", [{"field": "query"}]), "prompt.prefix: an item_encoder has no prefix"),
-    (put("shape.layers", [{"kv_heads": 1, "head_dim": 4}]), "shape.layers: a item_encoder keeps no KV"),
-    (put("graphs.0.role", "score"), "graphs: a item_encoder has the roles ['encode']"),
+    (put("prompt.prefix", [{"field": "query"}]), "prompt.prefix: kind item_encoder has no prefix"),
+    (put("shape.layers", [{"kv_heads": 1, "head_dim": 4}]), "shape.layers: kind item_encoder keeps no KV"),
+    (put("graphs.0.role", "score"), "graphs: kind item_encoder has the roles ['encode']"),
 ]
 
 

@@ -50,7 +50,7 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
     roles = [graph.role for graph in manifest.graphs]
     expected = _ROLES[manifest.kind]
     if set(roles) != expected or len(roles) != len(expected):
-        yield f"graphs: a {manifest.kind} has the roles {sorted(expected)}, once each; here {sorted(roles)}"
+        yield f"graphs: kind {manifest.kind} has the roles {sorted(expected)}, once each; here {sorted(roles)}"
     for index, graph in enumerate(manifest.graphs):
         for place, tensor in enumerate(graph.inputs):
             for axis in tensor.shape:
@@ -61,13 +61,13 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
 def _shape(manifest: Manifest) -> Iterator[str]:
     if (manifest.kind == "ranker") != bool(manifest.shape.layers):
         has = "must list its attention layers" if manifest.kind == "ranker" else "keeps no KV: must be empty"
-        yield f"shape.layers: a {manifest.kind} {has}"
+        yield f"shape.layers: kind {manifest.kind} {has}"
 
 
 def _labels(manifest: Manifest) -> Iterator[str]:
     labels = manifest.labels
     if (manifest.kind == "ranker") != (labels is not None):
-        yield f"labels: a {manifest.kind} {'needs' if labels is None else 'has no'} labels"
+        yield f"labels: kind {manifest.kind} {'needs' if labels is None else 'has no'} labels"
     if labels is None:
         return
     if not labels.names or len(labels.names) != len(labels.ids):
@@ -85,11 +85,11 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
     embedding = manifest.embedding
     encoder = manifest.kind == "item_encoder"
     if encoder and embedding is None:
-        yield "embedding: an item_encoder must say what it makes"
+        yield "embedding: kind item_encoder must say what it makes"
     if embedding is not None:
         for name in ("pooling", "normalize"):
             if encoder != (getattr(embedding, name) is not None):
-                yield f"embedding.{name}: {'missing' if encoder else 'belongs to an item_encoder only'}"
+                yield f"embedding.{name}: {'missing' if encoder else 'belongs to kind item_encoder only'}"
     if not encoder and embedding is not None and embedding.tokens > manifest.limits.max_item_tokens:
         yield (
             f"embedding.tokens: {embedding.tokens} do not fit "
@@ -104,7 +104,7 @@ def _pairing(manifest: Manifest) -> Iterator[str]:
 
 def _prompt(manifest: Manifest) -> Iterator[str]:
     if manifest.kind == "item_encoder" and manifest.prompt.prefix:
-        yield "prompt.prefix: an item_encoder has no prefix: must be empty"
+        yield "prompt.prefix: kind item_encoder has no prefix: must be empty"
     if manifest.tokenizer is not None:
         return
     for part, segments in (("prefix", manifest.prompt.prefix), ("item", manifest.prompt.item)):

@@ -156,7 +156,7 @@ def _text(name: str, value: object) -> str:
     try:
         text = value.decode() if isinstance(value, bytes) else value
         if not isinstance(text, str):
-            raise _BadValueError(f"{name} is a {type(value).__name__}, not text")
+            raise _BadValueError(f"{name} is of type {type(value).__name__}, not text")
         text.encode()  # lone surrogates: what CSV reading makes of stray bytes, and JSON of broken escapes
     except UnicodeError as error:
         raise _BadValueError(f"{name} is not valid UTF-8: {error.reason}") from error  # type: ignore[attr-defined]

@@ -65,11 +65,11 @@ class CsvReader:
         self._path = path
 
     def columns(self) -> tuple[str, ...]:
-        with _open(self._path) as stream:
-            return _csv_header(self._path, csv.reader(_RewindableLines(stream), strict=True))
+        with _open_text(self._path) as stream:
+            return _csv_header(self._path, csv.reader(stream, strict=True))
 
     def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
-        with _open(self._path) as stream:
+        with _open_text(self._path) as stream:
             lines = _RewindableLines(stream)
             reader = csv.reader(lines, strict=True)
             header = _csv_header(self._path, reader)
@@ -140,10 +140,8 @@ class ParquetReader:
 class _RewindableLines:
     """Lines for `csv.reader`; those of a record from its second on can be given back."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        # Bytes that are not UTF-8 become lone surrogates, which mark the fields they are in.
-        decoded = TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        self._lines: Iterator[str] = iter(decoded)
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
         self._given_back: deque[str] = deque()
         self._record: list[str] = []
         self._number = 0
@@ -173,6 +171,16 @@ def _open(path: Path) -> BinaryIO:
     with path.open("rb") as stream:
         compressed = stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     return cast("BinaryIO", gzip.open(path)) if compressed else path.open("rb")
+
+
+@contextmanager
+def _open_text(path: Path) -> Iterator[TextIOWrapper]:
+    # Bytes that are not UTF-8 become lone surrogates, which mark the fields they are in.
+    with (
+        _open(path) as stream,
+        TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text,
+    ):
+        yield text
 
 
 def _csv_header(path: Path, reader: Iterator[list[str]]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from rankport.protos.errors import Unavailable
+from rankport.protos.types import ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.calls import Calls
@@ -65,6 +66,11 @@ class Server:
     def address(self) -> str:
         """host:port, for a client on this machine."""
         return f"{self._config.host}:{self.port}"
+
+    @property
+    def models(self) -> tuple[ModelDescription, ...]:
+        """What it serves, under the names of requests."""
+        return self._models.descriptions()
 
     @property
     def counts(self) -> CallCounts:

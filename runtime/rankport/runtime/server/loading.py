@@ -1,0 +1,69 @@
+"""Loads the bundles a server is to serve, under their names, and closes them again."""
+
+import gc
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.item_encoder import ItemEncoder
+from rankport.runtime.ranker import Ranker
+from rankport.runtime.token_store import TokenStore
+
+
+@contextmanager
+def loaded_models(
+    bundles: Sequence[str], store: str | os.PathLike[str] | None, config: EngineConfig
+) -> Iterator[Mapping[str, Ranker | ItemEncoder]]:
+    """The models of `bundles` by name, open until the end of the block.
+
+    Each entry is a bundle's directory, or NAME=DIRECTORY to name it otherwise than its manifest does. All mix
+    rankers read the one `store`. The load's leftovers are collected, and what stays is taken out of the garbage
+    collector's sight: its full passes over a loaded model would stop requests for 100 ms and more.
+
+    Raises:
+        InvalidRequest: two bundles have one name.
+        RankportError: as `Ranker.load` and `ItemEncoder.load`.
+    """
+    with ExitStack() as owned:
+        tokens = None if store is None else owned.enter_context(TokenStore.open(store, read_only=True))
+        models: dict[str, Ranker | ItemEncoder] = {}
+        for name, bundle in _named(bundles).items():
+            model = _load(bundle, tokens, config)
+            owned.callback(model.close)
+            models[name] = model
+        gc.collect()
+        gc.freeze()
+        owned.callback(gc.unfreeze)
+        yield models
+
+
+def _load(bundle: Bundle, store: TokenStore | None, config: EngineConfig) -> Ranker | ItemEncoder:
+    if bundle.manifest.kind == "ranker":
+        return Ranker.load(bundle, store=store, config=config)
+    return ItemEncoder.load(bundle, config=config)
+
+
+def _named(bundles: Sequence[str]) -> dict[str, Bundle]:
+    named: dict[str, Bundle] = {}
+    for entry in bundles:
+        name, path = _split(entry)
+        bundle = Bundle.open(path)
+        name = name or bundle.manifest.name
+        if name in named:
+            raise InvalidRequest(
+                f"{named[name].path} and {path} are both named {name!r}: give one another name, NAME={path}"
+            )
+        named[name] = bundle
+    return named
+
+
+def _split(entry: str) -> tuple[str, str]:
+    """Name ("" if none is given) and directory. A directory that has a "=" in its own name is one."""
+    name, separator, path = entry.partition("=")
+    if not separator or Path(entry).is_dir():
+        return "", entry
+    return name, path

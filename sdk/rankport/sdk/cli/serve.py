@@ -1,0 +1,162 @@
+"""`rankport serve`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rankport.runtime.config import DEFAULTS as ENGINE
+from rankport.runtime.server.config import DEFAULTS as SERVER
+
+if TYPE_CHECKING:
+    import threading
+
+    from rankport.protos.types import ModelDescription
+
+_ENGINE = "Engine"
+_SERVER = "Server"
+
+
+def serve(
+    bundles: Annotated[
+        list[str],
+        typer.Argument(metavar="BUNDLE...", help="Bundle directories; NAME=DIRECTORY names one otherwise."),
+    ],
+    store: Annotated[Path | None, typer.Option(help="Token store that mix rankers read keys from.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = SERVER.host,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = SERVER.port,
+    max_pending_calls: Annotated[
+        int, typer.Option(help="Calls worked on or waiting; more are refused.", rich_help_panel=_SERVER)
+    ] = SERVER.max_pending_calls,
+    max_message_bytes: Annotated[
+        int, typer.Option(help="Largest message in or out.", rich_help_panel=_SERVER)
+    ] = SERVER.max_message_bytes,
+    tokenizer_threads: Annotated[
+        int, typer.Option(help="Threads that read and tokenize requests.", rich_help_panel=_SERVER)
+    ] = SERVER.tokenizer_threads,
+    stream_window: Annotated[
+        int, typer.Option(help="Messages of one encode stream worked on.", rich_help_panel=_SERVER)
+    ] = SERVER.stream_window,
+    grace_s: Annotated[
+        float, typer.Option(help="Time for calls in progress at a stop.", rich_help_panel=_SERVER)
+    ] = SERVER.grace_s,
+    max_batch_tokens: Annotated[
+        int, typer.Option(help="Tokens of items in one pass.", rich_help_panel=_ENGINE)
+    ] = ENGINE.max_batch_tokens,
+    max_prefill_tokens: Annotated[
+        int, typer.Option(help="Tokens of prefixes in one pass.", rich_help_panel=_ENGINE)
+    ] = ENGINE.max_prefill_tokens,
+    max_active_requests: Annotated[
+        int, typer.Option(help="Requests whose passes interleave.", rich_help_panel=_ENGINE)
+    ] = ENGINE.max_active_requests,
+    max_queued_requests: Annotated[
+        int, typer.Option(help="Requests that wait for their first pass.", rich_help_panel=_ENGINE)
+    ] = ENGINE.max_queued_requests,
+    max_queued_tokens: Annotated[
+        int, typer.Option(help="Tokens that those have together.", rich_help_panel=_ENGINE)
+    ] = ENGINE.max_queued_tokens,
+    prefix_cache_bytes: Annotated[
+        int, typer.Option(help="Prefix KV kept across requests; 0 keeps none.", rich_help_panel=_ENGINE)
+    ] = ENGINE.prefix_cache_bytes,
+    threads: Annotated[
+        int, typer.Option(help="Compute threads a model; 0: one per core.", rich_help_panel=_ENGINE)
+    ] = ENGINE.threads,
+    prepacking: Annotated[
+        Literal["throughput", "footprint"],
+        typer.Option(help="Pack weights for speed, or share them in memory.", rich_help_panel=_ENGINE),
+    ] = ENGINE.prepacking,
+    json_log: Annotated[bool, typer.Option("--json-log", help="Write every line as a JSON object.")] = False,
+) -> None:
+    """Serve rankers and item encoders over gRPC, with health and reflection on the same port.
+
+    Says on stdout what it serves and, when it answers, its address; logs to stderr. SIGTERM and SIGINT end it in
+    good order: new calls are refused, those in progress finish within --grace-s. A second signal ends it at once.
+    """
+    from dataclasses import replace
+
+    from rankport.runtime.server.loading import loaded_models
+    from rankport.runtime.server.server import Server
+
+    server_config = replace(
+        SERVER,
+        host=host,
+        port=port,
+        max_message_bytes=max_message_bytes,
+        max_pending_calls=max_pending_calls,
+        tokenizer_threads=tokenizer_threads,
+        stream_window=stream_window,
+        grace_s=grace_s,
+    )
+    engine_config = replace(
+        ENGINE,
+        max_batch_tokens=max_batch_tokens,
+        max_prefill_tokens=max_prefill_tokens,
+        max_active_requests=max_active_requests,
+        max_queued_requests=max_queued_requests,
+        max_queued_tokens=max_queued_tokens,
+        prefix_cache_bytes=prefix_cache_bytes,
+        threads=threads,
+        prepacking=prepacking,
+    )
+    _log_to_stderr(json_log)
+    with loaded_models(bundles, store, engine_config) as models, Server(models, server_config) as server:
+        for description in server.models:
+            _say(json_log, _line(description), event="model", **_facts(description))
+        with _stop_signal() as stopped:
+            _say(json_log, f"ready on {server.address}", event="ready", address=server.address)
+            stopped.wait()
+        _say(json_log, "stopping", event="stopping")
+        server.stop()
+        counts = server.counts.snapshot()
+        summary = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+        _say(json_log, f"stopped: {summary}", event="stopped", calls=counts)
+
+
+@contextmanager
+def _stop_signal() -> "Iterator[threading.Event]":
+    """An event that SIGINT and SIGTERM set. Either of them ends the process at once when it comes again."""
+    import signal
+    import threading
+
+    stopped = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
+    try:
+        yield stopped
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _log_to_stderr(json_log: bool) -> None:
+    import logging
+
+    from rankport.runtime.server.logs import JsonFormatter
+
+    handler = logging.StreamHandler()
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if json_log else plain)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _say(json_log: bool, message: str, **facts: Any) -> None:
+    import json
+
+    print(json.dumps(facts) if json_log else message, flush=True)
+
+
+def _line(model: "ModelDescription") -> str:
+    takes = f"items as {', '.join(model.item_forms)}"
+    tokens = f", {model.embedding_tokens} token(s) an item" if model.embedding_tokens else ""
+    return (
+        f"{model.kind} {model.name} {model.version}: {model.architecture} {model.precision}, {takes}{tokens}, "
+        f"fingerprint {model.fingerprint[:12]}"
+    )
+
+
+def _facts(model: "ModelDescription") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(model)

@@ -146,6 +146,7 @@ def test_the_whole_is_limited_although_every_segment_fits() -> None:
     encoder = made(
         prompt=Prompt(prefix=segments, item=[Segment(item=True), Segment(special=["[SEP]"])]),
         limits=Limits(max_prefix_tokens=6, max_item_tokens=2),
+        embedding=None,
     )
     fields = {"a": "red red red red red", "b": "green blue"}
     with pytest.raises(LimitExceeded, match="prefix: 8 tokens with segment 'a', 'b', max_prefix_tokens is 6"):
@@ -289,13 +290,10 @@ def test_an_empty_item_inside_a_template_still_has_tokens(encoder: PromptEncoder
 @pytest.mark.parametrize("truncation", ["error", "truncate"])
 def test_embedding_tokens_are_never_cut(truncation: Truncation) -> None:
     template = Prompt(prefix=[], item=[Segment(text="red green"), Segment(item=True, max_tokens=1)])
-    rows = np.zeros((2, 4), np.float32)
-    roomy = made(prompt=template, limits=Limits(max_prefix_tokens=0, max_item_tokens=4))
-    assert ids(roomy.encode_items([rows], truncation)[0]) == [RED, GREEN, EMBEDDED, EMBEDDED]
-    tight = made(prompt=template, limits=Limits(max_prefix_tokens=0, max_item_tokens=3))
-    complaint = "item 0: 2 embedding tokens, the prompt leaves room for 1 of max_item_tokens 3"
-    with pytest.raises(LimitExceeded, match=complaint):
-        tight.encode_items([rows], truncation)
+    encoder = made(prompt=template, limits=Limits(max_prefix_tokens=0, max_item_tokens=4))
+    run = encoder.encode_items([np.zeros((2, 4), np.float32)], truncation)[0]
+    assert ids(run) == [RED, GREEN, EMBEDDED, EMBEDDED]
+    assert not run.truncated
 
 
 # --- the tokenizer --------------------------------------------------------------------------------------------------
@@ -336,6 +334,10 @@ def test_a_token_that_the_model_has_no_row_for_is_refused() -> None:
         (
             {"limits": Limits(max_prefix_tokens=8, max_item_tokens=1)},
             r"prompt\.item: literal segments have 1 tokens, which max_item_tokens 1 does not hold with 1 more",
+        ),
+        (
+            {"limits": Limits(max_prefix_tokens=8, max_item_tokens=2)},
+            r"embedding\.tokens: 2 and the prompt's 1 literal tokens exceed max_item_tokens 2",
         ),
     ],
 )

@@ -11,13 +11,13 @@ from typing import Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.errors import InvalidRequest, LimitExceeded
+from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.backends.base import EMBEDDED, TokenRun
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import Embedding, ManifestDraft
 from rankport.runtime.prompt_inputs import checked_embeddings, checked_ids, checked_text, is_embedding
-from rankport.runtime.prompt_template import Ids, item_template, prefix_template
+from rankport.runtime.prompt_template import Ids, PromptTemplate, item_template, prefix_template
 from rankport.runtime.tokenizer import Tokenizer
 
 ItemInput = str | Sequence[int] | NDArray[np.floating] | NDArray[np.integer]
@@ -44,10 +44,11 @@ class PromptEncoder:
         self.fields = manifest.prompt.fields
         self._tokenizer = tokenizer
         self._vocab_size = manifest.shape.vocab_size
-        # An item encoder's `embedding` is what it makes, not what it takes.
-        self._embedding: Embedding | None = manifest.embedding if manifest.kind == "ranker" else None
         self._prefix = prefix_template(manifest, tokenizer)
         self._item = item_template(manifest, tokenizer)
+        # An item encoder's `embedding` is what it makes, not what it takes.
+        self._embedding = manifest.embedding if manifest.kind == "ranker" else None
+        self._embedded_ids = None if self._embedding is None else _embedded_ids(self._item, self._embedding)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Self:
@@ -81,7 +82,7 @@ class PromptEncoder:
 
         Raises:
             InvalidRequest: an item is malformed or has no token; the message has its index.
-            LimitExceeded: an item is too long and `truncation` is "error", or embedding tokens do not fit.
+            LimitExceeded: an item is too long and `truncation` is "error".
         """
         _check_truncation(truncation)
         if isinstance(items, str | bytes):
@@ -93,25 +94,26 @@ class PromptEncoder:
         }
         tokenized = self._tokenize(list(texts.values()), [f"item {index}" for index in texts])
         ids = dict(zip(texts, tokenized, strict=True))
-        return [
-            self._encode_item(ids.get(index, item), truncation, f"item {index}")
-            for index, item in enumerate(items)
-        ]
+        return [self._item_run(item, ids.get(index), truncation, index) for index, item in enumerate(items)]
 
-    def _encode_item(self, item: ItemInput, truncation: Truncation, where: str) -> EncodedRun:
+    def _item_run(
+        self, item: ItemInput, tokenized: Ids | None, truncation: Truncation, index: int
+    ) -> EncodedRun:
+        where = f"item {index}"
         if is_embedding(item):
-            return EncodedRun(self._embedded_run(item, where), truncated=False)
-        ids, truncated = self._item.fill([checked_ids(item, self._vocab_size, where)], truncation, where)
+            return self._embedded_run(item, where)
+        tokens = checked_ids(item, self._vocab_size, where) if tokenized is None else tokenized
+        ids, truncated = self._item.fill([tokens], truncation, where)
         if not len(ids):
             raise InvalidRequest(f"{where}: has no token: leave it out, or give it text")
         return EncodedRun(TokenRun(ids), truncated)
 
-    def _embedded_run(self, item: NDArray[np.floating], where: str) -> TokenRun:
+    def _embedded_run(self, item: NDArray[np.floating], where: str) -> EncodedRun:
         if self._embedding is None:
             raise InvalidRequest(f"{where}: the bundle takes no embedding tokens: pass text or token ids")
         rows = checked_embeddings(item, self._embedding.tokens, self._embedding.hidden_size, where)
-        ids = self._item.fill_whole([np.full(len(rows), EMBEDDED, np.int64)], where)
-        return TokenRun(ids, rows)
+        assert self._embedded_ids is not None
+        return EncodedRun(TokenRun(self._embedded_ids, rows), truncated=False)
 
     def _whole_prefix(self, prefix: object) -> Ids:
         ids = checked_ids(prefix, self._vocab_size, "prefix")
@@ -153,6 +155,18 @@ class PromptEncoder:
                     f"vocabulary 0 to {self._vocab_size - 1}: leave it out"
                 )
         return values
+
+
+def _embedded_ids(item: PromptTemplate, embedding: Embedding) -> Ids:
+    """The ids of every item of embedding tokens: they differ in their rows only. Shared, so read-only."""
+    if embedding.tokens > item.room:
+        raise BundleError(
+            f"embedding.tokens: {embedding.tokens} and the prompt's {item.limit - item.room} literal tokens "
+            f"exceed {item.limit_name} {item.limit}"
+        )
+    ids = item.join([np.full(embedding.tokens, EMBEDDED, np.int64)])
+    ids.setflags(write=False)
+    return ids
 
 
 def _check_truncation(truncation: object) -> None:

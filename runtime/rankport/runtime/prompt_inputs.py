@@ -14,7 +14,7 @@ from rankport.protos.errors import InvalidRequest
 
 def is_embedding(value: object) -> TypeGuard[NDArray[np.floating]]:
     """Whether an item is meant as embedding tokens: a float array."""
-    return isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def checked_text(value: object, where: str) -> str:
@@ -57,11 +57,10 @@ def checked_embeddings(
             f"{where}: embedding tokens of shape {list(value.shape)}, "
             f"the bundle takes [{tokens}, {hidden_size}]"
         )
-    with np.errstate(over="ignore"):
-        rows = np.array(value, dtype=np.float32, order="C")
-    wrong = np.argwhere(~np.isfinite(rows))
-    if len(wrong):
-        row, column = wrong[0]
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is found below
+        rows = np.array(value, dtype=np.float32, order="C")  # a copy: the caller may write on meanwhile
+    if not np.isfinite(rows).all():
+        row, column = np.argwhere(~np.isfinite(rows))[0]
         raise InvalidRequest(
             f"{where}: embedding tokens hold {value[row, column]} at [{row}, {column}]: "
             "must be finite in float32"
@@ -78,7 +77,7 @@ def _ids_of_array(value: NDArray[Any], vocab_size: int, where: str) -> NDArray[n
     wrong = np.flatnonzero((value < 0) | (value >= vocab_size))
     if len(wrong):
         _refuse_id(value[wrong[0]], int(wrong[0]), vocab_size, where)
-    return value.astype(np.int64)  # a copy: the caller may write on while the request waits
+    return value.astype(np.int64)
 
 
 def _ids_of_sequence(value: Sequence[Any], vocab_size: int, where: str) -> NDArray[np.int64]:

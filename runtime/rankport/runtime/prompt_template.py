@@ -5,7 +5,7 @@ Works on token ids only; where they come from is `prompt`'s business.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,18 +38,17 @@ class PromptTemplate:
     """Literal ids and slots in order, and the most tokens they may have together."""
 
     pieces: tuple[Ids | Slot, ...]
+    slots: tuple[Slot, ...]  # those among the pieces, in order
+    room: int  # tokens that the literals leave to the slots
     limit: int
     limit_name: str  # of the limit in messages
 
-    @property
-    def slots(self) -> tuple[Slot, ...]:
-        """The slots in order."""
-        return tuple(piece for piece in self.pieces if isinstance(piece, Slot))
-
-    @property
-    def room(self) -> int:
-        """Tokens that the literals leave to the slots."""
-        return self.limit - sum(len(piece) for piece in self.pieces if not isinstance(piece, Slot))
+    @classmethod
+    def of(cls, pieces: tuple[Ids | Slot, ...], limit: int, limit_name: str) -> Self:
+        """The template of these pieces; its `room` is negative where the literals alone exceed `limit`."""
+        slots = tuple(piece for piece in pieces if isinstance(piece, Slot))
+        literals = sum(len(piece) for piece in pieces if not isinstance(piece, Slot))
+        return cls(pieces, slots, limit - literals, limit, limit_name)
 
     def fill(self, values: Sequence[Ids], truncation: Truncation, where: str) -> tuple[Ids, bool]:
         """All ids in order, with `values` in the slots, and whether any was cut.
@@ -59,25 +58,18 @@ class PromptTemplate:
         """
         if truncation == "error":
             self._refuse_overlong(values, where)
+            return self.join(values), False
         slots = self.slots
         capped = [min(len(ids), slot.max_tokens or len(ids)) for slot, ids in zip(slots, values, strict=True)]
         kept = fair_shares(capped, self.room)
         cut = [slot.cut(ids, length) for slot, ids, length in zip(slots, values, kept, strict=True)]
-        return self._join(cut), any(len(ids) > length for ids, length in zip(values, kept, strict=True))
+        return self.join(cut), any(len(ids) > length for ids, length in zip(values, kept, strict=True))
 
-    def fill_whole(self, values: Sequence[Ids], where: str) -> Ids:
-        """As `fill` for values that lose their meaning when cut: only the limit of the whole holds.
-
-        Raises:
-            LimitExceeded: they do not fit.
-        """
-        tokens = sum(len(ids) for ids in values)
-        if tokens > self.room:
-            raise LimitExceeded(
-                f"{where}: {tokens} embedding tokens, the prompt leaves room for {self.room} "
-                f"of {self.limit_name} {self.limit}: they cannot be cut"
-            )
-        return self._join(values)
+    def join(self, values: Sequence[Ids]) -> Ids:
+        """All ids in order, with `values` in the slots, whatever their length."""
+        rest = iter(values)
+        parts = [next(rest) if isinstance(piece, Slot) else piece for piece in self.pieces]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def _refuse_overlong(self, values: Sequence[Ids], where: str) -> None:
         for slot, ids in zip(self.slots, values, strict=True):
@@ -86,30 +78,26 @@ class PromptTemplate:
                     f"{where}: segment {slot.name!r} has {len(ids)} tokens, "
                     f"its max_tokens is {slot.max_tokens}: {_WAY_OUT}"
                 )
-        total = self.limit - self.room + sum(len(ids) for ids in values)
-        if total > self.limit:
+        tokens = sum(len(ids) for ids in values)
+        if tokens > self.room:
+            total = self.limit - self.room + tokens
             names = ", ".join(repr(slot.name) for slot in self.slots)
             raise LimitExceeded(
                 f"{where}: {total} tokens with segment {names}, {self.limit_name} is {self.limit}: {_WAY_OUT}"
             )
 
-    def _join(self, values: Sequence[Ids]) -> Ids:
-        rest = iter(values)
-        parts = [next(rest) if isinstance(piece, Slot) else piece for piece in self.pieces]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
-
 
 def prefix_template(manifest: ManifestDraft, tokenizer: Tokenizer | None) -> PromptTemplate:
     """The prefix's template, its literals tokenized; raises `BundleError` if they do not fit the bundle."""
     pieces = _pieces(manifest.prompt.prefix, tokenizer, manifest.shape.vocab_size, "prompt.prefix")
-    made = PromptTemplate(pieces, manifest.limits.max_prefix_tokens, "max_prefix_tokens")
+    made = PromptTemplate.of(pieces, manifest.limits.max_prefix_tokens, "max_prefix_tokens")
     return _with_room(made, 0, "prompt.prefix")
 
 
 def item_template(manifest: ManifestDraft, tokenizer: Tokenizer | None) -> PromptTemplate:
     """An item's template; as `prefix_template`, and it leaves room for at least one token of the item."""
     pieces = _pieces(manifest.prompt.item, tokenizer, manifest.shape.vocab_size, "prompt.item")
-    made = PromptTemplate(pieces, manifest.limits.max_item_tokens, "max_item_tokens")
+    made = PromptTemplate.of(pieces, manifest.limits.max_item_tokens, "max_item_tokens")
     return _with_room(made, 1, "prompt.item")
 
 

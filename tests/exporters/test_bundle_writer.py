@@ -36,7 +36,7 @@ def test_files_are_copied_from_paths(tmp_path: Path) -> None:
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
-    reverse = dict(reversed(RANKER_FILES.items()))
+    reverse = {name: RANKER_FILES[name] for name in sorted(RANKER_FILES, reverse=True)}
     one = write_bundle(tmp_path / "one", ranker_draft(), RANKER_FILES)
     two = write_bundle(tmp_path / "two", ranker_draft(), reverse)
     assert (one.path / "manifest.json").read_bytes() == (two.path / "manifest.json").read_bytes()

@@ -46,7 +46,7 @@ def made(tokenized: bool = True, **changes: object) -> PromptEncoder:
 
 def ids(run: EncodedRun) -> list[int]:
     assert run.run.ids.dtype == np.int64
-    return run.run.ids.tolist()
+    return [int(token) for token in run.run.ids]
 
 
 # --- prefix ---------------------------------------------------------------------------------------------------------
@@ -227,7 +227,8 @@ def test_an_item_encoder_takes_items_and_no_embeddings(tmp_path: Path) -> None:
 
 
 def test_later_writes_of_the_caller_do_not_reach_the_run(encoder: PromptEncoder) -> None:
-    rows, tokens = np.ones((2, 4), np.float32), np.array([RED, RED])
+    rows = np.ones((2, 4), np.float32)
+    tokens: Any = np.array([RED, RED])
     embedded, plain = encoder.encode_items([rows, tokens])
     prefix = encoder.encode_prefix(tokens)
     rows[:], tokens[:] = 0, GREEN
@@ -353,7 +354,7 @@ def test_literals_without_a_tokenizer_are_refused_on_loading() -> None:
 
 
 def test_threads_share_one_encoder(encoder: PromptEncoder) -> None:
-    requests = [["red green", [RED], "blue"] * size for size in range(1, 20)]
+    requests: list[list[Any]] = [["red green", [RED], "blue"] * size for size in range(1, 20)]
     alone = [[ids(run) for run in encoder.encode_items(items)] for items in requests]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(encoder.encode_items, requests))

@@ -173,7 +173,12 @@ def test_literals_without_a_tokenizer_are_refused(literal: Segment) -> None:
 
 
 def test_the_rate_of_different_tokenization_is_counted(tokenizer: Tokenizer) -> None:
-    requests = [("red", "green"), ("red", " green"), ({"prefix": "blue "}, "shoes"), ("blue", "boots")]
+    requests: list[tuple[str | dict[str, str], str]] = [
+        ("red", "green"),
+        ("red", " green"),
+        ({"prefix": "blue "}, "shoes"),
+        ("blue", "boots"),
+    ]
     # Joined, "redgreen" is a word of its own and "blueboots" none; after a space nothing changes.
     assert tokenization_difference(default_prompt(), tokenizer, requests) == (4, 2)
 

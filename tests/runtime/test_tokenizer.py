@@ -80,6 +80,13 @@ def test_a_fork_after_a_batch_prints_no_warning(tmp_path: Path) -> None:
         "    os._exit(len(tokenizer.encode_batch(['blue shoes'])[0]))\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, tmp_path / "tokenizer.json"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore::DeprecationWarning",
+        "-c",
+        script,
+        str(tmp_path / "tokenizer.json"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (2, "")

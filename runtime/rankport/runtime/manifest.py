@@ -4,11 +4,11 @@ Owns the schema and the rules that one value can break by itself. Rules across s
 its JSON is `manifest_codec`'s, files are `bundle`'s. docs/bundle-format.md states it all in prose.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT_NAME = "rankport-bundle"
+FORMAT_NAME: Final = "rankport-bundle"
 FORMAT_VERSION = 1
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -12,14 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bundle_samples import (
-    ENCODER_FILES,
-    RANKER_FILES,
-    VOCAB_SIZE,
-    encoder_draft,
-    ranker_draft,
-    write_directory,
-)
 from rankport.protos.errors import BackendError, DeadlineExceeded, InvalidRequest, LimitExceeded, Unavailable
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
@@ -28,6 +20,14 @@ from rankport.runtime.item_encoder import ItemEncoder
 from rankport.runtime.manifest import Embedding, ModelShape
 from rankport.runtime.prompt import PromptEncoder
 from runtime.reference_backend import HIDDEN, ReferenceEncodingBackend
+from support.bundle_samples import (
+    ENCODER_FILES,
+    RANKER_FILES,
+    VOCAB_SIZE,
+    encoder_draft,
+    ranker_draft,
+    write_directory,
+)
 
 WAIT_S = 30.0
 CLS, SEP, RED, SHOES = 1, 2, 6, 9

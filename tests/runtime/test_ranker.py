@@ -9,14 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle_samples import (
-    ENCODER_FILES,
-    RANKER_FILES,
-    VOCAB_SIZE,
-    encoder_draft,
-    ranker_draft,
-    write_directory,
-)
 from rankport.protos.errors import (
     BundleError,
     DeadlineExceeded,
@@ -36,6 +28,14 @@ from rankport.runtime.prompt import PromptEncoder
 from rankport.runtime.ranker import Ranker, label_scores
 from rankport.runtime.token_store import TokenEntry, TokenSpec, TokenStore
 from runtime.reference_backend import HIDDEN, LABELS, ReferenceBackend
+from support.bundle_samples import (
+    ENCODER_FILES,
+    RANKER_FILES,
+    VOCAB_SIZE,
+    encoder_draft,
+    ranker_draft,
+    write_directory,
+)
 
 WAIT_S = 30.0
 ENCODER = "e" * 64

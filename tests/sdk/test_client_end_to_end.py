@@ -1,0 +1,218 @@
+"""Exported bundles behind `rankport serve`: over gRPC comes what the models answer in process."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import LimitExceeded, NotFound
+from rankport.protos.types import Item, ItemStatus, Key
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.item_encoder import ItemEncoder
+from rankport.runtime.ranker import Ranker
+from rankport.runtime.token_store import TokenEntry, TokenSpec, TokenStore
+from rankport.sdk import Client
+
+TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook"]
+ONE_THREAD = EngineConfig(threads=1)
+CLI = [sys.executable, "-W", "error", "-c", "from rankport.sdk.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def encoder(encoder_bundle: Bundle) -> Iterator[ItemEncoder]:
+    with ItemEncoder.load(encoder_bundle, config=ONE_THREAD) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def store(encoder: ItemEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The titles' tokens, by title."""
+    path = tmp_path_factory.mktemp("store") / "tokens.lmdb"
+    made = encoder.describe()
+    spec = TokenSpec(made.embedding_tokens, made.hidden_size, made.embedding_dtype)
+    with TokenStore.open(path, create=True) as opened:
+        namespace = opened.namespace(encoder.fingerprint, spec, create=True)
+        rows = encoder.encode(TITLES)
+        namespace.put_many([TokenEntry(key, row, bytes(16)) for key, row in zip(TITLES, rows, strict=True)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def ranker(mix_bundle: Bundle, store: Path) -> Iterator[Ranker]:
+    with Ranker.load(mix_bundle, store=store, config=ONE_THREAD) as loaded:
+        yield loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`rankport serve` and what it said until it was ready."""
+
+    process: "subprocess.Popen[str]"
+    lines: list[dict[str, Any]]
+
+    @property
+    def address(self) -> str:
+        return str(self.lines[-1]["address"])
+
+
+def serve(*arguments: str) -> Command:
+    command = [*CLI, "serve", *arguments, "--port", "0", "--threads", "1", "--json-log"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(json.loads(line))
+        if lines[-1]["event"] == "ready":
+            return Command(process, lines)
+    raise AssertionError(f"ended with {process.wait()} before it was ready")
+
+
+@pytest.fixture(scope="module")
+def served(mix_bundle: Bundle, encoder_bundle: Bundle, store: Path) -> Iterator[Command]:
+    command = serve(f"mix={mix_bundle.path}", str(encoder_bundle.path), "--store", str(store))
+    yield command
+    command.process.kill()
+    command.process.communicate()
+
+
+@pytest.fixture
+def client(served: Command) -> Iterator[Client]:
+    with Client(served.address, timeout_s=60) as client:
+        yield client
+
+
+def rankport(*arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, input=stdin, check=False)
+
+
+def test_serve_says_what_it_serves(served: Command, ranker: Ranker, encoder: ItemEncoder) -> None:
+    *models, ready = served.lines
+    assert {model["name"]: model["fingerprint"] for model in models} == {
+        "mix": ranker.describe().fingerprint,
+        encoder.describe().name: encoder.fingerprint,
+    }
+    assert ready["address"].startswith("127.0.0.1:")
+
+
+def test_every_form_of_item_scores_as_in_process(
+    client: Client, ranker: Ranker, encoder: ItemEncoder
+) -> None:
+    tokens = encoder.encode(TITLES)
+    forms: list[list[Item]] = [
+        list(TITLES),
+        [Key(title) for title in TITLES],
+        list(tokens),
+        [[5, 6, 7], np.array([8])],
+        ["nurse", Key("nurse"), tokens[1], [5], Key("nobody")],
+    ]
+    for items in forms:
+        remote, local = client.score("head nurse", items), ranker.score("head nurse", items)
+        np.testing.assert_allclose(remote.logits, local.logits, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(remote.scores, local.scores, rtol=0, atol=1e-5)
+        assert (remote.status, remote.messages) == (local.status, local.messages)
+        assert remote.fingerprint == local.fingerprint
+    assert remote.status[-1] is ItemStatus.NOT_FOUND
+
+
+def test_errors_are_those_in_process(client: Client, ranker: Ranker) -> None:
+    calls: list[tuple[type[Exception], dict[str, Any]]] = [
+        (LimitExceeded, {"prefix": "q", "items": ["fine", "too long " * 50]}),
+        (NotFound, {"prefix": "q", "items": [Key("nobody")], "on_missing": "fail"}),
+        (ValueError, {"prefix": {"other": "q"}, "items": ["a"]}),
+        (ValueError, {"prefix": [10**9], "items": ["a"]}),
+        (ValueError, {"prefix": "q", "items": [[5, -1]]}),
+        (ValueError, {"prefix": "q", "items": [np.zeros((1, 3), np.float32)]}),
+    ]
+    for cls, arguments in calls:
+        with pytest.raises(cls) as local:
+            ranker.score(**arguments)
+        with pytest.raises(cls) as remote:
+            client.score(**arguments)
+        assert type(remote.value) is type(local.value)
+        assert str(remote.value) == str(local.value)
+
+
+def test_encode_and_its_stream_give_the_tokens_in_process(client: Client, encoder: ItemEncoder) -> None:
+    local = encoder.encode(TITLES)
+    assert client.encode(TITLES).dtype == local.dtype
+    np.testing.assert_allclose(client.encode(TITLES), local, rtol=0, atol=2e-3)
+    pairs = [(title, title) for title in TITLES] + [("long", "word " * 100)]
+    *good, bad = client.encode_stream(pairs, chunk_texts=3)
+    np.testing.assert_allclose([result.embeddings for result in good], local, rtol=0, atol=2e-3)
+    assert [result.id for result in good] == TITLES
+    assert (bad.id, bad.status) == ("long", ItemStatus.FAILED)
+
+
+def test_the_score_command_ranks_at_a_server_and_with_a_bundle(
+    served: Command, ranker: Ranker, mix_bundle: Bundle, store: Path, tmp_path: Path
+) -> None:
+    local = ranker.score("cook", [Key(title) for title in [*TITLES, "nobody"]])
+    file = tmp_path / "items.txt"
+    file.write_text("\n".join([*TITLES[2:], "nobody", ""]))
+    shared = ["--prefix", "cook", *TITLES[:2], "--items", str(file), "--keys", "--json"]
+    expected = [int(index) for index in np.argsort(-local.scores, kind="stable")]
+    for target in (["--server", served.address], ["--bundle", str(mix_bundle.path), "--store", str(store)]):
+        done = rankport("score", *target, *shared)
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert [item["index"] for item in report["items"]] == expected
+        assert report["fingerprint"] == local.fingerprint
+        *known, missing = report["items"]
+        assert [item["score"] for item in known] == pytest.approx(
+            [float(local.scores[item["index"]]) for item in known], abs=1e-5
+        )
+        assert (missing["item"], missing["status"], missing["score"]) == ("nobody", "not_found", None)
+
+
+def test_the_score_command_prints_a_table_best_first(served: Command, ranker: Ranker) -> None:
+    done = rankport(
+        "score", "--server", served.address, "--field", "query=cook", "--items", "-", stdin="nurse\ncook\n"
+    )
+    assert done.returncode == 0, done.stderr
+    scores = ranker.score("cook", ["nurse", "cook"]).scores
+    best, worst = ("nurse", "cook") if scores[0] > scores[1] else ("cook", "nurse")
+    assert done.stdout.index(f" {best} ") < done.stdout.index(f" {worst} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["--prefix", "q", "a"], 2, "either --server or --bundle"),
+        (["--server", "x:1", "--prefix", "q"], 2, "no items"),
+        (["--server", "x:1", "a"], 2, "either --prefix or --field"),
+        (["--server", "x:1", "--field", "q", "a"], 2, "has no '='"),
+        (["--server", "127.0.0.1:1", "--prefix", "q", "a"], 1, "Unavailable: 127.0.0.1:1 cannot be reached"),
+    ],
+)
+def test_the_score_command_says_what_is_wrong(arguments: list[str], status: int, says: str) -> None:
+    done = rankport("score", *arguments)
+    assert done.returncode == status
+    assert says in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_serve_in_good_order(encoder_bundle: Bundle, number: signal.Signals) -> None:
+    command = serve(str(encoder_bundle.path))
+    with Client(command.address, timeout_s=60) as client:
+        client.encode(["nurse"])
+    command.process.send_signal(number)
+    rest, _ = command.process.communicate(timeout=60)
+    assert command.process.returncode == 0
+    *_, last = [json.loads(line) for line in rest.splitlines()]
+    assert last["event"] == "stopped"
+    assert last["calls"]["answered"] == 1
+
+
+def test_two_bundles_of_one_name_are_refused(encoder_bundle: Bundle) -> None:
+    done = rankport("serve", str(encoder_bundle.path), str(encoder_bundle.path), "--port", "0")
+    assert done.returncode == 1
+    assert "are both named" in done.stderr
+    assert "NAME=" in done.stderr

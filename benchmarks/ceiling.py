@@ -12,7 +12,6 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import torch
-
 from benchmarks.model import CONFIG, Case
 
 Product = tuple[int, int, int, int]  # batch, rows, inner, columns
@@ -60,7 +59,8 @@ class Ceiling:
     def seconds(self) -> float:
         """All products once, each with the faster library."""
         return sum(
-            min(_time(run, count) for run in self._runners[product]) for product, count in self.products.items()
+            min(_time(run, count) for run in self._runners[product])
+            for product, count in self.products.items()
         )
 
 

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.model import Request
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, DynamicCache
-
-from benchmarks.model import Request
 
 _BATCH_TOKENS = 16_384
 """Tokens of one forward pass of a peer: larger ones gain nothing on a CPU and cost memory."""
@@ -27,7 +26,10 @@ class TransformersPeer:
         sequences = torch.tensor([request.prefix + item for item in request.items])
         size = max(1, _BATCH_TOKENS // sequences.shape[1])
         with torch.inference_mode():
-            parts = [self._head(self.model.model(input_ids=part, use_cache=False)) for part in sequences.split(size)]
+            parts = [
+                self._head(self.model.model(input_ids=part, use_cache=False))
+                for part in sequences.split(size)
+            ]
         return torch.cat(parts).numpy()
 
     def repeated_prefix(self, request: Request) -> NDArray[np.float32]:
@@ -35,7 +37,9 @@ class TransformersPeer:
         items = torch.tensor(request.items)
         size = max(1, _BATCH_TOKENS // (len(request.prefix) + items.shape[1]))
         with torch.inference_mode():
-            prefix = self.model.model(input_ids=torch.tensor([request.prefix]), use_cache=True).past_key_values
+            prefix = self.model.model(
+                input_ids=torch.tensor([request.prefix]), use_cache=True
+            ).past_key_values
             parts = [self._head(self._continue(prefix, part)) for part in items.split(size)]
         return torch.cat(parts).numpy()
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from rankport.exporters.export import export
 from rankport.runtime.bundle import Bundle
 from support import checkpoints
@@ -40,7 +41,7 @@ def encoder_bundle(encoder_checkpoint: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def ranker_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder with a tokenizer, head_dim unequal to hidden / heads."""
-    return checkpoints.causal_lm(tmp_path_factory.mktemp("ranker"), "qwen3", tokenizer=True, head_dim=12)
+    return checkpoints.causal_lm(tmp_path_factory.mktemp("ranker"), "qwen3", tokenizer=True, head_dim=20)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +54,10 @@ def prompt_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mix_bundle(
-    ranker_checkpoint: Path, encoder_bundle: Bundle, prompt_file: Path, tmp_path_factory: pytest.TempPathFactory
+    ranker_checkpoint: Path,
+    encoder_bundle: Bundle,
+    prompt_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
     """A mix ranker paired with `encoder_bundle`."""
     return export(

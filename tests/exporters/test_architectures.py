@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rankport.exporters.checkpoint import load_checkpoint
 from rankport.exporters.export import export
 from rankport.exporters.ranker_module import RankerModule, ReadOut
@@ -24,10 +25,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"layer_types": ["sliding_attention", "full_attention"]},
     ),
     "phi3": ("phi3", {}),  # fused projections
-    "smollm3": ("smollm3", {"num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0]}),  # a layer without rotary
+    "smollm3": (
+        "smollm3",
+        {"num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0]},
+    ),  # a layer without rotary
     "olmo2": ("olmo2", {}),  # norms after the blocks
     "gpt_neox": ("gpt_neox", {}),  # parallel residual, partial rotary, layer norms
-    "granite": ("granite", {"logits_scaling": 3.0, "residual_multiplier": 0.5}),  # scaled logits and residuals
+    "granite": (
+        "granite",
+        {"logits_scaling": 3.0, "residual_multiplier": 0.5},
+    ),  # scaled logits and residuals
     "cohere": ("cohere", {}),  # scaled logits, interleaved rotary
 }
 
@@ -54,7 +61,11 @@ def test_an_export_equals_its_source_in_every_mode(family: str, tmp_path: Path) 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "own attention code": ("stablelm", {}, "StableLmAttention does not pass keyword arguments"),
     "recurrent": ("mamba", {}, r"layers \[0, 1\].*Mamba"),
-    "convolutional": ("lfm2", {"layer_types": ["conv", "full_attention"]}, r"layers \[0\] \(conv.*Lfm2ShortConv"),
+    "convolutional": (
+        "lfm2",
+        {"layer_types": ["conv", "full_attention"]},
+        r"layers \[0\] \(conv.*Lfm2ShortConv",
+    ),
     "attention beside a recurrent mixer": (
         "falcon_h1",
         {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8},
@@ -77,7 +88,12 @@ def test_a_window_that_prefix_and_item_would_exceed_is_refused_with_the_numbers(
     checkpoint = checkpoints.causal_lm(tmp_path / "checkpoint", "mistral", sliding_window=64)
     with pytest.raises(CheckpointError, match=r"40 .* 25 = 65 exceed .* sliding window of 64"):
         export(
-            checkpoint, tmp_path / "b", kind="ranker", label_ids=(9, 17), max_prefix_tokens=40, max_item_tokens=25
+            checkpoint,
+            tmp_path / "b",
+            kind="ranker",
+            label_ids=(9, 17),
+            max_prefix_tokens=40,
+            max_item_tokens=25,
         )
 
 

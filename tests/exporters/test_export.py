@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from rankport.exporters.export import export
 from rankport.exporters.tolerance import Tolerance
 from rankport.exporters.verify import verify
@@ -20,7 +21,9 @@ def test_a_mix_ranker_bundle_states_its_parity_in_every_mode_and_item_form(mix_b
     parity = mix_bundle.manifest.parity
     assert parity is not None
     modes = {"full_sequence", "prefix_reuse", "prefix_extension", "one_item", "many_prefixes"}
-    assert {mode.mode for mode in parity.modes} == {f"{m}/{form}" for m in modes for form in ("text", "embeddings")}
+    assert {mode.mode for mode in parity.modes} == {
+        f"{m}/{form}" for m in modes for form in ("text", "embeddings")
+    }
     assert max(mode.max_abs_error for mode in parity.modes) <= 1e-4
     assert min(mode.kendall_tau for mode in parity.modes) >= 0.999
 
@@ -73,7 +76,9 @@ def test_two_exports_of_one_checkpoint_have_one_fingerprint(ranker_checkpoint: P
 
 def test_a_parity_failure_leaves_nothing_at_the_output_path(ranker_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ParityError, match="prefix_reuse/text"):
-        export(ranker_checkpoint, tmp_path / "b", kind="ranker", tolerance=Tolerance(max_abs_error=0.0), **IDS)
+        export(
+            ranker_checkpoint, tmp_path / "b", kind="ranker", tolerance=Tolerance(max_abs_error=0.0), **IDS
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -84,8 +89,10 @@ def test_verify_repeats_the_proof_and_counts_what_fails(ranker_checkpoint: Path,
     assert "many_prefixes/embeddings" in strict.failures[0]
 
 
-def test_verify_refuses_another_checkpoint(encoder_checkpoint: Path, mix_bundle: Bundle, tmp_path: Path) -> None:
-    other = checkpoints.causal_lm(tmp_path, "qwen3", head_dim=12, intermediate_size=40)
+def test_verify_refuses_another_checkpoint(
+    encoder_checkpoint: Path, mix_bundle: Bundle, tmp_path: Path
+) -> None:
+    other = checkpoints.causal_lm(tmp_path, "qwen3", head_dim=20, intermediate_size=40)
     with pytest.raises(CheckpointError, match="sha256"):
         verify(mix_bundle.path, other)
 
@@ -94,7 +101,11 @@ def test_judged_requests_add_ndcg_of_source_and_bundle(
     ranker_checkpoint: Path, prompt_file: Path, tmp_path: Path
 ) -> None:
     judged = tmp_path / "judged.jsonl"
-    row = {"prefix": "data engineer", "items": ["software engineer", "nurse", "chief cook"], "gains": [2, 0, 1]}
+    row = {
+        "prefix": "data engineer",
+        "items": ["software engineer", "nurse", "chief cook"],
+        "gains": [2, 0, 1],
+    }
     judged.write_text(json.dumps(row) + "\n")
     bundle = export(ranker_checkpoint, tmp_path / "b", kind="ranker", prompt=prompt_file, judged=judged)
     quality = bundle.manifest.quality
@@ -110,7 +121,13 @@ def test_a_decoder_encodes_items_with_each_pooling(pooling: str, tmp_path: Path)
     checkpoint = checkpoints.body(tmp_path / "c", "qwen3")
     options = {"tokens": 3} if pooling == "last-k" else {}
     bundle = export(
-        checkpoint, tmp_path / "b", kind="item-encoder", pooling=pooling, output_dtype="float32", normalize=True, **options
+        checkpoint,
+        tmp_path / "b",
+        kind="item-encoder",
+        pooling=pooling,
+        output_dtype="float32",
+        normalize=True,
+        **options,
     )
     with ItemEncoder.load(bundle) as encoder:
         tokens = encoder.encode([[5, 6, 7, 8], [9]])

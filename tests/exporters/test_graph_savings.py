@@ -4,6 +4,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 import pytest
+
 from rankport.exporters.checkpoint import load_checkpoint
 from rankport.exporters.onnx_weights import PAGE_BYTES
 from rankport.exporters.ranker_module import ReadOut
@@ -82,13 +83,15 @@ def test_every_dynamic_axis_has_a_name_and_a_range(mix_bundle: Bundle) -> None:
     manifest = mix_bundle.manifest
     inputs = {tensor.name: tensor.shape for graph in manifest.graphs for tensor in graph.inputs}
     assert inputs["slots"] == ["prefixes", "items", "item_tokens"]
-    assert inputs["past_value.0"] == ["prefixes", 2, "past", 12]
+    assert inputs["past_value.0"] == ["prefixes", 2, "past", 20]
     assert inputs["embeddings"] == ["embedding_count", HIDDEN]
     assert manifest.axes["past"].min == 0
     assert manifest.axes["past"].max == manifest.limits.max_prefix_tokens
 
 
-def test_all_graphs_share_one_weights_file_without_duplicates(graphs: dict[str, ir.Model], mix_bundle: Bundle) -> None:
+def test_all_graphs_share_one_weights_file_without_duplicates(
+    graphs: dict[str, ir.Model], mix_bundle: Bundle
+) -> None:
     external = [
         tensor
         for model in graphs.values()

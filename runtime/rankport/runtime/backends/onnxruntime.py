@@ -17,6 +17,7 @@ from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.base import PrefixKV, RaggedBatch
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.graph_files import check_graph_files
 from rankport.runtime.layout import PackedInputs, pack
 from rankport.runtime.manifest import LayerKV, Role
 
@@ -111,6 +112,7 @@ class _Session:
         graph = next((graph for graph in bundle.manifest.graphs if graph.role == role), None)
         if graph is None:
             raise BundleError(f"bundle {bundle.manifest.name!r} has no graph of role {role!r}")
+        check_graph_files(bundle, graph.file)
         self._session: onnxruntime.InferenceSession | None = _open(bundle.file(graph.file), config)
         self._names = {value.name for value in self._session.get_inputs()}
 

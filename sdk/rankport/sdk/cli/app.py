@@ -27,13 +27,15 @@ _EXTRAS = {
 
 _HELP = """Take a trained LLM ranker or item encoder from checkpoint to production.
 
-The usual order: export the item encoder, export the ranker, encode the items, serve, score.
+The usual order:
 
-    rankport export ENCODER --kind item-encoder --pooling mean --out encoder.bundle
-    rankport export RANKER --kind mix-ranker --item-encoder encoder.bundle --out ranker.bundle
-    rankport encode --bundle encoder.bundle --items items.csv --store tokens.lmdb
-    rankport serve ranker.bundle encoder.bundle --store tokens.lmdb --port 8500
-    rankport score --server localhost:8500 --prefix "query" --keys item-1 item-2
+```
+rankport export ENCODER --kind item-encoder --pooling mean --out encoder.bundle
+rankport export RANKER --kind mix-ranker --item-encoder encoder.bundle --out ranker.bundle
+rankport encode --bundle encoder.bundle --items items.csv --store tokens.lmdb
+rankport serve ranker.bundle encoder.bundle --store tokens.lmdb --port 8500
+rankport score --server localhost:8500 --prefix "query" --keys item-1 item-2
+```
 """
 
 

@@ -1,0 +1,198 @@
+"""The main job on real input: checkpoint -> bundle -> embedding tokens -> gRPC scores. Run by `make demo`.
+
+Every step is the command a user would run; what it prints is kept. The judged ESCO job titles say how good it is.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from examples.esco.baselines import bm25_ndcg, cosine_ndcg, mean_ndcg, random_ndcg
+from examples.esco.dataset import Dataset, JudgedQuery
+from examples.esco.evaluate import score_checkpoint, write_items, write_judged_requests
+from examples.esco.minilm import MiniLM, minilm_path
+from examples.esco.throughput import measure_throughput
+from rankport.protos.types import Key
+from rankport.sdk import Client, TokenStore
+
+HERE = Path(__file__).parent
+OUT = Path("build/demo")
+
+
+def main() -> None:
+    """Runs every step and writes build/demo/report.json."""
+    console = Console()
+    started = time.perf_counter()
+    OUT.mkdir(parents=True, exist_ok=True)
+    dataset = Dataset.load()
+    queries = dataset.split("test")
+    write_items(dataset.items, OUT / "items.csv")
+    write_judged_requests(queries, OUT / "judged.jsonl")
+
+    console.rule("1  export the item encoder: MiniLM, 22.7 M parameters")
+    encoder, ranker, store = OUT / "encoder.bundle", OUT / "ranker.bundle", OUT / "tokens.lmdb"
+    rankport(
+        *(
+            "export",
+            minilm_path(),
+            "--kind",
+            "item-encoder",
+            "--max-item-tokens",
+            256,
+            "--name",
+            "esco-encoder",
+        ),
+        *("--out", encoder, "--overwrite"),
+    )
+    console.rule("2  export the mix ranker trained on its tokens")
+    rankport(
+        *(
+            "export",
+            HERE / "checkpoint",
+            "--kind",
+            "mix-ranker",
+            "--item-encoder",
+            encoder,
+            "--name",
+            "esco-ranker",
+        ),
+        *("--prompt", HERE / "prompt.toml", "--out", ranker, "--overwrite"),
+    )
+    console.rule("3  encode 2,590 occupations into the token store")
+    rankport(
+        *("encode", "--bundle", encoder, "--items", OUT / "items.csv", "--id-column", "item_id"),
+        *("--text-column", "text", "--store", store),
+    )
+    console.rule("4  verify on judged requests: bundle against checkpoint")
+    rankport(
+        *(
+            "verify",
+            ranker,
+            "--checkpoint",
+            HERE / "checkpoint",
+            "--judged",
+            OUT / "judged.jsonl",
+            "--store",
+            store,
+        ),
+        *("--json", OUT / "verify.json"),
+    )
+    console.rule("5  serve, and score the test queries over gRPC")
+    with server(ranker, encoder, "--store", store) as address, Client(address, model="esco-ranker") as client:
+        show_one(console, client, dataset, queries[0])
+        served = [client.score({"query": q.text}, [Key(id) for id in q.item_ids]).scores for q in queries]
+
+    console.rule("6  compare")
+    with console.status("MiniLM cosine, BM25, and the checkpoint in torch"):
+        quality = baselines(dataset, queries, encoder, store) | {"bundle_grpc": mean_ndcg(queries, served)}
+    with console.status("items/s of full-text prompts, shared prefix, embedding tokens"):
+        speed = measure_throughput(HERE / "checkpoint", ranker, store, dataset)
+    report = {"ndcg_at_10": quality, "items_per_s": speed, "seconds": time.perf_counter() - started}
+    (OUT / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    print_report(console, quality, speed)
+
+
+def rankport(*arguments: object) -> None:
+    """Runs a rankport command, shown as a user would type it; ends the demo if it fails."""
+    words = [str(argument) for argument in arguments]
+    print("$ rankport", *words, flush=True)
+    done = subprocess.run([sys.executable, "-m", "rankport.sdk.cli", *words], check=False)
+    if done.returncode != 0:
+        sys.exit(done.returncode)
+
+
+@contextmanager
+def server(*arguments: object) -> Iterator[str]:
+    """`rankport serve` on a free port, stopped at the end. Yields its address."""
+    words = ["serve", *(str(argument) for argument in arguments), "--port", "0"]
+    print("$ rankport", *words, flush=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rankport.sdk.cli", *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"NO_COLOR": "1"},
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            print(line, end="")
+            if "ready on" in line:
+                yield line.split("ready on", 1)[1].split()[0]
+                return
+        sys.exit("the server ended before it was ready")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def show_one(console: Console, client: Client, dataset: Dataset, query: JudgedQuery) -> None:
+    """The best candidates of one query."""
+    result = client.score({"query": query.text}, [Key(id) for id in query.item_ids])
+    titles = {item.id: item.title for item in dataset.items}
+    table = Table(title=f"query: {query.text!r}", title_justify="left")
+    for heading in ("score", "occupation", "gain"):
+        table.add_column(heading)
+    for i in result.scores.argsort()[::-1][:5]:
+        table.add_row(f"{result.scores[i]:.4f}", titles[query.item_ids[i]], str(query.gains[i]))
+    console.print(table)
+
+
+def baselines(
+    dataset: Dataset, queries: tuple[JudgedQuery, ...], encoder: Path, store: Path
+) -> dict[str, float]:
+    """NDCG@10 of what the bundle is compared with; the item vectors are the store's own tokens."""
+    from rankport.runtime.bundle import Bundle
+
+    with TokenStore.open(store, read_only=True) as tokens:
+        namespace = tokens.namespace(Bundle.open(encoder).manifest.fingerprint)
+        found = namespace.get_many([item.id for item in dataset.items])
+    import numpy as np
+
+    vectors = np.stack([token[0] for token in found if token is not None])
+    assert len(vectors) == len(dataset.items)
+    query_vectors = MiniLM.load().encode([query.text for query in queries])
+    return {
+        "random": random_ndcg(queries),
+        "bm25": bm25_ndcg(dataset, queries),
+        "minilm": cosine_ndcg(dataset, queries, query_vectors, vectors.astype(np.float32)),
+        "checkpoint": mean_ndcg(queries, score_checkpoint(HERE / "checkpoint", dataset, queries, vectors)),
+    }
+
+
+def print_report(console: Console, quality: dict[str, float], speed: dict[str, float]) -> None:
+    """The closing table."""
+    table = Table(title="ESCO job titles, test split (120 queries x 20 candidates)", title_justify="left")
+    table.add_column("ranker")
+    table.add_column("NDCG@10", justify="right")
+    for name, value in quality.items():
+        table.add_row(name, f"{value:.4f}")
+    console.print(table)
+    table = Table(title="Speed on this machine", title_justify="left")
+    table.add_column("items as")
+    table.add_column("items/s", justify="right")
+    table.add_column("ratio", justify="right")
+    for name, value in speed.items():
+        table.add_row(name, f"{value:,.0f}", f"{value / speed['full_text']:.1f} x")
+    console.print(table)
+    console.print(
+        f"figures: {OUT / 'report.json'}\n"
+        "what to try next:\n"
+        f"  .venv/bin/rankport inspect {OUT / 'ranker.bundle'}\n"
+        f"  .venv/bin/rankport serve {OUT / 'ranker.bundle'} {OUT / 'encoder.bundle'} --store {OUT / 'tokens.lmdb'}\n"
+        "  .venv/bin/rankport score --server localhost:8500 --model esco-ranker "
+        "--field query='resistance welder' --keys occ0492 occ1809\n"
+        "  .venv/bin/rankport export YOUR_CHECKPOINT --kind ranker --labels yes,no --out your.bundle",
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """`rankport encode`."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -74,7 +74,7 @@ def encode(
     config = EncodeJobConfig(batch_size=batch_size, truncation=truncation, prune=prune)
     file = _open_items(items, id_column, text_column or ["text"], separator, file_format)
     with (
-        closing(ItemEncoder.load(bundle)) as encoder,
+        ItemEncoder.load(bundle) as encoder,
         TokenStore.open(store, create=True) as tokens,
         _bad_row_writer(bad_rows) as on_bad_row,
         _continuable(console),

@@ -1,0 +1,135 @@
+"""`rankport encode` with a real exported bundle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from rankport.protos.errors import BundleError, InvalidRequest
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.item_encoder import ItemEncoder
+from rankport.runtime.token_store import TokenStore
+from rankport.sdk.cli.app import build
+
+ROWS = [("occ1", "data engineer"), ("occ2", "nurse"), ("occ3", "senior machine operator")]
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> Path:
+    path = tmp_path / "items.csv"
+    path.write_text("id,text\n" + "".join(f"{key},{text}\n" for key, text in ROWS))
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "tokens.lmdb"
+
+
+def encode(bundle: Bundle, items: Path, store: Path, *options: str) -> Result:
+    paths = ["--bundle", str(bundle.path), "--items", str(items), "--store", str(store)]
+    return CliRunner().invoke(build(), ["encode", *paths, *options])
+
+
+def report_of(bundle: Bundle, items: Path, store: Path, *options: str) -> dict[str, Any]:
+    result = encode(bundle, items, store, "--json", "-", *options)
+    report: dict[str, Any] = json.loads(result.stdout)
+    assert result.exit_code == (0 if report["passed"] else 1)
+    return report
+
+
+def test_catalogue_is_stored_as_the_encoder_makes_it(
+    encoder_bundle: Bundle, items: Path, store: Path
+) -> None:
+    result = encode(encoder_bundle, items, store)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert "items in the store" in result.stderr
+    with ItemEncoder.load(encoder_bundle) as encoder, TokenStore.open(store, read_only=True) as tokens:
+        namespace = tokens.namespace(encoder.fingerprint)
+        made = encoder.encode([text for _, text in ROWS])
+        for (key, _), wanted in zip(ROWS, made, strict=True):
+            np.testing.assert_allclose(namespace.get_many([key])[0], wanted, atol=1e-3)
+        assert len(namespace) == len(ROWS)
+
+
+def test_rerun_leaves_unchanged_items_and_prunes_on_request(
+    encoder_bundle: Bundle, items: Path, store: Path
+) -> None:
+    assert report_of(encoder_bundle, items, store)["encoded"] == 3
+    items.write_text("id,text\nocc1,data engineer\nocc2,dental nurse\n")
+    report = report_of(encoder_bundle, items, store, "--prune")
+    assert (report["encoded"], report["unchanged"], report["pruned"], report["stored"]) == (1, 1, 1, 2)
+
+
+def test_columns_format_and_separator_are_options(
+    encoder_bundle: Bundle, tmp_path: Path, store: Path
+) -> None:
+    items = tmp_path / "items.txt"
+    items.write_text('{"key": "k", "title": "nurse", "more": "senior cook"}\n')
+    options = ["--id-column", "key", "--text-column", "title", "--text-column", "more", "--separator", " of "]
+    assert report_of(encoder_bundle, items, store, "--format", "jsonl", *options)["encoded"] == 1
+    items.write_text('{"id": "k", "text": "nurse of senior cook"}\n')
+    assert report_of(encoder_bundle, items, store, "--format", "jsonl")["unchanged"] == 1
+
+
+def test_long_texts_are_cut_or_refused_as_asked(encoder_bundle: Bundle, tmp_path: Path, store: Path) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text(f"id,text\nlong,{'nurse ' * 100}\nshort,nurse\n")
+    assert report_of(encoder_bundle, items, store)["truncated"] == 1
+    strict = report_of(encoder_bundle, items, store, "--truncation", "error")
+    assert (strict["unchanged"], strict["bad_rows"]) == (1, 1)
+
+
+def test_bad_rows_are_listed_written_and_tolerated_up_to_a_limit(
+    encoder_bundle: Bundle, items: Path, store: Path, tmp_path: Path
+) -> None:
+    with items.open("ab") as stream:
+        stream.write(b"occ4,\nocc5,\xff\n,no id\nocc1,again\n")
+    bad_rows = tmp_path / "reports" / "bad.jsonl"
+    result = encode(encoder_bundle, items, store, "--bad-rows", str(bad_rows))
+    assert result.exit_code == 0
+    assert "bad row 5 (occ4): no text in text" in result.stderr
+    written = [json.loads(line) for line in bad_rows.read_text().splitlines()]
+    assert [(row["line"], row["id"]) for row in written] == [(5, "occ4"), (6, "occ5"), (7, None), (8, "occ1")]
+    assert report_of(encoder_bundle, items, store, "--max-bad-rows", "4")["passed"]
+    report = report_of(encoder_bundle, items, store, "--max-bad-rows", "3")
+    assert (report["passed"], report["failure"]) == (False, "4 bad rows, --max-bad-rows is 3")
+    assert report["stored"] == 3
+
+
+def test_input_without_a_usable_row_fails(encoder_bundle: Bundle, items: Path, store: Path) -> None:
+    items.write_text("id,text\n1,\n")
+    assert report_of(encoder_bundle, items, store)["failure"] == "none of 1 rows could be used"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--id-column", "key"], "no column 'key'; its columns: id, text"),
+        (["--items", "nothing.csv"], "no items file nothing.csv"),
+        (["--format", "xml"], "'xml' is not one of"),
+        (["--batch-size", "0"], "--batch-size"),
+    ],
+)
+def test_wrong_usage_exits_2_and_makes_no_store(
+    encoder_bundle: Bundle, items: Path, store: Path, options: list[str], problem: str
+) -> None:
+    result = encode(encoder_bundle, items, store, *options)
+    assert result.exit_code == 2
+    shown = " ".join(result.stderr.replace("│", " ").split())  # the message comes in a box, wrapped
+    assert problem in shown
+    assert not store.exists()
+
+
+def test_bundle_that_cannot_encode_is_named(
+    encoder_bundle: Bundle, mix_bundle: Bundle, items: Path, store: Path, tmp_path: Path
+) -> None:
+    assert isinstance(encode(mix_bundle, items, store).exception, InvalidRequest)
+    missing = Bundle(tmp_path / "none", encoder_bundle.manifest)
+    assert isinstance(encode(missing, items, store).exception, BundleError)
+    assert not store.exists()

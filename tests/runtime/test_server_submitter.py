@@ -91,18 +91,26 @@ async def numbered(gates: list[asyncio.Event], drawn: list[int]) -> AsyncIterato
 
 
 def test_results_come_in_order_and_no_more_than_the_window_is_drawn() -> None:
+    async def settle() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
     async def run() -> None:
-        gates, drawn = [asyncio.Event() for _ in range(5)], list[int]()
+        gates, drawn = [asyncio.Event() for _ in range(6)], list[int]()
         async with aclosing(in_order(numbered(gates, drawn), 2)) as results:
-            first = asyncio.ensure_future(anext(results))
             gates[1].set()
-            for _ in range(10):
-                await asyncio.sleep(0)
+            first = asyncio.ensure_future(anext(results))
+            await settle()
             assert not first.done()
             assert drawn == [0, 1]
+            gates[0].set()
+            assert [await first, await anext(results)] == [0, 1]
+            third = asyncio.ensure_future(anext(results))
+            await settle()
+            assert drawn == [0, 1, 2, 3]
             for gate in gates:
                 gate.set()
-            assert [await first, *[result async for result in results]] == [0, 1, 2, 3, 4]
+            assert [await third, *[result async for result in results]] == [2, 3, 4, 5]
 
     asyncio.run(run())
 

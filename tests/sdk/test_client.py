@@ -1,8 +1,10 @@
 """The blocking client answers, fails and cancels as a model in process does."""
 
+import inspect
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 
 from rankport.protos import errors
 from rankport.protos.types import ItemStatus, Key
+from rankport.runtime.item_encoder import ItemEncoder
+from rankport.runtime.ranker import Ranker
 from rankport.runtime.server.config import ServerConfig
 from rankport.sdk import Client
 from support.serving import Serving, serving
@@ -36,6 +40,18 @@ def test_score_gives_the_result_of_the_ranker_in_process(served: Serving, client
     assert remote.scores.dtype == remote.logits.dtype == np.float32
     assert (remote.status, remote.messages) == (local.status, local.messages)
     assert (remote.usage, remote.fingerprint) == (local.usage, local.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("remote", "local"),
+    [(Client.score, Ranker.score), (Client.submit, Ranker.submit), (Client.encode, ItemEncoder.encode)],
+    ids=["score", "submit", "encode"],
+)
+def test_calls_take_the_arguments_of_the_models_in_process(remote: Any, local: Any) -> None:
+    arguments, expected = (inspect.signature(call).parameters.values() for call in (remote, local))
+    assert [(each.name, each.kind, each.default) for each in arguments] == [
+        (each.name, each.kind, each.default) for each in expected
+    ]
 
 
 def test_submit_gives_a_future_of_the_same_result(client: Client) -> None:

@@ -159,8 +159,9 @@ class LmdbEnvironment:
         with self._changed:
             self._changed.wait_for(lambda: not self._resizing)
             self._resizing = True
-            self._changed.wait_for(lambda: self._open_transactions == 0)
         try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._open_transactions == 0)
             self._check_open()
             yield
         finally:

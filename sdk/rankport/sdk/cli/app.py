@@ -3,13 +3,13 @@
 import sys
 
 import typer
-from rankport.sdk.cli.encode import encode
-from rankport.sdk.cli.score import score
-from rankport.sdk.cli.serve import serve
 
 from rankport.protos.errors import RankportError
+from rankport.sdk.cli.encode import encode
 from rankport.sdk.cli.export import export
 from rankport.sdk.cli.inspect import inspect
+from rankport.sdk.cli.score import score
+from rankport.sdk.cli.serve import serve
 from rankport.sdk.cli.verify import verify
 
 _EXTRAS = {

@@ -77,6 +77,9 @@ def export(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the manifest here too; - for stdout.")
     ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Write the proof as a page here too.")
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a bundle that is proven equal to it, or leave nothing and exit 1.
 
@@ -86,6 +89,7 @@ def export(
     from rich.console import Console
 
     from rankport.exporters.export import export as run
+    from rankport.sdk.cli.html_report import write_html
     from rankport.sdk.cli.tables import print_manifest, write_json
 
     console = Console(stderr=True)
@@ -116,6 +120,8 @@ def export(
     print_manifest(console, bundle.manifest)
     console.print(f"bundle: {bundle.path}", soft_wrap=True)
     write_json(json_file, bundle.manifest.model_dump(mode="json"))
+    assert bundle.manifest.parity is not None
+    write_html(html_file, bundle.manifest, bundle.manifest.parity, bundle.manifest.quality)
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

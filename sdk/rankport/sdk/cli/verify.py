@@ -29,11 +29,15 @@ def verify(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here; - for stdout.")
     ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Write the proof as a page here too.")
+    ] = None,
 ) -> None:
     """Prove a bundle again: against its checkpoint in every mode, and on judged requests. Exit 1 if it fails."""
     from rich.console import Console
 
     from rankport.exporters.verify import verify as run
+    from rankport.sdk.cli.html_report import write_html
     from rankport.sdk.cli.tables import print_parity, print_quality, write_json
 
     console = Console(stderr=True)
@@ -63,6 +67,7 @@ def verify(
             "quality": None if quality is None else quality.model_dump(mode="json"),
         },
     )
+    write_html(html_file, verdict.bundle.manifest, verdict.proof.parity, quality, verdict.failures)
     if verdict.failures:
         raise typer.Exit(1)
     console.print("verified", style="bold green")

@@ -4,7 +4,6 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-STUBS_VENV := build/.venv-protos
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
@@ -28,11 +27,11 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-stubs-fresh: $(STUBS_VENV)/.done
-	$(STUBS_VENV)/bin/python protos/stubs.py --check
+stubs-fresh: $(VENV)/.dev
+	$(BIN)/python protos/stubs.py --check
 
-stubs: $(STUBS_VENV)/.done ## Regenerate the gRPC stubs from the .proto files
-	$(STUBS_VENV)/bin/python protos/stubs.py
+stubs: $(VENV)/.dev ## Regenerate the gRPC stubs from the .proto files
+	$(BIN)/python protos/stubs.py
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=10
@@ -59,10 +58,4 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install -q $(PIP_FLAGS) -e '.[demo]'
-	@touch $@
-
-# The oldest supported generator: its stubs run on every newer grpcio and protobuf.
-$(STUBS_VENV)/.done:
-	$(PYTHON) -m venv $(STUBS_VENV)
-	$(STUBS_VENV)/bin/pip install -q $(PIP_FLAGS) grpcio-tools==1.66.2 mypy-protobuf==3.6.0 'setuptools<80'
 	@touch $@

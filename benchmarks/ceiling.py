@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import torch
+
 from benchmarks.model import CONFIG, Case
 
 Product = tuple[int, int, int, int]  # batch, rows, inner, columns

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.model import Request
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, DynamicCache
+
+from benchmarks.model import Request
 
 _BATCH_TOKENS = 16_384
 """Tokens of one forward pass of a peer: larger ones gain nothing on a CPU and cost memory."""

@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
 from benchmarks.ceiling import Ceiling, flops
 from benchmarks.machine import describe_machine
 from benchmarks.memory import load_footprints
 from benchmarks.model import CASES, Case, Request, save_checkpoint
 from benchmarks.peers import CrossEncoderPeer, TransformersPeer
 from benchmarks.served import ServedRun, compare_throughput
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-
 from rankport.exporters.export import export
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.ranker import Ranker

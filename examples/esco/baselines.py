@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from examples.esco.dataset import Dataset, JudgedQuery
 from numpy.typing import NDArray
 
+from examples.esco.dataset import Dataset, JudgedQuery
 from rankport.exporters.metrics import ndcg
 
 CUTOFF = 10

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from examples.esco.dataset import Dataset, Item, JudgedQuery
-from examples.esco.vocabulary import PromptIds
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from examples.esco.dataset import Dataset, Item, JudgedQuery
+from examples.esco.vocabulary import PromptIds
 
 
 @dataclass(frozen=True, slots=True)

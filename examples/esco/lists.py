@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from examples.esco.baselines import Bm25
 from examples.esco.dataset import Dataset
-from numpy.typing import NDArray
 
 NEIGHBOURS = 40  # nearest items that hard negatives are drawn from
 MINOR_GROUP_DIGITS = 3  # of the ISCO code

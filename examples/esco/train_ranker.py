@@ -16,6 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch.nn import functional
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
 from examples.esco.baselines import mean_ndcg
 from examples.esco.dataset import EVALUATION_SPLITS, Dataset
 from examples.esco.evaluate import score_checkpoint
@@ -23,10 +28,6 @@ from examples.esco.lists import ListSampler, ListShape
 from examples.esco.minilm import MiniLM
 from examples.esco.packing import logit_gaps, pack
 from examples.esco.vocabulary import PromptIds, pruned_tokenizer
-from numpy.typing import NDArray
-from rich.progress import track
-from torch.nn import functional
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 CHECKPOINT_DIR = Path(__file__).parent / "checkpoint"
 PROMPT_FILE = Path(__file__).parent / "prompt.toml"

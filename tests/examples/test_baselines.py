@@ -1,6 +1,7 @@
 import math
 
 import pytest
+
 from examples.esco.baselines import Bm25, bm25_ndcg, random_ndcg
 from examples.esco.dataset import Dataset
 

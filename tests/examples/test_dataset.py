@@ -1,6 +1,7 @@
 from collections import Counter
 
 import pytest
+
 from examples.esco.dataset import DATA_DIR, EVALUATION_SPLITS, Dataset, fold, variant_key
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from examples.esco.dataset import Dataset
 from examples.esco.lists import ListSampler, ListShape
 

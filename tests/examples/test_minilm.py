@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+
 from examples.esco.minilm import PACKAGE, MiniLM, minilm_path
 
 pytestmark = pytest.mark.skipif(find_spec(PACKAGE) is None, reason=f"needs the package {PACKAGE}")

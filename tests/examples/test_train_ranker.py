@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+
 from examples.esco.evaluate import CheckpointRanker
 from examples.esco.packing import logit_gaps, pack
 from examples.esco.train_ranker import TrainedRanker, TrainingConfig, build_model, listwise_loss
 from examples.esco.vocabulary import BOS, EOS, LABELS, SPECIAL_TOKENS, PromptIds, pruned_tokenizer
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 HIDDEN = 24
 SOURCE_PIECES = ["[PAD]", "[UNK]", "yes", "no", "baker", "fish", "##er", "cook", "a", "##a", "unused"]

@@ -1,5 +1,6 @@
 """The engine: prefix + items ≡ full sequence in any mix, and every request is answered whatever fails."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, wait
@@ -273,6 +274,45 @@ def test_a_small_request_is_answered_in_the_middle_of_a_large_one() -> None:
     assert done_at["large"] >= 50
 
 
+def test_large_requests_take_turns() -> None:
+    with gated(EngineConfig(max_batch_tokens=10)) as (engine, backend, gate):
+        futures = [engine.submit(token_run(first), [token_run(2)] * 100) for first in (1, 3)]
+        gate.opened.set()
+        assert not wait(futures, WAIT_S).not_done
+    prefixes = [batch.prefixes[0][0] for kind, batch in backend.passes[1:] if kind == "score"]
+    assert len(prefixes) == 20
+    assert all(one is not next_one for one, next_one in itertools.pairwise(prefixes))
+
+
+def test_chunks_of_a_long_prefix_alternate_with_the_items_of_others() -> None:
+    with gated(EngineConfig(max_prefill_tokens=2, max_batch_tokens=2)) as (engine, backend, gate):
+        long = engine.submit(token_run(*[1] * 40), ITEMS)
+        short = engine.submit(token_run(), [token_run(4)] * 10)
+        passes_done: dict[str, int] = {}
+        short.add_done_callback(lambda _: passes_done.setdefault("short", len(backend.passes)))
+        gate.opened.set()
+        assert not wait([long, short], WAIT_S).not_done
+    assert passes_done["short"] <= 12
+    assert len(backend.tokens("prefill")) == 20
+
+
+def test_requests_of_one_prefix_share_its_row_whoever_stands_between() -> None:
+    backend = ReferenceBackend()
+    with running(backend) as engine:
+        for first in (1, 2):
+            scored(engine.submit(token_run(first), ITEMS))
+        gate = backend.before_pass = Gate()
+        engine.submit(token_run(), [token_run(0)])
+        assert gate.reached.wait(WAIT_S)
+        prefixes = [token_run(first) for first in (1, 2, 1)]
+        futures = [engine.submit(prefix, ITEMS) for prefix in prefixes]
+        gate.opened.set()
+        for prefix, future in zip(prefixes, futures, strict=True):
+            np.testing.assert_allclose(scored(future).logits, expected(backend, prefix, ITEMS), atol=1e-6)
+    _, last = backend.passes[-1]
+    assert (len(last.prefixes), len(last.runs)) == (2, 9)
+
+
 def test_items_come_back_in_their_own_order() -> None:
     items = [token_run(*range(1, length + 1)) for length in (5, 1, 4, 1, 3)]
     backend = ReferenceBackend()
@@ -334,11 +374,14 @@ def test_a_backend_that_breaks_its_contract_fails_the_request() -> None:
         scored(engine.submit(token_run(1), ITEMS))
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")
 def test_logits_that_are_not_finite_fail_their_item_only() -> None:
-    backend = ReferenceBackend()
-    backend.model.embedding[7] = np.inf
-    with running(backend) as engine:
+    class Overflowing(ReferenceBackend):
+        def score(self, batch: RaggedBatch) -> np.ndarray:
+            logits = super().score(batch)
+            logits[[7 in run.ids for run in batch.runs], 1] = np.inf
+            return logits
+
+    with running(Overflowing()) as engine:
         result = scored(engine.submit(token_run(1), ITEMS))
     assert result.failed.tolist() == [True, False, False]
     assert np.isnan(result.logits[0]).all()

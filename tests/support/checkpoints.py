@@ -8,10 +8,44 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 VOCABULARY = 101
-WORDS = (
-    "[PAD] [BOS] [EOS] [UNK] yes no query item engineer nurse teacher welder baker pilot senior junior data software "
-    "machine operator clerk driver manager sales chief cook tailor judge medical dental technical of the and for in"
-).split()
+WORDS = [
+    "[PAD]",
+    "[BOS]",
+    "[EOS]",
+    "[UNK]",
+    "yes",
+    "no",
+    "query",
+    "item",
+    "engineer",
+    "nurse",
+    "teacher",
+    "welder",
+    "baker",
+    "pilot",
+    "senior",
+    "junior",
+    "data",
+    "software",
+    "machine",
+    "operator",
+    "clerk",
+    "driver",
+    "manager",
+    "sales",
+    "chief",
+    "cook",
+    "tailor",
+    "judge",
+    "medical",
+    "dental",
+    "technical",
+    "of",
+    "the",
+    "and",
+    "for",
+    "in",
+]
 
 _BASE: dict[str, Any] = {
     "vocab_size": VOCABULARY,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rankport.runtime.ranker import Ranker
 
 from rankport.exporters.metrics import ndcg
 from rankport.exporters.parity import compare, rank_value
@@ -19,6 +18,7 @@ from rankport.protos.errors import InvalidRequest, ParityError
 from rankport.protos.types import Item, Key, Prefix
 from rankport.runtime.backends.base import TokenRun
 from rankport.runtime.manifest import ModeParity, Quality
+from rankport.runtime.ranker import Ranker
 
 Logits = NDArray[np.float32]
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rankport.runtime.ranker import Ranker
 
 from rankport.exporters.checkpoint import Checkpoint
 from rankport.exporters.encoder_module import EncoderModule
@@ -24,6 +23,7 @@ from rankport.exporters.tolerance import Tolerance
 from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import Parity, Quality
+from rankport.runtime.ranker import Ranker
 from rankport.runtime.token_store import TokenStore
 
 BACKEND = "onnxruntime-cpu"

@@ -35,7 +35,7 @@ def write_html(
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{_text(manifest.name)}</title>",
         f"<style>{_STYLE}</style>",
         f"<h1>{_text(manifest.name)} {_text(manifest.version)}</h1><p class=verdict>{_text(verdict)}</p>",
-        f"<p>{_text(source.architecture)}, {source.parameters / 1e6:.1f} M parameters, against transformers in fp32<br>",
+        f"<p>{_text(source.architecture)}, {source.parameters / 1e6:.1f} M parameters, against transformers fp32<br>",
         f"Bundle fingerprint <code>{manifest.fingerprint}</code><br>",
         f"Checkpoint sha256 <code>{source.checkpoint_sha256}</code><br>",
         f"Tools: {_text(', '.join(f'{name} {version}' for name, version in source.tools.items()))}</p>",

@@ -1,0 +1,78 @@
+"""The commands of a release pipeline: exit codes, JSON, a page, and nothing left behind by a failure."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from rankport.runtime.bundle import Bundle
+
+
+def rankport(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rankport.sdk.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_export_writes_bundle_json_and_page(
+    ranker_checkpoint: Path, prompt_file: Path, tmp_path: Path
+) -> None:
+    done = rankport(
+        *(
+            "export",
+            ranker_checkpoint,
+            "--kind",
+            "ranker",
+            "--prompt",
+            prompt_file,
+            "--out",
+            tmp_path / "tiny",
+        ),
+        *("--json", tmp_path / "manifest.json", "--html", tmp_path / "proof.html"),
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["name"] == "tiny"
+    assert manifest["labels"]["names"] == ["yes", "no"]
+    assert Bundle.open(tmp_path / "tiny").manifest.fingerprint == manifest["fingerprint"]
+    page = (tmp_path / "proof.html").read_text()
+    assert "prefix_extension/text" in page
+    assert manifest["fingerprint"] in page
+
+
+def test_an_export_that_misses_its_tolerance_exits_1_and_leaves_nothing(
+    ranker_checkpoint: Path, tmp_path: Path
+) -> None:
+    done = rankport(
+        *("export", ranker_checkpoint, "--kind", "ranker", "--labels", "yes,no", "--out", tmp_path / "tiny"),
+        *("--max-abs-error", 0),
+    )
+    assert done.returncode == 1
+    assert "ParityError" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_usage_exits_2_and_names_the_option(ranker_checkpoint: Path, tmp_path: Path) -> None:
+    done = rankport("export", ranker_checkpoint, "--kind", "reranker", "--out", tmp_path / "tiny")
+    assert done.returncode == 2
+    assert "--kind" in done.stderr
+
+
+def test_verify_exits_1_when_the_bundle_misses_a_stricter_tolerance(
+    ranker_checkpoint: Path, mix_bundle: Bundle, tmp_path: Path
+) -> None:
+    arguments = ("verify", mix_bundle.path, "--checkpoint", ranker_checkpoint, "--json", tmp_path / "v.json")
+    assert rankport(*arguments).returncode == 0
+    assert json.loads((tmp_path / "v.json").read_text())["passed"] is True
+    assert rankport(*arguments, "--max-abs-error", 0).returncode == 1
+    verdict = json.loads((tmp_path / "v.json").read_text())
+    assert verdict["passed"] is False
+    assert verdict["failures"]
+
+
+def test_inspect_prints_json_of_an_intact_bundle_only(mix_bundle: Bundle, tmp_path: Path) -> None:
+    done = rankport("inspect", mix_bundle.path, "--json", "-")
+    assert json.loads(done.stdout)["fingerprint"] == mix_bundle.manifest.fingerprint
+    broken = rankport("inspect", tmp_path)
+    assert broken.returncode == 1
+    assert "BundleError" in broken.stderr

@@ -298,7 +298,7 @@ def test_chunks_of_a_long_prefix_alternate_with_the_items_of_others() -> None:
 
 def test_requests_of_one_prefix_share_its_row_whoever_stands_between() -> None:
     backend = ReferenceBackend()
-    with running(backend) as engine:
+    with running(backend, EngineConfig(max_padding_ratio=2.0)) as engine:
         for first in (1, 2):
             scored(engine.submit(token_run(first), ITEMS))
         gate = backend.before_pass = Gate()

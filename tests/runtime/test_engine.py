@@ -528,6 +528,17 @@ def test_close_with_grace_answers_what_waits() -> None:
         assert backend.closed
 
 
+def test_a_second_close_cuts_the_grace_of_the_first() -> None:
+    gate = Gate()
+    engine = Engine(ReferenceBackend(before_pass=gate), EngineConfig(max_queued_requests=10**9))
+    engine.submit(token_run(), [token_run(0)]).add_done_callback(lambda _: engine.close(0.0))
+    assert gate.reached.wait(WAIT_S)
+    future = engine.submit(token_run(1), ITEMS)
+    close_when_gated(engine, gate, grace_s=1000.0)
+    with pytest.raises(Unavailable, match="closed before"):
+        scored(future)
+
+
 def test_a_callback_may_close_the_engine() -> None:
     backend = ReferenceBackend()
     engine = Engine(backend)

@@ -61,11 +61,13 @@ class Worker(Generic[RequestT]):
     def close(self, grace_s: float = 0.0) -> None:
         """Refuses new requests and lets accepted ones finish for `grace_s` seconds, fails the rest.
 
-        Waits for the pass in progress. Calling it again is harmless.
+        Waits for the pass in progress. Called again, it can only shorten the grace.
         """
         with self._condition:
-            if self._drain_until_s is None:
-                self._drain_until_s = self._clock() + grace_s
+            until_s = self._clock() + grace_s
+            self._drain_until_s = min(
+                until_s, until_s if self._drain_until_s is None else self._drain_until_s
+            )
             self._closed_because = self._closed_because or Unavailable("the engine is closed")
             self._condition.notify()
         if threading.current_thread() is not self._thread:  # a future's callback may close
@@ -119,7 +121,7 @@ class Worker(Generic[RequestT]):
         now_s = self._clock()
         for request in [one for one in requests if one.future.cancelled() or one.expired(now_s)]:
             requests.remove(request)
-            self._fail(request, _deadline_error(request))
+            self._fail(request, _deadline_error(request))  # a cancelled future takes no error
 
     def _prepare(self, requests: Iterable[RequestT]) -> None:
         for request in tuple(requests):
@@ -208,7 +210,8 @@ class Worker(Generic[RequestT]):
             outstanding = tuple(self._unanswered)
             self._unanswered.clear()
         for request in outstanding:
-            _settle(request.future, request.future.set_exception, Unavailable(*reason.args))
+            error = Unavailable(*reason.args)
+            _log_failure(partial(_settle, request.future, request.future.set_exception, error))
         for request in outstanding:
             _log_failure(partial(self._work.retire, request))
         _log_failure(self._work.close)
@@ -222,11 +225,11 @@ def _settle(future: "Future[Any]", resolve: Callable[[Any], None], value: object
         resolve(value)
 
 
-def _log_failure(free: Callable[[], None]) -> None:
+def _log_failure(step: Callable[[], None]) -> None:
     try:
-        free()
+        step()
     except Exception:
-        log.exception("the device could not be freed")
+        log.exception("a step of the engine's shutdown failed")
 
 
 def _deadline_error(request: Request) -> DeadlineExceeded:

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
+from transformers.utils.logging import disable_progress_bar
 
 from examples.esco.baselines import bm25_ndcg, cosine_ndcg, mean_ndcg, random_ndcg
 from examples.esco.dataset import Dataset, JudgedQuery
@@ -21,6 +23,7 @@ from examples.esco.evaluate import score_checkpoint, write_items, write_judged_r
 from examples.esco.minilm import MiniLM, minilm_path
 from examples.esco.throughput import measure_throughput
 from rankport.protos.types import Key
+from rankport.runtime.bundle import Bundle
 from rankport.sdk import Client, TokenStore
 
 HERE = Path(__file__).parent
@@ -30,6 +33,7 @@ OUT = Path("build/demo")
 def main() -> None:
     """Runs every step and writes build/demo/report.json."""
     console = Console()
+    disable_progress_bar()  # transformers' own, one for every load
     started = time.perf_counter()
     OUT.mkdir(parents=True, exist_ok=True)
     dataset = Dataset.load()
@@ -149,13 +153,9 @@ def baselines(
     dataset: Dataset, queries: tuple[JudgedQuery, ...], encoder: Path, store: Path
 ) -> dict[str, float]:
     """NDCG@10 of what the bundle is compared with; the item vectors are the store's own tokens."""
-    from rankport.runtime.bundle import Bundle
-
     with TokenStore.open(store, read_only=True) as tokens:
         namespace = tokens.namespace(Bundle.open(encoder).manifest.fingerprint)
         found = namespace.get_many([item.id for item in dataset.items])
-    import numpy as np
-
     vectors = np.stack([token[0] for token in found if token is not None])
     assert len(vectors) == len(dataset.items)
     query_vectors = MiniLM.load().encode([query.text for query in queries])

@@ -5,6 +5,8 @@ Owns what is read from disk and its hash. Never runs code from the folder, never
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,15 +122,16 @@ _AUTO_CLASSES: dict[HeadKind, type] = {
 
 def _load_model(path: Path, head: HeadKind) -> nn.Module:
     try:
-        model, info = _AUTO_CLASSES[head].from_pretrained(  # type: ignore[attr-defined]
-            path,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            output_loading_info=True,
-        )
+        with _no_progress_bar():
+            model, info = _AUTO_CLASSES[head].from_pretrained(  # type: ignore[attr-defined]
+                path,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                output_loading_info=True,
+            )
     except (ValueError, OSError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"cannot load checkpoint {str(path)!r}: {error}") from error
     # transformers fills absent tensors with random numbers; a release must not.
@@ -157,3 +160,15 @@ def _stored_dtype(path: Path) -> str:
     names = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
     dominant = max(counts, key=lambda key: counts[key])
     return names.get(dominant, dominant.lower())
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """transformers draws one for every load, whoever's terminal it is."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -69,6 +69,9 @@ def _framing(source: Checkpoint) -> tuple[list[Segment], list[Segment]]:
     if source.tokenizer_file is None:
         return [], []
     inner = tokenizers.Tokenizer.from_file(str(source.tokenizer_file))
+    # Some files have padding built in, which is no part of the frame.
+    inner.no_padding()
+    inner.no_truncation()
     bare, framed = inner.encode("a", add_special_tokens=False).tokens, inner.encode("a").tokens
     start = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), None)
     if start is None:

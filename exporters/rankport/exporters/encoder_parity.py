@@ -29,7 +29,7 @@ def reference_embeddings(module: EncoderModule, runs: Runs) -> NDArray[np.float3
     rows = []
     with torch.no_grad():
         for run in runs:
-            ids = torch.from_numpy(run)[None]
+            ids = torch.tensor(run)[None]
             hidden = module.model(input_ids=ids).last_hidden_state[0].numpy()
             rows.append(_pool(hidden, module))
     return np.stack(rows)

@@ -51,9 +51,9 @@ class RankerReference:
         return rows
 
     def _embed(self, run: TokenRun) -> Tensor:
-        ids = torch.from_numpy(run.ids)
+        ids = torch.tensor(run.ids)
         states: Tensor = self.checkpoint.model.get_input_embeddings()(ids.clamp(min=0))  # type: ignore[operator]
         if run.embeddings is not None:
             states = states.clone()
-            states[ids == EMBEDDED] = torch.from_numpy(run.embeddings)
+            states[ids == EMBEDDED] = torch.tensor(run.embeddings)
         return states

@@ -33,7 +33,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.ranker import Ranker
 
 PEERS = ("transformers_full", "transformers_repeated_kv", "cross_encoder")
-OURS = ("rankport", "rankport_cached")
+OURS = ("rankport", "rankport_cached", "rankport_footprint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,13 @@ class Contenders:
         self.cross_encoder = CrossEncoderPeer(checkpoint)
         self.fresh = Ranker.load(bundle, config=EngineConfig(prefix_cache_bytes=0))
         self.cached = Ranker.load(bundle)
+        self.footprint = Ranker.load(bundle, config=EngineConfig(prepacking="footprint"))
 
     def close(self) -> None:
         """Stops the engines."""
         self.fresh.close()
         self.cached.close()
+        self.footprint.close()
 
     def runs(self, request: Request) -> dict[str, Callable[[], NDArray[np.float32]]]:
         """One call per contender. Each gives the head's logit of every item."""
@@ -69,6 +71,7 @@ class Contenders:
             "cross_encoder": lambda: self.cross_encoder.score(request),
             "rankport": lambda: self.fresh.score(request.prefix, request.items).scores,
             "rankport_cached": lambda: self.cached.score(request.prefix, request.items).scores,
+            "rankport_footprint": lambda: self.footprint.score(request.prefix, request.items).scores,
         }
 
 
@@ -126,6 +129,7 @@ def print_cases(console: Console, results: list[CaseResult]) -> None:
         "Cross-\nEncoder",
         "rankport\nfresh",
         "rankport\ncached",
+        "cached, no\nprepacking",
         "sgemm\nceiling",
     )
     for heading in (*headings, "cached share\nof ceiling", "fresh vs\nrepeated KV"):
@@ -166,6 +170,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
     with tempfile.TemporaryDirectory() as scratch:
         console.print("exporting the benchmark's model (Qwen3 shape, 8 layers x 512) ...")
         checkpoint = save_checkpoint(Path(scratch, "checkpoint"))
@@ -174,7 +180,7 @@ def main() -> None:
         )
         contenders = Contenders(checkpoint, bundle.path)
         with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("cases", total=len(CASES) * arguments.rounds * 5)
+            task = progress.add_task("cases", total=len(CASES) * arguments.rounds * len((*PEERS, *OURS)))
             results = [
                 measure_case(contenders, case, arguments.rounds, lambda: progress.advance(task))
                 for case in CASES

@@ -48,7 +48,7 @@ def compare_throughput(bundle: Path, cases: Sequence[Case], rounds: int) -> list
     with Ranker.load(bundle) as ranker, _server(bundle) as address, Client(address) as client:
         for case in cases:
             requests = [Request.random(case, seed) for seed in range(CALLERS)]
-            repeats = max(1, round(6000 / (case.items * case.item)))
+            repeats = max(1, round(2000 / (case.items * case.item)))
             sides: list[tuple[list[float], Callable[..., object]]] = [([], ranker.score), ([], client.score)]
             for _, score in sides:
                 _drive(score, requests, 1)

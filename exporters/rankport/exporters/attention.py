@@ -124,8 +124,10 @@ def _attend(
     by_slot = query[0].index_select(1, flat).reshape(kv_heads, group, prefixes, items, length, head_dim)
     rows = by_slot.permute(2, 0, 3, 1, 4, 5).reshape(prefixes, kv_heads, items * group * length, head_dim)
     to_prefix = capped(rows @ past_key.transpose(2, 3)) + _past_mask(shared.past_lengths, past, query.dtype)
-    own_rows = rows.reshape(prefixes, kv_heads, items, group * length, head_dim)
-    to_self = capped(own_rows @ own_key.transpose(3, 4)).reshape(
+    # Three axes, so that runtimes fold the transposition of the keys into the product.
+    own_rows = rows.reshape(prefixes * kv_heads * items, group * length, head_dim)
+    keys_of_item = own_key.reshape(prefixes * kv_heads * items, length, head_dim)
+    to_self = capped(own_rows @ keys_of_item.transpose(1, 2)).reshape(
         prefixes, kv_heads, items, group, length, length
     )
     to_self = to_self + _causal_mask(length, query.dtype)

@@ -14,6 +14,8 @@ import onnx_ir.passes.common as passes
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.divide_by_root import divide_by_root
+
 OPSET = 20
 
 
@@ -45,6 +47,7 @@ def trace(
     model = program.model
     passes.LiftConstantsToInitializersPass(lift_all_constants=False)(model)
     passes.ClearMetadataAndDocStringPass()(model)
+    divide_by_root(model)
     for value in model.graph.inputs:
         assert value.name is not None
         value.shape = ir.Shape(list(axes[value.name]))

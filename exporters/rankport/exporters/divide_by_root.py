@@ -1,0 +1,40 @@
+"""Graph pass: x * (1 / sqrt(v)) becomes x / sqrt(v).
+
+requires: nothing.
+ensures:  one rounding less; and the form of RMS normalization that runtimes fuse into one kernel, which they do not for
+          the `rsqrt` that models are written with.
+"""
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+
+def divide_by_root(model: ir.Model) -> int:
+    """Rewrites every such product. Returns how many."""
+    rewritten = sum(_rewrite(model.graph, node) for node in list(model.graph) if node.op_type == "Mul")
+    passes.RemoveUnusedNodesPass()(model)
+    return rewritten
+
+
+def _rewrite(graph: ir.Graph, product: ir.Node) -> bool:
+    for place in (0, 1):
+        factor, root = product.inputs[1 - place], _root_of_inverse(product.inputs[place])
+        if root is None:
+            continue
+        quotient = ir.node("Div", [factor, root])
+        result = product.outputs[0]
+        quotient.outputs[0].shape, quotient.outputs[0].type = result.shape, result.type
+        graph.insert_after(product, quotient)
+        result.replace_all_uses_with(quotient.outputs[0])
+        return True
+    return False
+
+
+def _root_of_inverse(value: ir.Value | None) -> ir.Value | None:
+    """s if the value is Reciprocal(s) and s is Sqrt(v)."""
+    inverse = None if value is None else value.producer()
+    if inverse is None or inverse.op_type != "Reciprocal":
+        return None
+    root = inverse.inputs[0]
+    producer = None if root is None else root.producer()
+    return root if producer is not None and producer.op_type == "Sqrt" else None

@@ -51,6 +51,18 @@ def test_health_is_reported_overall_and_per_model(channel: grpc.Channel) -> None
     assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
+def test_a_model_whose_engine_stopped_no_longer_counts_as_serving(
+    served: Serving, channel: grpc.Channel
+) -> None:
+    watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="ranker"), timeout=20)
+    assert next(watch).status == SERVING
+    served.ranker.worker.alive = False
+    assert next(watch).status == NOT_SERVING
+    watch.cancel()
+    assert health_of(channel, "") == NOT_SERVING
+    assert health_of(channel, "encoder") == SERVING
+
+
 def test_reflection_lists_every_service_and_describes_ours(channel: grpc.Channel) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     requests = [

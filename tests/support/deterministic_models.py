@@ -31,6 +31,7 @@ class Worker:
         self.dropped = 0
         self._max_queued = max_queued
         self._jobs: queue.Queue[tuple[Future[Any], float | None, Callable[[], Any]] | None] = queue.Queue()
+        self.alive = True
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -92,6 +93,10 @@ class DeterministicRanker:
             raise self.refuse_with
         return self.worker.submit(lambda: self._result(prefix, items, truncation, on_missing), timeout_s)
 
+    @property
+    def alive(self) -> bool:
+        return self.worker.alive
+
     def describe(self) -> ModelDescription:
         return description(self.name, "ranker")
 
@@ -142,6 +147,10 @@ class DeterministicEncoder:
             if truncation == "error" and len(text) > 100:
                 raise LimitExceeded(f"text {index} is longer than 100")
         return self.worker.submit(lambda: self._rows(texts), timeout_s)
+
+    @property
+    def alive(self) -> bool:
+        return self.worker.alive
 
     def describe(self) -> ModelDescription:
         return description(self.name, "item_encoder")

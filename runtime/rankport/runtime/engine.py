@@ -75,6 +75,11 @@ class Engine:
         """A snapshot of the prefix cache's counters."""
         return self._work.cache.stats()
 
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, or stopped on a bug: it answers nothing any more."""
+        return self._worker.alive
+
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees the device."""
         self._worker.close(grace_s)

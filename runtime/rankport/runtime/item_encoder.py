@@ -95,6 +95,11 @@ class ItemEncoder:
         """What the bundle is."""
         return describe(self._manifest)
 
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, or stopped on a bug: it answers nothing any more."""
+        return self._engine.alive
+
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
         self._engine.close(grace_s)

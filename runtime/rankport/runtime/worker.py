@@ -58,6 +58,11 @@ class Worker(Generic[RequestT]):
             self._unanswered[request] = None
             self._condition.notify()
 
+    @property
+    def alive(self) -> bool:
+        """False after `close` or a crash."""
+        return self._closed_because is None
+
     def close(self, grace_s: float = 0.0) -> None:
         """Refuses new requests and lets accepted ones finish for `grace_s` seconds, fails the rest.
 

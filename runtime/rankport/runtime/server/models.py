@@ -47,6 +47,10 @@ class ServedModels:
         """Of the model of that name, or of the only one if `name` is empty; else `NotFound`."""
         return _find(self._all, name, "model").description
 
+    def alive(self) -> dict[str, bool]:
+        """Whether each model still answers, by name."""
+        return {name: each.model.alive for name, each in self._all.items()}
+
     def descriptions(self) -> tuple[ModelDescription, ...]:
         """Of every model, by name."""
         return tuple(self._all[name].description for name in sorted(self._all))

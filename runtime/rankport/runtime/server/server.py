@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 # Streams that never end by themselves, such as health watches, are cut off this long after the last call.
 _LINGER_S = 0.5
+_HEALTH_PERIOD_S = 0.5
+_STATUS = {
+    True: health_pb2.HealthCheckResponse.SERVING,
+    False: health_pb2.HealthCheckResponse.NOT_SERVING,
+}
 
 
 class Server:
@@ -113,7 +118,9 @@ class Server:
         port = _bind(server, self._config)
         await server.start()
         self._bound.set_result(port)
+        watch = asyncio.create_task(self._watch_health(status))
         await self._stop_asked.wait()
+        watch.cancel()
         await status.enter_graceful_shutdown()
         finished = await self._calls.drain(self._grace_s)
         await server.stop(_LINGER_S if finished else None)
@@ -130,9 +137,19 @@ class Server:
         services = [service.full_name for service in pb.DESCRIPTOR.services_by_name.values()]
         names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-        for name in ("", *(model.name for model in models.descriptions())):
-            await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._report_health(status)
         return status
+
+    async def _watch_health(self, status: health.aio.HealthServicer) -> None:
+        """A model whose engine stopped no longer counts as serving, nor does the server as a whole."""
+        while True:
+            await asyncio.sleep(_HEALTH_PERIOD_S)
+            await self._report_health(status)
+
+    async def _report_health(self, status: health.aio.HealthServicer) -> None:
+        alive = self._models.alive()
+        for name, serving in {"": all(alive.values()), **alive}.items():
+            await status.set(name, _STATUS[serving])
 
 
 def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:

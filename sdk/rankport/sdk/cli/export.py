@@ -6,8 +6,16 @@ from typing import Annotated, Literal
 import typer
 
 from rankport.exporters.tolerance import Tolerance
-
-DEFAULT = Tolerance()
+from rankport.sdk.cli.proof_options import (
+    DEFAULT,
+    HtmlFile,
+    JsonFile,
+    Judged,
+    MaxAbsError,
+    MaxNdcgLoss,
+    MinKendallTau,
+    Store,
+)
 
 Words = Annotated[
     str | None,
@@ -60,26 +68,14 @@ def export(
     max_item_tokens: Annotated[int | None, typer.Option(help="Longest item the bundle accepts.")] = None,
     name: Annotated[str | None, typer.Option(help="Model name. [default: the output folder's name]")] = None,
     version: Annotated[str, typer.Option(help="Model version.")] = "1",
-    judged: Annotated[
-        Path | None, typer.Option(help='JSONL of judged requests: {"prefix":…, "items":[…], "gains":[…]}.')
-    ] = None,
-    store: Annotated[Path | None, typer.Option(help="Token store for keys in --judged.")] = None,
-    max_abs_error: Annotated[
-        float, typer.Option(help="Largest difference of a logit from the source.")
-    ] = DEFAULT.max_abs_error,
-    min_kendall_tau: Annotated[
-        float, typer.Option(help="Least rank agreement with the source.")
-    ] = DEFAULT.min_kendall_tau,
-    max_ndcg_loss: Annotated[
-        float, typer.Option(help="Largest difference of NDCG from the source.")
-    ] = DEFAULT.max_ndcg_loss,
+    judged: Judged = None,
+    store: Store = None,
+    max_abs_error: MaxAbsError = DEFAULT.max_abs_error,
+    min_kendall_tau: MinKendallTau = DEFAULT.min_kendall_tau,
+    max_ndcg_loss: MaxNdcgLoss = DEFAULT.max_ndcg_loss,
     overwrite: Annotated[bool, typer.Option(help="Replace a bundle that is already at --out.")] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the manifest here too; - for stdout.")
-    ] = None,
-    html_file: Annotated[
-        Path | None, typer.Option("--html", help="Write the proof as a page here too.")
-    ] = None,
+    json_file: JsonFile = None,
+    html_file: HtmlFile = None,
 ) -> None:
     """Turn a checkpoint into a bundle that is proven equal to it, or leave nothing and exit 1.
 

@@ -6,32 +6,28 @@ from typing import Annotated
 import typer
 
 from rankport.exporters.tolerance import Tolerance
-
-DEFAULT = Tolerance()
+from rankport.sdk.cli.proof_options import (
+    DEFAULT,
+    HtmlFile,
+    JsonFile,
+    Judged,
+    MaxAbsError,
+    MaxNdcgLoss,
+    MinKendallTau,
+    Store,
+)
 
 
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     checkpoint: Annotated[Path, typer.Option(help="The checkpoint folder it was exported from.")],
-    judged: Annotated[
-        Path | None, typer.Option(help='JSONL of judged requests: {"prefix":…, "items":[…], "gains":[…]}.')
-    ] = None,
-    store: Annotated[Path | None, typer.Option(help="Token store for keys in --judged.")] = None,
-    max_abs_error: Annotated[
-        float, typer.Option(help="Largest difference of a logit from the source.")
-    ] = DEFAULT.max_abs_error,
-    min_kendall_tau: Annotated[
-        float, typer.Option(help="Least rank agreement with the source.")
-    ] = DEFAULT.min_kendall_tau,
-    max_ndcg_loss: Annotated[
-        float, typer.Option(help="Largest difference of NDCG from the source.")
-    ] = DEFAULT.max_ndcg_loss,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here; - for stdout.")
-    ] = None,
-    html_file: Annotated[
-        Path | None, typer.Option("--html", help="Write the proof as a page here too.")
-    ] = None,
+    judged: Judged = None,
+    store: Store = None,
+    max_abs_error: MaxAbsError = DEFAULT.max_abs_error,
+    min_kendall_tau: MinKendallTau = DEFAULT.min_kendall_tau,
+    max_ndcg_loss: MaxNdcgLoss = DEFAULT.max_ndcg_loss,
+    json_file: JsonFile = None,
+    html_file: HtmlFile = None,
 ) -> None:
     """Prove a bundle again: against its checkpoint in every mode, and on judged requests. Exit 1 if it fails."""
     from rich.console import Console

@@ -1,0 +1,20 @@
+"""Options that export and verify share: what is judged, how strictly, and where the proof is written."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankport.exporters.tolerance import Tolerance
+
+DEFAULT = Tolerance()
+
+Judged = Annotated[
+    Path | None, typer.Option(help='JSONL of judged requests: {"prefix":…, "items":[…], "gains":[…]}.')
+]
+Store = Annotated[Path | None, typer.Option(help="Token store for keys in --judged.")]
+MaxAbsError = Annotated[float, typer.Option(help="Largest difference of a logit from the source.")]
+MinKendallTau = Annotated[float, typer.Option(help="Least rank agreement with the source.")]
+MaxNdcgLoss = Annotated[float, typer.Option(help="Largest difference of NDCG from the source.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here too; - for stdout.")]
+HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write the proof as a page here too.")]

@@ -67,6 +67,10 @@ def shared_prefix_attention(
         raise CheckpointError(
             f"{type(module).__name__} uses attention sinks, which shared-prefix scoring lacks"
         )
+    if attention_mask is not None or not getattr(module, "is_causal", True):
+        raise CheckpointError(
+            f"{type(module).__name__} is not plainly causal: an item would see more than its prefix"
+        )
     layer = _layer_index(module, shared)
     if sliding_window is not None:
         shared.windows[layer] = int(sliding_window)

@@ -4,7 +4,7 @@ Owns the modes and what is computed from two sets of logits. The sample of reque
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,9 @@ def summarize(backend: str, tolerance: Tolerance, modes: Sequence[ModeParity]) -
 def compare(mode: str, expected: Sequence[Logits], actual: Sequence[Logits]) -> ModeParity:
     """Errors over all logits; rank agreement averaged over the requests with at least two items."""
     errors = np.concatenate([np.abs(a - e).ravel() for e, a in zip(expected, actual, strict=True)])
-    ranked = [(rank_value(e), rank_value(a)) for e, a in zip(expected, actual, strict=True) if len(e) > 1]
+    ranked = [
+        _with_ties(rank_value(e), rank_value(a)) for e, a in zip(expected, actual, strict=True) if len(e) > 1
+    ]
     return ModeParity(
         mode=mode,
         items=sum(len(logits) for logits in expected),
@@ -83,6 +85,21 @@ def compare(mode: str, expected: Sequence[Logits], actual: Sequence[Logits]) -> 
         kendall_tau=_mean([kendall_tau(e, a) for e, a in ranked]),
         top_k_agreement=_mean([top_k_agreement(e, a, min(10, len(e))) for e, a in ranked]),
     )
+
+
+_TIE = 1e-6
+"""Source values closer than this have no order: identical items differ by rounding alone."""
+
+
+def _with_ties(
+    expected: NDArray[np.float64], actual: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both rankings with their ties in the source made exact: each takes its group's mean."""
+    order = np.argsort(expected, kind="stable")
+    group = np.empty(len(order), np.int64)
+    group[order] = np.concatenate([[0], np.cumsum(np.diff(expected[order]) > _TIE)])
+    sizes = np.bincount(group)
+    return (np.bincount(group, expected) / sizes)[group], (np.bincount(group, actual) / sizes)[group]
 
 
 def rank_value(logits: Logits) -> NDArray[np.float64]:
@@ -134,7 +151,19 @@ def _one_item(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> lis
 
 
 def _many_prefixes(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
-    """All requests in one pass, prefilled together: prefixes and items of all lengths padded to the longest."""
+    """Several requests in one pass, prefilled together, padded to the longest prefix and item.
+
+    The last request, the longest, shares its pass with a few short items only: beside all of them the padding alone
+    would need many times the memory of the model.
+    """
+    if len(requests) < 3:
+        return _one_pass(backend, requests)
+    *short, longest = requests
+    beside = replace(short[-1], items=short[-1].items[:2])
+    return [*_one_pass(backend, short), _one_pass(backend, [beside, longest])[1]]
+
+
+def _one_pass(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
     filled = [i for i, request in enumerate(requests) if len(request.prefix.ids)]
     pieces: list[tuple[PrefixKV, ...]] = [() for _ in requests]
     if filled:

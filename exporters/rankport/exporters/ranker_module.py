@@ -100,20 +100,42 @@ def label_head(model: nn.Module, readout: ReadOut) -> nn.Module:
 
 @contextmanager
 def shared_prefix_mode(module: RankerModule) -> Iterator[RankerModule]:
-    """While open, the model attends through `shared_prefix_attention` and ends in the label head."""
+    """While open, the model attends through `shared_prefix_attention` and ends in the label head.
+
+    Rotary frequencies that switch with the sequence length stay those of short sequences: a packed sequence has no
+    length of its own. `survey` bounds the limits accordingly.
+    """
     model = module.model
     install()
     before = model.config._attn_implementation  # type: ignore[union-attr]
     full_head = None if module.classifies else model.get_output_embeddings()  # type: ignore[operator]
+    switching = {rotary: rotary.rope_type for rotary in switching_rotary(model)}
+    for rotary in switching:
+        rotary.rope_type = "default"  # type: ignore[assignment]
     _set_attention(model, ATTENTION_NAME)
     if full_head is not None:
         model.set_output_embeddings(module.head)  # type: ignore[operator]
     try:
         yield module
     finally:
+        for rotary, kind in switching.items():
+            rotary.rope_type = kind
         _set_attention(model, before)  # type: ignore[arg-type]
         if full_head is not None:
             model.set_output_embeddings(full_head)  # type: ignore[operator]
+
+
+def switching_rotary(model: nn.Module) -> list[nn.Module]:
+    """Rotary embeddings whose frequencies depend on the sequence length: dynamic NTK and longrope."""
+    return [part for part in model.modules() if _switches(getattr(part, "rope_type", None))]
+
+
+def _switches(kind: object) -> bool:
+    if isinstance(kind, dict) and any(_switches(one) for one in kind.values()):
+        raise CheckpointError(
+            f"rotary frequencies {kind} switch with the sequence length in some layers only"
+        )
+    return isinstance(kind, str) and ("dynamic" in kind or kind == "longrope")
 
 
 def _set_attention(model: nn.Module, name: str) -> None:

@@ -77,13 +77,18 @@ def _checked(checkpoint: Checkpoint, names: list[str], ids: list[int]) -> Labels
 
 
 def _label_token(word: str, tokenizer: Tokenizer) -> int:
+    pieces = [int(piece) for piece in tokenizer.encode_batch([word])[0]]
     exact = tokenizer.token_id(word)
-    if exact is not None:
-        return exact
-    pieces = tokenizer.encode_batch([word])[0]
-    if len(pieces) != 1:
-        shown = [tokenizer.decode([int(piece)]) for piece in pieces]
+    if exact is None and len(pieces) == 1:
+        return pieces[0]
+    if exact is None:
+        shown = [tokenizer.decode([piece]) for piece in pieces]
         raise InvalidRequest(
             f"label {word!r} is {len(pieces)} tokens {shown}: a label must be a single token of the vocabulary"
         )
-    return int(pieces[0])
+    if len(pieces) == 1 and pieces[0] != exact:
+        raise InvalidRequest(
+            f"label {word!r} is token {exact} by its name in the vocabulary and token {pieces[0]} as a text: "
+            "say which one with --label-ids"
+        )
+    return exact

@@ -41,14 +41,22 @@ class RankerReference:
     def _full_sequences(self, prefix: TokenRun, items: Sequence[TokenRun]) -> NDArray[np.float32]:
         model = self.checkpoint.model
         with torch.no_grad():
-            inputs = torch.stack([torch.cat([self._embed(prefix), self._embed(item)]) for item in items])
+            inputs = self._inputs(prefix, items)
             if self.readout.source == "classification_head":
-                hidden = model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state  # type: ignore[operator]
+                hidden = model.base_model(**inputs, use_cache=False).last_hidden_state  # type: ignore[operator]
                 logits = model.score(hidden[:, -1])  # type: ignore[operator]
             else:
-                logits = model(inputs_embeds=inputs, use_cache=False).logits[:, -1]
+                logits = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
         rows: NDArray[np.float32] = logits[:, list(self.readout.ids)].numpy()
         return rows
+
+    def _inputs(self, prefix: TokenRun, items: Sequence[TokenRun]) -> dict[str, Tensor]:
+        """Token ids as users run the model; embeddings only where an item has some."""
+        if all(run.embeddings is None for run in (prefix, *items)):
+            ids = [np.concatenate([prefix.ids, item.ids]) for item in items]
+            return {"input_ids": torch.tensor(np.stack(ids))}
+        states = [torch.cat([self._embed(prefix), self._embed(item)]) for item in items]
+        return {"inputs_embeds": torch.stack(states)}
 
     def _embed(self, run: TokenRun) -> Tensor:
         ids = torch.tensor(run.ids)

@@ -3,13 +3,15 @@
 Widths are read off a real run, never from a family's name. What does not fit is refused here, with the reason.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from rankport.exporters.attention import SharedPrefix
-from rankport.exporters.ranker_module import RankerModule, shared_prefix_mode
+from rankport.exporters.ranker_module import RankerModule, shared_prefix_mode, switching_rotary
 from rankport.protos.errors import CheckpointError, RankportError
 from rankport.runtime.manifest import LayerKV
 
@@ -39,7 +41,7 @@ class Survey:
 def survey(module: RankerModule) -> Survey:
     """Runs the model on a few tokens. Raises CheckpointError with the reason if it cannot be exported exactly."""
     model = module.model
-    max_positions = _freeze_rotary(model)
+    _require_positions_and_embeddings_only(module)
     items = torch.tensor([[1, 2, 3], [3, 2, 1], [2, 3, 1]]) % module.embed_tokens.num_embeddings
     with shared_prefix_mode(module), torch.no_grad():
         first, shared = _run(module, items)
@@ -49,7 +51,8 @@ def survey(module: RankerModule) -> Survey:
     _require_every_layer(model, shared)
     _require_independent_items(model, first, second)
     layers = tuple(_kv_width(*shared.new[layer]) for layer in sorted(shared.new))
-    return Survey(layers, min(shared.windows.values(), default=None), max_positions)
+    windows = [*shared.windows.values(), *_config_windows(model)]
+    return Survey(layers, min(windows, default=None), _max_positions(model))
 
 
 def _run(module: RankerModule, items: Tensor) -> tuple[Tensor, SharedPrefix]:
@@ -58,15 +61,47 @@ def _run(module: RankerModule, items: Tensor) -> tuple[Tensor, SharedPrefix]:
     shared = SharedPrefix(packed.reshape(1, count, length), packed, torch.tensor([0]), None)
     positions = torch.arange(length).repeat(count)
     inputs = module.embed_tokens(items.flatten())
-    try:
+    with _reported(module.model):
         logits = module.logits(inputs[None], positions[None], packed.reshape(count, length)[:, -1], shared)
+    return logits, shared
+
+
+@contextmanager
+def _reported(model: nn.Module) -> Iterator[None]:
+    """Whatever the model's own code raises on a tiny input is the checkpoint's fault, and says so."""
+    try:
+        yield
     except RankportError:
         raise
     except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{type(model).__name__} cannot be run as a ranker is: {reason}") from error
+
+
+def _require_positions_and_embeddings_only(module: RankerModule) -> None:
+    """The graphs see a token as its embedding and its position; a model that looks at the id again would lose that."""
+    ids = torch.tensor([[1, 2, 3]]) % module.embed_tokens.num_embeddings
+    with torch.no_grad(), _reported(module.model):
+        by_id = module.model.base_model(input_ids=ids, use_cache=False)  # type: ignore[operator]
+        by_vector = module.model.base_model(  # type: ignore[operator]
+            inputs_embeds=module.embed_tokens(ids), use_cache=False
+        )
+    expected, actual = by_id.last_hidden_state, by_vector.last_hidden_state
+    off = (expected - actual).abs().max().item()
+    if off > 1e-5 * max(1.0, expected.abs().max().item()):
         raise CheckpointError(
-            f"{type(module.model).__name__} cannot run with shared-prefix attention: {type(error).__name__}: {error}"
-        ) from error
-    return logits, shared
+            f"{type(module.model).__name__} uses token ids beside their embeddings (hidden states differ by {off:.1e} "
+            "without them): it cannot be exported exactly"
+        )
+
+
+def _config_windows(model: nn.Module) -> list[int]:
+    """Windows that the config states: some architectures keep them in the mask and never tell attention."""
+    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    kinds = set(getattr(config, "layer_types", None) or ())
+    fields = (("sliding_window", "sliding_attention"), ("attention_chunk_size", "chunked_attention"))
+    stated = [getattr(config, field, None) for field, kind in fields if not kinds or kind in kinds]
+    return [int(window) for window in stated if window]
 
 
 def _require_every_layer(model: nn.Module, shared: SharedPrefix) -> None:
@@ -108,14 +143,11 @@ def _kv_width(key: Tensor, value: Tensor) -> LayerKV:
     return LayerKV(kv_heads=key.shape[1], head_dim=key.shape[-1])
 
 
-def _freeze_rotary(model: nn.Module) -> int | None:
-    """Stops rotary frequencies from switching with the sequence length; returns up to where they are then right."""
+def _max_positions(model: nn.Module) -> int | None:
+    """Up to where position encodings exist, and rotary frequencies are the ones of short sequences."""
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     limits = [getattr(config, "max_position_embeddings", None)]
-    for module in model.modules():
-        kind = getattr(module, "rope_type", None)
-        if isinstance(kind, str) and ("dynamic" in kind or kind == "longrope"):
-            module.rope_type = "default"  # type: ignore[assignment]
-            scaling = getattr(config, "rope_parameters", None) or {}
-            limits.append(scaling.get("original_max_position_embeddings", config.max_position_embeddings))
+    if switching_rotary(model):
+        scaling = getattr(config, "rope_parameters", None) or {}
+        limits.append(scaling.get("original_max_position_embeddings", config.max_position_embeddings))
     return min((limit for limit in limits if limit is not None), default=None)

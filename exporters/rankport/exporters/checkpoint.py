@@ -19,7 +19,15 @@ from torch import nn
 from rankport.protos.errors import CheckpointError
 
 HeadKind = Literal["lm_head", "classification_head", "none"]
-_HASHED_SUFFIXES = (".json", ".safetensors", ".txt", ".model")
+_HASHED = (
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "modules.json",
+    "[0-9]_*/config.json",
+)
+_SLOW_TOKENIZERS = ("vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,12 @@ def load_checkpoint(path: Path, *, headless: bool = False) -> Checkpoint:
     model = _load_model(path, head)
     text_config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     tokenizer = path / "tokenizer.json"
+    slow = [name for name in _SLOW_TOKENIZERS if (path / name).is_file()]
+    if slow and not tokenizer.is_file():
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} has {slow[0]} and no tokenizer.json: convert it with "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder), or remove it to score by token ids"
+        )
     return Checkpoint(
         path=path,
         model=model,
@@ -66,13 +80,12 @@ def load_checkpoint(path: Path, *, headless: bool = False) -> Checkpoint:
 
 
 def checkpoint_sha256(path: Path) -> str:
-    """Hash over the names and contents of the folder's config, weights and tokenizer files, in name order."""
+    """Hash over the names and contents of the files that decide what the model answers, in name order."""
     total = hashlib.sha256()
-    for file in sorted(path.iterdir()):
-        if file.is_file() and file.suffix in _HASHED_SUFFIXES:
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{file.name}\0{digest}\n".encode())
+    for file in sorted(file for pattern in _HASHED for file in path.glob(pattern)):
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{file.relative_to(path).as_posix()}\0{digest}\n".encode())
     return total.hexdigest()
 
 
@@ -88,8 +101,17 @@ def _read_config(path: Path) -> transformers.PreTrainedConfig:
             f"checkpoint {str(path)!r} has no *.safetensors: pickled weights are never loaded, "
             "convert them with save_pretrained(safe_serialization=True)"
         )
+    if (path / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} holds an adapter (adapter_config.json): merge it first"
+        )
     try:
         raw = json.loads((path / "config.json").read_text())
+        if "quantization_config" in raw:
+            method = raw["quantization_config"].get("quant_method", "?")
+            raise CheckpointError(
+                f"config.json: quantization {method!r} is not supported yet: export the original"
+            )
         if "auto_map" in raw and raw.get("model_type") not in transformers.CONFIG_MAPPING:
             raise CheckpointError(
                 f"{path / 'config.json'} needs code of its own (auto_map), which is never run"
@@ -98,7 +120,9 @@ def _read_config(path: Path) -> transformers.PreTrainedConfig:
             path, local_files_only=True, trust_remote_code=False
         )
         return config
-    except (ValueError, OSError, KeyError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # config classes validate with exceptions of their own
         raise CheckpointError(f"cannot read {path / 'config.json'}: {error}") from error
 
 
@@ -122,7 +146,7 @@ _AUTO_CLASSES: dict[HeadKind, type] = {
 
 def _load_model(path: Path, head: HeadKind) -> nn.Module:
     try:
-        with _no_progress_bar():
+        with _quiet():
             model, info = _AUTO_CLASSES[head].from_pretrained(  # type: ignore[attr-defined]
                 path,
                 local_files_only=True,
@@ -131,19 +155,46 @@ def _load_model(path: Path, head: HeadKind) -> nn.Module:
                 dtype=torch.float32,
                 attn_implementation="eager",
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
             )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"cannot load checkpoint {str(path)!r}: {error}") from error
+    except Exception as error:  # transformers, safetensors and the model's code raise whatever they like
+        raise CheckpointError(
+            f"cannot load checkpoint {str(path)!r}: {type(error).__name__}: {error}"
+        ) from error
     # transformers fills absent tensors with random numbers; a release must not.
     missing = sorted(key for key in info["missing_keys"] if not (head == "none" and ".pooler." in f".{key}"))
     if missing:
         raise CheckpointError(
             f"checkpoint {str(path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all)"
         )
+    # A bare body is loaded from checkpoints with heads of all kinds; elsewhere a tensor left over is a lost one.
+    unexpected = sorted(info["unexpected_keys"])
+    if unexpected and head != "none":
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} holds tensor {unexpected[0]!r} ({len(unexpected)} such in all), which its "
+            "config has no place for: the model would run without it"
+        )
     if info["mismatched_keys"]:
         name, *shapes = sorted(info["mismatched_keys"])[0]
         raise CheckpointError(f"tensor {name!r} has shape {shapes[0]}, the config expects {shapes[1]}")
+    _require_sound_weights(model, path)
     return model.eval()  # type: ignore[no-any-return]
+
+
+def _require_sound_weights(model: nn.Module, path: Path) -> None:
+    for name, tensor in model.named_parameters():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"checkpoint {str(path)!r}: tensor {name!r} holds NaN or infinity")
+    head, table = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[operator]
+    if (
+        head is not None
+        and getattr(model.config, "tie_word_embeddings", False)
+        and head.weight is not table.weight
+    ):
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} ties its LM head to the embeddings and holds a different head beside them: "
+            "remove the stray tensor, or set tie_word_embeddings to false"
+        )
 
 
 def _stored_dtype(path: Path) -> str:
@@ -163,12 +214,15 @@ def _stored_dtype(path: Path) -> str:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """transformers draws one for every load, whoever's terminal it is."""
-    shown = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and load reports out of our output: what matters in them is an error here."""
+    chatter = transformers.utils.logging
+    shown, verbosity = chatter.is_progress_bar_enabled(), chatter.get_verbosity()
+    chatter.disable_progress_bar()  # type: ignore[no-untyped-call]
+    chatter.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        chatter.set_verbosity(verbosity)
         if shown:
-            transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            chatter.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tokenizers
+from torch import nn
 
 from rankport.exporters.checkpoint import Checkpoint
 from rankport.exporters.options import ExportOptions
 from rankport.exporters.survey import Survey
-from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import Embedding, Limits, Pairing, Pooling, Prompt, Segment
 from rankport.runtime.prompt_file import load_prompt_file, validate_prompt
@@ -61,13 +62,19 @@ def _from_file(source: Checkpoint, path: Path) -> ResolvedPrompt:
 
 
 def _tokenizer(source: Checkpoint) -> Tokenizer | None:
-    return None if source.tokenizer_file is None else Tokenizer.from_file(source.tokenizer_file)
+    if source.tokenizer_file is None:
+        return None
+    try:
+        return Tokenizer.from_file(source.tokenizer_file)
+    except BundleError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _framing(source: Checkpoint) -> tuple[list[Segment], list[Segment]]:
     """Special tokens that the tokenizer's own post-processor puts before and after a text."""
     if source.tokenizer_file is None:
         return [], []
+    _tokenizer(source)
     inner = tokenizers.Tokenizer.from_file(str(source.tokenizer_file))
     # Some files have padding built in, which is no part of the frame.
     inner.no_padding()
@@ -100,6 +107,8 @@ def encoder_limits(source: Checkpoint, options: ExportOptions) -> Limits:
     """The item limit within the checkpoint's position encodings."""
     config = source.model.config.get_text_config()  # type: ignore[union-attr, operator]
     most = getattr(config, "max_position_embeddings", None)
+    if most is not None:
+        most -= _position_offset(source.model)
     item = options.max_item_tokens or min(_DEFAULT_ENCODER_TOKENS, most or _DEFAULT_ENCODER_TOKENS)
     if most is not None and item > most:
         raise CheckpointError(
@@ -109,10 +118,24 @@ def encoder_limits(source: Checkpoint, options: ExportOptions) -> Limits:
     return Limits(max_prefix_tokens=0, max_item_tokens=item)
 
 
+def _position_offset(model: nn.Module) -> int:
+    """RoBERTa and its kin count positions from padding_idx + 1 on, so that many encodings are never used."""
+    tables = (part for name, part in model.named_modules() if name.endswith("position_embeddings"))
+    padding = [
+        part.padding_idx for part in tables if isinstance(part, nn.Embedding) and part.padding_idx is not None
+    ]
+    return max(padding, default=-1) + 1
+
+
 def mixed_items(source: Checkpoint, options: ExportOptions) -> tuple[Embedding | None, Pairing | None]:
     """Form and origin of a mix ranker's embedding tokens, from the encoder's bundle or its bare fingerprint."""
     if options.kind != "mix-ranker":
         return None, None
+    width = source.model.get_input_embeddings().embedding_dim  # type: ignore[operator]
+    if width != source.hidden_size:
+        raise CheckpointError(
+            f"input embeddings are {width} wide, hidden states {source.hidden_size}: no mix ranker"
+        )
     named = str(options.item_encoder)
     if len(named) == 64 and all(digit in "0123456789abcdef" for digit in named) and not Path(named).exists():
         if options.embedding_tokens is None:
@@ -150,7 +173,8 @@ def encoder_output(source: Checkpoint, options: ExportOptions) -> Embedding:
         )
     if options.tokens is not None and pooling != "last-k":
         raise InvalidRequest(f"--tokens goes with --pooling last-k; {pooling} makes one token")
-    normalize = options.normalize if options.normalize is not None else _stored_normalize(source.path)
+    stored = _stored_normalize(source.path)
+    normalize = options.normalize if options.normalize is not None else stored
     return Embedding(
         tokens=options.tokens or 1,
         hidden_size=source.hidden_size,
@@ -164,6 +188,9 @@ _STORED_POOLING: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last-k",
+    "mean": "mean",
+    "cls": "cls",
+    "lasttoken": "last-k",
 }
 
 
@@ -171,8 +198,11 @@ def _stored_pooling(path: Path) -> Pooling | None:
     file = path / "1_Pooling" / "config.json"
     if not file.is_file():
         return None
-    config = json.loads(file.read_text())
+    config = _read_json(file)
+    assert isinstance(config, dict)
     chosen = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
+    mode = config.get("pooling_mode")  # how newer releases write it
+    chosen = [str(mode)] if mode is not None else chosen
     if len(chosen) == 1 and chosen[0] in _STORED_POOLING:
         return _STORED_POOLING[chosen[0]]
     raise CheckpointError(
@@ -184,4 +214,19 @@ def _stored_normalize(path: Path) -> bool:
     file = path / "modules.json"
     if not file.is_file():
         return False
-    return any(str(module.get("type", "")).endswith("Normalize") for module in json.loads(file.read_text()))
+    modules = _read_json(file)
+    assert isinstance(modules, list)
+    types = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
+    unknown = [name for name in types if name not in ("Transformer", "Pooling", "Normalize")]
+    if unknown:
+        raise CheckpointError(
+            f"{file} has modules {unknown}, which the encode graph lacks: it would be another model"
+        )
+    return "Normalize" in types
+
+
+def _read_json(file: Path) -> object:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not readable JSON: {error}") from error

@@ -14,7 +14,7 @@ from rankport.exporters import defaults
 from rankport.exporters.bundle_writer import BundleStaging
 from rankport.exporters.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.encoder_module import EncoderModule, export_encode_graph
-from rankport.exporters.judged import require_quality
+from rankport.exporters.judged import JudgedRequest, read_judged, require_quality
 from rankport.exporters.onnx_export import OPSET
 from rankport.exporters.onnx_weights import write_graphs
 from rankport.exporters.options import ExportOptions, StrPath, default_name
@@ -67,7 +67,14 @@ def export(
         CheckpointError: the checkpoint cannot be exported exactly; the message says why.
         ParityError: the bundle differs from its source beyond the tolerance.
     """
-    chosen = ExportOptions.of(options)
+    return run_export(checkpoint, out, ExportOptions.of(options), on_progress)
+
+
+def run_export(
+    checkpoint: StrPath, out: StrPath, chosen: ExportOptions, on_progress: Callable[[str], None]
+) -> Bundle:
+    """`export` with its options made."""
+    judged = [] if chosen.judged is None else read_judged(Path(chosen.judged))
     with BundleStaging(out, overwrite=chosen.overwrite) as staging:
         on_progress("loading the checkpoint")
         source = load_checkpoint(Path(checkpoint), headless=chosen.kind == "item-encoder")
@@ -79,14 +86,14 @@ def export(
         write_graphs(staging.path, graphs, WEIGHTS_FILE)
         if source.tokenizer_file is not None:
             staging.add(TOKENIZER_FILE, source.tokenizer_file)
-        draft = _draft(source, chosen, plan, specs, default_name(staging.out))
+        draft = _draft(source, chosen, plan, specs, default_name(staging.out), judged)
         staged = staging.finalize(draft)
         proof = prove(
             staged,
             source,
             tolerance=chosen.tolerance,
-            judged=None if chosen.judged is None else Path(chosen.judged),
-            store=None if chosen.store is None else Path(chosen.store),
+            judged=judged,
+            store=chosen.store,
             on_progress=on_progress,
         )
         require(proof.parity)
@@ -168,7 +175,12 @@ def _tensor_spec(value: ir.Value) -> TensorSpec:
 
 
 def _draft(
-    source: Checkpoint, options: ExportOptions, plan: _Plan, graphs: list[GraphSpec], name: str
+    source: Checkpoint,
+    options: ExportOptions,
+    plan: _Plan,
+    graphs: list[GraphSpec],
+    name: str,
+    judged: list[JudgedRequest],
 ) -> ManifestDraft:
     return ManifestDraft(
         name=options.name or name,
@@ -192,7 +204,7 @@ def _draft(
         limits=plan.limits,
         embedding=plan.embedding,
         pairing=plan.pairing,
-        tokenization=report_tokenization(plan.prompt, options.judged),
+        tokenization=report_tokenization(plan.prompt, judged),
         parity=None,
         quality=None,
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rankport.exporters.metrics import ndcg
 from rankport.exporters.parity import compare, rank_value
-from rankport.protos.errors import InvalidRequest, ParityError
+from rankport.protos.errors import InvalidRequest, ParityError, RankportError
 from rankport.protos.types import Item, Key, Prefix
 from rankport.runtime.backends.base import TokenRun
 from rankport.runtime.manifest import ModeParity, Quality
@@ -30,15 +30,18 @@ class JudgedRequest:
     prefix: Prefix
     items: tuple[Item, ...]
     gains: tuple[float, ...]
+    place: str  # file and line
 
 
 def read_judged(path: Path) -> list[JudgedRequest]:
     """Raises InvalidRequest naming the line and what is wrong with it."""
-    requests = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                requests.append(_parse(line, f"{path.name} line {number}"))
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"judged requests {str(path)!r} cannot be read: {error}") from error
+    requests = [
+        _parse(line, f"{path.name} line {number}") for number, line in enumerate(lines, 1) if line.strip()
+    ]
     if not requests:
         raise InvalidRequest(f"{path} holds no judged request")
     return requests
@@ -55,13 +58,20 @@ def _parse(line: str, place: str) -> JudgedRequest:
         raise InvalidRequest(f"{place}: items and gains must be lists")
     if len(row["items"]) != len(row["gains"]):
         raise InvalidRequest(f"{place}: {len(row['items'])} items but {len(row['gains'])} gains")
-    if not any(isinstance(gain, int | float) and gain > 0 for gain in row["gains"]):
+    if not all(_is_gain(gain) for gain in row["gains"]):
+        raise InvalidRequest(f"{place}: gains must be numbers from 0 on, not {row['gains']}")
+    if not isinstance(row["prefix"], str | dict | list):
+        raise InvalidRequest(f"{place}: prefix must be text, fields or token ids, not {row['prefix']!r}")
+    if not any(gain > 0 for gain in row["gains"]):
         raise InvalidRequest(
             f"{place}: no item has a positive gain, so NDCG is undefined: leave the request out"
         )
-    return JudgedRequest(
-        row["prefix"], tuple(_item(item, place) for item in row["items"]), tuple(row["gains"])
-    )
+    items = tuple(_item(item, place) for item in row["items"])
+    return JudgedRequest(row["prefix"], items, tuple(row["gains"]), place)
+
+
+def _is_gain(gain: object) -> bool:
+    return isinstance(gain, int | float) and not isinstance(gain, bool) and 0 <= gain < float("inf")
 
 
 def _item(item: object, place: str) -> Item:
@@ -83,7 +93,10 @@ def measure_quality(
     """NDCG of source and bundle, and their logits' differences, through the whole in-process runtime."""
     expected, actual = [], []
     for done, request in enumerate(requests, 1):
-        prefix, items = ranker.encode(request.prefix, request.items)
+        try:
+            prefix, items = ranker.encode(request.prefix, request.items)
+        except RankportError as error:
+            raise type(error)(f"{request.place}: {error}") from error
         expected.append(reference(prefix, items))
         actual.append(ranker.score(request.prefix, request.items).logits)
         on_request(done)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.divide_by_root import divide_by_root
+from rankport.protos.errors import CheckpointError
 
 OPSET = 20
 
@@ -31,18 +32,24 @@ def trace(
     axis. The tracer's metadata is dropped: it would put this machine's source paths into a release.
     """
     dynamic, names = _dynamic_shapes(arguments, axes)
-    with torch.no_grad(), _quiet():
-        program = torch.onnx.export(
-            module,
-            kwargs=dict(arguments),
-            dynamo=True,
-            opset_version=OPSET,
-            dynamic_shapes=dynamic,
-            input_names=names,
-            output_names=list(outputs),
-            optimize=True,
-            verbose=False,
-        )
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                module,
+                kwargs=dict(arguments),
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=dynamic,
+                input_names=names,
+                output_names=list(outputs),
+                optimize=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"the model cannot be traced with dynamic sizes, as one that branches on its input cannot: {reason}"
+        ) from error
     assert program is not None
     model = program.model
     passes.LiftConstantsToInitializersPass(lift_all_constants=False)(model)

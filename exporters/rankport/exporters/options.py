@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from rankport.exporters.tolerance import Tolerance
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.manifest import Pooling
+from rankport.runtime.manifest import NAME_PATTERN, Pooling
 
 Kind = Literal["ranker", "mix-ranker", "item-encoder"]
 StrPath = str | os.PathLike[str]
@@ -67,6 +68,14 @@ class ExportOptions:
                 raise InvalidRequest(
                     f"{_flag(option)} belongs to --kind {' or '.join(kinds)}, not {self.kind}"
                 )
+        if self.store is not None and self.judged is None:
+            raise InvalidRequest(
+                "--store goes with --judged: it holds the tokens of the judged requests' keys"
+            )
+        if self.name is not None and not re.fullmatch(NAME_PATTERN, self.name):
+            raise InvalidRequest(
+                f"--name is {self.name!r}: must be 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit"
+            )
         if self.labels is not None and self.label_ids is not None:
             raise InvalidRequest("give --labels or --label-ids, not both")
         if self.kind == "mix-ranker" and self.item_encoder is None:
@@ -75,9 +84,9 @@ class ExportOptions:
                 "so that tokens of any other encoder are refused"
             )
         for option in ("max_prefix_tokens", "max_item_tokens", "embedding_tokens", "tokens"):
-            value = getattr(self, option)
-            if value is not None and value < (0 if option == "max_prefix_tokens" else 1):
-                raise InvalidRequest(f"{_flag(option)} is {value}: too small")
+            value, least = getattr(self, option), 0 if option == "max_prefix_tokens" else 1
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise InvalidRequest(f"{_flag(option)} is {value!r}: must be a whole number from {least} on")
 
     @classmethod
     def of(cls, options: dict[str, object]) -> "ExportOptions":
@@ -86,7 +95,11 @@ class ExportOptions:
         for name in options:
             if name not in known:
                 raise InvalidRequest(f"export has no option {name!r}: there are {', '.join(known)}")
+        if "kind" not in options:
+            raise InvalidRequest(f"export needs kind: one of {', '.join(get_args(Kind))}")
         frozen = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        if isinstance(frozen.get("labels"), str):
+            frozen["labels"] = tuple(word.strip() for word in str(frozen["labels"]).split(","))
         return cls(**frozen)  # type: ignore[arg-type]
 
 
@@ -96,4 +109,4 @@ def _flag(option: str) -> str:
 
 def default_name(out: Path) -> str:
     """The output folder's name as a model name."""
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in out.name).lstrip("._-")[:128] or "model"
+    return re.sub(r"[^A-Za-z0-9._-]", "-", out.name).lstrip("._-")[:128] or "model"

@@ -1,8 +1,7 @@
 """The proof that export and verify share: a bundle, opened as it will be served, against its checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,8 @@ from rankport.exporters.encoder_parity import (
     reference_embeddings,
     sample_runs,
 )
-from rankport.exporters.judged import measure_quality, read_judged
+from rankport.exporters.judged import JudgedRequest, measure_quality
+from rankport.exporters.options import StrPath
 from rankport.exporters.parity import measure, summarize
 from rankport.exporters.readout import readout_of
 from rankport.exporters.reference import RankerReference
@@ -43,8 +43,8 @@ def prove(
     checkpoint: Checkpoint,
     *,
     tolerance: Tolerance,
-    judged: Path | None,
-    store: Path | None,
+    judged: Sequence[JudgedRequest],
+    store: StrPath | None,
     on_progress: Progress,
 ) -> Proof:
     """Measures every mode, and ranking quality where judged requests are given. Judges nothing."""
@@ -74,8 +74,8 @@ def _prove_ranker(
     bundle: Bundle,
     checkpoint: Checkpoint,
     tolerance: Tolerance,
-    judged: Path | None,
-    store: Path | None,
+    judged: Sequence[JudgedRequest],
+    store: StrPath | None,
     on_progress: Progress,
 ) -> Proof:
     manifest = bundle.manifest
@@ -89,16 +89,15 @@ def _prove_ranker(
     finally:
         backend.close()
     quality = None
-    if judged is not None:
+    if judged:
         tokens = None if store is None else TokenStore.open(store, read_only=True)
         try:
             with Ranker.load(bundle, store=tokens) as ranker:
-                rows = read_judged(judged)
                 quality, mode = measure_quality(
                     ranker,
                     reference.logits,
-                    rows,
-                    lambda done: on_progress(f"judged requests {done}/{len(rows)}"),
+                    judged,
+                    lambda done: on_progress(f"judged requests {done}/{len(judged)}"),
                 )
             modes.append(mode)
         finally:

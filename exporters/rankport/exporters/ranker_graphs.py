@@ -1,5 +1,6 @@
 """The `prefix` and `score` graphs of a ranker, both cut from one trace of `RankerModule`."""
 
+import logging
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -10,6 +11,8 @@ from rankport.exporters.onnx_export import cut, drop_intermediate_shapes, trace
 from rankport.exporters.ranker_module import RankerModule, shared_prefix_mode
 from rankport.exporters.survey import Survey
 from rankport.runtime.manifest import LayerKV
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,8 @@ def export_ranker_graphs(module: RankerModule, facts: Survey) -> RankerGraphs:
         whole = trace(module, arguments, axes, ["logits", *kv_names])
     labels = len(module.head.weight)  # type: ignore[arg-type]
     score = cut(whole, {"logits": ["items_total", labels]})
-    select_rows_early(score, rows="last_tokens")
+    if not select_rows_early(score, rows="last_tokens"):
+        _log.warning("the last block of %s computes its MLP for all tokens", type(module.model).__name__)
     kv_shapes: dict[str, list[str | int]] = {
         f"new_{part}.{layer}": ["prefixes", width.kv_heads, "slots_per_prefix", width.head_dim]
         for layer, width in enumerate(facts.layers)

@@ -83,7 +83,10 @@ def label_head(model: nn.Module, readout: ReadOut) -> nn.Module:
     if readout.source == "classification_head":
         head = getattr(model, "score", None)
         if not isinstance(head, nn.Module):
-            raise CheckpointError(f"{type(model).__name__} has no classification head named `score`")
+            raise CheckpointError(
+                f"{type(model).__name__} has no classification head named `score`: it is no decoder, whose prefix "
+                "could be shared"
+            )
         return head
     full = model.get_output_embeddings()  # type: ignore[operator]
     if not isinstance(full, nn.Linear):

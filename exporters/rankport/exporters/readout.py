@@ -80,6 +80,7 @@ def _label_token(word: str, tokenizer: Tokenizer) -> int:
     pieces = [int(piece) for piece in tokenizer.encode_batch([word])[0]]
     exact = tokenizer.token_id(word)
     if exact is None and len(pieces) == 1:
+        _require_same_text(word, pieces[0], tokenizer)
         return pieces[0]
     if exact is None:
         shown = [tokenizer.decode([piece]) for piece in pieces]
@@ -92,3 +93,10 @@ def _label_token(word: str, tokenizer: Tokenizer) -> int:
             "say which one with --label-ids"
         )
     return exact
+
+
+def _require_same_text(word: str, token: int, tokenizer: Tokenizer) -> None:
+    """An unknown word encodes to one token too: the unknown token."""
+    text = tokenizer.decode([token])
+    if text.strip().casefold() != word.strip().casefold():
+        raise InvalidRequest(f"label {word!r} is not in the vocabulary: it encodes to {text!r}")

@@ -1,13 +1,11 @@
 """Reports how often a prompt's segments, tokenized apart, differ from their joined text tokenized at once."""
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from rankport.exporters.defaults import ResolvedPrompt
-from rankport.exporters.judged import read_judged
-from rankport.exporters.options import StrPath
-from rankport.protos.types import Prefix
+from rankport.exporters.judged import JudgedRequest
 from rankport.runtime.manifest import TokenizationReport
 from rankport.runtime.prompt_file import tokenization_difference
 from rankport.runtime.tokenizer import Tokenizer
@@ -16,11 +14,11 @@ _SAMPLES = 200
 _LONGEST_TOKENS = 12
 
 
-def report_tokenization(prompt: ResolvedPrompt, judged: StrPath | None) -> TokenizationReport | None:
+def report_tokenization(prompt: ResolvedPrompt, judged: Sequence[JudgedRequest]) -> TokenizationReport | None:
     """Over the judged requests' texts, or texts drawn from the vocabulary; None without a tokenizer or a prefix."""
     if prompt.tokenizer is None or not prompt.prompt.fields:
         return None
-    pairs = [] if judged is None else _judged_texts(Path(judged))
+    pairs = _judged_texts(judged)
     source = "judged requests" if pairs else "texts drawn from the vocabulary"
     samples, different = tokenization_difference(
         prompt.prompt, prompt.tokenizer, pairs or _drawn_texts(prompt.tokenizer)
@@ -28,18 +26,13 @@ def report_tokenization(prompt: ResolvedPrompt, judged: StrPath | None) -> Token
     return TokenizationReport(samples=samples, different=different, source=source)
 
 
-def _judged_texts(path: Path) -> list[tuple[str | dict[str, str], str]]:
+def _judged_texts(judged: Sequence[JudgedRequest]) -> list[tuple[str | Mapping[str, str], str]]:
     return [
-        (_fields(request.prefix), item)
-        for request in read_judged(path)
+        (request.prefix, item)
+        for request in judged
         for item in request.items
-        if isinstance(item, str) and isinstance(request.prefix, str | dict)
+        if isinstance(item, str) and isinstance(request.prefix, str | Mapping)
     ]
-
-
-def _fields(prefix: Prefix) -> str | dict[str, str]:
-    assert isinstance(prefix, str | dict)
-    return prefix
 
 
 def _drawn_texts(tokenizer: Tokenizer) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.exporters.checkpoint import load_checkpoint
-from rankport.exporters.judged import require_quality
+from rankport.exporters.judged import read_judged, require_quality
 from rankport.exporters.options import StrPath
 from rankport.exporters.parity import require
 from rankport.exporters.proof import Proof, prove
@@ -38,20 +38,22 @@ def verify(
         BundleError, CheckpointError: one of them cannot be read, or the bundle was made from another checkpoint.
     """
     allowed = tolerance or Tolerance()
+    requests = [] if judged is None else read_judged(Path(judged))
     opened = Bundle.open(bundle)
     on_progress("loading the checkpoint")
     source = load_checkpoint(Path(checkpoint), headless=opened.manifest.kind == "item_encoder")
     stated = opened.manifest.source.checkpoint_sha256
     if source.sha256 != stated:
         raise CheckpointError(
-            f"checkpoint {str(checkpoint)!r} has sha256 {source.sha256}, the bundle was exported from {stated}"
+            f"checkpoint {str(checkpoint)!r} has sha256 {source.sha256}, the bundle was exported from {stated}: give "
+            "the folder of that export, or export again"
         )
     proof = prove(
         opened,
         source,
         tolerance=allowed,
-        judged=None if judged is None else Path(judged),
-        store=None if store is None else Path(store),
+        judged=requests,
+        store=store,
         on_progress=on_progress,
     )
     return Verdict(opened, proof, tuple(_failures(proof, allowed.max_ndcg_loss)))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FORMAT_NAME: Final = "rankport-bundle"
 FORMAT_VERSION = 1
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 DType = Literal["float32", "float16", "bfloat16", "int64"]
@@ -229,7 +230,7 @@ class ManifestHeader(Strict):
 class ManifestDraft(Strict):
     """All that an exporter states about a bundle; the writer adds the header and the files."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: str
     kind: Literal["ranker", "item_encoder"]
     source: Source

@@ -9,6 +9,9 @@ def main() -> None:
         import typer  # noqa: F401
     except ModuleNotFoundError:
         sys.exit("rankport: the command line needs typer and rich: pip install 'rankport[runtime]'")
-    from rankport.sdk.cli.app import run
+    try:
+        from rankport.sdk.cli.app import run
 
-    run()
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)

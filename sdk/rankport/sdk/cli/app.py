@@ -1,5 +1,6 @@
 """Builds the command tree and turns errors into one line and an exit code."""
 
+import signal
 import sys
 
 import typer
@@ -49,9 +50,14 @@ def build() -> typer.Typer:
 
 def run() -> None:
     """Runs the command line of this process and exits."""
+    # As Ctrl-C does, a terminated command cleans up what it has half made. `serve` has a handler of its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         build()()
     except RankportError as error:
+        sys.stderr.write(f"rankport: {type(error).__name__}: {error}\n")
+        sys.exit(1)
+    except OSError as error:
         sys.stderr.write(f"rankport: {type(error).__name__}: {error}\n")
         sys.exit(1)
     except ModuleNotFoundError as error:

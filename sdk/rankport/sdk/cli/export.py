@@ -35,7 +35,8 @@ def export(
     kind: Annotated[
         Literal["ranker", "mix-ranker", "item-encoder"],
         typer.Option(
-            help="ranker: text items. mix-ranker: items as embedding tokens or text. item-encoder: text to tokens."
+            metavar="KIND",
+            help="ranker: text items. mix-ranker: items as embedding tokens or text. item-encoder: text to tokens.",
         ),
     ],
     labels: Words = None,
@@ -53,16 +54,20 @@ def export(
     ] = None,
     pooling: Annotated[
         Literal["last-k", "cls", "mean"] | None,
-        typer.Option(help="Item encoder: hidden states that become tokens."),
+        typer.Option(
+            metavar="HOW", help="Item encoder: hidden states that become tokens: last-k, cls or mean."
+        ),
     ] = None,
-    tokens: Annotated[int | None, typer.Option(help="Item encoder: k of last-k pooling.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Item encoder: k of last-k pooling. [default: 1]")
+    ] = None,
     normalize: Annotated[
         bool | None,
         typer.Option("--normalize/--no-normalize", help="Item encoder: unit length for each token."),
     ] = None,
     output_dtype: Annotated[
         Literal["float16", "float32"] | None,
-        typer.Option(help="Item encoder: dtype of the tokens. [default: float16]"),
+        typer.Option(metavar="DTYPE", help="Item encoder: float16 or float32 tokens. [default: float16]"),
     ] = None,
     max_prefix_tokens: Annotated[int | None, typer.Option(help="Longest prefix the bundle accepts.")] = None,
     max_item_tokens: Annotated[int | None, typer.Option(help="Longest item the bundle accepts.")] = None,
@@ -84,35 +89,37 @@ def export(
     """
     from rich.console import Console
 
-    from rankport.exporters.export import export as run
+    from rankport.exporters.options import ExportOptions
     from rankport.sdk.cli.html_report import write_html
+    from rankport.sdk.cli.progress import steps
     from rankport.sdk.cli.tables import print_manifest, write_json
 
+    # Checked before torch is imported: a slip on the command line should not cost seconds.
+    options = ExportOptions(
+        kind=kind,
+        labels=_words(labels),
+        label_ids=_ids(label_ids),
+        prompt=prompt,
+        item_encoder=item_encoder,
+        embedding_tokens=embedding_tokens,
+        pooling=pooling,
+        tokens=tokens,
+        normalize=normalize,
+        output_dtype=output_dtype,
+        max_prefix_tokens=max_prefix_tokens,
+        max_item_tokens=max_item_tokens,
+        name=name,
+        version=version,
+        judged=judged,
+        store=store,
+        tolerance=Tolerance(max_abs_error, min_kendall_tau, max_ndcg_loss),
+        overwrite=overwrite,
+    )
+    from rankport.exporters.export import run_export
+
     console = Console(stderr=True)
-    with console.status("starting") as status:
-        bundle = run(
-            checkpoint,
-            out,
-            on_progress=status.update,
-            kind=kind,
-            labels=_words(labels),
-            label_ids=_ids(label_ids),
-            prompt=prompt,
-            item_encoder=item_encoder,
-            embedding_tokens=embedding_tokens,
-            pooling=pooling,
-            tokens=tokens,
-            normalize=normalize,
-            output_dtype=output_dtype,
-            max_prefix_tokens=max_prefix_tokens,
-            max_item_tokens=max_item_tokens,
-            name=name,
-            version=version,
-            judged=judged,
-            store=store,
-            tolerance=Tolerance(max_abs_error, min_kendall_tau, max_ndcg_loss),
-            overwrite=overwrite,
-        )
+    with steps(console) as on_step:
+        bundle = run_export(checkpoint, out, options, on_step)
     print_manifest(console, bundle.manifest)
     console.print(f"bundle: {bundle.path}", soft_wrap=True)
     write_json(json_file, bundle.manifest.model_dump(mode="json"))

@@ -13,8 +13,15 @@ Judged = Annotated[
     Path | None, typer.Option(help='JSONL of judged requests: {"prefix":…, "items":[…], "gains":[…]}.')
 ]
 Store = Annotated[Path | None, typer.Option(help="Token store for keys in --judged.")]
-MaxAbsError = Annotated[float, typer.Option(help="Largest difference of a logit from the source.")]
-MinKendallTau = Annotated[float, typer.Option(help="Least rank agreement with the source.")]
+MaxAbsError = Annotated[
+    float,
+    typer.Option(
+        help="Largest difference of a logit (or a token's value, plus its float16 rounding) from the source."
+    ),
+]
+MinKendallTau = Annotated[
+    float, typer.Option(help="Least rank agreement with the source (float16 tokens: 0.99 at most).")
+]
 MaxNdcgLoss = Annotated[float, typer.Option(help="Largest difference of NDCG from the source.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here too; - for stdout.")]
 HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write the proof as a page here too.")]

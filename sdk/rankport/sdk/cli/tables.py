@@ -25,12 +25,10 @@ def write_json(file: Path | None, content: object) -> None:
 
 def print_parity(console: Console, parity: "Parity") -> None:
     """One row per mode."""
-    limits = f"max abs error <= {parity.max_abs_tolerance:.1e}, Kendall tau >= {parity.min_kendall_tau}"
-    table = Table(
-        title=f"Parity with the source, {parity.backend} {parity.precision} ({limits})", title_justify="left"
-    )
-    table.add_column("mode")
-    for heading in ("items", "max error", "mean error", "Kendall tau", "top-k"):
+    limits = f"error <= {parity.max_abs_tolerance:.1e}, tau >= {parity.min_kendall_tau}"
+    table = Table(title=f"Parity, {parity.backend} {parity.precision}: {limits}", title_justify="left")
+    table.add_column("mode", no_wrap=True)
+    for heading in ("items", "max\nerror", "mean\nerror", "Kendall\ntau", "top-k"):
         table.add_column(heading, justify="right")
     for mode in parity.modes:
         fine = mode.max_abs_error <= parity.max_abs_tolerance and mode.kendall_tau >= parity.min_kendall_tau
@@ -104,7 +102,13 @@ def _facts(manifest: "Manifest") -> list[tuple[str, str]]:
         facts.append(("paired with encoder", manifest.pairing.encoder_fingerprint))
     if manifest.tokenization is not None:
         report = manifest.tokenization
-        facts.append(("joined text differs", f"{report.different} of {report.samples} {report.source}"))
+        facts.append(
+            (
+                "tokenized apart",
+                f"prefix + item as one text would tokenize differently for {report.different} of {report.samples} "
+                f"{report.source}; served as apart",
+            )
+        )
     facts.append(("files", ", ".join(f"{file.path} {file.size / 1e6:.1f} MB" for file in manifest.files)))
     return facts
 

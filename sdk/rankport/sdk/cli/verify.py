@@ -34,17 +34,18 @@ def verify(
 
     from rankport.exporters.verify import verify as run
     from rankport.sdk.cli.html_report import write_html
+    from rankport.sdk.cli.progress import steps
     from rankport.sdk.cli.tables import print_parity, print_quality, write_json
 
     console = Console(stderr=True)
-    with console.status("starting") as status:
+    with steps(console) as on_step:
         verdict = run(
             bundle,
             checkpoint,
             judged=judged,
             store=store,
             tolerance=Tolerance(max_abs_error, min_kendall_tau, max_ndcg_loss),
-            on_progress=status.update,
+            on_progress=on_step,
         )
     print_parity(console, verdict.proof.parity)
     quality = verdict.proof.quality

@@ -157,6 +157,20 @@ def test_a_deadline_ends_the_wait_while_the_device_is_busy(tmp_path: Path) -> No
         opened.set()
 
 
+@pytest.mark.parametrize("timeout_s", [float("nan"), -1])
+def test_a_timeout_that_is_no_time_is_refused(tmp_path: Path, timeout_s: float) -> None:
+    with encoder_of(tmp_path, ReferenceEncodingBackend()) as encoder:
+        for call in (encoder.encode, encoder.submit):
+            with pytest.raises(InvalidRequest, match="timeout_s is"):
+                call(["red"], timeout_s)
+
+
+def test_texts_of_a_generator_are_encoded_with_no_limit_of_time(tmp_path: Path) -> None:
+    with encoder_of(tmp_path, ReferenceEncodingBackend()) as encoder:
+        drawn = encoder.encode((text for text in ["red", "shoes"]), float("inf"))
+        np.testing.assert_array_equal(drawn, encoder.encode(["red", "shoes"]))
+
+
 def assert_opened(event: threading.Event) -> None:
     assert event.wait(WAIT_S)
 

@@ -89,15 +89,15 @@ def test_a_prefix_that_spells_a_special_token_does_not_get_it(encoder: PromptEnc
     [
         ({}, r"missing \['query'\], unknown \[\]"),
         ({"query": "red", "user": "x"}, r"missing \[\], unknown \['user'\].* has \['query'\]"),
-        ({"query": 3}, "prefix field 'query': int is not text"),
+        ({"query": 3}, "prefix field 'query' is a int; give text"),
         ("red \ud800", r"prefix field 'query': '\\ud800' at character 4 is half of a character"),
         ([RED, -1], "prefix: token id -1 at position 1 is outside the vocabulary: must be 0 to 13"),
         ([VOCAB_SIZE], "prefix: token id 14 at position 0 is outside the vocabulary: must be 0 to 13"),
         ([RED, True], "prefix: token id True at position 1 is a bool"),
         (["red"], "prefix: token id 'red' at position 0 is a str"),
-        (b"red", "prefix: bytes holds no token ids"),
-        (7, "prefix: int holds no token ids"),
-        (None, "prefix: NoneType holds no token ids"),
+        (b"red", "prefix is a bytes; give text, fields"),
+        (7, "prefix is a int"),
+        (None, "prefix is a NoneType"),
     ],
 )
 def test_a_malformed_prefix_is_refused_by_value(encoder: PromptEncoder, prefix: Any, complaint: str) -> None:
@@ -247,10 +247,10 @@ def test_later_writes_of_the_caller_do_not_reach_the_run(encoder: PromptEncoder)
         (np.full((2, 4), np.nan), r"item 1: embedding tokens hold nan at \[0, 0\]"),
         (np.array([[0, 0, 0, 0], [0, np.inf, 0, 0.0]]), r"item 1: embedding tokens hold inf at \[1, 1\]"),
         (np.full((2, 4), 1e300), r"item 1: embedding tokens hold 1e\+300 at \[0, 0\]"),
-        (np.zeros((2, 4), np.complex64), "item 1: an array of dtype complex64"),
+        (np.zeros((2, 4), np.complex64), "item 1 is an array of complex64"),
         (np.zeros((2, 4), np.int64), r"item 1: an array of dtype int64 and shape \[2, 4\]"),
-        (np.array([True]), "item 1: an array of dtype bool"),
-        (np.array(["red"]), "item 1: an array of dtype <U3"),
+        (np.array([True]), "item 1 is an array of bool"),
+        (np.array(["red"]), "item 1 is an array of <U3"),
         (np.array([RED, 14]), "item 1: token id 14 at position 1 is outside the vocabulary: must be 0 to 13"),
         (np.array([2**63], np.uint64), "item 1: token id 9223372036854775808 at position 0"),
         ([RED, -1], "item 1: token id -1 at position 1 is outside the vocabulary"),
@@ -259,9 +259,9 @@ def test_later_writes_of_the_caller_do_not_reach_the_run(encoder: PromptEncoder)
         ([0.5], "item 1: token id 0.5 at position 0 is a float"),
         ([[0.5] * 4] * 2, r"item 1: token id \[0.5, 0.5, 0.5, 0.5\] at position 0 is a list"),
         ("\udfff", "item 1: .* is half of a character"),
-        (Key("42"), "item 1: Key holds no token ids"),
-        (None, "item 1: NoneType holds no token ids"),
-        (b"red", "item 1: bytes holds no token ids"),
+        (Key("42"), "item 1 is a Key; give text or token ids"),
+        (None, "item 1 is a NoneType; give text"),
+        (b"red", "item 1 is a bytes"),
     ],
 )
 def test_a_malformed_item_is_refused_by_index_and_value(
@@ -273,7 +273,7 @@ def test_a_malformed_item_is_refused_by_index_and_value(
 
 @pytest.mark.parametrize("items", ["red", b"red"])
 def test_one_text_in_place_of_a_list_is_refused(encoder: PromptEncoder, items: Any) -> None:
-    with pytest.raises(InvalidRequest, match=r"items: one (str|bytes), must be a list of items"):
+    with pytest.raises(InvalidRequest, match=r"items is a (str|bytes); give a list of items"):
         encoder.encode_items(items)
 
 

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from rankport.protos import wire
 from rankport.protos.errors import (
     BundleError,
     DeadlineExceeded,
@@ -211,7 +213,10 @@ def test_unknown_options_are_refused(tmp_path: Path, option: dict[str, str]) -> 
 
 
 def test_a_single_text_is_not_a_list_of_items(tmp_path: Path) -> None:
-    with ranker_of(tmp_path, text_draft()) as ranker, pytest.raises(InvalidRequest, match="must be a list"):
+    with (
+        ranker_of(tmp_path, text_draft()) as ranker,
+        pytest.raises(InvalidRequest, match="give a list of items"),
+    ):
         ranker.score("red", "shoes")
 
 
@@ -271,6 +276,46 @@ def test_a_cancelled_future_reaches_the_queue(tmp_path: Path) -> None:
         assert wait([second], WAIT_S).done
         ranker.score("red", ["shoes"])
     assert all(GREEN not in run.ids for _, batch in backend.passes for run in batch.runs)
+
+
+def test_a_deadline_that_passed_while_tokenizing_is_told_as_the_caller_gave_it(tmp_path: Path) -> None:
+    with (
+        ranker_of(tmp_path, text_draft()) as ranker,
+        pytest.raises(DeadlineExceeded, match=r"timeout_s=1e-09 ran out"),
+    ):
+        ranker.submit("red", ["shoes"], 1e-9).result(WAIT_S)
+
+
+@pytest.mark.parametrize("timeout_s", [float("nan"), -1, "1"])
+def test_a_timeout_that_is_no_time_is_refused(tmp_path: Path, timeout_s: Any) -> None:
+    with ranker_of(tmp_path, text_draft()) as ranker:
+        for call in (ranker.score, ranker.submit):
+            with pytest.raises(InvalidRequest, match="timeout_s is"):
+                call("red", ["shoes"], timeout_s)
+
+
+def test_an_infinite_timeout_is_no_limit(tmp_path: Path) -> None:
+    with ranker_of(tmp_path, text_draft()) as ranker:
+        assert len(ranker.score("red", ["shoes"], float("inf")).scores) == 1
+
+
+def test_items_of_a_generator_are_scored(tmp_path: Path) -> None:
+    with ranker_of(tmp_path, text_draft()) as ranker:
+        drawn = ranker.score("red", (text for text in ["shoes", "boots"]))
+        np.testing.assert_array_equal(drawn.scores, ranker.score("red", ["shoes", "boots"]).scores)
+        assert len(ranker.submit("red", iter(["shoes"])).result(WAIT_S).scores) == 1
+
+
+MALFORMED = [None, b"x", 7, {"a": "b"}, [0.5], [True], np.zeros((2, 2), np.int64), np.array([True]), "\ud800"]
+
+
+@pytest.mark.parametrize("item", MALFORMED, ids=repr)
+def test_a_malformed_item_is_refused_in_the_words_of_the_client(tmp_path: Path, item: Any) -> None:
+    with pytest.raises(InvalidRequest) as remote:
+        wire.score_request("", "red", ["shoes", item], "error", "skip")
+    with ranker_of(tmp_path, text_draft()) as ranker, pytest.raises(InvalidRequest) as local:
+        ranker.score("red", ["shoes", item])
+    assert str(local.value) == str(remote.value)
 
 
 def test_a_closed_ranker_is_unavailable(tmp_path: Path) -> None:

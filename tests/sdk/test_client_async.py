@@ -105,6 +105,32 @@ def test_no_answer_in_time_is_a_deadline_exceeded(served: Serving) -> None:
     run(served, body)
 
 
+def test_a_timeout_that_is_no_time_is_refused(served: Serving) -> None:
+    async def body(client: AsyncClient) -> None:
+        with pytest.raises(errors.InvalidRequest, match="timeout_s is -1"):
+            await client.score("q", ["a"], -1)
+        with pytest.raises(errors.InvalidRequest, match="timeout_s is nan"):
+            await client.encode(["a"], float("nan"))
+
+    run(served, body)
+
+
+def test_an_infinite_timeout_is_no_limit(served: Serving) -> None:
+    async def body(client: AsyncClient) -> None:
+        await client.score("q", ["a"], float("inf"))
+
+    run(served, body)
+    assert served.ranker.worker.timeouts == [None]
+
+
+def test_items_and_texts_of_a_generator_are_sent(served: Serving) -> None:
+    async def body(client: AsyncClient) -> None:
+        assert len((await client.score("q", (text for text in "ab"))).scores) == 2
+        assert len(await client.encode(text for text in "ab")) == 2
+
+    run(served, body)
+
+
 def test_a_closed_client_says_so(served: Serving) -> None:
     async def body(client: AsyncClient) -> None:
         await client.close()

@@ -1,14 +1,17 @@
 """numpy arrays <-> the wire's tensors and ragged token ids, strictly: bytes that do not fit are an error."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import MutableSequence, Sequence
 from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.arguments import checked_run
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.v1 import rankport_pb2 as pb
+
+Ids = Sequence[int] | NDArray[np.integer]
 
 # Little-endian on every machine.
 _DTYPES: dict[int, np.dtype[np.floating]] = {
@@ -61,24 +64,19 @@ def float32_array(tensor: pb.Tensor, field: str, axes: int) -> NDArray[np.float3
     return array.astype(np.float32, copy=False)
 
 
-def ids_message(ids: Iterable[int], field: str) -> pb.TokenIds:
+def ids_message(ids: Ids, where: str) -> pb.TokenIds:
     """Token ids as a message; `InvalidRequest` if one of them is no integer of 64 bits."""
-    try:
-        return pb.TokenIds(ids=ids)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidRequest(f"{field} holds something that is no token id: {error}") from error
+    message = pb.TokenIds()
+    _extend(message.ids, ids, where)
+    return message
 
 
-def ragged_message(runs: Sequence[Iterable[int]], field: str) -> pb.RaggedTokenIds:
-    """Runs of token ids behind each other; `InvalidRequest` names the run that holds something else."""
+def ragged_message(runs: Sequence[Ids]) -> pb.RaggedTokenIds:
+    """The items' runs of token ids behind each other; `InvalidRequest` as `ids_message`, with the item's index."""
     message = pb.RaggedTokenIds()
     for index, run in enumerate(runs):
-        before = len(message.ids)
-        try:
-            message.ids.extend(run)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidRequest(f"{field}[{index}] holds something that is no token id: {error}") from error
-        message.lengths.append(len(message.ids) - before)
+        _extend(message.ids, run, f"item {index}")
+        message.lengths.append(len(run))
     return message
 
 
@@ -94,3 +92,11 @@ def ragged_arrays(message: pb.RaggedTokenIds, field: str) -> list[NDArray[np.int
         )
     ids = np.array(message.ids, np.int64)
     return [ids[end - length : end] for end, length in zip(accumulate(lengths), lengths, strict=True)]
+
+
+def _extend(field: MutableSequence[int], ids: Ids, where: str) -> None:
+    checked = checked_run(ids, where)
+    try:
+        field.extend(checked)
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest(f"{where} holds a token id of more than 64 bits: {error}") from error

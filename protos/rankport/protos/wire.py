@@ -65,7 +65,7 @@ class EncodeQuery:
 
 
 def score_request(
-    model: str, prefix: Prefix, items: Sequence[Item], truncation: Truncation, on_missing: OnMissing
+    model: str, prefix: Prefix, items: Iterable[Item], truncation: Truncation, on_missing: OnMissing
 ) -> pb.ScoreRequest:
     """The message of `Ranker.score`'s arguments; `InvalidRequest` if one does not fit the wire."""
     return pb.ScoreRequest(
@@ -119,7 +119,7 @@ def score_result(response: pb.ScoreResponse) -> ScoreResult:
 
 
 def encode_request(
-    model: str, texts: Sequence[str | Sequence[int]], truncation: Truncation
+    model: str, texts: Iterable[str | Sequence[int]], truncation: Truncation
 ) -> pb.EncodeRequest:
     """The message of `ItemEncoder.encode`'s arguments; `InvalidRequest` if one does not fit the wire."""
     return pb.EncodeRequest(

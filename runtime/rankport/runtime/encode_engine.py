@@ -44,15 +44,21 @@ class EncodeEngine:
         self._clock = clock
         self._worker = Worker(_EncodingWork(backend, config), config, name="rankport-encoding", clock=clock)
 
-    def submit(self, runs: Sequence[NDArray[np.int64]], timeout_s: float | None = None) -> "Future[Encoded]":
-        """Queues texts as token ids. The future can be cancelled until it is answered.
+    def submit(
+        self, runs: Sequence[NDArray[np.int64]], timeout_s: float | None = None, *, spent_s: float = 0.0
+    ) -> "Future[Encoded]":
+        """Queues texts as token ids, `spent_s` of `timeout_s` gone. The future can be cancelled until answered.
 
         Raises `InvalidRequest` without texts or for an empty one, `Overloaded`, `Unavailable`. The future
         raises `DeadlineExceeded`, `BackendError`, `Unavailable`.
         """
         texts = ByLength.of(runs, [run.size for run in runs], "text")
         request = _EncodingRequest(
-            tokens=texts.tokens, submitted_s=self._clock(), timeout_s=timeout_s, texts=texts
+            tokens=texts.tokens,
+            submitted_s=self._clock(),
+            timeout_s=timeout_s,
+            spent_s=spent_s,
+            texts=texts,
         )
         self._worker.submit(request)
         return request.future

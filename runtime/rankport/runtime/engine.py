@@ -52,9 +52,14 @@ class Engine:
         self._worker = Worker(self._work, config, name="rankport-scoring", clock=clock)
 
     def submit(
-        self, prefix: TokenRun, items: Sequence[TokenRun], timeout_s: float | None = None
+        self,
+        prefix: TokenRun,
+        items: Sequence[TokenRun],
+        timeout_s: float | None = None,
+        *,
+        spent_s: float = 0.0,
     ) -> "Future[Scored]":
-        """Queues a request. The future can be cancelled until it is answered.
+        """Queues a request, `spent_s` of its `timeout_s` gone. The future can be cancelled until it is answered.
 
         Raises `InvalidRequest` without items or for an empty one, `Overloaded`, `Unavailable`. The future
         raises `DeadlineExceeded`, `BackendError`, `Unavailable`.
@@ -64,6 +69,7 @@ class Engine:
             tokens=prefix.ids.size + runs.tokens,
             submitted_s=self._clock(),
             timeout_s=timeout_s,
+            spent_s=spent_s,
             prefix=prefix,
             key=prefix_key(prefix),
             items=runs,

@@ -5,7 +5,7 @@ Owns the way from texts or ids to arrays. Token runs come from `prompt`, batches
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.arguments import checked_items, checked_timeout_s
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription, Truncation
 from rankport.runtime.bundle import Bundle
@@ -60,7 +61,7 @@ class ItemEncoder:
         return self._manifest.fingerprint
 
     def encode(
-        self, texts: Sequence[Text], timeout_s: float | None = None, *, truncation: Truncation = "error"
+        self, texts: Iterable[Text], timeout_s: float | None = None, *, truncation: Truncation = "error"
     ) -> NDArray[np.floating]:
         """Embedding tokens of texts, or of token ids, in their order. [texts, k, hidden] float16 or float32
 
@@ -72,23 +73,25 @@ class ItemEncoder:
             BackendError: a pass over these texts failed, or gave values that are not finite.
             Unavailable: the encoder is closed.
         """
+        timeout_s = checked_timeout_s(timeout_s)
         return result_within(self.submit(texts, timeout_s, truncation=truncation), timeout_s)
 
     def submit(
-        self, texts: Sequence[Text], timeout_s: float | None = None, *, truncation: Truncation = "error"
+        self, texts: Iterable[Text], timeout_s: float | None = None, *, truncation: Truncation = "error"
     ) -> "Future[NDArray[np.floating]]":
         """`encode` as a future. Cancelling it drops what is not computed yet.
 
         Tokenizes before it returns. Raises what is known by then: `InvalidRequest`, `LimitExceeded`,
         `Overloaded`, `Unavailable`; the future raises the rest.
         """
+        timeout_s = checked_timeout_s(timeout_s)
         begun_s = time.perf_counter()
-        encoded = self._prompt.encode_items(texts, truncation)
+        encoded = self._prompt.encode_items(checked_items(texts, "texts"), truncation)
         if not encoded:
             shape = (0, self._embedding.tokens, self._embedding.hidden_size)
             return resolved(np.empty(shape, np.dtype(self._embedding.dtype)))
-        remaining_s = None if timeout_s is None else timeout_s - (time.perf_counter() - begun_s)
-        future = self._engine.submit([item.run.ids for item in encoded], remaining_s)
+        spent_s = time.perf_counter() - begun_s
+        future = self._engine.submit([item.run.ids for item in encoded], timeout_s, spent_s=spent_s)
         return converted(future, _tokens)
 
     def describe(self) -> ModelDescription:

@@ -4,19 +4,20 @@ Owns tokenization, templates, limits and the checks of what callers pass. Each s
 and the ids are joined: a prefix has the same ids whatever item follows, so its KV can be reused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.arguments import check_prefix, checked_items, checked_text, is_embedding, item_form
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.backends.base import EMBEDDED, TokenRun
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import Embedding, ManifestDraft
-from rankport.runtime.prompt_inputs import checked_embeddings, checked_ids, checked_text, is_embedding
+from rankport.runtime.prompt_inputs import checked_embeddings, checked_ids
 from rankport.runtime.prompt_template import Ids, PromptTemplate, item_template, prefix_template
 from rankport.runtime.tokenizer import Tokenizer
 
@@ -68,6 +69,7 @@ class PromptEncoder:
             LimitExceeded: a field or the whole is too long and `truncation` is "error".
         """
         _check_truncation(truncation)
+        check_prefix(prefix)
         if not isinstance(prefix, str | Mapping):
             return EncodedRun(TokenRun(self._whole_prefix(prefix)), truncated=False)
         texts = self._field_texts(prefix)
@@ -75,7 +77,7 @@ class PromptEncoder:
         ids, truncated = self._prefix.fill(values, truncation, "prefix")
         return EncodedRun(TokenRun(ids), truncated)
 
-    def encode_items(self, items: Sequence[ItemInput], truncation: Truncation = "error") -> list[EncodedRun]:
+    def encode_items(self, items: Iterable[ItemInput], truncation: Truncation = "error") -> list[EncodedRun]:
         """One run an item, in order; all texts are tokenized in one batch. [items]
 
         Text, token ids or embedding tokens fill the item segment; the other segments are put around them.
@@ -85,8 +87,7 @@ class PromptEncoder:
             LimitExceeded: an item is too long and `truncation` is "error".
         """
         _check_truncation(truncation)
-        if isinstance(items, str | bytes):
-            raise InvalidRequest(f"items: one {type(items).__name__}, must be a list of items")
+        items = checked_items(items)
         texts = {
             index: checked_text(item, f"item {index}")
             for index, item in enumerate(items)
@@ -102,8 +103,10 @@ class PromptEncoder:
         where = f"item {index}"
         if is_embedding(item):
             return self._embedded_run(item, where)
-        tokens = checked_ids(item, self._vocab_size, where) if tokenized is None else tokenized
-        ids, truncated = self._item.fill([tokens], truncation, where)
+        if tokenized is None:
+            item_form(item, where)  # refuses what is no item at all
+            tokenized = checked_ids(item, self._vocab_size, where)
+        ids, truncated = self._item.fill([tokenized], truncation, where)
         if not len(ids):
             raise InvalidRequest(f"{where}: has no token: leave it out, or give it text")
         return EncodedRun(TokenRun(ids), truncated)

@@ -6,7 +6,7 @@ Owns the way from texts, ids, embedding tokens and keys to an answer with scores
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.arguments import checked_items, checked_timeout_s
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import (
     Item,
@@ -97,7 +98,7 @@ class Ranker:
     def score(
         self,
         prefix: Prefix,
-        items: Sequence[Item],
+        items: Iterable[Item],
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
@@ -114,13 +115,14 @@ class Ranker:
             BackendError: a pass over this request's tokens failed.
             Unavailable: the ranker is closed.
         """
+        timeout_s = checked_timeout_s(timeout_s)
         future = self.submit(prefix, items, timeout_s, truncation=truncation, on_missing=on_missing)
         return result_within(future, timeout_s)
 
     def submit(
         self,
         prefix: Prefix,
-        items: Sequence[Item],
+        items: Iterable[Item],
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
@@ -131,18 +133,18 @@ class Ranker:
         Tokenizes and reads the store before it returns. Raises what is known by then: `InvalidRequest`,
         `LimitExceeded`, `NotFound`, `Overloaded`, `Unavailable`; the future raises the rest.
         """
+        timeout_s = checked_timeout_s(timeout_s)
         begun_s = time.perf_counter()
         request = self._encode(prefix, items, truncation, on_missing)
         tokenize_s = time.perf_counter() - begun_s
         runs = [request.items[index].run for index in request.present]
         if not runs:
             return resolved(self._answer(request, tokenize_s, self._nothing_scored()))
-        remaining_s = None if timeout_s is None else timeout_s - tokenize_s
-        future = self._engine.submit(request.prefix.run, runs, remaining_s)
+        future = self._engine.submit(request.prefix.run, runs, timeout_s, spent_s=tokenize_s)
         return converted(future, partial(self._answer, request, tokenize_s))
 
     def encode(
-        self, prefix: Prefix, items: Sequence[Item], *, truncation: Truncation = "error"
+        self, prefix: Prefix, items: Iterable[Item], *, truncation: Truncation = "error"
     ) -> tuple[TokenRun, list[TokenRun]]:
         """The tokens of prefix and items as the engine gets them. Raises as `submit` does; keys must exist."""
         request = self._encode(prefix, items, truncation, "fail")
@@ -175,12 +177,11 @@ class Ranker:
         self.close()
 
     def _encode(
-        self, prefix: Prefix, items: Sequence[Item], truncation: Truncation, on_missing: OnMissing
+        self, prefix: Prefix, items: Iterable[Item], truncation: Truncation, on_missing: OnMissing
     ) -> "_EncodedRequest":
         if on_missing not in get_args(OnMissing):
             raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(get_args(OnMissing))}")
-        if isinstance(items, str | bytes):
-            raise InvalidRequest(f"items: one {type(items).__name__}, must be a list of items")
+        items = checked_items(items)
         encoded_prefix = self._prompt.encode_prefix(prefix, truncation)
         inputs, missing = self._keyed_items.resolve(items, on_missing)
         return _EncodedRequest(encoded_prefix, self._prompt.encode_items(inputs, truncation), missing)

@@ -21,7 +21,8 @@ class Request(ABC):
 
     tokens: int  # weight in the queue
     submitted_s: float  # by the worker's clock
-    timeout_s: float | None
+    timeout_s: float | None  # as the caller gave it
+    spent_s: float = 0.0  # of it, before submission
     # Stays pending until the answer is set, so that a cancel succeeds at any time before.
     future: "Future[Any]" = field(default_factory=Future)
     started: bool = False  # takes or took part in a pass
@@ -37,7 +38,7 @@ class Request(ABC):
         """The result of the future, given the seconds since submission spent outside the request's passes."""
 
     def expired(self, now_s: float) -> bool:
-        return self.timeout_s is not None and now_s - self.submitted_s >= self.timeout_s
+        return self.timeout_s is not None and self.spent_s + now_s - self.submitted_s >= self.timeout_s
 
 
 RequestT = TypeVar("RequestT", bound=Request)

@@ -53,11 +53,12 @@ def error_of(call: grpc.Call, address: str, timeout_s: float | None) -> Rankport
     """The error of a failed call: the server's own, or a description of what kept the answer away."""
     code, details = call.code(), call.details() or ""
     name = dict(call.trailing_metadata() or ()).get(ERROR_METADATA_KEY)
-    if name is not None:
+    # A deadline is the caller's: the server knows only what was left of it.
+    if name is not None and (code is not grpc.StatusCode.DEADLINE_EXCEEDED or timeout_s is None):
         return from_status(code, details, name.decode() if isinstance(name, bytes) else name)
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            details = f"no answer from {address} within {timeout_s} s"
+            details = f"no answer from {address} within {timeout_s} s: allow more time, or send less at once"
         case grpc.StatusCode.UNAVAILABLE:
             details = f"{address} cannot be reached: {details}"
         case grpc.StatusCode.CANCELLED:

@@ -1,6 +1,6 @@
 """The asyncio client: `Client` with `async` in front."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Self, cast
 
 import grpc
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos import wire
+from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.types import (
     EncodedText,
     Item,
@@ -46,7 +47,7 @@ class AsyncClient:
         """As `Client`; must be called in a running event loop."""
         self._address = address
         self._model = model
-        self._timeout_s = timeout_s
+        self._timeout_s = checked_timeout_s(timeout_s)
         merged = channel_options(options)
         self._channel = (
             grpc.aio.secure_channel(address, credentials, merged)
@@ -60,29 +61,29 @@ class AsyncClient:
     async def score(
         self,
         prefix: Prefix,
-        items: Sequence[Item],
+        items: Iterable[Item],
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
     ) -> ScoreResult:
         """As `Client.score`."""
-        request = wire.score_request(self._model, prefix, items, truncation, on_missing)
         timeout_s = self._timeout(timeout_s)
+        request = wire.score_request(self._model, prefix, items, truncation, on_missing)
         with rankport_errors(self._address, timeout_s):
             response = await self._scoring.Score(request, timeout=timeout_s)
         return wire.score_result(response)
 
     async def encode(
         self,
-        texts: Sequence[Text],
+        texts: Iterable[Text],
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
     ) -> NDArray[np.floating]:
         """As `Client.encode`."""
-        request = wire.encode_request(self._model, texts, truncation)
         timeout_s = self._timeout(timeout_s)
+        request = wire.encode_request(self._model, texts, truncation)
         with rankport_errors(self._address, timeout_s):
             response = await self._embedding.Encode(request, timeout=timeout_s)
         return wire.encode_result(response)
@@ -96,6 +97,7 @@ class AsyncClient:
         chunk_texts: int = 64,
     ) -> AsyncIterator[EncodedText]:
         """As `Client.encode_stream`."""
+        timeout_s = checked_timeout_s(timeout_s)
         requests = ChunkRequests(self._model, truncation, chunk_texts)
         drawn = requests.drawn_async(texts) if isinstance(texts, AsyncIterable) else requests.drawn(texts)
         with rankport_errors(self._address, timeout_s):
@@ -132,4 +134,4 @@ class AsyncClient:
         await self.close()
 
     def _timeout(self, timeout_s: float | None) -> float | None:
-        return self._timeout_s if timeout_s is None else timeout_s
+        return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)

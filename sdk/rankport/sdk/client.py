@@ -1,6 +1,6 @@
 """The blocking client: `Ranker` and `ItemEncoder` as a server offers them, with the same names and results."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from typing import Self
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos import wire
+from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.types import (
     EncodedText,
     Item,
@@ -53,7 +54,7 @@ class Client:
         """
         self._address = address
         self._model = model
-        self._timeout_s = timeout_s
+        self._timeout_s = checked_timeout_s(timeout_s)
         merged = channel_options(options)
         self._channel = (
             grpc.secure_channel(address, credentials, merged)
@@ -67,15 +68,15 @@ class Client:
     def score(
         self,
         prefix: Prefix,
-        items: Sequence[Item],
+        items: Iterable[Item],
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
     ) -> ScoreResult:
         """Scores `items` against their shared prefix. Arguments, result and errors are those of `Ranker.score`."""
-        request = wire.score_request(self._model, prefix, items, truncation, on_missing)
         timeout_s = self._timeout(timeout_s)
+        request = wire.score_request(self._model, prefix, items, truncation, on_missing)
         with rankport_errors(self._address, timeout_s):
             response = self._scoring.Score(request, timeout=timeout_s)
         return wire.score_result(response)
@@ -83,15 +84,15 @@ class Client:
     def submit(
         self,
         prefix: Prefix,
-        items: Sequence[Item],
+        items: Iterable[Item],
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
     ) -> "Future[ScoreResult]":
         """As `score`, at once with a future. `cancel()` on it cancels the work at the server."""
-        request = wire.score_request(self._model, prefix, items, truncation, on_missing)
         timeout_s = self._timeout(timeout_s)
+        request = wire.score_request(self._model, prefix, items, truncation, on_missing)
         with rankport_errors(self._address, timeout_s):
             call = self._scoring.Score.future(request, timeout=timeout_s)
         future: Future[ScoreResult] = Future()
@@ -112,14 +113,14 @@ class Client:
 
     def encode(
         self,
-        texts: Sequence[Text],
+        texts: Iterable[Text],
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
     ) -> NDArray[np.floating]:
         """Embedding tokens [texts, k, hidden], float16 or float32. As `ItemEncoder.encode`."""
-        request = wire.encode_request(self._model, texts, truncation)
         timeout_s = self._timeout(timeout_s)
+        request = wire.encode_request(self._model, texts, truncation)
         with rankport_errors(self._address, timeout_s):
             response = self._embedding.Encode(request, timeout=timeout_s)
         return wire.encode_result(response)
@@ -138,6 +139,7 @@ class Client:
         the whole stream, and the client's default does not apply. An error of `texts` itself is raised after
         the results of what came before it.
         """
+        timeout_s = checked_timeout_s(timeout_s)
         requests = ChunkRequests(self._model, truncation, chunk_texts)
         with rankport_errors(self._address, timeout_s):
             call = self._embedding.EncodeStream(requests.drawn(texts), timeout=timeout_s)
@@ -172,4 +174,4 @@ class Client:
         self.close()
 
     def _timeout(self, timeout_s: float | None) -> float | None:
-        return self._timeout_s if timeout_s is None else timeout_s
+        return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)

@@ -1,0 +1,127 @@
+"""Checks of the arguments that `Ranker`, `ItemEncoder` and the clients share: one rule and one wording each.
+
+Owns what is known without a model; vocabulary, limits and shapes are checked where the bundle is. `where` names
+the part of the request in the message: "prefix", "item 3".
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any, NoReturn, TypeGuard, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import Key
+
+T = TypeVar("T")
+
+# Clocks and gRPC cannot wait for ever in numbers; nobody waits three years.
+_NO_LIMIT_S = 1e8
+
+
+class ItemForm(Enum):
+    """What an item is given as."""
+
+    TEXT = "text"
+    KEY = "key"
+    EMBEDDINGS = "embeddings"
+    TOKEN_IDS = "token_ids"
+
+
+def checked_timeout_s(timeout_s: object) -> float | None:
+    """Seconds, 0 or more; None, infinite and more than 1e8 are no limit. Raises `InvalidRequest` otherwise."""
+    if timeout_s is None:
+        return None
+    number = isinstance(timeout_s, int | float | np.integer | np.floating) and not isinstance(timeout_s, bool)
+    if not number or not timeout_s >= 0:  # type: ignore[operator]  # NaN is not
+        raise InvalidRequest(
+            f"timeout_s is {timeout_s!r:.40}: it must be 0 or more seconds, or None for no limit"
+        )
+    return None if timeout_s > _NO_LIMIT_S else float(timeout_s)  # type: ignore[operator, arg-type]
+
+
+def checked_items(items: Iterable[T], name: str = "items") -> Sequence[T]:
+    """The items, drawn once where they are a generator. Raises `InvalidRequest` for one item as the list."""
+    if isinstance(items, list | tuple):
+        return items
+    if isinstance(items, str | bytes | bytearray | Mapping | Key) or not isinstance(items, Iterable):
+        raise InvalidRequest(f"{name} is a {type(items).__name__}; give a list of items")
+    if isinstance(items, np.ndarray) and not items.ndim:
+        raise InvalidRequest(f"{name} is an array without axes; give a list of items")
+    return list(items)
+
+
+def check_prefix(prefix: object) -> None:
+    """Raises `InvalidRequest` unless it is text, fields or a run of token ids, whatever their values."""
+    if not isinstance(prefix, str | Mapping) and not is_id_run(prefix):
+        raise InvalidRequest(f"prefix is a {type(prefix).__name__}; give text, fields by name, or token ids")
+
+
+def item_form(item: object, where: str) -> ItemForm:
+    """What an item is given as; `InvalidRequest` if it is none of the forms."""
+    if isinstance(item, str):
+        return ItemForm.TEXT
+    if isinstance(item, Key):
+        return ItemForm.KEY
+    if is_embedding(item):
+        return ItemForm.EMBEDDINGS
+    if is_id_run(item):
+        return ItemForm.TOKEN_IDS
+    what = f"an array of {item.dtype}" if isinstance(item, np.ndarray) else f"a {type(item).__name__}"
+    raise InvalidRequest(f"{where} is {what}; give text, token ids, a float array [k, hidden] or a Key")
+
+
+def is_embedding(value: object) -> TypeGuard[NDArray[np.floating]]:
+    """Whether an item is meant as embedding tokens: a float array."""
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
+def is_id_run(value: object) -> TypeGuard[Sequence[int] | NDArray[np.integer]]:
+    """Whether a value is meant as token ids: a sequence that is no text, or an integer array."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "iu"
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
+
+
+def checked_run(
+    value: Sequence[Any] | NDArray[np.integer], where: str
+) -> Sequence[int] | NDArray[np.integer]:
+    """`value` if it is ints only [tokens]; raises `InvalidRequest` with the position of what is none."""
+    if isinstance(value, np.ndarray):
+        if value.ndim != 1:
+            _refuse_array(value, where)
+        return value
+    # The common case is checked without a loop of Python steps: 10,000 items may bring a million ids.
+    if set(map(type, value)) <= {int}:
+        return value
+    for position, token in enumerate(value):
+        # bool is an int to Python, but never meant as a token.
+        if type(token) is not int and not isinstance(token, np.integer):
+            raise InvalidRequest(
+                f"{where}: token id {token!r:.40} at position {position} is a {type(token).__name__}: "
+                "must be an int (embedding tokens are a numpy array [k, hidden])"
+            )
+    return value
+
+
+def checked_text(value: object, where: str) -> str:
+    """`value` if it is a str that UTF-8 can write; raises `InvalidRequest` otherwise."""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{where} is a {type(value).__name__}; give text")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"{where}: {value[error.start]!r} at character {error.start} is half of a character: "
+                "its source was no valid UTF-8"
+            ) from None
+    return value
+
+
+def _refuse_array(value: NDArray[Any], where: str) -> NoReturn:
+    raise InvalidRequest(
+        f"{where}: an array of dtype {value.dtype} and shape {list(value.shape)}: "
+        "token ids are integers [tokens], embedding tokens floats [k, hidden]"
+    )

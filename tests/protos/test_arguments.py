@@ -1,0 +1,53 @@
+"""Arguments that every API takes are checked by one rule and refused in one wording."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rankport.protos.arguments import checked_items, checked_timeout_s
+from rankport.protos.errors import InvalidRequest
+
+
+@pytest.mark.parametrize("timeout_s", [None, math.inf, 1.1e8, 10**400, np.float32("inf")])
+def test_no_infinite_or_huge_timeout_is_a_limit(timeout_s: Any) -> None:
+    assert checked_timeout_s(timeout_s) is None
+
+
+@pytest.mark.parametrize("timeout_s", [0, 0.25, 3, np.float32(0.5), np.int64(7), 1e8])
+def test_a_timeout_is_its_seconds(timeout_s: Any) -> None:
+    assert checked_timeout_s(timeout_s) == timeout_s
+
+
+@pytest.mark.parametrize("timeout_s", [math.nan, -1, -1e-9, -math.inf, "1", True, [1], 1j])
+def test_what_is_no_time_is_refused_by_value(timeout_s: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"timeout_s is .*: it must be 0 or more seconds, or None"):
+        checked_timeout_s(timeout_s)
+
+
+def _drawn() -> Iterator[str]:
+    yield from "ab"
+
+
+@pytest.mark.parametrize(
+    "items", [["a", "b"], ("a", "b"), _drawn(), map(str, "ab"), {"a": 0, "b": 0}.keys(), np.array(["a", "b"])]
+)
+def test_items_of_any_iterable_are_kept(items: Iterable[str]) -> None:
+    assert list(checked_items(items)) == ["a", "b"]
+
+
+def test_the_error_of_a_generator_of_items_is_its_own() -> None:
+    def broken() -> Iterator[str]:
+        yield "a"
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        checked_items(broken())
+
+
+@pytest.mark.parametrize("items", [None, 3, "text", b"bytes", {"a": "b"}])
+def test_what_is_no_list_of_items_is_refused(items: Any) -> None:
+    with pytest.raises(InvalidRequest, match=rf"texts is a {type(items).__name__}; give a list of items"):
+        checked_items(items, "texts")

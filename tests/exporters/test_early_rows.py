@@ -213,3 +213,23 @@ def test_a_graph_without_a_selection_stays(name: str) -> None:
     before = ir.to_proto(model).SerializeToString()
     assert select_rows_early(model, rows=name) == 0
     assert ir.to_proto(model).SerializeToString() == before
+
+
+def test_a_selection_whose_inner_values_others_read_stays() -> None:
+    builder = Builder()
+    moved = builder.add("Neg", builder.states)
+    selected = builder.select(moved)
+    before = next(node for node in builder.nodes if node.op_type == "Transpose").outputs[0]
+    before.shape, before.dtype = ir.Shape(("tokens", 1, FEATURES)), FLOAT
+    model = builder.model(builder.add("Neg", selected, shape=(1, "rows", FEATURES)), before)
+    expected = run(model)
+    assert select_rows_early(model, "rows") == 0
+    assert all(np.array_equal(a, b) for a, b in zip(run(model), expected, strict=True))
+
+
+def test_a_selection_that_is_an_output_itself_stays() -> None:
+    builder = Builder()
+    model = builder.model(builder.select(builder.add("Neg", builder.states)))
+    expected = run(model)
+    assert select_rows_early(model, "rows") == 0
+    assert np.array_equal(run(model)[0], expected[0])

@@ -53,6 +53,12 @@ class _Selection:
     rows: ir.Value  # [rows]
     selected: ir.Value  # [1, rows, features]
 
+    @property
+    def tokens(self) -> str:
+        """The name of the token axis."""
+        assert self.states.shape is not None
+        return str(self.states.shape[_TOKEN_AXIS])
+
 
 def select_rows_early(model: ir.Model, rows: str) -> int:
     """Moves the selection by the graph input `rows` up. Returns how many nodes now run on the selected rows only."""
@@ -62,7 +68,7 @@ def select_rows_early(model: ir.Model, rows: str) -> int:
     cone = _row_wise_cone(model.graph, found)
     if not cone:
         return 0
-    for value in _frontier(cone):
+    for value in _frontier(cone, found.tokens):
         _select(value, found.rows, cone)
     found.selected.replace_all_uses_with(found.states)
     for node in cone:
@@ -74,20 +80,35 @@ def select_rows_early(model: ir.Model, rows: str) -> int:
 
 
 def _find_selection(graph: ir.Graph, rows: str) -> _Selection | None:
+    """The selection, if nothing but its own nodes reads what it is made of."""
     index = next((value for value in graph.inputs if value.name == rows), None)
-    if index is None:
-        return None
-    for unsqueeze in index.consumers():
+    outputs = set(graph.outputs)
+    for unsqueeze in () if index is None else index.consumers():
         for gather in unsqueeze.outputs[0].consumers():
             before = gather.inputs[0].producer() if gather.inputs[0] is not None else None
-            after = next(iter(gather.outputs[0].consumers()), None)
-            if gather.op_type == "GatherND" and _swaps_leading_axes(before) and _swaps_leading_axes(after):
-                assert before is not None
+            after = _only_reader(gather.outputs[0], outputs)
+            if (
+                unsqueeze.op_type == "Unsqueeze"
+                and gather.op_type == "GatherND"
+                and gather.inputs[1] is unsqueeze.outputs[0]
+                and before is not None
+                and _swaps_leading_axes(before)
+                and _swaps_leading_axes(after)
+                and _only_reader(before.outputs[0], outputs) is gather
+            ):
                 assert after is not None
-                states = before.inputs[0]
+                states, selected = before.inputs[0], after.outputs[0]
                 assert states is not None
-                return _Selection(states, index, after.outputs[0])
+                assert index is not None
+                if _only_reader(states, outputs) is before and _has_axes(states) and selected not in outputs:
+                    return _Selection(states, index, selected)
     return None
+
+
+def _only_reader(value: ir.Value, outputs: set[ir.Value]) -> ir.Node | None:
+    """The node that reads the value, if it is the only one and the graph does not give the value away."""
+    readers = list(value.consumers())
+    return readers[0] if len(readers) == 1 and value not in outputs else None
 
 
 def _swaps_leading_axes(node: ir.Node | None) -> bool:
@@ -100,44 +121,57 @@ def _swaps_leading_axes(node: ir.Node | None) -> bool:
 
 def _row_wise_cone(graph: ir.Graph, found: _Selection) -> list[ir.Node]:
     """Row-wise nodes whose results nobody but the selection needs, last first."""
-    selector = next(iter(found.states.consumers())) if len(found.states.consumers()) == 1 else None
-    if selector is None:
-        return []
-    members = {selector}
+    members = set(found.states.consumers())
     cone: list[ir.Node] = []
     outputs = set(graph.outputs)
     for node in reversed(list(graph)):
         users = {user for value in node.outputs for user in value.consumers()}
-        if users and users <= members and not outputs & set(node.outputs) and _is_row_wise(node):
+        if (
+            users
+            and users <= members
+            and not outputs & set(node.outputs)
+            and _is_row_wise(node, found.tokens)
+        ):
             members.add(node)
             cone.append(node)
     return cone
 
 
-def _is_row_wise(node: ir.Node) -> bool:
-    if not all(_has_token_axis(value) for value in node.outputs):
+def _is_row_wise(node: ir.Node, tokens: str) -> bool:
+    if not all(_is_states(value, tokens) for value in node.outputs):
         return False
+    first, *others = node.inputs
     if node.op_type in _ELEMENTWISE:
-        return all(_is_states(value) or _is_constant_row(value) for value in node.inputs)
+        return all(_is_states(value, tokens) or _is_constant_row(value) for value in node.inputs)
+    if not _is_states(first, tokens):
+        return False
     if node.op_type == "MatMul":
-        return _is_states(node.inputs[0]) and _is_constant(node.inputs[1])
+        return _is_constant(node.inputs[1])
     if node.op_type in _OVER_LAST_AXIS:
-        return _is_states(node.inputs[0]) and _constant_ints(node.inputs[1]) == [-1]
+        return len(others) == 1 and _constant_ints(others[0]) in ([-1], [2])
     if node.op_type in ("LayerNormalization", "RMSNormalization"):
-        axis = node.attributes.get("axis")
-        return _is_states(node.inputs[0]) and (axis is None or axis.as_int() == -1)
+        return _int_attribute(node, "axis", -1) in (-1, 2) and all(_is_constant(value) for value in others)
     if node.op_type == "Split":
-        return _is_states(node.inputs[0]) and node.attributes["axis"].as_int() in (-1, 2)
+        return _int_attribute(node, "axis", 0) in (-1, 2)
     return False
 
 
-def _has_token_axis(value: ir.Value | None) -> bool:
-    shape = None if value is None else value.shape
+def _int_attribute(node: ir.Node, name: str, default: int) -> int:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_int()
+
+
+def _has_axes(value: ir.Value) -> bool:
+    shape = value.shape
     return shape is not None and len(shape) == 3 and shape[0] == 1 and not isinstance(shape[_TOKEN_AXIS], int)
 
 
-def _is_states(value: ir.Value | None) -> bool:
-    return value is not None and not _is_constant(value) and _has_token_axis(value)
+def _is_states(value: ir.Value | None, tokens: str) -> bool:
+    """[1, tokens, features], computed. The token axis must be the selection's own: another may have size 1."""
+    if value is None or _is_constant(value) or not _has_axes(value):
+        return False
+    assert value.shape is not None
+    return str(value.shape[_TOKEN_AXIS]) == tokens
 
 
 def _is_constant(value: ir.Value | None) -> bool:
@@ -158,11 +192,13 @@ def _constant_ints(value: ir.Value | None) -> list[int] | None:
     return None if tensor is None else [int(number) for number in tensor.numpy().flatten()]
 
 
-def _frontier(cone: list[ir.Node]) -> list[ir.Value]:
+def _frontier(cone: list[ir.Node], tokens: str) -> list[ir.Value]:
     """States that the cone reads and does not compute."""
     read = (value for node in cone for value in node.inputs)
     states = (
-        value for value in read if value is not None and _is_states(value) and value.producer() not in cone
+        value
+        for value in read
+        if value is not None and _is_states(value, tokens) and value.producer() not in cone
     )
     return list(dict.fromkeys(states))
 

@@ -74,6 +74,9 @@ def serve(
     Says on stdout what it serves and, when it answers, its address; logs to stderr. SIGTERM and SIGINT end it in
     good order: new calls are refused, those in progress finish within --grace-s. A second signal ends it at once.
     """
+    for entry in bundles:
+        if entry.startswith("="):
+            raise typer.BadParameter(f"{entry!r} gives no name: give NAME=DIRECTORY, or the directory alone")
     from dataclasses import replace
 
     from rankport.runtime.server.loading import loaded_models

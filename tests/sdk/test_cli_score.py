@@ -1,0 +1,144 @@
+"""`rankport score`: what it reads, what it refuses as wrong usage, and a table that fits any terminal."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from rankport.protos.types import Item, ItemStatus, Key, ScoreResult, Usage
+from rankport.sdk.cli.app import build
+from rankport.sdk.cli.score_output import print_table
+from support.serving import Serving, serving
+
+NARROW = {"COLUMNS": "80", "TERM": "dumb"}
+
+
+@pytest.fixture
+def served() -> Iterator[Serving]:
+    with serving() as running:
+        yield running
+
+
+def run(*arguments: str, stdin: str | None = None) -> click.testing.Result:
+    return CliRunner().invoke(build(), ["score", *arguments], input=stdin, env=NARROW)
+
+
+def at(served: Serving, *arguments: str, stdin: str | None = None) -> click.testing.Result:
+    return run("--server", served.address, "--prefix", "q", *arguments, stdin=stdin)
+
+
+def said(result: click.testing.Result) -> str:
+    """What it wrote, without the frame and the line ends of the terminal."""
+    return " ".join(result.output.replace("│", " ").split())
+
+
+def scored(*outcomes: tuple[float, ItemStatus, str]) -> ScoreResult:
+    scores, status, messages = zip(*outcomes, strict=True)
+    logits = np.array(scores, np.float32)[:, None]
+    return ScoreResult(logits[:, 0], logits, status, messages, Usage(0, 4, 9, 0.001, 0.002, 0.003), "f" * 64)
+
+
+LONG = "a welder who\nworks \x1b[31m at sea " * 20
+OK, MISSING = ItemStatus.OK, ItemStatus.NOT_FOUND
+WHY = f"no tokens of key 'k' under encoder {'e' * 64}: run `rankport encode` for it"
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_a_long_item_or_message_leaves_rank_score_and_status_in_the_table(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    items: list[Item] = [LONG, Key("k"), "[bold]short"]
+    print_table(items, scored((0.25, OK, ""), (np.nan, MISSING, WHY), (0.5, OK, "")))
+    lines = capsys.readouterr().out.splitlines()
+    table = [line for line in lines if line.startswith(("│", "┃"))]
+    cells = [[cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in table]
+    assert [(cell[0], cell[1], cell[3]) for cell in cells] == [
+        ("rank", "score", "status"),
+        ("1", "0.500000", "ok"),
+        ("2", "0.250000", "ok"),
+        ("-", "-", "not_found"),
+    ]
+    assert cells[1][2] == "[bold]short"
+    assert cells[2][2].startswith("a welder who works")
+    assert cells[2][2].endswith("…")
+    assert max(map(len, table)) <= int(columns)
+    assert f"not_found k: {WHY}" in lines
+
+
+def test_of_many_messages_the_first_are_shown_and_the_rest_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_table([Key(str(row)) for row in range(25)], scored(*[(np.nan, MISSING, "why")] * 25))
+    shown = capsys.readouterr().out
+    assert shown.count(": why") == 10
+    assert "… and 15 more: --json has them all" in shown
+
+
+@pytest.mark.parametrize("line", ['{"token_ids": [1.5]}', '{"token_ids": [true]}', '{"token_ids": ["1"]}'])
+def test_token_ids_that_are_no_integers_are_refused_by_line(
+    served: Serving, tmp_path: Path, line: str
+) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text(f'"fine"\n{line}\n')
+    result = at(served, "--items", str(file))
+    assert result.exit_code == 2
+    assert "line 2: token_ids: token id" in said(result)
+    assert served.ranker.worker.computed == 0
+
+
+@pytest.mark.parametrize(
+    ("stdin", "labels"),
+    [
+        ('{"text": "a"}\n{"token_ids": [1, 2]}\n"c"\n', {"a", "2 token ids", "c"}),
+        ("\na\n{b\n", {"a", "{b"}),
+        ('"quoted" text\n', {'"quoted" text'}),
+    ],
+)
+def test_standard_input_is_texts_or_json_lines(served: Serving, stdin: str, labels: set[str]) -> None:
+    result = at(served, "--items", "-", "--json", stdin=stdin)
+    assert result.exit_code == 0, result.output
+    assert {row["item"] for row in json.loads(result.stdout)["items"]} == labels
+
+
+def test_on_missing_reaches_the_ranker(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    submit = served.ranker.submit
+
+    def recording(*arguments: Any, **options: Any) -> Any:
+        asked.append(options["on_missing"])
+        return submit(*arguments, **options)
+
+    monkeypatch.setattr(served.ranker, "submit", recording)
+    for option in ("fail", "skip"):
+        assert at(served, "a", "--on-missing", option).exit_code == 0
+    assert at(served, "a").exit_code == 0
+    assert at(served, "a", "--on-missing", "drop").exit_code == 2
+    assert asked == ["fail", "skip", "skip"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--bundle", "b", "--prefix", "q", "--model", "foo", "a"), "--model goes with --server"),
+        (("--server", "s:1", "--field", "query=x", "--field", "query=y", "a"), "'query' is given 2 times"),
+        (("--server", "s:1", "--prefix", "q", "--timeout-s", "-1", "a"), "--timeout-s: timeout_s is -1.0"),
+        (("--server", "s:1", "--prefix", "q", "--timeout-s", "nan", "a"), "--timeout-s: timeout_s is nan"),
+    ],
+    ids=["model of a bundle", "field twice", "negative timeout", "no timeout"],
+)
+def test_wrong_usage_is_told_before_anything_is_loaded(arguments: tuple[str, ...], says: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert says in said(result)
+
+
+def test_a_bundle_without_its_name_is_wrong_usage_of_serve() -> None:
+    result = CliRunner().invoke(build(), ["serve", "=r.bundle"], env=NARROW)
+    assert result.exit_code == 2
+    assert "'=r.bundle' gives no name" in said(result)

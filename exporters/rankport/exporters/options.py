@@ -38,7 +38,7 @@ class ExportOptions:
     """
 
     kind: Kind
-    name: str | None = None  # default: the output folder's name
+    name: str | None = None  # default: the output folder's name, without `.bundle`
     version: str = "1"
     prompt: StrPath | None = (
         None  # TOML; default: one prefix field and the bare item, framed as the tokenizer frames
@@ -108,5 +108,5 @@ def _flag(option: str) -> str:
 
 
 def default_name(out: Path) -> str:
-    """The output folder's name as a model name."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", out.name).lstrip("._-")[:128] or "model"
+    """The output folder's name, without `.bundle`, as a model name."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", out.name.removesuffix(".bundle")).lstrip("._-")[:128] or "model"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rankport.protos.arguments import checked_items, checked_timeout_s
+from rankport.protos.arguments import checked_items, checked_timeout_s, of_single_item
 from rankport.protos.errors import InvalidRequest
 
 
@@ -51,3 +51,15 @@ def test_the_error_of_a_generator_of_items_is_its_own() -> None:
 def test_what_is_no_list_of_items_is_refused(items: Any) -> None:
     with pytest.raises(InvalidRequest, match=rf"texts is a {type(items).__name__}; give a list of items"):
         checked_items(items, "texts")
+
+
+@pytest.mark.parametrize(
+    ("message", "left"),
+    [
+        ("item 0: segment 'item' has 5 tokens", "segment 'item' has 5 tokens"),
+        ("item 12 is a int; give text", "is a int; give text"),
+        ("the item 0: kept", "the item 0: kept"),
+    ],
+)
+def test_a_message_of_a_single_item_loses_its_index_only(message: str, left: str) -> None:
+    assert of_single_item(message) == left

@@ -177,7 +177,7 @@ def assert_opened(event: threading.Event) -> None:
 
 def test_a_ranker_is_not_an_encoder(tmp_path: Path) -> None:
     path = write_directory(tmp_path / "bundle", ranker_draft(), RANKER_FILES)
-    with pytest.raises(InvalidRequest, match=r"a ranker.*Ranker.load"):
+    with pytest.raises(InvalidRequest, match=r"is a ranker: .*rankport score.*give an item encoder"):
         ItemEncoder.load(path)
 
 

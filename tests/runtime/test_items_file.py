@@ -103,7 +103,9 @@ def test_parquet_strings_that_are_not_utf8_are_bad_rows(tmp_path: Path) -> None:
 
 def test_format_may_be_named_where_the_file_name_does_not_tell(write: Write) -> None:
     path = write("items.txt", JSONL)
-    with pytest.raises(InvalidRequest, match="its name tells no format; give one of csv, jsonl, parquet"):
+    with pytest.raises(
+        InvalidRequest, match=r"no format; give it with file_format \(--format\), one of csv, jsonl"
+    ):
         open_items(path)
     assert len(list(open_items(path, file_format="jsonl").rows())) == 2
     with pytest.raises(InvalidRequest, match="unknown format 'xml'; there are csv, jsonl, parquet"):

@@ -107,7 +107,7 @@ def test_a_malformed_prefix_is_refused_by_value(encoder: PromptEncoder, prefix: 
 
 def test_a_str_for_several_fields_is_refused_with_their_names() -> None:
     segments = [Segment(field="a"), Segment(field="b")]
-    with pytest.raises(InvalidRequest, match=r"the fields \['a', 'b'\]: pass a mapping"):
+    with pytest.raises(InvalidRequest, match=r"the fields \['a', 'b'\]: give each by name \(--field"):
         made(prompt=Prompt(prefix=segments, item=[Segment(item=True)])).encode_prefix("red")
 
 
@@ -305,9 +305,9 @@ def test_without_a_tokenizer_ids_are_taken_and_text_is_refused() -> None:
     encoder = made(tokenized=False, prompt=prompt)
     assert ids(encoder.encode_prefix([RED])) == [RED]
     assert [ids(run) for run in encoder.encode_items([[RED], [GREEN]])] == [[RED], [GREEN]]
-    with pytest.raises(InvalidRequest, match=r"prefix field 'query': .* no tokenizer: pass token ids"):
+    with pytest.raises(InvalidRequest, match=r"prefix field 'query': .* no tokenizer: give token ids"):
         encoder.encode_prefix("red")
-    with pytest.raises(InvalidRequest, match=r"item 1: .* no tokenizer: pass token ids"):
+    with pytest.raises(InvalidRequest, match=r"item 1: .* no tokenizer: give token ids"):
         encoder.encode_items([[RED], "red"])
 
 

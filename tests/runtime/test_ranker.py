@@ -198,7 +198,7 @@ def test_keys_and_embeddings_are_refused_where_they_cannot_be_read(tmp_path: Pat
             ranker.score("red", [EMBEDDINGS[0]])
     with (
         ranker_of(tmp_path / "mix", mix_draft()) as ranker,
-        pytest.raises(InvalidRequest, match="without a token store"),
+        pytest.raises(InvalidRequest, match=r"without a token store: give it one \(store, --store\)"),
     ):
         ranker.score("red", [Key("item0")])
 
@@ -244,7 +244,7 @@ def test_a_ranker_without_an_encoder_takes_no_store(tmp_path: Path, store: Token
 
 def test_an_encoder_is_not_a_ranker(tmp_path: Path) -> None:
     path = write_directory(tmp_path / "bundle", encoder_draft(), ENCODER_FILES)
-    with pytest.raises(InvalidRequest, match=r"item_encoder.*ItemEncoder.load"):
+    with pytest.raises(InvalidRequest, match=r"is an item encoder: .*rankport encode.*give a ranker"):
         Ranker.load(path)
 
 
@@ -321,7 +321,7 @@ def test_a_malformed_item_is_refused_in_the_words_of_the_client(tmp_path: Path, 
 def test_a_closed_ranker_is_unavailable(tmp_path: Path) -> None:
     with ranker_of(tmp_path, text_draft()) as ranker:
         ranker.close()
-        with pytest.raises(Unavailable, match="closed"):
+        with pytest.raises(Unavailable, match="closed; load the bundle again"):
             ranker.score("red", ["shoes"])
 
 

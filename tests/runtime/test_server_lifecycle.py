@@ -1,5 +1,6 @@
 """Start, health, reflection, model selection and the graceful stop."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.server import Server
+from rankport.sdk import Client
 from support.deterministic_models import DeterministicRanker
 from support.serving import LOCAL, Serving, serving
 
@@ -42,8 +44,9 @@ def health_of(channel: grpc.Channel, service: str) -> int:
     return int(health_pb2_grpc.HealthStub(channel).Check(request).status)
 
 
-def test_health_is_reported_overall_and_per_model(channel: grpc.Channel) -> None:
-    for name in ("", "ranker", "encoder"):
+def test_health_is_reported_overall_per_model_and_per_service(channel: grpc.Channel) -> None:
+    services = ("rankport.v1.Scoring", "rankport.v1.Embedding", "rankport.v1.Models")
+    for name in ("", "ranker", "encoder", *services):
         assert health_of(channel, name) == SERVING
     with pytest.raises(grpc.RpcError) as raised:
         health_of(channel, "other")
@@ -54,12 +57,15 @@ def test_health_is_reported_overall_and_per_model(channel: grpc.Channel) -> None
 def test_a_model_whose_engine_stopped_no_longer_counts_as_serving(
     served: Serving, channel: grpc.Channel
 ) -> None:
-    watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="ranker"), timeout=20)
+    watch = health_pb2_grpc.HealthStub(channel).Watch(
+        health_pb2.HealthCheckRequest(service="ranker"), timeout=20
+    )
     assert next(watch).status == SERVING
     served.ranker.worker.alive = False
     assert next(watch).status == NOT_SERVING
     watch.cancel()
     assert health_of(channel, "") == NOT_SERVING
+    assert health_of(channel, "rankport.v1.Scoring") == NOT_SERVING
     assert health_of(channel, "encoder") == SERVING
 
 
@@ -107,9 +113,35 @@ def test_a_server_needs_models_with_names() -> None:
 def test_a_port_in_use_is_an_error_at_start(served: Serving) -> None:
     taken = ServerConfig(port=served.server.port)
     second = Server({"ranker": served.ranker}, taken)  # type: ignore[dict-item]
-    with pytest.raises(Unavailable, match=f"cannot listen on 127.0.0.1:{taken.port}"):
+    with pytest.raises(Unavailable, match=f"on 127.0.0.1:{taken.port}: Address already in use; choose"):
         second.start()
     second.stop()
+
+
+def test_a_host_that_does_not_exist_is_an_error_at_start(served: Serving) -> None:
+    lost = Server({"ranker": served.ranker}, ServerConfig(host="192.0.2.1", port=0))  # type: ignore[dict-item]
+    with pytest.raises(Unavailable, match=r"cannot listen on 192.0.2.1:0: Cannot assign requested address"):
+        lost.start()
+    lost.stop()
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "localhost", "::1", "[::1]"])
+def test_a_server_listens_on_any_form_of_host(served: Serving, host: str) -> None:
+    if "::" in host and not _has_ipv6():
+        pytest.skip("no IPv6 on this machine")
+    config = ServerConfig(host=host, port=0)
+    models: Any = {"ranker": served.ranker}
+    with Server(models, config) as server, Client(server.address, timeout_s=10) as client:
+        assert client.models() == server.models
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,15 @@ def test_bad_rows_are_listed_written_and_tolerated_up_to_a_limit(
     assert report["stored"] == 3
 
 
+@pytest.mark.parametrize("option", ["--bad-rows", "--json"])
+def test_a_report_that_cannot_be_written_is_one_clear_error(
+    encoder_bundle: Bundle, items: Path, store: Path, option: str
+) -> None:
+    result = encode(encoder_bundle, items, store, option, "/proc/none/report")
+    assert isinstance(result.exception, InvalidRequest)
+    assert str(result.exception) == f"{option} /proc/none/report cannot be written: No such file or directory"
+
+
 def test_input_without_a_usable_row_fails(encoder_bundle: Bundle, items: Path, store: Path) -> None:
     items.write_text("id,text\n1,\n")
     assert report_of(encoder_bundle, items, store)["failure"] == "none of 1 rows could be used"

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click.testing
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Item, ItemStatus, Key, ScoreResult, Usage
 from rankport.sdk.cli.app import build
 from rankport.sdk.cli.score_output import print_table
@@ -24,15 +24,15 @@ def served() -> Iterator[Serving]:
         yield running
 
 
-def run(*arguments: str, stdin: str | None = None) -> click.testing.Result:
+def run(*arguments: str, stdin: str | None = None) -> Result:
     return CliRunner().invoke(build(), ["score", *arguments], input=stdin, env=NARROW)
 
 
-def at(served: Serving, *arguments: str, stdin: str | None = None) -> click.testing.Result:
+def at(served: Serving, *arguments: str, stdin: str | None = None) -> Result:
     return run("--server", served.address, "--prefix", "q", *arguments, stdin=stdin)
 
 
-def said(result: click.testing.Result) -> str:
+def said(result: Result) -> str:
     """What it wrote, without the frame and the line ends of the terminal."""
     return " ".join(result.output.replace("│", " ").split())
 
@@ -136,6 +136,13 @@ def test_wrong_usage_is_told_before_anything_is_loaded(arguments: tuple[str, ...
     result = run(*arguments)
     assert result.exit_code == 2
     assert says in said(result)
+
+
+@pytest.mark.parametrize("server", ["http://localhost:8500", ""])
+def test_a_server_that_is_no_address_is_refused(server: str) -> None:
+    result = run("--server", server, "--prefix", "q", "a")
+    assert isinstance(result.exception, InvalidRequest)
+    assert "give host:port" in str(result.exception)
 
 
 def test_a_bundle_without_its_name_is_wrong_usage_of_serve() -> None:

@@ -165,6 +165,18 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
         client.score("q", ["a"])
 
 
+@pytest.mark.parametrize("address", ["http://localhost:8500", "grpc://host:1", "", " ", None, 8500])
+def test_an_address_that_is_none_is_refused_at_once(address: Any) -> None:
+    with pytest.raises(errors.InvalidRequest, match=r"address is .*; give host:port"):
+        Client(address)
+
+
+def test_a_text_that_does_not_fit_a_stream_is_told_by_its_id(client: Client) -> None:
+    texts: list[tuple[str, Any]] = [("first", "a"), ("second", None)]
+    with pytest.raises(errors.InvalidRequest, match="text of id 'second': is a NoneType; give text"):
+        list(client.encode_stream(texts))
+
+
 def test_a_closed_client_says_so(served: Serving) -> None:
     client = Client(served.address)
     client.close()

@@ -131,6 +131,15 @@ def test_items_and_texts_of_a_generator_are_sent(served: Serving) -> None:
     run(served, body)
 
 
+def test_an_address_that_is_none_is_refused_at_once(served: Serving) -> None:
+    async def body(client: AsyncClient) -> None:
+        for address in ("https://localhost:8500", "", None):
+            with pytest.raises(errors.InvalidRequest, match=r"address is .*; give host:port"):
+                AsyncClient(address)  # type: ignore[arg-type]
+
+    run(served, body)
+
+
 def test_a_closed_client_says_so(served: Serving) -> None:
     async def body(client: AsyncClient) -> None:
         await client.close()

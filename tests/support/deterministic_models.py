@@ -143,9 +143,9 @@ class DeterministicEncoder:
             raise Overloaded("busy")
         for index, text in enumerate(texts):
             if isinstance(text, str) and text == "bad":
-                raise InvalidRequest(f"text {index} is {text!r}")
+                raise InvalidRequest(f"item {index} is {text!r}")
             if truncation == "error" and len(text) > 100:
-                raise LimitExceeded(f"text {index} is longer than 100")
+                raise LimitExceeded(f"item {index} is longer than 100")
         return self.worker.submit(lambda: self._rows(texts), timeout_s)
 
     @property

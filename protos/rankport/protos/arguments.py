@@ -4,6 +4,7 @@ Owns what is known without a model; vocabulary, limits and shapes are checked wh
 the part of the request in the message: "prefix", "item 3".
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NoReturn, TypeGuard, TypeVar
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 # Clocks and gRPC cannot wait for ever in numbers; nobody waits three years.
 _NO_LIMIT_S = 1e8
+_ITEM = re.compile(r"^item \d+:? ")
 
 
 class ItemForm(Enum):
@@ -118,6 +120,11 @@ def checked_text(value: object, where: str) -> str:
                 "its source was no valid UTF-8"
             ) from None
     return value
+
+
+def of_single_item(message: str) -> str:
+    """A message without its opening "item 0": for one item that is told by its id, its place says nothing."""
+    return _ITEM.sub("", message)
 
 
 def _refuse_array(value: NDArray[Any], where: str) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.arguments import of_single_item
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.items import items_message, items_value, prefix_message, prefix_value
 from rankport.protos.tensors import float32_array, tensor_array, tensor_message
@@ -159,11 +160,11 @@ def encode_result(response: pb.EncodeResponse | pb.EncodeStreamResponse) -> NDAr
 def stream_request(
     model: str, chunk: Sequence[tuple[str, str | Sequence[int]]], truncation: Truncation
 ) -> pb.EncodeStreamRequest:
-    """A chunk of (id, text) pairs as a message; `InvalidRequest` if one of them does not fit the wire."""
+    """A chunk of (id, text) pairs as a message; `InvalidRequest`, with the id, if one does not fit the wire."""
     return pb.EncodeStreamRequest(
         model=model,
         ids=[id for id, _ in chunk],
-        texts=items_message([text for _, text in chunk], "texts"),
+        texts=_stream_texts(chunk),
         truncation=_code(_TRUNCATION, truncation, "truncation"),
     )
 
@@ -207,6 +208,18 @@ def description_value(message: pb.ModelDescription) -> ModelDescription:
     values: dict[str, Any] = {field.name: getattr(message, field.name) for field in fields(ModelDescription)}
     repeated = {name: tuple(value) for name, value in values.items() if not isinstance(value, str | int)}
     return ModelDescription(**(values | repeated))
+
+
+def _stream_texts(chunk: Sequence[tuple[str, str | Sequence[int]]]) -> pb.Items:
+    try:
+        return items_message([text for _, text in chunk], "texts")
+    except InvalidRequest:
+        for id, text in chunk:  # whose place in the chunk says nothing to the caller
+            try:
+                items_message([text], "texts")
+            except InvalidRequest as error:
+                raise InvalidRequest(f"text of id {id!r}: {of_single_item(str(error))}") from None
+        raise
 
 
 def _usage_message(usage: Usage) -> pb.Usage:

@@ -51,7 +51,9 @@ class ItemEncoder:
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         manifest = opened.manifest
         if manifest.kind != "item_encoder":
-            raise InvalidRequest(f"bundle {opened.path} is a {manifest.kind}: load it with Ranker.load")
+            raise InvalidRequest(
+                f"bundle {opened.path} is a ranker: it scores (Ranker, rankport score); give an item encoder"
+            )
         prompt = PromptEncoder.from_bundle(opened)
         return cls(manifest, prompt, EncodeEngine(OnnxRuntimeEncodingBackend(opened, config), config))
 

@@ -133,7 +133,9 @@ def _reader(path: Path, file_format: str | None) -> RowReader:
         case "parquet":
             return ParquetReader(path)
         case None:
-            raise InvalidRequest(f"{path}: its name tells no format; give one of {', '.join(FORMATS)}")
+            raise InvalidRequest(
+                f"{path}: its name tells no format; give it with file_format (--format), one of {', '.join(FORMATS)}"
+            )
         case other:
             raise InvalidRequest(f"unknown format {other!r}; there are {', '.join(FORMATS)}")
 

@@ -69,7 +69,9 @@ class KeyedItems:
         if missing and on_missing == "fail":
             first, message = next(iter(missing.items()))
             more = f" ({len(missing)} such items of {len(items)})" if len(missing) > 1 else ""
-            raise NotFound(f"item {first}: {message}{more}; on_missing='skip' scores the others")
+            raise NotFound(
+                f"item {first}: {message}{more}; on_missing 'skip' (--on-missing skip) scores the others"
+            )
         inputs: list[ItemInput] = []
         for index, item in enumerate(items):
             if isinstance(item, Key):
@@ -88,7 +90,7 @@ class KeyedItems:
         if self._tokens is None:
             raise InvalidRequest(
                 f"item {index} is the key {key!r}, but the ranker was loaded without a token store: "
-                f"give it one, or pass embedding tokens"
+                f"give it one (store, --store), or embedding tokens"
             )
         return dict(zip(keys, self._tokens.get_many(list(keys.values())), strict=True))
 

@@ -113,7 +113,7 @@ class PromptEncoder:
 
     def _embedded_run(self, item: NDArray[np.floating], where: str) -> EncodedRun:
         if self._embedding is None:
-            raise InvalidRequest(f"{where}: the bundle takes no embedding tokens: pass text or token ids")
+            raise InvalidRequest(f"{where}: the bundle takes no embedding tokens: give text or token ids")
         rows = checked_embeddings(item, self._embedding.tokens, self._embedding.hidden_size, where)
         assert self._embedded_ids is not None
         return EncodedRun(TokenRun(self._embedded_ids, rows), truncated=False)
@@ -123,7 +123,7 @@ class PromptEncoder:
         if len(ids) > self._prefix.limit:
             raise LimitExceeded(
                 f"prefix: {len(ids)} token ids, max_prefix_tokens is {self._prefix.limit}: "
-                "token ids are never cut, pass fewer"
+                "token ids are never cut, give fewer"
             )
         return ids
 
@@ -131,7 +131,8 @@ class PromptEncoder:
         if isinstance(prefix, str):
             if len(self.fields) != 1:
                 raise InvalidRequest(
-                    f"prefix: one str, but the prompt has the fields {list(self.fields)}: pass a mapping"
+                    f"prefix: one str, but the prompt has the fields {list(self.fields)}: "
+                    "give each by name (--field NAME=TEXT)"
                 )
             prefix = {self.fields[0]: prefix}
         missing = [name for name in self.fields if name not in prefix]
@@ -147,7 +148,7 @@ class PromptEncoder:
         if not texts:
             return []
         if self._tokenizer is None:
-            raise InvalidRequest(f"{wheres[0]}: is text, but the bundle has no tokenizer: pass token ids")
+            raise InvalidRequest(f"{wheres[0]}: is text, but the bundle has no tokenizer: give token ids")
         values = self._tokenizer.encode_batch(texts)
         for ids, where in zip(values, wheres, strict=True):
             # A tokenizer may know more tokens than the model has rows (a pruned vocabulary, say).

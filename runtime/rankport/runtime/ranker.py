@@ -84,7 +84,9 @@ class Ranker:
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         manifest = opened.manifest
         if manifest.kind != "ranker":
-            raise InvalidRequest(f"bundle {opened.path} is an {manifest.kind}: load it with ItemEncoder.load")
+            raise InvalidRequest(
+                f"bundle {opened.path} is an item encoder: it encodes (ItemEncoder, rankport encode); give a ranker"
+            )
         with ExitStack() as owned:
             if store is not None and not isinstance(store, TokenStore):
                 store = TokenStore.open(store, read_only=True)
@@ -105,6 +107,9 @@ class Ranker:
         on_missing: OnMissing = "skip",
     ) -> ScoreResult:
         """Scores every item against the prefix; no items give an empty result.
+
+        An item of empty text is scored as the prompt without it, where the prompt puts tokens around items.
+        (`rankport encode` takes a row without text for a mistake: a bad row.)
 
         Raises:
             InvalidRequest: prefix, an item or an option is malformed; the message has the item's index.

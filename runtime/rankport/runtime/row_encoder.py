@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.arguments import of_single_item
 from rankport.protos.errors import BackendError, InvalidRequest, LimitExceeded
 from rankport.protos.types import ModelDescription, Truncation
 from rankport.runtime.items_file import BadRow, ItemRow
@@ -93,7 +94,7 @@ class RowEncoder:
         _keep(rows, tokens, truncation == "truncate", batch)
 
     def _fail(self, row: ItemRow, error: InvalidRequest | BackendError, batch: EncodedBatch) -> None:
-        batch.bad.append(BadRow(row.line, f"{type(error).__name__}: {error}", row.id))
+        batch.bad.append(BadRow(row.line, of_single_item(str(error)), row.id))
         if isinstance(error, BackendError):
             self._failures += 1
             if self._failures >= self._max_failures:

@@ -31,6 +31,16 @@ _OPTIONS: ChannelOptions = (
 )
 
 
+_OTHER_SCHEMES = ("http://", "https://", "grpc://", "grpcs://")
+
+
+def checked_address(address: object) -> str:
+    """`address` if it may be a gRPC target; `InvalidRequest` if it is none, empty, or a URL."""
+    if isinstance(address, str) and address.strip() and not address.lower().startswith(_OTHER_SCHEMES):
+        return address
+    raise InvalidRequest(f"address is {address!r:.200}; give host:port")
+
+
 def channel_options(more: ChannelOptions) -> ChannelOptions:
     """The defaults, overridden by `more`."""
     return list((dict(_OPTIONS) | dict(more)).items())

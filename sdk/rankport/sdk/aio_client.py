@@ -20,7 +20,14 @@ from rankport.protos.types import (
 )
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.sdk._remote import ChannelOptions, ChunkRequests, Text, channel_options, rankport_errors
+from rankport.sdk._remote import (
+    ChannelOptions,
+    ChunkRequests,
+    Text,
+    channel_options,
+    checked_address,
+    rankport_errors,
+)
 
 if TYPE_CHECKING:  # these exist in the stubs' types only
     from rankport.protos.v1.rankport_pb2_grpc import EmbeddingAsyncStub, ModelsAsyncStub, ScoringAsyncStub
@@ -45,7 +52,7 @@ class AsyncClient:
         options: ChannelOptions = (),
     ) -> None:
         """As `Client`; must be called in a running event loop."""
-        self._address = address
+        self._address = checked_address(address)
         self._model = model
         self._timeout_s = checked_timeout_s(timeout_s)
         merged = channel_options(options)

@@ -21,7 +21,14 @@ from rankport.protos.types import (
 )
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.sdk._remote import ChannelOptions, ChunkRequests, Text, channel_options, rankport_errors
+from rankport.sdk._remote import (
+    ChannelOptions,
+    ChunkRequests,
+    Text,
+    channel_options,
+    checked_address,
+    rankport_errors,
+)
 
 
 class Client:
@@ -52,7 +59,7 @@ class Client:
             credentials: for TLS, e.g. `grpc.ssl_channel_credentials(root_certificates)`.
             options: gRPC channel options, over the defaults.
         """
-        self._address = address
+        self._address = checked_address(address)
         self._model = model
         self._timeout_s = checked_timeout_s(timeout_s)
         merged = channel_options(options)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos import wire
+from rankport.protos.arguments import of_single_item
 from rankport.protos.errors import InvalidRequest, Overloaded
 from rankport.protos.types import ItemStatus, ModelDescription, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -92,7 +93,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
             ids=ids,
             embeddings=embeddings,
             status=[ItemStatus.FAILED if failure else ItemStatus.OK for failure in failures],
-            messages=[str(failure) if failure else "" for failure in failures],
+            messages=[of_single_item(str(failure)) if failure else "" for failure in failures],
             fingerprint=served.description.fingerprint,
         )
 

@@ -25,7 +25,7 @@ def loaded_models(
     collector's sight: its full passes over a loaded model would stop requests for 100 ms and more.
 
     Raises:
-        InvalidRequest: two bundles have one name.
+        InvalidRequest: two bundles have one name, or an entry an empty one.
         RankportError: as `Ranker.load` and `ItemEncoder.load`.
     """
     with ExitStack() as owned:
@@ -66,4 +66,6 @@ def _split(entry: str) -> tuple[str, str]:
     name, separator, path = entry.partition("=")
     if not separator or Path(entry).is_dir():
         return "", entry
+    if not name:
+        raise InvalidRequest(f"{entry!r} gives no name: give NAME=DIRECTORY, or the directory alone")
     return name, path

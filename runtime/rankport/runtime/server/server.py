@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 # Streams that never end by themselves, such as health watches, are cut off this long after the last call.
 _LINGER_S = 0.5
 _HEALTH_PERIOD_S = 0.5
+_SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 _STATUS = {
     True: health_pb2.HealthCheckResponse.SERVING,
     False: health_pb2.HealthCheckResponse.NOT_SERVING,
@@ -70,7 +72,7 @@ class Server:
     @property
     def address(self) -> str:
         """host:port, for a client on this machine."""
-        return f"{self._config.host}:{self.port}"
+        return _host_port(self._config.host, self.port)
 
     @property
     def models(self) -> tuple[ModelDescription, ...]:
@@ -134,8 +136,7 @@ class Server:
         pb_grpc.add_EmbeddingServicer_to_server(embedding, server)
         pb_grpc.add_ModelsServicer_to_server(ModelsService(models, calls), server)
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
-        services = [service.full_name for service in pb.DESCRIPTOR.services_by_name.values()]
-        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         await self._report_health(status)
         return status
@@ -148,16 +149,34 @@ class Server:
 
     async def _report_health(self, status: health.aio.HealthServicer) -> None:
         alive = self._models.alive()
-        for name, serving in {"": all(alive.values()), **alive}.items():
+        whole = dict.fromkeys(("", *_SERVICES), all(alive.values()))
+        for name, serving in (whole | alive).items():
             await status.set(name, _STATUS[serving])
 
 
 def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
-    address = f"{config.host}:{config.port}"
+    address = _host_port(config.host, config.port)
     try:
+        _try_to_bind(config)  # gRPC would not say what is wrong
         return server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise Unavailable(f"cannot listen on {address}: {error}; choose another host or port") from error
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "gRPC refused it"
+        raise Unavailable(f"cannot listen on {address}: {reason}; choose another host or port") from error
+
+
+def _host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def _try_to_bind(config: ServerConfig) -> None:
+    """Raises the `OSError` of an address that is taken, forbidden or unknown."""
+    found = socket.getaddrinfo(
+        config.host.strip("[]"), config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC, past what lingers of a server
+        probe.bind(address)
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:

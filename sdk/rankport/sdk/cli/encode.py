@@ -125,12 +125,25 @@ def _bad_row_writer(path: Path | None) -> "Iterator[Callable[[BadRow], None] | N
     import json
     from dataclasses import asdict
 
+    from rankport.sdk.cli.writing import writing
+
     if path is None:
         yield None
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as stream:
-        yield lambda row: print(json.dumps(asdict(row)), file=stream)
+    target = f"--bad-rows {path}"
+    with writing(target):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w", encoding="utf-8")
+
+    def write(row: "BadRow") -> None:
+        with writing(target):
+            print(json.dumps(asdict(row)), file=stream)
+
+    try:
+        yield write
+    finally:
+        with writing(target):
+            stream.close()
 
 
 @contextmanager
@@ -213,14 +226,14 @@ def _write_report(
     from dataclasses import asdict
 
     from rankport.sdk.cli.tables import write_json
+    from rankport.sdk.cli.writing import writing
 
-    write_json(
-        file,
-        {
-            "encoder": fingerprint,
-            "passed": not failure,
-            "failure": failure,
-            "stored": stored,
-            **asdict(report),
-        },
-    )
+    content = {
+        "encoder": fingerprint,
+        "passed": not failure,
+        "failure": failure,
+        "stored": stored,
+        **asdict(report),
+    }
+    with writing(f"--json {file}"):
+        write_json(file, content)

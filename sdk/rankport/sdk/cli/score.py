@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def score(
     items: Annotated[list[str] | None, typer.Argument(help="Texts to score, or keys with --keys.")] = None,
-    server: Annotated[str, typer.Option(metavar="HOST:PORT", help="Score at this server ...")] = "",
+    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Score at this server ...")] = None,
     bundle: Annotated[Path | None, typer.Option(help="... or with this bundle, in process.")] = None,
     store: Annotated[Path | None, typer.Option(help="Token store for --bundle and --keys.")] = None,
     model: Annotated[str, typer.Option(help="Which of the server's models, if it has several.")] = "",
@@ -72,10 +72,12 @@ def _timeout(timeout_s: float | None) -> float | None:
 
 
 @contextmanager
-def _scorer(server: str, model: str, bundle: Path | None, store: Path | None) -> "Iterator[Client | Ranker]":
-    if bool(server) == (bundle is not None):
+def _scorer(
+    server: str | None, model: str, bundle: Path | None, store: Path | None
+) -> "Iterator[Client | Ranker]":
+    if (server is None) == (bundle is None):
         raise typer.BadParameter("give either --server or --bundle")
-    if server:
+    if server is not None:
         if store is not None:
             raise typer.BadParameter("--store goes with --bundle; a server has its own")
         from rankport.sdk.client import Client

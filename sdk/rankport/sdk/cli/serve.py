@@ -147,7 +147,10 @@ def _log_to_stderr(json_log: bool) -> None:
 def _say(json_log: bool, message: str, **facts: Any) -> None:
     import json
 
-    print(json.dumps(facts) if json_log else message, flush=True)
+    from rankport.sdk.cli.writing import writing
+
+    with writing("standard output"):
+        print(json.dumps(facts) if json_log else message, flush=True)
 
 
 def _line(model: "ModelDescription") -> str:

@@ -17,7 +17,9 @@ from rankport.runtime.tokenizer import Tokenizer
 
 Ids = NDArray[np.int64]
 
-_WAY_OUT = "shorten it, or have it cut: truncation 'truncate' (score --truncate, encode --truncation truncate)"
+_WAY_OUT = (
+    "shorten it, or have it cut: truncation 'truncate' (score --truncate, encode --truncation truncate)"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,9 @@ class Worker(Generic[RequestT]):
             self._drain_until_s = min(
                 until_s, until_s if self._drain_until_s is None else self._drain_until_s
             )
-            self._closed_because = self._closed_because or Unavailable("the engine is closed; load the bundle again")
+            self._closed_because = self._closed_because or Unavailable(
+                "the engine is closed; load the bundle again"
+            )
             self._condition.notify()
         if threading.current_thread() is not self._thread:  # a future's callback may close
             self._thread.join()

@@ -71,7 +71,9 @@ def export(
     ] = None,
     max_prefix_tokens: Annotated[int | None, typer.Option(help="Longest prefix the bundle accepts.")] = None,
     max_item_tokens: Annotated[int | None, typer.Option(help="Longest item the bundle accepts.")] = None,
-    name: Annotated[str | None, typer.Option(help="Model name. [default: the output folder's name, without .bundle]")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Model name. [default: the output folder's name, without .bundle]")
+    ] = None,
     version: Annotated[str, typer.Option(help="Model version.")] = "1",
     judged: Judged = None,
     store: Store = None,

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
+from benchmarks.machine import describe_machine
 from examples.esco.baselines import bm25_ndcg, cosine_ndcg, mean_ndcg, random_ndcg
 from examples.esco.dataset import Dataset, JudgedQuery
 from examples.esco.evaluate import score_checkpoint, write_items, write_judged_requests
@@ -99,7 +100,12 @@ def main() -> None:
         quality = baselines(dataset, queries, encoder, store) | {"bundle_grpc": mean_ndcg(queries, served)}
     with console.status("items/s of full-text prompts, shared prefix, embedding tokens"):
         speed = measure_throughput(HERE / "checkpoint", ranker, store, dataset)
-    report = {"ndcg_at_10": quality, "items_per_s": speed, "seconds": time.perf_counter() - started}
+    report = {
+        "ndcg_at_10": quality,
+        "items_per_s": speed,
+        "seconds": time.perf_counter() - started,
+        "machine": describe_machine(),
+    }
     (OUT / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     print_report(console, quality, speed)
 

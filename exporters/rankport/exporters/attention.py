@@ -115,17 +115,15 @@ def _attend(
         past_key, past_value = shared.past[layer]
     past = past_key.shape[2]
 
-    def unpack(
-        states: Tensor,
-    ) -> Tensor:  # [1, kv_heads, tokens, d] -> [prefixes, kv_heads, items, length, d]
-        by_slot = states[0].index_select(1, flat)
-        return by_slot.reshape(kv_heads, prefixes, items, length, -1).transpose(0, 1)
+    def unpack(states: Tensor) -> Tensor:
+        # [1, kv_heads, tokens, d] -> [prefixes, kv_heads, items, length, d]
+        return states.index_select(2, flat).reshape(kv_heads, prefixes, items, length, -1).transpose(0, 1)
 
     own_key, own_value = unpack(key), unpack(value)
     shared.new[layer] = (own_key.flatten(2, 3), own_value.flatten(2, 3))
 
     # Rows ordered (item, group, token): one product over all items' queries for the prefix, one per item for itself.
-    by_slot = query[0].index_select(1, flat).reshape(kv_heads, group, prefixes, items, length, head_dim)
+    by_slot = query.index_select(2, flat).reshape(kv_heads, group, prefixes, items, length, head_dim)
     rows = by_slot.permute(2, 0, 3, 1, 4, 5).reshape(prefixes, kv_heads, items * group * length, head_dim)
     to_prefix = capped(rows @ past_key.transpose(2, 3)) + _past_mask(shared.past_lengths, past, query.dtype)
     # Three axes, so that runtimes fold the transposition of the keys into the product.

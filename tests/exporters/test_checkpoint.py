@@ -170,6 +170,14 @@ def test_a_module_that_the_graph_lacks_is_refused(tmp_path: Path) -> None:
         encoder_output(load_checkpoint(folder, headless=True), ExportOptions(kind="item-encoder"))
 
 
+@pytest.mark.parametrize(("content", "message"), [("[]", "must be a dict"), ("{", "not readable JSON")])
+def test_a_pooling_file_of_another_form_is_named(content: str, message: str, tmp_path: Path) -> None:
+    folder = pooled(checkpoints.body(tmp_path / "c", "bert"), {})
+    (folder / "1_Pooling" / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        encoder_output(load_checkpoint(folder, headless=True), ExportOptions(kind="item-encoder"))
+
+
 def test_positions_that_start_behind_the_padding_id_shorten_the_limit(tmp_path: Path) -> None:
     folder = checkpoints.body(
         tmp_path / "c", "roberta", max_position_embeddings=66, pad_token_id=1, bos_token_id=0

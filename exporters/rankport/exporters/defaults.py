@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import tokenizers
 from torch import nn
@@ -15,6 +16,8 @@ from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import Embedding, Limits, Pairing, Pooling, Prompt, Segment
 from rankport.runtime.prompt_file import load_prompt_file, validate_prompt
 from rankport.runtime.tokenizer import Tokenizer
+
+JsonT = TypeVar("JsonT", dict[str, Any], list[Any])
 
 _DEFAULT_TOKENS = 1024
 _DEFAULT_ENCODER_TOKENS = 512
@@ -198,8 +201,7 @@ def _stored_pooling(path: Path) -> Pooling | None:
     file = path / "1_Pooling" / "config.json"
     if not file.is_file():
         return None
-    config = _read_json(file)
-    assert isinstance(config, dict)
+    config = _read_json(file, dict)
     chosen = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
     mode = config.get("pooling_mode")  # how newer releases write it
     chosen = [str(mode)] if mode is not None else chosen
@@ -214,8 +216,7 @@ def _stored_normalize(path: Path) -> bool:
     file = path / "modules.json"
     if not file.is_file():
         return False
-    modules = _read_json(file)
-    assert isinstance(modules, list)
+    modules = _read_json(file, list)
     types = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
     unknown = [name for name in types if name not in ("Transformer", "Pooling", "Normalize")]
     if unknown:
@@ -225,8 +226,11 @@ def _stored_normalize(path: Path) -> bool:
     return "Normalize" in types
 
 
-def _read_json(file: Path) -> object:
+def _read_json(file: Path, kind: type[JsonT]) -> JsonT:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{file} is not readable JSON: {error}") from error
+    if not isinstance(content, kind):
+        raise CheckpointError(f"{file} holds a JSON {type(content).__name__}, must be a {kind.__name__}")
+    return content

@@ -1,0 +1,135 @@
+"""The tensors of a checkpoint folder: one safetensors file or the shards of an index, read one by one.
+
+Owns what is stored where. What a tensor is for, the loaders know.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from rankport.protos.errors import CheckpointError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+class StoredTensors:
+    """Every tensor of the files given, by name. Files are memory-mapped: a tensor costs memory once it is touched."""
+
+    def __init__(self, files: tuple[Path, ...]) -> None:
+        """Raises CheckpointError for a file that is no safetensors, or a name that two files hold."""
+        self.files = files
+        self._open: dict[str, Any] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._dtypes: dict[str, str] = {}
+        for file in files:
+            self._list(file)
+
+    @classmethod
+    def open(cls, folder: Path) -> "StoredTensors":
+        """The weights of a checkpoint folder: the shards that its index names, or model.safetensors.
+
+        Raises CheckpointError naming the missing file, shard or tensor.
+        """
+        if (folder / INDEX).is_file():
+            return cls._from_index(folder)
+        if not (folder / WEIGHTS).is_file():
+            raise CheckpointError(
+                f"checkpoint {str(folder)!r} has no {WEIGHTS} and no {INDEX}: pickled weights are never loaded, "
+                "convert them with save_pretrained(safe_serialization=True)"
+            )
+        return cls((folder / WEIGHTS,))
+
+    @classmethod
+    def _from_index(cls, folder: Path) -> "StoredTensors":
+        try:
+            places = json.loads((folder / INDEX).read_text())["weight_map"]
+            shards = sorted(set(places.values()))
+            outside = next((shard for shard in shards if Path(shard).name != shard), None)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise CheckpointError(
+                f"{folder / INDEX}: no weight_map of tensor names to file names ({error!r})"
+            ) from error
+        if outside is not None:
+            raise CheckpointError(f"{folder / INDEX}: shard {outside!r} lies outside the folder")
+        missing = next((shard for shard in shards if not (folder / shard).is_file()), None)
+        if missing is not None:
+            raise CheckpointError(
+                f"{folder / INDEX} names shard {missing!r}, which is not there: copy it again"
+            )
+        stored = cls(tuple(folder / shard for shard in shards))
+        for name in places:
+            if name not in stored:
+                raise CheckpointError(f"{folder / INDEX} names tensor {name!r}, which {places[name]} lacks")
+        return stored
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._shapes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, in the order of the files."""
+        return tuple(self._shapes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Without reading it."""
+        return self._shapes[name]
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Without reading it. Raises CheckpointError for a type that torch lacks."""
+        stored = self._dtypes[name]
+        if stored not in _DTYPES:
+            raise CheckpointError(f"tensor {name!r} is stored as {stored}, which is not supported")
+        return _DTYPES[stored]
+
+    def read(self, name: str) -> Tensor:
+        """The tensor as stored, on the CPU, memory-mapped."""
+        tensor: Tensor = self._open[name].get_tensor(name)
+        return tensor
+
+    def main_dtype(self) -> str:
+        """The dtype that most stored values have, in torch's naming."""
+        counts: dict[str, int] = {}
+        for name, shape in self._shapes.items():
+            size = torch.Size(shape).numel()
+            counts[self._dtypes[name]] = counts.get(self._dtypes[name], 0) + size
+        most = max(counts, key=lambda kind: counts[kind])
+        return str(_DTYPES[most]).removeprefix("torch.") if most in _DTYPES else most.lower()
+
+    def _list(self, file: Path) -> None:
+        try:
+            handle: Any = safe_open(file, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"cannot load {file}: {error}: the file is damaged, copy it again"
+            ) from error
+        for name in handle.keys():  # noqa: SIM118 - safe_open is no mapping
+            if name in self._shapes:
+                raise CheckpointError(f"tensor {name!r} is in two files of {str(file.parent)!r}")
+            part = handle.get_slice(name)
+            self._shapes[name] = tuple(part.get_shape())
+            self._dtypes[name] = str(part.get_dtype())
+            self._open[name] = handle

@@ -13,6 +13,7 @@ from torch import nn
 from rankport.exporters.loading.folder import CheckpointFolder, HeadKind
 from rankport.exporters.loading.forms import load_form
 from rankport.exporters.quantization.facts import QuantizationFacts
+from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError
 
 _HASHED = (
@@ -110,4 +111,5 @@ def _head_kind(architecture: str) -> HeadKind:
 
 
 def _parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    low_bit = (layer.quantized.codes for layer in model.modules() if isinstance(layer, QuantizedLinear))
+    return sum(values.numel() for values in (*model.parameters(), *low_bit))

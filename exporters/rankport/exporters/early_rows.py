@@ -36,6 +36,7 @@ _ELEMENTWISE = frozenset(
         "QuickGelu",
         "Reciprocal",
         "Relu",
+        "Round",
         "Sigmoid",
         "Softplus",
         "Sqrt",
@@ -44,7 +45,8 @@ _ELEMENTWISE = frozenset(
         "Where",
     ]
 )
-_OVER_LAST_AXIS = frozenset({"ReduceMean", "ReduceSum"})
+_OVER_LAST_AXIS = frozenset({"ReduceMax", "ReduceMean", "ReduceSum"})
+_LOW_BIT_PRODUCTS = frozenset({"MatMulNBits", "MatMulIntegerToFloat"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,11 @@ def _is_row_wise(node: ir.Node, tokens: str) -> bool:
     if not _is_states(first, tokens):
         return False
     if node.op_type == "MatMul":
-        return _is_constant(node.inputs[1])
+        return _is_constant(node.inputs[1]) or _is_dequantized(node.inputs[1])
+    if node.op_type in _LOW_BIT_PRODUCTS:
+        return all(_is_constant(value) for value in others if value is not None)
+    if node.op_type == "Gather":
+        return _int_attribute(node, "axis", 0) in (-1, 2) and _is_constant(others[0])
     if node.op_type in _OVER_LAST_AXIS:
         return len(others) == 1 and _constant_ints(others[0]) in ([-1], [2])
     if node.op_type in ("LayerNormalization", "RMSNormalization"):
@@ -176,6 +182,16 @@ def _is_states(value: ir.Value | None, tokens: str) -> bool:
 
 def _is_constant(value: ir.Value | None) -> bool:
     return value is not None and value.const_value is not None
+
+
+def _is_dequantized(value: ir.Value | None) -> bool:
+    """A low-bit constant, made fp32 for the product."""
+    producer = None if value is None else value.producer()
+    return (
+        producer is not None
+        and producer.op_type == "DequantizeLinear"
+        and all(_is_constant(part) for part in producer.inputs if part is not None)
+    )
 
 
 def _is_constant_row(value: ir.Value | None) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rankport.exporters.divide_by_root import divide_by_root
 from rankport.protos.errors import CheckpointError
 
-OPSET = 20
+OPSET = 21
 
 
 def trace(

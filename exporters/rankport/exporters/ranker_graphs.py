@@ -8,6 +8,7 @@ import torch
 
 from rankport.exporters.early_rows import select_rows_early
 from rankport.exporters.onnx_export import cut, drop_intermediate_shapes, trace
+from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.exporters.ranker_module import RankerModule, shared_prefix_mode
 from rankport.exporters.survey import Survey
 from rankport.runtime.manifest import LayerKV
@@ -29,7 +30,7 @@ def export_ranker_graphs(module: RankerModule, facts: Survey) -> RankerGraphs:
     axes = graph_axes(facts.layers, hidden if module.takes_embeddings else None)
     arguments = _example(facts.layers, hidden if module.takes_embeddings else None)
     kv_names = [f"new_{part}.{layer}" for layer in range(len(facts.layers)) for part in ("key", "value")]
-    with shared_prefix_mode(module):
+    with shared_prefix_mode(module), graph_kernels(module.model):
         whole = trace(module, arguments, axes, ["logits", *kv_names])
     labels = len(module.head.weight)  # type: ignore[arg-type]
     score = cut(whole, {"logits": ["items_total", labels]})

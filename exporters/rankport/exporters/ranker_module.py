@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.attention import ATTENTION_NAME, KEYWORD, SharedPrefix, install
+from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError
 
 
@@ -89,13 +90,16 @@ def label_head(model: nn.Module, readout: ReadOut) -> nn.Module:
             )
         return head
     full = model.get_output_embeddings()  # type: ignore[operator]
-    if not isinstance(full, nn.Linear):
+    if not isinstance(full, nn.Linear | QuantizedLinear):
         raise CheckpointError(
             f"{type(model).__name__} has an LM head of type {type(full).__name__}, expected Linear"
         )
-    head = nn.Linear(full.in_features, len(readout.ids), bias=full.bias is not None, dtype=full.weight.dtype)
+    head = nn.Linear(full.in_features, len(readout.ids), bias=full.bias is not None)
     rows = torch.tensor(readout.ids)
-    head.weight = nn.Parameter(full.weight.detach()[rows].clone(), requires_grad=False)
+    weight = (
+        full.quantized.rows(rows) if isinstance(full, QuantizedLinear) else full.weight.detach()[rows].clone()
+    )
+    head.weight = nn.Parameter(weight, requires_grad=False)
     if full.bias is not None:
         head.bias = nn.Parameter(full.bias.detach()[rows].clone(), requires_grad=False)
     return head

@@ -1,0 +1,60 @@
+"""Low-bit activations: how a layer's input is rounded before the product."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["int8-token", "int8-block", "int8-tensor", "fp8-token", "fp8-tensor"]
+FP8_MAX = 448.0
+"""The largest finite value of float8 e4m3fn (arXiv 2209.05433, table 1)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Activation:
+    """Symmetric rounding of inputs x[..., in] to a low-bit grid.
+
+    token   scale = max |x| of the token / divisor, for each token: dynamic, so no score depends on its batch
+    block   the same for each block of consecutive channels of a token
+    tensor  one fixed scale, from calibration
+    """
+
+    kind: Kind
+    divisor: float = 127.0  # largest code that a token's largest value maps to
+    scale: float | None = None  # of the tensor kinds
+    block: int | None = None  # channels, of int8-block
+    least_scale: float = torch.finfo(torch.float32).eps  # of a token of zeros
+
+    def __post_init__(self) -> None:
+        assert ("tensor" in self.kind) == (self.scale is not None)
+        assert (self.kind == "int8-block") == (self.block is not None)
+
+    @property
+    def name(self) -> str:
+        """For people and the manifest."""
+        kind, grain = self.kind.split("-")
+        return f"{kind} per {self.block} channels" if self.block else f"{kind} per {grain}"
+
+    def scales(self, x: Tensor) -> Tensor:
+        """fp32, broadcastable to `x`."""
+        if self.scale is not None:
+            return torch.tensor(self.scale)
+        # Written as a product and a maximum: what the exported graph computes too.
+        return (x.abs().amax(dim=-1, keepdim=True) / self.divisor).clamp(min=self.least_scale)
+
+    def codes(self, x: Tensor, scales: Tensor) -> Tensor:
+        """Values of the grid, still fp32; ties go to even."""
+        if self.kind.startswith("fp8"):
+            return (x / scales).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn).to(torch.float32)
+        return (x / scales).round().clamp(-128, 127)
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """`x` as the product sees it, fp32."""
+        if self.block is not None:
+            padding = -x.shape[-1] % self.block
+            blocks = torch.nn.functional.pad(x, (0, padding)).reshape(*x.shape[:-1], -1, self.block)
+            scales = self.scales(blocks)
+            return (self.codes(blocks, scales) * scales).flatten(-2)[..., : x.shape[-1]]
+        scales = self.scales(x)
+        return self.codes(x, scales) * scales

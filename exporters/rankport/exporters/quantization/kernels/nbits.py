@@ -1,0 +1,108 @@
+"""com.microsoft MatMulNBits: 4- and 8-bit weights in blocks, against fp32 or int8 activations."""
+
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.quantization.activation import Activation
+from rankport.exporters.quantization.weight import QuantizedWeight
+
+_BLOCKS = (16, 32, 64, 128, 256)
+_LARGEST_BLOCK = 256
+_FP32, _INT8 = 1, 4
+"""Values of the operator's accuracy_level: what the activations are rounded to."""
+
+
+class NBitsKernel(nn.Module):
+    """x [..., in] fp32 -> [..., out] fp32."""
+
+    packed: Tensor  # [out, blocks, block * bits / 8] uint8
+    scales: Tensor  # [out, blocks] fp32
+    zeros: Tensor | None  # [out, blocks * bits / 8] uint8
+    order: Tensor | None  # [in] int64, where groups are not contiguous
+
+    def __init__(self, weight: QuantizedWeight, activation: Activation | None) -> None:
+        """Call only where `fits`."""
+        super().__init__()
+        contiguous = weight.sorted_by_group()
+        assert contiguous is not None
+        ordered, order = contiguous
+        self.block = _block(ordered)
+        self.bits = weight.bits
+        self.level = _FP32 if activation is None else _INT8
+        self.in_features, self.out_features = weight.in_features, weight.out_features
+        self.register_buffer("order", None if weight.groups_of is None else order, persistent=False)
+        self.register_buffer("packed", _packed(ordered, self.block), persistent=False)
+        self.register_buffer("scales", _a_block(ordered.scales, ordered, self.block), persistent=False)
+        zeros = None if ordered.zeros is None else _a_block(ordered.zeros, ordered, self.block)
+        self.register_buffer("zeros", None if zeros is None else _nibbles(zeros, self.bits), persistent=False)
+
+    @staticmethod
+    def fits(weight: QuantizedWeight, activation: Activation | None) -> bool:
+        """Blocks of a size that the operator has, and activations that it can round."""
+        ordered = weight.sorted_by_group()
+        if weight.type != "int" or ordered is None or _block(ordered[0]) == 0:
+            return False
+        if weight.zeros is not None and bool((weight.zeros.abs() > 2 ** (weight.bits - 1) - 1).any()):
+            return False  # outside the grid of the codes, as symmetric GPTQ's old offset can be
+        return activation is None or (
+            activation.kind == "int8-block" and activation.block == _block(ordered[0])
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Emits the operator."""
+        if self.order is not None:
+            x = x.index_select(-1, self.order)
+        inputs: list[Tensor | None] = [
+            x,
+            self.packed,
+            self.scales,
+            *([] if self.zeros is None else [self.zeros]),
+        ]
+        return torch.onnx.ops.symbolic(
+            "com.microsoft::MatMulNBits",
+            inputs,
+            {
+                "K": self.in_features,
+                "N": self.out_features,
+                "bits": self.bits,
+                "block_size": self.block,
+                "accuracy_level": self.level,
+            },
+            dtype=torch.float32,
+            shape=(*x.shape[:-1], self.out_features),
+            version=1,
+        )
+
+
+def _block(weight: QuantizedWeight) -> int:
+    """The operator's block size, 0 if it has none: the group, or for one scale a row a large block that repeats it."""
+    size = weight.group_size or next(
+        (block for block in reversed(_BLOCKS) if weight.in_features % block == 0), 0
+    )
+    return size if size in _BLOCKS else 0
+
+
+def _a_block(values: Tensor, weight: QuantizedWeight, block: int) -> Tensor:
+    """[rows, groups] -> [out, blocks]"""
+    per_row = values.expand(weight.out_features, -1)
+    return per_row.repeat_interleave(weight.in_features // block // weight.groups, dim=1).contiguous()
+
+
+def _packed(weight: QuantizedWeight, block: int) -> Tensor:
+    unsigned = (weight.codes.to(torch.int16) + 2 ** (weight.bits - 1)).to(torch.uint8)
+    blocks = unsigned.reshape(len(unsigned), -1, block)
+    packed: Tensor = blocks if weight.bits == 8 else _paired(blocks)
+    return packed
+
+
+def _nibbles(zeros: Tensor, bits: int) -> Tensor:
+    unsigned = (zeros.to(torch.int16) + 2 ** (bits - 1)).to(torch.uint8)
+    if bits == 8:
+        return unsigned
+    return _paired(nn.functional.pad(unsigned, (0, unsigned.shape[1] % 2)))
+
+
+def _paired(values: Tensor) -> Tensor:
+    """Two 4-bit values a byte, the first in the lower half."""
+    paired: Tensor = values[..., 0::2] | (values[..., 1::2] << 4)
+    return paired

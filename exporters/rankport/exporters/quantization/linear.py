@@ -1,0 +1,59 @@
+"""A linear layer of low-bit weights: its maths in torch, and its place for a kernel of the exported graph."""
+
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.quantization.activation import Activation
+from rankport.exporters.quantization.weight import QuantizedWeight
+
+
+class QuantizedLinear(nn.Module):
+    """y = round(x) W^T + bias, where W is low-bit and `activation` says how x is rounded (None: not at all).
+
+    Run in torch, it dequantizes its weight for the moment of the product: the reference of the low-bit maths. While a
+    graph is traced, `kernel` computes the product instead (see `kernels`).
+    """
+
+    def __init__(self, weight: QuantizedWeight, bias: Tensor | None, activation: Activation | None) -> None:
+        super().__init__()
+        self.quantized = weight
+        self.activation = activation
+        self.bias = None if bias is None else nn.Parameter(bias.to(torch.float32), requires_grad=False)
+        self.in_features, self.out_features = weight.in_features, weight.out_features
+        self.kernel: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out], fp32."""
+        if self.kernel is None:
+            rounded = x if self.activation is None else self.activation.rounded(x)
+            return nn.functional.linear(rounded, self.quantized.dequantized(), self.bias)
+        product: Tensor = self.kernel(x)
+        return product if self.bias is None else product + self.bias
+
+    def extra_repr(self) -> str:
+        """Shape and scheme, for people."""
+        weight = self.quantized
+        return f"{self.in_features} -> {self.out_features}, {weight.type}{weight.bits}, groups of {weight.group_size}"
+
+
+class QuantizedEmbedding(nn.Module):
+    """A table of int8 rows with a scale each: ids [...] int64 -> fp32 [..., dim]."""
+
+    codes: Tensor  # [rows, dim] int8
+    scales: Tensor  # [rows] fp32
+
+    def __init__(self, codes: Tensor, scales: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer("scales", scales, persistent=False)
+        self.num_embeddings, self.embedding_dim = codes.shape
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The rows of `ids`."""
+        return self.codes[ids].to(torch.float32) * self.scales[ids].unsqueeze(-1)
+
+
+def set_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Puts `module` in the place of the submodule called `name`."""
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)

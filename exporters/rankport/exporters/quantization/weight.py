@@ -1,0 +1,86 @@
+"""A low-bit weight matrix: codes on a grid, scales, and what they stand for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+CodeType = Literal["int", "float"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantizedWeight:
+    """W[o, i] = (codes[o, i] - zeros[o, g]) * scales[o, g], where g is the group of input channel i."""
+
+    codes: Tensor  # [out, in] int8 on a signed grid of `bits` (-8..7, -128..127), or float8_e4m3fn
+    scales: Tensor  # [out, groups] fp32; one group: per channel; [1, 1]: per tensor
+    zeros: Tensor | None  # [out, groups] int8 on the codes' grid; None: symmetric
+    bits: int  # 4 or 8
+    groups_of: Tensor | None = None  # [in] int64 group of each input channel; None: contiguous, equally long
+
+    def __post_init__(self) -> None:
+        assert self.codes.ndim == self.scales.ndim == 2
+        assert self.scales.dtype == torch.float32
+        assert self.codes.dtype in (torch.int8, torch.float8_e4m3fn)
+        assert self.groups_of is not None or self.codes.shape[1] % self.scales.shape[1] == 0
+
+    @property
+    def out_features(self) -> int:
+        """Rows."""
+        return self.codes.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        """Columns."""
+        return self.codes.shape[1]
+
+    @property
+    def groups(self) -> int:
+        """Scales a row."""
+        return self.scales.shape[1]
+
+    @property
+    def group_size(self) -> int | None:
+        """Input channels that share a scale; None if a whole row does."""
+        return None if self.groups == 1 else self.in_features // self.groups
+
+    @property
+    def type(self) -> CodeType:
+        """What a code is."""
+        return "float" if self.codes.dtype.is_floating_point else "int"
+
+    def dequantized(self) -> Tensor:
+        """fp32 [out, in]."""
+        return self._dequantized(self.codes, self.scales, self.zeros)
+
+    def rows(self, index: Tensor) -> Tensor:
+        """fp32 [len(index), in] of some rows only."""
+        scales = self.scales if len(self.scales) == 1 else self.scales[index]
+        zeros = None if self.zeros is None else self.zeros[index]
+        return self._dequantized(self.codes[index], scales, zeros)
+
+    def _dequantized(self, codes: Tensor, scales: Tensor, zeros: Tensor | None) -> Tensor:
+        if self.groups_of is not None:
+            values = codes.to(torch.float32)
+            if zeros is not None:
+                values = values - zeros[:, self.groups_of]
+            return values * scales[:, self.groups_of]
+        values = codes.to(torch.float32).reshape(len(codes), self.groups, -1)
+        if zeros is not None:
+            values = values - zeros[:, :, None]
+        scaled: Tensor = values * scales[:, :, None]
+        return scaled.flatten(1)
+
+    def sorted_by_group(self) -> tuple["QuantizedWeight", Tensor] | None:
+        """The same matrix with its columns permuted to contiguous groups, and the permutation [in].
+
+        None where groups differ in length. For W' and p: W x = W' x[p].
+        """
+        if self.groups_of is None:
+            return self, torch.arange(self.in_features)
+        sizes = torch.bincount(self.groups_of, minlength=self.groups)
+        if bool((sizes != sizes[0]).any()):
+            return None
+        order = torch.argsort(self.groups_of, stable=True)
+        return QuantizedWeight(self.codes[:, order], self.scales, self.zeros, self.bits), order

@@ -106,11 +106,15 @@ def _config_windows(model: nn.Module) -> list[int]:
 
 def _require_every_layer(model: nn.Module, shared: SharedPrefix) -> None:
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
-    missing = [layer for layer in range(config.num_hidden_layers) if layer not in shared.new]
+    # A layer may hold several attention modules, each numbered as a layer of its own.
+    numbered = {getattr(part, "layer_idx", None) for part in model.modules()}
+    expected = set(range(config.num_hidden_layers)) | {one for one in numbered if isinstance(one, int)}
+    missing = sorted(expected - shared.new.keys())
     if not missing:
         return
     types = getattr(config, "layer_types", None)
-    kinds = f" ({', '.join(sorted({types[layer] for layer in missing}))})" if types else ""
+    named = {types[layer] for layer in missing if layer < len(types)} if types else set()
+    kinds = f" ({', '.join(sorted(named))})" if named else ""
     raise CheckpointError(
         f"layers {missing}{kinds} of {type(model).__name__} do not go through transformers' attention interface"
         f"{_stateful_modules(model)}: their state cannot be shared as prefix KV"

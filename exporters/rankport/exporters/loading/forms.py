@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rankport.exporters.loading import plain
+from rankport.exporters.loading import control_llm, plain
 from rankport.exporters.loading.folder import CheckpointFolder, HeadKind, LoadedModel
 from rankport.protos.errors import CheckpointError
 
@@ -17,7 +17,10 @@ class Form:
     load: Callable[[CheckpointFolder, HeadKind], LoadedModel]
 
 
-FORMS: tuple[Form, ...] = (Form("plain", plain.matches, plain.load),)
+FORMS: tuple[Form, ...] = (
+    Form("control-llm", control_llm.matches, control_llm.load),
+    Form("plain", plain.matches, plain.load),
+)
 
 
 def load_form(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:

@@ -1,0 +1,99 @@
+"""Small LoRA adapters of small checkpoints, saved by peft as trainers save them."""
+
+import json
+import warnings
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from rankport.exporters.loading.skeleton import quiet
+
+IDS = torch.arange(3, 33).reshape(2, 15)
+CLASSES: dict[str, Any] = {
+    "causal": AutoModelForCausalLM,
+    "classifier": AutoModelForSequenceClassification,
+    "body": AutoModel,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """An adapter's folder and the model that it was saved from, not merged."""
+
+    folder: Path
+    model: PeftModel
+
+    def outputs(self, ids: Tensor = IDS) -> Tensor:
+        """What the trained model answers: logits, or hidden states of a body."""
+        return outputs(self.model, ids)
+
+
+def lora(
+    folder: Path,
+    base: Path,
+    *,
+    kind: str = "causal",
+    vocabulary: int | None = None,
+    labels: int = 2,
+    **config: Any,
+) -> Trained:
+    """Adapts the checkpoint `base` with random weights, its vocabulary resized if asked, and saves the adapter."""
+    torch.manual_seed(11)
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")
+        options = {"num_labels": labels} if kind == "classifier" else {}
+        model = CLASSES[kind].from_pretrained(
+            base, dtype=torch.float32, attn_implementation="eager", **options
+        )
+        if vocabulary is not None:
+            model.resize_token_embeddings(vocabulary, mean_resizing=False)
+        fields = {
+            "r": 4,
+            "lora_alpha": 6,
+            "target_modules": ["q_proj", "v_proj", "down_proj"],
+            **deepcopy(config),
+        }
+        wrapped = get_peft_model(model, LoraConfig(**fields))
+        _train(wrapped)
+        wrapped.save_pretrained(str(folder))
+    return Trained(folder, wrapped.eval())
+
+
+def outputs(model: nn.Module, ids: Tensor = IDS) -> Tensor:
+    """Logits of every position, or of the sequence; hidden states of a body."""
+    with torch.no_grad():
+        answer = model(input_ids=ids, use_cache=False)
+    result: Tensor = answer.logits if "logits" in answer else answer.last_hidden_state
+    return result
+
+
+def edit_config(folder: Path, **fields: Any) -> None:
+    """Overwrites fields of adapter_config.json."""
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def edit_tensors(folder: Path, changes: dict[str, Tensor | None]) -> None:
+    """Overwrites, adds or (None) removes stored tensors."""
+    file = folder / "adapter_model.safetensors"
+    tensors: dict[str, Tensor | None] = {**load_file(file), **changes}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, file)
+
+
+def stored(folder: Path) -> dict[str, Tensor]:
+    """The adapter's tensors as they lie on disk."""
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def _train(model: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.2)

@@ -1,0 +1,95 @@
+"""Writes a checkpoint folder with new rows: every other tensor and old row as stored, bit by bit.
+
+Shards stay as they are, tied tables stay tied, and config.json comes last: a folder without it is not finished.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from rankport.exporters.loading.folder import CheckpointFolder
+from rankport.exporters.loading.stored_tensors import INDEX
+from rankport.exporters.vocabulary.new_rows import NewRows
+from rankport.exporters.vocabulary.stored_tables import StoredTables
+
+# What else a checkpoint's reader needs: tokenizer settings, chat templates. No code, no pickles.
+_KEPT = ("*_config.json", "special_tokens_map.json", "*.jinja", "LICENSE*")
+
+
+@dataclass(frozen=True, slots=True)
+class NewValues:
+    """What the new rows hold. [new rows, hidden] each"""
+
+    rows: NewRows
+    input: Tensor
+    output: Tensor | None  # None if tied
+
+
+def write_checkpoint(
+    source: CheckpointFolder,
+    tables: StoredTables,
+    values: NewValues,
+    tokenizer: tokenizers.Tokenizer,
+    out: Path,
+) -> None:
+    """Fills the folder `out`, which is made if it is not there."""
+    out.mkdir(parents=True, exist_ok=True)
+    for file in source.tensors.files:
+        _write_shard(file, tables, values, out)
+    if (source.path / INDEX).is_file():
+        _write_index(source, out)
+    for pattern in _KEPT:
+        for file in source.path.glob(pattern):
+            shutil.copyfile(file, out / file.name)
+    tokenizer.save(str(out / "tokenizer.json"))
+    (out / "config.json").write_text(json.dumps(_config(source.raw, values.rows.total), indent=2) + "\n")
+
+
+def _write_shard(file: Path, tables: StoredTables, values: NewValues, out: Path) -> None:
+    with safe_open(file, framework="pt") as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
+        metadata = stored.metadata()
+        if tables.input_name in tensors:
+            tensors[tables.input_name] = _extended(tensors[tables.input_name], values.input, values.rows)
+        if tables.output_name in tensors:
+            rows = values.input if values.output is None else values.output
+            tensors[tables.output_name] = _extended(tensors[tables.output_name], rows, values.rows)
+        bias = (tables.output_name or "").removesuffix("weight") + "bias"
+        if bias in tensors:
+            tensors[bias] = functional.pad(tensors[bias], (0, values.rows.total - len(tensors[bias])))
+        save_file(tensors, out / file.name, metadata)
+
+
+def _extended(table: Tensor, new: Tensor, rows: NewRows) -> Tensor:
+    """The table with its new rows; rows of neither, padding behind them, are as stored or zero."""
+    result = torch.zeros(rows.total, table.shape[1], dtype=table.dtype)
+    result[: len(table)] = table
+    result[rows.first : rows.first + rows.count] = new.to(table.dtype)
+    return result
+
+
+def _write_index(source: CheckpointFolder, out: Path) -> None:
+    content = json.loads((source.path / INDEX).read_text())
+    size = 0
+    for file in source.tensors.files:
+        with safe_open(out / file.name, framework="pt") as stored:
+            size += sum(stored.get_tensor(name).nbytes for name in stored.keys())  # noqa: SIM118
+    content["metadata"] = {**content.get("metadata", {}), "total_size": size}
+    (out / INDEX).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _config(raw: dict[str, Any], total: int) -> dict[str, Any]:
+    """config.json of the longer vocabulary, wherever it states it."""
+    if isinstance(raw.get("text_config"), dict) and "vocab_size" in raw["text_config"]:
+        text = {**raw["text_config"], "vocab_size": total}
+        return {**raw, "text_config": text} | ({"vocab_size": total} if "vocab_size" in raw else {})
+    return {**raw, "vocab_size": total}

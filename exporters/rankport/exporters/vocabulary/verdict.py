@@ -1,0 +1,59 @@
+"""When new rows count as collapsed: the limits and what fails them. Imports little, so that the CLI can show them.
+
+The defaults lie between what is measured of mean, random and grounded rows: docs/vocabulary.md has the figures.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rankport.protos.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from rankport.exporters.vocabulary.diagnostics import TableDiagnostics
+
+
+@dataclass(frozen=True, slots=True)
+class CollapseLimits:
+    """What the new rows of every table must keep."""
+
+    min_effective_rank: float = 0.5  # as a share of that of as many pretrained rows
+    max_mean_cosine: float = 0.5  # over all pairs of new rows
+    min_rsa: float = 0.1  # Spearman, within levels if they are known; with a codebook only
+    max_duplicates: int = 0  # new rows equal to another one
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("min_effective_rank", 0.0),
+            ("max_mean_cosine", -1.0),
+            ("min_rsa", -1.0),
+            ("max_duplicates", 0.0),
+        ):
+            value = getattr(self, name)
+            if not low <= value < float("inf"):
+                raise InvalidRequest(f"--{name.replace('_', '-')} is {value}: must be a number from {low:g} on")
+
+
+def failures(table: "TableDiagnostics", limits: CollapseLimits) -> list[str]:
+    """One sentence for each limit that the table misses."""
+    found = []
+    if table.effective_rank_ratio < limits.min_effective_rank:
+        found.append(
+            f"{table.table}: effective rank {table.new_spectrum.effective_rank:.1f} of the new rows is "
+            f"{table.effective_rank_ratio:.3f} of the pretrained rows' {table.old_spectrum.effective_rank:.1f}, "
+            f"under {limits.min_effective_rank:g}"
+        )
+    if table.new_new.mean > limits.max_mean_cosine:
+        found.append(
+            f"{table.table}: mean cosine {table.new_new.mean:.3f} between new rows is over {limits.max_mean_cosine:g}"
+        )
+    if table.rsa is not None:
+        judged = table.rsa.within_levels or table.rsa.all_pairs
+        if judged.spearman < limits.min_rsa:
+            found.append(
+                f"{table.table}: RSA {judged.spearman:.3f} with the codebook is under {limits.min_rsa:g}"
+            )
+    if table.duplicates > limits.max_duplicates:
+        found.append(
+            f"{table.table}: {table.duplicates} new rows equal another, over {limits.max_duplicates}"
+        )
+    return found

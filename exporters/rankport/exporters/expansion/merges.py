@@ -169,7 +169,8 @@ class ProgLayer(ExpandedLayer):
     def merge(self, states: Tensor, pretrained: Tensor, expanded: Tensor) -> Tensor:
         """See the class."""
         share = self.share()
-        return (1 - share) * self.lateral_connection(pretrained) + share * expanded
+        lateral: Tensor = self.lateral_connection(pretrained)
+        return (1 - share) * lateral + share * expanded
 
 
 MERGES: dict[str, type[ExpandedLayer]] = {

@@ -61,9 +61,7 @@ def audit_tokens(
     """
     limits = limits or CollapseLimits()
     stored = open_tables(checkpoint)
-    rows = resolve_new_rows(
-        checkpoint, stored.input.shape[0], new_tokens=new_tokens, first_new=first_new
-    )
+    rows = resolve_new_rows(checkpoint, stored.input.shape[0], new_tokens=new_tokens, first_new=first_new)
     vectors = None if codebook is None else read_codebook(codebook, rows.count)
     tables = []
     for name, table in ((stored.input_name, stored.input), (stored.output_name, stored.output)):

@@ -142,9 +142,7 @@ def diagnose(
         duplicates=_duplicates(new),
         zeros=rows.count - new_sums.directed,
         neighbours=tuple(
-            nearest(
-                new[torch.from_numpy(shown)], (shown + rows.first).tolist(), old, sampling.neighbours
-            )
+            nearest(new[torch.from_numpy(shown)], (shown + rows.first).tolist(), old, sampling.neighbours)
         ),
         rsa=_rsa(samples, rows.levels),
         samples=samples,

@@ -36,8 +36,10 @@ def add_tokens(source: Checkpoint, tokens: list[str]) -> ExtendedVocabulary:
         )
     # Normalisation would look for the folded form in the text, single_word would miss <a_1><b_2>.
     tokenizer.add_tokens([tokenizers.AddedToken(token, normalized=False, special=False) for token in tokens])
-    first = tokenizer.token_to_id(tokens[0])
-    assert [tokenizer.token_to_id(token) for token in tokens] == list(range(first, first + len(tokens)))
+    ids = [tokenizer.token_to_id(token) for token in tokens]
+    first = ids[0]
+    assert first is not None
+    assert ids == list(range(first, first + len(tokens)))
     total = max(source.vocab_size, first + len(tokens))
     return ExtendedVocabulary(tokenizer, NewRows(first, len(tokens), total, tuple(tokens)), tuple(tokens))
 
@@ -53,9 +55,7 @@ def existing_tokens(
 def read_tokenizer(source: Checkpoint) -> tokenizers.Tokenizer:
     """The checkpoint's tokenizer, without truncation and padding. Raises CheckpointError without one."""
     if source.tokenizer_file is None:
-        raise CheckpointError(
-            f"checkpoint {str(source.path)!r} has no tokenizer.json: texts cannot be read"
-        )
+        raise CheckpointError(f"checkpoint {str(source.path)!r} has no tokenizer.json: texts cannot be read")
     return tokenizer_of(source.tokenizer_file)
 
 

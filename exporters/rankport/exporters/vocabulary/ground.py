@@ -68,7 +68,9 @@ def ground(
     options = options or GroundingOptions()
     _require_place(out, resume)
     if add is not None and (new_tokens is not None or first_new is not None):
-        raise InvalidRequest("--add-tokens appends rows: --new-tokens and --first-new are for rows that exist")
+        raise InvalidRequest(
+            "--add-tokens appends rows: --new-tokens and --first-new are for rows that exist"
+        )
     read = read_pairs(pairs)
     tokens = None if add is None else read_tokens(add)
     folder, tables = _stored(checkpoint)
@@ -151,7 +153,7 @@ def _place_starts(
     model: nn.Module, trainable: TrainableRows, split: Split, options: GroundingOptions
 ) -> None:
     """Each table's rows start from its own pretrained rows."""
-    weights = {"input": model.get_input_embeddings().table.weight}  # type: ignore[operator, union-attr]
+    weights = {"input": model.get_input_embeddings().table.weight}  # type: ignore[operator]
     weights["output"] = trainable.head.head.weight
     for number, (name, parameter) in enumerate(trainable.parameters.items()):
         old = weights[name].detach()[: trainable.rows.first]
@@ -192,7 +194,8 @@ def _figures(
             "tokens_to_text": {"before": -before.tokens_to_text, "after": -after[1]},
         },
         "losses": [
-            {key: value for key, value in asdict(losses).items() if value == value} for losses in progress.losses
+            {key: value for key, value in asdict(losses).items() if value == value}
+            for losses in progress.losses
         ],
     }
 
@@ -207,9 +210,7 @@ def _diagnose(tables: StoredTables, values: NewValues) -> tuple[TableDiagnostics
             # Rows behind the new ones are padding: neither new nor pretrained.
             joined = torch.cat([_old(table, values), new.to(table.dtype)])
             rows = values.rows
-            found.append(
-                diagnose(name, joined, type(rows)(rows.first, rows.count, len(joined), rows.names))
-            )
+            found.append(diagnose(name, joined, type(rows)(rows.first, rows.count, len(joined), rows.names)))
     return tuple(found)
 
 

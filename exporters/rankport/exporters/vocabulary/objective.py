@@ -64,7 +64,7 @@ def batches(
 ) -> Iterator[list[EncodedPair]]:
     """All pairs once, of like length together, batches in random order; without `rng` in order of length."""
     tie = np.zeros(len(pairs)) if rng is None else rng.random(len(pairs))
-    order = np.lexsort((tie, [len(pair.text) for pair in pairs]))
+    order = np.lexsort((tie, np.array([len(pair.text) for pair in pairs])))
     starts = np.arange(0, len(pairs), size)
     for start in starts if rng is None else rng.permutation(starts):
         yield [pairs[row] for row in order[start : start + size]]

@@ -5,6 +5,7 @@ of their embedding rows. Pearson for the values, Spearman (Pearson of average ra
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +26,15 @@ def correlate(a: NDArray[np.float32], b: NDArray[np.float32]) -> Similarity:
     return Similarity(_pearson(a, b), _pearson(_ranks(a), _ranks(b)), len(a))
 
 
-def _pearson(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def _pearson(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> float:
     x, y = (values.astype(np.float64) - float(values.mean(dtype=np.float64)) for values in (a, b))
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / scale if scale > 0 else 0.0
 
 
-def _ranks(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """Ranks from 0, equal values sharing the mean of theirs."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    ranks: NDArray[np.float32] = (last - (counts + 1) / 2)[group]
+    ranks: NDArray[np.float64] = (last - (counts + 1) / 2)[group]
     return ranks

@@ -24,9 +24,7 @@ Init = Literal["grounded", "mean", "random"]
 _NOISE = 1e-9  # share of the variance
 
 
-def start_rows(
-    init: Init, old: Tensor, rows: NewRows, pairs: Sequence[EncodedPair], seed: int
-) -> Tensor:
+def start_rows(init: Init, old: Tensor, rows: NewRows, pairs: Sequence[EncodedPair], seed: int) -> Tensor:
     """First values of the new rows. [new rows, hidden] float32, from the pretrained rows `old` [old rows, hidden]"""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(rows.count, old.shape[1], generator=generator)

@@ -88,7 +88,7 @@ class TrainableRows:
 
 @contextmanager
 def trainable_rows(model: nn.Module, rows: NewRows) -> Iterator[TrainableRows]:
-    """While open, the model's tables are looked up through trainable new rows. Raises CheckpointError without a head."""
+    """While open, the model looks its tables up through trainable new rows. Raises CheckpointError without a head."""
     table = model.get_input_embeddings()  # type: ignore[operator]
     head = model.get_output_embeddings()  # type: ignore[operator]
     if not isinstance(table, nn.Embedding) or not isinstance(head, nn.Linear):

@@ -30,7 +30,9 @@ class CollapseLimits:
         ):
             value = getattr(self, name)
             if not low <= value < float("inf"):
-                raise InvalidRequest(f"--{name.replace('_', '-')} is {value}: must be a number from {low:g} on")
+                raise InvalidRequest(
+                    f"--{name.replace('_', '-')} is {value}: must be a number from {low:g} on"
+                )
 
 
 def failures(table: "TableDiagnostics", limits: CollapseLimits) -> list[str]:

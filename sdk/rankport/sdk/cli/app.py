@@ -6,8 +6,10 @@ import sys
 import typer
 
 from rankport.protos.errors import RankportError
+from rankport.sdk.cli.audit import audit
 from rankport.sdk.cli.encode import encode
 from rankport.sdk.cli.export import export
+from rankport.sdk.cli.ground import ground
 from rankport.sdk.cli.inspect import inspect
 from rankport.sdk.cli.score import score
 from rankport.sdk.cli.serve import serve
@@ -16,6 +18,8 @@ from rankport.sdk.cli.verify import verify
 _EXTRAS = {
     "torch": "export",
     "transformers": "export",
+    "safetensors": "export",
+    "matplotlib": "export",
     "onnx_ir": "export",
     "onnxscript": "export",
     "onnxruntime": "runtime",
@@ -43,8 +47,9 @@ rankport score --server localhost:8500 --prefix "query" --keys item-1 item-2
 def build() -> typer.Typer:
     """The command tree."""
     app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
-    for command in (export, verify, inspect, encode, serve, score):
+    for command in (export, verify, inspect, ground, encode, serve, score):
         app.command()(command)
+    app.add_typer(audit(), name="audit")
     return app
 
 

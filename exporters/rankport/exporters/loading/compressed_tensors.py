@@ -11,10 +11,10 @@ from rankport.exporters.loading.compressed_tensors_config import CompressedTenso
 from rankport.exporters.loading.folder import CheckpointFolder, HeadKind, LoadedModel
 from rankport.exporters.loading.low_bit import (
     LowBitLayer,
+    bias_of,
     checked_groups,
     load_low_bit,
     loaded,
-    read_bias,
     read_scales,
     read_tensor,
     require_full_groups,
@@ -87,7 +87,7 @@ def _read_layer(folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme
     groups_of, of_groups = _groups_of(folder, stored, linear, scales.shape[1])
     zeros, of_zeros = _zeros(folder, stored, linear, scheme, scales.shape)
     activation, of_inputs = _activation(folder, stored, scheme)
-    bias, of_bias = read_bias(folder, stored, linear)
+    bias, of_bias = bias_of(folder, stored, linear)
     weight = QuantizedWeight(codes, scales, zeros, scheme.weights.bits, groups_of)
     return LowBitLayer(
         QuantizedLinear(weight, bias, activation),

@@ -15,10 +15,10 @@ from rankport.exporters.loading.folder import CheckpointFolder, HeadKind, Loaded
 from rankport.exporters.loading.low_bit import (
     FULL_PRECISION,
     LowBitLayer,
+    bias_of,
     checked_groups,
     load_low_bit,
     loaded,
-    read_bias,
     read_scales,
     read_tensor,
     require_full_groups,
@@ -104,7 +104,7 @@ def _read_layer(
     seen.add(form)
     scales = read_scales(folder, names[2], (groups, columns)).T.contiguous()
     groups_of, of_groups = _groups_of(folder, stored, linear, config, groups)
-    bias, of_bias = read_bias(folder, stored, linear)
+    bias, of_bias = bias_of(folder, stored, linear)
     weight = QuantizedWeight(codes, scales, zeros, config.bits, groups_of)
     return LowBitLayer(QuantizedLinear(weight, bias, None), (*names, *of_groups, *of_bias))
 

@@ -128,18 +128,16 @@ def read_scales(folder: CheckpointFolder, name: str, shape: tuple[int, ...] | No
     return scales
 
 
-def read_bias(
+def bias_of(
     folder: CheckpointFolder, stored: str, linear: nn.Linear
 ) -> tuple[Tensor | None, tuple[str, ...]]:
-    """The bias of a layer and what it took. Some writers add a bias of zeros to layers that have none: it is dropped.
+    """The bias of a layer, its values left to `fill`, and what is taken.
 
-    Raises CheckpointError if it is absent, or there without a place.
+    Some writers add a bias of zeros to layers that have none: it is dropped. Raises CheckpointError for other values.
     """
     name = f"{stored}.bias"
-    if linear.bias is not None:
-        return read_tensor(folder, name, (linear.out_features,)).to(torch.float32), (name,)
-    if name not in folder.tensors:
-        return None, ()
+    if linear.bias is not None or name not in folder.tensors:
+        return linear.bias, ()
     if bool(read_tensor(folder, name).any()):
         raise CheckpointError(
             f"the checkpoint holds tensor {name!r}, which its config has no place for: the model would run without it"

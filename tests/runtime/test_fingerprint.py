@@ -38,6 +38,7 @@ PARITY = Parity(
             items=10,
             max_abs_error=1e-6,
             mean_abs_error=2e-7,
+            relative_error=3e-7,
             kendall_tau=1.0,
             top_k_agreement=1.0,
         )

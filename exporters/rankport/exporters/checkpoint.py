@@ -4,17 +4,20 @@ Owns the facts of a loaded checkpoint and its hash. How each form is loaded, `lo
 folder, never unpickles.
 """
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from rankport.exporters.loading.adapter import AdapterFacts, merge_adapter
+from rankport.exporters.loading.adapter_config import ADAPTER_CONFIG, base_of
 from rankport.exporters.loading.folder import CheckpointFolder, HeadKind
 from rankport.exporters.loading.forms import load_form
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.exporters.quantization.linear import QuantizedLinear
-from rankport.protos.errors import CheckpointError
+from rankport.protos.errors import CheckpointError, InvalidRequest
 
 _HASHED = (
     "config.json",
@@ -45,13 +48,52 @@ class Checkpoint:
     hidden_size: int
     quantization: QuantizationFacts | None
     notes: tuple[str, ...]  # what the loader read off the tensors against the config's word
+    adapter: "AdapterMerge | None" = None
 
 
-def load_checkpoint(path: Path, *, headless: bool = False) -> Checkpoint:
+@dataclass(frozen=True, slots=True)
+class AdapterMerge:
+    """The adapter that a checkpoint is, and the base that it was merged into."""
+
+    facts: AdapterFacts
+    base_sha256: str
+
+
+def load_checkpoint(path: Path, *, headless: bool = False, base: Path | None = None) -> Checkpoint:
     """Loads a folder with config.json and safetensors. `headless` loads the bare encoder or decoder body.
 
-    Raises CheckpointError naming the file, field or tensor at fault.
+    A folder of a PEFT adapter is merged into its base: the folder `base`, or the one that its config names.
+
+    Raises:
+        CheckpointError: naming the file, field or tensor at fault.
+        InvalidRequest: an adapter's base is not at hand, or `base` is given for what is no adapter.
     """
+    if not (path / ADAPTER_CONFIG).is_file():
+        if base is not None:
+            raise InvalidRequest(
+                f"--base {base}: checkpoint {str(path)!r} is no adapter (no {ADAPTER_CONFIG})"
+            )
+        return _load(path, headless)
+    folder = base_of(path, base)
+    below = _load(folder, headless)
+    model, facts = merge_adapter(below.model, path)
+    own = checkpoint_sha256(path)
+    return dataclasses.replace(
+        below,
+        path=path,
+        model=model,
+        head="none" if headless else _head_kind(type(model).__name__),
+        architecture=type(model).__name__,
+        parameters=_parameters(model),
+        sha256=hashlib.sha256(f"{own}{below.sha256}".encode()).hexdigest(),
+        tokenizer_file=_tokenizer_file(path) or below.tokenizer_file,
+        vocab_size=int(model.get_input_embeddings().num_embeddings),  # type: ignore[operator]
+        adapter=AdapterMerge(facts, below.sha256),
+        notes=(*below.notes, *facts.notes),
+    )
+
+
+def _load(path: Path, headless: bool) -> Checkpoint:
     folder = CheckpointFolder.open(path)
     head: HeadKind = "none" if headless else _head_kind(folder.architecture)
     loaded = load_form(folder, head)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.onnx_export import cut, drop_intermediate_shapes, trace
+from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.runtime.manifest import Embedding
 
 
@@ -52,7 +53,8 @@ def export_encode_graph(module: EncoderModule, hidden_size: int) -> ir.Model:
         "attention_mask": torch.tensor([[1] * 7, [1] * 5 + [0] * 2, [1] * 4 + [0] * 3]),
     }
     axes: dict[str, list[str | int]] = {name: ["items", "item_tokens"] for name in arguments}
-    whole = trace(module, arguments, axes, ["embeddings"])
+    with graph_kernels(module.model):
+        whole = trace(module, arguments, axes, ["embeddings"])
     graph = cut(whole, {"embeddings": ["items", module.tokens, hidden_size]})
     drop_intermediate_shapes(graph)
     return graph

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rankport.exporters.encoder_module import EncoderModule
 from rankport.exporters.metrics import kendall_tau, top_k_agreement
+from rankport.exporters.parity import relative_error
 from rankport.exporters.tolerance import Tolerance
 from rankport.runtime.backends.base import EncodingBackend
 from rankport.runtime.manifest import ModeParity
@@ -83,6 +84,7 @@ def _compare(mode: str, expected: NDArray[np.float32], actual: NDArray[np.floati
         items=len(expected),
         max_abs_error=float(errors.max()),
         mean_abs_error=float(errors.mean()),
+        relative_error=relative_error(errors, expected.astype(np.float64)),
         kendall_tau=float(np.mean([kendall_tau(wanted[i][o], got[i][o]) for i, o in enumerate(others)])),
         top_k_agreement=float(
             np.mean([top_k_agreement(wanted[i][o], got[i][o], 10) for i, o in enumerate(others)])

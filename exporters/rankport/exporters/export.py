@@ -19,7 +19,8 @@ from rankport.exporters.onnx_export import OPSET
 from rankport.exporters.onnx_weights import write_graphs
 from rankport.exporters.options import ExportOptions, StrPath, default_name
 from rankport.exporters.parity import require
-from rankport.exporters.proof import prove
+from rankport.exporters.proof import Sources, prove
+from rankport.exporters.quantized_export import quantize_checkpoint, record
 from rankport.exporters.ranker_graphs import export_ranker_graphs
 from rankport.exporters.ranker_module import RankerModule
 from rankport.exporters.readout import readout_of, resolve_labels
@@ -27,6 +28,7 @@ from rankport.exporters.survey import survey
 from rankport.exporters.tokenization import report_tokenization
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import (
+    Adapter,
     AxisRange,
     DType,
     Embedding,
@@ -36,6 +38,7 @@ from rankport.runtime.manifest import (
     ManifestDraft,
     ModelShape,
     Pairing,
+    Quantization,
     Role,
     Source,
     TensorSpec,
@@ -75,10 +78,31 @@ def run_export(
 ) -> Bundle:
     """`export` with its options made."""
     judged = [] if chosen.judged is None else read_judged(Path(chosen.judged))
+
+    def load() -> Checkpoint:
+        return load_checkpoint(
+            Path(checkpoint),
+            headless=chosen.kind == "item-encoder",
+            base=None if chosen.base is None else Path(chosen.base),
+        )
+
     with BundleStaging(out, overwrite=chosen.overwrite) as staging:
         on_progress("loading the checkpoint")
-        source = load_checkpoint(Path(checkpoint), headless=chosen.kind == "item-encoder")
+        source = load()
         plan = _plan(source, chosen)
+        name = default_name(staging.out)
+        quantization = record(source.quantization)
+        if chosen.quantize is not None:
+            source, quantization = quantize_checkpoint(
+                source,
+                _draft(source, chosen, plan, [], name, judged, None),
+                plan.prompt.tokenizer,
+                chosen.quantize,
+                chosen.calibration,
+                chosen.store,
+                on_progress,
+            )
+            plan = _plan(source, chosen)
         on_progress("tracing the graphs")
         graphs = plan.make_graphs()
         on_progress("writing graphs and weights")
@@ -86,11 +110,11 @@ def run_export(
         write_graphs(staging.path, graphs, WEIGHTS_FILE)
         if source.tokenizer_file is not None:
             staging.add(TOKENIZER_FILE, source.tokenizer_file)
-        draft = _draft(source, chosen, plan, specs, default_name(staging.out), judged)
+        draft = _draft(source, chosen, plan, specs, name, judged, quantization)
         staged = staging.finalize(draft)
         proof = prove(
             staged,
-            source,
+            Sources(source, load if chosen.quantize is not None else None),
             tolerance=chosen.tolerance,
             judged=judged,
             store=chosen.store,
@@ -98,8 +122,9 @@ def run_export(
         )
         require(proof.parity)
         if proof.quality is not None:
-            require_quality(proof.quality, chosen.tolerance.max_ndcg_loss)
-        staging.finalize(draft.model_copy(update={"parity": proof.parity, "quality": proof.quality}))
+            require_quality(proof.quality, chosen.tolerance, quantization)
+        measured = {"parity": proof.parity, "quality": proof.quality, "drift": proof.drift}
+        staging.finalize(draft.model_copy(update=measured))
         on_progress("publishing the bundle")
         return staging.publish()
 
@@ -181,6 +206,7 @@ def _draft(
     graphs: list[GraphSpec],
     name: str,
     judged: list[JudgedRequest],
+    quantization: Quantization | None,
 ) -> ManifestDraft:
     return ManifestDraft(
         name=options.name or name,
@@ -193,6 +219,8 @@ def _draft(
             dtype=source.dtype,
             parameters=source.parameters,
             tools={tool: importlib.metadata.version(tool) for tool in _TOOLS},
+            adapter=_adapter(source),
+            notes=list(source.notes),
         ),
         precision="fp32",
         shape=plan.shape,
@@ -207,6 +235,22 @@ def _draft(
         tokenization=report_tokenization(plan.prompt, judged),
         parity=None,
         quality=None,
+        quantization=quantization,
+    )
+
+
+def _adapter(source: Checkpoint) -> Adapter | None:
+    if source.adapter is None:
+        return None
+    facts = source.adapter.facts
+    return Adapter(
+        type=facts.peft_type,
+        rank=facts.rank,
+        alpha=facts.alpha,
+        target_modules=list(facts.target_modules),
+        modules_to_save=list(facts.modules_to_save),
+        base=facts.base,
+        base_sha256=source.adapter.base_sha256,
     )
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.metrics import ndcg
-from rankport.exporters.parity import compare, rank_value
+from rankport.exporters.parity import rank_value
+from rankport.exporters.tolerance import EXACT_NDCG_LOSS, LOW_BIT_NDCG_LOSS, Tolerance
 from rankport.protos.errors import InvalidRequest, ParityError, RankportError
 from rankport.protos.types import Item, Key, Prefix
 from rankport.runtime.backends.base import TokenRun
-from rankport.runtime.manifest import ModeParity, Quality
+from rankport.runtime.manifest import Quality, Quantization
 from rankport.runtime.ranker import Ranker
 
 Logits = NDArray[np.float32]
@@ -60,21 +61,27 @@ def _parse(line: str, place: str) -> JudgedRequest:
         raise InvalidRequest(f"{place}: {len(row['items'])} items but {len(row['gains'])} gains")
     if not all(_is_gain(gain) for gain in row["gains"]):
         raise InvalidRequest(f"{place}: gains must be numbers from 0 on, not {row['gains']}")
-    if not isinstance(row["prefix"], str | dict | list):
-        raise InvalidRequest(f"{place}: prefix must be text, fields or token ids, not {row['prefix']!r}")
     if not any(gain > 0 for gain in row["gains"]):
         raise InvalidRequest(
             f"{place}: no item has a positive gain, so NDCG is undefined: leave the request out"
         )
-    items = tuple(_item(item, place) for item in row["items"])
-    return JudgedRequest(row["prefix"], items, tuple(row["gains"]), place)
+    items = tuple(parse_item(item, place) for item in row["items"])
+    return JudgedRequest(parse_prefix(row["prefix"], place), items, tuple(row["gains"]), place)
 
 
 def _is_gain(gain: object) -> bool:
     return isinstance(gain, int | float) and not isinstance(gain, bool) and 0 <= gain < float("inf")
 
 
-def _item(item: object, place: str) -> Item:
+def parse_prefix(prefix: object, place: str) -> Prefix:
+    """The prefix of a line of a requests file. Raises InvalidRequest."""
+    if not isinstance(prefix, str | dict | list):
+        raise InvalidRequest(f"{place}: prefix must be text, fields or token ids, not {prefix!r}")
+    return prefix
+
+
+def parse_item(item: object, place: str) -> Item:
+    """An item of a line of a requests file. Raises InvalidRequest."""
     if isinstance(item, dict):
         if set(item) != {"key"} or not isinstance(item["key"], str):
             raise InvalidRequest(f'{place}: an item object must be {{"key": "id"}}, not {item!r}')
@@ -84,45 +91,67 @@ def _item(item: object, place: str) -> Item:
     raise InvalidRequest(f"{place}: an item must be text, token ids or a key, not {item!r}")
 
 
-def measure_quality(
+@dataclass(frozen=True, slots=True)
+class JudgedRun:
+    """A judged request as the bundle saw and answered it."""
+
+    request: JudgedRequest
+    prefix: TokenRun
+    items: tuple[TokenRun, ...]
+    logits: Logits
+
+
+def run_judged(
     ranker: Ranker,
-    reference: Callable[[TokenRun, Sequence[TokenRun]], Logits],
     requests: Sequence[JudgedRequest],
     on_request: Callable[[int], None] = lambda done: None,
-) -> tuple[Quality, ModeParity]:
-    """NDCG of source and bundle, and their logits' differences, through the whole in-process runtime."""
-    expected, actual = [], []
+) -> list[JudgedRun]:
+    """Scores every request through the whole in-process runtime."""
+    runs = []
     for done, request in enumerate(requests, 1):
         try:
             prefix, items = ranker.encode(request.prefix, request.items)
         except RankportError as error:
             raise type(error)(f"{request.place}: {error}") from error
-        expected.append(reference(prefix, items))
-        actual.append(ranker.score(request.prefix, request.items).logits)
+        logits = ranker.score(request.prefix, request.items).logits
+        runs.append(JudgedRun(request, prefix, tuple(items), logits))
         on_request(done)
+    return runs
+
+
+def quality_of(runs: Sequence[JudgedRun], expected: Sequence[Logits]) -> Quality:
+    """NDCG of the source, whose logits are `expected`, and of the bundle."""
 
     def mean_ndcg(logits: Sequence[Logits], k: int) -> float:
         values = [
-            ndcg(rank_value(rows), request.gains, k) for rows, request in zip(logits, requests, strict=True)
+            ndcg(rank_value(rows), run.request.gains, k) for rows, run in zip(logits, runs, strict=True)
         ]
         return float(np.mean(values))
 
-    quality = Quality(
-        requests=len(requests),
+    actual = [run.logits for run in runs]
+    return Quality(
+        requests=len(runs),
         ndcg_at_1_source=mean_ndcg(expected, 1),
         ndcg_at_1_bundle=mean_ndcg(actual, 1),
         ndcg_at_10_source=mean_ndcg(expected, 10),
         ndcg_at_10_bundle=mean_ndcg(actual, 10),
     )
-    return quality, compare("judged", expected, actual)
 
 
-def require_quality(quality: Quality, max_loss: float) -> None:
-    """Raises ParityError if an NDCG of the bundle is off its source's by more than `max_loss`."""
+def require_quality(quality: Quality, tolerance: Tolerance, quantization: Quantization | None) -> None:
+    """Raises ParityError if an NDCG of the bundle misses its source's by more than the tolerance.
+
+    A bundle of equal maths must not differ in either direction; one quantized at export must not lose.
+    """
+    lossy = quantization is not None and quantization.by == "export"
+    allowed = tolerance.max_ndcg_loss
+    if allowed is None:
+        allowed = LOW_BIT_NDCG_LOSS if lossy else EXACT_NDCG_LOSS
     for k in (1, 10):
         source, bundle = getattr(quality, f"ndcg_at_{k}_source"), getattr(quality, f"ndcg_at_{k}_bundle")
-        if not abs(source - bundle) <= max_loss:
+        loss = source - bundle if lossy else abs(source - bundle)
+        if not loss <= allowed:
             raise ParityError(
                 f"NDCG@{k} is {bundle:.4f} for the bundle and {source:.4f} for its source: "
-                f"more than --max-ndcg-loss {max_loss} apart"
+                f"more than --max-ndcg-loss {allowed} apart"
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from rankport.exporters.quantization.recipes import RECIPES, RecipeName
 from rankport.exporters.tolerance import Tolerance
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.manifest import NAME_PATTERN, Pooling
@@ -20,6 +21,7 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "label_ids": _RANKERS,
     "max_prefix_tokens": _RANKERS,
     "judged": _RANKERS,
+    "calibration": _RANKERS,
     "store": _RANKERS,
     "item_encoder": ("mix-ranker",),
     "embedding_tokens": ("mix-ranker",),
@@ -57,6 +59,9 @@ class ExportOptions:
     output_dtype: Literal["float16", "float32"] | None = None  # default float16
     judged: StrPath | None = None  # JSONL of judged requests: adds NDCG of source and bundle
     store: StrPath | None = None  # token store for keys in `judged`
+    quantize: RecipeName | None = None  # to low bits at export; default: as the checkpoint is
+    calibration: StrPath | None = None  # JSONL of requests that rounding is fitted to
+    base: StrPath | None = None  # of an adapter; default: the folder that its config names
     tolerance: Tolerance = field(default_factory=Tolerance)
     overwrite: bool = False
 
@@ -68,10 +73,14 @@ class ExportOptions:
                 raise InvalidRequest(
                     f"{_flag(option)} belongs to --kind {' or '.join(kinds)}, not {self.kind}"
                 )
-        if self.store is not None and self.judged is None:
+        if self.store is not None and self.judged is None and self.calibration is None:
             raise InvalidRequest(
-                "--store goes with --judged: it holds the tokens of the judged requests' keys"
+                "--store goes with --judged or --calibration: it holds the tokens of their requests' keys"
             )
+        if self.quantize is not None and self.quantize not in RECIPES:
+            raise InvalidRequest(f"--quantize is {self.quantize!r}: use one of {', '.join(RECIPES)}")
+        if self.calibration is not None and self.quantize is None:
+            raise InvalidRequest("--calibration goes with --quantize: rounding is fitted to its requests")
         if self.name is not None and not re.fullmatch(NAME_PATTERN, self.name):
             raise InvalidRequest(
                 f"--name is {self.name!r}: must be 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit"

@@ -13,7 +13,7 @@ from rankport.exporters.metrics import kendall_tau, top_k_agreement
 from rankport.exporters.tolerance import Tolerance
 from rankport.protos.errors import ParityError
 from rankport.runtime.backends.base import PrefixKV, RaggedBatch, ScoringBackend, TokenRun
-from rankport.runtime.manifest import ModeParity, Parity
+from rankport.runtime.manifest import ModeParity, Parity, Quantization
 
 Logits = NDArray[np.float32]  # [items, labels]
 
@@ -46,34 +46,41 @@ def measure(
 
 def require(parity: Parity) -> None:
     """Raises ParityError listing every mode that misses the tolerance."""
-    largest, least = parity.max_abs_tolerance, parity.min_kendall_tau
     failed = [
-        f"{mode.mode}: max abs error {mode.max_abs_error:.2e}, Kendall tau {mode.kendall_tau:.4f}"
+        f"{mode.mode}: max abs error {mode.max_abs_error:.2e}, relative error {mode.relative_error or 0.0:.2e}, "
+        f"Kendall tau {mode.kendall_tau:.4f}"
         for mode in parity.modes
-        # Written so that a NaN fails.
-        if not (mode.max_abs_error <= largest and mode.kendall_tau >= least)
+        if not parity.holds(mode)
     ]
     if failed:
-        raise ParityError(
-            f"the export differs from its source beyond max abs error {largest:.1e} or below "
-            f"Kendall tau {least}: " + "; ".join(failed)
-        )
+        raise ParityError(f"the export misses the tolerance ({parity.limits}): " + "; ".join(failed))
 
 
-def summarize(backend: str, tolerance: Tolerance, modes: Sequence[ModeParity]) -> Parity:
+def summarize(
+    backend: str, tolerance: Tolerance, modes: Sequence[ModeParity], quantization: Quantization | None
+) -> Parity:
     """The manifest's record of a measurement."""
+    rounded = quantization is not None and quantization.rounds_activations
     return Parity(
         backend=backend,
-        precision="fp32",
-        max_abs_tolerance=tolerance.max_abs_error,
-        min_kendall_tau=tolerance.min_kendall_tau,
+        precision="fp32" if quantization is None else quantization.format,
+        max_abs_tolerance=None if rounded else tolerance.max_abs_error,
+        max_relative_tolerance=tolerance.max_relative_error if rounded else None,
+        min_kendall_tau=min(tolerance.min_kendall_tau, ROUNDED_KENDALL_TAU)
+        if rounded
+        else tolerance.min_kendall_tau,
         modes=list(modes),
     )
 
 
+ROUNDED_KENDALL_TAU = 0.99
+"""Enough where activations are rounded: the last bit of a sum decides a rounding, which swaps near ties."""
+
+
 def compare(mode: str, expected: Sequence[Logits], actual: Sequence[Logits]) -> ModeParity:
     """Errors over all logits; rank agreement averaged over the requests with at least two items."""
-    errors = np.concatenate([np.abs(a - e).ravel() for e, a in zip(expected, actual, strict=True)])
+    source = np.concatenate([e.ravel() for e in expected]).astype(np.float64)
+    errors = np.abs(np.concatenate([a.ravel() for a in actual]) - source)
     ranked = [
         _with_ties(rank_value(e), rank_value(a)) for e, a in zip(expected, actual, strict=True) if len(e) > 1
     ]
@@ -82,9 +89,15 @@ def compare(mode: str, expected: Sequence[Logits], actual: Sequence[Logits]) -> 
         items=sum(len(logits) for logits in expected),
         max_abs_error=float(errors.max()),
         mean_abs_error=float(errors.mean()),
+        relative_error=relative_error(errors, source),
         kendall_tau=_mean([kendall_tau(e, a) for e, a in ranked]),
         top_k_agreement=_mean([top_k_agreement(e, a, min(10, len(e))) for e, a in ranked]),
     )
+
+
+def relative_error(errors: NDArray[np.float64], source: NDArray[np.float64]) -> float:
+    """|errors| / |source|, Euclidean norms over all values."""
+    return float(np.linalg.norm(errors) / max(float(np.linalg.norm(source)), 1e-12))
 
 
 _TIE = 1e-6

@@ -1,9 +1,12 @@
 """The proof that export and verify share: a bundle, opened as it will be served, against its checkpoint."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import nn
 
 from rankport.exporters.checkpoint import Checkpoint
 from rankport.exporters.encoder_module import EncoderModule
@@ -13,16 +16,16 @@ from rankport.exporters.encoder_parity import (
     reference_embeddings,
     sample_runs,
 )
-from rankport.exporters.judged import JudgedRequest, measure_quality
+from rankport.exporters.judged import JudgedRequest, JudgedRun, quality_of, run_judged
 from rankport.exporters.options import StrPath
-from rankport.exporters.parity import measure, summarize
+from rankport.exporters.parity import MODES, Logits, SampleRequest, compare, measure, summarize
 from rankport.exporters.readout import readout_of
 from rankport.exporters.reference import RankerReference
 from rankport.exporters.samples import sample_requests
 from rankport.exporters.tolerance import Tolerance
 from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
 from rankport.runtime.bundle import Bundle
-from rankport.runtime.manifest import Parity, Quality
+from rankport.runtime.manifest import ModeParity, Parity, Quality
 from rankport.runtime.ranker import Ranker
 from rankport.runtime.token_store import TokenStore
 
@@ -36,11 +39,22 @@ class Proof:
 
     parity: Parity
     quality: Quality | None
+    drift: list[ModeParity] | None = None  # of a bundle quantized at export, from the full-precision source
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a bundle is measured against."""
+
+    exact: Checkpoint  # the very maths of the bundle, low-bit layers included
+    original: Callable[[], Checkpoint] | None = (
+        None  # the full-precision source of a bundle quantized at export
+    )
 
 
 def prove(
     bundle: Bundle,
-    checkpoint: Checkpoint,
+    sources: Sources,
     *,
     tolerance: Tolerance,
     judged: Sequence[JudgedRequest],
@@ -49,64 +63,94 @@ def prove(
 ) -> Proof:
     """Measures every mode, and ranking quality where judged requests are given. Judges nothing."""
     if bundle.manifest.kind == "item_encoder":
-        return Proof(_prove_encoder(bundle, checkpoint, tolerance, on_progress), None)
-    return _prove_ranker(bundle, checkpoint, tolerance, judged, store, on_progress)
+        return _prove_encoder(bundle, sources, tolerance, on_progress)
+    return _prove_ranker(bundle, sources, tolerance, judged, store, on_progress)
 
 
-def _prove_encoder(
-    bundle: Bundle, checkpoint: Checkpoint, tolerance: Tolerance, on_progress: Progress
-) -> Parity:
+def _prove_encoder(bundle: Bundle, sources: Sources, tolerance: Tolerance, on_progress: Progress) -> Proof:
     manifest = bundle.manifest
     assert manifest.embedding is not None
     runs = sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens)
     on_progress("reference in torch")
-    expected = reference_embeddings(EncoderModule(checkpoint.model, manifest.embedding), runs)
+    expected = reference_embeddings(EncoderModule(sources.exact.model, manifest.embedding), runs)
     backend = OnnxRuntimeEncodingBackend(bundle)
     try:
         on_progress("parity: one item, batch")
         modes = measure_encoder(backend, expected, runs)
+        drift = None
+        if sources.original is not None:
+            on_progress("drift from full precision")
+            plain = EncoderModule(sources.original().model, manifest.embedding)
+            drift = measure_encoder(backend, reference_embeddings(plain, runs), runs)
     finally:
         backend.close()
-    return summarize(BACKEND, output_tolerance(tolerance, manifest.embedding.dtype, expected), modes)
+    allowed = output_tolerance(tolerance, manifest.embedding.dtype, expected)
+    return Proof(summarize(BACKEND, allowed, modes, manifest.quantization), None, drift)
 
 
 def _prove_ranker(
     bundle: Bundle,
-    checkpoint: Checkpoint,
+    sources: Sources,
     tolerance: Tolerance,
     judged: Sequence[JudgedRequest],
     store: StrPath | None,
     on_progress: Progress,
 ) -> Proof:
     manifest = bundle.manifest
-    assert manifest.labels is not None
-    reference = RankerReference(checkpoint, readout_of(manifest.labels))
-    scale = None if manifest.embedding is None else _embedding_norm(checkpoint)
-    requests = sample_requests(checkpoint.vocab_size, checkpoint.hidden_size, manifest.limits, scale)
+    reference = _reference(bundle, sources.exact)
+    scale = None if manifest.embedding is None else _embedding_norm(sources.exact.model)
+    requests = sample_requests(sources.exact.vocab_size, sources.exact.hidden_size, manifest.limits, scale)
     backend = OnnxRuntimeScoringBackend(bundle)
     try:
         modes = measure(backend, reference.logits, requests, lambda mode: on_progress(f"parity: {mode}"))
+        served = None if sources.original is None else MODES["prefix_reuse"](backend, requests)
     finally:
         backend.close()
-    quality = None
-    if judged:
+    runs = _judged_runs(bundle, judged, store, on_progress)
+    expected = [reference.logits(run.prefix, run.items) for run in runs]
+    if runs:
+        modes.append(compare("judged", expected, [run.logits for run in runs]))
+    drift = None
+    if served is not None:
+        assert sources.original is not None
+        on_progress("drift from full precision")
+        original = _reference(bundle, sources.original())
+        drift = [_drift(original, requests, served)]
+        expected = [original.logits(run.prefix, run.items) for run in runs]
+        if runs:
+            drift.append(compare("judged", expected, [run.logits for run in runs]))
+    quality = quality_of(runs, expected) if runs else None
+    return Proof(summarize(BACKEND, tolerance, modes, manifest.quantization), quality, drift)
+
+
+def _reference(bundle: Bundle, checkpoint: Checkpoint) -> RankerReference:
+    assert bundle.manifest.labels is not None
+    return RankerReference(checkpoint, readout_of(bundle.manifest.labels))
+
+
+def _judged_runs(
+    bundle: Bundle, judged: Sequence[JudgedRequest], store: StrPath | None, on_progress: Progress
+) -> list[JudgedRun]:
+    if not judged:
+        return []
+    with ExitStack() as opened:
         tokens = None if store is None else TokenStore.open(store, read_only=True)
-        try:
-            with Ranker.load(bundle, store=tokens) as ranker:
-                quality, mode = measure_quality(
-                    ranker,
-                    reference.logits,
-                    judged,
-                    lambda done: on_progress(f"judged requests {done}/{len(judged)}"),
-                )
-            modes.append(mode)
-        finally:
-            if tokens is not None:
-                tokens.close()
-    return Proof(summarize(BACKEND, tolerance, modes), quality)
+        if tokens is not None:
+            opened.callback(tokens.close)
+        ranker = opened.enter_context(Ranker.load(bundle, store=tokens))
+        return run_judged(ranker, judged, lambda done: on_progress(f"judged requests {done}/{len(judged)}"))
 
 
-def _embedding_norm(checkpoint: Checkpoint) -> float:
+def _drift(
+    original: RankerReference, requests: Sequence[SampleRequest], served: Sequence[Logits]
+) -> ModeParity:
+    expected = [original.logits(request.prefix, request.items) for request in requests]
+    return compare("random tokens", expected, served)
+
+
+def _embedding_norm(model: nn.Module) -> float:
     """Mean norm of the input embeddings: the scale at which injected vectors matter as much as tokens do."""
-    weight = checkpoint.model.get_input_embeddings().weight.detach().numpy()  # type: ignore[operator]
-    return float(np.linalg.norm(weight, axis=1).mean())
+    table = model.get_input_embeddings()  # type: ignore[operator]
+    rows = torch.arange(0, table.num_embeddings, max(1, table.num_embeddings // 4096))
+    with torch.no_grad():
+        return float(np.linalg.norm(table(rows).numpy(), axis=1).mean())

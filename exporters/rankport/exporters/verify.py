@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankport.exporters.checkpoint import load_checkpoint
+from rankport.exporters.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.judged import read_judged, require_quality
 from rankport.exporters.options import StrPath
 from rankport.exporters.parity import require
-from rankport.exporters.proof import Proof, prove
+from rankport.exporters.proof import Proof, Sources, prove
+from rankport.exporters.quantized_export import file_sha256, quantize_checkpoint
 from rankport.exporters.tolerance import Tolerance
-from rankport.protos.errors import CheckpointError, ParityError
+from rankport.protos.errors import CheckpointError, InvalidRequest, ParityError
 from rankport.runtime.bundle import Bundle
+from rankport.runtime.manifest import Quantization
+from rankport.runtime.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,39 +30,82 @@ def verify(
     bundle: StrPath,
     checkpoint: StrPath,
     *,
+    base: StrPath | None = None,
     judged: StrPath | None = None,
     store: StrPath | None = None,
+    calibration: StrPath | None = None,
     tolerance: Tolerance | None = None,
     on_progress: Callable[[str], None] = lambda step: None,
 ) -> Verdict:
-    """Measures the bundle against the checkpoint it states as its source.
+    """Measures the bundle against the checkpoint it states as its source; `base` is the folder of an adapter's base.
+
+    A bundle quantized at export is measured against the low-bit model made anew, which needs the requests that its
+    rounding was fitted to, and against the checkpoint in full precision.
 
     Raises:
         BundleError, CheckpointError: one of them cannot be read, or the bundle was made from another checkpoint.
+        InvalidRequest: `calibration` is missing, or not the file of the export.
     """
     allowed = tolerance or Tolerance()
     requests = [] if judged is None else read_judged(Path(judged))
     opened = Bundle.open(bundle)
+    quantization = opened.manifest.quantization
+    _require_calibration(quantization, calibration)
+
+    def load() -> Checkpoint:
+        return load_checkpoint(
+            Path(checkpoint),
+            headless=opened.manifest.kind == "item_encoder",
+            base=None if base is None else Path(base),
+        )
+
     on_progress("loading the checkpoint")
-    source = load_checkpoint(Path(checkpoint), headless=opened.manifest.kind == "item_encoder")
+    source = load()
     stated = opened.manifest.source.checkpoint_sha256
     if source.sha256 != stated:
         raise CheckpointError(
             f"checkpoint {str(checkpoint)!r} has sha256 {source.sha256}, the bundle was exported from {stated}: give "
             "the folder of that export, or export again"
         )
+    by_export = quantization is not None and quantization.by == "export"
+    if quantization is not None and by_export:
+        source, _ = quantize_checkpoint(
+            source, opened.manifest, _tokenizer(opened), quantization.format, calibration, store, on_progress
+        )
     proof = prove(
         opened,
-        source,
+        Sources(source, load if by_export else None),
         tolerance=allowed,
         judged=requests,
         store=store,
         on_progress=on_progress,
     )
-    return Verdict(opened, proof, tuple(_failures(proof, allowed.max_ndcg_loss)))
+    return Verdict(opened, proof, tuple(_failures(proof, allowed, quantization)))
 
 
-def _failures(proof: Proof, max_ndcg_loss: float) -> list[str]:
+def _require_calibration(quantization: Quantization | None, given: StrPath | None) -> None:
+    used = None if quantization is None else quantization.calibration
+    if used is None:
+        if given is not None:
+            raise InvalidRequest("--calibration: the bundle was exported without one")
+        return
+    if given is None:
+        raise InvalidRequest(
+            f"the bundle's rounding was fitted to a file of requests: give it by --calibration (sha256 {used.sha256})"
+        )
+    actual = file_sha256(Path(given))
+    if actual != used.sha256:
+        raise InvalidRequest(
+            f"--calibration {given} has sha256 {actual}, the export used {used.sha256}: give that file"
+        )
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer | None:
+    name = bundle.manifest.tokenizer
+    return None if name is None else Tokenizer.from_file(bundle.file(name))
+
+
+def _failures(proof: Proof, tolerance: Tolerance, quantization: Quantization | None) -> list[str]:
     failures = []
     try:
         require(proof.parity)
@@ -67,7 +113,7 @@ def _failures(proof: Proof, max_ndcg_loss: float) -> list[str]:
         failures.append(str(error))
     if proof.quality is not None:
         try:
-            require_quality(proof.quality, max_ndcg_loss)
+            require_quality(proof.quality, tolerance, quantization)
         except ParityError as error:
             failures.append(str(error))
     return failures

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, NotFound, PairingError
 from rankport.protos.types import Item, Key, OnMissing
-from rankport.runtime.manifest import Manifest
+from rankport.runtime.manifest import ManifestDraft
 from rankport.runtime.prompt import ItemInput
 from rankport.runtime.token_store import TokenNamespace, TokenStore
 
 
-def paired_tokens(store: TokenStore, manifest: Manifest) -> TokenNamespace | None:
+def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace | None:
     """The tokens of the encoder that a mix ranker was trained with; None for a ranker of texts.
 
     Raises:
@@ -46,7 +46,7 @@ def paired_tokens(store: TokenStore, manifest: Manifest) -> TokenNamespace | Non
 class KeyedItems:
     """Puts embedding tokens in the place of keys. Any thread may call it."""
 
-    def __init__(self, manifest: Manifest, tokens: TokenNamespace | None) -> None:
+    def __init__(self, manifest: ManifestDraft, tokens: TokenNamespace | None) -> None:
         self._embedding = manifest.embedding
         self._tokens = tokens
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 class SchemeFacts:
     """Layers that are quantized alike."""
 
+    part: str  # "linear" | "embedding"
     layers: int
     weights: int  # values
     bits: int

@@ -8,11 +8,13 @@ import typer
 from rankport.exporters.tolerance import Tolerance
 from rankport.sdk.cli.proof_options import (
     DEFAULT,
+    Base,
     HtmlFile,
     JsonFile,
     Judged,
     MaxAbsError,
     MaxNdcgLoss,
+    MaxRelativeError,
     MinKendallTau,
     Store,
 )
@@ -75,9 +77,22 @@ def export(
         str | None, typer.Option(help="Model name. [default: the output folder's name, without .bundle]")
     ] = None,
     version: Annotated[str, typer.Option(help="Model version.")] = "1",
+    base: Base = None,
+    quantize: Annotated[
+        Literal["int8", "int4", "fp8"] | None,
+        typer.Option(
+            metavar="BITS",
+            help="Low bits at export: int8 (fastest on a CPU), int4 (smallest) or fp8. --judged gates the ranking.",
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help='JSONL of real requests that rounding is fitted to: {"prefix":…, "items":[…]}.'),
+    ] = None,
     judged: Judged = None,
     store: Store = None,
     max_abs_error: MaxAbsError = DEFAULT.max_abs_error,
+    max_relative_error: MaxRelativeError = DEFAULT.max_relative_error,
     min_kendall_tau: MinKendallTau = DEFAULT.min_kendall_tau,
     max_ndcg_loss: MaxNdcgLoss = DEFAULT.max_ndcg_loss,
     overwrite: Annotated[bool, typer.Option(help="Replace a bundle that is already at --out.")] = False,
@@ -112,9 +127,12 @@ def export(
         max_item_tokens=max_item_tokens,
         name=name,
         version=version,
+        base=base,
+        quantize=quantize,
+        calibration=calibration,
         judged=judged,
         store=store,
-        tolerance=Tolerance(max_abs_error, min_kendall_tau, max_ndcg_loss),
+        tolerance=Tolerance(max_abs_error, max_relative_error, min_kendall_tau, max_ndcg_loss),
         overwrite=overwrite,
     )
     from rankport.exporters.export import run_export

@@ -50,17 +50,18 @@ def _parity_table(parity: "Parity") -> str:
     """One row a mode; the bar is the largest error's share of the tolerance."""
     rows = []
     for mode in parity.modes:
-        share = mode.max_abs_error / parity.max_abs_tolerance if parity.max_abs_tolerance else float("inf")
-        fine = share <= 1 and mode.kendall_tau >= parity.min_kendall_tau
+        share = parity.share(mode)
+        relative = "-" if mode.relative_error is None else f"{mode.relative_error:.2e}"
         rows.append(
-            f"<tr{'' if fine else ' class=bad'}><td>{_text(mode.mode)}<td>{mode.items}<td>{mode.max_abs_error:.2e}"
-            f"<td class=bar><i style='width:{min(share, 1):.1%}'></i><td>{mode.mean_abs_error:.2e}"
+            f"<tr{'' if parity.holds(mode) else ' class=bad'}><td>{_text(mode.mode)}<td>{mode.items}"
+            f"<td>{mode.max_abs_error:.2e}<td class=bar><i style='width:{min(share, 1):.1%}'></i>"
+            f"<td>{mode.mean_abs_error:.2e}<td>{relative}"
             f"<td>{mode.kendall_tau:.5f}<td>{mode.top_k_agreement:.3f}</tr>"
         )
     return (
         f"<h2>Parity ({_text(parity.backend)}, {_text(parity.precision)})</h2>"
-        f"<p>Tolerance: max abs error {parity.max_abs_tolerance:.1e}, Kendall τ {parity.min_kendall_tau}.</p>"
-        "<table><tr><th>mode<th>items<th>max error<th>of tolerance<th>mean error<th>Kendall τ<th>top-k</tr>"
+        f"<p>Tolerance: {_text(parity.limits)}.</p>"
+        "<table><tr><th>mode<th>items<th>max error<th>of tolerance<th>mean error<th>relative<th>Kendall τ<th>top-k</tr>"
         + "".join(rows)
         + "</table>"
     )

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from rankport.exporters.tolerance import Tolerance
+from rankport.exporters.tolerance import EXACT_NDCG_LOSS, LOW_BIT_NDCG_LOSS, Tolerance
 
 DEFAULT = Tolerance()
 
 Judged = Annotated[
     Path | None, typer.Option(help='JSONL of judged requests: {"prefix":…, "items":[…], "gains":[…]}.')
 ]
-Store = Annotated[Path | None, typer.Option(help="Token store for keys in --judged.")]
+Store = Annotated[Path | None, typer.Option(help="Token store for keys in --judged and --calibration.")]
 MaxAbsError = Annotated[
     float,
     typer.Option(
@@ -22,6 +22,22 @@ MaxAbsError = Annotated[
 MinKendallTau = Annotated[
     float, typer.Option(help="Least rank agreement with the source (float16 tokens: 0.99 at most).")
 ]
-MaxNdcgLoss = Annotated[float, typer.Option(help="Largest difference of NDCG from the source.")]
+MaxRelativeError = Annotated[
+    float,
+    typer.Option(
+        help="Instead, where activations are rounded to low bits: |difference| / |source| over a mode's logits."
+    ),
+]
+MaxNdcgLoss = Annotated[
+    float | None,
+    typer.Option(
+        help="Largest difference of NDCG from the source; quantized at export: largest loss. "
+        f"[default: {EXACT_NDCG_LOSS}, quantized at export {LOW_BIT_NDCG_LOSS}]"
+    ),
+]
+Base = Annotated[
+    Path | None,
+    typer.Option(help="Base checkpoint of an adapter. [default: the folder that its config names]"),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here too; - for stdout.")]
 HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write the proof as a page here too.")]

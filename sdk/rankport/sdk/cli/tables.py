@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from rankport.runtime.manifest import Manifest, Parity, Quality
+    from collections.abc import Sequence
+
+    from rankport.runtime.manifest import Manifest, ModeParity, Parity, Quality
 
 
 def write_json(file: Path | None, content: object) -> None:
@@ -25,23 +27,38 @@ def write_json(file: Path | None, content: object) -> None:
 
 def print_parity(console: Console, parity: "Parity") -> None:
     """One row per mode."""
-    limits = f"error <= {parity.max_abs_tolerance:.1e}, tau >= {parity.min_kendall_tau}"
-    table = Table(title=f"Parity, {parity.backend} {parity.precision}: {limits}", title_justify="left")
-    table.add_column("mode", no_wrap=True)
-    for heading in ("items", "max\nerror", "mean\nerror", "Kendall\ntau", "top-k"):
-        table.add_column(heading, justify="right")
+    table = _modes_table(f"Parity, {parity.backend} {parity.precision}: {parity.limits}")
     for mode in parity.modes:
-        fine = mode.max_abs_error <= parity.max_abs_tolerance and mode.kendall_tau >= parity.min_kendall_tau
-        table.add_row(
-            mode.mode,
-            str(mode.items),
-            f"{mode.max_abs_error:.1e}",
-            f"{mode.mean_abs_error:.1e}",
-            f"{mode.kendall_tau:.4f}",
-            f"{mode.top_k_agreement:.3f}",
-            style=None if fine else "bold red",
-        )
+        table.add_row(*_mode_cells(mode), style=None if parity.holds(mode) else "bold red")
     console.print(table)
+
+
+def print_drift(console: Console, drift: "Sequence[ModeParity]") -> None:
+    """How far quantization at export moved the model from its full-precision source."""
+    table = _modes_table("Drift from the full-precision source (judged by ranking quality)")
+    for mode in drift:
+        table.add_row(*_mode_cells(mode))
+    console.print(table)
+
+
+def _modes_table(title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("mode", no_wrap=True)
+    for heading in ("items", "max\nerror", "mean\nerror", "relative\nerror", "Kendall\ntau", "top-k"):
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _mode_cells(mode: "ModeParity") -> tuple[str, ...]:
+    return (
+        mode.mode,
+        str(mode.items),
+        f"{mode.max_abs_error:.1e}",
+        f"{mode.mean_abs_error:.1e}",
+        "-" if mode.relative_error is None else f"{mode.relative_error:.1e}",
+        f"{mode.kendall_tau:.4f}",
+        f"{mode.top_k_agreement:.3f}",
+    )
 
 
 def print_quality(console: Console, quality: "Quality") -> None:
@@ -64,8 +81,17 @@ def print_manifest(console: Console, manifest: "Manifest") -> None:
     console.print(table)
     if manifest.parity is not None:
         print_parity(console, manifest.parity)
-    if manifest.quality is not None:
-        print_quality(console, manifest.quality)
+    print_measured(console, manifest.drift, manifest.quality)
+
+
+def print_measured(console: Console, drift: "Sequence[ModeParity] | None", quality: "Quality | None") -> None:
+    """What was measured beyond parity; says so where a bundle lost bits and nobody measured its ranking."""
+    if drift is not None:
+        print_drift(console, drift)
+    if quality is not None:
+        print_quality(console, quality)
+    elif drift is not None:
+        console.print("ranking quality was not measured: give --judged, and the gate decides", style="yellow")
 
 
 def _facts(manifest: "Manifest") -> list[tuple[str, str]]:
@@ -78,6 +104,7 @@ def _facts(manifest: "Manifest") -> list[tuple[str, str]]:
             f"{source.architecture}, {source.parameters / 1e6:.1f} M parameters stored as {source.dtype}",
         ),
         ("precision", manifest.precision),
+        *_quantization(manifest),
         (
             "shape",
             f"{len(shape.layers)} KV layers, hidden {shape.hidden_size}, vocabulary {shape.vocab_size}",
@@ -125,3 +152,30 @@ def _segments(manifest: "Manifest") -> list[str]:
                 shown.append(f"<{segment.field or 'item'}>")
         shown.append("|")
     return shown[:-1]
+
+
+def _quantization(manifest: "Manifest") -> list[tuple[str, str]]:
+    made = manifest.quantization
+    if made is None:
+        return []
+    facts = [("quantized", f"by {made.by}: {made.method}, {made.format}")]
+    for part in made.parts:
+        grain = "tensor or channel" if part.group_size is None else f"{part.group_size} channels"
+        facts.append(
+            (
+                f"  {part.part}",
+                f"{part.layers} x {part.type}{part.bits}, {part.weights / 1e6:.1f} M weights, a scale per {grain}, "
+                f"activations {part.activations}",
+            )
+        )
+    if made.kept:
+        facts.append(("  full precision", _shortened(made.kept)))
+    if made.calibration is not None:
+        used = made.calibration
+        facts.append(("  calibrated on", f"{used.requests} requests, {used.tokens} tokens"))
+    return facts
+
+
+def _shortened(names: list[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

@@ -8,11 +8,13 @@ import typer
 from rankport.exporters.tolerance import Tolerance
 from rankport.sdk.cli.proof_options import (
     DEFAULT,
+    Base,
     HtmlFile,
     JsonFile,
     Judged,
     MaxAbsError,
     MaxNdcgLoss,
+    MaxRelativeError,
     MinKendallTau,
     Store,
 )
@@ -21,9 +23,15 @@ from rankport.sdk.cli.proof_options import (
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     checkpoint: Annotated[Path, typer.Option(help="The checkpoint folder it was exported from.")],
+    base: Base = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="The requests that the export was calibrated on, if it was quantized with them."),
+    ] = None,
     judged: Judged = None,
     store: Store = None,
     max_abs_error: MaxAbsError = DEFAULT.max_abs_error,
+    max_relative_error: MaxRelativeError = DEFAULT.max_relative_error,
     min_kendall_tau: MinKendallTau = DEFAULT.min_kendall_tau,
     max_ndcg_loss: MaxNdcgLoss = DEFAULT.max_ndcg_loss,
     json_file: JsonFile = None,
@@ -35,22 +43,23 @@ def verify(
     from rankport.exporters.verify import verify as run
     from rankport.sdk.cli.html_report import write_html
     from rankport.sdk.cli.progress import steps
-    from rankport.sdk.cli.tables import print_parity, print_quality, write_json
+    from rankport.sdk.cli.tables import print_measured, print_parity, write_json
 
     console = Console(stderr=True)
     with steps(console) as on_step:
         verdict = run(
             bundle,
             checkpoint,
+            base=base,
             judged=judged,
+            calibration=calibration,
             store=store,
-            tolerance=Tolerance(max_abs_error, min_kendall_tau, max_ndcg_loss),
+            tolerance=Tolerance(max_abs_error, max_relative_error, min_kendall_tau, max_ndcg_loss),
             on_progress=on_step,
         )
     print_parity(console, verdict.proof.parity)
-    quality = verdict.proof.quality
-    if quality is not None:
-        print_quality(console, quality)
+    quality, drift = verdict.proof.quality, verdict.proof.drift
+    print_measured(console, verdict.proof.drift, quality)
     for failure in verdict.failures:
         console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True)
     write_json(
@@ -62,6 +71,7 @@ def verify(
             "failures": list(verdict.failures),
             "parity": verdict.proof.parity.model_dump(mode="json"),
             "quality": None if quality is None else quality.model_dump(mode="json"),
+            "drift": None if drift is None else [mode.model_dump(mode="json") for mode in drift],
         },
     )
     write_html(html_file, verdict.bundle.manifest, verdict.proof.parity, quality, verdict.failures)

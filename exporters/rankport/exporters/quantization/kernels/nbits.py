@@ -90,13 +90,12 @@ def _a_block(values: Tensor, weight: QuantizedWeight, block: int) -> Tensor:
 
 def _packed(weight: QuantizedWeight, block: int) -> Tensor:
     unsigned = (weight.codes.to(torch.int16) + 2 ** (weight.bits - 1)).to(torch.uint8)
-    blocks = unsigned.reshape(len(unsigned), -1, block)
-    packed: Tensor = blocks if weight.bits == 8 else _paired(blocks)
-    return packed
+    blocks: Tensor = unsigned.reshape(len(unsigned), -1, block)
+    return _paired(blocks) if weight.bits == 4 else blocks
 
 
 def _nibbles(zeros: Tensor, bits: int) -> Tensor:
-    unsigned = (zeros.to(torch.int16) + 2 ** (bits - 1)).to(torch.uint8)
+    unsigned: Tensor = (zeros.to(torch.int16) + 2 ** (bits - 1)).to(torch.uint8)
     if bits == 8:
         return unsigned
     return _paired(nn.functional.pad(unsigned, (0, unsigned.shape[1] % 2)))

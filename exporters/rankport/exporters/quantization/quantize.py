@@ -1,0 +1,93 @@
+"""Quantization at export: replaces a model's linear layers and its embedding table in place, one after another."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from rankport.exporters.quantization.calibration import Calibration
+from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
+from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, set_module
+from rankport.exporters.quantization.recipes import Recipe
+from rankport.exporters.quantization.rounding import int8_rows, round_to_nearest, round_with_compensation
+from rankport.protos.errors import CheckpointError
+
+_TABLE_CHUNK = 8192
+
+
+def quantize(
+    model: nn.Module,
+    recipe: Recipe,
+    calibration: Calibration | None,
+    on_layer: Callable[[int, int], None] = lambda done, total: None,
+) -> QuantizationFacts:
+    """Quantizes the body of `model`; its head, of which a graph keeps the label rows only, stays as it is.
+
+    Each layer's full-precision weight is freed as soon as its codes exist. With `calibration`, rounding makes up for
+    its errors on those inputs; without, every weight goes to its nearest code.
+    """
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    body = [
+        (name, layer)
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and layer is not head and name != "score"
+    ]
+    if not body:
+        raise CheckpointError(f"{type(model).__name__} has no linear layers to quantize")
+    done: dict[tuple[int | None, str], list[nn.Linear | QuantizedLinear]] = {}
+    kept: list[str] = ["label rows of the head"] if head is not None or hasattr(model, "score") else []
+    with torch.no_grad():
+        for count, (name, layer) in enumerate(body, 1):
+            on_layer(count, len(body))
+            group = recipe.group_of(layer)
+            if group == 0:
+                kept.append(name)
+                continue
+            made = _quantized(layer, name, recipe, group, calibration)
+            set_module(model, name, made)
+            assert made.activation is not None
+            done.setdefault((group, made.activation.name), []).append(made)
+        embedding = _quantize_embedding(model)
+    schemes = [
+        SchemeFacts(
+            part="linear",
+            layers=len(layers),
+            weights=sum(layer.in_features * layer.out_features for layer in layers),
+            bits=recipe.bits,
+            type=recipe.type,
+            group_size=group,
+            symmetric=True,
+            activations=activation,
+        )
+        for (group, activation), layers in done.items()
+    ]
+    method = "round to nearest" if calibration is None else "GPTQ"
+    return QuantizationFacts(method, recipe.name, (*schemes, *embedding), tuple(kept))
+
+
+def _quantized(
+    layer: nn.Linear, name: str, recipe: Recipe, group: int | None, calibration: Calibration | None
+) -> QuantizedLinear:
+    weight = layer.weight.detach().to(torch.float32)
+    hessian = None if calibration is None else calibration.hessians.get(name)
+    if hessian is None:
+        rounded = round_to_nearest(weight, recipe, group)
+    else:
+        rounded = round_with_compensation(weight, hessian, recipe, group)
+    bias = None if layer.bias is None else layer.bias.detach()
+    return QuantizedLinear(rounded, bias, recipe.activation(group))
+
+
+def _quantize_embedding(model: nn.Module) -> list[SchemeFacts]:
+    table = model.get_input_embeddings()  # type: ignore[operator]
+    name = next((name for name, module in model.named_modules() if module is table), None)
+    if name is None or not isinstance(table, nn.Embedding):
+        return []
+    rows, dim = table.num_embeddings, table.embedding_dim
+    codes, scales = torch.empty(rows, dim, dtype=torch.int8), torch.empty(rows)
+    for start in range(0, rows, _TABLE_CHUNK):
+        ids = torch.arange(start, min(start + _TABLE_CHUNK, rows))
+        # Through the module: some scale their rows.
+        codes[ids], scales[ids] = int8_rows(table(ids).to(torch.float32))
+    set_module(model, name, QuantizedEmbedding(codes, scales))
+    return [SchemeFacts("embedding", 1, rows * dim, 8, "int", None, True, "none")]

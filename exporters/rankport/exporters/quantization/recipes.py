@@ -1,0 +1,47 @@
+"""What `--quantize` can be asked for: one explicit table of recipes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from rankport.exporters.quantization.activation import FP8_MAX, Activation
+
+RecipeName = Literal["int8", "int4", "fp8"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How linear layers are quantized at export. Embedding tables become int8 rows in every recipe."""
+
+    name: RecipeName
+    type: Literal["int", "float"]
+    bits: int
+    group_size: int | None  # at most; None: one scale an output channel
+
+    def group_of(self, layer: nn.Linear) -> int | None:
+        """The layer's group size: the recipe's, or the largest power of two that divides its input channels.
+
+        None: one scale a channel; 0: no group fits, the layer stays as it is.
+        """
+        if self.group_size is None:
+            return None
+        group = self.group_size
+        while group >= _LEAST_GROUP and layer.in_features % group:
+            group //= 2
+        return group if group >= _LEAST_GROUP else 0
+
+    def activation(self, group: int | None) -> Activation:
+        """How the inputs of a layer are rounded."""
+        if self.type == "float":
+            return Activation("fp8-token", divisor=FP8_MAX)
+        return Activation("int8-token") if group is None else Activation("int8-block", block=group)
+
+
+_LEAST_GROUP = 16
+
+RECIPES: dict[str, Recipe] = {
+    "int8": Recipe("int8", "int", 8, None),
+    "int4": Recipe("int4", "int", 4, 128),
+    "fp8": Recipe("fp8", "float", 8, None),
+}

@@ -80,7 +80,9 @@ def library_logits(folder: Path, ids: Tensor) -> Tensor:
     config = AutoConfig.from_pretrained(folder)
     groups = config.quantization_config["config_groups"].values()
     # The library's usual route cannot load packed zero points. Its other one rounds weights to the type of the scales.
-    config.quantization_config["dequantize"] = not all(group["weights"]["symmetric"] for group in groups)
+    config.quantization_config["dequantize"] = any(
+        group["format"] == "pack-quantized" and not group["weights"]["symmetric"] for group in groups
+    )
     with quiet(), torch.no_grad():
         model = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=torch.float32, attn_implementation="eager"

@@ -123,6 +123,16 @@ def test_every_attention_of_a_pair_has_kv_of_its_own(expand_type: str, tmp_path:
     assert {(layer.kv_heads, layer.head_dim) for layer in facts.layers} == {(2, 8)}
 
 
+def test_an_attention_of_a_pair_that_never_runs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(expanded_checkpoint(tmp_path / "c")).model
+    pair = model.base_model.layers[3]  # type: ignore[union-attr, index]
+    monkeypatch.setattr(pair, "forward", pair.pretrained_layer.forward)
+    with pytest.raises(CheckpointError, match=r"layers \[5\] of LlamaForCausalLM do not go through"):
+        survey(RankerModule(model, ReadOut("lm_head", (1, 2)), embeddings=False))
+
+
 def test_the_windows_of_sliding_layers_hold_for_both_layers_of_a_pair(tmp_path: Path) -> None:
     windowed = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1}
     model = load(expanded_checkpoint(tmp_path / "c", "qwen2", fields=windowed)).model
@@ -229,11 +239,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a factor that the config denies": (
         lambda c: edit_expansion(c, interpolation_factor=None),
-        r"holds tensor 'model.layers.\d.interpolation_factor', which its config has no place for",
+        r"holds tensor 'model.layers.\d.interpolation_factor', which config.json: expansion has no place for",
     ),
     "tensors of another method": (
         lambda c: edit_expansion(c, merge_method="moe"),
-        r"holds tensor 'model.layers.\d.interpolation_factor', which its config has no place for",
+        r"holds tensor 'model.layers.\d.interpolation_factor', which config.json: expansion has no place for",
     ),
     "norms without their factors": (
         lambda c: edit_expansion(c, interpolation_norm_alpha=-1),
@@ -269,3 +279,10 @@ def test_what_is_wrong_is_named_with_the_fix(damage: str, tmp_path: Path) -> Non
     change(folder)
     with pytest.raises(CheckpointError, match=message):
         load(folder)
+
+
+def test_a_body_passes_over_the_head_and_over_nothing_of_a_layer(tmp_path: Path) -> None:
+    folder = expanded_checkpoint(tmp_path / "c")
+    edit_expansion(folder, interpolation_factor=None)
+    with pytest.raises(CheckpointError, match=r"holds tensor 'model.layers.\d.interpolation_factor'"):
+        load(folder, "none")

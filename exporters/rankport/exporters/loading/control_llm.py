@@ -6,12 +6,14 @@ layers are built into the original family's model and filled by name.
 
 import dataclasses
 
+from torch import nn
+
 from rankport.exporters.expansion.build import expand
 from rankport.exporters.expansion.facts import Expansion
 from rankport.exporters.expansion.family import EXPANDED_TYPE, original_config
 from rankport.exporters.expansion.merges import MERGES
 from rankport.exporters.loading import plain
-from rankport.exporters.loading.fill import fill
+from rankport.exporters.loading.fill import fill, local_name
 from rankport.exporters.loading.folder import CheckpointFolder, HeadKind, LoadedModel, parse_config
 from rankport.exporters.loading.skeleton import skeleton
 from rankport.protos.errors import CheckpointError
@@ -42,8 +44,21 @@ def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
     expand(model, pairs, expansion)
     method = MERGES[expansion.merge_method]
     unread = {name for name in folder.tensors if name.endswith(tuple(f".{one}" for one in method.unread))}
+    _require_places(model, folder, unread)
     fill(model, folder, head, taken=unread)
     return LoadedModel(model, notes=(method.note,) if method.note and pairs else ())
+
+
+def _require_places(model: nn.Module, folder: CheckpointFolder, unread: set[str]) -> None:
+    """Every tensor of a layer has a place, in a body without its head too, for which `fill` passes over the rest."""
+    places = model.state_dict(keep_vars=True)
+    for name in folder.tensors:
+        in_layer = "layers." in name and not name.endswith("rotary_emb.inv_freq")
+        if in_layer and name not in unread and local_name(model, places, name) is None:
+            raise CheckpointError(
+                f"the checkpoint holds tensor {name!r}, which config.json: expansion has no place for: correct "
+                "merge_method, interpolation_factor or interpolation_norm_alpha, or copy the checkpoint again"
+            )
 
 
 def _load_stacked(folder: CheckpointFolder, head: HeadKind, pairs: tuple[int, ...]) -> LoadedModel:

@@ -55,7 +55,7 @@ class Grounding:
         self._model, self._split, self._start, self._options = model, split, start, options
         self._steps_an_epoch = math.ceil(len(split.train) / options.batch_size)
         self._optimizer = torch.optim.AdamW(
-            list(model.parameters.values()),
+            [{"params": [rows], "scale": model.scales[name]} for name, rows in model.parameters.items()],
             lr=options.learning_rate,
             betas=(0.9, 0.98),
             weight_decay=options.weight_decay,
@@ -94,7 +94,7 @@ class Grounding:
 
     def _step(self, part: list[EncodedPair], number: int) -> float:
         for group in self._optimizer.param_groups:
-            group["lr"] = self._options.learning_rate * self._factor(number)
+            group["lr"] = self._options.learning_rate * group["scale"] * self._factor(number)
         loss = torch.zeros(())
         for batch in (text_to_tokens(part, self._start), tokens_to_text(part, self._start)):
             loss = loss - self._model.log_probabilities(batch.ids, batch.mask, batch.predicted).mean()

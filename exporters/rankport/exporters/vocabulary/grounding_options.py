@@ -13,7 +13,9 @@ class GroundingOptions:
     init: Literal["grounded", "mean", "random"] = "grounded"
     epochs: int = 10  # at most; 0 leaves the rows where they start
     batch_size: int = 32  # pairs
-    learning_rate: float = 2e-3  # of AdamW, after warm-up; a cosine takes it to zero
+    # Of AdamW after warm-up, in root mean squares of the pretrained values: tables differ in scale, and a step of
+    # AdamW is about its learning rate in every value. A cosine takes it to zero.
+    learning_rate: float = 0.1
     weight_decay: float = 0.0
     warmup: float = 0.05  # share of the steps
     held_out: float = 0.1  # share of the items (distinct token sequences) kept out of training

@@ -5,6 +5,7 @@ the table; gradients go to the parameter alone. Tied tables have one parameter, 
 """
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rankport.exporters.vocabulary.new_rows import NewRows
+from rankport.exporters.vocabulary.spectrum import blocks
 from rankport.protos.errors import CheckpointError
 
 
@@ -67,6 +69,7 @@ class TrainableRows:
     input: nn.Parameter  # [new rows, hidden]
     output: nn.Parameter | None  # [new rows, hidden], None if tied
     head: RowsHead
+    scales: dict[str, float]  # of each parameter: root mean square of the pretrained values of its table
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -103,7 +106,10 @@ def trainable_rows(model: nn.Module, rows: NewRows) -> Iterator[TrainableRows]:
     model.set_input_embeddings(RowsEmbedding(table, rows, entry))  # type: ignore[operator]
     model.set_output_embeddings(swapped)  # type: ignore[operator]
     try:
-        yield TrainableRows(model, rows, entry, exit_, swapped)
+        scales = {"input": _root_mean_square(table.weight, rows)}
+        if exit_ is not None:
+            scales["output"] = _root_mean_square(head.weight, rows)
+        yield TrainableRows(model, rows, entry, exit_, swapped, scales)
     finally:
         model.set_input_embeddings(table)  # type: ignore[operator]
         model.set_output_embeddings(head)  # type: ignore[operator]
@@ -111,3 +117,10 @@ def trainable_rows(model: nn.Module, rows: NewRows) -> Iterator[TrainableRows]:
 
 def _parameter(table: Tensor, rows: NewRows) -> nn.Parameter:
     return nn.Parameter(table.detach()[rows.first : rows.first + rows.count])
+
+
+def _root_mean_square(table: Tensor, rows: NewRows) -> float:
+    old = table.detach()[: rows.first]
+    return math.sqrt(
+        sum(float(block.square().sum(dtype=torch.float64)) for block in blocks(old)) / old.numel()
+    )

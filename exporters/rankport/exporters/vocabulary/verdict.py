@@ -18,7 +18,7 @@ class CollapseLimits:
 
     min_effective_rank: float = 0.5  # as a share of that of as many pretrained rows
     max_mean_cosine: float = 0.5  # over all pairs of new rows
-    min_rsa: float = 0.1  # Spearman, within levels if they are known; with a codebook only
+    min_rsa: float = 0.05  # Spearman, within levels if they are known; with a codebook only
     max_duplicates: int = 0  # new rows equal to another one
 
     def __post_init__(self) -> None:

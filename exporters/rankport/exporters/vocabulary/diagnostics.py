@@ -3,6 +3,7 @@
 Owns which rows are sampled where all would be too many; the formulas are in spectrum, cosines and similarity.
 """
 
+import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -190,7 +191,8 @@ def _rsa(samples: Samples, levels: tuple[str, ...] | None) -> Rsa | None:
 
 def _duplicates(rows: Tensor) -> int:
     """Rows beyond the first of their bytes."""
-    seen = {row.tobytes() for row in rows.contiguous().view(torch.uint8).numpy()}
+    stored = rows.contiguous().view(torch.uint8).numpy()
+    seen = {hashlib.blake2b(row, digest_size=16).digest() for row in stored}
     return len(rows) - len(seen)
 
 

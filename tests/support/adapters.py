@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rankport.exporters.loading.skeleton import quiet
 
@@ -72,6 +72,29 @@ def outputs(model: nn.Module, ids: Tensor = IDS) -> Tensor:
         answer = model(input_ids=ids, use_cache=False)
     result: Tensor = answer.logits if "logits" in answer else answer.last_hidden_state
     return result
+
+
+def merged_by_hand(base: Path, adapter: Path, scale: float) -> nn.Module:
+    """Without peft: W + scale * B A for each pair, stored modules in place of the base's, untied, fp32."""
+    config = AutoConfig.from_pretrained(base)
+    tensors = {name: tensor.float() for name, tensor in load_file(base / "model.safetensors").items()}
+    tensors.setdefault("lm_head.weight", tensors["model.embed_tokens.weight"])
+    trained = {
+        name.removeprefix("base_model.model."): tensor.float() for name, tensor in stored(adapter).items()
+    }
+    for name, tensor in trained.items():
+        module = name.removesuffix(".lora_A.weight")
+        if module != name:
+            tensors[f"{module}.weight"] += scale * trained[f"{module}.lora_B.weight"] @ tensor
+        elif name in tensors:
+            tensors[name] = tensor
+    config.vocab_size = len(tensors["lm_head.weight"])
+    config.tie_word_embeddings = False
+    model: nn.Module = AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, attn_implementation="eager"
+    )
+    model.load_state_dict(tensors)
+    return model.eval()
 
 
 def edit_config(folder: Path, **fields: Any) -> None:

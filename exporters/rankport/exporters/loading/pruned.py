@@ -12,11 +12,10 @@ import torch
 from torch import nn
 
 from rankport.exporters.loading.fill import fill
-from rankport.exporters.loading.folder import CheckpointFolder, HeadKind, LoadedModel
+from rankport.exporters.loading.folder import CheckpointFolder, HeadKind, LoadedModel, parse_config
 from rankport.exporters.loading.pruned_config import (
     PER_LAYER,
     by_tensors,
-    narrowed_heads,
     parse_pruned,
     require_layers,
     without_per_layer,
@@ -54,16 +53,26 @@ def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel | None:
     require_layers(folder)
     if not any(name.endswith(("q_proj.weight", "gate_proj.weight")) for name in folder.tensors):
         return None
+    if _is_as_stated(folder, head):
+        return None
     folder, notes = by_tensors(folder)
     model, per_layer = _skeleton(folder, head)
     widths = fit_widths(model, folder.tensors)
-    if per_layer is None and not widths and not notes and not narrowed_heads(folder.raw):
-        return None
     if per_layer is None:
         notes += describe(widths)
     else:
         _require_stated(model, per_layer)
     return LoadedModel(fill(model, folder, head), notes=tuple(notes))
+
+
+def _is_as_stated(folder: CheckpointFolder, head: HeadKind) -> bool:
+    """Whether transformers takes the config, and what it makes of it is as wide as the tensors."""
+    try:
+        model = skeleton(parse_config(folder), head)
+    except CheckpointError:
+        return False  # raised again below, where pruning does not explain it
+    layers = (_Layer(model, name, module, folder.tensors) for name, module in model.named_modules())
+    return all(layer.shapes(parts) is None for layer in layers for parts in _parts(layer.module))
 
 
 def fit_widths(model: nn.Module, tensors: StoredTensors) -> list[Width]:
@@ -73,10 +82,9 @@ def fit_widths(model: nn.Module, tensors: StoredTensors) -> list[Width]:
     """
     widths: list[Width] = []
     for name, module in list(model.named_modules()):
-        if _has_linear(module, _ATTENTION):
-            widths += _fit_attention(_Layer(model, name, module, tensors))
-        elif _has_linear(module, _FEED_FORWARD):
-            widths += _fit_feed_forward(_Layer(model, name, module, tensors))
+        for parts in _parts(module):
+            fit = _fit_attention if parts is _ATTENTION else _fit_feed_forward
+            widths += fit(_Layer(model, name, module, tensors))
     return widths
 
 
@@ -229,17 +237,22 @@ def _require_stated(model: nn.Module, per_layer: dict[int, dict[str, int]]) -> N
 
 
 def _widths_of(module: nn.Module) -> dict[str, int]:
-    head_dim = getattr(module, "head_dim", None)
-    if _has_linear(module, _ATTENTION) and isinstance(head_dim, int):
+    head_dim, parts = getattr(module, "head_dim", None), _parts(module)
+    if _ATTENTION in parts and isinstance(head_dim, int):
         query, key = (int(getattr(module, part).out_features) // head_dim for part in _ATTENTION[:2])
         return {_HEADS: query, _KV_HEADS: key}
-    if _has_linear(module, _FEED_FORWARD):
+    if _FEED_FORWARD in parts:
         return {_INTERMEDIATE: int(getattr(module, _FEED_FORWARD[0]).out_features)}
     return {}
 
 
-def _has_linear(module: nn.Module, parts: tuple[str, ...]) -> bool:
-    return all(isinstance(getattr(module, part, None), nn.Linear) for part in parts)
+def _parts(module: nn.Module) -> list[tuple[str, ...]]:
+    """Which of the two kinds of layer a module is, by the projections that it has itself."""
+    return [
+        parts
+        for parts in (_ATTENTION, _FEED_FORWARD)
+        if all(isinstance(getattr(module, part, None), nn.Linear) for part in parts)
+    ]
 
 
 def _ranges(numbers: list[int]) -> str:

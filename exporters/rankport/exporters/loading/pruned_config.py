@@ -7,7 +7,6 @@ Owns numbers that all layers share: how many layers there are, the width of a he
 import dataclasses
 import re
 from collections.abc import Iterable
-from typing import Any
 
 import transformers
 
@@ -80,21 +79,16 @@ def without_per_layer(folder: CheckpointFolder) -> tuple[CheckpointFolder, dict[
 def parse_pruned(folder: CheckpointFolder) -> transformers.PreTrainedConfig:
     """As `parse_config`, also where heads * head_dim is not the hidden size: some families refuse that unseen."""
     raw = folder.raw
-    if not narrowed_heads(raw):
+    heads, hidden = raw.get("num_attention_heads"), raw.get("hidden_size")
+    divides = not isinstance(heads, int) or not isinstance(hidden, int) or not heads or hidden % heads == 0
+    if divides or not raw.get("head_dim"):
         return parse_config(folder)
-    heads = raw["num_attention_heads"]
     kv_heads = raw.get("num_key_value_heads") or heads
     config = parse_config(
         dataclasses.replace(folder, raw=raw | {"num_attention_heads": 1, "num_key_value_heads": 1})
     )
     config.num_attention_heads, config.num_key_value_heads = heads, kv_heads
     return config
-
-
-def narrowed_heads(raw: dict[str, Any]) -> bool:
-    """Whether the hidden size is no multiple of the heads, with a head_dim that makes good for it."""
-    heads, hidden = raw.get("num_attention_heads"), raw.get("hidden_size")
-    return bool(raw.get("head_dim") and isinstance(heads, int) and isinstance(hidden, int) and hidden % heads)
 
 
 def _head_dim(folder: CheckpointFolder) -> int | None:

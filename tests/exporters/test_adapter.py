@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from rankport.exporters.checkpoint import load_checkpoint
 from rankport.exporters.loading.adapter import merge_adapter
@@ -111,27 +110,8 @@ def test_a_head_stays_tied_where_training_kept_it_equal(case: str, tmp_path: Pat
 def test_merged_weights_are_w_plus_scaled_b_a_by_hand(rslora: bool, scale: float, tmp_path: Path) -> None:
     base = checkpoints.causal_lm(tmp_path / "base", "qwen2")
     trained = adapters.lora(tmp_path / "adapter", base, use_rslora=rslora, modules_to_save=["lm_head"])
-    by_hand = by_hand_merged(base, trained.folder, scale)
+    by_hand = adapters.merged_by_hand(base, trained.folder, scale)
     assert (adapters.outputs(merged(base, trained.folder)) - adapters.outputs(by_hand)).abs().max() <= 1e-5
-
-
-def by_hand_merged(base: Path, adapter: Path, scale: float) -> Any:
-    """Without peft: the base with scale * B A added, and saved modules put in place."""
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-    stored = {
-        name.removeprefix("base_model.model."): tensor for name, tensor in adapters.stored(adapter).items()
-    }
-    with torch.no_grad():
-        for name, tensor in stored.items():
-            if name.endswith(".lora_A.weight"):
-                module = name.removesuffix(".lora_A.weight")
-                delta = scale * stored[f"{module}.lora_B.weight"] @ tensor
-                model.get_parameter(f"{module}.weight").add_(delta)
-            elif ".lora_B." not in name:
-                model.get_parameter(name).copy_(tensor)
-    return model
 
 
 def test_transposed_layers_are_merged_transposed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tokenizers
 import torch
@@ -20,7 +21,10 @@ from rankport.exporters.vocabulary.starts import start_rows, text_means
 from rankport.exporters.vocabulary.trainable_rows import trainable_rows
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.ranker import Ranker
+from rankport.runtime.server.server import Server
+from rankport.sdk import Client
 from support import checkpoints
+from support.serving import LOCAL
 
 WORDS = checkpoints.WORDS[8:24]
 TOKENS = [f"<{level}_{code}>" for level in "ab" for code in range(4)]
@@ -256,7 +260,7 @@ def test_starts_have_the_moments_that_they_say() -> None:
     assert seen.tolist() == [True] * 38 + [False] * 2
 
 
-def test_a_grounded_checkpoint_exports_and_ranks_by_its_new_tokens(
+def test_a_grounded_checkpoint_exports_and_is_served_by_its_new_tokens(
     checkpoint: Path, pairs: Path, tokens: Path, tmp_path: Path
 ) -> None:
     ground(checkpoint, pairs, tmp_path / "out", add=tokens, options=OPTIONS)
@@ -272,12 +276,18 @@ def test_a_grounded_checkpoint_exports_and_ranks_by_its_new_tokens(
     assert bundle.manifest.parity is not None
     assert max(mode.max_abs_error for mode in bundle.manifest.parity.modes) <= 1e-4
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
-    with Ranker.load(bundle.path) as ranker:
+    with (
+        Ranker.load(bundle.path) as ranker,
+        Server({"ranker": ranker}, LOCAL) as server,
+        Client(server.address, model="ranker") as client,
+    ):
         logits = ranker.score("nurse<b_1>", ["<a_1> data", [20]]).logits
+        served = client.score("nurse<b_1>", ["<a_1> data", [20]]).logits
     sequences = [[1, 9, first + 5, first + 1, 16, 2], [1, 9, first + 5, 20, 2]]  # framed by [BOS] and [EOS]
     with torch.no_grad():
         wanted = [model(torch.tensor([ids])).logits[0, -1, [first, first + 3]] for ids in sequences]
     torch.testing.assert_close(torch.from_numpy(logits), torch.stack(wanted), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(served, logits, atol=1e-5)
 
 
 BAD_PAIRS: dict[str, tuple[str, str]] = {

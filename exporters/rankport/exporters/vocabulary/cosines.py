@@ -51,12 +51,15 @@ class Neighbour:
 def row_sums(rows: Tensor) -> RowSums:
     """Norms and the sum of unit rows of `rows` [rows, width]."""
     total = torch.zeros(rows.shape[1], dtype=torch.float64)
-    norms = []
+    norms = np.empty(len(rows), np.float32)
+    done = 0
     for block in blocks(rows):
         norm = block.norm(dim=1)
-        total += (block / norm.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).double().sum(0)
-        norms.append(norm.numpy())
-    return RowSums(total, np.concatenate(norms))
+        inverse = torch.where(norm > 0, 1 / norm, 0)
+        total += (inverse @ block).double()
+        norms[done : done + len(block)] = norm.numpy()
+        done += len(block)
+    return RowSums(total, norms)
 
 
 def within(sums: RowSums, sample: Tensor) -> CosineBlock:

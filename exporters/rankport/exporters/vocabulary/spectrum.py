@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BLOCK_VALUES = 1 << 22  # 16 MB of float32
+_BLOCK_VALUES = 1 << 20  # 4 MB of float32
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def _head_kind(architecture: str) -> HeadKind:
     original = architecture.removesuffix("Expansion")
     if original.endswith("ForSequenceClassification"):
         return "classification_head"
-    if original.endswith(("ForCausalLM", "LMHeadModel")):
+    if original.endswith(("CausalLM", "LMHeadModel")):
         return "lm_head"
     raise CheckpointError(
         f"config.json says architecture {architecture!r}: a ranker is a ...ForCausalLM or "

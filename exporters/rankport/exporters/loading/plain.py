@@ -6,6 +6,7 @@ import torch
 import transformers
 from torch import nn
 
+from rankport.exporters.loading import pruned
 from rankport.exporters.loading.folder import CheckpointFolder, HeadKind, LoadedModel, parse_config
 from rankport.exporters.loading.skeleton import AUTO_CLASSES, quiet
 from rankport.protos.errors import CheckpointError
@@ -18,8 +19,8 @@ def matches(folder: CheckpointFolder) -> bool:
 
 def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
-    config = parse_config(folder)
-    return LoadedModel(_from_pretrained(folder, config, head))
+    fitted = pruned.load(folder, head)
+    return fitted or LoadedModel(_from_pretrained(folder, parse_config(folder), head))
 
 
 def _from_pretrained(

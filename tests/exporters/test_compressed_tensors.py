@@ -191,6 +191,28 @@ def test_a_bare_body_loads_from_a_checkpoint_with_a_head(tmp_path: Path) -> None
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
+def test_a_layer_that_was_pruned_is_as_wide_as_its_tensors(tmp_path: Path) -> None:
+    folder = compressed_tensors(tmp_path / "c", "W4A16")
+    mlp, kept = "model.layers.1.mlp", 256
+
+    def without_neurons(tensors: dict[str, Tensor]) -> None:
+        tensors[f"{mlp}.gate_proj.weight_scale"][kept:] = 0
+
+    def pruned(tensors: dict[str, Tensor]) -> None:
+        for part in ("weight_packed", "weight_scale"):
+            for name in (f"{mlp}.gate_proj.{part}", f"{mlp}.up_proj.{part}"):
+                tensors[name] = tensors[name][:kept]
+        for part, shorter in (("weight_packed", kept // 8), ("weight_scale", kept // 128)):
+            tensors[f"{mlp}.down_proj.{part}"] = tensors[f"{mlp}.down_proj.{part}"][:, :shorter]
+        for part in ("gate_proj", "up_proj", "down_proj"):
+            tensors[f"{mlp}.{part}.weight_shape"] = torch.tensor([256, 256])
+
+    expected = library_logits(rewrite_tensors(shutil.copytree(folder, tmp_path / "w"), without_neurons), IDS)
+    loaded = _load(rewrite_tensors(shutil.copytree(folder, tmp_path / "p"), pruned))
+    torch.testing.assert_close(_logits(loaded.model), expected, rtol=0, atol=1e-5)
+    assert loaded.notes == ("layers 1: intermediate_size 256, read off the tensors (config.json says 384)",)
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Checkpoints to damage copies of."""

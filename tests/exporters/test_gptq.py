@@ -144,6 +144,31 @@ def test_a_bare_body_loads_without_its_head(tmp_path: Path) -> None:
     assert isinstance(body.get_submodule("layers.0.mlp.up_proj"), QuantizedLinear)
 
 
+def test_a_layer_that_was_pruned_is_as_wide_as_its_tensors(tmp_path: Path) -> None:
+    folder = write(tmp_path / "c", Gptq())
+    mlp, kept = "model.layers.1.mlp", 128
+
+    def without_neurons(tensors: dict[str, Tensor]) -> None:
+        tensors[f"{mlp}.gate_proj.scales"][:, kept:] = 0
+
+    def pruned(tensors: dict[str, Tensor]) -> None:
+        for part, shorter in (("qweight", kept), ("qzeros", kept // 8), ("scales", kept)):
+            for name in (f"{mlp}.gate_proj.{part}", f"{mlp}.up_proj.{part}"):
+                tensors[name] = tensors[name][:, :shorter]
+        for part, shorter in (
+            ("qweight", kept // 8),
+            ("qzeros", kept // 32),
+            ("scales", kept // 32),
+            ("g_idx", kept),
+        ):
+            tensors[f"{mlp}.down_proj.{part}"] = tensors[f"{mlp}.down_proj.{part}"][:shorter]
+
+    expected = formula_logits(rewrite_tensors(shutil.copytree(folder, tmp_path / "w"), without_neurons), IDS)
+    loaded = _load(rewrite_tensors(shutil.copytree(folder, tmp_path / "p"), pruned))
+    torch.testing.assert_close(_logits(loaded), expected, rtol=0, atol=1e-5)
+    assert loaded.notes == ("layers 1: intermediate_size 128, read off the tensors (config.json says 192)",)
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint to damage copies of."""

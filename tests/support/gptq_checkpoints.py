@@ -110,8 +110,8 @@ def dequantized(tensors: dict[str, Tensor], layer: str, bits: int, checkpoint_fo
     return (tensors[f"{layer}.scales"].float()[groups] * (codes - zeros[groups])).T.contiguous()
 
 
-def formula_logits(folder: Path, ids: Tensor) -> Tensor:
-    """Logits [batch, tokens, vocabulary] of transformers' model with all weights dequantized to fp32."""
+def formula_model(folder: Path) -> nn.Module:
+    """transformers' model with all weights dequantized to fp32."""
     config = json.loads((folder / "config.json").read_text())
     how = config.pop("quantization_config")
     tensors = read_tensors(folder)
@@ -123,12 +123,17 @@ def formula_logits(folder: Path, ids: Tensor) -> Tensor:
     for name, tensor in tensors.items():
         if name.rpartition(".")[2] in ("weight", "bias"):
             dense[name] = tensor
-    model = AutoModelForCausalLM.from_config(
+    model: nn.Module = AutoModelForCausalLM.from_config(
         AutoConfig.for_model(**config), dtype=torch.float32, attn_implementation="eager"
     )
     model.load_state_dict(dense, strict=not config.get("tie_word_embeddings"))
+    return model.eval()
+
+
+def formula_logits(folder: Path, ids: Tensor) -> Tensor:
+    """Its logits [batch, tokens, vocabulary]."""
     with torch.no_grad():
-        logits: Tensor = model.eval()(input_ids=ids).logits
+        logits: Tensor = formula_model(folder)(input_ids=ids).logits
     return logits
 
 

@@ -72,8 +72,8 @@ def compressed_tensors(
     return folder
 
 
-def library_logits(folder: Path, ids: Tensor) -> Tensor:
-    """Logits [batch, tokens, vocabulary] as transformers and compressed-tensors run the checkpoint in fp32.
+def library_model(folder: Path) -> nn.Module:
+    """The checkpoint as transformers and compressed-tensors run it in fp32.
 
     Weights are dequantized, activations quantized and dequantized where the scheme says so.
     """
@@ -83,11 +83,17 @@ def library_logits(folder: Path, ids: Tensor) -> Tensor:
     config.quantization_config["dequantize"] = any(
         group["format"] == "pack-quantized" and not group["weights"]["symmetric"] for group in groups
     )
-    with quiet(), torch.no_grad():
-        model = AutoModelForCausalLM.from_pretrained(
+    with quiet():
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=torch.float32, attn_implementation="eager"
         )
-        logits: Tensor = model.eval()(input_ids=ids).logits
+    return model.eval()
+
+
+def library_logits(folder: Path, ids: Tensor) -> Tensor:
+    """Its logits [batch, tokens, vocabulary]."""
+    with quiet(), torch.no_grad():
+        logits: Tensor = library_model(folder)(input_ids=ids).logits
     return logits
 
 

@@ -49,9 +49,12 @@ def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
             )
         return _read_layer(folder, stored, linear, scheme)
 
-    model, replaced = load_low_bit(folder, head, _quantized_layers(folder), read)
-    _require_all_targets(model, config, set(replaced))
-    return loaded(model, METHOD, config.format)
+    layers = _quantized_layers(folder)
+    model, replaced, notes = load_low_bit(
+        folder, head, layers, read, lambda stored: _packed_shape(folder, stored)
+    )
+    _require_all_targets(model, config, replaced)
+    return loaded(model, METHOD, config.format, notes)
 
 
 def _quantized_layers(folder: CheckpointFolder) -> list[str]:
@@ -59,6 +62,16 @@ def _quantized_layers(folder: CheckpointFolder) -> list[str]:
     return list(
         dict.fromkeys(name.rpartition(".")[0] for name in folder.tensors.names if name.endswith(suffixes))
     )
+
+
+def _packed_shape(folder: CheckpointFolder, stored: str) -> tuple[int, int] | None:
+    """`weight_shape`, if the packed codes beside it are of that shape."""
+    packed, true = f"{stored}.weight_packed", f"{stored}.weight_shape"
+    if packed not in folder.tensors or true not in folder.tensors or folder.tensors.shape(true) != (2,):
+        return None
+    out, columns = map(int, folder.tensors.read(true).tolist())
+    sizes = {(out, words(columns, bits)) for bits in (4, 8)}
+    return (out, columns) if folder.tensors.shape(packed) in sizes else None
 
 
 def _require_all_targets(model: nn.Module, config: CompressedTensorsConfig, replaced: set[str]) -> None:

@@ -81,14 +81,28 @@ def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
             "'...qweight': remove quantization_config if the weights are in full precision"
         )
     seen: set[str] = set()
-    model, _ = load_low_bit(
-        folder, head, layers, lambda stored, linear: _read_layer(folder, stored, linear, config, seen)
+    model, _, notes = load_low_bit(
+        folder,
+        head,
+        layers,
+        lambda stored, linear: _read_layer(folder, stored, linear, config, seen),
+        lambda stored: _packed_shape(folder, stored, config.bits),
     )
-    notes = tuple(
+    notes += tuple(
         f"config.json says GPTQ format {config.format!r}, zero points are stored as in {form!r}: taken so"
         for form in sorted(seen - {config.format})
     )
     return loaded(model, METHOD, "+".join(sorted(seen)), notes)
+
+
+def _packed_shape(folder: CheckpointFolder, stored: str, bits: int) -> tuple[int, int] | None:
+    """[out, in], if the packed codes are as long as g_idx says."""
+    packed, index = folder.tensors.shape(f"{stored}.qweight"), f"{stored}.g_idx"
+    if len(packed) != 2:
+        return None
+    groups_of = folder.tensors.shape(index) if index in folder.tensors else ()
+    columns = groups_of[0] if groups_of else packed[0] * 32 // bits
+    return (packed[1], columns) if packed[0] == words(columns, bits) else None
 
 
 def _read_layer(

@@ -4,6 +4,7 @@ Owns the replacing of layers, the strict reading of their tensors, and the facts
 loader knows. No full-precision copy of a quantized weight is ever made.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 
 from rankport.exporters.loading.fill import fill, local_name, require_finite
 from rankport.exporters.loading.folder import CheckpointFolder, HeadKind, LoadedModel, parse_config
+from rankport.exporters.loading.pruned import describe, fit_widths
+from rankport.exporters.loading.pruned_config import by_tensors, parse_pruned, require_layers
 from rankport.exporters.loading.skeleton import skeleton
+from rankport.exporters.loading.whole_shapes import WholeShapes
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import QuantizedLinear, set_module
 from rankport.protos.errors import CheckpointError
@@ -33,17 +37,24 @@ Read = Callable[[str, nn.Linear], LowBitLayer]
 
 
 def load_low_bit(
-    folder: CheckpointFolder, head: HeadKind, layers: Iterable[str], read: Read
-) -> tuple[nn.Module, tuple[str, ...]]:
-    """The model with its `layers` (stored names) low-bit and everything else filled, and the names of those layers.
+    folder: CheckpointFolder,
+    head: HeadKind,
+    layers: Iterable[str],
+    read: Read,
+    packed_shape: Callable[[str], tuple[int, int] | None],
+) -> tuple[nn.Module, set[str], tuple[str, ...]]:
+    """The model with its `layers` (stored names) low-bit and all else filled, their names in it, and notes on widths.
+
+    `packed_shape` tells [out, in] of a layer that is stored packed, None where that is open (`read` says why).
 
     Raises CheckpointError naming the tensor or field at fault.
     """
-    model = skeleton(parse_config(folder), head)
+    stored_layers = tuple(layers)
+    model, notes = _pruned_skeleton(folder, head, stored_layers, packed_shape)
     places = {name for name, _ in model.named_modules()}
     taken: set[str] = set()
-    replaced: list[str] = []
-    for stored in layers:
+    replaced: set[str] = set()
+    for stored in stored_layers:
         place = local_name(model, places, stored)
         if place is None:
             if head == "none":
@@ -55,8 +66,29 @@ def load_low_bit(
         layer = read(stored, _linear_at(model, place, stored))
         set_module(model, place, layer.linear)
         taken.update(layer.taken)
-        replaced.append(place)
-    return fill(model, folder, head, taken), tuple(replaced)
+        replaced.add(place)
+    return fill(model, folder, head, taken), replaced, notes
+
+
+def _pruned_skeleton(
+    folder: CheckpointFolder,
+    head: HeadKind,
+    layers: tuple[str, ...],
+    packed_shape: Callable[[str], tuple[int, int] | None],
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The skeleton, its layers as wide as what is stored for them: checkpoints come pruned and quantized at once."""
+    require_layers(folder)
+    packed = {layer: shape for layer in layers if (shape := packed_shape(layer)) is not None}
+    whole = dataclasses.replace(folder, tensors=WholeShapes(folder.tensors, packed))
+    try:
+        model = skeleton(parse_config(whole), head)
+        if not fit_widths(model, whole.tensors):
+            return model, ()
+    except CheckpointError:
+        pass  # raised again below, where pruning does not explain it
+    whole, notes = by_tensors(whole)
+    model = skeleton(parse_pruned(whole), head)
+    return model, (*notes, *describe(fit_widths(model, whole.tensors)))
 
 
 def loaded(model: nn.Module, method: str, format: str, notes: tuple[str, ...] = ()) -> LoadedModel:

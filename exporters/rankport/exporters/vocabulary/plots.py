@@ -47,7 +47,7 @@ def _cosines(table: TableDiagnostics) -> Figure:
     image = axes.imshow(cosine_matrix(rows, rows), vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
     for draw_line in (axes.axhline, axes.axvline):
         draw_line(len(new) - 0.5, color="black", linewidth=0.8)
-    axes.set(title=f"{table.table}: cosines of new | pretrained rows", xlabel="row of the sample")
+    axes.set(title=f"{table.table}\ncosines of new | pretrained rows", xlabel="row of the sample")
     figure.colorbar(image, ax=axes)
     return figure
 
@@ -65,7 +65,7 @@ def _rsa(table: TableDiagnostics) -> Figure:
     axes.set(
         xlabel="cosine of codebook vectors",
         ylabel="cosine of new rows",
-        title=f"{table.table}: RSA Pearson {found.pearson:.3f}, Spearman {found.spearman:.3f}",
+        title=f"{table.table}\nRSA: Pearson {found.pearson:.3f}, Spearman {found.spearman:.3f}",
     )
     return figure
 

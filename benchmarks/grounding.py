@@ -158,7 +158,7 @@ def main() -> None:
     given = parser.parse_args()
     work = given.out / "grounding"
     work.mkdir(parents=True, exist_ok=True)
-    console = Console()
+    console = Console(width=110)
     inputs, facts = prepare(work, LanguageModelConfig(steps=given.lm_steps))
     rows = []
     with console.status("") as status:

@@ -41,7 +41,9 @@ def ground(
         int, typer.Option(help="Passes over the pairs at most; 0 only starts the rows.")
     ] = DEFAULT.epochs,
     batch_size: Annotated[int, typer.Option(help="Pairs a step.")] = DEFAULT.batch_size,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW, as a share of the root mean square of pretrained values.")] = DEFAULT.learning_rate,
+    learning_rate: Annotated[
+        float, typer.Option(help="Of AdamW, as a share of the root mean square of pretrained values.")
+    ] = DEFAULT.learning_rate,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = DEFAULT.weight_decay,
     held_out: Annotated[
         float, typer.Option(help="Share of the items kept out of training, to measure and to stop by.")

@@ -284,7 +284,14 @@ RULE_ATTACKS: list[tuple[Change, str]] = [
     (put("files.0.path", "weights.bin"), "files[4].path: 'weights.bin' is listed twice, also as 'weights.bin'"),
     (put("files.0.path", "WEIGHTS.bin"), "files[4].path: 'weights.bin' is listed twice, also as 'WEIGHTS.bin'"),
     (put("graphs.0.file", "../other.onnx"), "graphs[0].file: '../other.onnx' is not in files"),
-    (put("graphs.0.file", "graphs/score.onnx"), "graphs[0].file: 'graphs/score.onnx' has more than one use"),
+    (put("tokenizer", "graphs/score.onnx"), "tokenizer: 'graphs/score.onnx' has more than one use"),
+    (
+        lambda fields: (
+            put("graphs.1.file", "graphs/prefix.onnx")(fields),
+            put("graphs.1.inputs.0.name", "other")(fields),
+        ),
+        "graphs[1].inputs: 'graphs/prefix.onnx' has other inputs as role 'prefix'",
+    ),
     (put("tokenizer", "vocab.txt"), "tokenizer: 'vocab.txt' is not in files"),
     (put("tokenizer", None), "prompt.prefix[0]: text and special need a tokenizer"),
     (put("graphs.0.role", "encode"), "graphs: kind ranker has the roles ['prefix', 'score']"),

@@ -21,7 +21,7 @@ from rankport.exporters.options import ExportOptions, StrPath, default_name
 from rankport.exporters.parity import require
 from rankport.exporters.proof import Sources, prove
 from rankport.exporters.quantized_export import quantize_checkpoint, record
-from rankport.exporters.ranker_graphs import export_ranker_graphs
+from rankport.exporters.ranker_graphs import RoleGraph, export_ranker_graphs
 from rankport.exporters.ranker_module import RankerModule
 from rankport.exporters.readout import readout_of, resolve_labels
 from rankport.exporters.survey import survey
@@ -39,7 +39,6 @@ from rankport.runtime.manifest import (
     ModelShape,
     Pairing,
     Quantization,
-    Role,
     Source,
     TensorSpec,
 )
@@ -106,8 +105,8 @@ def run_export(
         on_progress("tracing the graphs")
         graphs = plan.make_graphs()
         on_progress("writing graphs and weights")
-        specs = [_graph_spec(role, model) for role, model in graphs.items()]
-        write_graphs(staging.path, graphs, WEIGHTS_FILE)
+        specs = [spec for name, graph in graphs.items() for spec in _graph_specs(name, graph)]
+        write_graphs(staging.path, {name: graph.model for name, graph in graphs.items()}, WEIGHTS_FILE)
         if source.tokenizer_file is not None:
             staging.add(TOKENIZER_FILE, source.tokenizer_file)
         draft = _draft(source, chosen, plan, specs, name, judged, quantization)
@@ -133,7 +132,7 @@ def run_export(
 class _Plan:
     """What the kind decides: the graphs and the manifest fields that follow from it."""
 
-    make_graphs: Callable[[], dict[Role, ir.Model]]
+    make_graphs: Callable[[], dict[str, RoleGraph]]  # by name
     shape: ModelShape
     labels: Labels | None
     limits: Limits
@@ -154,9 +153,8 @@ def _ranker_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
     limits = defaults.ranker_limits(facts, options)
     embedding, pairing = defaults.mixed_items(source, options)
 
-    def make_graphs() -> dict[Role, ir.Model]:
-        graphs = export_ranker_graphs(module, facts)
-        return {"prefix": graphs.prefix, "score": graphs.score}
+    def make_graphs() -> dict[str, RoleGraph]:
+        return export_ranker_graphs(module, facts, joint=_is_joint(source, options))
 
     shape = ModelShape(
         hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=list(facts.layers)
@@ -171,7 +169,9 @@ def _encoder_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
     module = EncoderModule(source.model, embedding)
     shape = ModelShape(hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=[])
     return _Plan(
-        lambda: {"encode": export_encode_graph(module, source.hidden_size)},
+        lambda: {
+            "encode": RoleGraph(export_encode_graph(module, source.hidden_size), {"encode": ("embeddings",)})
+        },
         shape,
         None,
         limits,
@@ -181,14 +181,23 @@ def _encoder_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
     )
 
 
-def _graph_spec(role: Role, model: ir.Model) -> GraphSpec:
-    return GraphSpec(
-        role=role,
-        file=f"{role}.onnx",
-        opset=OPSET,
-        inputs=[_tensor_spec(value) for value in model.graph.inputs],
-        outputs=[_tensor_spec(value) for value in model.graph.outputs],
-    )
+def _is_joint(source: Checkpoint, options: ExportOptions) -> bool:
+    """One graph for both roles, unless asked otherwise, where weights are low-bit: see `ranker_graphs`."""
+    return source.quantization is not None if options.graphs is None else options.graphs == "joint"
+
+
+def _graph_specs(name: str, graph: RoleGraph) -> list[GraphSpec]:
+    """One a role."""
+    return [
+        GraphSpec(
+            role=role,
+            file=f"{name}.onnx",
+            opset=OPSET,
+            inputs=[_tensor_spec(value) for value in graph.model.graph.inputs],
+            outputs=[_tensor_spec(value) for value in graph.model.graph.outputs if value.name in outputs],
+        )
+        for role, outputs in graph.outputs.items()
+    ]
 
 
 def _tensor_spec(value: ir.Value) -> TensorSpec:

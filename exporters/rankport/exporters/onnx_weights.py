@@ -10,14 +10,12 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from rankport.runtime.manifest import Role
-
 PAGE_BYTES = 4096
 INLINE_BYTES = 1024
 """Tensors up to this size stay in the graph: runtimes fold them, and a page each would waste the file."""
 
 
-def write_graphs(directory: Path, graphs: Mapping[Role, ir.Model], weights: str) -> None:
+def write_graphs(directory: Path, graphs: Mapping[str, ir.Model], weights: str) -> None:
     """Writes `<name>.onnx` for each graph and the file `weights` beside them. The graphs refer to it afterwards."""
     unique: dict[str, ir.TensorProtocol] = {}
     users: list[tuple[ir.Value, str]] = []

@@ -22,6 +22,7 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "max_prefix_tokens": _RANKERS,
     "judged": _RANKERS,
     "calibration": _RANKERS,
+    "graphs": _RANKERS,
     "store": _RANKERS,
     "item_encoder": ("mix-ranker",),
     "embedding_tokens": ("mix-ranker",),
@@ -61,6 +62,7 @@ class ExportOptions:
     store: StrPath | None = None  # token store for keys in `judged`
     quantize: RecipeName | None = None  # to low bits at export; default: as the checkpoint is
     calibration: StrPath | None = None  # JSONL of requests that rounding is fitted to
+    graphs: Literal["joint", "separate"] | None = None  # of a ranker; default: joint if low-bit
     base: StrPath | None = None  # of an adapter; default: the folder that its config names
     tolerance: Tolerance = field(default_factory=Tolerance)
     overwrite: bool = False
@@ -79,6 +81,8 @@ class ExportOptions:
             )
         if self.quantize is not None and self.quantize not in RECIPES:
             raise InvalidRequest(f"--quantize is {self.quantize!r}: use one of {', '.join(RECIPES)}")
+        if self.graphs not in (None, "joint", "separate"):
+            raise InvalidRequest(f"--graphs is {self.graphs!r}: use joint or separate")
         if self.calibration is not None and self.quantize is None:
             raise InvalidRequest("--calibration goes with --quantize: rounding is fitted to its requests")
         if self.name is not None and not re.fullmatch(NAME_PATTERN, self.name):

@@ -1,50 +1,101 @@
-"""The `prefix` and `score` graphs of a ranker, both cut from one trace of `RankerModule`."""
+"""The graphs of a ranker, cut from one trace of `RankerModule`: two, or one that serves both roles.
+
+Two graphs compute nothing that their role does not need. One graph needs one copy of weights that a runtime has packed
+for its kernels, which a runtime does a graph: what a low-bit model saves is not spent on a second copy. It costs the
+last block's attention in a prefill.
+"""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 import torch
+from numpy.typing import NDArray
 
 from rankport.exporters.early_rows import select_rows_early
 from rankport.exporters.onnx_export import cut, drop_intermediate_shapes, trace
 from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.exporters.ranker_module import RankerModule, shared_prefix_mode
 from rankport.exporters.survey import Survey
-from rankport.runtime.manifest import LayerKV
+from rankport.runtime.manifest import LayerKV, Role
 
 _log = logging.getLogger(__name__)
 
+Shape = list[str | int]
+
 
 @dataclass(frozen=True, slots=True)
-class RankerGraphs:
-    """Two ONNX graphs whose equal weights are the same tensors."""
+class RoleGraph:
+    """An ONNX graph and what each of its roles reads of it. Graphs of one export share their equal weights."""
 
-    prefix: ir.Model
-    score: ir.Model
+    model: ir.Model
+    outputs: Mapping[Role, tuple[str, ...]]
 
 
-def export_ranker_graphs(module: RankerModule, facts: Survey) -> RankerGraphs:
-    """Traces the model once and cuts: `prefix` computes KV and nothing else, `score` logits and no KV."""
+def export_ranker_graphs(module: RankerModule, facts: Survey, *, joint: bool) -> dict[str, RoleGraph]:
+    """Traces the model once and cuts. Graphs by name: `prefix` of KV alone and `score` of logits alone, or `ranker`.
+
+    The joint graph has the input kv_slots [1] int64: how many slots of new KV it gives a prefix; 0 in a score pass.
+    """
     hidden = module.embed_tokens.embedding_dim
     axes = graph_axes(facts.layers, hidden if module.takes_embeddings else None)
     arguments = _example(facts.layers, hidden if module.takes_embeddings else None)
     kv_names = [f"new_{part}.{layer}" for layer in range(len(facts.layers)) for part in ("key", "value")]
     with shared_prefix_mode(module), graph_kernels(module.model):
         whole = trace(module, arguments, axes, ["logits", *kv_names])
-    labels = len(module.head.weight)  # type: ignore[arg-type]
-    score = cut(whole, {"logits": ["items_total", labels]})
-    if not select_rows_early(score, rows="last_tokens"):
-        _log.warning("the last block of %s computes its MLP for all tokens", type(module.model).__name__)
-    kv_shapes: dict[str, list[str | int]] = {
+    logits: dict[str, Shape] = {"logits": ["items_total", len(module.head.weight)]}  # type: ignore[arg-type]
+    kv: dict[str, Shape] = {
         f"new_{part}.{layer}": ["prefixes", width.kv_heads, "slots_per_prefix", width.head_dim]
         for layer, width in enumerate(facts.layers)
         for part in ("key", "value")
     }
-    prefix = cut(whole, kv_shapes)
-    for graph in (prefix, score):
-        drop_intermediate_shapes(graph)
-    return RankerGraphs(prefix=prefix, score=score)
+    if joint:
+        ranker = _scoring(cut(whole, logits | kv), module)
+        _limit_kv(ranker, tuple(kv))
+        roles: dict[Role, tuple[str, ...]] = {"prefix": tuple(kv), "score": ("logits",)}
+        graphs = {"ranker": RoleGraph(ranker, roles)}
+    else:
+        graphs = {
+            "prefix": RoleGraph(cut(whole, kv), {"prefix": tuple(kv)}),
+            "score": RoleGraph(_scoring(cut(whole, logits), module), {"score": ("logits",)}),
+        }
+    for graph in graphs.values():
+        drop_intermediate_shapes(graph.model)
+    return graphs
+
+
+def _scoring(graph: ir.Model, module: RankerModule) -> ir.Model:
+    if not select_rows_early(graph, rows="last_tokens"):
+        _log.warning("the last block of %s computes its MLP for all tokens", type(module.model).__name__)
+    return graph
+
+
+def _limit_kv(model: ir.Model, names: tuple[str, ...]) -> None:
+    """Slices the KV outputs to their first kv_slots slots, so that a score pass keeps and returns none."""
+    graph = model.graph
+    slots = ir.Value(name="kv_slots", shape=ir.Shape([1]), type=ir.TensorType(ir.DataType.INT64))
+    graph.inputs.append(slots)
+    bounds = {name: np.array([value], np.int64) for name, value in (("kv_from", 0), ("kv_axis", 2))}
+    start, axis = (_initializer(graph, name, value) for name, value in bounds.items())
+    for place, whole in enumerate(graph.outputs):
+        name = whole.name
+        if name not in names:
+            continue
+        whole.name = f"{name}.all"
+        node = ir.node("Slice", [whole, start, slots, axis])
+        given = node.outputs[0]
+        given.name, given.shape, given.type = name, whole.shape, whole.type
+        graph.append(node)
+        graph.outputs[place] = given
+
+
+def _initializer(graph: ir.Graph, name: str, value: NDArray[np.int64]) -> ir.Value:
+    made = ir.Value(name=name, shape=ir.Shape(value.shape), type=ir.TensorType(ir.DataType.INT64))
+    made.const_value = ir.tensor(value, name=name)
+    graph.initializers[name] = made
+    return made
 
 
 def graph_axes(layers: tuple[LayerKV, ...], hidden: int | None) -> dict[str, list[str | int]]:

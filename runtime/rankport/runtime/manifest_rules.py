@@ -36,14 +36,17 @@ def _files(manifest: Manifest) -> Iterator[str]:
 
 def _references(manifest: Manifest) -> Iterator[str]:
     listed = {entry.path for entry in manifest.files}
-    named = [(f"graphs[{index}].file", graph.file) for index, graph in enumerate(manifest.graphs)]
-    if manifest.tokenizer is not None:
-        named.append(("tokenizer", manifest.tokenizer))
-    for field, file in named:
+    graphs = {
+        graph.file: f"graphs[{index}].file" for index, graph in reversed(list(enumerate(manifest.graphs)))
+    }
+    for file, field in graphs.items():
         if file not in listed:
             yield f"{field}: {file!r} is not in files"
-        if [other for _, other in named].count(file) > 1:
-            yield f"{field}: {file!r} has more than one use"
+    if manifest.tokenizer is not None:
+        if manifest.tokenizer not in listed:
+            yield f"tokenizer: {manifest.tokenizer!r} is not in files"
+        if manifest.tokenizer in graphs:
+            yield f"tokenizer: {manifest.tokenizer!r} has more than one use"
 
 
 def _graphs(manifest: Manifest) -> Iterator[str]:
@@ -52,6 +55,9 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
     if set(roles) != expected or len(roles) != len(expected):
         yield f"graphs: kind {manifest.kind} has the roles {sorted(expected)}, once each; here {sorted(roles)}"
     for index, graph in enumerate(manifest.graphs):
+        twin = next((other for other in manifest.graphs[:index] if other.file == graph.file), None)
+        if twin is not None and twin.inputs != graph.inputs:
+            yield f"graphs[{index}].inputs: {graph.file!r} has other inputs as role {twin.role!r}"
         for place, tensor in enumerate(graph.inputs):
             for axis in tensor.shape:
                 if isinstance(axis, str) and axis not in manifest.axes:

@@ -19,7 +19,7 @@ from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.graph_files import check_graph_files
 from rankport.runtime.layout import PackedInputs, pack
-from rankport.runtime.manifest import LayerKV, Role
+from rankport.runtime.manifest import GraphSpec, LayerKV, Role
 
 Array = NDArray[np.generic]
 
@@ -51,12 +51,15 @@ class OnnxRuntimeScoringBackend:
         self._widths = tuple(bundle.manifest.shape.layers)
         self._hidden = bundle.manifest.shape.hidden_size
         self._prefix = _Session(bundle, "prefix", config)
-        self._score = _Session(bundle, "score", config)
+        # One graph may have both roles: then one session has both, and one packed copy of the weights.
+        self._score = self._prefix.of_role(bundle, "score") or _Session(bundle, "score", config)
 
     def prefill(self, batch: RaggedBatch) -> tuple[HostKV, ...]:
         """See `ScoringBackend.prefill`."""
         assert len(batch.runs) == len(batch.prefixes)
-        outputs = self._prefix.run(self._inputs(batch))
+        inputs = self._inputs(batch)
+        _, items, item_tokens = inputs["slots"].shape
+        outputs = self._prefix.run(inputs | {"kv_slots": np.array([items * item_tokens])})
         lengths = [len(run.ids) for run in batch.runs]
         if len(lengths) == 1:
             return (HostKV(tuple(outputs)),)
@@ -67,7 +70,7 @@ class OnnxRuntimeScoringBackend:
 
     def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
         """See `ScoringBackend.score`."""
-        return self._score.run(self._inputs(batch))[0]
+        return self._score.run(self._inputs(batch) | {"kv_slots": np.zeros(1, np.int64)})[0]
 
     def split(self, kv: PrefixKV, length: int) -> tuple[HostKV, HostKV]:
         """See `ScoringBackend.split`. Both halves own their memory, so that evicting one frees it."""
@@ -106,28 +109,49 @@ class OnnxRuntimeEncodingBackend:
 
 
 class _Session:
-    """One graph, loaded; takes more inputs than it has and ignores what the graph does not read."""
+    """One role of a graph, loaded; takes more inputs than the graph has and ignores what it does not read."""
 
-    def __init__(self, bundle: Bundle, role: Role, config: EngineConfig) -> None:
-        graph = next((graph for graph in bundle.manifest.graphs if graph.role == role), None)
-        if graph is None:
-            raise BundleError(f"bundle {bundle.manifest.name!r} has no graph of role {role!r}")
-        check_graph_files(bundle, graph.file)
-        self._session: onnxruntime.InferenceSession | None = _open(bundle.file(graph.file), config)
-        self._names = {value.name for value in self._session.get_inputs()}
+    def __init__(
+        self, bundle: Bundle, role: Role, config: EngineConfig, shared: "_Session | None" = None
+    ) -> None:
+        graph = _graph(bundle, role)
+        if shared is None:
+            check_graph_files(bundle, graph.file)
+        session = _open(bundle.file(graph.file), config) if shared is None else shared._session
+        assert session is not None, "closed"
+        self._session: onnxruntime.InferenceSession | None = session
+        self._file, self._config = graph.file, config
+        self._names = {value.name for value in session.get_inputs()}
+        self._outputs = [output.name for output in graph.outputs]
+        lacking = set(self._outputs) - {value.name for value in session.get_outputs()}
+        if lacking:
+            raise BundleError(f"{graph.file} lacks the outputs {sorted(lacking)} of its role {role!r}")
+
+    def of_role(self, bundle: Bundle, role: Role) -> "_Session | None":
+        """The same loaded graph in another role, if it has that."""
+        if _graph(bundle, role).file != self._file:
+            return None
+        return _Session(bundle, role, self._config, shared=self)
 
     def run(self, inputs: dict[str, Array]) -> list[NDArray[np.float32]]:
         assert self._session is not None, "closed"
         try:
             return cast(
                 list[NDArray[np.float32]],
-                self._session.run(None, {name: inputs[name] for name in self._names}),
+                self._session.run(self._outputs, {name: inputs[name] for name in self._names}),
             )
         except Exception as error:  # onnxruntime's exception classes share no other base
             raise BackendError(f"ONNX Runtime failed: {error}") from error
 
     def close(self) -> None:
         self._session = None
+
+
+def _graph(bundle: Bundle, role: Role) -> GraphSpec:
+    graph = next((graph for graph in bundle.manifest.graphs if graph.role == role), None)
+    if graph is None:
+        raise BundleError(f"bundle {bundle.manifest.name!r} has no graph of role {role!r}")
+    return graph
 
 
 def _open(path: Path, config: EngineConfig) -> onnxruntime.InferenceSession:
@@ -137,6 +161,8 @@ def _open(path: Path, config: EngineConfig) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     # Shapes differ from pass to pass: a cached memory plan per shape would only grow.
     options.enable_mem_pattern = False
+    # Where the processor has no 8-bit dot products, sums of unsigned by signed bytes would saturate.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     if config.prepacking == "footprint":
         options.add_session_config_entry("session.disable_prepacking", "1")
     # Idle workers give the cores back to tokenization and the other graph as soon as a pass ends.

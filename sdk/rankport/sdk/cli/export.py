@@ -89,6 +89,14 @@ def export(
         Path | None,
         typer.Option(help='JSONL of real requests that rounding is fitted to: {"prefix":…, "items":[…]}.'),
     ] = None,
+    graphs: Annotated[
+        Literal["joint", "separate"] | None,
+        typer.Option(
+            metavar="HOW",
+            help="Ranker: joint has one packed copy of the weights in memory, separate saves the last block's "
+            "attention in a prefill. [default: joint if low-bit]",
+        ),
+    ] = None,
     judged: Judged = None,
     store: Store = None,
     max_abs_error: MaxAbsError = DEFAULT.max_abs_error,
@@ -130,6 +138,7 @@ def export(
         base=base,
         quantize=quantize,
         calibration=calibration,
+        graphs=graphs,
         judged=judged,
         store=store,
         tolerance=Tolerance(max_abs_error, max_relative_error, min_kendall_tau, max_ndcg_loss),

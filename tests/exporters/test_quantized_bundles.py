@@ -103,8 +103,9 @@ def test_a_bundle_of_low_bit_weights_stays_so_and_equals_its_library_in_every_mo
 def test_a_bundle_of_low_bit_activations_equals_its_library_but_for_flips_of_a_rounding(
     scheme: str, tmp_path: Path
 ) -> None:
-    # The last bit of a sum decides a rounding, and no two orders of a sum agree in it.
-    folder = compressed_tensors(tmp_path / "c", scheme)
+    # The last bit of a sum decides a rounding, and no two orders of a sum agree in it: noise of 1e-6 in the inputs of
+    # two layers of random weights moves logits by 1 % of themselves, and this runtime by half of that.
+    folder = compressed_tensors(tmp_path / "c", scheme, num_hidden_layers=1)
     bundle = _export(folder, tmp_path / "b")
     modes = _modes(bundle, library_model(folder))
     assert max(mode.relative_error or 0.0 for mode in modes) <= 1e-2

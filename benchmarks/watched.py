@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,12 @@ def run_watched(command: list[str]) -> Usage:
     """Runs to the end, samples its memory every 20 ms; exits with the command's message if it fails."""
     begun = time.perf_counter()
     private = resident = 0.0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        # Files: a full pipe would stop the command.
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+        subprocess.Popen(command, stdout=out, stderr=err, text=True) as process,
+    ):
         while process.poll() is None:
             try:
                 now = Usage.now(process.pid)
@@ -46,7 +52,10 @@ def run_watched(command: list[str]) -> Usage:
                 break
             private, resident = max(private, now.private_mb), max(resident, now.resident_mb)
             time.sleep(_INTERVAL_S)
-        output, errors = process.communicate()
+        process.wait()
+        out.seek(0)
+        err.seek(0)
+        output, errors = out.read(), err.read()
     if process.returncode != 0:
         sys.exit(f"{' '.join(command)} failed: {errors[-2000:]}")
     return Usage(private, resident, time.perf_counter() - begun, output)

@@ -45,7 +45,7 @@ def export_ranker_graphs(module: RankerModule, facts: Survey, *, joint: bool) ->
     kv_names = [f"new_{part}.{layer}" for layer in range(len(facts.layers)) for part in ("key", "value")]
     with shared_prefix_mode(module), graph_kernels(module.model):
         whole = trace(module, arguments, axes, ["logits", *kv_names])
-    logits: dict[str, Shape] = {"logits": ["items_total", len(module.head.weight)]}  # type: ignore[arg-type]
+    logits: dict[str, Shape] = {"logits": ["items_total", int(module.head.out_features)]}  # type: ignore[arg-type]
     kv: dict[str, Shape] = {
         f"new_{part}.{layer}": ["prefixes", width.kv_heads, "slots_per_prefix", width.head_dim]
         for layer, width in enumerate(facts.layers)

@@ -94,14 +94,14 @@ def label_head(model: nn.Module, readout: ReadOut) -> nn.Module:
         raise CheckpointError(
             f"{type(model).__name__} has an LM head of type {type(full).__name__}, expected Linear"
         )
-    head = nn.Linear(full.in_features, len(readout.ids), bias=full.bias is not None)
     rows = torch.tensor(readout.ids)
-    weight = (
-        full.quantized.rows(rows) if isinstance(full, QuantizedLinear) else full.weight.detach()[rows].clone()
-    )
-    head.weight = nn.Parameter(weight, requires_grad=False)
-    if full.bias is not None:
-        head.bias = nn.Parameter(full.bias.detach()[rows].clone(), requires_grad=False)
+    bias = None if full.bias is None else full.bias.detach()[rows].clone()
+    if isinstance(full, QuantizedLinear):
+        return QuantizedLinear(full.quantized.rows(rows), bias, full.activation)
+    head = nn.Linear(full.in_features, len(readout.ids), bias=bias is not None)
+    head.weight = nn.Parameter(full.weight.detach()[rows].clone(), requires_grad=False)
+    if bias is not None:
+        head.bias = nn.Parameter(bias, requires_grad=False)
     return head
 
 

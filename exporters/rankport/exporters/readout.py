@@ -67,7 +67,7 @@ def _checked(checkpoint: Checkpoint, names: list[str], ids: list[int]) -> Labels
     full = checkpoint.model.get_output_embeddings()  # type: ignore[operator]
     if full is None:
         raise CheckpointError(f"{checkpoint.architecture} has no LM head to read labels from")
-    rows = int(full.weight.shape[0])
+    rows = int(full.out_features)
     for name, token in zip(names, ids, strict=True):
         if not 0 <= token < rows:
             raise InvalidRequest(f"label {name!r} is token {token}, outside the vocabulary of {rows} tokens")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rankport.exporters.loading import control_llm, plain
+from rankport.exporters.loading import compressed_tensors, control_llm, gptq, plain
 from rankport.exporters.loading.folder import CheckpointFolder, HeadKind, LoadedModel
 from rankport.protos.errors import CheckpointError
 
@@ -19,6 +19,8 @@ class Form:
 
 FORMS: tuple[Form, ...] = (
     Form("control-llm", control_llm.matches, control_llm.load),
+    Form("compressed-tensors", compressed_tensors.matches, compressed_tensors.load),
+    Form("gptq", gptq.matches, gptq.load),
     Form("plain", plain.matches, plain.load),
 )
 

@@ -1,6 +1,6 @@
 """A low-bit weight matrix: codes on a grid, scales, and what they stand for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -52,25 +52,25 @@ class QuantizedWeight:
 
     def dequantized(self) -> Tensor:
         """fp32 [out, in]."""
-        return self._dequantized(self.codes, self.scales, self.zeros)
-
-    def rows(self, index: Tensor) -> Tensor:
-        """fp32 [len(index), in] of some rows only."""
-        scales = self.scales if len(self.scales) == 1 else self.scales[index]
-        zeros = None if self.zeros is None else self.zeros[index]
-        return self._dequantized(self.codes[index], scales, zeros)
-
-    def _dequantized(self, codes: Tensor, scales: Tensor, zeros: Tensor | None) -> Tensor:
         if self.groups_of is not None:
-            values = codes.to(torch.float32)
-            if zeros is not None:
-                values = values - zeros[:, self.groups_of]
-            return values * scales[:, self.groups_of]
-        values = codes.to(torch.float32).reshape(len(codes), self.groups, -1)
-        if zeros is not None:
-            values = values - zeros[:, :, None]
-        scaled: Tensor = values * scales[:, :, None]
+            values = self.codes.to(torch.float32)
+            if self.zeros is not None:
+                values = values - self.zeros[:, self.groups_of]
+            return values * self.scales[:, self.groups_of]
+        values = self.codes.to(torch.float32).reshape(len(self.codes), self.groups, -1)
+        if self.zeros is not None:
+            values = values - self.zeros[:, :, None]
+        scaled: Tensor = values * self.scales[:, :, None]
         return scaled.flatten(1)
+
+    def rows(self, index: Tensor) -> "QuantizedWeight":
+        """Some rows of the matrix."""
+        return replace(
+            self,
+            codes=self.codes[index],
+            scales=self.scales if len(self.scales) == 1 else self.scales[index],
+            zeros=None if self.zeros is None else self.zeros[index],
+        )
 
     def sorted_by_group(self) -> tuple["QuantizedWeight", Tensor] | None:
         """The same matrix with its columns permuted to contiguous groups, and the permutation [in].

@@ -42,7 +42,8 @@ class NBitsKernel(nn.Module):
         ordered = weight.sorted_by_group()
         if weight.type != "int" or ordered is None or _block(ordered[0]) == 0:
             return False
-        if weight.zeros is not None and bool((weight.zeros.abs() > 2 ** (weight.bits - 1) - 1).any()):
+        edge = 2 ** (weight.bits - 1)
+        if weight.zeros is not None and bool(((weight.zeros < -edge) | (weight.zeros >= edge)).any()):
             return False  # outside the grid of the codes, as symmetric GPTQ's old offset can be
         return activation is None or (
             activation.kind == "int8-block" and activation.block == _block(ordered[0])

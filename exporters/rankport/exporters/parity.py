@@ -57,21 +57,42 @@ def require(parity: Parity) -> None:
 
 
 def summarize(
-    backend: str, tolerance: Tolerance, modes: Sequence[ModeParity], quantization: Quantization | None
+    backend: str,
+    tolerance: Tolerance,
+    modes: Sequence[ModeParity],
+    quantization: Quantization | None,
+    noise: ModeParity | None = None,
 ) -> Parity:
-    """The manifest's record of a measurement."""
+    """The manifest's record of a measurement.
+
+    Where activations are rounded, the last bit of a sum decides some roundings, and a deep model multiplies them: no
+    two implementations agree better than the source agrees with itself under such `noise`. Twice that is allowed
+    where it is more than the tolerance, up to LARGEST_RELATIVE_ERROR.
+    """
     rounded = quantization is not None and quantization.rounds_activations
+    relative, tau = tolerance.max_relative_error, tolerance.min_kendall_tau
+    if rounded:
+        tau = min(tau, ROUNDED_KENDALL_TAU)
+    if noise is not None:
+        assert noise.relative_error is not None
+        relative = max(relative, min(2 * noise.relative_error, LARGEST_RELATIVE_ERROR))
+        if noise.relative_error > tolerance.max_relative_error / 2:
+            tau = max(min(tau, noise.kendall_tau - _TAU_MARGIN), LEAST_KENDALL_TAU)
     return Parity(
         backend=backend,
         precision="fp32" if quantization is None else quantization.format,
         max_abs_tolerance=None if rounded else tolerance.max_abs_error,
-        max_relative_tolerance=tolerance.max_relative_error if rounded else None,
-        min_kendall_tau=min(tolerance.min_kendall_tau, ROUNDED_KENDALL_TAU)
-        if rounded
-        else tolerance.min_kendall_tau,
+        max_relative_tolerance=relative if rounded else None,
+        min_kendall_tau=tau,
+        noise=noise,
         modes=list(modes),
     )
 
+
+LARGEST_RELATIVE_ERROR = 0.1
+LEAST_KENDALL_TAU = 0.9
+"""However noisy a source is, an export must be this close to it."""
+_TAU_MARGIN = 0.02
 
 ROUNDED_KENDALL_TAU = 0.99
 """Enough where activations are rounded: the last bit of a sum decides a rounding, which swaps near ties."""

@@ -25,7 +25,7 @@ from rankport.exporters.samples import sample_requests
 from rankport.exporters.tolerance import Tolerance
 from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
 from rankport.runtime.bundle import Bundle
-from rankport.runtime.manifest import ModeParity, Parity, Quality
+from rankport.runtime.manifest import ModeParity, Parity, Quality, Quantization
 from rankport.runtime.ranker import Ranker
 from rankport.runtime.token_store import TokenStore
 
@@ -106,6 +106,7 @@ def _prove_ranker(
         served = None if sources.original is None else MODES["prefix_reuse"](backend, requests)
     finally:
         backend.close()
+    noise = _noise(reference, requests, manifest.quantization)
     runs = _judged_runs(bundle, judged, store, on_progress)
     expected = [reference.logits(run.prefix, run.items) for run in runs]
     if runs:
@@ -120,7 +121,19 @@ def _prove_ranker(
         if runs:
             drift.append(compare("judged", expected, [run.logits for run in runs]))
     quality = quality_of(runs, expected) if runs else None
-    return Proof(summarize(BACKEND, tolerance, modes, manifest.quantization), quality, drift)
+    return Proof(summarize(BACKEND, tolerance, modes, manifest.quantization, noise), quality, drift)
+
+
+def _noise(
+    reference: RankerReference, requests: Sequence[SampleRequest], quantization: Quantization | None
+) -> ModeParity | None:
+    """How far the source moves from itself when its inputs move by rounding alone."""
+    if quantization is None or not quantization.rounds_activations:
+        return None
+    still = [reference.logits(request.prefix, request.items) for request in requests]
+    with reference.shaken() as shaken:
+        moved = [shaken.logits(request.prefix, request.items) for request in requests]
+    return compare("noise", still, moved)
 
 
 def _reference(bundle: Bundle, checkpoint: Checkpoint) -> RankerReference:

@@ -247,6 +247,8 @@ class Parity(Strict):
     max_relative_tolerance: float | None = None
     min_kendall_tau: float
     modes: list[ModeParity]
+    # The source against itself with inputs off by one part in a million, where activations are rounded.
+    noise: ModeParity | None = None
 
     @model_validator(mode="after")
     def _one_tolerance(self) -> Self:

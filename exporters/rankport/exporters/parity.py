@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.metrics import kendall_tau, top_k_agreement
-from rankport.exporters.tolerance import Tolerance
+from rankport.exporters.tolerance import (
+    LARGEST_RELATIVE_ERROR,
+    LEAST_KENDALL_TAU,
+    ROUNDED_KENDALL_TAU,
+    ROUNDED_RELATIVE_ERROR,
+    Tolerance,
+)
 from rankport.protos.errors import ParityError
 from rankport.runtime.backends.base import PrefixKV, RaggedBatch, ScoringBackend, TokenRun
 from rankport.runtime.manifest import ModeParity, Parity, Quantization
@@ -70,32 +76,30 @@ def summarize(
     where it is more than the tolerance, up to LARGEST_RELATIVE_ERROR.
     """
     rounded = quantization is not None and quantization.rounds_activations
-    relative, tau = tolerance.max_relative_error, tolerance.min_kendall_tau
-    if rounded:
-        tau = min(tau, ROUNDED_KENDALL_TAU)
-    if noise is not None:
-        assert noise.relative_error is not None
-        relative = max(relative, min(2 * noise.relative_error, LARGEST_RELATIVE_ERROR))
-        if noise.relative_error > tolerance.max_relative_error / 2:
-            tau = max(min(tau, noise.kendall_tau - _TAU_MARGIN), LEAST_KENDALL_TAU)
+    relative, tau = _rounded_limits(tolerance, noise) if rounded else (None, tolerance.min_kendall_tau)
     return Parity(
         backend=backend,
         precision="fp32" if quantization is None else quantization.format,
         max_abs_tolerance=None if rounded else tolerance.max_abs_error,
-        max_relative_tolerance=relative if rounded else None,
+        max_relative_tolerance=relative,
         min_kendall_tau=tau,
         noise=noise,
         modes=list(modes),
     )
 
 
-LARGEST_RELATIVE_ERROR = 0.1
-LEAST_KENDALL_TAU = 0.9
-"""However noisy a source is, an export must be this close to it."""
-_TAU_MARGIN = 0.02
+def _rounded_limits(tolerance: Tolerance, noise: ModeParity | None) -> tuple[float, float]:
+    """Largest relative error and least Kendall tau; a relative error that the user set is taken as it is."""
+    tau = min(tolerance.min_kendall_tau, ROUNDED_KENDALL_TAU)
+    if tolerance.max_relative_error is not None:
+        return tolerance.max_relative_error, tau
+    if noise is None or noise.relative_error is None or noise.relative_error <= ROUNDED_RELATIVE_ERROR / 2:
+        return ROUNDED_RELATIVE_ERROR, tau
+    relative = min(2 * noise.relative_error, LARGEST_RELATIVE_ERROR)
+    return relative, max(min(tau, noise.kendall_tau - _TAU_MARGIN), LEAST_KENDALL_TAU)
 
-ROUNDED_KENDALL_TAU = 0.99
-"""Enough where activations are rounded: the last bit of a sum decides a rounding, which swaps near ties."""
+
+_TAU_MARGIN = 0.02
 
 
 def compare(mode: str, expected: Sequence[Logits], actual: Sequence[Logits]) -> ModeParity:

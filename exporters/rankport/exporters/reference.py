@@ -42,7 +42,7 @@ class RankerReference:
 
     @contextmanager
     def shaken(self) -> Iterator["RankerReference"]:
-        """While open, input embeddings are off by about one part in a million: as much as the order of a sum changes."""
+        """While open, input embeddings are off by one part in a million: about what the order of a sum changes."""
         generator = torch.Generator().manual_seed(0)
 
         def shake(module: object, arguments: object, rows: Tensor) -> Tensor:

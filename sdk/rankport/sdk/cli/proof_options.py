@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rankport.exporters.tolerance import EXACT_NDCG_LOSS, LOW_BIT_NDCG_LOSS, Tolerance
+from rankport.exporters.tolerance import EXACT_NDCG_LOSS, LOW_BIT_NDCG_LOSS, ROUNDED_RELATIVE_ERROR, Tolerance
 
 DEFAULT = Tolerance()
 
@@ -23,16 +23,19 @@ MinKendallTau = Annotated[
     float, typer.Option(help="Least rank agreement with the source (float16 tokens: 0.99 at most).")
 ]
 MaxRelativeError = Annotated[
-    float,
+    float | None,
     typer.Option(
-        help="Instead, where activations are rounded to low bits: |difference| / |source| over a mode's logits."
+        help="Instead, where activations are rounded to low bits: |difference| / |source| over a mode's logits. "
+        f"[default: {ROUNDED_RELATIVE_ERROR}, or twice the source's own noise where that is more]",
+        show_default=False,
     ),
 ]
 MaxNdcgLoss = Annotated[
     float | None,
     typer.Option(
         help="Largest difference of NDCG from the source; quantized at export: largest loss. "
-        f"[default: {EXACT_NDCG_LOSS}, quantized at export {LOW_BIT_NDCG_LOSS}]"
+        f"[default: {EXACT_NDCG_LOSS}, quantized at export {LOW_BIT_NDCG_LOSS}]",
+        show_default=False,
     ),
 ]
 Base = Annotated[

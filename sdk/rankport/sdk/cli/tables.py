@@ -30,6 +30,8 @@ def print_parity(console: Console, parity: "Parity") -> None:
     table = _modes_table(f"Parity, {parity.backend} {parity.precision}: {parity.limits}")
     for mode in parity.modes:
         table.add_row(*_mode_cells(mode), style=None if parity.holds(mode) else "bold red")
+    if parity.noise is not None:
+        table.add_row(*_mode_cells(parity.noise), style="dim")
     console.print(table)
 
 
@@ -44,8 +46,8 @@ def print_drift(console: Console, drift: "Sequence[ModeParity]") -> None:
 def _modes_table(title: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("mode", no_wrap=True)
-    for heading in ("items", "max\nerror", "mean\nerror", "relative\nerror", "Kendall\ntau", "top-k"):
-        table.add_column(heading, justify="right")
+    for heading in ("items", "max err", "rel err", "tau", "top-k"):
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
@@ -54,7 +56,6 @@ def _mode_cells(mode: "ModeParity") -> tuple[str, ...]:
         mode.mode,
         str(mode.items),
         f"{mode.max_abs_error:.1e}",
-        f"{mode.mean_abs_error:.1e}",
         "-" if mode.relative_error is None else f"{mode.relative_error:.1e}",
         f"{mode.kendall_tau:.4f}",
         f"{mode.top_k_agreement:.3f}",

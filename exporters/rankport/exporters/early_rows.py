@@ -151,6 +151,8 @@ def _is_row_wise(node: ir.Node, tokens: str) -> bool:
         return all(_is_states(value, tokens) or _is_constant_row(value) for value in node.inputs)
     if not _is_states(first, tokens):
         return False
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        return all(_is_constant_scalar(value) for value in others)
     if node.op_type == "MatMul":
         return _is_constant(node.inputs[1]) or _is_dequantized(node.inputs[1])
     if node.op_type in _LOW_BIT_PRODUCTS:
@@ -189,13 +191,15 @@ def _is_constant(value: ir.Value | None) -> bool:
 
 
 def _is_dequantized(value: ir.Value | None) -> bool:
-    """A low-bit constant, made fp32 for the product."""
+    """Of constants alone: a low-bit one, made fp32 for the product."""
     producer = None if value is None else value.producer()
-    return (
-        producer is not None
-        and producer.op_type == "DequantizeLinear"
-        and all(_is_constant(part) for part in producer.inputs if part is not None)
+    return producer is not None and all(
+        _is_constant(part) or _is_dequantized(part) for part in producer.inputs if part is not None
     )
+
+
+def _is_constant_scalar(value: ir.Value | None) -> bool:
+    return value is not None and value.const_value is not None and value.const_value.size == 1
 
 
 def _is_constant_row(value: ir.Value | None) -> bool:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.onnx_export import cut, drop_intermediate_shapes, trace
 from rankport.exporters.quantization.kernels.select import graph_kernels
-from rankport.runtime.manifest import Embedding
+from rankport.runtime.manifest import Embedding, Target
 
 
 class EncoderModule(nn.Module):
@@ -46,14 +46,14 @@ class EncoderModule(nn.Module):
         return torch.gather(hidden, 1, index[:, :, None].expand(-1, -1, hidden.shape[-1]))
 
 
-def export_encode_graph(module: EncoderModule, hidden_size: int) -> ir.Model:
+def export_encode_graph(module: EncoderModule, hidden_size: int, target: Target) -> ir.Model:
     """The `encode` graph."""
     arguments: dict[str, Tensor | list[Tensor]] = {
         "input_ids": torch.ones(3, 7, dtype=torch.int64),
         "attention_mask": torch.tensor([[1] * 7, [1] * 5 + [0] * 2, [1] * 4 + [0] * 3]),
     }
     axes: dict[str, list[str | int]] = {name: ["items", "item_tokens"] for name in arguments}
-    with graph_kernels(module.model):
+    with graph_kernels(module.model, target):
         whole = trace(module, arguments, axes, ["embeddings"])
     graph = cut(whole, {"embeddings": ["items", module.tokens, hidden_size]})
     drop_intermediate_shapes(graph)

@@ -40,6 +40,7 @@ from rankport.runtime.manifest import (
     Pairing,
     Quantization,
     Source,
+    Target,
     TensorSpec,
 )
 
@@ -105,7 +106,9 @@ def run_export(
         on_progress("tracing the graphs")
         graphs = plan.make_graphs()
         on_progress("writing graphs and weights")
-        specs = [spec for name, graph in graphs.items() for spec in _graph_specs(name, graph)]
+        specs = [
+            spec for name, graph in graphs.items() for spec in _graph_specs(name, graph, chosen.chosen_target)
+        ]
         write_graphs(staging.path, {name: graph.model for name, graph in graphs.items()}, WEIGHTS_FILE)
         if source.tokenizer_file is not None:
             staging.add(TOKENIZER_FILE, source.tokenizer_file)
@@ -154,7 +157,9 @@ def _ranker_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
     embedding, pairing = defaults.mixed_items(source, options)
 
     def make_graphs() -> dict[str, RoleGraph]:
-        return export_ranker_graphs(module, facts, joint=_is_joint(source, options))
+        return export_ranker_graphs(
+            module, facts, joint=_is_joint(source, options), target=options.chosen_target
+        )
 
     shape = ModelShape(
         hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=list(facts.layers)
@@ -170,7 +175,10 @@ def _encoder_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
     shape = ModelShape(hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=[])
     return _Plan(
         lambda: {
-            "encode": RoleGraph(export_encode_graph(module, source.hidden_size), {"encode": ("embeddings",)})
+            "encode": RoleGraph(
+                export_encode_graph(module, source.hidden_size, options.chosen_target),
+                {"encode": ("embeddings",)},
+            )
         },
         shape,
         None,
@@ -186,13 +194,14 @@ def _is_joint(source: Checkpoint, options: ExportOptions) -> bool:
     return source.quantization is not None if options.graphs is None else options.graphs == "joint"
 
 
-def _graph_specs(name: str, graph: RoleGraph) -> list[GraphSpec]:
+def _graph_specs(name: str, graph: RoleGraph, target: Target) -> list[GraphSpec]:
     """One a role."""
     return [
         GraphSpec(
             role=role,
             file=f"{name}.onnx",
             opset=OPSET,
+            target=target,
             inputs=[_tensor_spec(value) for value in graph.model.graph.inputs],
             outputs=[_tensor_spec(value) for value in graph.model.graph.outputs if value.name in outputs],
         )

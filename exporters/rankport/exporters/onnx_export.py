@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.divide_by_root import divide_by_root
+from rankport.exporters.low_bit_types import store_int4
 from rankport.protos.errors import CheckpointError
 
 OPSET = 21
@@ -55,6 +56,7 @@ def trace(
     passes.LiftConstantsToInitializersPass(lift_all_constants=False)(model)
     passes.ClearMetadataAndDocStringPass()(model)
     divide_by_root(model)
+    store_int4(model)
     for value in model.graph.inputs:
         assert value.name is not None
         value.shape = ir.Shape(list(axes[value.name]))

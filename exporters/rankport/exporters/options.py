@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from rankport.exporters.quantization.recipes import RECIPES, RecipeName
 from rankport.exporters.tolerance import Tolerance
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.manifest import NAME_PATTERN, Pooling
+from rankport.runtime.manifest import NAME_PATTERN, Pooling, Target
 
 Kind = Literal["ranker", "mix-ranker", "item-encoder"]
 StrPath = str | os.PathLike[str]
@@ -63,6 +63,7 @@ class ExportOptions:
     quantize: RecipeName | None = None  # to low bits at export; default: as the checkpoint is
     calibration: StrPath | None = None  # JSONL of requests that rounding is fitted to
     graphs: Literal["joint", "separate"] | None = None  # of a ranker; default: joint if low-bit
+    target: Target | None = None  # whose operators low-bit layers become; default: onnx-cpu
     base: StrPath | None = None  # of an adapter; default: the folder that its config names
     tolerance: Tolerance = field(default_factory=Tolerance)
     overwrite: bool = False
@@ -83,6 +84,8 @@ class ExportOptions:
             raise InvalidRequest(f"--quantize is {self.quantize!r}: use one of {', '.join(RECIPES)}")
         if self.graphs not in (None, "joint", "separate"):
             raise InvalidRequest(f"--graphs is {self.graphs!r}: use joint or separate")
+        if self.target is not None and self.target not in get_args(Target):
+            raise InvalidRequest(f"--target is {self.target!r}: use one of {', '.join(get_args(Target))}")
         if self.calibration is not None and self.quantize is None:
             raise InvalidRequest("--calibration goes with --quantize: rounding is fitted to its requests")
         if self.name is not None and not re.fullmatch(NAME_PATTERN, self.name):
@@ -100,6 +103,11 @@ class ExportOptions:
             value, least = getattr(self, option), 0 if option == "max_prefix_tokens" else 1
             if value is not None and (not isinstance(value, int) or value < least):
                 raise InvalidRequest(f"{_flag(option)} is {value!r}: must be a whole number from {least} on")
+
+    @property
+    def chosen_target(self) -> Target:
+        """`target`, or its default."""
+        return self.target or "onnx-cpu"
 
     @classmethod
     def of(cls, options: dict[str, object]) -> "ExportOptions":

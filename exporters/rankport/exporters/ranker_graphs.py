@@ -19,7 +19,7 @@ from rankport.exporters.onnx_export import cut, drop_intermediate_shapes, trace
 from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.exporters.ranker_module import RankerModule, shared_prefix_mode
 from rankport.exporters.survey import Survey
-from rankport.runtime.manifest import LayerKV, Role
+from rankport.runtime.manifest import LayerKV, Role, Target
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,9 @@ class RoleGraph:
     outputs: Mapping[Role, tuple[str, ...]]
 
 
-def export_ranker_graphs(module: RankerModule, facts: Survey, *, joint: bool) -> dict[str, RoleGraph]:
+def export_ranker_graphs(
+    module: RankerModule, facts: Survey, *, joint: bool, target: Target
+) -> dict[str, RoleGraph]:
     """Traces the model once and cuts. Graphs by name: `prefix` of KV alone and `score` of logits alone, or `ranker`.
 
     The joint graph has the input kv_slots [1] int64: how many slots of new KV it gives a prefix; 0 in a score pass.
@@ -43,7 +45,7 @@ def export_ranker_graphs(module: RankerModule, facts: Survey, *, joint: bool) ->
     axes = graph_axes(facts.layers, hidden if module.takes_embeddings else None)
     arguments = _example(facts.layers, hidden if module.takes_embeddings else None)
     kv_names = [f"new_{part}.{layer}" for layer in range(len(facts.layers)) for part in ("key", "value")]
-    with shared_prefix_mode(module), graph_kernels(module.model):
+    with shared_prefix_mode(module), graph_kernels(module.model, target):
         whole = trace(module, arguments, axes, ["logits", *kv_names])
     logits: dict[str, Shape] = {"logits": ["items_total", int(module.head.out_features)]}  # type: ignore[arg-type]
     kv: dict[str, Shape] = {

@@ -16,6 +16,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 DType = Literal["float32", "float16", "bfloat16", "int64"]
 Role = Literal["prefix", "score", "encode"]
 Pooling = Literal["last-k", "cls", "mean"]
+Target = Literal["onnx-cpu", "tensorrt"]
 
 
 class Strict(BaseModel):
@@ -102,6 +103,7 @@ class GraphSpec(Strict):
     role: Role
     file: str
     opset: int
+    target: Target = "onnx-cpu"  # whose operators low-bit layers are made of; "tensorrt": standard ones only
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
 

@@ -47,9 +47,13 @@ class QuantizedEmbedding(nn.Module):
         self.register_buffer("codes", codes, persistent=False)
         self.register_buffer("scales", scales, persistent=False)
         self.num_embeddings, self.embedding_dim = codes.shape
+        self.kernel: nn.Module | None = None
 
     def forward(self, ids: Tensor) -> Tensor:
         """The rows of `ids`."""
+        if self.kernel is not None:
+            rows: Tensor = self.kernel(ids)
+            return rows
         return self.codes[ids].to(torch.float32) * self.scales[ids].unsqueeze(-1)
 
 

@@ -6,7 +6,6 @@ The only module that imports onnxruntime.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -117,7 +116,7 @@ class _Session:
         graph = _graph(bundle, role)
         if shared is None:
             check_graph_files(bundle, graph.file)
-        session = _open(bundle.file(graph.file), config) if shared is None else shared._session
+        session = _open(bundle, graph, config) if shared is None else shared._session
         assert session is not None, "closed"
         self._session: onnxruntime.InferenceSession | None = session
         self._file, self._config = graph.file, config
@@ -154,7 +153,8 @@ def _graph(bundle: Bundle, role: Role) -> GraphSpec:
     return graph
 
 
-def _open(path: Path, config: EngineConfig) -> onnxruntime.InferenceSession:
+def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime.InferenceSession:
+    path = bundle.file(graph.file)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = config.threads
     options.inter_op_num_threads = 1
@@ -163,6 +163,9 @@ def _open(path: Path, config: EngineConfig) -> onnxruntime.InferenceSession:
     options.enable_mem_pattern = False
     # Where the processor has no 8-bit dot products, sums of unsigned by signed bytes would saturate.
     options.add_session_config_entry("session.x64quantprecision", "1")
+    if graph.target == "tensorrt":
+        # Fused, Q/DQ pairs of 4-bit weights would round activations, and those of float8 be no valid graph.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if config.prepacking == "footprint":
         options.add_session_config_entry("session.disable_prepacking", "1")
     # Idle workers give the cores back to tokenization and the other graph as soon as a pass ends.

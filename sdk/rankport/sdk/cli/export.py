@@ -97,6 +97,14 @@ def export(
             "attention in a prefill. [default: joint if low-bit]",
         ),
     ] = None,
+    target: Annotated[
+        Literal["onnx-cpu", "tensorrt"] | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Operators of low-bit layers: onnx-cpu, the fastest of ONNX Runtime; tensorrt, standard Q/DQ form. "
+            "[default: onnx-cpu]",
+        ),
+    ] = None,
     judged: Judged = None,
     store: Store = None,
     max_abs_error: MaxAbsError = DEFAULT.max_abs_error,
@@ -139,6 +147,7 @@ def export(
         quantize=quantize,
         calibration=calibration,
         graphs=graphs,
+        target=target,
         judged=judged,
         store=store,
         tolerance=Tolerance(max_abs_error, max_relative_error, min_kendall_tau, max_ndcg_loss),

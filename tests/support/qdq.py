@@ -61,6 +61,7 @@ QDQ_LAYERS: dict[str, tuple[QuantizedWeight, Activation | None]] = {
     "int4, int8 per token": (random_weight(4, 2), Activation("int8-token")),
     "int4, int8 per tensor": (random_weight(4, 2), Activation("int8-tensor", scale=0.02)),
     "int4, fp8 per token": (random_weight(4, 2), FP8_TOKEN),
+    "int4, fp8 per tensor": (random_weight(4, 2), Activation("fp8-tensor", scale=0.01)),
     "int8 weights alone": (random_weight(8, 1), None),
     "int8 in groups": (random_weight(8, 4), None),
     "int8 in groups, asymmetric": (random_weight(8, 4, zeros=True), None),

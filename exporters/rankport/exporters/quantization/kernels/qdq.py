@@ -6,7 +6,8 @@ TensorRT-RTX 1.7.1 for SM89:
     weights      DequantizeLinear of an initializer: int4, int8 or float8, one scale a channel or a block of channels.
                  Engines keep all of these in low bits. Refused: zero points other than 0, UINT4, blocks of one value.
     activations  QuantizeLinear, DequantizeLinear with one constant scale. Refused: a scale computed for each token, a
-                 Cast to float8. Such a pair right before a product with blocks parses, and fails to build.
+                 Cast to float8. Such a pair right before a product with blocks, or with a constant factor between,
+                 parses and fails to build.
     tables       DequantizeLinear, then Gather. Refused: Gather of the codes.
 
 Hence the three rewritings here, all of them exact:
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.low_bit_types import DEQUANTIZE_INT4
-from rankport.exporters.quantization.activation import Activation
+from rankport.exporters.quantization.activation import FP8_MAX, Activation
 from rankport.exporters.quantization.weight import QuantizedWeight
 
 _VERSION = 21
@@ -91,8 +92,10 @@ class QdqKernel(nn.Module):
         if activation.block is not None:
             return activation.rounded(x), None
         scales = activation.scales(x)
-        if self.shared_grid and activation.scale is not None:
-            return self._on_grid(x, scales), None
+        if activation.scale is not None:
+            rounded = self._on_grid(x, scales)
+            # Below every code, so it changes nothing, but it keeps the pair and the product apart: see above.
+            return rounded if self.shared_grid else rounded.clamp(min=-FP8_MAX * activation.scale), None
         codes = self._on_grid(x / scales, self.one)
         return (codes, scales) if self.shared_grid else (codes * scales, None)
 

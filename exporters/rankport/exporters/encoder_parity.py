@@ -59,7 +59,7 @@ def measure_encoder(backend: EncodingBackend, expected: NDArray[np.float32], run
     batched = np.empty_like(alone)
     batched[short] = backend.encode([runs[i] for i in short])
     batched[longest] = backend.encode([runs[short[0]], runs[longest], runs[short[1]]])[1]
-    return [_compare("one_item", expected, alone), _compare("batch", expected, batched)]
+    return [compare_embeddings("one_item", expected, alone), compare_embeddings("batch", expected, batched)]
 
 
 def output_tolerance(tolerance: Tolerance, dtype: str, expected: NDArray[np.float32]) -> Tolerance:
@@ -74,7 +74,7 @@ def output_tolerance(tolerance: Tolerance, dtype: str, expected: NDArray[np.floa
     )
 
 
-def _compare(mode: str, expected: NDArray[np.float32], actual: NDArray[np.floating]) -> ModeParity:
+def compare_embeddings(mode: str, expected: NDArray[np.float32], actual: NDArray[np.floating]) -> ModeParity:
     """Errors over all values; rank agreement of each item's cosine similarities to the others."""
     errors = np.abs(actual.astype(np.float64) - expected)
     wanted, got = _similarities(expected), _similarities(actual)

@@ -11,6 +11,7 @@ from torch import nn
 from rankport.exporters.checkpoint import Checkpoint
 from rankport.exporters.encoder_module import EncoderModule
 from rankport.exporters.encoder_parity import (
+    compare_embeddings,
     measure_encoder,
     output_tolerance,
     reference_embeddings,
@@ -20,7 +21,7 @@ from rankport.exporters.judged import JudgedRequest, JudgedRun, quality_of, run_
 from rankport.exporters.options import StrPath
 from rankport.exporters.parity import MODES, Logits, SampleRequest, compare, measure, summarize
 from rankport.exporters.readout import readout_of
-from rankport.exporters.reference import RankerReference
+from rankport.exporters.reference import RankerReference, shaken
 from rankport.exporters.samples import sample_requests
 from rankport.exporters.tolerance import Tolerance
 from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
@@ -72,7 +73,12 @@ def _prove_encoder(bundle: Bundle, sources: Sources, tolerance: Tolerance, on_pr
     assert manifest.embedding is not None
     runs = sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens)
     on_progress("reference in torch")
-    expected = reference_embeddings(EncoderModule(sources.exact.model, manifest.embedding), runs)
+    exact = EncoderModule(sources.exact.model, manifest.embedding)
+    expected = reference_embeddings(exact, runs)
+    noise = None
+    if manifest.quantization is not None and manifest.quantization.rounds_activations:
+        with shaken(sources.exact.model):
+            noise = compare_embeddings("noise", expected, reference_embeddings(exact, runs))
     backend = OnnxRuntimeEncodingBackend(bundle)
     try:
         on_progress("parity: one item, batch")
@@ -85,7 +91,7 @@ def _prove_encoder(bundle: Bundle, sources: Sources, tolerance: Tolerance, on_pr
     finally:
         backend.close()
     allowed = output_tolerance(tolerance, manifest.embedding.dtype, expected)
-    return Proof(summarize(BACKEND, allowed, modes, manifest.quantization), None, drift)
+    return Proof(summarize(BACKEND, allowed, modes, manifest.quantization, noise), None, drift)
 
 
 def _prove_ranker(
@@ -131,8 +137,8 @@ def _noise(
     if quantization is None or not quantization.rounds_activations:
         return None
     still = [reference.logits(request.prefix, request.items) for request in requests]
-    with reference.shaken() as shaken:
-        moved = [shaken.logits(request.prefix, request.items) for request in requests]
+    with shaken(reference.checkpoint.model):
+        moved = [reference.logits(request.prefix, request.items) for request in requests]
     return compare("noise", still, moved)
 
 

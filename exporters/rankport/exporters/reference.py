@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankport.exporters.checkpoint import Checkpoint
 from rankport.exporters.ranker_module import ReadOut
@@ -40,21 +40,6 @@ class RankerReference:
                 result[part] = self._full_sequences(prefix, [items[i] for i in part])
         return result
 
-    @contextmanager
-    def shaken(self) -> Iterator["RankerReference"]:
-        """While open, input embeddings are off by one part in a million: about what the order of a sum changes."""
-        generator = torch.Generator().manual_seed(0)
-
-        def shake(module: object, arguments: object, rows: Tensor) -> Tensor:
-            return rows * (1 + _SHAKE * torch.randn(rows.shape, generator=generator))
-
-        table = self.checkpoint.model.get_input_embeddings()  # type: ignore[operator]
-        handle = table.register_forward_hook(shake)
-        try:
-            yield self
-        finally:
-            handle.remove()
-
     def _full_sequences(self, prefix: TokenRun, items: Sequence[TokenRun]) -> NDArray[np.float32]:
         model = self.checkpoint.model
         with torch.no_grad():
@@ -82,3 +67,18 @@ class RankerReference:
             states = states.clone()
             states[ids == EMBEDDED] = torch.tensor(run.embeddings)
         return states
+
+
+@contextmanager
+def shaken(model: nn.Module) -> Iterator[None]:
+    """While open, input embeddings are off by one part in a million: about what the order of a sum changes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def shake(module: object, arguments: object, rows: Tensor) -> Tensor:
+        return rows * (1 + _SHAKE * torch.randn(rows.shape, generator=generator))
+
+    handle = model.get_input_embeddings().register_forward_hook(shake)  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -13,7 +13,7 @@ from rankport.exporters.onnx_export import trace
 from rankport.exporters.onnx_weights import write_graphs
 from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear
-from rankport.exporters.quantization.recipes import RECIPES
+from rankport.exporters.quantization.recipes import RECIPES, recipe_of
 from rankport.exporters.quantization.rounding import int8_rows, round_to_nearest
 from support.qdq import IN, QDQ_LAYERS, qdq_graph, qdq_layer
 from support.tensorrt_rtx import ParsedGraph
@@ -33,7 +33,7 @@ RANGE = {"x": ((1, 1, LARGE), (1, 16, LARGE), (1, 64, LARGE))}
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_an_engine_keeps_the_weights_in_low_bits(recipe: str, tmp_path: Path) -> None:
     weight = torch.randn(LARGE, LARGE, generator=torch.Generator().manual_seed(6)) * 0.02
-    chosen = RECIPES[recipe]
+    chosen = recipe_of(recipe, "tensorrt")
     group = chosen.group_of(nn.Linear(LARGE, 1, device="meta"))
     layer = QuantizedLinear(round_to_nearest(weight, chosen, group), None, chosen.activation(group))
     with graph_kernels(layer, "tensorrt"):

@@ -20,6 +20,7 @@ from rankport.exporters.onnx_weights import write_graphs
 from rankport.exporters.options import ExportOptions, StrPath, default_name
 from rankport.exporters.parity import require
 from rankport.exporters.proof import Sources, prove
+from rankport.exporters.quantization.recipes import recipe_of
 from rankport.exporters.quantized_export import quantize_checkpoint, record
 from rankport.exporters.ranker_graphs import RoleGraph, export_ranker_graphs
 from rankport.exporters.ranker_module import RankerModule
@@ -97,7 +98,7 @@ def run_export(
                 source,
                 _draft(source, chosen, plan, [], name, judged, None),
                 plan.prompt.tokenizer,
-                chosen.quantize,
+                recipe_of(chosen.quantize, chosen.chosen_target),
                 chosen.calibration,
                 chosen.store,
                 on_progress,

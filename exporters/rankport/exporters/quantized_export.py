@@ -18,7 +18,7 @@ from rankport.exporters.quantization.calibration import Calibration as Watched
 from rankport.exporters.quantization.calibration import calibrate
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.exporters.quantization.quantize import quantize
-from rankport.exporters.quantization.recipes import RECIPES
+from rankport.exporters.quantization.recipes import RECIPES, Recipe
 from rankport.exporters.readout import readout_of
 from rankport.exporters.reference import RankerReference
 from rankport.protos.errors import CheckpointError, InvalidRequest, RankportError
@@ -64,7 +64,7 @@ def quantize_checkpoint(
     source: Checkpoint,
     draft: ManifestDraft,
     tokenizer: Tokenizer | None,
-    recipe: str,
+    recipe: Recipe,
     calibration: StrPath | None,
     store: StrPath | None,
     on_progress: Progress,
@@ -77,7 +77,7 @@ def quantize_checkpoint(
     """
     if source.quantization is not None:
         raise CheckpointError(
-            f"--quantize {recipe}: the checkpoint is quantized already ({source.quantization.method}, "
+            f"--quantize {recipe.name}: the checkpoint is quantized already ({source.quantization.method}, "
             f"{source.quantization.format}), which is kept: leave --quantize out, or export the original"
         )
     watched, used = None, None
@@ -90,9 +90,9 @@ def quantize_checkpoint(
         )
     facts = quantize(
         source.model,
-        RECIPES[recipe],
+        recipe,
         watched,
-        lambda done, total: on_progress(f"quantizing to {recipe}: layer {done}/{total}"),
+        lambda done, total: on_progress(f"quantizing to {recipe.name}: layer {done}/{total}"),
     )
     made = record(facts, used)
     assert made is not None

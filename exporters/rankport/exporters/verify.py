@@ -9,11 +9,12 @@ from rankport.exporters.judged import read_judged, require_quality
 from rankport.exporters.options import StrPath
 from rankport.exporters.parity import require
 from rankport.exporters.proof import Proof, Sources, prove
+from rankport.exporters.quantization.recipes import RECIPES, Recipe, recipe_of
 from rankport.exporters.quantized_export import file_sha256, quantize_checkpoint
 from rankport.exporters.tolerance import Tolerance
-from rankport.protos.errors import CheckpointError, InvalidRequest, ParityError
+from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest, ParityError
 from rankport.runtime.bundle import Bundle
-from rankport.runtime.manifest import Quantization
+from rankport.runtime.manifest import Manifest, Quantization
 from rankport.runtime.tokenizer import Tokenizer
 
 
@@ -70,7 +71,13 @@ def verify(
     by_export = quantization is not None and quantization.by == "export"
     if quantization is not None and by_export:
         source, _ = quantize_checkpoint(
-            source, opened.manifest, _tokenizer(opened), quantization.format, calibration, store, on_progress
+            source,
+            opened.manifest,
+            _tokenizer(opened),
+            _recipe(opened.manifest, quantization),
+            calibration,
+            store,
+            on_progress,
         )
     proof = prove(
         opened,
@@ -81,6 +88,15 @@ def verify(
         on_progress=on_progress,
     )
     return Verdict(opened, proof, tuple(_failures(proof, allowed, quantization)))
+
+
+def _recipe(manifest: Manifest, quantization: Quantization) -> Recipe:
+    if quantization.format not in RECIPES:
+        raise BundleError(
+            f"the bundle was quantized by the recipe {quantization.format!r}, of which this rankport has none: "
+            f"{', '.join(RECIPES)}"
+        )
+    return recipe_of(quantization.format, manifest.graphs[0].target)
 
 
 def _require_calibration(quantization: Quantization | None, given: StrPath | None) -> None:

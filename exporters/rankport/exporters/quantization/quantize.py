@@ -45,8 +45,8 @@ def quantize(
                 continue
             made = _quantized(layer, name, recipe, group, calibration)
             set_module(model, name, made)
-            assert made.activation is not None
-            done.setdefault((group, made.activation.name), []).append(made)
+            activation = "none" if made.activation is None else made.activation.name
+            done.setdefault((group, activation), []).append(made)
         embedding = _quantize_embedding(model)
     schemes = [
         SchemeFacts(

@@ -1,11 +1,12 @@
 """What `--quantize` can be asked for: one explicit table of recipes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
 
 from rankport.exporters.quantization.activation import FP8_MAX, Activation
+from rankport.runtime.manifest import Target
 
 RecipeName = Literal["int8", "int4", "fp8"]
 
@@ -18,6 +19,7 @@ class Recipe:
     type: Literal["int", "float"]
     bits: int
     group_size: int | None  # at most; None: one scale an output channel
+    rounds_inputs: bool = True
 
     def group_of(self, layer: nn.Linear) -> int | None:
         """The layer's group size: the recipe's, or the largest power of two that divides its input channels.
@@ -31,8 +33,10 @@ class Recipe:
             group //= 2
         return group if group >= _LEAST_GROUP else 0
 
-    def activation(self, group: int | None) -> Activation:
-        """How the inputs of a layer are rounded."""
+    def activation(self, group: int | None) -> Activation | None:
+        """How the inputs of a layer are rounded; None: not at all."""
+        if not self.rounds_inputs:
+            return None
         if self.type == "float":
             return Activation("fp8-token", divisor=FP8_MAX)
         return Activation("int8-token") if group is None else Activation("int8-block", block=group)
@@ -45,3 +49,9 @@ RECIPES: dict[str, Recipe] = {
     "int4": Recipe("int4", "int", 4, 128),
     "fp8": Recipe("fp8", "float", 8, None),
 }
+
+
+def recipe_of(name: str, target: Target) -> Recipe:
+    """A recipe as it suits a target: TensorRT has no product of int4 and rounded inputs, which would gain nothing."""
+    recipe = RECIPES[name]
+    return replace(recipe, rounds_inputs=False) if target == "tensorrt" and recipe.bits == 4 else recipe

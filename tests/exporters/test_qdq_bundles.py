@@ -1,0 +1,126 @@
+"""Bundles for TensorRT: of standard operators, as small as their bits, equal to their source, and built by TensorRT."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+
+from rankport.exporters.export import export
+from rankport.exporters.onnx_weights import PAGE_BYTES
+from rankport.exporters.verify import verify
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.manifest import GraphSpec
+from support import checkpoints
+from support.quantized_checkpoints import SHAPE, compressed_tensors
+
+Make = Callable[[Path], tuple[Path, dict[str, object]]]
+
+
+def _dense(to: Path) -> Path:
+    return checkpoints.causal_lm(to, "qwen3", num_hidden_layers=1, **SHAPE)
+
+
+FORMS: dict[str, Make] = {
+    "int4 at export": lambda to: (_dense(to), {"quantize": "int4"}),
+    "int8 at export": lambda to: (_dense(to), {"quantize": "int8"}),
+    "fp8 at export": lambda to: (_dense(to), {"quantize": "fp8"}),
+    "asymmetric int4 checkpoint, two graphs": lambda to: (
+        compressed_tensors(to, "W4A16_ASYM", num_hidden_layers=1),
+        {"graphs": "separate"},
+    ),
+    "fp8 checkpoint of fixed scales": lambda to: (compressed_tensors(to, "FP8", num_hidden_layers=1), {}),
+}
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def made(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, Bundle]:
+    """Its form, its checkpoint, and the bundle: the export itself has measured its parity."""
+    folder = tmp_path_factory.mktemp("qdq")
+    checkpoint, options = FORMS[request.param](folder / "c")
+    bundle = export(
+        checkpoint,
+        folder / "b",
+        kind="ranker",
+        label_ids=(4, 5),
+        max_prefix_tokens=40,
+        max_item_tokens=24,
+        target="tensorrt",
+        **options,
+    )
+    return request.param, checkpoint, bundle
+
+
+def _graphs(bundle: Bundle) -> dict[str, GraphSpec]:
+    """By file; the inputs of a file's roles are the same."""
+    return {graph.file: graph for graph in bundle.manifest.graphs}
+
+
+def test_a_bundle_for_tensorrt_is_of_standard_operators_and_equals_its_source(
+    made: tuple[str, Path, Bundle],
+) -> None:
+    form, _, bundle = made
+    manifest = bundle.manifest
+    assert {graph.target for graph in manifest.graphs} == {"tensorrt"}
+    for file in _graphs(bundle):
+        model = ir.load(bundle.path / file)
+        assert list(model.opset_imports) == [""]
+        assert {node.domain for node in model.graph} == {""}
+    assert manifest.parity is not None
+    assert all(manifest.parity.holds(mode) for mode in manifest.parity.modes)
+    # Weights alone are low-bit: nothing is rounded, and the tolerance is that of any export.
+    assert ("int4" in form) == (manifest.parity.max_abs_tolerance == 1e-4)
+
+
+def test_a_bundle_for_tensorrt_is_as_small_as_its_bits(made: tuple[str, Path, Bundle]) -> None:
+    _, _, bundle = made
+    quantization = bundle.manifest.quantization
+    assert quantization is not None
+    low_bit = sum(part.weights * part.bits // 8 for part in quantization.parts)
+    tables = 1 if any(part.part == "embedding" for part in quantization.parts) else 2
+    kept = (2 + (checkpoints.VOCABULARY if tables == 2 else 0)) * bundle.manifest.shape.hidden_size * 4
+    tensors = {}
+    for file in _graphs(bundle):
+        for value in ir.load(bundle.path / file).graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                tensors[tensor.offset] = tensor.nbytes
+    assert low_bit <= sum(tensors.values()) <= 1.1 * low_bit + kept
+    on_disk = (bundle.path / "weights.bin").stat().st_size
+    assert on_disk <= sum(tensors.values()) + PAGE_BYTES * len(tensors)
+
+
+@pytest.mark.parametrize("made", ["int4 at export"], indirect=True)  # whose rounding the target decides
+def test_verify_makes_the_same_low_bit_model_again(made: tuple[str, Path, Bundle]) -> None:
+    _, checkpoint, bundle = made
+    assert verify(bundle.path, checkpoint).failures == ()
+
+
+SIZES = {  # smallest, usual, largest
+    "prefixes": (1, 1, 2),
+    "items": (1, 4, 8),
+    "item_tokens": (1, 4, 8),
+    "tokens": (1, 16, 128),
+    "items_total": (1, 4, 16),
+    "past": (1, 8, 40),
+}
+KV_SLOTS = ((0,), (16,), (128,))
+
+
+def test_tensorrt_builds_the_graphs_of_a_bundle(made: tuple[str, Path, Bundle]) -> None:
+    from support.tensorrt_rtx import ParsedGraph
+
+    _, _, bundle = made
+    for file, graph in _graphs(bundle).items():
+        shapes = {
+            spec.name: KV_SLOTS
+            if spec.name == "kv_slots"
+            else tuple(
+                tuple(size if isinstance(size, int) else SIZES[size][place] for size in spec.shape)
+                for place in range(3)
+            )
+            for spec in graph.inputs
+        }
+        assert ParsedGraph(bundle.path / file).build(shapes) > 0

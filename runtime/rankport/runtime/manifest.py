@@ -276,8 +276,8 @@ class Parity(Strict):
     def limits(self) -> str:
         """The tolerances in words."""
         if self.max_abs_tolerance is not None:
-            return f"max abs error {self.max_abs_tolerance:.1e}, Kendall tau {self.min_kendall_tau}"
-        return f"relative error {self.max_relative_tolerance:.1e}, Kendall tau {self.min_kendall_tau}"
+            return f"max abs error {self.max_abs_tolerance:.1e}, Kendall tau {self.min_kendall_tau:.4g}"
+        return f"relative error {self.max_relative_tolerance:.1e}, Kendall tau {self.min_kendall_tau:.4g}"
 
 
 class Quality(Strict):

@@ -37,7 +37,7 @@ def print_parity(console: Console, parity: "Parity") -> None:
 
 def print_drift(console: Console, drift: "Sequence[ModeParity]") -> None:
     """How far quantization at export moved the model from its full-precision source."""
-    table = _modes_table("Drift from the full-precision source (judged by ranking quality)")
+    table = _modes_table("Drift from the full-precision source")
     for mode in drift:
         table.add_row(*_mode_cells(mode))
     console.print(table)
@@ -82,16 +82,18 @@ def print_manifest(console: Console, manifest: "Manifest") -> None:
     console.print(table)
     if manifest.parity is not None:
         print_parity(console, manifest.parity)
-    print_measured(console, manifest.drift, manifest.quality)
+    print_measured(console, manifest.kind, manifest.drift, manifest.quality)
 
 
-def print_measured(console: Console, drift: "Sequence[ModeParity] | None", quality: "Quality | None") -> None:
+def print_measured(
+    console: Console, kind: str, drift: "Sequence[ModeParity] | None", quality: "Quality | None"
+) -> None:
     """What was measured beyond parity; says so where a bundle lost bits and nobody measured its ranking."""
     if drift is not None:
         print_drift(console, drift)
     if quality is not None:
         print_quality(console, quality)
-    elif drift is not None:
+    elif drift is not None and kind == "ranker":
         console.print("ranking quality was not measured: give --judged, and the gate decides", style="yellow")
 
 

@@ -59,7 +59,7 @@ def verify(
         )
     print_parity(console, verdict.proof.parity)
     quality, drift = verdict.proof.quality, verdict.proof.drift
-    print_measured(console, verdict.proof.drift, quality)
+    print_measured(console, verdict.bundle.manifest.kind, verdict.proof.drift, quality)
     for failure in verdict.failures:
         console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True)
     write_json(

@@ -41,7 +41,7 @@ def test_the_python_example_runs(mix_bundle: Bundle, tmp_path: Path, monkeypatch
 
 
 def commands() -> list[list[str]]:
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    lines = [line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
     words = [shlex.split(line, comments=True) for line in lines]
     inline = [
         shlex.split(text)
@@ -52,6 +52,8 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("line", commands(), ids=lambda line: line[1])
 def test_every_command_and_option_shown_exists(line: list[str]) -> None:
-    command = get_command(build()).commands[line[1]]  # type: ignore[attr-defined]
+    command, words = get_command(build()), iter(line[1:])
+    while hasattr(command, "commands"):
+        command = command.commands[next(words)]
     known = {option for parameter in command.params for option in parameter.opts}
-    assert [word for word in line if word.startswith("--") and word not in known] == []
+    assert [word for word in words if word.startswith("--") and word not in known] == []

@@ -40,11 +40,8 @@ def require_equal_in_every_mode(bundle: Bundle, model: nn.Module, labels: tuple[
     shape = bundle.manifest.shape
     backend = OnnxRuntimeScoringBackend(bundle)
     try:
-        modes = measure(
-            backend,
-            logits,
-            sample_requests(shape.vocab_size, shape.hidden_size, bundle.manifest.limits, None),
-        )
+        requests = sample_requests(shape.vocab_size, shape.hidden_size, bundle.manifest.limits, None)
+        modes = measure(backend, [logits(one.prefix, one.items) for one in requests], requests)
     finally:
         backend.close()
     assert len(modes) == len(MODES)

@@ -48,7 +48,7 @@ def require_equal_in_every_mode(bundle: Bundle, folder: Path) -> None:
     requests = sample_requests(VOCABULARY, HIDDEN, bundle.manifest.limits, None)
     backend = OnnxRuntimeScoringBackend(bundle)
     try:
-        modes = measure(backend, lambda prefix, items: label_logits(folder, prefix, items), requests)
+        modes = measure(backend, [label_logits(folder, r.prefix, r.items) for r in requests], requests)
     finally:
         backend.close()
     assert len(modes) == len(MODES)

@@ -44,7 +44,7 @@ def _modes(bundle: Bundle, model: nn.Module) -> list[ModeParity]:
     requests = sample_requests(VOCABULARY, bundle.manifest.shape.hidden_size, bundle.manifest.limits, None)
     backend = OnnxRuntimeScoringBackend(bundle)
     try:
-        modes = measure(backend, lambda prefix, items: _logits(model, prefix, items), requests)
+        modes = measure(backend, [_logits(model, r.prefix, r.items) for r in requests], requests)
     finally:
         backend.close()
     assert len(modes) == len(MODES)

@@ -35,18 +35,18 @@ class SampleRequest:
 
 def measure(
     backend: ScoringBackend,
-    reference: Callable[[TokenRun, Sequence[TokenRun]], Logits],
+    expected: Sequence[Logits],
     requests: Sequence[SampleRequest],
     on_mode: Callable[[str], None] = lambda mode: None,
 ) -> list[ModeParity]:
-    """Differences per mode and item form. `reference` gives the source's logits of a prefix and its items."""
+    """Differences per mode and item form. `expected` are the source's logits, one array a request."""
     report: list[ModeParity] = []
     for form in dict.fromkeys(request.form for request in requests):
-        chosen = [request for request in requests if request.form == form]
-        expected = [reference(request.prefix, request.items) for request in chosen]
+        places = [place for place, request in enumerate(requests) if request.form == form]
+        chosen, wanted = [requests[place] for place in places], [expected[place] for place in places]
         for mode, run in MODES.items():
             on_mode(f"{mode}/{form}")
-            report.append(compare(f"{mode}/{form}", expected, run(backend, chosen)))
+            report.append(compare(f"{mode}/{form}", wanted, run(backend, chosen)))
     return report
 
 

@@ -106,13 +106,15 @@ def _prove_ranker(
     reference = _reference(bundle, sources.exact)
     scale = None if manifest.embedding is None else _embedding_norm(sources.exact.model)
     requests = sample_requests(sources.exact.vocab_size, sources.exact.hidden_size, manifest.limits, scale)
+    on_progress("reference in torch")
+    exact = _logits(reference, requests)
     backend = OnnxRuntimeScoringBackend(bundle)
     try:
-        modes = measure(backend, reference.logits, requests, lambda mode: on_progress(f"parity: {mode}"))
+        modes = measure(backend, exact, requests, lambda mode: on_progress(f"parity: {mode}"))
         served = None if sources.original is None else MODES["prefix_reuse"](backend, requests)
     finally:
         backend.close()
-    noise = _noise(reference, requests, manifest.quantization)
+    noise = _noise(reference, requests, exact, manifest.quantization)
     runs = _judged_runs(bundle, judged, store, on_progress)
     expected = [reference.logits(run.prefix, run.items) for run in runs]
     if runs:
@@ -122,7 +124,7 @@ def _prove_ranker(
         assert sources.original is not None
         on_progress("drift from full precision")
         original = _reference(bundle, sources.original())
-        drift = [_drift(original, requests, served)]
+        drift = [compare("random tokens", _logits(original, requests), served)]
         expected = [original.logits(run.prefix, run.items) for run in runs]
         if runs:
             drift.append(compare("judged", expected, [run.logits for run in runs]))
@@ -131,15 +133,20 @@ def _prove_ranker(
 
 
 def _noise(
-    reference: RankerReference, requests: Sequence[SampleRequest], quantization: Quantization | None
+    reference: RankerReference,
+    requests: Sequence[SampleRequest],
+    still: Sequence[Logits],
+    quantization: Quantization | None,
 ) -> ModeParity | None:
     """How far the source moves from itself when its inputs move by rounding alone."""
     if quantization is None or not quantization.rounds_activations:
         return None
-    still = [reference.logits(request.prefix, request.items) for request in requests]
     with shaken(reference.checkpoint.model):
-        moved = [reference.logits(request.prefix, request.items) for request in requests]
-    return compare("noise", still, moved)
+        return compare("noise", still, _logits(reference, requests))
+
+
+def _logits(reference: RankerReference, requests: Sequence[SampleRequest]) -> list[Logits]:
+    return [reference.logits(request.prefix, request.items) for request in requests]
 
 
 def _reference(bundle: Bundle, checkpoint: Checkpoint) -> RankerReference:
@@ -158,13 +165,6 @@ def _judged_runs(
             opened.callback(tokens.close)
         ranker = opened.enter_context(Ranker.load(bundle, store=tokens))
         return run_judged(ranker, judged, lambda done: on_progress(f"judged requests {done}/{len(judged)}"))
-
-
-def _drift(
-    original: RankerReference, requests: Sequence[SampleRequest], served: Sequence[Logits]
-) -> ModeParity:
-    expected = [original.logits(request.prefix, request.items) for request in requests]
-    return compare("random tokens", expected, served)
 
 
 def _embedding_norm(model: nn.Module) -> float:

@@ -114,8 +114,19 @@ def gated_halves(b: Builder, x: ir.Value) -> ir.Value:
     return b.add("Mul", up, b.add("Sigmoid", gate, shape=half), shape=half)
 
 
+def quantized(b: Builder, x: ir.Value, scales: np.ndarray | float, **axis: int) -> ir.Value:
+    codes = b.add("QuantizeLinear", x, b.constant(scales), **axis)
+    codes.dtype = ir.DataType.UINT8
+    return b.add("DequantizeLinear", codes, b.constant(scales), **axis)
+
+
+def one_scale(b: Builder, x: ir.Value) -> ir.Value:
+    return quantized(b, x, 0.1)
+
+
 @pytest.mark.parametrize(
-    ("row_wise", "nodes"), [(product, 1), (elementwise, 5), (rms_norm, 6), (layer_norm, 1), (gated_halves, 3)]
+    ("row_wise", "nodes"),
+    [(product, 1), (elementwise, 5), (rms_norm, 6), (layer_norm, 1), (gated_halves, 3), (one_scale, 2)],
 )
 def test_the_selection_moves_above_row_wise_nodes(row_wise: RowWise, nodes: int) -> None:
     b = Builder()
@@ -186,7 +197,18 @@ def constant_per_token(b: Builder) -> ir.Value:
     return b.add("Add", b.states, b.constant(np.arange(TOKENS, dtype=np.float32).reshape(TOKENS, 1)))
 
 
-BARRIERS = [reshape, product_of_states, softmax_over_tokens, mean_over_tokens, constant_per_token]
+def scale_per_token(b: Builder) -> ir.Value:
+    return quantized(b, b.states, np.linspace(0.1, 0.5, TOKENS, dtype=np.float32), axis=1)
+
+
+BARRIERS = [
+    scale_per_token,
+    reshape,
+    product_of_states,
+    softmax_over_tokens,
+    mean_over_tokens,
+    constant_per_token,
+]
 
 
 @pytest.mark.parametrize("barrier", BARRIERS)

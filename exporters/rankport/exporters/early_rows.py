@@ -154,7 +154,7 @@ def _is_row_wise(node: ir.Node, tokens: str) -> bool:
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
         return all(_is_constant_scalar(value) for value in others)
     if node.op_type == "MatMul":
-        return _is_constant(node.inputs[1]) or _is_dequantized(node.inputs[1])
+        return _is_constant(node.inputs[1]) or _is_of_constants(node.inputs[1])
     if node.op_type in _LOW_BIT_PRODUCTS:
         return all(_is_constant(value) for value in others if value is not None)
     if node.op_type == "Gather":
@@ -190,11 +190,11 @@ def _is_constant(value: ir.Value | None) -> bool:
     return value is not None and value.const_value is not None
 
 
-def _is_dequantized(value: ir.Value | None) -> bool:
-    """Of constants alone: a low-bit one, made fp32 for the product."""
+def _is_of_constants(value: ir.Value | None) -> bool:
+    """Computed of constants alone, as a low-bit one is made fp32 for the product."""
     producer = None if value is None else value.producer()
     return producer is not None and all(
-        _is_constant(part) or _is_dequantized(part) for part in producer.inputs if part is not None
+        _is_constant(part) or _is_of_constants(part) for part in producer.inputs if part is not None
     )
 
 

@@ -85,7 +85,7 @@ def test_the_manifest_says_what_is_low_bit_and_what_is_not(int4: Bundle, request
     assert (linear.part, linear.layers, linear.bits, linear.group_size) == ("linear", 14, 4, 128)
     assert linear.activations == "int8 per 128 channels"
     assert (embedding.part, embedding.bits) == ("embedding", 8)
-    assert made.kept == ["label rows of the head"]
+    assert made.kept == ["label rows of the LM head"]
     assert made.calibration is not None
     assert made.calibration.requests == 6
     assert made.calibration.sha256 == file_sha256(requests)

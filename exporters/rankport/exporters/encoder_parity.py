@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from rankport.exporters.encoder_module import EncoderModule
 from rankport.exporters.metrics import kendall_tau, top_k_agreement
-from rankport.exporters.parity import relative_error
-from rankport.exporters.tolerance import Tolerance
+from rankport.exporters.parity import relative_error, require_finite_results
+from rankport.exporters.tolerance import FLOAT16_KENDALL_TAU, Tolerance
 from rankport.runtime.backends.base import EncodingBackend
 from rankport.runtime.manifest import ModeParity
 
@@ -70,12 +70,13 @@ def output_tolerance(tolerance: Tolerance, dtype: str, expected: NDArray[np.floa
     return replace(
         tolerance,
         max_abs_error=tolerance.max_abs_error + ulp,
-        min_kendall_tau=min(tolerance.min_kendall_tau, 0.99),
+        min_kendall_tau=min(tolerance.exact_kendall_tau, FLOAT16_KENDALL_TAU),
     )
 
 
 def compare_embeddings(mode: str, expected: NDArray[np.float32], actual: NDArray[np.floating]) -> ModeParity:
     """Errors over all values; rank agreement of each item's cosine similarities to the others."""
+    require_finite_results(mode, [*expected], [*actual])
     errors = np.abs(actual.astype(np.float64) - expected)
     wanted, got = _similarities(expected), _similarities(actual)
     others = [np.arange(len(expected)) != i for i in range(len(expected))]

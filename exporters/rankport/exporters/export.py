@@ -21,7 +21,7 @@ from rankport.exporters.options import ExportOptions, StrPath, default_name
 from rankport.exporters.parity import require
 from rankport.exporters.proof import Sources, prove
 from rankport.exporters.quantization.recipes import recipe_of
-from rankport.exporters.quantized_export import quantize_checkpoint, record
+from rankport.exporters.quantized_export import quantize_checkpoint, read_requests, record
 from rankport.exporters.ranker_graphs import RoleGraph, export_ranker_graphs
 from rankport.exporters.ranker_module import RankerModule
 from rankport.exporters.readout import readout_of, resolve_labels
@@ -79,6 +79,8 @@ def run_export(
 ) -> Bundle:
     """`export` with its options made."""
     judged = [] if chosen.judged is None else read_judged(Path(chosen.judged))
+    if chosen.calibration is not None:
+        read_requests(Path(chosen.calibration))  # a bad line should not cost the load of a model
 
     def load() -> Checkpoint:
         return load_checkpoint(
@@ -88,36 +90,10 @@ def run_export(
         )
 
     with BundleStaging(out, overwrite=chosen.overwrite) as staging:
-        on_progress("loading the checkpoint")
-        source = load()
-        plan = _plan(source, chosen)
-        name = default_name(staging.out)
-        quantization = record(source.quantization)
-        if chosen.quantize is not None:
-            source, quantization = quantize_checkpoint(
-                source,
-                _draft(source, chosen, plan, [], name, judged, None),
-                plan.prompt.tokenizer,
-                recipe_of(chosen.quantize, chosen.chosen_target),
-                chosen.calibration,
-                chosen.store,
-                on_progress,
-            )
-            plan = _plan(source, chosen)
-        on_progress("tracing the graphs")
-        graphs = plan.make_graphs()
-        on_progress("writing graphs and weights")
-        specs = [
-            spec for name, graph in graphs.items() for spec in _graph_specs(name, graph, chosen.chosen_target)
-        ]
-        write_graphs(staging.path, {name: graph.model for name, graph in graphs.items()}, WEIGHTS_FILE)
-        if source.tokenizer_file is not None:
-            staging.add(TOKENIZER_FILE, source.tokenizer_file)
-        draft = _draft(source, chosen, plan, specs, name, judged, quantization)
-        staged = staging.finalize(draft)
+        made = _write_graphs(staging, load, chosen, judged, on_progress)
         proof = prove(
-            staged,
-            Sources(source, load if chosen.quantize is not None else None),
+            staging.finalize(made.draft),
+            made.sources,
             tolerance=chosen.tolerance,
             judged=judged,
             store=chosen.store,
@@ -125,11 +101,55 @@ def run_export(
         )
         require(proof.parity)
         if proof.quality is not None:
-            require_quality(proof.quality, chosen.tolerance, quantization)
+            require_quality(proof.quality, chosen.tolerance, made.draft.quantization)
         measured = {"parity": proof.parity, "quality": proof.quality, "drift": proof.drift}
-        staging.finalize(draft.model_copy(update=measured))
+        staging.finalize(made.draft.model_copy(update=measured))
         on_progress("publishing the bundle")
         return staging.publish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A staged bundle before its proof."""
+
+    draft: ManifestDraft
+    sources: Sources  # the only holder of the model
+
+
+def _write_graphs(
+    staging: BundleStaging,
+    load: Callable[[], Checkpoint],
+    chosen: ExportOptions,
+    judged: list[JudgedRequest],
+    on_progress: Callable[[str], None],
+) -> _Made:
+    on_progress("loading the checkpoint")
+    source = load()
+    plan = _plan(source, chosen)
+    name = default_name(staging.out)
+    quantization = record(source.quantization)
+    if chosen.quantize is not None:
+        source, quantization = quantize_checkpoint(
+            source,
+            _draft(source, chosen, plan, [], name, judged, None),
+            plan.prompt.tokenizer,
+            recipe_of(chosen.quantize, chosen.chosen_target),
+            chosen.calibration,
+            chosen.store,
+            on_progress,
+        )
+        plan = _plan(source, chosen)
+    on_progress("tracing the graphs")
+    graphs = plan.make_graphs()
+    on_progress("writing graphs and weights")
+    specs = [
+        spec for stem, graph in graphs.items() for spec in _graph_specs(stem, graph, chosen.chosen_target)
+    ]
+    write_graphs(staging.path, {stem: graph.model for stem, graph in graphs.items()}, WEIGHTS_FILE)
+    if source.tokenizer_file is not None:
+        staging.add(TOKENIZER_FILE, source.tokenizer_file)
+    draft = _draft(source, chosen, plan, specs, name, judged, quantization)
+    return _Made(draft, Sources(source, load if chosen.quantize is not None else None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +288,12 @@ def _adapter(source: Checkpoint) -> Adapter | None:
         alpha=facts.alpha,
         target_modules=list(facts.target_modules),
         modules_to_save=list(facts.modules_to_save),
-        base=facts.base,
+        # The name alone: a path would put this machine into a release.
+        base=None
+        if facts.base is None
+        else facts.base
+        if not Path(facts.base).is_absolute()
+        else Path(facts.base).name,
         base_sha256=source.adapter.base_sha256,
     )
 

@@ -144,9 +144,10 @@ def require_quality(quality: Quality, tolerance: Tolerance, quantization: Quanti
     A bundle of equal maths must not differ in either direction; one quantized at export must not lose.
     """
     lossy = quantization is not None and quantization.by == "export"
+    rounded = quantization is not None and quantization.rounds_activations
     allowed = tolerance.max_ndcg_loss
     if allowed is None:
-        allowed = LOW_BIT_NDCG_LOSS if lossy else EXACT_NDCG_LOSS
+        allowed = LOW_BIT_NDCG_LOSS if lossy or rounded else EXACT_NDCG_LOSS
     for k in (1, 10):
         source, bundle = getattr(quality, f"ndcg_at_{k}_source"), getattr(quality, f"ndcg_at_{k}_bundle")
         loss = source - bundle if lossy else abs(source - bundle)

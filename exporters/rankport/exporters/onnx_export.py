@@ -3,6 +3,7 @@
 Owns the call of the torch exporter. Names of inputs, outputs and axes are the ones the bundle's manifest lists.
 """
 
+import gc
 import io
 import logging
 import warnings
@@ -53,6 +54,9 @@ def trace(
         ) from error
     assert program is not None
     model = program.model
+    # The tracer's graphs are cycles that hold the weights.
+    del program
+    gc.collect()
     passes.LiftConstantsToInitializersPass(lift_all_constants=False)(model)
     passes.ClearMetadataAndDocStringPass()(model)
     divide_by_root(model)

@@ -17,7 +17,7 @@ from rankport.exporters.tolerance import (
     ROUNDED_RELATIVE_ERROR,
     Tolerance,
 )
-from rankport.protos.errors import ParityError
+from rankport.protos.errors import CheckpointError, ParityError
 from rankport.runtime.backends.base import PrefixKV, RaggedBatch, ScoringBackend, TokenRun
 from rankport.runtime.manifest import ModeParity, Parity, Quantization
 
@@ -76,7 +76,7 @@ def summarize(
     where it is more than the tolerance, up to LARGEST_RELATIVE_ERROR.
     """
     rounded = quantization is not None and quantization.rounds_activations
-    relative, tau = _rounded_limits(tolerance, noise) if rounded else (None, tolerance.min_kendall_tau)
+    relative, tau = _rounded_limits(tolerance, noise) if rounded else (None, tolerance.exact_kendall_tau)
     return Parity(
         backend=backend,
         precision="fp32" if quantization is None else quantization.format,
@@ -89,14 +89,14 @@ def summarize(
 
 
 def _rounded_limits(tolerance: Tolerance, noise: ModeParity | None) -> tuple[float, float]:
-    """Largest relative error and least Kendall tau; a relative error that the user set is taken as it is."""
-    tau = min(tolerance.min_kendall_tau, ROUNDED_KENDALL_TAU)
+    """Largest relative error and least Kendall tau; what the user set is taken as it is."""
+    relative, tau = ROUNDED_RELATIVE_ERROR, ROUNDED_KENDALL_TAU
+    if noise is not None and noise.relative_error is not None and 2 * noise.relative_error > relative:
+        relative = min(2 * noise.relative_error, LARGEST_RELATIVE_ERROR)
+        tau = max(min(tau, noise.kendall_tau - _TAU_MARGIN), LEAST_KENDALL_TAU)
     if tolerance.max_relative_error is not None:
-        return tolerance.max_relative_error, tau
-    if noise is None or noise.relative_error is None or noise.relative_error <= ROUNDED_RELATIVE_ERROR / 2:
-        return ROUNDED_RELATIVE_ERROR, tau
-    relative = min(2 * noise.relative_error, LARGEST_RELATIVE_ERROR)
-    return relative, max(min(tau, noise.kendall_tau - _TAU_MARGIN), LEAST_KENDALL_TAU)
+        relative = tolerance.max_relative_error
+    return relative, tau if tolerance.min_kendall_tau is None else tolerance.min_kendall_tau
 
 
 _TAU_MARGIN = 0.02
@@ -104,6 +104,7 @@ _TAU_MARGIN = 0.02
 
 def compare(mode: str, expected: Sequence[Logits], actual: Sequence[Logits]) -> ModeParity:
     """Errors over all logits; rank agreement averaged over the requests with at least two items."""
+    require_finite_results(mode, expected, actual)
     source = np.concatenate([e.ravel() for e in expected]).astype(np.float64)
     errors = np.abs(np.concatenate([a.ravel() for a in actual]) - source)
     ranked = [
@@ -118,6 +119,22 @@ def compare(mode: str, expected: Sequence[Logits], actual: Sequence[Logits]) -> 
         kendall_tau=_mean([kendall_tau(e, a) for e, a in ranked]),
         top_k_agreement=_mean([top_k_agreement(e, a, min(10, len(e))) for e, a in ranked]),
     )
+
+
+def require_finite_results(
+    mode: str, expected: Sequence[NDArray[np.floating]], actual: Sequence[NDArray[np.floating]]
+) -> None:
+    """Raises CheckpointError if the source answers NaN or infinity, ParityError if only the bundle does."""
+    for place, (source, bundle) in enumerate(zip(expected, actual, strict=True)):
+        if not np.isfinite(source).all():
+            raise CheckpointError(
+                f"{mode}: the checkpoint itself answers NaN or infinity on request {place}: its weights are damaged, "
+                "or too large for fp32"
+            )
+        if not np.isfinite(bundle).all():
+            raise ParityError(
+                f"{mode}: the bundle answers NaN or infinity on request {place}, its source does not"
+            )
 
 
 def relative_error(errors: NDArray[np.float64], source: NDArray[np.float64]) -> float:

@@ -1,5 +1,6 @@
 """The proof that export and verify share: a bundle, opened as it will be served, against its checkpoint."""
 
+import gc
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -43,14 +44,21 @@ class Proof:
     drift: list[ModeParity] | None = None  # of a bundle quantized at export, from the full-precision source
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sources:
-    """What a bundle is measured against."""
+    """What a bundle is measured against. Two models of it are never in memory at once."""
 
-    exact: Checkpoint  # the very maths of the bundle, low-bit layers included
-    original: Callable[[], Checkpoint] | None = (
-        None  # the full-precision source of a bundle quantized at export
-    )
+    # The very maths of the bundle, low-bit layers included; None once it is done with.
+    exact: Checkpoint | None
+    # The full-precision source of a bundle quantized at export.
+    original: Callable[[], Checkpoint] | None = None
+
+    def load_original(self) -> Checkpoint:
+        """Lets go of the exact source first: callers must hold nothing of it any more."""
+        assert self.original is not None
+        self.exact = None
+        gc.collect()
+        return self.original()
 
 
 def prove(
@@ -73,6 +81,7 @@ def _prove_encoder(bundle: Bundle, sources: Sources, tolerance: Tolerance, on_pr
     assert manifest.embedding is not None
     runs = sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens)
     on_progress("reference in torch")
+    assert sources.exact is not None
     exact = EncoderModule(sources.exact.model, manifest.embedding)
     expected = reference_embeddings(exact, runs)
     noise = None
@@ -86,7 +95,8 @@ def _prove_encoder(bundle: Bundle, sources: Sources, tolerance: Tolerance, on_pr
         drift = None
         if sources.original is not None:
             on_progress("drift from full precision")
-            plain = EncoderModule(sources.original().model, manifest.embedding)
+            del exact
+            plain = EncoderModule(sources.load_original().model, manifest.embedding)
             drift = measure_encoder(backend, reference_embeddings(plain, runs), runs)
     finally:
         backend.close()
@@ -103,6 +113,7 @@ def _prove_ranker(
     on_progress: Progress,
 ) -> Proof:
     manifest = bundle.manifest
+    assert sources.exact is not None
     reference = _reference(bundle, sources.exact)
     scale = None if manifest.embedding is None else _embedding_norm(sources.exact.model)
     requests = sample_requests(sources.exact.vocab_size, sources.exact.hidden_size, manifest.limits, scale)
@@ -121,9 +132,9 @@ def _prove_ranker(
         modes.append(compare("judged", expected, [run.logits for run in runs]))
     drift = None
     if served is not None:
-        assert sources.original is not None
         on_progress("drift from full precision")
-        original = _reference(bundle, sources.original())
+        del reference
+        original = _reference(bundle, sources.load_original())
         drift = [compare("random tokens", _logits(original, requests), served)]
         expected = [original.logits(run.prefix, run.items) for run in runs]
         if runs:

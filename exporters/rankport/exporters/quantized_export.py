@@ -100,9 +100,12 @@ def quantize_checkpoint(
 
 
 def file_sha256(path: Path) -> str:
-    """Of a whole file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Of a whole file. Raises InvalidRequest if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidRequest(f"calibration requests {str(path)!r} cannot be read: {error}") from error
 
 
 def read_requests(path: Path) -> list[Request]:

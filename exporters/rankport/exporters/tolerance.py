@@ -10,6 +10,9 @@ LOW_BIT_NDCG_LOSS = 1e-2
 """What quantization at export may cost against the full-precision source; to gain is no failure."""
 
 
+EXACT_KENDALL_TAU = 0.999
+FLOAT16_KENDALL_TAU = 0.99
+"""Enough for embedding tokens that are rounded to float16."""
 ROUNDED_RELATIVE_ERROR = 1e-2
 ROUNDED_KENDALL_TAU = 0.99
 """Enough where activations are rounded: the last bit of a sum decides a rounding, which swaps near ties."""
@@ -26,7 +29,8 @@ class Tolerance:
     # Of the logits together, where activations are rounded: instead of the former. None: ROUNDED_RELATIVE_ERROR, or
     # twice the noise of the source itself (see `parity.summarize`) where that is more.
     max_relative_error: float | None = None
-    min_kendall_tau: float = 0.999  # mean over requests
+    # Mean over requests. None: EXACT_KENDALL_TAU, and ROUNDED_KENDALL_TAU or less where activations are rounded.
+    min_kendall_tau: float | None = None
     max_ndcg_loss: float | None = None  # at 1 and at 10; None: EXACT_NDCG_LOSS, or LOW_BIT_NDCG_LOSS
 
     def __post_init__(self) -> None:
@@ -34,3 +38,8 @@ class Tolerance:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise InvalidRequest(f"--{name.replace('_', '-')} is {value}: must be a number from 0 on")
+
+    @property
+    def exact_kendall_tau(self) -> float:
+        """What holds where nothing is rounded."""
+        return EXACT_KENDALL_TAU if self.min_kendall_tau is None else self.min_kendall_tau

@@ -79,9 +79,11 @@ def verify(
             store,
             on_progress,
         )
+    sources = Sources(source, load if by_export else None)
+    del source  # held by `sources` alone, which lets go of it in time
     proof = prove(
         opened,
-        Sources(source, load if by_export else None),
+        sources,
         tolerance=allowed,
         judged=requests,
         store=store,

@@ -45,7 +45,8 @@ class EngineConfig:
     # Compute threads of the backend; 0 is one per physical core.
     threads: int = 0
     # "throughput" packs weights for the CPU's matrix product, at the cost of a private copy of them;
-    # "footprint" leaves them in the page cache, shared by graphs and processes.
+    # "footprint" leaves them in the page cache, shared by graphs and processes. Weights whose inputs are rounded in
+    # blocks (`--quantize int4`) are packed in any case: their kernel computes something else without.
     prepacking: Prepacking = "throughput"
 
     def __post_init__(self) -> None:

@@ -46,7 +46,8 @@ def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
     unread = {name for name in folder.tensors if name.endswith(tuple(f".{one}" for one in method.unread))}
     _require_places(model, folder, unread)
     fill(model, folder, head, taken=unread)
-    return LoadedModel(model, notes=(method.note,) if method.note and pairs else ())
+    said = f"Control LLM: {expansion.expand_type}, {expansion.merge_method}, pairs of layers {list(pairs)}"
+    return LoadedModel(model, notes=(said, method.note) if method.note and pairs else (said,))
 
 
 def _require_places(model: nn.Module, folder: CheckpointFolder, unread: set[str]) -> None:

@@ -37,7 +37,8 @@ def fill(
     missing = sorted(places.keys() - filled - tied.keys())
     if missing:
         raise CheckpointError(
-            f"checkpoint {str(folder.path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all)"
+            f"checkpoint {str(folder.path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all): copy it "
+            "again"
         )
     return model
 

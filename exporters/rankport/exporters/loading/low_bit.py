@@ -19,6 +19,7 @@ from rankport.exporters.loading.skeleton import skeleton
 from rankport.exporters.loading.whole_shapes import WholeShapes
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import QuantizedLinear, set_module
+from rankport.exporters.quantization.quantize import kept_in
 from rankport.protos.errors import CheckpointError
 
 FULL_PRECISION = "export the original in full precision, with --quantize if low bits are wanted"
@@ -99,16 +100,15 @@ def loaded(model: nn.Module, method: str, format: str, notes: tuple[str, ...] = 
 def facts_of(model: nn.Module, method: str, format: str) -> QuantizationFacts:
     """What of the model is low-bit, and which weight matrices are not."""
     counts: dict[tuple[int, str, int | None, bool, str], tuple[int, int]] = {}
-    kept = []
-    for name, module in model.named_modules():
-        if isinstance(module, QuantizedLinear):
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    for module in model.modules():
+        # Of a head the graph has the label rows only.
+        if isinstance(module, QuantizedLinear) and module is not head:
             weight, activation = module.quantized, module.activation
             asked = "none" if activation is None else activation.name
             key = (weight.bits, weight.type, weight.group_size, weight.zeros is None, asked)
             layers, weights = counts.get(key, (0, 0))
             counts[key] = (layers + 1, weights + weight.codes.numel())
-        elif isinstance(module, nn.Linear | nn.Embedding):
-            kept.append(name)
     schemes = tuple(
         SchemeFacts(
             part="linear",
@@ -122,7 +122,7 @@ def facts_of(model: nn.Module, method: str, format: str) -> QuantizationFacts:
         )
         for (bits, type, group_size, symmetric, activations), (layers, weights) in counts.items()
     )
-    return QuantizationFacts(method, format, schemes, tuple(kept))
+    return QuantizationFacts(method, format, schemes, kept_in(model))
 
 
 def read_tensor(
@@ -157,6 +157,10 @@ def read_scales(folder: CheckpointFolder, name: str, shape: tuple[int, ...] | No
     scales = read_tensor(folder, name, shape, floats).to(torch.float32)
     if bool((scales < 0).any()):
         raise CheckpointError(f"tensor {name!r} holds a scale of {scales.min():g}: scales are never negative")
+    if not bool(scales.any()):
+        raise CheckpointError(
+            f"tensor {name!r} holds zeros only, which makes every weight 0: copy the checkpoint again"
+        )
     return scales
 
 

@@ -53,7 +53,8 @@ def _require_complete(folder: CheckpointFolder, info: dict[str, Any], head: Head
     missing = sorted(key for key in info["missing_keys"] if not (head == "none" and ".pooler." in f".{key}"))
     if missing:
         raise CheckpointError(
-            f"checkpoint {str(folder.path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all)"
+            f"checkpoint {str(folder.path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all): "
+            f"{_missing_why(folder, missing[0])}"
         )
     # A bare body is loaded from checkpoints with heads of all kinds; elsewhere a tensor left over is a lost one.
     unexpected = sorted(info["unexpected_keys"])
@@ -64,13 +65,27 @@ def _require_complete(folder: CheckpointFolder, info: dict[str, Any], head: Head
         )
     if info["mismatched_keys"]:
         name, *shapes = sorted(info["mismatched_keys"])[0]
-        raise CheckpointError(f"tensor {name!r} has shape {shapes[0]}, the config expects {shapes[1]}")
+        stored, expected = (list(shape) for shape in shapes)
+        raise CheckpointError(
+            f"tensor {name!r} has shape {stored}, config.json expects {expected}: correct the config's widths, or copy "
+            "the checkpoint again"
+        )
+
+
+def _missing_why(folder: CheckpointFolder, name: str) -> str:
+    packed = [f"{name.removesuffix('weight')}{leaf}" for leaf in ("qweight", "weight_packed", "weight_scale")]
+    beside = next((one for one in packed if one in folder.tensors), None)
+    if beside is None:
+        return "copy the checkpoint again, or save it anew with save_pretrained"
+    return f"it holds {beside!r}, so it is quantized: config.json needs its quantization_config"
 
 
 def _require_sound_weights(model: nn.Module, folder: CheckpointFolder) -> None:
     for name, tensor in model.named_parameters():
         if not torch.isfinite(tensor.sum(dtype=torch.float64)):
-            raise CheckpointError(f"checkpoint {str(folder.path)!r}: tensor {name!r} holds NaN or infinity")
+            raise CheckpointError(
+                f"checkpoint {str(folder.path)!r}: tensor {name!r} holds NaN or infinity: it is damaged"
+            )
     head, table = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[operator]
     if (
         head is not None

@@ -111,9 +111,11 @@ class StoredTensors:
         return tensor
 
     def main_dtype(self) -> str:
-        """The dtype that most stored values have, in torch's naming."""
+        """The dtype that most stored values have, in torch's naming; packed integers count only where all are."""
         counts: dict[str, int] = {}
-        for name, shape in self._shapes.items():
+        floats = [name for name in self._shapes if self._dtypes[name].startswith(("F", "BF"))]
+        for name in floats or self._shapes:
+            shape = self._shapes[name]
             size = torch.Size(shape).numel()
             counts[self._dtypes[name]] = counts.get(self._dtypes[name], 0) + size
         most = max(counts, key=lambda kind: counts[kind])

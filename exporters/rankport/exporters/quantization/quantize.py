@@ -30,18 +30,24 @@ def quantize(
     body = [
         (name, layer)
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and layer is not head and name != "score"
+        # An encoder's pooler is no part of its graph.
+        if isinstance(layer, nn.Linear)
+        and layer is not head
+        and name != "score"
+        and not name.startswith("pooler.")
     ]
     if not body:
-        raise CheckpointError(f"{type(model).__name__} has no linear layers to quantize")
+        kinds = sorted({type(layer).__name__ for layer in model.modules() if hasattr(layer, "weight")})
+        raise CheckpointError(
+            f"{type(model).__name__} has no torch.nn.Linear to quantize (its weights are in {', '.join(kinds)}): "
+            "export it without --quantize"
+        )
     done: dict[tuple[int | None, str], list[nn.Linear | QuantizedLinear]] = {}
-    kept: list[str] = ["label rows of the head"] if head is not None or hasattr(model, "score") else []
     with torch.no_grad():
         for count, (name, layer) in enumerate(body, 1):
             on_layer(count, len(body))
             group = recipe.group_of(layer)
             if group == 0:
-                kept.append(name)
                 continue
             made = _quantized(layer, name, recipe, group, calibration)
             set_module(model, name, made)
@@ -62,7 +68,21 @@ def quantize(
         for (group, activation), layers in done.items()
     ]
     method = "round to nearest" if calibration is None else "GPTQ"
-    return QuantizationFacts(method, recipe.name, (*schemes, *embedding), tuple(kept))
+    return QuantizationFacts(method, recipe.name, (*schemes, *embedding), kept_in(model))
+
+
+def kept_in(model: nn.Module) -> tuple[str, ...]:
+    """Modules of weight matrices that stay in full precision, of a head what the graph keeps."""
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(weight := getattr(module, "weight", None), nn.Parameter)
+        and weight.ndim > 1
+        and module is not head
+        and not name.startswith("pooler.")
+    ]
+    return tuple(["label rows of the LM head", *names] if isinstance(head, nn.Linear) else names)
 
 
 def _quantized(

@@ -153,6 +153,15 @@ def _graph(bundle: Bundle, role: Role) -> GraphSpec:
     return graph
 
 
+def _needs_packing(bundle: Bundle) -> bool:
+    """Unpacked, MatMulNBits would not round its inputs: other maths than the one that was proven, and slower."""
+    quantization = bundle.manifest.quantization
+    return quantization is not None and any(
+        part.activations.startswith("int8 per ") and part.group_size is not None
+        for part in quantization.parts
+    )
+
+
 def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime.InferenceSession:
     path = bundle.file(graph.file)
     options = onnxruntime.SessionOptions()
@@ -166,7 +175,9 @@ def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime
     if graph.target == "tensorrt":
         # Fused, Q/DQ pairs of 4-bit weights would round activations, and those of float8 be no valid graph.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    if config.prepacking == "footprint":
+    # Left to itself it would round the inputs of a dequantized 4-bit product, for speed.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    if config.prepacking == "footprint" and not _needs_packing(bundle):
         options.add_session_config_entry("session.disable_prepacking", "1")
     # Idle workers give the cores back to tokenization and the other graph as soon as a pass ends.
     options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from rankport.exporters.tolerance import EXACT_NDCG_LOSS, LOW_BIT_NDCG_LOSS, ROUNDED_RELATIVE_ERROR, Tolerance
+from rankport.exporters.tolerance import (
+    EXACT_KENDALL_TAU,
+    EXACT_NDCG_LOSS,
+    FLOAT16_KENDALL_TAU,
+    LOW_BIT_NDCG_LOSS,
+    ROUNDED_KENDALL_TAU,
+    ROUNDED_RELATIVE_ERROR,
+    Tolerance,
+)
 
 DEFAULT = Tolerance()
 
@@ -20,7 +28,12 @@ MaxAbsError = Annotated[
     ),
 ]
 MinKendallTau = Annotated[
-    float, typer.Option(help="Least rank agreement with the source (float16 tokens: 0.99 at most).")
+    float | None,
+    typer.Option(
+        help=f"Least rank agreement with the source. [default: {EXACT_KENDALL_TAU}; of float16 tokens "
+        f"{FLOAT16_KENDALL_TAU}; of rounded activations {ROUNDED_KENDALL_TAU}, or less as the source's noise allows]",
+        show_default=False,
+    ),
 ]
 MaxRelativeError = Annotated[
     float | None,

@@ -106,6 +106,7 @@ def _facts(manifest: "Manifest") -> list[tuple[str, str]]:
             "source",
             f"{source.architecture}, {source.parameters / 1e6:.1f} M parameters stored as {source.dtype}",
         ),
+        *_origin(manifest),
         ("precision", manifest.precision),
         *_quantization(manifest),
         (
@@ -155,6 +156,16 @@ def _segments(manifest: "Manifest") -> list[str]:
                 shown.append(f"<{segment.field or 'item'}>")
         shown.append("|")
     return shown[:-1]
+
+
+def _origin(manifest: "Manifest") -> list[tuple[str, str]]:
+    adapter = manifest.source.adapter
+    facts = [("note", note) for note in manifest.source.notes]
+    if adapter is not None:
+        base = f"{adapter.base or 'its base'} ({adapter.base_sha256[:12]}…)"
+        merged = f"{adapter.type} of rank {adapter.rank} into {base}"
+        facts.insert(0, ("adapter", merged))
+    return facts
 
 
 def _quantization(manifest: "Manifest") -> list[tuple[str, str]]:

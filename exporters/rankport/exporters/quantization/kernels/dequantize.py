@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.low_bit_types import DEQUANTIZE_INT4
 from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.weight import QuantizedWeight
 
@@ -28,7 +29,11 @@ class DequantizeKernel(nn.Module):
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("codes", ordered.codes.T.contiguous(), persistent=False)
         self.register_buffer("scales", scales if self.block else scales[0], persistent=False)
+        self.is_int4 = ordered.bits == 4 and ordered.zeros is None
         zeros = None if ordered.zeros is None else ordered.zeros.T.contiguous()
+        if zeros is None and ordered.type == "int" and not self.is_int4:
+            # ONNX Runtime makes int8 constants unsigned where that is safer, and then needs a zero point a scale.
+            zeros = torch.zeros(scales.shape, dtype=torch.int8)
         self.register_buffer("zeros", zeros if zeros is None or self.block else zeros[0], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,12 +46,12 @@ class DequantizeKernel(nn.Module):
         if self.zeros is not None:
             inputs.append(self.zeros)
         weight = torch.onnx.ops.symbolic(
-            "DequantizeLinear",
+            DEQUANTIZE_INT4 if self.is_int4 else "DequantizeLinear",
             inputs,
             {"axis": 0, "block_size": self.block} if self.block else {"axis": 1},
             dtype=torch.float32,
             shape=tuple(self.codes.shape),
-            version=21,
+            version=1 if self.is_int4 else 21,
         )
         return x @ weight
 

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo test lint types contracts stubs-fresh stubs unit bench format clean
+.PHONY: help demo test lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -34,7 +34,13 @@ stubs: $(VENV)/.dev ## Regenerate the gRPC stubs from the .proto files
 	$(BIN)/python protos/stubs.py
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -q --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -n auto --maxprocesses 4 --dist loadscope
+
+bench-lowbit: $(VENV)/.demo ## Size, ranking quality and speed of int8, int4 and fp8 (after `make demo`)
+	$(BIN)/python -m benchmarks.lowbit
+
+bench-edge: $(VENV)/.demo ## A 0.6 B ranker in int4 and int8: export, disk, memory, cold start
+	$(BIN)/python -m benchmarks.edge
 
 bench: $(VENV)/.demo ## Shared-prefix scoring against peers and the machine's own ceiling; build/bench/scoring.json
 	$(BIN)/python -m benchmarks.scoring

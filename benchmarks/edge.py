@@ -66,7 +66,9 @@ def main() -> None:
     )
     report: dict[str, object] = {"parameters": 596_049_920, "machine": describe_machine()}
     report["runtime_install_mb"] = install_mb()
-    console.print(f"pip install 'rankport[runtime]': {report['runtime_install_mb']:.0f} MB in site-packages")
+    console.print(
+        f"pip install 'rankport\\[runtime]': {report['runtime_install_mb']:.0f} MB in site-packages"
+    )
     for recipe in arguments.quantize:
         bundle = OUT / f"{recipe}.bundle"
         measured: dict[str, object] = {}

@@ -89,7 +89,10 @@ def test_a_checkpoint_equals_the_library_that_wrote_it_and_stays_low_bit(scheme:
     assert [type(one) for one in layers] == [QuantizedLinear] * 14 + [nn.Linear]
     found = loaded.quantization
     assert found is not None
-    assert (found.method, found.kept) == ("compressed-tensors", ("model.embed_tokens", "lm_head"))
+    assert (found.method, found.kept) == (
+        "compressed-tensors",
+        ("label rows of the LM head", "model.embed_tokens"),
+    )
     bits, type_, groups, symmetric, activations = facts
     for one in found.schemes:
         assert (one.bits, one.type, one.symmetric, one.activations) == (bits, type_, symmetric, activations)
@@ -119,7 +122,11 @@ def test_schemes_are_chosen_by_name_then_pattern_then_class(tmp_path: Path) -> N
     loaded = _load(folder)
     assert loaded.quantization is not None
     assert loaded.quantization.format == "mixed-precision"
-    assert loaded.quantization.kept == ("model.embed_tokens", "model.layers.0.mlp.up_proj", "lm_head")
+    assert loaded.quantization.kept == (
+        "label rows of the LM head",
+        "model.embed_tokens",
+        "model.layers.0.mlp.up_proj",
+    )
     model = loaded.model
     torch.testing.assert_close(_logits(model), library_logits(folder, IDS), rtol=0, atol=1e-5)
     by_name = {name: one for name, one in model.named_modules() if isinstance(one, QuantizedLinear)}
@@ -372,7 +379,7 @@ DAMAGES: dict[str, tuple[str, Callable[[dict[str, Tensor]], None], str]] = {
     "zero input scale": (
         "FP8",
         _change("input_scale", lambda one: one * 0),
-        "input_scale' must hold one scale above 0",
+        "input_scale' holds zeros only: scales must be above 0",
     ),
     "codes in full precision": (
         "W8A8",

@@ -107,7 +107,7 @@ def test_slerp_is_decided_for_each_token(distance: float, tmp_path: Path) -> Non
     together = answer(folder, [IDS[0], IDS[1]])
     alone = torch.cat([answer(folder, [IDS[0]]), answer(folder, [IDS[1]])])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
-    assert load(folder).notes[0].startswith("slerp: tokens whose two states")
+    assert load(folder).notes[1].startswith("slerp: tokens whose two states")
 
 
 def _move(tensors: dict[str, Tensor], distance: float) -> None:

@@ -113,7 +113,11 @@ def test_weights_stay_low_bit_and_the_facts_say_so(tmp_path: Path) -> None:
     assert all(one.groups_of is not None for one in kept)
     facts = loaded.quantization
     assert facts is not None
-    assert (facts.method, facts.format, facts.kept) == ("gptq", "gptq", ("model.embed_tokens", "lm_head"))
+    assert (facts.method, facts.format, facts.kept) == (
+        "gptq",
+        "gptq",
+        ("label rows of the LM head", "model.embed_tokens"),
+    )
     (scheme,) = facts.schemes
     assert (scheme.layers, scheme.bits, scheme.type, scheme.group_size) == (14, 4, "int", 32)
     assert (scheme.symmetric, scheme.activations) == (True, "none")

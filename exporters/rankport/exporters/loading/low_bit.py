@@ -159,7 +159,7 @@ def read_scales(folder: CheckpointFolder, name: str, shape: tuple[int, ...] | No
         raise CheckpointError(f"tensor {name!r} holds a scale of {scales.min():g}: scales are never negative")
     if not bool(scales.any()):
         raise CheckpointError(
-            f"tensor {name!r} holds zeros only, which makes every weight 0: copy the checkpoint again"
+            f"tensor {name!r} holds zeros only: scales must be above 0, copy the checkpoint again"
         )
     return scales
 

@@ -109,7 +109,9 @@ def serve(
             _say(json_log, _line(description), event="model", **_facts(description))
         with _stop_signal() as stopped:
             _say(json_log, f"ready on {server.address}", event="ready", address=server.address)
-            stopped.wait()
+            # A signal that the kernel hands to another thread wakes no lock: its handler runs at the next look.
+            while not stopped.wait(0.5):
+                pass
         _say(json_log, "stopping", event="stopping")
         server.stop()
         counts = server.counts.snapshot()

@@ -3,7 +3,6 @@
 Owns the call of the torch exporter. Names of inputs, outputs and axes are the ones the bundle's manifest lists.
 """
 
-import gc
 import io
 import logging
 import warnings
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.divide_by_root import divide_by_root
 from rankport.exporters.low_bit_types import store_int4
+from rankport.exporters.memory import release
 from rankport.protos.errors import CheckpointError
 
 OPSET = 21
@@ -56,7 +56,7 @@ def trace(
     model = program.model
     # The tracer's graphs are cycles that hold the weights.
     del program
-    gc.collect()
+    release()
     passes.LiftConstantsToInitializersPass(lift_all_constants=False)(model)
     passes.ClearMetadataAndDocStringPass()(model)
     divide_by_root(model)

@@ -1,6 +1,5 @@
 """The proof that export and verify share: a bundle, opened as it will be served, against its checkpoint."""
 
-import gc
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rankport.exporters.encoder_parity import (
     sample_runs,
 )
 from rankport.exporters.judged import JudgedRequest, JudgedRun, quality_of, run_judged
+from rankport.exporters.memory import release
 from rankport.exporters.options import StrPath
 from rankport.exporters.parity import MODES, Logits, SampleRequest, compare, measure, summarize
 from rankport.exporters.readout import readout_of
@@ -57,7 +57,7 @@ class Sources:
         """Lets go of the exact source first: callers must hold nothing of it any more."""
         assert self.original is not None
         self.exact = None
-        gc.collect()
+        release()
         return self.original()
 
 

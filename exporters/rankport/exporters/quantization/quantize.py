@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from rankport.exporters.memory import release
 from rankport.exporters.quantization.calibration import Calibration
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, set_module
@@ -13,6 +14,7 @@ from rankport.exporters.quantization.rounding import int8_rows, round_to_nearest
 from rankport.protos.errors import CheckpointError
 
 _TABLE_CHUNK = 8192
+_LAYERS_A_RELEASE = 8
 
 
 def quantize(
@@ -46,6 +48,8 @@ def quantize(
     with torch.no_grad():
         for count, (name, layer) in enumerate(body, 1):
             on_layer(count, len(body))
+            if count % _LAYERS_A_RELEASE == 0:
+                release()
             group = recipe.group_of(layer)
             if group == 0:
                 continue
@@ -54,6 +58,7 @@ def quantize(
             activation = "none" if made.activation is None else made.activation.name
             done.setdefault((group, activation), []).append(made)
         embedding = _quantize_embedding(model)
+    release()
     schemes = [
         SchemeFacts(
             part="linear",

@@ -6,87 +6,28 @@ its JSON is `manifest_codec`'s, files are `bundle`'s. docs/bundle-format.md stat
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from rankport.runtime.measurements import ModeParity as ModeParity
+from rankport.runtime.measurements import Parity as Parity
+from rankport.runtime.measurements import Quality as Quality
+from rankport.runtime.measurements import TokenizationReport as TokenizationReport
+from rankport.runtime.provenance import Adapter as Adapter
+from rankport.runtime.provenance import Calibration as Calibration
+from rankport.runtime.provenance import Quantization as Quantization
+from rankport.runtime.provenance import QuantizedPart as QuantizedPart
+from rankport.runtime.provenance import Source as Source
+from rankport.runtime.strict import Sha256
+from rankport.runtime.strict import Strict as Strict
 
 FORMAT_NAME: Final = "rankport-bundle"
 FORMAT_VERSION = 1
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 DType = Literal["float32", "float16", "bfloat16", "int64"]
 Role = Literal["prefix", "score", "encode"]
 Pooling = Literal["last-k", "cls", "mean"]
 Target = Literal["onnx-cpu", "tensorrt"]
-
-
-class Strict(BaseModel):
-    """Frozen; unknown keys, wrong types and numbers that JSON cannot write are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Adapter(Strict):
-    """A PEFT adapter that was merged into its base."""
-
-    type: str  # "LORA"
-    rank: int
-    alpha: float
-    target_modules: list[str]
-    modules_to_save: list[str]
-    base: str | None  # the base's name in the adapter's config
-    base_sha256: Sha256  # of the base that it was merged into
-
-
-class Source(Strict):
-    """Where the model came from."""
-
-    checkpoint_sha256: Sha256  # over the config, weights and tokenizer files, by name
-    architecture: str  # as in the checkpoint's config
-    model_type: str
-    dtype: str  # of the checkpoint's tensors
-    parameters: Annotated[int, Field(gt=0)]
-    tools: dict[str, str]  # versions of what exported it
-    adapter: Adapter | None = None  # merged into the model at export
-    notes: list[str] = []  # what was read off the tensors against the config's word
-
-
-class QuantizedPart(Strict):
-    """Weights that are quantized alike."""
-
-    part: Literal["linear", "embedding"]
-    layers: Annotated[int, Field(gt=0)]
-    weights: Annotated[int, Field(gt=0)]  # values
-    bits: Annotated[int, Field(gt=0)]
-    type: Literal["int", "float"]
-    group_size: int | None = (
-        None  # input channels that share a scale; null: an output channel or the whole tensor
-    )
-    symmetric: bool
-    activations: str  # how inputs are rounded; "none": not at all
-
-
-class Calibration(Strict):
-    """The requests that rounding was fitted to."""
-
-    requests: Annotated[int, Field(gt=0)]
-    tokens: Annotated[int, Field(gt=0)]
-    sha256: Sha256  # of the file
-
-
-class Quantization(Strict):
-    """What is kept in low bits in the graphs and the weights file."""
-
-    by: Literal["checkpoint", "export"]
-    method: str
-    format: str  # as the checkpoint calls it; by export, the recipe
-    parts: list[QuantizedPart]
-    kept: list[str]  # what stays in full precision
-    calibration: Calibration | None = None
-
-    @property
-    def rounds_activations(self) -> bool:
-        """Whether products see rounded inputs, so that results of equal maths differ by flips of a rounding."""
-        return any(part.activations != "none" for part in self.parts)
 
 
 class TensorSpec(Strict):
@@ -225,77 +166,6 @@ class Pairing(Strict):
     """The item encoder a mix ranker was trained with."""
 
     encoder_fingerprint: Sha256
-
-
-class ModeParity(Strict):
-    """Differences from the source in one mode."""
-
-    mode: str
-    items: int
-    max_abs_error: float
-    mean_abs_error: float
-    kendall_tau: float
-    top_k_agreement: float
-    # |bundle - source| / |source|, Euclidean norms over all values; null in bundles older than the field
-    relative_error: float | None = None
-
-
-class Parity(Strict):
-    """Measured against the checkpoint run by transformers in fp32, low-bit layers by their maths in torch."""
-
-    backend: str
-    precision: str
-    max_abs_tolerance: float | None  # null where activations are rounded: max_relative_tolerance holds
-    max_relative_tolerance: float | None = None
-    min_kendall_tau: float
-    modes: list[ModeParity]
-    # The source against itself with inputs off by one part in a million, where activations are rounded.
-    noise: ModeParity | None = None
-
-    @model_validator(mode="after")
-    def _one_tolerance(self) -> Self:
-        if (self.max_abs_tolerance is None) == (self.max_relative_tolerance is None):
-            raise ValueError("needs one of max_abs_tolerance and max_relative_tolerance")
-        return self
-
-    def share(self, mode: ModeParity) -> float:
-        """The mode's error as a share of the tolerance."""
-        if self.max_abs_tolerance is not None:
-            error, most = mode.max_abs_error, self.max_abs_tolerance
-        else:
-            assert self.max_relative_tolerance is not None
-            error = float("nan") if mode.relative_error is None else mode.relative_error
-            most = self.max_relative_tolerance
-        return error / most if most else (0.0 if error == 0 else float("inf"))
-
-    def holds(self, mode: ModeParity) -> bool:
-        """Whether the mode is within the tolerances; a NaN is not."""
-        return self.share(mode) <= 1 and mode.kendall_tau >= self.min_kendall_tau
-
-    @property
-    def limits(self) -> str:
-        """The tolerances in words."""
-        if self.max_abs_tolerance is not None:
-            return f"max abs error {self.max_abs_tolerance:.1e}, Kendall tau {self.min_kendall_tau:.4g}"
-        return f"relative error {self.max_relative_tolerance:.1e}, Kendall tau {self.min_kendall_tau:.4g}"
-
-
-class Quality(Strict):
-    """Ranking quality on judged requests, source against bundle."""
-
-    requests: int
-    ndcg_at_1_source: float
-    ndcg_at_1_bundle: float
-    ndcg_at_10_source: float
-    ndcg_at_10_bundle: float
-
-
-class TokenizationReport(Strict):
-    """How often the joined text would have tokenized differently from the joined segments."""
-
-    samples: int
-    different: int
-    source: str  # where the sampled texts came from
 
 
 class FileEntry(Strict):

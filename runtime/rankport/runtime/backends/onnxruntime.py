@@ -4,6 +4,7 @@ The only module that imports onnxruntime.
 """
 
 import itertools
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -153,6 +154,17 @@ def _graph(bundle: Bundle, role: Role) -> GraphSpec:
     return graph
 
 
+def _has_byte_products() -> bool:
+    """Whether the processor multiplies bytes and adds the products in 32 bits; where it cannot be known, no."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return any(name in flags for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
 def _needs_packing(bundle: Bundle) -> bool:
     """Unpacked, MatMulNBits would not round its inputs: other maths than the one that was proven, and slower."""
     quantization = bundle.manifest.quantization
@@ -170,8 +182,9 @@ def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime
     options.log_severity_level = 3
     # Shapes differ from pass to pass: a cached memory plan per shape would only grow.
     options.enable_mem_pattern = False
-    # Where the processor has no 8-bit dot products, sums of unsigned by signed bytes would saturate.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if not _has_byte_products():
+        # Sums of unsigned by signed bytes would saturate: unsigned weights are exact, slower and a copy.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     if graph.target == "tensorrt":
         # Fused, Q/DQ pairs of 4-bit weights would round activations, and those of float8 be no valid graph.
         options.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -91,8 +91,9 @@ def summarize(
 def _rounded_limits(tolerance: Tolerance, noise: ModeParity | None) -> tuple[float, float]:
     """Largest relative error and least Kendall tau; what the user set is taken as it is."""
     relative, tau = ROUNDED_RELATIVE_ERROR, ROUNDED_KENDALL_TAU
-    if noise is not None and noise.relative_error is not None and 2 * noise.relative_error > relative:
-        relative = min(2 * noise.relative_error, LARGEST_RELATIVE_ERROR)
+    if noise is not None and noise.relative_error is not None:
+        relative = max(relative, min(2 * noise.relative_error, LARGEST_RELATIVE_ERROR))
+        # Items as close as rounding moves them change places, however small the error.
         tau = max(min(tau, noise.kendall_tau - _TAU_MARGIN), LEAST_KENDALL_TAU)
     if tolerance.max_relative_error is not None:
         relative = tolerance.max_relative_error

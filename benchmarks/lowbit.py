@@ -29,6 +29,7 @@ from rankport.exporters.tolerance import Tolerance
 from rankport.protos.types import Key
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.ranker import Ranker
+from rankport.runtime.token_store import TokenStore
 
 DEMO = Path("build/demo")
 ESCO = Path(__file__).parents[1] / "examples" / "esco"
@@ -148,9 +149,10 @@ def _esco_speed(bundles: Mapping[str, Bundle], dataset: Dataset, rounds: int) ->
     queries = [query.text for query in dataset.split("train")]
     forms: dict[str, list[str] | list[Key]] = {"ESCO, 100 texts": texts, "ESCO, 100 x 2 tokens": keys}
     with ExitStack() as opened:
+        # LMDB opens an environment once a process.
+        store = opened.enter_context(TokenStore.open(DEMO / "tokens.lmdb", read_only=True))
         rankers = {
-            name: opened.enter_context(Ranker.load(bundle, store=DEMO / "tokens.lmdb"))
-            for name, bundle in bundles.items()
+            name: opened.enter_context(Ranker.load(bundle, store=store)) for name, bundle in bundles.items()
         }
 
         def run(form: str, name: str, round_: int) -> None:

@@ -4,7 +4,6 @@ One line: {"prefix": "text" | {field: text} | [token ids], "items": ["text" | [t
 "gains": [number, ...]}. Quality is NDCG of the source and of the bundle over the same candidates.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 
 from rankport.exporters.metrics import ndcg
 from rankport.exporters.parity import rank_value
+from rankport.exporters.requests_file import parse_item, parse_line, parse_prefix, read_lines
 from rankport.exporters.tolerance import EXACT_NDCG_LOSS, LOW_BIT_NDCG_LOSS, Tolerance
 from rankport.protos.errors import InvalidRequest, ParityError, RankportError
-from rankport.protos.types import Item, Key, Prefix
+from rankport.protos.types import Item, Prefix
 from rankport.runtime.backends.base import TokenRun
 from rankport.runtime.manifest import Quality, Quantization
 from rankport.runtime.ranker import Ranker
@@ -36,23 +36,11 @@ class JudgedRequest:
 
 def read_judged(path: Path) -> list[JudgedRequest]:
     """Raises InvalidRequest naming the line and what is wrong with it."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"judged requests {str(path)!r} cannot be read: {error}") from error
-    requests = [
-        _parse(line, f"{path.name} line {number}") for number, line in enumerate(lines, 1) if line.strip()
-    ]
-    if not requests:
-        raise InvalidRequest(f"{path} holds no judged request")
-    return requests
+    return [_parse(line, place) for line, place in read_lines(path, "judged requests")]
 
 
 def _parse(line: str, place: str) -> JudgedRequest:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"{place}: not JSON: {error}") from error
+    row = parse_line(line, place)
     if not isinstance(row, dict) or set(row) != {"prefix", "items", "gains"}:
         raise InvalidRequest(f"{place}: needs exactly the keys prefix, items and gains")
     if not isinstance(row["items"], list) or not isinstance(row["gains"], list):
@@ -71,24 +59,6 @@ def _parse(line: str, place: str) -> JudgedRequest:
 
 def _is_gain(gain: object) -> bool:
     return isinstance(gain, int | float) and not isinstance(gain, bool) and 0 <= gain < float("inf")
-
-
-def parse_prefix(prefix: object, place: str) -> Prefix:
-    """The prefix of a line of a requests file. Raises InvalidRequest."""
-    if not isinstance(prefix, str | dict | list):
-        raise InvalidRequest(f"{place}: prefix must be text, fields or token ids, not {prefix!r}")
-    return prefix
-
-
-def parse_item(item: object, place: str) -> Item:
-    """An item of a line of a requests file. Raises InvalidRequest."""
-    if isinstance(item, dict):
-        if set(item) != {"key"} or not isinstance(item["key"], str):
-            raise InvalidRequest(f'{place}: an item object must be {{"key": "id"}}, not {item!r}')
-        return Key(item["key"])
-    if isinstance(item, str | list):
-        return item
-    raise InvalidRequest(f"{place}: an item must be text, token ids or a key, not {item!r}")
 
 
 @dataclass(frozen=True, slots=True)

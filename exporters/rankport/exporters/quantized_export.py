@@ -6,13 +6,11 @@ again and measure a bundle against it.
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.exporters.checkpoint import Checkpoint
-from rankport.exporters.judged import parse_item, parse_prefix
 from rankport.exporters.options import StrPath
 from rankport.exporters.quantization.calibration import Calibration as Watched
 from rankport.exporters.quantization.calibration import calibrate
@@ -21,6 +19,7 @@ from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import RECIPES, Recipe
 from rankport.exporters.readout import readout_of
 from rankport.exporters.reference import RankerReference
+from rankport.exporters.requests_file import parse_item, parse_line, parse_prefix, read_lines
 from rankport.protos.errors import CheckpointError, InvalidRequest, RankportError
 from rankport.protos.types import Item, Prefix
 from rankport.runtime.backends.base import TokenRun
@@ -110,23 +109,11 @@ def file_sha256(path: Path) -> str:
 
 def read_requests(path: Path) -> list[Request]:
     """JSONL of {"prefix": ..., "items": [...]}; judged requests serve too. Raises InvalidRequest naming the line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"calibration requests {str(path)!r} cannot be read: {error}") from error
-    requests = [
-        _parse(line, f"{path.name} line {number}") for number, line in enumerate(lines, 1) if line.strip()
-    ]
-    if not requests:
-        raise InvalidRequest(f"{path} holds no request to calibrate on")
-    return requests
+    return [_parse(line, place) for line, place in read_lines(path, "calibration requests")]
 
 
 def _parse(line: str, place: str) -> Request:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"{place}: not JSON: {error}") from error
+    row = parse_line(line, place)
     if not isinstance(row, dict) or not {"prefix", "items"} <= set(row) <= {"prefix", "items", "gains"}:
         raise InvalidRequest(f"{place}: needs the keys prefix and items (and may have gains)")
     if not isinstance(row["items"], list) or not row["items"]:

@@ -8,14 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx_ir as ir
-
 from rankport.exporters import defaults
 from rankport.exporters.bundle_writer import BundleStaging
 from rankport.exporters.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.encoder_module import EncoderModule, export_encode_graph
+from rankport.exporters.graph_specs import axis_ranges, graph_specs
 from rankport.exporters.judged import JudgedRequest, read_judged, require_quality
-from rankport.exporters.onnx_export import OPSET
 from rankport.exporters.onnx_weights import write_graphs
 from rankport.exporters.options import ExportOptions, StrPath, default_name
 from rankport.exporters.parity import require
@@ -30,8 +28,6 @@ from rankport.exporters.tokenization import report_tokenization
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import (
     Adapter,
-    AxisRange,
-    DType,
     Embedding,
     GraphSpec,
     Labels,
@@ -41,18 +37,11 @@ from rankport.runtime.manifest import (
     Pairing,
     Quantization,
     Source,
-    Target,
-    TensorSpec,
 )
 
 WEIGHTS_FILE = "weights.bin"
 TOKENIZER_FILE = "tokenizer.json"
 _TOOLS = ("rankport", "torch", "transformers", "onnx_ir", "onnxscript", "onnxruntime")
-_DTYPES: dict[ir.DataType, DType] = {
-    ir.DataType.FLOAT: "float32",
-    ir.DataType.FLOAT16: "float16",
-    ir.DataType.INT64: "int64",
-}
 
 
 def export(
@@ -143,7 +132,7 @@ def _write_graphs(
     graphs = plan.make_graphs()
     on_progress("writing graphs and weights")
     specs = [
-        spec for stem, graph in graphs.items() for spec in _graph_specs(stem, graph, chosen.chosen_target)
+        spec for stem, graph in graphs.items() for spec in graph_specs(stem, graph, chosen.chosen_target)
     ]
     write_graphs(staging.path, {stem: graph.model for stem, graph in graphs.items()}, WEIGHTS_FILE)
     if source.tokenizer_file is not None:
@@ -215,29 +204,6 @@ def _is_joint(source: Checkpoint, options: ExportOptions) -> bool:
     return source.quantization is not None if options.graphs is None else options.graphs == "joint"
 
 
-def _graph_specs(name: str, graph: RoleGraph, target: Target) -> list[GraphSpec]:
-    """One a role."""
-    return [
-        GraphSpec(
-            role=role,
-            file=f"{name}.onnx",
-            opset=OPSET,
-            target=target,
-            inputs=[_tensor_spec(value) for value in graph.model.graph.inputs],
-            outputs=[_tensor_spec(value) for value in graph.model.graph.outputs if value.name in outputs],
-        )
-        for role, outputs in graph.outputs.items()
-    ]
-
-
-def _tensor_spec(value: ir.Value) -> TensorSpec:
-    assert value.name is not None
-    assert value.shape is not None
-    assert value.dtype is not None
-    shape = [size if isinstance(size, int) else str(size.value) for size in value.shape]
-    return TensorSpec(name=value.name, dtype=_DTYPES[value.dtype], shape=shape)
-
-
 def _draft(
     source: Checkpoint,
     options: ExportOptions,
@@ -264,7 +230,7 @@ def _draft(
         precision="fp32",
         shape=plan.shape,
         graphs=graphs,
-        axes=_axis_ranges(graphs, plan.limits),
+        axes=axis_ranges(graphs, plan.limits),
         tokenizer=TOKENIZER_FILE if source.tokenizer_file is not None else None,
         prompt=plan.prompt.prompt,
         labels=plan.labels,
@@ -288,26 +254,11 @@ def _adapter(source: Checkpoint) -> Adapter | None:
         alpha=facts.alpha,
         target_modules=list(facts.target_modules),
         modules_to_save=list(facts.modules_to_save),
-        # The name alone: a path would put this machine into a release.
-        base=None
-        if facts.base is None
-        else facts.base
-        if not Path(facts.base).is_absolute()
-        else Path(facts.base).name,
+        base=facts.base and _without_path(facts.base),
         base_sha256=source.adapter.base_sha256,
     )
 
 
-_LARGEST_AXIS = 2**31 - 1
-
-
-def _axis_ranges(graphs: list[GraphSpec], limits: Limits) -> dict[str, AxisRange]:
-    """Only item and prefix lengths are bounded by the model; how many share a pass is the runtime's choice."""
-    bounded = {
-        "item_tokens": AxisRange(min=1, max=limits.max_item_tokens + limits.max_prefix_tokens),
-        "past": AxisRange(min=0, max=max(1, limits.max_prefix_tokens)),
-        "embedding_count": AxisRange(min=1, max=_LARGEST_AXIS),
-    }
-    tensors = [tensor for graph in graphs for tensor in (*graph.inputs, *graph.outputs)]
-    names = dict.fromkeys(axis for tensor in tensors for axis in tensor.shape if isinstance(axis, str))
-    return {name: bounded.get(name, AxisRange(min=1, max=_LARGEST_AXIS)) for name in names}
+def _without_path(base: str) -> str:
+    """A hub's name as it is; of a folder the name alone, for its path would put this machine into a release."""
+    return Path(base).name if Path(base).is_absolute() else base

@@ -1,0 +1,196 @@
+"""Bundles without their weights: a few MB that any machine completes to the very same bytes.
+
+A recipe says of every tensor in a bundle's weight files of which parameters of `weights` it is made. The manifest's
+hashes prove that a completed bundle is the exported one.
+"""
+
+import base64
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.gpu.shapes import Parameters
+from benchmarks.gpu.weights import STORED, DType, stored
+
+RECIPE_FILE = "weights.recipe.json"
+BUNDLE_FOLDER = "bundle"
+MAX_INLINE_BYTES = 16 * 2**20
+"""All that may stand in a recipe as it is, uncompressed: small tables that an export computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A parameter as it lies in a tensor."""
+
+    parameter: str
+    shape: tuple[int, ...]
+    transposed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor lies, and its parts side by side along `axis`, or else its bytes."""
+
+    file: str
+    offset: int
+    dtype: DType | str
+    shape: tuple[int, ...]
+    axis: int = 0
+    parts: tuple[Part, ...] = ()
+    inline: str = ""  # base64 of zlib
+
+    def bytes(self) -> bytes:
+        """What the file has at `offset`."""
+        if not self.parts:
+            return zlib.decompress(base64.b64decode(self.inline))
+        assert self.dtype in STORED
+        arrays = [stored(part.parameter, part.shape, self.dtype) for part in self.parts]  # type: ignore[arg-type]
+        turned = [a.T if part.transposed else a for a, part in zip(arrays, self.parts, strict=True)]
+        return np.concatenate(turned, self.axis).tobytes()
+
+
+def write_skeleton(bundle: Path, parameters: Parameters, to: Path) -> Path:
+    """Copies a bundle without its weight files, with the recipe of those beside it.
+
+    Raises ValueError if too much of them is made of nothing that `weights` knows.
+    """
+    tensors = _recipe(bundle, parameters)
+    heavy = {tensor.file for tensor in tensors}
+    shutil.rmtree(to, ignore_errors=True)
+    shutil.copytree(bundle, to / BUNDLE_FOLDER, ignore=lambda _, names: heavy & set(names))
+    sizes = {name: (bundle / name).stat().st_size for name in sorted(heavy)}
+    recipe = {"files": sizes, "tensors": [asdict(tensor) for tensor in tensors]}
+    (to / RECIPE_FILE).write_text(json.dumps(recipe, separators=(",", ":")))
+    return to
+
+
+def restore(skeleton: Path, to: Path, workers: int | None = None) -> Path:
+    """Makes the whole bundle at `to`, over the cores. `Bundle.open` proves that it is the one that was exported."""
+    shutil.rmtree(to, ignore_errors=True)
+    shutil.copytree(skeleton / BUNDLE_FOLDER, to)
+    recipe = json.loads((skeleton / RECIPE_FILE).read_text())
+    for name, size in recipe["files"].items():
+        with (to / name).open("wb") as file:
+            file.truncate(size)  # pages between tensors are zeros
+    tensors = sorted(map(_tensor, recipe["tensors"]), key=lambda tensor: -math.prod(tensor.shape))
+    processes = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers or os.cpu_count(), processes) as pool:
+        list(pool.map(_write, [to] * len(tensors), tensors))
+    return to
+
+
+def _tensor(fields: dict[str, Any]) -> Tensor:
+    parts = tuple(Part(p["parameter"], tuple(p["shape"]), p["transposed"]) for p in fields["parts"])
+    return Tensor(**fields | {"shape": tuple(fields["shape"]), "parts": parts})
+
+
+def _write(folder: Path, tensor: Tensor) -> None:
+    with (folder / tensor.file).open("r+b") as file:
+        file.seek(tensor.offset)
+        file.write(tensor.bytes())
+
+
+def _recipe(bundle: Path, parameters: Parameters) -> list[Tensor]:
+    edges = _Edges(parameters)
+    found: dict[tuple[str, int], Tensor] = {}
+    inline, unknown = 0, []
+    for graph in sorted(bundle.rglob("*.onnx")):
+        for name, file, offset, dtype, shape, data in _external(graph):
+            if (file, offset) in found:
+                continue
+            axis, parts = edges.match(dtype, data)
+            if parts:
+                found[file, offset] = Tensor(file, offset, dtype, shape, axis, parts)
+                continue
+            inline += data.nbytes
+            unknown.append(f"{name} {dtype}{list(shape)}")
+            packed = base64.b64encode(zlib.compress(data.tobytes(), 9)).decode()
+            found[file, offset] = Tensor(file, offset, dtype, shape, inline=packed)
+    if inline > MAX_INLINE_BYTES:
+        raise ValueError(f"{inline} bytes of {bundle} are no parameters: {', '.join(unknown[:20])}")
+    return list(found.values())
+
+
+def _external(graph: Path) -> Iterator[tuple[str, str, int, str, tuple[int, ...], NDArray[Any]]]:
+    """Name, file, offset, dtype, shape and values of the tensors that a graph keeps outside."""
+    import onnx_ir as ir
+
+    for part in ir.load(graph).graphs():
+        for value in part.initializers.values():
+            tensor = value.const_value
+            if not isinstance(tensor, ir.ExternalTensor):
+                continue
+            shape = tuple(map(int, tensor.shape.numpy()))
+            file = str(tensor.location)
+            dtype = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}.get(tensor.dtype.name)
+            kind = STORED[dtype] if dtype else np.dtype(np.uint8)  # type: ignore[index]
+            count = math.prod(shape) if dtype else tensor.nbytes
+            data = np.memmap(graph.parent / file, kind, "r", tensor.offset or 0, (count,))
+            yield (
+                str(value.name),
+                file,
+                tensor.offset or 0,
+                dtype or tensor.dtype.name,
+                shape,
+                data.reshape(shape) if dtype else data,
+            )
+
+
+class _Edges:
+    """First rows and columns of all matrices: enough to tell them apart, as their bytes are random."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._found: dict[tuple[int, bytes], Part] = {}
+        for name, shape in parameters.items():
+            if len(shape) != 2:
+                continue
+            for dtype in get_args(DType):
+                values = stored(name, shape, dtype)
+                row, column = values[0].tobytes(), np.ascontiguousarray(values[:, 0]).tobytes()
+                # Keyed by the size across, so that a short row is not taken for the start of a column.
+                self._found[shape[0], row] = Part(name, shape, transposed=False)
+                self._found[-shape[1], column] = Part(name, shape, transposed=True)
+        self._sizes = {abs(size) for size, _ in self._found}
+
+    def match(self, dtype: str, data: NDArray[Any]) -> tuple[int, tuple[Part, ...]]:
+        """Axis and parts, or no parts."""
+        if dtype not in STORED or data.ndim != 2:
+            return 0, ()
+        for axis, matrix in enumerate((data, data.T)):
+            parts = self._along_rows(matrix)
+            if parts:
+                return axis, tuple(
+                    Part(part.parameter, part.shape, part.transposed != bool(axis)) for part in parts
+                )
+        return 0, ()
+
+    def _along_rows(self, matrix: NDArray[Any]) -> list[Part]:
+        """Parameters that stand one below the other in the matrix."""
+        parts, start = [], 0
+        while start < len(matrix):
+            row = np.ascontiguousarray(matrix[start]).tobytes()
+            part = next(
+                (
+                    self._found[key]
+                    for size in self._sizes
+                    for key in ((size, row), (-size, row))
+                    if key in self._found
+                ),
+                None,
+            )
+            if part is None:
+                return []
+            parts.append(part)
+            start += part.shape[1] if part.transposed else part.shape[0]
+        return parts if start == len(matrix) else []

@@ -1,0 +1,89 @@
+"""Skeletons of the GPU benchmark: completed, they are the exported bundle to the byte."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.gpu.shapes import TINY
+from benchmarks.gpu.skeletons import BUNDLE_FOLDER, _Edges, restore, write_skeleton
+from benchmarks.gpu.weights import parameter, save_checkpoint, stored
+from rankport.exporters.export import export
+from rankport.protos.errors import BundleError
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.ranker import Ranker
+
+SHAPE = TINY.workloads[1].model
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("gpu")
+    checkpoint = save_checkpoint(folder / "checkpoint", SHAPE)
+    return export(
+        checkpoint,
+        folder / "slm.bundle",
+        kind="ranker",
+        label_ids=(5, 9),
+        max_prefix_tokens=16,
+        max_item_tokens=16,
+    )
+
+
+def test_a_completed_skeleton_is_the_exported_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    skeleton = write_skeleton(bundle.path, SHAPE.parameters(), tmp_path / "skeleton")
+    assert not (skeleton / BUNDLE_FOLDER / "weights.bin").exists()
+    with pytest.raises(BundleError):
+        Bundle.open(skeleton / BUNDLE_FOLDER)
+    whole = Bundle.open(restore(skeleton, tmp_path / "whole", workers=2))
+    assert whole.manifest == bundle.manifest
+    prefix, items = [3, 4, 5], [[6, 7], [8], [9, 10, 11]]
+    with Ranker.load(bundle) as exported, Ranker.load(whole) as completed:
+        expected, actual = exported.score(prefix, items), completed.score(prefix, items)
+    assert np.array_equal(expected.logits, actual.logits)
+
+
+def test_a_skeleton_keeps_only_small_tables_as_they_are(bundle: Bundle, tmp_path: Path) -> None:
+    skeleton = write_skeleton(bundle.path, SHAPE.parameters(), tmp_path / "skeleton")
+    assert sum(file.stat().st_size for file in skeleton.rglob("*.json")) < 100_000
+
+
+def test_weights_of_another_model_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    import benchmarks.gpu.skeletons as skeletons
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(skeletons, "MAX_INLINE_BYTES", 10_000)
+        with pytest.raises(ValueError, match="no parameters"):
+            write_skeleton(bundle.path, {"other": (64, 64)}, tmp_path / "skeleton")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_every_form_holds_the_same_weights(dtype: str) -> None:
+    values = parameter("some.weight", (32, 48))
+    assert values.std() == pytest.approx(0.036, rel=0.05)
+    bits = stored("some.weight", (32, 48), dtype)  # type: ignore[arg-type]
+    if dtype == "bfloat16":
+        bits = (bits.astype(np.uint32) << 16).view(np.float32)
+    assert np.array_equal(bits.astype(np.float32), values)
+
+
+def test_weights_never_change() -> None:
+    assert parameter("some.weight", (2, 2)).tolist() == [
+        [0.045166015625, 0.050048828125],
+        [0.049560546875, -0.039306640625],
+    ]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_fused_matrices_are_taken_apart(axis: int, transposed: bool) -> None:
+    names = (
+        {"q": (32, 16), "k": (8, 16), "v": (8, 16)}
+        if axis == int(transposed)
+        else {"q": (16, 32), "k": (16, 8)}
+    )
+    arrays = [stored(name, shape, "bfloat16") for name, shape in names.items()]
+    fused = np.concatenate([a.T if transposed else a for a in arrays], axis)
+    found_axis, parts = _Edges(names).match("bfloat16", fused)
+    assert found_axis == axis
+    assert [(part.parameter, part.transposed) for part in parts] == [(name, transposed) for name in names]

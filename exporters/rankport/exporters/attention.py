@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from rankport.exporters.attention_by_rows import attend_by_rows
 from rankport.protos.errors import CheckpointError
 
 ATTENTION_NAME = "rankport_shared_prefix"
@@ -33,6 +34,8 @@ class SharedPrefix:
         default_factory=dict
     )  # layer -> [prefixes, kv_heads, slots, head_dim]
     windows: dict[int, int] = field(default_factory=dict)  # layer -> sliding window, where it has one
+    # [prefixes, past] and [item_tokens, item_tokens], 0 or very low: given, attention is laid out for a GPU.
+    masks: tuple[Tensor, Tensor] | None = None
 
 
 def install() -> None:
@@ -75,6 +78,13 @@ def shared_prefix_attention(
     if sliding_window is not None:
         shared.windows[layer] = int(sliding_window)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if shared.masks is not None:
+        assert shared.past is not None
+        past = shared.past[layer]
+        packed, shared.new[layer] = attend_by_rows(
+            query, key, value, shared, past, scale, _softcapper(softcap)
+        )
+        return packed, None
     return _attend(layer, query * scale, key, value, shared, _softcapper(softcap)), None
 
 

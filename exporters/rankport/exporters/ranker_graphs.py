@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from rankport.exporters.early_rows import select_rows_early
+from rankport.exporters.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.onnx_export import cut, drop_intermediate_shapes, trace
 from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.exporters.ranker_module import RankerModule, shared_prefix_mode
@@ -42,8 +43,9 @@ def export_ranker_graphs(
     The joint graph has the input kv_slots [1] int64: how many slots of new KV it gives a prefix; 0 in a score pass.
     """
     hidden = module.embed_tokens.embedding_dim
-    axes = graph_axes(facts.layers, hidden if module.takes_embeddings else None)
-    arguments = _example(facts.layers, hidden if module.takes_embeddings else None)
+    on_gpu = target == "onnx-cuda"
+    axes = graph_axes(facts.layers, hidden if module.takes_embeddings else None, masks=on_gpu)
+    arguments = _example(facts.layers, hidden if module.takes_embeddings else None, masks=on_gpu)
     kv_names = [f"new_{part}.{layer}" for layer in range(len(facts.layers)) for part in ("key", "value")]
     with shared_prefix_mode(module), graph_kernels(module.model, target):
         whole = trace(module, arguments, axes, ["logits", *kv_names])
@@ -64,6 +66,8 @@ def export_ranker_graphs(
             "score": RoleGraph(_scoring(cut(whole, logits), module), {"score": ("logits",)}),
         }
     for graph in graphs.values():
+        if on_gpu:
+            fuse_for_cuda(graph.model)
         drop_intermediate_shapes(graph.model)
     return graphs
 
@@ -100,7 +104,9 @@ def _initializer(graph: ir.Graph, name: str, value: NDArray[np.int64]) -> ir.Val
     return made
 
 
-def graph_axes(layers: tuple[LayerKV, ...], hidden: int | None) -> dict[str, list[str | int]]:
+def graph_axes(
+    layers: tuple[LayerKV, ...], hidden: int | None, *, masks: bool = False
+) -> dict[str, list[str | int]]:
     """Shape of every graph input, in order; `hidden` is None for a ranker of text items only."""
     axes: dict[str, list[str | int]] = {
         "input_ids": ["tokens"],
@@ -116,10 +122,15 @@ def graph_axes(layers: tuple[LayerKV, ...], hidden: int | None) -> dict[str, lis
     if hidden is not None:
         axes["embeddings"] = ["embedding_count", hidden]
         axes["embedding_rows"] = ["tokens"]
+    if masks:
+        axes["past_mask"] = ["prefixes", "past"]
+        axes["own_mask"] = ["item_tokens", "item_tokens"]
     return axes
 
 
-def _example(layers: tuple[LayerKV, ...], hidden: int | None) -> dict[str, torch.Tensor | list[torch.Tensor]]:
+def _example(
+    layers: tuple[LayerKV, ...], hidden: int | None, *, masks: bool
+) -> dict[str, torch.Tensor | list[torch.Tensor]]:
     """Two prefixes of 5 and 4 tokens, 2 and 3 items of up to 4 tokens: no two axes share a size by accident."""
     lengths, owners, pasts = [3, 4, 3, 3, 2], [0, 0, 1, 1, 1], [5, 4]
     slots = torch.zeros(2, 3, 4, dtype=torch.int64)
@@ -143,4 +154,6 @@ def _example(layers: tuple[LayerKV, ...], hidden: int | None) -> dict[str, torch
     if hidden is not None:
         arguments["embeddings"] = torch.zeros(7, hidden)
         arguments["embedding_rows"] = torch.full((start,), -1)
+    if masks:
+        arguments |= {"past_mask": torch.zeros(2, 6), "own_mask": torch.zeros(4, 4)}
     return arguments

@@ -29,7 +29,8 @@ class RankerModule(nn.Module):
     Arguments as in `SharedPrefix`, and
         input_ids [tokens] int64, position_ids [tokens] int64, last_tokens [items] int64 packed index,
         past: 2 * layers tensors (key, value, key, ...),
-        embeddings [rows, hidden] float and embedding_rows [tokens] int64 (-1: a text token) if it takes embeddings.
+        embeddings [rows, hidden] float and embedding_rows [tokens] int64 (-1: a text token) if it takes embeddings,
+        past_mask [prefixes, past] and own_mask [item_tokens, item_tokens], 0 or very low, for the layout of a GPU.
     """
 
     def __init__(self, model: nn.Module, readout: ReadOut, *, embeddings: bool) -> None:
@@ -51,10 +52,13 @@ class RankerModule(nn.Module):
         past: list[Tensor],
         embeddings: Tensor | None = None,
         embedding_rows: Tensor | None = None,
+        past_mask: Tensor | None = None,
+        own_mask: Tensor | None = None,
     ) -> list[Tensor]:
         """[logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ...]"""
         pairs = list(zip(past[::2], past[1::2], strict=True))
-        shared = SharedPrefix(slots, token_slots, past_lengths, pairs)
+        masks = None if past_mask is None or own_mask is None else (past_mask, own_mask)
+        shared = SharedPrefix(slots, token_slots, past_lengths, pairs, masks=masks)
         inputs = self.embed_tokens(input_ids)
         if embeddings is not None and embedding_rows is not None:
             injected = embeddings.index_select(0, embedding_rows.clamp(min=0))

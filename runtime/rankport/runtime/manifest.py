@@ -27,7 +27,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 DType = Literal["float32", "float16", "bfloat16", "int64", "int32"]
 Role = Literal["prefix", "score", "encode"]
 Pooling = Literal["last-k", "cls", "mean"]
-Target = Literal["onnx-cpu", "tensorrt"]
+Target = Literal["onnx-cpu", "onnx-cuda", "tensorrt"]
 
 
 class TensorSpec(Strict):

@@ -213,6 +213,8 @@ def _named(packed: PackedInputs, hidden: int) -> dict[str, Array]:
         "last_tokens": packed.last_tokens,
         "embeddings": embeddings,
         "embedding_rows": packed.embedding_rows,
+        "past_mask": packed.past_mask,
+        "own_mask": packed.own_mask,
     }
 
 

@@ -1,0 +1,16 @@
+"""The operators of ONNX Runtime that a graph for CUDA is made of, where they save passes over memory."""
+
+import onnx_ir as ir
+
+from rankport.exporters.fusions.norms import fuse_norms
+from rankport.exporters.fusions.products import fuse_products
+from rankport.exporters.fusions.rotary import fuse_rotary
+
+
+def fuse_for_cuda(model: ir.Model) -> None:
+    """Rotations first: they are found by the shapes that the other passes leave behind."""
+    fuse_rotary(model)
+    fuse_norms(model)
+    fuse_products(model)
+    if any(node.domain == "com.microsoft" for node in model.graph):
+        model.opset_imports["com.microsoft"] = 1

@@ -68,10 +68,11 @@ def main() -> None:
                 _name(recipe): _export_random(random, recipe, work, note(f"8 x 512 {_name(recipe)}"))
                 for recipe in RECIPES
             }
+            facts = {name: _facts(bundle) for name, bundle in esco.items()}
             status.update("measuring speed")
             speed = _esco_speed(esco, dataset, arguments.rounds) | _shape_speed(shaped, arguments.rounds)
     report = {
-        "recipes": {name: _facts(bundle) for name, bundle in esco.items()},
+        "recipes": facts,
         "seconds": speed,
         "speedup_over_fp32": {
             case: {name: seconds["fp32"] / value for name, value in seconds.items()}

@@ -1,0 +1,55 @@
+"""JSON as strictly as a bundle's files are read: UTF-8, one object, no key twice, numbers and text that JSON can write.
+
+Owns the encoding; what the fields mean is their schema's.
+"""
+
+import json
+from typing import Any, NoReturn
+
+from rankport.protos.errors import BundleError
+
+_SHOWN_CHARACTERS = 80
+
+
+def strict_json(data: bytes, name: str) -> dict[str, Any]:
+    """The object in `data`. Raises `BundleError`, which calls the file `name`."""
+    try:
+        fields = json.loads(data.decode(), object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+        _refuse_half_characters(fields)
+    except RecursionError:
+        raise BundleError(f"{name}: nested too deeply") from None
+    except BundleError as error:
+        raise BundleError(f"{name}: {error}") from None
+    except ValueError as error:
+        raise BundleError(f"{name}: not JSON in UTF-8: {error}") from None
+    if not isinstance(fields, dict):
+        raise BundleError(f"{name}: must be a JSON object, is {shown(fields)}")
+    return fields
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: never long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise BundleError(f"key {shown(repeated)} is given twice in one object")
+    return fields
+
+
+def _refuse_half_characters(fields: object) -> None:
+    """An escape such as \\ud800 alone is valid JSON but no text: it could be neither printed nor written again."""
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 30) : error.end]
+        raise BundleError(f"half of a character at the end of {near!a}") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

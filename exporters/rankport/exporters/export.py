@@ -168,7 +168,11 @@ def _ranker_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
 
     def make_graphs() -> dict[str, RoleGraph]:
         return export_ranker_graphs(
-            module, facts, joint=_is_joint(source, options), target=options.chosen_target
+            module,
+            facts,
+            joint=_is_joint(source, options),
+            target=options.chosen_target,
+            precision=options.chosen_precision,
         )
 
     shape = ModelShape(
@@ -227,7 +231,7 @@ def _draft(
             adapter=_adapter(source),
             notes=list(source.notes),
         ),
-        precision="fp32",
+        precision=options.chosen_precision,
         shape=plan.shape,
         graphs=graphs,
         axes=axis_ranges(graphs, plan.limits),

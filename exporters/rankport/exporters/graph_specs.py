@@ -9,6 +9,7 @@ from rankport.runtime.manifest import AxisRange, DType, GraphSpec, Limits, Targe
 _DTYPES: dict[ir.DataType, DType] = {
     ir.DataType.FLOAT: "float32",
     ir.DataType.FLOAT16: "float16",
+    ir.DataType.BFLOAT16: "bfloat16",
     ir.DataType.INT64: "int64",
 }
 _LARGEST_AXIS = 2**31 - 1

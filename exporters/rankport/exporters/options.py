@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from rankport.exporters.quantization.recipes import RECIPES, RecipeName
 from rankport.exporters.tolerance import Tolerance
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.manifest import NAME_PATTERN, Pooling, Target
+from rankport.runtime.manifest import NAME_PATTERN, Pooling, Precision, Target
 
 Kind = Literal["ranker", "mix-ranker", "item-encoder"]
 StrPath = str | os.PathLike[str]
@@ -24,6 +24,7 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "calibration": _RANKERS,
     "graphs": _RANKERS,
     "store": _RANKERS,
+    "precision": _RANKERS,
     "item_encoder": ("mix-ranker",),
     "embedding_tokens": ("mix-ranker",),
     "pooling": ("item-encoder",),
@@ -63,7 +64,8 @@ class ExportOptions:
     quantize: RecipeName | None = None  # to low bits at export; default: as the checkpoint is
     calibration: StrPath | None = None  # JSONL of requests that rounding is fitted to
     graphs: Literal["joint", "separate"] | None = None  # of a ranker; default: joint if low-bit
-    target: Target | None = None  # whose operators low-bit layers become; default: onnx-cpu
+    target: Target | None = None  # what the graphs are made for; default: onnx-cpu
+    precision: Precision | None = None  # of weights, states and KV; default: fp32
     base: StrPath | None = None  # of an adapter; default: the folder that its config names
     tolerance: Tolerance = field(default_factory=Tolerance)
     overwrite: bool = False
@@ -86,6 +88,7 @@ class ExportOptions:
             raise InvalidRequest(f"--graphs is {self.graphs!r}: use joint or separate")
         if self.target is not None and self.target not in get_args(Target):
             raise InvalidRequest(f"--target is {self.target!r}: use one of {', '.join(get_args(Target))}")
+        self._check_precision()
         if self.calibration is not None and self.quantize is None:
             raise InvalidRequest("--calibration goes with --quantize: rounding is fitted to its requests")
         if self.name is not None and not re.fullmatch(NAME_PATTERN, self.name):
@@ -103,6 +106,28 @@ class ExportOptions:
             value, least = getattr(self, option), 0 if option == "max_prefix_tokens" else 1
             if value is not None and (not isinstance(value, int) or value < least):
                 raise InvalidRequest(f"{_flag(option)} is {value!r}: must be a whole number from {least} on")
+
+    def _check_precision(self) -> None:
+        if self.precision not in (None, *get_args(Precision)):
+            raise InvalidRequest(
+                f"--precision is {self.precision!r}: use one of {', '.join(get_args(Precision))}"
+            )
+        if self.chosen_precision == "fp32":
+            return
+        if self.chosen_target == "onnx-cpu":
+            raise InvalidRequest(
+                f"--precision {self.precision} is for a GPU: give --target onnx-cuda or tensorrt; a CPU computes in fp32"
+            )
+        if self.quantize is not None:
+            raise InvalidRequest(
+                f"--precision {self.precision} and --quantize {self.quantize} do not go together: low-bit graphs keep "
+                "the rest in fp32"
+            )
+
+    @property
+    def chosen_precision(self) -> Precision:
+        """`precision`, or its default."""
+        return self.precision or "fp32"
 
     @property
     def chosen_target(self) -> Target:

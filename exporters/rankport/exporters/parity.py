@@ -19,7 +19,7 @@ from rankport.exporters.tolerance import (
 )
 from rankport.protos.errors import CheckpointError, ParityError
 from rankport.runtime.backends.base import PrefixKV, RaggedBatch, ScoringBackend, TokenRun
-from rankport.runtime.manifest import ModeParity, Parity, Quantization
+from rankport.runtime.manifest import ModeParity, Parity, Precision, Quantization
 
 Logits = NDArray[np.float32]  # [items, labels]
 
@@ -68,18 +68,20 @@ def summarize(
     modes: Sequence[ModeParity],
     quantization: Quantization | None,
     noise: ModeParity | None = None,
+    precision: Precision = "fp32",
 ) -> Parity:
     """The manifest's record of a measurement.
 
     Where activations are rounded, the last bit of a sum decides some roundings, and a deep model multiplies them: no
     two implementations agree better than the source agrees with itself under such `noise`. Twice that is allowed
-    where it is more than the tolerance, up to LARGEST_RELATIVE_ERROR.
+    where it is more than the tolerance, up to LARGEST_RELATIVE_ERROR. Of a bundle in half precision the noise is that
+    of the source run in it by transformers.
     """
-    rounded = quantization is not None and quantization.rounds_activations
+    rounded = precision != "fp32" or (quantization is not None and quantization.rounds_activations)
     relative, tau = _rounded_limits(tolerance, noise) if rounded else (None, tolerance.exact_kendall_tau)
     return Parity(
         backend=backend,
-        precision="fp32" if quantization is None else quantization.format,
+        precision=precision if quantization is None else quantization.format,
         max_abs_tolerance=None if rounded else tolerance.max_abs_error,
         max_relative_tolerance=relative,
         min_kendall_tau=tau,

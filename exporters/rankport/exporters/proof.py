@@ -22,16 +22,18 @@ from rankport.exporters.memory import release
 from rankport.exporters.options import StrPath
 from rankport.exporters.parity import MODES, Logits, SampleRequest, compare, measure, summarize
 from rankport.exporters.readout import readout_of
-from rankport.exporters.reference import RankerReference, shaken
+from rankport.exporters.reference import RankerReference, in_half_precision, shaken
+from rankport.exporters.runnable import ON_CPU, Runnable, runnable
 from rankport.exporters.samples import sample_requests
 from rankport.exporters.tolerance import Tolerance
-from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
+from rankport.runtime.backends.choice import scoring_backend
+from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend
 from rankport.runtime.bundle import Bundle
-from rankport.runtime.manifest import ModeParity, Parity, Quality, Quantization
+from rankport.runtime.config import Device
+from rankport.runtime.manifest import Manifest, ModeParity, Parity, Quality
 from rankport.runtime.ranker import Ranker
 from rankport.runtime.token_store import TokenStore
 
-BACKEND = "onnxruntime-cpu"
 Progress = Callable[[str], None]
 
 
@@ -69,11 +71,12 @@ def prove(
     judged: Sequence[JudgedRequest],
     store: StrPath | None,
     on_progress: Progress,
+    device: Device = "cpu",
 ) -> Proof:
-    """Measures every mode, and ranking quality where judged requests are given. Judges nothing."""
+    """Measures every mode on a device, and ranking quality where judged requests are given. Judges nothing."""
     if bundle.manifest.kind == "item_encoder":
         return _prove_encoder(bundle, sources, tolerance, on_progress)
-    return _prove_ranker(bundle, sources, tolerance, judged, store, on_progress)
+    return _prove_ranker(bundle, sources, tolerance, judged, store, on_progress, device)
 
 
 def _prove_encoder(bundle: Bundle, sources: Sources, tolerance: Tolerance, on_progress: Progress) -> Proof:
@@ -101,7 +104,7 @@ def _prove_encoder(bundle: Bundle, sources: Sources, tolerance: Tolerance, on_pr
     finally:
         backend.close()
     allowed = output_tolerance(tolerance, manifest.embedding.dtype, expected)
-    return Proof(summarize(BACKEND, allowed, modes, manifest.quantization, noise), None, drift)
+    return Proof(summarize(ON_CPU, allowed, modes, manifest.quantization, noise), None, drift)
 
 
 def _prove_ranker(
@@ -111,6 +114,7 @@ def _prove_ranker(
     judged: Sequence[JudgedRequest],
     store: StrPath | None,
     on_progress: Progress,
+    device: Device,
 ) -> Proof:
     manifest = bundle.manifest
     assert sources.exact is not None
@@ -119,14 +123,17 @@ def _prove_ranker(
     requests = sample_requests(sources.exact.vocab_size, sources.exact.hidden_size, manifest.limits, scale)
     on_progress("reference in torch")
     exact = _logits(reference, requests)
-    backend = OnnxRuntimeScoringBackend(bundle)
-    try:
-        modes = measure(backend, exact, requests, lambda mode: on_progress(f"parity: {mode}"))
-        served = None if sources.original is None else MODES["prefix_reuse"](backend, requests)
-    finally:
-        backend.close()
-    noise = _noise(reference, requests, exact, manifest.quantization)
-    runs = _judged_runs(bundle, judged, store, on_progress)
+    runs: list[JudgedRun] = []
+    with runnable(bundle, device) as place:
+        backend = scoring_backend(place.bundle, place.config)
+        try:
+            modes = measure(backend, exact, requests, lambda mode: on_progress(f"parity: {mode}"))
+            served = None if sources.original is None else MODES["prefix_reuse"](backend, requests)
+        finally:
+            backend.close()
+        if judged:
+            runs = _judged_runs(place, judged, store, on_progress)
+    noise = _noise(reference, requests, exact, manifest)
     expected = [reference.logits(run.prefix, run.items) for run in runs]
     if runs:
         modes.append(compare("judged", expected, [run.logits for run in runs]))
@@ -140,19 +147,24 @@ def _prove_ranker(
         if runs:
             drift.append(compare("judged", expected, [run.logits for run in runs]))
     quality = quality_of(runs, expected) if runs else None
-    return Proof(summarize(BACKEND, tolerance, modes, manifest.quantization, noise), quality, drift)
+    parity = summarize(place.backend, tolerance, modes, manifest.quantization, noise, manifest.precision)
+    return Proof(parity, quality, drift)
 
 
 def _noise(
     reference: RankerReference,
     requests: Sequence[SampleRequest],
     still: Sequence[Logits],
-    quantization: Quantization | None,
+    manifest: Manifest,
 ) -> ModeParity | None:
-    """How far the source moves from itself when its inputs move by rounding alone."""
-    if quantization is None or not quantization.rounds_activations:
+    """How far the source moves from itself: in half precision, or when its inputs move by rounding alone."""
+    model = reference.checkpoint.model
+    if manifest.precision != "fp32":
+        with in_half_precision(model, manifest.precision):
+            return compare("noise", still, _logits(reference, requests))
+    if manifest.quantization is None or not manifest.quantization.rounds_activations:
         return None
-    with shaken(reference.checkpoint.model):
+    with shaken(model):
         return compare("noise", still, _logits(reference, requests))
 
 
@@ -166,15 +178,13 @@ def _reference(bundle: Bundle, checkpoint: Checkpoint) -> RankerReference:
 
 
 def _judged_runs(
-    bundle: Bundle, judged: Sequence[JudgedRequest], store: StrPath | None, on_progress: Progress
+    place: Runnable, judged: Sequence[JudgedRequest], store: StrPath | None, on_progress: Progress
 ) -> list[JudgedRun]:
-    if not judged:
-        return []
     with ExitStack() as opened:
         tokens = None if store is None else TokenStore.open(store, read_only=True)
         if tokens is not None:
             opened.callback(tokens.close)
-        ranker = opened.enter_context(Ranker.load(bundle, store=tokens))
+        ranker = opened.enter_context(Ranker.load(place.bundle, store=tokens, config=place.config))
         return run_judged(ranker, judged, lambda done: on_progress(f"judged requests {done}/{len(judged)}"))
 
 

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from rankport.exporters.early_rows import select_rows_early
 from rankport.exporters.fusions.for_cuda import fuse_for_cuda
+from rankport.exporters.half_precision import to_half_precision
 from rankport.exporters.onnx_export import cut, drop_intermediate_shapes, trace
 from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.exporters.ranker_module import RankerModule, shared_prefix_mode
 from rankport.exporters.survey import Survey
-from rankport.runtime.manifest import LayerKV, Role, Target
+from rankport.runtime.manifest import LayerKV, Precision, Role, Target
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class RoleGraph:
 
 
 def export_ranker_graphs(
-    module: RankerModule, facts: Survey, *, joint: bool, target: Target
+    module: RankerModule, facts: Survey, *, joint: bool, target: Target, precision: Precision = "fp32"
 ) -> dict[str, RoleGraph]:
     """Traces the model once and cuts. Graphs by name: `prefix` of KV alone and `score` of logits alone, or `ranker`.
 
@@ -68,6 +69,8 @@ def export_ranker_graphs(
     for graph in graphs.values():
         if on_gpu:
             fuse_for_cuda(graph.model)
+        if precision != "fp32":
+            to_half_precision(graph.model, precision, fused=on_gpu)
         drop_intermediate_shapes(graph.model)
     return graphs
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rankport.exporters.checkpoint import Checkpoint
 from rankport.exporters.ranker_module import ReadOut
 from rankport.runtime.backends.base import EMBEDDED, TokenRun
+from rankport.runtime.manifest import Precision
 
 _BATCH_TOKENS = 4096
 _SHAKE = 1e-6
@@ -49,7 +50,7 @@ class RankerReference:
                 logits = model.score(hidden[:, -1])  # type: ignore[operator]
             else:
                 logits = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
-        rows: NDArray[np.float32] = logits[:, list(self.readout.ids)].numpy()
+        rows: NDArray[np.float32] = logits[:, list(self.readout.ids)].float().numpy()
         return rows
 
     def _inputs(self, prefix: TokenRun, items: Sequence[TokenRun]) -> dict[str, Tensor]:
@@ -65,8 +66,22 @@ class RankerReference:
         states: Tensor = self.checkpoint.model.get_input_embeddings()(ids.clamp(min=0))  # type: ignore[operator]
         if run.embeddings is not None:
             states = states.clone()
-            states[ids == EMBEDDED] = torch.tensor(run.embeddings)
+            states[ids == EMBEDDED] = torch.tensor(run.embeddings).to(states.dtype)
         return states
+
+
+@contextmanager
+def in_half_precision(model: nn.Module, precision: Precision) -> Iterator[None]:
+    """While open, the model computes in float16 or bfloat16 as transformers does: its own code says what stays fp32."""
+    half = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    full = {weight: weight.data for weight in model.parameters()}
+    try:
+        for weight in full:
+            weight.data = weight.data.to(half)
+        yield
+    finally:
+        for weight, data in full.items():
+            weight.data = data
 
 
 @contextmanager

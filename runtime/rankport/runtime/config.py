@@ -6,6 +6,7 @@ from typing import Literal
 from rankport.protos.errors import InvalidRequest
 
 Prepacking = Literal["throughput", "footprint"]
+Device = Literal["cpu", "cuda"]
 
 
 _LEAST = {
@@ -48,6 +49,8 @@ class EngineConfig:
     # "footprint" leaves them in the page cache, shared by graphs and processes. Weights whose inputs are rounded in
     # blocks (`--quantize int4`) are packed in any case: their kernel computes something else without.
     prepacking: Prepacking = "throughput"
+    # Where passes are computed: "cuda" takes graphs exported for it, and onnxruntime-gpu with cuda-python.
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -56,6 +59,8 @@ class EngineConfig:
                 raise InvalidRequest(f"{name} is {value}: it must be at least {least}")
         if self.prepacking not in ("throughput", "footprint"):
             raise InvalidRequest(f"prepacking is {self.prepacking!r}: it must be 'throughput' or 'footprint'")
+        if self.device not in ("cpu", "cuda"):
+            raise InvalidRequest(f"device is {self.device!r}: it must be 'cpu' or 'cuda'")
 
 
 DEFAULTS = EngineConfig()

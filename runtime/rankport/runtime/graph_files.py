@@ -34,13 +34,21 @@ def check_graph_files(bundle: Bundle, name: str) -> None:
     Raises:
         BundleError: the graph points at another file, or is no ONNX model.
     """
+    external_files(bundle, name)
+
+
+def external_files(bundle: Bundle, name: str) -> set[str]:
+    """The bundle's files in which the graph `name` keeps external tensors; raises as `check_graph_files`."""
     listed = {entry.path for entry in bundle.manifest.files}
+    found = set()
     for location in external_locations(bundle.file(name)):
         target = posixpath.join(posixpath.dirname(name), location)
         if target not in listed:
             raise BundleError(
                 f"{bundle.path}: {name!r} keeps tensors in {location!r}, which is not among the bundle's files"
             )
+        found.add(target)
+    return found
 
 
 def external_locations(graph: Path) -> set[str]:

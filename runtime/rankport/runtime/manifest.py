@@ -27,6 +27,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 DType = Literal["float32", "float16", "bfloat16", "int64", "int32"]
 Role = Literal["prefix", "score", "encode"]
 Pooling = Literal["last-k", "cls", "mean"]
+Precision = Literal["fp32", "fp16", "bf16"]
 Target = Literal["onnx-cpu", "onnx-cuda", "tensorrt"]
 
 
@@ -191,7 +192,7 @@ class ManifestDraft(Strict):
     version: str
     kind: Literal["ranker", "item_encoder"]
     source: Source
-    precision: Literal["fp32"]
+    precision: Precision
     shape: ModelShape
     graphs: list[GraphSpec]
     axes: dict[str, AxisRange]

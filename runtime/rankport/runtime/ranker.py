@@ -79,7 +79,7 @@ class Ranker:
             PairingError: the store has no tokens of the encoder that the ranker was trained with.
             StoreError: the store cannot be read.
         """
-        from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
+        from rankport.runtime.backends.choice import scoring_backend
 
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         manifest = opened.manifest
@@ -93,7 +93,7 @@ class Ranker:
                 owned.callback(store.close)
             tokens = None if store is None else paired_tokens(store, manifest)
             prompt = PromptEncoder.from_bundle(opened)
-            engine = Engine(OnnxRuntimeScoringBackend(opened, config), config)
+            engine = Engine(scoring_backend(opened, config), config)
             keyed_items = KeyedItems(manifest, tokens)
             return cls(manifest, prompt, engine, keyed_items, on_close=owned.pop_all().close)
 

@@ -1,0 +1,263 @@
+"""`TensorRtGraph`: an engine of a bundle on a device, run over device memory that others own.
+
+Owns the engine's contexts, one a profile, their one working memory, and places for outputs that nobody asked for.
+Streams and the tensors themselves are the caller's.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BackendError
+from rankport.runtime.backends.cuda_recording import Recording, cuda, record
+from rankport.runtime.backends.device_graph import DeviceArray
+from rankport.runtime.backends.tensorrt_module import TensorRt, make_log, take_errors
+from rankport.runtime.manifest import DType, TensorSpec
+from rankport.runtime.profiles import Profile, choose, sizes_of
+
+log = logging.getLogger(__name__)
+
+ALIGNMENT_BYTES = 256
+"""Of every address that TensorRT is given."""
+
+_DTYPES: dict[DType, str] = {
+    "float32": "FLOAT",
+    "float16": "HALF",
+    "bfloat16": "BF16",
+    "int64": "INT64",
+    "int32": "INT32",
+}
+
+
+class TensorRtGraph:
+    """One engine, loaded. Implements `DeviceGraph`."""
+
+    def __init__(
+        self,
+        module: TensorRt,
+        plan: memoryview,
+        inputs: Sequence[TensorSpec],
+        profiles: Sequence[Profile],
+        stream: int,
+        *,
+        weights: Path | None = None,
+    ) -> None:
+        """`weights` is the ONNX file to take weights from, of a plan that holds none.
+
+        Raises:
+            BackendError: the engine cannot run on this GPU, or its memory does not fit.
+        """
+        self._module, self._stream, self._profiles = module, stream, tuple(profiles)
+        self._log = make_log(module)
+        self._runtime = module.api.Runtime(self._log)
+        self._memory: list[Any] = []  # allocations, freed by `close`
+        self._recordings: dict[int, Recording | None] = {}  # None: it cannot be recorded
+        self._scratch: dict[str, tuple[int, int]] = {}  # address and bytes, of outputs nobody asked for
+        self._engine = self._deserialize(plan)
+        if weights is not None:
+            self._refit(weights)
+        names = [self._engine.get_tensor_name(place) for place in range(self._engine.num_io_tensors)]
+        modes = module.api.TensorIOMode
+        self._inputs = {name for name in names if self._engine.get_tensor_mode(name) == modes.INPUT}
+        self._outputs = [name for name in names if name not in self._inputs]
+        self._host = {
+            name
+            for name in self._inputs
+            if self._engine.get_tensor_location(name) == module.api.TensorLocation.HOST
+        }
+        self._specs = [spec for spec in inputs if spec.name in self._inputs]
+        self._check_dtypes()
+        self._nowhere = self._allocate(ALIGNMENT_BYTES)  # of tensors without an element
+        self._contexts = self._make_contexts()
+
+    @property
+    def input_names(self) -> frozenset[str]:
+        """See `DeviceGraph.input_names`."""
+        return frozenset(self._inputs)
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """See `DeviceGraph.host_names`."""
+        return frozenset(self._host)
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The passes that it takes: those that fit one of them."""
+        return self._profiles
+
+    def run(
+        self,
+        inputs: Mapping[str, DeviceArray],
+        host: Mapping[str, NDArray[np.int64]],
+        outputs: Mapping[str, DeviceArray],
+        *,
+        fixed: int | None = None,
+    ) -> None:
+        """See `DeviceGraph.run`."""
+        assert self._engine is not None, "closed"
+        recording = None if fixed is None else self._recordings.get(fixed)
+        if recording is not None:
+            recording.launch()
+            return
+        context = self._contexts[choose(self._profiles, self._sizes(inputs, host))]
+        self._bind_inputs(context, inputs, host)
+        self._bind_outputs(context, outputs)
+        # Also before a recording: what changed shapes leave to do must be done outside of it.
+        self._enqueue(context)
+        if fixed is not None and fixed not in self._recordings:
+            self._recordings[fixed] = self._record(context, fixed)
+
+    def close(self) -> None:
+        """Frees engine and memory; nothing may be enqueued any more."""
+        if self._engine is None:
+            return
+        from cuda.bindings import runtime
+
+        cuda(runtime.cudaStreamSynchronize, self._stream)
+        for recording in self._recordings.values():
+            if recording is not None:
+                recording.close()
+        self._recordings = {}
+        # In this order: each needs those after it.
+        self._contexts = []
+        self._engine = None
+        self._runtime = None
+        for address in self._memory:
+            cuda(runtime.cudaFree, address)
+        self._memory = []
+
+    def _deserialize(self, plan: memoryview) -> Any:
+        if hasattr(self._runtime, "get_engine_validity"):
+            self._check_validity(plan)
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise BackendError(f"the engine cannot be loaded here: {take_errors(self._log)}")
+        if engine.num_optimization_profiles != len(self._profiles):
+            raise BackendError(
+                f"the engine has {engine.num_optimization_profiles} profiles, its record {len(self._profiles)}: "
+                "build it again"
+            )
+        return engine
+
+    def _check_validity(self, plan: memoryview) -> None:
+        validity, diagnostics = self._runtime.get_engine_validity(plan)
+        if validity != self._module.api.EngineValidity.INVALID:
+            return
+        known = self._module.api.EngineInvalidityDiagnostics.__members__.items()
+        reasons = [name for name, bit in known if int(diagnostics) & int(bit)]
+        raise BackendError(
+            f"the engine cannot run here: {', '.join(reasons) or take_errors(self._log)}: "
+            "rankport doctor shows what can, rankport build makes an engine for it"
+        )
+
+    def _refit(self, weights: Path) -> None:
+        refitter = self._module.api.Refitter(self._engine, self._log)
+        parser = self._module.api.OnnxParserRefitter(refitter, self._log)
+        if not (parser.refit_from_file(str(weights)) and refitter.refit_cuda_engine()):
+            raise BackendError(
+                f"weights of {weights.name} do not go into the engine: {take_errors(self._log)}"
+            )
+
+    def _check_dtypes(self) -> None:
+        for spec in self._specs:
+            dtype = self._engine.get_tensor_dtype(spec.name)
+            if dtype != getattr(self._module.api.DataType, _DTYPES[spec.dtype]):
+                raise BackendError(f"the engine takes {spec.name} as {dtype}, its graph as {spec.dtype}")
+
+    def _make_contexts(self) -> list[Any]:
+        """One a profile; passes follow one another on one stream, so they share their working memory."""
+        from cuda.bindings import runtime
+
+        size = max(ALIGNMENT_BYTES, int(self._engine.device_memory_size_v2))
+        working = self._allocate(size)
+        strategy = self._module.api.ExecutionContextAllocationStrategy.USER_MANAGED
+        contexts = []
+        for index in range(len(self._profiles)):
+            context = self._engine.create_execution_context(strategy)
+            if context is None:
+                raise BackendError(f"no execution context: {take_errors(self._log)}")
+            self._check(context.set_optimization_profile_async(index, self._stream), "choosing a profile")
+            context.set_device_memory(working, size)
+            contexts.append(context)
+        cuda(runtime.cudaStreamSynchronize, self._stream)
+        return contexts
+
+    def _sizes(
+        self, inputs: Mapping[str, DeviceArray], host: Mapping[str, NDArray[np.int64]]
+    ) -> dict[str, int]:
+        shapes = {
+            spec.name: host[spec.name].shape if spec.name in self._host else inputs[spec.name].shape
+            for spec in self._specs
+        }
+        values = {name: int(host[name].reshape(-1)[0]) for name in self._host}
+        return sizes_of(self._specs, shapes) | values
+
+    def _bind_inputs(
+        self, context: Any, inputs: Mapping[str, DeviceArray], host: Mapping[str, NDArray[np.int64]]
+    ) -> None:
+        for spec in self._specs:
+            name = spec.name
+            if name in self._host:
+                assert host[name].dtype == np.int64
+                assert host[name].flags.c_contiguous
+                shape, address = host[name].shape, host[name].ctypes.data
+            else:
+                array = inputs[name]
+                assert array.dtype == spec.dtype, f"{name} is {array.dtype}, the graph takes {spec.dtype}"
+                shape, address = array.shape, self._address(name, array)
+            self._check(context.set_input_shape(name, shape), f"shape {list(shape)} of {name}")
+            self._check(context.set_tensor_address(name, address), f"the address of {name}")
+
+    def _bind_outputs(self, context: Any, outputs: Mapping[str, DeviceArray]) -> None:
+        lacking = context.infer_shapes()
+        assert not lacking, f"no shape or address of {lacking}"
+        for name in self._outputs:
+            shape = tuple(context.get_tensor_shape(name))
+            if name in outputs:
+                assert outputs[name].shape == shape, f"{name} is {shape}, not {outputs[name].shape}"
+                address = self._address(name, outputs[name])
+            else:
+                address = self._place(name, shape)
+            self._check(context.set_tensor_address(name, address), f"the address of {name}")
+
+    def _address(self, name: str, array: DeviceArray) -> int:
+        if array.nbytes == 0:
+            return self._nowhere
+        assert array.pointer % ALIGNMENT_BYTES == 0, f"{name} lies at {array.pointer:#x}"
+        return array.pointer
+
+    def _place(self, name: str, shape: tuple[int, ...]) -> int:
+        """Somewhere for an output that nobody asked for. Outgrown places stay: recordings may write to them."""
+        width = int(self._engine.get_tensor_dtype(name).itemsize)
+        nbytes = int(np.prod(shape, dtype=np.int64)) * width
+        address, room = self._scratch.get(name, (self._nowhere, ALIGNMENT_BYTES))
+        if nbytes > room:
+            room = max(nbytes, 2 * room)
+            address = self._allocate(room)
+            self._scratch[name] = address, room
+        return address
+
+    def _enqueue(self, context: Any) -> None:
+        self._check(context.execute_async_v3(self._stream), "a pass")
+
+    def _record(self, context: Any, number: int) -> Recording | None:
+        try:
+            return record(self._stream, lambda: self._enqueue(context))
+        except BackendError as error:
+            log.warning("pass %d is not recorded, it is enqueued anew each time: %s", number, error)
+            return None
+
+    def _allocate(self, nbytes: int) -> int:
+        from cuda.bindings import runtime
+
+        address = int(cuda(runtime.cudaMalloc, nbytes))
+        self._memory.append(address)
+        return address
+
+    def _check(self, done: bool, what: str) -> None:
+        if not done:
+            raise BackendError(f"TensorRT failed at {what}: {take_errors(self._log)}")

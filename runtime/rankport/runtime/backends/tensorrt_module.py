@@ -1,0 +1,120 @@
+"""Which TensorRT this process runs, what it can do, and what it logs: `tensorrt`, or `tensorrt_rtx` with the same API.
+
+The only module that imports either; they are loaded when asked for.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from rankport.protos.errors import BackendError
+from rankport.runtime.engine_key import MODULE_NAMES, ModuleName
+
+log = logging.getLogger(__name__)
+
+EXTRAS: dict[ModuleName, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
+"""The extra of rankport that installs each."""
+
+_NO_GPU = ("catchCudaError", "cudaError 35")
+"""Of a line that follows any error on a machine without a GPU, and says nothing about the graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What one of the two modules can and the other cannot."""
+
+    targets: tuple[
+        str, ...
+    ]  # architectures that it builds for without a GPU; none: for the GPU at hand alone
+    timing_cache: bool
+    hardware_compatibility: bool
+    version_compatibility: bool
+    plugins: bool
+    strip_weights_without_gpu: bool
+
+
+CAPABILITIES: dict[ModuleName, Capabilities] = {
+    "tensorrt": Capabilities(
+        targets=(),
+        timing_cache=True,
+        hardware_compatibility=True,
+        version_compatibility=True,
+        plugins=True,
+        strip_weights_without_gpu=False,
+    ),
+    "tensorrt_rtx": Capabilities(
+        targets=("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"),
+        timing_cache=False,  # its calls are there and do nothing
+        hardware_compatibility=False,  # an engine may have several targets instead
+        version_compatibility=False,
+        plugins=False,
+        strip_weights_without_gpu=False,  # it compiles for the GPU at hand then
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRt:
+    """One loaded module."""
+
+    name: ModuleName
+    version: str
+    api: Any  # the module itself: the names of 11.4 are those of both
+
+    @property
+    def can(self) -> Capabilities:
+        """What it can."""
+        return CAPABILITIES[self.name]
+
+
+def load_tensorrt(name: ModuleName | None = None) -> TensorRt:
+    """The module `name`, or the first that loads.
+
+    Raises:
+        BackendError: it is not installed, or its libraries cannot be loaded; the message says what to install.
+    """
+    reasons = []
+    for candidate in MODULE_NAMES if name is None else (name,):
+        try:
+            api = _import(candidate)
+        except (ImportError, OSError, RuntimeError) as error:
+            reasons.append(f"{candidate}: {error}: pip install 'rankport[{EXTRAS[candidate]}]'")
+        else:
+            return TensorRt(candidate, str(api.__version__), api)
+    raise BackendError(f"TensorRT cannot be loaded: {'; '.join(reasons)}")
+
+
+def make_log(module: TensorRt) -> Any:
+    """A logger of the module's own class that keeps errors for `take_errors` and passes all on to `logging`."""
+    levels = module.api.ILogger.Severity
+
+    class Log(module.api.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if all(part in message for part in _NO_GPU):
+                return
+            if severity in (levels.ERROR, levels.INTERNAL_ERROR):
+                self.errors.append(message)
+            # Whoever calls raises what went wrong; at `debug` a user sees TensorRT's own words too.
+            log.debug("%s: %s", severity.name, message)
+
+    return Log()
+
+
+def take_errors(logger: Any) -> str:
+    """What the module logged as errors since the last call, in one line."""
+    errors, logger.errors = logger.errors, []
+    return "; ".join(dict.fromkeys(errors)) or "it gave no reason"
+
+
+def _import(name: ModuleName) -> Any:
+    if name == "tensorrt":
+        import tensorrt
+
+        return tensorrt
+    import tensorrt_rtx
+
+    return tensorrt_rtx

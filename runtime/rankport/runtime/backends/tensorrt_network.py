@@ -1,0 +1,180 @@
+"""ONNX graphs as TensorRT networks: which nodes it takes, and plans built from those it takes whole.
+
+Owns parsing and building; which profiles and for which GPU, the caller decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankport.protos.errors import BundleError
+from rankport.runtime.backends.tensorrt_module import TensorRt, make_log, take_errors
+from rankport.runtime.engine_key import BuildOptions
+from rankport.runtime.manifest import TensorSpec
+from rankport.runtime.profiles import Profile
+
+_SHOWN_NODES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedNode:
+    """A node that TensorRT does not take; `operator` is empty where the file as a whole is meant."""
+
+    operator: str
+    node: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.operator} (node {self.node!r}): {self.reason}" if self.operator else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build a plan of, and for which GPU."""
+
+    graph: Path
+    inputs: Sequence[TensorSpec]
+    profiles: Sequence[Profile]
+    architecture: str | None  # None: the GPU at hand
+    options: BuildOptions
+    timing_cache: Path | None = None  # read and written, where the module keeps one
+
+
+def refused_nodes(module: TensorRt, graph: Path) -> tuple[RefusedNode, ...]:
+    """Every node that the parser refuses, each with its reason; none if the graph can be built."""
+    parsed = _Network(module)
+    if parsed.parser.supports_model_v2(graph.read_bytes(), str(graph)):
+        return ()
+    return parsed.refusals()
+
+
+def check_supported(module: TensorRt, graph: Path) -> None:
+    """Raises `BundleError` with all nodes that TensorRT does not take."""
+    refused = refused_nodes(module, graph)
+    if refused:
+        raise BundleError(_refusal(module, graph, refused))
+
+
+def build_plan(module: TensorRt, request: BuildRequest) -> memoryview:
+    """The plan of one graph.
+
+    Raises:
+        BundleError: the graph, a profile or an option does not fit; the message has TensorRT's own words.
+    """
+    parsed = _Network(module)
+    if not parsed.parser.parse_from_file(str(request.graph)):
+        raise BundleError(_refusal(module, request.graph, parsed.refusals()))
+    config = parsed.builder.create_builder_config()
+    _set_options(module, config, request)
+    for profile in request.profiles:
+        _add_profile(parsed, config, request, profile)
+    cache = _timing_cache(module, config, request.timing_cache)
+    plan = parsed.builder.build_serialized_network(parsed.network, config)
+    if plan is None:
+        raise BundleError(
+            f"{request.graph.name}: {module.name} {module.version} cannot build it: {take_errors(parsed.log)}"
+        )
+    if cache is not None and request.timing_cache is not None:
+        _keep(request.timing_cache, memoryview(config.get_timing_cache().serialize()))
+    return memoryview(plan)
+
+
+class _Network:
+    """Builder, network and parser, which must outlive each other."""
+
+    def __init__(self, module: TensorRt) -> None:
+        self.log = make_log(module)
+        self.builder = module.api.Builder(self.log)
+        # Networks of version 11 are strongly typed without being asked.
+        self.network = self.builder.create_network(0)
+        self.parser = module.api.OnnxParser(self.network, self.log)
+        self._codes = module.api.ErrorCode
+
+    def refusals(self) -> tuple[RefusedNode, ...]:
+        errors = [self.parser.get_error(index) for index in range(self.parser.num_errors)]
+        found = [
+            RefusedNode(error.node_operator(), error.node_name(), self._reason(error)) for error in errors
+        ]
+        return tuple(found) or (RefusedNode("", "", take_errors(self.log)),)
+
+    def is_shape(self, name: str) -> bool:
+        inputs = [self.network.get_input(place) for place in range(self.network.num_inputs)]
+        return next((bool(tensor.is_shape_tensor) for tensor in inputs if tensor.name == name), False)
+
+    def has_input(self, name: str) -> bool:
+        return any(self.network.get_input(place).name == name for place in range(self.network.num_inputs))
+
+    def _reason(self, error: Any) -> str:
+        detail = error.desc()
+        if error.code() == self._codes.UNSUPPORTED_NODE and detail in ("", "false"):
+            return "TensorRT has no such operator"
+        if "Plugin not found" in detail:
+            return "TensorRT has no such operator, nor a plugin for it"
+        return str(detail)
+
+
+def _refusal(module: TensorRt, graph: Path, refused: Sequence[RefusedNode]) -> str:
+    shown = "; ".join(str(node) for node in refused[:_SHOWN_NODES])
+    more = f"; and {len(refused) - _SHOWN_NODES} more" if len(refused) > _SHOWN_NODES else ""
+    return (
+        f"{graph.name}: {module.name} {module.version} does not take {len(refused)} of its nodes: {shown}{more}: "
+        "export for it with --target tensorrt"
+    )
+
+
+def _set_options(module: TensorRt, config: Any, request: BuildRequest) -> None:
+    api, options = module.api, request.options
+    if not options.tf32:  # on by default there: float32 would not be what was proven
+        config.clear_flag(api.BuilderFlag.TF32)
+    if options.strip_weights:
+        config.set_flag(api.BuilderFlag.STRIP_PLAN)
+        config.set_flag(api.BuilderFlag.REFIT_IDENTICAL)
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = api.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if module.can.targets:
+        name = "CURRENT" if request.architecture is None else request.architecture.upper()
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(api.ComputeCapability.__members__[name], 0)
+
+
+def _add_profile(parsed: _Network, config: Any, request: BuildRequest, profile: Profile) -> None:
+    made = parsed.builder.create_optimization_profile()
+    for spec in request.inputs:
+        # A role's spec may list an input that only the graph's other role reads.
+        if not parsed.has_input(spec.name):
+            continue
+        if not parsed.is_shape(spec.name):
+            made.set_shape(spec.name, *profile.shapes(spec))
+        elif spec.name in profile.values:
+            values = profile.values[spec.name]
+            made.set_shape_input(spec.name, *((value,) for value in (values.min, values.opt, values.max)))
+        else:
+            raise BundleError(
+                f"{request.graph.name}: the values of {spec.name!r} decide shapes, and the profile "
+                f"{profile.name!r} gives none"
+            )
+    if config.add_optimization_profile(made) < 0:
+        raise BundleError(
+            f"{request.graph.name}: the profile {profile.name!r} does not fit: {take_errors(parsed.log)}"
+        )
+
+
+def _timing_cache(module: TensorRt, config: Any, file: Path | None) -> Any:
+    """Kept alive by the caller until the build has ended."""
+    if file is None or not module.can.timing_cache:
+        return None
+    cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
+    # One of another GPU or version is refused: the build starts from nothing, and replaces it.
+    if not config.set_timing_cache(cache, ignore_mismatch=False):
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
+
+
+def _keep(file: Path, content: memoryview) -> None:
+    beside = file.with_name(f".{file.name}.new")
+    beside.write_bytes(content)
+    beside.replace(file)

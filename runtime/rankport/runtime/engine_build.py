@@ -1,0 +1,214 @@
+"""Engines for a bundle's graphs: which graphs, for which GPU, and only those that are not there yet.
+
+Owns the order of work. Parsing and building are `backends.tensorrt_network`'s, places and records `engines`'.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from rankport.protos.errors import BundleError, InvalidRequest
+from rankport.runtime.backends.tensorrt_module import CAPABILITIES, TensorRt, load_tensorrt
+from rankport.runtime.backends.tensorrt_network import BuildRequest, build_plan, check_supported
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.engine_key import BuildOptions, EngineKey, ModuleName
+from rankport.runtime.engines import Engine, engine_directory, graph_hashes, look_up, open_plan, write_engine
+from rankport.runtime.gpus import Gpu, gpus
+from rankport.runtime.graph_files import check_graph_files
+from rankport.runtime.manifest import GraphSpec, Role
+from rankport.runtime.profiles import ProfileLimits, profiles_for
+
+DEFAULT_TARGETS = ("sm86", "sm89", "sm120")
+"""Of TensorRT-RTX without a word: the workstation GPUs of the last three generations."""
+
+_MODULES: dict[str, ModuleName] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_COMPATIBLE = "sm80+"
+_GRAPH_TARGETS = ("tensorrt", "onnx-cpu")  # the better first
+TIMING_CACHE_NAME = "timing.cache"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildTarget:
+    """A module, and the architectures to build for; none are those of the GPU at hand."""
+
+    module: ModuleName
+    architectures: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "BuildTarget":
+        """`tensorrt`, `tensorrt-rtx` or `tensorrt-rtx:sm86,sm89`. Raises `InvalidRequest` for anything else."""
+        name, colon, rest = text.partition(":")
+        module = _MODULES.get(name)
+        if module is None:
+            raise InvalidRequest(f"target {text!r}: must be one of {', '.join(_MODULES)}")
+        known = CAPABILITIES[module].targets
+        if colon and not known:
+            raise InvalidRequest(
+                f"target {text!r}: {name} builds for the GPU at hand alone: leave {rest!r} out"
+            )
+        chosen = tuple(dict.fromkeys(rest.split(","))) if colon else DEFAULT_TARGETS if known else ()
+        for architecture in chosen:
+            if architecture not in known:
+                raise InvalidRequest(
+                    f"target {text!r}: {name} has no architecture {architecture!r}, only {', '.join(known)}"
+                )
+        return cls(module, chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltEngine:
+    """What became of one engine."""
+
+    engine: Engine
+    seconds: float
+    state: Literal["built", "there"]  # "there": it was and fits, nothing was done
+    replaced: str  # why one that was there did not fit; empty where none was
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """One file of the bundle and the roles it has."""
+
+    spec: GraphSpec
+    roles: tuple[Role, ...]
+
+
+def build_engines(
+    bundle: Bundle,
+    target: BuildTarget,
+    *,
+    options: BuildOptions | None = None,
+    limits: ProfileLimits | None = None,
+    force: bool = False,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> list[BuiltEngine]:
+    """Builds what is missing, into the bundle. What is there and fits stays, unless `force`.
+
+    Raises:
+        BackendError: the module is not installed.
+        InvalidRequest: the module or this machine cannot do what `target` or `options` ask.
+        BundleError: a graph cannot be built; nothing was built then if the parser could tell.
+    """
+    module = load_tensorrt(target.module)
+    options = options or BuildOptions()
+    here = gpus()
+    _check_options(module, options, here)
+    graphs = _graphs(bundle)
+    for graph in graphs:
+        on_progress(f"checking the operators of {graph.spec.file}")
+        check_graph_files(bundle, graph.spec.file)
+        check_supported(module, bundle.file(graph.spec.file))
+    keys = [
+        (graph, _key(bundle, module, graph, architecture, here, options, limits or ProfileLimits()))
+        for architecture in target.architectures or (None,)
+        for graph in graphs
+    ]
+    return [_ensure(bundle, module, graph, key, force, on_progress) for graph, key in keys]
+
+
+def _ensure(
+    bundle: Bundle,
+    module: TensorRt,
+    graph: _Graph,
+    key: EngineKey,
+    force: bool,
+    on_progress: Callable[[str], None],
+) -> BuiltEngine:
+    found = look_up(bundle, key)
+    reason = "" if found.engine is None and not engine_directory(bundle, key).exists() else found.reason
+    if found.engine is not None and not force:
+        reason = _damage(found.engine)
+        if not reason:
+            return BuiltEngine(found.engine, 0.0, "there", "")
+    machine = key.gpu or key.architecture
+    on_progress(f"building {graph.spec.file} for {machine}, {len(key.profiles)} profiles")
+    started = time.monotonic()
+    cache = engine_directory(bundle, key).parent / TIMING_CACHE_NAME
+    if module.can.timing_cache:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    plan = build_plan(
+        module,
+        BuildRequest(
+            graph=bundle.file(graph.spec.file),
+            inputs=graph.spec.inputs,
+            profiles=key.profiles,
+            architecture=key.architecture if key.architecture in module.can.targets else None,
+            options=key.options,
+            timing_cache=cache,
+        ),
+    )
+    engine = write_engine(bundle, key, plan)
+    return BuiltEngine(engine, time.monotonic() - started, "built", reason)
+
+
+def _damage(engine: Engine) -> str:
+    try:
+        with open_plan(engine):
+            return ""
+    except BundleError as error:
+        return str(error)
+
+
+def _check_options(module: TensorRt, options: BuildOptions, here: tuple[Gpu, ...]) -> None:
+    if options.hardware_compatible and not module.can.hardware_compatibility:
+        raise InvalidRequest(
+            f"{module.name} has no hardware-compatible engines: name architectures, "
+            f"--target tensorrt-rtx:{','.join(DEFAULT_TARGETS)}"
+        )
+    if options.strip_weights and not (here or module.can.strip_weights_without_gpu):
+        raise InvalidRequest(
+            f"{module.name} {module.version} strips weights only on a machine with a GPU, and there is none here: "
+            "leave --strip-weights out, or build where the engine will run"
+        )
+    if not module.can.targets and not here:
+        raise InvalidRequest(
+            f"{module.name} builds for the GPU at hand, and there is none here (rankport doctor says more): "
+            "build where the engine will run, or for --target tensorrt-rtx"
+        )
+
+
+def _graphs(bundle: Bundle) -> list[_Graph]:
+    """The files to build: for each role the graph made for TensorRT, else the one of standard float operators."""
+    chosen: dict[Role, GraphSpec] = {}
+    for target in reversed(_GRAPH_TARGETS):
+        chosen |= {spec.role: spec for spec in bundle.manifest.graphs if spec.target == target}
+    if not chosen:
+        found = sorted({spec.target for spec in bundle.manifest.graphs})
+        raise BundleError(
+            f"{bundle.path}: has graphs for {', '.join(found)} only: export with --target tensorrt"
+        )
+    files = dict.fromkeys(spec.file for spec in chosen.values())
+    return [
+        _Graph(
+            next(spec for spec in chosen.values() if spec.file == file),
+            tuple(role for role, spec in chosen.items() if spec.file == file),
+        )
+        for file in files
+    ]
+
+
+def _key(
+    bundle: Bundle,
+    module: TensorRt,
+    graph: _Graph,
+    architecture: str | None,
+    here: tuple[Gpu, ...],
+    options: BuildOptions,
+    limits: ProfileLimits,
+) -> EngineKey:
+    graph_sha256, weights = graph_hashes(bundle, graph.spec.file)
+    if architecture is None:
+        architecture = _COMPATIBLE if options.hardware_compatible else here[0].architecture
+    profiles = profiles_for(graph.spec.inputs, graph.roles, bundle.manifest.axes, limits)
+    return EngineKey(
+        graph=graph.spec.file,
+        graph_sha256=graph_sha256,
+        weights=weights,
+        module=module.name,
+        module_version=module.version,
+        architecture=architecture,
+        gpu=None if module.can.targets or options.hardware_compatible else here[0].name,
+        profiles=list(profiles),
+        options=options,
+    )

@@ -1,0 +1,226 @@
+"""Optimization profiles: the ranges of shapes that an engine is tuned for, derived from a bundle's axes.
+
+Pure functions over a graph's inputs; nothing here knows TensorRT. A profile is a box: every axis has its own range, and
+memory is planned for the largest corner. Passes lie under a hyperbola (items x tokens <= budget), so several boxes
+cover it: short items in number, long ones a few at a time.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rankport.protos.errors import BackendError, InvalidRequest
+from rankport.runtime.manifest import AxisRange, Role, TensorSpec
+from rankport.runtime.strict import Strict
+
+VALUE_INPUTS = frozenset({"kv_slots"})
+"""Inputs whose values, not only their shape, decide the shape of something."""
+
+Shape = tuple[int, ...]
+
+_STEP = 4  # from one latency box to the next, in tokens of an item: as much may a corner exceed the budget of slots
+_MANY_STEP = 8  # the same of throughput boxes
+_LEAST = {"max_batch_tokens": 1, "max_prefixes": 1, "max_items": 1, "max_padding_ratio": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileLimits:
+    """The largest passes that engines are built for. Raises `InvalidRequest` for a value out of range."""
+
+    max_batch_tokens: int = 8192  # real tokens of a pass; a longer item or prefix goes alone
+    max_prefixes: int = 8  # in one pass
+    max_items: int = 256  # of one prefix in one pass
+    max_padding_ratio: float = 1.5  # padded layout / real tokens
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            if not getattr(self, name) >= least:
+                raise InvalidRequest(f"{name} is {getattr(self, name)}: it must be at least {least}")
+
+
+class SizeRange(Strict):
+    """Smallest, usual and largest size of an axis."""
+
+    min: Annotated[int, Field(ge=0)]
+    opt: Annotated[int, Field(ge=0)]
+    max: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError(f"must rise from min to max, is {self.min}, {self.opt}, {self.max}")
+        return self
+
+
+class Profile(Strict):
+    """Ranges of a graph's axes, and of the inputs whose values decide shapes."""
+
+    name: str
+    axes: dict[str, SizeRange]
+    values: dict[str, SizeRange]  # of inputs in VALUE_INPUTS
+
+    def misfit(self, sizes: Mapping[str, int]) -> str | None:
+        """The first of these sizes (of axes and values) that lies outside; None if the profile takes them all."""
+        ranges = self.axes | self.values
+        for name, size in sizes.items():
+            if name in ranges and not ranges[name].min <= size <= ranges[name].max:
+                return f"{name} {size} not in {ranges[name].min} to {ranges[name].max}"
+        return None
+
+    def shapes(self, spec: TensorSpec) -> tuple[Shape, Shape, Shape]:
+        """Smallest, usual and largest shape of an input."""
+        ranges = [_fixed(size) if isinstance(size, int) else self.axes[size] for size in spec.shape]
+        return (
+            tuple(size.min for size in ranges),
+            tuple(size.opt for size in ranges),
+            tuple(size.max for size in ranges),
+        )
+
+
+def profiles_for(
+    inputs: Sequence[TensorSpec],
+    roles: Collection[Role],
+    axes: Mapping[str, AxisRange],
+    limits: ProfileLimits | None = None,
+) -> tuple[Profile, ...]:
+    """Profiles of one graph, the smaller first: `latency-…` of one request, `throughput-…` of many.
+
+    Every pass over one prefix within the limits fits a latency profile. Passes over several fit a throughput profile
+    while items are short, or one a prefix where the graph prefills: others go prefix by prefix.
+    """
+    limits = limits or ProfileLimits()
+    names = {size for spec in inputs for size in spec.shape if isinstance(size, str)}
+    longest = axes["item_tokens"].max if "item_tokens" in axes else 1
+    made = []
+    for box in _boxes(roles, longest, limits):
+        tokens = max(limits.max_batch_tokens, longest)
+        largest = _axis_sizes(box, tokens)
+        usual = _axis_sizes(box.half(), tokens)
+        made.append(
+            Profile(
+                name=box.name,
+                axes={name: _range(name, axes, largest, usual, tokens) for name in sorted(names)},
+                values={
+                    spec.name: SizeRange(min=0, opt=usual["slots"], max=largest["slots"])
+                    for spec in inputs
+                    if spec.name in VALUE_INPUTS
+                },
+            )
+        )
+    return tuple(made)
+
+
+def sizes_of(inputs: Sequence[TensorSpec], shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """The size of every axis, read off the shapes of a pass. Raises `BackendError` where they contradict the graph."""
+    sizes: dict[str, int] = {}
+    for spec in inputs:
+        shape = shapes[spec.name]
+        if len(shape) != len(spec.shape):
+            raise BackendError(f"{spec.name} has shape {list(shape)}, the graph takes {spec.shape}")
+        for axis, size in zip(spec.shape, shape, strict=True):
+            known = axis if isinstance(axis, int) else sizes.setdefault(axis, size)
+            if known != size:
+                raise BackendError(
+                    f"{spec.name} has shape {list(shape)}: {axis} is {known} by the graph or its other inputs"
+                )
+    return sizes
+
+
+def choose(profiles: Sequence[Profile], sizes: Mapping[str, int]) -> int:
+    """The first profile that takes a pass of these sizes. Raises `BackendError` with every profile's reason."""
+    reasons = []
+    for index, profile in enumerate(profiles):
+        misfit = profile.misfit(sizes)
+        if misfit is None:
+            return index
+        reasons.append(f"{profile.name}: {misfit}")
+    raise BackendError(
+        f"no profile of the engine takes this pass ({'; '.join(reasons)}): "
+        "make passes smaller, or build the engine for larger ones"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """Largest layout of a pass: [prefixes, items, item_tokens]."""
+
+    kind: Literal["latency", "throughput"]
+    prefixes: int
+    items: int
+    item_tokens: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.items}x{self.item_tokens}"
+
+    def half(self) -> "_Box":
+        halves = (max(1, size // 2) for size in (self.prefixes, self.items, self.item_tokens))
+        return _Box(self.kind, *halves)
+
+
+def _boxes(roles: Collection[Role], longest: int, limits: ProfileLimits) -> list[_Box]:
+    slots = max(int(limits.max_batch_tokens * limits.max_padding_ratio), longest)
+    prefixes, items = limits.max_prefixes, limits.max_items
+    one_run = _Box("latency", 1, 1, longest)
+    run_each = _Box("throughput", prefixes, 1, min(longest, max(1, _STEP * slots // prefixes)))
+    if "encode" in roles:
+        ladder = _ladder(items, longest, slots)
+        return [one_run, *(_Box("throughput", 1, count, length) for count, length in ladder)]
+    if set(roles) == {"prefix"}:  # one run a prefix
+        return [one_run, run_each]
+    boxes = [_Box("latency", 1, count, length) for count, length in _ladder(items, longest, slots)]
+    boxes += _short_items_of_many(prefixes, items, longest, slots)
+    return [*boxes, run_each] if "prefix" in roles else boxes
+
+
+def _ladder(max_items: int, longest: int, slots: int) -> list[tuple[int, int]]:
+    """Ever longer and fewer items; whatever has `slots` slots or fewer fits a step."""
+    shortest = min(longest, -(-slots // max_items))
+    count = math.ceil(math.log(longest / shortest, _STEP)) if longest > shortest else 0
+    lengths = [round(shortest * (longest / shortest) ** (step / max(count, 1))) for step in range(count + 1)]
+    # A longer item than the step before has, so there are fewer of them.
+    items = [max_items, *(min(max_items, max(1, slots // (length + 1))) for length in lengths)]
+    return list(zip(items, lengths, strict=False))
+
+
+def _short_items_of_many(prefixes: int, items: int, longest: int, slots: int) -> list[_Box]:
+    """Long items of one prefix fill a pass by themselves."""
+    short = min(longest, -(-slots // (prefixes * items)))
+    boxes = [_Box("throughput", prefixes, items, short)]
+    if short < longest:
+        fewer = min(items, max(1, slots // (prefixes * (short + 1))))
+        boxes.append(_Box("throughput", prefixes, fewer, min(longest, _MANY_STEP * short)))
+    return boxes
+
+
+def _axis_sizes(box: _Box, tokens: int) -> dict[str, int]:
+    """The size of each axis whose meaning is known, for a layout that is full or as full as `tokens` allow."""
+    packed = min(tokens, box.prefixes * box.items * box.item_tokens)
+    return {
+        "prefixes": box.prefixes,
+        "items": box.items,
+        "item_tokens": box.item_tokens,
+        "tokens": packed,
+        "items_total": min(packed, box.prefixes * box.items),
+        "embedding_count": packed,
+        "slots": box.items * box.item_tokens,
+    }
+
+
+def _range(
+    name: str,
+    axes: Mapping[str, AxisRange],
+    largest: Mapping[str, int],
+    usual: Mapping[str, int],
+    tokens: int,
+) -> SizeRange:
+    allowed = axes[name]
+    most = max(allowed.min, min(allowed.max, largest.get(name, tokens)))
+    return SizeRange(min=allowed.min, opt=min(most, max(allowed.min, usual.get(name, most // 2))), max=most)
+
+
+def _fixed(size: int) -> SizeRange:
+    return SizeRange(min=size, opt=size, max=size)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.cuda_recording import Recording, cuda, record
-from rankport.runtime.backends.device_graph import DeviceArray
+from rankport.runtime.backends.device_graph import ITEM_BYTES, DeviceArray
 from rankport.runtime.backends.tensorrt_module import TensorRt, make_log, take_errors
 from rankport.runtime.manifest import DType, TensorSpec
 from rankport.runtime.profiles import Profile, choose, sizes_of
@@ -57,6 +57,8 @@ class TensorRtGraph:
         self._memory: list[Any] = []  # allocations, freed by `close`
         self._recordings: dict[int, Recording | None] = {}  # None: it cannot be recorded
         self._scratch: dict[str, tuple[int, int]] = {}  # address and bytes, of outputs nobody asked for
+        types = module.api.DataType
+        self._item_bytes = {getattr(types, name): ITEM_BYTES[dtype] for dtype, name in _DTYPES.items()}
         self._engine = self._deserialize(plan)
         if weights is not None:
             self._refit(weights)
@@ -232,8 +234,7 @@ class TensorRtGraph:
 
     def _place(self, name: str, shape: tuple[int, ...]) -> int:
         """Somewhere for an output that nobody asked for. Outgrown places stay: recordings may write to them."""
-        width = int(self._engine.get_tensor_dtype(name).itemsize)
-        nbytes = int(np.prod(shape, dtype=np.int64)) * width
+        nbytes = int(np.prod(shape, dtype=np.int64)) * self._item_bytes[self._engine.get_tensor_dtype(name)]
         address, room = self._scratch.get(name, (self._nowhere, ALIGNMENT_BYTES))
         if nbytes > room:
             room = max(nbytes, 2 * room)

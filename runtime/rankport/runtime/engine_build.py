@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.backends.tensorrt_module import CAPABILITIES, TensorRt, load_tensorrt
+from rankport.runtime.backends.tensorrt_module import CAPABILITIES, ModuleName, TensorRt, load_tensorrt
 from rankport.runtime.backends.tensorrt_network import BuildRequest, build_plan, check_supported
 from rankport.runtime.bundle import Bundle
-from rankport.runtime.engine_key import BuildOptions, EngineKey, ModuleName
+from rankport.runtime.engine_key import BuildOptions, EngineKey
 from rankport.runtime.engines import Engine, engine_directory, graph_hashes, look_up, open_plan, write_engine
 from rankport.runtime.gpus import Gpu, gpus
 from rankport.runtime.graph_files import check_graph_files
 from rankport.runtime.manifest import GraphSpec, Role
-from rankport.runtime.profiles import ProfileLimits, profiles_for
+from rankport.runtime.profile_limits import ProfileLimits
+from rankport.runtime.profiles import profiles_for
 
 DEFAULT_TARGETS = ("sm86", "sm89", "sm120")
 """Of TensorRT-RTX without a word: the workstation GPUs of the last three generations."""

@@ -4,15 +4,13 @@ Owns the schema that engine.json holds; where engines lie is `engines`'.
 """
 
 from collections.abc import Collection, Iterator
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from pydantic import Field
 
+from rankport.runtime.backends.tensorrt_module import ModuleName
 from rankport.runtime.profiles import Profile
 from rankport.runtime.strict import Sha256, Strict
-
-ModuleName = Literal["tensorrt", "tensorrt_rtx"]
-MODULE_NAMES: tuple[ModuleName, ...] = get_args(ModuleName)
 
 _SHOWN_DIFFERENCES = 4
 _HASH_CHARACTERS = 12

@@ -12,8 +12,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rankport.protos.errors import BackendError, InvalidRequest
+from rankport.protos.errors import BackendError
 from rankport.runtime.manifest import AxisRange, Role, TensorSpec
+from rankport.runtime.profile_limits import ProfileLimits
 from rankport.runtime.strict import Strict
 
 VALUE_INPUTS = frozenset({"kv_slots"})
@@ -23,22 +24,6 @@ Shape = tuple[int, ...]
 
 _STEP = 4  # from one latency box to the next, in tokens of an item: as much may a corner exceed the budget of slots
 _MANY_STEP = 8  # the same of throughput boxes
-_LEAST = {"max_batch_tokens": 1, "max_prefixes": 1, "max_items": 1, "max_padding_ratio": 1.0}
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileLimits:
-    """The largest passes that engines are built for. Raises `InvalidRequest` for a value out of range."""
-
-    max_batch_tokens: int = 8192  # real tokens of a pass; a longer item or prefix goes alone
-    max_prefixes: int = 8  # in one pass
-    max_items: int = 256  # of one prefix in one pass
-    max_padding_ratio: float = 1.5  # padded layout / real tokens
-
-    def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            if not getattr(self, name) >= least:
-                raise InvalidRequest(f"{name} is {getattr(self, name)}: it must be at least {least}")
 
 
 class SizeRange(Strict):

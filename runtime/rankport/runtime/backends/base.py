@@ -4,7 +4,7 @@ A backend is driven by one thread at a time. It owns device memory and padding; 
 prompts or caches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,6 +54,9 @@ class ScoringBackend(Protocol):
 
     def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
         """Label logits after each run's last token. [runs, labels]"""
+
+    def launch(self, batch: RaggedBatch) -> Callable[[], NDArray[np.float32]]:
+        """`score` in two steps: begins it, and gives the call that waits for the logits. In order, any thread."""
 
     def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
         """Two handles for the first `length` tokens and the rest; 0 < length < kv.length. `kv` is not used again."""

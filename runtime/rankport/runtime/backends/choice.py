@@ -23,7 +23,7 @@ def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringB
                 f"bundle {manifest.name!r} has graphs for {manifest.graphs[0].target}, not for CUDA: export it with "
                 "--target onnx-cuda, or serve it with --device cpu"
             )
-        return cuda_scoring_backend(bundle, config)
+        return cuda_scoring_backend(bundle)
     if manifest.precision != "fp32":
         raise InvalidRequest(
             f"bundle {manifest.name!r} is in {manifest.precision}, which a CPU does not compute in: serve it with "

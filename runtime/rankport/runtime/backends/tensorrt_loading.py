@@ -5,9 +5,9 @@ Builds nothing: that is `engine_build`'s, and a choice of whoever starts the ser
 
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.tensorrt import TensorRtGraph
-from rankport.runtime.backends.tensorrt_module import TensorRt, load_tensorrt
+from rankport.runtime.backends.tensorrt_module import MODULE_NAMES, TensorRt, load_tensorrt
 from rankport.runtime.bundle import Bundle
-from rankport.runtime.engine_key import MODULE_NAMES, BuildOptions, EngineKey
+from rankport.runtime.engine_key import BuildOptions, EngineKey
 from rankport.runtime.engines import Engine, graph_hashes, look_up, open_plan
 from rankport.runtime.gpus import Gpu, gpus
 from rankport.runtime.manifest import GraphSpec

@@ -3,17 +3,26 @@
 The only module that imports either; they are loaded when asked for.
 """
 
+import importlib.metadata
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.engine_key import MODULE_NAMES, ModuleName
 
 log = logging.getLogger(__name__)
 
+ModuleName = Literal["tensorrt", "tensorrt_rtx"]
+MODULE_NAMES: tuple[ModuleName, ...] = get_args(ModuleName)  # the better first, where both are
+
 EXTRAS: dict[ModuleName, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 """The extra of rankport that installs each."""
+
+PACKAGES: dict[ModuleName, tuple[str, ...]] = {
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+    "tensorrt_rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13"),
+}
+"""Under whose names each may be installed."""
 
 _NO_GPU = ("catchCudaError", "cudaError 35")
 """Of a line that follows any error on a machine without a GPU, and says nothing about the graph."""
@@ -65,6 +74,16 @@ class TensorRt:
     def can(self) -> Capabilities:
         """What it can."""
         return CAPABILITIES[self.name]
+
+
+def installed_version(name: ModuleName) -> str | None:
+    """Of the package that holds a module, which is not loaded; None if there is none."""
+    for package in PACKAGES[name]:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def load_tensorrt(name: ModuleName | None = None) -> TensorRt:

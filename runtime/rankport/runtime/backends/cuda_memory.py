@@ -1,0 +1,122 @@
+"""Memory and the stream of an NVIDIA GPU, through cuda-python. Implements `DeviceMemory`.
+
+The only module that imports cuda, but for TensorRT's.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BackendError
+from rankport.runtime.backends.device_memory import Buffer, Side, Transfers
+
+
+class CudaMemory:
+    """One stream of one GPU. Allocations are ordered by it: freed memory may be used again before it is done with."""
+
+    def __init__(self, device: int = 0) -> None:
+        self._cuda = load_cuda_runtime()
+        self._device = device
+        _, count = self._cuda.cudaGetDeviceCount()
+        if not count:
+            raise BackendError("this machine has no NVIDIA GPU that its driver shows: serve with --device cpu")
+        self._call("cudaSetDevice", device)
+        self._stream = int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
+        self._transfers = Transfers()
+        self._keep_freed_memory()
+
+    @property
+    def stream(self) -> int:
+        """See `DeviceMemory.stream`."""
+        return self._stream
+
+    @property
+    def transfers(self) -> Transfers:
+        """See `DeviceMemory.transfers`."""
+        return self._transfers
+
+    def allocate(self, nbytes: int) -> Buffer:
+        """See `DeviceMemory.allocate`."""
+        pointer = int(self._call("cudaMallocAsync", max(nbytes, 1), self._stream))
+        return Buffer(pointer, nbytes, self._free)
+
+    def staging(self, nbytes: int) -> NDArray[np.uint8]:
+        """See `DeviceMemory.staging`. Page-locked, for as long as the process lives."""
+        pointer = int(self._call("cudaHostAlloc", max(nbytes, 1), self._cuda.cudaHostAllocDefault))
+        return np.frombuffer((ctypes.c_uint8 * max(nbytes, 1)).from_address(pointer), np.uint8)[:nbytes]
+
+    def upload(self, host: NDArray[np.uint8], pointer: int) -> None:
+        """See `DeviceMemory.upload`."""
+        self._transfers.to_device += host.nbytes
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", pointer, host.ctypes.data, host.nbytes, kind, self._stream)
+
+    def download(self, pointer: int, host: NDArray[np.uint8]) -> None:
+        """See `DeviceMemory.download`."""
+        self._transfers.to_host += host.nbytes
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", host.ctypes.data, pointer, host.nbytes, kind, self._stream)
+
+    def clear(self, pointer: int, nbytes: int) -> None:
+        """See `DeviceMemory.clear`."""
+        self._call("cudaMemsetAsync", pointer, 0, nbytes, self._stream)
+
+    def copy(self, source: Side, target: Side, *, width: int, height: int, depth: int) -> None:
+        """See `DeviceMemory.copy`."""
+        self._transfers.on_device += width * height * depth
+        cuda = self._cuda
+        job = cuda.cudaMemcpy3DParms()
+        job.srcPtr = cuda.make_cudaPitchedPtr(source.pointer, source.pitch, source.pitch, source.rows)
+        job.dstPtr = cuda.make_cudaPitchedPtr(target.pointer, target.pitch, target.pitch, target.rows)
+        job.extent = cuda.make_cudaExtent(width, height, depth)
+        job.kind = cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._call("cudaMemcpy3DAsync", job, self._stream)
+
+    def mark(self) -> Callable[[], None]:
+        """See `DeviceMemory.mark`."""
+        flags = self._cuda.cudaEventDisableTiming | self._cuda.cudaEventBlockingSync
+        event = self._call("cudaEventCreateWithFlags", flags)
+        self._call("cudaEventRecord", event, self._stream)
+
+        def wait() -> None:
+            # Another thread of this process may not have chosen the device yet.
+            self._call("cudaEventSynchronize", event)
+            self._call("cudaEventDestroy", event)
+
+        return wait
+
+    def close(self) -> None:
+        """See `DeviceMemory.close`."""
+        self._call("cudaStreamSynchronize", self._stream)
+        self._stream, stream = 0, self._stream
+        self._call("cudaStreamDestroy", stream)
+
+    def _free(self, pointer: int) -> None:
+        self._cuda.cudaFreeAsync(pointer, self._stream)
+
+    def _keep_freed_memory(self) -> None:
+        """The pool gives nothing back to the driver at each wait, which would take milliseconds again."""
+        pool = self._call("cudaDeviceGetDefaultMemPool", self._device)
+        attribute = self._cuda.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
+        self._call("cudaMemPoolSetAttribute", pool, attribute, self._cuda.cuuint64_t(2**63 - 1))
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        error, *results = getattr(self._cuda, name)(*arguments)
+        if error != self._cuda.cudaError_t.cudaSuccess:
+            _, words = self._cuda.cudaGetErrorString(error)
+            raise BackendError(f"CUDA: {name} failed: {words.decode() if isinstance(words, bytes) else words}")
+        return results[0] if results else None
+
+
+def load_cuda_runtime() -> Any:
+    """The module of the CUDA runtime. Raises BackendError where it is not installed."""
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        raise BackendError(
+            f"a GPU needs cuda-python, which cannot be imported ({error}): pip install 'rankport[cuda]'"
+        ) from error
+    return runtime

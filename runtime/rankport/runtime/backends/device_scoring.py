@@ -1,0 +1,179 @@
+"""A ranker on a device: packs and pads batches, keeps KV on the device, and runs two graphs on one stream.
+
+Owns what crosses between host and device: the packed inputs of a pass in one copy, its logits back in another; KV stays.
+What a graph is, ONNX Runtime's or TensorRT's, is behind `DeviceGraph`; allocation and copies are `DeviceMemory`'s.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.backends.base import PrefixKV, RaggedBatch
+from rankport.runtime.backends.buckets import Sizes, padded
+from rankport.runtime.backends.device_graph import ITEM_BYTES, DeviceArray, DeviceGraph
+from rankport.runtime.backends.device_kv import DeviceKV, KVLayout, Place
+from rankport.runtime.backends.device_memory import DeviceMemory
+from rankport.runtime.backends.workspace import Recordings, Region, Ring
+from rankport.runtime.layout import pack
+from rankport.runtime.manifest import DType, Manifest
+
+Logits = NDArray[np.float32]
+
+_ALIGNMENT = 256
+_DTYPES: dict[str, DType] = {"float32": "float32", "int64": "int64"}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringGraphs:
+    """The graphs of a ranker's two roles; one graph may be both."""
+
+    prefix: DeviceGraph
+    score: DeviceGraph
+
+
+class DeviceScoringBackend:
+    """Implements `ScoringBackend`. Owns and closes the graphs and the memory."""
+
+    def __init__(self, manifest: Manifest, graphs: ScoringGraphs, memory: DeviceMemory) -> None:
+        assert manifest.labels is not None
+        self._graphs = graphs
+        self._memory = memory
+        self._hidden = manifest.shape.hidden_size
+        self._labels = len(manifest.labels.names)
+        prefix = next(graph for graph in manifest.graphs if graph.role == "prefix")
+        self._kv = KVLayout(manifest.shape.layers, prefix.outputs[0].dtype)
+        self._kv_names = [output.name for output in prefix.outputs]
+        self._past_names = [name.replace("new_", "past_", 1) for name in self._kv_names]
+        self._inputs, self._past, self._new, self._logits = (Region(memory) for _ in range(4))
+        self._uploads, self._answers = Ring(memory), Ring(memory)
+        self._recordings = Recordings()
+
+    def prefill(self, batch: RaggedBatch) -> tuple[DeviceKV, ...]:
+        """See `ScoringBackend.prefill`."""
+        assert len(batch.runs) == len(batch.prefixes)
+        sizes = self._run("prefix", batch)
+        slots = sizes.items * sizes.item_tokens
+        block = Place(self._new.pointer, sizes.prefixes, slots)
+        return tuple(self._taken(block, row, len(run.ids)) for row, run in enumerate(batch.runs))
+
+    def score(self, batch: RaggedBatch) -> Logits:
+        """See `ScoringBackend.score`."""
+        return self.launch(batch)()
+
+    def launch(self, batch: RaggedBatch) -> Callable[[], Logits]:
+        """See `ScoringBackend.launch`."""
+        self._run("score", batch)
+        count = len(batch.runs)
+        host = self._answers.take(count * self._labels * ITEM_BYTES["float32"])
+        self._memory.download(self._logits.pointer, host)
+        reached = self._memory.mark()
+
+        def logits() -> Logits:
+            reached()
+            return host.view(np.float32).reshape(count, self._labels).copy()
+
+        return logits
+
+    def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
+        """See `ScoringBackend.split`. Both halves own their memory, so that evicting one frees it."""
+        assert isinstance(kv, DeviceKV)
+        head, rest = self._empty(length), self._empty(kv.length - length)
+        self._kv.move(self._memory, Place.of(kv), Place.of(head), length)
+        self._kv.move(self._memory, Place.of(kv, start=length), Place.of(rest), rest.length)
+        return head, rest
+
+    def close(self) -> None:
+        """Frees the graphs, the workspace and the stream."""
+        self._memory.mark()()
+        for graph in {id(graph): graph for graph in (self._graphs.prefix, self._graphs.score)}.values():
+            graph.close()
+        for region in (self._inputs, self._past, self._new, self._logits):
+            region.release()
+        self._memory.close()
+
+    def _run(self, role: str, batch: RaggedBatch) -> Sizes:
+        """Enqueues one pass; its results lie in the workspace, until the next pass of the role."""
+        graph = self._graphs.prefix if role == "prefix" else self._graphs.score
+        packed = pack(batch)
+        sizes = Sizes.of(packed).rounded_up()
+        slots = sizes.items * sizes.item_tokens
+        corners = {
+            name: corner
+            for name, corner in padded(packed, sizes, self._hidden).items()
+            if name in graph.input_names
+        }
+        inputs = self._uploaded(corners)
+        inputs |= self._gathered(batch.prefixes, sizes)
+        if role == "prefix":
+            self._new.hold(self._kv.nbytes(sizes.prefixes, slots))
+            arrays = self._kv.arrays(self._new.pointer, sizes.prefixes, slots)
+            outputs = dict(zip(self._kv_names, arrays, strict=True))
+        else:
+            shape = (sizes.items_total, self._labels)
+            self._logits.hold(sizes.items_total * self._labels * ITEM_BYTES["float32"])
+            outputs = {"logits": DeviceArray(self._logits.pointer, shape, "float32")}
+        host = {"kv_slots": np.array([slots if role == "prefix" else 0])}
+        wanted = {name: host[name] for name in graph.host_names}
+        regions = (self._inputs, self._past, self._new if role == "prefix" else self._logits)
+        fixed = self._recordings.number(role, sizes, tuple(region.pointer for region in regions))
+        known = {name: array for name, array in inputs.items() if name in graph.input_names}
+        graph.run(known, wanted, outputs, fixed=fixed)
+        return sizes
+
+    def _uploaded(
+        self, corners: dict[str, tuple[tuple[int, ...], NDArray[np.generic], float]]
+    ) -> dict[str, DeviceArray]:
+        """All inputs of a pass in one block, one copy."""
+        places, end = {}, 0
+        for name, (shape, values, _) in corners.items():
+            places[name] = end
+            size = int(np.prod(shape)) * values.itemsize
+            end += -(-size // _ALIGNMENT) * _ALIGNMENT
+        staged = self._uploads.take(end)
+        self._inputs.hold(end)
+        arrays = {}
+        for name, (shape, values, filling) in corners.items():
+            start = places[name]
+            size = int(np.prod(shape)) * values.itemsize
+            _fill(staged[start : start + size].view(values.dtype).reshape(shape), values, filling)
+            arrays[name] = DeviceArray(self._inputs.pointer + start, shape, _DTYPES[values.dtype.name])
+        self._memory.upload(staged, self._inputs.pointer)
+        self._uploads.sent()
+        return arrays
+
+    def _gathered(
+        self, prefixes: Sequence[tuple[PrefixKV, ...]], sizes: Sizes
+    ) -> dict[str, DeviceArray]:
+        """The past of every prefix side by side. Padding is zeros: what has no weight must still be finite."""
+        nbytes = self._kv.nbytes(sizes.prefixes, sizes.past)
+        self._past.hold(nbytes)
+        lengths = [sum(piece.length for piece in pieces) for pieces in prefixes]
+        if len(prefixes) < sizes.prefixes or min(lengths) < sizes.past:
+            self._memory.clear(self._past.pointer, nbytes)
+        for row, pieces in enumerate(prefixes):
+            start = 0
+            for piece in cast(tuple[DeviceKV, ...], pieces):
+                target = Place(self._past.pointer, sizes.prefixes, sizes.past, row, start)
+                self._kv.move(self._memory, Place.of(piece), target, piece.length)
+                start += piece.length
+        arrays = self._kv.arrays(self._past.pointer, sizes.prefixes, sizes.past)
+        return dict(zip(self._past_names, arrays, strict=True))
+
+    def _taken(self, block: Place, row: int, length: int) -> DeviceKV:
+        kv = self._empty(length)
+        source = Place(block.pointer, block.prefixes, block.length, row)
+        self._kv.move(self._memory, source, Place.of(kv), length)
+        return kv
+
+    def _empty(self, length: int) -> DeviceKV:
+        return DeviceKV(self._memory.allocate(self._kv.nbytes(1, length)), length)
+
+
+def _fill(whole: NDArray[np.generic], corner: NDArray[np.generic], filling: float) -> None:
+    """`corner` in the first places of each axis, `filling` in the rest."""
+    if whole.shape != corner.shape:
+        whole[...] = filling
+    whole[tuple(slice(size) for size in corner.shape)] = corner

@@ -1,0 +1,151 @@
+"""ONNX Runtime on an NVIDIA GPU: a bundle's graphs as `DeviceGraph`s of one stream, bound to device memory."""
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BackendError, BundleError
+from rankport.runtime.backends.cuda_memory import CudaMemory
+from rankport.runtime.backends.device_graph import DeviceArray
+from rankport.runtime.backends.device_scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.graph_files import check_graph_files
+from rankport.runtime.manifest import DType, GraphSpec, Role
+
+log = logging.getLogger(__name__)
+
+PROVIDER = "CUDAExecutionProvider"
+_NOT_RECORDED = "-1"
+_ON_HOST = frozenset(["kv_slots"])
+_ELEMENT_TYPES: dict[DType, int] = {"float32": 1, "int32": 6, "int64": 7, "float16": 10, "bfloat16": 16}
+"""Numbers of ONNX's TensorProto.DataType."""
+
+
+def cuda_scoring_backend(bundle: Bundle) -> DeviceScoringBackend:
+    """The ranker on the first GPU.
+
+    Raises BackendError if ONNX Runtime or the machine has no CUDA, BundleError if a graph cannot be loaded.
+    """
+    if PROVIDER not in onnxruntime.get_available_providers():
+        raise BackendError(
+            f"this onnxruntime ({onnxruntime.__version__}) has no CUDA: pip uninstall onnxruntime, then "
+            "pip install 'rankport[cuda]'"
+        )
+    onnxruntime.preload_dlls()
+    memory = CudaMemory()
+    prefix = _load(bundle, "prefix", memory)
+    one = _graph(bundle, "score").file == _graph(bundle, "prefix").file
+    score = prefix if one else _load(bundle, "score", memory)
+    return DeviceScoringBackend(bundle.manifest, ScoringGraphs(prefix, score), memory)
+
+
+class BoundGraph:
+    """One graph in ONNX Runtime, on a device whose memory it is bound to. Implements `DeviceGraph`."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, device: str, *, records: bool) -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+        self._device, self._records = device, records
+        self._names = frozenset(value.name for value in session.get_inputs())
+        self._bindings: dict[int, onnxruntime.IOBinding] = {}
+
+    @property
+    def input_names(self) -> frozenset[str]:
+        """See `DeviceGraph.input_names`."""
+        return self._names
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """See `DeviceGraph.host_names`."""
+        return self._names & _ON_HOST
+
+    def run(
+        self,
+        inputs: Mapping[str, DeviceArray],
+        host: Mapping[str, NDArray[np.int64]],
+        outputs: Mapping[str, DeviceArray],
+        *,
+        fixed: int | None = None,
+    ) -> None:
+        """See `DeviceGraph.run`."""
+        assert self._session is not None, "closed"
+        binding = self._bound(inputs, host, outputs, fixed)
+        options = onnxruntime.RunOptions()
+        if self._records:
+            number = _NOT_RECORDED if fixed is None else str(fixed)
+            options.add_run_config_entry("gpu_graph_id", number)
+        # Whoever reads the results waits for the stream.
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        try:
+            self._session.run_with_iobinding(binding, options)
+        except Exception as error:  # onnxruntime's exception classes share no other base
+            raise BackendError(f"ONNX Runtime failed: {error}") from error
+
+    def close(self) -> None:
+        """See `DeviceGraph.close`."""
+        self._bindings.clear()
+        self._session = None
+
+    def _bound(
+        self,
+        inputs: Mapping[str, DeviceArray],
+        host: Mapping[str, NDArray[np.int64]],
+        outputs: Mapping[str, DeviceArray],
+        fixed: int | None,
+    ) -> onnxruntime.IOBinding:
+        known = None if fixed is None else self._bindings.get(fixed)
+        if known is not None:
+            return known
+        assert self._session is not None
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_input(
+                name, self._device, 0, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer
+            )
+        for name, values in host.items():
+            binding.bind_cpu_input(name, values)
+        for name, array in outputs.items():
+            binding.bind_output(
+                name, self._device, 0, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer
+            )
+        if fixed is not None:
+            self._bindings[fixed] = binding
+        return binding
+
+
+def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
+    graph = _graph(bundle, role)
+    check_graph_files(bundle, graph.file)
+    path = bundle.file(graph.file)
+    for records in (True, False):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        # Shapes differ from pass to pass: a cached memory plan per shape would only grow.
+        options.enable_mem_pattern = False
+        provider = {
+            "device_id": "0",
+            "user_compute_stream": str(memory.stream),
+            "use_tf32": "0",
+            "arena_extend_strategy": "kSameAsRequested",
+            "enable_cuda_graph": str(int(records)),
+        }
+        try:
+            session = onnxruntime.InferenceSession(path, options, providers=[(PROVIDER, provider)])
+        except Exception as error:  # onnxruntime's exception classes share no other base
+            if records and "graph" in str(error).lower() and "cuda" in str(error).lower():
+                log.warning("%s cannot be recorded, each pass launches its kernels anew: %s", graph.file, error)
+                continue
+            raise BundleError(f"ONNX Runtime cannot load {path.name} on CUDA: {error}") from error
+        if PROVIDER not in session.get_providers():
+            raise BackendError("ONNX Runtime fell back to the CPU: its CUDA provider could not be loaded")
+        return BoundGraph(session, "cuda", records=records)
+    raise AssertionError("a session without recording was tried")
+
+
+def _graph(bundle: Bundle, role: Role) -> GraphSpec:
+    graph = next((graph for graph in bundle.manifest.graphs if graph.role == role), None)
+    if graph is None:
+        raise BundleError(f"bundle {bundle.manifest.name!r} has no graph of role {role!r}")
+    return graph

@@ -1,0 +1,22 @@
+"""How large the passes are that engines are built for, with the one place for each default."""
+
+from dataclasses import dataclass
+
+from rankport.protos.errors import InvalidRequest
+
+_LEAST = {"max_batch_tokens": 1, "max_prefixes": 1, "max_items": 1, "max_padding_ratio": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileLimits:
+    """The largest passes that engines are built for. Raises `InvalidRequest` for a value out of range."""
+
+    max_batch_tokens: int = 8192  # real tokens of a pass; a longer item or prefix goes alone
+    max_prefixes: int = 8  # in one pass
+    max_items: int = 256  # of one prefix in one pass
+    max_padding_ratio: float = 1.5  # padded layout / real tokens
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            if not getattr(self, name) >= least:
+                raise InvalidRequest(f"{name} is {getattr(self, name)}: it must be at least {least}")

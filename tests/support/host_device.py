@@ -1,0 +1,83 @@
+"""A device that is this machine: host memory behind `DeviceMemory`, and ONNX Runtime's CPU behind `DeviceGraph`.
+
+What a GPU backend does but for CUDA itself runs on it: packing, padding, KV layouts, copies, bindings.
+"""
+
+import ctypes
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from rankport.runtime.backends.device_memory import Buffer, Side, Transfers
+from rankport.runtime.backends.device_scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.backends.onnxruntime_cuda import BoundGraph
+from rankport.runtime.bundle import Bundle
+
+_GARBAGE = 0xFF  # NaN as float32, float16 and bfloat16: fresh device memory holds anything
+
+
+class HostMemory:
+    """Implements `DeviceMemory`; everything is done at once. Counts what is alive."""
+
+    def __init__(self) -> None:
+        self.stream = 0
+        self.transfers = Transfers()
+        self.alive: dict[int, NDArray[np.uint8]] = {}
+
+    def allocate(self, nbytes: int) -> Buffer:
+        array = np.full(max(nbytes, 1), _GARBAGE, np.uint8)
+        pointer = array.ctypes.data
+        self.alive[pointer] = array
+        return Buffer(pointer, nbytes, self._free)
+
+    def _free(self, pointer: int) -> None:
+        del self.alive[pointer]
+
+    def staging(self, nbytes: int) -> NDArray[np.uint8]:
+        return np.full(nbytes, _GARBAGE, np.uint8)
+
+    def upload(self, host: NDArray[np.uint8], pointer: int) -> None:
+        self.transfers.to_device += host.nbytes
+        ctypes.memmove(pointer, host.ctypes.data, host.nbytes)
+
+    def download(self, pointer: int, host: NDArray[np.uint8]) -> None:
+        self.transfers.to_host += host.nbytes
+        ctypes.memmove(host.ctypes.data, pointer, host.nbytes)
+
+    def clear(self, pointer: int, nbytes: int) -> None:
+        ctypes.memset(pointer, 0, nbytes)
+
+    def copy(self, source: Side, target: Side, *, width: int, height: int, depth: int) -> None:
+        self.transfers.on_device += width * height * depth
+        for piece in range(depth):
+            for row in range(height):
+                ctypes.memmove(
+                    target.pointer + (piece * target.rows + row) * target.pitch,
+                    source.pointer + (piece * source.rows + row) * source.pitch,
+                    width,
+                )
+
+    def mark(self) -> Callable[[], None]:
+        return lambda: None
+
+    def close(self) -> None:
+        pass
+
+
+def host_backend(bundle: Bundle, memory: HostMemory) -> DeviceScoringBackend:
+    """The device backend over a fp32 bundle for CUDA, on this machine."""
+
+    def load(role: str) -> BoundGraph:
+        file = next(graph.file for graph in bundle.manifest.graphs if graph.role == role)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(bundle.file(file), options, providers=["CPUExecutionProvider"])
+        return BoundGraph(session, "cpu", records=False)
+
+    prefix = load("prefix")
+    joint = len({graph.file for graph in bundle.manifest.graphs}) == 1
+    return DeviceScoringBackend(
+        bundle.manifest, ScoringGraphs(prefix, prefix if joint else load("score")), memory
+    )

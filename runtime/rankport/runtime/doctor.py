@@ -1,7 +1,7 @@
 """What this machine has, which targets it can build and run, and what to install for the rest.
 
-Needs nothing but Python: whatever is missing is what it is there to tell. Libraries are tried in a process of their own,
-so that one that cannot be loaded, or crashes, is a line of the report.
+Needs nothing but Python: whatever is missing is what it is there to tell. Libraries are tried in a process of their
+own, so that one that cannot be loaded, or crashes, is a line of the report.
 """
 
 import importlib.metadata

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.backends.tensorrt_module import ModuleName, installed_version
+from rankport.runtime.backends.tensorrt_module import installed_version
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.engine_key import EngineKey, in_words
 from rankport.runtime.engines import Engine, EngineRecord, engines_of, graph_hashes, open_plan

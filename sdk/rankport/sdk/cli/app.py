@@ -7,6 +7,8 @@ import typer
 
 from rankport.protos.errors import RankportError
 from rankport.sdk.cli.audit import audit
+from rankport.sdk.cli.build import build as build_engines
+from rankport.sdk.cli.doctor import doctor
 from rankport.sdk.cli.encode import encode
 from rankport.sdk.cli.export import export
 from rankport.sdk.cli.ground import ground
@@ -28,6 +30,7 @@ _EXTRAS = {
     "pydantic": "runtime",
     "grpc_health": "runtime",
     "pyarrow": "parquet",
+    "cuda": "tensorrt-rtx",
 }
 
 _HELP = """Take a trained LLM ranker or item encoder from checkpoint to production.
@@ -47,8 +50,9 @@ rankport score --server localhost:8500 --prefix "query" --keys item-1 item-2
 def build() -> typer.Typer:
     """The command tree."""
     app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
-    for command in (export, verify, inspect, ground, encode, serve, score):
+    for command in (export, verify, inspect, ground, encode, serve, score, doctor):
         app.command()(command)
+    app.command(name="build")(build_engines)
     app.add_typer(audit(), name="audit")
     return app
 

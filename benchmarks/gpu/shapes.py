@@ -1,6 +1,6 @@
 """Model and request shapes that are measured, and the arithmetic that an answer needs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 Parameters = dict[str, tuple[int, ...]]
 
@@ -76,7 +76,8 @@ class RequestShape:
     items: int
     item: int  # tokens; of a mixed item: one embedding and special tokens
     mixed: bool  # items are embeddings
-    queries: int  # that are in flight at once when throughput is measured
+    queries: int  # that are in flight at once when throughput is measured in process
+    callers: tuple[int, ...]  # of the served ramp, ascending
 
     @property
     def tokens(self) -> int:
@@ -99,12 +100,11 @@ class Scale:
     workloads: tuple[Workload, ...]
     product: int  # rows, columns and inner size of the matrix product that gives the ceiling
     copy_bytes: int
-    concurrency: tuple[int, ...]  # callers of the served ramp, ascending
     step_s: float  # counted seconds of one served step
     warm_up_s: float
     rounds: int
     generators: int  # processes that make load
-    peer_tokens: tuple[int, ...] = field(default=(16_384, 65_536))  # tokens of a peer's pass, the best counts
+    peer_tokens: tuple[int, ...] = (16_384, 65_536)  # tokens of a peer's pass, the best counts
 
 
 _QWEN3_06B = ModelShape("mixlm", 28, 1024, 16, 8, 128, 3072, 151_936, True, 128, 1024)
@@ -114,17 +114,16 @@ FULL = Scale(
         Workload(
             _QWEN3_06B,
             (
-                RequestShape("mixed-250", 60, 250, 2, True, 128),
-                RequestShape("mixed-50", 60, 50, 2, True, 256),
-                RequestShape("full-text", 60, 50, 900, False, 6),
+                RequestShape("mixed-250", 60, 250, 2, True, 128, (1, 8, 32, 64, 128)),
+                RequestShape("mixed-50", 60, 50, 2, True, 256, (1, 16, 32, 64, 128)),
+                RequestShape("full-text", 60, 50, 900, False, 6, (1, 2, 4)),
             ),
         ),
-        Workload(_SLM_375M, (RequestShape("summarised", 50, 50, 150, False, 32),)),
+        Workload(_SLM_375M, (RequestShape("summarised", 50, 50, 150, False, 32, (1, 4, 8, 16, 32)),)),
     ),
     product=8192,
     copy_bytes=4 * 2**30,
-    concurrency=(1, 4, 8, 16, 32, 64, 128),
-    step_s=5.0,
+    step_s=4.0,
     warm_up_s=1.0,
     rounds=5,
     generators=6,
@@ -134,19 +133,18 @@ TINY = Scale(
         Workload(
             ModelShape("mixlm", 2, 64, 4, 2, 32, 96, 512, True, 16, 40),
             (
-                RequestShape("mixed-250", 6, 12, 2, True, 8),
-                RequestShape("mixed-50", 6, 5, 2, True, 8),
-                RequestShape("full-text", 6, 5, 30, False, 2),
+                RequestShape("mixed-250", 6, 12, 2, True, 8, (1, 2, 4)),
+                RequestShape("mixed-50", 6, 5, 2, True, 8, (1, 2, 4)),
+                RequestShape("full-text", 6, 5, 30, False, 2, (1, 2)),
             ),
         ),
         Workload(
             ModelShape("slm", 2, 64, 4, 2, 32, 48, 512, False, 16, 40),
-            (RequestShape("summarised", 5, 5, 15, False, 4),),
+            (RequestShape("summarised", 5, 5, 15, False, 4, (1, 2)),),
         ),
     ),
     product=256,
     copy_bytes=2**24,
-    concurrency=(1, 2, 4),
     step_s=0.6,
     warm_up_s=0.3,
     rounds=2,

@@ -1,0 +1,40 @@
+"""Requests as the engine takes them, for parity and for throughput without the request's way there."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.gpu.queries import item_ids, random_query
+from benchmarks.gpu.shapes import ModelShape, RequestShape
+from rankport.exporters.parity import SampleRequest
+from rankport.exporters.samples import sample_requests
+from rankport.runtime.backends.base import TokenRun
+from rankport.runtime.manifest import Limits
+
+_SHARED_QUERIES = 4
+_MOST_TOKENS = 20_000
+
+
+def samples(model: ModelShape) -> list[SampleRequest]:
+    """Those that every export is proven with: lengths from one token to the limits."""
+    limits = Limits(max_prefix_tokens=model.max_prefix_tokens, max_item_tokens=model.max_item_tokens)
+    scale = 0.036 * model.hidden**0.5 if model.mix else None
+    return sample_requests(model.vocabulary, model.hidden, limits, scale)
+
+
+def realistic(model: ModelShape, shapes: Sequence[RequestShape]) -> list[SampleRequest]:
+    """A few queries of each measured shape, no more than a reference in fp32 answers in seconds."""
+    return [
+        run_of(model, shape, seed)
+        for shape in shapes
+        for seed in range(max(1, min(_SHARED_QUERIES, _MOST_TOKENS // (shape.items * shape.item))))
+    ]
+
+
+def run_of(model: ModelShape, shape: RequestShape, seed: int) -> SampleRequest:
+    """The query of this seed; its form is the shape's name."""
+    query = random_query(model, shape, seed)
+    ids = item_ids(model, query)
+    rows = query.items.astype(np.float32) if shape.mixed else [None] * len(ids)
+    items = tuple(TokenRun(run, row) for run, row in zip(ids, rows, strict=True))
+    return SampleRequest(TokenRun(query.prefix), items, shape.name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.base import EMBEDDED, PrefixKV, RaggedBatch, TokenRun
+from rankport.runtime.backends.base import EMBEDDED, Launched, PrefixKV, RaggedBatch, TokenRun
 
 VOCAB, HIDDEN, LAYERS, LABELS = 50, 8, 2, 2
 Array = NDArray[np.float64]
@@ -97,6 +97,10 @@ class ReferenceBackend:
         self._enter("prefill", batch)
         assert list(batch.run_prefix) == list(range(len(batch.runs))), "one run per prefix"
         return tuple(ReferenceKV(kv) for _, kv in self._continue_all(batch))
+
+    def launch(self, batch: RaggedBatch) -> Launched:
+        logits = self.score(batch)
+        return Launched(lambda: logits, done=True)
 
     def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
         self._enter("score", batch)

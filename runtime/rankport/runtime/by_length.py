@@ -17,11 +17,12 @@ RunT = TypeVar("RunT")
 
 @dataclass(slots=True, eq=False)
 class ByLength(Generic[RunT]):
-    """Runs from the shortest on, and how many are done."""
+    """Runs from the shortest on, how many are taken into passes, and how many of those are done."""
 
     runs: tuple[RunT, ...]
     order: NDArray[np.int64]  # [runs] indices by length
     lengths: NDArray[np.int64]  # [runs] tokens, ascending
+    taken: int = 0
     done: int = 0
     parts: list[NDArray[Any]] = field(default_factory=list)  # results so far, each [some runs, ...]
 
@@ -37,7 +38,13 @@ class ByLength(Generic[RunT]):
         return cls(tuple(runs), order, tokens[order])
 
     @property
+    def exhausted(self) -> bool:
+        """Whether all are taken."""
+        return self.taken == len(self.runs)
+
+    @property
     def finished(self) -> bool:
+        """Whether all are done."""
         return self.done == len(self.runs)
 
     @property
@@ -47,15 +54,19 @@ class ByLength(Generic[RunT]):
 
     @property
     def remaining(self) -> NDArray[np.int64]:
-        """Lengths of the runs not done. [remaining]"""
-        return self.lengths[self.done :]
+        """Lengths of the runs not taken. [remaining]"""
+        return self.lengths[self.taken :]
 
     def upcoming(self, count: int) -> list[RunT]:
         """The next runs."""
-        return [self.runs[index] for index in self.order[self.done : self.done + count]]
+        return [self.runs[index] for index in self.order[self.taken : self.taken + count]]
+
+    def take(self, count: int) -> None:
+        """The next runs are in a pass now."""
+        self.taken += count
 
     def record(self, results: NDArray[Any]) -> None:
-        """Takes the results of the next runs. [some runs, ...]"""
+        """Keeps the results of the next runs taken. [some runs, ...]"""
         self.parts.append(results)
         self.done += len(results)
 

@@ -78,6 +78,10 @@ class _EncodingRequest(Request):
     texts: ByLength[NDArray[np.int64]]
 
     @property
+    def exhausted(self) -> bool:
+        return self.texts.exhausted
+
+    @property
     def finished(self) -> bool:
         return self.texts.finished
 
@@ -122,5 +126,6 @@ class _EncodingWork:
                 "encode gave embedding tokens that are not finite: check the texts and the checkpoint"
             )
         ends = np.cumsum([count for _, count in shares])
-        for (request, _), part in zip(shares, np.split(tokens, ends[:-1]), strict=True):
+        for (request, count), part in zip(shares, np.split(tokens, ends[:-1]), strict=True):
+            request.texts.take(count)
             request.texts.record(part)

@@ -123,6 +123,10 @@ class _ScoringRequest(Request):
     prefix_tokens_computed: int = 0
 
     @property
+    def exhausted(self) -> bool:
+        return self.items.exhausted
+
+    @property
     def finished(self) -> bool:
         return self.items.finished
 
@@ -211,8 +215,8 @@ class _ScoringWork:
             self.cache.insert(lease, request.key[slice(*span)], kv)
             request.prefix_tokens_computed += tokens
 
-    def _score(self, shares: Shares) -> None:
-        """Scores the next `share` items of each request; requests with the same prefix share its row."""
+    def _score(self, shares: Shares) -> Callable[[], None] | None:
+        """Begins to score the next `share` items of each request; requests with the same prefix share its row."""
         leases = {lease.branch: lease for lease in (self._leases[request] for request, _ in shares)}
         row_of = {branch: row for row, branch in enumerate(leases)}
         by_row = sorted(
@@ -224,18 +228,29 @@ class _ScoringWork:
             runs=tuple(item for _, request, count in by_row for item in request.items.upcoming(count)),
             run_prefix=np.repeat([row for row, _, _ in by_row], [count for _, _, count in by_row]),
         )
-        logits = on_device("score", self._backend.score, batch)
-        _check_count("score", len(logits), len(batch.runs))
-        ends = np.cumsum([count for _, _, count in by_row])
-        for (_, request, _), part in zip(by_row, np.split(logits, ends[:-1]), strict=True):
-            request.items.record(part)
+        launched = on_device("score", self._backend.launch, batch)
+
+        def land() -> None:
+            logits = on_device("score", launched.logits)
+            _check_count("score", len(logits), len(batch.runs))
+            ends = np.cumsum([count for _, _, count in by_row])
+            for (_, request, _), part in zip(by_row, np.split(logits, ends[:-1]), strict=True):
+                request.items.record(part)
+
+        if launched.done:
+            land()
+        for _, request, count in by_row:
+            request.items.take(count)
+        return None if launched.done else land
 
 
 def _pass(
-    requests: Sequence[_ScoringRequest], takes: Sequence[int], run: Callable[[Shares], None]
+    requests: Sequence[_ScoringRequest],
+    takes: Sequence[int],
+    begin: Callable[[Shares], Callable[[], None] | None],
 ) -> Pass[_ScoringRequest]:
     shares = tuple((request, take) for request, take in zip(requests, takes, strict=True) if take)
-    return Pass(tuple(request for request, _ in shares), partial(run, shares))
+    return Pass(tuple(request for request, _ in shares), partial(begin, shares))
 
 
 def _check_count(operation: str, given: int, asked: int) -> None:

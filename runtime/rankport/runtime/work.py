@@ -30,6 +30,11 @@ class Request(ABC):
 
     @property
     @abstractmethod
+    def exhausted(self) -> bool:
+        """Whether all its passes have begun."""
+
+    @property
+    @abstractmethod
     def finished(self) -> bool:
         """Whether the answer is complete."""
 
@@ -46,10 +51,14 @@ RequestT = TypeVar("RequestT", bound=Request)
 
 @dataclass(frozen=True, slots=True)
 class Pass(Generic[RequestT]):
-    """One call of the device. `run` records results only when it succeeds."""
+    """One call of the device.
+
+    `begin` changes requests only when it succeeds. What it returns, if the device is still at work, waits for the
+    results and records them; passes are landed in the order in which they began.
+    """
 
     requests: tuple[RequestT, ...]  # that take part, at least one
-    run: Callable[[], None]
+    begin: Callable[[], Callable[[], None] | None]
 
 
 class Work(Protocol[RequestT]):

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic
 
@@ -40,6 +41,7 @@ class Worker(Generic[RequestT]):
         self._closed_because: Unavailable | None = None  # no submit from then on
         self._waiting: deque[RequestT] = deque()  # the thread's own, as is `_active`
         self._active: list[RequestT] = []  # least recently served first
+        self._flying: deque[_Flight[RequestT]] = deque()  # begun, in order
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -103,6 +105,8 @@ class Worker(Generic[RequestT]):
                 self._prepare(self._active)
                 if self._active:
                     self._run_pass()
+                # While the device works on the last pass, the next one is planned and begun.
+                self._land(keep=1 if self._more_to_begin() else 0)
         except BaseException as error:
             log.exception("the engine stopped on a bug")
             reason = Unavailable(f"the engine stopped on a bug: {error!r}; load the model again")
@@ -119,6 +123,10 @@ class Worker(Generic[RequestT]):
             if self._drain_until_s is None:
                 return True
             return bool(self._waiting or self._active) and self._clock() < self._drain_until_s
+
+    def _more_to_begin(self) -> bool:
+        with self._condition:
+            return bool(self._active or self._waiting or self._arrivals)
 
     def _admit(self) -> None:
         while self._waiting and len(self._active) < self._config.max_active_requests:
@@ -143,8 +151,8 @@ class Worker(Generic[RequestT]):
         self._start(planned.requests)
         error = self._attempt(planned)
         if error is None:
-            self._rotate(planned.requests)
-        elif len(planned.requests) == 1:
+            return
+        if len(planned.requests) == 1:
             self._active.remove(planned.requests[0])
             self._fail(planned.requests[0], error)
         else:
@@ -163,23 +171,49 @@ class Worker(Generic[RequestT]):
             return
         planned = self._work.plan([request])
         error = self._attempt(planned)
-        if error is None:
-            self._rotate(planned.requests)
-        else:
+        if error is not None:
             self._active.remove(request)
             self._fail(request, error)
 
     def _attempt(self, planned: Pass[RequestT]) -> RankportError | None:
-        begun_s = self._clock()
+        """Begins a pass, and ends it where the device did so at once."""
+        begun_s, failure, land = self._clock(), None, None
         try:
-            planned.run()
+            land = planned.begin()
         except RankportError as error:
-            return error
-        finally:
-            elapsed_s = self._clock() - begun_s
-            for request in planned.requests:
-                request.compute_s += elapsed_s
-        return None
+            failure = error
+        if failure is not None or land is None:
+            self._account(planned.requests, begun_s)
+        if failure is None:
+            self._rotate(planned.requests)
+            if land is not None:
+                self._flying.append(_Flight(planned.requests, land, begun_s))
+        return failure
+
+    def _land(self, *, keep: int) -> None:
+        """Waits for the results of the oldest passes until `keep` are left."""
+        while len(self._flying) > keep:
+            flight = self._flying.popleft()
+            failure = None
+            try:
+                flight.land()
+            except RankportError as error:
+                failure = error
+            self._account(flight.requests, flight.begun_s)
+            for request in flight.requests:
+                if request not in self._unanswered:
+                    continue  # failed with an earlier pass
+                if failure is not None:
+                    if request in self._active:
+                        self._active.remove(request)
+                    self._fail(request, failure)
+                elif request.finished:
+                    self._answer(request)
+
+    def _account(self, requests: Iterable[RequestT], begun_s: float) -> None:
+        elapsed_s = self._clock() - begun_s
+        for request in requests:
+            request.compute_s += elapsed_s
 
     def _start(self, requests: Iterable[RequestT]) -> None:
         """Takes requests off the queue's account."""
@@ -191,14 +225,18 @@ class Worker(Generic[RequestT]):
                     self._queued_tokens -= request.tokens
 
     def _rotate(self, served: Iterable[RequestT]) -> None:
-        """Moves served requests to the end, and answers the finished ones."""
+        """Moves served requests to the end, lets go of those with nothing left to begin, answers the finished ones."""
         for request in served:
             self._active.remove(request)
-            if not request.finished:
+            if not request.exhausted:
                 self._active.append(request)
-                continue
-            waited_s = self._clock() - request.submitted_s - request.compute_s
-            self._resolve(request, request.future.set_result, request.answer(waited_s))
+            elif request.finished:
+                self._answer(request)
+
+    def _answer(self, request: RequestT) -> None:
+        # Passes of one request may overlap: together they can take longer than it was there.
+        waited_s = max(self._clock() - request.submitted_s - request.compute_s, 0.0)
+        self._resolve(request, request.future.set_result, request.answer(waited_s))
 
     def _fail(self, request: RequestT, error: RankportError) -> None:
         self._start([request])
@@ -222,6 +260,15 @@ class Worker(Generic[RequestT]):
         for request in outstanding:
             _log_failure(partial(self._work.retire, request))
         _log_failure(self._work.close)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight(Generic[RequestT]):
+    """A pass that the device is at work on."""
+
+    requests: tuple[RequestT, ...]
+    land: Callable[[], None]
+    begun_s: float
 
 
 def _settle(future: "Future[Any]", resolve: Callable[[Any], None], value: object) -> None:

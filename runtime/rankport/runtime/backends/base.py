@@ -46,6 +46,14 @@ class RaggedBatch:
     run_prefix: NDArray[np.int64]  # [runs] index into prefixes, non-decreasing
 
 
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A score pass that was begun."""
+
+    logits: Callable[[], NDArray[np.float32]]  # waits; as `ScoringBackend.score`, errors too
+    done: bool  # nothing is left to wait for
+
+
 class ScoringBackend(Protocol):
     """Runs the prefix and score graphs of a ranker bundle."""
 
@@ -55,8 +63,8 @@ class ScoringBackend(Protocol):
     def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
         """Label logits after each run's last token. [runs, labels]"""
 
-    def launch(self, batch: RaggedBatch) -> Callable[[], NDArray[np.float32]]:
-        """`score` in two steps: begins it, and gives the call that waits for the logits. In order, any thread."""
+    def launch(self, batch: RaggedBatch) -> Launched:
+        """Begins `score`. Several may be under way; they end in order."""
 
     def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
         """Two handles for the first `length` tokens and the rest; 0 < length < kv.length. `kv` is not used again."""

@@ -4,14 +4,14 @@ Owns what crosses between host and device: the packed inputs of a pass in one co
 What a graph is, ONNX Runtime's or TensorRT's, is behind `DeviceGraph`; allocation and copies are `DeviceMemory`'s.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.base import PrefixKV, RaggedBatch
+from rankport.runtime.backends.base import Launched, PrefixKV, RaggedBatch
 from rankport.runtime.backends.buckets import Sizes, padded
 from rankport.runtime.backends.device_graph import ITEM_BYTES, DeviceArray, DeviceGraph
 from rankport.runtime.backends.device_kv import DeviceKV, KVLayout, Place
@@ -61,9 +61,9 @@ class DeviceScoringBackend:
 
     def score(self, batch: RaggedBatch) -> Logits:
         """See `ScoringBackend.score`."""
-        return self.launch(batch)()
+        return self.launch(batch).logits()
 
-    def launch(self, batch: RaggedBatch) -> Callable[[], Logits]:
+    def launch(self, batch: RaggedBatch) -> Launched:
         """See `ScoringBackend.launch`."""
         self._run("score", batch)
         count = len(batch.runs)
@@ -75,7 +75,7 @@ class DeviceScoringBackend:
             reached()
             return host.view(np.float32).reshape(count, self._labels).copy()
 
-        return logits
+        return Launched(logits, done=False)
 
     def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
         """See `ScoringBackend.split`. Both halves own their memory, so that evicting one frees it."""

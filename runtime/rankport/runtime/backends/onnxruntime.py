@@ -5,7 +5,7 @@ The only module that imports onnxruntime.
 
 import itertools
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -15,7 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, BundleError
-from rankport.runtime.backends.base import PrefixKV, RaggedBatch
+from rankport.runtime.backends.base import Launched, PrefixKV, RaggedBatch
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.graph_files import check_graph_files
@@ -73,10 +73,10 @@ class OnnxRuntimeScoringBackend:
         """See `ScoringBackend.score`."""
         return self._score.run(self._inputs(batch) | {"kv_slots": np.zeros(1, np.int64)})[0]
 
-    def launch(self, batch: RaggedBatch) -> Callable[[], NDArray[np.float32]]:
-        """See `ScoringBackend.launch`. Nothing is gained by waiting later on a CPU."""
+    def launch(self, batch: RaggedBatch) -> Launched:
+        """See `ScoringBackend.launch`. Nothing goes on beside it on a CPU."""
         logits = self.score(batch)
-        return lambda: logits
+        return Launched(lambda: logits, done=True)
 
     def split(self, kv: PrefixKV, length: int) -> tuple[HostKV, HostKV]:
         """See `ScoringBackend.split`. Both halves own their memory, so that evicting one frees it."""

@@ -141,12 +141,28 @@ class _Box:
     def name(self) -> str:
         return f"{self.kind}-{self.items}x{self.item_tokens}"
 
+    def holds(self, other: "_Box") -> bool:
+        mine, others = (
+            (self.prefixes, self.items, self.item_tokens),
+            (other.prefixes, other.items, other.item_tokens),
+        )
+        return all(size <= most for size, most in zip(others, mine, strict=True))
+
     def half(self) -> "_Box":
         halves = (max(1, size // 2) for size in (self.prefixes, self.items, self.item_tokens))
         return _Box(self.kind, *halves)
 
 
 def _boxes(roles: Collection[Role], longest: int, limits: ProfileLimits) -> list[_Box]:
+    """The larger of two boxes does where it comes first: each profile costs time to build and space."""
+    boxes: list[_Box] = []
+    for box in _all_boxes(roles, longest, limits):
+        if not any(earlier.holds(box) for earlier in boxes):
+            boxes.append(box)
+    return boxes
+
+
+def _all_boxes(roles: Collection[Role], longest: int, limits: ProfileLimits) -> list[_Box]:
     slots = max(int(limits.max_batch_tokens * limits.max_padding_ratio), longest)
     prefixes, items = limits.max_prefixes, limits.max_items
     one_run = _Box("latency", 1, 1, longest)

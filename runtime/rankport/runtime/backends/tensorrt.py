@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 ALIGNMENT_BYTES = 256
 """Of every address that TensorRT is given."""
 
-_DTYPES: dict[DType, str] = {
+DTYPE_NAMES: dict[DType, str] = {
     "float32": "FLOAT",
     "float16": "HALF",
     "bfloat16": "BF16",
@@ -58,7 +58,7 @@ class TensorRtGraph:
         self._recordings: dict[int, Recording | None] = {}  # None: it cannot be recorded
         self._scratch: dict[str, tuple[int, int]] = {}  # address and bytes, of outputs nobody asked for
         types = module.api.DataType
-        self._item_bytes = {getattr(types, name): ITEM_BYTES[dtype] for dtype, name in _DTYPES.items()}
+        self._item_bytes = {getattr(types, name): ITEM_BYTES[dtype] for dtype, name in DTYPE_NAMES.items()}
         self._engine = self._deserialize(plan)
         if weights is not None:
             self._refit(weights)
@@ -158,8 +158,8 @@ class TensorRtGraph:
 
     def _refit(self, weights: Path) -> None:
         refitter = self._module.api.Refitter(self._engine, self._log)
-        parser = self._module.api.OnnxParserRefitter(refitter, self._log)
-        if not (parser.refit_from_file(str(weights)) and refitter.refit_cuda_engine()):
+        weights_parser = self._module.api.OnnxParserRefitter(refitter, self._log)
+        if not (weights_parser.refit_from_file(str(weights)) and refitter.refit_cuda_engine()):
             raise BackendError(
                 f"weights of {weights.name} do not go into the engine: {take_errors(self._log)}"
             )
@@ -167,7 +167,7 @@ class TensorRtGraph:
     def _check_dtypes(self) -> None:
         for spec in self._specs:
             dtype = self._engine.get_tensor_dtype(spec.name)
-            if dtype != getattr(self._module.api.DataType, _DTYPES[spec.dtype]):
+            if dtype != getattr(self._module.api.DataType, DTYPE_NAMES[spec.dtype]):
                 raise BackendError(f"the engine takes {spec.name} as {dtype}, its graph as {spec.dtype}")
 
     def _make_contexts(self) -> list[Any]:

@@ -23,10 +23,10 @@ def load_graph(bundle: Bundle, graph: GraphSpec, stream: int, *, device: int = 0
     here = gpus()
     if device >= len(here):
         raise BackendError(f"device {device}: this machine has {len(here)} GPUs (rankport doctor says more)")
-    engine, module = find_engine(bundle, graph, here[device])
-    key = engine.record.key
+    built, module = find_engine(bundle, graph, here[device])
+    key = built.record.key
     weights = bundle.file(graph.file) if key.options.strip_weights else None
-    with open_plan(engine) as plan:
+    with open_plan(built) as plan:
         return TensorRtGraph(module, plan, graph.inputs, key.profiles, stream, weights=weights)
 
 

@@ -76,7 +76,8 @@ def build_plan(module: TensorRt, request: BuildRequest) -> memoryview:
             f"{request.graph.name}: {module.name} {module.version} cannot build it: {take_errors(parsed.log)}"
         )
     if cache is not None and request.timing_cache is not None:
-        _keep(request.timing_cache, memoryview(config.get_timing_cache().serialize()))
+        cache = config.get_timing_cache()
+        _keep(request.timing_cache, memoryview(cache.serialize()))
     return memoryview(plan)
 
 
@@ -84,12 +85,12 @@ class _Network:
     """Builder, network and parser, which must outlive each other."""
 
     def __init__(self, module: TensorRt) -> None:
+        self._module = module
         self.log = make_log(module)
         self.builder = module.api.Builder(self.log)
         # Networks of version 11 are strongly typed without being asked.
         self.network = self.builder.create_network(0)
         self.parser = module.api.OnnxParser(self.network, self.log)
-        self._codes = module.api.ErrorCode
 
     def refusals(self) -> tuple[RefusedNode, ...]:
         errors = [self.parser.get_error(index) for index in range(self.parser.num_errors)]
@@ -107,7 +108,7 @@ class _Network:
 
     def _reason(self, error: Any) -> str:
         detail = error.desc()
-        if error.code() == self._codes.UNSUPPORTED_NODE and detail in ("", "false"):
+        if error.code() == self._module.api.ErrorCode.UNSUPPORTED_NODE and detail in ("", "false"):
             return "TensorRT has no such operator"
         if "Plugin not found" in detail:
             return "TensorRT has no such operator, nor a plugin for it"

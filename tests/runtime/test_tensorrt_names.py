@@ -1,0 +1,52 @@
+"""Every name of TensorRT that we call is in TensorRT-RTX, and in TensorRT 11.4's bindings over stub libraries."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support.tensorrt_names import lacking, names_used, write_stub_libraries
+
+RTX_ONLY = {
+    "ComputeCapability",
+    "ComputeCapability.__members__",
+    "EngineInvalidityDiagnostics",
+    "EngineInvalidityDiagnostics.__members__",
+    "EngineValidity",
+    "EngineValidity.INVALID",
+    "IBuilderConfig.num_compute_capabilities",
+    "IBuilderConfig.set_compute_capability",
+    "Runtime.get_engine_validity",
+}
+"""Behind `Capabilities.targets` and `hasattr`."""
+
+
+def test_the_sources_are_read_for_names_of_every_kind() -> None:
+    assert {
+        "Builder",
+        "Builder.create_network",
+        "BuilderFlag.STRIP_PLAN",
+        "ErrorCode.UNSUPPORTED_NODE",
+        "IExecutionContext.execute_async_v3",
+        "ILogger.Severity.ERROR",
+        "OnnxParserRefitter.refit_from_file",
+        "TensorIOMode.INPUT",
+        *RTX_ONLY,
+    } <= names_used()
+
+
+def test_tensorrt_rtx_has_every_name() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed", exc_type=ImportError)
+    assert lacking("tensorrt_rtx", names_used())[1] == set()
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed: no stub libraries")
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_bindings") is None,
+    reason="the bindings are not installed: pip install tensorrt-cu13-bindings",
+)
+def test_tensorrt_has_every_name(tmp_path: Path) -> None:
+    version, missing = lacking("tensorrt_bindings", names_used(), write_stub_libraries(tmp_path))
+    assert int(version.split(".")[0]) >= 11
+    assert missing == RTX_ONLY

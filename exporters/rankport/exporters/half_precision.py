@@ -20,6 +20,7 @@ from rankport.runtime.manifest import Precision
 
 TYPES: dict[Precision, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 _NUMPY = {ir.DataType.FLOAT16: np.dtype(np.float16), ir.DataType.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
+_LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 2.0**127 * (2 - 2**-7)}
 _FP32_MAX = float(np.finfo(np.float32).max)
 _PRODUCTS = ("MatMul", "FusedMatMul", "Gemm")
 
@@ -29,21 +30,18 @@ def to_half_precision(model: ir.Model, precision: Precision, *, fused: bool) -> 
     graph, half = model.graph, TYPES[precision]
     exact = _exact_nodes(graph, fused=fused)
     for value in graph.inputs:
-        if value.name is not None and value.name.startswith("past_") and value.name != "past_mask":
-            if value.dtype == ir.DataType.FLOAT:
-                value.type = ir.TensorType(half)
+        name = value.name or ""
+        if name.startswith("past_") and name != "past_mask" and value.dtype == ir.DataType.FLOAT:
+            value.type = ir.TensorType(half)
     casts = _Casts(graph)
     for node in list(graph):
         wanted = ir.DataType.FLOAT if node in exact else half
         _set_own_type(node, wanted)
-        for place, value in enumerate(node.inputs):
-            if value is None or value.dtype not in (ir.DataType.FLOAT, half) or value.dtype == wanted:
-                continue
-            if node.op_type == "Cast":
-                continue  # takes any type
-            node.replace_input_with(place, casts.to(value, wanted, before=node))
-    for value in graph.outputs:
-        assert value.dtype is not None
+        if node.op_type == "Cast":
+            continue  # takes any type
+        for place, read in enumerate(node.inputs):
+            if read is not None and read.dtype in (ir.DataType.FLOAT, half) and read.dtype != wanted:
+                node.replace_input_with(place, casts.to(read, wanted, before=node))
     passes.RemoveUnusedNodesPass()(model)
     passes.TopologicalSortPass()(model)
 
@@ -136,7 +134,7 @@ class _Casts:
         array = np.asarray(tensor.numpy())
         if value.name is not None and array.size == 1 and abs(float(array.item())) == _FP32_MAX:
             # What a mask adds: the most that the type holds does the same.
-            array = np.sign(array) * float(ml_dtypes.finfo(_NUMPY[wanted]).max)
+            array = np.sign(array) * _LARGEST[wanted]
         with np.errstate(over="ignore"):
             small = array.astype(_NUMPY.get(wanted, np.dtype(np.float32)))
         if not np.isfinite(small).all() and np.isfinite(array).all():
@@ -150,7 +148,18 @@ class _Casts:
 
 
 _MOVES = frozenset(
-    ["Reshape", "Transpose", "Gather", "GatherND", "Slice", "Concat", "Unsqueeze", "Squeeze", "Expand", "Split"]
+    [
+        "Reshape",
+        "Transpose",
+        "Gather",
+        "GatherND",
+        "Slice",
+        "Concat",
+        "Unsqueeze",
+        "Squeeze",
+        "Expand",
+        "Split",
+    ]
 )
 
 

@@ -116,7 +116,7 @@ class ExportOptions:
             return
         if self.chosen_target == "onnx-cpu":
             raise InvalidRequest(
-                f"--precision {self.precision} is for a GPU: give --target onnx-cuda or tensorrt; a CPU computes in fp32"
+                f"--precision {self.precision} is for a GPU: give --target onnx-cuda or tensorrt, or leave it out"
             )
         if self.quantize is not None:
             raise InvalidRequest(

@@ -1,7 +1,7 @@
 """A bundle as the machine of a proof can run it.
 
-A CPU has no half precision: there a bundle in it is proven by a twin of its graphs, in fp32 with every result rounded as
-the graph rounds it (`half_precision.emulate`), over the same weights.
+A CPU has no half precision: there a bundle in it is proven by a twin of its graphs, in fp32 with every result rounded
+as the graph rounds it (`half_precision.emulate`), over the same weights.
 """
 
 import os
@@ -42,7 +42,9 @@ def runnable(bundle: Bundle, device: Device = "cpu") -> Iterator[Runnable]:
         yield Runnable(bundle, ON_CPU)
     else:
         # Beside the bundle, so that its files can be linked instead of copied.
-        with tempfile.TemporaryDirectory(dir=bundle.path.parent, prefix=f".{bundle.path.name}.twin-") as folder:
+        with tempfile.TemporaryDirectory(
+            dir=bundle.path.parent, prefix=f".{bundle.path.name}.twin-"
+        ) as folder:
             yield Runnable(_twin(bundle, Path(folder)), EMULATED)
 
 

@@ -14,6 +14,7 @@ from rankport.exporters.quantized_export import file_sha256, quantize_checkpoint
 from rankport.exporters.tolerance import Tolerance
 from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest, ParityError
 from rankport.runtime.bundle import Bundle
+from rankport.runtime.config import Device
 from rankport.runtime.manifest import Manifest, Quantization
 from rankport.runtime.tokenizer import Tokenizer
 
@@ -36,12 +37,14 @@ def verify(
     store: StrPath | None = None,
     calibration: StrPath | None = None,
     tolerance: Tolerance | None = None,
+    device: Device = "cpu",
     on_progress: Callable[[str], None] = lambda step: None,
 ) -> Verdict:
     """Measures the bundle against the checkpoint it states as its source; `base` is the folder of an adapter's base.
 
     A bundle quantized at export is measured against the low-bit model made anew, which needs the requests that its
-    rounding was fitted to, and against the checkpoint in full precision.
+    rounding was fitted to, and against the checkpoint in full precision. `device` runs the bundle, the source is run by
+    torch on the CPU.
 
     Raises:
         BundleError, CheckpointError: one of them cannot be read, or the bundle was made from another checkpoint.
@@ -88,6 +91,7 @@ def verify(
         judged=requests,
         store=store,
         on_progress=on_progress,
+        device=device,
     )
     return Verdict(opened, proof, tuple(_failures(proof, allowed, quantization)))
 

@@ -1,6 +1,6 @@
 """Every knob of an engine and its backend, with the one place for its default."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rankport.protos.errors import InvalidRequest
@@ -65,3 +65,22 @@ class EngineConfig:
 
 DEFAULTS = EngineConfig()
 """The engine as it is without a word from the user."""
+
+CUDA_DEFAULTS = EngineConfig(
+    device="cuda",
+    # A GPU is at full speed from some ten thousand tokens on.
+    max_batch_tokens=16_384,
+    max_prefill_tokens=8_192,
+    prefix_cache_bytes=8 * 2**30,
+    max_active_requests=128,
+    max_queued_requests=1024,
+    max_queued_tokens=8_000_000,
+)
+"""The same of a GPU."""
+
+
+def engine_config(device: Device = "cpu", **given: object) -> EngineConfig:
+    """The defaults of a device, but for what is `given` and not None. Raises `InvalidRequest` as `EngineConfig`."""
+    defaults = CUDA_DEFAULTS if device == "cuda" else replace(DEFAULTS, device=device)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return replace(defaults, **chosen)  # type: ignore[arg-type]

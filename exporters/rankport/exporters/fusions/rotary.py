@@ -1,9 +1,9 @@
 """Graph pass: rotary embedding becomes one operator of ONNX Runtime, laid out token by token.
 
-requires: x * cos + concat(-x[half:], x[:half]) * sin over x [1, heads, tokens, head_dim], where the two halves of cos and
-          sin [1, tokens, head_dim] are equal: both made of concat(angles, angles); shapes on values.
-ensures:  com.microsoft RotaryEmbedding over [1, tokens, heads * head_dim], so that the exchange of axes before it and the
-          one that undoes it after it are no copies.
+requires: x * cos + concat(-x[half:], x[:half]) * sin over x [1, heads, tokens, head_dim], where the two halves of cos
+          and sin [1, tokens, head_dim] are equal: both made of concat(angles, angles); shapes on values.
+ensures:  com.microsoft RotaryEmbedding over [1, tokens, heads * head_dim], so that the exchange of axes before it and
+          the one that undoes it after it are no copies.
 """
 
 from dataclasses import dataclass

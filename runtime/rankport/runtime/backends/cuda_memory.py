@@ -22,7 +22,9 @@ class CudaMemory:
         self._device = device
         _, count = self._cuda.cudaGetDeviceCount()
         if not count:
-            raise BackendError("this machine has no NVIDIA GPU that its driver shows: serve with --device cpu")
+            raise BackendError(
+                "this machine has no NVIDIA GPU that its driver shows: serve with --device cpu"
+            )
         self._call("cudaSetDevice", device)
         self._stream = int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
         self._transfers = Transfers()
@@ -46,7 +48,7 @@ class CudaMemory:
     def staging(self, nbytes: int) -> NDArray[np.uint8]:
         """See `DeviceMemory.staging`. Page-locked, for as long as the process lives."""
         pointer = int(self._call("cudaHostAlloc", max(nbytes, 1), self._cuda.cudaHostAllocDefault))
-        return np.frombuffer((ctypes.c_uint8 * max(nbytes, 1)).from_address(pointer), np.uint8)[:nbytes]
+        return np.ctypeslib.as_array((ctypes.c_uint8 * max(nbytes, 1)).from_address(pointer))[:nbytes]
 
     def upload(self, host: NDArray[np.uint8], pointer: int) -> None:
         """See `DeviceMemory.upload`."""
@@ -107,7 +109,9 @@ class CudaMemory:
         error, *results = getattr(self._cuda, name)(*arguments)
         if error != self._cuda.cudaError_t.cudaSuccess:
             _, words = self._cuda.cudaGetErrorString(error)
-            raise BackendError(f"CUDA: {name} failed: {words.decode() if isinstance(words, bytes) else words}")
+            raise BackendError(
+                f"CUDA: {name} failed: {words.decode() if isinstance(words, bytes) else words}"
+            )
         return results[0] if results else None
 
 

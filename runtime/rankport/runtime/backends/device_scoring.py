@@ -1,7 +1,8 @@
 """A ranker on a device: packs and pads batches, keeps KV on the device, and runs two graphs on one stream.
 
-Owns what crosses between host and device: the packed inputs of a pass in one copy, its logits back in another; KV stays.
-What a graph is, ONNX Runtime's or TensorRT's, is behind `DeviceGraph`; allocation and copies are `DeviceMemory`'s.
+Owns what crosses between host and device: the packed inputs of a pass in one copy, its logits back in another; KV
+stays. What a graph is, ONNX Runtime's or TensorRT's, is behind `DeviceGraph`; allocation and copies are
+`DeviceMemory`'s.
 """
 
 from collections.abc import Sequence
@@ -144,9 +145,7 @@ class DeviceScoringBackend:
         self._uploads.sent()
         return arrays
 
-    def _gathered(
-        self, prefixes: Sequence[tuple[PrefixKV, ...]], sizes: Sizes
-    ) -> dict[str, DeviceArray]:
+    def _gathered(self, prefixes: Sequence[tuple[PrefixKV, ...]], sizes: Sizes) -> dict[str, DeviceArray]:
         """The past of every prefix side by side. Padding is zeros: what has no weight must still be finite."""
         nbytes = self._kv.nbytes(sizes.prefixes, sizes.past)
         self._past.hold(nbytes)

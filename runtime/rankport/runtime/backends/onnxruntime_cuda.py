@@ -101,9 +101,7 @@ class BoundGraph:
         assert self._session is not None
         binding = self._session.io_binding()
         for name, array in inputs.items():
-            binding.bind_input(
-                name, self._device, 0, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer
-            )
+            binding.bind_input(name, self._device, 0, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer)
         for name, values in host.items():
             binding.bind_cpu_input(name, values)
         for name, array in outputs.items():
@@ -135,7 +133,9 @@ def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
             session = onnxruntime.InferenceSession(path, options, providers=[(PROVIDER, provider)])
         except Exception as error:  # onnxruntime's exception classes share no other base
             if records and "graph" in str(error).lower() and "cuda" in str(error).lower():
-                log.warning("%s cannot be recorded, each pass launches its kernels anew: %s", graph.file, error)
+                log.warning(
+                    "%s cannot be recorded, each pass launches its kernels anew: %s", graph.file, error
+                )
                 continue
             raise BundleError(f"ONNX Runtime cannot load {path.name} on CUDA: {error}") from error
         if PROVIDER not in session.get_providers():

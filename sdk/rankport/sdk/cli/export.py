@@ -1,7 +1,7 @@
 """`rankport export`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,6 +18,10 @@ from rankport.sdk.cli.proof_options import (
     MinKendallTau,
     Store,
 )
+
+if TYPE_CHECKING:
+    from rankport.exporters.quantization.recipes import RecipeName
+    from rankport.runtime.manifest import Precision
 
 Words = Annotated[
     str | None,
@@ -98,11 +102,19 @@ def export(
         ),
     ] = None,
     target: Annotated[
-        Literal["onnx-cpu", "tensorrt"] | None,
+        Literal["onnx-cpu", "onnx-cuda", "tensorrt"] | None,
         typer.Option(
             metavar="TARGET",
-            help="Operators of low-bit layers: onnx-cpu, the fastest of ONNX Runtime; tensorrt, standard Q/DQ form. "
-            "[default: onnx-cpu]",
+            help="What the graphs are made for: onnx-cpu and onnx-cuda, ONNX Runtime with its own operators; tensorrt, "
+            "standard operators, low bits in Q/DQ form, for `rankport build`. [default: onnx-cpu]",
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16", "int8", "int4", "fp8"] | None,
+        typer.Option(
+            metavar="PRECISION",
+            help="fp32, or of a GPU fp16 or bf16: weights, states and KV; norms, softmax, rotary tables and label "
+            "logits stay exact. int8, int4 and fp8 are --quantize. [default: fp32]",
         ),
     ] = None,
     judged: Judged = None,
@@ -127,6 +139,7 @@ def export(
     from rankport.sdk.cli.progress import steps
     from rankport.sdk.cli.tables import print_manifest, write_json
 
+    low_bits, floats = _split_precision(quantize, precision)
     # Checked before torch is imported: a slip on the command line should not cost seconds.
     options = ExportOptions(
         kind=kind,
@@ -144,10 +157,11 @@ def export(
         name=name,
         version=version,
         base=base,
-        quantize=quantize,
+        quantize=low_bits,
         calibration=calibration,
         graphs=graphs,
         target=target,
+        precision=floats,
         judged=judged,
         store=store,
         tolerance=Tolerance(max_abs_error, max_relative_error, min_kendall_tau, max_ndcg_loss),
@@ -163,6 +177,17 @@ def export(
     write_json(json_file, bundle.manifest.model_dump(mode="json"))
     assert bundle.manifest.parity is not None
     write_html(html_file, bundle.manifest, bundle.manifest.parity, bundle.manifest.quality)
+
+
+def _split_precision(
+    quantize: "RecipeName | None", precision: "Precision | RecipeName | None"
+) -> "tuple[RecipeName | None, Precision | None]":
+    """Low bits may be asked for by either option, but not twice."""
+    if precision is None or precision == "fp32" or precision == "fp16" or precision == "bf16":
+        return quantize, precision
+    if quantize is not None and quantize != precision:
+        raise typer.BadParameter(f"{precision} contradicts --quantize {quantize}", param_hint="--precision")
+    return precision, None
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from rankport.runtime.config import CUDA_DEFAULTS as CUDA
 from rankport.runtime.config import DEFAULTS as ENGINE
 from rankport.runtime.server.config import DEFAULTS as SERVER
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 _ENGINE = "Engine"
 _SERVER = "Server"
+
+
+def _knob(name: str, does: str) -> Any:
+    """An option whose default depends on the device."""
+    default = f"[default: {getattr(ENGINE, name)}; on a GPU {getattr(CUDA, name)}]"
+    return typer.Option(help=f"{does} {default}", rich_help_panel=_ENGINE)
 
 
 def serve(
@@ -42,24 +49,29 @@ def serve(
     grace_s: Annotated[
         float, typer.Option(help="Time for calls in progress at a stop.", rich_help_panel=_SERVER)
     ] = SERVER.grace_s,
-    max_batch_tokens: Annotated[
-        int, typer.Option(help="Tokens of items in one pass.", rich_help_panel=_ENGINE)
-    ] = ENGINE.max_batch_tokens,
+    max_batch_tokens: Annotated[int | None, _knob("max_batch_tokens", "Tokens of items in one pass.")] = None,
     max_prefill_tokens: Annotated[
-        int, typer.Option(help="Tokens of prefixes in one pass.", rich_help_panel=_ENGINE)
-    ] = ENGINE.max_prefill_tokens,
+        int | None, _knob("max_prefill_tokens", "Tokens of prefixes in one pass.")
+    ] = None,
     max_active_requests: Annotated[
-        int, typer.Option(help="Requests whose passes interleave.", rich_help_panel=_ENGINE)
-    ] = ENGINE.max_active_requests,
+        int | None, _knob("max_active_requests", "Requests whose passes interleave.")
+    ] = None,
     max_queued_requests: Annotated[
-        int, typer.Option(help="Requests that wait for their first pass.", rich_help_panel=_ENGINE)
-    ] = ENGINE.max_queued_requests,
+        int | None, _knob("max_queued_requests", "Requests that wait for their first pass.")
+    ] = None,
     max_queued_tokens: Annotated[
-        int, typer.Option(help="Tokens that those have together.", rich_help_panel=_ENGINE)
-    ] = ENGINE.max_queued_tokens,
+        int | None, _knob("max_queued_tokens", "Tokens that those have together.")
+    ] = None,
     prefix_cache_bytes: Annotated[
-        int, typer.Option(help="Prefix KV kept across requests; 0 keeps none.", rich_help_panel=_ENGINE)
-    ] = ENGINE.prefix_cache_bytes,
+        int | None, _knob("prefix_cache_bytes", "Prefix KV kept across requests; 0 keeps none.")
+    ] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"],
+        typer.Option(
+            help="Where passes are computed; cuda takes bundles exported with --target onnx-cuda.",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = ENGINE.device,
     threads: Annotated[
         int, typer.Option(help="Compute threads a model; 0: one per core.", rich_help_panel=_ENGINE)
     ] = ENGINE.threads,
@@ -79,6 +91,7 @@ def serve(
             raise typer.BadParameter(f"{entry!r} gives no name: give NAME=DIRECTORY, or the directory alone")
     from dataclasses import replace
 
+    from rankport.runtime.config import engine_config
     from rankport.runtime.server.loading import loaded_models
     from rankport.runtime.server.server import Server
 
@@ -92,8 +105,8 @@ def serve(
         stream_window=stream_window,
         grace_s=grace_s,
     )
-    engine_config = replace(
-        ENGINE,
+    engine = engine_config(
+        device,
         max_batch_tokens=max_batch_tokens,
         max_prefill_tokens=max_prefill_tokens,
         max_active_requests=max_active_requests,
@@ -104,7 +117,7 @@ def serve(
         prepacking=prepacking,
     )
     _log_to_stderr(json_log)
-    with loaded_models(bundles, store, engine_config) as models, Server(models, server_config) as server:
+    with loaded_models(bundles, store, engine) as models, Server(models, server_config) as server:
         for description in server.models:
             _say(json_log, _line(description), event="model", **_facts(description))
         with _stop_signal() as stopped:

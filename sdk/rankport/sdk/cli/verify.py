@@ -1,7 +1,7 @@
 """`rankport verify`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -30,6 +30,12 @@ def verify(
     ] = None,
     judged: Judged = None,
     store: Store = None,
+    device: Annotated[
+        Literal["cpu", "cuda"],
+        typer.Option(
+            help="What runs the bundle; a CPU emulates half precision. The source is run on the CPU."
+        ),
+    ] = "cpu",
     max_abs_error: MaxAbsError = DEFAULT.max_abs_error,
     max_relative_error: MaxRelativeError = DEFAULT.max_relative_error,
     min_kendall_tau: MinKendallTau = DEFAULT.min_kendall_tau,
@@ -54,6 +60,7 @@ def verify(
             judged=judged,
             calibration=calibration,
             store=store,
+            device=device,
             tolerance=Tolerance(max_abs_error, max_relative_error, min_kendall_tau, max_ndcg_loss),
             on_progress=on_step,
         )

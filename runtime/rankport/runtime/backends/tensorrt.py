@@ -59,22 +59,13 @@ class TensorRtGraph:
         self._scratch: dict[str, tuple[int, int]] = {}  # address and bytes, of outputs nobody asked for
         types = module.api.DataType
         self._item_bytes = {getattr(types, name): ITEM_BYTES[dtype] for dtype, name in DTYPE_NAMES.items()}
-        self._engine = self._deserialize(plan)
-        if weights is not None:
-            self._refit(weights)
-        names = [self._engine.get_tensor_name(place) for place in range(self._engine.num_io_tensors)]
-        modes = module.api.TensorIOMode
-        self._inputs = {name for name in names if self._engine.get_tensor_mode(name) == modes.INPUT}
-        self._outputs = [name for name in names if name not in self._inputs]
-        self._host = {
-            name
-            for name in self._inputs
-            if self._engine.get_tensor_location(name) == module.api.TensorLocation.HOST
-        }
-        self._specs = [spec for spec in inputs if spec.name in self._inputs]
-        self._check_dtypes()
-        self._nowhere = self._allocate(ALIGNMENT_BYTES)  # of tensors without an element
-        self._contexts = self._make_contexts()
+        self._engine: Any = None
+        self._contexts: list[Any] = []
+        try:
+            self._load(plan, inputs, weights)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def input_names(self) -> frozenset[str]:
@@ -115,11 +106,12 @@ class TensorRtGraph:
 
     def close(self) -> None:
         """Frees engine and memory; nothing may be enqueued any more."""
-        if self._engine is None:
+        if self._runtime is None:
             return
         from cuda.bindings import runtime
 
-        cuda(runtime.cudaStreamSynchronize, self._stream)
+        if self._memory:
+            cuda(runtime.cudaStreamSynchronize, self._stream)
         for recording in self._recordings.values():
             if recording is not None:
                 recording.close()
@@ -131,6 +123,25 @@ class TensorRtGraph:
         for address in self._memory:
             cuda(runtime.cudaFree, address)
         self._memory = []
+
+    def _load(self, plan: memoryview, inputs: Sequence[TensorSpec], weights: Path | None) -> None:
+        module = self._module
+        self._engine = self._deserialize(plan)
+        if weights is not None:
+            self._refit(weights)
+        names = [self._engine.get_tensor_name(place) for place in range(self._engine.num_io_tensors)]
+        modes = module.api.TensorIOMode
+        self._inputs = {name for name in names if self._engine.get_tensor_mode(name) == modes.INPUT}
+        self._outputs = [name for name in names if name not in self._inputs]
+        self._host = {
+            name
+            for name in self._inputs
+            if self._engine.get_tensor_location(name) == module.api.TensorLocation.HOST
+        }
+        self._specs = [spec for spec in inputs if spec.name in self._inputs]
+        self._check_dtypes()
+        self._nowhere = self._allocate(ALIGNMENT_BYTES)  # of tensors without an element
+        self._contexts = self._make_contexts()
 
     def _deserialize(self, plan: memoryview) -> Any:
         if hasattr(self._runtime, "get_engine_validity"):
@@ -215,7 +226,10 @@ class TensorRtGraph:
             self._check(context.set_tensor_address(name, address), f"the address of {name}")
 
     def _bind_outputs(self, context: Any, outputs: Mapping[str, DeviceArray]) -> None:
-        lacking = context.infer_shapes()
+        try:
+            lacking = context.infer_shapes()
+        except RuntimeError as error:
+            raise BackendError(f"TensorRT failed at the shapes of a pass: {error}") from error
         assert not lacking, f"no shape or address of {lacking}"
         for name in self._outputs:
             shape = tuple(context.get_tensor_shape(name))

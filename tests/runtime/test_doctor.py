@@ -1,0 +1,190 @@
+"""`doctor`: what it says of machines of every kind, with packages missing or broken, and never a traceback."""
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from rankport.runtime import doctor, gpus
+from rankport.runtime.doctor import Diagnosis, diagnose
+from rankport.runtime.gpus import Gpu
+
+ALL = {name for names, _ in doctor._PACKAGES for name in names}
+H200 = Gpu("NVIDIA H200", "sm90", 139 * 2**30)
+RTX_4090 = Gpu("NVIDIA GeForce RTX 4090", "sm89", 24 * 2**30)
+Machine = Callable[..., Diagnosis]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Diagnoses a machine with these packages missing, modules broken and GPUs."""
+
+    def look(
+        *,
+        missing: set[str] = frozenset(),
+        broken: set[str] = frozenset(),
+        here: tuple[Gpu, ...] = (),
+        cuda: bool = False,
+    ) -> Diagnosis:
+        def version(name: str) -> str:
+            if name in missing or name not in ALL:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return "1.0"
+
+        def load(module: str, expression: str) -> tuple[str, str]:
+            if module in broken:
+                return "", f"{module} does not load: libcuda.so.1: cannot open shared object file"
+            if module.replace("_", "-") in missing:
+                return "", f"{module} is not installed"
+            providers = ["CUDAExecutionProvider"] * cuda + ["CPUExecutionProvider"]
+            return json.dumps(providers) if expression else "", ""
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+        monkeypatch.setattr(doctor, "_import_problem", load)
+        monkeypatch.setattr(doctor, "gpus", lambda: here)
+        return diagnose()
+
+    return look
+
+
+def verdicts(found: Diagnosis) -> dict[str, tuple[str, str]]:
+    return {target.name: (target.build_problem, target.run_problem) for target in found.targets}
+
+
+def installs(found: Diagnosis) -> dict[str, str]:
+    return {target.name: target.install for target in found.targets if target.install}
+
+
+def test_a_machine_without_a_gpu_builds_for_rtx_and_runs_on_the_cpu(machine: Machine) -> None:
+    found = machine()
+    assert verdicts(found) == {
+        "onnx-cpu": ("", ""),
+        "onnx-cuda": ("", "no NVIDIA GPU here"),
+        "tensorrt": ("no NVIDIA GPU here, and it builds for the one at hand", "no NVIDIA GPU here"),
+        "tensorrt-rtx": ("", "no NVIDIA GPU here"),
+    }
+    assert installs(found) == {}
+
+
+def test_a_machine_with_everything_does_everything_that_its_gpu_can(machine: Machine) -> None:
+    data_centre = verdicts(machine(here=(H200,), cuda=True))
+    assert data_centre["tensorrt"] == data_centre["onnx-cuda"] == ("", "")
+    assert data_centre["tensorrt-rtx"] == (
+        "",
+        "it runs on sm75, sm80, sm86, sm89, sm120, sm121; here is sm90",
+    )
+    assert set(verdicts(machine(here=(RTX_4090,), cuda=True)).values()) == {("", "")}
+
+
+def test_what_is_missing_comes_with_the_command_that_installs_it(machine: Machine) -> None:
+    found = machine(
+        missing={
+            "torch",
+            "lmdb",
+            "tensorrt",
+            "tensorrt-cu13",
+            "tensorrt-rtx",
+            "cuda-bindings",
+            "cuda-python",
+        },
+        here=(RTX_4090,),
+    )
+    assert verdicts(found)["onnx-cpu"] == ("torch, lmdb not installed", "lmdb not installed")
+    assert verdicts(found)["tensorrt-rtx"] == ("tensorrt_rtx is not installed",) * 2
+    assert installs(found) == {
+        "onnx-cpu": "pip install 'rankport[export]'",
+        "onnx-cuda": "pip install 'rankport[export]'",
+        "tensorrt": "pip install 'rankport[tensorrt]'",
+        "tensorrt-rtx": "pip install 'rankport[tensorrt-rtx]'",
+    }
+
+
+def test_a_cpu_build_of_onnxruntime_is_told_apart_on_a_gpu_machine(machine: Machine) -> None:
+    found = machine(here=(H200,))
+    assert verdicts(found)["onnx-cuda"] == ("", "onnxruntime here has no CUDAExecutionProvider")
+    assert "onnxruntime-gpu" in installs(found)["onnx-cuda"]
+
+
+def test_a_module_that_does_not_load_is_a_line_and_not_a_crash(machine: Machine) -> None:
+    found = machine(broken={"onnxruntime", "tensorrt"}, here=(H200,))
+    assert "libcuda.so.1" in verdicts(found)["onnx-cpu"][1]
+    assert "libcuda.so.1" in verdicts(found)["tensorrt"][0]
+    assert found.onnxruntime_providers == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise ImportError('libx.so: no such file')", "libx.so: no such file"),
+        ("import os; os._exit(139)", "exit code 139"),
+        ("import nowhere", "nowhere"),
+    ],
+)
+def test_a_library_is_tried_in_a_process_of_its_own(
+    body: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fragile.py").write_text(body)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    output, problem = doctor._import_problem("fragile", "1")
+    assert output == ""
+    assert words in problem
+    assert doctor._import_problem("absent_module", "1") == ("", "absent_module is not installed")
+    assert doctor._import_problem("json", "module.dumps(1)") == ("1", "")
+
+
+def test_the_command_works_on_a_bare_install() -> None:
+    bare = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.split('.')[0] in {'onnxruntime', 'torch', 'lmdb', 'cuda', 'tensorrt_rtx'}:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "sys.argv = ['rankport', 'doctor', '--json', '-']\n"
+        "from rankport.sdk.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", bare], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    found = json.loads(done.stdout)
+    assert [target["name"] for target in found["targets"]] == [
+        "onnx-cpu",
+        "onnx-cuda",
+        "tensorrt",
+        "tensorrt-rtx",
+    ]
+    assert "Targets" in done.stderr
+
+
+def test_gpus_are_read_from_nvidia_smi_where_cuda_bindings_are_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def answer(command: tuple[str, ...], **_: object) -> SimpleNamespace:
+        query = command[1]
+        text = "NVIDIA H200, 9.0, 143771\nNVIDIA RTX A6000, 8.6, 49140\nbroken line\n"
+        return SimpleNamespace(returncode=0, stdout="570.86\n" if "driver" in query else text)
+
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    monkeypatch.setattr(subprocess, "run", answer)
+    monkeypatch.setattr(gpus, "_DRIVER_FILE", Path("/nowhere"))
+    assert [(gpu.name, gpu.architecture) for gpu in gpus.gpus()] == [
+        ("NVIDIA H200", "sm90"),
+        ("NVIDIA RTX A6000", "sm86"),
+    ]
+    assert gpus.driver() == "570.86"
+    assert gpus.cuda_of_driver() is None
+
+
+def test_the_drivers_version_is_read_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "version"
+    file.write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\nGCC 13.2.0\n"
+    )
+    monkeypatch.setattr(gpus, "_DRIVER_FILE", file)
+    assert gpus.driver() == "580.65.06"

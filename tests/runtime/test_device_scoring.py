@@ -1,0 +1,183 @@
+"""The device backend on host memory: the CPU backend's logits in every mode, KV that never leaves, nothing left behind.
+
+CUDA itself takes part only where there is a GPU (`gpu`).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankport.exporters.export import export
+from rankport.exporters.parity import MODES, SampleRequest
+from rankport.exporters.samples import sample_requests
+from rankport.protos.errors import BackendError, InvalidRequest
+from rankport.runtime.backends.base import RaggedBatch, TokenRun
+from rankport.runtime.backends.buckets import Sizes, rounded
+from rankport.runtime.backends.device_scoring import DeviceScoringBackend
+from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
+from rankport.runtime.backends.workspace import Recordings
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.ranker import Ranker
+from support import checkpoints
+from support.host_device import HostMemory, host_backend
+
+LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
+FORMS = {
+    "two graphs": {"kind": "ranker", "label_ids": (9, 17)},
+    "one graph": {"kind": "ranker", "label_ids": (9, 17), "graphs": "joint"},
+    "embedding tokens": {
+        "kind": "mix-ranker",
+        "label_ids": (9, 17),
+        "item_encoder": "0" * 64,
+        "embedding_tokens": 2,
+    },
+}
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("device")
+    # Layers of two widths, so that KV has more than one block.
+    checkpoint = checkpoints.causal_lm(folder / "c", "qwen3", num_hidden_layers=2)
+    return export(checkpoint, folder / "b", target="onnx-cuda", **LIMITS, **FORMS[request.param])
+
+
+@pytest.fixture
+def memory() -> HostMemory:
+    return HostMemory()
+
+
+@pytest.fixture
+def device(bundle: Bundle, memory: HostMemory) -> Iterator[DeviceScoringBackend]:
+    backend = host_backend(bundle, memory)
+    yield backend
+    backend.close()
+
+
+def _requests(bundle: Bundle) -> list[SampleRequest]:
+    shape = bundle.manifest.shape
+    scale = 1.0 if bundle.manifest.embedding is not None else None
+    return list(sample_requests(shape.vocab_size, shape.hidden_size, bundle.manifest.limits, scale))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_logits_are_those_of_the_cpu_backend(mode: str, bundle: Bundle, device: DeviceScoringBackend) -> None:
+    requests = _requests(bundle)
+    expected = MODES[mode](OnnxRuntimeScoringBackend(bundle, EngineConfig(threads=1)), requests)
+    for one, other in zip(expected, MODES[mode](device, requests), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_only_logits_leave_the_device(
+    bundle: Bundle, device: DeviceScoringBackend, memory: HostMemory
+) -> None:
+    requests = _requests(bundle)
+    MODES["prefix_extension"](device, requests)
+    items = sum(len(request.items) for request in requests)
+    assert memory.transfers.to_host == items * 2 * 4  # two labels in float32
+    kv = sum(2 * layer.kv_heads * layer.head_dim * 4 for layer in bundle.manifest.shape.layers)
+    prefix_tokens = sum(len(request.prefix.ids) for request in requests)
+    # Into handles, and from them to a pass, at least once each.
+    assert memory.transfers.on_device >= 2 * prefix_tokens * kv
+
+
+def test_kv_is_freed_with_its_handle_and_all_with_the_backend(bundle: Bundle, memory: HostMemory) -> None:
+    backend = host_backend(bundle, memory)
+    prefix = TokenRun(np.array([3, 4, 5, 6]))
+    batch = RaggedBatch(((),), (prefix,), np.zeros(1, np.int64))
+    (kv,) = backend.prefill(batch)
+    held = len(memory.alive)
+    head, rest = backend.split(kv, 1)
+    assert (head.length, rest.length) == (1, 3)
+    assert head.nbytes + rest.nbytes == kv.nbytes
+    assert len(memory.alive) == held + 2
+    del kv
+    assert len(memory.alive) == held + 1
+    del head, rest
+    backend.close()
+    assert not memory.alive
+
+
+def test_passes_launched_one_after_the_other_keep_their_logits_apart(
+    bundle: Bundle, device: DeviceScoringBackend
+) -> None:
+    batches = [
+        RaggedBatch(((),), tuple(TokenRun(np.array([token, 3])) for token in tokens), np.zeros(2, np.int64))
+        for tokens in ((5, 6), (7, 8), (9, 10))
+    ]
+    alone = [device.score(batch) for batch in batches]
+    launched = [device.launch(batch) for batch in batches]
+    assert not any(one.done for one in launched)
+    for one, other in zip(alone, launched, strict=True):
+        np.testing.assert_array_equal(one, other.logits())
+
+
+def test_a_ranker_over_the_device_backend_answers_as_over_the_cpu(
+    bundle: Bundle, device: DeviceScoringBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix, items = [5, 6, 7, 8], [[9, 10], [11], [12, 13, 14]]
+    with Ranker.load(bundle, config=EngineConfig(threads=1)) as ranker:
+        expected = ranker.score(prefix, items)
+    monkeypatch.setattr("rankport.runtime.backends.choice.scoring_backend", lambda *_: device)
+    monkeypatch.setattr(device, "close", lambda: None)  # the fixture's
+    with Ranker.load(bundle) as ranker:
+        results = [ranker.submit(prefix, items) for _ in range(8)]
+        for result in results:
+            np.testing.assert_allclose(result.result(30).logits, expected.logits, atol=1e-5)
+        assert ranker.cache_stats().tokens_computed == len(prefix)
+
+
+def test_without_a_gpu_the_error_says_what_to_install(bundle: Bundle) -> None:
+    if _has_gpu():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(BackendError, match="CUDA|GPU"):
+        Ranker.load(bundle, config=EngineConfig(device="cuda"))
+
+
+def test_graphs_for_a_cpu_are_not_served_on_a_gpu(mix_bundle: Bundle) -> None:
+    with pytest.raises(InvalidRequest, match="graphs for onnx-cpu, not for CUDA.*--target onnx-cuda"):
+        Ranker.load(mix_bundle, config=EngineConfig(device="cuda"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif("not _has_gpu()", reason="no NVIDIA GPU, or no onnxruntime-gpu")
+@pytest.mark.parametrize("mode", MODES)
+def test_logits_on_cuda_are_those_of_the_cpu_backend(mode: str, bundle: Bundle) -> None:
+    from rankport.runtime.backends.choice import scoring_backend
+
+    requests = _requests(bundle)
+    expected = MODES[mode](OnnxRuntimeScoringBackend(bundle), requests)
+    backend = scoring_backend(bundle, EngineConfig(device="cuda"))
+    actual = MODES[mode](backend, requests)
+    backend.close()
+    for one, other in zip(expected, actual, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def _has_gpu() -> bool:
+    import onnxruntime
+
+    return (
+        "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        and Path("/proc/driver/nvidia/version").exists()
+    )
+
+
+def test_sizes_are_rounded_by_a_sixteenth_at_most() -> None:
+    for size in range(1, 5000):
+        assert size <= rounded(size) <= size * 17 / 16
+    assert len({rounded(size) for size in range(4096, 8193)}) == 17
+    up = Sizes(3, 250, 2, 60, 1500, 750, 1).rounded_up()
+    assert (up.item_tokens, up.past % 8, up.items) == (2, 0, 256)
+    assert Sizes(1, 1, 1, 0, 1, 1, 1).rounded_up().past > 0
+
+
+def test_a_pass_is_recorded_when_it_comes_again_at_the_same_addresses() -> None:
+    recordings, sizes = Recordings(after=2, most=2), Sizes(1, 1, 1, 8, 1, 1, 1)
+    seen = [recordings.number("score", sizes, (1, 2)) for _ in range(4)]
+    assert seen == [None, None, 0, 0]
+    assert [recordings.number("score", sizes, (1, 3)) for _ in range(3)] == [None, None, 1]
+    assert [recordings.number("prefix", sizes, (1, 2)) for _ in range(3)] == [None] * 3  # two are numbered

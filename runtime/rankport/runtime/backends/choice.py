@@ -1,9 +1,12 @@
 """Which backend runs a ranker: decided by the device that the user names and the graphs that the bundle has."""
 
+import numpy as np
+
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.backends.base import ScoringBackend
+from rankport.runtime.backends.base import RaggedBatch, ScoringBackend, TokenRun
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.manifest import Manifest
 
 
 def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringBackend:
@@ -23,7 +26,9 @@ def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringB
                 f"bundle {manifest.name!r} has graphs for {manifest.graphs[0].target}, not for CUDA: export it with "
                 "--target onnx-cuda, or serve it with --device cpu"
             )
-        return cuda_scoring_backend(bundle)
+        backend = cuda_scoring_backend(bundle)
+        warm_up(backend, manifest, config)
+        return backend
     if manifest.precision != "fp32":
         raise InvalidRequest(
             f"bundle {manifest.name!r} is in {manifest.precision}, which a CPU does not compute in: serve it with "
@@ -32,3 +37,19 @@ def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringB
     from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
 
     return OnnxRuntimeScoringBackend(bundle, config)
+
+
+def warm_up(backend: ScoringBackend, manifest: Manifest, config: EngineConfig) -> None:
+    """The smallest and the largest passes that will come: kernels are loaded and memory is taken before a request waits.
+
+    Raises BackendError: what fails here would fail every request.
+    """
+    limits = manifest.limits
+    prefix = TokenRun(np.zeros(min(limits.max_prefix_tokens, 64), np.int64))
+    for length in {min(2, limits.max_item_tokens), min(128, limits.max_item_tokens)}:
+        for count in (1, max(1, config.max_batch_tokens // length)):
+            pieces = ()
+            if len(prefix.ids):
+                pieces = backend.prefill(RaggedBatch(((),), (prefix,), np.zeros(1, np.int64)))
+            items = (TokenRun(np.zeros(length, np.int64)),) * count
+            backend.score(RaggedBatch((pieces,), items, np.zeros(count, np.int64)))

@@ -1,0 +1,126 @@
+"""Where a pass spends its time: host before the launch, device in all, and the device's kernels one by one.
+
+    python -m benchmarks.gpu.kernels --model slm --work DIR --out FILE
+
+Passes of several queries as the engine would make them, straight at the backend; kernels as torch's profiler sees them,
+whoever launched them.
+"""
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.gpu.figures import Value
+from benchmarks.gpu.part import Part, arguments
+from benchmarks.gpu.runs import run_of
+from benchmarks.gpu.shapes import RequestShape
+from rankport.runtime.backends.base import PrefixKV, RaggedBatch, ScoringBackend
+from rankport.runtime.backends.choice import scoring_backend
+from rankport.runtime.bundle import Bundle
+
+_ROUNDS = 8
+_SHOWN = 24
+
+
+def main() -> None:
+    """Every request shape of the model."""
+    part = arguments(__doc__)
+    backend = scoring_backend(Bundle.open(part.bundle), part.engine)
+    try:
+        for request in part.requests:
+            if part.enough(5, request.name):
+                _measure(part, backend, request)
+    finally:
+        backend.close()
+
+
+def _measure(part: Part, backend: ScoringBackend, request: RequestShape) -> None:
+    queries = max(1, part.engine.max_batch_tokens // (request.items * request.item))
+    runs = [run_of(part.workload.model, request, seed) for seed in range(queries)]
+    prefixes = tuple(run.prefix for run in runs)
+    nothing: tuple[tuple[PrefixKV, ...], ...] = tuple(() for _ in runs)
+    prefill = RaggedBatch(nothing, prefixes, np.arange(queries))
+    kv = backend.prefill(prefill)
+    items = tuple(item for run in runs for item in run.items)
+    score = RaggedBatch(tuple((one,) for one in kv), items, np.repeat(np.arange(queries), request.items))
+    # The first run of a shape allocates, and the third may record what later ones replay.
+    for _ in range(4):
+        backend.prefill(prefill)
+        backend.score(score)
+    model = part.workload.model
+    flops = {
+        "prefill": queries * (model.flops(request) - model.flops(request, cached=True)),
+        "score": queries * model.flops(request, cached=True),
+    }
+    passes: dict[str, Callable[[], object]] = {
+        "prefill": lambda: (backend.prefill(prefill), backend.score(_one(score)))[0],
+        "score": lambda: backend.score(score),
+    }
+    for name, run in passes.items():
+        found = _timed(run)
+        if name == "score":
+            found |= _launched(backend, score)
+        if part.ceiling_tflops:
+            found["mfu"] = flops[name] / (float(str(found["ms"])) / 1e3) / (part.ceiling_tflops * 1e12)
+        part.figures.add(f"{request.name} x {queries}, {name}", found)
+    part.figures.add(f"{request.name} x {queries}, kernels", _kernels(passes["score"]))
+
+
+def _one(batch: RaggedBatch) -> RaggedBatch:
+    """One item of one prefix: a pass to wait for."""
+    return RaggedBatch(batch.prefixes[:1], batch.runs[:1], np.zeros(1, np.int64))
+
+
+def _timed(run: Callable[[], object]) -> dict[str, Value]:
+    times = []
+    for _ in range(_ROUNDS):
+        begun = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begun)
+    return {"ms": statistics.median(times) * 1e3}
+
+
+def _launched(backend: ScoringBackend, batch: RaggedBatch) -> dict[str, Value]:
+    """How long the host is busy before it could do something else, and passes that follow each other closely."""
+    times = []
+    for _ in range(_ROUNDS):
+        begun = time.perf_counter()
+        launched = backend.launch(batch)
+        times.append(time.perf_counter() - begun)
+        launched.logits()
+    begun = time.perf_counter()
+    under_way = [backend.launch(batch) for _ in range(2)]
+    for _ in range(_ROUNDS):
+        under_way.append(backend.launch(batch))
+        under_way.pop(0).logits()
+    for one in under_way:
+        one.logits()
+    close = (time.perf_counter() - begun) / (_ROUNDS + 2)
+    return {"host_ms": statistics.median(times) * 1e3, "pipelined_ms": close * 1e3}
+
+
+def _kernels(run: Callable[[], object]) -> dict[str, Value]:
+    """Milliseconds a pass by kernel, the longest first."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(2):
+            run()
+    spent: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    for event in profile.events():
+        spent[event.name[:110]] += event.device_time_total / 2e3
+        calls[event.name[:110]] += 1
+    print(f"   {sum(spent.values()):8.2f} ms of kernels a pass, {sum(calls.values()) // 2} launches")
+    for name, ms in spent.most_common(_SHOWN):
+        print(f"   {ms:8.3f} ms {calls[name] // 2:5d} x {name}", flush=True)
+    return dict(spent.most_common(_SHOWN))
+
+
+if __name__ == "__main__":
+    main()

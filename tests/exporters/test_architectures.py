@@ -10,6 +10,9 @@ from rankport.exporters.export import export
 from rankport.exporters.ranker_module import RankerModule, ReadOut
 from rankport.exporters.survey import survey
 from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.engine_build import DEFAULT_TARGETS, BuildTarget, build_engines
+from rankport.runtime.profile_limits import ProfileLimits
 from support import checkpoints
 
 # What makes each family worth a test of its own stands beside it.
@@ -39,23 +42,44 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_an_export_equals_its_source_in_every_mode(family: str, tmp_path: Path) -> None:
-    model_type, overrides = FAMILIES[family]
-    checkpoint = checkpoints.causal_lm(tmp_path / "checkpoint", model_type, **overrides)
+@pytest.fixture(scope="module", params=FAMILIES)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Bundle]:
+    """Its family, and its bundle."""
+    model_type, overrides = FAMILIES[request.param]
+    folder = tmp_path_factory.mktemp("family")
     bundle = export(
-        checkpoint,
-        tmp_path / "bundle",
+        checkpoints.causal_lm(folder / "checkpoint", model_type, **overrides),
+        folder / "bundle",
         kind="ranker",
         label_ids=(9, 17),
         max_prefix_tokens=40,
         max_item_tokens=24,
     )
+    return request.param, bundle
+
+
+def test_an_export_equals_its_source_in_every_mode(exported: tuple[str, Bundle]) -> None:
+    _, bundle = exported
     parity = bundle.manifest.parity
     assert parity is not None
     assert len(parity.modes) == 5
     assert max(mode.max_abs_error for mode in parity.modes) <= 1e-4
     assert min(mode.kendall_tau for mode in parity.modes) >= 0.999
+
+
+def test_tensorrt_builds_every_graph_of_it(exported: tuple[str, Bundle]) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed", exc_type=ImportError)
+    family, bundle = exported
+    architecture = DEFAULT_TARGETS[list(FAMILIES).index(family) % len(DEFAULT_TARGETS)]
+    target = BuildTarget.parse(f"tensorrt-rtx:{architecture}")
+    engines = build_engines(bundle, target, limits=ProfileLimits(64, max_prefixes=2, max_items=1))
+    assert {one.engine.record.key.graph for one in engines} == {
+        graph.file for graph in bundle.manifest.graphs
+    }
+    for one in engines:
+        profiles = one.engine.record.key.profiles
+        assert {profile.name.split("-")[0] for profile in profiles} == {"latency", "throughput"}
+        assert {profile.axes["past"].min for profile in profiles} == {0}
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {

@@ -1,0 +1,277 @@
+"""Engines in a bundle, from the command line, for GPUs that are not there: built with TensorRT-RTX, never run."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from rankport.protos.errors import BackendError, BundleError, InvalidRequest
+from rankport.runtime.backends.tensorrt_loading import find_engine, load_graph
+from rankport.runtime.backends.tensorrt_module import load_tensorrt, make_log, take_errors
+from rankport.runtime.backends.tensorrt_network import check_supported, refused_nodes
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.engine_build import BuildTarget, build_engines
+from rankport.runtime.engine_key import BuildOptions
+from rankport.runtime.gpus import Gpu, gpus
+from rankport.runtime.profile_limits import ProfileLimits
+from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
+
+pytest.importorskip(
+    "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install tensorrt-rtx", exc_type=ImportError
+)
+
+needs_no_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU: the error is of one without")
+SMALL = ("--max-batch-tokens", 64, "--max-prefixes", 2, "--max-items", 1)
+ARCHITECTURES = ("sm86", "sm89", "sm120")
+
+
+def rankport(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rankport.sdk.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def built(bundle: Path, *arguments: object) -> list[dict[str, Any]]:
+    """The engines that the command says it made or found."""
+    done = rankport("build", bundle, *arguments, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    engines: list[dict[str, Any]] = json.loads(done.stdout)["engines"]
+    return engines
+
+
+@pytest.fixture(scope="module")
+def ranker(mix_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mix ranker with engines for three architectures."""
+    folder = tmp_path_factory.mktemp("engines") / "mix"
+    shutil.copytree(mix_bundle.path, folder)
+    engines = built(folder, "--target", "tensorrt-rtx", *SMALL)
+    assert [(engine["key"]["architecture"], engine["key"]["graph"]) for engine in engines] == [
+        (architecture, graph) for architecture in ARCHITECTURES for graph in ("prefix.onnx", "score.onnx")
+    ]
+    assert {engine["state"] for engine in engines} == {"built"}
+    return folder
+
+
+@pytest.fixture
+def encoder(encoder_bundle: Bundle, tmp_path: Path) -> Path:
+    """An item encoder without engines."""
+    return Path(shutil.copytree(encoder_bundle.path, tmp_path / "encoder"))
+
+
+def test_a_bundle_carries_engines_for_three_architectures_and_inspect_shows_them(
+    ranker: Path, mix_bundle: Bundle
+) -> None:
+    assert Bundle.open(ranker).manifest == mix_bundle.manifest
+    shown = rankport("inspect", ranker)
+    for words in (*ARCHITECTURES, "tensorrt_rtx", "latency-", "throughput-", "fits"):
+        assert words in shown.stdout
+    engines = json.loads(rankport("inspect", ranker, "--json", "-").stdout)["engines"]
+    assert len(engines) == 6
+    assert all(engine["fits"] and not engine["other_version"] for engine in engines)
+    for engine in engines:
+        plan = (ranker / engine["path"] / "engine.plan").read_bytes()
+        assert hashlib.sha256(plan).hexdigest() == engine["plan"]["sha256"]
+
+
+def test_what_is_there_and_fits_is_not_built_again(ranker: Path) -> None:
+    again = built(ranker, "--target", "tensorrt-rtx:sm86,sm89,sm120", *SMALL)
+    assert {engine["state"] for engine in again} == {"there"}
+
+
+def test_what_differs_is_built_again_and_said(encoder: Path) -> None:
+    target = BuildTarget.parse("tensorrt-rtx:sm89")
+    bundle = Bundle.open(encoder)
+    limits = ProfileLimits(max_batch_tokens=32, max_items=1)
+    first, wider = (
+        build_engines(bundle, target, limits=chosen)[0]
+        for chosen in (limits, ProfileLimits(max_batch_tokens=32, max_items=2))
+    )
+    assert (first.state, first.replaced) == ("built", "")
+    assert wider.state == "built"
+    assert "profiles is " in wider.replaced
+    (rounded,) = build_engines(bundle, target, limits=limits, options=BuildOptions(tf32=True))
+    assert "options.tf32 is False, wanted True" in rounded.replaced
+    (forced,) = build_engines(bundle, target, limits=limits, options=BuildOptions(tf32=True), force=True)
+    assert (forced.state, forced.replaced) == ("built", "")
+    (forced.engine.path / "engine.plan").write_bytes(b"truncated")
+    (mended,) = build_engines(bundle, target, limits=limits, options=BuildOptions(tf32=True))
+    assert mended.state == "built"
+    assert "engine.plan has 9 bytes" in mended.replaced
+
+
+def test_the_plan_of_an_encoder_is_the_same_from_every_process(encoder: Path) -> None:
+    arguments = ("--target", "tensorrt-rtx:sm89", "--max-batch-tokens", 32, "--max-items", 2)
+    (first,) = built(encoder, *arguments)
+    (second,) = built(encoder, *arguments, "--force")
+    assert second["state"] == "built"
+    assert first["plan"] == second["plan"]
+
+
+def test_the_plan_of_a_ranker_differs_in_its_order_alone(ranker: Path) -> None:
+    """TensorRT-RTX numbers symbols of shapes by their addresses, for which its threads race: sizes alone are equal."""
+    engines = json.loads(rankport("inspect", ranker, "--json", "-").stdout)["engines"]
+    before = {engine["path"]: engine for engine in engines}
+    (prefix, score) = built(ranker, "--target", "tensorrt-rtx:sm89", *SMALL, "--force")
+    for engine in (prefix, score):
+        assert engine["key"] == before[engine["path"]]["key"]
+        assert engine["plan"]["size"] == before[engine["path"]]["plan"]["size"]
+
+
+WRONG: dict[str, tuple[tuple[object, ...], str]] = {
+    "unknown target": (("--target", "cuda"), "target 'cuda': must be one of tensorrt, tensorrt-rtx"),
+    "unknown architecture": (("--target", "tensorrt-rtx:sm90"), "has no architecture 'sm90', only sm75"),
+    "no architecture": (("--target", "tensorrt-rtx:"), "has no architecture ''"),
+    "architecture of tensorrt": (("--target", "tensorrt:sm90"), "builds for the GPU at hand alone"),
+    "no items": (("--target", "tensorrt-rtx", "--max-items", 0), "max_items is 0: it must be at least 1"),
+    "hardware-compatible": (
+        ("--target", "tensorrt-rtx", "--hardware-compatible"),
+        "tensorrt_rtx has no hardware-compatible engines",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_options_are_refused_with_the_way_out(what: str, encoder: Path) -> None:
+    arguments, words = WRONG[what]
+    done = rankport("build", encoder, *arguments)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (encoder / "engines").exists()
+
+
+@needs_no_gpu
+def test_weights_are_stripped_only_beside_a_gpu(encoder: Path) -> None:
+    done = rankport("build", encoder, "--target", "tensorrt-rtx:sm89", "--strip-weights")
+    assert done.returncode == 1
+    assert "strips weights only on a machine with a GPU" in done.stderr
+
+
+def test_build_refuses_what_is_no_bundle_and_wrong_usage(tmp_path: Path) -> None:
+    missing = rankport("build", tmp_path / "nothing", "--target", "tensorrt-rtx")
+    assert missing.returncode == 1
+    assert "BundleError" in missing.stderr
+    assert rankport("build", tmp_path).returncode == 2
+
+
+def _refused(folder: Path) -> Path:
+    """A graph of three operators that TensorRT does not have, among one that it has."""
+    nodes = [
+        helper.make_node("Unique", ["x"], ["u"], name="first"),
+        helper.make_node("Relu", ["x"], ["r"], name="fine"),
+        helper.make_node("MatMulInteger", ["i", "i"], ["m"], name="second"),
+        helper.make_node("SkipNothing", ["x"], ["s"], name="third", domain="com.example"),
+    ]
+    tensors = {"x": TensorProto.FLOAT, "i": TensorProto.INT8, "u": TensorProto.FLOAT, "m": TensorProto.INT32}
+    tensors |= {"s": TensorProto.FLOAT, "r": TensorProto.FLOAT}
+    values = {name: helper.make_tensor_value_info(name, kind, [4, 4]) for name, kind in tensors.items()}
+    graph = helper.make_graph(nodes, "g", [values["x"], values["i"]], [values[name] for name in "umsr"])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.example", 1)]
+    file = folder / "refused.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), file)
+    return file
+
+
+def test_every_node_that_tensorrt_refuses_is_listed_with_operator_and_reason(tmp_path: Path) -> None:
+    module, file = load_tensorrt("tensorrt_rtx"), _refused(tmp_path)
+    refused = refused_nodes(module, file)
+    assert [(node.operator, node.node) for node in refused] == [
+        ("Unique", "first"),
+        ("MatMulInteger", "second"),
+        ("SkipNothing", "third"),
+    ]
+    with pytest.raises(
+        BundleError, match=r"refused\.onnx: tensorrt_rtx .* does not take 3 of its nodes"
+    ) as error:
+        check_supported(module, file)
+    assert "Unique (node 'first'): TensorRT has no such operator" in str(error.value)
+    assert "SkipNothing (node 'third'): TensorRT has no such operator, nor a plugin" in str(error.value)
+
+
+def test_a_bundle_that_tensorrt_refuses_gets_no_engine(tmp_path: Path) -> None:
+    files = {**ENCODER_FILES, "encode.onnx": _refused(tmp_path).read_bytes()}
+    root = write_directory(tmp_path / "b", encoder_draft(), files)
+    done = rankport("build", root, "--target", "tensorrt-rtx:sm89")
+    assert done.returncode == 1
+    assert "Unique (node 'first')" in done.stderr
+    assert "SkipNothing (node 'third')" in done.stderr
+    assert not (root / "engines").exists()
+
+
+def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "junk.onnx"
+    file.write_bytes(b"junk")
+    with pytest.raises(BundleError, match="Failed to parse the ONNX model"):
+        check_supported(load_tensorrt("tensorrt_rtx"), file)
+
+
+def test_the_engine_for_a_gpu_is_found_and_a_miss_says_what_differs(ranker: Path) -> None:
+    bundle = Bundle.open(ranker)
+    graph = bundle.manifest.graphs[0]
+    found, module = find_engine(bundle, graph, Gpu("NVIDIA GeForce RTX 4090", "sm89", 24 * 2**30))
+    assert (found.record.key.architecture, module.name) == ("sm89", "tensorrt_rtx")
+    with pytest.raises(BundleError, match=r"no engine of prefix\.onnx for NVIDIA H200 \(sm90\).*wanted sm90"):
+        find_engine(bundle, graph, Gpu("NVIDIA H200", "sm90", 139 * 2**30))
+
+
+@needs_no_gpu
+def test_an_engine_is_not_loaded_without_a_gpu(ranker: Path) -> None:
+    bundle = Bundle.open(ranker)
+    with pytest.raises(BackendError, match="device 0: this machine has 0 GPUs"):
+        load_graph(bundle, bundle.manifest.graphs[0], stream=0)
+
+
+@pytest.mark.skipif(load_tensorrt().name == "tensorrt", reason="TensorRT itself is installed")
+def test_a_module_that_is_not_installed_comes_with_its_command(encoder: Path) -> None:
+    done = rankport("build", encoder, "--target", "tensorrt")
+    assert done.returncode == 1
+    assert "pip install 'rankport[tensorrt]'" in done.stderr
+
+
+def test_the_spurious_line_of_a_machine_without_a_gpu_is_not_an_error() -> None:
+    module = load_tensorrt("tensorrt_rtx")
+    log, levels = make_log(module), module.api.ILogger.Severity
+    log.log(
+        levels.ERROR,
+        "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (cudaError 35: driver)",
+    )
+    assert take_errors(log) == "it gave no reason"
+    log.log(levels.ERROR, "a profile does not fit")
+    log.log(levels.WARNING, "slow")
+    assert take_errors(log) == "a profile does not fit"
+    assert take_errors(log) == "it gave no reason"
+
+
+def test_targets_are_parsed() -> None:
+    assert BuildTarget.parse("tensorrt") == BuildTarget("tensorrt", ())
+    assert BuildTarget.parse("tensorrt-rtx") == BuildTarget("tensorrt_rtx", ARCHITECTURES)
+    assert BuildTarget.parse("tensorrt-rtx:sm120,sm120") == BuildTarget("tensorrt_rtx", ("sm120",))
+    with pytest.raises(InvalidRequest, match="must be one of"):
+        BuildTarget.parse("")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not gpus(), reason="needs an NVIDIA GPU")
+def test_an_engine_built_here_loads_here(encoder: Path) -> None:
+    from rankport.runtime.backends.cuda_memory import CudaMemory
+
+    bundle = Bundle.open(encoder)
+    architecture = gpus()[0].architecture
+    try:
+        target = BuildTarget.parse(f"tensorrt-rtx:{architecture}")
+    except InvalidRequest as error:
+        pytest.skip(str(error))
+    build_engines(bundle, target, limits=ProfileLimits(max_batch_tokens=32, max_items=2))
+    memory = CudaMemory()
+    graph = load_graph(bundle, bundle.manifest.graphs[0], memory.stream)
+    try:
+        assert graph.input_names == {"input_ids", "attention_mask"}
+    finally:
+        graph.close()
+        memory.close()

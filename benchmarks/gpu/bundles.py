@@ -33,10 +33,11 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("build/gpu"))
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="for CUDA; default: bf16")
     parser.add_argument("--model", nargs="*", help="names; default: all")
     given = parser.parse_args()
-    chosen = {} if given.tiny else {"target": "onnx-cuda", "precision": given.precision}
+    fp32 = given.tiny and given.precision is None
+    chosen = {} if fp32 else {"target": "onnx-cuda", "precision": given.precision or "bf16"}
     for workload in scale_of(given.tiny).workloads:
         model = workload.model
         if given.model and model.name not in given.model:

@@ -9,18 +9,7 @@ from pathlib import Path
 
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.shapes import RequestShape, Scale, Workload, scale_of
-from rankport.runtime.config import EngineConfig
-
-CUDA_KNOBS = {
-    "max_batch_tokens": 16_384,
-    "max_prefill_tokens": 8_192,
-    "max_active_requests": 128,
-    "max_queued_requests": 512,
-    "max_queued_tokens": 8_000_000,
-    "prefix_cache_bytes": 4 * 2**30,
-}
-"""An engine's knobs on a GPU, where the command line gives no others: a pass has many queries, and all of a ramp's
-calls find room."""
+from rankport.runtime.config import CUDA_DEFAULTS, DEFAULTS, EngineConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +72,18 @@ def arguments(description: str | None) -> Part:
 
 
 def engine_config(device: str, knobs: list[str]) -> EngineConfig:
-    """Of NAME=VALUE pairs over the device's own knobs. A wrong name is an error."""
-    config = EngineConfig(**CUDA_KNOBS if device == "cuda" else {}, device=device)  # type: ignore[arg-type]
+    """Of NAME=VALUE pairs over the device's own defaults. A wrong name is an error."""
+    config = _defaults(device)
     pairs = (pair.split("=", 1) for pair in knobs)
     return dataclasses.replace(config, **{name: type(getattr(config, name))(value) for name, value in pairs})
 
 
 def engine_flags(config: EngineConfig) -> list[str]:
-    """The same for `rankport serve`: every knob that is not at its default."""
-    fields = dataclasses.fields(EngineConfig)
-    given = {field.name: getattr(config, field.name) for field in fields}
-    changed = {name: value for name, value in given.items() if value != getattr(EngineConfig(), name)}
+    """The same for `rankport serve`: the device, and every knob that is not at its default there."""
+    given, usual = dataclasses.asdict(config), dataclasses.asdict(_defaults(config.device))
+    changed = {name: value for name, value in given.items() if value != usual[name] or name == "device"}
     return [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def _defaults(device: str) -> EngineConfig:
+    return CUDA_DEFAULTS if device == "cuda" else DEFAULTS

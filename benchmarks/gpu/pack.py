@@ -1,0 +1,90 @@
+"""Puts into .gpu/ what a GPU machine without a network lacks; `setup.sh` lays it out there in seconds.
+
+    python -m benchmarks.gpu.pack [--skeletons build/gpu] [--runtime FOLDER ...]
+
+FOLDER is a slice of packed GPU libraries (ONNX Runtime's, say) with its own unpack.py. Each skeleton is compressed;
+wheels are of the GPU machine's Python. Says what all of it weighs, with the tracked files that travel too.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+PYTHON = "3.12"
+WHEELS = (
+    "pydantic==2.14.4",
+    "pydantic-core==2.50.5",
+    "annotated-types==0.7.0",
+    "typing-inspection==0.4.2",
+    "lmdb==3.0.0",
+    # The oldest that the project supports: newer ones refuse an older grpcio or protobuf.
+    "grpcio-health-checking==1.66.2",
+    "grpcio-reflection==1.66.2",
+)
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+MAX_BYTES = 62 * 2**20
+
+
+def main() -> None:
+    """Fills the folder anew."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--skeletons", type=Path, default=Path("build/gpu"))
+    parser.add_argument("--runtime", type=Path, nargs="*", default=[])
+    parser.add_argument("--to", type=Path, default=Path(".gpu"))
+    given = parser.parse_args()
+    given.to.mkdir(exist_ok=True)
+    for name in ("skeletons", "runtime"):
+        shutil.rmtree(given.to / name, ignore_errors=True)
+    download(given.to / "wheels")
+    pack_skeletons(given.skeletons, given.to / "skeletons")
+    for folder in given.runtime:
+        shutil.copytree(folder, given.to / "runtime" / folder.name)
+    sizes = {folder.name: size(folder) for folder in sorted(given.to.iterdir())}
+    total = tracked() + sum(sizes.values())
+    for name, part in [*sizes.items(), ("tracked files", tracked()), ("together", total)]:
+        print(f"{name}: {part / 2**20:.1f} MiB")
+    if total > MAX_BYTES:
+        sys.exit(f"{total} bytes are more than the {MAX_BYTES} that travel at once")
+
+
+def download(folder: Path) -> None:
+    """Unless they are there: delete the folder to have them anew."""
+    if folder.exists() and len(list(folder.glob("*.whl"))) == len(WHEELS):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"),
+            *("--python-version", PYTHON, "--implementation", "cp", *platforms, "-d", str(folder), *WHEELS),
+        ],
+        check=True,
+    )
+
+
+def pack_skeletons(source: Path, to: Path) -> None:
+    """One compressed archive each."""
+    to.mkdir(parents=True)
+    for skeleton in sorted(source.glob("*.skeleton")):
+        with tarfile.open(to / f"{skeleton.name}.tar.xz", "w:xz") as archive:
+            archive.add(skeleton, skeleton.name)
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def tracked() -> int:
+    """Bytes of the files that git knows, as they lie here."""
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True).stdout
+    return sum(Path(name).stat().st_size for name in listed.decode().split("\0") if name and Path(name).is_file())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+# To be sourced in the repository's root on the GPU machine, before `python3 -m benchmarks.gpu.run`: lays out what
+# `pack` put into .gpu/ and makes this checkout importable. Environment: GPU_WORK, a scratch folder.
+GPU_WORK=${GPU_WORK:-/tmp/rankport-gpu}
+mkdir -p "$GPU_WORK/site" "$GPU_WORK/skeletons"
+for wheel in .gpu/wheels/*.whl; do
+    python3 -m zipfile -e "$wheel" "$GPU_WORK/site" || echo "setup: cannot unpack $wheel"
+done
+for archive in .gpu/skeletons/*.tar.xz; do
+    tar -xJf "$archive" -C "$GPU_WORK/skeletons" || echo "setup: cannot unpack $archive"
+done
+for slice in .gpu/runtime/*/; do
+    [ -f "$slice/unpack.py" ] || continue
+    python3 "$slice/unpack.py" "$slice" --stash "$GPU_WORK/parts" --to "$GPU_WORK/runtime" >/dev/null ||
+        echo "setup: cannot unpack $slice"
+done
+export PYTHONPATH="$GPU_WORK/site:$PWD/sdk:$PWD/exporters:$PWD/runtime:$PWD/protos:$PWD"
+# The packed libraries come first: the machine's own onnxruntime has no CUDA.
+[ -f "$GPU_WORK/runtime/env.sh" ] && . "$GPU_WORK/runtime/env.sh"
+# onnxruntime looks for CUDA's libraries beside itself.
+nvidia=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
+[ -n "$nvidia" ] && [ -d "$GPU_WORK/runtime" ] && [ ! -e "$GPU_WORK/runtime/nvidia" ] &&
+    ln -s "$nvidia" "$GPU_WORK/runtime/nvidia"
+export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+python3 -c '
+import onnxruntime, pydantic, lmdb, grpc, google.protobuf as protobuf
+import rankport.sdk, rankport.exporters.parity, rankport.runtime.server.server
+print("setup: onnxruntime", onnxruntime.__version__, onnxruntime.get_available_providers())
+print("setup: grpc", grpc.__version__, "protobuf", protobuf.__version__, "pydantic", pydantic.__version__)
+'

@@ -32,12 +32,13 @@ def main() -> None:
     try:
         for request in part.requests:
             if part.enough(5, request.name):
-                _measure(part, backend, request)
+                measure(part, backend, request)
     finally:
         backend.close()
 
 
-def _measure(part: Part, backend: ScoringBackend, request: RequestShape) -> None:
+def measure(part: Part, backend: ScoringBackend, request: RequestShape, *, prefix: str = "") -> None:
+    """Passes of as many queries of the shape as fit; figures are named after `prefix`."""
     queries = max(1, part.engine.max_batch_tokens // (request.items * request.item))
     runs = [run_of(part.workload.model, request, seed) for seed in range(queries)]
     prefixes = tuple(run.prefix for run in runs)
@@ -65,8 +66,8 @@ def _measure(part: Part, backend: ScoringBackend, request: RequestShape) -> None
             found |= _launched(backend, score)
         if part.ceiling_tflops:
             found["mfu"] = flops[name] / (float(str(found["ms"])) / 1e3) / (part.ceiling_tflops * 1e12)
-        part.figures.add(f"{request.name} x {queries}, {name}", found)
-    part.figures.add(f"{request.name} x {queries}, kernels", _kernels(passes["score"]))
+        part.figures.add(f"{prefix}{request.name} x {queries}, {name}", found)
+    part.figures.add(f"{prefix}{request.name} x {queries}, kernels", _kernels(passes["score"]))
 
 
 def _one(batch: RaggedBatch) -> RaggedBatch:

@@ -18,7 +18,8 @@ WHEELS = (
     "pydantic==2.14.4",
     "pydantic-core==2.50.5",
     "annotated-types==0.7.0",
-    "typing-inspection==0.4.2",
+    "typing-inspection==0.4.5",
+    "typing-extensions==4.16.0",
     "lmdb==3.0.0",
     # The oldest that the project supports: newer ones refuse an older grpcio or protobuf.
     "grpcio-health-checking==1.66.2",

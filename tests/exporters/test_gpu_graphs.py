@@ -1,4 +1,4 @@
-"""Graphs for a GPU: laid out and fused for CUDA, in half precision, equal to their source as far as they are rounded."""
+"""Graphs for a GPU: fused for CUDA, in half precision, equal to their source as far as they are rounded."""
 
 from collections import Counter
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_a_graph_for_cuda_equals_its_source_in_every_mode(family: str, tmp_path:
 
 def test_norms_rotations_and_scales_become_one_operator_each(tmp_path: Path) -> None:
     checkpoint = checkpoints.causal_lm(tmp_path / "c", "qwen3", num_hidden_layers=2)
-    bundle = export(checkpoint, tmp_path / "b", target="onnx-cuda", **RANKER)
+    bundle = export(checkpoint, tmp_path / "b", target="onnx-cuda", attention="shared", **RANKER)
     score = _operators(bundle, "score.onnx")
     layers = 2
     assert score["RotaryEmbedding"] == 2 * layers
@@ -53,6 +53,14 @@ def test_norms_rotations_and_scales_become_one_operator_each(tmp_path: Path) -> 
     assert score["Transpose"] == layers  # the one behind attention
     # What is counted from a shape would be made on the host and copied in every pass.
     assert not {"Range", "Where", "NonZero"} & set(score)
+
+
+def test_attention_of_texts_is_one_operator_unless_asked_otherwise(tmp_path: Path) -> None:
+    checkpoint = checkpoints.causal_lm(tmp_path / "c", "qwen3", num_hidden_layers=2)
+    fused = export(checkpoint, tmp_path / "b", target="onnx-cuda", **RANKER)
+    score = _operators(fused, "score.onnx")
+    assert score["MultiHeadAttention"] == 2
+    assert not {"Softmax", "Range"} & set(score)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +146,8 @@ def test_weights_beyond_float16_are_refused_with_the_way_out(tmp_path: Path) -> 
         ({"precision": "bf16"}, "--target onnx-cuda or tensorrt"),
         ({"precision": "fp8"}, "use one of fp32, fp16, bf16"),
         ({"precision": "bf16", "target": "onnx-cuda", "quantize": "int8"}, "do not go together"),
+        ({"attention": "fused"}, "--attention goes with --target onnx-cuda"),
+        ({"attention": "flash", "target": "onnx-cuda"}, "use shared or fused"),
         ({"target": "cuda"}, "use one of onnx-cpu, onnx-cuda, tensorrt"),
     ],
 )

@@ -40,7 +40,6 @@ FORMS = {
 @pytest.fixture(scope="module", params=FORMS)
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("device")
-    # Layers of two widths, so that KV has more than one block.
     checkpoint = checkpoints.causal_lm(folder / "c", "qwen3", num_hidden_layers=2)
     return export(checkpoint, folder / "b", target="onnx-cuda", **LIMITS, **FORMS[request.param])
 
@@ -133,12 +132,12 @@ def test_a_ranker_over_the_device_backend_answers_as_over_the_cpu(
 def test_without_a_gpu_the_error_says_what_to_install(bundle: Bundle) -> None:
     if _has_gpu():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(BackendError, match="CUDA|GPU"):
+    with pytest.raises(BackendError, match=r"CUDA|GPU"):
         Ranker.load(bundle, config=EngineConfig(device="cuda"))
 
 
 def test_graphs_for_a_cpu_are_not_served_on_a_gpu(mix_bundle: Bundle) -> None:
-    with pytest.raises(InvalidRequest, match="graphs for onnx-cpu, not for CUDA.*--target onnx-cuda"):
+    with pytest.raises(InvalidRequest, match=r"graphs for onnx-cpu, not for CUDA.*--target onnx-cuda"):
         Ranker.load(mix_bundle, config=EngineConfig(device="cuda"))
 
 

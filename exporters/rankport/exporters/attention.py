@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from rankport.exporters.attention_by_rows import attend_by_rows
+from rankport.exporters.attention_by_rows import attend_by_rows, attend_fused
 from rankport.protos.errors import CheckpointError
 
 ATTENTION_NAME = "rankport_shared_prefix"
@@ -36,6 +36,7 @@ class SharedPrefix:
     windows: dict[int, int] = field(default_factory=dict)  # layer -> sliding window, where it has one
     # [prefixes, past] and [item_tokens, item_tokens], 0 or very low: given, attention is laid out for a GPU.
     masks: tuple[Tensor, Tensor] | None = None
+    fused: bool = False  # then by one kernel, where it can be
 
 
 def install() -> None:
@@ -81,9 +82,12 @@ def shared_prefix_attention(
     if shared.masks is not None:
         assert shared.past is not None
         past = shared.past[layer]
-        packed, shared.new[layer] = attend_by_rows(
-            query, key, value, shared, past, scale, _softcapper(softcap)
-        )
+        if shared.fused and softcap is None:
+            packed, shared.new[layer] = attend_fused(query, key, value, shared, past, scale)
+        else:
+            packed, shared.new[layer] = attend_by_rows(
+                query, key, value, shared, past, scale, _softcapper(softcap)
+            )
         return packed, None
     return _attend(layer, query * scale, key, value, shared, _softcapper(softcap)), None
 

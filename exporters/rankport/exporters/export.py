@@ -173,6 +173,7 @@ def _ranker_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
             joint=_is_joint(source, options),
             target=options.chosen_target,
             precision=options.chosen_precision,
+            fused_attention=options.fused_attention,
         )
 
     shape = ModelShape(

@@ -25,6 +25,7 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "graphs": _RANKERS,
     "store": _RANKERS,
     "precision": _RANKERS,
+    "attention": _RANKERS,
     "item_encoder": ("mix-ranker",),
     "embedding_tokens": ("mix-ranker",),
     "pooling": ("item-encoder",),
@@ -65,6 +66,7 @@ class ExportOptions:
     calibration: StrPath | None = None  # JSONL of requests that rounding is fitted to
     graphs: Literal["joint", "separate"] | None = None  # of a ranker; default: joint if low-bit
     target: Target | None = None  # what the graphs are made for; default: onnx-cpu
+    attention: Literal["shared", "fused"] | None = None  # of a graph for CUDA; default: by kind
     precision: Precision | None = None  # of weights, states and KV; default: fp32
     base: StrPath | None = None  # of an adapter; default: the folder that its config names
     tolerance: Tolerance = field(default_factory=Tolerance)
@@ -112,6 +114,10 @@ class ExportOptions:
             raise InvalidRequest(
                 f"--precision is {self.precision!r}: use one of {', '.join(get_args(Precision))}"
             )
+        if self.attention not in (None, "shared", "fused"):
+            raise InvalidRequest(f"--attention is {self.attention!r}: use shared or fused")
+        if self.attention is not None and self.chosen_target != "onnx-cuda":
+            raise InvalidRequest("--attention goes with --target onnx-cuda: other graphs have one form of it")
         if self.chosen_precision == "fp32":
             return
         if self.chosen_target == "onnx-cpu":
@@ -123,6 +129,11 @@ class ExportOptions:
                 f"--precision {self.precision} and --quantize {self.quantize} do not go together: low-bit graphs keep "
                 "the rest in fp32"
             )
+
+    @property
+    def fused_attention(self) -> bool:
+        """Whether the prefix's KV is repeated for a fused kernel: it pays where items are long, as texts are."""
+        return self.kind == "ranker" if self.attention is None else self.attention == "fused"
 
     @property
     def chosen_precision(self) -> Precision:

@@ -37,7 +37,13 @@ class RoleGraph:
 
 
 def export_ranker_graphs(
-    module: RankerModule, facts: Survey, *, joint: bool, target: Target, precision: Precision = "fp32"
+    module: RankerModule,
+    facts: Survey,
+    *,
+    joint: bool,
+    target: Target,
+    precision: Precision = "fp32",
+    fused_attention: bool = False,
 ) -> dict[str, RoleGraph]:
     """Traces the model once and cuts. Graphs by name: `prefix` of KV alone and `score` of logits alone, or `ranker`.
 
@@ -48,6 +54,7 @@ def export_ranker_graphs(
     axes = graph_axes(facts.layers, hidden if module.takes_embeddings else None, masks=on_gpu)
     arguments = _example(facts.layers, hidden if module.takes_embeddings else None, masks=on_gpu)
     kv_names = [f"new_{part}.{layer}" for layer in range(len(facts.layers)) for part in ("key", "value")]
+    module.fused_attention = fused_attention
     with shared_prefix_mode(module), graph_kernels(module.model, target):
         whole = trace(module, arguments, axes, ["logits", *kv_names])
     logits: dict[str, Shape] = {"logits": ["items_total", int(module.head.out_features)]}  # type: ignore[arg-type]

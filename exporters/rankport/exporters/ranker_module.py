@@ -40,6 +40,7 @@ class RankerModule(nn.Module):
         self.embed_tokens = model.get_input_embeddings()  # type: ignore[operator]
         self.takes_embeddings = embeddings
         self.classifies = readout.source == "classification_head"
+        self.fused_attention = False  # of the layout of a GPU
 
     def forward(
         self,
@@ -58,7 +59,9 @@ class RankerModule(nn.Module):
         """[logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ...]"""
         pairs = list(zip(past[::2], past[1::2], strict=True))
         masks = None if past_mask is None or own_mask is None else (past_mask, own_mask)
-        shared = SharedPrefix(slots, token_slots, past_lengths, pairs, masks=masks)
+        shared = SharedPrefix(
+            slots, token_slots, past_lengths, pairs, masks=masks, fused=self.fused_attention
+        )
         inputs = self.embed_tokens(input_ids)
         if embeddings is not None and embedding_rows is not None:
             injected = embeddings.index_select(0, embedding_rows.clamp(min=0))

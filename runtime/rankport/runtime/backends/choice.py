@@ -3,7 +3,7 @@
 import numpy as np
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.backends.base import RaggedBatch, ScoringBackend, TokenRun
+from rankport.runtime.backends.base import PrefixKV, RaggedBatch, ScoringBackend, TokenRun
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.manifest import Manifest
@@ -40,7 +40,7 @@ def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringB
 
 
 def warm_up(backend: ScoringBackend, manifest: Manifest, config: EngineConfig) -> None:
-    """The smallest and the largest passes that will come: kernels are loaded and memory is taken before a request waits.
+    """The smallest and the largest passes that will come: kernels and memory are there before a request waits.
 
     Raises BackendError: what fails here would fail every request.
     """
@@ -48,7 +48,7 @@ def warm_up(backend: ScoringBackend, manifest: Manifest, config: EngineConfig) -
     prefix = TokenRun(np.zeros(min(limits.max_prefix_tokens, 64), np.int64))
     for length in {min(2, limits.max_item_tokens), min(128, limits.max_item_tokens)}:
         for count in (1, max(1, config.max_batch_tokens // length)):
-            pieces = ()
+            pieces: tuple[PrefixKV, ...] = ()
             if len(prefix.ids):
                 pieces = backend.prefill(RaggedBatch(((),), (prefix,), np.zeros(1, np.int64)))
             items = (TokenRun(np.zeros(length, np.int64)),) * count

@@ -109,6 +109,14 @@ def export(
             "standard operators, low bits in Q/DQ form, for `rankport build`. [default: onnx-cpu]",
         ),
     ] = None,
+    attention: Annotated[
+        Literal["shared", "fused"] | None,
+        typer.Option(
+            metavar="HOW",
+            help="Of a graph for onnx-cuda: shared is one product of all items with the prefix, best for items of a few "
+            "tokens; fused repeats the prefix for a fused kernel, best for texts. [default: by kind]",
+        ),
+    ] = None,
     precision: Annotated[
         Literal["fp32", "fp16", "bf16", "int8", "int4", "fp8"] | None,
         typer.Option(
@@ -162,6 +170,7 @@ def export(
         graphs=graphs,
         target=target,
         precision=floats,
+        attention=attention,
         judged=judged,
         store=store,
         tolerance=Tolerance(max_abs_error, max_relative_error, min_kendall_tau, max_ndcg_loss),

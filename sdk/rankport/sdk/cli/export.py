@@ -113,7 +113,7 @@ def export(
         Literal["shared", "fused"] | None,
         typer.Option(
             metavar="HOW",
-            help="Of a graph for onnx-cuda: shared is one product of all items with the prefix, best for items of a few "
+            help="Of a graph for onnx-cuda: shared is one product of all items with the prefix, best for items of few "
             "tokens; fused repeats the prefix for a fused kernel, best for texts. [default: by kind]",
         ),
     ] = None,

@@ -107,7 +107,7 @@ def test_what_is_missing_comes_with_the_command_that_installs_it(machine: Machin
 def test_a_cpu_build_of_onnxruntime_is_told_apart_on_a_gpu_machine(machine: Machine) -> None:
     found = machine(here=(H200,))
     assert verdicts(found)["onnx-cuda"] == ("", "onnxruntime here has no CUDAExecutionProvider")
-    assert "onnxruntime-gpu" in installs(found)["onnx-cuda"]
+    assert "pip install 'rankport[cuda]'" in installs(found)["onnx-cuda"]
 
 
 def test_a_module_that_does_not_load_is_a_line_and_not_a_crash(machine: Machine) -> None:

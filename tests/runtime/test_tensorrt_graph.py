@@ -130,6 +130,19 @@ def test_a_tensor_without_an_element_has_an_address_all_the_same(
     assert addresses["past_key.0"] in cuda.allocated
 
 
+def test_a_tensor_that_lies_badly_is_copied_around_the_pass(graph: TensorRtGraph, cuda: FakeCuda) -> None:
+    given = inputs(4) | {"past_key.0": DeviceArray(0x200010, (1, 2, 2, 4), "float16")}
+    asked = {"logits": DeviceArray(0x300020, (4, 2), "float32")}
+    for _ in range(2):
+        graph.run(given, host(), asked, fixed=1)
+    copies = [detail for what, detail in cuda.log if what == "copy"]
+    assert [what for what, _ in cuda.log] == ["copy", "pass", "copy", "launch", "copy", "pass", "copy"]
+    assert copies[:2] == copies[2:]
+    (_, (_, _, addresses)) = cuda.log[1]
+    assert copies[0] == (0x200010, addresses["past_key.0"], 32)
+    assert copies[1] == (addresses["logits"], 0x300020, 32)
+
+
 def test_a_fixed_pass_is_enqueued_once_then_replayed(graph: TensorRtGraph, cuda: FakeCuda) -> None:
     for _ in range(3):
         graph.run(inputs(4), host(), logits(4), fixed=5)

@@ -41,6 +41,10 @@ class FakeCuda:
         del self.allocated[address]
         return (0,)
 
+    def cudaMemcpyAsync(self, target: int, source: int, nbytes: int, kind: object, stream: int) -> tuple[int]:  # noqa: N802
+        self.ran("copy", (source, target, nbytes))
+        return (0,)
+
     def cudaStreamSynchronize(self, stream: int) -> tuple[int]:  # noqa: N802
         assert self.recording is None
         return (0,)
@@ -181,6 +185,7 @@ class FakeContext:
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         assert address > 0
+        assert address % 256 == 0
         self.addresses[name] = address
         return True
 

@@ -38,9 +38,7 @@ _PACKAGES: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 _EXPORT = ("torch", "transformers", "onnx", "onnxscript")
 _RUNTIME = ("tokenizers", "pydantic", "lmdb")
-_ONNX_CUDA_INSTALL = (
-    "pip install 'rankport[runtime]' && pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
-)
+_ONNX_CUDA_INSTALL = "pip uninstall -y onnxruntime && pip install 'rankport[cuda]'"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,22 @@
-"""How large the passes are that engines are built for, with the one place for each default."""
+"""How large the passes are that engines are built for: by default, those of an engine without a word from the user."""
 
 from dataclasses import dataclass
 
 from rankport.protos.errors import InvalidRequest
+from rankport.runtime.config import DEFAULTS
 
-_LEAST = {"max_batch_tokens": 1, "max_prefixes": 1, "max_items": 1, "max_padding_ratio": 1.0}
+_LEAST = {"max_batch_tokens": 1, "max_prefixes": 1, "max_padding_ratio": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileLimits:
     """The largest passes that engines are built for. Raises `InvalidRequest` for a value out of range."""
 
-    max_batch_tokens: int = 8192  # real tokens of a pass; a longer item or prefix goes alone
+    max_batch_tokens: int = (
+        DEFAULTS.max_batch_tokens
+    )  # real tokens of a pass; a longer item or prefix goes alone
     max_prefixes: int = 8  # in one pass
-    max_items: int = 256  # of one prefix in one pass
-    max_padding_ratio: float = 1.5  # padded layout / real tokens
+    max_padding_ratio: float = DEFAULTS.max_padding_ratio  # padded layout / real tokens
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

@@ -7,12 +7,13 @@ cover it: short items in number, long ones a few at a time.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from rankport.protos.errors import BackendError
+from rankport.runtime.backends.buckets import Sizes
 from rankport.runtime.manifest import AxisRange, Role, TensorSpec
 from rankport.runtime.profile_limits import ProfileLimits
 from rankport.runtime.strict import Strict
@@ -22,8 +23,8 @@ VALUE_INPUTS = frozenset({"kv_slots"})
 
 Shape = tuple[int, ...]
 
-_STEP = 4  # from one latency box to the next, in tokens of an item: as much may a corner exceed the budget of slots
-_MANY_STEP = 8  # the same of throughput boxes
+_FIRST = 8  # tokens of an item in the first box: embedding tokens, and a word or two
+_STEP = 8  # from one box to the next; also how far a corner may exceed the budget of slots
 
 
 class SizeRange(Strict):
@@ -73,21 +74,27 @@ def profiles_for(
 ) -> tuple[Profile, ...]:
     """Profiles of one graph, the smaller first: `latency-…` of one request, `throughput-…` of many.
 
-    Every pass over one prefix within the limits fits a latency profile. Passes over several fit a throughput profile
-    while items are short, or one a prefix where the graph prefills: others go prefix by prefix.
+    Every pass over one prefix within the limits fits a latency profile, rounded up as a device pads it. Passes over
+    several fit a throughput profile if items are short and much the same in number, or one a prefix where the graph
+    prefills: others go in parts (`backends.parts`).
     """
     limits = limits or ProfileLimits()
     names = {size for spec in inputs for size in spec.shape if isinstance(size, str)}
     longest = axes["item_tokens"].max if "item_tokens" in axes else 1
+    past = axes["past"].max if "past" in axes else 0
+    tokens = max(limits.max_batch_tokens, longest)
     made = []
     for box in _boxes(roles, longest, limits):
-        tokens = max(limits.max_batch_tokens, longest)
-        largest = _axis_sizes(box, tokens)
-        usual = _axis_sizes(box.half(), tokens)
+        largest, usual = _axis_sizes(box, tokens, past), _axis_sizes(box.half(), tokens, past // 2)
         made.append(
             Profile(
                 name=box.name,
-                axes={name: _range(name, axes, largest, usual, tokens) for name in sorted(names)},
+                axes={
+                    name: _range(
+                        axes[name].min, usual.get(name), largest.get(name, min(tokens, axes[name].max))
+                    )
+                    for name in sorted(names)
+                },
                 values={
                     spec.name: SizeRange(min=0, opt=usual["slots"], max=largest["slots"])
                     for spec in inputs
@@ -163,64 +170,57 @@ def _boxes(roles: Collection[Role], longest: int, limits: ProfileLimits) -> list
 
 
 def _all_boxes(roles: Collection[Role], longest: int, limits: ProfileLimits) -> list[_Box]:
-    slots = max(int(limits.max_batch_tokens * limits.max_padding_ratio), longest)
-    prefixes, items = limits.max_prefixes, limits.max_items
+    tokens = max(limits.max_batch_tokens, longest)
+    slots = int(tokens * limits.max_padding_ratio)
+    prefixes = limits.max_prefixes
     one_run = _Box("latency", 1, 1, longest)
     run_each = _Box("throughput", prefixes, 1, min(longest, max(1, _STEP * slots // prefixes)))
+    ladder = _ladder(longest, tokens, slots)
     if "encode" in roles:
-        ladder = _ladder(items, longest, slots)
-        return [one_run, *(_Box("throughput", 1, count, length) for count, length in ladder)]
+        return [one_run, *(_Box("throughput", 1, items, length) for items, length in ladder)]
     if set(roles) == {"prefix"}:  # one run a prefix
         return [one_run, run_each]
-    boxes = [_Box("latency", 1, count, length) for count, length in _ladder(items, longest, slots)]
-    boxes += _short_items_of_many(prefixes, items, longest, slots)
+    boxes = [_Box("latency", 1, items, length) for items, length in ladder]
+    # Long items of one prefix fill a pass by themselves.
+    boxes += [_Box("throughput", prefixes, max(1, items // prefixes), length) for items, length in ladder[:2]]
     return [*boxes, run_each] if "prefix" in roles else boxes
 
 
-def _ladder(max_items: int, longest: int, slots: int) -> list[tuple[int, int]]:
-    """Ever longer and fewer items; whatever has `slots` slots or fewer fits a step."""
-    shortest = min(longest, -(-slots // max_items))
-    count = math.ceil(math.log(longest / shortest, _STEP)) if longest > shortest else 0
-    lengths = [round(shortest * (longest / shortest) ** (step / max(count, 1))) for step in range(count + 1)]
+def _ladder(longest: int, tokens: int, slots: int) -> list[tuple[int, int]]:
+    """Ever longer and fewer items; whatever has `slots` slots or fewer and an item for a token fits a step."""
+    first = min(longest, _FIRST)
+    count = math.ceil(math.log(longest / first, _STEP)) if longest > first else 0
+    lengths = [
+        _padded_length(round(first * (longest / first) ** (step / max(count, 1))))
+        for step in range(count + 1)
+    ]
     # A longer item than the step before has, so there are fewer of them.
-    items = [max_items, *(min(max_items, max(1, slots // (length + 1))) for length in lengths)]
+    items = [tokens, *(min(tokens, max(1, slots // (length + 1))) for length in lengths)]
     return list(zip(items, lengths, strict=False))
 
 
-def _short_items_of_many(prefixes: int, items: int, longest: int, slots: int) -> list[_Box]:
-    """Long items of one prefix fill a pass by themselves."""
-    short = min(longest, -(-slots // (prefixes * items)))
-    boxes = [_Box("throughput", prefixes, items, short)]
-    if short < longest:
-        fewer = min(items, max(1, slots // (prefixes * (short + 1))))
-        boxes.append(_Box("throughput", prefixes, fewer, min(longest, _MANY_STEP * short)))
-    return boxes
+def _padded_length(item_tokens: int) -> int:
+    return Sizes(1, 1, item_tokens, 0, 1, 1, 1).rounded_up().item_tokens
 
 
-def _axis_sizes(box: _Box, tokens: int) -> dict[str, int]:
-    """The size of each axis whose meaning is known, for a layout that is full or as full as `tokens` allow."""
+def _axis_sizes(box: _Box, tokens: int, past: int) -> dict[str, int]:
+    """The size of each axis whose meaning is known, as a device pads it: full, or as full as `tokens` allow."""
     packed = min(tokens, box.prefixes * box.items * box.item_tokens)
-    return {
-        "prefixes": box.prefixes,
-        "items": box.items,
-        "item_tokens": box.item_tokens,
-        "tokens": packed,
-        "items_total": min(packed, box.prefixes * box.items),
-        "embedding_count": packed,
-        "slots": box.items * box.item_tokens,
-    }
+    sizes = Sizes(
+        prefixes=box.prefixes,
+        items=box.items,
+        item_tokens=box.item_tokens,
+        past=past,
+        tokens=packed,
+        items_total=min(packed, box.prefixes * box.items),
+        embedding_count=packed,
+    ).rounded_up()
+    return asdict(sizes) | {"slots": sizes.items * sizes.item_tokens}
 
 
-def _range(
-    name: str,
-    axes: Mapping[str, AxisRange],
-    largest: Mapping[str, int],
-    usual: Mapping[str, int],
-    tokens: int,
-) -> SizeRange:
-    allowed = axes[name]
-    most = max(allowed.min, min(allowed.max, largest.get(name, tokens)))
-    return SizeRange(min=allowed.min, opt=min(most, max(allowed.min, usual.get(name, most // 2))), max=most)
+def _range(least: int, usual: int | None, most: int) -> SizeRange:
+    most = max(least, most)
+    return SizeRange(min=least, opt=min(most, max(least, most // 2 if usual is None else usual)), max=most)
 
 
 def _fixed(size: int) -> SizeRange:

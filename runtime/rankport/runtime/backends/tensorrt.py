@@ -1,11 +1,12 @@
 """`TensorRtGraph`: an engine of a bundle on a device, run over device memory that others own.
 
-Owns the engine's contexts, one a profile, their one working memory, and places for outputs that nobody asked for.
-Streams and the tensors themselves are the caller's.
+Owns the engine's contexts, one a profile, over one working memory. Streams and tensors are the caller's, and what
+memory the engine needs besides is `Places`'.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,11 @@ from rankport.protos.errors import BackendError
 from rankport.runtime.backends.cuda_recording import Recording, cuda, record
 from rankport.runtime.backends.device_graph import ITEM_BYTES, DeviceArray
 from rankport.runtime.backends.tensorrt_module import TensorRt, make_log, take_errors
+from rankport.runtime.backends.tensorrt_places import ALIGNMENT_BYTES, Places
 from rankport.runtime.manifest import DType, TensorSpec
 from rankport.runtime.profiles import Profile, choose, sizes_of
 
 log = logging.getLogger(__name__)
-
-ALIGNMENT_BYTES = 256
-"""Of every address that TensorRT is given."""
 
 DTYPE_NAMES: dict[DType, str] = {
     "float32": "FLOAT",
@@ -31,6 +30,22 @@ DTYPE_NAMES: dict[DType, str] = {
     "int64": "INT64",
     "int32": "INT32",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    source: int
+    target: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A context that has shapes and addresses of a pass, and the copies around it."""
+
+    context: Any
+    before: list[_Copy]
+    after: list[_Copy]
 
 
 class TensorRtGraph:
@@ -54,9 +69,8 @@ class TensorRtGraph:
         self._module, self._stream, self._profiles = module, stream, tuple(profiles)
         self._log = make_log(module)
         self._runtime = module.api.Runtime(self._log)
-        self._memory: list[Any] = []  # allocations, freed by `close`
+        self._places = Places()
         self._recordings: dict[int, Recording | None] = {}  # None: it cannot be recorded
-        self._scratch: dict[str, tuple[int, int]] = {}  # address and bytes, of outputs nobody asked for
         types = module.api.DataType
         self._item_bytes = {getattr(types, name): ITEM_BYTES[dtype] for dtype, name in DTYPE_NAMES.items()}
         self._engine: Any = None
@@ -97,12 +111,13 @@ class TensorRtGraph:
             recording.launch()
             return
         context = self._contexts[choose(self._profiles, self._sizes(inputs, host))]
-        self._bind_inputs(context, inputs, host)
-        self._bind_outputs(context, outputs)
+        bound = _Bound(
+            context, self._bind_inputs(context, inputs, host), self._bind_outputs(context, outputs)
+        )
         # Also before a recording: what changed shapes leave to do must be done outside of it.
-        self._enqueue(context)
+        self._enqueue(bound)
         if fixed is not None and fixed not in self._recordings:
-            self._recordings[fixed] = self._record(context, fixed)
+            self._recordings[fixed] = self._record(bound, fixed)
 
     def close(self) -> None:
         """Frees engine and memory; nothing may be enqueued any more."""
@@ -110,7 +125,7 @@ class TensorRtGraph:
             return
         from cuda.bindings import runtime
 
-        if self._memory:
+        if self._contexts:
             cuda(runtime.cudaStreamSynchronize, self._stream)
         for recording in self._recordings.values():
             if recording is not None:
@@ -120,9 +135,7 @@ class TensorRtGraph:
         self._contexts = []
         self._engine = None
         self._runtime = None
-        for address in self._memory:
-            cuda(runtime.cudaFree, address)
-        self._memory = []
+        self._places.close(self._stream)
 
     def _load(self, plan: memoryview, inputs: Sequence[TensorSpec], weights: Path | None) -> None:
         module = self._module
@@ -140,7 +153,6 @@ class TensorRtGraph:
         }
         self._specs = [spec for spec in inputs if spec.name in self._inputs]
         self._check_dtypes()
-        self._nowhere = self._allocate(ALIGNMENT_BYTES)  # of tensors without an element
         self._contexts = self._make_contexts()
 
     def _deserialize(self, plan: memoryview) -> Any:
@@ -186,7 +198,7 @@ class TensorRtGraph:
         from cuda.bindings import runtime
 
         size = max(ALIGNMENT_BYTES, int(self._engine.device_memory_size_v2))
-        working = self._allocate(size)
+        working = self._places.allocate(size)
         strategy = self._module.api.ExecutionContextAllocationStrategy.USER_MANAGED
         contexts = []
         for index in range(len(self._profiles)):
@@ -211,21 +223,27 @@ class TensorRtGraph:
 
     def _bind_inputs(
         self, context: Any, inputs: Mapping[str, DeviceArray], host: Mapping[str, NDArray[np.int64]]
-    ) -> None:
+    ) -> list[_Copy]:
+        """Gives the inputs to a context; returns what has to be copied before it runs."""
+        copies = []
         for spec in self._specs:
             name = spec.name
             if name in self._host:
-                assert host[name].dtype == np.int64
-                assert host[name].flags.c_contiguous
-                shape, address = host[name].shape, host[name].ctypes.data
+                values = self._places.on_host(name, host[name])
+                shape, address = values.shape, values.ctypes.data
             else:
                 array = inputs[name]
                 assert array.dtype == spec.dtype, f"{name} is {array.dtype}, the graph takes {spec.dtype}"
                 shape, address = array.shape, self._address(name, array)
+                if address != array.pointer and array.nbytes:
+                    copies.append(_Copy(array.pointer, address, array.nbytes))
             self._check(context.set_input_shape(name, shape), f"shape {list(shape)} of {name}")
             self._check(context.set_tensor_address(name, address), f"the address of {name}")
+        return copies
 
-    def _bind_outputs(self, context: Any, outputs: Mapping[str, DeviceArray]) -> None:
+    def _bind_outputs(self, context: Any, outputs: Mapping[str, DeviceArray]) -> list[_Copy]:
+        """Gives the outputs to a context; returns what has to be copied after it ran."""
+        copies = []
         try:
             lacking = context.infer_shapes()
         except RuntimeError as error:
@@ -233,45 +251,47 @@ class TensorRtGraph:
         assert not lacking, f"no shape or address of {lacking}"
         for name in self._outputs:
             shape = tuple(context.get_tensor_shape(name))
-            if name in outputs:
-                assert outputs[name].shape == shape, f"{name} is {shape}, not {outputs[name].shape}"
-                address = self._address(name, outputs[name])
+            array = outputs.get(name)
+            if array is None:
+                address = self._places.place(name, self._nbytes(name, shape))
             else:
-                address = self._place(name, shape)
+                assert array.shape == shape, f"{name} is {shape}, not {array.shape}"
+                address = self._address(name, array)
+                if address != array.pointer and array.nbytes:
+                    copies.append(_Copy(address, array.pointer, array.nbytes))
             self._check(context.set_tensor_address(name, address), f"the address of {name}")
+        return copies
 
     def _address(self, name: str, array: DeviceArray) -> int:
+        """Where TensorRT finds a tensor: where it is, or where it is copied to or from because of its alignment."""
         if array.nbytes == 0:
-            return self._nowhere
-        assert array.pointer % ALIGNMENT_BYTES == 0, f"{name} lies at {array.pointer:#x}"
+            return self._places.nowhere()
+        if array.pointer % ALIGNMENT_BYTES:
+            return self._places.place(name, array.nbytes)
         return array.pointer
 
-    def _place(self, name: str, shape: tuple[int, ...]) -> int:
-        """Somewhere for an output that nobody asked for. Outgrown places stay: recordings may write to them."""
-        nbytes = int(np.prod(shape, dtype=np.int64)) * self._item_bytes[self._engine.get_tensor_dtype(name)]
-        address, room = self._scratch.get(name, (self._nowhere, ALIGNMENT_BYTES))
-        if nbytes > room:
-            room = max(nbytes, 2 * room)
-            address = self._allocate(room)
-            self._scratch[name] = address, room
-        return address
+    def _nbytes(self, name: str, shape: tuple[int, ...]) -> int:
+        return int(np.prod(shape, dtype=np.int64)) * self._item_bytes[self._engine.get_tensor_dtype(name)]
 
-    def _enqueue(self, context: Any) -> None:
-        self._check(context.execute_async_v3(self._stream), "a pass")
+    def _enqueue(self, bound: _Bound) -> None:
+        for copy in bound.before:
+            self._copy(copy)
+        self._check(bound.context.execute_async_v3(self._stream), "a pass")
+        for copy in bound.after:
+            self._copy(copy)
 
-    def _record(self, context: Any, number: int) -> Recording | None:
+    def _copy(self, copy: _Copy) -> None:
+        from cuda.bindings import runtime
+
+        kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        cuda(runtime.cudaMemcpyAsync, copy.target, copy.source, copy.nbytes, kind, self._stream)
+
+    def _record(self, bound: _Bound, number: int) -> Recording | None:
         try:
-            return record(self._stream, lambda: self._enqueue(context))
+            return record(self._stream, lambda: self._enqueue(bound))
         except BackendError as error:
             log.warning("pass %d is not recorded, it is enqueued anew each time: %s", number, error)
             return None
-
-    def _allocate(self, nbytes: int) -> int:
-        from cuda.bindings import runtime
-
-        address = int(cuda(runtime.cudaMalloc, nbytes))
-        self._memory.append(address)
-        return address
 
     def _check(self, done: bool, what: str) -> None:
         if not done:

@@ -24,10 +24,9 @@ def build(
         ),
     ],
     max_batch_tokens: Annotated[
-        int, typer.Option(help="Most tokens of items in one pass.")
+        int, typer.Option(help="Most tokens of items in one pass: what `rankport serve` is told, or more.")
     ] = LIMITS.max_batch_tokens,
     max_prefixes: Annotated[int, typer.Option(help="Most prefixes in one pass.")] = LIMITS.max_prefixes,
-    max_items: Annotated[int, typer.Option(help="Most items of one prefix in one pass.")] = LIMITS.max_items,
     strip_weights: Annotated[
         bool,
         typer.Option(
@@ -60,7 +59,7 @@ def build(
     Nodes that TensorRT does not take are all listed before anything is built. An engine depends on graph, weights,
     TensorRT's version, GPU, profiles and options: `rankport inspect` shows them, and what no longer fits.
 
-    Example: `rankport build ranker.bundle --target tensorrt-rtx:sm89 --max-items 250`
+    Example: `rankport build ranker.bundle --target tensorrt-rtx:sm89 --max-batch-tokens 8192`
     """
     from rich.console import Console
 
@@ -72,7 +71,7 @@ def build(
     from rankport.sdk.cli.tables import write_json
 
     chosen = BuildTarget.parse(target)
-    limits = ProfileLimits(max_batch_tokens, max_prefixes, max_items)
+    limits = ProfileLimits(max_batch_tokens, max_prefixes)
     options = BuildOptions(
         strip_weights=strip_weights,
         hardware_compatible=hardware_compatible,

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.gpu.queries import LABEL_IDS
 from benchmarks.gpu.shapes import ModelShape, scale_of
 from benchmarks.gpu.skeletons import write_skeleton
-from benchmarks.gpu.weights import save_checkpoint
+from benchmarks.gpu.weights import RandomWeights, save_checkpoint
 from rankport.exporters.export import export
 
 _MIX_PROMPT = """
@@ -44,7 +44,9 @@ def main() -> None:
             continue
         checkpoint = save_checkpoint(given.out / f"{model.name}.checkpoint", model)
         bundle = export_model(checkpoint, given.out / f"{model.name}.bundle", model, chosen)
-        skeleton = write_skeleton(bundle, model.parameters(), given.out / f"{model.name}.skeleton")
+        skeleton = write_skeleton(
+            bundle, RandomWeights(model.parameters()), given.out / f"{model.name}.skeleton"
+        )
         size = sum(file.stat().st_size for file in skeleton.rglob("*") if file.is_file())
         print(f"{skeleton}: {size / 1e6:.1f} MB")
 

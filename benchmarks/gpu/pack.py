@@ -84,7 +84,9 @@ def size(folder: Path) -> int:
 def tracked() -> int:
     """Bytes of the files that git knows, as they lie here."""
     listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True).stdout
-    return sum(Path(name).stat().st_size for name in listed.decode().split("\0") if name and Path(name).is_file())
+    return sum(
+        Path(name).stat().st_size for name in listed.decode().split("\0") if name and Path(name).is_file()
+    )
 
 
 if __name__ == "__main__":

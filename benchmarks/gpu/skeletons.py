@@ -1,7 +1,8 @@
 """Bundles without their weights: a few MB that any machine completes to the very same bytes.
 
-A recipe says of every tensor in a bundle's weight files of which parameters of `weights` it is made. The manifest's
-hashes prove that a completed bundle is the exported one.
+A recipe says of every tensor in a bundle's weight files of which parameters it is made: random ones, that follow from
+their names, or those of a checkpoint in the repository. The manifest's hashes prove that a completed bundle is the
+exported one.
 """
 
 import base64
@@ -20,8 +21,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gpu.shapes import Parameters
-from benchmarks.gpu.weights import STORED, DType, stored
+from benchmarks.gpu.weights import STORED, CheckpointWeights, DType, RandomWeights, Weights
 
 RECIPE_FILE = "weights.recipe.json"
 BUNDLE_FOLDER = "bundle"
@@ -50,27 +50,33 @@ class Tensor:
     parts: tuple[Part, ...] = ()
     inline: str = ""  # base64 of zlib
 
-    def bytes(self) -> bytes:
+    def bytes(self, weights: Weights) -> bytes:
         """What the file has at `offset`."""
         if not self.parts:
             return zlib.decompress(base64.b64decode(self.inline))
         assert self.dtype in STORED
-        arrays = [stored(part.parameter, part.shape, self.dtype) for part in self.parts]  # type: ignore[arg-type]
+        arrays = [weights.stored(part.parameter, part.shape, self.dtype) for part in self.parts]  # type: ignore[arg-type]
         turned = [a.T if part.transposed else a for a, part in zip(arrays, self.parts, strict=True)]
         return np.concatenate(turned, self.axis).tobytes()
 
 
-def write_skeleton(bundle: Path, parameters: Parameters, to: Path) -> Path:
+def write_skeleton(bundle: Path, weights: Weights, to: Path) -> Path:
     """Copies a bundle without its weight files, with the recipe of those beside it.
 
-    Raises ValueError if too much of them is made of nothing that `weights` knows.
+    Raises ValueError if too much of them is made of no parameter.
     """
-    tensors = _recipe(bundle, parameters)
+    tensors = _recipe(bundle, weights)
     heavy = {tensor.file for tensor in tensors}
     shutil.rmtree(to, ignore_errors=True)
     shutil.copytree(bundle, to / BUNDLE_FOLDER, ignore=lambda _, names: heavy & set(names))
     sizes = {name: (bundle / name).stat().st_size for name in sorted(heavy)}
-    recipe = {"files": sizes, "tensors": [asdict(tensor) for tensor in tensors]}
+    # Of a checkpoint the path, from the repository's root on.
+    checkpoint = str(weights.folder) if isinstance(weights, CheckpointWeights) else None
+    recipe = {
+        "checkpoint": checkpoint,
+        "files": sizes,
+        "tensors": [asdict(tensor) for tensor in tensors],
+    }
     (to / RECIPE_FILE).write_text(json.dumps(recipe, separators=(",", ":")))
     return to
 
@@ -84,9 +90,11 @@ def restore(skeleton: Path, to: Path, workers: int | None = None) -> Path:
         with (to / name).open("wb") as file:
             file.truncate(size)  # pages between tensors are zeros
     tensors = sorted(map(_tensor, recipe["tensors"]), key=lambda tensor: -math.prod(tensor.shape))
+    checkpoint = recipe["checkpoint"]
+    weights: Weights = RandomWeights({}) if checkpoint is None else CheckpointWeights(Path(checkpoint))
     processes = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers or os.cpu_count(), processes) as pool:
-        list(pool.map(_write, [to] * len(tensors), tensors))
+        list(pool.map(_write, [to] * len(tensors), [weights] * len(tensors), tensors))
     return to
 
 
@@ -95,14 +103,14 @@ def _tensor(fields: dict[str, Any]) -> Tensor:
     return Tensor(**fields | {"shape": tuple(fields["shape"]), "parts": parts})
 
 
-def _write(folder: Path, tensor: Tensor) -> None:
+def _write(folder: Path, weights: Weights, tensor: Tensor) -> None:
     with (folder / tensor.file).open("r+b") as file:
         file.seek(tensor.offset)
-        file.write(tensor.bytes())
+        file.write(tensor.bytes(weights))
 
 
-def _recipe(bundle: Path, parameters: Parameters) -> list[Tensor]:
-    edges = _Edges(parameters)
+def _recipe(bundle: Path, weights: Weights) -> list[Tensor]:
+    edges = _Edges(weights)
     found: dict[tuple[str, int], Tensor] = {}
     inline, unknown = 0, []
     for graph in sorted(bundle.rglob("*.onnx")):
@@ -148,15 +156,15 @@ def _external(graph: Path) -> Iterator[tuple[str, str, int, str, tuple[int, ...]
 
 
 class _Edges:
-    """First rows and columns of all matrices: enough to tell them apart, as their bytes are random."""
+    """First rows and columns of all matrices: enough to tell them apart, as their bytes are as good as random."""
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, weights: Weights) -> None:
         self._found: dict[tuple[int, bytes], Part] = {}
-        for name, shape in parameters.items():
+        for name, shape in weights.shapes().items():
             if len(shape) != 2:
                 continue
             for dtype in get_args(DType):
-                values = stored(name, shape, dtype)
+                values = weights.stored(name, shape, dtype)
                 row, column = values[0].tobytes(), np.ascontiguousarray(values[:, 0]).tobytes()
                 # Keyed by the size across, so that a short row is not taken for the start of a column.
                 self._found[shape[0], row] = Part(name, shape, transposed=False)

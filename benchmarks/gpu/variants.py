@@ -14,10 +14,13 @@ from benchmarks.gpu.bundles import export_model
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.kernels import measure
 from benchmarks.gpu.part import Part, engine_config
-from benchmarks.gpu.shapes import FULL, Workload
+from benchmarks.gpu.queries import LABEL_IDS
+from benchmarks.gpu.runs import run_of
+from benchmarks.gpu.shapes import FULL, RequestShape, Workload
 from benchmarks.gpu.skeletons import restore, write_skeleton
-from benchmarks.gpu.weights import save_checkpoint
-from rankport.protos.errors import RankportError
+from benchmarks.gpu.weights import RandomWeights, save_checkpoint
+from rankport.exporters.parity import MODES, compare
+from rankport.runtime.backends.base import ScoringBackend
 from rankport.runtime.backends.choice import scoring_backend
 from rankport.runtime.bundle import Bundle
 
@@ -56,7 +59,8 @@ def main() -> None:
 def _workload(name: str) -> Workload:
     full = next(one for one in FULL.workloads if one.model.name == name)
     model = dataclasses.replace(full.model, layers=_LAYERS, vocabulary=_VOCABULARY)
-    return Workload(model, full.requests[:1])
+    short = RequestShape("short", 60, 250, 2, model.mix, 128, ())
+    return Workload(model, (*full.requests[:1], *(() if model.mix else (short,))))
 
 
 def _title(name: str, form: dict[str, Any]) -> str:
@@ -68,7 +72,24 @@ def _export(name: str, form: dict[str, Any], work: Path, to: Path) -> None:
     checkpoint = save_checkpoint(work / f"{name}.checkpoint", model)
     title = _title(name, form)
     bundle = export_model(checkpoint, work / f"{title}.bundle", model, form | {"target": "onnx-cuda"})
-    write_skeleton(bundle, model.parameters(), to / title)
+    write_skeleton(bundle, RandomWeights(model.parameters()), to / title)
+
+
+def _compare(part: Part, backend: ScoringBackend, request: RequestShape, prefix: str) -> None:
+    """Against transformers in fp32 on the same device, two queries in one pass and each alone."""
+    import torch
+
+    from benchmarks.gpu.torch_model import label_logits, random_model
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    exact = random_model(part.workload.model, part.device, torch.float32)
+    runs = [run_of(part.workload.model, request, seed) for seed in range(2)]
+    expected = [label_logits(exact, run.prefix, run.items, LABEL_IDS) for run in runs]
+    del exact
+    torch.cuda.empty_cache()
+    for mode in ("prefix_reuse", "many_prefixes"):
+        result = compare(mode, expected, MODES[mode](backend, runs))
+        part.figures.add(f"{prefix}{request.name}, {mode}", result.model_dump(exclude={"mode"}))
 
 
 def _measure_all(given: argparse.Namespace) -> None:
@@ -96,9 +117,12 @@ def _measure_all(given: argparse.Namespace) -> None:
         try:
             restore(given.variants / title, bundle)
             backend = scoring_backend(Bundle.open(bundle), part.engine)
-            measure(part, backend, workload.requests[0], prefix=f"{title}: ")
+            for request in workload.requests:
+                _compare(part, backend, request, f"{title}: ")
+            for request in workload.requests:
+                measure(part, backend, request, prefix=f"{title}: ")
             backend.close()
-        except RankportError as error:
+        except Exception as error:  # told; the other forms are still measured
             figures.add(title, f"{type(error).__name__}: {error}"[:600])
 
 

@@ -8,14 +8,15 @@ numpy keeps the same over its versions.
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gpu.shapes import ModelShape
+from benchmarks.gpu.shapes import ModelShape, Parameters
 
 DType = Literal["bfloat16", "float16", "float32"]
 SCALES = {"matrix": 2.0**-12, "norm": 1.0}
@@ -25,6 +26,59 @@ STORED: dict[DType, np.dtype[Any]] = {
     "float16": np.dtype("<f2"),
     "float32": np.dtype("<f4"),
 }
+
+
+class Weights(Protocol):
+    """What a bundle was made of: random weights, or a checkpoint that is at hand on every machine."""
+
+    def shapes(self) -> Parameters:
+        """Of all parameters, by name."""
+
+    def stored(self, name: str, shape: tuple[int, ...], dtype: DType) -> NDArray[Any]:
+        """A parameter in the form that a file has it in; of bfloat16 the bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class RandomWeights:
+    """Those of this module. Implements `Weights`."""
+
+    parameters: Parameters
+
+    def shapes(self) -> Parameters:
+        """See `Weights.shapes`."""
+        return self.parameters
+
+    def stored(self, name: str, shape: tuple[int, ...], dtype: DType) -> NDArray[Any]:
+        """See `Weights.stored`."""
+        return stored(name, shape, dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointWeights:
+    """A checkpoint's, rounded to nearest where the form has fewer bits. Implements `Weights`."""
+
+    folder: Path
+
+    def shapes(self) -> Parameters:
+        """See `Weights.shapes`."""
+        from safetensors import safe_open
+
+        with safe_open(self.folder / "model.safetensors", "np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+    def stored(self, name: str, shape: tuple[int, ...], dtype: DType) -> NDArray[Any]:
+        """See `Weights.stored`."""
+        import ml_dtypes  # noqa: F401  # teaches numpy what bfloat16 is
+        from safetensors import safe_open
+
+        with safe_open(self.folder / "model.safetensors", "np") as file:
+            values = file.get_tensor(name).astype(np.float32)
+        assert values.shape == shape
+        if dtype != "bfloat16":
+            return values.astype(STORED[dtype])
+        bits = values.view(np.uint32)
+        # Half of the last bit that stays, and a little more where that bit is odd: ties go to even.
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(STORED[dtype])
 
 
 def parameter(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

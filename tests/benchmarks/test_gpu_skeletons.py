@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 
 from benchmarks.gpu.shapes import TINY
 from benchmarks.gpu.skeletons import BUNDLE_FOLDER, _Edges, restore, write_skeleton
-from benchmarks.gpu.weights import parameter, save_checkpoint, stored
+from benchmarks.gpu.weights import CheckpointWeights, RandomWeights, parameter, save_checkpoint, stored
 from rankport.exporters.export import export
 from rankport.protos.errors import BundleError
 from rankport.runtime.bundle import Bundle
@@ -31,7 +33,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def test_a_completed_skeleton_is_the_exported_bundle(bundle: Bundle, tmp_path: Path) -> None:
-    skeleton = write_skeleton(bundle.path, SHAPE.parameters(), tmp_path / "skeleton")
+    skeleton = write_skeleton(bundle.path, RandomWeights(SHAPE.parameters()), tmp_path / "skeleton")
     assert not (skeleton / BUNDLE_FOLDER / "weights.bin").exists()
     with pytest.raises(BundleError):
         Bundle.open(skeleton / BUNDLE_FOLDER)
@@ -43,8 +45,22 @@ def test_a_completed_skeleton_is_the_exported_bundle(bundle: Bundle, tmp_path: P
     assert np.array_equal(expected.logits, actual.logits)
 
 
+def test_a_skeleton_of_a_checkpoint_needs_nothing_but_the_checkpoint(bundle: Bundle, tmp_path: Path) -> None:
+    weights = CheckpointWeights(bundle.path.parent / "checkpoint")
+    skeleton = write_skeleton(bundle.path, weights, tmp_path / "skeleton")
+    assert Bundle.open(restore(skeleton, tmp_path / "whole", workers=1)).manifest == bundle.manifest
+
+
+@pytest.mark.parametrize("bits", [0x3F80_7FFF, 0x3F80_8000, 0x3F81_8000, 0x3F80_8001])
+def test_checkpoint_weights_round_to_nearest_even(bits: int, tmp_path: Path) -> None:
+    values = np.array([[bits]], np.uint32).view(np.float32)
+    save_file({"w": values}, tmp_path / "model.safetensors")
+    expected = torch.from_numpy(values).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    assert np.array_equal(CheckpointWeights(tmp_path).stored("w", (1, 1), "bfloat16"), expected)
+
+
 def test_a_skeleton_keeps_only_small_tables_as_they_are(bundle: Bundle, tmp_path: Path) -> None:
-    skeleton = write_skeleton(bundle.path, SHAPE.parameters(), tmp_path / "skeleton")
+    skeleton = write_skeleton(bundle.path, RandomWeights(SHAPE.parameters()), tmp_path / "skeleton")
     assert sum(file.stat().st_size for file in skeleton.rglob("*.json")) < 100_000
 
 
@@ -54,7 +70,7 @@ def test_weights_of_another_model_are_refused(bundle: Bundle, tmp_path: Path) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(skeletons, "MAX_INLINE_BYTES", 10_000)
         with pytest.raises(ValueError, match="no parameters"):
-            write_skeleton(bundle.path, {"other": (64, 64)}, tmp_path / "skeleton")
+            write_skeleton(bundle.path, RandomWeights({"other": (64, 64)}), tmp_path / "skeleton")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
@@ -84,6 +100,6 @@ def test_fused_matrices_are_taken_apart(axis: int, transposed: bool) -> None:
     )
     arrays = [stored(name, shape, "bfloat16") for name, shape in names.items()]
     fused = np.concatenate([a.T if transposed else a for a in arrays], axis)
-    found_axis, parts = _Edges(names).match("bfloat16", fused)
+    found_axis, parts = _Edges(RandomWeights(names)).match("bfloat16", fused)
     assert found_axis == axis
     assert [(part.parameter, part.transposed) for part in parts] == [(name, transposed) for name in names]

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from rankport.exporters.export import export
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest
 from rankport.runtime.backends.tensorrt_loading import find_engine, load_graph
 from rankport.runtime.backends.tensorrt_module import load_tensorrt, make_log, take_errors
@@ -21,6 +22,7 @@ from rankport.runtime.engine_build import BuildTarget, build_engines
 from rankport.runtime.engine_key import BuildOptions
 from rankport.runtime.gpus import Gpu, gpus
 from rankport.runtime.profile_limits import ProfileLimits
+from support import checkpoints
 from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
 
 pytest.importorskip(
@@ -77,6 +79,25 @@ def test_a_bundle_carries_engines_for_three_architectures_and_inspect_shows_them
     for engine in engines:
         plan = (ranker / engine["path"] / "engine.plan").read_bytes()
         assert hashlib.sha256(plan).hexdigest() == engine["plan"]["sha256"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_graphs_of_half_precision_are_built(precision: str, tmp_path: Path) -> None:
+    checkpoint = checkpoints.causal_lm(tmp_path / "c", "qwen3", num_hidden_layers=1)
+    bundle = export(
+        checkpoint,
+        tmp_path / "b",
+        kind="ranker",
+        label_ids=(9, 17),
+        max_prefix_tokens=16,
+        max_item_tokens=16,
+        target="tensorrt",
+        precision=precision,
+    )
+    engines = build_engines(
+        bundle, BuildTarget.parse("tensorrt-rtx:sm89"), limits=ProfileLimits(32, max_prefixes=1)
+    )
+    assert {one.engine.record.key.graph for one in engines} == {"prefix.onnx", "score.onnx"}
 
 
 def test_what_is_there_and_fits_is_not_built_again(ranker: Path) -> None:

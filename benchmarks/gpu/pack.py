@@ -21,6 +21,7 @@ WHEELS = (
     "typing-inspection==0.4.5",
     "typing-extensions==4.16.0",
     "lmdb==3.0.0",
+    "onnx-ir==1.1.0",
     # The oldest that the project supports: newer ones refuse an older grpcio or protobuf.
     "grpcio-health-checking==1.66.2",
     "grpcio-reflection==1.66.2",

@@ -47,6 +47,7 @@ PLAN = (
     Planned("restore", "mixlm", 10, 60),
     Planned("reference", "mixlm", 20, 70),
     Planned("parity", "mixlm", 20, 70),
+    Planned("trained", "esco", 20, 60),
     Planned("in_process", "mixlm", 30, 90),
     Planned("served", "mixlm", 30, 120),
     Planned("restore", "slm", 10, 60),
@@ -135,16 +136,10 @@ class Run:
         given = self._given
         figures = given.work / f"{planned.name.replace(' ', '.')}.json"
         figures.unlink(missing_ok=True)
-        ceiling = self._parts.get("ceilings mixlm", {}).get("figures", {}).get("bf16_product_tflops", 0.0)
-        command = [
-            *(sys.executable, "-m", f"benchmarks.gpu.{planned.module}", "--device", given.device),
-            *("--model", planned.model, "--work", str(given.work), "--out", str(figures)),
-            *("--seconds", str(seconds - _GRACE_S), "--ceiling-tflops", str(ceiling)),
-            *(["--tiny"] if given.tiny else []),
-            *(["--engine", *given.engine] if given.engine else []),
-        ]
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(command, start_new_session=True, env=environment)
+        process = subprocess.Popen(
+            self._command(planned, figures, seconds), start_new_session=True, env=environment
+        )
         until = time.monotonic() + seconds
         while True:
             try:
@@ -156,6 +151,20 @@ class Run:
             if time.monotonic() > until:
                 _stop(process)
                 return "stopped: out of time"
+
+    def _command(self, planned: Planned, figures: Path, seconds: float) -> list[str]:
+        given = self._given
+        module = [sys.executable, "-m", f"benchmarks.gpu.{planned.module}", "--device", given.device]
+        places = ["--work", str(given.work), "--out", str(figures)]
+        if planned.module == "trained":
+            return [*module, *places, "--skeletons", str(given.skeletons)]
+        ceiling = self._parts.get("ceilings mixlm", {}).get("figures", {}).get("bf16_product_tflops", 0.0)
+        return [
+            *(*module, *places, "--model", planned.model),
+            *("--seconds", str(seconds - _GRACE_S), "--ceiling-tflops", str(ceiling)),
+            *(["--tiny"] if given.tiny else []),
+            *(["--engine", *given.engine] if given.engine else []),
+        ]
 
     def _take(self, planned: Planned, figures: Path) -> None:
         if figures.exists():

@@ -13,6 +13,7 @@ def summary(report: Figures) -> list[str]:
     lines = [f"commit {report['commit']}, device {report['device']}, engine {report['engine']}"]
     ceilings = parts.get("ceilings mixlm", {})
     lines += [f"{name}: {value}" for name, value in ceilings.items()]
+    lines += _trained(parts.get("trained esco", {}))
     for model in ("mixlm", "slm"):
         lines += _parity(parts, model)
         for request in _requests(parts, model):
@@ -32,6 +33,19 @@ def _requests(parts: dict[str, Figures], model: str) -> list[str]:
         if isinstance(value, dict) and name != "load"
     )
     return list(dict.fromkeys(found))
+
+
+def _trained(figures: Figures) -> Iterator[str]:
+    modes = {
+        name: value for name, value in figures.items() if isinstance(value, dict) and "kendall_tau" in value
+    }
+    if modes:
+        tau = min(modes, key=lambda name: modes[name]["kendall_tau"])
+        yield (
+            f"trained ranker, {len(modes)} modes, passed {figures.get('passed')}: lowest tau "
+            f"{modes[tau]['kendall_tau']:.4f} ({tau}), on judged requests "
+            f"{modes.get('judged', {}).get('kendall_tau')}, quality {figures.get('quality')}"
+        )
 
 
 def _parity(parts: dict[str, Figures], model: str) -> Iterator[str]:

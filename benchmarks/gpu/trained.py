@@ -1,0 +1,90 @@
+"""The trained ranker of examples/esco on real requests: here exported for CUDA, there verified by `rankport verify`.
+
+    python -m benchmarks.gpu.trained --export build/gpu [--precision bf16]     # after `make demo`
+    python -m benchmarks.gpu.trained --skeletons DIR --work DIR --out FILE     # on the GPU machine; part of `run`
+
+Random weights give random rankings, which rounding swaps at will; whether half precision ranks as fp32 does is a
+question to a model that has learned to rank.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.gpu.figures import Figures
+from benchmarks.gpu.skeletons import restore, write_skeleton
+from benchmarks.gpu.weights import CheckpointWeights
+from rankport.exporters.export import export
+
+NAME = "trained"
+CHECKPOINT = Path("examples/esco/checkpoint")
+_PROMPT = Path("examples/esco/prompt.toml")
+_DEMO = Path("build/demo")
+
+
+def main() -> None:
+    """Exports or verifies."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--export", type=Path, help="folder to leave the skeleton in")
+    parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16")
+    parser.add_argument("--skeletons", type=Path, default=Path(".gpu/skeletons"))
+    parser.add_argument("--work", type=Path, default=Path("/tmp/rankport-gpu"))
+    parser.add_argument("--out", type=Path, default=Path("trained.json"))
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    given = parser.parse_args()
+    if given.export:
+        _export(given.export, given.precision)
+    else:
+        _verify(given)
+
+
+def _export(to: Path, precision: str) -> None:
+    """Parity and ranking quality of it are proven at export, on a CPU; the requests go along for the GPU."""
+    bundle = export(
+        CHECKPOINT,
+        to / f"{NAME}.bundle",
+        kind="mix-ranker",
+        item_encoder=_DEMO / "encoder.bundle",
+        prompt=_PROMPT,
+        target="onnx-cuda",
+        precision=precision,
+        overwrite=True,
+        on_progress=lambda step: print(step, flush=True),
+    )
+    skeleton = write_skeleton(bundle.path, CheckpointWeights(CHECKPOINT), to / f"{NAME}.skeleton")
+    shutil.copy(_DEMO / "judged.jsonl", skeleton)
+    shutil.copytree(
+        _DEMO / "tokens.lmdb", skeleton / "tokens.lmdb", ignore=shutil.ignore_patterns("lock.mdb")
+    )
+
+
+def _verify(given: argparse.Namespace) -> None:
+    figures = Figures(given.out)
+    skeleton = given.skeletons / f"{NAME}.skeleton"
+    bundle = restore(skeleton, given.work / f"{NAME}.bundle")
+    verdict = given.work / f"{NAME}.verdict.json"
+    verdict.unlink(missing_ok=True)
+    command = [
+        *(sys.executable, "-m", "rankport.sdk.cli", "verify", str(bundle), "--checkpoint", str(CHECKPOINT)),
+        *("--judged", str(skeleton / "judged.jsonl"), "--store", str(skeleton / "tokens.lmdb")),
+        *("--device", given.device, "--json", str(verdict)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    print((done.stdout + done.stderr)[-4000:], flush=True)
+    figures.add("exit_code", done.returncode)
+    if verdict.exists():
+        found = json.loads(verdict.read_text())
+        figures.add("passed", found["passed"])
+        figures.add("failures", found["failures"])
+        for mode in found["parity"]["modes"]:
+            figures.add(mode.pop("mode"), mode)
+        figures.add("quality", found["quality"])
+
+
+if __name__ == "__main__":
+    main()

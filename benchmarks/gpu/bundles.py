@@ -13,7 +13,10 @@ from benchmarks.gpu.queries import LABEL_IDS
 from benchmarks.gpu.shapes import ModelShape, scale_of
 from benchmarks.gpu.skeletons import write_skeleton
 from benchmarks.gpu.weights import RandomWeights, save_checkpoint
-from rankport.exporters.export import export
+from rankport.exporters.bundle_writer import BundleStaging
+from rankport.exporters.checkpoint import load_checkpoint
+from rankport.exporters.export import _write_graphs, run_export
+from rankport.exporters.options import ExportOptions
 
 _MIX_PROMPT = """
 [[prefix]]
@@ -59,19 +62,25 @@ def export_model(checkpoint: Path, out: Path, model: ModelShape, options: dict[s
         prompt = checkpoint / "prompt.toml"
         prompt.write_text(_MIX_PROMPT)
         kind = {"kind": "mix-ranker", "item_encoder": _NO_ENCODER, "embedding_tokens": 1, "prompt": prompt}
-    bundle = export(
-        checkpoint,
-        out,
+
+    def on_progress(step: str) -> None:
+        print(f"[{time.monotonic() - begun:5.0f} s] {out.name}: {step}", flush=True)
+
+    chosen = ExportOptions(
         name=model.name,
         label_ids=LABEL_IDS,
         max_prefix_tokens=model.max_prefix_tokens,
         max_item_tokens=model.max_item_tokens,
         overwrite=True,
-        on_progress=lambda step: print(f"[{time.monotonic() - begun:5.0f} s] {out.name}: {step}", flush=True),
         **kind,
         **options,
     )
-    return bundle.path
+    if chosen.chosen_target == "onnx-cpu":
+        return run_export(checkpoint, out, chosen, on_progress).path
+    with BundleStaging(out, overwrite=True) as staging:
+        made = _write_graphs(staging, lambda: load_checkpoint(checkpoint), chosen, [], on_progress)
+        staging.finalize(made.draft)
+        return staging.publish().path
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def _measure_all(given: argparse.Namespace) -> None:
             engine=engine_config(given.device, []),
         )
         try:
-            restore(given.variants / title, bundle)
+            if not bundle.exists():
+                restore(given.variants / title, bundle)
             backend = scoring_backend(Bundle.open(bundle), part.engine)
             for request in workload.requests:
                 _compare(part, backend, request, f"{title}: ")

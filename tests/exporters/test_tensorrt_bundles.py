@@ -177,6 +177,14 @@ def test_weights_are_stripped_only_beside_a_gpu(encoder: Path) -> None:
     assert "strips weights only on a machine with a GPU" in done.stderr
 
 
+@needs_no_gpu
+def test_the_gpu_at_hand_is_not_built_for_where_there_is_none(encoder: Path) -> None:
+    done = rankport("build", encoder, "--target", "tensorrt-rtx:current")
+    assert done.returncode == 1
+    assert "there is none here" in done.stderr
+    assert "--target tensorrt-rtx:sm86,sm89,sm120" in done.stderr
+
+
 def test_build_refuses_what_is_no_bundle_and_wrong_usage(tmp_path: Path) -> None:
     missing = rankport("build", tmp_path / "nothing", "--target", "tensorrt-rtx")
     assert missing.returncode == 1
@@ -218,6 +226,24 @@ def test_every_node_that_tensorrt_refuses_is_listed_with_operator_and_reason(tmp
     assert "SkipNothing (node 'third'): TensorRT has no such operator, nor a plugin" in str(error.value)
 
 
+def test_nodes_after_one_that_the_parser_trips_over_are_listed_too(tmp_path: Path) -> None:
+    file = tmp_path / "quantized.onnx"
+    tensors = {"x": TensorProto.FLOAT, "w": TensorProto.UINT8, "a": TensorProto.FLOAT, "u": TensorProto.FLOAT}
+    values = {name: helper.make_tensor_value_info(name, kind, [4, 4]) for name, kind in tensors.items()}
+    nodes = [
+        helper.make_node("MatMulNBits", ["x", "w"], ["a"], name="first", domain="com.microsoft"),
+        helper.make_node("MatMulNBits", ["a", "w"], ["b"], name="second", domain="com.microsoft"),
+        helper.make_node("Unique", ["x"], ["u"], name="third"),
+    ]
+    graph = helper.make_graph(nodes, "g", [values["x"], values["w"]], [values["a"], values["u"]])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), file)
+    refused = refused_nodes(load_tensorrt("tensorrt_rtx"), file)
+    assert [node.node for node in refused] == ["first", "second", "third"]
+    assert refused[1].reason == "an operator of com.microsoft, not of the ONNX standard"
+    assert refused[2].reason == "TensorRT has no such operator"
+
+
 def test_a_bundle_that_tensorrt_refuses_gets_no_engine(tmp_path: Path) -> None:
     files = {**ENCODER_FILES, "encode.onnx": _refused(tmp_path).read_bytes()}
     root = write_directory(tmp_path / "b", encoder_draft(), files)
@@ -240,7 +266,10 @@ def test_the_engine_for_a_gpu_is_found_and_a_miss_says_what_differs(ranker: Path
     graph = bundle.manifest.graphs[0]
     found, module = find_engine(bundle, graph, Gpu("NVIDIA GeForce RTX 4090", "sm89", 24 * 2**30))
     assert (found.record.key.architecture, module.name) == ("sm89", "tensorrt_rtx")
-    with pytest.raises(BundleError, match=r"no engine of prefix\.onnx for NVIDIA H200 \(sm90\).*wanted sm90"):
+    with pytest.raises(
+        BundleError,
+        match=r"no engine of prefix\.onnx for NVIDIA H200 \(sm90\).*wanted sm90.*--target tensorrt$",
+    ):
         find_engine(bundle, graph, Gpu("NVIDIA H200", "sm90", 139 * 2**30))
 
 
@@ -273,7 +302,8 @@ def test_the_spurious_line_of_a_machine_without_a_gpu_is_not_an_error() -> None:
 
 
 def test_targets_are_parsed() -> None:
-    assert BuildTarget.parse("tensorrt") == BuildTarget("tensorrt", ())
+    assert BuildTarget.parse("tensorrt") == BuildTarget("tensorrt", (None,))
+    assert BuildTarget.parse("tensorrt-rtx:current") == BuildTarget("tensorrt_rtx", (None,))
     assert BuildTarget.parse("tensorrt-rtx") == BuildTarget("tensorrt_rtx", ARCHITECTURES)
     assert BuildTarget.parse("tensorrt-rtx:sm120,sm120") == BuildTarget("tensorrt_rtx", ("sm120",))
     with pytest.raises(InvalidRequest, match="must be one of"):

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from rankport.protos.errors import BundleError
 from rankport.runtime.bundle import Bundle
-from rankport.runtime.graph_files import check_graph_files, external_locations
+from rankport.runtime.graph_files import GraphNode, check_graph_files, external_locations, graph_nodes
 from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
 
 
@@ -86,6 +86,20 @@ def test_a_graph_that_points_past_the_listed_files_is_refused(tmp_path: Path, lo
     bundle = Bundle.open(write_directory(tmp_path, encoder_draft(), files))
     with pytest.raises(BundleError, match=f"'encode.onnx' keeps tensors in '{location}'"):
         check_graph_files(bundle, "encode.onnx")
+
+
+def test_nodes_are_read_with_operator_name_and_domain(tmp_path: Path) -> None:
+    inner = graph(nodes=(helper.make_node("Relu", ["x"], ["y"], name="inside"),))
+    nodes = (
+        helper.make_node("If", ["c"], ["y"], name="outside", then_branch=inner, else_branch=graph()),
+        helper.make_node("Custom", ["x"], ["z"], domain="com.example"),
+    )
+    found = graph_nodes(written(tmp_path, model(nodes=nodes)))
+    assert found == [
+        GraphNode("If", "outside", ""),
+        GraphNode("Relu", "inside", ""),
+        GraphNode("Custom", "", "com.example"),
+    ]
 
 
 def test_a_graph_that_points_at_a_listed_file_passes(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Every name of TensorRT that we call is in TensorRT-RTX, and in TensorRT 11.4's bindings over stub libraries."""
 
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from support.tensorrt_names import lacking, names_used, write_stub_libraries
+from support.tensorrt_names import SOURCES, lacking, names_used, write_stub_libraries
 
 RTX_ONLY = {
     "ComputeCapability",
@@ -50,3 +51,14 @@ def test_tensorrt_has_every_name(tmp_path: Path) -> None:
     version, missing = lacking("tensorrt_bindings", names_used(), write_stub_libraries(tmp_path))
     assert int(version.split(".")[0]) >= 11
     assert missing == RTX_ONLY
+
+
+def test_cuda_has_every_name() -> None:
+    cuda = pytest.importorskip(
+        "cuda.bindings.runtime", reason="cuda-bindings is not installed", exc_type=ImportError
+    )
+    text = "".join(file.read_text() for file in (*SOURCES.glob("*.py"), SOURCES.parent / "gpus.py"))
+    used = set(re.findall(r"\b(?:runtime|cuda|_cuda)\.(cuda\w+)|\"(cuda[A-Z]\w+)\"", text))
+    names = {name for pair in used for name in pair if name}
+    assert {"cudaGraphLaunch", "cudaGetDeviceProperties", "cudaMalloc"} <= names
+    assert [name for name in sorted(names) if not hasattr(cuda, name)] == []

@@ -25,20 +25,24 @@ DEFAULT_TARGETS = ("sm86", "sm89", "sm120")
 
 _MODULES: dict[str, ModuleName] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _COMPATIBLE = "sm80+"
+_CURRENT = "current"
 _GRAPH_TARGETS = ("tensorrt", "onnx-cpu")  # the better first
 TIMING_CACHE_NAME = "timing.cache"
 
 
 @dataclass(frozen=True, slots=True)
 class BuildTarget:
-    """A module, and the architectures to build for; none are those of the GPU at hand."""
+    """A module, and the architectures to build for; None is that of the GPU at hand."""
 
     module: ModuleName
-    architectures: tuple[str, ...]
+    architectures: tuple[str | None, ...]
 
     @classmethod
     def parse(cls, text: str) -> "BuildTarget":
-        """`tensorrt`, `tensorrt-rtx` or `tensorrt-rtx:sm86,sm89`. Raises `InvalidRequest` for anything else."""
+        """`tensorrt`, `tensorrt-rtx`, `tensorrt-rtx:sm86,sm89` or `tensorrt-rtx:current`.
+
+        Raises `InvalidRequest` for anything else.
+        """
         name, colon, rest = text.partition(":")
         module = _MODULES.get(name)
         if module is None:
@@ -48,11 +52,14 @@ class BuildTarget:
             raise InvalidRequest(
                 f"target {text!r}: {name} builds for the GPU at hand alone: leave {rest!r} out"
             )
-        chosen = tuple(dict.fromkeys(rest.split(","))) if colon else DEFAULT_TARGETS if known else ()
+        if not known or rest == _CURRENT:
+            return cls(module, (None,))
+        chosen = tuple(dict.fromkeys(rest.split(","))) if colon else DEFAULT_TARGETS
         for architecture in chosen:
             if architecture not in known:
                 raise InvalidRequest(
-                    f"target {text!r}: {name} has no architecture {architecture!r}, only {', '.join(known)}"
+                    f"target {text!r}: {name} has no architecture {architecture!r}, only {', '.join(known)}, or "
+                    f"{_CURRENT} alone: what the GPU at hand has"
                 )
         return cls(module, chosen)
 
@@ -94,7 +101,7 @@ def build_engines(
     module = load_tensorrt(target.module)
     options = options or BuildOptions()
     here = gpus()
-    _check_options(module, options, here)
+    _check_options(module, target, options, here)
     graphs = _graphs(bundle)
     for graph in graphs:
         on_progress(f"checking the operators of {graph.spec.file}")
@@ -102,7 +109,7 @@ def build_engines(
         check_supported(module, bundle.file(graph.spec.file))
     keys = [
         (graph, _key(bundle, module, graph, architecture, here, options, limits or ProfileLimits()))
-        for architecture in target.architectures or (None,)
+        for architecture in target.architectures
         for graph in graphs
     ]
     return [_ensure(bundle, module, graph, key, force, on_progress) for graph, key in keys]
@@ -151,7 +158,9 @@ def _damage(engine: Engine) -> str:
         return str(error)
 
 
-def _check_options(module: TensorRt, options: BuildOptions, here: tuple[Gpu, ...]) -> None:
+def _check_options(
+    module: TensorRt, target: BuildTarget, options: BuildOptions, here: tuple[Gpu, ...]
+) -> None:
     if options.hardware_compatible and not module.can.hardware_compatibility:
         raise InvalidRequest(
             f"{module.name} has no hardware-compatible engines: name architectures, "
@@ -162,10 +171,10 @@ def _check_options(module: TensorRt, options: BuildOptions, here: tuple[Gpu, ...
             f"{module.name} {module.version} strips weights only on a machine with a GPU, and there is none here: "
             "leave --strip-weights out, or build where the engine will run"
         )
-    if not module.can.targets and not here:
+    if None in target.architectures and not here:
         raise InvalidRequest(
-            f"{module.name} builds for the GPU at hand, and there is none here (rankport doctor says more): "
-            "build where the engine will run, or for --target tensorrt-rtx"
+            f"{module.name} is to build for the GPU at hand, and there is none here (rankport doctor says more): "
+            f"build where the engine will run, or for --target tensorrt-rtx:{','.join(DEFAULT_TARGETS)}"
         )
 
 

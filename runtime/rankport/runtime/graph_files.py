@@ -1,4 +1,4 @@
-"""Which files an ONNX graph would make a runtime open: its external tensors, read without parsing the model.
+"""What an ONNX graph says of itself without being parsed: the files it would make a runtime open, and its nodes.
 
 Owns a walk over the protobuf wire format, just deep enough to meet every tensor; it needs neither onnx nor protobuf's
 generated classes, and skips tensor bytes unread. Field numbers are those of onnx.proto.
@@ -6,8 +6,10 @@ generated classes, and skips tensor bytes unread. Field numbers are those of onn
 
 import mmap
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rankport.protos.errors import BundleError
 from rankport.runtime.bundle import Bundle
@@ -23,6 +25,8 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "tensor": {13: "entry"},
 }
 _KEY, _VALUE = 1, 2  # of an entry, a pair of strings
+_NAME, _OPERATOR, _DOMAIN = 3, 4, 7  # of a node
+_Found = TypeVar("_Found")
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; groups are not in ONNX
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
@@ -51,31 +55,69 @@ def external_files(bundle: Bundle, name: str) -> set[str]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class GraphNode:
+    """One node of a graph, or of a graph within it."""
+
+    operator: str
+    name: str
+    domain: str  # "" of the ONNX standard
+
+
+def graph_nodes(graph: Path) -> list[GraphNode]:
+    """Every node, those of one graph in order. Raises `BundleError` if it is no ONNX model."""
+    return _read(graph, _nodes)
+
+
 def external_locations(graph: Path) -> set[str]:
     """The `location` of every external tensor, as the graph spells it. Raises `BundleError` if it is no ONNX model."""
+    return set(_read(graph, _locations))
+
+
+def _read(graph: Path, walk: Callable[[memoryview], Iterator[_Found]]) -> list[_Found]:
     try:
         with (
             graph.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
             memoryview(mapped) as model,
         ):
-            return set(_locations(model))
+            return list(walk(model))
     except (ValueError, IndexError) as error:
         raise BundleError(f"{graph}: not an ONNX model: {error}") from None
 
 
 def _locations(model: memoryview) -> Iterator[str]:
+    for kind, start, end in _messages(model):
+        if kind == "entry":
+            yield from _location(model, start, end)
+
+
+def _nodes(model: memoryview) -> Iterator[GraphNode]:
+    for kind, start, end in _messages(model):
+        if kind == "node":
+            texts = {
+                number: bytes(model[first:last]).decode(errors="replace")
+                for number, first, last in _submessages(model, start, end)
+                if number in (_NAME, _OPERATOR, _DOMAIN)
+            }
+            yield GraphNode(texts.get(_OPERATOR, ""), texts.get(_NAME, ""), texts.get(_DOMAIN, ""))
+
+
+def _messages(model: memoryview) -> Iterator[tuple[str, int, int]]:
+    """Kind, start and end of every message on the way to a tensor."""
     # A stack instead of recursion: how deep graphs nest is the file's choice.
     pending = [("model", 0, len(model))]
     while pending:
         kind, start, end = pending.pop()
+        yield kind, start, end
         if kind == "entry":
-            yield from _location(model, start, end)
             continue
-        for number, first, last in _submessages(model, start, end):
-            child = _CHILDREN[kind].get(number)
-            if child is not None:
-                pending.append((child, first, last))
+        children = [
+            (child, first, last)
+            for number, first, last in _submessages(model, start, end)
+            if (child := _CHILDREN[kind].get(number)) is not None
+        ]
+        pending += reversed(children)
 
 
 def _location(model: memoryview, start: int, end: int) -> Iterator[str]:

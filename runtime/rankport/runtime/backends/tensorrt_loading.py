@@ -5,7 +5,7 @@ Builds nothing: that is `engine_build`'s, and a choice of whoever starts the ser
 
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.tensorrt import TensorRtGraph
-from rankport.runtime.backends.tensorrt_module import MODULE_NAMES, TensorRt, load_tensorrt
+from rankport.runtime.backends.tensorrt_module import CAPABILITIES, MODULE_NAMES, TensorRt, load_tensorrt
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.engine_key import BuildOptions, EngineKey
 from rankport.runtime.engines import Engine, graph_hashes, look_up, open_plan
@@ -45,8 +45,13 @@ def find_engine(bundle: Bundle, graph: GraphSpec, gpu: Gpu) -> tuple[Engine, Ten
         reasons.append(f"{name} {module.version}: {found.reason}")
     raise BundleError(
         f"{bundle.path}: no engine of {graph.file} for {gpu.name} ({gpu.architecture}): {'; '.join(reasons)}: "
-        "rankport build makes one"
+        f"rankport build {bundle.path} --target {_target(gpu)}"
     )
+
+
+def _target(gpu: Gpu) -> str:
+    known = gpu.architecture in CAPABILITIES["tensorrt_rtx"].targets
+    return f"tensorrt-rtx:{gpu.architecture}" if known else "tensorrt"
 
 
 def _wanted(bundle: Bundle, graph: GraphSpec, module: TensorRt, gpu: Gpu) -> EngineKey:

@@ -3,7 +3,7 @@
 Owns parsing and building; which profiles and for which GPU, the caller decides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 from rankport.protos.errors import BundleError
 from rankport.runtime.backends.tensorrt_module import TensorRt, make_log, take_errors
 from rankport.runtime.engine_key import BuildOptions
+from rankport.runtime.graph_files import graph_nodes
 from rankport.runtime.manifest import TensorSpec
 from rankport.runtime.profiles import Profile
 
-_SHOWN_NODES = 20
+_SHOWN_NAMES = 3
+_STANDARD = ("", "ai.onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +26,6 @@ class RefusedNode:
     operator: str
     node: str
     reason: str
-
-    def __str__(self) -> str:
-        return f"{self.operator} (node {self.node!r}): {self.reason}" if self.operator else self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,12 @@ def refused_nodes(module: TensorRt, graph: Path) -> tuple[RefusedNode, ...]:
     parsed = _Network(module)
     if parsed.parser.supports_model_v2(graph.read_bytes(), str(graph)):
         return ()
-    return parsed.refusals()
+    refused = parsed.refusals()
+    if not any(node.operator for node in refused):
+        return refused
+    # Where the parser trips over one node, it says nothing of those after it.
+    named = {(node.operator, node.node) for node in refused}
+    return *refused, *(node for node in parsed.unknown(graph) if (node.operator, node.node) not in named)
 
 
 def check_supported(module: TensorRt, graph: Path) -> None:
@@ -99,6 +103,15 @@ class _Network:
         ]
         return tuple(found) or (RefusedNode("", "", take_errors(self.log)),)
 
+    def unknown(self, graph: Path) -> Iterator[RefusedNode]:
+        """Nodes of operators that the parser does not know, or that are not of the ONNX standard."""
+        for node in graph_nodes(graph):
+            if node.domain not in _STANDARD:
+                reason = f"an operator of {node.domain}, not of the ONNX standard"
+                yield RefusedNode(node.operator, node.name, reason)
+            elif not self.parser.supports_operator(node.operator):
+                yield RefusedNode(node.operator, node.name, "TensorRT has no such operator")
+
     def is_shape(self, name: str) -> bool:
         inputs = [self.network.get_input(place) for place in range(self.network.num_inputs)]
         return next((bool(tensor.is_shape_tensor) for tensor in inputs if tensor.name == name), False)
@@ -116,12 +129,22 @@ class _Network:
 
 
 def _refusal(module: TensorRt, graph: Path, refused: Sequence[RefusedNode]) -> str:
-    shown = "; ".join(str(node) for node in refused[:_SHOWN_NODES])
-    more = f"; and {len(refused) - _SHOWN_NODES} more" if len(refused) > _SHOWN_NODES else ""
+    """All of them in one line: nodes of one operator that are refused for one reason together."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for node in refused:
+        groups.setdefault((node.operator, node.reason), []).append(node.node)
+    words = "; ".join(_group(operator, reason, names) for (operator, reason), names in groups.items())
     return (
-        f"{graph.name}: {module.name} {module.version} does not take {len(refused)} of its nodes: {shown}{more}: "
+        f"{graph.name}: {module.name} {module.version} does not take {len(refused)} of its nodes: {words}: "
         "export for it with --target tensorrt"
     )
+
+
+def _group(operator: str, reason: str, names: Sequence[str]) -> str:
+    if not operator:
+        return reason
+    shown = ", ".join(map(repr, names[:_SHOWN_NAMES])) + (", …" if len(names) > _SHOWN_NAMES else "")
+    return f"{operator} ({f'node {shown}' if len(names) == 1 else f'{len(names)} nodes: {shown}'}): {reason}"
 
 
 def _set_options(module: TensorRt, config: Any, request: BuildRequest) -> None:

@@ -308,24 +308,3 @@ def test_targets_are_parsed() -> None:
     assert BuildTarget.parse("tensorrt-rtx:sm120,sm120") == BuildTarget("tensorrt_rtx", ("sm120",))
     with pytest.raises(InvalidRequest, match="must be one of"):
         BuildTarget.parse("")
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not gpus(), reason="needs an NVIDIA GPU")
-def test_an_engine_built_here_loads_here(encoder: Path) -> None:
-    from rankport.runtime.backends.cuda_memory import CudaMemory
-
-    bundle = Bundle.open(encoder)
-    architecture = gpus()[0].architecture
-    try:
-        target = BuildTarget.parse(f"tensorrt-rtx:{architecture}")
-    except InvalidRequest as error:
-        pytest.skip(str(error))
-    build_engines(bundle, target, limits=ProfileLimits(max_batch_tokens=64))
-    memory = CudaMemory()
-    graph = load_graph(bundle, bundle.manifest.graphs[0], memory.stream)
-    try:
-        assert graph.input_names == {"input_ids", "attention_mask"}
-    finally:
-        graph.close()
-        memory.close()

@@ -1,0 +1,85 @@
+"""On a GPU: engines built here answer as ONNX Runtime on the CPU does, in every shape, enqueued and replayed."""
+
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import BackendError, BundleError
+from rankport.runtime.backends.base import EMBEDDED, RaggedBatch, ScoringBackend, TokenRun
+from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
+from rankport.runtime.backends.tensorrt_module import load_tensorrt
+from rankport.runtime.backends.tensorrt_scoring import tensorrt_scoring_backend
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.engine_build import BuildTarget, build_engines
+from rankport.runtime.gpus import gpus
+from rankport.runtime.profile_limits import ProfileLimits
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="needs an NVIDIA GPU")]
+
+VOCABULARY = 36
+
+
+@pytest.fixture(scope="module")
+def bundle(mix_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A mix ranker with engines for the GPU at hand."""
+    copied = Bundle.open(shutil.copytree(mix_bundle.path, tmp_path_factory.mktemp("gpu") / "mix"))
+    try:
+        target = "tensorrt" if load_tensorrt().name == "tensorrt" else "tensorrt-rtx:current"
+        build_engines(copied, BuildTarget.parse(target), limits=ProfileLimits(256, max_prefixes=4))
+    except (BackendError, BundleError) as error:
+        pytest.skip(f"no engine for {gpus()[0].architecture}: {error}")
+    return copied
+
+
+@pytest.fixture
+def backends(bundle: Bundle) -> Iterator[tuple[ScoringBackend, ScoringBackend]]:
+    """TensorRT's and ONNX Runtime's."""
+    pair = tensorrt_scoring_backend(bundle), OnnxRuntimeScoringBackend(bundle)
+    yield pair
+    for backend in pair:
+        backend.close()
+
+
+def _runs(count: int, longest: int, hidden: int, seed: int) -> tuple[TokenRun, ...]:
+    rng = np.random.default_rng(seed)
+    runs = []
+    for index in range(count):
+        ids = rng.integers(3, VOCABULARY, rng.integers(1, longest + 1))
+        embeddings = None
+        if index % 3 == 2:
+            ids[-1] = EMBEDDED
+            embeddings = rng.normal(size=(1, hidden)).astype(np.float32)
+        runs.append(TokenRun(ids, embeddings))
+    return tuple(runs)
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "items", "longest"), [(1, 1, 1), (1, 5, 3), (1, 40, 2), (1, 4, 40), (3, 6, 4), (6, 3, 12)]
+)
+def test_engines_answer_as_onnxruntime(
+    prefixes: int, items: int, longest: int, bundle: Bundle, backends: tuple[ScoringBackend, ScoringBackend]
+) -> None:
+    hidden = bundle.manifest.shape.hidden_size
+    starts = RaggedBatch(
+        tuple(() for _ in range(prefixes)), _runs(prefixes, 20, hidden, seed=1), np.arange(prefixes)
+    )
+    runs = _runs(prefixes * items, longest, hidden, seed=2)
+    owner = np.repeat(np.arange(prefixes), items)
+    answers = []
+    for backend in backends:
+        kvs = tuple((kv,) for kv in backend.prefill(starts))
+        # The first enqueues, the second is recorded, the third replays.
+        answers.append([backend.score(RaggedBatch(kvs, runs, owner)) for _ in range(4)])
+    tensorrt, onnxruntime = answers
+    for logits in tensorrt:
+        np.testing.assert_allclose(logits, onnxruntime[0], atol=2e-4)
+
+
+def test_a_pass_without_a_prefix_is_answered(
+    backends: tuple[ScoringBackend, ScoringBackend], bundle: Bundle
+) -> None:
+    batch = RaggedBatch(((),), _runs(4, 5, bundle.manifest.shape.hidden_size, seed=3), np.zeros(4, np.int64))
+    tensorrt, onnxruntime = (backend.score(batch) for backend in backends)
+    np.testing.assert_allclose(tensorrt, onnxruntime, atol=2e-4)

@@ -3,16 +3,21 @@
 Owns the cutting. Passes over one prefix within the limits that an engine was built for never come here in parts.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.errors import BackendError
 from rankport.runtime.backends.base import EMBEDDED, Launched, PrefixKV, RaggedBatch, ScoringBackend
 from rankport.runtime.backends.buckets import Sizes
 from rankport.runtime.manifest import Role
 from rankport.runtime.profiles import VALUE_INPUTS, Profile
+
+_MAX_UNDER_WAY = 2
+"""Passes begun and not read, as many as an engine has without parts."""
 
 
 class BackendInParts:
@@ -20,6 +25,7 @@ class BackendInParts:
 
     def __init__(self, backend: ScoringBackend, profiles: Mapping[Role, Sequence[Profile]]) -> None:
         self._backend, self._profiles = backend, profiles
+        self._under_way: deque[_Pass] = deque()
 
     def prefill(self, batch: RaggedBatch) -> tuple[PrefixKV, ...]:
         """See `ScoringBackend.prefill`."""
@@ -34,7 +40,7 @@ class BackendInParts:
     def launch(self, batch: RaggedBatch) -> Launched:
         """See `ScoringBackend.launch`."""
         if self._takes("score", batch):
-            return self._backend.launch(batch)
+            return self._launch(batch)
         parts = [self.launch(part) for part in halves(batch)]
         return Launched(
             lambda: np.concatenate([part.logits() for part in parts]), done=all(part.done for part in parts)
@@ -48,6 +54,14 @@ class BackendInParts:
         """See `ScoringBackend.close`."""
         self._backend.close()
 
+    def _launch(self, batch: RaggedBatch) -> Launched:
+        # The parts of one pass are many: what a device keeps answers in is not, so the oldest are read first.
+        while len(self._under_way) >= _MAX_UNDER_WAY:
+            self._under_way.popleft().end()
+        made = _Pass(self._backend.launch(batch))
+        self._under_way.append(made)
+        return Launched(made.logits, made.launched.done)
+
     def _takes(self, role: Role, batch: RaggedBatch) -> bool:
         if len(batch.runs) == 1:
             return True
@@ -55,6 +69,28 @@ class BackendInParts:
         slots = sizes.items * sizes.item_tokens if role == "prefix" else 0
         asked = asdict(sizes) | dict.fromkeys(VALUE_INPUTS, slots)
         return any(profile.misfit(asked) is None for profile in self._profiles[role])
+
+
+class _Pass:
+    """A pass under way, whose answer or error is kept once it is read."""
+
+    def __init__(self, launched: Launched) -> None:
+        self.launched = launched
+        self._answer: NDArray[np.float32] | BackendError | None = None
+
+    def end(self) -> None:
+        if self._answer is None:
+            try:
+                self._answer = self.launched.logits()
+            except BackendError as error:
+                self._answer = error
+
+    def logits(self) -> NDArray[np.float32]:
+        self.end()
+        assert self._answer is not None
+        if isinstance(self._answer, BackendError):
+            raise self._answer
+        return self._answer
 
 
 def sizes_of_batch(batch: RaggedBatch) -> Sizes:

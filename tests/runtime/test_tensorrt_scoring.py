@@ -1,0 +1,120 @@
+"""A ranker on engines, TensorRT aside: every pass that the device backend makes fits a profile, and answers are right.
+
+Graphs run in ONNX Runtime on this machine, and refuse what the engine's profiles would.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rankport.exporters.parity import MODES
+from rankport.exporters.samples import sample_requests
+from rankport.protos.errors import BackendError, BundleError
+from rankport.runtime.backends import tensorrt_scoring
+from rankport.runtime.backends.base import ScoringBackend
+from rankport.runtime.backends.device_graph import DeviceArray
+from rankport.runtime.backends.device_scoring import DeviceScoringBackend
+from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
+from rankport.runtime.backends.tensorrt_scoring import tensorrt_scoring_backend
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.manifest import GraphSpec
+from rankport.runtime.profile_limits import ProfileLimits
+from rankport.runtime.profiles import choose, profiles_for, sizes_of
+from support.host_device import HostMemory, host_backend
+
+Load = Callable[[ProfileLimits], ScoringBackend]
+
+
+class ProfiledGraph:
+    """A graph of `host_backend` that takes what the profiles of its engine take. Implements `DeviceGraph`."""
+
+    def __init__(self, bundle: Bundle, spec: GraphSpec, limits: ProfileLimits, used: list[str]) -> None:
+        graphs = host_backend(bundle, HostMemory())._graphs
+        self._graph = graphs.prefix if spec.role == "prefix" else graphs.score
+        self._inputs, self._used = spec.inputs, used
+        self.profiles = profiles_for(spec.inputs, [spec.role], bundle.manifest.axes, limits)
+        self.input_names, self.host_names = self._graph.input_names, self._graph.host_names
+
+    def run(
+        self,
+        inputs: Mapping[str, DeviceArray],
+        host: Mapping[str, Any],
+        outputs: Mapping[str, DeviceArray],
+        **fixed: Any,
+    ) -> None:
+        shapes = {name: array.shape for name, array in inputs.items()}
+        self._used.append(self.profiles[choose(self.profiles, sizes_of(self._inputs, shapes))].name)
+        self._graph.run(inputs, host, outputs, **fixed)
+
+    def close(self) -> None:
+        self._graph.close()
+
+
+@pytest.fixture
+def used() -> list[str]:
+    """Names of the profiles that passes ran in."""
+    return []
+
+
+@pytest.fixture
+def load(mix_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, used: list[str]) -> Load:
+    def load(limits: ProfileLimits) -> ScoringBackend:
+        monkeypatch.setattr(tensorrt_scoring, "CudaMemory", lambda device: HostMemory())
+        monkeypatch.setattr(
+            tensorrt_scoring,
+            "load_graph",
+            lambda bundle, spec, stream, device: ProfiledGraph(bundle, spec, limits, used),
+        )
+        return tensorrt_scoring_backend(mix_bundle)
+
+    return load
+
+
+@pytest.mark.parametrize(
+    "limits", [ProfileLimits(), ProfileLimits(16, max_prefixes=2)], ids=["usual", "small"]
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_logits_are_those_of_the_cpu_backend_in_every_mode(
+    mode: str, limits: ProfileLimits, load: Load, used: list[str], mix_bundle: Bundle
+) -> None:
+    shape, form = mix_bundle.manifest.shape, mix_bundle.manifest.embedding
+    assert form is not None
+    requests = list(sample_requests(shape.vocab_size, shape.hidden_size, mix_bundle.manifest.limits, 1.0))
+    backend = load(limits)
+    expected = MODES[mode](OnnxRuntimeScoringBackend(mix_bundle, EngineConfig(threads=1)), requests)
+    for one, other in zip(expected, MODES[mode](backend, requests), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    backend.close()
+    assert used
+
+
+def test_a_backend_that_cannot_load_leaves_nothing(
+    mix_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, load: Load, used: list[str]
+) -> None:
+    memory, closed = HostMemory(), []
+    monkeypatch.setattr(memory, "close", lambda: closed.append("memory"))
+    monkeypatch.setattr(ProfiledGraph, "close", lambda graph: closed.append("graph"))
+
+    def fail(bundle: Bundle, spec: GraphSpec, stream: int, device: int) -> ProfiledGraph:
+        if spec.role == "score":
+            raise BundleError("no engine of score.onnx")
+        return ProfiledGraph(bundle, spec, ProfileLimits(), used)
+
+    monkeypatch.setattr(tensorrt_scoring, "CudaMemory", lambda device: memory)
+    monkeypatch.setattr(tensorrt_scoring, "load_graph", fail)
+    with pytest.raises(BundleError, match=r"no engine of score\.onnx"):
+        tensorrt_scoring_backend(mix_bundle)
+    assert closed == ["graph", "memory"]
+
+
+def test_without_parts_a_pass_too_large_would_be_refused(load: Load, mix_bundle: Bundle) -> None:
+    backend = load(ProfileLimits(16, max_prefixes=1))
+    shape = mix_bundle.manifest.shape
+    requests = list(sample_requests(shape.vocab_size, shape.hidden_size, mix_bundle.manifest.limits, 1.0))
+    whole = backend._backend  # type: ignore[attr-defined]
+    assert isinstance(whole, DeviceScoringBackend)
+    with pytest.raises(BackendError, match="no profile of the engine takes this pass"):
+        MODES["many_prefixes"](whole, requests)

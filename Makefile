@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo test lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge format clean
+.PHONY: help demo test lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,16 @@ bench-lowbit: $(VENV)/.demo ## Size, ranking quality and speed of int8, int4 and
 
 bench-edge: $(VENV)/.demo ## A 0.6 B ranker in int4 and int8: export, disk, memory, cold start
 	$(BIN)/python -m benchmarks.edge
+
+bench-gpu: $(VENV)/.demo ## On an NVIDIA GPU (after `make demo`): parity, throughput, latency, peers; build/gpu/report.json
+	$(BIN)/python -m benchmarks.gpu.bundles --out build/gpu
+	$(BIN)/python -m benchmarks.gpu.trained --export build/gpu
+	$(BIN)/python -m benchmarks.gpu.run --skeletons build/gpu --out build/gpu --seconds 900
+
+bench-gpu-rehearsal: $(VENV)/.demo ## The same on this CPU with toy models, in minutes
+	$(BIN)/python -m benchmarks.gpu.bundles --tiny --out build/gpu-tiny
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gpu.run --device cpu --tiny --skeletons build/gpu-tiny \
+		--out build/gpu-tiny --work build/gpu-tiny/work
 
 bench: $(VENV)/.demo ## Shared-prefix scoring against peers and the machine's own ceiling; build/bench/scoring.json
 	$(BIN)/python -m benchmarks.scoring

@@ -34,7 +34,8 @@ class SharedPrefix:
         default_factory=dict
     )  # layer -> [prefixes, kv_heads, slots, head_dim]
     windows: dict[int, int] = field(default_factory=dict)  # layer -> sliding window, where it has one
-    # [prefixes, past] and [item_tokens, item_tokens], 0 or very low: given, attention is laid out for a GPU.
+    # [prefixes, past] and [item_tokens, item_tokens], 0 or very low: given, attention is laid out for a GPU, and all
+    # that counts of `slots` is its shape.
     masks: tuple[Tensor, Tensor] | None = None
     fused: bool = False  # then by one kernel, where it can be
 

@@ -1,11 +1,12 @@
-"""Shared-prefix attention laid out for a GPU: the maths of `attention`, with fewer passes over memory. Two forms:
+"""Shared-prefix attention laid out for a GPU: the maths of `attention`, with fewer passes over memory.
 
-- `attend_by_rows`: one product of all items' queries with the prefix, for items of few tokens.
-- `attend_fused`: the prefix's KV repeated for each item, and one kernel that never writes the scores down, for items of
-  many tokens: there the scores are larger than the KV.
+Tokens come as a rectangle [prefixes, rows, row tokens], each row one item or several short ones beside each other, and
+masks say who sees whom: nothing is gathered, what was copied by head is read in place. Two forms:
+
+- `attend_fused`: the prefix's KV repeated for each row, and one kernel that never writes the scores down;
+- `attend_by_rows`: one product of all rows' queries with the prefix, where no kernel has the model's attention.
 
 requires: masks as inputs, since what is counted from a shape would be made on the host and copied to the device.
-Queries, keys and values go from packed tokens to their places under attention in one gather of rows.
 """
 
 from collections.abc import Callable
@@ -17,121 +18,111 @@ from torch import Tensor
 if TYPE_CHECKING:
     from rankport.exporters.attention import SharedPrefix
 
-
-def attend_by_rows(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    shared: "SharedPrefix",
-    past: tuple[Tensor, Tensor],
-    scale: float,
-    capped: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Attention of one layer, arguments as in `shared_prefix_attention`.
-
-    Returns [1, tokens, heads, value_dim], and the new keys and values [prefixes, kv_heads, slots, head_dim].
-    """
-    assert shared.masks is not None
-    past_mask, own_mask = (mask.to(query.dtype) for mask in shared.masks)
-    _, heads, tokens, head_dim = query.shape
-    kv_heads, value_dim = key.shape[1], value.shape[-1]
-    group, cached = heads // kv_heads, past[0].shape[2]
-    prefixes, items, length = shared.slots.shape
-
-    of_queries = shared.slots[:, None, :, None, :] * heads + torch.arange(heads).reshape(
-        1, kv_heads, 1, group, 1
-    )
-    rows = _take(query, of_queries).reshape(prefixes, kv_heads, items * group * length, head_dim)
-    new = new_kv(key, value, shared.slots)
-    own_key = new[0].reshape(prefixes * kv_heads * items, length, head_dim)
-    own_value = new[1].reshape(prefixes * kv_heads * items, length, value_dim)
-
-    to_prefix = capped((rows @ past[0].transpose(2, 3)) * scale) + past_mask[:, None, None, :]
-    own_rows = rows.reshape(prefixes * kv_heads * items, group * length, head_dim)
-    to_self = capped((own_rows @ own_key.transpose(1, 2)) * scale)
-    shape = (prefixes, kv_heads, items, group, length)
-    scores = torch.cat(
-        [to_prefix.reshape(*shape, cached), to_self.reshape(*shape, length) + own_mask], dim=-1
-    )
-    weights = torch.softmax(scores, dim=-1)
-    of_prefix = weights[..., :cached].reshape(prefixes, kv_heads, items * group * length, cached) @ past[1]
-    of_self = weights[..., cached:].reshape(prefixes * kv_heads * items, group * length, length) @ own_value
-    mixed = of_prefix.reshape(*shape, value_dim) + of_self.reshape(*shape, value_dim)
-    by_slot = mixed.permute(0, 2, 4, 1, 3, 5).reshape(prefixes * items * length, heads * value_dim)
-    packed = by_slot.index_select(0, shared.token_slots)
-    return packed.reshape(1, tokens, heads, value_dim), new
+NewKV = tuple[Tensor, Tensor]
 
 
 def attend_fused(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    shared: "SharedPrefix",
-    past: tuple[Tensor, Tensor],
-    scale: float,
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """As `attend_by_rows`, through ONNX Runtime's MultiHeadAttention. It has no soft-capping."""
-    assert shared.masks is not None
-    past_mask, own_mask = (mask.to(query.dtype) for mask in shared.masks)
+    query: Tensor, key: Tensor, value: Tensor, shared: "SharedPrefix", past: NewKV, scale: float
+) -> tuple[Tensor, NewKV]:
+    """Attention of one layer through ONNX Runtime's MultiHeadAttention; arguments as in `shared_prefix_attention`.
+
+    Returns [1, tokens, heads, value_dim], and the new keys and values [prefixes, kv_heads, slots, head_dim].
+    """
+    past_mask, own_mask = _masks(shared, query.dtype)
     _, heads, tokens, head_dim = query.shape
     kv_heads, value_dim = key.shape[1], value.shape[-1]
-    prefixes, items, length = shared.slots.shape
+    prefixes, rows, length = shared.slots.shape
     cached = past[0].shape[2]
-    by_token = shared.slots[..., None]
-    of_queries = by_token * heads + torch.arange(heads)
-    of_keys = by_token * kv_heads + torch.arange(heads) // (heads // kv_heads)
-    rows = _take(query, of_queries).reshape(prefixes * items, length, heads * head_dim)
 
     def with_prefix(own: Tensor, before: Tensor) -> Tensor:
-        """[prefixes * items, cached + length, heads * width]"""
+        """[prefixes * rows, cached + length, heads * width]"""
         width = own.shape[-1]
-        repeated = before.transpose(1, 2)[:, None, :, :, None, :].expand(
-            prefixes, items, cached, kv_heads, heads // kv_heads, width
-        )
-        of_items = _take(own, of_keys).reshape(prefixes * items, length, heads * width)
-        return torch.cat([repeated.reshape(prefixes * items, cached, heads * width), of_items], dim=1)
+        repeated = before.transpose(1, 2)[:, None].expand(prefixes, rows, cached, kv_heads, width)
+        both = torch.cat([repeated, own.transpose(1, 2).reshape(prefixes, rows, length, kv_heads, width)], 2)
+        if heads != kv_heads:
+            both = both[..., None, :].expand(
+                prefixes, rows, cached + length, kv_heads, heads // kv_heads, width
+            )
+        return both.reshape(prefixes * rows, cached + length, heads * width)
 
     bias = torch.cat(
         [
-            past_mask[:, None, None, :].expand(prefixes, items, length, cached),
-            own_mask[None, None].expand(prefixes, items, length, length),
+            past_mask[:, None, None, :].expand(prefixes, rows, length, cached),
+            own_mask[None, None].expand(prefixes, rows, length, length),
         ],
         dim=-1,
     )
     mixed = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
         [
-            rows,
+            query.transpose(1, 2).reshape(prefixes * rows, length, heads * head_dim),
             with_prefix(key, past[0]),
             with_prefix(value, past[1]),
             None,
             None,
-            bias.reshape(prefixes * items, 1, length, cached + length),
+            bias.reshape(prefixes * rows, 1, length, cached + length),
         ],
         {"num_heads": heads, "scale": scale},
         dtype=query.dtype,
-        shape=(prefixes * items, length, heads * value_dim),
+        shape=(prefixes * rows, length, heads * value_dim),
         version=1,
     )
-    by_slot = mixed.reshape(prefixes * items * length, heads * value_dim)
-    packed = by_slot.index_select(0, shared.token_slots)
-    return packed.reshape(1, tokens, heads, value_dim), new_kv(key, value, shared.slots)
+    return mixed.reshape(1, tokens, heads, value_dim), _new_kv(key, value, shared.slots)
 
 
-def new_kv(key: Tensor, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values by slot, each [prefixes, kv_heads, slots, width]."""
-    prefixes, items, length = slots.shape
-    kv_heads = key.shape[1]
-    places = slots[:, None] * kv_heads + torch.arange(kv_heads).reshape(1, kv_heads, 1, 1)
-    shape = (prefixes, kv_heads, items * length)
-    return (
-        _take(key, places).reshape(*shape, key.shape[-1]),
-        _take(value, places).reshape(*shape, value.shape[-1]),
+def attend_by_rows(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    shared: "SharedPrefix",
+    past: NewKV,
+    scale: float,
+    capped: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, NewKV]:
+    """The same in products and a softmax; `capped` is soft-capping."""
+    past_mask, own_mask = _masks(shared, query.dtype)
+    _, heads, tokens, head_dim = query.shape
+    kv_heads, value_dim = key.shape[1], value.shape[-1]
+    group, cached = heads // kv_heads, past[0].shape[2]
+    prefixes, rows, length = shared.slots.shape
+
+    by_head = (
+        query.transpose(1, 2).reshape(prefixes, rows * length, kv_heads, group * head_dim).transpose(1, 2)
     )
+    queries = by_head.reshape(prefixes, kv_heads, rows * length * group, head_dim)
+    new = _new_kv(key, value, shared.slots)
+    own_key = new[0].reshape(prefixes * kv_heads * rows, length, head_dim)
+    own_value = new[1].reshape(prefixes * kv_heads * rows, length, value_dim)
+
+    to_prefix = capped((queries @ past[0].transpose(2, 3)) * scale) + past_mask[:, None, None, :]
+    own_queries = queries.reshape(prefixes * kv_heads * rows, length * group, head_dim)
+    to_self = capped((own_queries @ own_key.transpose(1, 2)) * scale)
+    shape = (prefixes, kv_heads, rows, length, group)
+    scores = torch.cat(
+        [to_prefix.reshape(*shape, cached), to_self.reshape(*shape, length) + own_mask[:, None, :]], dim=-1
+    )
+    weights = torch.softmax(scores, dim=-1)
+    of_prefix = weights[..., :cached].reshape(prefixes, kv_heads, rows * length * group, cached) @ past[1]
+    of_self = weights[..., cached:].reshape(prefixes * kv_heads * rows, length * group, length) @ own_value
+    mixed = of_prefix.reshape(prefixes, kv_heads, rows * length, group * value_dim) + of_self.reshape(
+        prefixes, kv_heads, rows * length, group * value_dim
+    )
+    return mixed.transpose(1, 2).reshape(1, tokens, heads, value_dim), new
 
 
-def _take(states: Tensor, places: Tensor) -> Tensor:
-    """Rows [places, d] of states [1, heads, tokens, d]: place = token * heads + head."""
-    _, heads, tokens, width = states.shape
-    rows = states.transpose(1, 2).reshape(tokens * heads, width)
-    return rows.index_select(0, places.reshape(-1))
+def _masks(shared: "SharedPrefix", dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    assert shared.masks is not None
+    past_mask, own_mask = shared.masks
+    return past_mask.to(dtype), own_mask.to(dtype)
+
+
+def _new_kv(key: Tensor, value: Tensor, slots: Tensor) -> NewKV:
+    """Keys and values by slot, each [prefixes, kv_heads, slots, width]."""
+    prefixes, rows, length = slots.shape
+    kv_heads = key.shape[1]
+
+    def by_prefix(states: Tensor) -> Tensor:
+        by_token = states.transpose(1, 2).reshape(prefixes, rows * length, kv_heads, states.shape[-1])
+        return by_token.transpose(1, 2)
+
+    return by_prefix(key), by_prefix(value)

@@ -42,6 +42,7 @@ def axis_ranges(graphs: list[GraphSpec], limits: Limits) -> dict[str, AxisRange]
     """Only item and prefix lengths are bounded by the model; how many share a pass is the runtime's choice."""
     bounded = {
         "item_tokens": AxisRange(min=1, max=limits.max_item_tokens + limits.max_prefix_tokens),
+        "row_tokens": AxisRange(min=1, max=_LARGEST_AXIS),
         "past": AxisRange(min=0, max=max(1, limits.max_prefix_tokens)),
         "embedding_count": AxisRange(min=1, max=_LARGEST_AXIS),
     }

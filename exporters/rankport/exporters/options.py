@@ -66,7 +66,7 @@ class ExportOptions:
     calibration: StrPath | None = None  # JSONL of requests that rounding is fitted to
     graphs: Literal["joint", "separate"] | None = None  # of a ranker; default: joint if low-bit
     target: Target | None = None  # what the graphs are made for; default: onnx-cpu
-    attention: Literal["shared", "fused"] | None = None  # of a graph for CUDA; default: by kind
+    attention: Literal["shared", "fused"] | None = None  # of a graph for CUDA; default: fused
     precision: Precision | None = None  # of weights, states and KV; default: fp32
     base: StrPath | None = None  # of an adapter; default: the folder that its config names
     tolerance: Tolerance = field(default_factory=Tolerance)
@@ -132,8 +132,8 @@ class ExportOptions:
 
     @property
     def fused_attention(self) -> bool:
-        """Whether the prefix's KV is repeated for a fused kernel: it pays where items are long, as texts are."""
-        return self.kind == "ranker" if self.attention is None else self.attention == "fused"
+        """Whether one kernel attends to prefix and own tokens, with the prefix's KV repeated for each row."""
+        return self.attention in (None, "fused")
 
     @property
     def chosen_precision(self) -> Precision:

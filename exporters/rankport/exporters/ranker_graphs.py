@@ -118,23 +118,24 @@ def graph_axes(
     layers: tuple[LayerKV, ...], hidden: int | None, *, masks: bool = False
 ) -> dict[str, list[str | int]]:
     """Shape of every graph input, in order; `hidden` is None for a ranker of text items only."""
-    axes: dict[str, list[str | int]] = {
-        "input_ids": ["tokens"],
-        "position_ids": ["tokens"],
-        "slots": ["prefixes", "items", "item_tokens"],
-        "token_slots": ["tokens"],
-        "past_lengths": ["prefixes"],
-        "last_tokens": ["items_total"],
-    }
+    tokens: list[str | int] = ["prefixes", "rows", "row_tokens"] if masks else ["tokens"]
+    axes: dict[str, list[str | int]] = {"input_ids": tokens, "position_ids": tokens}
+    if not masks:
+        axes |= {
+            "slots": ["prefixes", "items", "item_tokens"],
+            "token_slots": tokens,
+            "past_lengths": ["prefixes"],
+        }
+    axes["last_tokens"] = ["items_total"]
     for layer, width in enumerate(layers):
         for part in ("key", "value"):
             axes[f"past_{part}.{layer}"] = ["prefixes", width.kv_heads, "past", width.head_dim]
     if hidden is not None:
         axes["embeddings"] = ["embedding_count", hidden]
-        axes["embedding_rows"] = ["tokens"]
+        axes["embedding_rows"] = tokens
     if masks:
         axes["past_mask"] = ["prefixes", "past"]
-        axes["own_mask"] = ["item_tokens", "item_tokens"]
+        axes["own_mask"] = ["row_tokens", "row_tokens"]
     return axes
 
 
@@ -165,5 +166,12 @@ def _example(
         arguments["embeddings"] = torch.zeros(7, hidden)
         arguments["embedding_rows"] = torch.full((start,), -1)
     if masks:
+        for name in ("slots", "token_slots", "past_lengths"):
+            del arguments[name]
+        rectangle = torch.ones(2, 3, 4, dtype=torch.int64)
+        # Each a tensor of its own: the tracer takes one given twice for one input.
+        arguments |= {"input_ids": rectangle, "position_ids": rectangle.clone()}
+        if hidden is not None:
+            arguments["embedding_rows"] = -rectangle
         arguments |= {"past_mask": torch.zeros(2, 6), "own_mask": torch.zeros(4, 4)}
     return arguments

@@ -30,7 +30,8 @@ class RankerModule(nn.Module):
         input_ids [tokens] int64, position_ids [tokens] int64, last_tokens [items] int64 packed index,
         past: 2 * layers tensors (key, value, key, ...),
         embeddings [rows, hidden] float and embedding_rows [tokens] int64 (-1: a text token) if it takes embeddings,
-        past_mask [prefixes, past] and own_mask [item_tokens, item_tokens], 0 or very low, for the layout of a GPU.
+    or, for the layout of a GPU, all that is [tokens] as [prefixes, rows, row_tokens], without slots, token_slots and
+    past_lengths, and with past_mask [prefixes, past] and own_mask [row_tokens, row_tokens], 0 or very low.
     """
 
     def __init__(self, model: nn.Module, readout: ReadOut, *, embeddings: bool) -> None:
@@ -46,9 +47,10 @@ class RankerModule(nn.Module):
         self,
         input_ids: Tensor,
         position_ids: Tensor,
-        slots: Tensor,
-        token_slots: Tensor,
-        past_lengths: Tensor,
+        slots: Tensor | None = None,
+        token_slots: Tensor | None = None,
+        past_lengths: Tensor | None = None,
+        *,
         last_tokens: Tensor,
         past: list[Tensor],
         embeddings: Tensor | None = None,
@@ -58,7 +60,14 @@ class RankerModule(nn.Module):
     ) -> list[Tensor]:
         """[logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ...]"""
         pairs = list(zip(past[::2], past[1::2], strict=True))
-        masks = None if past_mask is None or own_mask is None else (past_mask, own_mask)
+        masks = None
+        if slots is None or token_slots is None or past_lengths is None:
+            assert past_mask is not None
+            assert own_mask is not None
+            masks = (past_mask, own_mask)
+            slots = token_slots = past_lengths = input_ids
+            input_ids, position_ids = input_ids.flatten(), position_ids.flatten()
+            embedding_rows = None if embedding_rows is None else embedding_rows.flatten()
         shared = SharedPrefix(
             slots, token_slots, past_lengths, pairs, masks=masks, fused=self.fused_attention
         )

@@ -23,12 +23,6 @@ class PackedInputs:
     last_tokens: NDArray[np.int64]  # [runs] packed index
     embeddings: NDArray[np.float32] | None  # [rows, hidden]; None if the batch has none
     embedding_rows: NDArray[np.int64]  # [tokens], -1 for text
-    past_mask: NDArray[np.float32]  # [prefixes, past] 0 where a prefix token is, HIDDEN where padded
-    own_mask: NDArray[np.float32]  # [item_tokens, item_tokens] 0 where a token sees another of its item
-
-
-HIDDEN = -30_000.0
-"""Added to a score, leaves it no weight; small enough for float16."""
 
 
 def pack(batch: RaggedBatch) -> PackedInputs:
@@ -40,7 +34,7 @@ def pack(batch: RaggedBatch) -> PackedInputs:
     past_lengths = np.array([sum(piece.length for piece in pieces) for pieces in batch.prefixes], np.int64)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     owner = batch.run_prefix
-    item = _rank_within(owner)
+    item = rank_within(owner)
     run_of_token = np.repeat(np.arange(len(lengths)), lengths)
     offset = np.arange(lengths.sum()) - starts[run_of_token]
 
@@ -64,16 +58,10 @@ def pack(batch: RaggedBatch) -> PackedInputs:
         last_tokens=starts + lengths - 1,
         embeddings=embeddings,
         embedding_rows=rows,
-        past_mask=_mask(np.arange(past_lengths.max())[None, :] < past_lengths[:, None]),
-        own_mask=_mask(np.tri(shape[2], dtype=np.bool_)),
     )
 
 
-def _mask(visible: NDArray[np.bool_]) -> NDArray[np.float32]:
-    return np.where(visible, np.float32(0), np.float32(HIDDEN))
-
-
-def _rank_within(owner: NDArray[np.int64]) -> NDArray[np.int64]:
+def rank_within(owner: NDArray[np.int64]) -> NDArray[np.int64]:
     """Position of each run among the runs of its prefix, for non-decreasing owners."""
     index = np.arange(len(owner))
     first = np.concatenate([[True], owner[1:] != owner[:-1]])

@@ -5,11 +5,13 @@ import onnx_ir as ir
 from rankport.exporters.fusions.norms import fuse_norms
 from rankport.exporters.fusions.products import fuse_products
 from rankport.exporters.fusions.rotary import fuse_rotary
+from rankport.exporters.fusions.transposes import drop_undone_transposes
 
 
 def fuse_for_cuda(model: ir.Model) -> None:
     """Rotations first: they are found by the shapes that the other passes leave behind."""
     fuse_rotary(model)
+    drop_undone_transposes(model)
     fuse_norms(model)
     fuse_products(model)
     if any(node.domain == "com.microsoft" for node in model.graph):

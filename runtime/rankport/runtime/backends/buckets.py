@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.layout import HIDDEN, PackedInputs
+from rankport.runtime.layout import PackedInputs
 
 Array = NDArray[np.generic]
 
@@ -26,9 +26,10 @@ _LINE = 8
 """What attention's products are fastest in multiples of, and never 0: a device need not know empty products."""
 
 
-def _lines(size: int) -> int:
+def lines(size: int) -> int:
+    """Rounded, and a multiple of what attention's products are fastest in; 0 becomes one."""
     size = rounded(size)
-    return -(-size // _LINE) * _LINE
+    return max(-(-size // _LINE), 1) * _LINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Sizes:
             prefixes,
             items,
             item_tokens,
-            packed.past_mask.shape[1],
+            int(packed.past_lengths.max()),
             packed.input_ids.size,
             packed.last_tokens.size,
             1 if packed.embeddings is None else len(packed.embeddings),
@@ -62,8 +63,8 @@ class Sizes:
         return Sizes(
             rounded(self.prefixes),
             rounded(self.items),
-            self.item_tokens if self.item_tokens <= _LINE else _lines(self.item_tokens),
-            max(_lines(self.past), _LINE),
+            self.item_tokens if self.item_tokens <= _LINE else lines(self.item_tokens),
+            lines(self.past),
             rounded(self.tokens),
             rounded(self.items_total),
             rounded(self.embedding_count),
@@ -83,8 +84,6 @@ def padded(packed: PackedInputs, to: Sizes, hidden: int) -> dict[str, tuple[tupl
         "last_tokens": ((to.items_total,), packed.last_tokens, 0),
         "embeddings": ((to.embedding_count, hidden), embeddings, 0.0),
         "embedding_rows": ((to.tokens,), packed.embedding_rows, -1),
-        "past_mask": ((to.prefixes, to.past), packed.past_mask, HIDDEN),
-        "own_mask": ((to.item_tokens, to.item_tokens), packed.own_mask, HIDDEN),
     }
     return corner
 

@@ -103,7 +103,7 @@ class CudaMemory:
         """The pool gives nothing back to the driver at each wait, which would take milliseconds again."""
         pool = self._call("cudaDeviceGetDefaultMemPool", self._device)
         attribute = self._cuda.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
-        self._call("cudaMemPoolSetAttribute", pool, attribute, self._cuda.cuuint64_t(2**63 - 1))
+        self._call("cudaMemPoolSetAttribute", pool, attribute, load_cuda_driver().cuuint64_t(2**63 - 1))
 
     def _call(self, name: str, *arguments: Any) -> Any:
         error, *results = getattr(self._cuda, name)(*arguments)
@@ -124,3 +124,10 @@ def load_cuda_runtime() -> Any:
             f"a GPU needs cuda-python, which cannot be imported ({error}): pip install 'rankport[cuda]'"
         ) from error
     return runtime
+
+
+def load_cuda_driver() -> Any:
+    """The module of the CUDA driver, for the one type that the runtime's lacks."""
+    from cuda.bindings import driver
+
+    return driver

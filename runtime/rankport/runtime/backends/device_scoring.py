@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.base import Launched, PrefixKV, RaggedBatch
-from rankport.runtime.backends.buckets import Sizes, padded
 from rankport.runtime.backends.device_graph import ITEM_BYTES, DeviceArray, DeviceGraph
 from rankport.runtime.backends.device_kv import DeviceKV, KVLayout, Place
 from rankport.runtime.backends.device_memory import DeviceMemory
+from rankport.runtime.backends.device_passes import DevicePass, HostArray, layout_of
 from rankport.runtime.backends.workspace import Recordings, Region, Ring
-from rankport.runtime.layout import pack
 from rankport.runtime.manifest import DType, Manifest
 
 Logits = NDArray[np.float32]
@@ -45,6 +44,7 @@ class DeviceScoringBackend:
         self._hidden = manifest.shape.hidden_size
         self._labels = len(manifest.labels.names)
         prefix = next(graph for graph in manifest.graphs if graph.role == "prefix")
+        self._lay_out = layout_of(prefix.target)
         self._kv = KVLayout(manifest.shape.layers, prefix.outputs[0].dtype)
         self._kv_names = [output.name for output in prefix.outputs]
         self._past_names = [name.replace("new_", "past_", 1) for name in self._kv_names]
@@ -55,9 +55,8 @@ class DeviceScoringBackend:
     def prefill(self, batch: RaggedBatch) -> tuple[DeviceKV, ...]:
         """See `ScoringBackend.prefill`."""
         assert len(batch.runs) == len(batch.prefixes)
-        sizes = self._run("prefix", batch)
-        slots = sizes.items * sizes.item_tokens
-        block = Place(self._new.pointer, sizes.prefixes, slots)
+        one = self._run("prefix", batch)
+        block = Place(self._new.pointer, one.prefixes, one.slots)
         return tuple(self._taken(block, row, len(run.ids)) for row, run in enumerate(batch.runs))
 
     def score(self, batch: RaggedBatch) -> Logits:
@@ -95,70 +94,60 @@ class DeviceScoringBackend:
             region.release()
         self._memory.close()
 
-    def _run(self, role: str, batch: RaggedBatch) -> Sizes:
+    def _run(self, role: str, batch: RaggedBatch) -> DevicePass:
         """Enqueues one pass; its results lie in the workspace, until the next pass of the role."""
         graph = self._graphs.prefix if role == "prefix" else self._graphs.score
-        packed = pack(batch)
-        sizes = Sizes.of(packed).rounded_up()
-        slots = sizes.items * sizes.item_tokens
-        corners = {
-            name: corner
-            for name, corner in padded(packed, sizes, self._hidden).items()
-            if name in graph.input_names
-        }
-        inputs = self._uploaded(corners)
-        inputs |= self._gathered(batch.prefixes, sizes)
+        one = self._lay_out(batch, self._hidden)
+        inputs = self._uploaded({name: one.arrays[name] for name in one.arrays if name in graph.input_names})
+        inputs |= self._gathered(batch.prefixes, one)
         if role == "prefix":
-            self._new.hold(self._kv.nbytes(sizes.prefixes, slots))
-            arrays = self._kv.arrays(self._new.pointer, sizes.prefixes, slots)
+            self._new.hold(self._kv.nbytes(one.prefixes, one.slots))
+            arrays = self._kv.arrays(self._new.pointer, one.prefixes, one.slots)
             outputs = dict(zip(self._kv_names, arrays, strict=True))
         else:
-            shape = (sizes.items_total, self._labels)
-            self._logits.hold(sizes.items_total * self._labels * ITEM_BYTES["float32"])
+            shape = (one.items_total, self._labels)
+            self._logits.hold(one.items_total * self._labels * ITEM_BYTES["float32"])
             outputs = {"logits": DeviceArray(self._logits.pointer, shape, "float32")}
-        host = {"kv_slots": np.array([slots if role == "prefix" else 0])}
+        host = {"kv_slots": np.array([one.slots if role == "prefix" else 0])}
         wanted = {name: host[name] for name in graph.host_names}
         regions = (self._inputs, self._past, self._new if role == "prefix" else self._logits)
-        fixed = self._recordings.number(role, sizes, tuple(region.pointer for region in regions))
+        fixed = self._recordings.number(role, one.key, tuple(region.pointer for region in regions))
         known = {name: array for name, array in inputs.items() if name in graph.input_names}
         graph.run(known, wanted, outputs, fixed=fixed)
-        return sizes
+        return one
 
-    def _uploaded(
-        self, corners: dict[str, tuple[tuple[int, ...], NDArray[np.generic], float]]
-    ) -> dict[str, DeviceArray]:
+    def _uploaded(self, arrays: dict[str, HostArray]) -> dict[str, DeviceArray]:
         """All inputs of a pass in one block, one copy."""
         places, end = {}, 0
-        for name, (shape, values, _) in corners.items():
+        for name, array in arrays.items():
             places[name] = end
-            size = int(np.prod(shape)) * values.itemsize
-            end += -(-size // _ALIGNMENT) * _ALIGNMENT
+            end += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
         staged = self._uploads.take(end)
         self._inputs.hold(end)
-        arrays = {}
-        for name, (shape, values, filling) in corners.items():
+        placed = {}
+        for name, array in arrays.items():
             start = places[name]
-            size = int(np.prod(shape)) * values.itemsize
-            _fill(staged[start : start + size].view(values.dtype).reshape(shape), values, filling)
-            arrays[name] = DeviceArray(self._inputs.pointer + start, shape, _DTYPES[values.dtype.name])
+            array.write(staged[start : start + array.nbytes].view(array.dtype).reshape(array.shape))
+            dtype = _DTYPES[array.dtype.name]
+            placed[name] = DeviceArray(self._inputs.pointer + start, array.shape, dtype)
         self._memory.upload(staged, self._inputs.pointer)
         self._uploads.sent()
-        return arrays
+        return placed
 
-    def _gathered(self, prefixes: Sequence[tuple[PrefixKV, ...]], sizes: Sizes) -> dict[str, DeviceArray]:
+    def _gathered(self, prefixes: Sequence[tuple[PrefixKV, ...]], one: DevicePass) -> dict[str, DeviceArray]:
         """The past of every prefix side by side. Padding is zeros: what has no weight must still be finite."""
-        nbytes = self._kv.nbytes(sizes.prefixes, sizes.past)
+        nbytes = self._kv.nbytes(one.prefixes, one.past)
         self._past.hold(nbytes)
         lengths = [sum(piece.length for piece in pieces) for pieces in prefixes]
-        if len(prefixes) < sizes.prefixes or min(lengths) < sizes.past:
+        if len(prefixes) < one.prefixes or min(lengths) < one.past:
             self._memory.clear(self._past.pointer, nbytes)
         for row, pieces in enumerate(prefixes):
             start = 0
             for piece in cast(tuple[DeviceKV, ...], pieces):
-                target = Place(self._past.pointer, sizes.prefixes, sizes.past, row, start)
+                target = Place(self._past.pointer, one.prefixes, one.past, row, start)
                 self._kv.move(self._memory, Place.of(piece), target, piece.length)
                 start += piece.length
-        arrays = self._kv.arrays(self._past.pointer, sizes.prefixes, sizes.past)
+        arrays = self._kv.arrays(self._past.pointer, one.prefixes, one.past)
         return dict(zip(self._past_names, arrays, strict=True))
 
     def _taken(self, block: Place, row: int, length: int) -> DeviceKV:
@@ -169,10 +158,3 @@ class DeviceScoringBackend:
 
     def _empty(self, length: int) -> DeviceKV:
         return DeviceKV(self._memory.allocate(self._kv.nbytes(1, length)), length)
-
-
-def _fill(whole: NDArray[np.generic], corner: NDArray[np.generic], filling: float) -> None:
-    """`corner` in the first places of each axis, `filling` in the rest."""
-    if whole.shape != corner.shape:
-        whole[...] = filling
-    whole[tuple(slice(size) for size in corner.shape)] = corner

@@ -21,6 +21,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.graph_files import check_graph_files
 from rankport.runtime.layout import PackedInputs, pack
 from rankport.runtime.manifest import GraphSpec, LayerKV, Role
+from rankport.runtime.rectangle import rectangle
 
 Array = NDArray[np.generic]
 
@@ -51,6 +52,7 @@ class OnnxRuntimeScoringBackend:
         config = config or EngineConfig()
         self._widths = tuple(bundle.manifest.shape.layers)
         self._hidden = bundle.manifest.shape.hidden_size
+        self._for_gpu = _graph(bundle, "prefix").target == "onnx-cuda"  # in fp32, as a proof runs it here
         self._prefix = _Session(bundle, "prefix", config)
         # One graph may have both roles: then one session has both, and one packed copy of the weights.
         self._score = self._prefix.of_role(bundle, "score") or _Session(bundle, "score", config)
@@ -59,8 +61,8 @@ class OnnxRuntimeScoringBackend:
         """See `ScoringBackend.prefill`."""
         assert len(batch.runs) == len(batch.prefixes)
         inputs = self._inputs(batch)
-        _, items, item_tokens = inputs["slots"].shape
-        outputs = self._prefix.run(inputs | {"kv_slots": np.array([items * item_tokens])})
+        slots = int(np.prod(inputs["slots" if "slots" in inputs else "input_ids"].shape[1:]))
+        outputs = self._prefix.run(inputs | {"kv_slots": np.array([slots])})
         lengths = [len(run.ids) for run in batch.runs]
         if len(lengths) == 1:
             return (HostKV(tuple(outputs)),)
@@ -90,8 +92,17 @@ class OnnxRuntimeScoringBackend:
         self._score.close()
 
     def _inputs(self, batch: RaggedBatch) -> dict[str, Array]:
-        packed = pack(batch)
         pieces = [cast(tuple[HostKV, ...], pieces) for pieces in batch.prefixes]
+        if self._for_gpu:
+            made = rectangle(batch)
+            rows = (
+                np.concatenate(made.embeddings)
+                if made.embeddings
+                else np.zeros((1, self._hidden), np.float32)
+            )
+            named = made.inputs(made.shape) | {"embeddings": rows}
+            return named | _past(pieces, made.past_lengths, self._widths)
+        packed = pack(batch)
         return _named(packed, self._hidden) | _past(pieces, packed.past_lengths, self._widths)
 
 
@@ -218,8 +229,6 @@ def _named(packed: PackedInputs, hidden: int) -> dict[str, Array]:
         "last_tokens": packed.last_tokens,
         "embeddings": embeddings,
         "embedding_rows": packed.embedding_rows,
-        "past_mask": packed.past_mask,
-        "own_mask": packed.own_mask,
     }
 
 

@@ -1,11 +1,10 @@
 """What a device backend keeps between passes: regions of device memory, host memory in turn, and recorded shapes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.buckets import Sizes
 from rankport.runtime.backends.device_memory import Buffer, DeviceMemory
 
 _GROWTH = 1.25
@@ -64,10 +63,10 @@ class Recordings:
 
     def __init__(self, after: int = 2, most: int = 64) -> None:
         self._after, self._most = after, most
-        self._seen: dict[tuple[str, Sizes, tuple[int, ...]], int] = {}
-        self._numbers: dict[tuple[str, Sizes, tuple[int, ...]], int] = {}
+        self._seen: dict[tuple[str, Hashable, tuple[int, ...]], int] = {}
+        self._numbers: dict[tuple[str, Hashable, tuple[int, ...]], int] = {}
 
-    def number(self, role: str, sizes: Sizes, addresses: tuple[int, ...]) -> int | None:
+    def number(self, role: str, sizes: Hashable, addresses: tuple[int, ...]) -> int | None:
         """Of a pass that was seen `after` times before; None while it is rare, or where `most` are numbered."""
         key = (role, sizes, addresses)
         if key in self._numbers:

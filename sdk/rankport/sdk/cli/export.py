@@ -113,8 +113,8 @@ def export(
         Literal["shared", "fused"] | None,
         typer.Option(
             metavar="HOW",
-            help="Of a graph for onnx-cuda: shared is one product of all items with the prefix, best for items of few "
-            "tokens; fused repeats the prefix for a fused kernel, best for texts. [default: by kind]",
+            help="Of a graph for onnx-cuda: fused is one kernel, for which the prefix's KV is repeated in each row of "
+            "items; shared is products that read it once. [default: fused; soft-capped models: shared]",
         ),
     ] = None,
     precision: Annotated[

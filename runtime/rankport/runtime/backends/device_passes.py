@@ -1,0 +1,106 @@
+"""The inputs of one pass as a device takes them: every array, at sizes that come again.
+
+Owns the two forms that graphs have: packed tokens with slots, and the rectangle of graphs for CUDA. What is padding is
+computed and read by nobody.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.backends.base import RaggedBatch
+from rankport.runtime.backends.buckets import Sizes, lines, padded, rounded
+from rankport.runtime.layout import pack
+from rankport.runtime.manifest import Target
+from rankport.runtime.rectangle import Shape, rectangle
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class HostArray:
+    """A graph input before it is copied: `parts` one after the other in the first places of `shape`, then `filling`."""
+
+    shape: tuple[int, ...]
+    parts: tuple[Array, ...]
+    filling: float = 0
+
+    @property
+    def dtype(self) -> "np.dtype[np.generic]":
+        """Of all parts."""
+        return self.parts[0].dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Of the whole shape."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def write(self, whole: Array) -> None:
+        """Into an array of the shape."""
+        if len(self.parts) > 1:
+            count = sum(len(part) for part in self.parts)
+            np.concatenate(self.parts, out=whole[:count])
+            whole[count:] = self.filling
+            return
+        (corner,) = self.parts
+        if whole.shape != corner.shape:
+            whole[...] = self.filling
+        whole[tuple(slice(size) for size in corner.shape)] = corner
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePass:
+    """One pass: its sizes, padding included, and its inputs by name, without the past KV."""
+
+    key: Hashable  # equal for passes of equal shapes
+    prefixes: int
+    past: int
+    slots: int  # of new KV, of each prefix; a prefix's own tokens come first
+    items_total: int
+    arrays: dict[str, HostArray]
+
+
+LayOut = Callable[[RaggedBatch, int], DevicePass]
+"""A batch and the hidden size -> its pass."""
+
+
+def layout_of(target: Target) -> LayOut:
+    """The form that graphs of a target take."""
+    return rectangular_pass if target == "onnx-cuda" else packed_pass
+
+
+def packed_pass(batch: RaggedBatch, hidden: int) -> DevicePass:
+    """See `layout`."""
+    packed = pack(batch)
+    sizes = Sizes.of(packed).rounded_up()
+    arrays = {
+        name: HostArray(shape, (values,), filling)
+        for name, (shape, values, filling) in padded(packed, sizes, hidden).items()
+    }
+    slots = sizes.items * sizes.item_tokens
+    return DevicePass(sizes, sizes.prefixes, sizes.past, slots, sizes.items_total, arrays)
+
+
+def rectangular_pass(batch: RaggedBatch, hidden: int) -> DevicePass:
+    """See `rectangle`."""
+    made = rectangle(batch)
+    size = bucket(made.shape)
+    arrays = {name: HostArray(array.shape, (array,)) for name, array in made.inputs(size).items()}
+    rows: tuple[Array, ...] = made.embeddings or (np.zeros((1, hidden), np.float32),)
+    arrays["embeddings"] = HostArray((size.embedding_count, hidden), rows)
+    slots = size.rows * size.row_tokens
+    return DevicePass(size, size.prefixes, size.past, slots, size.items_total, arrays)
+
+
+def bucket(shape: Shape) -> Shape:
+    """The sizes that hold these. Prefixes are never empty: a device need not know empty products."""
+    return Shape(
+        rounded(shape.prefixes),
+        rounded(shape.rows),
+        lines(shape.row_tokens),
+        lines(shape.past),
+        rounded(shape.items_total),
+        rounded(shape.embedding_count),
+    )

@@ -50,17 +50,20 @@ def test_norms_rotations_and_scales_become_one_operator_each(tmp_path: Path) -> 
     norms = score["SimplifiedLayerNormalization"] + score["SkipSimplifiedLayerNormalization"]
     assert norms == 4 * layers + 1
     assert score["FusedMatMul"] == 2 * layers
-    assert score["Transpose"] == layers  # the one behind attention
+    # Queries, keys, values and what attention gives, each laid out once.
+    assert score["Transpose"] == 4 * layers
     # What is counted from a shape would be made on the host and copied in every pass.
     assert not {"Range", "Where", "NonZero"} & set(score)
+    assert score["Gather"] == 4  # the embedding table; of the last block's rows, twice; the labels
 
 
-def test_attention_of_texts_is_one_operator_unless_asked_otherwise(tmp_path: Path) -> None:
+def test_attention_is_one_operator_unless_asked_otherwise(tmp_path: Path) -> None:
     checkpoint = checkpoints.causal_lm(tmp_path / "c", "qwen3", num_hidden_layers=2)
     fused = export(checkpoint, tmp_path / "b", target="onnx-cuda", **RANKER)
     score = _operators(fused, "score.onnx")
     assert score["MultiHeadAttention"] == 2
     assert not {"Softmax", "Range"} & set(score)
+    assert score["Transpose"] == 2 * 2  # the prefix's keys and values, by row
 
 
 @pytest.fixture(scope="module")

@@ -242,7 +242,7 @@ SCHEMA_ATTACKS: list[tuple[Change, str]] = [
         put("embedding.dtype", "float64"),
         "embedding.dtype: Input should be 'float16' or 'float32', got 'float64'",
     ),
-    (put("precision", "fp8"), "precision: Input should be 'fp32', got 'fp8'"),
+    (put("precision", "fp8"), "precision: Input should be 'fp32', 'fp16' or 'bf16', got 'fp8'"),
     (put("kind", "setwise"), "kind: Input should be 'ranker' or 'item_encoder', got 'setwise'"),
     (put("shape.hidden_size", "4"), "shape.hidden_size: Input should be a valid integer, got '4'"),
     (put("shape.vocab_size", 0), "shape.vocab_size: Input should be greater than 0, got 0"),

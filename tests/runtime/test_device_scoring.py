@@ -15,19 +15,26 @@ from rankport.exporters.samples import sample_requests
 from rankport.protos.errors import BackendError, InvalidRequest
 from rankport.runtime.backends.base import RaggedBatch, TokenRun
 from rankport.runtime.backends.buckets import Sizes, rounded
+from rankport.runtime.backends.device_passes import bucket
 from rankport.runtime.backends.device_scoring import DeviceScoringBackend
 from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
 from rankport.runtime.backends.workspace import Recordings
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.ranker import Ranker
+from rankport.runtime.rectangle import Shape
 from support import checkpoints
 from support.host_device import HostMemory, host_backend
 
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
 FORMS = {
     "two graphs": {"kind": "ranker", "label_ids": (9, 17)},
-    "one graph": {"kind": "ranker", "label_ids": (9, 17), "graphs": "joint"},
+    "one graph, products": {
+        "kind": "ranker",
+        "label_ids": (9, 17),
+        "graphs": "joint",
+        "attention": "shared",
+    },
     "embedding tokens": {
         "kind": "mix-ranker",
         "label_ids": (9, 17),
@@ -172,6 +179,8 @@ def test_sizes_are_rounded_by_a_sixteenth_at_most() -> None:
     up = Sizes(3, 250, 2, 60, 1500, 750, 1).rounded_up()
     assert (up.item_tokens, up.past % 8, up.items) == (2, 0, 256)
     assert Sizes(1, 1, 1, 0, 1, 1, 1).rounded_up().past > 0
+    assert bucket(Shape(3, 2, 250, 60, 750, 1)) == Shape(3, 2, 256, 64, 768, 1)
+    assert bucket(Shape(1, 1, 1, 0, 1, 1)) == Shape(1, 1, 8, 8, 1, 1)
 
 
 def test_a_pass_is_recorded_when_it_comes_again_at_the_same_addresses() -> None:

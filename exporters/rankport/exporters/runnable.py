@@ -21,7 +21,7 @@ from rankport.runtime.manifest import Manifest
 
 ON_CPU = "onnxruntime-cpu"
 EMULATED = "onnxruntime-cpu, half precision emulated"
-ON_CUDA = "onnxruntime-cuda"
+ON_GPU: dict[Device, str] = {"cuda": "onnxruntime-cuda", "tensorrt": "tensorrt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Runnable:
 @contextmanager
 def runnable(bundle: Bundle, device: Device = "cpu") -> Iterator[Runnable]:
     """The bundle itself on a GPU or in fp32, else its twin, which is gone after the block."""
-    if device == "cuda":
-        yield Runnable(bundle, ON_CUDA, EngineConfig(device="cuda"))
+    if device != "cpu":
+        yield Runnable(bundle, ON_GPU[device], EngineConfig(device=device))
     elif bundle.manifest.precision == "fp32":
         yield Runnable(bundle, ON_CPU)
     else:

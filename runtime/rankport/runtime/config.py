@@ -1,12 +1,12 @@
 """Every knob of an engine and its backend, with the one place for its default."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from rankport.protos.errors import InvalidRequest
 
 Prepacking = Literal["throughput", "footprint"]
-Device = Literal["cpu", "cuda"]
+Device = Literal["cpu", "cuda", "tensorrt"]
 
 
 _LEAST = {
@@ -49,7 +49,8 @@ class EngineConfig:
     # "footprint" leaves them in the page cache, shared by graphs and processes. Weights whose inputs are rounded in
     # blocks (`--quantize int4`) are packed in any case: their kernel computes something else without.
     prepacking: Prepacking = "throughput"
-    # Where passes are computed: "cuda" takes graphs exported for it, and onnxruntime-gpu with cuda-python.
+    # Where passes are computed: "cuda" takes graphs exported for it, and onnxruntime-gpu with cuda-python; "tensorrt"
+    # takes engines that `rankport build` has made for this GPU.
     device: Device = "cpu"
 
     def __post_init__(self) -> None:
@@ -59,8 +60,10 @@ class EngineConfig:
                 raise InvalidRequest(f"{name} is {value}: it must be at least {least}")
         if self.prepacking not in ("throughput", "footprint"):
             raise InvalidRequest(f"prepacking is {self.prepacking!r}: it must be 'throughput' or 'footprint'")
-        if self.device not in ("cpu", "cuda"):
-            raise InvalidRequest(f"device is {self.device!r}: it must be 'cpu' or 'cuda'")
+        if self.device not in get_args(Device):
+            raise InvalidRequest(
+                f"device is {self.device!r}: it must be one of {', '.join(get_args(Device))}"
+            )
 
 
 DEFAULTS = EngineConfig()
@@ -71,6 +74,8 @@ CUDA_DEFAULTS = EngineConfig(
     # A GPU is at full speed from some ten thousand tokens on.
     max_batch_tokens=16_384,
     max_prefill_tokens=8_192,
+    # Padding is computed: see `rectangle`.
+    max_padding_ratio=1.2,
     prefix_cache_bytes=8 * 2**30,
     max_active_requests=128,
     max_queued_requests=1024,
@@ -81,6 +86,6 @@ CUDA_DEFAULTS = EngineConfig(
 
 def engine_config(device: Device = "cpu", **given: object) -> EngineConfig:
     """The defaults of a device, but for what is `given` and not None. Raises `InvalidRequest` as `EngineConfig`."""
-    defaults = CUDA_DEFAULTS if device == "cuda" else replace(DEFAULTS, device=device)
+    defaults = replace(DEFAULTS if device == "cpu" else CUDA_DEFAULTS, device=device)
     chosen = {name: value for name, value in given.items() if value is not None}
     return replace(defaults, **chosen)  # type: ignore[arg-type]

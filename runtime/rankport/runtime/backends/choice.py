@@ -1,34 +1,29 @@
 """Which backend runs a ranker: decided by the device that the user names and the graphs that the bundle has."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.backends.base import PrefixKV, RaggedBatch, ScoringBackend, TokenRun
 from rankport.runtime.bundle import Bundle
-from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.config import DEFAULTS, Device, EngineConfig
 from rankport.runtime.manifest import Manifest
 
 
 def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringBackend:
-    """The backend of `config.device`, loaded.
+    """The backend of `config.device`, loaded, and on a GPU warmed up.
 
     Raises:
         InvalidRequest: the bundle's graphs are not for that device; the message says what is.
-        BundleError: a graph cannot be loaded.
+        BundleError: a graph cannot be loaded, or has no engine for this GPU.
         BackendError: there is no such device, or what drives it is not installed.
     """
-    manifest = bundle.manifest
-    if config.device == "cuda":
-        from rankport.runtime.backends.onnxruntime_cuda import cuda_scoring_backend
+    return _BACKENDS[config.device](bundle, config)
 
-        if any(graph.target != "onnx-cuda" for graph in manifest.graphs):
-            raise InvalidRequest(
-                f"bundle {manifest.name!r} has graphs for {manifest.graphs[0].target}, not for CUDA: export it with "
-                "--target onnx-cuda, or serve it with --device cpu"
-            )
-        backend = cuda_scoring_backend(bundle)
-        warm_up(backend, manifest, config)
-        return backend
+
+def _on_cpu(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
+    manifest = bundle.manifest
     if manifest.precision != "fp32":
         raise InvalidRequest(
             f"bundle {manifest.name!r} is in {manifest.precision}, which a CPU does not compute in: serve it with "
@@ -37,6 +32,40 @@ def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringB
     from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
 
     return OnnxRuntimeScoringBackend(bundle, config)
+
+
+def _on_cuda(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
+    manifest = bundle.manifest
+    if any(graph.target != "onnx-cuda" for graph in manifest.graphs):
+        raise InvalidRequest(
+            f"bundle {manifest.name!r} has graphs for {manifest.graphs[0].target}, not for CUDA: export it with "
+            "--target onnx-cuda, or serve it with --device cpu"
+        )
+    from rankport.runtime.backends.onnxruntime_cuda import cuda_scoring_backend
+
+    return _warm(cuda_scoring_backend(bundle), manifest, config)
+
+
+def _on_tensorrt(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
+    from rankport.runtime.backends.tensorrt_scoring import tensorrt_scoring_backend
+
+    return _warm(tensorrt_scoring_backend(bundle), bundle.manifest, config)
+
+
+_BACKENDS: dict[Device, Callable[[Bundle, EngineConfig], ScoringBackend]] = {
+    "cpu": _on_cpu,
+    "cuda": _on_cuda,
+    "tensorrt": _on_tensorrt,
+}
+
+
+def _warm(backend: ScoringBackend, manifest: Manifest, config: EngineConfig) -> ScoringBackend:
+    try:
+        warm_up(backend, manifest, config)
+    except BaseException:
+        backend.close()
+        raise
+    return backend
 
 
 def warm_up(backend: ScoringBackend, manifest: Manifest, config: EngineConfig) -> None:

@@ -36,9 +36,13 @@ def cuda_scoring_backend(bundle: Bundle) -> DeviceScoringBackend:
         )
     onnxruntime.preload_dlls()
     memory = CudaMemory()
-    prefix = _load(bundle, "prefix", memory)
-    one = _graph(bundle, "score").file == _graph(bundle, "prefix").file
-    score = prefix if one else _load(bundle, "score", memory)
+    try:
+        prefix = _load(bundle, "prefix", memory)
+        one = _graph(bundle, "score").file == _graph(bundle, "prefix").file
+        score = prefix if one else _load(bundle, "score", memory)
+    except BaseException:
+        memory.close()
+        raise
     return DeviceScoringBackend(bundle.manifest, ScoringGraphs(prefix, score), memory)
 
 

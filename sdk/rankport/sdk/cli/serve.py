@@ -66,9 +66,10 @@ def serve(
         int | None, _knob("prefix_cache_bytes", "Prefix KV kept across requests; 0 keeps none.")
     ] = None,
     device: Annotated[
-        Literal["cpu", "cuda"],
+        Literal["cpu", "cuda", "tensorrt"],
         typer.Option(
-            help="Where passes are computed; cuda takes bundles exported with --target onnx-cuda.",
+            help="Where passes are computed; cuda takes bundles exported with --target onnx-cuda, tensorrt the engines "
+            "of `rankport build`.",
             rich_help_panel=_ENGINE,
         ),
     ] = ENGINE.device,

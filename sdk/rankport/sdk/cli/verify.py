@@ -31,7 +31,7 @@ def verify(
     judged: Judged = None,
     store: Store = None,
     device: Annotated[
-        Literal["cpu", "cuda"],
+        Literal["cpu", "cuda", "tensorrt"],
         typer.Option(
             help="What runs the bundle; a CPU emulates half precision. The source is run on the CPU."
         ),

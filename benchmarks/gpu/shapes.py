@@ -114,12 +114,12 @@ FULL = Scale(
         Workload(
             _QWEN3_06B,
             (
-                RequestShape("mixed-250", 60, 250, 2, True, 128, (1, 8, 32, 64, 128)),
-                RequestShape("mixed-50", 60, 50, 2, True, 256, (1, 16, 32, 64, 128)),
-                RequestShape("full-text", 60, 50, 900, False, 6, (1, 2, 4)),
+                RequestShape("mixed-250", 60, 250, 2, True, 128, (4, 16, 48, 96)),
+                RequestShape("mixed-50", 60, 50, 2, True, 256, (32, 128)),
+                RequestShape("full-text", 60, 50, 900, False, 6, (2, 4)),
             ),
         ),
-        Workload(_SLM_375M, (RequestShape("summarised", 50, 50, 150, False, 32, (1, 4, 8, 16, 32)),)),
+        Workload(_SLM_375M, (RequestShape("summarised", 50, 50, 150, False, 32, (4, 12, 24, 40)),)),
     ),
     product=8192,
     copy_bytes=4 * 2**30,

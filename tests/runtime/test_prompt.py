@@ -1,6 +1,6 @@
 """`PromptEncoder`: requests become exactly the ids that the prompt says, or an error that names the value."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -359,3 +359,38 @@ def test_threads_share_one_encoder(encoder: PromptEncoder) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(encoder.encode_items, requests))
     assert [[ids(run) for run in runs] for runs in together] == alone
+
+
+def test_many_embedding_items_are_read_as_each_alone(encoder: PromptEncoder) -> None:
+    rng = np.random.default_rng(3)
+    items = [rng.standard_normal((2, 4)).astype(dtype) for dtype in (np.float16, np.float32) * 3]
+    together = encoder.encode_items(items)
+    for item, run in zip(items, together, strict=True):
+        alone = encoder.encode_items([item])[0].run
+        np.testing.assert_array_equal(run.run.ids, alone.ids)
+        assert run.run.embeddings is not None
+        assert run.run.embeddings.dtype == np.float32
+        np.testing.assert_array_equal(run.run.embeddings, alone.embeddings)
+    before = together[1].run.embeddings.copy()  # type: ignore[union-attr]
+    items[1][:] = 0  # the caller's own array
+    np.testing.assert_array_equal(together[1].run.embeddings, before)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda rows: rows[:, :-1], r"item 3: embedding tokens of shape"),
+        (
+            lambda rows: np.where(np.arange(rows.size).reshape(rows.shape) == 1, np.nan, rows),
+            r"item 3: .* hold nan",
+        ),
+        (lambda rows: rows.astype(np.float64) * 1e300, r"item 3: .* must be finite in float32"),
+    ],
+)
+def test_one_bad_embedding_item_of_many_is_named(
+    encoder: PromptEncoder, spoil: Callable[[np.ndarray], np.ndarray], message: str
+) -> None:
+    items = [np.ones((2, 4), np.float32) for _ in range(5)]
+    items[3] = spoil(items[3])
+    with pytest.raises(InvalidRequest, match=message):
+        encoder.encode_items(items)

@@ -43,6 +43,8 @@ _STATUS: dict[ItemStatus, pb.ItemStatus.ValueType] = {
 }
 _STATUS_VALUE: dict[int, ItemStatus] = {code: status for status, code in _STATUS.items()}
 
+_USAGE = tuple(field.name for field in fields(Usage))
+
 Choice = TypeVar("Choice", Truncation, OnMissing)
 Code = TypeVar("Code", pb.Truncation.ValueType, pb.OnMissing.ValueType)
 
@@ -94,7 +96,7 @@ def score_response(result: ScoreResult) -> pb.ScoreResponse:
         fingerprint=result.fingerprint,
         scores=tensor_message(result.scores, "scores"),
         logits=tensor_message(result.logits, "logits"),
-        status=[_STATUS[status] for status in result.status],
+        status=_status_codes(result.status),
         messages=_item_messages(result.messages),
         usage=_usage_message(result.usage),
     )
@@ -181,7 +183,7 @@ def stream_response(
         fingerprint=fingerprint,
         ids=ids,
         embeddings=tensor_message(embeddings, "embeddings"),
-        status=[_STATUS[value] for value in status],
+        status=_status_codes(status),
         messages=_item_messages(messages),
     )
 
@@ -223,11 +225,11 @@ def _stream_texts(chunk: Sequence[tuple[str, str | Sequence[int]]]) -> pb.Items:
 
 
 def _usage_message(usage: Usage) -> pb.Usage:
-    return pb.Usage(**asdict(usage))
+    return pb.Usage(**{name: getattr(usage, name) for name in _USAGE})
 
 
 def _usage_value(message: pb.Usage) -> Usage:
-    return Usage(**{field.name: getattr(message, field.name) for field in fields(Usage)})
+    return Usage(**{name: getattr(message, name) for name in _USAGE})
 
 
 def _code(codes: Mapping[Choice, Code], value: Choice, field: str) -> Code:
@@ -247,6 +249,12 @@ def _choice(codes: Mapping[Choice, Code], code: Code, field: str) -> Choice:
     raise InvalidRequest(f"{field} is {code}; this version knows {sorted(codes.values())}")
 
 
+def _status_codes(status: Sequence[ItemStatus]) -> list[pb.ItemStatus.ValueType]:
+    if status.count(ItemStatus.OK) == len(status):
+        return [pb.ITEM_STATUS_OK] * len(status)
+    return [_STATUS[one] for one in status]
+
+
 def _statuses(codes: Iterable[int]) -> tuple[ItemStatus, ...]:
     try:
         return tuple(map(_STATUS_VALUE.__getitem__, codes))
@@ -257,6 +265,8 @@ def _statuses(codes: Iterable[int]) -> tuple[ItemStatus, ...]:
 
 
 def _item_messages(texts: Sequence[str]) -> list[pb.ItemMessage]:
+    if not any(texts):
+        return []
     return [pb.ItemMessage(index=index, text=text) for index, text in enumerate(texts) if text]
 
 

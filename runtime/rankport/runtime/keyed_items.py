@@ -1,6 +1,7 @@
 """Items given by key: which store a mix ranker may read, and the embedding tokens of a request's keys."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,8 @@ class KeyedItems:
             StoreError: the store cannot be read.
         """
         keys = {index: item.id for index, item in enumerate(items) if isinstance(item, Key)}
+        if not keys:
+            return cast(list[ItemInput], list(items)), {}
         found = self._read(keys)
         missing = {index: self._missing(keys[index]) for index, tokens in found.items() if tokens is None}
         if missing and on_missing == "fail":

@@ -6,7 +6,7 @@ and the ids are joined: a prefix has the same ids whatever item follows, so its 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, get_args
+from typing import Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.backends.base import EMBEDDED, TokenRun
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import Embedding, ManifestDraft
-from rankport.runtime.prompt_inputs import checked_embeddings, checked_ids
+from rankport.runtime.prompt_inputs import checked_embeddings, checked_ids, checked_stack
 from rankport.runtime.prompt_template import Ids, PromptTemplate, item_template, prefix_template
 from rankport.runtime.tokenizer import Tokenizer
 
@@ -88,6 +88,8 @@ class PromptEncoder:
         """
         _check_truncation(truncation)
         items = checked_items(items)
+        if len(items) > 1 and all(map(is_embedding, items)):
+            return self._embedded_runs(cast(Sequence[NDArray[np.floating]], items))
         texts = {
             index: checked_text(item, f"item {index}")
             for index, item in enumerate(items)
@@ -112,11 +114,21 @@ class PromptEncoder:
         return EncodedRun(TokenRun(ids), truncated)
 
     def _embedded_run(self, item: NDArray[np.floating], where: str) -> EncodedRun:
-        if self._embedding is None:
+        embedding, ids = self._embedded(where)
+        rows = checked_embeddings(item, embedding.tokens, embedding.hidden_size, where)
+        return EncodedRun(TokenRun(ids, rows), truncated=False)
+
+    def _embedded_runs(self, items: Sequence[NDArray[np.floating]]) -> list[EncodedRun]:
+        """All of a request at once: a check an item would cost more than its share of a pass."""
+        embedding, ids = self._embedded("item 0")
+        stacked = checked_stack(items, embedding.tokens, embedding.hidden_size)
+        return [EncodedRun(TokenRun(ids, rows), truncated=False) for rows in stacked]
+
+    def _embedded(self, where: str) -> tuple[Embedding, Ids]:
+        """The form of embedding tokens, and the ids of an item of them."""
+        if self._embedding is None or self._embedded_ids is None:
             raise InvalidRequest(f"{where}: the bundle takes no embedding tokens: give text or token ids")
-        rows = checked_embeddings(item, self._embedding.tokens, self._embedding.hidden_size, where)
-        assert self._embedded_ids is not None
-        return EncodedRun(TokenRun(self._embedded_ids, rows), truncated=False)
+        return self._embedding, self._embedded_ids
 
     def _whole_prefix(self, prefix: object) -> Ids:
         ids = checked_ids(prefix, self._vocab_size, "prefix")

@@ -199,13 +199,12 @@ class Ranker:
         rows = request.present
         logits = np.full((len(request.items), scored.logits.shape[1]), np.nan, np.float32)
         logits[rows] = scored.logits
-        failed = {row for row, bad in zip(rows, scored.failed, strict=True) if bad}
-        outcomes = [request.outcome(index, failed=index in failed) for index in range(len(request.items))]
+        status, messages = request.outcomes({rows[place] for place in np.flatnonzero(scored.failed)})
         return ScoreResult(
             scores=label_scores(logits, self._labels.source),
             logits=logits,
-            status=tuple(status for status, _ in outcomes),
-            messages=tuple(message for _, message in outcomes),
+            status=status,
+            messages=messages,
             usage=Usage(
                 prefix_tokens_cached=scored.prefix_tokens_cached,
                 prefix_tokens_computed=scored.prefix_tokens_computed,
@@ -227,7 +226,17 @@ class _EncodedRequest:
     @property
     def present(self) -> list[int]:
         """Indices of the items that are scored."""
+        if not self.missing:
+            return list(range(len(self.items)))
         return [index for index in range(len(self.items)) if index not in self.missing]
+
+    def outcomes(self, failed: set[int]) -> tuple[tuple[ItemStatus, ...], tuple[str, ...]]:
+        """Status and message of every item; `failed` are indices."""
+        count = len(self.items)
+        if not (failed or self.missing or self.prefix.truncated or any(one.truncated for one in self.items)):
+            return (ItemStatus.OK,) * count, ("",) * count
+        found = [self.outcome(index, failed=index in failed) for index in range(count)]
+        return tuple(status for status, _ in found), tuple(message for _, message in found)
 
     def outcome(self, index: int, *, failed: bool) -> tuple[ItemStatus, str]:
         """Status and message of an item."""

@@ -43,7 +43,7 @@ def _on_cuda(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
         )
     from rankport.runtime.backends.onnxruntime_cuda import cuda_scoring_backend
 
-    return _warm(cuda_scoring_backend(bundle), manifest, config)
+    return _warm(cuda_scoring_backend(bundle, config), manifest, config)
 
 
 def _on_tensorrt(bundle: Bundle, config: EngineConfig) -> ScoringBackend:

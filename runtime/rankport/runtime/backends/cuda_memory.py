@@ -45,6 +45,18 @@ class CudaMemory:
         pointer = int(self._call("cudaMallocAsync", max(nbytes, 1), self._stream))
         return Buffer(pointer, nbytes, self._free)
 
+    def reserve(self, nbytes: int) -> None:
+        """Takes so much from the driver for later allocations, which would each wait for it otherwise.
+
+        Raises BackendError when the device has less.
+        """
+        try:
+            self.allocate(nbytes)  # given back to the pool at once, which keeps it
+        except BackendError as error:
+            raise BackendError(
+                f"the GPU has no {nbytes / 2**30:.1f} GiB for the prefix cache: lower --prefix-cache-bytes ({error})"
+            ) from error
+
     def staging(self, nbytes: int) -> NDArray[np.uint8]:
         """See `DeviceMemory.staging`. Page-locked, for as long as the process lives."""
         pointer = int(self._call("cudaHostAlloc", max(nbytes, 1), self._cuda.cudaHostAllocDefault))

@@ -12,6 +12,7 @@ from rankport.runtime.backends.cuda_memory import CudaMemory
 from rankport.runtime.backends.device_graph import DeviceArray
 from rankport.runtime.backends.device_scoring import DeviceScoringBackend, ScoringGraphs
 from rankport.runtime.bundle import Bundle
+from rankport.runtime.config import EngineConfig
 from rankport.runtime.graph_files import check_graph_files
 from rankport.runtime.manifest import DType, GraphSpec, Role
 
@@ -24,7 +25,7 @@ _ELEMENT_TYPES: dict[DType, int] = {"float32": 1, "int32": 6, "int64": 7, "float
 """Numbers of ONNX's TensorProto.DataType."""
 
 
-def cuda_scoring_backend(bundle: Bundle) -> DeviceScoringBackend:
+def cuda_scoring_backend(bundle: Bundle, config: EngineConfig) -> DeviceScoringBackend:
     """The ranker on the first GPU.
 
     Raises BackendError if ONNX Runtime or the machine has no CUDA, BundleError if a graph cannot be loaded.
@@ -37,6 +38,7 @@ def cuda_scoring_backend(bundle: Bundle) -> DeviceScoringBackend:
     onnxruntime.preload_dlls()
     memory = CudaMemory()
     try:
+        memory.reserve(config.prefix_cache_bytes)
         prefix = _load(bundle, "prefix", memory)
         one = _graph(bundle, "score").file == _graph(bundle, "prefix").file
         score = prefix if one else _load(bundle, "score", memory)
@@ -130,7 +132,6 @@ def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
             "device_id": "0",
             "user_compute_stream": str(memory.stream),
             "use_tf32": "0",
-            "arena_extend_strategy": "kSameAsRequested",
             "enable_cuda_graph": str(int(records)),
         }
         try:

@@ -1,5 +1,6 @@
 """`rankport serve`."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _ENGINE = "Engine"
 _SERVER = "Server"
+_SWITCH_INTERVAL_S = 2e-4
+"""Threads that read and tokenize requests let the one that drives the device go on this soon: by default it would wait
+5 ms for each of them after every call of the device, far longer than a pass takes."""
 
 
 def _knob(name: str, does: str) -> Any:
@@ -118,6 +122,7 @@ def serve(
         prepacking=prepacking,
     )
     _log_to_stderr(json_log)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with loaded_models(bundles, store, engine) as models, Server(models, server_config) as server:
         for description in server.models:
             _say(json_log, _line(description), event="model", **_facts(description))

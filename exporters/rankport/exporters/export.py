@@ -35,8 +35,10 @@ from rankport.runtime.manifest import (
     ManifestDraft,
     ModelShape,
     Pairing,
+    Precision,
     Quantization,
     Source,
+    Target,
 )
 
 WEIGHTS_FILE = "weights.bin"
@@ -80,18 +82,29 @@ def run_export(
 
     with BundleStaging(out, overwrite=chosen.overwrite) as staging:
         made = _write_graphs(staging, load, chosen, judged, on_progress)
-        proof = prove(
-            staging.finalize(made.draft),
-            made.sources,
-            tolerance=chosen.tolerance,
-            judged=judged,
-            store=chosen.store,
-            on_progress=on_progress,
-        )
-        require(proof.parity)
-        if proof.quality is not None:
-            require_quality(proof.quality, chosen.tolerance, made.draft.quantization)
-        measured = {"parity": proof.parity, "quality": proof.quality, "drift": proof.drift}
+        staged = staging.finalize(made.draft)
+        proofs = {}
+        for target in chosen.targets:
+            view = staged.for_target(target)
+            proof = proofs[target] = prove(
+                view,
+                made.sources,
+                tolerance=chosen.tolerance,
+                judged=judged,
+                store=chosen.store,
+                on_progress=_prefixed(on_progress, target, chosen.targets),
+            )
+            require(proof.parity)
+            if proof.quality is not None:
+                require_quality(proof.quality, chosen.tolerance, view.manifest)
+        first, *others = proofs.values()
+        measured: dict[str, object] = {
+            "parity": first.parity,
+            "quality": first.quality,
+            "drift": first.drift,
+            "target_parity": dict(zip(chosen.targets[1:], (one.parity for one in others), strict=True))
+            or None,
+        }
         staging.finalize(made.draft.model_copy(update=measured))
         on_progress("publishing the bundle")
         return staging.publish()
@@ -129,11 +142,16 @@ def _write_graphs(
         )
         plan = _plan(source, chosen)
     on_progress("tracing the graphs")
-    graphs = plan.make_graphs()
+    graphs: dict[str, RoleGraph] = {}
+    specs: list[GraphSpec] = []
+    for target in chosen.targets:
+        precision = chosen.precision_for(target)
+        other = None if precision == chosen.precision_for(chosen.chosen_target) else precision
+        for stem, graph in plan.make_graphs(target, precision).items():
+            name_ = stem if target == chosen.chosen_target else f"{stem}.{target}"
+            graphs[name_] = graph
+            specs += graph_specs(name_, graph, target, other)
     on_progress("writing graphs and weights")
-    specs = [
-        spec for stem, graph in graphs.items() for spec in graph_specs(stem, graph, chosen.chosen_target)
-    ]
     write_graphs(staging.path, {stem: graph.model for stem, graph in graphs.items()}, WEIGHTS_FILE)
     if source.tokenizer_file is not None:
         staging.add(TOKENIZER_FILE, source.tokenizer_file)
@@ -145,7 +163,7 @@ def _write_graphs(
 class _Plan:
     """What the kind decides: the graphs and the manifest fields that follow from it."""
 
-    make_graphs: Callable[[], dict[str, RoleGraph]]  # by name
+    make_graphs: Callable[[Target, Precision], dict[str, RoleGraph]]  # by name
     shape: ModelShape
     labels: Labels | None
     limits: Limits
@@ -166,13 +184,13 @@ def _ranker_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
     limits = defaults.ranker_limits(facts, options)
     embedding, pairing = defaults.mixed_items(source, options)
 
-    def make_graphs() -> dict[str, RoleGraph]:
+    def make_graphs(target: Target, precision: Precision) -> dict[str, RoleGraph]:
         return export_ranker_graphs(
             module,
             facts,
             joint=_is_joint(source, options),
-            target=options.chosen_target,
-            precision=options.chosen_precision,
+            target=target,
+            precision=precision,
             fused_attention=options.fused_attention,
         )
 
@@ -189,9 +207,9 @@ def _encoder_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
     module = EncoderModule(source.model, embedding)
     shape = ModelShape(hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=[])
     return _Plan(
-        lambda: {
+        lambda target, precision: {
             "encode": RoleGraph(
-                export_encode_graph(module, source.hidden_size, options.chosen_target),
+                export_encode_graph(module, source.hidden_size, target),
                 {"encode": ("embeddings",)},
             )
         },
@@ -232,7 +250,7 @@ def _draft(
             adapter=_adapter(source),
             notes=list(source.notes),
         ),
-        precision=options.chosen_precision,
+        precision=options.precision_for(options.chosen_target),
         shape=plan.shape,
         graphs=graphs,
         axes=axis_ranges(graphs, plan.limits),
@@ -247,6 +265,12 @@ def _draft(
         quality=None,
         quantization=quantization,
     )
+
+
+def _prefixed(
+    on_progress: Callable[[str], None], target: Target, targets: tuple[Target, ...]
+) -> Callable[[str], None]:
+    return on_progress if len(targets) == 1 else lambda step: on_progress(f"{target}: {step}")
 
 
 def _adapter(source: Checkpoint) -> Adapter | None:

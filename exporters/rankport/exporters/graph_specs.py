@@ -4,7 +4,7 @@ import onnx_ir as ir
 
 from rankport.exporters.onnx_export import OPSET
 from rankport.exporters.ranker_graphs import RoleGraph
-from rankport.runtime.manifest import AxisRange, DType, GraphSpec, Limits, Target, TensorSpec
+from rankport.runtime.manifest import AxisRange, DType, GraphSpec, Limits, Precision, Target, TensorSpec
 
 _DTYPES: dict[ir.DataType, DType] = {
     ir.DataType.FLOAT: "float32",
@@ -15,14 +15,17 @@ _DTYPES: dict[ir.DataType, DType] = {
 _LARGEST_AXIS = 2**31 - 1
 
 
-def graph_specs(name: str, graph: RoleGraph, target: Target) -> list[GraphSpec]:
-    """One a role."""
+def graph_specs(
+    name: str, graph: RoleGraph, target: Target, precision: Precision | None = None
+) -> list[GraphSpec]:
+    """One a role; `precision` where it is not the manifest's."""
     return [
         GraphSpec(
             role=role,
             file=f"{name}.onnx",
             opset=OPSET,
             target=target,
+            precision=precision,
             inputs=[_tensor_spec(value) for value in graph.model.graph.inputs],
             outputs=[_tensor_spec(value) for value in graph.model.graph.outputs if value.name in outputs],
         )

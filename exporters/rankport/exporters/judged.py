@@ -18,7 +18,7 @@ from rankport.exporters.tolerance import EXACT_NDCG_LOSS, LOW_BIT_NDCG_LOSS, Tol
 from rankport.protos.errors import InvalidRequest, ParityError, RankportError
 from rankport.protos.types import Item, Prefix
 from rankport.runtime.backends.base import TokenRun
-from rankport.runtime.manifest import Quality, Quantization
+from rankport.runtime.manifest import Manifest, Quality
 from rankport.runtime.ranker import Ranker
 
 Logits = NDArray[np.float32]
@@ -108,13 +108,15 @@ def quality_of(runs: Sequence[JudgedRun], expected: Sequence[Logits]) -> Quality
     )
 
 
-def require_quality(quality: Quality, tolerance: Tolerance, quantization: Quantization | None) -> None:
+def require_quality(quality: Quality, tolerance: Tolerance, manifest: Manifest) -> None:
     """Raises ParityError if an NDCG of the bundle misses its source's by more than the tolerance.
 
-    A bundle of equal maths must not differ in either direction; one quantized at export must not lose.
+    A bundle of equal maths must not differ in either direction; one that rounds may by more, and one quantized at
+    export must not lose.
     """
+    quantization = manifest.quantization
     lossy = quantization is not None and quantization.by == "export"
-    rounded = quantization is not None and quantization.rounds_activations
+    rounded = manifest.precision != "fp32" or (quantization is not None and quantization.rounds_activations)
     allowed = tolerance.max_ndcg_loss
     if allowed is None:
         allowed = LOW_BIT_NDCG_LOSS if lossy or rounded else EXACT_NDCG_LOSS

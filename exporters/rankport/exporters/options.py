@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from rankport.exporters.quantization.recipes import RECIPES, RecipeName
 from rankport.exporters.tolerance import Tolerance
@@ -65,9 +65,10 @@ class ExportOptions:
     quantize: RecipeName | None = None  # to low bits at export; default: as the checkpoint is
     calibration: StrPath | None = None  # JSONL of requests that rounding is fitted to
     graphs: Literal["joint", "separate"] | None = None  # of a ranker; default: joint if low-bit
-    target: Target | None = None  # what the graphs are made for; default: onnx-cpu
+    # What graphs are made for, one or several: "onnx-cpu,onnx-cuda"; default: onnx-cpu.
+    target: str | tuple[str, ...] | None = None
     attention: Literal["shared", "fused"] | None = None  # of a graph for CUDA; default: fused
-    precision: Precision | None = None  # of weights, states and KV; default: fp32
+    precision: Precision | None = None  # of weights, states and KV on a GPU; default: fp32
     base: StrPath | None = None  # of an adapter; default: the folder that its config names
     tolerance: Tolerance = field(default_factory=Tolerance)
     overwrite: bool = False
@@ -88,8 +89,7 @@ class ExportOptions:
             raise InvalidRequest(f"--quantize is {self.quantize!r}: use one of {', '.join(RECIPES)}")
         if self.graphs not in (None, "joint", "separate"):
             raise InvalidRequest(f"--graphs is {self.graphs!r}: use joint or separate")
-        if self.target is not None and self.target not in get_args(Target):
-            raise InvalidRequest(f"--target is {self.target!r}: use one of {', '.join(get_args(Target))}")
+        self._check_targets()
         self._check_precision()
         if self.calibration is not None and self.quantize is None:
             raise InvalidRequest("--calibration goes with --quantize: rounding is fitted to its requests")
@@ -109,6 +109,18 @@ class ExportOptions:
             if value is not None and (not isinstance(value, int) or value < least):
                 raise InvalidRequest(f"{_flag(option)} is {value!r}: must be a whole number from {least} on")
 
+    def _check_targets(self) -> None:
+        for target in self.targets:
+            if target not in get_args(Target):
+                raise InvalidRequest(f"--target is {target!r}: use one of {', '.join(get_args(Target))}")
+        if len(set(self.targets)) < len(self.targets):
+            raise InvalidRequest(f"--target names a target twice: {', '.join(self.targets)}")
+        if len(self.targets) > 1 and (self.quantize is not None or self.kind not in _RANKERS):
+            raise InvalidRequest(
+                f"--target {','.join(self.targets)}: several targets are for rankers that are not quantized here; "
+                "export a bundle for each"
+            )
+
     def _check_precision(self) -> None:
         if self.precision not in (None, *get_args(Precision)):
             raise InvalidRequest(
@@ -116,11 +128,11 @@ class ExportOptions:
             )
         if self.attention not in (None, "shared", "fused"):
             raise InvalidRequest(f"--attention is {self.attention!r}: use shared or fused")
-        if self.attention is not None and self.chosen_target != "onnx-cuda":
+        if self.attention is not None and "onnx-cuda" not in self.targets:
             raise InvalidRequest("--attention goes with --target onnx-cuda: other graphs have one form of it")
         if self.chosen_precision == "fp32":
             return
-        if self.chosen_target == "onnx-cpu":
+        if self.targets == ("onnx-cpu",):
             raise InvalidRequest(
                 f"--precision {self.precision} is for a GPU: give --target onnx-cuda or tensorrt, or leave it out"
             )
@@ -140,10 +152,21 @@ class ExportOptions:
         """`precision`, or its default."""
         return self.precision or "fp32"
 
+    def precision_for(self, target: Target) -> Precision:
+        """A CPU computes in fp32."""
+        return "fp32" if target == "onnx-cpu" else self.chosen_precision
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """`target`, or its default."""
+        named = self.target or "onnx-cpu"
+        words = named.split(",") if isinstance(named, str) else named
+        return cast(tuple[Target, ...], tuple(word.strip() for word in words))
+
     @property
     def chosen_target(self) -> Target:
-        """`target`, or its default."""
-        return self.target or "onnx-cpu"
+        """The first, of which the rest of the bundle follows."""
+        return self.targets[0]
 
     @classmethod
     def of(cls, options: dict[str, object]) -> "ExportOptions":

@@ -64,7 +64,8 @@ def _twin(bundle: Bundle, folder: Path) -> Bundle:
 
 
 def _in_fp32(manifest: Manifest) -> Manifest:
-    return manifest.model_copy(update={"precision": "fp32"})
+    graphs = [graph.model_copy(update={"precision": None}) for graph in manifest.graphs]
+    return manifest.model_copy(update={"precision": "fp32", "graphs": graphs})
 
 
 def _link(file: Path, to: Path) -> None:

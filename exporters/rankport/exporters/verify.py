@@ -15,7 +15,7 @@ from rankport.exporters.tolerance import Tolerance
 from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest, ParityError
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import Device
-from rankport.runtime.manifest import Manifest, Quantization
+from rankport.runtime.manifest import Manifest, Quantization, Target
 from rankport.runtime.tokenizer import Tokenizer
 
 
@@ -24,8 +24,13 @@ class Verdict:
     """What was measured, and what failed."""
 
     bundle: Bundle
-    proof: Proof
+    proofs: dict[Target, Proof]  # by what the graphs are made for, as far as the device runs them
     failures: tuple[str, ...]  # empty if the bundle holds
+
+    @property
+    def proof(self) -> Proof:
+        """Of the graphs for the first target."""
+        return next(iter(self.proofs.values()))
 
 
 def verify(
@@ -84,16 +89,39 @@ def verify(
         )
     sources = Sources(source, load if by_export else None)
     del source  # held by `sources` alone, which lets go of it in time
-    proof = prove(
-        opened,
-        sources,
-        tolerance=allowed,
-        judged=requests,
-        store=store,
-        on_progress=on_progress,
-        device=device,
-    )
-    return Verdict(opened, proof, tuple(_failures(proof, allowed, quantization)))
+    proofs: dict[Target, Proof] = {}
+    failures: list[str] = []
+    for view in _views(opened, device):
+        target = view.manifest.targets[0]
+        proofs[target] = prove(
+            view,
+            sources,
+            tolerance=allowed,
+            judged=requests,
+            store=store,
+            on_progress=on_progress,
+            device=device,
+        )
+        failures += _failures(proofs[target], allowed, view.manifest)
+    return Verdict(opened, proofs, tuple(failures))
+
+
+_RUNS: dict[Device, tuple[Target, ...]] = {
+    "cpu": ("onnx-cpu", "onnx-cuda", "tensorrt"),
+    "cuda": ("onnx-cuda",),
+    "tensorrt": ("tensorrt",),
+}
+
+
+def _views(bundle: Bundle, device: Device) -> list[Bundle]:
+    """The bundle by target, as far as the device runs them."""
+    targets = bundle.manifest.targets
+    views = [bundle.for_target(target) for target in targets if target in _RUNS[device]]
+    if not views:
+        raise InvalidRequest(
+            f"bundle {bundle.manifest.name!r} has graphs for {', '.join(targets)}, which --device {device} does not run"
+        )
+    return views
 
 
 def _recipe(manifest: Manifest, quantization: Quantization) -> Recipe:
@@ -127,7 +155,7 @@ def _tokenizer(bundle: Bundle) -> Tokenizer | None:
     return None if name is None else Tokenizer.from_file(bundle.file(name))
 
 
-def _failures(proof: Proof, tolerance: Tolerance, quantization: Quantization | None) -> list[str]:
+def _failures(proof: Proof, tolerance: Tolerance, manifest: Manifest) -> list[str]:
     failures = []
     try:
         require(proof.parity)
@@ -135,7 +163,7 @@ def _failures(proof: Proof, tolerance: Tolerance, quantization: Quantization | N
         failures.append(str(error))
     if proof.quality is not None:
         try:
-            require_quality(proof.quality, tolerance, quantization)
+            require_quality(proof.quality, tolerance, manifest)
         except ParityError as error:
             failures.append(str(error))
     return failures

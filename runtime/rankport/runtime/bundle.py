@@ -13,7 +13,7 @@ from typing import Self
 
 from rankport.protos.errors import BundleError
 from rankport.runtime.bundle_files import regular_files, sha256_of
-from rankport.runtime.manifest import FORMAT_NAME, FileEntry, Manifest
+from rankport.runtime.manifest import FORMAT_NAME, FileEntry, Manifest, Target
 from rankport.runtime.manifest_codec import MANIFEST_NAME, MAX_MANIFEST_BYTES, parse_manifest
 from rankport.runtime.manifest_rules import check_manifest
 
@@ -43,6 +43,10 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"{root}: cannot be read: {error}") from error
         return cls(path=root, manifest=manifest)
+
+    def for_target(self, target: Target) -> Self:
+        """The same bundle as if it had one target's graphs alone."""
+        return type(self)(self.path, self.manifest.for_target(target))
 
     def file(self, name: str) -> Path:
         """Where the listed file `name` is. Raises `BundleError` if the manifest does not list it."""

@@ -12,14 +12,24 @@ from rankport.runtime.manifest import FileEntry, ManifestDraft
 
 REPORTS_DIRECTORY = "reports/"
 
-_CHANGES_NO_OUTPUT = {"name", "version", "source", "tokenization", "parity", "quality", "drift"}
+_CHANGES_NO_OUTPUT = {
+    "name",
+    "version",
+    "source",
+    "tokenization",
+    "parity",
+    "quality",
+    "drift",
+    "target_parity",
+}
 _OUTSIDE_THE_DRAFT = {"format", "format_version", "fingerprint", "files"}
 
 
 def fingerprint(draft: ManifestDraft, files: Iterable[FileEntry]) -> str:
     """Lowercase hex SHA-256 over canonical JSON of the draft's output-changing fields and the files' hashes.
 
-    Left out: name, version, source, the measurements (tokenization, parity, quality, drift), files under `reports/`.
+    Left out: name, version, source, the measurements (tokenization, parity, quality, drift, target_parity), files under
+    `reports/`.
     A whole `Manifest` gives the same value as the draft it was made from.
     """
     fields = draft.model_dump(

@@ -44,7 +44,7 @@ class ItemEncoder:
 
         Raises:
             BundleError: the bundle is not what it says.
-            InvalidRequest: it is a ranker.
+            InvalidRequest: it is a ranker, or the device is not the CPU.
         """
         from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend
 
@@ -53,6 +53,10 @@ class ItemEncoder:
         if manifest.kind != "item_encoder":
             raise InvalidRequest(
                 f"bundle {opened.path} is a ranker: it scores (Ranker, rankport score); give an item encoder"
+            )
+        if config.device != "cpu":
+            raise InvalidRequest(
+                f"device is {config.device!r}: item encoders run on the CPU, load them with 'cpu'"
             )
         prompt = PromptEncoder.from_bundle(opened)
         return cls(manifest, prompt, EncodeEngine(OnnxRuntimeEncodingBackend(opened, config), config))

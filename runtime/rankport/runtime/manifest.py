@@ -45,7 +45,8 @@ class GraphSpec(Strict):
     role: Role
     file: str
     opset: int
-    target: Target = "onnx-cpu"  # whose operators low-bit layers are made of; "tensorrt": standard ones only
+    target: Target = "onnx-cpu"  # what it is made for; "tensorrt": standard operators only
+    precision: Precision | None = None  # where it is not the manifest's
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
 
@@ -203,10 +204,22 @@ class ManifestDraft(Strict):
     embedding: Embedding | None
     pairing: Pairing | None
     tokenization: TokenizationReport | None
-    parity: Parity | None
+    parity: Parity | None  # of the graphs for the first target
     quality: Quality | None
     quantization: Quantization | None = None
     drift: list[ModeParity] | None = None  # of a bundle quantized at export, from its full-precision source
+    target_parity: dict[Target, Parity] | None = None  # of the graphs for the other targets
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What there are graphs for, in their order."""
+        return tuple(dict.fromkeys(graph.target for graph in self.graphs))
+
+    def for_target(self, target: Target) -> Self:
+        """The same of one target's graphs alone, in their precision."""
+        graphs = [graph for graph in self.graphs if graph.target == target]
+        precision = next((graph.precision for graph in graphs if graph.precision is not None), self.precision)
+        return self.model_copy(update={"graphs": graphs, "precision": precision})
 
 
 class Manifest(ManifestDraft, ManifestHeader):

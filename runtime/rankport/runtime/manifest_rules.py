@@ -50,12 +50,21 @@ def _references(manifest: Manifest) -> Iterator[str]:
 
 
 def _graphs(manifest: Manifest) -> Iterator[str]:
-    roles = [graph.role for graph in manifest.graphs]
     expected = _ROLES[manifest.kind]
-    if set(roles) != expected or len(roles) != len(expected):
-        yield f"graphs: kind {manifest.kind} has the roles {sorted(expected)}, once each; here {sorted(roles)}"
+    for target in manifest.targets or (None,):
+        roles = [graph.role for graph in manifest.graphs if graph.target == target]
+        if set(roles) != expected or len(roles) != len(expected):
+            yield (
+                f"graphs: kind {manifest.kind} has the roles {sorted(expected)}, once each for a target; "
+                f"here {sorted(roles)}"
+            )
+    for target in manifest.target_parity or {}:
+        if target not in manifest.targets[1:]:
+            yield f"target_parity: {target!r} is not among the targets after the first of graphs"
     for index, graph in enumerate(manifest.graphs):
         twin = next((other for other in manifest.graphs[:index] if other.file == graph.file), None)
+        if twin is not None and (twin.target, twin.precision) != (graph.target, graph.precision):
+            yield f"graphs[{index}]: {graph.file!r} has another target or precision as role {twin.role!r}"
         if twin is not None and twin.inputs != graph.inputs:
             yield f"graphs[{index}].inputs: {graph.file!r} has other inputs as role {twin.role!r}"
         for place, tensor in enumerate(graph.inputs):

@@ -23,33 +23,42 @@ def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringB
 
 
 def _on_cpu(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
-    manifest = bundle.manifest
-    if manifest.precision != "fp32":
-        raise InvalidRequest(
-            f"bundle {manifest.name!r} is in {manifest.precision}, which a CPU does not compute in: serve it with "
-            "--device cuda, or export it with --precision fp32"
-        )
     from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
 
-    return OnnxRuntimeScoringBackend(bundle, config)
+    return OnnxRuntimeScoringBackend(_for_cpu(bundle), config)
+
+
+def _for_cpu(bundle: Bundle) -> Bundle:
+    """The graphs for a CPU, else others in fp32, which it computes too."""
+    manifest = bundle.manifest
+    views = [bundle.for_target(target) for target in sorted(manifest.targets, key="onnx-cpu".__ne__)]
+    runnable = next((view for view in views if view.manifest.precision == "fp32"), None)
+    if runnable is None:
+        raise InvalidRequest(
+            f"bundle {manifest.name!r} is in {manifest.precision}, which a CPU does not compute in: serve it with "
+            "--device cuda, or export it with --target onnx-cpu too"
+        )
+    return runnable
 
 
 def _on_cuda(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
     manifest = bundle.manifest
-    if any(graph.target != "onnx-cuda" for graph in manifest.graphs):
+    if "onnx-cuda" not in manifest.targets:
         raise InvalidRequest(
-            f"bundle {manifest.name!r} has graphs for {manifest.graphs[0].target}, not for CUDA: export it with "
+            f"bundle {manifest.name!r} has graphs for {', '.join(manifest.targets)}, not for CUDA: export it with "
             "--target onnx-cuda, or serve it with --device cpu"
         )
     from rankport.runtime.backends.onnxruntime_cuda import cuda_scoring_backend
 
-    return _warm(cuda_scoring_backend(bundle, config), manifest, config)
+    view = bundle.for_target("onnx-cuda")
+    return _warm(cuda_scoring_backend(view, config), view.manifest, config)
 
 
 def _on_tensorrt(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
     from rankport.runtime.backends.tensorrt_scoring import tensorrt_scoring_backend
 
-    return _warm(tensorrt_scoring_backend(bundle), bundle.manifest, config)
+    view = bundle.for_target("tensorrt") if "tensorrt" in bundle.manifest.targets else bundle
+    return _warm(tensorrt_scoring_backend(view), view.manifest, config)
 
 
 _BACKENDS: dict[Device, Callable[[Bundle, EngineConfig], ScoringBackend]] = {

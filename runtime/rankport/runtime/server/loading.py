@@ -1,9 +1,11 @@
 """Loads the bundles a server is to serve, under their names, and closes them again."""
 
 import gc
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest
@@ -12,6 +14,8 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.item_encoder import ItemEncoder
 from rankport.runtime.ranker import Ranker
 from rankport.runtime.token_store import TokenStore
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -44,7 +48,9 @@ def loaded_models(
 def _load(bundle: Bundle, store: TokenStore | None, config: EngineConfig) -> Ranker | ItemEncoder:
     if bundle.manifest.kind == "ranker":
         return Ranker.load(bundle, store=store, config=config)
-    return ItemEncoder.load(bundle, config=config)
+    if config.device != "cpu":
+        _log.warning("item encoder %s runs on the CPU: --device is of rankers", bundle.manifest.name)
+    return ItemEncoder.load(bundle, config=replace(config, device="cpu"))
 
 
 def _named(bundles: Sequence[str]) -> dict[str, Bundle]:

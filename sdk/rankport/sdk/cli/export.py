@@ -102,11 +102,13 @@ def export(
         ),
     ] = None,
     target: Annotated[
-        Literal["onnx-cpu", "onnx-cuda", "tensorrt"] | None,
+        str | None,
         typer.Option(
-            metavar="TARGET",
+            metavar="TARGET,...",
             help="What the graphs are made for: onnx-cpu and onnx-cuda, ONNX Runtime with its own operators; tensorrt, "
-            "standard operators, low bits in Q/DQ form, for `rankport build`. [default: onnx-cpu]",
+            "standard operators, low bits in Q/DQ form, for `rankport build`. Several share one bundle: "
+            "onnx-cpu,onnx-cuda. [default: onnx-cpu]",
+            show_default=False,
         ),
     ] = None,
     attention: Annotated[

@@ -82,6 +82,8 @@ def print_manifest(console: Console, manifest: "Manifest") -> None:
     console.print(table)
     if manifest.parity is not None:
         print_parity(console, manifest.parity)
+    for parity in (manifest.target_parity or {}).values():
+        print_parity(console, parity)
     print_measured(console, manifest.kind, manifest.drift, manifest.quality)
 
 
@@ -108,6 +110,7 @@ def _facts(manifest: "Manifest") -> list[tuple[str, str]]:
         ),
         *_origin(manifest),
         ("precision", manifest.precision),
+        ("targets", ", ".join(f"{name} {manifest.for_target(name).precision}" for name in manifest.targets)),
         *_quantization(manifest),
         (
             "shape",

@@ -64,7 +64,8 @@ def verify(
             tolerance=Tolerance(max_abs_error, max_relative_error, min_kendall_tau, max_ndcg_loss),
             on_progress=on_step,
         )
-    print_parity(console, verdict.proof.parity)
+    for proof in verdict.proofs.values():
+        print_parity(console, proof.parity)
     quality, drift = verdict.proof.quality, verdict.proof.drift
     print_measured(console, verdict.bundle.manifest.kind, verdict.proof.drift, quality)
     for failure in verdict.failures:
@@ -78,6 +79,9 @@ def verify(
             "failures": list(verdict.failures),
             "parity": verdict.proof.parity.model_dump(mode="json"),
             "quality": None if quality is None else quality.model_dump(mode="json"),
+            "targets": {
+                target: proof.parity.model_dump(mode="json") for target, proof in verdict.proofs.items()
+            },
             "drift": None if drift is None else [mode.model_dump(mode="json") for mode in drift],
         },
     )

@@ -13,7 +13,7 @@ from typing import Self
 
 from rankport.protos.errors import BundleError
 from rankport.runtime.bundle_files import regular_files, sha256_of
-from rankport.runtime.manifest import FORMAT_NAME, FileEntry, Manifest, Target
+from rankport.runtime.manifest import FORMAT_NAME, FileEntry, GraphSpec, Manifest, Role, Target
 from rankport.runtime.manifest_codec import MANIFEST_NAME, MAX_MANIFEST_BYTES, parse_manifest
 from rankport.runtime.manifest_rules import check_manifest
 
@@ -47,6 +47,13 @@ class Bundle:
     def for_target(self, target: Target) -> Self:
         """The same bundle as if it had one target's graphs alone."""
         return type(self)(self.path, self.manifest.for_target(target))
+
+    def graph(self, role: Role) -> GraphSpec:
+        """The first graph of a role. Raises `BundleError` if there is none."""
+        graph = next((graph for graph in self.manifest.graphs if graph.role == role), None)
+        if graph is None:
+            raise BundleError(f"bundle {self.manifest.name!r} has no graph of role {role!r}")
+        return graph
 
     def file(self, name: str) -> Path:
         """Where the listed file `name` is. Raises `BundleError` if the manifest does not list it."""

@@ -52,7 +52,7 @@ class OnnxRuntimeScoringBackend:
         config = config or EngineConfig()
         self._widths = tuple(bundle.manifest.shape.layers)
         self._hidden = bundle.manifest.shape.hidden_size
-        self._for_gpu = _graph(bundle, "prefix").target == "onnx-cuda"  # in fp32, as a proof runs it here
+        self._for_gpu = bundle.graph("prefix").target == "onnx-cuda"  # in fp32, as a proof runs it here
         self._prefix = _Session(bundle, "prefix", config)
         # One graph may have both roles: then one session has both, and one packed copy of the weights.
         self._score = self._prefix.of_role(bundle, "score") or _Session(bundle, "score", config)
@@ -131,7 +131,7 @@ class _Session:
     def __init__(
         self, bundle: Bundle, role: Role, config: EngineConfig, shared: "_Session | None" = None
     ) -> None:
-        graph = _graph(bundle, role)
+        graph = bundle.graph(role)
         if shared is None:
             check_graph_files(bundle, graph.file)
         session = _open(bundle, graph, config) if shared is None else shared._session
@@ -146,7 +146,7 @@ class _Session:
 
     def of_role(self, bundle: Bundle, role: Role) -> "_Session | None":
         """The same loaded graph in another role, if it has that."""
-        if _graph(bundle, role).file != self._file:
+        if bundle.graph(role).file != self._file:
             return None
         return _Session(bundle, role, self._config, shared=self)
 
@@ -162,13 +162,6 @@ class _Session:
 
     def close(self) -> None:
         self._session = None
-
-
-def _graph(bundle: Bundle, role: Role) -> GraphSpec:
-    graph = next((graph for graph in bundle.manifest.graphs if graph.role == role), None)
-    if graph is None:
-        raise BundleError(f"bundle {bundle.manifest.name!r} has no graph of role {role!r}")
-    return graph
 
 
 def _has_byte_products() -> bool:

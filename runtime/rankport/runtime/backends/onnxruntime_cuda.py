@@ -14,7 +14,7 @@ from rankport.runtime.backends.device_scoring import DeviceScoringBackend, Scori
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.graph_files import check_graph_files
-from rankport.runtime.manifest import DType, GraphSpec, Role
+from rankport.runtime.manifest import DType, Role
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def cuda_scoring_backend(bundle: Bundle, config: EngineConfig) -> DeviceScoringB
     try:
         memory.reserve(config.prefix_cache_bytes)
         prefix = _load(bundle, "prefix", memory)
-        one = _graph(bundle, "score").file == _graph(bundle, "prefix").file
+        one = bundle.graph("score").file == bundle.graph("prefix").file
         score = prefix if one else _load(bundle, "score", memory)
     except BaseException:
         memory.close()
@@ -120,7 +120,7 @@ class BoundGraph:
 
 
 def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
-    graph = _graph(bundle, role)
+    graph = bundle.graph(role)
     check_graph_files(bundle, graph.file)
     path = bundle.file(graph.file)
     for records in (True, False):
@@ -147,10 +147,3 @@ def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
             raise BackendError("ONNX Runtime fell back to the CPU: its CUDA provider could not be loaded")
         return BoundGraph(session, "cuda", records=records)
     raise AssertionError("a session without recording was tried")
-
-
-def _graph(bundle: Bundle, role: Role) -> GraphSpec:
-    graph = next((graph for graph in bundle.manifest.graphs if graph.role == role), None)
-    if graph is None:
-        raise BundleError(f"bundle {bundle.manifest.name!r} has no graph of role {role!r}")
-    return graph

@@ -1,6 +1,5 @@
 """A ranker on TensorRT: its bundle's engines on one stream, behind the device backend."""
 
-from rankport.protos.errors import BundleError
 from rankport.runtime.backends.base import ScoringBackend
 from rankport.runtime.backends.cuda_memory import CudaMemory
 from rankport.runtime.backends.device_scoring import DeviceScoringBackend, ScoringGraphs
@@ -8,7 +7,6 @@ from rankport.runtime.backends.parts import BackendInParts
 from rankport.runtime.backends.tensorrt import TensorRtGraph
 from rankport.runtime.backends.tensorrt_loading import load_graph
 from rankport.runtime.bundle import Bundle
-from rankport.runtime.manifest import GraphSpec, Role
 
 
 def tensorrt_scoring_backend(bundle: Bundle, *, device: int = 0) -> ScoringBackend:
@@ -18,7 +16,7 @@ def tensorrt_scoring_backend(bundle: Bundle, *, device: int = 0) -> ScoringBacke
         BundleError: the bundle has no engine for this machine; the message says what differs from those it has.
         BackendError: there is no GPU or no TensorRT here, or an engine cannot be loaded.
     """
-    prefix, score = _spec(bundle, "prefix"), _spec(bundle, "score")
+    prefix, score = bundle.graph("prefix"), bundle.graph("score")
     memory = CudaMemory(device)
     loaded: list[TensorRtGraph] = []
     try:
@@ -32,10 +30,3 @@ def tensorrt_scoring_backend(bundle: Bundle, *, device: int = 0) -> ScoringBacke
     first, last = loaded[0], loaded[-1]
     backend = DeviceScoringBackend(bundle.manifest, ScoringGraphs(first, last), memory)
     return BackendInParts(backend, {"prefix": first.profiles, "score": last.profiles})
-
-
-def _spec(bundle: Bundle, role: Role) -> GraphSpec:
-    spec = next((graph for graph in bundle.manifest.graphs if graph.role == role), None)
-    if spec is None:
-        raise BundleError(f"bundle {bundle.manifest.name!r} has no graph of role {role!r}")
-    return spec

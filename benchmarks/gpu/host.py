@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.gpu.figures import Figures
+from benchmarks.gpu.machine import describe_machine
 from benchmarks.gpu.queries import random_prefix, random_query
 from benchmarks.gpu.shapes import FULL
 from rankport.runtime.backends.device_graph import DeviceArray
@@ -151,17 +153,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", type=Path, default=Path("build/gpu-bf16/mixlm.bundle"))
+    parser.add_argument("--out", type=Path, default=Path("build/bench/host.json"))
     given = parser.parse_args()
     bundle = Bundle.open(given.bundle)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    figures = Figures(given.out)
+    figures.add("machine", describe_machine())
     for interval_s in (5e-3, 2e-4):
         sys.setswitchinterval(interval_s)
         with simulated_ranker(bundle) as ranker:
             items_per_s(ranker, 4, _WINDOW)
-            rates = ", ".join(
-                f"{callers} callers {items_per_s(ranker, callers, _REQUESTS):,.0f} items/s"
-                for callers in (1, 4)
-            )
-        print(f"threads give way after {interval_s * 1e3:g} ms: {rates}", flush=True)
+            rates = {f"{callers} callers": items_per_s(ranker, callers, _REQUESTS) for callers in (1, 4)}
+        figures.add(f"items/s, threads give way after {interval_s * 1e3:g} ms", rates)
 
 
 if __name__ == "__main__":

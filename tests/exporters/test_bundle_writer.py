@@ -84,7 +84,7 @@ def test_an_error_on_the_way_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [
-        ({**RANKER_FILES, "weights.bin": Path("/nonexistent")}, FileNotFoundError),
+        ({**RANKER_FILES, "weights.bin": Path(__file__, "no file")}, NotADirectoryError),
         ({"graphs/prefix.onnx": b"only one"}, BundleError),
         ({**RANKER_FILES, "../escaped": b""}, BundleError),
         ({**RANKER_FILES, "manifest.json": b"{}"}, BundleError),

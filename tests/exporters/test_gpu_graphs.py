@@ -12,6 +12,7 @@ from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.ranker import Ranker
 from support import checkpoints
+from support.quantized_checkpoints import compressed_tensors
 
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
 RANKER = {"kind": "ranker", "label_ids": (9, 17), **LIMITS}
@@ -118,7 +119,9 @@ def test_a_twin_leaves_nothing_beside_the_bundle(half: Bundle) -> None:
 
 
 def test_a_cpu_does_not_serve_half_precision(half: Bundle) -> None:
-    with pytest.raises(InvalidRequest, match=f"in {half.manifest.precision}, which a CPU.*--device cuda"):
+    with pytest.raises(
+        InvalidRequest, match=f"in {half.manifest.precision}, which a CPU.*--device (cuda|tensorrt)"
+    ):
         Ranker.load(half)
 
 
@@ -143,12 +146,21 @@ def test_weights_beyond_float16_are_refused_with_the_way_out(tmp_path: Path) -> 
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("options", [{"target": "onnx-cuda"}, {"target": "tensorrt", "precision": "fp16"}])
+def test_a_low_bit_checkpoint_keeps_to_fp32_and_its_targets(options: dict[str, str], tmp_path: Path) -> None:
+    source = compressed_tensors(tmp_path / "c", "W8A8", num_hidden_layers=1)
+    with pytest.raises(InvalidRequest, match=r"the checkpoint is quantized .* goes with fp32"):
+        export(source, tmp_path / "b", **RANKER, **options)
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"precision": "bf16"}, "--target onnx-cuda or tensorrt"),
         ({"precision": "fp8"}, "use one of fp32, fp16, bf16"),
-        ({"precision": "bf16", "target": "onnx-cuda", "quantize": "int8"}, "do not go together"),
+        ({"precision": "bf16", "target": "tensorrt", "quantize": "int8"}, "do not go together"),
+        ({"target": "onnx-cuda", "quantize": "int8"}, "--quantize int8 is not for --target onnx-cuda"),
         ({"attention": "fused"}, "--attention goes with --target onnx-cuda"),
         ({"attention": "flash", "target": "onnx-cuda"}, "use shared or fused"),
         ({"target": "cuda"}, "use one of onnx-cpu, onnx-cuda, tensorrt"),

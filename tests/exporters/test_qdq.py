@@ -126,5 +126,5 @@ def test_a_selection_of_rows_climbs_over_a_qdq_layer(name: str, tmp_path: Path) 
 
 
 def test_an_unknown_target_is_refused_by_name() -> None:
-    with pytest.raises(InvalidRequest, match="--target is 'cuda': use one of onnx-cpu, tensorrt"):
+    with pytest.raises(InvalidRequest, match="--target is 'cuda': use one of onnx-cpu, onnx-cuda, tensorrt"):
         ExportOptions.of({"kind": "ranker", "target": "cuda"})

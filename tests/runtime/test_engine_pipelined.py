@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rankport.protos.errors import BackendError
-from rankport.runtime.backends.base import Launched, RaggedBatch, TokenRun
+from rankport.protos.errors import BackendError, Unavailable
+from rankport.runtime.backends.base import DeviceLost, Launched, RaggedBatch, TokenRun
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.engine import Engine
 from runtime.reference_backend import ReferenceBackend, token_run
@@ -26,11 +26,13 @@ class DeviceLike(ReferenceBackend):
 
     under_way: int = 0
     most_under_way: int = 0
+    before_launch: Callable[[str, RaggedBatch], None] = lambda kind, batch: None
     before_landing: Callable[[RaggedBatch], None] = lambda batch: None
     order: list[int] = field(default_factory=list)
     begun: int = 0
 
     def launch(self, batch: RaggedBatch) -> Launched:
+        self.before_launch("score", batch)
         number, self.begun = self.begun, self.begun + 1
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -133,3 +135,36 @@ def test_what_is_under_way_is_answered_when_the_engine_closes() -> None:
         engine.close(WAIT_S)
         assert all(np.isfinite(future.result(0).logits).all() for future in futures)
     assert backend.closed
+
+
+def test_a_joint_pass_that_cannot_begin_is_begun_for_each_alone_with_its_own_logits() -> None:
+    def too_large(kind: str, batch: RaggedBatch) -> None:
+        if kind == "score" and len(batch.prefixes) > 1:
+            raise MemoryError("no room for so many")
+
+    backend = DeviceLike()
+    asked = [(token_run(1, 2 + i), [token_run(10 + i), token_run(20 + i, 7)]) for i in range(7)]
+    with held(backend, EngineConfig()) as (engine, opened):
+        futures = [engine.submit(prefix, items) for prefix, items in asked]
+        backend.before_launch = too_large
+        opened.set()
+        for future, (prefix, items) in zip(futures, asked, strict=True):
+            expected = [backend.model.full_sequence(prefix, item) for item in items]
+            np.testing.assert_allclose(future.result(WAIT_S).logits, expected, atol=1e-6)
+    assert backend.most_under_way <= 2
+
+
+def test_a_lost_device_ends_the_engine_and_every_request_hears_of_it() -> None:
+    def lost(batch: RaggedBatch) -> None:
+        raise DeviceLost("CUDA: an illegal memory access")
+
+    backend = DeviceLike(before_landing=lost)
+    with held(backend) as (engine, opened):
+        futures = [engine.submit(prefix, items) for prefix, items in requests(5)]
+        opened.set()
+        for future in futures:
+            with pytest.raises(Unavailable, match=r"an illegal memory access.*load the model again"):
+                future.result(WAIT_S)
+        assert not engine.alive
+        with pytest.raises(Unavailable):
+            engine.submit(token_run(1), [token_run(2)])

@@ -1,9 +1,9 @@
 """Graph pass: a fp32 graph in float16 or bfloat16, but for what must stay exact.
 
 requires: types on all values; the fp32 graph of a ranker, fused or not.
-ensures:  weights, states and KV in half precision. In fp32 stay: rotary angles, cosines and sines; normalizations and
-          softmax, where no operator is left that sums in fp32 by itself (`fused`); the label head, so that logits keep
-          apart what half precision would tie. Inputs but past KV and outputs but new KV stay fp32 too.
+ensures:  weights, states and KV in half precision. In fp32 stay: rotary angles, cosines and sines; RMS normalizations
+          and softmax, where no operator is left that sums in fp32 by itself (`fused`); the label head, so that logits
+          keep apart what half precision would tie. Inputs but past KV and outputs but new KV stay fp32 too.
 """
 
 from collections.abc import Iterator

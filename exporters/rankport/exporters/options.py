@@ -115,6 +115,11 @@ class ExportOptions:
                 raise InvalidRequest(f"--target is {target!r}: use one of {', '.join(get_args(Target))}")
         if len(set(self.targets)) < len(self.targets):
             raise InvalidRequest(f"--target names a target twice: {', '.join(self.targets)}")
+        if "onnx-cuda" in self.targets and self.quantize is not None:
+            raise InvalidRequest(
+                f"--quantize {self.quantize} is not for --target onnx-cuda, whose operators have no low bits: use "
+                "--precision fp16, or --target tensorrt"
+            )
         if len(self.targets) > 1 and (self.quantize is not None or self.kind not in _RANKERS):
             raise InvalidRequest(
                 f"--target {','.join(self.targets)}: several targets are for rankers that are not quantized here; "

@@ -13,6 +13,7 @@ from rankport.exporters.quantization.recipes import RECIPES, Recipe, recipe_of
 from rankport.exporters.quantized_export import file_sha256, quantize_checkpoint
 from rankport.exporters.tolerance import Tolerance
 from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest, ParityError
+from rankport.runtime.backends.choice import require_device
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import Device
 from rankport.runtime.manifest import Manifest, Quantization, Target
@@ -58,6 +59,10 @@ def verify(
     allowed = tolerance or Tolerance()
     requests = [] if judged is None else read_judged(Path(judged))
     opened = Bundle.open(bundle)
+    if opened.manifest.kind == "item_encoder" and device != "cpu":
+        raise InvalidRequest(f"--device {device} is of rankers: item encoders run on the CPU")
+    views = _views(opened, device)
+    require_device(device)
     quantization = opened.manifest.quantization
     _require_calibration(quantization, calibration)
 
@@ -91,7 +96,7 @@ def verify(
     del source  # held by `sources` alone, which lets go of it in time
     proofs: dict[Target, Proof] = {}
     failures: list[str] = []
-    for view in _views(opened, device):
+    for view in views:
         target = view.manifest.targets[0]
         proofs[target] = prove(
             view,

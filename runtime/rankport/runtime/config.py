@@ -73,7 +73,8 @@ CUDA_DEFAULTS = EngineConfig(
     device="cuda",
     # A GPU is at full speed from some ten thousand tokens on.
     max_batch_tokens=16_384,
-    max_prefill_tokens=8_192,
+    # The mask of a chunk grows with its square.
+    max_prefill_tokens=4_096,
     # Padding is computed: see `rectangle`.
     max_padding_ratio=1.2,
     prefix_cache_bytes=8 * 2**30,
@@ -83,9 +84,21 @@ CUDA_DEFAULTS = EngineConfig(
 )
 """The same of a GPU."""
 
+_OF_DEVICE: dict[Device, EngineConfig] = {
+    "cpu": DEFAULTS,
+    "cuda": CUDA_DEFAULTS,
+    # Passes as large as those that `rankport build` makes engines for unless told otherwise.
+    "tensorrt": replace(
+        CUDA_DEFAULTS,
+        device="tensorrt",
+        max_batch_tokens=DEFAULTS.max_batch_tokens,
+        max_prefill_tokens=DEFAULTS.max_prefill_tokens,
+        max_padding_ratio=DEFAULTS.max_padding_ratio,
+    ),
+}
+
 
 def engine_config(device: Device = "cpu", **given: object) -> EngineConfig:
     """The defaults of a device, but for what is `given` and not None. Raises `InvalidRequest` as `EngineConfig`."""
-    defaults = replace(DEFAULTS if device == "cpu" else CUDA_DEFAULTS, device=device)
     chosen = {name: value for name, value in given.items() if value is not None}
-    return replace(defaults, **chosen)  # type: ignore[arg-type]
+    return replace(_OF_DEVICE[device], **chosen)  # type: ignore[arg-type]

@@ -116,7 +116,7 @@ def _spread(
 
 
 def _own_mask(row_tokens: int, item_tokens: int) -> NDArray[np.float32]:
-    """A token sees those of its item up to itself; what follows the last whole item sees itself alone."""
+    """A token sees those of its item up to itself; what follows the last whole item is nobody's, and sees its own."""
     token = np.arange(row_tokens)
     item = token // item_tokens
     visible = (token[None, :] <= token[:, None]) & (item[None, :] == item[:, None])

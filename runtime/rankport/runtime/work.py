@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from rankport.protos.errors import BackendError, RankportError
+from rankport.runtime.backends.base import DeviceLost
 
 ReturnT = TypeVar("ReturnT")
 
@@ -54,7 +55,8 @@ class Pass(Generic[RequestT]):
     """One call of the device.
 
     `begin` changes requests only when it succeeds. What it returns, if the device is still at work, waits for the
-    results and records them; passes are landed in the order in which they began.
+    results and records them; passes are landed in the order in which they began. One that fails on its way fails all
+    of its requests, one that does not begin is tried again for each alone.
     """
 
     requests: tuple[RequestT, ...]  # that take part, at least one
@@ -84,7 +86,7 @@ def on_device(operation: str, call: Callable[..., ReturnT], *args: object) -> Re
     """Calls a backend; whatever it raises becomes a `BackendError` that names the operation and the cause."""
     try:
         return call(*args)
-    except RankportError:
+    except (RankportError, DeviceLost):
         raise
     except Exception as error:
         raise BackendError(f"{operation} failed on the device: {type(error).__name__}: {error}") from error

@@ -171,6 +171,7 @@ class Worker(Generic[RequestT]):
             return
         planned = self._work.plan([request])
         error = self._attempt(planned)
+        self._land(keep=1)
         if error is not None:
             self._active.remove(request)
             self._fail(request, error)

@@ -46,12 +46,16 @@ class RaggedBatch:
     run_prefix: NDArray[np.int64]  # [runs] index into prefixes, non-decreasing
 
 
+class DeviceLost(Exception):  # noqa: N818  # no error of a request: it ends the engine
+    """The device answers nothing any more, whatever it is asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Launched:
     """A score pass that was begun."""
 
     logits: Callable[[], NDArray[np.float32]]  # waits; as `ScoringBackend.score`, errors too
-    done: bool  # nothing is left to wait for
+    done: bool  # nothing is left to wait for; of one backend always or never
 
 
 class ScoringBackend(Protocol):

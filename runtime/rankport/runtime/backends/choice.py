@@ -1,14 +1,15 @@
 """Which backend runs a ranker: decided by the device that the user names and the graphs that the bundle has."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 
-from rankport.protos.errors import InvalidRequest
-from rankport.runtime.backends.base import PrefixKV, RaggedBatch, ScoringBackend, TokenRun
+from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.runtime.backends.base import DeviceLost, PrefixKV, RaggedBatch, ScoringBackend, TokenRun
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
-from rankport.runtime.manifest import Manifest
+from rankport.runtime.manifest import Manifest, Target
 
 
 def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringBackend:
@@ -35,18 +36,26 @@ def _for_cpu(bundle: Bundle) -> Bundle:
     runnable = next((view for view in views if view.manifest.precision == "fp32"), None)
     if runnable is None:
         raise InvalidRequest(
-            f"bundle {manifest.name!r} is in {manifest.precision}, which a CPU does not compute in: serve it with "
-            "--device cuda, or export it with --target onnx-cpu too"
+            f"bundle {manifest.name!r} is in {manifest.precision}, which a CPU does not compute in: "
+            f"{_way_out(manifest, 'onnx-cpu')}"
         )
     return runnable
+
+
+def _way_out(manifest: Manifest, lacking: Target) -> str:
+    devices = [f"--device {_DEVICES[target]}" for target in manifest.targets if target != lacking]
+    return f"take {' or '.join(devices)}, or export it with --target {lacking}"
+
+
+_DEVICES: dict[Target, Device] = {"onnx-cpu": "cpu", "onnx-cuda": "cuda", "tensorrt": "tensorrt"}
 
 
 def _on_cuda(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
     manifest = bundle.manifest
     if "onnx-cuda" not in manifest.targets:
         raise InvalidRequest(
-            f"bundle {manifest.name!r} has graphs for {', '.join(manifest.targets)}, not for CUDA: export it with "
-            "--target onnx-cuda, or serve it with --device cpu"
+            f"bundle {manifest.name!r} has graphs for {', '.join(manifest.targets)}, not for CUDA: "
+            f"{_way_out(manifest, 'onnx-cuda')}"
         )
     from rankport.runtime.backends.onnxruntime_cuda import cuda_scoring_backend
 
@@ -57,7 +66,13 @@ def _on_cuda(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
 def _on_tensorrt(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
     from rankport.runtime.backends.tensorrt_scoring import tensorrt_scoring_backend
 
-    view = bundle.for_target("tensorrt") if "tensorrt" in bundle.manifest.targets else bundle
+    manifest = bundle.manifest
+    if manifest.targets == ("onnx-cuda",):
+        raise InvalidRequest(
+            f"bundle {manifest.name!r} has graphs for onnx-cuda, whose operators TensorRT lacks: "
+            f"{_way_out(manifest, 'tensorrt')}"
+        )
+    view = bundle.for_target("tensorrt") if "tensorrt" in manifest.targets else bundle
     return _warm(tensorrt_scoring_backend(view), view.manifest, config)
 
 
@@ -72,9 +87,24 @@ def _warm(backend: ScoringBackend, manifest: Manifest, config: EngineConfig) -> 
     try:
         warm_up(backend, manifest, config)
     except BaseException:
-        backend.close()
+        # What closing may find wrong follows from what is raised already.
+        with suppress(RankportError, DeviceLost):
+            backend.close()
         raise
     return backend
+
+
+def require_device(device: Device) -> None:
+    """Raises BackendError if this machine cannot run bundles on it: cheap, to be asked before long work."""
+    if device == "cpu":
+        return
+    from rankport.runtime.backends.cuda_memory import load_cuda_runtime, require_gpu
+
+    if device == "cuda":
+        from rankport.runtime.backends.onnxruntime_cuda import require_provider
+
+        require_provider()
+    require_gpu(load_cuda_runtime())
 
 
 def warm_up(backend: ScoringBackend, manifest: Manifest, config: EngineConfig) -> None:

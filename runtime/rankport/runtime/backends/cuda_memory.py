@@ -1,9 +1,10 @@
 """Memory and the stream of an NVIDIA GPU, through cuda-python. Implements `DeviceMemory`.
 
-The only module that imports cuda, but for TensorRT's.
+Recordings of passes are `cuda_recording`'s, what GPUs there are is `gpus`'.
 """
 
 import ctypes
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
+from rankport.runtime.backends.base import DeviceLost
 from rankport.runtime.backends.device_memory import Buffer, Side, Transfers
 
 
@@ -58,9 +60,11 @@ class CudaMemory:
             ) from error
 
     def staging(self, nbytes: int) -> NDArray[np.uint8]:
-        """See `DeviceMemory.staging`. Page-locked, for as long as the process lives."""
+        """See `DeviceMemory.staging`. Page-locked, until nothing refers to it."""
         pointer = int(self._call("cudaHostAlloc", max(nbytes, 1), self._cuda.cudaHostAllocDefault))
-        return np.ctypeslib.as_array((ctypes.c_uint8 * max(nbytes, 1)).from_address(pointer))[:nbytes]
+        memory = (ctypes.c_uint8 * max(nbytes, 1)).from_address(pointer)
+        weakref.finalize(memory, self._cuda.cudaFreeHost, pointer)
+        return np.ctypeslib.as_array(memory)[:nbytes]
 
     def upload(self, host: NDArray[np.uint8], pointer: int) -> None:
         """See `DeviceMemory.upload`."""
@@ -96,7 +100,6 @@ class CudaMemory:
         self._call("cudaEventRecord", event, self._stream)
 
         def wait() -> None:
-            # Another thread of this process may not have chosen the device yet.
             self._call("cudaEventSynchronize", event)
             self._call("cudaEventDestroy", event)
 
@@ -118,13 +121,21 @@ class CudaMemory:
         self._call("cudaMemPoolSetAttribute", pool, attribute, load_cuda_driver().cuuint64_t(2**63 - 1))
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        error, *results = getattr(self._cuda, name)(*arguments)
-        if error != self._cuda.cudaError_t.cudaSuccess:
-            _, words = self._cuda.cudaGetErrorString(error)
-            raise BackendError(
-                f"CUDA: {name} failed: {words.decode() if isinstance(words, bytes) else words}"
-            )
-        return results[0] if results else None
+        cuda = self._cuda
+        error, *results = getattr(cuda, name)(*arguments)
+        if error == cuda.cudaError_t.cudaSuccess:
+            return results[0] if results else None
+        cuda.cudaGetLastError()  # else the next call would meet it again
+        message = f"CUDA: {name} failed: {self._words(error)}"
+        # What the device does not get over, it answers every call with.
+        after = cuda.cudaStreamQuery(self._stream)[0]
+        if after in (cuda.cudaError_t.cudaSuccess, cuda.cudaError_t.cudaErrorNotReady):
+            raise BackendError(message)
+        raise DeviceLost(message)
+
+    def _words(self, error: Any) -> str:
+        _, words = self._cuda.cudaGetErrorString(error)
+        return words.decode() if isinstance(words, bytes) else str(words)
 
 
 def load_cuda_runtime() -> Any:
@@ -136,6 +147,18 @@ def load_cuda_runtime() -> Any:
             f"a GPU needs cuda-python, which cannot be imported ({error}): pip install 'rankport[cuda]'"
         ) from error
     return runtime
+
+
+def require_gpu(cuda: Any) -> None:
+    """Raises BackendError, with CUDA's reason, where the driver shows no GPU."""
+    error, count = cuda.cudaGetDeviceCount()
+    if count:
+        return
+    _, words = cuda.cudaGetErrorString(error)
+    reason = words.decode() if isinstance(words, bytes) else words
+    raise BackendError(
+        f"this machine has no NVIDIA GPU that its driver shows (CUDA: {reason}): see `rankport doctor`"
+    )
 
 
 def load_cuda_driver() -> Any:

@@ -31,7 +31,6 @@ class DeviceKV:
 class _Group:
     """Consecutive layers of one width."""
 
-    first: int  # layer
     layers: int
     kv_heads: int
     head_dim: int
@@ -106,10 +105,7 @@ class Place:
 
 
 def _groups(layers: Sequence[LayerKV]) -> Iterator[_Group]:
-    first = 0
     for (kv_heads, head_dim), members in itertools.groupby(
         layers, key=lambda layer: (layer.kv_heads, layer.head_dim)
     ):
-        count = len(list(members))
-        yield _Group(first, count, kv_heads, head_dim)
-        first += count
+        yield _Group(len(list(members)), kv_heads, head_dim)

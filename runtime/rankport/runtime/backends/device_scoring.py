@@ -5,7 +5,9 @@ stays. What a graph is, ONNX Runtime's or TensorRT's, is behind `DeviceGraph`; a
 `DeviceMemory`'s.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import cast
 
@@ -34,6 +36,26 @@ class ScoringGraphs:
     score: DeviceGraph
 
 
+@dataclass(slots=True)
+class _Answer:
+    """Logits on their way to the host."""
+
+    reached: Callable[[], None] | None  # waits; None once they are read
+    host: Logits  # [items, labels] used again after
+
+    def read(self) -> Logits:
+        """Waits the first time."""
+        if self.reached is not None:
+            wait, self.reached = self.reached, None
+            try:
+                wait()
+            except BaseException:
+                self.reached = wait  # whoever asks again is told again
+                raise
+            self.host = self.host.copy()
+        return self.host
+
+
 class DeviceScoringBackend:
     """Implements `ScoringBackend`. Owns and closes the graphs and the memory."""
 
@@ -50,6 +72,7 @@ class DeviceScoringBackend:
         self._past_names = [name.replace("new_", "past_", 1) for name in self._kv_names]
         self._inputs, self._past, self._new, self._logits = (Region(memory) for _ in range(4))
         self._uploads, self._answers = Ring(memory), Ring(memory)
+        self._unread: deque[_Answer] = deque()
         self._recordings = Recordings()
 
     def prefill(self, batch: RaggedBatch) -> tuple[DeviceKV, ...]:
@@ -67,15 +90,14 @@ class DeviceScoringBackend:
         """See `ScoringBackend.launch`."""
         self._run("score", batch)
         count = len(batch.runs)
+        # An answer that nobody has read yet is read before its memory is used again.
+        while len(self._unread) >= self._answers.pieces:
+            self._unread.popleft().read()
         host = self._answers.take(count * self._labels * ITEM_BYTES["float32"])
         self._memory.download(self._logits.pointer, host)
-        reached = self._memory.mark()
-
-        def logits() -> Logits:
-            reached()
-            return host.view(np.float32).reshape(count, self._labels).copy()
-
-        return Launched(logits, done=False)
+        answer = _Answer(self._memory.mark(), host.view(np.float32).reshape(count, self._labels))
+        self._unread.append(answer)
+        return Launched(answer.read, done=False)
 
     def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
         """See `ScoringBackend.split`. Both halves own their memory, so that evicting one frees it."""
@@ -87,12 +109,13 @@ class DeviceScoringBackend:
 
     def close(self) -> None:
         """Frees the graphs, the workspace and the stream."""
-        self._memory.mark()()
-        for graph in {id(graph): graph for graph in (self._graphs.prefix, self._graphs.score)}.values():
-            graph.close()
-        for region in (self._inputs, self._past, self._new, self._logits):
-            region.release()
-        self._memory.close()
+        with ExitStack() as freed:  # after an error of the device too: the last step first
+            freed.callback(self._memory.close)
+            for region in (self._inputs, self._past, self._new, self._logits):
+                freed.callback(region.release)
+            for graph in {id(graph): graph for graph in (self._graphs.prefix, self._graphs.score)}.values():
+                freed.callback(graph.close)
+            self._memory.mark()()
 
     def _run(self, role: str, batch: RaggedBatch) -> DevicePass:
         """Enqueues one pass; its results lie in the workspace, until the next pass of the role."""

@@ -1,6 +1,6 @@
 """ONNX Runtime on the CPU: sessions over a bundle's graphs, and KV as host arrays.
 
-The only module that imports onnxruntime.
+It and `onnxruntime_cuda` alone import onnxruntime.
 """
 
 import itertools

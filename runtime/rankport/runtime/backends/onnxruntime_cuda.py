@@ -30,11 +30,7 @@ def cuda_scoring_backend(bundle: Bundle, config: EngineConfig) -> DeviceScoringB
 
     Raises BackendError if ONNX Runtime or the machine has no CUDA, BundleError if a graph cannot be loaded.
     """
-    if PROVIDER not in onnxruntime.get_available_providers():
-        raise BackendError(
-            f"this onnxruntime ({onnxruntime.__version__}) has no CUDA: pip uninstall onnxruntime, then "
-            "pip install 'rankport[cuda]'"
-        )
+    require_provider()
     onnxruntime.preload_dlls()
     memory = CudaMemory()
     try:
@@ -48,6 +44,15 @@ def cuda_scoring_backend(bundle: Bundle, config: EngineConfig) -> DeviceScoringB
     return DeviceScoringBackend(bundle.manifest, ScoringGraphs(prefix, score), memory)
 
 
+def require_provider() -> None:
+    """Raises BackendError if the onnxruntime that is installed has no CUDA."""
+    if PROVIDER not in onnxruntime.get_available_providers():
+        raise BackendError(
+            f"this onnxruntime ({onnxruntime.__version__}) has no CUDA: pip uninstall onnxruntime, then "
+            "pip install 'rankport[cuda]'"
+        )
+
+
 class BoundGraph:
     """One graph in ONNX Runtime, on a device whose memory it is bound to. Implements `DeviceGraph`."""
 
@@ -56,6 +61,7 @@ class BoundGraph:
         self._device, self._records = device, records
         self._names = frozenset(value.name for value in session.get_inputs())
         self._bindings: dict[int, onnxruntime.IOBinding] = {}
+        self._refused: set[int | None] = set()  # numbers that could not be recorded
 
     @property
     def input_names(self) -> frozenset[str]:
@@ -77,6 +83,8 @@ class BoundGraph:
     ) -> None:
         """See `DeviceGraph.run`."""
         assert self._session is not None, "closed"
+        if fixed in self._refused:
+            fixed = None
         binding = self._bound(inputs, host, outputs, fixed)
         options = onnxruntime.RunOptions()
         if self._records:
@@ -87,6 +95,10 @@ class BoundGraph:
         try:
             self._session.run_with_iobinding(binding, options)
         except Exception as error:  # onnxruntime's exception classes share no other base
+            if fixed is not None:
+                # It may be the recording that failed: this shape goes without from now on.
+                self._refused.add(fixed)
+                self._bindings.pop(fixed, None)
             raise BackendError(f"ONNX Runtime failed: {error}") from error
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """What a device backend keeps between passes: regions of device memory, host memory in turn, and recorded shapes."""
 
+import itertools
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +45,11 @@ class Ring:
         self._done: list[Callable[[], None] | None] = [None] * pieces
         self._turn = -1
 
+    @property
+    def pieces(self) -> int:
+        """How many copies may be in flight."""
+        return len(self._pieces)
+
     def take(self, nbytes: int) -> NDArray[np.uint8]:
         """The next piece. [nbytes]"""
         self._turn = (self._turn + 1) % len(self._pieces)
@@ -58,22 +65,41 @@ class Ring:
         self._done[self._turn] = self._memory.mark()
 
 
+_MOST_RARE = 4096
+
+
+@dataclass(slots=True)
+class _OfRole:
+    """What is known of a role's passes at the addresses it has now."""
+
+    addresses: tuple[int, ...]
+    seen: dict[Hashable, int] = field(default_factory=dict)
+    numbers: dict[Hashable, int] = field(default_factory=dict)
+
+
 class Recordings:
     """Numbers for passes that come again with equal shapes at equal addresses."""
 
     def __init__(self, after: int = 2, most: int = 64) -> None:
         self._after, self._most = after, most
-        self._seen: dict[tuple[str, Hashable, tuple[int, ...]], int] = {}
-        self._numbers: dict[tuple[str, Hashable, tuple[int, ...]], int] = {}
+        self._next = itertools.count()
+        self._roles: dict[str, _OfRole] = {}
 
     def number(self, role: str, sizes: Hashable, addresses: tuple[int, ...]) -> int | None:
-        """Of a pass that was seen `after` times before; None while it is rare, or where `most` are numbered."""
-        key = (role, sizes, addresses)
-        if key in self._numbers:
-            return self._numbers[key]
-        self._seen[key] = self._seen.get(key, 0) + 1
-        if self._seen[key] <= self._after or len(self._numbers) >= self._most:
+        """Of a pass that was seen `after` times before; None while it is rare, or where `most` are numbered.
+
+        No number is given twice: what was recorded at addresses that are left behind is never replayed.
+        """
+        known = self._roles.get(role)
+        if known is None or known.addresses != addresses:
+            known = self._roles[role] = _OfRole(addresses)
+        if sizes in known.numbers:
+            return known.numbers[sizes]
+        if len(known.seen) >= _MOST_RARE:
+            known.seen.clear()
+        known.seen[sizes] = known.seen.get(sizes, 0) + 1
+        if known.seen[sizes] <= self._after or len(known.numbers) >= self._most:
             return None
-        del self._seen[key]
-        self._numbers[key] = len(self._numbers)
-        return self._numbers[key]
+        del known.seen[sizes]
+        known.numbers[sizes] = next(self._next)
+        return known.numbers[sizes]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle import Bundle
-from rankport.runtime.config import EngineConfig
+from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.item_encoder import ItemEncoder
 from rankport.runtime.ranker import Ranker
 from rankport.runtime.token_store import TokenStore
@@ -50,7 +50,8 @@ def _load(bundle: Bundle, store: TokenStore | None, config: EngineConfig) -> Ran
         return Ranker.load(bundle, store=store, config=config)
     if config.device != "cpu":
         _log.warning("item encoder %s runs on the CPU: --device is of rankers", bundle.manifest.name)
-    return ItemEncoder.load(bundle, config=replace(config, device="cpu"))
+        config = replace(DEFAULTS, threads=config.threads, prepacking=config.prepacking)
+    return ItemEncoder.load(bundle, config=config)
 
 
 def _named(bundles: Sequence[str]) -> dict[str, Bundle]:

@@ -19,10 +19,10 @@ def print_built(console: Console, built: "Sequence[BuiltEngine]") -> None:
     for one in built:
         key, plan = one.engine.record.key, one.engine.record.plan
         state = f"built in {one.seconds:.1f} s" if one.state == "built" else "there, fits"
-        table.add_row(key.graph, _machine(key), _size(plan.size), state)
+        table.add_row(escape(key.graph), _machine(key), _size(plan.size), state)
         if one.replaced:
             console.print(
-                f"replaced the engine of {key.graph} for {_machine(key)}: {one.replaced}",
+                escape(f"replaced the engine of {key.graph}: {one.replaced}"),
                 style="yellow",
                 soft_wrap=True,
             )
@@ -36,14 +36,14 @@ def print_engines(console: Console, engines: "Sequence[EngineStatus]") -> None:
     table = _table("Engines", ("graph", "for", "with", "profiles", "size", "state"))
     for engine in engines:
         if engine.record is None:
-            console.print(f"engine {engine.misfit}", style="bold red", soft_wrap=True)
+            console.print(f"engine {engine.misfit}", style="bold red", soft_wrap=True, markup=False)
             continue
         key = engine.record.key
         table.add_row(
-            key.graph,
+            escape(key.graph),
             _machine(key),
-            ", ".join((f"{key.module} {key.module_version}", *_options(key))),
-            ", ".join(profile.name for profile in key.profiles),
+            escape(", ".join((f"{key.module} {key.module_version}", *_options(key)))),
+            escape(", ".join(profile.name for profile in key.profiles)),
             _size(engine.record.plan.size),
             escape(engine.misfit or engine.other_version or "fits"),
             style="bold red" if engine.misfit else "yellow" if engine.other_version else None,
@@ -77,7 +77,7 @@ def _table(title: str, headings: Sequence[str]) -> Table:
 
 
 def _machine(key: "EngineKey") -> str:
-    return f"{key.gpu} ({key.architecture})" if key.gpu else key.architecture
+    return escape(f"{key.gpu} ({key.architecture})" if key.gpu else key.architecture)
 
 
 def _size(nbytes: int) -> str:

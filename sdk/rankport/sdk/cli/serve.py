@@ -26,7 +26,7 @@ _SWITCH_INTERVAL_S = 2e-4
 
 def _knob(name: str, does: str) -> Any:
     """An option whose default depends on the device."""
-    default = f"[default: {getattr(ENGINE, name)}; on a GPU {getattr(CUDA, name)}]"
+    default = f"[default: {getattr(ENGINE, name)}; on CUDA {getattr(CUDA, name)}]"
     return typer.Option(help=f"{does} {default}", rich_help_panel=_ENGINE)
 
 

@@ -22,11 +22,8 @@ class CudaMemory:
     def __init__(self, device: int = 0) -> None:
         self._cuda = load_cuda_runtime()
         self._device = device
-        _, count = self._cuda.cudaGetDeviceCount()
-        if not count:
-            raise BackendError(
-                "this machine has no NVIDIA GPU that its driver shows: serve with --device cpu"
-            )
+        self._stream = 0  # until there is one, the default stream answers for the device
+        require_gpu(self._cuda)
         self._call("cudaSetDevice", device)
         self._stream = int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
         self._transfers = Transfers()
@@ -63,7 +60,7 @@ class CudaMemory:
         """See `DeviceMemory.staging`. Page-locked, until nothing refers to it."""
         pointer = int(self._call("cudaHostAlloc", max(nbytes, 1), self._cuda.cudaHostAllocDefault))
         memory = (ctypes.c_uint8 * max(nbytes, 1)).from_address(pointer)
-        weakref.finalize(memory, self._cuda.cudaFreeHost, pointer)
+        weakref.finalize(memory, self._cuda.cudaFreeHost, pointer).atexit = False
         return np.ctypeslib.as_array(memory)[:nbytes]
 
     def upload(self, host: NDArray[np.uint8], pointer: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.exporters import defaults
+from rankport.exporters.adapter_record import adapter_record
 from rankport.exporters.bundle_writer import BundleStaging
 from rankport.exporters.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.encoder_module import EncoderModule, export_encode_graph
@@ -28,7 +29,6 @@ from rankport.exporters.tokenization import report_tokenization
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import (
-    Adapter,
     Embedding,
     GraphSpec,
     Labels,
@@ -260,7 +260,7 @@ def _draft(
             dtype=source.dtype,
             parameters=source.parameters,
             tools={tool: importlib.metadata.version(tool) for tool in _TOOLS},
-            adapter=_adapter(source),
+            adapter=adapter_record(source),
             notes=list(source.notes),
         ),
         precision=options.precision_for(options.chosen_target),
@@ -284,23 +284,3 @@ def _prefixed(
     on_progress: Callable[[str], None], target: Target, targets: tuple[Target, ...]
 ) -> Callable[[str], None]:
     return on_progress if len(targets) == 1 else lambda step: on_progress(f"{target}: {step}")
-
-
-def _adapter(source: Checkpoint) -> Adapter | None:
-    if source.adapter is None:
-        return None
-    facts = source.adapter.facts
-    return Adapter(
-        type=facts.peft_type,
-        rank=facts.rank,
-        alpha=facts.alpha,
-        target_modules=list(facts.target_modules),
-        modules_to_save=list(facts.modules_to_save),
-        base=facts.base and _without_path(facts.base),
-        base_sha256=source.adapter.base_sha256,
-    )
-
-
-def _without_path(base: str) -> str:
-    """A hub's name as it is; of a folder the name alone, for its path would put this machine into a release."""
-    return Path(base).name if Path(base).is_absolute() else base

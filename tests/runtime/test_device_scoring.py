@@ -193,3 +193,29 @@ def test_a_pass_is_recorded_when_it_comes_again_at_the_same_addresses() -> None:
     assert [recordings.number("score", others[0], (1, 3)) for _ in range(3)] == [None, None, 2]
     assert [recordings.number("score", others[1], (1, 3)) for _ in range(3)] == [None] * 3  # two are numbered
     assert [recordings.number("prefix", sizes, (1, 3)) for _ in range(3)] == [None, None, 3]
+
+
+def test_an_answer_that_failed_is_told_to_its_reader_alone(
+    bundle: Bundle, device: DeviceScoringBackend, memory: HostMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = RaggedBatch(((),), (TokenRun(np.array([5, 3])),), np.zeros(1, np.int64))
+    expected = device.score(batch)
+
+    def lost() -> None:
+        raise BackendError("lost on its way")
+
+    launched = []
+    for index in range(8):
+        with monkeypatch.context() as patched:
+            if index == 1:
+                # The upload's mark comes first, then the answer's.
+                marks = iter([memory.mark(), lost])
+                patched.setattr(memory, "mark", lambda marks=marks: next(marks))
+            launched.append(device.launch(batch))
+    for index, one in enumerate(launched):
+        if index == 1:
+            for _ in range(2):
+                with pytest.raises(BackendError, match="lost on its way"):
+                    one.logits()
+        else:
+            np.testing.assert_array_equal(one.logits(), expected)

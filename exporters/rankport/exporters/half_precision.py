@@ -6,8 +6,6 @@ ensures:  weights, states and KV in half precision. In fp32 stay: rotary angles,
           keep apart what half precision would tie. Inputs but past KV and outputs but new KV stay fp32 too.
 """
 
-from collections.abc import Iterator
-
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
@@ -58,7 +56,7 @@ def _exact_nodes(graph: ir.Graph, *, fused: bool) -> set[ir.Node]:
     exact: set[ir.Node] = set()
     for node in graph:
         if node.op_type in ("Cos", "Sin"):
-            exact |= set(_cone(node))
+            exact |= _before(node)
     # What scales the tables, as longrope does, before they are read by the layers.
     for node in graph:
         if node.op_type == "Mul" and any(
@@ -75,27 +73,24 @@ def _exact_nodes(graph: ir.Graph, *, fused: bool) -> set[ir.Node]:
     return exact
 
 
-def _cone(node: ir.Node) -> Iterator[ir.Node]:
-    """The node and all before it that compute floats."""
-    yield node
-    for value in node.inputs:
-        producer = None if value is None else value.producer()
-        if producer is not None:
-            yield from _cone(producer)
-
-
 def _head(graph: ir.Graph) -> set[ir.Node]:
     """What lies between the last product and the logits, that product included."""
     logits = next((value for value in graph.outputs if value.name == "logits"), None)
+    last = None if logits is None else logits.producer()
+    return set() if last is None else _before(last, up_to=_PRODUCTS)
+
+
+def _before(node: ir.Node, *, up_to: tuple[str, ...] = ()) -> set[ir.Node]:
+    """The node and all that it is computed from, nothing before the operators `up_to`."""
     found: set[ir.Node] = set()
-    pending = [] if logits is None else [logits]
+    pending: list[ir.Node | None] = [node]
     while pending:
-        node = pending.pop().producer()
-        if node is None or node in found:
+        one = pending.pop()
+        if one is None or one in found:
             continue
-        found.add(node)
-        if node.op_type not in _PRODUCTS:
-            pending += [value for value in node.inputs if value is not None]
+        found.add(one)
+        if one.op_type not in up_to:
+            pending += [value.producer() for value in one.inputs if value is not None]
     return found
 
 

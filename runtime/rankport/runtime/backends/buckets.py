@@ -1,17 +1,11 @@
 """Sizes that a device runs at: rounded up, so that few shapes come and their kernels can be recorded.
 
-Owns the rounding and the padding of packed inputs. What is padded is computed and read by nobody: padded tokens take
-part in no slot, padded slots repeat token 0, padded read-outs are cut off.
+Owns the rounding; the padding up to these sizes is device_passes'.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rankport.runtime.layout import PackedInputs
-
-Array = NDArray[np.generic]
 
 
 def rounded(size: int) -> int:
@@ -69,29 +63,3 @@ class Sizes:
             rounded(self.items_total),
             rounded(self.embedding_count),
         )
-
-
-def padded(packed: PackedInputs, to: Sizes, hidden: int) -> dict[str, tuple[tuple[int, ...], Array, float]]:
-    """Graph inputs by name, without the past: the padded shape, what goes into its corner, and what fills the rest."""
-    nothing = np.zeros((1, hidden), np.float32)
-    embeddings = nothing if packed.embeddings is None else packed.embeddings
-    corner: dict[str, tuple[tuple[int, ...], Array, float]] = {
-        "input_ids": ((to.tokens,), packed.input_ids, 0),
-        "position_ids": ((to.tokens,), packed.position_ids, 0),
-        "token_slots": ((to.tokens,), _moved(packed, to), 0),
-        "slots": ((to.prefixes, to.items, to.item_tokens), packed.slots, 0),
-        "past_lengths": ((to.prefixes,), packed.past_lengths, 0),
-        "last_tokens": ((to.items_total,), packed.last_tokens, 0),
-        "embeddings": ((to.embedding_count, hidden), embeddings, 0.0),
-        "embedding_rows": ((to.tokens,), packed.embedding_rows, -1),
-    }
-    return corner
-
-
-def _moved(packed: PackedInputs, to: Sizes) -> NDArray[np.int64]:
-    """Flat slots of the tokens in the padded layout."""
-    _, items, item_tokens = packed.slots.shape
-    prefix, rest = np.divmod(packed.token_slots, items * item_tokens)
-    item, token = np.divmod(rest, item_tokens)
-    moved: NDArray[np.int64] = (prefix * to.items + item) * to.item_tokens + token
-    return moved

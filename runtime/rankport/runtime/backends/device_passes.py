@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.base import RaggedBatch
-from rankport.runtime.backends.buckets import Sizes, lines, padded, rounded
-from rankport.runtime.layout import pack
+from rankport.runtime.backends.buckets import Sizes, lines, rounded
+from rankport.runtime.layout import PackedInputs, pack
 from rankport.runtime.manifest import Target
 from rankport.runtime.rectangle import Shape, rectangle
 
@@ -74,13 +74,28 @@ def layout_of(target: Target) -> LayOut:
 def packed_pass(batch: RaggedBatch, hidden: int) -> DevicePass:
     """See `layout`."""
     packed = pack(batch)
-    sizes = Sizes.of(packed).rounded_up()
+    to = Sizes.of(packed).rounded_up()
+    embeddings = np.zeros((1, hidden), np.float32) if packed.embeddings is None else packed.embeddings
     arrays = {
-        name: HostArray(shape, (values,), filling)
-        for name, (shape, values, filling) in padded(packed, sizes, hidden).items()
+        "input_ids": HostArray((to.tokens,), (packed.input_ids,)),
+        "position_ids": HostArray((to.tokens,), (packed.position_ids,)),
+        "token_slots": HostArray((to.tokens,), (_moved(packed, to),)),
+        "slots": HostArray((to.prefixes, to.items, to.item_tokens), (packed.slots,)),
+        "past_lengths": HostArray((to.prefixes,), (packed.past_lengths,)),
+        "last_tokens": HostArray((to.items_total,), (packed.last_tokens,)),
+        "embeddings": HostArray((to.embedding_count, hidden), (embeddings,)),
+        "embedding_rows": HostArray((to.tokens,), (packed.embedding_rows,), -1),
     }
-    slots = sizes.items * sizes.item_tokens
-    return DevicePass(sizes, sizes.prefixes, sizes.past, slots, sizes.items_total, arrays)
+    return DevicePass(to, to.prefixes, to.past, to.items * to.item_tokens, to.items_total, arrays)
+
+
+def _moved(packed: PackedInputs, to: Sizes) -> NDArray[np.int64]:
+    """Flat slots of the tokens in the padded layout."""
+    _, items, item_tokens = packed.slots.shape
+    prefix, rest = np.divmod(packed.token_slots, items * item_tokens)
+    item, token = np.divmod(rest, item_tokens)
+    moved: NDArray[np.int64] = (prefix * to.items + item) * to.item_tokens + token
+    return moved
 
 
 def rectangular_pass(batch: RaggedBatch, hidden: int) -> DevicePass:

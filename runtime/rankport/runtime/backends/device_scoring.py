@@ -25,7 +25,6 @@ from rankport.runtime.manifest import DType, Manifest
 Logits = NDArray[np.float32]
 
 _ALIGNMENT = 256
-_DTYPES: dict[str, DType] = {"float32": "float32", "int64": "int64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +39,27 @@ class ScoringGraphs:
 class _Answer:
     """Logits on their way to the host."""
 
-    reached: Callable[[], None] | None  # waits; None once they are read
-    host: Logits  # [items, labels] used again after
+    reached: Callable[[], None] | None  # waits; None once they are here
+    logits: Logits  # [items, labels] until then in memory that others use after
+    error: Exception | None = None  # for whoever reads them, nobody else
+
+    def settle(self) -> None:
+        """Waits the first time, and takes them out of that memory."""
+        if self.reached is None:
+            return
+        wait, self.reached = self.reached, None
+        try:
+            wait()
+        except Exception as error:
+            self.error = error
+        self.logits = self.logits.copy()
 
     def read(self) -> Logits:
-        """Waits the first time."""
-        if self.reached is not None:
-            wait, self.reached = self.reached, None
-            try:
-                wait()
-            except BaseException:
-                self.reached = wait  # whoever asks again is told again
-                raise
-            self.host = self.host.copy()
-        return self.host
+        """Raises what went wrong on the way."""
+        self.settle()
+        if self.error is not None:
+            raise self.error
+        return self.logits
 
 
 class DeviceScoringBackend:
@@ -72,7 +78,7 @@ class DeviceScoringBackend:
         self._past_names = [name.replace("new_", "past_", 1) for name in self._kv_names]
         self._inputs, self._past, self._new, self._logits = (Region(memory) for _ in range(4))
         self._uploads, self._answers = Ring(memory), Ring(memory)
-        self._unread: deque[_Answer] = deque()
+        self._under_way: deque[_Answer] = deque()
         self._recordings = Recordings()
 
     def prefill(self, batch: RaggedBatch) -> tuple[DeviceKV, ...]:
@@ -90,13 +96,13 @@ class DeviceScoringBackend:
         """See `ScoringBackend.launch`."""
         self._run("score", batch)
         count = len(batch.runs)
-        # An answer that nobody has read yet is read before its memory is used again.
-        while len(self._unread) >= self._answers.pieces:
-            self._unread.popleft().read()
+        # An answer that nobody has read yet is taken out before its memory is used again.
+        while len(self._under_way) >= self._answers.pieces:
+            self._under_way.popleft().settle()
         host = self._answers.take(count * self._labels * ITEM_BYTES["float32"])
         self._memory.download(self._logits.pointer, host)
         answer = _Answer(self._memory.mark(), host.view(np.float32).reshape(count, self._labels))
-        self._unread.append(answer)
+        self._under_way.append(answer)
         return Launched(answer.read, done=False)
 
     def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
@@ -122,7 +128,8 @@ class DeviceScoringBackend:
         graph = self._graphs.prefix if role == "prefix" else self._graphs.score
         one = self._lay_out(batch, self._hidden)
         inputs = self._uploaded({name: one.arrays[name] for name in one.arrays if name in graph.input_names})
-        inputs |= self._gathered(batch.prefixes, one)
+        past = self._gathered(batch.prefixes, one)
+        inputs |= {name: past[name] for name in past if name in graph.input_names}
         if role == "prefix":
             self._new.hold(self._kv.nbytes(one.prefixes, one.slots))
             arrays = self._kv.arrays(self._new.pointer, one.prefixes, one.slots)
@@ -135,8 +142,7 @@ class DeviceScoringBackend:
         wanted = {name: host[name] for name in graph.host_names}
         regions = (self._inputs, self._past, self._new if role == "prefix" else self._logits)
         fixed = self._recordings.number(role, one.key, tuple(region.pointer for region in regions))
-        known = {name: array for name, array in inputs.items() if name in graph.input_names}
-        graph.run(known, wanted, outputs, fixed=fixed)
+        graph.run(inputs, wanted, outputs, fixed=fixed)
         return one
 
     def _uploaded(self, arrays: dict[str, HostArray]) -> dict[str, DeviceArray]:
@@ -151,7 +157,7 @@ class DeviceScoringBackend:
         for name, array in arrays.items():
             start = places[name]
             array.write(staged[start : start + array.nbytes].view(array.dtype).reshape(array.shape))
-            dtype = _DTYPES[array.dtype.name]
+            dtype = cast(DType, array.dtype.name)
             placed[name] = DeviceArray(self._inputs.pointer + start, array.shape, dtype)
         self._memory.upload(staged, self._inputs.pointer)
         self._uploads.sent()

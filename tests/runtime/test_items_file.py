@@ -49,14 +49,14 @@ JSONL = b'{"id": "a", "text": "one"}\n{"id": "b", "text": "two"}\n'
     [
         ("x.csv", CSV),
         ("x.CSV", CSV),
-        ("x.csv.gz", gzip.compress(CSV)),
-        ("x.csv", gzip.compress(CSV)),  # the content tells compression, not the name
+        ("x.csv.gz", gzip.compress(CSV, mtime=0)),
+        ("x.csv", gzip.compress(CSV, mtime=0)),  # the content tells compression, not the name
         ("x.csv.gz", CSV),
         ("x.csv", b"\xef\xbb\xbf" + CSV.replace(b"\n", b"\r\n")),
         ("x.csv", CSV.rstrip()),
         ("x.jsonl", JSONL),
         ("x.ndjson", JSONL),
-        ("x.jsonl.gz", gzip.compress(JSONL)),
+        ("x.jsonl.gz", gzip.compress(JSONL, mtime=0)),
         ("x.jsonl", b"\xef\xbb\xbf" + JSONL.replace(b"\n", b"\r\n")),
     ],
 )

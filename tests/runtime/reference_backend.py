@@ -98,7 +98,7 @@ class ReferenceBackend:
         assert list(batch.run_prefix) == list(range(len(batch.runs))), "one run per prefix"
         return tuple(ReferenceKV(kv) for _, kv in self._continue_all(batch))
 
-    def launch(self, batch: RaggedBatch) -> Launched:
+    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
         logits = self.score(batch)
         return Launched(lambda: logits, done=True)
 
@@ -158,6 +158,10 @@ class ReferenceEncodingBackend:
         self.before_pass(runs)
         self.passes.append([run.size for run in runs])
         return np.stack([self.tokens(run) for run in runs])
+
+    def launch(self, runs: Sequence[NDArray[np.int64]]) -> Launched[np.floating]:
+        tokens = self.encode(runs)
+        return Launched(lambda: tokens, done=True)
 
     def tokens(self, run: NDArray[np.int64]) -> NDArray[np.floating]:
         """Embedding tokens of one text. [2, hidden]"""

@@ -4,7 +4,6 @@ CUDA itself takes part only where there is a GPU (`gpu`).
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.ranker import Ranker
 from rankport.runtime.rectangle import Shape
 from support import checkpoints
+from support.gpus import has_cuda
 from support.host_device import HostMemory, host_backend
 
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
@@ -119,7 +119,7 @@ def test_passes_launched_one_after_the_other_keep_their_logits_apart(
     launched = [device.launch(batches[index % 3]) for index in range(8)]
     assert not any(one.done for one in launched)
     for index in (7, 0, 3, 3, 1, 2, 4, 5, 6):
-        np.testing.assert_array_equal(alone[index % 3], launched[index].logits())
+        np.testing.assert_array_equal(alone[index % 3], launched[index].results())
 
 
 def test_a_ranker_over_the_device_backend_answers_as_over_the_cpu(
@@ -138,7 +138,7 @@ def test_a_ranker_over_the_device_backend_answers_as_over_the_cpu(
 
 
 def test_without_a_gpu_the_error_says_what_to_install(bundle: Bundle) -> None:
-    if _has_gpu():
+    if has_cuda():
         pytest.skip("this machine has a GPU")
     with pytest.raises(BackendError, match=r"CUDA|GPU"):
         Ranker.load(bundle, config=EngineConfig(device="cuda"))
@@ -150,7 +150,7 @@ def test_graphs_for_a_cpu_are_not_served_on_a_gpu(mix_bundle: Bundle) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif("not _has_gpu()", reason="no NVIDIA GPU, or no onnxruntime-gpu")
+@pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU, or no onnxruntime-gpu")
 @pytest.mark.parametrize("mode", MODES)
 def test_logits_on_cuda_are_those_of_the_cpu_backend(mode: str, bundle: Bundle) -> None:
     from rankport.runtime.backends.choice import scoring_backend
@@ -162,15 +162,6 @@ def test_logits_on_cuda_are_those_of_the_cpu_backend(mode: str, bundle: Bundle) 
     backend.close()
     for one, other in zip(expected, actual, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
-
-
-def _has_gpu() -> bool:
-    import onnxruntime
-
-    return (
-        "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-        and Path("/proc/driver/nvidia/version").exists()
-    )
 
 
 def test_sizes_are_rounded_by_a_sixteenth_at_most() -> None:
@@ -216,6 +207,6 @@ def test_an_answer_that_failed_is_told_to_its_reader_alone(
         if index == 1:
             for _ in range(2):
                 with pytest.raises(BackendError, match="lost on its way"):
-                    one.logits()
+                    one.results()
         else:
-            np.testing.assert_array_equal(one.logits(), expected)
+            np.testing.assert_array_equal(one.results(), expected)

@@ -31,7 +31,7 @@ class DeviceLike(ReferenceBackend):
     order: list[int] = field(default_factory=list)
     begun: int = 0
 
-    def launch(self, batch: RaggedBatch) -> Launched:
+    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
         self.before_launch("score", batch)
         number, self.begun = self.begun, self.begun + 1
         self.under_way += 1

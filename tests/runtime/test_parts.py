@@ -43,7 +43,7 @@ def test_scores_and_prefixes_are_those_of_one_pass(
     scored = batch(tuple((kv,) for kv in other), counts)
     np.testing.assert_allclose(parts.score(scored), expected, rtol=1e-6)
     launched = parts.launch(scored)
-    np.testing.assert_allclose(launched.logits(), expected, rtol=1e-6)
+    np.testing.assert_allclose(launched.results(), expected, rtol=1e-6)
 
 
 def test_a_batch_is_halved_between_prefixes_while_there_are_several() -> None:

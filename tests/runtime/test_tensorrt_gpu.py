@@ -9,8 +9,8 @@ import pytest
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.base import EMBEDDED, RaggedBatch, ScoringBackend, TokenRun
 from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
+from rankport.runtime.backends.tensorrt_backends import tensorrt_scoring_backend
 from rankport.runtime.backends.tensorrt_module import load_tensorrt
-from rankport.runtime.backends.tensorrt_scoring import tensorrt_scoring_backend
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.engine_build import BuildTarget, build_engines
 from rankport.runtime.gpus import gpus

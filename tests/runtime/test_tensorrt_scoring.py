@@ -12,12 +12,12 @@ import pytest
 from rankport.exporters.parity import MODES
 from rankport.exporters.samples import sample_requests
 from rankport.protos.errors import BackendError, BundleError
-from rankport.runtime.backends import tensorrt_scoring
+from rankport.runtime.backends import tensorrt_backends
 from rankport.runtime.backends.base import ScoringBackend
 from rankport.runtime.backends.device_graph import DeviceArray
 from rankport.runtime.backends.device_scoring import DeviceScoringBackend
 from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
-from rankport.runtime.backends.tensorrt_scoring import tensorrt_scoring_backend
+from rankport.runtime.backends.tensorrt_backends import tensorrt_scoring_backend
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.manifest import GraphSpec
@@ -62,9 +62,9 @@ def used() -> list[str]:
 @pytest.fixture
 def load(mix_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, used: list[str]) -> Load:
     def load(limits: ProfileLimits) -> ScoringBackend:
-        monkeypatch.setattr(tensorrt_scoring, "CudaMemory", lambda device: HostMemory())
+        monkeypatch.setattr(tensorrt_backends, "CudaMemory", lambda device: HostMemory())
         monkeypatch.setattr(
-            tensorrt_scoring,
+            tensorrt_backends,
             "load_graph",
             lambda bundle, spec, stream, device: ProfiledGraph(bundle, spec, limits, used),
         )
@@ -103,8 +103,8 @@ def test_a_backend_that_cannot_load_leaves_nothing(
             raise BundleError("no engine of score.onnx")
         return ProfiledGraph(bundle, spec, ProfileLimits(), used)
 
-    monkeypatch.setattr(tensorrt_scoring, "CudaMemory", lambda device: memory)
-    monkeypatch.setattr(tensorrt_scoring, "load_graph", fail)
+    monkeypatch.setattr(tensorrt_backends, "CudaMemory", lambda device: memory)
+    monkeypatch.setattr(tensorrt_backends, "load_graph", fail)
     with pytest.raises(BundleError, match=r"no engine of score\.onnx"):
         tensorrt_scoring_backend(mix_bundle)
     assert closed == ["graph", "memory"]

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from rankport.runtime.backends.device_encoding import DeviceEncodingBackend, Takes
 from rankport.runtime.backends.device_memory import Buffer, Side, Transfers
 from rankport.runtime.backends.device_scoring import DeviceScoringBackend, ScoringGraphs
 from rankport.runtime.backends.onnxruntime_cuda import BoundGraph
@@ -68,16 +69,23 @@ class HostMemory:
 
 def host_backend(bundle: Bundle, memory: HostMemory) -> DeviceScoringBackend:
     """The device backend over a fp32 bundle for CUDA, on this machine."""
-
-    def load(role: str) -> BoundGraph:
-        file = next(graph.file for graph in bundle.manifest.graphs if graph.role == role)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(bundle.file(file), options, providers=["CPUExecutionProvider"])
-        return BoundGraph(session, "cpu", records=False)
-
-    prefix = load("prefix")
+    prefix = _graph(bundle, "prefix")
     joint = len({graph.file for graph in bundle.manifest.graphs}) == 1
     return DeviceScoringBackend(
-        bundle.manifest, ScoringGraphs(prefix, prefix if joint else load("score")), memory
+        bundle.manifest, ScoringGraphs(prefix, prefix if joint else _graph(bundle, "score")), memory
     )
+
+
+def host_encoder(
+    bundle: Bundle, memory: HostMemory, takes: Takes = lambda sizes: True
+) -> DeviceEncodingBackend:
+    """The same of an item encoder."""
+    return DeviceEncodingBackend(bundle.manifest, _graph(bundle, "encode"), memory, takes)
+
+
+def _graph(bundle: Bundle, role: str) -> BoundGraph:
+    file = next(graph.file for graph in bundle.manifest.graphs if graph.role == role)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(bundle.file(file), options, providers=["CPUExecutionProvider"])
+    return BoundGraph(session, "cpu", records=False)

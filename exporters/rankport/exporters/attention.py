@@ -45,6 +45,15 @@ def install() -> None:
     AttentionInterface.register(ATTENTION_NAME, shared_prefix_attention)
 
 
+def set_attention(model: nn.Module, name: str) -> None:
+    """Chooses the function of the attention interface that a model's layers call."""
+    # Every submodule reads the shared config object; some hold a copy of their own.
+    for submodule in model.modules():
+        config = getattr(submodule, "config", None)
+        if config is not None and hasattr(config, "_attn_implementation"):
+            config._attn_implementation = name
+
+
 def shared_prefix_attention(
     module: nn.Module,
     query: Tensor,

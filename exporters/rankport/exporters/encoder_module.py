@@ -1,12 +1,17 @@
 """An item encoder checkpoint as one function: padded token ids -> embedding tokens. And its `encode` graph."""
 
+from contextlib import nullcontext
+
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.encoder_attention import fused_attention
+from rankport.exporters.fusions.for_cuda import fuse_for_cuda
+from rankport.exporters.half_precision import to_half_precision
 from rankport.exporters.onnx_export import cut, drop_intermediate_shapes, trace
 from rankport.exporters.quantization.kernels.select import graph_kernels
-from rankport.runtime.manifest import Embedding, Target
+from rankport.runtime.manifest import Embedding, Precision, Target
 
 
 class EncoderModule(nn.Module):
@@ -46,15 +51,22 @@ class EncoderModule(nn.Module):
         return torch.gather(hidden, 1, index[:, :, None].expand(-1, -1, hidden.shape[-1]))
 
 
-def export_encode_graph(module: EncoderModule, hidden_size: int, target: Target) -> ir.Model:
+def export_encode_graph(
+    module: EncoderModule, hidden_size: int, target: Target, precision: Precision = "fp32"
+) -> ir.Model:
     """The `encode` graph."""
     arguments: dict[str, Tensor | list[Tensor]] = {
         "input_ids": torch.ones(3, 7, dtype=torch.int64),
         "attention_mask": torch.tensor([[1] * 7, [1] * 5 + [0] * 2, [1] * 4 + [0] * 3]),
     }
     axes: dict[str, list[str | int]] = {name: ["items", "item_tokens"] for name in arguments}
-    with graph_kernels(module.model, target):
+    on_gpu = target == "onnx-cuda"
+    with graph_kernels(module.model, target), fused_attention(module.model) if on_gpu else nullcontext():
         whole = trace(module, arguments, axes, ["embeddings"])
     graph = cut(whole, {"embeddings": ["items", module.tokens, hidden_size]})
+    if on_gpu:
+        fuse_for_cuda(graph)
+    if precision != "fp32":
+        to_half_precision(graph, precision, fused=on_gpu)
     drop_intermediate_shapes(graph)
     return graph

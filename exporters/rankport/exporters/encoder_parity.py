@@ -31,7 +31,7 @@ def reference_embeddings(module: EncoderModule, runs: Runs) -> NDArray[np.float3
     with torch.no_grad():
         for run in runs:
             ids = torch.tensor(run)[None]
-            hidden = module.model(input_ids=ids).last_hidden_state[0].numpy()
+            hidden = module.model(input_ids=ids).last_hidden_state[0].float().numpy()
             rows.append(_pool(hidden, module))
     return np.stack(rows)
 

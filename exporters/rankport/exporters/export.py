@@ -214,6 +214,7 @@ def _require_full_precision(source: Checkpoint, options: ExportOptions) -> None:
 
 
 def _encoder_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
+    _require_full_precision(source, options)
     prompt = defaults.encoder_prompt(source, options)
     embedding = defaults.encoder_output(source, options)
     limits = defaults.encoder_limits(source, options)
@@ -222,7 +223,7 @@ def _encoder_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
     return _Plan(
         lambda target, precision: {
             "encode": RoleGraph(
-                export_encode_graph(module, source.hidden_size, target),
+                export_encode_graph(module, source.hidden_size, target, precision),
                 {"encode": ("embeddings",)},
             )
         },

@@ -1,10 +1,13 @@
 """Graph pass: a fp32 graph in float16 or bfloat16, but for what must stay exact.
 
-requires: types on all values; the fp32 graph of a ranker, fused or not.
+requires: types on all values; the fp32 graph of a ranker or an item encoder, fused or not.
 ensures:  weights, states and KV in half precision. In fp32 stay: rotary angles, cosines and sines; RMS normalizations
           and softmax, where no operator is left that sums in fp32 by itself (`fused`); the label head, so that logits
-          keep apart what half precision would tie. Inputs but past KV and outputs but new KV stay fp32 too.
+          keep apart what half precision would tie; the pooling of embeddings. Inputs but past KV and outputs but new
+          KV stay as they are too.
 """
+
+from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
@@ -21,6 +24,7 @@ _NUMPY = {ir.DataType.FLOAT16: np.dtype(np.float16), ir.DataType.BFLOAT16: np.dt
 _LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 2.0**127 * (2 - 2**-7)}
 _FP32_MAX = float(np.finfo(np.float32).max)
 _PRODUCTS = ("MatMul", "FusedMatMul", "Gemm")
+_NORMS = ("LayerNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
 
 
 def to_half_precision(model: ir.Model, precision: Precision, *, fused: bool) -> None:
@@ -65,9 +69,10 @@ def _exact_nodes(graph: ir.Graph, *, fused: bool) -> set[ir.Node]:
             others = [value for value in node.inputs if value is not None and value.producer() not in exact]
             if all(value.const_value is not None and value.const_value.size == 1 for value in others):
                 exact.add(node)
-    exact |= _head(graph)
+    norms = find_norms(graph)
+    exact |= _head(graph) | _pooling(graph, {norm.inner[0] for norm in norms})
     if not fused:
-        for norm in find_norms(graph):
+        for norm in norms:
             exact |= set(norm.inner)
         exact |= {node for node in graph if node.op_type == "Softmax"}
     return exact
@@ -75,13 +80,25 @@ def _exact_nodes(graph: ir.Graph, *, fused: bool) -> set[ir.Node]:
 
 def _head(graph: ir.Graph) -> set[ir.Node]:
     """What lies between the last product and the logits, that product included."""
-    logits = next((value for value in graph.outputs if value.name == "logits"), None)
-    last = None if logits is None else logits.producer()
-    return set() if last is None else _before(last, up_to=_PRODUCTS)
+    last = _producer_of(graph, "logits")
+    return set() if last is None else _before(last, lambda node: node.op_type in _PRODUCTS)
 
 
-def _before(node: ir.Node, *, up_to: tuple[str, ...] = ()) -> set[ir.Node]:
-    """The node and all that it is computed from, nothing before the operators `up_to`."""
+def _pooling(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
+    """What lies between the last normalization, or product, and the embeddings, that one included."""
+    last = _producer_of(graph, "embeddings")
+    if last is None:
+        return set()
+    return _before(last, lambda node: node in norms or node.op_type in _PRODUCTS + _NORMS)
+
+
+def _producer_of(graph: ir.Graph, output: str) -> ir.Node | None:
+    value = next((value for value in graph.outputs if value.name == output), None)
+    return None if value is None else value.producer()
+
+
+def _before(node: ir.Node, ends: Callable[[ir.Node], bool] = lambda node: False) -> set[ir.Node]:
+    """The node and all that it is computed from, nothing before a node that `ends` it."""
     found: set[ir.Node] = set()
     pending: list[ir.Node | None] = [node]
     while pending:
@@ -89,7 +106,7 @@ def _before(node: ir.Node, *, up_to: tuple[str, ...] = ()) -> set[ir.Node]:
         if one is None or one in found:
             continue
         found.add(one)
-        if one.op_type not in up_to:
+        if not ends(one):
             pending += [value.producer() for value in one.inputs if value is not None]
     return found
 

@@ -24,7 +24,6 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "calibration": _RANKERS,
     "graphs": _RANKERS,
     "store": _RANKERS,
-    "precision": _RANKERS,
     "attention": _RANKERS,
     "item_encoder": ("mix-ranker",),
     "embedding_tokens": ("mix-ranker",),
@@ -120,9 +119,9 @@ class ExportOptions:
                 f"--quantize {self.quantize} is not for --target onnx-cuda, whose operators have no low bits: use "
                 "--precision fp16, or --target tensorrt"
             )
-        if len(self.targets) > 1 and (self.quantize is not None or self.kind not in _RANKERS):
+        if len(self.targets) > 1 and self.quantize is not None:
             raise InvalidRequest(
-                f"--target {','.join(self.targets)}: several targets are for rankers that are not quantized here; "
+                f"--target {','.join(self.targets)}: several targets are for models that are not quantized here; "
                 "export a bundle for each"
             )
 

@@ -1,7 +1,7 @@
 """The proof that export and verify share: a bundle, opened as it will be served, against its checkpoint."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +23,10 @@ from rankport.exporters.options import StrPath
 from rankport.exporters.parity import MODES, Logits, SampleRequest, compare, measure, summarize
 from rankport.exporters.readout import readout_of
 from rankport.exporters.reference import RankerReference, in_half_precision, shaken
-from rankport.exporters.runnable import ON_CPU, Runnable, runnable
+from rankport.exporters.runnable import Runnable, runnable
 from rankport.exporters.samples import sample_requests
 from rankport.exporters.tolerance import Tolerance
-from rankport.runtime.backends.choice import scoring_backend
-from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend
+from rankport.runtime.backends.choice import encoding_backend, scoring_backend
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import Device
 from rankport.runtime.manifest import Manifest, ModeParity, Parity, Quality
@@ -75,11 +74,13 @@ def prove(
 ) -> Proof:
     """Measures every mode on a device, and ranking quality where judged requests are given. Judges nothing."""
     if bundle.manifest.kind == "item_encoder":
-        return _prove_encoder(bundle, sources, tolerance, on_progress)
+        return _prove_encoder(bundle, sources, tolerance, on_progress, device)
     return _prove_ranker(bundle, sources, tolerance, judged, store, on_progress, device)
 
 
-def _prove_encoder(bundle: Bundle, sources: Sources, tolerance: Tolerance, on_progress: Progress) -> Proof:
+def _prove_encoder(
+    bundle: Bundle, sources: Sources, tolerance: Tolerance, on_progress: Progress, device: Device
+) -> Proof:
     manifest = bundle.manifest
     assert manifest.embedding is not None
     runs = sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens)
@@ -88,23 +89,26 @@ def _prove_encoder(bundle: Bundle, sources: Sources, tolerance: Tolerance, on_pr
     exact = EncoderModule(sources.exact.model, manifest.embedding)
     expected = reference_embeddings(exact, runs)
     noise = None
-    if manifest.quantization is not None and manifest.quantization.rounds_activations:
-        with shaken(sources.exact.model):
+    moved = _moved(sources.exact.model, manifest)
+    if moved is not None:
+        with moved:
             noise = compare_embeddings("noise", expected, reference_embeddings(exact, runs))
-    backend = OnnxRuntimeEncodingBackend(bundle)
-    try:
-        on_progress("parity: one item, batch")
-        modes = measure_encoder(backend, expected, runs)
-        drift = None
-        if sources.original is not None:
-            on_progress("drift from full precision")
-            del exact
-            plain = EncoderModule(sources.load_original().model, manifest.embedding)
-            drift = measure_encoder(backend, reference_embeddings(plain, runs), runs)
-    finally:
-        backend.close()
+    with runnable(bundle, device) as place:
+        backend = encoding_backend(place.bundle, place.config)
+        try:
+            on_progress("parity: one item, batch")
+            modes = measure_encoder(backend, expected, runs)
+            drift = None
+            if sources.original is not None:
+                on_progress("drift from full precision")
+                del exact
+                plain = EncoderModule(sources.load_original().model, manifest.embedding)
+                drift = measure_encoder(backend, reference_embeddings(plain, runs), runs)
+        finally:
+            backend.close()
     allowed = output_tolerance(tolerance, manifest.embedding.dtype, expected)
-    return Proof(summarize(ON_CPU, allowed, modes, manifest.quantization, noise), None, drift)
+    parity = summarize(place.backend, allowed, modes, manifest.quantization, noise, manifest.precision)
+    return Proof(parity, None, drift)
 
 
 def _prove_ranker(
@@ -157,15 +161,21 @@ def _noise(
     still: Sequence[Logits],
     manifest: Manifest,
 ) -> ModeParity | None:
-    """How far the source moves from itself: in half precision, or when its inputs move by rounding alone."""
-    model = reference.checkpoint.model
+    """How far the source moves from itself where its results are rounded."""
+    moved = _moved(reference.checkpoint.model, manifest)
+    if moved is None:
+        return None
+    with moved:
+        return compare("noise", still, _logits(reference, requests))
+
+
+def _moved(model: nn.Module, manifest: Manifest) -> AbstractContextManager[None] | None:
+    """The source in half precision, or with inputs that move by rounding alone; None where all is exact."""
     if manifest.precision != "fp32":
-        with in_half_precision(model, manifest.precision):
-            return compare("noise", still, _logits(reference, requests))
+        return in_half_precision(model, manifest.precision)
     if manifest.quantization is None or not manifest.quantization.rounds_activations:
         return None
-    with shaken(model):
-        return compare("noise", still, _logits(reference, requests))
+    return shaken(model)
 
 
 def _logits(reference: RankerReference, requests: Sequence[SampleRequest]) -> list[Logits]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.attention import ATTENTION_NAME, KEYWORD, SharedPrefix, install
+from rankport.exporters.attention import ATTENTION_NAME, KEYWORD, SharedPrefix, install, set_attention
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError
 
@@ -135,7 +135,7 @@ def shared_prefix_mode(module: RankerModule) -> Iterator[RankerModule]:
     switching = {rotary: rotary.rope_type for rotary in switching_rotary(model)}
     for rotary in switching:
         rotary.rope_type = "default"  # type: ignore[assignment]
-    _set_attention(model, ATTENTION_NAME)
+    set_attention(model, ATTENTION_NAME)
     if full_head is not None:
         model.set_output_embeddings(module.head)  # type: ignore[operator]
     try:
@@ -143,7 +143,7 @@ def shared_prefix_mode(module: RankerModule) -> Iterator[RankerModule]:
     finally:
         for rotary, kind in switching.items():
             rotary.rope_type = kind
-        _set_attention(model, before)  # type: ignore[arg-type]
+        set_attention(model, before)  # type: ignore[arg-type]
         if full_head is not None:
             model.set_output_embeddings(full_head)  # type: ignore[operator]
 
@@ -159,11 +159,3 @@ def _switches(kind: object) -> bool:
             f"rotary frequencies {kind} switch with the sequence length in some layers only"
         )
     return isinstance(kind, str) and ("dynamic" in kind or kind == "longrope")
-
-
-def _set_attention(model: nn.Module, name: str) -> None:
-    # Every submodule reads the shared config object; some hold a copy of their own.
-    for submodule in model.modules():
-        config = getattr(submodule, "config", None)
-        if config is not None and hasattr(config, "_attn_implementation"):
-            config._attn_implementation = name

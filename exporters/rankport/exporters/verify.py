@@ -59,8 +59,6 @@ def verify(
     allowed = tolerance or Tolerance()
     requests = [] if judged is None else read_judged(Path(judged))
     opened = Bundle.open(bundle)
-    if opened.manifest.kind == "item_encoder" and device != "cpu":
-        raise InvalidRequest(f"--device {device} is of rankers: item encoders run on the CPU")
     views = _views(opened, device)
     require_device(device)
     quantization = opened.manifest.quantization

@@ -5,7 +5,7 @@ Owns the life of an encoding request from token ids to embedding tokens. The que
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.base import EncodingBackend
+from rankport.runtime.backends.base import EncodingBackend, Launched
 from rankport.runtime.by_length import ByLength
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.landing import landing
 from rankport.runtime.scheduler import ItemWork, PassLimits, plan_items
 from rankport.runtime.work import Pass, Request, on_device
 from rankport.runtime.worker import Clock, Worker
@@ -114,18 +115,17 @@ class _EncodingWork:
         """Frees the device."""
         self._backend.close()
 
-    def _encode(self, shares: Sequence[tuple[_EncodingRequest, int]]) -> None:
+    def _encode(self, shares: Sequence[tuple[_EncodingRequest, int]]) -> Callable[[], None] | None:
         runs = [run for request, count in shares for run in request.texts.upcoming(count)]
-        tokens = on_device("encode", self._backend.encode, runs)
-        if len(tokens) != len(runs):
-            raise BackendError(
-                f"encode gave {len(tokens)} results for {len(runs)} runs: the backend breaks its contract"
-            )
-        if not np.isfinite(tokens).all():
-            raise BackendError(
-                "encode gave embedding tokens that are not finite: check the texts and the checkpoint"
-            )
-        ends = np.cumsum([count for _, count in shares])
-        for (request, count), part in zip(shares, np.split(tokens, ends[:-1]), strict=True):
-            request.texts.take(count)
-            request.texts.record(part)
+        launched = on_device("encode", self._backend.launch, runs)
+
+        def finite() -> NDArray[np.floating]:
+            tokens = launched.results()
+            if not np.isfinite(tokens).all():
+                raise BackendError(
+                    "encode gave embedding tokens that are not finite: check the texts and the checkpoint"
+                )
+            return tokens
+
+        checked = Launched(finite, launched.done)
+        return landing("encode", checked, [(request.texts, count) for request, count in shares])

@@ -19,10 +19,10 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.errors import BackendError
 from rankport.runtime.backends.base import EMBEDDED, RaggedBatch, ScoringBackend, TokenRun
 from rankport.runtime.by_length import ByLength
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.landing import check_count, landing
 from rankport.runtime.prefix_cache import CacheStats, Lease, PrefixCache
 from rankport.runtime.scheduler import ItemWork, PassLimits, PrefixWork, plan_items, plan_prefill
 from rankport.runtime.work import Pass, Request, on_device
@@ -210,7 +210,7 @@ class _ScoringWork:
             run_prefix=np.arange(len(shares)),
         )
         kvs = on_device("prefill", self._backend.prefill, batch)
-        _check_count("prefill", len(kvs), len(shares))
+        check_count("prefill", len(kvs), len(shares))
         for (request, tokens), lease, span, kv in zip(shares, leases, spans, kvs, strict=True):
             self.cache.insert(lease, request.key[slice(*span)], kv)
             request.prefix_tokens_computed += tokens
@@ -229,19 +229,7 @@ class _ScoringWork:
             run_prefix=np.repeat([row for row, _, _ in by_row], [count for _, _, count in by_row]),
         )
         launched = on_device("score", self._backend.launch, batch)
-
-        def land() -> None:
-            logits = on_device("score", launched.logits)
-            _check_count("score", len(logits), len(batch.runs))
-            ends = np.cumsum([count for _, _, count in by_row])
-            for (_, request, _), part in zip(by_row, np.split(logits, ends[:-1]), strict=True):
-                request.items.record(part)
-
-        if launched.done:
-            land()
-        for _, request, count in by_row:
-            request.items.take(count)
-        return None if launched.done else land
+        return landing("score", launched, [(request.items, count) for _, request, count in by_row])
 
 
 def _pass(
@@ -251,10 +239,3 @@ def _pass(
 ) -> Pass[_ScoringRequest]:
     shares = tuple((request, take) for request, take in zip(requests, takes, strict=True) if take)
     return Pass(tuple(request for request, _ in shares), partial(begin, shares))
-
-
-def _check_count(operation: str, given: int, asked: int) -> None:
-    if given != asked:
-        raise BackendError(
-            f"{operation} gave {given} results for {asked} runs: the backend breaks its contract"
-        )

@@ -44,9 +44,10 @@ class ItemEncoder:
 
         Raises:
             BundleError: the bundle is not what it says.
-            InvalidRequest: it is a ranker, or the device is not the CPU.
+            InvalidRequest: it is a ranker, or has no graph for the device.
+            BackendError: there is no such device, or what drives it is not installed.
         """
-        from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend
+        from rankport.runtime.backends.choice import encoding_backend
 
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         manifest = opened.manifest
@@ -54,12 +55,8 @@ class ItemEncoder:
             raise InvalidRequest(
                 f"bundle {opened.path} is a ranker: it scores (Ranker, rankport score); give an item encoder"
             )
-        if config.device != "cpu":
-            raise InvalidRequest(
-                f"device is {config.device!r}: item encoders run on the CPU, load them with 'cpu'"
-            )
         prompt = PromptEncoder.from_bundle(opened)
-        return cls(manifest, prompt, EncodeEngine(OnnxRuntimeEncodingBackend(opened, config), config))
+        return cls(manifest, prompt, EncodeEngine(encoding_backend(opened, config), config))
 
     @property
     def fingerprint(self) -> str:

@@ -6,7 +6,7 @@ prompts or caches.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +50,14 @@ class DeviceLost(Exception):  # noqa: N818  # no error of a request: it ends the
     """The device answers nothing any more, whatever it is asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """A score pass that was begun."""
+FloatT = TypeVar("FloatT", bound=np.floating)
 
-    logits: Callable[[], NDArray[np.float32]]  # waits; as `ScoringBackend.score`, errors too
+
+@dataclass(frozen=True, slots=True)
+class Launched(Generic[FloatT]):
+    """A pass that was begun."""
+
+    results: Callable[[], NDArray[FloatT]]  # waits; as `score` or `encode`, errors too
     done: bool  # nothing is left to wait for; of one backend always or never
 
 
@@ -67,7 +70,7 @@ class ScoringBackend(Protocol):
     def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
         """Label logits after each run's last token. [runs, labels]"""
 
-    def launch(self, batch: RaggedBatch) -> Launched:
+    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
         """Begins `score`. Several may be under way; they end in order."""
 
     def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
@@ -82,6 +85,9 @@ class EncodingBackend(Protocol):
 
     def encode(self, runs: Sequence[NDArray[np.int64]]) -> NDArray[np.floating]:
         """Embedding tokens of each run of token ids. [runs, k, hidden], in the bundle's output dtype"""
+
+    def launch(self, runs: Sequence[NDArray[np.int64]]) -> Launched[np.floating]:
+        """Begins `encode`. Several may be under way; they end in order."""
 
     def close(self) -> None:
         """Frees the device."""

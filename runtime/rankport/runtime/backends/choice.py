@@ -1,4 +1,4 @@
-"""Which backend runs a ranker: decided by the device that the user names and the graphs that the bundle has."""
+"""Which backend runs a bundle: decided by the device that the user names and the graphs that the bundle has."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -6,27 +6,77 @@ from contextlib import suppress
 import numpy as np
 
 from rankport.protos.errors import InvalidRequest, RankportError
-from rankport.runtime.backends.base import DeviceLost, PrefixKV, RaggedBatch, ScoringBackend, TokenRun
+from rankport.runtime.backends.base import (
+    DeviceLost,
+    EncodingBackend,
+    PrefixKV,
+    RaggedBatch,
+    ScoringBackend,
+    TokenRun,
+)
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
-from rankport.runtime.manifest import Manifest, Target
+from rankport.runtime.engines import engines_of
+from rankport.runtime.manifest import Limits, Manifest, Target
 
 
 def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringBackend:
-    """The backend of `config.device`, loaded, and on a GPU warmed up.
+    """A ranker's backend on `config.device`, loaded, and on a GPU warmed up.
 
     Raises:
         InvalidRequest: the bundle's graphs are not for that device; the message says what is.
         BundleError: a graph cannot be loaded, or has no engine for this GPU.
         BackendError: there is no such device, or what drives it is not installed.
     """
-    return _BACKENDS[config.device](bundle, config)
+    view = _view(bundle, config.device)
+    if config.device == "cpu":
+        from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
+
+        return OnnxRuntimeScoringBackend(view, config)
+    if config.device == "cuda":
+        from rankport.runtime.backends.onnxruntime_cuda import cuda_scoring_backend
+
+        backend: ScoringBackend = cuda_scoring_backend(view, config)
+    else:
+        from rankport.runtime.backends.tensorrt_backends import tensorrt_scoring_backend
+
+        backend = tensorrt_scoring_backend(view)
+    _warm(backend, lambda: warm_up(backend, view.manifest, config))
+    return backend
 
 
-def _on_cpu(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
-    from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
+def encoding_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> EncodingBackend:
+    """An item encoder's backend; otherwise as `scoring_backend`, errors too."""
+    view = _view(bundle, config.device)
+    if config.device == "cpu":
+        from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend
 
-    return OnnxRuntimeScoringBackend(_for_cpu(bundle), config)
+        return OnnxRuntimeEncodingBackend(view, config)
+    if config.device == "cuda":
+        from rankport.runtime.backends.onnxruntime_cuda import cuda_encoding_backend
+
+        backend: EncodingBackend = cuda_encoding_backend(view)
+    else:
+        from rankport.runtime.backends.tensorrt_backends import tensorrt_encoding_backend
+
+        backend = tensorrt_encoding_backend(view)
+    _warm(backend, lambda: warm_up_encoding(backend, view.manifest.limits, config))
+    return backend
+
+
+def is_made_for(bundle: Bundle, device: Device) -> bool:
+    """Whether the bundle has graphs for a device, and for TensorRT engines, of whatever GPU."""
+    targets = bundle.manifest.targets
+    return {
+        "cpu": True,
+        "cuda": "onnx-cuda" in targets,
+        "tensorrt": bool(engines_of(bundle)),
+    }[device]
+
+
+def _view(bundle: Bundle, device: Device) -> Bundle:
+    """The bundle as a device sees it: the graphs that it runs. Raises `InvalidRequest` if there are none."""
+    return _VIEWS[device](bundle)
 
 
 def _for_cpu(bundle: Bundle) -> Bundle:
@@ -42,56 +92,37 @@ def _for_cpu(bundle: Bundle) -> Bundle:
     return runnable
 
 
-def _way_out(manifest: Manifest, lacking: Target) -> str:
-    devices = [f"--device {_DEVICES[target]}" for target in manifest.targets if target != lacking]
-    return f"take {' or '.join(devices)}, or export it with --target {lacking}"
-
-
-_DEVICES: dict[Target, Device] = {"onnx-cpu": "cpu", "onnx-cuda": "cuda", "tensorrt": "tensorrt"}
-
-
-def _on_cuda(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
+def _for_cuda(bundle: Bundle) -> Bundle:
     manifest = bundle.manifest
     if "onnx-cuda" not in manifest.targets:
         raise InvalidRequest(
             f"bundle {manifest.name!r} has graphs for {', '.join(manifest.targets)}, not for CUDA: "
             f"{_way_out(manifest, 'onnx-cuda')}"
         )
-    from rankport.runtime.backends.onnxruntime_cuda import cuda_scoring_backend
-
-    view = bundle.for_target("onnx-cuda")
-    return _warm(cuda_scoring_backend(view, config), view.manifest, config)
+    return bundle.for_target("onnx-cuda")
 
 
-def _on_tensorrt(bundle: Bundle, config: EngineConfig) -> ScoringBackend:
-    from rankport.runtime.backends.tensorrt_scoring import tensorrt_scoring_backend
-
+def _for_tensorrt(bundle: Bundle) -> Bundle:
     manifest = bundle.manifest
     if manifest.targets == ("onnx-cuda",):
         raise InvalidRequest(
             f"bundle {manifest.name!r} has graphs for onnx-cuda, whose operators TensorRT lacks: "
             f"{_way_out(manifest, 'tensorrt')}"
         )
-    view = bundle.for_target("tensorrt") if "tensorrt" in manifest.targets else bundle
-    return _warm(tensorrt_scoring_backend(view), view.manifest, config)
+    return bundle.for_target("tensorrt") if "tensorrt" in manifest.targets else bundle
 
 
-_BACKENDS: dict[Device, Callable[[Bundle, EngineConfig], ScoringBackend]] = {
-    "cpu": _on_cpu,
-    "cuda": _on_cuda,
-    "tensorrt": _on_tensorrt,
+_VIEWS: dict[Device, Callable[[Bundle], Bundle]] = {
+    "cpu": _for_cpu,
+    "cuda": _for_cuda,
+    "tensorrt": _for_tensorrt,
 }
+_DEVICES: dict[Target, Device] = {"onnx-cpu": "cpu", "onnx-cuda": "cuda", "tensorrt": "tensorrt"}
 
 
-def _warm(backend: ScoringBackend, manifest: Manifest, config: EngineConfig) -> ScoringBackend:
-    try:
-        warm_up(backend, manifest, config)
-    except BaseException:
-        # What closing may find wrong follows from what is raised already.
-        with suppress(RankportError, DeviceLost):
-            backend.close()
-        raise
-    return backend
+def _way_out(manifest: Manifest, lacking: Target) -> str:
+    devices = [f"--device {_DEVICES[target]}" for target in manifest.targets if target != lacking]
+    return f"take {' or '.join(devices)}, or export it with --target {lacking}"
 
 
 def require_device(device: Device) -> None:
@@ -107,6 +138,16 @@ def require_device(device: Device) -> None:
     require_gpu(load_cuda_runtime())
 
 
+def _warm(backend: ScoringBackend | EncodingBackend, passes: Callable[[], None]) -> None:
+    try:
+        passes()
+    except BaseException:
+        # What closing may find wrong follows from what is raised already.
+        with suppress(RankportError, DeviceLost):
+            backend.close()
+        raise
+
+
 def warm_up(backend: ScoringBackend, manifest: Manifest, config: EngineConfig) -> None:
     """The smallest and the largest passes that will come: kernels and memory are there before a request waits.
 
@@ -114,10 +155,25 @@ def warm_up(backend: ScoringBackend, manifest: Manifest, config: EngineConfig) -
     """
     limits = manifest.limits
     prefix = TokenRun(np.zeros(min(limits.max_prefix_tokens, 64), np.int64))
-    for length in {min(2, limits.max_item_tokens), min(128, limits.max_item_tokens)}:
-        for count in (1, max(1, config.max_batch_tokens // length)):
-            pieces: tuple[PrefixKV, ...] = ()
-            if len(prefix.ids):
-                pieces = backend.prefill(RaggedBatch(((),), (prefix,), np.zeros(1, np.int64)))
-            items = (TokenRun(np.zeros(length, np.int64)),) * count
-            backend.score(RaggedBatch((pieces,), items, np.zeros(count, np.int64)))
+    for length, count in _warm_up_sizes(limits, config):
+        pieces: tuple[PrefixKV, ...] = ()
+        if len(prefix.ids):
+            pieces = backend.prefill(RaggedBatch(((),), (prefix,), np.zeros(1, np.int64)))
+        items = (TokenRun(np.zeros(length, np.int64)),) * count
+        backend.score(RaggedBatch((pieces,), items, np.zeros(count, np.int64)))
+
+
+def warm_up_encoding(backend: EncodingBackend, limits: Limits, config: EngineConfig) -> None:
+    """The same of an item encoder."""
+    for length, count in _warm_up_sizes(limits, config):
+        backend.encode([np.zeros(length, np.int64)] * count)
+
+
+def _warm_up_sizes(limits: Limits, config: EngineConfig) -> list[tuple[int, int]]:
+    """Tokens of an item, and how many items."""
+    lengths = {min(2, limits.max_item_tokens), min(128, limits.max_item_tokens)}
+    return [
+        (length, count)
+        for length in sorted(lengths)
+        for count in (1, max(1, config.max_batch_tokens // length))
+    ]

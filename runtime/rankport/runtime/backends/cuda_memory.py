@@ -30,6 +30,11 @@ class CudaMemory:
         self._keep_freed_memory()
 
     @property
+    def device(self) -> int:
+        """The GPU's number."""
+        return self._device
+
+    @property
     def stream(self) -> int:
         """See `DeviceMemory.stream`."""
         return self._stream

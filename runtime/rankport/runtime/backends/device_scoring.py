@@ -5,8 +5,7 @@ stays. What a graph is, ONNX Runtime's or TensorRT's, is behind `DeviceGraph`; a
 `DeviceMemory`'s.
 """
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import cast
@@ -15,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.base import Launched, PrefixKV, RaggedBatch
-from rankport.runtime.backends.device_graph import ITEM_BYTES, DeviceArray, DeviceGraph
+from rankport.runtime.backends.device_answers import Answers
+from rankport.runtime.backends.device_graph import DeviceArray, DeviceGraph
 from rankport.runtime.backends.device_kv import DeviceKV, KVLayout, Place
 from rankport.runtime.backends.device_memory import DeviceMemory
-from rankport.runtime.backends.device_passes import DevicePass, HostArray, layout_of
-from rankport.runtime.backends.workspace import Recordings, Region, Ring
-from rankport.runtime.manifest import DType, Manifest
+from rankport.runtime.backends.device_passes import DevicePass, layout_of
+from rankport.runtime.backends.device_uploads import Uploads
+from rankport.runtime.backends.workspace import Recordings, Region
+from rankport.runtime.manifest import Manifest
 
 Logits = NDArray[np.float32]
-
-_ALIGNMENT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +32,6 @@ class ScoringGraphs:
 
     prefix: DeviceGraph
     score: DeviceGraph
-
-
-@dataclass(slots=True)
-class _Answer:
-    """Logits on their way to the host."""
-
-    reached: Callable[[], None] | None  # waits; None once they are here
-    logits: Logits  # [items, labels] until then in memory that others use after
-    error: Exception | None = None  # for whoever reads them, nobody else
-
-    def settle(self) -> None:
-        """Waits the first time, and takes them out of that memory."""
-        if self.reached is None:
-            return
-        wait, self.reached = self.reached, None
-        try:
-            wait()
-        except Exception as error:
-            self.error = error
-        self.logits = self.logits.copy()
-
-    def read(self) -> Logits:
-        """Raises what went wrong on the way."""
-        self.settle()
-        if self.error is not None:
-            raise self.error
-        return self.logits
 
 
 class DeviceScoringBackend:
@@ -76,9 +48,8 @@ class DeviceScoringBackend:
         self._kv = KVLayout(manifest.shape.layers, prefix.outputs[0].dtype)
         self._kv_names = [output.name for output in prefix.outputs]
         self._past_names = [name.replace("new_", "past_", 1) for name in self._kv_names]
-        self._inputs, self._past, self._new, self._logits = (Region(memory) for _ in range(4))
-        self._uploads, self._answers = Ring(memory), Ring(memory)
-        self._under_way: deque[_Answer] = deque()
+        self._uploads, self._answers = Uploads(memory), Answers(memory, np.dtype(np.float32))
+        self._past, self._new = Region(memory), Region(memory)
         self._recordings = Recordings()
 
     def prefill(self, batch: RaggedBatch) -> tuple[DeviceKV, ...]:
@@ -90,20 +61,12 @@ class DeviceScoringBackend:
 
     def score(self, batch: RaggedBatch) -> Logits:
         """See `ScoringBackend.score`."""
-        return self.launch(batch).logits()
+        return self.launch(batch).results()
 
-    def launch(self, batch: RaggedBatch) -> Launched:
+    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
         """See `ScoringBackend.launch`."""
         self._run("score", batch)
-        count = len(batch.runs)
-        # An answer that nobody has read yet is taken out before its memory is used again.
-        while len(self._under_way) >= self._answers.pieces:
-            self._under_way.popleft().settle()
-        host = self._answers.take(count * self._labels * ITEM_BYTES["float32"])
-        self._memory.download(self._logits.pointer, host)
-        answer = _Answer(self._memory.mark(), host.view(np.float32).reshape(count, self._labels))
-        self._under_way.append(answer)
-        return Launched(answer.read, done=False)
+        return self._answers.fetch((len(batch.runs), self._labels))
 
     def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
         """See `ScoringBackend.split`. Both halves own their memory, so that evicting one frees it."""
@@ -117,7 +80,7 @@ class DeviceScoringBackend:
         """Frees the graphs, the workspace and the stream."""
         with ExitStack() as freed:  # after an error of the device too: the last step first
             freed.callback(self._memory.close)
-            for region in (self._inputs, self._past, self._new, self._logits):
+            for region in (self._uploads, self._past, self._new, self._answers):
                 freed.callback(region.release)
             for graph in {id(graph): graph for graph in (self._graphs.prefix, self._graphs.score)}.values():
                 freed.callback(graph.close)
@@ -127,41 +90,25 @@ class DeviceScoringBackend:
         """Enqueues one pass; its results lie in the workspace, until the next pass of the role."""
         graph = self._graphs.prefix if role == "prefix" else self._graphs.score
         one = self._lay_out(batch, self._hidden)
-        inputs = self._uploaded({name: one.arrays[name] for name in one.arrays if name in graph.input_names})
+        inputs = self._uploads.send(
+            {name: one.arrays[name] for name in one.arrays if name in graph.input_names}
+        )
         past = self._gathered(batch.prefixes, one)
         inputs |= {name: past[name] for name in past if name in graph.input_names}
         if role == "prefix":
             self._new.hold(self._kv.nbytes(one.prefixes, one.slots))
-            arrays = self._kv.arrays(self._new.pointer, one.prefixes, one.slots)
+            written = self._new.pointer
+            arrays = self._kv.arrays(written, one.prefixes, one.slots)
             outputs = dict(zip(self._kv_names, arrays, strict=True))
         else:
-            shape = (one.items_total, self._labels)
-            self._logits.hold(one.items_total * self._labels * ITEM_BYTES["float32"])
-            outputs = {"logits": DeviceArray(self._logits.pointer, shape, "float32")}
+            written = self._answers.hold(one.items_total * self._labels)
+            outputs = {"logits": DeviceArray(written, (one.items_total, self._labels), "float32")}
         host = {"kv_slots": np.array([one.slots if role == "prefix" else 0])}
         wanted = {name: host[name] for name in graph.host_names}
-        regions = (self._inputs, self._past, self._new if role == "prefix" else self._logits)
-        fixed = self._recordings.number(role, one.key, tuple(region.pointer for region in regions))
+        addresses = (self._uploads.pointer, self._past.pointer, written)
+        fixed = self._recordings.number(role, one.key, addresses)
         graph.run(inputs, wanted, outputs, fixed=fixed)
         return one
-
-    def _uploaded(self, arrays: dict[str, HostArray]) -> dict[str, DeviceArray]:
-        """All inputs of a pass in one block, one copy."""
-        places, end = {}, 0
-        for name, array in arrays.items():
-            places[name] = end
-            end += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
-        staged = self._uploads.take(end)
-        self._inputs.hold(end)
-        placed = {}
-        for name, array in arrays.items():
-            start = places[name]
-            array.write(staged[start : start + array.nbytes].view(array.dtype).reshape(array.shape))
-            dtype = cast(DType, array.dtype.name)
-            placed[name] = DeviceArray(self._inputs.pointer + start, array.shape, dtype)
-        self._memory.upload(staged, self._inputs.pointer)
-        self._uploads.sent()
-        return placed
 
     def _gathered(self, prefixes: Sequence[tuple[PrefixKV, ...]], one: DevicePass) -> dict[str, DeviceArray]:
         """The past of every prefix side by side. Padding is zeros: what has no weight must still be finite."""

@@ -21,6 +21,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.graph_files import check_graph_files
 from rankport.runtime.layout import PackedInputs, pack
 from rankport.runtime.manifest import GraphSpec, LayerKV, Role
+from rankport.runtime.padded_texts import padded_texts
 from rankport.runtime.rectangle import rectangle
 
 Array = NDArray[np.generic]
@@ -75,7 +76,7 @@ class OnnxRuntimeScoringBackend:
         """See `ScoringBackend.score`."""
         return self._score.run(self._inputs(batch) | {"kv_slots": np.zeros(1, np.int64)})[0]
 
-    def launch(self, batch: RaggedBatch) -> Launched:
+    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
         """See `ScoringBackend.launch`. Nothing goes on beside it on a CPU."""
         logits = self.score(batch)
         return Launched(lambda: logits, done=True)
@@ -114,11 +115,12 @@ class OnnxRuntimeEncodingBackend:
 
     def encode(self, runs: Sequence[NDArray[np.int64]]) -> NDArray[np.floating]:
         """See `EncodingBackend.encode`. Runs are padded to the longest."""
-        lengths = np.array([len(run) for run in runs])
-        mask = np.arange(lengths.max())[None, :] < lengths[:, None]
-        ids = np.zeros(mask.shape, np.int64)
-        ids[mask] = np.concatenate(runs)
-        return self._encode.run({"input_ids": ids, "attention_mask": mask.astype(np.int64)})[0]
+        return self._encode.run(dict(padded_texts(runs).arrays()))[0]
+
+    def launch(self, runs: Sequence[NDArray[np.int64]]) -> Launched[np.floating]:
+        """See `EncodingBackend.launch`. Nothing goes on beside it on a CPU."""
+        tokens = self.encode(runs)
+        return Launched(lambda: tokens, done=True)
 
     def close(self) -> None:
         """Frees the session."""

@@ -1,7 +1,8 @@
 """ONNX Runtime on an NVIDIA GPU: a bundle's graphs as `DeviceGraph`s of one stream, bound to device memory."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import onnxruntime
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.cuda_memory import CudaMemory
+from rankport.runtime.backends.device_encoding import DeviceEncodingBackend
 from rankport.runtime.backends.device_graph import DeviceArray
 from rankport.runtime.backends.device_scoring import DeviceScoringBackend, ScoringGraphs
 from rankport.runtime.bundle import Bundle
@@ -25,23 +27,37 @@ _ELEMENT_TYPES: dict[DType, int] = {"float32": 1, "int32": 6, "int64": 7, "float
 """Numbers of ONNX's TensorProto.DataType."""
 
 
-def cuda_scoring_backend(bundle: Bundle, config: EngineConfig) -> DeviceScoringBackend:
-    """The ranker on the first GPU.
+def cuda_scoring_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DeviceScoringBackend:
+    """The ranker on one GPU.
 
     Raises BackendError if ONNX Runtime or the machine has no CUDA, BundleError if a graph cannot be loaded.
     """
-    require_provider()
-    onnxruntime.preload_dlls()
-    memory = CudaMemory()
-    try:
+    with _on_gpu(device) as memory:
         memory.reserve(config.prefix_cache_bytes)
         prefix = _load(bundle, "prefix", memory)
         one = bundle.graph("score").file == bundle.graph("prefix").file
         score = prefix if one else _load(bundle, "score", memory)
+    return DeviceScoringBackend(bundle.manifest, ScoringGraphs(prefix, score), memory)
+
+
+def cuda_encoding_backend(bundle: Bundle, *, device: int = 0) -> DeviceEncodingBackend:
+    """The item encoder on one GPU. Raises as `cuda_scoring_backend`."""
+    with _on_gpu(device) as memory:
+        graph = _load(bundle, "encode", memory)
+    return DeviceEncodingBackend(bundle.manifest, graph, memory)
+
+
+@contextmanager
+def _on_gpu(device: int) -> Iterator[CudaMemory]:
+    """Memory of a GPU, closed again if what is loaded into it fails."""
+    require_provider()
+    onnxruntime.preload_dlls()
+    memory = CudaMemory(device)
+    try:
+        yield memory
     except BaseException:
         memory.close()
         raise
-    return DeviceScoringBackend(bundle.manifest, ScoringGraphs(prefix, score), memory)
 
 
 def require_provider() -> None:
@@ -56,9 +72,11 @@ def require_provider() -> None:
 class BoundGraph:
     """One graph in ONNX Runtime, on a device whose memory it is bound to. Implements `DeviceGraph`."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, device: str, *, records: bool) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, device: str, number: int = 0, *, records: bool
+    ) -> None:
         self._session: onnxruntime.InferenceSession | None = session
-        self._device, self._records = device, records
+        self._place, self._records = (device, number), records
         self._names = frozenset(value.name for value in session.get_inputs())
         self._bindings: dict[int, onnxruntime.IOBinding] = {}
         self._refused: set[int | None] = set()  # numbers that could not be recorded
@@ -119,13 +137,11 @@ class BoundGraph:
         assert self._session is not None
         binding = self._session.io_binding()
         for name, array in inputs.items():
-            binding.bind_input(name, self._device, 0, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer)
+            binding.bind_input(name, *self._place, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer)
         for name, values in host.items():
             binding.bind_cpu_input(name, values)
         for name, array in outputs.items():
-            binding.bind_output(
-                name, self._device, 0, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer
-            )
+            binding.bind_output(name, *self._place, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer)
         if fixed is not None:
             self._bindings[fixed] = binding
         return binding
@@ -141,7 +157,7 @@ def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
         # Shapes differ from pass to pass: a cached memory plan per shape would only grow.
         options.enable_mem_pattern = False
         provider = {
-            "device_id": "0",
+            "device_id": str(memory.device),
             "user_compute_stream": str(memory.stream),
             "use_tf32": "0",
             "enable_cuda_graph": str(int(records)),
@@ -157,5 +173,5 @@ def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
             raise BundleError(f"ONNX Runtime cannot load {path.name} on CUDA: {error}") from error
         if PROVIDER not in session.get_providers():
             raise BackendError("ONNX Runtime fell back to the CPU: its CUDA provider could not be loaded")
-        return BoundGraph(session, "cuda", records=records)
+        return BoundGraph(session, "cuda", memory.device, records=records)
     raise AssertionError("a session without recording was tried")

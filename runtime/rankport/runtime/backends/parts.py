@@ -35,15 +35,15 @@ class BackendInParts:
 
     def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
         """See `ScoringBackend.score`."""
-        return self.launch(batch).logits()
+        return self.launch(batch).results()
 
-    def launch(self, batch: RaggedBatch) -> Launched:
+    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
         """See `ScoringBackend.launch`."""
         if self._takes("score", batch):
             return self._launch(batch)
         parts = [self.launch(part) for part in halves(batch)]
         return Launched(
-            lambda: np.concatenate([part.logits() for part in parts]), done=all(part.done for part in parts)
+            lambda: np.concatenate([part.results() for part in parts]), done=all(part.done for part in parts)
         )
 
     def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
@@ -54,7 +54,7 @@ class BackendInParts:
         """See `ScoringBackend.close`."""
         self._backend.close()
 
-    def _launch(self, batch: RaggedBatch) -> Launched:
+    def _launch(self, batch: RaggedBatch) -> Launched[np.float32]:
         # The parts of one pass are many: what a device keeps answers in is not, so the oldest are read first.
         while len(self._under_way) >= _MAX_UNDER_WAY:
             self._under_way.popleft().end()
@@ -74,14 +74,14 @@ class BackendInParts:
 class _Pass:
     """A pass under way, whose answer or error is kept once it is read."""
 
-    def __init__(self, launched: Launched) -> None:
+    def __init__(self, launched: Launched[np.float32]) -> None:
         self.launched = launched
         self._answer: NDArray[np.float32] | BackendError | None = None
 
     def end(self) -> None:
         if self._answer is None:
             try:
-                self._answer = self.launched.logits()
+                self._answer = self.launched.results()
             except BackendError as error:
                 self._answer = error
 

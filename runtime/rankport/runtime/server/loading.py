@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest
+from rankport.runtime.backends.choice import is_made_for
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.item_encoder import ItemEncoder
@@ -48,8 +49,12 @@ def loaded_models(
 def _load(bundle: Bundle, store: TokenStore | None, config: EngineConfig) -> Ranker | ItemEncoder:
     if bundle.manifest.kind == "ranker":
         return Ranker.load(bundle, store=store, config=config)
-    if config.device != "cpu":
-        _log.warning("item encoder %s runs on the CPU: --device is of rankers", bundle.manifest.name)
+    if not is_made_for(bundle, config.device):
+        _log.warning(
+            "item encoder %s runs on the CPU: the bundle has nothing for %s",
+            bundle.manifest.name,
+            config.device,
+        )
         config = replace(DEFAULTS, threads=config.threads, prepacking=config.prepacking)
     return ItemEncoder.load(bundle, config=config)
 

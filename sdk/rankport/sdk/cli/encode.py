@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rankport.runtime.encode_job import EncodeProgress, EncodeReport
     from rankport.runtime.items_file import BadRow, ItemsFile
 
+_BATCH_ROWS = {"cpu": 64, "cuda": 1024, "tensorrt": 1024}
 _SHOWN_BAD_ROWS = 10
 _PLAIN_INTERVAL_S = 10.0  # between progress lines where stderr is no terminal
 
@@ -36,7 +37,21 @@ def encode(
         Literal["csv", "jsonl", "parquet"] | None,
         typer.Option("--format", help="Format of --items, if its name does not tell."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows encoded, and stored durably, at a time.")] = 64,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Rows encoded, and stored durably, at a time. [default: 64, on a GPU 1024]",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        Literal["cpu", "cuda", "tensorrt"],
+        typer.Option(
+            help="Where it is encoded; cuda takes bundles exported with --target onnx-cuda, tensorrt the engines of "
+            "`rankport build`."
+        ),
+    ] = "cpu",
     truncation: Annotated[
         Literal["truncate", "error"],
         typer.Option(help="Texts over the encoder's limit: cut and counted, or bad rows."),
@@ -66,15 +81,17 @@ def encode(
     """
     from rich.console import Console
 
+    from rankport.runtime.config import engine_config
     from rankport.runtime.encode_job import EncodeJobConfig, namespace_of, run_encode_job
     from rankport.runtime.item_encoder import ItemEncoder
     from rankport.runtime.token_store import TokenStore
 
     console = Console(stderr=True)
-    config = EncodeJobConfig(batch_size=batch_size, truncation=truncation, prune=prune)
+    rows = batch_size or _BATCH_ROWS[device]
+    config = EncodeJobConfig(batch_size=rows, truncation=truncation, prune=prune)
     file = _open_items(items, id_column, text_column or ["text"], separator, file_format)
     with (
-        ItemEncoder.load(bundle) as encoder,
+        ItemEncoder.load(bundle, config=engine_config(device)) as encoder,
         TokenStore.open(store, create=True) as tokens,
         _bad_row_writer(bad_rows) as on_bad_row,
         _continuable(console),

@@ -77,7 +77,7 @@ def _mask(
     q_length: int,
     kv_length: int,
     *,
-    mask_function: object,
+    mask_function: Callable[..., Any],
     attention_mask: Tensor,
     **kwargs: Any,
 ) -> Tensor | None:

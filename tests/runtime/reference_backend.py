@@ -92,6 +92,7 @@ class ReferenceBackend:
     passes: list[tuple[str, RaggedBatch]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     closed: bool = False
+    table: None = None
 
     def prefill(self, batch: RaggedBatch) -> tuple[PrefixKV, ...]:
         self._enter("prefill", batch)

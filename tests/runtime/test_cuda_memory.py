@@ -4,6 +4,7 @@ The driver is played: what is tested is what we make of it. With a GPU the confo
 """
 
 import gc
+import threading
 from enum import IntEnum
 from types import SimpleNamespace
 from typing import Any
@@ -105,3 +106,25 @@ def test_a_machine_without_a_gpu_is_told_where_to_look(driver: Driver) -> None:
     driver.devices = 0
     with pytest.raises(BackendError, match=r"no NVIDIA GPU.*rankport doctor"):
         CudaMemory()
+
+
+def test_each_thread_is_told_its_device_once_until_it_turns_to_another(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_memory, "_thread", threading.local())
+    driver.devices, told = 2, []
+    driver.cudaSetDevice = lambda device: (told.append(device), (Errors.cudaSuccess,))[1]
+    one, other = CudaMemory(0), CudaMemory(1)
+    for memory in (one, one, other, one):
+        memory.clear(0, 1)
+    assert told == [0, 1, 0, 1, 0]
+    thread = threading.Thread(target=lambda: [other.clear(0, 1) for _ in range(3)])
+    thread.start()
+    thread.join()
+    assert told[5:] == [1]
+    assert (one.device, other.device) == (0, 1)
+
+
+def test_a_gpu_that_is_not_there_is_named(driver: Driver) -> None:
+    with pytest.raises(BackendError, match="GPU 1: this machine has 1, numbered from 0"):
+        CudaMemory(1)

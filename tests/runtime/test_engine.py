@@ -552,3 +552,46 @@ def test_a_callback_may_close_the_engine() -> None:
     assert closed.wait(WAIT_S)
     engine.close()
     assert backend.closed
+
+
+# steps between passes
+
+
+def test_a_step_runs_between_two_passes_in_the_thread_of_the_device() -> None:
+    seen: list[tuple[int, int]] = []
+    with gated() as (engine, backend, gate):
+        waiting = engine.submit(token_run(1), ITEMS)
+        step = engine.call(lambda: seen.append((threading.get_ident(), len(backend.passes))))
+        assert not step.done()
+        gate.opened.set()
+        step.result(WAIT_S)
+        scored(waiting)
+        ((thread, passes),) = seen
+        assert {thread} == backend.threads
+        assert passes < len(backend.passes)
+        idle = engine.call(lambda: seen.append((0, 0)))
+        idle.result(WAIT_S)  # also when there is nothing else to do
+        assert len(seen) == 2
+
+
+def test_a_step_that_fails_fails_alone_and_a_closed_engine_takes_none() -> None:
+    def fail() -> None:
+        raise ValueError("no room")
+
+    with gated(EngineConfig(max_queued_requests=10**9)) as (engine, _, gate):
+        failing = engine.call(fail)
+        gate.opened.set()
+        with pytest.raises(BackendError, match=r"a step between passes failed.*no room"):
+            failing.result(WAIT_S)
+        scored(engine.submit(token_run(1), ITEMS))
+        engine.close()
+        with pytest.raises(Unavailable, match="closed"):
+            engine.call(fail)
+
+
+def test_a_step_that_waits_when_the_engine_closes_is_told() -> None:
+    with gated() as (engine, _, gate):
+        step = engine.call(lambda: None)
+        close_when_gated(engine, gate, grace_s=0.0)
+        with pytest.raises(Unavailable, match="closed before"):
+            step.result(WAIT_S)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.device_encoding import DeviceEncodingBackend, Takes
 from rankport.runtime.backends.device_memory import Buffer, Side, Transfers
 from rankport.runtime.backends.device_scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.backends.device_table import DeviceTable
 from rankport.runtime.backends.onnxruntime_cuda import BoundGraph
 from rankport.runtime.bundle import Bundle
 
+_SENT_ROWS = 4096
 _GARBAGE = 0xFF  # NaN as float32, float16 and bfloat16: fresh device memory holds anything
 
 
@@ -67,12 +69,15 @@ class HostMemory:
         pass
 
 
-def host_backend(bundle: Bundle, memory: HostMemory) -> DeviceScoringBackend:
-    """The device backend over a fp32 bundle for CUDA, on this machine."""
+def host_backend(bundle: Bundle, memory: HostMemory, resident_rows: int = 0) -> DeviceScoringBackend:
+    """The device backend over a fp32 bundle for CUDA, on this machine, with room for resident tokens if asked for."""
+    table = None
+    if resident_rows:
+        table = DeviceTable(memory, resident_rows, _SENT_ROWS, bundle.manifest.shape.hidden_size)
     prefix = _graph(bundle, "prefix")
     joint = len({graph.file for graph in bundle.manifest.graphs}) == 1
     return DeviceScoringBackend(
-        bundle.manifest, ScoringGraphs(prefix, prefix if joint else _graph(bundle, "score")), memory
+        bundle.manifest, ScoringGraphs(prefix, prefix if joint else _graph(bundle, "score")), memory, table
     )
 
 

@@ -18,6 +18,8 @@ _LEAST = {
     "max_queued_requests": 1,
     "max_queued_tokens": 1,
     "threads": 0,
+    "device_tokens_bytes": 0,
+    "device_tokens_refresh_s": 0.01,
 }
 
 
@@ -49,6 +51,12 @@ class EngineConfig:
     # "footprint" leaves them in the page cache, shared by graphs and processes. Weights whose inputs are rounded in
     # blocks (`--quantize int4`) are packed in any case: their kernel computes something else without.
     prepacking: Prepacking = "throughput"
+    # Numbers of the GPUs that each get a replica of the model: an engine with its own thread, weights and prefix cache.
+    device_ids: tuple[int, ...] = (0,)
+    # Embedding tokens of the store kept in GPU memory, in fp32, from its first key on; 0 keeps none.
+    device_tokens_bytes: int = 0
+    # Seconds from one look at the store for changes of these to the next.
+    device_tokens_refresh_s: float = 5.0
     # Where passes are computed: "cuda" takes graphs exported for it, and onnxruntime-gpu with cuda-python; "tensorrt"
     # takes engines that `rankport build` has made for this GPU.
     device: Device = "cpu"
@@ -63,6 +71,19 @@ class EngineConfig:
         if self.device not in get_args(Device):
             raise InvalidRequest(
                 f"device is {self.device!r}: it must be one of {', '.join(get_args(Device))}"
+            )
+        self._check_gpus()
+
+    def _check_gpus(self) -> None:
+        ids = self.device_ids
+        if not ids or len(set(ids)) < len(ids) or min(ids) < 0:
+            raise InvalidRequest(f"device_ids is {list(ids)}: give numbers of GPUs, each once")
+        if self.device == "cpu" and ids != (0,):
+            raise InvalidRequest(f"device_ids is {list(ids)}: a CPU has one engine, its numbers are of GPUs")
+        if self.device_tokens_bytes and self.device != "cuda":
+            raise InvalidRequest(
+                f"device_tokens_bytes is {self.device_tokens_bytes} with device {self.device!r}: tokens stay on a "
+                "device with 'cuda' only; a CPU reads them from the store's memory map"
             )
 
 

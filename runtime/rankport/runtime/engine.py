@@ -77,6 +77,10 @@ class Engine:
         self._worker.submit(request)
         return request.future
 
+    def call(self, step: Callable[[], None]) -> "Future[None]":
+        """Has the thread that owns the device do something between two passes. See `Worker.call`."""
+        return self._worker.call(partial(on_device, "a step between passes", step))
+
     def cache_stats(self) -> CacheStats:
         """A snapshot of the prefix cache's counters."""
         return self._work.cache.stats()

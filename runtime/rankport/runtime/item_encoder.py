@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +24,7 @@ from rankport.runtime.encode_engine import Encoded, EncodeEngine
 from rankport.runtime.futures import converted, resolved, result_within
 from rankport.runtime.manifest import Manifest
 from rankport.runtime.prompt import PromptEncoder
+from rankport.runtime.replicas import EncodingReplicas
 
 Text = str | Sequence[int]
 
@@ -30,7 +32,9 @@ Text = str | Sequence[int]
 class ItemEncoder:
     """A loaded item encoder bundle. Any thread may call it; a context manager."""
 
-    def __init__(self, manifest: Manifest, prompt: PromptEncoder, engine: EncodeEngine) -> None:
+    def __init__(
+        self, manifest: Manifest, prompt: PromptEncoder, engine: EncodeEngine | EncodingReplicas
+    ) -> None:
         """An encoder of parts; it closes the engine."""
         assert manifest.embedding is not None
         self._manifest = manifest
@@ -56,7 +60,13 @@ class ItemEncoder:
                 f"bundle {opened.path} is a ranker: it scores (Ranker, rankport score); give an item encoder"
             )
         prompt = PromptEncoder.from_bundle(opened)
-        return cls(manifest, prompt, EncodeEngine(encoding_backend(opened, config), config))
+        with ExitStack() as loaded:
+            engines = []
+            for gpu in config.device_ids:
+                engines.append(EncodeEngine(encoding_backend(opened, config, gpu=gpu), config))
+                loaded.callback(engines[-1].close)
+            loaded.pop_all()
+        return cls(manifest, prompt, engines[0] if len(engines) == 1 else EncodingReplicas(engines))
 
     @property
     def fingerprint(self) -> str:

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, NotFound, PairingError
 from rankport.protos.types import Item, Key, OnMissing
+from rankport.runtime.backends.base import Resident
 from rankport.runtime.manifest import ManifestDraft
 from rankport.runtime.prompt import ItemInput
+from rankport.runtime.resident_tokens import ResidentTokens
 from rankport.runtime.token_store import TokenNamespace, TokenStore
 
 
@@ -47,9 +49,16 @@ def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace 
 class KeyedItems:
     """Puts embedding tokens in the place of keys. Any thread may call it."""
 
-    def __init__(self, manifest: ManifestDraft, tokens: TokenNamespace | None) -> None:
+    def __init__(
+        self,
+        manifest: ManifestDraft,
+        tokens: TokenNamespace | None,
+        resident: ResidentTokens | None = None,
+    ) -> None:
+        """`resident`: some of the tokens that are in device memory already."""
         self._embedding = manifest.embedding
         self._tokens = tokens
+        self._resident = resident
 
     @property
     def readable(self) -> bool:
@@ -84,9 +93,7 @@ class KeyedItems:
                 inputs.append(item)
         return inputs, missing
 
-    def _read(self, keys: dict[int, str]) -> dict[int, NDArray[np.floating] | None]:
-        if not keys:
-            return {}
+    def _read(self, keys: dict[int, str]) -> dict[int, NDArray[np.floating] | Resident | None]:
         index, key = next(iter(keys.items()))
         if self._embedding is None:
             raise InvalidRequest(f"item {index} is the key {key!r}: this ranker takes text or token ids only")
@@ -95,7 +102,12 @@ class KeyedItems:
                 f"item {index} is the key {key!r}, but the ranker was loaded without a token store: "
                 f"give it one (store, --store), or embedding tokens"
             )
-        return dict(zip(keys, self._tokens.get_many(list(keys.values())), strict=True))
+        found: dict[int, NDArray[np.floating] | Resident | None] = {}
+        if self._resident is not None:
+            found = dict(zip(keys, self._resident.find(list(keys.values())), strict=True))
+        rest = [place for place in keys if found.get(place) is None]
+        read = self._tokens.get_many([keys[place] for place in rest]) if rest else []
+        return {**found, **dict(zip(rest, read, strict=True))}
 
     def _missing(self, key: str) -> str:
         assert self._tokens is not None

@@ -67,6 +67,11 @@ class LmdbEnvironment:
         with self.read() as txn:
             return txn.stat()["entries"] == 0
 
+    def version(self) -> int:
+        """A number that differs after every write, of whatever process."""
+        with self.read() as txn:
+            return txn.id()
+
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A read transaction. Its memoryviews are gone when it ends: copy what is kept.

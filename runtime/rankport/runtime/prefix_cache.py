@@ -9,8 +9,8 @@ never by a hash of them.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,11 @@ class CacheStats:
     nodes: int
     bytes: int
     budget_bytes: int
+
+    @classmethod
+    def total(cls, stats: "Sequence[CacheStats]") -> "CacheStats":
+        """Of several caches."""
+        return cls(*(sum(values) for values in zip(*map(astuple, stats), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

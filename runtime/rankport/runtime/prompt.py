@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import check_prefix, checked_items, checked_text, is_embedding, item_form
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.protos.types import Prefix, Truncation
-from rankport.runtime.backends.base import EMBEDDED, TokenRun
+from rankport.runtime.backends.base import EMBEDDED, Resident, TokenRun
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import Embedding, ManifestDraft
 from rankport.runtime.prompt_inputs import checked_embeddings, checked_ids, checked_stack
 from rankport.runtime.prompt_template import Ids, PromptTemplate, item_template, prefix_template
 from rankport.runtime.tokenizer import Tokenizer
 
-ItemInput = str | Sequence[int] | NDArray[np.floating] | NDArray[np.integer]
-"""An item whose tokens are known: text, token ids, or embedding tokens [k, hidden]."""
+ItemInput = str | Sequence[int] | NDArray[np.floating] | NDArray[np.integer] | Resident
+"""An item whose tokens are known: text, token ids, or embedding tokens [k, hidden], here or in device memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,8 @@ class PromptEncoder:
         self, item: ItemInput, tokenized: Ids | None, truncation: Truncation, index: int
     ) -> EncodedRun:
         where = f"item {index}"
+        if isinstance(item, Resident):
+            return EncodedRun(TokenRun(self._embedded(where)[1], resident=item), truncated=False)
         if is_embedding(item):
             return self._embedded_run(item, where)
         if tokenized is None:

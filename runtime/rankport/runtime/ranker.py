@@ -39,6 +39,8 @@ from rankport.runtime.keyed_items import KeyedItems, paired_tokens
 from rankport.runtime.manifest import Manifest
 from rankport.runtime.prefix_cache import CacheStats
 from rankport.runtime.prompt import EncodedRun, PromptEncoder
+from rankport.runtime.ranker_engines import ranker_engines
+from rankport.runtime.replicas import ScoringReplicas
 from rankport.runtime.token_store import TokenStore
 
 
@@ -49,7 +51,7 @@ class Ranker:
         self,
         manifest: Manifest,
         prompt: PromptEncoder,
-        engine: Engine,
+        engine: Engine | ScoringReplicas,
         keyed_items: KeyedItems,
         *,
         on_close: Callable[[], None] = lambda: None,
@@ -79,8 +81,6 @@ class Ranker:
             PairingError: the store has no tokens of the encoder that the ranker was trained with.
             StoreError: the store cannot be read.
         """
-        from rankport.runtime.backends.choice import scoring_backend
-
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         manifest = opened.manifest
         if manifest.kind != "ranker":
@@ -93,9 +93,10 @@ class Ranker:
                 owned.callback(store.close)
             tokens = None if store is None else paired_tokens(store, manifest)
             prompt = PromptEncoder.from_bundle(opened)
-            engine = Engine(scoring_backend(opened, config), config)
-            keyed_items = KeyedItems(manifest, tokens)
-            return cls(manifest, prompt, engine, keyed_items, on_close=owned.pop_all().close)
+            engines = ranker_engines(opened, config, tokens)
+            owned.callback(engines.close)
+            keyed_items = KeyedItems(manifest, tokens, engines.resident)
+            return cls(manifest, prompt, engines.engine, keyed_items, on_close=owned.pop_all().close)
 
     def score(
         self,

@@ -4,12 +4,13 @@ A row holds one item, or several short ones beside each other, and its own copy 
 many that copies and scores cost about the same. Items in a pass are of similar length, and padded to the longest.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.base import EMBEDDED, RaggedBatch
+from rankport.runtime.backends.base import EMBEDDED, RaggedBatch, TokenRun
 from rankport.runtime.layout import rank_within
 
 ROW_TOKENS = 256
@@ -73,8 +74,8 @@ class Rectangle:
         return mask
 
 
-def rectangle(batch: RaggedBatch) -> Rectangle:
-    """Lays the runs out in order. Logit row i belongs to run i."""
+def rectangle(batch: RaggedBatch, first_row: int = 0) -> Rectangle:
+    """Lays the runs out in order. Logit row i belongs to run i. `embeddings` start at row `first_row` of the input."""
     lengths = np.fromiter((len(run.ids) for run in batch.runs), np.int64, len(batch.runs))
     assert len(batch.runs) > 0
     assert lengths.min() > 0
@@ -91,7 +92,10 @@ def rectangle(batch: RaggedBatch) -> Rectangle:
     embedded = ids == EMBEDDED
     embeddings = tuple(one.embeddings for one in batch.runs if one.embeddings is not None)
     count = sum(len(one) for one in embeddings)
-    assert embedded.sum() == count
+    embedding_rows = np.full(len(ids), -1, np.int64)
+    named = _embedding_rows(batch.runs, count, first_row)
+    assert embedded.sum() == len(named)
+    embedding_rows[embedded] = named
     return Rectangle(
         shape=Shape(
             len(batch.prefixes), rows, in_row * longest, int(past_lengths.max()), len(lengths), max(count, 1)
@@ -99,12 +103,29 @@ def rectangle(batch: RaggedBatch) -> Rectangle:
         item_tokens=longest,
         ids=np.where(embedded, 0, ids),
         positions=past_lengths[owner[run]] + offset,
-        embedding_rows=np.where(embedded, np.cumsum(embedded) - 1, -1),
+        embedding_rows=embedding_rows,
         places=(owner[run], item[run] // in_row, item[run] % in_row * longest + offset),
         ends=ends - 1,
         past_lengths=past_lengths,
         embeddings=embeddings,
     )
+
+
+def _embedding_rows(runs: Sequence[TokenRun], count: int, first_row: int) -> NDArray[np.int64]:
+    """The row of each embedding, in the order of the runs: its own, or the next of `count` from `first_row` on."""
+    own = np.arange(first_row, first_row + count)
+    if all(one.resident is None for one in runs):
+        return own
+    rows = np.concatenate([_rows_of(one) for one in runs])
+    rows[rows < 0] = own
+    return rows
+
+
+def _rows_of(run: TokenRun) -> NDArray[np.int64]:
+    """-1 where it is to be one of those sent with the pass."""
+    if run.resident is not None:
+        return run.resident.rows
+    return np.full(0 if run.embeddings is None else len(run.embeddings), -1, np.int64)
 
 
 def _spread(

@@ -38,6 +38,7 @@ _DTYPE_CODES = {"float16": 1, "float32": 2}
 _DTYPE_BYTES = {"float16": 2, "float32": 4}
 _HEADER = Struct("<IBBHIIq16s")
 _CRC_BYTES = 4
+_MARK = slice(16, 40)
 _SHORT, _LONG = b"\x00", b"\x01"
 _MAX_SHORT_KEY_BYTES = 510
 
@@ -135,6 +136,11 @@ def read_header(name: bytes, value: memoryview, spec: TokenSpec) -> ValueHeader:
     if len(value) != offset + spec.nbytes:
         raise CorruptValueError(f"{len(value)} bytes, where {spec} takes {offset + spec.nbytes}")
     return ValueHeader(offset, key_bytes, written_us, digest)
+
+
+def write_mark(value: memoryview) -> bytes:
+    """Write time and content hash of a value, unchecked: they differ where it was written anew."""
+    return bytes(value[_MARK])
 
 
 def stored_key(name: bytes, value: memoryview, spec: TokenSpec) -> str:

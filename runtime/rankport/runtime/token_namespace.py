@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from rankport.runtime.token_layout import (
     read_header,
     storage_key,
     stored_key,
+    write_mark,
 )
 
 _KEYS_PER_PAGE = 1000
@@ -45,6 +47,13 @@ class EntryInfo:
 
     content_hash: bytes  # [16]
     written_at: datetime  # UTC
+
+
+class Written(NamedTuple):
+    """A key of the store."""
+
+    key: str
+    mark: bytes  # another where its tokens were written anew
 
 
 class TokenNamespace:
@@ -141,20 +150,28 @@ class TokenNamespace:
     def __bool__(self) -> bool:
         return True  # an empty namespace is still a namespace: `if namespace` asks for None
 
+    def version(self) -> int:
+        """A number that differs after every write to the store."""
+        return self._env.version()
+
     def keys(self) -> Iterator[str]:
         """All keys in no promised order; writes during the iteration may or may not show.
 
         Raises:
             StoreError: the value of a long key is corrupt, or the store is closed.
         """
+        return (entry.key for page in self.pages() for entry in page)
+
+    def pages(self) -> Iterator[list["Written"]]:
+        """The keys with their marks, some at a time; otherwise as `keys`."""
         after: bytes | None = None
         while page := self._page(after):
-            yield from (key for _, key in page)
+            yield [entry for _, entry in page]
             after = page[-1][0]
 
-    def _page(self, after: bytes | None) -> list[tuple[bytes, str]]:
+    def _page(self, after: bytes | None) -> list[tuple[bytes, "Written"]]:
         # One short transaction a page: a long one would keep the writer from reusing pages.
-        page: list[tuple[bytes, str]] = []
+        page: list[tuple[bytes, Written]] = []
         with self._env.read() as txn, txn.cursor(self._db) as cursor:
             more = cursor.first() if after is None else cursor.set_range(after)
             if more and bytes(cursor.key()) == after:
@@ -164,9 +181,9 @@ class TokenNamespace:
                 more = cursor.next()
         return page
 
-    def _key_at(self, name: bytes, value: memoryview) -> tuple[bytes, str]:
+    def _key_at(self, name: bytes, value: memoryview) -> tuple[bytes, "Written"]:
         try:
-            return name, stored_key(name, value, self.spec)
+            return name, Written(stored_key(name, value, self.spec), write_mark(value))
         except CorruptValueError as error:
             raise self._corrupt(name.hex(), error) from error
 

@@ -34,6 +34,7 @@ class Worker(Generic[RequestT]):
         self._clock = clock
         self._condition = threading.Condition()  # guards the fields down to `_closed_because`
         self._arrivals: deque[RequestT] = deque()
+        self._steps: deque[tuple[Future[None], Callable[[], None]]] = deque()
         self._unanswered: dict[RequestT, None] = {}  # accepted; left only with the future resolved
         self._queued_requests = 0  # accepted and not started
         self._queued_tokens = 0
@@ -59,6 +60,19 @@ class Worker(Generic[RequestT]):
             self._arrivals.append(request)
             self._unanswered[request] = None
             self._condition.notify()
+
+    def call(self, step: Callable[[], None]) -> "Future[None]":
+        """Has the thread do something else with the device, between two passes.
+
+        Raises `Unavailable` after `close` or a crash. The future raises what `step` raises, or `Unavailable`.
+        """
+        future: Future[None] = Future()
+        with self._condition:
+            if self._closed_because is not None:
+                raise Unavailable(*self._closed_because.args)
+            self._steps.append((future, step))
+            self._condition.notify()
+        return future
 
     @property
     def alive(self) -> bool:
@@ -99,6 +113,7 @@ class Worker(Generic[RequestT]):
         reason = Unavailable("the engine was closed before the request was answered")
         try:
             while self._take_arrivals():
+                self._take_steps()
                 self._drop_dead(self._waiting)
                 self._drop_dead(self._active)
                 self._admit()
@@ -117,12 +132,30 @@ class Worker(Generic[RequestT]):
         """Waits until there is something to do; False when the time to stop has come."""
         with self._condition:
             busy = bool(self._waiting or self._active)
-            self._condition.wait_for(lambda: busy or self._arrivals or self._drain_until_s is not None)
+            self._condition.wait_for(
+                lambda: busy or self._arrivals or self._steps or self._drain_until_s is not None
+            )
             self._waiting.extend(self._arrivals)
             self._arrivals.clear()
             if self._drain_until_s is None:
                 return True
             return bool(self._waiting or self._active) and self._clock() < self._drain_until_s
+
+    def _take_steps(self) -> None:
+        """Those that wait now: others come after the next pass."""
+        with self._condition:
+            steps = tuple(self._steps)
+            self._steps.clear()
+        for future, step in steps:
+            try:
+                step()
+            except RankportError as error:
+                _settle(future, future.set_exception, error)
+            except BaseException as error:
+                _settle(future, future.set_exception, Unavailable(f"the engine stopped on a bug: {error!r}"))
+                raise
+            else:
+                _settle(future, future.set_result, None)
 
     def _more_to_begin(self) -> bool:
         with self._condition:
@@ -254,10 +287,12 @@ class Worker(Generic[RequestT]):
         with self._condition:
             self._closed_because = self._closed_because or reason
             outstanding = tuple(self._unanswered)
+            futures = [request.future for request in outstanding] + [future for future, _ in self._steps]
             self._unanswered.clear()
-        for request in outstanding:
+            self._steps.clear()
+        for future in futures:
             error = Unavailable(*reason.args)
-            _log_failure(partial(_settle, request.future, request.future.set_exception, error))
+            _log_failure(partial(_settle, future, future.set_exception, error))
         for request in outstanding:
             _log_failure(partial(self._work.retire, request))
         _log_failure(self._work.close)

@@ -28,11 +28,20 @@ class PrefixKV(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Resident:
+    """Embedding tokens of one item that lie in the backend's memory already."""
+
+    rows: NDArray[np.int64]  # [k] of its `TokenTable`
+    kept: object  # while it is referred to, the rows are given to no other item
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRun:
     """The tokens of one item, or of one piece of a prefix."""
 
-    ids: NDArray[np.int64]  # [tokens], EMBEDDED where the next row of `embeddings` stands
+    ids: NDArray[np.int64]  # [tokens], EMBEDDED where the next row of `embeddings`, or of `resident`, stands
     embeddings: NDArray[np.float32] | None = None  # [count of EMBEDDED, hidden]
+    resident: Resident | None = None  # in the place of `embeddings`
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +70,23 @@ class Launched(Generic[FloatT]):
     done: bool  # nothing is left to wait for; of one backend always or never
 
 
+class TokenTable(Protocol):
+    """Embedding tokens in the memory of a device, that runs may name by row."""
+
+    @property
+    def rows(self) -> int:
+        """How many there is room for."""
+
+    def write(self, row: int, tokens: NDArray[np.floating]) -> None:
+        """Puts rows [count, hidden] at `row` and after, behind the passes begun by now. The backend's thread only."""
+
+
 class ScoringBackend(Protocol):
     """Runs the prefix and score graphs of a ranker bundle."""
+
+    @property
+    def table(self) -> TokenTable | None:
+        """What runs may name resident tokens of; None: they bring theirs."""
 
     def prefill(self, batch: RaggedBatch) -> tuple[PrefixKV, ...]:
         """KV of each run's own tokens (not of the prefix it continues). One run per prefix. [runs]"""

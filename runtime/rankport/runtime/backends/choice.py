@@ -20,8 +20,8 @@ from rankport.runtime.engines import engines_of
 from rankport.runtime.manifest import Limits, Manifest, Target
 
 
-def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringBackend:
-    """A ranker's backend on `config.device`, loaded, and on a GPU warmed up.
+def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> ScoringBackend:
+    """A ranker's backend on `config.device`, loaded, and on a GPU, the one of that number, warmed up.
 
     Raises:
         InvalidRequest: the bundle's graphs are not for that device; the message says what is.
@@ -36,16 +36,16 @@ def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> ScoringB
     if config.device == "cuda":
         from rankport.runtime.backends.onnxruntime_cuda import cuda_scoring_backend
 
-        backend: ScoringBackend = cuda_scoring_backend(view, config)
+        backend: ScoringBackend = cuda_scoring_backend(view, config, device=gpu)
     else:
         from rankport.runtime.backends.tensorrt_backends import tensorrt_scoring_backend
 
-        backend = tensorrt_scoring_backend(view)
+        backend = tensorrt_scoring_backend(view, device=gpu)
     _warm(backend, lambda: warm_up(backend, view.manifest, config))
     return backend
 
 
-def encoding_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> EncodingBackend:
+def encoding_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> EncodingBackend:
     """An item encoder's backend; otherwise as `scoring_backend`, errors too."""
     view = _view(bundle, config.device)
     if config.device == "cpu":
@@ -55,11 +55,11 @@ def encoding_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Encodin
     if config.device == "cuda":
         from rankport.runtime.backends.onnxruntime_cuda import cuda_encoding_backend
 
-        backend: EncodingBackend = cuda_encoding_backend(view)
+        backend: EncodingBackend = cuda_encoding_backend(view, device=gpu)
     else:
         from rankport.runtime.backends.tensorrt_backends import tensorrt_encoding_backend
 
-        backend = tensorrt_encoding_backend(view)
+        backend = tensorrt_encoding_backend(view, device=gpu)
     _warm(backend, lambda: warm_up_encoding(backend, view.manifest.limits, config))
     return backend
 

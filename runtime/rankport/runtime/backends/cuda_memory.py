@@ -4,6 +4,7 @@ Recordings of passes are `cuda_recording`'s, what GPUs there are is `gpus`'.
 """
 
 import ctypes
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,9 @@ from rankport.protos.errors import BackendError
 from rankport.runtime.backends.base import DeviceLost
 from rankport.runtime.backends.device_memory import Buffer, Side, Transfers
 
+_thread = threading.local()
+"""CUDA has a current device for each thread; this is what we know of it."""
+
 
 class CudaMemory:
     """One stream of one GPU. Allocations are ordered by it: freed memory may be used again before it is done with."""
@@ -23,8 +27,7 @@ class CudaMemory:
         self._cuda = load_cuda_runtime()
         self._device = device
         self._stream = 0  # until there is one, the default stream answers for the device
-        require_gpu(self._cuda)
-        self._call("cudaSetDevice", device)
+        require_gpu(self._cuda, device)
         self._stream = int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
         self._transfers = Transfers()
         self._keep_freed_memory()
@@ -124,6 +127,9 @@ class CudaMemory:
 
     def _call(self, name: str, *arguments: Any) -> Any:
         cuda = self._cuda
+        if name != "cudaSetDevice" and getattr(_thread, "device", None) != self._device:
+            self._call("cudaSetDevice", self._device)
+            _thread.device = self._device
         error, *results = getattr(cuda, name)(*arguments)
         if error == cuda.cudaError_t.cudaSuccess:
             return results[0] if results else None
@@ -151,11 +157,13 @@ def load_cuda_runtime() -> Any:
     return runtime
 
 
-def require_gpu(cuda: Any) -> None:
-    """Raises BackendError, with CUDA's reason, where the driver shows no GPU."""
+def require_gpu(cuda: Any, device: int = 0) -> None:
+    """Raises BackendError, with CUDA's reason, where the driver shows no GPU, or none of that number."""
     error, count = cuda.cudaGetDeviceCount()
-    if count:
+    if count > device:
         return
+    if count:
+        raise BackendError(f"GPU {device}: this machine has {count}, numbered from 0")
     _, words = cuda.cudaGetErrorString(error)
     reason = words.decode() if isinstance(words, bytes) else words
     raise BackendError(

@@ -5,7 +5,8 @@ computed and read by nobody.
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,13 +63,15 @@ class DevicePass:
     arrays: dict[str, HostArray]
 
 
-LayOut = Callable[[RaggedBatch, int], DevicePass]
-"""A batch and the hidden size -> its pass."""
+LayOut = Callable[[RaggedBatch], DevicePass]
 
 
-def layout_of(target: Target) -> LayOut:
-    """The form that graphs of a target take."""
-    return rectangular_pass if target == "onnx-cuda" else packed_pass
+def layout_of(target: Target, hidden: int, resident_rows: int = 0) -> LayOut:
+    """The form that graphs of a target take. Where tokens are resident, others' rows follow theirs in the input."""
+    if target == "onnx-cuda":
+        return partial(rectangular_pass, hidden=hidden, resident_rows=resident_rows)
+    assert not resident_rows, "graphs of packed tokens take embeddings with each pass"
+    return partial(packed_pass, hidden=hidden)
 
 
 def packed_pass(batch: RaggedBatch, hidden: int) -> DevicePass:
@@ -98,13 +101,16 @@ def _moved(packed: PackedInputs, to: Sizes) -> NDArray[np.int64]:
     return moved
 
 
-def rectangular_pass(batch: RaggedBatch, hidden: int) -> DevicePass:
-    """See `rectangle`."""
-    made = rectangle(batch)
+def rectangular_pass(batch: RaggedBatch, hidden: int, resident_rows: int = 0) -> DevicePass:
+    """See `rectangle`. Where tokens are resident, `embeddings` are there only if some have to be sent."""
+    made = rectangle(batch, resident_rows)
     size = bucket(made.shape)
     arrays = {name: HostArray(array.shape, (array,)) for name, array in made.inputs(size).items()}
     rows: tuple[Array, ...] = made.embeddings or (np.zeros((1, hidden), np.float32),)
-    arrays["embeddings"] = HostArray((size.embedding_count, hidden), rows)
+    if made.embeddings or not resident_rows:
+        arrays["embeddings"] = HostArray((size.embedding_count, hidden), rows)
+    if resident_rows:
+        size = replace(size, embedding_count=0)  # the graph reads the whole table, however many
     slots = size.rows * size.row_tokens
     return DevicePass(size, size.prefixes, size.past, slots, size.items_total, arrays)
 

@@ -19,6 +19,7 @@ from rankport.runtime.backends.device_graph import DeviceArray, DeviceGraph
 from rankport.runtime.backends.device_kv import DeviceKV, KVLayout, Place
 from rankport.runtime.backends.device_memory import DeviceMemory
 from rankport.runtime.backends.device_passes import DevicePass, layout_of
+from rankport.runtime.backends.device_table import DeviceTable
 from rankport.runtime.backends.device_uploads import Uploads
 from rankport.runtime.backends.workspace import Recordings, Region
 from rankport.runtime.manifest import Manifest
@@ -37,14 +38,23 @@ class ScoringGraphs:
 class DeviceScoringBackend:
     """Implements `ScoringBackend`. Owns and closes the graphs and the memory."""
 
-    def __init__(self, manifest: Manifest, graphs: ScoringGraphs, memory: DeviceMemory) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        graphs: ScoringGraphs,
+        memory: DeviceMemory,
+        table: DeviceTable | None = None,
+    ) -> None:
+        """Runs may name rows of `table`, if there is one."""
         assert manifest.labels is not None
+        self.table = table
         self._graphs = graphs
         self._memory = memory
-        self._hidden = manifest.shape.hidden_size
         self._labels = len(manifest.labels.names)
         prefix = next(graph for graph in manifest.graphs if graph.role == "prefix")
-        self._lay_out = layout_of(prefix.target)
+        self._lay_out = layout_of(
+            prefix.target, manifest.shape.hidden_size, 0 if table is None else table.rows
+        )
         self._kv = KVLayout(manifest.shape.layers, prefix.outputs[0].dtype)
         self._kv_names = [output.name for output in prefix.outputs]
         self._past_names = [name.replace("new_", "past_", 1) for name in self._kv_names]
@@ -80,6 +90,8 @@ class DeviceScoringBackend:
         """Frees the graphs, the workspace and the stream."""
         with ExitStack() as freed:  # after an error of the device too: the last step first
             freed.callback(self._memory.close)
+            if self.table is not None:
+                freed.callback(self.table.release)
             for region in (self._uploads, self._past, self._new, self._answers):
                 freed.callback(region.release)
             for graph in {id(graph): graph for graph in (self._graphs.prefix, self._graphs.score)}.values():
@@ -89,10 +101,12 @@ class DeviceScoringBackend:
     def _run(self, role: str, batch: RaggedBatch) -> DevicePass:
         """Enqueues one pass; its results lie in the workspace, until the next pass of the role."""
         graph = self._graphs.prefix if role == "prefix" else self._graphs.score
-        one = self._lay_out(batch, self._hidden)
+        one = self._lay_out(batch)
         inputs = self._uploads.send(
             {name: one.arrays[name] for name in one.arrays if name in graph.input_names}
         )
+        if self.table is not None and "embeddings" in graph.input_names:
+            inputs["embeddings"] = self.table.with_sent(inputs.get("embeddings"))
         past = self._gathered(batch.prefixes, one)
         inputs |= {name: past[name] for name in past if name in graph.input_names}
         if role == "prefix":

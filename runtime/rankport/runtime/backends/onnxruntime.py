@@ -49,6 +49,8 @@ class HostKV:
 class OnnxRuntimeScoringBackend:
     """The `prefix` and `score` graphs of a ranker bundle on the CPU. Implements `ScoringBackend`."""
 
+    table = None
+
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
         config = config or EngineConfig()
         self._widths = tuple(bundle.manifest.shape.layers)

@@ -26,6 +26,7 @@ class BackendInParts:
     def __init__(self, backend: ScoringBackend, profiles: Mapping[Role, Sequence[Profile]]) -> None:
         self._backend, self._profiles = backend, profiles
         self._under_way: deque[_Pass] = deque()
+        self.table = backend.table
 
     def prefill(self, batch: RaggedBatch) -> tuple[PrefixKV, ...]:
         """See `ScoringBackend.prefill`."""

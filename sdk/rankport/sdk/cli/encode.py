@@ -52,6 +52,7 @@ def encode(
             "`rankport build`."
         ),
     ] = "cpu",
+    device_id: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
     truncation: Annotated[
         Literal["truncate", "error"],
         typer.Option(help="Texts over the encoder's limit: cut and counted, or bad rows."),
@@ -91,7 +92,7 @@ def encode(
     config = EncodeJobConfig(batch_size=rows, truncation=truncation, prune=prune)
     file = _open_items(items, id_column, text_column or ["text"], separator, file_format)
     with (
-        ItemEncoder.load(bundle, config=engine_config(device)) as encoder,
+        ItemEncoder.load(bundle, config=engine_config(device, device_ids=(device_id,))) as encoder,
         TokenStore.open(store, create=True) as tokens,
         _bad_row_writer(bad_rows) as on_bad_row,
         _continuable(console),

@@ -11,6 +11,7 @@ import typer
 from rankport.runtime.config import CUDA_DEFAULTS as CUDA
 from rankport.runtime.config import DEFAULTS as ENGINE
 from rankport.runtime.server.config import DEFAULTS as SERVER
+from rankport.sdk.cli.device_options import gpu_numbers, size_in_bytes
 
 if TYPE_CHECKING:
     import threading
@@ -24,10 +25,10 @@ _SWITCH_INTERVAL_S = 2e-4
 5 ms for each of them after every call of the device, far longer than a pass takes."""
 
 
-def _knob(name: str, does: str) -> Any:
+def _knob(name: str, does: str, **more: Any) -> Any:
     """An option whose default depends on the device."""
     default = f"[default: {getattr(ENGINE, name)}; on CUDA {getattr(CUDA, name)}]"
-    return typer.Option(help=f"{does} {default}", rich_help_panel=_ENGINE)
+    return typer.Option(help=f"{does} {default}", rich_help_panel=_ENGINE, **more)
 
 
 def serve(
@@ -67,7 +68,13 @@ def serve(
         int | None, _knob("max_queued_tokens", "Tokens that those have together.")
     ] = None,
     prefix_cache_bytes: Annotated[
-        int | None, _knob("prefix_cache_bytes", "Prefix KV kept across requests; 0 keeps none.")
+        int | None,
+        _knob(
+            "prefix_cache_bytes",
+            "Prefix KV kept across requests, of each device, in bytes or as 4GiB; 0 keeps none.",
+            parser=size_in_bytes,
+            metavar="SIZE",
+        ),
     ] = None,
     device: Annotated[
         Literal["cpu", "cuda", "tensorrt"],
@@ -77,6 +84,30 @@ def serve(
             rich_help_panel=_ENGINE,
         ),
     ] = ENGINE.device,
+    device_ids: Annotated[
+        str,
+        typer.Option(
+            help="GPUs that each get a replica of every model: numbers from 0 on, 0,1, or all.",
+            metavar="NUMBERS",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = "0",
+    device_tokens: Annotated[
+        int,
+        typer.Option(
+            help="Embedding tokens of --store kept in the memory of each GPU, in bytes or as 4GiB (4 bytes a value), "
+            "from the first key on; requests that name their keys then send none. Needs --device cuda.",
+            parser=size_in_bytes,
+            metavar="SIZE",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = ENGINE.device_tokens_bytes,
+    device_tokens_refresh_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds from one look at --store for changes of these to the next.", rich_help_panel=_ENGINE
+        ),
+    ] = ENGINE.device_tokens_refresh_s,
     threads: Annotated[
         int, typer.Option(help="Compute threads a model; 0: one per core.", rich_help_panel=_ENGINE)
     ] = ENGINE.threads,
@@ -118,6 +149,9 @@ def serve(
         max_queued_requests=max_queued_requests,
         max_queued_tokens=max_queued_tokens,
         prefix_cache_bytes=prefix_cache_bytes,
+        device_ids=gpu_numbers(device_ids),
+        device_tokens_bytes=device_tokens,
+        device_tokens_refresh_s=device_tokens_refresh_s,
         threads=threads,
         prepacking=prepacking,
     )

@@ -3,8 +3,9 @@
     python -m benchmarks.gpu.host --bundle build/gpu-bf16/mixlm.bundle
 
 The device is simulated: every call of it lets go of the interpreter, as CUDA's calls do, and a pass takes
-3 microseconds a token. Callers submit requests of 250 embeddings; the rate that comes out is what tokenizing, queueing,
-batching and packing allow on this machine.
+3 microseconds a token. Callers submit requests of 250 items, as embeddings, as keys that are read from a store, or as
+keys whose tokens stay on the device (`--device-tokens`); the rate that comes out is what tokenizing, queueing, batching
+and packing allow on this machine.
 """
 
 import argparse
@@ -12,8 +13,9 @@ import ctypes
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,19 @@ from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.machine import describe_machine
 from benchmarks.gpu.queries import random_prefix, random_query
 from benchmarks.gpu.shapes import FULL
+from benchmarks.gpu.stored import Catalogue, resident_bytes, stored_catalogue
 from rankport.runtime.backends.device_graph import DeviceArray
 from rankport.runtime.backends.device_memory import Buffer, Side, Transfers
 from rankport.runtime.backends.device_scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.backends.device_table import DeviceTable
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import CUDA_DEFAULTS
 from rankport.runtime.engine import Engine
 from rankport.runtime.keyed_items import KeyedItems
 from rankport.runtime.prompt import PromptEncoder
 from rankport.runtime.ranker import Ranker
+from rankport.runtime.resident_tokens import ResidentTokens, TablePlace
+from rankport.runtime.token_namespace import TokenNamespace
 
 _SECONDS_A_TOKEN = 3e-6
 _REQUESTS, _WINDOW = 256, 96
@@ -111,23 +117,38 @@ class SimulatedGraph:
         pass
 
 
-def simulated_ranker(bundle: Bundle) -> Ranker:
-    """The bundle's ranker on that device."""
+@contextmanager
+def simulated_ranker(
+    bundle: Bundle, tokens: TokenNamespace | None = None, *, resident: bool
+) -> Iterator[Ranker]:
+    """The bundle's ranker on that device, with all `tokens` there if they are to be `resident`."""
+    manifest = bundle.manifest
     memory = SimulatedMemory()
     graph = SimulatedGraph(memory)
-    backend = DeviceScoringBackend(bundle.manifest, ScoringGraphs(graph, graph), memory)
-    engine = Engine(backend, CUDA_DEFAULTS)
-    return Ranker(
-        bundle.manifest, PromptEncoder.from_bundle(bundle), engine, KeyedItems(bundle.manifest, None)
-    )
+    table = None
+    if resident:
+        rows = resident_bytes(manifest) // (4 * manifest.shape.hidden_size)
+        table = DeviceTable(memory, rows, 2 * CUDA_DEFAULTS.max_batch_tokens, manifest.shape.hidden_size)
+    engine = Engine(DeviceScoringBackend(manifest, ScoringGraphs(graph, graph), memory, table), CUDA_DEFAULTS)
+    with ExitStack() as opened:
+        kept = None
+        if tokens is not None and table is not None:
+            kept = ResidentTokens(
+                tokens, [TablePlace(table, engine.call)], CUDA_DEFAULTS.device_tokens_refresh_s
+            )
+            opened.callback(kept.close)
+        prompt = PromptEncoder.from_bundle(bundle)
+        yield opened.enter_context(Ranker(manifest, prompt, engine, KeyedItems(manifest, tokens, kept)))
 
 
-def items_per_s(ranker: Ranker, callers: int, requests: int) -> float:
-    """Of `requests` in a closed loop of `_WINDOW` by so many threads."""
+def items_per_s(ranker: Ranker, callers: int, requests: int, catalogue: Catalogue | None = None) -> float:
+    """Of `requests` in a closed loop of `_WINDOW` by so many threads; of keys where there is a catalogue."""
     workload = FULL.workloads[0]
     shape = workload.requests[0]
     rng = np.random.default_rng(0)
-    items = [list(random_query(workload.model, shape, seed).items) for seed in range(4)]
+    items: list[list[Any]] = [list(random_query(workload.model, shape, seed).items) for seed in range(4)]
+    if catalogue is not None:
+        items = [list(row) for row in catalogue.drawn(16, shape.items)]
     prefixes = [random_prefix(workload.model, shape, rng).tolist() for _ in range(requests)]
     room = threading.Semaphore(_WINDOW)
 
@@ -159,12 +180,23 @@ def main() -> None:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     figures = Figures(given.out)
     figures.add("machine", describe_machine())
-    for interval_s in (5e-3, 2e-4):
-        sys.setswitchinterval(interval_s)
-        with simulated_ranker(bundle) as ranker:
-            items_per_s(ranker, 4, _WINDOW)
-            rates = {f"{callers} callers": items_per_s(ranker, callers, _REQUESTS) for callers in (1, 4)}
-        figures.add(f"items/s, threads give way after {interval_s * 1e3:g} ms", rates)
+    with stored_catalogue(bundle.manifest) as stored:
+        for interval_s in (5e-3, 2e-4):
+            sys.setswitchinterval(interval_s)
+            rates: dict[str, float] = {}
+            for name, catalogue, resident in (
+                ("embeddings", None, False),
+                ("keys, read from the store", stored, False),
+                ("keys, tokens on the device", stored, True),
+            ):
+                tokens = None if catalogue is None else catalogue.tokens
+                with simulated_ranker(bundle, tokens, resident=resident) as ranker:
+                    items_per_s(ranker, 4, _WINDOW, catalogue)
+                    for callers in (1, 4):
+                        rates[f"{name}, {callers} callers"] = items_per_s(
+                            ranker, callers, _REQUESTS, catalogue
+                        )
+            figures.add(f"items/s, threads give way after {interval_s * 1e3:g} ms", rates)
 
 
 if __name__ == "__main__":

@@ -61,14 +61,14 @@ def _measure(part: Part, engine: Engine, ranker: Ranker, request: RequestShape) 
     part.figures.add(f"{request.name} warm-up", {"seconds": time.monotonic() - begun})
     for way in contender.ways:
         for fresh in (True, False):
-            seconds = _repeat(partial(contender.round, way, fresh=fresh), part.scale.rounds)
+            seconds = repeat(partial(contender.round, way, fresh=fresh), part.scale.rounds)
             figures = contender.rates(statistics.median(seconds), fresh=fresh) | {"rounds": len(seconds)}
             part.figures.add(f"{request.name} {way}, {'fresh' if fresh else 'cached'} prefixes", figures)
     part.figures.add(f"{request.name} one query alone", contender.latencies())
     part.figures.add(f"{request.name} device", device_load() | {"cache": str(engine.cache_stats())})
 
 
-def _repeat(run: Callable[[], float], times: int) -> list[float]:
+def repeat(run: Callable[[], float], times: int) -> list[float]:
     """Results of at most so many calls, fewer where they take long, at least two."""
     begun, results = time.monotonic(), list[float]()
     while len(results) < times and (len(results) < 2 or time.monotonic() < begun + _MOST_S):
@@ -131,7 +131,7 @@ class Contender:
         ):
             for way, submit in self.ways.items():
                 pending = iter(prefixes)
-                seconds = _repeat(lambda s=submit, p=pending: _alone(s, next(p)), _LATENCY_CALLS)  # type: ignore[misc]
+                seconds = repeat(lambda s=submit, p=pending: _alone(s, next(p)), _LATENCY_CALLS)  # type: ignore[misc]
                 # The first call of a shape may prepare what the others replay.
                 found[f"{way} {name} p50_ms"] = statistics.median(seconds[1:]) * 1e3
         return found

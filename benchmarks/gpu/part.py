@@ -82,7 +82,14 @@ def engine_flags(config: EngineConfig) -> list[str]:
     """The same for `rankport serve`: the device, and every knob that is not at its default there."""
     given, usual = dataclasses.asdict(config), dataclasses.asdict(_defaults(config.device))
     changed = {name: value for name, value in given.items() if value != usual[name] or name == "device"}
-    return [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return [word for name, value in changed.items() for word in (_FLAGS.get(name, _flag(name)), str(value))]
+
+
+_FLAGS = {"device_tokens_bytes": "--device-tokens"}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _defaults(device: str) -> EngineConfig:

@@ -13,7 +13,9 @@ def summary(report: Figures) -> list[str]:
     lines = [f"commit {report['commit']}, device {report['device']}, engine {report['engine']}"]
     ceilings = parts.get("ceilings mixlm", {})
     lines += [f"{name}: {value}" for name, value in ceilings.items()]
+    lines += [f"{name}: {value}" for name, value in parts.get("conformance mixlm", {}).items()]
     lines += _trained(parts.get("trained esco", {}))
+    lines += [f"encoder: {name}: {value}" for name, value in parts.get("encoding mixlm", {}).items()]
     for model in ("mixlm", "slm"):
         lines += _parity(parts, model)
         for request in _requests(parts, model):
@@ -28,7 +30,7 @@ def summary(report: Figures) -> list[str]:
 def _requests(parts: dict[str, Figures], model: str) -> list[str]:
     found = (
         name.split(" ", 1)[0]
-        for part in ("in_process", "served", "peers", "compiled_peers")
+        for part in ("in_process", "resident", "served", "peers", "compiled_peers")
         for name, value in parts.get(f"{part} {model}", {}).items()
         if isinstance(value, dict) and name != "load"
     )
@@ -68,7 +70,7 @@ def _parity(parts: dict[str, Figures], model: str) -> Iterator[str]:
 
 def _rates(parts: dict[str, Figures], model: str, request: str) -> Iterator[str]:
     rates: dict[str, float] = {}
-    for part in ("in_process", "served", "peers", "compiled_peers"):
+    for part in ("in_process", "resident", "served", "peers", "compiled_peers"):
         for name, value in parts.get(f"{part} {model}", {}).items():
             if (
                 not isinstance(value, dict)

@@ -1,0 +1,60 @@
+"""Requests that name keys: tokens read from the store for each, against tokens that stay on the device."""
+
+import statistics
+from dataclasses import replace
+from functools import partial
+
+from benchmarks.gpu.in_process import Contender, repeat
+from benchmarks.gpu.part import Part, arguments
+from benchmarks.gpu.stored import Catalogue, resident_bytes, stored_catalogue
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.keyed_items import KeyedItems
+from rankport.runtime.prompt import PromptEncoder
+from rankport.runtime.ranker import Ranker
+from rankport.runtime.ranker_engines import ranker_engines
+
+_ITEM_SETS = 16
+
+
+def main() -> None:
+    """Loads the bundle once a way."""
+    part = arguments(__doc__)
+    bundle = Bundle.open(part.bundle)
+    with stored_catalogue(bundle.manifest) as catalogue:
+        ways = {"keys, read from the store": part.engine}
+        if part.device == "cuda":
+            nbytes = resident_bytes(bundle.manifest)
+            ways["keys, tokens on the device"] = replace(part.engine, device_tokens_bytes=nbytes)
+        for name, config in ways.items():
+            _measure(part, bundle, catalogue, name, config)
+    part.figures.add("done", True)
+
+
+def _measure(part: Part, bundle: Bundle, catalogue: Catalogue, name: str, config: EngineConfig) -> None:
+    engines = ranker_engines(bundle, config, catalogue.tokens)
+    items = KeyedItems(bundle.manifest, catalogue.tokens, engines.resident)
+    prompt = PromptEncoder.from_bundle(bundle)
+    with Ranker(bundle.manifest, prompt, engines.engine, items, on_close=engines.close) as ranker:
+        for request in part.requests:
+            if not request.mixed or not part.enough(8 if part.device == "cuda" else 0, request.name):
+                continue
+            sets = catalogue.drawn(_ITEM_SETS, request.items)
+            contender = Contender(
+                part,
+                request,
+                {
+                    name: lambda prefix, index, sets=sets: ranker.submit(
+                        prefix.tolist(), sets[index % _ITEM_SETS]
+                    )
+                },  # type: ignore[misc]
+            )
+            contender.round(name, fresh=True, windows=1)
+            for fresh in (True, False):
+                seconds = repeat(partial(contender.round, name, fresh=fresh), part.scale.rounds)
+                rates = contender.rates(statistics.median(seconds), fresh=fresh)
+                part.figures.add(f"{request.name} {name}, {'fresh' if fresh else 'cached'} prefixes", rates)
+
+
+if __name__ == "__main__":
+    main()

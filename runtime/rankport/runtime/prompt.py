@@ -90,6 +90,8 @@ class PromptEncoder:
         items = checked_items(items)
         if len(items) > 1 and all(map(is_embedding, items)):
             return self._embedded_runs(cast(Sequence[NDArray[np.floating]], items))
+        if len(items) > 1 and all(isinstance(item, Resident) for item in items):
+            return self._resident_runs(cast(Sequence[Resident], items))
         texts = {
             index: checked_text(item, f"item {index}")
             for index, item in enumerate(items)
@@ -104,7 +106,7 @@ class PromptEncoder:
     ) -> EncodedRun:
         where = f"item {index}"
         if isinstance(item, Resident):
-            return EncodedRun(TokenRun(self._embedded(where)[1], resident=item), truncated=False)
+            return self._resident_runs([item])[0]
         if is_embedding(item):
             return self._embedded_run(item, where)
         if tokenized is None:
@@ -125,6 +127,10 @@ class PromptEncoder:
         embedding, ids = self._embedded("item 0")
         stacked = checked_stack(items, embedding.tokens, embedding.hidden_size)
         return [EncodedRun(TokenRun(ids, rows), truncated=False) for rows in stacked]
+
+    def _resident_runs(self, items: Sequence[Resident]) -> list[EncodedRun]:
+        _, ids = self._embedded("item 0")
+        return [EncodedRun(TokenRun(ids, None, item), False) for item in items]
 
     def _embedded(self, where: str) -> tuple[Embedding, Ids]:
         """The form of embedding tokens, and the ids of an item of them."""

@@ -98,10 +98,8 @@ def build_engines(
         InvalidRequest: the module or this machine cannot do what `target` or `options` ask.
         BundleError: a graph cannot be built; nothing was built then if the parser could tell.
     """
-    module = load_tensorrt(target.module)
     options = options or BuildOptions()
-    here = gpus()
-    _check_options(module, target, options, here)
+    module, here = require_target(target, options), gpus()
     graphs = _graphs(bundle)
     for graph in graphs:
         on_progress(f"checking the operators of {graph.spec.file}")
@@ -113,6 +111,13 @@ def build_engines(
         for graph in graphs
     ]
     return [_ensure(bundle, module, graph, key, force, on_progress) for graph, key in keys]
+
+
+def require_target(target: BuildTarget, options: BuildOptions | None = None) -> TensorRt:
+    """The module that builds for `target`, if it and this machine can do what is asked; raises as `build_engines`."""
+    module = load_tensorrt(target.module)
+    _check_options(module, target, options or BuildOptions(), gpus())
+    return module
 
 
 def _ensure(

@@ -120,10 +120,6 @@ WRONG: dict[str, tuple[tuple[object, ...], str]] = {
         ("--target", "tensorrt-rtx", "--max-prefixes", 0),
         "max_prefixes is 0: it must be at least 1",
     ),
-    "hardware-compatible": (
-        ("--target", "tensorrt-rtx", "--hardware-compatible"),
-        "tensorrt_rtx has no hardware-compatible engines",
-    ),
 }
 
 
@@ -135,13 +131,6 @@ def test_wrong_options_are_refused_with_the_way_out(what: str, encoder: Path) ->
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (encoder / "engines").exists()
-
-
-@needs_no_gpu
-def test_weights_are_stripped_only_beside_a_gpu(encoder: Path) -> None:
-    done = rankport("build", encoder, "--target", "tensorrt-rtx:sm89", "--strip-weights")
-    assert done.returncode == 1
-    assert "strips weights only on a machine with a GPU" in done.stderr
 
 
 @needs_no_gpu

@@ -171,7 +171,12 @@ def _check_options(
             f"{module.name} has no hardware-compatible engines: name architectures, "
             f"--target tensorrt-rtx:{','.join(DEFAULT_TARGETS)}"
         )
-    if options.strip_weights and not (here or module.can.strip_weights_without_gpu):
+    if options.optimization_level is not None and not module.can.optimization_levels:
+        raise InvalidRequest(
+            f"{module.name} {module.version} builds the same engine at every level: leave --optimization-level out"
+        )
+    # TensorRT-RTX compiles kernels that take weights at load through the driver, for every target.
+    if options.strip_weights and not here:
         raise InvalidRequest(
             f"{module.name} {module.version} strips weights only on a machine with a GPU, and there is none here: "
             "leave --strip-weights out, or build where the engine will run"

@@ -187,15 +187,15 @@ def _add_profile(parsed: _Network, config: Any, request: BuildRequest, profile: 
 
 
 def _timing_cache(module: TensorRt, config: Any, file: Path | None) -> Any:
-    """Kept alive by the caller until the build has ended."""
+    """Kept alive by the caller until the build has ended; None: the build keeps no timings."""
     if file is None or not module.can.timing_cache:
         return None
-    cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
-    # One of another GPU or version is refused: the build starts from nothing, and replaces it.
-    if not config.set_timing_cache(cache, ignore_mismatch=False):
-        cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, ignore_mismatch=False)
-    return cache
+    # One of another GPU or version, or none at all, is refused: the build starts from nothing, and replaces it.
+    for content in (file.read_bytes() if file.is_file() else b"", b""):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return cache
+    return None
 
 
 def _keep(file: Path, content: memoryview) -> None:

@@ -12,9 +12,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.engine_build import BuildTarget
 from rankport.runtime.manifest import Target
 
-ENGINES = "tensorrt-rtx"
-"""The word for graphs of `tensorrt` with engines of them. `tensorrt` alone is graphs: engines come later."""
-
+_ENGINES = "tensorrt-rtx"  # graphs for tensorrt, and engines; the word `tensorrt` is graphs alone
 _ARCHITECTURE = re.compile(r"sm[0-9]+")
 
 
@@ -44,7 +42,7 @@ def _joined(words: Sequence[str]) -> list[str]:
     """Architectures with the `tensorrt-rtx:` that they follow."""
     joined: list[str] = []
     for word in map(str.strip, words):
-        if joined and joined[-1].startswith(f"{ENGINES}:") and _ARCHITECTURE.fullmatch(word):
+        if joined and joined[-1].startswith(f"{_ENGINES}:") and _ARCHITECTURE.fullmatch(word):
             joined[-1] += f",{word}"
         else:
             joined.append(word)
@@ -53,15 +51,15 @@ def _joined(words: Sequence[str]) -> list[str]:
 
 def _has_engines(word: str) -> bool:
     """`tensorrt:…` has none, and `BuildTarget` says why."""
-    return word == ENGINES or word.startswith((f"{ENGINES}:", "tensorrt:"))
+    return word == _ENGINES or word.startswith((f"{_ENGINES}:", "tensorrt:"))
 
 
 def _graphs(word: str) -> Target:
     if _has_engines(word):
         return "tensorrt"
     if _ARCHITECTURE.fullmatch(word):
-        raise InvalidRequest(f"--target has {word!r} alone: write {ENGINES}:{word}")
+        raise InvalidRequest(f"--target has {word!r} alone: write {_ENGINES}:{word}")
     if word not in get_args(Target):
-        known = ", ".join((*get_args(Target), ENGINES))
+        known = ", ".join((*get_args(Target), _ENGINES))
         raise InvalidRequest(f"--target is {word!r}: use one of {known}")
     return cast(Target, word)

@@ -1,6 +1,10 @@
 """An export that builds engines: what `rankport build` of the same targets makes, or nothing at all."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +80,18 @@ def test_an_engine_that_cannot_be_built_leaves_nothing_behind(
     monkeypatch.setattr("rankport.runtime.engine_build.build_plan", refuse)
     with pytest.raises(BundleError, match="cannot build it"):
         export(checkpoint, tmp_path / "b", kind="ranker", target="tensorrt-rtx:sm89", **SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_terminated_build_ends_at_once_and_leaves_nothing_behind(checkpoint: Path, tmp_path: Path) -> None:
+    arguments = ("export", checkpoint, *FLAGS, "--target", "tensorrt-rtx", "--out", tmp_path / "b")
+    command = [sys.executable, "-m", "rankport.sdk.cli", *map(str, arguments)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not list(tmp_path.glob(".b.staging-*/engines/*/prefix")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,8 @@
 """What TensorRT does on a GPU alone, over a stand-in for its builder: options, timing caches, stripped plans."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,21 @@ def test_a_build_that_fails_leaves_the_timings_as_they_were(api: FakeBuilderApi,
     with pytest.raises(BundleError, match=r"encode\.onnx: tensorrt 11\.4 cannot build it"):
         plan(api, cache)
     assert cache.read_bytes() == b"kept"
+
+
+def test_what_a_signal_raises_ends_the_build_and_is_raised(api: FakeBuilderApi, tmp_path: Path) -> None:
+    def raise_it(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    api.until_stopped = lambda: os.kill(os.getpid(), signal.SIGUSR1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            plan(api, tmp_path / "timing.cache")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert api.ended
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_engine_lies_beside_the_timings_of_its_gpu(bundle: Bundle) -> None:

@@ -1,6 +1,7 @@
 """A stand-in for TensorRT's builder: it takes every graph, builds nothing, and writes down what it was asked."""
 
 import enum
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +19,13 @@ class _Flag(enum.Enum):
 
 
 class FakeBuilderApi:
-    """The module, with what its last configuration was given. `fails`: it builds nothing."""
+    """The module, with what its last configuration was given.
+
+    `fails`: it builds nothing. `until_stopped`: called by a build, which then goes on until it is stopped: `ended`.
+    """
 
     BuilderFlag = _Flag
+    IProgressMonitor = object
     HardwareCompatibilityLevel = SimpleNamespace(AMPERE_PLUS="ampere+")
     ILogger = type(
         "ILogger", (), {"Severity": SimpleNamespace(ERROR=1, INTERNAL_ERROR=0), "__init__": lambda self: None}
@@ -29,6 +34,8 @@ class FakeBuilderApi:
     def __init__(self, takes_cache: Callable[[bytes], bool] = lambda content: True) -> None:
         self.takes_cache = takes_cache
         self.fails = False
+        self.until_stopped: Callable[[], object] | None = None
+        self.ended = False
         self.config = FakeConfig(self)
 
     @property
@@ -41,13 +48,21 @@ class FakeBuilderApi:
             create_network=lambda flags: SimpleNamespace(num_inputs=0),
             create_builder_config=self._new_config,
             create_optimization_profile=lambda: None,
-            build_serialized_network=lambda network, config: None if self.fails else PLAN,
+            build_serialized_network=self._build,
         )
 
     def OnnxParser(self, network: object, log: object) -> Any:  # noqa: N802
         return SimpleNamespace(
             parse_from_file=lambda file: True, supports_model_v2=lambda content, file: True
         )
+
+    def _build(self, network: object, config: "FakeConfig") -> bytes | None:
+        if self.until_stopped is not None:
+            self.until_stopped()
+            while config.progress_monitor.step_complete("a phase", 0):
+                time.sleep(0.01)
+            self.ended = True
+        return None if self.fails or self.ended else PLAN
 
     def _new_config(self) -> "FakeConfig":
         self.config = FakeConfig(self)
@@ -63,6 +78,7 @@ class FakeConfig:
         self.hardware_compatibility_level = ""
         self.builder_optimization_level = 3
         self.cache: bytes | None = None
+        self.progress_monitor: Any = None
 
     def set_flag(self, flag: _Flag) -> None:
         self.flags.add(flag)

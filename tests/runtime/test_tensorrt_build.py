@@ -105,7 +105,7 @@ def test_what_a_signal_raises_ends_the_build_and_is_raised(api: FakeBuilderApi, 
             plan(api, tmp_path / "timing.cache")
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert api.ended
+    assert api.ended.is_set()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 import enum
 import time
 from collections.abc import Callable
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,7 +36,7 @@ class FakeBuilderApi:
         self.takes_cache = takes_cache
         self.fails = False
         self.until_stopped: Callable[[], object] | None = None
-        self.ended = False
+        self.ended = Event()
         self.config = FakeConfig(self)
 
     @property
@@ -61,8 +62,8 @@ class FakeBuilderApi:
             self.until_stopped()
             while config.progress_monitor.step_complete("a phase", 0):
                 time.sleep(0.01)
-            self.ended = True
-        return None if self.fails or self.ended else PLAN
+            self.ended.set()
+        return None if self.fails or self.ended.is_set() else PLAN
 
     def _new_config(self) -> "FakeConfig":
         self.config = FakeConfig(self)

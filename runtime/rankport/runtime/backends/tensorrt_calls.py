@@ -5,8 +5,8 @@ their own, which sees no signals, while the caller's waits.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from concurrent.futures import Future
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 from rankport.runtime.backends.tensorrt_module import TensorRt
@@ -16,14 +16,23 @@ ResultT = TypeVar("ResultT")
 
 def interruptible(call: Callable[[Event], ResultT]) -> ResultT:
     """What `call` returns or raises. A signal sets its event, to end it early, and is raised when it has ended."""
-    stopped = Event()
-    with ThreadPoolExecutor(1, thread_name_prefix="tensorrt") as thread:
-        future = thread.submit(call, stopped)
-        try:
-            return future.result()
-        except BaseException:
-            stopped.set()
-            raise
+    stopped, answer = Event(), Future[ResultT]()
+    thread = Thread(target=_answer, args=(answer, call, stopped), name="tensorrt")
+    try:
+        thread.start()
+        return answer.result()
+    except BaseException:
+        stopped.set()
+        if thread.is_alive():  # it is not where the signal came before it
+            thread.join()
+        raise
+
+
+def _answer(answer: "Future[ResultT]", call: Callable[[Event], ResultT], stopped: Event) -> None:
+    try:
+        answer.set_result(call(stopped))
+    except BaseException as error:
+        answer.set_exception(error)
 
 
 def make_monitor(module: TensorRt, stopped: Event) -> Any:

@@ -3,10 +3,7 @@
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
@@ -24,6 +21,7 @@ from rankport.runtime.gpus import Gpu, gpus
 from rankport.runtime.profile_limits import ProfileLimits
 from support import checkpoints
 from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
+from support.cli import built, rankport
 
 pytest.importorskip(
     "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install tensorrt-rtx", exc_type=ImportError
@@ -32,19 +30,6 @@ pytest.importorskip(
 needs_no_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU: the error is of one without")
 SMALL = ("--max-batch-tokens", 64, "--max-prefixes", 1)
 ARCHITECTURES = ("sm86", "sm89", "sm120")
-
-
-def rankport(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rankport.sdk.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def built(bundle: Path, *arguments: object) -> list[dict[str, Any]]:
-    """The engines that the command says it made or found."""
-    done = rankport("build", bundle, *arguments, "--json", "-")
-    assert done.returncode == 0, done.stderr
-    engines: list[dict[str, Any]] = json.loads(done.stdout)["engines"]
-    return engines
 
 
 @pytest.fixture(scope="module")
@@ -126,24 +111,6 @@ def test_what_differs_is_built_again_and_said(encoder: Path) -> None:
     assert "engine.plan has 9 bytes" in mended.replaced
 
 
-def test_the_plan_of_an_encoder_is_the_same_from_every_process(encoder: Path) -> None:
-    arguments = ("--target", "tensorrt-rtx:sm89", "--max-batch-tokens", 32)
-    (first,) = built(encoder, *arguments)
-    (second,) = built(encoder, *arguments, "--force")
-    assert second["state"] == "built"
-    assert first["plan"] == second["plan"]
-
-
-def test_the_plan_of_a_ranker_differs_in_its_order_alone(ranker: Path) -> None:
-    """TensorRT-RTX numbers symbols of shapes by their addresses, for which its threads race: sizes alone are equal."""
-    engines = json.loads(rankport("inspect", ranker, "--json", "-").stdout)["engines"]
-    before = {engine["path"]: engine for engine in engines}
-    (prefix, score) = built(ranker, "--target", "tensorrt-rtx:sm89", *SMALL, "--force")
-    for engine in (prefix, score):
-        assert engine["key"] == before[engine["path"]]["key"]
-        assert engine["plan"]["size"] == before[engine["path"]]["plan"]["size"]
-
-
 WRONG: dict[str, tuple[tuple[object, ...], str]] = {
     "unknown target": (("--target", "cuda"), "target 'cuda': must be one of tensorrt, tensorrt-rtx"),
     "unknown architecture": (("--target", "tensorrt-rtx:sm90"), "has no architecture 'sm90', only sm75"),
@@ -152,10 +119,6 @@ WRONG: dict[str, tuple[tuple[object, ...], str]] = {
     "no prefixes": (
         ("--target", "tensorrt-rtx", "--max-prefixes", 0),
         "max_prefixes is 0: it must be at least 1",
-    ),
-    "hardware-compatible": (
-        ("--target", "tensorrt-rtx", "--hardware-compatible"),
-        "tensorrt_rtx has no hardware-compatible engines",
     ),
 }
 
@@ -168,13 +131,6 @@ def test_wrong_options_are_refused_with_the_way_out(what: str, encoder: Path) ->
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (encoder / "engines").exists()
-
-
-@needs_no_gpu
-def test_weights_are_stripped_only_beside_a_gpu(encoder: Path) -> None:
-    done = rankport("build", encoder, "--target", "tensorrt-rtx:sm89", "--strip-weights")
-    assert done.returncode == 1
-    assert "strips weights only on a machine with a GPU" in done.stderr
 
 
 @needs_no_gpu

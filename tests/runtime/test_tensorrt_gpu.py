@@ -2,17 +2,19 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rankport.protos.errors import BackendError, BundleError
+from rankport.protos.errors import BackendError, BundleError, InvalidRequest
 from rankport.runtime.backends.base import EMBEDDED, RaggedBatch, ScoringBackend, TokenRun
 from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
 from rankport.runtime.backends.tensorrt_backends import tensorrt_scoring_backend
 from rankport.runtime.backends.tensorrt_module import load_tensorrt
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.engine_build import BuildTarget, build_engines
+from rankport.runtime.engine_key import BuildOptions
 from rankport.runtime.gpus import gpus
 from rankport.runtime.profile_limits import ProfileLimits
 
@@ -24,11 +26,17 @@ VOCABULARY = 36
 @pytest.fixture(scope="module")
 def bundle(mix_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A mix ranker with engines for the GPU at hand."""
-    copied = Bundle.open(shutil.copytree(mix_bundle.path, tmp_path_factory.mktemp("gpu") / "mix"))
+    return _with_engines(mix_bundle, tmp_path_factory.mktemp("gpu"), BuildOptions())
+
+
+def _with_engines(bundle: Bundle, folder: Path, options: BuildOptions) -> Bundle:
+    """A copy of the bundle, with engines; skips the test where the module makes none."""
+    copied = Bundle.open(shutil.copytree(bundle.path, folder / "mix"))
+    target = "tensorrt" if load_tensorrt().name == "tensorrt" else "tensorrt-rtx:current"
+    limits = ProfileLimits(256, max_prefixes=4)
     try:
-        target = "tensorrt" if load_tensorrt().name == "tensorrt" else "tensorrt-rtx:current"
-        build_engines(copied, BuildTarget.parse(target), limits=ProfileLimits(256, max_prefixes=4))
-    except (BackendError, BundleError) as error:
+        build_engines(copied, BuildTarget.parse(target), options=options, limits=limits)
+    except (BackendError, BundleError, InvalidRequest) as error:
         pytest.skip(f"no engine for {gpus()[0].architecture}: {error}")
     return copied
 
@@ -83,3 +91,15 @@ def test_a_pass_without_a_prefix_is_answered(
     batch = RaggedBatch(((),), _runs(4, 5, bundle.manifest.shape.hidden_size, seed=3), np.zeros(4, np.int64))
     tensorrt, onnxruntime = (backend.score(batch) for backend in backends)
     np.testing.assert_allclose(tensorrt, onnxruntime, atol=2e-4)
+
+
+@pytest.mark.parametrize("option", ["strip_weights", "hardware_compatible"])
+def test_engines_of_every_option_answer_alike(option: str, mix_bundle: Bundle, tmp_path: Path) -> None:
+    bundle = _with_engines(mix_bundle, tmp_path, BuildOptions.model_validate({option: True}))
+    runs = _runs(4, 5, bundle.manifest.shape.hidden_size, seed=4)
+    batch = RaggedBatch(((),), runs, np.zeros(4, np.int64))
+    answers = []
+    for backend in (tensorrt_scoring_backend(bundle), OnnxRuntimeScoringBackend(bundle)):
+        answers.append(backend.score(batch))
+        backend.close()
+    np.testing.assert_allclose(*answers, atol=2e-4)

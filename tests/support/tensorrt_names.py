@@ -31,7 +31,7 @@ RECEIVERS = {
 
 
 def names_used() -> set[str]:
-    """`Class.attribute` or `Enum.MEMBER` of every use in the TensorRT modules."""
+    """`Class.attribute`, `Enum.MEMBER` or `Class.method(keyword)` of every use in the TensorRT modules."""
     files = sorted(SOURCES.glob("tensorrt*.py"))
     found = {name for file in files for name in _names(ast.parse(file.read_text()))}
     return {name.removesuffix(".items") for name in found} | {
@@ -49,13 +49,20 @@ def _names(tree: ast.AST) -> Iterator[str]:
         if isinstance(target, ast.Name)
     }
     for node in nodes:
-        if not isinstance(node, ast.Attribute):
-            continue
-        path = _api_path(node, aliases)
-        if path:
+        if isinstance(node, ast.Call) and (path := _name(node.func, aliases)):
+            yield from (f"{path}({keyword.arg})" for keyword in node.keywords)
+        elif path := _name(node, aliases):
             yield path
-        elif path is None and (owner := _last_name(node.value)) in RECEIVERS:
-            yield f"{RECEIVERS[owner]}.{node.attr}"
+
+
+def _name(node: ast.AST, aliases: dict[str, str]) -> str:
+    """Of the API, by the module or by what our sources call its objects; "" for anything else."""
+    if not isinstance(node, ast.Attribute):
+        return ""
+    path = _api_path(node, aliases)
+    if path is None and (owner := _last_name(node.value)) in RECEIVERS:
+        return f"{RECEIVERS[owner]}.{node.attr}"
+    return path or ""
 
 
 def _api_path(node: ast.AST, aliases: dict[str, str]) -> str | None:
@@ -77,12 +84,13 @@ def _last_name(node: ast.AST) -> str:
 _LOOK = """
 import functools, importlib, json, sys
 names, module = json.load(sys.stdin), importlib.import_module(sys.argv[1])
-def has(path):
+def has(name):
+    path, _, keyword = name.rstrip(")").partition("(")
     try:
-        functools.reduce(getattr, path.split("."), module)
+        found = functools.reduce(getattr, path.split("."), module)
     except AttributeError:
         return False
-    return True
+    return not keyword or f" {keyword}: " in found.__doc__
 print(json.dumps([module.__version__, [name for name in names if not has(name)]]))
 """
 

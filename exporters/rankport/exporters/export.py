@@ -28,6 +28,7 @@ from rankport.exporters.survey import survey
 from rankport.exporters.tokenization import report_tokenization
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle import Bundle
+from rankport.runtime.engine_build import build_engines, require_target
 from rankport.runtime.manifest import (
     Embedding,
     GraphSpec,
@@ -62,6 +63,7 @@ def export(
         InvalidRequest: an option is wrong.
         CheckpointError: the checkpoint cannot be exported exactly; the message says why.
         ParityError: the bundle differs from its source beyond the tolerance.
+        BackendError, BundleError: engines that `target` names cannot be built: see `build_engines`.
     """
     return run_export(checkpoint, out, ExportOptions.of(options), on_progress)
 
@@ -73,6 +75,8 @@ def run_export(
     judged = [] if chosen.judged is None else read_judged(Path(chosen.judged))
     if chosen.calibration is not None:
         read_requests(Path(chosen.calibration))  # a bad line should not cost the load of a model
+    for engines in chosen.engines:
+        require_target(engines)  # nor should a machine that cannot build them
 
     def load() -> Checkpoint:
         return load_checkpoint(
@@ -106,7 +110,10 @@ def run_export(
             "target_parity": dict(zip(chosen.targets[1:], (one.parity for one in others), strict=True))
             or None,
         }
-        staging.finalize(made.draft.model_copy(update=measured))
+        staged = staging.finalize(made.draft.model_copy(update=measured))
+        del made  # and the model with it: a builder takes memory of its own
+        for engines in chosen.engines:
+            build_engines(staged, engines, on_progress=on_progress)
         on_progress("publishing the bundle")
         return staging.publish()
 

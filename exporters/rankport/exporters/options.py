@@ -5,11 +5,13 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from rankport.exporters.quantization.recipes import RECIPES, RecipeName
+from rankport.exporters.targets import ExportTargets
 from rankport.exporters.tolerance import Tolerance
 from rankport.protos.errors import InvalidRequest
+from rankport.runtime.engine_build import BuildTarget
 from rankport.runtime.manifest import NAME_PATTERN, Pooling, Precision, Target
 
 Kind = Literal["ranker", "mix-ranker", "item-encoder"]
@@ -64,7 +66,7 @@ class ExportOptions:
     quantize: RecipeName | None = None  # to low bits at export; default: as the checkpoint is
     calibration: StrPath | None = None  # JSONL of requests that rounding is fitted to
     graphs: Literal["joint", "separate"] | None = None  # of a ranker; default: joint if low-bit
-    # What graphs are made for, one or several: "onnx-cpu,onnx-cuda"; default: onnx-cpu.
+    # What graphs are made for, one or several, and engines: "onnx-cpu,tensorrt-rtx:sm86,sm89"; default: onnx-cpu.
     target: str | tuple[str, ...] | None = None
     attention: Literal["shared", "fused"] | None = None  # of a graph for CUDA; default: fused
     precision: Precision | None = None  # of weights, states and KV on a GPU; default: fp32
@@ -109,11 +111,6 @@ class ExportOptions:
                 raise InvalidRequest(f"{_flag(option)} is {value!r}: must be a whole number from {least} on")
 
     def _check_targets(self) -> None:
-        for target in self.targets:
-            if target not in get_args(Target):
-                raise InvalidRequest(f"--target is {target!r}: use one of {', '.join(get_args(Target))}")
-        if len(set(self.targets)) < len(self.targets):
-            raise InvalidRequest(f"--target names a target twice: {', '.join(self.targets)}")
         if "onnx-cuda" in self.targets and self.quantize is not None:
             raise InvalidRequest(
                 f"--quantize {self.quantize} is not for --target onnx-cuda, whose operators have no low bits: use "
@@ -162,10 +159,13 @@ class ExportOptions:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """`target`, or its default."""
-        named = self.target or "onnx-cpu"
-        words = named.split(",") if isinstance(named, str) else named
-        return cast(tuple[Target, ...], tuple(word.strip() for word in words))
+        """What graphs are made for: of `target`, or its default."""
+        return ExportTargets.parse(self.target or "onnx-cpu").graphs
+
+    @property
+    def engines(self) -> tuple[BuildTarget, ...]:
+        """What engines are built for, into the bundle."""
+        return ExportTargets.parse(self.target or "onnx-cpu").engines
 
     @property
     def chosen_target(self) -> Target:

@@ -98,10 +98,8 @@ def build_engines(
         InvalidRequest: the module or this machine cannot do what `target` or `options` ask.
         BundleError: a graph cannot be built; nothing was built then if the parser could tell.
     """
-    module = load_tensorrt(target.module)
     options = options or BuildOptions()
-    here = gpus()
-    _check_options(module, target, options, here)
+    module, here = require_target(target, options), gpus()
     graphs = _graphs(bundle)
     for graph in graphs:
         on_progress(f"checking the operators of {graph.spec.file}")
@@ -113,6 +111,13 @@ def build_engines(
         for graph in graphs
     ]
     return [_ensure(bundle, module, graph, key, force, on_progress) for graph, key in keys]
+
+
+def require_target(target: BuildTarget, options: BuildOptions | None = None) -> TensorRt:
+    """The module that builds for `target`, if it and this machine can do what is asked; raises as `build_engines`."""
+    module = load_tensorrt(target.module)
+    _check_options(module, target, options or BuildOptions(), gpus())
+    return module
 
 
 def _ensure(
@@ -166,7 +171,12 @@ def _check_options(
             f"{module.name} has no hardware-compatible engines: name architectures, "
             f"--target tensorrt-rtx:{','.join(DEFAULT_TARGETS)}"
         )
-    if options.strip_weights and not (here or module.can.strip_weights_without_gpu):
+    if options.optimization_level is not None and not module.can.optimization_levels:
+        raise InvalidRequest(
+            f"{module.name} {module.version} builds the same engine at every level: leave --optimization-level out"
+        )
+    # TensorRT-RTX compiles kernels that take weights at load through the driver, for every target.
+    if options.strip_weights and not here:
         raise InvalidRequest(
             f"{module.name} {module.version} strips weights only on a machine with a GPU, and there is none here: "
             "leave --strip-weights out, or build where the engine will run"

@@ -37,9 +37,7 @@ class Capabilities:
     ]  # architectures that it builds for without a GPU; none: for the GPU at hand alone
     timing_cache: bool
     hardware_compatibility: bool
-    version_compatibility: bool
-    plugins: bool
-    strip_weights_without_gpu: bool
+    optimization_levels: bool
 
 
 CAPABILITIES: dict[ModuleName, Capabilities] = {
@@ -47,17 +45,13 @@ CAPABILITIES: dict[ModuleName, Capabilities] = {
         targets=(),
         timing_cache=True,
         hardware_compatibility=True,
-        version_compatibility=True,
-        plugins=True,
-        strip_weights_without_gpu=False,
+        optimization_levels=True,
     ),
     "tensorrt_rtx": Capabilities(
         targets=("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"),
         timing_cache=False,  # its calls are there and do nothing
         hardware_compatibility=False,  # an engine may have several targets instead
-        version_compatibility=False,
-        plugins=False,
-        strip_weights_without_gpu=False,  # it compiles for the GPU at hand then
+        optimization_levels=False,  # each makes the same bytes
     ),
 }
 

@@ -6,9 +6,11 @@ Owns parsing and building; which profiles and for which GPU, the caller decides.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from rankport.protos.errors import BundleError
+from rankport.runtime.backends.tensorrt_calls import interruptible, make_monitor
 from rankport.runtime.backends.tensorrt_module import TensorRt, make_log, take_errors
 from rankport.runtime.engine_key import BuildOptions
 from rankport.runtime.graph_files import graph_nodes
@@ -55,21 +57,27 @@ def refused_nodes(module: TensorRt, graph: Path) -> tuple[RefusedNode, ...]:
 
 def check_supported(module: TensorRt, graph: Path) -> None:
     """Raises `BundleError` with all nodes that TensorRT does not take."""
-    refused = refused_nodes(module, graph)
+    refused = interruptible(lambda _: refused_nodes(module, graph))
     if refused:
         raise BundleError(_refusal(module, graph, refused))
 
 
 def build_plan(module: TensorRt, request: BuildRequest) -> memoryview:
-    """The plan of one graph.
+    """The plan of one graph. Ctrl-C ends the build.
 
     Raises:
         BundleError: the graph, a profile or an option does not fit; the message has TensorRT's own words.
     """
+    return interruptible(lambda stopped: _build(module, request, stopped))
+
+
+def _build(module: TensorRt, request: BuildRequest, stopped: Event) -> memoryview:
     parsed = _Network(module)
     if not parsed.parser.parse_from_file(str(request.graph)):
         raise BundleError(_refusal(module, request.graph, parsed.refusals()))
     config = parsed.builder.create_builder_config()
+    monitor = make_monitor(module, stopped)  # which must outlive the build
+    config.progress_monitor = monitor
     _set_options(module, config, request)
     for profile in request.profiles:
         _add_profile(parsed, config, request, profile)
@@ -187,15 +195,15 @@ def _add_profile(parsed: _Network, config: Any, request: BuildRequest, profile: 
 
 
 def _timing_cache(module: TensorRt, config: Any, file: Path | None) -> Any:
-    """Kept alive by the caller until the build has ended."""
+    """Kept alive by the caller until the build has ended; None: the build keeps no timings."""
     if file is None or not module.can.timing_cache:
         return None
-    cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
-    # One of another GPU or version is refused: the build starts from nothing, and replaces it.
-    if not config.set_timing_cache(cache, ignore_mismatch=False):
-        cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, ignore_mismatch=False)
-    return cache
+    # One of another GPU or version, or none at all, is refused: the build starts from nothing, and replaces it.
+    for content in (file.read_bytes() if file.is_file() else b"", b""):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return cache
+    return None
 
 
 def _keep(file: Path, content: memoryview) -> None:

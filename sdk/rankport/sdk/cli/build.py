@@ -47,7 +47,7 @@ def build(
     ] = False,
     optimization_level: Annotated[
         int | None,
-        typer.Option(min=0, max=5, help="Effort of the builder, 0 to 5. [default: TensorRT's own]"),
+        typer.Option(min=0, max=5, help="tensorrt: effort of the builder, 0 to 5. [default: its own]"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build also what is there and fits.")] = False,
     json_file: Annotated[

@@ -106,8 +106,9 @@ def export(
         typer.Option(
             metavar="TARGET,...",
             help="What the graphs are made for: onnx-cpu and onnx-cuda, ONNX Runtime with its own operators; tensorrt, "
-            "standard operators, low bits in Q/DQ form, for `rankport build`. Several share one bundle: "
-            "onnx-cpu,onnx-cuda. [default: onnx-cpu]",
+            "standard operators, low bits in Q/DQ form, for `rankport build`; tensorrt-rtx:sm89 or tensorrt-rtx "
+            "(sm86, sm89 and sm120), the same and engines for GPUs that need not be here, as `rankport build` makes "
+            "them. Several share one bundle, joined by commas, as several architectures are. [default: onnx-cpu]",
             show_default=False,
         ),
     ] = None,
@@ -141,10 +142,14 @@ def export(
 
     The bundle is measured against transformers in fp32 in every mode that will serve: full sequence, prefix reuse,
     prefix extension, one item alone, many prefixes and lengths in one pass.
+
+    Example: `rankport export RANKER --kind ranker --labels yes,no --target onnx-cpu,tensorrt-rtx:sm86,sm89 --out DIR`
     """
     from rich.console import Console
 
     from rankport.exporters.options import ExportOptions
+    from rankport.runtime.engine_status import engine_statuses
+    from rankport.sdk.cli.engine_tables import print_engines
     from rankport.sdk.cli.html_report import write_html
     from rankport.sdk.cli.progress import steps
     from rankport.sdk.cli.tables import print_manifest, write_json
@@ -184,6 +189,7 @@ def export(
     with steps(console) as on_step:
         bundle = run_export(checkpoint, out, options, on_step)
     print_manifest(console, bundle.manifest)
+    print_engines(console, engine_statuses(bundle))
     console.print(f"bundle: {bundle.path}", soft_wrap=True)
     write_json(json_file, bundle.manifest.model_dump(mode="json"))
     assert bundle.manifest.parity is not None

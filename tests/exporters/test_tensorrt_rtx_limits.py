@@ -1,0 +1,59 @@
+"""What TensorRT-RTX cannot do, and `rankport build` therefore refuses: each reason is tried, for the day it changes."""
+
+from pathlib import Path
+
+import pytest
+
+from rankport.protos.errors import BundleError
+from rankport.runtime.backends.tensorrt_module import load_tensorrt
+from rankport.runtime.backends.tensorrt_network import BuildRequest, build_plan
+from rankport.runtime.bundle import Bundle
+from rankport.runtime.engine_key import BuildOptions
+from rankport.runtime.gpus import gpus
+from rankport.runtime.profile_limits import ProfileLimits
+from rankport.runtime.profiles import profiles_for
+from support.cli import rankport
+
+pytest.importorskip(
+    "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install tensorrt-rtx", exc_type=ImportError
+)
+
+needs_no_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU: the error is of one without")
+
+
+def plan(bundle: Bundle, **options: object) -> bytes:
+    """Of an encoder for SM89, by the builder itself."""
+    (graph,) = bundle.manifest.graphs
+    profiles = profiles_for(graph.inputs, ["encode"], bundle.manifest.axes, ProfileLimits(32))
+    chosen = BuildOptions.model_validate(options)
+    request = BuildRequest(bundle.file(graph.file), graph.inputs, profiles, "sm89", chosen)
+    return bytes(build_plan(load_tensorrt("tensorrt_rtx"), request))
+
+
+@needs_no_gpu
+def test_a_plan_without_weights_needs_a_gpu_whatever_it_is_for(encoder_bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"cannot build it: .*CUDA_SUCCESS"):
+        plan(encoder_bundle, strip_weights=True)
+
+
+def test_every_level_of_optimization_makes_the_same_plan(encoder_bundle: Bundle) -> None:
+    assert plan(encoder_bundle, optimization_level=0) == plan(encoder_bundle, optimization_level=5)
+
+
+REFUSED = {
+    "--hardware-compatible": "has no hardware-compatible engines: name architectures, --target tensorrt-rtx:sm86",
+    "--optimization-level=5": "builds the same engine at every level: leave --optimization-level out",
+    "--strip-weights": "strips weights only on a machine with a GPU, and there is none here: leave --strip-weights out",
+}
+
+
+@needs_no_gpu
+@pytest.mark.parametrize("option", REFUSED)
+def test_each_is_one_line_with_the_reason_and_the_way_out(
+    option: str, encoder_bundle: Bundle, tmp_path: Path
+) -> None:
+    done = rankport("build", encoder_bundle.path, "--target", "tensorrt-rtx:sm89", option)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert REFUSED[option] in line
+    assert not (encoder_bundle.path / "engines").exists()

@@ -9,8 +9,8 @@ import pytest
 
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest
 from rankport.runtime.backends.base import EMBEDDED, RaggedBatch, ScoringBackend, TokenRun
-from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
-from rankport.runtime.backends.tensorrt_backends import tensorrt_scoring_backend
+from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
+from rankport.runtime.backends.tensorrt_backends import tensorrt_encoding_backend, tensorrt_scoring_backend
 from rankport.runtime.backends.tensorrt_module import load_tensorrt
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.engine_build import BuildTarget, build_engines
@@ -30,11 +30,11 @@ def bundle(mix_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bund
 
 
 def _with_engines(bundle: Bundle, folder: Path, options: BuildOptions) -> Bundle:
-    """A copy of the bundle, with engines; skips the test where the module makes none."""
-    copied = Bundle.open(shutil.copytree(bundle.path, folder / "mix"))
-    target = "tensorrt" if load_tensorrt().name == "tensorrt" else "tensorrt-rtx:current"
+    """A copy of the bundle, with engines; skips the test where there is no module, or it makes none."""
+    copied = Bundle.open(shutil.copytree(bundle.path, folder / "copy"))
     limits = ProfileLimits(256, max_prefixes=4)
     try:
+        target = "tensorrt" if load_tensorrt().name == "tensorrt" else "tensorrt-rtx:current"
         build_engines(copied, BuildTarget.parse(target), options=options, limits=limits)
     except (BackendError, BundleError, InvalidRequest) as error:
         pytest.skip(f"no engine for {gpus()[0].architecture}: {error}")
@@ -103,3 +103,16 @@ def test_engines_of_every_option_answer_alike(option: str, mix_bundle: Bundle, t
         answers.append(backend.score(batch))
         backend.close()
     np.testing.assert_allclose(*answers, atol=2e-4)
+
+
+def test_the_engine_of_an_encoder_gives_the_tokens_of_onnxruntime(
+    encoder_bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle = _with_engines(encoder_bundle, tmp_path, BuildOptions())
+    limits = bundle.manifest.limits
+    runs = [np.arange(3, 3 + 1 + count % limits.max_item_tokens) % VOCABULARY for count in range(40)]
+    answers = []
+    for backend in (tensorrt_encoding_backend(bundle), OnnxRuntimeEncodingBackend(bundle)):
+        answers.append(backend.encode(runs))
+        backend.close()
+    np.testing.assert_allclose(*answers, atol=2e-3)

@@ -16,14 +16,14 @@ from rankport.runtime.backends import tensorrt_backends
 from rankport.runtime.backends.base import ScoringBackend
 from rankport.runtime.backends.device_graph import DeviceArray
 from rankport.runtime.backends.device_scoring import DeviceScoringBackend
-from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
-from rankport.runtime.backends.tensorrt_backends import tensorrt_scoring_backend
+from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
+from rankport.runtime.backends.tensorrt_backends import tensorrt_encoding_backend, tensorrt_scoring_backend
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.manifest import GraphSpec
 from rankport.runtime.profile_limits import ProfileLimits
 from rankport.runtime.profiles import choose, profiles_for, sizes_of
-from support.host_device import HostMemory, host_backend
+from support.host_device import HostMemory, host_graph
 
 Load = Callable[[ProfileLimits], ScoringBackend]
 
@@ -32,8 +32,7 @@ class ProfiledGraph:
     """A graph of `host_backend` that takes what the profiles of its engine take. Implements `DeviceGraph`."""
 
     def __init__(self, bundle: Bundle, spec: GraphSpec, limits: ProfileLimits, used: list[str]) -> None:
-        graphs = host_backend(bundle, HostMemory())._graphs
-        self._graph = graphs.prefix if spec.role == "prefix" else graphs.score
+        self._graph = host_graph(bundle, spec.role)
         self._inputs, self._used = spec.inputs, used
         self.profiles = profiles_for(spec.inputs, [spec.role], bundle.manifest.axes, limits)
         self.input_names, self.host_names = self._graph.input_names, self._graph.host_names
@@ -89,6 +88,28 @@ def test_logits_are_those_of_the_cpu_backend_in_every_mode(
         np.testing.assert_allclose(one, other, atol=1e-5)
     backend.close()
     assert used
+
+
+@pytest.mark.parametrize(
+    "limits", [ProfileLimits(), ProfileLimits(16, max_prefixes=2)], ids=["usual", "small"]
+)
+def test_an_encoder_gives_the_tokens_of_the_cpu_backend(
+    limits: ProfileLimits, encoder_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, used: list[str]
+) -> None:
+    memory, longest = HostMemory(), encoder_bundle.manifest.limits.max_item_tokens
+    monkeypatch.setattr(tensorrt_backends, "CudaMemory", lambda device: memory)
+    monkeypatch.setattr(
+        tensorrt_backends,
+        "load_graph",
+        lambda bundle, spec, stream, device: ProfiledGraph(bundle, spec, limits, used),
+    )
+    runs = [np.arange(5, 5 + length % longest + 1) % 30 for length in (0, 3, 1, longest - 1, 7, 2, 1, 11)]
+    backend = tensorrt_encoding_backend(encoder_bundle)
+    expected = OnnxRuntimeEncodingBackend(encoder_bundle, EngineConfig(threads=1)).encode(runs)
+    np.testing.assert_allclose(backend.encode(runs), expected, atol=2e-3)
+    backend.close()
+    assert not memory.alive
+    assert len(used) == 1 if limits == ProfileLimits() else len(used) > 1  # in parts
 
 
 def test_a_backend_that_cannot_load_leaves_nothing(

@@ -74,10 +74,13 @@ def host_backend(bundle: Bundle, memory: HostMemory, resident_rows: int = 0) -> 
     table = None
     if resident_rows:
         table = DeviceTable(memory, resident_rows, _SENT_ROWS, bundle.manifest.shape.hidden_size)
-    prefix = _graph(bundle, "prefix")
+    prefix = host_graph(bundle, "prefix")
     joint = len({graph.file for graph in bundle.manifest.graphs}) == 1
     return DeviceScoringBackend(
-        bundle.manifest, ScoringGraphs(prefix, prefix if joint else _graph(bundle, "score")), memory, table
+        bundle.manifest,
+        ScoringGraphs(prefix, prefix if joint else host_graph(bundle, "score")),
+        memory,
+        table,
     )
 
 
@@ -85,10 +88,11 @@ def host_encoder(
     bundle: Bundle, memory: HostMemory, takes: Takes = lambda sizes: True
 ) -> DeviceEncodingBackend:
     """The same of an item encoder."""
-    return DeviceEncodingBackend(bundle.manifest, _graph(bundle, "encode"), memory, takes)
+    return DeviceEncodingBackend(bundle.manifest, host_graph(bundle, "encode"), memory, takes)
 
 
-def _graph(bundle: Bundle, role: str) -> BoundGraph:
+def host_graph(bundle: Bundle, role: str) -> BoundGraph:
+    """One graph of a bundle, bound to host memory."""
     file = next(graph.file for graph in bundle.manifest.graphs if graph.role == role)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -95,8 +95,8 @@ def serve(
     device_tokens: Annotated[
         int,
         typer.Option(
-            help="Embedding tokens of --store that each mix ranker keeps on its GPUs, in bytes or as 4GiB (4 bytes a value), "
-            "from the first key on; requests that name their keys then send none. Needs --device cuda.",
+            help="Embedding tokens of --store that each mix ranker keeps on its GPUs, in bytes or as 4GiB (4 bytes a "
+            "value), from the first key on; requests that name their keys then send none. Needs --device cuda.",
             parser=size_in_bytes,
             metavar="SIZE",
             rich_help_panel=_ENGINE,

@@ -23,9 +23,11 @@ def main() -> None:
     ]
     done = subprocess.run(command, text=True, capture_output=True, timeout=part.left_s)
     print((done.stdout + done.stderr)[-6000:], flush=True)
-    for name, value in counts(report).items():
+    found = counts(report)
+    for name, value in found.items():
         part.figures.add(name, value)
-    sys.exit(done.returncode)
+    # pytest is content where all are skipped.
+    sys.exit(done.returncode or (part.device == "cuda" and not found["passed"]))
 
 
 def counts(report: Path) -> dict[str, object]:

@@ -108,21 +108,18 @@ def test_a_machine_without_a_gpu_is_told_where_to_look(driver: Driver) -> None:
         CudaMemory()
 
 
-def test_each_thread_is_told_its_device_once_until_it_turns_to_another(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cuda_memory, "_thread", threading.local())
+def test_each_thread_is_told_the_device_once(driver: Driver) -> None:
     driver.devices, told = 2, []
     driver.cudaSetDevice = lambda device: (told.append(device), (Errors.cudaSuccess,))[1]
-    one, other = CudaMemory(0), CudaMemory(1)
-    for memory in (one, one, other, one):
-        memory.clear(0, 1)
-    assert told == [0, 1, 0, 1, 0]
-    thread = threading.Thread(target=lambda: [other.clear(0, 1) for _ in range(3)])
-    thread.start()
-    thread.join()
-    assert told[5:] == [1]
-    assert (one.device, other.device) == (0, 1)
+    first, second = CudaMemory(0), CudaMemory(1)
+    second.clear(0, 1)
+    assert told == [0, 1]
+    for memory in (second, first):
+        thread = threading.Thread(target=lambda memory=memory: [memory.clear(0, 1) for _ in range(3)])
+        thread.start()
+        thread.join()
+    assert told == [0, 1, 1, 0]
+    assert (first.device, second.device) == (0, 1)
 
 
 def test_a_gpu_that_is_not_there_is_named(driver: Driver) -> None:

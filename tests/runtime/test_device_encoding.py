@@ -116,7 +116,7 @@ def test_an_encoder_over_the_device_answers_as_over_the_cpu(
     expected: NDArray[np.floating],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rankport.runtime.backends.choice.encoding_backend", lambda *_: device)
+    monkeypatch.setattr("rankport.runtime.backends.choice.encoding_backend", lambda *_, **__: device)
     monkeypatch.setattr(device, "close", lambda: None)  # the fixture's
     with ItemEncoder.load(bundle, config=EngineConfig(max_batch_tokens=64)) as encoder:
         futures = [encoder.submit([run.tolist() for run in _runs(bundle)]) for _ in range(3)]

@@ -128,7 +128,7 @@ def test_a_ranker_over_the_device_backend_answers_as_over_the_cpu(
     prefix, items = [5, 6, 7, 8], [[9, 10], [11], [12, 13, 14]]
     with Ranker.load(bundle, config=EngineConfig(threads=1)) as ranker:
         expected = ranker.score(prefix, items)
-    monkeypatch.setattr("rankport.runtime.backends.choice.scoring_backend", lambda *_: device)
+    monkeypatch.setattr("rankport.runtime.backends.choice.scoring_backend", lambda *_, **__: device)
     monkeypatch.setattr(device, "close", lambda: None)  # the fixture's
     with Ranker.load(bundle) as ranker:
         results = [ranker.submit(prefix, items) for _ in range(8)]

@@ -138,13 +138,21 @@ def test_a_ranker_scores_keys_alike_from_device_memory_and_from_the_store(
         lambda bundle, config, gpu: host_backend(bundle, memory, config.device_tokens_bytes // (HIDDEN * 4)),
     )
     room = EngineConfig(device="cuda", device_tokens_bytes=6 * K * HIDDEN * 4, device_tokens_refresh_s=0.02)
+    asked: list[list[str]] = []
+    namespace = store.namespace(ENCODER)
     with Ranker.load(bundle, store=store, config=room) as ranker:
-        uploaded = memory.transfers.to_device
+        read = namespace.get_many
+
+        def get_many(keys: list[str]) -> object:
+            asked.append(keys)
+            return read(keys)
+
+        monkeypatch.setattr(namespace, "get_many", get_many)
         result = ranker.score([5, 6, 7], [*keys, TOKENS[0], Key("none")])
         np.testing.assert_allclose(result.logits, expected.logits, atol=1e-5)
         assert result.status == expected.status
         assert result.status[-1] == ItemStatus.NOT_FOUND
-        assert memory.transfers.to_device > uploaded
+        assert asked == [["k6", "k7", "none"]]  # there is room for six
     assert not memory.alive
 
 

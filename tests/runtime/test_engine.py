@@ -20,7 +20,7 @@ from rankport.protos.errors import (
     Overloaded,
     Unavailable,
 )
-from rankport.runtime.backends.base import EMBEDDED, RaggedBatch, TokenRun
+from rankport.runtime.backends.base import EMBEDDED, DeviceLost, RaggedBatch, TokenRun
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.engine import Engine, Scored, prefix_key
 from runtime.reference_backend import HIDDEN, KV_BYTES, LABELS, ReferenceBackend, token_run
@@ -595,3 +595,15 @@ def test_a_step_that_waits_when_the_engine_closes_is_told() -> None:
         close_when_gated(engine, gate, grace_s=0.0)
         with pytest.raises(Unavailable, match="closed before"):
             step.result(WAIT_S)
+
+
+def test_a_step_that_ends_the_engine_leaves_no_other_step_waiting() -> None:
+    def lost() -> None:
+        raise DeviceLost("the device is gone")
+
+    with gated() as (engine, _, gate):
+        steps = [engine.call(lost), engine.call(lambda: None)]
+        gate.opened.set()
+        for step in steps:
+            with pytest.raises(Unavailable, match="the device is gone"):
+                step.result(WAIT_S)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, DeadlineExceeded, InvalidRequest, LimitExceeded, Unavailable
+from rankport.runtime.backends.base import Launched
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.encode_engine import EncodeEngine
@@ -120,6 +122,30 @@ def test_only_the_guilty_request_of_a_pass_fails() -> None:
     assert backend.closed
     with pytest.raises(Unavailable):
         engine.submit([ids(1)])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("done", [True, False], ids=["a CPU", "a device under way"])
+def test_tokens_that_are_not_finite_fail_their_own_request_alone(done: bool) -> None:
+    opened = threading.Event()
+
+    class Backend(ReferenceEncodingBackend):
+        def launch(self, runs: Sequence[NDArray[np.int64]]) -> Launched[np.floating]:
+            return replace(super().launch(runs), done=done)
+
+    backend = Backend(before_pass=lambda runs: assert_opened(opened))
+    backend.model.embedding[RED] = np.inf
+    engine = EncodeEngine(backend)
+    futures = [engine.submit([ids(token, 2)]) for token in (9, 3, RED, 4)]
+    opened.set()
+    for index, future in enumerate(futures):
+        if index == 2:
+            with pytest.raises(BackendError, match="not finite"):
+                future.result(WAIT_S)
+        else:
+            assert np.isfinite(future.result(WAIT_S).tokens).all()
+    assert len(backend.passes) == 2  # the first was begun alone
+    engine.close()
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")

@@ -46,7 +46,8 @@ def backends(gate: Gate) -> list[ReferenceBackend]:
 
 
 def replicas_of(backends: list[ReferenceBackend], slack_tokens: int = 100, **config: int) -> ScoringReplicas:
-    return ScoringReplicas([Engine(backend, EngineConfig(**config)) for backend in backends], slack_tokens)
+    engines = {gpu: Engine(backend, EngineConfig(**config)) for gpu, backend in enumerate(backends)}
+    return ScoringReplicas(engines, slack_tokens)
 
 
 def used(backends: list[ReferenceBackend]) -> list[int]:
@@ -120,7 +121,7 @@ def test_a_lost_engine_gets_no_more_and_the_others_go_on(
     for first in range(8):
         replicas.submit(token_run(first, 6), ITEMS).result(WAIT_S)
     assert replicas.alive
-    assert caplog.text.count("engine of device 0 has stopped; the others go on") == 1
+    assert caplog.text.count("the engine on GPU 0 has stopped; the others go on") == 1
     replicas.close()
     assert not replicas.alive
     with pytest.raises(Unavailable):
@@ -128,21 +129,56 @@ def test_a_lost_engine_gets_no_more_and_the_others_go_on(
 
 
 def test_engines_close_at_the_same_time() -> None:
-    together = threading.Barrier(3)
+    asked: list[str] = []
 
     class Closing:
         alive = True
 
-        def close(self, grace_s: float = 0.0) -> None:
-            together.wait(WAIT_S)
+        def stop(self, grace_s: float = 0.0) -> None:
+            asked.append(f"stop {grace_s}")
 
-    _Replicas([Closing(), Closing(), Closing()], 0).close(1.0)
+        def close(self, grace_s: float = 0.0) -> None:
+            asked.append(f"close {grace_s}")
+
+    _Replicas({0: Closing(), 1: Closing()}, 0).close(1.0)
+    assert asked == ["stop 1.0", "stop 1.0", "close 1.0", "close 1.0"]
+
+
+def test_a_callback_may_close_all(backends: list[ReferenceBackend], gate: Gate) -> None:
+    gate.opened.set()
+    replicas, closed = replicas_of(backends), threading.Event()
+
+    def close(_: object) -> None:
+        replicas.close()
+        closed.set()
+
+    replicas.submit(token_run(1), ITEMS).add_done_callback(close)
+    assert closed.wait(WAIT_S)
+    replicas.close()
+    assert all(backend.closed for backend in backends)
+
+
+def test_an_engine_that_stopped_counts_for_nothing(gate: Gate) -> None:
+    backends = [ReferenceBackend(before_pass=gate) for _ in range(2)]
+    replicas = replicas_of(backends, slack_tokens=10**6, max_queued_requests=1, max_active_requests=1)
+    dead, alive = replicas._engines
+    dead.close()
+    assert replicas.alive
+
+    def fill() -> None:
+        for _ in range(10):
+            replicas.submit(token_run(5, 6), ITEMS)
+
+    with pytest.raises(Overloaded):  # not Unavailable: a retry is right
+        fill()
+    gate.opened.set()
+    alive.close(WAIT_S)
 
 
 def test_texts_go_to_the_idlest() -> None:
     opened = threading.Event()
     backends = [ReferenceEncodingBackend(before_pass=lambda runs: assert_soon(opened)) for _ in range(2)]
-    replicas = EncodingReplicas([EncodeEngine(backend) for backend in backends])
+    replicas = EncodingReplicas({gpu: EncodeEngine(backend) for gpu, backend in enumerate(backends)})
     runs = [np.array([4, 5]), np.array([6])]
     futures = [replicas.submit(runs) for _ in range(4)]
     opened.set()

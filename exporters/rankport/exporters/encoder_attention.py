@@ -50,13 +50,17 @@ def _can_be_fused(model: nn.Module) -> bool:
         s_aux: Tensor | None = None,
         **kwargs: object,
     ) -> tuple[Tensor, None]:
-        lacking.append(softcap is not None or s_aux is not None or value.shape != key.shape)
+        masked = attention_mask is not None and attention_mask.dtype != torch.bool
+        lacking.append(softcap is not None or s_aux is not None or masked or value.shape != key.shape)
         items, heads, tokens, _ = query.shape
         return query.new_zeros(items, tokens, heads, value.shape[-1]), None
 
     ids = torch.ones(2, 3, dtype=torch.int64)
     with torch.no_grad(), _attending(model, probe):
-        model(input_ids=ids, attention_mask=ids)
+        try:
+            model(input_ids=ids, attention_mask=ids)
+        except Exception:  # a model that takes no such inputs: the trace says so in its own words
+            return False
     return bool(lacking) and not any(lacking)
 
 

@@ -9,6 +9,7 @@ Prepacking = Literal["throughput", "footprint"]
 Device = Literal["cpu", "cuda", "tensorrt"]
 
 
+_LONGEST_S = 7 * 86_400.0
 _LEAST = {
     "max_batch_tokens": 1,
     "max_prefill_tokens": 1,
@@ -75,6 +76,11 @@ class EngineConfig:
         self._check_gpus()
 
     def _check_gpus(self) -> None:
+        if self.device_tokens_refresh_s > _LONGEST_S:
+            raise InvalidRequest(
+                f"device_tokens_refresh_s is {self.device_tokens_refresh_s}: it must be at most a week, "
+                f"{_LONGEST_S:.0f}"
+            )
         ids = self.device_ids
         if not ids or len(set(ids)) < len(ids) or min(ids) < 0:
             raise InvalidRequest(f"device_ids is {list(ids)}: give numbers of GPUs, each once")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.base import EncodingBackend, Launched
+from rankport.runtime.backends.base import EncodingBackend
 from rankport.runtime.by_length import ByLength
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.landing import landing
@@ -69,6 +69,10 @@ class EncodeEngine:
         """False once it is closed, or stopped on a bug: it answers nothing any more."""
         return self._worker.alive
 
+    def stop(self, grace_s: float = 0.0) -> None:
+        """Begins to close, and waits for nothing."""
+        self._worker.stop(grace_s)
+
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees the device."""
         self._worker.close(grace_s)
@@ -87,7 +91,12 @@ class _EncodingRequest(Request):
         return self.texts.finished
 
     def answer(self, waited_s: float) -> Encoded:
-        return Encoded(self.texts.results(), waited_s, self.compute_s)
+        tokens = self.texts.results()
+        if not np.isfinite(tokens).all():
+            raise BackendError(
+                "encode gave embedding tokens that are not finite: check the texts and the checkpoint"
+            )
+        return Encoded(tokens, waited_s, self.compute_s)
 
 
 class _EncodingWork:
@@ -118,14 +127,4 @@ class _EncodingWork:
     def _encode(self, shares: Sequence[tuple[_EncodingRequest, int]]) -> Callable[[], None] | None:
         runs = [run for request, count in shares for run in request.texts.upcoming(count)]
         launched = on_device("encode", self._backend.launch, runs)
-
-        def finite() -> NDArray[np.floating]:
-            tokens = launched.results()
-            if not np.isfinite(tokens).all():
-                raise BackendError(
-                    "encode gave embedding tokens that are not finite: check the texts and the checkpoint"
-                )
-            return tokens
-
-        checked = Launched(finite, launched.done)
-        return landing("encode", checked, [(request.texts, count) for request, count in shares])
+        return landing("encode", launched, [(request.texts, count) for request, count in shares])

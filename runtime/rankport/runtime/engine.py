@@ -64,6 +64,7 @@ class Engine:
         Raises `InvalidRequest` without items or for an empty one, `Overloaded`, `Unavailable`. The future
         raises `DeadlineExceeded`, `BackendError`, `Unavailable`.
         """
+        assert prefix.resident is None, "only items have resident tokens"
         runs = ByLength.of(items, [item.ids.size for item in items], "item")
         request = _ScoringRequest(
             tokens=prefix.ids.size + runs.tokens,
@@ -89,6 +90,10 @@ class Engine:
     def alive(self) -> bool:
         """False once it is closed, or stopped on a bug: it answers nothing any more."""
         return self._worker.alive
+
+    def stop(self, grace_s: float = 0.0) -> None:
+        """Begins to close, and waits for nothing."""
+        self._worker.stop(grace_s)
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees the device."""

@@ -61,12 +61,13 @@ class ItemEncoder:
             )
         prompt = PromptEncoder.from_bundle(opened)
         with ExitStack() as loaded:
-            engines = []
+            engines = {}
             for gpu in config.device_ids:
-                engines.append(EncodeEngine(encoding_backend(opened, config, gpu=gpu), config))
-                loaded.callback(engines[-1].close)
+                engines[gpu] = EncodeEngine(encoding_backend(opened, config, gpu=gpu), config)
+                loaded.callback(engines[gpu].close)
             loaded.pop_all()
-        return cls(manifest, prompt, engines[0] if len(engines) == 1 else EncodingReplicas(engines))
+        alone = engines[config.device_ids[0]]
+        return cls(manifest, prompt, alone if len(engines) == 1 else EncodingReplicas(engines))
 
     @property
     def fingerprint(self) -> str:

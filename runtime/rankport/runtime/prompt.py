@@ -6,7 +6,7 @@ and the ids are joined: a prefix has the same ids whatever item follows, so its 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, cast, get_args
+from typing import Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.backends.base import EMBEDDED, Resident, TokenRun
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.manifest import Embedding, ManifestDraft
-from rankport.runtime.prompt_inputs import checked_embeddings, checked_ids, checked_stack
+from rankport.runtime.prompt_inputs import checked_ids, checked_stack
 from rankport.runtime.prompt_template import Ids, PromptTemplate, item_template, prefix_template
 from rankport.runtime.tokenizer import Tokenizer
 
@@ -88,10 +88,7 @@ class PromptEncoder:
         """
         _check_truncation(truncation)
         items = checked_items(items)
-        if len(items) > 1 and all(map(is_embedding, items)):
-            return self._embedded_runs(cast(Sequence[NDArray[np.floating]], items))
-        if len(items) > 1 and all(isinstance(item, Resident) for item in items):
-            return self._resident_runs(cast(Sequence[Resident], items))
+        runs = self._embedded_runs(items) | self._resident_runs(items)
         texts = {
             index: checked_text(item, f"item {index}")
             for index, item in enumerate(items)
@@ -99,16 +96,15 @@ class PromptEncoder:
         }
         tokenized = self._tokenize(list(texts.values()), [f"item {index}" for index in texts])
         ids = dict(zip(texts, tokenized, strict=True))
-        return [self._item_run(item, ids.get(index), truncation, index) for index, item in enumerate(items)]
+        return [
+            runs[index] if index in runs else self._item_run(item, ids.get(index), truncation, index)
+            for index, item in enumerate(items)
+        ]
 
     def _item_run(
         self, item: ItemInput, tokenized: Ids | None, truncation: Truncation, index: int
     ) -> EncodedRun:
         where = f"item {index}"
-        if isinstance(item, Resident):
-            return self._resident_runs([item])[0]
-        if is_embedding(item):
-            return self._embedded_run(item, where)
         if tokenized is None:
             item_form(item, where)  # refuses what is no item at all
             tokenized = checked_ids(item, self._vocab_size, where)
@@ -117,25 +113,32 @@ class PromptEncoder:
             raise InvalidRequest(f"{where}: has no token: leave it out, or give it text")
         return EncodedRun(TokenRun(ids), truncated)
 
-    def _embedded_run(self, item: NDArray[np.floating], where: str) -> EncodedRun:
-        embedding, ids = self._embedded(where)
-        rows = checked_embeddings(item, embedding.tokens, embedding.hidden_size, where)
-        return EncodedRun(TokenRun(ids, rows), truncated=False)
+    def _embedded_runs(self, items: Sequence[ItemInput]) -> dict[int, EncodedRun]:
+        """Those that are embedding tokens, by index, all at once: a check an item would cost more than a pass."""
+        found = {index: item for index, item in enumerate(items) if is_embedding(item)}
+        if not found:
+            return {}
+        embedding, ids = self._embedded(next(iter(found)))
+        stacked = checked_stack(found, embedding.tokens, embedding.hidden_size)
+        return {
+            index: EncodedRun(TokenRun(ids, rows), truncated=False)
+            for index, rows in zip(found, stacked, strict=True)
+        }
 
-    def _embedded_runs(self, items: Sequence[NDArray[np.floating]]) -> list[EncodedRun]:
-        """All of a request at once: a check an item would cost more than its share of a pass."""
-        embedding, ids = self._embedded("item 0")
-        stacked = checked_stack(items, embedding.tokens, embedding.hidden_size)
-        return [EncodedRun(TokenRun(ids, rows), truncated=False) for rows in stacked]
+    def _resident_runs(self, items: Sequence[ItemInput]) -> dict[int, EncodedRun]:
+        """Those whose tokens are in device memory: they need nothing but the ids around them."""
+        found = {index: item for index, item in enumerate(items) if isinstance(item, Resident)}
+        if not found:
+            return {}
+        _, ids = self._embedded(next(iter(found)))
+        return {index: EncodedRun(TokenRun(ids, None, item), False) for index, item in found.items()}
 
-    def _resident_runs(self, items: Sequence[Resident]) -> list[EncodedRun]:
-        _, ids = self._embedded("item 0")
-        return [EncodedRun(TokenRun(ids, None, item), False) for item in items]
-
-    def _embedded(self, where: str) -> tuple[Embedding, Ids]:
+    def _embedded(self, index: int) -> tuple[Embedding, Ids]:
         """The form of embedding tokens, and the ids of an item of them."""
         if self._embedding is None or self._embedded_ids is None:
-            raise InvalidRequest(f"{where}: the bundle takes no embedding tokens: give text or token ids")
+            raise InvalidRequest(
+                f"item {index}: the bundle takes no embedding tokens: give text or token ids"
+            )
         return self._embedding, self._embedded_ids
 
     def _whole_prefix(self, prefix: object) -> Ids:

@@ -3,7 +3,7 @@
 `where` names the part of the request in the message: "prefix", "item 3".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,18 +35,18 @@ def checked_ids(value: object, vocab_size: int, where: str) -> NDArray[np.int64]
 
 
 def checked_stack(
-    items: Sequence[NDArray[np.floating]], tokens: int, hidden_size: int
+    items: Mapping[int, NDArray[np.floating]], tokens: int, hidden_size: int
 ) -> NDArray[np.float32]:
-    """Embedding tokens of many items as float32 [items, tokens, hidden_size]. Raises as `checked_embeddings`."""
-    shape = (tokens, hidden_size)
-    if all(item.shape == shape for item in items):
+    """Embedding tokens of items by index as float32 [items, tokens, hidden_size]. Raises as `checked_embeddings`."""
+    shape, arrays = (tokens, hidden_size), list(items.values())
+    if all(array.shape == shape for array in arrays):
         with np.errstate(over="ignore"):
-            stacked = np.stack(items).astype(np.float32, copy=False)
+            stacked = np.stack(arrays).astype(np.float32, copy=False)
         # No sum of float32 overflows float64, so it is finite unless a value is not.
         if np.isfinite(stacked.sum(dtype=np.float64)):
             return stacked
     return np.stack(
-        [checked_embeddings(item, tokens, hidden_size, f"item {index}") for index, item in enumerate(items)]
+        [checked_embeddings(item, tokens, hidden_size, f"item {index}") for index, item in items.items()]
     )
 
 

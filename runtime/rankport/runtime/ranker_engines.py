@@ -36,18 +36,19 @@ def ranker_engines(bundle: Bundle, config: EngineConfig, tokens: TokenNamespace 
             "give it one (store, --store)"
         )
     with ExitStack() as opened:
-        engines, tables = [], []
+        engines, tables = {}, {}
         for gpu in config.device_ids:
             backend = scoring_backend(bundle, config, gpu=gpu)
             table = backend.table
             engine = Engine(backend, config)
             opened.callback(engine.close)
-            engines.append(engine)
+            engines[gpu] = engine
             if table is not None:
-                tables.append(TablePlace(table, engine.call))
+                tables[gpu] = TablePlace(table, engine.call)
         resident = None
         if keep and tokens is not None:
             resident = ResidentTokens(tokens, tables, config.device_tokens_refresh_s)
         opened.pop_all()
-    whole = engines[0] if len(engines) == 1 else ScoringReplicas(engines, config.max_batch_tokens)
+    alone = engines[config.device_ids[0]]
+    whole = alone if len(engines) == 1 else ScoringReplicas(engines, config.max_batch_tokens)
     return RankerEngines(whole, resident, lambda: None if resident is None else resident.close())

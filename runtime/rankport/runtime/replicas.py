@@ -1,13 +1,13 @@
 """Engines of one model on several devices: which of them takes a request.
 
 A request goes where its prefix went before, as long as that engine has not much more to do than the idlest. An engine
-that has stopped gets none; what it had not answered fails as it would alone.
+that has stopped gets no more; what it had not answered fails as it would alone.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 from zlib import crc32
@@ -28,6 +28,8 @@ class _Engine(Protocol):
     @property
     def alive(self) -> bool: ...
 
+    def stop(self, grace_s: float = 0.0) -> None: ...
+
     def close(self, grace_s: float = 0.0) -> None: ...
 
 
@@ -38,18 +40,19 @@ T = TypeVar("T")
 @dataclass(slots=True)
 class _Replica(Generic[EngineT]):
     engine: EngineT
-    number: int
+    gpu: int
     tokens: int = 0  # accepted and not answered
     lost: bool = False  # told already
 
 
 class _Replicas(Generic[EngineT]):
-    """The engines, and what each has to do. Any thread may call it."""
+    """The engines by GPU, and what each has to do. Any thread may call it."""
 
-    def __init__(self, engines: Sequence[EngineT], slack_tokens: int) -> None:
+    def __init__(self, engines: Mapping[int, EngineT], slack_tokens: int) -> None:
         """`slack_tokens`: how much more than the idlest the engine of a prefix may have to do."""
-        self._all = [_Replica(engine, number) for number, engine in enumerate(engines)]
+        self._all = [_Replica(engine, gpu) for gpu, engine in engines.items()]
         self._slack_tokens = slack_tokens
+        self._closed = False
         self._lock = threading.Lock()
 
     def submit(
@@ -57,9 +60,9 @@ class _Replicas(Generic[EngineT]):
     ) -> "Future[T]":
         """Has an engine take a request, the next one where its queue is full.
 
-        Raises what the last of them raises, `Unavailable` if all have stopped.
+        Raises `Overloaded` if one only lacks room, else `Unavailable`.
         """
-        refusal: Exception = Unavailable("all engines have stopped; load the model again")
+        refusal: Overloaded | Unavailable = Unavailable("all engines have stopped; load the model again")
         for replica in self._in_order(home):
             try:
                 future = call(replica.engine)
@@ -67,8 +70,8 @@ class _Replicas(Generic[EngineT]):
                 refusal = error
                 continue
             except Unavailable as error:
-                self._tell_lost(replica)
-                refusal = error
+                # It stopped since it was looked at.
+                refusal = refusal if isinstance(refusal, Overloaded) else error
                 continue
             self._add(replica, tokens)
             future.add_done_callback(lambda _, replica=replica: self._add(replica, -tokens))  # type: ignore[misc]
@@ -81,37 +84,45 @@ class _Replicas(Generic[EngineT]):
         return any(replica.engine.alive for replica in self._all)
 
     def close(self, grace_s: float) -> None:
-        """All at the same time, so that one grace is enough."""
-        with ThreadPoolExecutor(len(self._all), thread_name_prefix="rankport-close") as pool:
-            for closed in [pool.submit(replica.engine.close, grace_s) for replica in self._all]:
-                closed.result()
+        """All at the same time, so that one grace is enough; also from a callback of one of them."""
+        self._closed = True
+        for replica in self._all:
+            replica.engine.stop(grace_s)
+        for replica in self._all:
+            replica.engine.close(grace_s)
 
     def _in_order(self, home: int | None) -> list[_Replica[EngineT]]:
+        """Those that run, the first to be asked first."""
+        running = [replica for replica in self._all if self._runs(replica)]
         with self._lock:
-            by_work = sorted(self._all, key=lambda one: (one.tokens, one.number))
-            idlest = by_work[0].tokens
-        if home is not None:
-            wanted = self._all[home % len(self._all)]
-            if wanted.tokens <= idlest + self._slack_tokens:
-                by_work.remove(wanted)
-                by_work.insert(0, wanted)
+            by_work = sorted(running, key=lambda replica: replica.tokens)
+        if home is None or not by_work:
+            return by_work
+        wanted = running[home % len(running)]
+        if wanted.tokens <= by_work[0].tokens + self._slack_tokens:
+            by_work.remove(wanted)
+            by_work.insert(0, wanted)
         return by_work
+
+    def _runs(self, replica: _Replica[EngineT]) -> bool:
+        if replica.engine.alive:
+            return True
+        if not replica.lost and not self._closed:
+            replica.lost = True
+            _log.error("the engine on GPU %d has stopped; the others go on", replica.gpu)
+        return False
 
     def _add(self, replica: _Replica[EngineT], tokens: int) -> None:
         with self._lock:
             replica.tokens += tokens
 
-    def _tell_lost(self, replica: _Replica[EngineT]) -> None:
-        if not replica.lost:
-            replica.lost = True
-            _log.error("the engine of device %d has stopped; the others go on", replica.number)
-
 
 class ScoringReplicas:
     """Several `Engine`s as one. Thread-safe; owns and closes them."""
 
-    def __init__(self, engines: Sequence[Engine], slack_tokens: int) -> None:
-        self._engines = engines
+    def __init__(self, engines: Mapping[int, Engine], slack_tokens: int) -> None:
+        """By the number of the GPU."""
+        self._engines = tuple(engines.values())
         self._replicas = _Replicas(engines, slack_tokens)
 
     def submit(
@@ -147,7 +158,8 @@ class ScoringReplicas:
 class EncodingReplicas:
     """Several `EncodeEngine`s as one. Thread-safe; owns and closes them."""
 
-    def __init__(self, engines: Sequence[EncodeEngine]) -> None:
+    def __init__(self, engines: Mapping[int, EncodeEngine]) -> None:
+        """By the number of the GPU."""
         self._replicas = _Replicas(engines, slack_tokens=0)
 
     def submit(

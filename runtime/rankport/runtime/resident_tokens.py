@@ -10,19 +10,21 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.errors import RankportError, StoreError, Unavailable
+from rankport.protos.errors import RankportError, Unavailable
 from rankport.runtime.backends.base import Resident, TokenTable
 from rankport.runtime.token_namespace import TokenNamespace, Written
 
 _log = logging.getLogger(__name__)
+_LOOK_UP_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +52,25 @@ class _Entry:
 class ResidentTokens:
     """Tokens of as many items as there is room for, from the first key of the store on. Any thread may call `find`."""
 
-    def __init__(self, namespace: TokenNamespace, tables: Sequence[TablePlace], refresh_s: float) -> None:
-        """Copies what the store has, into each table alike, and looks for changes every `refresh_s` seconds.
+    def __init__(self, namespace: TokenNamespace, tables: Mapping[int, TablePlace], refresh_s: float) -> None:
+        """Copies what the store has, into the table of each GPU alike, and looks for changes every `refresh_s` seconds.
 
         Raises:
             StoreError: the store cannot be read.
-            Unavailable, BackendError: an engine is closed, or its device failed.
+            BackendError: a device failed.
+            Unavailable: no engine runs any more.
         """
-        self._namespace, self._tables = namespace, tables
+        self._namespace, self._tables = namespace, dict(tables)
         self._tokens_an_item = namespace.spec.tokens
-        self._room = min(place.table.rows for place in tables) // self._tokens_an_item
+        self._room = min(place.table.rows for place in tables.values()) // self._tokens_an_item
         self._catalogue = _Catalogue({})
         self._entries: dict[str, _Entry] = {}
         self._free: deque[int] = deque(range(self._room))
         # Places that were given up, once nobody refers to the catalogue that had them, nor to an older one.
         self._given_up: deque[tuple[weakref.ref[_Catalogue], list[int]]] = deque()
         self._looks = itertools.count(1)
-        self._version: int | None = None
-        self._left_out = False  # items, for want of room
+        self._version: int | None = None  # of the store, at the last look that came to its end
+        self._left_out = False  # items then, for want of room
         self._closing = threading.Event()
         begun_s = time.perf_counter()
         self._refresh(patience=0.0)
@@ -117,64 +120,80 @@ class ResidentTokens:
         gained = self._take_back()
         if version == self._version and not (gained and self._left_out):
             return
-        look = next(self._looks)
-        self._left_out = False
+        self._version = None
+        look, left_out = next(self._looks), False
         for page in self._namespace.pages():
             begun_s = time.perf_counter()
-            self._take(page, look)
+            left_out |= not self._take(page, look)
             if self._closing.wait(patience * (time.perf_counter() - begun_s)):
                 return
         self._give_up([key for key, entry in self._entries.items() if entry.look != look])
         # The one from before the look: what changed meanwhile is seen by the next.
-        self._version = version
+        self._version, self._left_out = version, left_out
 
-    def _take(self, page: Sequence[Written], look: int) -> None:
-        """Writes what is new or other than before."""
-        changed: dict[str, _Entry] = {}
+    def _take(self, page: Sequence[Written], look: int) -> bool:
+        """Writes what is new or other than before. False if there was no room for some."""
+        fresh: dict[str, _Entry] = {}
+        stale: dict[str, _Entry] = {}
+        left_out = False
         for key, mark in page:
             entry = self._entries.get(key)
-            if entry is not None:
+            if entry is not None and entry.mark == mark:
                 entry.look = look
-                if entry.mark != mark:
-                    changed[key] = _Entry(entry.place, mark, look)
-            elif self._free:
-                changed[key] = _Entry(self._free.popleft(), mark, look)
+            elif entry is not None:
+                stale[key] = _Entry(entry.place, mark, look)
+            elif len(fresh) < len(self._free):
+                fresh[key] = _Entry(self._free[len(fresh)], mark, look)
             else:
-                self._left_out = True
-        tokens = self._read(list(changed))
-        self._write({changed[key].place: tokens[key] for key in tokens})
+                left_out = True
+        changed = fresh | stale
+        if not changed:
+            return not left_out
+        # What cannot be read is given up after this look: whoever asks for it is told by the store what is wrong.
+        read = self._namespace.get_many(list(changed), skip_corrupt=True)
+        tokens = {key: rows for key, rows in zip(changed, read, strict=True) if rows is not None}
+        self._write({changed[key].place: rows for key, rows in tokens.items()})
+        for _ in fresh:
+            self._free.popleft()
         for key, entry in changed.items():
             if key in tokens:
                 self._entries[key] = entry
                 self._catalogue.places[key] = entry.place
-            elif key in self._entries:
-                self._entries[
-                    key
-                ].look = 0  # given up: whoever asks for it is told by the store what is wrong
-            else:
+            elif key in fresh:
                 self._free.append(entry.place)
-
-    def _read(self, keys: Sequence[str]) -> dict[str, NDArray[np.floating]]:
-        """Tokens of the keys that can be read."""
-        try:
-            found = self._namespace.get_many(keys)
-        except StoreError as error:
-            if len(keys) == 1:
-                _log.warning("not in device memory: %s", error)
-                return {}
-            half = len(keys) // 2
-            return self._read(keys[:half]) | self._read(keys[half:])
-        return {key: tokens for key, tokens in zip(keys, found, strict=True) if tokens is not None}
+        return not left_out
 
     def _write(self, tokens: dict[int, NDArray[np.floating]]) -> None:
-        """By place; places beside each other by one copy."""
+        """By place; places beside each other by one copy. An engine that has stopped is left out from then on."""
         writes = []
         for first, count in _runs(sorted(tokens)):
             rows = np.concatenate([tokens[place] for place in range(first, first + count)])
             writes.append((first * self._tokens_an_item, rows))
-        done = [place.call(partial(_write_all, place.table, writes)) for place in self._tables]
-        for future in done:
-            future.result()
+        done: dict[int, Future[None]] = {}
+        for gpu, place in [*self._tables.items()]:
+            with self._left_if_stopped(gpu):
+                done[gpu] = place.call(partial(_write_all, place.table, writes))
+        for gpu, future in done.items():
+            with self._left_if_stopped(gpu):
+                self._wait(future)
+
+    @contextmanager
+    def _left_if_stopped(self, gpu: int) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            if self._closing.is_set() or len(self._tables) == 1:
+                raise
+            del self._tables[gpu]
+            _log.warning("tokens in the memory of GPU %d are no longer kept: %s", gpu, error)
+
+    def _wait(self, done: "Future[None]") -> None:
+        """Also while an engine is closed from its own thread, which then does nothing else any more."""
+        while not done.done():
+            if self._closing.is_set():
+                raise Unavailable("the ranker is closed")
+            wait([done], _LOOK_UP_S)
+        done.result()
 
     def _give_up(self, keys: Sequence[str]) -> None:
         """Keys that the store no longer has."""

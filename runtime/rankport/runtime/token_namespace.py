@@ -65,14 +65,16 @@ class TokenNamespace:
         self._env = env
         self._db = db
 
-    def get_many(self, keys: Sequence[str]) -> list[NDArray[np.floating] | None]:
+    def get_many(
+        self, keys: Sequence[str], *, skip_corrupt: bool = False
+    ) -> list[NDArray[np.floating] | None]:
         """The tokens of each key, [k, hidden] read-only, or None: one transaction, one copy.
 
         The arrays share one block of memory, freed with the last of them.
 
         Raises:
             InvalidRequest: something is not an item key.
-            StoreError: a value is corrupt (the message names its key), or the store is closed.
+            StoreError: a value is corrupt (the message names its key) and not to be skipped, or the store is closed.
         """
         size = self.spec.nbytes
         block = np.empty(len(keys) * size, dtype=np.uint8)
@@ -83,7 +85,7 @@ class TokenNamespace:
             rows[index * size : (index + 1) * size] = value[header.payload_offset :]
             found[index] = True
 
-        self._visit(keys, visit)
+        self._visit(keys, visit, skip_corrupt=skip_corrupt)
         block.flags.writeable = False
         tokens = block.view(self.spec.numpy_dtype).reshape(len(keys), self.spec.tokens, self.spec.hidden_size)
         return [row if ok else None for row, ok in zip(tokens, found, strict=True)]
@@ -160,32 +162,40 @@ class TokenNamespace:
         Raises:
             StoreError: the value of a long key is corrupt, or the store is closed.
         """
-        return (entry.key for page in self.pages() for entry in page)
+        return (entry.key for page in self._walk(skip_corrupt=False) for entry in page)
 
     def pages(self) -> Iterator[list["Written"]]:
-        """The keys with their marks, some at a time; otherwise as `keys`."""
-        after: bytes | None = None
-        while page := self._page(after):
-            yield [entry for _, entry in page]
-            after = page[-1][0]
+        """The keys with their marks, some at a time; otherwise as `keys`, but without what is corrupt."""
+        return self._walk(skip_corrupt=True)
 
-    def _page(self, after: bytes | None) -> list[tuple[bytes, "Written"]]:
+    def _walk(self, *, skip_corrupt: bool) -> Iterator[list["Written"]]:
+        after: bytes | None = None
+        while True:
+            page, after = self._page(after, skip_corrupt)
+            if after is None:
+                return
+            yield page
+
+    def _page(self, after: bytes | None, skip_corrupt: bool) -> tuple[list["Written"], bytes | None]:
+        """The next entries, and where they end; None at the end of all."""
+        page: list[Written] = []
+        last, seen = None, 0
         # One short transaction a page: a long one would keep the writer from reusing pages.
-        page: list[tuple[bytes, Written]] = []
         with self._env.read() as txn, txn.cursor(self._db) as cursor:
             more = cursor.first() if after is None else cursor.set_range(after)
             if more and bytes(cursor.key()) == after:
                 more = cursor.next()
-            while more and len(page) < _KEYS_PER_PAGE:
-                page.append(self._key_at(bytes(cursor.key()), cursor.value()))
+            while more and seen < _KEYS_PER_PAGE:
+                last, seen = bytes(cursor.key()), seen + 1
+                try:
+                    page.append(
+                        Written(stored_key(last, cursor.value(), self.spec), write_mark(cursor.value()))
+                    )
+                except CorruptValueError as error:
+                    if not skip_corrupt:
+                        raise self._corrupt(last.hex(), error) from error
                 more = cursor.next()
-        return page
-
-    def _key_at(self, name: bytes, value: memoryview) -> tuple[bytes, "Written"]:
-        try:
-            return name, Written(stored_key(name, value, self.spec), write_mark(value))
-        except CorruptValueError as error:
-            raise self._corrupt(name.hex(), error) from error
+        return page, last
 
     def _visit(self, keys: Sequence[str], visit: Visit, *, skip_corrupt: bool = False) -> None:
         """Calls `visit` with each stored key's index, value (gone when the call returns) and header."""

@@ -41,7 +41,10 @@ class Request(ABC):
 
     @abstractmethod
     def answer(self, waited_s: float) -> Any:
-        """The result of the future, given the seconds since submission spent outside the request's passes."""
+        """The result of the future, given the seconds since submission spent outside the request's passes.
+
+        A `RankportError` raised here fails this request alone.
+        """
 
     def expired(self, now_s: float) -> bool:
         return self.timeout_s is not None and self.spent_s + now_s - self.submitted_s >= self.timeout_s

@@ -79,10 +79,10 @@ class Worker(Generic[RequestT]):
         """False after `close` or a crash."""
         return self._closed_because is None
 
-    def close(self, grace_s: float = 0.0) -> None:
+    def stop(self, grace_s: float = 0.0) -> None:
         """Refuses new requests and lets accepted ones finish for `grace_s` seconds, fails the rest.
 
-        Waits for the pass in progress. Called again, it can only shorten the grace.
+        Waits for nothing. Called again, it can only shorten the grace.
         """
         with self._condition:
             until_s = self._clock() + grace_s
@@ -93,6 +93,10 @@ class Worker(Generic[RequestT]):
                 "the engine is closed; load the bundle again"
             )
             self._condition.notify()
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Stops, and waits until that is done."""
+        self.stop(grace_s)
         if threading.current_thread() is not self._thread:  # a future's callback may close
             self._thread.join()
 
@@ -143,10 +147,9 @@ class Worker(Generic[RequestT]):
 
     def _take_steps(self) -> None:
         """Those that wait now: others come after the next pass."""
-        with self._condition:
-            steps = tuple(self._steps)
-            self._steps.clear()
-        for future, step in steps:
+        for _ in range(len(self._steps)):
+            with self._condition:
+                future, step = self._steps.popleft()
             try:
                 step()
             except RankportError as error:
@@ -270,7 +273,12 @@ class Worker(Generic[RequestT]):
     def _answer(self, request: RequestT) -> None:
         # Passes of one request may overlap: together they can take longer than it was there.
         waited_s = max(self._clock() - request.submitted_s - request.compute_s, 0.0)
-        self._resolve(request, request.future.set_result, request.answer(waited_s))
+        try:
+            answer = request.answer(waited_s)
+        except RankportError as error:
+            self._fail(request, error)
+        else:
+            self._resolve(request, request.future.set_result, answer)
 
     def _fail(self, request: RequestT, error: RankportError) -> None:
         self._start([request])

@@ -16,16 +16,19 @@ from rankport.protos.errors import BackendError
 from rankport.runtime.backends.base import DeviceLost
 from rankport.runtime.backends.device_memory import Buffer, Side, Transfers
 
-_thread = threading.local()
-"""CUDA has a current device for each thread; this is what we know of it."""
-
 
 class CudaMemory:
-    """One stream of one GPU. Allocations are ordered by it: freed memory may be used again before it is done with."""
+    """One stream of one GPU. Allocations are ordered by it: freed memory may be used again before it is done with.
+
+    A thread that drives the memories of several GPUs loads them one after the other, and comes back to none.
+    """
 
     def __init__(self, device: int = 0) -> None:
         self._cuda = load_cuda_runtime()
         self._device = device
+        self._threads = (
+            threading.local()
+        )  # those that were told the device, as CUDA has a current one for each
         self._stream = 0  # until there is one, the default stream answers for the device
         require_gpu(self._cuda, device)
         self._stream = int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
@@ -127,9 +130,9 @@ class CudaMemory:
 
     def _call(self, name: str, *arguments: Any) -> Any:
         cuda = self._cuda
-        if name != "cudaSetDevice" and getattr(_thread, "device", None) != self._device:
+        if not getattr(self._threads, "told", False):
+            self._threads.told = True
             self._call("cudaSetDevice", self._device)
-            _thread.device = self._device
         error, *results = getattr(cuda, name)(*arguments)
         if error == cuda.cudaError_t.cudaSuccess:
             return results[0] if results else None

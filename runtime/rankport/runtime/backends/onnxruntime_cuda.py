@@ -62,9 +62,17 @@ def _token_table(manifest: Manifest, config: EngineConfig, memory: DeviceMemory)
             f"device_tokens_bytes is {config.device_tokens_bytes}: one item takes "
             f"{manifest.embedding.tokens * hidden * ITEM_BYTES['float32']}"
         )
-    # A pass has as many tokens, but for an item that is longer.
-    sent = rounded(max(config.max_batch_tokens, manifest.limits.max_item_tokens))
-    return DeviceTable(memory, rows, sent, hidden)
+    # A pass has as many tokens, but for an item or a prefix that is longer.
+    limits = manifest.limits
+    sent = max(
+        config.max_batch_tokens, config.max_prefill_tokens, limits.max_item_tokens, limits.max_prefix_tokens
+    )
+    try:
+        return DeviceTable(memory, rows, rounded(sent), hidden)
+    except BackendError as error:
+        raise BackendError(
+            f"the GPU has no {config.device_tokens_bytes / 2**30:.1f} GiB for tokens: lower --device-tokens ({error})"
+        ) from error
 
 
 @contextmanager

@@ -30,13 +30,20 @@ def loaded_models(
     collector's sight: its full passes over a loaded model would stop requests for 100 ms and more.
 
     Raises:
-        InvalidRequest: two bundles have one name, or an entry an empty one.
+        InvalidRequest: two bundles have one name, or an entry an empty one; tokens are to stay on a device, and none
+            of them takes any.
         RankportError: as `Ranker.load` and `ItemEncoder.load`.
     """
     with ExitStack() as owned:
         tokens = None if store is None else owned.enter_context(TokenStore.open(store, read_only=True))
         models: dict[str, Ranker | ItemEncoder] = {}
-        for name, bundle in _named(bundles).items():
+        named = _named(bundles)
+        if config.device_tokens_bytes and not any(_takes_tokens(bundle) for bundle in named.values()):
+            raise InvalidRequest(
+                f"device_tokens_bytes is {config.device_tokens_bytes}, and none of {', '.join(named)} takes "
+                "embedding tokens: leave --device-tokens out, or serve a mix ranker"
+            )
+        for name, bundle in named.items():
             model = _load(bundle, tokens, config)
             owned.callback(model.close)
             models[name] = model
@@ -46,17 +53,21 @@ def loaded_models(
         yield models
 
 
+def _takes_tokens(bundle: Bundle) -> bool:
+    return bundle.manifest.kind == "ranker" and bundle.manifest.embedding is not None
+
+
 def _load(bundle: Bundle, store: TokenStore | None, config: EngineConfig) -> Ranker | ItemEncoder:
     if bundle.manifest.kind == "ranker":
         return Ranker.load(bundle, store=store, config=config)
-    if not is_made_for(bundle, config.device):
-        _log.warning(
-            "item encoder %s runs on the CPU: the bundle has nothing for %s",
-            bundle.manifest.name,
-            config.device,
-        )
-        config = replace(DEFAULTS, threads=config.threads, prepacking=config.prepacking)
-    return ItemEncoder.load(bundle, config=config)
+    if is_made_for(bundle, config.device):
+        return ItemEncoder.load(bundle, config=config)
+    on_cpu = replace(DEFAULTS, threads=config.threads, prepacking=config.prepacking)
+    encoder = ItemEncoder.load(bundle, config=on_cpu)
+    _log.warning(
+        "item encoder %s runs on the CPU: the bundle has nothing for %s", bundle.manifest.name, config.device
+    )
+    return encoder
 
 
 def _named(bundles: Sequence[str]) -> dict[str, Bundle]:

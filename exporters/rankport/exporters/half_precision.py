@@ -1,9 +1,8 @@
 """Graph pass: a fp32 graph in float16 or bfloat16, but for what must stay exact.
 
 requires: types on all values; the fp32 graph of a ranker, fused or not.
-ensures:  weights, states and KV in half precision. In fp32 stay: rotary angles, cosines and sines; RMS normalizations
-          and softmax, where no operator is left that sums in fp32 by itself (`fused`); the label head, so that logits
-          keep apart what half precision would tie. Inputs but past KV and outputs but new KV stay fp32 too.
+ensures:  weights, states and KV in half precision, scales of low-bit weights too. In fp32 stay the nodes that
+          `exact_nodes` tells, inputs but past KV and outputs but new KV.
 """
 
 import ml_dtypes
@@ -11,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from rankport.exporters.exact_nodes import exact_nodes
 from rankport.exporters.fusions.matching import made_by
-from rankport.exporters.fusions.norms import find_norms
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.manifest import Precision
 
@@ -20,13 +19,12 @@ TYPES: dict[Precision, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": ir.D
 _NUMPY = {ir.DataType.FLOAT16: np.dtype(np.float16), ir.DataType.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
 _LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 2.0**127 * (2 - 2**-7)}
 _FP32_MAX = float(np.finfo(np.float32).max)
-_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm")
 
 
 def to_half_precision(model: ir.Model, precision: Precision, *, fused: bool) -> None:
     """Rewrites the graph. Raises CheckpointError if a weight is beyond float16."""
     graph, half = model.graph, TYPES[precision]
-    exact = _exact_nodes(graph, fused=fused)
+    exact = exact_nodes(graph, half, fused=fused)
     for value in graph.inputs:
         name = value.name or ""
         if name.startswith("past_") and name != "past_mask" and value.dtype == ir.DataType.FLOAT:
@@ -50,48 +48,6 @@ def _set_own_type(node: ir.Node, wanted: ir.DataType) -> None:
             value.type = ir.TensorType(wanted)
     if node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.FLOAT:
         node.attributes["to"] = ir.AttrInt64("to", int(wanted))
-
-
-def _exact_nodes(graph: ir.Graph, *, fused: bool) -> set[ir.Node]:
-    exact: set[ir.Node] = set()
-    for node in graph:
-        if node.op_type in ("Cos", "Sin"):
-            exact |= _before(node)
-    # What scales the tables, as longrope does, before they are read by the layers.
-    for node in graph:
-        if node.op_type == "Mul" and any(
-            value is not None and value.producer() in exact for value in node.inputs
-        ):
-            others = [value for value in node.inputs if value is not None and value.producer() not in exact]
-            if all(value.const_value is not None and value.const_value.size == 1 for value in others):
-                exact.add(node)
-    exact |= _head(graph)
-    if not fused:
-        for norm in find_norms(graph):
-            exact |= set(norm.inner)
-        exact |= {node for node in graph if node.op_type == "Softmax"}
-    return exact
-
-
-def _head(graph: ir.Graph) -> set[ir.Node]:
-    """What lies between the last product and the logits, that product included."""
-    logits = next((value for value in graph.outputs if value.name == "logits"), None)
-    last = None if logits is None else logits.producer()
-    return set() if last is None else _before(last, up_to=_PRODUCTS)
-
-
-def _before(node: ir.Node, *, up_to: tuple[str, ...] = ()) -> set[ir.Node]:
-    """The node and all that it is computed from, nothing before the operators `up_to`."""
-    found: set[ir.Node] = set()
-    pending: list[ir.Node | None] = [node]
-    while pending:
-        one = pending.pop()
-        if one is None or one in found:
-            continue
-        found.add(one)
-        if one.op_type not in up_to:
-            pending += [value.producer() for value in one.inputs if value is not None]
-    return found
 
 
 class _Casts:

@@ -24,7 +24,6 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "calibration": _RANKERS,
     "graphs": _RANKERS,
     "store": _RANKERS,
-    "precision": _RANKERS,
     "attention": _RANKERS,
     "item_encoder": ("mix-ranker",),
     "embedding_tokens": ("mix-ranker",),
@@ -68,7 +67,8 @@ class ExportOptions:
     # What graphs are made for, one or several: "onnx-cpu,onnx-cuda"; default: onnx-cpu.
     target: str | tuple[str, ...] | None = None
     attention: Literal["shared", "fused"] | None = None  # of a graph for CUDA; default: fused
-    precision: Precision | None = None  # of weights, states and KV on a GPU; default: fp32
+    # Of weights, states and KV on a GPU, default: fp32; a recipe's name is `quantize` with the rest in fp32.
+    precision: Precision | RecipeName | None = None
     base: StrPath | None = None  # of an adapter; default: the folder that its config names
     tolerance: Tolerance = field(default_factory=Tolerance)
     overwrite: bool = False
@@ -91,7 +91,7 @@ class ExportOptions:
             raise InvalidRequest(f"--graphs is {self.graphs!r}: use joint or separate")
         self._check_targets()
         self._check_precision()
-        if self.calibration is not None and self.quantize is None:
+        if self.calibration is not None and self.recipe is None:
             raise InvalidRequest("--calibration goes with --quantize: rounding is fitted to its requests")
         if self.name is not None and not re.fullmatch(NAME_PATTERN, self.name):
             raise InvalidRequest(
@@ -115,21 +115,21 @@ class ExportOptions:
                 raise InvalidRequest(f"--target is {target!r}: use one of {', '.join(get_args(Target))}")
         if len(set(self.targets)) < len(self.targets):
             raise InvalidRequest(f"--target names a target twice: {', '.join(self.targets)}")
-        if "onnx-cuda" in self.targets and self.quantize is not None:
-            raise InvalidRequest(
-                f"--quantize {self.quantize} is not for --target onnx-cuda, whose operators have no low bits: use "
-                "--precision fp16, or --target tensorrt"
-            )
-        if len(self.targets) > 1 and (self.quantize is not None or self.kind not in _RANKERS):
+        if len(self.targets) > 1 and (self.recipe is not None or self.kind not in _RANKERS):
             raise InvalidRequest(
                 f"--target {','.join(self.targets)}: several targets are for rankers that are not quantized here; "
                 "export a bundle for each"
             )
 
     def _check_precision(self) -> None:
-        if self.precision not in (None, *get_args(Precision)):
+        if self.precision not in (None, *get_args(Precision), *RECIPES):
             raise InvalidRequest(
-                f"--precision is {self.precision!r}: use one of {', '.join(get_args(Precision))}"
+                f"--precision is {self.precision!r}: use one of {', '.join((*get_args(Precision), *RECIPES))}"
+            )
+        if self.quantize is not None and self.precision in RECIPES and self.precision != self.quantize:
+            raise InvalidRequest(
+                f"--quantize {self.quantize} and --precision {self.precision} contradict each other: give one of them, or "
+                "a --precision of fp32, fp16 or bf16 for what stays in full precision"
             )
         if self.attention not in (None, "shared", "fused"):
             raise InvalidRequest(f"--attention is {self.attention!r}: use shared or fused")
@@ -137,14 +137,13 @@ class ExportOptions:
             raise InvalidRequest("--attention goes with --target onnx-cuda: other graphs have one form of it")
         if self.chosen_precision == "fp32":
             return
+        if self.kind not in _RANKERS:
+            raise InvalidRequest(
+                f"--precision {self.precision} belongs to --kind {' or '.join(_RANKERS)}, not {self.kind}"
+            )
         if self.targets == ("onnx-cpu",):
             raise InvalidRequest(
                 f"--precision {self.precision} is for a GPU: give --target onnx-cuda or tensorrt, or leave it out"
-            )
-        if self.quantize is not None:
-            raise InvalidRequest(
-                f"--precision {self.precision} and --quantize {self.quantize} do not go together: low-bit graphs keep "
-                "the rest in fp32"
             )
 
     @property
@@ -153,9 +152,14 @@ class ExportOptions:
         return self.attention in (None, "fused")
 
     @property
+    def recipe(self) -> RecipeName | None:
+        """Low bits to export in, by either option."""
+        return self.quantize or cast(RecipeName | None, self.precision if self.precision in RECIPES else None)
+
+    @property
     def chosen_precision(self) -> Precision:
-        """`precision`, or its default."""
-        return self.precision or "fp32"
+        """Of what is not low-bit: `precision`, or its default."""
+        return "fp32" if self.precision is None or self.precision in RECIPES else cast(Precision, self.precision)
 
     def precision_for(self, target: Target) -> Precision:
         """A CPU computes in fp32."""

@@ -1,0 +1,113 @@
+"""Which nodes of a graph stay in fp32 when the rest goes to half precision.
+
+requires: types on all values; the fp32 graph of a ranker, fused or not, low-bit or not.
+
+Rotary angles, cosines and sines; RMS normalizations and softmax where no operator is left that sums in fp32 by itself;
+the label head, so that logits keep apart what half precision would tie. Of low-bit layers: how inputs are rounded, since
+a scale that is off moves every code; 32-bit sums and what scales them; scales that half precision would flush.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from rankport.exporters.fusions.norms import find_norms
+
+_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger", "MatMulNBits")
+_ROUNDING = ("Abs", "Clip", "Div", "Max", "ReduceMax", "Round")
+"""What a scale and a code are computed by."""
+_CODES = (ir.DataType.INT8, ir.DataType.INT32, ir.DataType.FLOAT8E4M3FN)
+_SMALLEST_NORMAL = {ir.DataType.FLOAT16: 2.0**-14, ir.DataType.BFLOAT16: 2.0**-126}
+
+
+def exact_nodes(graph: ir.Graph, half: ir.DataType, *, fused: bool) -> set[ir.Node]:
+    """The nodes; `fused`: norms and softmax are operators of a runtime that sum in fp32."""
+    exact = _rotary(graph) | _head(graph) | _rounding(graph)
+    exact |= {node for node in graph if _scales_are_tiny(node, half)}
+    if fused and half == ir.DataType.BFLOAT16:
+        # ONNX Runtime on CUDA dequantizes to float and float16 alone.
+        exact |= {node for node in graph if node.op_type == "DequantizeLinear"}
+    if not fused:
+        for norm in find_norms(graph):
+            exact |= set(norm.inner)
+        exact |= {node for node in graph if node.op_type == "Softmax"}
+    # Of a low-bit label head.
+    exact |= {node for node in graph if node.op_type == "DequantizeLinear" and _readers(node) <= exact}
+    return exact
+
+
+def _rotary(graph: ir.Graph) -> set[ir.Node]:
+    exact: set[ir.Node] = set()
+    for node in graph:
+        if node.op_type in ("Cos", "Sin"):
+            exact |= _before(node)
+    # What scales the tables, as longrope does, before they are read by the layers.
+    for node in graph:
+        if node.op_type == "Mul" and any(
+            value is not None and value.producer() in exact for value in node.inputs
+        ):
+            others = [value for value in node.inputs if value is not None and value.producer() not in exact]
+            if all(value.const_value is not None and value.const_value.size == 1 for value in others):
+                exact.add(node)
+    return exact
+
+
+def _head(graph: ir.Graph) -> set[ir.Node]:
+    """What lies between the last product and the logits, that product included."""
+    logits = next((value for value in graph.outputs if value.name == "logits"), None)
+    last = None if logits is None else logits.producer()
+    return set() if last is None else _before(last, up_to=_PRODUCTS)
+
+
+def _rounding(graph: ir.Graph) -> set[ir.Node]:
+    """What makes codes and scales of states, what makes numbers of codes, and the products of both."""
+    exact: set[ir.Node] = set()
+    for node in graph:
+        if _makes_codes(node):
+            exact |= _before(node, through=_ROUNDING)
+        if node.op_type == "Round":
+            exact |= _readers(node)
+        if _reads_codes(node):
+            exact.add(node)
+    products = {reader for node in exact for reader in _readers(node) if reader.op_type == "Mul"}
+    # The scale may be a row of a table.
+    return exact.union(*(_before(node, through=(*_ROUNDING, "Gather", "Unsqueeze")) for node in products))
+
+
+def _makes_codes(node: ir.Node) -> bool:
+    return node.op_type in ("Round", "QuantizeLinear") or (
+        node.op_type == "Cast" and node.outputs[0].dtype in _CODES
+    )
+
+
+def _reads_codes(node: ir.Node) -> bool:
+    return node.op_type == "Cast" and node.inputs[0] is not None and node.inputs[0].dtype in _CODES
+
+
+def _scales_are_tiny(node: ir.Node, half: ir.DataType) -> bool:
+    """Whether a weight's scale would lose bits below the normal numbers of half precision."""
+    place = {"DequantizeLinear": 1, "MatMulNBits": 2}.get(node.op_type)
+    scales = None if place is None or node.inputs[place] is None else node.inputs[place].const_value
+    if scales is None:
+        return False
+    values = np.asarray(scales.numpy())
+    return bool(((values > 0) & (values < _SMALLEST_NORMAL[half])).any())
+
+
+def _readers(node: ir.Node) -> set[ir.Node]:
+    return {reader for value in node.outputs for reader in value.consumers()}
+
+
+def _before(
+    node: ir.Node, *, up_to: tuple[str, ...] = (), through: tuple[str, ...] | None = None
+) -> set[ir.Node]:
+    """The node and all that it is computed from: nothing before operators `up_to`, further operators `through` only."""
+    found: set[ir.Node] = set()
+    pending: list[ir.Node | None] = [node]
+    while pending:
+        one = pending.pop()
+        if one is None or one in found or (one is not node and through and one.op_type not in through):
+            continue
+        found.add(one)
+        if one.op_type not in up_to:
+            pending += [value.producer() for value in one.inputs if value is not None]
+    return found

@@ -3,8 +3,8 @@
 requires: types on all values; the fp32 graph of a ranker, fused or not, low-bit or not.
 
 Rotary angles, cosines and sines; RMS normalizations and softmax where no operator is left that sums in fp32 by itself;
-the label head, so that logits keep apart what half precision would tie. Of low-bit layers: how inputs are rounded, since
-a scale that is off moves every code; 32-bit sums and what scales them; scales that half precision would flush.
+the label head, so that logits keep apart what half precision would tie. Of low-bit layers: how inputs are rounded, as
+a scale that is off moves every code; 32-bit sums and what scales them; scales of which half precision has few bits.
 """
 
 import numpy as np
@@ -20,11 +20,11 @@ _SMALLEST_NORMAL = {ir.DataType.FLOAT16: 2.0**-14, ir.DataType.BFLOAT16: 2.0**-1
 
 
 def exact_nodes(graph: ir.Graph, half: ir.DataType, *, fused: bool) -> set[ir.Node]:
-    """The nodes; `fused`: norms and softmax are operators of a runtime that sum in fp32."""
+    """The nodes; `fused`: for ONNX Runtime on CUDA, whose norms and attention sum in fp32 by themselves."""
     exact = _rotary(graph) | _head(graph) | _rounding(graph)
     exact |= {node for node in graph if _scales_are_tiny(node, half)}
     if fused and half == ir.DataType.BFLOAT16:
-        # ONNX Runtime on CUDA dequantizes to float and float16 alone.
+        # It dequantizes to float and float16 alone.
         exact |= {node for node in graph if node.op_type == "DequantizeLinear"}
     if not fused:
         for norm in find_norms(graph):
@@ -84,12 +84,12 @@ def _reads_codes(node: ir.Node) -> bool:
 
 
 def _scales_are_tiny(node: ir.Node, half: ir.DataType) -> bool:
-    """Whether a weight's scale would lose bits below the normal numbers of half precision."""
+    """Whether a weight's scale is below the normal numbers of half precision, where bits are lost."""
     place = {"DequantizeLinear": 1, "MatMulNBits": 2}.get(node.op_type)
-    scales = None if place is None or node.inputs[place] is None else node.inputs[place].const_value
-    if scales is None:
+    scales = None if place is None else node.inputs[place]
+    if scales is None or scales.const_value is None:
         return False
-    values = np.asarray(scales.numpy())
+    values = np.asarray(scales.const_value.numpy())
     return bool(((values > 0) & (values < _SMALLEST_NORMAL[half])).any())
 
 

@@ -128,8 +128,8 @@ class ExportOptions:
             )
         if self.quantize is not None and self.precision in RECIPES and self.precision != self.quantize:
             raise InvalidRequest(
-                f"--quantize {self.quantize} and --precision {self.precision} contradict each other: give one of them, or "
-                "a --precision of fp32, fp16 or bf16 for what stays in full precision"
+                f"--quantize {self.quantize} and --precision {self.precision} contradict each other: give one of "
+                "them, or a --precision of fp32, fp16 or bf16 for what is not in low bits"
             )
         if self.attention not in (None, "shared", "fused"):
             raise InvalidRequest(f"--attention is {self.attention!r}: use shared or fused")
@@ -159,7 +159,9 @@ class ExportOptions:
     @property
     def chosen_precision(self) -> Precision:
         """Of what is not low-bit: `precision`, or its default."""
-        return "fp32" if self.precision is None or self.precision in RECIPES else cast(Precision, self.precision)
+        return (
+            "fp32" if self.precision is None or self.precision in RECIPES else cast(Precision, self.precision)
+        )
 
     def precision_for(self, target: Target) -> Precision:
         """A CPU computes in fp32."""

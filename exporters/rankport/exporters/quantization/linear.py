@@ -57,7 +57,10 @@ class QuantizedEmbedding(nn.Module):
         if self.kernel is not None:
             rows: Tensor = self.kernel(ids)
             return rows
-        return self.codes[ids].to(torch.float32) * self.scales[ids].unsqueeze(-1)
+        # Traced as Gather: ONNX Runtime on CUDA has no GatherND of int8, which indexing by brackets becomes.
+        codes = nn.functional.embedding(ids, self.codes)
+        scales: Tensor = nn.functional.embedding(ids, self.scales[:, None])
+        return codes.to(torch.float32) * scales
 
 
 def set_module(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """`rankport export`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -120,7 +120,7 @@ def export(
         typer.Option(
             metavar="PRECISION",
             help="fp32, or on a GPU fp16 or bf16: weights, states and KV; norms, softmax, rotary tables and label "
-            "logits stay exact. With --quantize, of what is not in low bits. int8, int4 or fp8 alone: --quantize of that "
+            "logits stay exact. With --quantize, of what is not in low bits. int8, int4 or fp8: --quantize of that "
             "name, the rest in fp32. [default: fp32]",
         ),
     ] = None,

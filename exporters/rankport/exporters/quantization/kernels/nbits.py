@@ -16,7 +16,9 @@ class NBitsKernel(nn.Module):
 
     packed: Tensor  # [out, blocks, block * bits / 8] uint8
     scales: Tensor  # [out, blocks] fp32
-    zeros: Tensor | None  # [out, blocks * bits / 8] uint8; [out, blocks] fp32 where one is off the codes' grid
+    zeros: (
+        Tensor | None
+    )  # [out, blocks * bits / 8] uint8; [out, blocks] fp32 where one is off the codes' grid
     order: Tensor | None  # [in] int64, where groups are not contiguous
 
     def __init__(self, weight: QuantizedWeight, activation: Activation | None) -> None:

@@ -19,8 +19,8 @@ Hence the rewritings here, all of them exact:
     fixed scales      round(x / a) a W = (round(x / a) p) (W a / p): a pair of scale p, the power of two next to a
     unequal groups    are filled up to the longest with codes of 0
 
-Powers of two lose nothing in any precision, and are taken so that half precision holds the products: u makes the largest
-code 1 or less, p leaves products as large as they come out.
+Powers of two lose nothing in any precision, and are taken so that half precision holds the products: u makes the
+largest code 1 or less, p leaves products as large as they come out.
 """
 
 import math

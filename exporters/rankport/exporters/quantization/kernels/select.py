@@ -58,8 +58,9 @@ def _on_cuda(weight: QuantizedWeight, activation: Activation | None) -> nn.Modul
         return product if activation is None else _Rounding(activation, product)
     if weight.groups > 1 and (weight.type == "float" or weight.bits != 4 or weight.zeros is not None):
         raise CheckpointError(
-            f"a layer of {weight.in_features} inputs has {weight.bits}-bit {weight.type} weights in {weight.groups} groups: "
-            "ONNX Runtime has kernels on CUDA for groups whose size 16 divides; use --target onnx-cpu or tensorrt"
+            f"a layer of {weight.in_features} inputs has {weight.bits}-bit {weight.type} weights in {weight.groups} "
+            "groups: on CUDA ONNX Runtime has products for groups of equal size, a multiple of 16; use --target "
+            "onnx-cpu or tensorrt"
         )
     return DequantizeKernel(weight, activation, int4_channels=False)
 

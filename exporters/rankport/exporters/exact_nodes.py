@@ -69,8 +69,9 @@ def _rounding(graph: ir.Graph) -> set[ir.Node]:
         if _reads_codes(node):
             exact.add(node)
     products = {reader for node in exact for reader in _readers(node) if reader.op_type == "Mul"}
-    # The scale may be a row of a table.
-    return exact.union(*(_before(node, through=(*_ROUNDING, "Gather", "Unsqueeze")) for node in products))
+    makers = {value.producer() for node in products for value in node.inputs if value is not None}
+    # A scale may be a row of a table.
+    return exact | products | {node for node in makers if node is not None and node.op_type == "Gather"}
 
 
 def _makes_codes(node: ir.Node) -> bool:

@@ -69,6 +69,8 @@ def test_a_layer_for_cuda_computes_its_maths_in_operators_that_cuda_has(name: st
     graph = layer_graph(layer, "onnx-cuda")
     assert without_kernel(graph.graph) == []
     assert _error(_run(graph, x, tmp_path / "layer.onnx"), layer, x) <= 1e-5
+    to_half_precision(graph, "bf16", fused=True)
+    assert without_kernel(graph.graph) == []
 
 
 def test_groups_that_cuda_cannot_dequantize_are_refused_with_the_way_out() -> None:

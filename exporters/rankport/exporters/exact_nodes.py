@@ -16,13 +16,13 @@ _PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger", "MatMulNBits")
 _ROUNDING = ("Abs", "Clip", "Div", "Max", "ReduceMax", "Round")
 """What a scale and a code are computed by."""
 _CODES = (ir.DataType.INT8, ir.DataType.INT32, ir.DataType.FLOAT8E4M3FN)
-_SMALLEST_NORMAL = {ir.DataType.FLOAT16: 2.0**-14, ir.DataType.BFLOAT16: 2.0**-126}
+_FLOAT16_ROUNDING = 2.0**-11
 
 
 def exact_nodes(graph: ir.Graph, half: ir.DataType, *, fused: bool) -> set[ir.Node]:
     """The nodes; `fused`: for ONNX Runtime on CUDA, whose norms and attention sum in fp32 by themselves."""
     exact = _rotary(graph) | _head(graph) | _rounding(graph)
-    exact |= {node for node in graph if _scales_are_tiny(node, half)}
+    exact |= {node for node in graph if _loses_scales(node, half)}
     if fused and half == ir.DataType.BFLOAT16:
         # It dequantizes to float and float16 alone.
         exact |= {node for node in graph if node.op_type == "DequantizeLinear"}
@@ -84,14 +84,15 @@ def _reads_codes(node: ir.Node) -> bool:
     return node.op_type == "Cast" and node.inputs[0] is not None and node.inputs[0].dtype in _CODES
 
 
-def _scales_are_tiny(node: ir.Node, half: ir.DataType) -> bool:
-    """Whether a weight's scale is below the normal numbers of half precision, where bits are lost."""
+def _loses_scales(node: ir.Node, half: ir.DataType) -> bool:
+    """Whether float16 moves a weight's scales by more than it rounds: below its normal numbers it has few bits."""
     place = {"DequantizeLinear": 1, "MatMulNBits": 2}.get(node.op_type)
     scales = None if place is None else node.inputs[place]
-    if scales is None or scales.const_value is None:
+    if scales is None or scales.const_value is None or half != ir.DataType.FLOAT16:
         return False
     values = np.asarray(scales.const_value.numpy())
-    return bool(((values > 0) & (values < _SMALLEST_NORMAL[half])).any())
+    lost = values - values.astype(np.float16).astype(values.dtype)
+    return bool(np.linalg.norm(lost) > _FLOAT16_ROUNDING * np.linalg.norm(values))
 
 
 def _readers(node: ir.Node) -> set[ir.Node]:

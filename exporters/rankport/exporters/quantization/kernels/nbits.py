@@ -41,7 +41,7 @@ class NBitsKernel(nn.Module):
     def fits(weight: QuantizedWeight, activation: Activation | None, *, off_grid: bool = False) -> bool:
         """Blocks of a size that the operator has, and activations that it can round.
 
-        `off_grid`: with zero points outside the grid of the codes too, for which few runtimes have a fast kernel.
+        `off_grid`: zero points outside the grid of the codes too, which are then floats and slow on a CPU.
         """
         ordered = weight.sorted_by_group()
         if weight.type != "int" or ordered is None or _block(ordered[0]) == 0:

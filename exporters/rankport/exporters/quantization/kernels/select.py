@@ -31,7 +31,10 @@ def graph_kernels(model: nn.Module, target: Target = "onnx-cpu") -> Iterator[Non
 
 
 def kernel_of(layer: QuantizedLinear | QuantizedEmbedding, target: Target = "onnx-cpu") -> nn.Module | None:
-    """Of a target: the fastest kernel that computes exactly the layer's maths. None: the layer's own operators."""
+    """Of a target: the fastest kernel that computes exactly the layer's maths. None: the layer's own operators.
+
+    Raises CheckpointError if the target has none that keeps the weight in low bits.
+    """
     if isinstance(layer, QuantizedEmbedding):
         return QdqTable(layer.codes, layer.scales) if target == "tensorrt" else None
     weight, activation = layer.quantized, layer.activation
@@ -49,7 +52,7 @@ def kernel_of(layer: QuantizedLinear | QuantizedEmbedding, target: Target = "onn
 def _on_cuda(weight: QuantizedWeight, activation: Activation | None) -> nn.Module:
     """Every operator has a kernel in ONNX Runtime's CUDA provider for its types: what it lacks runs on the CPU.
 
-    It dequantizes whole channels of int8 and float8, and blocks of int4. Raises CheckpointError for other blocks.
+    It dequantizes whole channels of int8 and float8, and blocks of int4 that are symmetric: no other blocks.
     """
     if SignedKernel.fits(weight, activation):
         return SignedKernel(weight, activation)

@@ -16,9 +16,8 @@ class NBitsKernel(nn.Module):
 
     packed: Tensor  # [out, blocks, block * bits / 8] uint8
     scales: Tensor  # [out, blocks] fp32
-    zeros: (
-        Tensor | None
-    )  # [out, blocks * bits / 8] uint8; [out, blocks] fp32 where one is off the codes' grid
+    # [out, blocks * bits / 8] uint8, or [out, blocks] fp32 where one is off the codes' grid
+    zeros: Tensor | None
     order: Tensor | None  # [in] int64, where groups are not contiguous
 
     def __init__(self, weight: QuantizedWeight, activation: Activation | None) -> None:

@@ -7,12 +7,12 @@ import onnx_ir as ir
 import pytest
 
 from rankport.exporters.export import export
+from rankport.exporters.options import ExportOptions
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.ranker import Ranker
 from support import checkpoints
-from support.quantized_checkpoints import compressed_tensors
 
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
 RANKER = {"kind": "ranker", "label_ids": (9, 17), **LIMITS}
@@ -146,21 +146,17 @@ def test_weights_beyond_float16_are_refused_with_the_way_out(tmp_path: Path) -> 
     assert not (tmp_path / "b").exists()
 
 
-@pytest.mark.parametrize("options", [{"target": "onnx-cuda"}, {"target": "tensorrt", "precision": "fp16"}])
-def test_a_low_bit_checkpoint_keeps_to_fp32_and_its_targets(options: dict[str, str], tmp_path: Path) -> None:
-    source = compressed_tensors(tmp_path / "c", "W8A8", num_hidden_layers=1)
-    with pytest.raises(InvalidRequest, match=r"the checkpoint is quantized .* goes with fp32"):
-        export(source, tmp_path / "b", **RANKER, **options)
-    assert not (tmp_path / "b").exists()
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"precision": "bf16"}, "--target onnx-cuda or tensorrt"),
-        ({"precision": "fp8"}, "use one of fp32, fp16, bf16"),
-        ({"precision": "bf16", "target": "tensorrt", "quantize": "int8"}, "do not go together"),
-        ({"target": "onnx-cuda", "quantize": "int8"}, "--quantize int8 is not for --target onnx-cuda"),
+        ({"precision": "fp4"}, "use one of fp32, fp16, bf16, int8, int4, fp8"),
+        (
+            {"precision": "int8", "quantize": "int4"},
+            "--quantize int4 and --precision int8 contradict each other",
+        ),
+        ({"target": "onnx-cpu,onnx-cuda", "precision": "int8"}, "not quantized here"),
+        ({"precision": "bf16", "quantize": "int8"}, "--target onnx-cuda or tensorrt"),
         ({"attention": "fused"}, "--attention goes with --target onnx-cuda"),
         ({"attention": "flash", "target": "onnx-cuda"}, "use shared or fused"),
         ({"target": "cuda"}, "use one of onnx-cpu, onnx-cuda, tensorrt"),
@@ -169,3 +165,32 @@ def test_a_low_bit_checkpoint_keeps_to_fp32_and_its_targets(options: dict[str, s
 def test_options_that_do_not_fit_are_named(options: dict[str, str], message: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=message):
         export(tmp_path, tmp_path / "b", **RANKER, **options)
+
+
+def test_low_bits_are_asked_for_by_either_option() -> None:
+    both = ExportOptions(kind="ranker", quantize="int8", precision="int8")
+    alone = ExportOptions(kind="item-encoder", precision="int8")
+    beside = ExportOptions(kind="ranker", quantize="int4", precision="fp16", target="onnx-cuda")
+    assert [one.recipe for one in (both, alone, beside)] == ["int8", "int8", "int4"]
+    assert [one.chosen_precision for one in (both, alone, beside)] == ["fp32", "fp32", "fp16"]
+
+
+@pytest.mark.parametrize("target", ["onnx-cuda", "tensorrt"])
+def test_given_embeddings_are_chosen_before_they_are_narrowed(target: str, tmp_path: Path) -> None:
+    """On a device they may be those of a whole catalogue."""
+    made = export(
+        checkpoints.causal_lm(tmp_path / "c", "qwen3", num_hidden_layers=1),
+        tmp_path / "b",
+        kind="mix-ranker",
+        label_ids=(9, 17),
+        item_encoder="0" * 64,
+        embedding_tokens=1,
+        target=target,
+        precision="fp16",
+        max_prefix_tokens=16,
+        max_item_tokens=8,
+    )
+    for spec in made.manifest.graphs:
+        graph = ir.load(made.file(spec.file)).graph
+        given = next(value for value in graph.inputs if value.name == "embeddings")
+        assert [node.op_type for node, _ in given.uses()] == ["Gather"]

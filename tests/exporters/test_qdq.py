@@ -17,6 +17,7 @@ from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear
 from rankport.exporters.quantization.rounding import int8_rows
 from rankport.protos.errors import InvalidRequest
+from rankport.runtime.manifest import Target
 from support.qdq import IN, OUT, QDQ_LAYERS, qdq_graph, qdq_layer
 
 
@@ -100,21 +101,23 @@ class _Selected(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "target"),
     [
-        "int4 act-order, asymmetric",
-        "int4 per channel, asymmetric",
-        "int4, int8 per tensor",
-        "int4, fp8 per token",
-        "int8, int8 per token",
-        "fp8, fp8 per tensor",
+        ("int4 act-order, asymmetric", "tensorrt"),
+        ("int4 per channel, asymmetric", "tensorrt"),
+        ("int4, int8 per tensor", "tensorrt"),
+        ("int4, fp8 per token", "tensorrt"),
+        ("int8, int8 per token", "tensorrt"),
+        ("fp8, fp8 per tensor", "tensorrt"),
+        ("int8, int8 per token", "onnx-cuda"),
+        ("fp8, fp8 per token", "onnx-cuda"),
     ],
 )
-def test_a_selection_of_rows_climbs_over_a_qdq_layer(name: str, tmp_path: Path) -> None:
+def test_a_selection_of_rows_climbs_over_a_layer_for_a_gpu(name: str, target: Target, tmp_path: Path) -> None:
     module = _Selected(qdq_layer(name))
     x = torch.randn(1, 9, IN, generator=torch.Generator().manual_seed(4))
     rows = torch.tensor([7, 2])
-    with graph_kernels(module, "tensorrt"):
+    with graph_kernels(module, target):
         whole = trace(module, {"x": x, "rows": rows}, {"x": [1, "tokens", IN], "rows": ["rows"]}, ["y"])
     graph = cut(whole, {"y": [1, "rows", OUT]})
     assert select_rows_early(graph, "rows") > 1

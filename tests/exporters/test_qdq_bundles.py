@@ -8,6 +8,7 @@ import pytest
 
 from rankport.exporters.export import export
 from rankport.exporters.onnx_weights import PAGE_BYTES
+from rankport.exporters.quantization.recipes import RECIPES
 from rankport.exporters.verify import verify
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.engine_build import BuildTarget, build_engines
@@ -15,6 +16,7 @@ from rankport.runtime.manifest import GraphSpec
 from rankport.runtime.profile_limits import ProfileLimits
 from support import checkpoints
 from support.quantized_checkpoints import SHAPE, compressed_tensors
+from support.traces import Traces
 
 Make = Callable[[Path], tuple[Path, dict[str, object]]]
 
@@ -23,10 +25,19 @@ def _dense(to: Path) -> Path:
     return checkpoints.causal_lm(to, "qwen3", num_hidden_layers=1, **SHAPE)
 
 
+IN_FP16 = ", the rest in fp16"
 FORMS: dict[str, Make] = {
-    "int4 at export": lambda to: (_dense(to), {"quantize": "int4"}),
-    "int8 at export": lambda to: (_dense(to), {"quantize": "int8"}),
-    "fp8 at export": lambda to: (_dense(to), {"quantize": "fp8"}),
+    **{
+        f"{recipe} at export": lambda to, recipe=recipe: (_dense(to), {"quantize": recipe})
+        for recipe in RECIPES
+    },
+    **{
+        f"{recipe} at export{IN_FP16}": lambda to, recipe=recipe: (
+            _dense(to),
+            {"quantize": recipe, "precision": "fp16"},
+        )
+        for recipe in RECIPES
+    },
     "asymmetric int4 checkpoint, two graphs": lambda to: (
         compressed_tensors(to, "W4A16_ASYM", num_hidden_layers=1),
         {"graphs": "separate"},
@@ -35,23 +46,29 @@ FORMS: dict[str, Make] = {
 }
 
 
+@pytest.fixture(scope="module")
+def traces() -> Traces:
+    return Traces()
+
+
 @pytest.fixture(scope="module", params=FORMS)
 def made(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, traces: Traces
 ) -> tuple[str, Path, Bundle]:
     """Its form, its checkpoint, and the bundle: the export itself has measured its parity."""
     folder = tmp_path_factory.mktemp("qdq")
     checkpoint, options = FORMS[request.param](folder / "c")
-    bundle = export(
-        checkpoint,
-        folder / "b",
-        kind="ranker",
-        label_ids=(4, 5),
-        max_prefix_tokens=40,
-        max_item_tokens=24,
-        target="tensorrt",
-        **options,
-    )
+    with traces.of(request.param.removesuffix(IN_FP16)):
+        bundle = export(
+            checkpoint,
+            folder / "b",
+            kind="ranker",
+            label_ids=(4, 5),
+            max_prefix_tokens=40,
+            max_item_tokens=24,
+            target="tensorrt",
+            **options,
+        )
     return request.param, checkpoint, bundle
 
 
@@ -73,7 +90,9 @@ def test_a_bundle_for_tensorrt_is_of_standard_operators_and_equals_its_source(
     assert manifest.parity is not None
     assert all(manifest.parity.holds(mode) for mode in manifest.parity.modes)
     # Weights alone are low-bit: nothing is rounded, and the tolerance is that of any export.
-    assert ("int4" in form) == (manifest.parity.max_abs_tolerance == 1e-4)
+    in_fp32 = manifest.precision == "fp32"
+    assert in_fp32 != form.endswith(IN_FP16)
+    assert ("int4" in form and in_fp32) == (manifest.parity.max_abs_tolerance == 1e-4)
 
 
 def test_a_bundle_for_tensorrt_is_as_small_as_its_bits(made: tuple[str, Path, Bundle]) -> None:

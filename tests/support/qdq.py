@@ -1,4 +1,4 @@
-"""Low-bit layers of every scheme, and their graphs for TensorRT."""
+"""Low-bit layers of every scheme, and their graphs for a GPU."""
 
 import onnx_ir as ir
 import torch
@@ -11,6 +11,7 @@ from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.recipes import RECIPES
 from rankport.exporters.quantization.rounding import round_to_nearest
 from rankport.exporters.quantization.weight import QuantizedWeight
+from rankport.runtime.manifest import Target
 
 IN, OUT = 256, 96
 FP8_TOKEN = Activation("fp8-token", divisor=FP8_MAX)
@@ -85,6 +86,11 @@ def qdq_layer(name: str) -> QuantizedLinear:
 
 
 def qdq_graph(layer: nn.Module) -> ir.Model:
+    """The layer for TensorRT."""
+    return layer_graph(layer, "tensorrt")
+
+
+def layer_graph(layer: nn.Module, target: Target) -> ir.Model:
     """x [1, tokens, in] -> y [1, tokens, out]"""
-    with graph_kernels(layer, "tensorrt"):
+    with graph_kernels(layer, target):
         return trace(layer, {"x": torch.zeros(1, 33, IN)}, {"x": [1, "tokens", IN]}, ["y"])

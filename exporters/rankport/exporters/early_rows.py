@@ -50,7 +50,7 @@ _ELEMENTWISE = frozenset(
     ]
 )
 _OVER_LAST_AXIS = frozenset({"ReduceMax", "ReduceMean", "ReduceSum"})
-_LOW_BIT_PRODUCTS = frozenset({"MatMulNBits", "MatMulIntegerToFloat"})
+_LOW_BIT_PRODUCTS = frozenset({"MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from rankport.exporters.ranker_module import RankerModule
 from rankport.exporters.readout import readout_of, resolve_labels
 from rankport.exporters.survey import survey
 from rankport.exporters.tokenization import report_tokenization
-from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.engine_build import build_engines, require_target
 from rankport.runtime.manifest import (
@@ -138,12 +137,12 @@ def _write_graphs(
     plan = _plan(source, chosen)
     name = default_name(staging.out)
     quantization = record(source.quantization)
-    if chosen.quantize is not None:
+    if chosen.recipe is not None:
         source, quantization = quantize_checkpoint(
             source,
             _draft(source, chosen, plan, [], name, judged, None),
             plan.prompt.tokenizer,
-            recipe_of(chosen.quantize, chosen.chosen_target),
+            recipe_of(chosen.recipe, chosen.chosen_target),
             chosen.calibration,
             chosen.store,
             on_progress,
@@ -164,7 +163,7 @@ def _write_graphs(
     if source.tokenizer_file is not None:
         staging.add(TOKENIZER_FILE, source.tokenizer_file)
     draft = _draft(source, chosen, plan, specs, name, judged, quantization)
-    return _Made(draft, Sources(source, load if chosen.quantize is not None else None))
+    return _Made(draft, Sources(source, load if chosen.recipe is not None else None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +184,6 @@ def _plan(source: Checkpoint, options: ExportOptions) -> _Plan:
 
 
 def _ranker_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
-    _require_full_precision(source, options)
     prompt = defaults.ranker_prompt(source, options)
     labels = resolve_labels(source, options, prompt.labels, prompt.tokenizer)
     module = RankerModule(source.model, readout_of(labels), embeddings=options.kind == "mix-ranker")
@@ -209,19 +207,7 @@ def _ranker_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
     return _Plan(make_graphs, shape, labels, limits, embedding, pairing, prompt)
 
 
-def _require_full_precision(source: Checkpoint, options: ExportOptions) -> None:
-    """Low-bit layers keep the rest in fp32, and have no operators in ONNX Runtime on CUDA."""
-    low_bits = source.quantization
-    if low_bits is None or (options.chosen_precision == "fp32" and "onnx-cuda" not in options.targets):
-        return
-    raise InvalidRequest(
-        f"the checkpoint is quantized ({low_bits.method}, {low_bits.format}), which goes with fp32 and --target "
-        "onnx-cpu or tensorrt: leave --precision out, or export the original"
-    )
-
-
 def _encoder_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
-    _require_full_precision(source, options)
     prompt = defaults.encoder_prompt(source, options)
     embedding = defaults.encoder_output(source, options)
     limits = defaults.encoder_limits(source, options)

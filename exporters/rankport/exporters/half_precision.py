@@ -1,21 +1,17 @@
 """Graph pass: a fp32 graph in float16 or bfloat16, but for what must stay exact.
 
 requires: types on all values; the fp32 graph of a ranker or an item encoder, fused or not.
-ensures:  weights, states and KV in half precision. In fp32 stay: rotary angles, cosines and sines; RMS normalizations
-          and softmax, where no operator is left that sums in fp32 by itself (`fused`); the label head, so that logits
-          keep apart what half precision would tie; the pooling of embeddings. Inputs but past KV and outputs but new
-          KV stay as they are too.
+ensures:  weights, states and KV in half precision, scales of low-bit weights too. In fp32 stay the nodes that
+          `exact_nodes` tells, inputs but past KV and outputs but new KV.
 """
-
-from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from rankport.exporters.exact_nodes import exact_nodes
 from rankport.exporters.fusions.matching import made_by
-from rankport.exporters.fusions.norms import find_norms
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.manifest import Precision
 
@@ -23,14 +19,12 @@ TYPES: dict[Precision, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": ir.D
 _NUMPY = {ir.DataType.FLOAT16: np.dtype(np.float16), ir.DataType.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
 _LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 2.0**127 * (2 - 2**-7)}
 _FP32_MAX = float(np.finfo(np.float32).max)
-_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm")
-_NORMS = ("LayerNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
 
 
 def to_half_precision(model: ir.Model, precision: Precision, *, fused: bool) -> None:
     """Rewrites the graph. Raises CheckpointError if a weight is beyond float16."""
     graph, half = model.graph, TYPES[precision]
-    exact = _exact_nodes(graph, fused=fused)
+    exact = exact_nodes(graph, half, fused=fused)
     for value in graph.inputs:
         name = value.name or ""
         if name.startswith("past_") and name != "past_mask" and value.dtype == ir.DataType.FLOAT:
@@ -54,61 +48,6 @@ def _set_own_type(node: ir.Node, wanted: ir.DataType) -> None:
             value.type = ir.TensorType(wanted)
     if node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.FLOAT:
         node.attributes["to"] = ir.AttrInt64("to", int(wanted))
-
-
-def _exact_nodes(graph: ir.Graph, *, fused: bool) -> set[ir.Node]:
-    exact: set[ir.Node] = set()
-    for node in graph:
-        if node.op_type in ("Cos", "Sin"):
-            exact |= _before(node)
-    # What scales the tables, as longrope does, before they are read by the layers.
-    for node in graph:
-        if node.op_type == "Mul" and any(
-            value is not None and value.producer() in exact for value in node.inputs
-        ):
-            others = [value for value in node.inputs if value is not None and value.producer() not in exact]
-            if all(value.const_value is not None and value.const_value.size == 1 for value in others):
-                exact.add(node)
-    norms = find_norms(graph)
-    exact |= _head(graph) | _pooling(graph, {norm.inner[0] for norm in norms})
-    if not fused:
-        for norm in norms:
-            exact |= set(norm.inner)
-        exact |= {node for node in graph if node.op_type == "Softmax"}
-    return exact
-
-
-def _head(graph: ir.Graph) -> set[ir.Node]:
-    """What lies between the last product and the logits, that product included."""
-    last = _producer_of(graph, "logits")
-    return set() if last is None else _before(last, lambda node: node.op_type in _PRODUCTS)
-
-
-def _pooling(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
-    """What lies between the last normalization, or product, and the embeddings, that one included."""
-    last = _producer_of(graph, "embeddings")
-    if last is None:
-        return set()
-    return _before(last, lambda node: node in norms or node.op_type in _PRODUCTS + _NORMS)
-
-
-def _producer_of(graph: ir.Graph, output: str) -> ir.Node | None:
-    value = next((value for value in graph.outputs if value.name == output), None)
-    return None if value is None else value.producer()
-
-
-def _before(node: ir.Node, ends: Callable[[ir.Node], bool] = lambda node: False) -> set[ir.Node]:
-    """The node and all that it is computed from, nothing before a node that `ends` it."""
-    found: set[ir.Node] = set()
-    pending: list[ir.Node | None] = [node]
-    while pending:
-        one = pending.pop()
-        if one is None or one in found:
-            continue
-        found.add(one)
-        if not ends(one):
-            pending += [value.producer() for value in one.inputs if value is not None]
-    return found
 
 
 class _Casts:

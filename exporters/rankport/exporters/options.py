@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from rankport.exporters.quantization.recipes import RECIPES, RecipeName
 from rankport.exporters.targets import ExportTargets
@@ -69,7 +69,8 @@ class ExportOptions:
     # What graphs are made for, one or several, and engines: "onnx-cpu,tensorrt-rtx:sm86,sm89"; default: onnx-cpu.
     target: str | tuple[str, ...] | None = None
     attention: Literal["shared", "fused"] | None = None  # of a graph for CUDA; default: fused
-    precision: Precision | None = None  # of weights, states and KV on a GPU; default: fp32
+    # Of weights, states and KV on a GPU, default: fp32; a recipe's name is `quantize` with the rest in fp32.
+    precision: Precision | RecipeName | None = None
     base: StrPath | None = None  # of an adapter; default: the folder that its config names
     tolerance: Tolerance = field(default_factory=Tolerance)
     overwrite: bool = False
@@ -92,7 +93,7 @@ class ExportOptions:
             raise InvalidRequest(f"--graphs is {self.graphs!r}: use joint or separate")
         self._check_targets()
         self._check_precision()
-        if self.calibration is not None and self.quantize is None:
+        if self.calibration is not None and self.recipe is None:
             raise InvalidRequest("--calibration goes with --quantize: rounding is fitted to its requests")
         if self.name is not None and not re.fullmatch(NAME_PATTERN, self.name):
             raise InvalidRequest(
@@ -111,21 +112,21 @@ class ExportOptions:
                 raise InvalidRequest(f"{_flag(option)} is {value!r}: must be a whole number from {least} on")
 
     def _check_targets(self) -> None:
-        if "onnx-cuda" in self.targets and self.quantize is not None:
-            raise InvalidRequest(
-                f"--quantize {self.quantize} is not for --target onnx-cuda, whose operators have no low bits: use "
-                "--precision fp16, or --target tensorrt"
-            )
-        if len(self.targets) > 1 and self.quantize is not None:
+        if len(self.targets) > 1 and self.recipe is not None:
             raise InvalidRequest(
                 f"--target {','.join(self.targets)}: several targets are for models that are not quantized here; "
                 "export a bundle for each"
             )
 
     def _check_precision(self) -> None:
-        if self.precision not in (None, *get_args(Precision)):
+        if self.precision not in (None, *get_args(Precision), *RECIPES):
             raise InvalidRequest(
-                f"--precision is {self.precision!r}: use one of {', '.join(get_args(Precision))}"
+                f"--precision is {self.precision!r}: use one of {', '.join((*get_args(Precision), *RECIPES))}"
+            )
+        if self.quantize is not None and self.precision in RECIPES and self.precision != self.quantize:
+            raise InvalidRequest(
+                f"--quantize {self.quantize} and --precision {self.precision} contradict each other: give one of "
+                "them, or a --precision of fp32, fp16 or bf16 for what is not in low bits"
             )
         if self.attention not in (None, "shared", "fused"):
             raise InvalidRequest(f"--attention is {self.attention!r}: use shared or fused")
@@ -137,11 +138,6 @@ class ExportOptions:
             raise InvalidRequest(
                 f"--precision {self.precision} is for a GPU: give --target onnx-cuda or tensorrt, or leave it out"
             )
-        if self.quantize is not None:
-            raise InvalidRequest(
-                f"--precision {self.precision} and --quantize {self.quantize} do not go together: low-bit graphs keep "
-                "the rest in fp32"
-            )
 
     @property
     def fused_attention(self) -> bool:
@@ -149,9 +145,16 @@ class ExportOptions:
         return self.attention in (None, "fused")
 
     @property
+    def recipe(self) -> RecipeName | None:
+        """Low bits to export in, by either option."""
+        return self.quantize or cast(RecipeName | None, self.precision if self.precision in RECIPES else None)
+
+    @property
     def chosen_precision(self) -> Precision:
-        """`precision`, or its default."""
-        return self.precision or "fp32"
+        """Of what is not low-bit: `precision`, or its default."""
+        return (
+            "fp32" if self.precision is None or self.precision in RECIPES else cast(Precision, self.precision)
+        )
 
     def precision_for(self, target: Target) -> Precision:
         """A CPU computes in fp32."""

@@ -81,13 +81,19 @@ def summarize(
     relative, tau = _rounded_limits(tolerance, noise) if rounded else (None, tolerance.exact_kendall_tau)
     return Parity(
         backend=backend,
-        precision=precision if quantization is None else quantization.format,
+        precision=_precision_in_words(quantization, precision),
         max_abs_tolerance=None if rounded else tolerance.max_abs_error,
         max_relative_tolerance=relative,
         min_kendall_tau=tau,
         noise=noise,
         modes=list(modes),
     )
+
+
+def _precision_in_words(quantization: Quantization | None, precision: Precision) -> str:
+    if quantization is None:
+        return precision
+    return quantization.format if precision == "fp32" else f"{quantization.format}, rest {precision}"
 
 
 def _rounded_limits(tolerance: Tolerance, noise: ModeParity | None) -> tuple[float, float]:

@@ -72,14 +72,22 @@ class RankerReference:
 
 @contextmanager
 def in_half_precision(model: nn.Module, precision: Precision) -> Iterator[None]:
-    """While open, the model computes in float16 or bfloat16 as transformers does: its own code says what stays fp32."""
+    """While open, the model computes in float16 or bfloat16 as transformers does: its own code says what stays fp32.
+
+    Low-bit weights stay as they are, and what they make of states is in half precision.
+    """
     half = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     full = {weight: weight.data for weight in model.parameters()}
+    # Rows of a low-bit table are fp32: no parameter tells them otherwise.
+    handle = model.get_input_embeddings().register_forward_hook(  # type: ignore[operator]
+        lambda module, arguments, rows: rows.to(half)
+    )
     try:
         for weight in full:
             weight.data = weight.data.to(half)
         yield
     finally:
+        handle.remove()
         for weight, data in full.items():
             weight.data = data
 

@@ -10,8 +10,9 @@ from rankport.exporters.quantization.weight import QuantizedWeight
 class QuantizedLinear(nn.Module):
     """y = round(x) W^T + bias, where W is low-bit and `activation` says how x is rounded (None: not at all).
 
-    Run in torch, it dequantizes its weight for the moment of the product: the reference of the low-bit maths. While a
-    graph is traced, `kernel` computes the product instead (see `kernels`).
+    Run in torch, it dequantizes its weight for the moment of the product: the reference of the low-bit maths. States of
+    half precision are rounded and multiplied in fp32. While a graph is traced, `kernel` computes the product instead
+    (see `kernels`).
     """
 
     def __init__(self, weight: QuantizedWeight, bias: Tensor | None, activation: Activation | None) -> None:
@@ -23,10 +24,12 @@ class QuantizedLinear(nn.Module):
         self.kernel: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out], fp32."""
+        """[..., in] -> [..., out], of the states' type."""
         if self.kernel is None:
-            rounded = x if self.activation is None else self.activation.rounded(x)
-            return nn.functional.linear(rounded, self.quantized.dequantized(), self.bias)
+            states = x.to(torch.float32)
+            rounded = states if self.activation is None else self.activation.rounded(states)
+            bias = None if self.bias is None else self.bias.to(torch.float32)
+            return nn.functional.linear(rounded, self.quantized.dequantized(), bias).to(x.dtype)
         product: Tensor = self.kernel(x)
         return product if self.bias is None else product + self.bias
 
@@ -54,7 +57,10 @@ class QuantizedEmbedding(nn.Module):
         if self.kernel is not None:
             rows: Tensor = self.kernel(ids)
             return rows
-        return self.codes[ids].to(torch.float32) * self.scales[ids].unsqueeze(-1)
+        # Traced as Gather: ONNX Runtime on CUDA has no GatherND of int8, which indexing by brackets becomes.
+        codes = nn.functional.embedding(ids, self.codes)
+        scales: Tensor = nn.functional.embedding(ids, self.scales[:, None])
+        return codes.to(torch.float32) * scales
 
 
 def set_module(model: nn.Module, name: str, module: nn.Module) -> None:

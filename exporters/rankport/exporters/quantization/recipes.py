@@ -52,6 +52,6 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe_of(name: str, target: Target) -> Recipe:
-    """A recipe as it suits a target: TensorRT has no product of int4 and rounded inputs, which would gain nothing."""
+    """A recipe as it suits a target: GPUs have no product of int4 and rounded inputs, which would gain nothing."""
     recipe = RECIPES[name]
-    return replace(recipe, rounds_inputs=False) if target == "tensorrt" and recipe.bits == 4 else recipe
+    return replace(recipe, rounds_inputs=False) if target != "onnx-cpu" and recipe.bits == 4 else recipe

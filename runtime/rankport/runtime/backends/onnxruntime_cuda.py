@@ -184,6 +184,7 @@ def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
         options.log_severity_level = 3
         # Shapes differ from pass to pass: a cached memory plan per shape would only grow.
         options.enable_mem_pattern = False
+        # Q/DQ stays enabled: without it low-bit constants would be dequantized once, and stay so in memory.
         provider = {
             "device_id": str(memory.device),
             "user_compute_stream": str(memory.stream),

@@ -16,7 +16,10 @@ class DequantizeKernel(nn.Module):
     zeros: Tensor | None  # as the scales, of the codes' type
     order: Tensor | None  # [in] int64, where groups are not contiguous
 
-    def __init__(self, weight: QuantizedWeight, activation: Activation | None) -> None:
+    def __init__(
+        self, weight: QuantizedWeight, activation: Activation | None, *, int4_channels: bool = True
+    ) -> None:
+        """`int4_channels`: whether the runtime dequantizes 4-bit codes of one scale a channel; else they take 8."""
         super().__init__()
         self.activation = activation
         ordered, order = weight, None
@@ -29,7 +32,7 @@ class DequantizeKernel(nn.Module):
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("codes", ordered.codes.T.contiguous(), persistent=False)
         self.register_buffer("scales", scales if self.block else scales[0], persistent=False)
-        self.is_int4 = ordered.bits == 4 and ordered.zeros is None
+        self.is_int4 = ordered.bits == 4 and ordered.zeros is None and bool(self.block or int4_channels)
         zeros = None if ordered.zeros is None else ordered.zeros.T.contiguous()
         if zeros is None and ordered.type == "int" and not self.is_int4:
             # ONNX Runtime makes int8 constants unsigned where that is safer, and then needs a zero point a scale.

@@ -1,4 +1,4 @@
-"""com.microsoft MatMulNBits: 4- and 8-bit weights in blocks, against fp32 or int8 activations."""
+"""com.microsoft MatMulNBits: 4- and 8-bit weights in blocks, against float or int8 activations."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,6 @@ from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.weight import QuantizedWeight
 
 _BLOCKS = (16, 32, 64, 128, 256)
-_LARGEST_BLOCK = 256
 _FP32, _INT8 = 1, 4
 """Values of the operator's accuracy_level: what the activations are rounded to."""
 
@@ -17,7 +16,8 @@ class NBitsKernel(nn.Module):
 
     packed: Tensor  # [out, blocks, block * bits / 8] uint8
     scales: Tensor  # [out, blocks] fp32
-    zeros: Tensor | None  # [out, blocks * bits / 8] uint8
+    # [out, blocks * bits / 8] uint8, or [out, blocks] fp32 where one is off the codes' grid
+    zeros: Tensor | None
     order: Tensor | None  # [in] int64, where groups are not contiguous
 
     def __init__(self, weight: QuantizedWeight, activation: Activation | None) -> None:
@@ -34,17 +34,19 @@ class NBitsKernel(nn.Module):
         self.register_buffer("packed", _packed(ordered, self.block), persistent=False)
         self.register_buffer("scales", _a_block(ordered.scales, ordered, self.block), persistent=False)
         zeros = None if ordered.zeros is None else _a_block(ordered.zeros, ordered, self.block)
-        self.register_buffer("zeros", None if zeros is None else _nibbles(zeros, self.bits), persistent=False)
+        self.register_buffer("zeros", None if zeros is None else _zeros(zeros, self.bits), persistent=False)
 
     @staticmethod
-    def fits(weight: QuantizedWeight, activation: Activation | None) -> bool:
-        """Blocks of a size that the operator has, and activations that it can round."""
+    def fits(weight: QuantizedWeight, activation: Activation | None, *, off_grid: bool = False) -> bool:
+        """Blocks of a size that the operator has, and activations that it can round.
+
+        `off_grid`: zero points outside the grid of the codes too, which are then floats and slow on a CPU.
+        """
         ordered = weight.sorted_by_group()
         if weight.type != "int" or ordered is None or _block(ordered[0]) == 0:
             return False
-        edge = 2 ** (weight.bits - 1)
-        if weight.zeros is not None and bool(((weight.zeros < -edge) | (weight.zeros >= edge)).any()):
-            return False  # outside the grid of the codes, as symmetric GPTQ's old offset can be
+        if weight.zeros is not None and not off_grid and not _on_grid(weight.zeros, weight.bits):
+            return False
         return activation is None or (
             activation.kind == "int8-block" and activation.block == _block(ordered[0])
         )
@@ -76,11 +78,9 @@ class NBitsKernel(nn.Module):
 
 
 def _block(weight: QuantizedWeight) -> int:
-    """The operator's block size, 0 if it has none: the group, or for one scale a row a large block that repeats it."""
-    size = weight.group_size or next(
-        (block for block in reversed(_BLOCKS) if weight.in_features % block == 0), 0
-    )
-    return size if size in _BLOCKS else 0
+    """The operator's largest block that divides a group or, for one scale a row, the row; 0 if none does."""
+    size = weight.group_size or weight.in_features
+    return next((block for block in reversed(_BLOCKS) if size % block == 0), 0)
 
 
 def _a_block(values: Tensor, weight: QuantizedWeight, block: int) -> Tensor:
@@ -95,7 +95,16 @@ def _packed(weight: QuantizedWeight, block: int) -> Tensor:
     return _paired(blocks) if weight.bits == 4 else blocks
 
 
-def _nibbles(zeros: Tensor, bits: int) -> Tensor:
+def _on_grid(zeros: Tensor, bits: int) -> bool:
+    """Symmetric GPTQ's old offset can be off it."""
+    edge, wide = 2 ** (bits - 1), zeros.to(torch.int16)  # in int8 an edge of 128 would be -128
+    return bool(((wide >= -edge) & (wide < edge)).all())
+
+
+def _zeros(zeros: Tensor, bits: int) -> Tensor:
+    if not _on_grid(zeros, bits):
+        shifted: Tensor = zeros.to(torch.float32) + 2 ** (bits - 1)
+        return shifted
     unsigned: Tensor = (zeros.to(torch.int16) + 2 ** (bits - 1)).to(torch.uint8)
     if bits == 8:
         return unsigned

@@ -11,13 +11,19 @@ TensorRT-RTX 1.7.1 for SM89:
                  parses and fails to build.
     tables       DequantizeLinear, then Gather. Refused: Gather of the codes.
 
-Hence the three rewritings here, all of them exact:
+Hence the rewritings here, all of them exact:
 
     zero points       x (q - z) s = x (q s) - (x E) (z s), where E [in, groups] sums the channels of a group
-    scales of tokens  round(x / a) a W = (round(x / a) W) a: a pair of scale 1 around the product's input, a comes last
+    scales of tokens  round(x / a) a W = (round(x / a) u W) (a / u): a pair of scale u around the product's input, a / u
+                      comes last
+    fixed scales      round(x / a) a W = (round(x / a) p) (W a / p): a pair of scale p, the power of two next to a
     unequal groups    are filled up to the longest with codes of 0
+
+Powers of two lose nothing in any precision, and are taken so that half precision holds the products: u makes the
+largest code 1 or less, p leaves products as large as they come out.
 """
 
+import math
 from typing import Literal
 
 import onnx_ir as ir
@@ -34,6 +40,8 @@ _GRIDS: dict[Literal["int8", "fp8"], tuple[torch.dtype, ir.DataType]] = {
     "int8": (torch.int8, ir.DataType.INT8),
     "fp8": (torch.float8_e4m3fn, ir.DataType.FLOAT8E4M3FN),
 }
+_UNITS: dict[Literal["int8", "fp8"], float] = {"int8": 2.0**-7, "fp8": 2.0**-9}
+"""Scales of pairs whose own scale is a token's: the power of two that makes the largest code 1 or less."""
 
 
 class QdqKernel(nn.Module):
@@ -45,10 +53,12 @@ class QdqKernel(nn.Module):
     members: Tensor | None  # [channels, groups] fp32, 1 where a channel is of a group; with zeros only
     order: Tensor | None  # [channels] int64, where groups are not contiguous
     one: Tensor
+    pair: Tensor  # scale of the pair around the product's input
 
     def __init__(self, weight: QuantizedWeight, activation: Activation | None) -> None:
         super().__init__()
         self.activation = activation
+        pair, rest = _split_scale(activation)
         channels, order = _channels(weight)
         codes = weight.codes
         if order is not None:
@@ -56,7 +66,7 @@ class QdqKernel(nn.Module):
             codes[:, channels < 0] = 0
         self.groups, self.bits = weight.groups, weight.bits
         self.shared_grid = _share_a_grid(weight, activation)
-        scales = weight.scales.expand(weight.out_features, -1).T.contiguous()
+        scales = (weight.scales * rest).expand(weight.out_features, -1).T.contiguous()
         zeros = None if weight.zeros is None else weight.zeros.T.contiguous()
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("codes", codes.T.contiguous(), persistent=False)
@@ -67,6 +77,8 @@ class QdqKernel(nn.Module):
         members = (channels[:, None] == torch.arange(self.groups)).to(torch.float32)
         self.register_buffer("members", None if zeros is None else members, persistent=False)
         self.register_buffer("one", torch.tensor(1.0), persistent=False)
+        self.register_buffer("pair", torch.tensor(pair), persistent=False)
+        self.rest, self.below = rest, -FP8_MAX * pair
 
     def forward(self, x: Tensor) -> Tensor:
         """Emits the operators."""
@@ -92,26 +104,26 @@ class QdqKernel(nn.Module):
             return x, None
         if activation.block is not None:
             return activation.rounded(x), None
-        scales = activation.scales(x)
         if activation.scale is not None:
-            rounded = self._on_grid(x, scales)
+            rounded = self._on_grid(x / self.rest)
             # Below every code, so it changes nothing, but it keeps the pair and the product apart: see above.
-            return rounded if self.shared_grid else rounded.clamp(min=-FP8_MAX * activation.scale), None
-        codes = self._on_grid(x / scales, self.one)
-        return (codes, scales) if self.shared_grid else (codes * scales, None)
+            return rounded if self.shared_grid else rounded.clamp(min=self.below), None
+        units = activation.scales(x) / self.pair
+        codes = self._on_grid(x / units)
+        return (codes, units) if self.shared_grid else (codes * units, None)
 
-    def _on_grid(self, x: Tensor, scale: Tensor) -> Tensor:
+    def _on_grid(self, x: Tensor) -> Tensor:
         assert self.activation is not None
-        dtype, stored = _GRIDS["fp8" if self.activation.kind.startswith("fp8") else "int8"]
+        dtype, stored = _GRIDS[_grid_of(self.activation)]
         codes = torch.onnx.ops.symbolic(
             "QuantizeLinear",
-            [x, scale],
+            [x, self.pair],
             {"output_dtype": int(stored)},
             dtype=dtype,
             shape=x.shape,
             version=_VERSION,
         )
-        return _dequantize(codes, scale)
+        return _dequantize(codes, self.pair)
 
 
 class QdqTable(nn.Module):
@@ -146,11 +158,23 @@ def _dequantize(
     )
 
 
+def _grid_of(activation: Activation) -> Literal["int8", "fp8"]:
+    return "fp8" if activation.kind.startswith("fp8") else "int8"
+
+
+def _split_scale(activation: Activation | None) -> tuple[float, float]:
+    """The scale of the pair, and what of a fixed scale is left over for the weight: 1 if the scale is a token's."""
+    if activation is None or activation.scale is None:
+        return (1.0 if activation is None else _UNITS[_grid_of(activation)]), 1.0
+    pair = 2.0 ** round(math.log2(activation.scale))
+    return pair, activation.scale / pair
+
+
 def _share_a_grid(weight: QuantizedWeight, activation: Activation | None) -> bool:
     """Whether both sides of the product are of one low-bit type, so that a low-bit product can compute it."""
     if activation is None or weight.groups > 1 or weight.zeros is not None or weight.bits != 8:
         return False
-    return activation.kind.startswith("fp8") == (weight.type == "float")
+    return (_grid_of(activation) == "fp8") == (weight.type == "float")
 
 
 def _channels(weight: QuantizedWeight) -> tuple[Tensor, Tensor | None]:

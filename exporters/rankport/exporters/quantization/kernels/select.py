@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
+from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.kernels.dequantize import DequantizeKernel
 from rankport.exporters.quantization.kernels.integer import IntegerKernel
 from rankport.exporters.quantization.kernels.nbits import NBitsKernel
 from rankport.exporters.quantization.kernels.qdq import QdqKernel, QdqTable
+from rankport.exporters.quantization.kernels.signed import SignedKernel
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear
+from rankport.exporters.quantization.weight import QuantizedWeight
+from rankport.protos.errors import CheckpointError
 from rankport.runtime.manifest import Target
 
 
@@ -27,13 +31,51 @@ def graph_kernels(model: nn.Module, target: Target = "onnx-cpu") -> Iterator[Non
 
 
 def kernel_of(layer: QuantizedLinear | QuantizedEmbedding, target: Target = "onnx-cpu") -> nn.Module | None:
-    """Of a target: the fastest kernel that computes exactly the layer's maths. None: the layer's own operators."""
+    """Of a target: the fastest kernel that computes exactly the layer's maths. None: the layer's own operators.
+
+    Raises CheckpointError if the target has none that keeps the weight in low bits.
+    """
     if isinstance(layer, QuantizedEmbedding):
         return QdqTable(layer.codes, layer.scales) if target == "tensorrt" else None
+    weight, activation = layer.quantized, layer.activation
     if target == "tensorrt":
-        return QdqKernel(layer.quantized, layer.activation)
-    if NBitsKernel.fits(layer.quantized, layer.activation):
-        return NBitsKernel(layer.quantized, layer.activation)
-    if IntegerKernel.fits(layer.quantized, layer.activation):
-        return IntegerKernel(layer.quantized, layer.activation)
-    return DequantizeKernel(layer.quantized, layer.activation)
+        return QdqKernel(weight, activation)
+    if target == "onnx-cuda":
+        return _on_cuda(weight, activation)
+    if NBitsKernel.fits(weight, activation):
+        return NBitsKernel(weight, activation)
+    if IntegerKernel.fits(weight, activation):
+        return IntegerKernel(weight, activation)
+    return DequantizeKernel(weight, activation)
+
+
+def _on_cuda(weight: QuantizedWeight, activation: Activation | None) -> nn.Module:
+    """Every operator has a kernel in ONNX Runtime's CUDA provider for its types: what it lacks runs on the CPU.
+
+    It dequantizes whole channels of int8 and float8, and blocks of int4 that are symmetric: no other blocks.
+    """
+    if SignedKernel.fits(weight, activation):
+        return SignedKernel(weight, activation)
+    if NBitsKernel.fits(weight, None, off_grid=True):
+        product = NBitsKernel(weight, None)
+        return product if activation is None else _Rounding(activation, product)
+    if weight.groups > 1 and (weight.type == "float" or weight.bits != 4 or weight.zeros is not None):
+        raise CheckpointError(
+            f"a layer of {weight.in_features} inputs has {weight.bits}-bit {weight.type} weights in {weight.groups} "
+            "groups: on CUDA ONNX Runtime has products for groups of equal size, a multiple of 16; use --target "
+            "onnx-cpu or tensorrt"
+        )
+    return DequantizeKernel(weight, activation, int4_channels=False)
+
+
+class _Rounding(nn.Module):
+    """A product of inputs that it does not round itself."""
+
+    def __init__(self, activation: Activation, product: nn.Module) -> None:
+        super().__init__()
+        self.activation, self.product = activation, product
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out], fp32."""
+        product: Tensor = self.product(self.activation.rounded(x))
+        return product

@@ -1,0 +1,95 @@
+"""What ONNX Runtime's CUDA provider computes, for the operators that graphs are made of.
+
+From the table "Operators implemented by CUDAExecutionProvider" in docs/OperatorKernels.md of microsoft/onnxruntime,
+commit 001d12d2, at opset 21. Blocks of DequantizeLinear: core/providers/cuda/tensor/quantize_linear.cc; of MatMulNBits:
+contrib_ops/cuda/quantization/dequantize_blockwise_4bits.cu. For the low-bit operators the CUDA library of
+onnxruntime-gpu 1.31.1 names the same types. A node that is not here runs on the CPU, and what it reads is copied there.
+"""
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+_NOT_BFLOAT16 = _FLOATS - {ir.DataType.BFLOAT16}
+_INT64 = frozenset({ir.DataType.INT64})
+_INT8 = frozenset({ir.DataType.INT8})
+_UINT8 = frozenset({ir.DataType.UINT8})
+_CASTED = _FLOATS | {
+    ir.DataType.FLOAT8E4M3FN,
+    ir.DataType.INT8,
+    ir.DataType.INT32,
+    ir.DataType.INT64,
+    ir.DataType.BOOL,
+}
+_MOVED = _FLOATS | {ir.DataType.INT8, ir.DataType.INT64}
+_SUMMED = _FLOATS | {ir.DataType.INT64}
+
+# Types by input; the last of them goes for all that follow.
+CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
+    ("", "Abs"): (_FLOATS,),
+    ("", "Add"): (_SUMMED,),
+    ("", "Cast"): (_CASTED,),
+    ("", "Clip"): (_NOT_BFLOAT16 | _INT64,),
+    ("", "Concat"): (_MOVED,),
+    ("", "Cos"): (_NOT_BFLOAT16,),
+    ("", "DequantizeLinear"): (
+        frozenset({ir.DataType.FLOAT8E4M3FN, ir.DataType.INT4, ir.DataType.INT8}),
+        _NOT_BFLOAT16,
+        _INT8,
+    ),
+    ("", "Div"): (_SUMMED,),
+    ("", "Expand"): (_MOVED, _INT64),
+    ("", "Gather"): (_MOVED, _INT64),
+    ("", "GatherND"): (_FLOATS | _INT64, _INT64),
+    ("", "MatMul"): (_FLOATS,),
+    ("", "MatMulInteger"): (_INT8,),
+    ("", "Max"): (_FLOATS,),
+    ("", "Mul"): (_SUMMED,),
+    ("", "ReduceMax"): (_NOT_BFLOAT16, _INT64),
+    ("", "Reshape"): (_MOVED, _INT64),
+    ("", "Round"): (_NOT_BFLOAT16,),
+    ("", "Shape"): (_MOVED,),
+    ("", "Sigmoid"): (_FLOATS,),
+    ("", "SimplifiedLayerNormalization"): (_FLOATS,),
+    ("", "Sin"): (_NOT_BFLOAT16,),
+    ("", "Slice"): (_MOVED, _INT64),
+    ("", "Squeeze"): (_MOVED, _INT64),
+    ("", "Sub"): (_SUMMED,),
+    ("", "Transpose"): (_MOVED,),
+    ("", "Unsqueeze"): (_MOVED, _INT64),
+    ("com.microsoft", "FusedMatMul"): (_FLOATS,),
+    ("com.microsoft", "MatMulNBits"): (_FLOATS, _UINT8, _FLOATS, _UINT8 | _FLOATS),
+    ("com.microsoft", "MultiHeadAttention"): (_FLOATS,),
+    ("com.microsoft", "RotaryEmbedding"): (_FLOATS, _INT64, _FLOATS),
+    ("com.microsoft", "SkipSimplifiedLayerNormalization"): (_FLOATS,),
+}
+
+
+def without_kernel(graph: ir.Graph) -> list[str]:
+    """The nodes that CUDA does not compute, in words."""
+    return [f"{node.domain}:{node.op_type} {reason}" for node in graph for reason in _reasons(node)]
+
+
+def _reasons(node: ir.Node) -> Iterator[str]:
+    allowed = CUDA_KERNELS.get((node.domain, node.op_type))
+    if allowed is None:
+        yield "is no operator of CUDA"
+        return
+    for place, value in enumerate(node.inputs):
+        if value is not None and value.dtype not in allowed[min(place, len(allowed) - 1)]:
+            yield f"reads {value.dtype} in place {place}"
+    if node.op_type == "Cast" and node.outputs[0].dtype not in _CASTED:
+        yield f"makes {node.outputs[0].dtype}"
+    if node.op_type == "DequantizeLinear":
+        blocks = "block_size" in node.attributes and node.attributes["block_size"].as_int() > 0
+        codes = node.inputs[0]
+        if codes is not None and blocks != (codes.dtype == ir.DataType.INT4):
+            yield "dequantizes blocks of int4, and whole channels or tensors of all else, alone"
+    if node.op_type == "MatMulNBits" and not _has_blocks(node):
+        yield "has blocks of 16 to 256 inputs of 4 or 8 bits"
+
+
+def _has_blocks(node: ir.Node) -> bool:
+    block, bits = (node.attributes[name].as_int() for name in ("block_size", "bits"))
+    return block in (16, 32, 64, 128, 256) and bits in (4, 8)

@@ -49,6 +49,9 @@ PLAN = (
     Planned("parity", "mixlm", 20, 70),
     Planned("conformance", "mixlm", 30, 150),
     Planned("trained", "esco", 20, 60),
+    Planned("trained", "int8", 20, 60),
+    Planned("trained", "int4", 20, 60),
+    Planned("trained", "fp8", 20, 60),
     Planned("in_process", "mixlm", 30, 90),
     Planned("served", "mixlm", 30, 120),
     Planned("restore", "slm", 10, 60),
@@ -160,7 +163,7 @@ class Run:
         module = [sys.executable, "-m", f"benchmarks.gpu.{planned.module}", "--device", given.device]
         places = ["--work", str(given.work), "--out", str(figures)]
         if planned.module == "trained":
-            return [*module, *places, "--skeletons", str(given.skeletons)]
+            return [*module, *places, "--skeletons", str(given.skeletons), "--form", planned.model]
         ceiling = self._parts.get("ceilings mixlm", {}).get("figures", {}).get("bf16_product_tflops", 0.0)
         return [
             *(*module, *places, "--model", planned.model),

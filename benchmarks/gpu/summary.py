@@ -14,7 +14,8 @@ def summary(report: Figures) -> list[str]:
     ceilings = parts.get("ceilings mixlm", {})
     lines += [f"{name}: {value}" for name, value in ceilings.items()]
     lines += [f"{name}: {value}" for name, value in parts.get("conformance mixlm", {}).items()]
-    lines += _trained(parts.get("trained esco", {}))
+    for name, figures in parts.items():
+        lines += _trained(name, figures) if name.startswith("trained ") else []
     lines += [f"encoder: {name}: {value}" for name, value in parts.get("encoding mixlm", {}).items()]
     for model in ("mixlm", "slm"):
         lines += _parity(parts, model)
@@ -37,14 +38,14 @@ def _requests(parts: dict[str, Figures], model: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _trained(figures: Figures) -> Iterator[str]:
+def _trained(name: str, figures: Figures) -> Iterator[str]:
     modes = {
-        name: value for name, value in figures.items() if isinstance(value, dict) and "kendall_tau" in value
+        mode: value for mode, value in figures.items() if isinstance(value, dict) and "kendall_tau" in value
     }
     if modes:
-        tau = min(modes, key=lambda name: modes[name]["kendall_tau"])
+        tau = min(modes, key=lambda mode: modes[mode]["kendall_tau"])
         yield (
-            f"trained ranker, {len(modes)} modes, passed {figures.get('passed')}: lowest tau "
+            f"{name}, {len(modes)} modes, passed {figures.get('passed')}: lowest tau "
             f"{modes[tau]['kendall_tau']:.4f} ({tau}), on judged requests "
             f"{modes.get('judged', {}).get('kendall_tau')}, quality {figures.get('quality')}"
         )

@@ -1,7 +1,7 @@
 """The trained ranker of examples/esco on real requests: here exported for CUDA, there verified by `rankport verify`.
 
     python -m benchmarks.gpu.trained --export build/gpu [--precision bf16]     # after `make demo`
-    python -m benchmarks.gpu.trained --skeletons DIR --work DIR --out FILE     # on the GPU machine; part of `run`
+    python -m benchmarks.gpu.trained --skeletons DIR --work DIR --out FILE [--form int8]   # on the GPU; part of `run`
 
 Random weights give random rankings, which rounding swaps at will; whether half precision ranks as fp32 does is a
 question to a model that has learned to rank.
@@ -19,7 +19,15 @@ from benchmarks.gpu.skeletons import restore, write_skeleton
 from benchmarks.gpu.weights import CheckpointWeights
 from rankport.exporters.export import export
 
-NAME = "trained"
+FORMS: dict[str, dict[str, str]] = {
+    "esco": {},
+    "int8": {"quantize": "int8", "precision": "fp16"},
+    "int4": {"quantize": "int4", "precision": "fp16"},
+    "fp8": {"quantize": "fp8", "precision": "fp16"},
+}
+"""Options of the export by name; the first is in the precision that is asked for."""
+_WITH_REQUESTS = "esco"
+"""Whose skeleton has the judged requests and their tokens, for all."""
 CHECKPOINT = Path("examples/esco/checkpoint")
 _PROMPT = Path("examples/esco/prompt.toml")
 _DEMO = Path("build/demo")
@@ -31,6 +39,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--export", type=Path, help="folder to leave the skeleton in")
+    parser.add_argument("--form", choices=[*FORMS], default="esco", help="which of them to verify")
     parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16")
     parser.add_argument("--skeletons", type=Path, default=Path(".gpu/skeletons"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/rankport-gpu"))
@@ -38,40 +47,43 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     given = parser.parse_args()
     if given.export:
-        _export(given.export, given.precision)
+        for form, options in FORMS.items():
+            _export(given.export, form, {"precision": given.precision} | options)
     else:
         _verify(given)
 
 
-def _export(to: Path, precision: str) -> None:
+def _export(to: Path, form: str, options: dict[str, str]) -> None:
     """Parity and ranking quality of it are proven at export, on a CPU; the requests go along for the GPU."""
     bundle = export(
         CHECKPOINT,
-        to / f"{NAME}.bundle",
+        to / f"trained-{form}.bundle",
         kind="mix-ranker",
         item_encoder=_DEMO / "encoder.bundle",
         prompt=_PROMPT,
         target="onnx-cuda",
-        precision=precision,
         overwrite=True,
-        on_progress=lambda step: print(step, flush=True),
+        on_progress=lambda step: print(f"{form}: {step}", flush=True),
+        **options,
     )
-    skeleton = write_skeleton(bundle.path, CheckpointWeights(CHECKPOINT), to / f"{NAME}.skeleton")
-    shutil.copy(_DEMO / "judged.jsonl", skeleton)
-    shutil.copytree(
-        _DEMO / "tokens.lmdb", skeleton / "tokens.lmdb", ignore=shutil.ignore_patterns("lock.mdb")
-    )
+    skeleton = write_skeleton(bundle.path, CheckpointWeights(CHECKPOINT), to / f"trained-{form}.skeleton")
+    if form == _WITH_REQUESTS:
+        shutil.copy(_DEMO / "judged.jsonl", skeleton)
+        shutil.copytree(
+            _DEMO / "tokens.lmdb", skeleton / "tokens.lmdb", ignore=shutil.ignore_patterns("lock.mdb")
+        )
 
 
 def _verify(given: argparse.Namespace) -> None:
     figures = Figures(given.out)
-    skeleton = given.skeletons / f"{NAME}.skeleton"
-    bundle = restore(skeleton, given.work / f"{NAME}.bundle")
-    verdict = given.work / f"{NAME}.verdict.json"
+    skeleton = given.skeletons / f"trained-{given.form}.skeleton"
+    bundle = restore(skeleton, given.work / f"trained-{given.form}.bundle")
+    verdict = given.work / f"trained-{given.form}.verdict.json"
     verdict.unlink(missing_ok=True)
+    requests = given.skeletons / f"trained-{_WITH_REQUESTS}.skeleton"
     command = [
         *(sys.executable, "-m", "rankport.sdk.cli", "verify", str(bundle), "--checkpoint", str(CHECKPOINT)),
-        *("--judged", str(skeleton / "judged.jsonl"), "--store", str(skeleton / "tokens.lmdb")),
+        *("--judged", str(requests / "judged.jsonl"), "--store", str(requests / "tokens.lmdb")),
         *("--device", given.device, "--json", str(verdict)),
     ]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -18,7 +18,6 @@ from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.item_encoder import ItemEncoder
-from rankport.runtime.server.loading import loaded_models
 from support import checkpoints
 from support.gpus import has_cuda
 from support.host_device import HostMemory, host_encoder
@@ -153,16 +152,6 @@ def test_half_precision_is_proven_by_its_twin(precision: str, tmp_path: Path) ->
     assert verify(made.path, checkpoint).failures == ()
     with pytest.raises(InvalidRequest, match="which a CPU does not compute in"):
         ItemEncoder.load(made)
-
-
-def test_a_server_keeps_an_encoder_without_graphs_for_the_gpu_on_the_cpu(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    checkpoint = checkpoints.body(tmp_path / "c", "bert", num_hidden_layers=1)
-    export(checkpoint, tmp_path / "b", pooling="cls", **ENCODER)
-    with loaded_models([str(tmp_path / "b")], None, EngineConfig(device="cuda")) as models:
-        assert models["b"].alive
-    assert "runs on the CPU: the bundle has nothing for cuda" in caplog.text
 
 
 @pytest.mark.skipif(has_cuda(), reason="there is a GPU")

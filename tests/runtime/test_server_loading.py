@@ -25,6 +25,17 @@ def test_an_item_encoder_beside_a_ranker_on_a_gpu_says_that_it_runs_on_the_cpu(
         (encoder,) = models.values()
         assert isinstance(encoder, ItemEncoder)
         assert encoder.encode(["nurse"]).shape[0] == 1
-    assert "runs on the CPU" in caplog.text
-    with pytest.raises(InvalidRequest, match="item encoders run on the CPU"):
+    assert "runs on the CPU: the bundle has nothing for cuda" in caplog.text
+    with pytest.raises(InvalidRequest, match="graphs for onnx-cpu, not for CUDA"):
         ItemEncoder.load(encoder_bundle, config=config)
+
+
+def test_tokens_cannot_stay_on_a_device_for_models_that_take_none(encoder_bundle: Bundle) -> None:
+    config = EngineConfig(device="cuda", device_tokens_bytes=2**20)
+    with (
+        pytest.raises(
+            InvalidRequest, match="none of tiny-encoder takes embedding tokens: leave --device-tokens"
+        ),
+        loaded_models([str(encoder_bundle.path)], None, config),
+    ):
+        pass

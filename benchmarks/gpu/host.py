@@ -134,7 +134,7 @@ def simulated_ranker(
         kept = None
         if tokens is not None and table is not None:
             kept = ResidentTokens(
-                tokens, [TablePlace(table, engine.call)], CUDA_DEFAULTS.device_tokens_refresh_s
+                tokens, {0: TablePlace(table, engine.call)}, CUDA_DEFAULTS.device_tokens_refresh_s
             )
             opened.callback(kept.close)
         prompt = PromptEncoder.from_bundle(bundle)

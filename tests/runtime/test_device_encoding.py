@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rankport.exporters.encoder_parity import sample_runs
 from rankport.exporters.export import export
+from rankport.exporters.tolerance import LEAST_KENDALL_TAU, ROUNDED_KENDALL_TAU
 from rankport.exporters.verify import verify
 from rankport.protos.errors import BackendError, InvalidRequest
 from rankport.runtime.backends.choice import encoding_backend, warm_up_encoding
@@ -166,3 +167,15 @@ def test_tokens_on_cuda_are_those_of_the_cpu(bundle: Bundle, expected: NDArray[n
     backend = encoding_backend(bundle, EngineConfig(device="cuda"))
     np.testing.assert_allclose(backend.encode(_runs(bundle)), expected, atol=2e-3)
     backend.close()
+
+
+def test_what_a_low_bit_encoder_may_be_off_by_follows_its_noise(tmp_path: Path) -> None:
+    checkpoint = checkpoints.body(tmp_path / "c", "bert", num_hidden_layers=2)
+    made = export(checkpoint, tmp_path / "b", quantize="int8", pooling="mean", **ENCODER)
+    parity = made.manifest.parity
+    assert parity is not None
+    assert parity.noise is not None
+    assert parity.min_kendall_tau == max(
+        min(ROUNDED_KENDALL_TAU, parity.noise.kendall_tau - 0.02), LEAST_KENDALL_TAU
+    )
+    assert all(parity.holds(mode) for mode in parity.modes)

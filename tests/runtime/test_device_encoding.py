@@ -20,6 +20,7 @@ from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.item_encoder import ItemEncoder
 from support import checkpoints
+from support.cuda_kernels import without_kernel
 from support.gpus import has_cuda
 from support.host_device import HostMemory, host_encoder
 
@@ -74,7 +75,9 @@ def test_each_layer_attends_by_one_kernel(bundle: Bundle) -> None:
     view = bundle.for_target("onnx-cuda")
     operators = [node.op_type for node in ir.load(view.file(view.graph("encode").file)).graph]
     assert operators.count("MultiHeadAttention") == 2
+    assert not without_kernel(ir.load(view.file(view.graph("encode").file)).graph)
     assert "Softmax" not in operators
+    assert "Neg" not in operators  # rotations are one kernel too
 
 
 def test_passes_that_the_graph_does_not_take_go_in_parts(
@@ -150,6 +153,7 @@ def test_half_precision_is_proven_by_its_twin(precision: str, tmp_path: Path) ->
             one for one in graph.initializers.values() if one.shape is not None and len(one.shape) == 2
         ]
         assert {one.dtype for one in matrices} - {ir.DataType.INT64} == {half}
+        assert target != "onnx-cuda" or not without_kernel(graph)
     assert verify(made.path, checkpoint).failures == ()
     with pytest.raises(InvalidRequest, match="which a CPU does not compute in"):
         ItemEncoder.load(made)

@@ -22,7 +22,7 @@ _CASTED = _FLOATS | {
     ir.DataType.INT64,
     ir.DataType.BOOL,
 }
-_MOVED = _FLOATS | {ir.DataType.INT8, ir.DataType.INT64}
+_MOVED = _FLOATS | {ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.INT64}
 _SUMMED = _FLOATS | {ir.DataType.INT64}
 
 # Types by input; the last of them goes for all that follow.
@@ -41,12 +41,19 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
     ("", "Div"): (_SUMMED,),
     ("", "Expand"): (_MOVED, _INT64),
     ("", "Gather"): (_MOVED, _INT64),
+    ("", "GatherElements"): (_MOVED, _INT64),
     ("", "GatherND"): (_FLOATS | _INT64, _INT64),
+    ("", "Gelu"): (_FLOATS,),
+    ("", "LayerNormalization"): (_FLOATS,),
     ("", "MatMul"): (_FLOATS,),
     ("", "MatMulInteger"): (_INT8,),
     ("", "Max"): (_FLOATS,),
     ("", "Mul"): (_SUMMED,),
+    ("", "ReduceL2"): (_NOT_BFLOAT16, _INT64),
     ("", "ReduceMax"): (_NOT_BFLOAT16, _INT64),
+    ("", "ReduceSum"): (_SUMMED, _INT64),
+    ("", "Neg"): (_SUMMED,),
+    ("", "Range"): (_INT64,),
     ("", "Reshape"): (_MOVED, _INT64),
     ("", "Round"): (_NOT_BFLOAT16,),
     ("", "Shape"): (_MOVED,),
@@ -58,6 +65,7 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
     ("", "Sub"): (_SUMMED,),
     ("", "Transpose"): (_MOVED,),
     ("", "Unsqueeze"): (_MOVED, _INT64),
+    ("", "Where"): (frozenset({ir.DataType.BOOL}), _SUMMED),
     ("com.microsoft", "FusedMatMul"): (_FLOATS,),
     ("com.microsoft", "MatMulNBits"): (_FLOATS, _UINT8, _FLOATS, _UINT8 | _FLOATS),
     ("com.microsoft", "MultiHeadAttention"): (_FLOATS,),

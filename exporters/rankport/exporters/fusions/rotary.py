@@ -1,9 +1,9 @@
 """Graph pass: rotary embedding becomes one operator of ONNX Runtime, laid out token by token.
 
-requires: x * cos + concat(-x[half:], x[:half]) * sin over x [1, heads, tokens, head_dim], where the two halves of cos
-          and sin [1, tokens, head_dim] are equal: both made of concat(angles, angles); shapes on values.
-ensures:  com.microsoft RotaryEmbedding over [1, tokens, heads * head_dim], so that the exchange of axes before it and
-          the one that undoes it after it are no copies.
+requires: x * cos + concat(-x[half:], x[:half]) * sin over x [rows, heads, tokens, head_dim], where the two halves of
+          cos and sin [1, tokens, head_dim] are equal: both made of concat(angles, angles); shapes on values.
+ensures:  com.microsoft RotaryEmbedding over [rows, tokens, heads * head_dim], so that the exchange of axes before it
+          and the one that undoes it after it are no copies.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _TO_THE_END = 2**31 - 1
 @dataclass(frozen=True, slots=True)
 class _Rotation:
     result: ir.Node  # the Add
-    states: ir.Value  # [1, heads, tokens, head_dim]
+    states: ir.Value  # [rows, heads, tokens, head_dim]
     cos: ir.Value  # [1, tokens, head_dim]
     sin: ir.Value
     heads: int
@@ -51,14 +51,19 @@ def _rotation(total: ir.Node) -> _Rotation | None:
         if states is None or by_cos is None or states not in by_cos.inputs:
             continue
         cos = by_cos.inputs[1] if by_cos.inputs[0] is states else by_cos.inputs[0]
-        tables = _unsqueezed(cos), _unsqueezed(sin)
+        cosines, sines = _unsqueezed(cos), _unsqueezed(sin)
         shape = states.shape
-        if tables[0] is None or tables[1] is None or shape is None or len(shape) != 4:
+        if cosines is None or sines is None or shape is None or len(shape) != 4:
             continue
         heads, head_dim = shape[1], shape[3]
-        if shape[0] == 1 and isinstance(heads, int) and isinstance(head_dim, int):
-            return _Rotation(total, states, tables[0], tables[1], heads, head_dim)
+        if _of_all_rows((cosines, sines)) and isinstance(heads, int) and isinstance(head_dim, int):
+            return _Rotation(total, states, cosines, sines, heads, head_dim)
     return None
+
+
+def _of_all_rows(tables: tuple[ir.Value, ir.Value]) -> bool:
+    """Whether every row has the same positions, one after the other."""
+    return all(table.shape is not None and table.shape[0] == 1 for table in tables)
 
 
 def _turned(halves: ir.Node) -> ir.Value | None:
@@ -148,8 +153,8 @@ class _Tables:
 def _fuse(graph: ir.Graph, rotation: _Rotation, tables: _Tables) -> None:
     heads, head_dim = rotation.heads, rotation.head_dim
     cos, sin = tables.half(rotation.cos, head_dim), tables.half(rotation.sin, head_dim)
-    rows = tables.constant(f"rotary.rows_{heads}_{head_dim}", [1, -1, heads * head_dim])
-    by_token = tables.constant(f"rotary.by_token_{heads}_{head_dim}", [1, -1, heads, head_dim])
+    rows = tables.constant(f"rotary.rows_{heads}_{head_dim}", [0, 0, heads * head_dim])
+    by_token = tables.constant(f"rotary.by_token_{heads}_{head_dim}", [0, 0, heads, head_dim])
     anchor, total = rotation.result, rotation.result.outputs[0]
 
     def chain(node: ir.Node) -> ir.Value:

@@ -125,3 +125,9 @@ def test_each_thread_is_told_the_device_once(driver: Driver) -> None:
 def test_a_gpu_that_is_not_there_is_named(driver: Driver) -> None:
     with pytest.raises(BackendError, match="GPU 1: this machine has 1, numbered from 0"):
         CudaMemory(1)
+
+
+def test_a_driver_without_a_gpu_is_told_with_its_reason(driver: Driver) -> None:
+    driver.cudaGetDeviceCount = lambda: (Errors.cudaErrorNotReady, None)  # type: ignore[method-assign]
+    with pytest.raises(BackendError, match=r"no NVIDIA GPU.*cudaErrorNotReady"):
+        CudaMemory()

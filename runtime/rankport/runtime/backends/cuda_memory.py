@@ -162,11 +162,11 @@ def load_cuda_runtime() -> Any:
 
 def require_gpu(cuda: Any, device: int = 0) -> None:
     """Raises BackendError, with CUDA's reason, where the driver shows no GPU, or none of that number."""
-    error, count = cuda.cudaGetDeviceCount()
-    if count > device:
-        return
+    error, count = cuda.cudaGetDeviceCount()  # no count with an error
     if count:
-        raise BackendError(f"GPU {device}: this machine has {count}, numbered from 0")
+        if count <= device:
+            raise BackendError(f"GPU {device}: this machine has {count}, numbered from 0")
+        return
     _, words = cuda.cudaGetErrorString(error)
     reason = words.decode() if isinstance(words, bytes) else words
     raise BackendError(

@@ -37,7 +37,7 @@ from rankport.runtime.engine import Engine
 from rankport.runtime.keyed_items import KeyedItems
 from rankport.runtime.prompt import PromptEncoder
 from rankport.runtime.ranker import Ranker
-from rankport.runtime.resident_tokens import ResidentTokens, TablePlace
+from rankport.runtime.resident_tokens import OwnedTable, ResidentTokens
 from rankport.runtime.token_namespace import TokenNamespace
 
 _SECONDS_A_TOKEN = 3e-6
@@ -134,7 +134,7 @@ def simulated_ranker(
         kept = None
         if tokens is not None and table is not None:
             kept = ResidentTokens(
-                tokens, {0: TablePlace(table, engine.call)}, CUDA_DEFAULTS.device_tokens_refresh_s
+                tokens, {0: OwnedTable(table, engine.call)}, CUDA_DEFAULTS.device_tokens_refresh_s
             )
             opened.callback(kept.close)
         prompt = PromptEncoder.from_bundle(bundle)

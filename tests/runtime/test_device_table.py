@@ -12,7 +12,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ItemStatus, Key
 from rankport.runtime.backends.base import EMBEDDED, RaggedBatch, Resident, TokenRun
 from rankport.runtime.backends.device_scoring import DeviceScoringBackend
-from rankport.runtime.backends.onnxruntime_cuda import _token_table
+from rankport.runtime.backends.device_table import token_table
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.ranker import Ranker
@@ -165,7 +165,7 @@ def test_tokens_stay_on_a_device_of_cuda_only_and_come_from_a_store(
     with pytest.raises(InvalidRequest, match="loaded without a token store"):
         Ranker.load(bundle, config=config)
     with pytest.raises(InvalidRequest, match=f"one item takes {K * HIDDEN * 4}"):
-        _token_table(bundle.manifest, config, memory)
+        token_table(bundle.manifest, config, memory)
 
 
 @pytest.mark.gpu

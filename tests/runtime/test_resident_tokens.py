@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, StoreError, Unavailable
 from rankport.runtime.backends.base import Resident
-from rankport.runtime.resident_tokens import ResidentTokens, TablePlace
+from rankport.runtime.resident_tokens import OwnedTable, ResidentTokens
 from rankport.runtime.token_layout import storage_key
 from rankport.runtime.token_namespace import TokenNamespace
 from rankport.runtime.token_store import TokenEntry, TokenSpec, TokenStore
@@ -27,7 +27,7 @@ class Table:
 
     def __init__(self, rows: int) -> None:
         self.values = np.full((rows, HIDDEN), np.nan, np.float32)
-        self.writes = 0
+        self.writes = self.calls = 0
         self.closed = self.stuck = False
         self.fails: Exception | None = None
 
@@ -41,6 +41,7 @@ class Table:
         self.writes += 1
 
     def call(self, step: Callable[[], None]) -> "Future[None]":
+        self.calls += 1
         if self.closed:
             raise Unavailable("closed")
         future: Future[None] = Future()
@@ -84,7 +85,7 @@ def load(namespace: TokenNamespace) -> Iterator[Callable[..., ResidentTokens]]:
     made = []
 
     def load(*tables: Table, refresh_s: float = SOON_S) -> ResidentTokens:
-        places = {gpu: TablePlace(table, table.call) for gpu, table in enumerate(tables)}
+        places = {gpu: OwnedTable(table, table.call) for gpu, table in enumerate(tables)}
         made.append(ResidentTokens(namespace, places, refresh_s))
         return made[-1]
 
@@ -250,9 +251,9 @@ def test_a_look_that_finds_nothing_else_leaves_the_device_alone(
 def test_it_closes_while_an_engine_answers_no_more(load: Load, namespace: TokenNamespace) -> None:
     table = Table(7 * K)
     resident = load(table)
-    table.stuck = True
+    table.stuck, before = True, table.calls
     put(namespace, {"key0": 50})
-    time.sleep(10 * SOON_S)
+    until(lambda: table.calls > before)
     closing = threading.Thread(target=resident.close, daemon=True)
     closing.start()
     closing.join(20)

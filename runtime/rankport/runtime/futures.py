@@ -4,7 +4,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rankport.protos.errors import DeadlineExceeded, RankportError
 
@@ -26,6 +26,14 @@ def resolved(result: OuterT) -> "Future[OuterT]":
     future: Future[OuterT] = Future()
     future.set_result(result)
     return future
+
+
+def settle(future: "Future[Any]", resolve: Callable[[Any], None], value: object) -> None:
+    """Claims and resolves, at the very end: a cancel either came before and stands, or is refused."""
+    if future.done() and not future.cancelled():
+        return
+    if future.running() or future.set_running_or_notify_cancel():
+        resolve(value)
 
 
 def result_within(future: "Future[OuterT]", timeout_s: float | None) -> OuterT:

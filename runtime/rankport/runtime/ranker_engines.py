@@ -9,7 +9,7 @@ from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.engine import Engine
 from rankport.runtime.replicas import ScoringReplicas
-from rankport.runtime.resident_tokens import ResidentTokens, TablePlace
+from rankport.runtime.resident_tokens import OwnedTable, ResidentTokens
 from rankport.runtime.token_namespace import TokenNamespace
 
 
@@ -44,7 +44,7 @@ def ranker_engines(bundle: Bundle, config: EngineConfig, tokens: TokenNamespace 
             opened.callback(engine.close)
             engines[gpu] = engine
             if table is not None:
-                tables[gpu] = TablePlace(table, engine.call)
+                tables[gpu] = OwnedTable(table, engine.call)
         resident = None
         if keep and tokens is not None:
             resident = ResidentTokens(tokens, tables, config.device_tokens_refresh_s)

@@ -1,7 +1,7 @@
 """The thread that drives a device: a bounded queue in, one future out for every request, whatever fails.
 
-Owns queueing, overload, deadlines, cancellation, fairness, the isolation of failures, and shutdown. What a
-pass computes is the business of the `Work` it is given.
+Owns queueing, deadlines, cancellation, fairness, the isolation of failures, and shutdown. What a pass computes is the
+business of the `Work` it is given; overload is `room`'s, what is done between passes `steps`'.
 """
 
 import logging
@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic
 
-from rankport.protos.errors import DeadlineExceeded, Overloaded, RankportError, Unavailable
+from rankport.protos.errors import DeadlineExceeded, RankportError, Unavailable
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.futures import settle
+from rankport.runtime.room import Room
+from rankport.runtime.steps import Steps
 from rankport.runtime.work import Pass, Request, RequestT, Work
 
 log = logging.getLogger(__name__)
@@ -34,10 +37,9 @@ class Worker(Generic[RequestT]):
         self._clock = clock
         self._condition = threading.Condition()  # guards the fields down to `_closed_because`
         self._arrivals: deque[RequestT] = deque()
-        self._steps: deque[tuple[Future[None], Callable[[], None]]] = deque()
+        self._steps = Steps()
         self._unanswered: dict[RequestT, None] = {}  # accepted; left only with the future resolved
-        self._queued_requests = 0  # accepted and not started
-        self._queued_tokens = 0
+        self._room = Room(config)  # of those accepted and not started
         self._drain_until_s: float | None = None  # set by `close`
         self._closed_because: Unavailable | None = None  # no submit from then on
         self._waiting: deque[RequestT] = deque()  # the thread's own, as is `_active`
@@ -54,9 +56,7 @@ class Worker(Generic[RequestT]):
         with self._condition:
             if self._closed_because is not None:
                 raise Unavailable(*self._closed_because.args)
-            self._check_room(request)
-            self._queued_requests += 1
-            self._queued_tokens += request.tokens
+            self._room.enter(request.tokens)
             self._arrivals.append(request)
             self._unanswered[request] = None
             self._condition.notify()
@@ -66,13 +66,11 @@ class Worker(Generic[RequestT]):
 
         Raises `Unavailable` after `close` or a crash. The future raises what `step` raises, or `Unavailable`.
         """
-        future: Future[None] = Future()
         with self._condition:
             if self._closed_because is not None:
                 raise Unavailable(*self._closed_because.args)
-            self._steps.append((future, step))
             self._condition.notify()
-        return future
+            return self._steps.add(step)
 
     @property
     def alive(self) -> bool:
@@ -100,24 +98,11 @@ class Worker(Generic[RequestT]):
         if threading.current_thread() is not self._thread:  # a future's callback may close
             self._thread.join()
 
-    def _check_room(self, request: RequestT) -> None:
-        requests, tokens = self._queued_requests, self._queued_tokens
-        config = self._config
-        if requests < config.max_queued_requests and (
-            not requests or tokens + request.tokens <= config.max_queued_tokens
-        ):
-            return
-        raise Overloaded(
-            f"the queue is full: {requests} requests (max_queued_requests {config.max_queued_requests}) and "
-            f"{tokens} tokens (max_queued_tokens {config.max_queued_tokens}) wait, and this request has "
-            f"{request.tokens} tokens: retry later, or raise the limit"
-        )
-
     def _run(self) -> None:
         reason = Unavailable("the engine was closed before the request was answered")
         try:
             while self._take_arrivals():
-                self._take_steps()
+                self._steps.run()
                 self._drop_dead(self._waiting)
                 self._drop_dead(self._active)
                 self._admit()
@@ -144,21 +129,6 @@ class Worker(Generic[RequestT]):
             if self._drain_until_s is None:
                 return True
             return bool(self._waiting or self._active) and self._clock() < self._drain_until_s
-
-    def _take_steps(self) -> None:
-        """Those that wait now: others come after the next pass."""
-        for _ in range(len(self._steps)):
-            with self._condition:
-                future, step = self._steps.popleft()
-            try:
-                step()
-            except RankportError as error:
-                _settle(future, future.set_exception, error)
-            except BaseException as error:
-                _settle(future, future.set_exception, Unavailable(f"the engine stopped on a bug: {error!r}"))
-                raise
-            else:
-                _settle(future, future.set_result, None)
 
     def _more_to_begin(self) -> bool:
         with self._condition:
@@ -258,8 +228,7 @@ class Worker(Generic[RequestT]):
             for request in requests:
                 if not request.started:
                     request.started = True
-                    self._queued_requests -= 1
-                    self._queued_tokens -= request.tokens
+                    self._room.leave(request.tokens)
 
     def _rotate(self, served: Iterable[RequestT]) -> None:
         """Moves served requests to the end, lets go of those with nothing left to begin, answers the finished ones."""
@@ -286,7 +255,7 @@ class Worker(Generic[RequestT]):
 
     def _resolve(self, request: RequestT, resolve: Callable[[Any], None], value: object) -> None:
         self._work.retire(request)
-        _settle(request.future, resolve, value)
+        settle(request.future, resolve, value)
         with self._condition:
             del self._unanswered[request]
 
@@ -295,12 +264,11 @@ class Worker(Generic[RequestT]):
         with self._condition:
             self._closed_because = self._closed_because or reason
             outstanding = tuple(self._unanswered)
-            futures = [request.future for request in outstanding] + [future for future, _ in self._steps]
+            futures = [request.future for request in outstanding] + self._steps.take()
             self._unanswered.clear()
-            self._steps.clear()
         for future in futures:
             error = Unavailable(*reason.args)
-            _log_failure(partial(_settle, future, future.set_exception, error))
+            _log_failure(partial(settle, future, future.set_exception, error))
         for request in outstanding:
             _log_failure(partial(self._work.retire, request))
         _log_failure(self._work.close)
@@ -313,14 +281,6 @@ class _Flight(Generic[RequestT]):
     requests: tuple[RequestT, ...]
     land: Callable[[], None]
     begun_s: float
-
-
-def _settle(future: "Future[Any]", resolve: Callable[[Any], None], value: object) -> None:
-    """Claims and resolves, at the very end: a cancel either came before and stands, or is refused."""
-    if future.done() and not future.cancelled():
-        return
-    if future.running() or future.set_running_or_notify_cancel():
-        resolve(value)
 
 
 def _log_failure(step: Callable[[], None]) -> None:

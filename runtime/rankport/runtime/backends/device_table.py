@@ -3,9 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.device_graph import DeviceArray
+from rankport.protos.errors import BackendError, InvalidRequest
+from rankport.runtime.backends.buckets import rounded
+from rankport.runtime.backends.device_graph import ITEM_BYTES, DeviceArray
 from rankport.runtime.backends.device_memory import Buffer, DeviceMemory, Side
 from rankport.runtime.backends.workspace import Ring
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.manifest import Manifest
 
 
 class DeviceTable:
@@ -51,3 +55,30 @@ class DeviceTable:
     def release(self) -> None:
         """Gives the block back."""
         self._block = None
+
+
+def token_table(manifest: Manifest, config: EngineConfig, memory: DeviceMemory) -> DeviceTable | None:
+    """Of `config.device_tokens_bytes`; None if that is 0, or the ranker takes no embedding tokens.
+
+    Raises InvalidRequest if no item fits, BackendError when the device has less memory.
+    """
+    if manifest.embedding is None or not config.device_tokens_bytes:
+        return None
+    hidden = manifest.shape.hidden_size
+    rows = config.device_tokens_bytes // (hidden * ITEM_BYTES["float32"])
+    if rows < manifest.embedding.tokens:
+        raise InvalidRequest(
+            f"device_tokens_bytes is {config.device_tokens_bytes}: one item takes "
+            f"{manifest.embedding.tokens * hidden * ITEM_BYTES['float32']}"
+        )
+    # A pass has as many tokens, but for an item or a prefix that is longer.
+    limits = manifest.limits
+    sent = max(
+        config.max_batch_tokens, config.max_prefill_tokens, limits.max_item_tokens, limits.max_prefix_tokens
+    )
+    try:
+        return DeviceTable(memory, rows, rounded(sent), hidden)
+    except BackendError as error:
+        raise BackendError(
+            f"the GPU has no {config.device_tokens_bytes / 2**30:.1f} GiB for tokens: lower --device-tokens ({error})"
+        ) from error

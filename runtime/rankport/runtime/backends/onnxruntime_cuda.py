@@ -8,18 +8,16 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from rankport.protos.errors import BackendError, BundleError, InvalidRequest
-from rankport.runtime.backends.buckets import rounded
+from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.cuda_memory import CudaMemory
 from rankport.runtime.backends.device_encoding import DeviceEncodingBackend
-from rankport.runtime.backends.device_graph import ITEM_BYTES, DeviceArray
-from rankport.runtime.backends.device_memory import DeviceMemory
+from rankport.runtime.backends.device_graph import DeviceArray
 from rankport.runtime.backends.device_scoring import DeviceScoringBackend, ScoringGraphs
-from rankport.runtime.backends.device_table import DeviceTable
+from rankport.runtime.backends.device_table import token_table
 from rankport.runtime.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.graph_files import check_graph_files
-from rankport.runtime.manifest import DType, Manifest, Role
+from rankport.runtime.manifest import DType, Role
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +38,7 @@ def cuda_scoring_backend(bundle: Bundle, config: EngineConfig, *, device: int = 
         prefix = _load(bundle, "prefix", memory)
         one = bundle.graph("score").file == bundle.graph("prefix").file
         score = prefix if one else _load(bundle, "score", memory)
-        table = _token_table(bundle.manifest, config, memory)
+        table = token_table(bundle.manifest, config, memory)
     return DeviceScoringBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
 
 
@@ -49,30 +47,6 @@ def cuda_encoding_backend(bundle: Bundle, *, device: int = 0) -> DeviceEncodingB
     with _on_gpu(device) as memory:
         graph = _load(bundle, "encode", memory)
     return DeviceEncodingBackend(bundle.manifest, graph, memory)
-
-
-def _token_table(manifest: Manifest, config: EngineConfig, memory: DeviceMemory) -> DeviceTable | None:
-    """Room for resident tokens, where the ranker takes any and they are asked for."""
-    if manifest.embedding is None or not config.device_tokens_bytes:
-        return None
-    hidden = manifest.shape.hidden_size
-    rows = config.device_tokens_bytes // (hidden * ITEM_BYTES["float32"])
-    if rows < manifest.embedding.tokens:
-        raise InvalidRequest(
-            f"device_tokens_bytes is {config.device_tokens_bytes}: one item takes "
-            f"{manifest.embedding.tokens * hidden * ITEM_BYTES['float32']}"
-        )
-    # A pass has as many tokens, but for an item or a prefix that is longer.
-    limits = manifest.limits
-    sent = max(
-        config.max_batch_tokens, config.max_prefill_tokens, limits.max_item_tokens, limits.max_prefix_tokens
-    )
-    try:
-        return DeviceTable(memory, rows, rounded(sent), hidden)
-    except BackendError as error:
-        raise BackendError(
-            f"the GPU has no {config.device_tokens_bytes / 2**30:.1f} GiB for tokens: lower --device-tokens ({error})"
-        ) from error
 
 
 @contextmanager

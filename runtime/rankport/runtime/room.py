@@ -1,0 +1,31 @@
+"""How much may wait for its first pass before a request is refused."""
+
+from rankport.protos.errors import Overloaded
+from rankport.runtime.config import EngineConfig
+
+
+class Room:
+    """Requests and tokens that wait, against their limits. Not thread-safe: its owner's lock guards it."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._requests = self._tokens = 0
+
+    def enter(self, tokens: int) -> None:
+        """A request of so many tokens begins to wait. Raises `Overloaded` if there is no room; one alone always has."""
+        config = self._config
+        if self._requests >= config.max_queued_requests or (
+            self._requests and self._tokens + tokens > config.max_queued_tokens
+        ):
+            raise Overloaded(
+                f"the queue is full: {self._requests} requests (max_queued_requests {config.max_queued_requests}) and "
+                f"{self._tokens} tokens (max_queued_tokens {config.max_queued_tokens}) wait, and this request has "
+                f"{tokens} tokens: retry later, or raise the limit"
+            )
+        self._requests += 1
+        self._tokens += tokens
+
+    def leave(self, tokens: int) -> None:
+        """It waits no longer."""
+        self._requests -= 1
+        self._tokens -= tokens

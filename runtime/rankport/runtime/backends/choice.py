@@ -66,12 +66,9 @@ def encoding_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: in
 
 def is_made_for(bundle: Bundle, device: Device) -> bool:
     """Whether the bundle has graphs for a device, and for TensorRT engines, of whatever GPU."""
-    targets = bundle.manifest.targets
-    return {
-        "cpu": True,
-        "cuda": "onnx-cuda" in targets,
-        "tensorrt": bool(engines_of(bundle)),
-    }[device]
+    if device == "tensorrt":
+        return bool(engines_of(bundle))
+    return device == "cpu" or "onnx-cuda" in bundle.manifest.targets
 
 
 def _view(bundle: Bundle, device: Device) -> Bundle:

@@ -38,7 +38,7 @@ _FIRST_SCORE = """
 import json, sys, time
 begun = time.perf_counter()
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.ranker import Ranker
+from rankport.runtime.kinds.ranker.ranker import Ranker
 ranker = Ranker.load(sys.argv[1], config=EngineConfig(prepacking=sys.argv[2]))
 loaded = time.perf_counter()
 prefix = [(7 * i) % 151_000 for i in range(60)]

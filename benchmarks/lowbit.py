@@ -25,11 +25,11 @@ from benchmarks.model import Case, Request, save_checkpoint
 from examples.esco.dataset import Dataset
 from examples.esco.evaluate import write_judged_requests
 from rankport.exporters.export import export
-from rankport.exporters.tolerance import Tolerance
+from rankport.exporters.options.tolerance import Tolerance
 from rankport.protos.types import Key
-from rankport.runtime.bundle import Bundle
-from rankport.runtime.ranker import Ranker
-from rankport.runtime.token_store import TokenStore
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.store.store import TokenStore
 
 DEMO = Path("build/demo")
 ESCO = Path(__file__).parents[1] / "examples" / "esco"

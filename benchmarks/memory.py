@@ -10,7 +10,7 @@ _PROBE = """
 import json, resource, sys, time
 import psutil
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.ranker import Ranker
+from rankport.runtime.kinds.ranker.ranker import Ranker
 from benchmarks.model import Case, Request
 
 def peak_mb():

@@ -30,7 +30,7 @@ from benchmarks.peers import CrossEncoderPeer, TransformersPeer
 from benchmarks.served import ServedRun, compare_throughput
 from rankport.exporters.export import export
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.ranker import Ranker
+from rankport.runtime.kinds.ranker.ranker import Ranker
 
 PEERS = ("transformers_full", "transformers_repeated_kv", "cross_encoder")
 OURS = ("rankport", "rankport_cached", "rankport_footprint")

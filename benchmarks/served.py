@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.model import Case, Request
-from rankport.runtime.ranker import Ranker
+from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.sdk import Client
 
 CALLERS = 4

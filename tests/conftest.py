@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rankport.exporters.export import export
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.bundle.bundle import Bundle
 from support import checkpoints
 
 PROMPT = """

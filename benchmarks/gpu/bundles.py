@@ -13,10 +13,10 @@ from benchmarks.gpu.queries import LABEL_IDS
 from benchmarks.gpu.shapes import ModelShape, scale_of
 from benchmarks.gpu.skeletons import write_skeleton
 from benchmarks.gpu.weights import RandomWeights, save_checkpoint
-from rankport.exporters.bundle_writer import BundleStaging
-from rankport.exporters.checkpoint import load_checkpoint
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import _write_graphs, run_export
-from rankport.exporters.options import ExportOptions
+from rankport.exporters.graphs.bundle_writer import BundleStaging
+from rankport.exporters.options.options import ExportOptions
 
 _MIX_PROMPT = """
 [[prefix]]

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from transformers import BertConfig, BertModel
 
 from benchmarks.gpu.part import Part, arguments
-from rankport.exporters.bundle_writer import BundleStaging
-from rankport.exporters.checkpoint import load_checkpoint
-from rankport.exporters.encoder_module import EncoderModule
-from rankport.exporters.encoder_parity import measure_encoder, reference_embeddings, sample_runs
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import _write_graphs
-from rankport.exporters.options import ExportOptions
-from rankport.runtime.backends.base import EncodingBackend
+from rankport.exporters.graphs.bundle_writer import BundleStaging
+from rankport.exporters.kinds.item_encoder.modes import measure_encoder, reference_embeddings, sample_runs
+from rankport.exporters.kinds.item_encoder.module import EncoderModule
+from rankport.exporters.options.options import ExportOptions
 from rankport.runtime.backends.choice import encoding_backend
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.backends.contract import EncodingBackend
+from rankport.runtime.bundle.bundle import Bundle
 
 Runs = list[NDArray[np.int64]]
 

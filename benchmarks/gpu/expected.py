@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.gpu.part import Part
-from rankport.exporters.parity import Logits
+from rankport.exporters.kinds.ranker.modes import Logits
 
 
 def save_expected(part: Part, expected: Sequence[Logits]) -> None:

@@ -27,18 +27,18 @@ from benchmarks.gpu.machine import describe_machine
 from benchmarks.gpu.queries import random_prefix, random_query
 from benchmarks.gpu.shapes import FULL
 from benchmarks.gpu.stored import Catalogue, resident_bytes, stored_catalogue
-from rankport.runtime.backends.device_graph import DeviceArray
-from rankport.runtime.backends.device_memory import Buffer, Side, Transfers
-from rankport.runtime.backends.device_scoring import DeviceScoringBackend, ScoringGraphs
-from rankport.runtime.backends.device_table import DeviceTable
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.backends.devices.graph import DeviceArray
+from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
+from rankport.runtime.backends.devices.scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.backends.devices.table import DeviceTable
+from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import CUDA_DEFAULTS
-from rankport.runtime.engine import Engine
-from rankport.runtime.keyed_items import KeyedItems
-from rankport.runtime.prompt import PromptEncoder
-from rankport.runtime.ranker import Ranker
-from rankport.runtime.resident_tokens import OwnedTable, ResidentTokens
-from rankport.runtime.token_namespace import TokenNamespace
+from rankport.runtime.kinds.ranker.engine import Engine
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
+from rankport.runtime.store.keyed_items import KeyedItems
+from rankport.runtime.store.namespace import TokenNamespace
 
 _SECONDS_A_TOKEN = 3e-6
 _REQUESTS, _WINDOW = 256, 96

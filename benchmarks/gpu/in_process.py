@@ -18,13 +18,13 @@ from benchmarks.gpu.part import Part, arguments
 from benchmarks.gpu.queries import random_prefix, random_query
 from benchmarks.gpu.runs import run_of
 from benchmarks.gpu.shapes import RequestShape
-from rankport.runtime.backends.base import TokenRun
 from rankport.runtime.backends.choice import scoring_backend
-from rankport.runtime.bundle import Bundle
-from rankport.runtime.engine import Engine
-from rankport.runtime.keyed_items import KeyedItems
-from rankport.runtime.prompt import PromptEncoder
-from rankport.runtime.ranker import Ranker
+from rankport.runtime.backends.contract import TokenRun
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.ranker.engine import Engine
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.store.keyed_items import KeyedItems
 
 _ITEM_SETS = 4
 _WINDOWS = 3

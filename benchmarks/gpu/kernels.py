@@ -17,9 +17,9 @@ from benchmarks.gpu.figures import Value
 from benchmarks.gpu.part import Part, arguments
 from benchmarks.gpu.runs import run_of
 from benchmarks.gpu.shapes import RequestShape
-from rankport.runtime.backends.base import PrefixKV, RaggedBatch, ScoringBackend
 from rankport.runtime.backends.choice import scoring_backend
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.backends.contract import PrefixKV, RaggedBatch, ScoringBackend
+from rankport.runtime.bundle.bundle import Bundle
 
 _ROUNDS = 8
 _SHOWN = 24

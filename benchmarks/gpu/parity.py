@@ -6,12 +6,12 @@ Needs what `reference` wrote; imports no torch.
 from benchmarks.gpu.expected import load_expected
 from benchmarks.gpu.part import Part, arguments
 from benchmarks.gpu.runs import realistic, samples
-from rankport.exporters.parity import MODES, Logits, SampleRequest, compare
+from rankport.exporters.kinds.ranker.modes import MODES, Logits, SampleRequest, compare
 from rankport.protos.errors import RankportError
-from rankport.runtime.backends.base import ScoringBackend
 from rankport.runtime.backends.choice import scoring_backend
-from rankport.runtime.bundle import Bundle
-from rankport.runtime.engine import Engine
+from rankport.runtime.backends.contract import ScoringBackend
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.ranker.engine import Engine
 
 
 def main() -> None:

@@ -7,12 +7,12 @@ from functools import partial
 from benchmarks.gpu.in_process import Contender, repeat
 from benchmarks.gpu.part import Part, arguments
 from benchmarks.gpu.stored import Catalogue, resident_bytes, stored_catalogue
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.keyed_items import KeyedItems
-from rankport.runtime.prompt import PromptEncoder
-from rankport.runtime.ranker import Ranker
-from rankport.runtime.ranker_engines import ranker_engines
+from rankport.runtime.kinds.ranker.on_devices import ranker_engines
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.store.keyed_items import KeyedItems
 
 _ITEM_SETS = 16
 

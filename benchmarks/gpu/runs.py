@@ -6,10 +6,10 @@ import numpy as np
 
 from benchmarks.gpu.queries import item_ids, random_query
 from benchmarks.gpu.shapes import ModelShape, RequestShape
-from rankport.exporters.parity import SampleRequest
-from rankport.exporters.samples import sample_requests
-from rankport.runtime.backends.base import TokenRun
-from rankport.runtime.manifest import Limits
+from rankport.exporters.kinds.ranker.modes import SampleRequest
+from rankport.exporters.kinds.ranker.samples import sample_requests
+from rankport.runtime.backends.contract import TokenRun
+from rankport.runtime.bundle.manifest import Limits
 
 _SHARED_QUERIES = 4
 _MOST_TOKENS = 20_000

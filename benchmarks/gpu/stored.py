@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from rankport.protos.types import Key
-from rankport.runtime.manifest import Manifest
-from rankport.runtime.token_namespace import TokenNamespace
-from rankport.runtime.token_store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.store.namespace import TokenNamespace
+from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 
 STORED = 20_000
 """Items."""

@@ -19,10 +19,10 @@ from benchmarks.gpu.runs import run_of
 from benchmarks.gpu.shapes import FULL, RequestShape, Workload
 from benchmarks.gpu.skeletons import restore, write_skeleton
 from benchmarks.gpu.weights import RandomWeights, save_checkpoint
-from rankport.exporters.parity import MODES, compare
-from rankport.runtime.backends.base import ScoringBackend
+from rankport.exporters.kinds.ranker.modes import MODES, compare
 from rankport.runtime.backends.choice import scoring_backend
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.backends.contract import ScoringBackend
+from rankport.runtime.bundle.bundle import Bundle
 
 _LAYERS, _VOCABULARY = 4, 8_192
 FORMS: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.esco.dataset import Dataset, JudgedQuery
-from rankport.exporters.metrics import ndcg
+from rankport.exporters.proof.metrics import ndcg
 
 CUTOFF = 10
 K1, B = 1.5, 0.75

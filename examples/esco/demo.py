@@ -24,7 +24,7 @@ from examples.esco.evaluate import score_checkpoint, write_items, write_judged_r
 from examples.esco.minilm import MiniLM, minilm_path
 from examples.esco.throughput import measure_throughput
 from rankport.protos.types import Key
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.bundle.bundle import Bundle
 from rankport.sdk import Client, TokenStore
 
 HERE = Path(__file__).parent

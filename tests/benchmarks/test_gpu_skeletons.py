@@ -12,8 +12,8 @@ from benchmarks.gpu.skeletons import BUNDLE_FOLDER, _Edges, restore, write_skele
 from benchmarks.gpu.weights import CheckpointWeights, RandomWeights, parameter, save_checkpoint, stored
 from rankport.exporters.export import export
 from rankport.protos.errors import BundleError
-from rankport.runtime.bundle import Bundle
-from rankport.runtime.ranker import Ranker
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.ranker.ranker import Ranker
 
 SHAPE = TINY.workloads[1].model
 

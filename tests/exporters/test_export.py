@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from rankport.exporters.export import export
-from rankport.exporters.tolerance import Tolerance
+from rankport.exporters.options.tolerance import Tolerance
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest, ParityError
 from rankport.protos.types import ItemStatus, Key
-from rankport.runtime.bundle import Bundle
-from rankport.runtime.item_encoder import ItemEncoder
-from rankport.runtime.ranker import Ranker
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.kinds.ranker.ranker import Ranker
 from support import checkpoints
 
 IDS = {"label_ids": (9, 17), "max_prefix_tokens": 40, "max_item_tokens": 24}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.bundle import Bundle
-from rankport.runtime.engines import engines_of
-from rankport.runtime.gpus import gpus
+from rankport.runtime.backends.devices.gpus import gpus
+from rankport.runtime.backends.tensorrt.plan_files import engines_of
+from rankport.runtime.bundle.bundle import Bundle
 from rankport.sdk import export
 from support import checkpoints
 from support.cli import built, rankport
@@ -77,7 +77,7 @@ def test_an_engine_that_cannot_be_built_leaves_nothing_behind(
     def refuse(*arguments: object) -> None:
         raise BundleError("score.onnx: tensorrt_rtx cannot build it")
 
-    monkeypatch.setattr("rankport.runtime.engine_build.build_plan", refuse)
+    monkeypatch.setattr("rankport.runtime.backends.tensorrt.build.build_plan", refuse)
     with pytest.raises(BundleError, match="cannot build it"):
         export(checkpoint, tmp_path / "b", kind="ranker", target="tensorrt-rtx:sm89", **SMALL)
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.bundle.bundle import Bundle
 from support.cli import built
 
 pytest.importorskip(

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from rankport.exporters.export import export
-from rankport.exporters.parity import MODES
-from rankport.exporters.samples import sample_requests
+from rankport.exporters.kinds.ranker.modes import MODES
+from rankport.exporters.kinds.ranker.samples import sample_requests
 from rankport.exporters.verify import verify
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.backends.ort.cpu import OnnxRuntimeScoringBackend
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.manifest_rules import check_manifest
-from rankport.runtime.ranker import Ranker
+from rankport.runtime.kinds.ranker.ranker import Ranker
 from support import checkpoints
 from support.host_device import HostMemory, host_backend
 

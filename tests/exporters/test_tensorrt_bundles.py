@@ -11,14 +11,14 @@ from onnx import TensorProto, helper
 
 from rankport.exporters.export import export
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest
-from rankport.runtime.backends.tensorrt_loading import find_engine, load_graph
-from rankport.runtime.backends.tensorrt_module import load_tensorrt, make_log, take_errors
-from rankport.runtime.backends.tensorrt_network import check_supported, refused_nodes
-from rankport.runtime.bundle import Bundle
-from rankport.runtime.engine_build import BuildTarget, build_engines
-from rankport.runtime.engine_key import BuildOptions
-from rankport.runtime.gpus import Gpu, gpus
-from rankport.runtime.profile_limits import ProfileLimits
+from rankport.runtime.backends.devices.gpus import Gpu, gpus
+from rankport.runtime.backends.tensorrt.build import BuildTarget, build_engines
+from rankport.runtime.backends.tensorrt.loading import find_engine, load_graph
+from rankport.runtime.backends.tensorrt.module import load_tensorrt, make_log, take_errors
+from rankport.runtime.backends.tensorrt.network import check_supported, refused_nodes
+from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
+from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
+from rankport.runtime.bundle.bundle import Bundle
 from support import checkpoints
 from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
 from support.cli import built, rankport

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.backends.tensorrt_module import load_tensorrt
-from rankport.runtime.backends.tensorrt_network import BuildRequest, build_plan
-from rankport.runtime.bundle import Bundle
-from rankport.runtime.engine_key import BuildOptions
-from rankport.runtime.gpus import gpus
-from rankport.runtime.profile_limits import ProfileLimits
-from rankport.runtime.profiles import profiles_for
+from rankport.runtime.backends.devices.gpus import gpus
+from rankport.runtime.backends.tensorrt.module import load_tensorrt
+from rankport.runtime.backends.tensorrt.network import BuildRequest, build_plan
+from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
+from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
+from rankport.runtime.backends.tensorrt.profiles import profiles_for
+from rankport.runtime.bundle.bundle import Bundle
 from support.cli import rankport
 
 pytest.importorskip(

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankport.runtime import doctor, gpus
+from rankport.runtime import doctor
+from rankport.runtime.backends.devices import gpus
+from rankport.runtime.backends.devices.gpus import Gpu
 from rankport.runtime.doctor import Diagnosis, diagnose
-from rankport.runtime.gpus import Gpu
 
 ALL = {name for names, _ in doctor._PACKAGES for name in names}
 H200 = Gpu("NVIDIA H200", "sm90", 139 * 2**30)

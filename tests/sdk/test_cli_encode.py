@@ -10,9 +10,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.bundle import Bundle
-from rankport.runtime.item_encoder import ItemEncoder
-from rankport.runtime.token_store import TokenStore
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.store.store import TokenStore
 from rankport.sdk.cli.app import build
 
 ROWS = [("occ1", "data engineer"), ("occ2", "nurse"), ("occ3", "senior machine operator")]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.bundle.bundle import Bundle
 
 
 def rankport(*arguments: object) -> subprocess.CompletedProcess[str]:

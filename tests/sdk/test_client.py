@@ -12,8 +12,8 @@ import pytest
 
 from rankport.protos import errors
 from rankport.protos.types import ItemStatus, Key
-from rankport.runtime.item_encoder import ItemEncoder
-from rankport.runtime.ranker import Ranker
+from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.config import ServerConfig
 from rankport.sdk import Client
 from support.serving import Serving, serving

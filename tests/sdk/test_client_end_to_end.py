@@ -14,11 +14,11 @@ import pytest
 
 from rankport.protos.errors import LimitExceeded, NotFound
 from rankport.protos.types import Item, ItemStatus, Key
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.item_encoder import ItemEncoder
-from rankport.runtime.ranker import Ranker
-from rankport.runtime.token_store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from rankport.sdk import Client
 
 TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook"]

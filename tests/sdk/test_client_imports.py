@@ -43,7 +43,7 @@ def test_a_client_loads_no_runtime_and_no_framework(statement: str) -> None:
 
 
 def test_the_probe_sees_what_is_loaded() -> None:
-    assert "pydantic" in loaded_after("import rankport.runtime.manifest")
+    assert "pydantic" in loaded_after("import rankport.runtime.bundle.manifest")
 
 
 def test_the_public_names_are_these() -> None:

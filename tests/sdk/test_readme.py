@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
-from rankport.runtime.bundle import Bundle
-from rankport.runtime.token_store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from rankport.sdk.cli.app import build
 
 README = Path(__file__).parents[2] / "README.md"

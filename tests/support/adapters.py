@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rankport.exporters.loading.skeleton import quiet
+from rankport.exporters.checkpoints.forms.skeleton import quiet
 
 IDS = torch.arange(3, 33).reshape(2, 15)
 CLASSES: dict[str, Any] = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import tokenizers
 
-from rankport.runtime.fingerprint import fingerprint
-from rankport.runtime.manifest import (
+from rankport.runtime.bundle.fingerprint import fingerprint
+from rankport.runtime.bundle.manifest import (
     FORMAT_NAME,
     FORMAT_VERSION,
     AxisRange,
@@ -28,7 +28,7 @@ from rankport.runtime.manifest import (
     Source,
     TensorSpec,
 )
-from rankport.runtime.manifest_codec import manifest_bytes
+from rankport.runtime.bundle.manifest_json import manifest_bytes
 
 WORDS = ("query", ":", "red", "green", "blue", "shoes", "boots", "yes", "no", "redgreen")
 SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[PAD]")

@@ -7,7 +7,7 @@ from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
-from rankport.runtime.backends.tensorrt_module import TensorRt
+from rankport.runtime.backends.tensorrt.module import TensorRt
 
 PLAN = b"a plan"
 LEARNED = b"timings of this build"

@@ -10,12 +10,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.device_encoding import DeviceEncodingBackend, Takes
-from rankport.runtime.backends.device_memory import Buffer, Side, Transfers
-from rankport.runtime.backends.device_scoring import DeviceScoringBackend, ScoringGraphs
-from rankport.runtime.backends.device_table import DeviceTable
-from rankport.runtime.backends.onnxruntime_cuda import BoundGraph
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.backends.devices.encoding import DeviceEncodingBackend, Takes
+from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
+from rankport.runtime.backends.devices.scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.backends.devices.table import DeviceTable
+from rankport.runtime.backends.ort.cuda import BoundGraph
+from rankport.runtime.bundle.bundle import Bundle
 
 _SENT_ROWS = 4096
 _GARBAGE = 0xFF  # NaN as float32, float16 and bfloat16: fresh device memory holds anything

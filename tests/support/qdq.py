@@ -4,14 +4,14 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from rankport.exporters.onnx_export import trace
+from rankport.exporters.graphs.trace import trace
 from rankport.exporters.quantization.activation import FP8_MAX, Activation
 from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.exporters.quantization.recipes import RECIPES
 from rankport.exporters.quantization.rounding import round_to_nearest
 from rankport.exporters.quantization.weight import QuantizedWeight
-from rankport.runtime.manifest import Target
+from rankport.runtime.bundle.manifest import Target
 
 IN, OUT = 256, 96
 FP8_TOKEN = Activation("fp8-token", divisor=FP8_MAX)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rankport.runtime.backends.tensorrt import DTYPE_NAMES
+from rankport.runtime.backends.tensorrt.graph import DTYPE_NAMES
 
-SOURCES = Path(__file__).parents[2] / "runtime" / "rankport" / "runtime" / "backends"
+SOURCES = Path(__file__).parents[2] / "runtime" / "rankport" / "runtime" / "backends" / "tensorrt"
 
 RECEIVERS = {
     "builder": "Builder",
@@ -32,7 +32,7 @@ RECEIVERS = {
 
 def names_used() -> set[str]:
     """`Class.attribute`, `Enum.MEMBER` or `Class.method(keyword)` of every use in the TensorRT modules."""
-    files = sorted(SOURCES.glob("tensorrt*.py"))
+    files = sorted(SOURCES.glob("*.py"))
     found = {name for file in files for name in _names(ast.parse(file.read_text()))}
     return {name.removesuffix(".items") for name in found} | {
         f"DataType.{name}" for name in DTYPE_NAMES.values()

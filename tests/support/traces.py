@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 import pytest
 
-from rankport.exporters import ranker_graphs
+from rankport.exporters.kinds.ranker import graphs as ranker_graphs
 
 
 class Traces:

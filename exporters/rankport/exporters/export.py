@@ -8,27 +8,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankport.exporters import defaults
-from rankport.exporters.adapter_record import adapter_record
-from rankport.exporters.bundle_writer import BundleStaging
-from rankport.exporters.checkpoint import Checkpoint, load_checkpoint
-from rankport.exporters.encoder_module import EncoderModule, export_encode_graph
-from rankport.exporters.graph_specs import axis_ranges, graph_specs
-from rankport.exporters.judged import JudgedRequest, read_judged, require_quality
-from rankport.exporters.onnx_weights import write_graphs
-from rankport.exporters.options import ExportOptions, StrPath, default_name
-from rankport.exporters.parity import require
-from rankport.exporters.proof import Sources, prove
+from rankport.exporters.checkpoints.adapter_record import adapter_record
+from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from rankport.exporters.graphs.bundle_writer import BundleStaging
+from rankport.exporters.graphs.specs import axis_ranges, graph_specs
+from rankport.exporters.graphs.weights import write_graphs
+from rankport.exporters.kinds.item_encoder.module import EncoderModule, export_encode_graph
+from rankport.exporters.kinds.ranker.calibrate import quantize_checkpoint, read_requests, record
+from rankport.exporters.kinds.ranker.graphs import RoleGraph, export_ranker_graphs
+from rankport.exporters.kinds.ranker.judged import JudgedRequest, read_judged, require_quality
+from rankport.exporters.kinds.ranker.modes import require
+from rankport.exporters.kinds.ranker.module import RankerModule
+from rankport.exporters.kinds.ranker.read_out import readout_of, resolve_labels
+from rankport.exporters.kinds.ranker.survey import survey
+from rankport.exporters.kinds.ranker.tokenization import report_tokenization
+from rankport.exporters.options import defaults
+from rankport.exporters.options.options import ExportOptions, StrPath, default_name
+from rankport.exporters.proof.prove import Sources, prove
 from rankport.exporters.quantization.recipes import recipe_of
-from rankport.exporters.quantized_export import quantize_checkpoint, read_requests, record
-from rankport.exporters.ranker_graphs import RoleGraph, export_ranker_graphs
-from rankport.exporters.ranker_module import RankerModule
-from rankport.exporters.readout import readout_of, resolve_labels
-from rankport.exporters.survey import survey
-from rankport.exporters.tokenization import report_tokenization
-from rankport.runtime.bundle import Bundle
-from rankport.runtime.engine_build import build_engines, require_target
-from rankport.runtime.manifest import (
+from rankport.runtime.backends.tensorrt.build import build_engines, require_target
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import (
     Embedding,
     GraphSpec,
     Labels,
@@ -230,7 +230,7 @@ def _encoder_plan(source: Checkpoint, options: ExportOptions) -> _Plan:
 
 
 def _is_joint(source: Checkpoint, options: ExportOptions) -> bool:
-    """One graph for both roles, unless asked otherwise, where weights are low-bit: see `ranker_graphs`."""
+    """One graph for both roles, unless asked otherwise, where weights are low-bit: see `kinds.ranker.graphs`."""
     return source.quantization is not None if options.graphs is None else options.graphs == "joint"
 
 

@@ -4,20 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankport.exporters.checkpoint import Checkpoint, load_checkpoint
-from rankport.exporters.judged import read_judged, require_quality
-from rankport.exporters.options import StrPath
-from rankport.exporters.parity import require
-from rankport.exporters.proof import Proof, Sources, prove
+from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from rankport.exporters.kinds.ranker.calibrate import file_sha256, quantize_checkpoint
+from rankport.exporters.kinds.ranker.judged import read_judged, require_quality
+from rankport.exporters.kinds.ranker.modes import require
+from rankport.exporters.options.options import StrPath
+from rankport.exporters.options.tolerance import Tolerance
+from rankport.exporters.proof.prove import Proof, Sources, prove
 from rankport.exporters.quantization.recipes import RECIPES, Recipe, recipe_of
-from rankport.exporters.quantized_export import file_sha256, quantize_checkpoint
-from rankport.exporters.tolerance import Tolerance
 from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest, ParityError
 from rankport.runtime.backends.choice import require_device
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import Manifest, Quantization, Target
 from rankport.runtime.config import Device
-from rankport.runtime.manifest import Manifest, Quantization, Target
-from rankport.runtime.tokenizer import Tokenizer
+from rankport.runtime.prompt.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from rankport.runtime.backends.tensorrt_module import CAPABILITIES, EXTRAS, PACKAGES, ModuleName
-from rankport.runtime.gpus import Gpu, cuda_of_driver, driver, gpus
+from rankport.runtime.backends.devices.gpus import Gpu, cuda_of_driver, driver, gpus
+from rankport.runtime.backends.tensorrt.module import CAPABILITIES, EXTRAS, PACKAGES, ModuleName
 
 _TIMEOUT_S = 60
 _CUDA_PROVIDER = "CUDAExecutionProvider"

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from rankport.protos.types import EncodedText, ItemStatus, Key, ModelDescription, ScoreResult, Usage
-    from rankport.runtime.item_encoder import ItemEncoder
-    from rankport.runtime.ranker import Ranker
-    from rankport.runtime.token_store import TokenStore
+    from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+    from rankport.runtime.kinds.ranker.ranker import Ranker
+    from rankport.runtime.store.store import TokenStore
     from rankport.sdk.aio_client import AsyncClient
     from rankport.sdk.client import Client
 
@@ -47,9 +47,9 @@ _HOMES = {
         "Unavailable",
     ),
     "rankport.protos.types": ("EncodedText", "ItemStatus", "Key", "ModelDescription", "ScoreResult", "Usage"),
-    "rankport.runtime.item_encoder": ("ItemEncoder",),
-    "rankport.runtime.ranker": ("Ranker",),
-    "rankport.runtime.token_store": ("TokenStore",),
+    "rankport.runtime.kinds.item_encoder.item_encoder": ("ItemEncoder",),
+    "rankport.runtime.kinds.ranker.ranker": ("Ranker",),
+    "rankport.runtime.store.store": ("TokenStore",),
     "rankport.sdk.aio_client": ("AsyncClient",),
     "rankport.sdk.client": ("Client",),
 }

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from rankport.exporters.memory import release
 from rankport.exporters.quantization.calibration import Calibration
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, set_module
 from rankport.exporters.quantization.recipes import Recipe
 from rankport.exporters.quantization.rounding import int8_rows, round_to_nearest, round_with_compensation
+from rankport.exporters.torch_memory import release
 from rankport.protos.errors import CheckpointError
 
 _TABLE_CHUNK = 8192

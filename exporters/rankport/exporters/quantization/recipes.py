@@ -6,7 +6,7 @@ from typing import Literal
 from torch import nn
 
 from rankport.exporters.quantization.activation import FP8_MAX, Activation
-from rankport.runtime.manifest import Target
+from rankport.runtime.bundle.manifest import Target
 
 RecipeName = Literal["int8", "int4", "fp8"]
 

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from rankport.exporters.loading.folder import CheckpointFolder
-from rankport.exporters.loading.stored_tensors import INDEX
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder
+from rankport.exporters.checkpoints.forms.stored_tensors import INDEX
 from rankport.exporters.vocabulary.new_rows import NewRows
 from rankport.exporters.vocabulary.stored_tables import StoredTables
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import tokenizers
 from torch import nn
 
-from rankport.exporters.checkpoint import Checkpoint
-from rankport.exporters.loading.skeleton import quiet
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.vocabulary.new_rows import NewRows, resolve_new_rows
 from rankport.protos.errors import CheckpointError, InvalidRequest
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.checkpoint import Checkpoint, load_checkpoint
-from rankport.exporters.loading.folder import CheckpointFolder
+from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder
 from rankport.exporters.vocabulary.diagnostics import TableDiagnostics, diagnose
 from rankport.exporters.vocabulary.extended_checkpoint import NewValues, write_checkpoint
 from rankport.exporters.vocabulary.extension import (

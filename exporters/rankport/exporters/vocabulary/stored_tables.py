@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from rankport.exporters.loading.folder import CheckpointFolder
-from rankport.exporters.loading.stored_tensors import StoredTensors
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder
+from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.protos.errors import CheckpointError
 
 # What the families call them: most; GPT-2; GPT-NeoX; BERT, BLOOM.

@@ -6,7 +6,7 @@ from contextlib import suppress
 import numpy as np
 
 from rankport.protos.errors import InvalidRequest, RankportError
-from rankport.runtime.backends.base import (
+from rankport.runtime.backends.contract import (
     DeviceLost,
     EncodingBackend,
     PrefixKV,
@@ -14,10 +14,10 @@ from rankport.runtime.backends.base import (
     ScoringBackend,
     TokenRun,
 )
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.backends.tensorrt.plan_files import engines_of
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import Limits, Manifest, Target
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
-from rankport.runtime.engines import engines_of
-from rankport.runtime.manifest import Limits, Manifest, Target
 
 
 def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> ScoringBackend:
@@ -30,15 +30,15 @@ def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int
     """
     view = _view(bundle, config.device)
     if config.device == "cpu":
-        from rankport.runtime.backends.onnxruntime import OnnxRuntimeScoringBackend
+        from rankport.runtime.backends.ort.cpu import OnnxRuntimeScoringBackend
 
         return OnnxRuntimeScoringBackend(view, config)
     if config.device == "cuda":
-        from rankport.runtime.backends.onnxruntime_cuda import cuda_scoring_backend
+        from rankport.runtime.backends.ort.cuda import cuda_scoring_backend
 
         backend: ScoringBackend = cuda_scoring_backend(view, config, device=gpu)
     else:
-        from rankport.runtime.backends.tensorrt_backends import tensorrt_scoring_backend
+        from rankport.runtime.backends.tensorrt.backends import tensorrt_scoring_backend
 
         backend = tensorrt_scoring_backend(view, device=gpu)
     _warm(backend, lambda: warm_up(backend, view.manifest, config))
@@ -49,15 +49,15 @@ def encoding_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: in
     """An item encoder's backend; otherwise as `scoring_backend`, errors too."""
     view = _view(bundle, config.device)
     if config.device == "cpu":
-        from rankport.runtime.backends.onnxruntime import OnnxRuntimeEncodingBackend
+        from rankport.runtime.backends.ort.cpu import OnnxRuntimeEncodingBackend
 
         return OnnxRuntimeEncodingBackend(view, config)
     if config.device == "cuda":
-        from rankport.runtime.backends.onnxruntime_cuda import cuda_encoding_backend
+        from rankport.runtime.backends.ort.cuda import cuda_encoding_backend
 
         backend: EncodingBackend = cuda_encoding_backend(view, device=gpu)
     else:
-        from rankport.runtime.backends.tensorrt_backends import tensorrt_encoding_backend
+        from rankport.runtime.backends.tensorrt.backends import tensorrt_encoding_backend
 
         backend = tensorrt_encoding_backend(view, device=gpu)
     _warm(backend, lambda: warm_up_encoding(backend, view.manifest.limits, config))
@@ -126,10 +126,10 @@ def require_device(device: Device) -> None:
     """Raises BackendError if this machine cannot run bundles on it: cheap, to be asked before long work."""
     if device == "cpu":
         return
-    from rankport.runtime.backends.cuda_memory import load_cuda_runtime, require_gpu
+    from rankport.runtime.backends.devices.cuda_memory import load_cuda_runtime, require_gpu
 
     if device == "cuda":
-        from rankport.runtime.backends.onnxruntime_cuda import require_provider
+        from rankport.runtime.backends.ort.cuda import require_provider
 
         require_provider()
     require_gpu(load_cuda_runtime())

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.backends.choice import is_made_for
-from rankport.runtime.bundle import Bundle
+from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.item_encoder import ItemEncoder
-from rankport.runtime.ranker import Ranker
-from rankport.runtime.token_store import TokenStore
+from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.store.store import TokenStore
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.types import ModelDescription
 
 if TYPE_CHECKING:  # the server drives models, it does not load them
-    from rankport.runtime.item_encoder import ItemEncoder
-    from rankport.runtime.ranker import Ranker
+    from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+    from rankport.runtime.kinds.ranker.ranker import Ranker
 
 M = TypeVar("M")
 

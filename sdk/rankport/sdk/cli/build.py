@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rankport.runtime.profile_limits import ProfileLimits
+from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 
 if TYPE_CHECKING:
-    from rankport.runtime.engine_build import BuiltEngine
+    from rankport.runtime.backends.tensorrt.build import BuiltEngine
 
 LIMITS = ProfileLimits()
 
@@ -63,9 +63,9 @@ def build(
     """
     from rich.console import Console
 
-    from rankport.runtime.bundle import Bundle
-    from rankport.runtime.engine_build import BuildTarget, build_engines
-    from rankport.runtime.engine_key import BuildOptions
+    from rankport.runtime.backends.tensorrt.build import BuildTarget, build_engines
+    from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
+    from rankport.runtime.bundle.bundle import Bundle
     from rankport.sdk.cli.engine_tables import print_built
     from rankport.sdk.cli.progress import steps
     from rankport.sdk.cli.tables import write_json

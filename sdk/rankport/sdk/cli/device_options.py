@@ -18,7 +18,7 @@ def size_in_bytes(text: str) -> int:
 def gpu_numbers(text: str) -> tuple[int, ...]:
     """`0,2` as numbers; `all` as those that this machine has."""
     if text.strip() == "all":
-        from rankport.runtime.gpus import gpus
+        from rankport.runtime.backends.devices.gpus import gpus
 
         found = tuple(range(len(gpus())))
         if not found:

@@ -10,8 +10,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rankport.runtime.encode_job import EncodeProgress, EncodeReport
-    from rankport.runtime.items_file import BadRow, ItemsFile
+    from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
+    from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 
 _BATCH_ROWS = {"cpu": 64, "cuda": 1024, "tensorrt": 1024}
 _SHOWN_BAD_ROWS = 10
@@ -83,9 +83,9 @@ def encode(
     from rich.console import Console
 
     from rankport.runtime.config import engine_config
-    from rankport.runtime.encode_job import EncodeJobConfig, namespace_of, run_encode_job
-    from rankport.runtime.item_encoder import ItemEncoder
-    from rankport.runtime.token_store import TokenStore
+    from rankport.runtime.jobs.encode_job import EncodeJobConfig, namespace_of, run_encode_job
+    from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+    from rankport.runtime.store.store import TokenStore
 
     console = Console(stderr=True)
     rows = batch_size or _BATCH_ROWS[device]
@@ -115,7 +115,7 @@ def _open_items(
     items: Path, id_column: str, text_columns: list[str], separator: str, file_format: str | None
 ) -> "ItemsFile":
     from rankport.protos.errors import InvalidRequest, NotFound
-    from rankport.runtime.items_file import ItemsFile
+    from rankport.runtime.jobs.items_file import ItemsFile
 
     try:
         return ItemsFile.open(

@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from rankport.runtime.engine_build import BuiltEngine
-    from rankport.runtime.engine_key import EngineKey
-    from rankport.runtime.engine_status import EngineStatus
+    from rankport.runtime.backends.tensorrt.build import BuiltEngine
+    from rankport.runtime.backends.tensorrt.plan_key import EngineKey
+    from rankport.runtime.backends.tensorrt.status import EngineStatus
 
 
 def print_built(console: Console, built: "Sequence[BuiltEngine]") -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rankport.exporters.tolerance import Tolerance
+from rankport.exporters.options.tolerance import Tolerance
 from rankport.sdk.cli.proof_options import (
     DEFAULT,
     Base,
@@ -144,8 +144,8 @@ def export(
     """
     from rich.console import Console
 
-    from rankport.exporters.options import ExportOptions
-    from rankport.runtime.engine_status import engine_statuses
+    from rankport.exporters.options.options import ExportOptions
+    from rankport.runtime.backends.tensorrt.status import engine_statuses
     from rankport.sdk.cli.engine_tables import print_engines
     from rankport.sdk.cli.html_report import write_html
     from rankport.sdk.cli.progress import steps

@@ -15,8 +15,8 @@ def inspect(
     """Show what a bundle is, what was measured of it, and its engines. Every file's hash is checked on the way."""
     from rich.console import Console
 
-    from rankport.runtime.bundle import Bundle
-    from rankport.runtime.engine_status import engine_statuses
+    from rankport.runtime.backends.tensorrt.status import engine_statuses
+    from rankport.runtime.bundle.bundle import Bundle
     from rankport.sdk.cli.engine_tables import engines_as_json, print_engines
     from rankport.sdk.cli.tables import print_manifest, write_json
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rankport.exporters.tolerance import (
+from rankport.exporters.options.tolerance import (
     EXACT_KENDALL_TAU,
     EXACT_NDCG_LOSS,
     FLOAT16_KENDALL_TAU,

@@ -12,7 +12,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Prefix, Truncation
 
 if TYPE_CHECKING:
-    from rankport.runtime.ranker import Ranker
+    from rankport.runtime.kinds.ranker.ranker import Ranker
     from rankport.sdk.client import Client
 
 
@@ -87,7 +87,7 @@ def _scorer(
         return
     if model:
         raise typer.BadParameter("--model goes with --server; a bundle is one model")
-    from rankport.runtime.ranker import Ranker
+    from rankport.runtime.kinds.ranker.ranker import Ranker
 
     assert bundle is not None
     with Ranker.load(bundle, store=store) as ranker:

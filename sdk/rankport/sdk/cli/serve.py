@@ -128,8 +128,8 @@ def serve(
     from dataclasses import replace
 
     from rankport.runtime.config import engine_config
+    from rankport.runtime.server.grpc.server import Server
     from rankport.runtime.server.loading import loaded_models
-    from rankport.runtime.server.server import Server
 
     server_config = replace(
         SERVER,

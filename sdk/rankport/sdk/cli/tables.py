@@ -10,7 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rankport.runtime.manifest import Manifest, ModeParity, Parity, Quality
+    from rankport.runtime.bundle.manifest import Manifest, ModeParity, Parity, Quality
 
 
 def write_json(file: Path | None, content: object) -> None:

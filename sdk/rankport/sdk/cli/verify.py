@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rankport.exporters.tolerance import Tolerance
+from rankport.exporters.options.tolerance import Tolerance
 from rankport.sdk.cli.proof_options import (
     DEFAULT,
     Base,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.low_bit_types import DEQUANTIZE_INT4
+from rankport.exporters.graphs.passes.low_bit_types import DEQUANTIZE_INT4
 from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.weight import QuantizedWeight
 

@@ -30,7 +30,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.low_bit_types import DEQUANTIZE_INT4
+from rankport.exporters.graphs.passes.low_bit_types import DEQUANTIZE_INT4
 from rankport.exporters.quantization.activation import FP8_MAX, Activation
 from rankport.exporters.quantization.weight import QuantizedWeight
 

@@ -14,7 +14,7 @@ from rankport.exporters.quantization.kernels.signed import SignedKernel
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear
 from rankport.exporters.quantization.weight import QuantizedWeight
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.manifest import Target
+from rankport.runtime.bundle.manifest import Target
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Checkpoint -> proven bundle. The only source root that imports torch; the SDK imports it."""

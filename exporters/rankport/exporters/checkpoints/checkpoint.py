@@ -1,0 +1,157 @@
+"""A checkpoint folder as an exportable model: loaded offline, from safetensors only.
+
+Owns the facts of a loaded checkpoint and its hash. How each form is loaded, `loading` knows. Never runs code from the
+folder, never unpickles.
+"""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_adapter
+from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind
+from rankport.exporters.checkpoints.forms.table import load_form
+from rankport.exporters.quantization.facts import QuantizationFacts
+from rankport.exporters.quantization.linear import QuantizedLinear
+from rankport.protos.errors import CheckpointError, InvalidRequest
+
+_HASHED = (
+    "config.json",
+    "adapter_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "modules.json",
+    "[0-9]_*/config.json",
+)
+_SLOW_TOKENIZERS = ("vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A loaded model and where it came from."""
+
+    path: Path
+    model: nn.Module  # fp32 but for its quantized layers, eval mode, on the CPU, eager attention
+    head: HeadKind
+    architecture: str
+    model_type: str
+    dtype: str  # of most stored values
+    parameters: int
+    sha256: str
+    tokenizer_file: Path | None
+    vocab_size: int
+    hidden_size: int
+    quantization: QuantizationFacts | None
+    notes: tuple[str, ...]  # what the loader read off the tensors against the config's word
+    adapter: "AdapterMerge | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterMerge:
+    """The adapter that a checkpoint is, and the base that it was merged into."""
+
+    facts: AdapterFacts
+    base_sha256: str
+
+
+def load_checkpoint(path: Path, *, headless: bool = False, base: Path | None = None) -> Checkpoint:
+    """Loads a folder with config.json and safetensors. `headless` loads the bare encoder or decoder body.
+
+    A folder of a PEFT adapter is merged into its base: the folder `base`, or the one that its config names.
+
+    Raises:
+        CheckpointError: naming the file, field or tensor at fault.
+        InvalidRequest: an adapter's base is not at hand, or `base` is given for what is no adapter.
+    """
+    if not (path / ADAPTER_CONFIG).is_file():
+        if base is not None:
+            raise InvalidRequest(
+                f"--base {base}: checkpoint {str(path)!r} is no adapter (no {ADAPTER_CONFIG})"
+            )
+        return _load(path, headless)
+    folder = base_of(path, base)
+    below = _load(folder, headless)
+    model, facts = merge_adapter(below.model, path)
+    own = checkpoint_sha256(path)
+    return dataclasses.replace(
+        below,
+        path=path,
+        model=model,
+        head="none" if headless else _head_kind(type(model).__name__),
+        architecture=type(model).__name__,
+        parameters=_parameters(model),
+        sha256=hashlib.sha256(f"{own}{below.sha256}".encode()).hexdigest(),
+        tokenizer_file=_tokenizer_file(path) or below.tokenizer_file,
+        vocab_size=int(model.get_input_embeddings().num_embeddings),  # type: ignore[operator]
+        adapter=AdapterMerge(facts, below.sha256),
+        notes=(*below.notes, *facts.notes),
+    )
+
+
+def _load(path: Path, headless: bool) -> Checkpoint:
+    folder = CheckpointFolder.open(path)
+    head: HeadKind = "none" if headless else _head_kind(folder.architecture)
+    loaded = load_form(folder, head)
+    model = loaded.model
+    text_config = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    return Checkpoint(
+        path=path,
+        model=model,
+        head=head,
+        architecture=folder.architecture,
+        model_type=str(folder.raw["model_type"]),
+        dtype=folder.tensors.main_dtype(),
+        parameters=_parameters(model),
+        sha256=checkpoint_sha256(path),
+        tokenizer_file=_tokenizer_file(path),
+        vocab_size=int(model.get_input_embeddings().num_embeddings),  # type: ignore[operator]
+        hidden_size=int(text_config.hidden_size),
+        quantization=loaded.quantization,
+        notes=loaded.notes,
+    )
+
+
+def checkpoint_sha256(path: Path) -> str:
+    """Hash over the names and contents of the files that decide what the model answers, in name order."""
+    total = hashlib.sha256()
+    for file in sorted(file for pattern in _HASHED for file in path.glob(pattern)):
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{file.relative_to(path).as_posix()}\0{digest}\n".encode())
+    return total.hexdigest()
+
+
+def _tokenizer_file(path: Path) -> Path | None:
+    tokenizer = path / "tokenizer.json"
+    if tokenizer.is_file():
+        return tokenizer
+    slow = [name for name in _SLOW_TOKENIZERS if (path / name).is_file()]
+    if slow:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} has {slow[0]} and no tokenizer.json: convert it with "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder), or remove it to score by token ids"
+        )
+    return None
+
+
+def _head_kind(architecture: str) -> HeadKind:
+    # Control LLM appends its own word to the class that it expands.
+    original = architecture.removesuffix("Expansion")
+    if original.endswith("ForSequenceClassification"):
+        return "classification_head"
+    if original.endswith(("CausalLM", "LMHeadModel")):
+        return "lm_head"
+    raise CheckpointError(
+        f"config.json says architecture {architecture!r}: a ranker is a ...ForCausalLM or "
+        "...ForSequenceClassification decoder (use --kind item-encoder for a bare encoder)"
+    )
+
+
+def _parameters(model: nn.Module) -> int:
+    low_bit = (layer.quantized.codes for layer in model.modules() if isinstance(layer, QuantizedLinear))
+    return sum(values.numel() for values in (*model.parameters(), *low_bit))

@@ -1,0 +1,1 @@
+"""The forms in which checkpoints arrive, a loader each; `table` lists them."""

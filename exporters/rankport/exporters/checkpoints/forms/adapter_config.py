@@ -1,0 +1,159 @@
+"""What adapter_config.json says, judged: which LoRA it is, and which base it goes into.
+
+Owns what is refused before a weight is read. The merge itself is `adapter`'s.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankport.exporters.checkpoints.forms.folder import read_json_object
+from rankport.protos.errors import CheckpointError, InvalidRequest
+
+ADAPTER_CONFIG = "adapter_config.json"
+_WEIGHTLESS = (
+    "PROMPT_TUNING",
+    "MULTITASK_PROMPT_TUNING",
+    "P_TUNING",
+    "PREFIX_TUNING",
+    "ADAPTION_PROMPT",
+    "CPT",
+)
+_MERGE_YOURSELF = "merge it with peft's merge_and_unload() and export the result"
+# Fields that make another model of the adapter than W + scaling * B A, each with what it does.
+_REFUSED_FIELDS = {
+    "alora_invocation_tokens": "switches the adapter on within a prompt, so no merged weight equals it",
+    "arrow_config": "routes between adapters, so no merged weight equals it",
+    "monteclora_config": "samples its weights, so no merged weight equals it",
+    "layer_replication": f"repeats layers of the base: {_MERGE_YOURSELF}",
+    "target_parameters": f"adapts parameters that are no layers of their own: {_MERGE_YOURSELF}",
+    "kasa_config": f"cuts singular values off the base: {_MERGE_YOURSELF}",
+    "velora_config": f"is not supported: {_MERGE_YOURSELF}",
+    "use_bdlora": f"is not supported: {_MERGE_YOURSELF}",
+    "use_qalora": f"is not supported: {_MERGE_YOURSELF}",
+    "megatron_config": f"is not supported: {_MERGE_YOURSELF}",
+}
+# These leave the base's weights as they are; the others (pissa, olora, corda, loftq, ...) subtract the initial product.
+_NEUTRAL_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """A LoRA that can be merged exactly."""
+
+    raw: dict[str, Any]  # known fields of adapter_config.json
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]  # names, or one regular expression
+    modules_to_save: tuple[str, ...]  # trained in full and stored whole
+    base: str | None  # base_model_name_or_path
+    ties_adapters: bool  # ensure_weight_tying: the head was trained as the embeddings' twin
+
+    @classmethod
+    def read(cls, adapter: Path) -> "AdapterConfig":
+        """From adapter_config.json. Raises CheckpointError naming the field that cannot be merged."""
+        raw = read_json_object(adapter / ADAPTER_CONFIG)
+        _require_lora(raw)
+        _require_known_fields(raw)
+        for name, reason in _REFUSED_FIELDS.items():
+            if raw.get(name):
+                raise CheckpointError(f"{ADAPTER_CONFIG}: {name} {reason}")
+        start = raw.get("init_lora_weights", True)
+        if start not in _NEUTRAL_STARTS:
+            raise CheckpointError(
+                f"{ADAPTER_CONFIG}: init_lora_weights {start!r} changed the base's weights before training, and the "
+                "adapter alone does not hold them: store it as plain LoRA with peft's "
+                "save_pretrained(path_initial_model_for_weight_conversion=...), or merge it where it was trained"
+            )
+        return cls(
+            raw=raw,
+            rank=_number(raw, "r", 8),
+            alpha=_number(raw, "lora_alpha", 8),
+            target_modules=_names(raw, "target_modules"),
+            modules_to_save=_saved_modules(raw),
+            base=raw.get("base_model_name_or_path"),
+            ties_adapters=bool(raw.get("ensure_weight_tying", False)),
+        )
+
+    @property
+    def trained_tokens(self) -> dict[str, tuple[int, ...]]:
+        """Rows trained alone, by module name; "" is the input embeddings."""
+        stated = self.raw.get("trainable_token_indices") or {}
+        by_module = stated if isinstance(stated, dict) else {"": stated}
+        return {name: tuple(int(row) for row in rows) for name, rows in by_module.items()}
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter instead of a model."""
+    return (folder / ADAPTER_CONFIG).is_file()
+
+
+def base_of(adapter: Path, base: Path | None) -> Path:
+    """The folder of the base: `base` if given, else the one that adapter_config.json names, if it is here.
+
+    Raises InvalidRequest if there is none, CheckpointError if an adapter cannot be merged into it.
+    """
+    named = read_json_object(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
+    found = base if base is not None else Path(str(named or ""))
+    if base is None and not (named and found.is_dir()):
+        raise InvalidRequest(
+            f"checkpoint {str(adapter)!r} is an adapter of {named!r}, which is no folder here: give the folder of its "
+            "base with --base"
+        )
+    if is_adapter(found):
+        raise CheckpointError(f"base {str(found)!r} is an adapter itself: merge it into its own base first")
+    quantized = read_json_object(found / "config.json").get("quantization_config")
+    if quantized is not None:
+        method = quantized.get("quant_method", "?") if isinstance(quantized, dict) else quantized
+        raise CheckpointError(
+            f"base {str(found)!r} is quantized ({method}), and an adapter merges into full precision only: give the "
+            "checkpoint that it was quantized from with --base"
+        )
+    return found
+
+
+def _require_lora(raw: dict[str, Any]) -> None:
+    kind = raw.get("peft_type")
+    if kind == "LORA":
+        return
+    if kind in _WEIGHTLESS:
+        raise CheckpointError(
+            f"{ADAPTER_CONFIG}: peft_type {kind!r} adds tokens or states of its own and no weights: it cannot be "
+            "merged, train a LORA adapter instead"
+        )
+    raise CheckpointError(f"{ADAPTER_CONFIG}: peft_type {kind!r} is not LORA: {_MERGE_YOURSELF}")
+
+
+def _require_known_fields(raw: dict[str, Any]) -> None:
+    from peft import LoraConfig  # late: only adapters need it, and it takes seconds
+
+    known = {field.name for field in dataclasses.fields(LoraConfig)}
+    unknown = sorted(name for name, value in raw.items() if name not in known and value)
+    if unknown:
+        raise CheckpointError(
+            f"{ADAPTER_CONFIG}: field {unknown[0]!r} is unknown to the peft installed here (the adapter was written "
+            f"by peft {raw.get('peft_version') or 'of no stated version'}): upgrade peft, or remove the field"
+        )
+
+
+def _saved_modules(raw: dict[str, Any]) -> tuple[str, ...]:
+    # Peft trains the heads of classifiers whether or not the config says so.
+    heads = ("classifier", "score") if raw.get("task_type") == "SEQ_CLS" else ()
+    return tuple(sorted({*_names(raw, "modules_to_save"), *heads}))
+
+
+def _number(raw: dict[str, Any], name: str, default: int) -> int:
+    value = raw.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise CheckpointError(f"{ADAPTER_CONFIG}: {name} is {value!r}, must be a number above 0")
+    return value  # type: ignore[return-value]
+
+
+def _names(raw: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = raw.get(name) or []
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise CheckpointError(f"{ADAPTER_CONFIG}: {name} is {value!r}, must be a list of module names")
+    return tuple(sorted(set(value)))

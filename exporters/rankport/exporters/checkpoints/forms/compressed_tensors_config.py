@@ -1,0 +1,198 @@
+"""`quantization_config` of compressed-tensors checkpoints: which layer is stored how.
+
+Owns what of the format is supported: int4, int8 and float8 weights (a scale a tensor, channel or group), inputs in full
+precision, int8 or float8. Field names and the order of matching are those of the compressed-tensors library, 0.20.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from torch import nn
+
+from rankport.exporters.checkpoints.forms.low_bit import FULL_PRECISION
+from rankport.exporters.quantization.activation import Kind
+from rankport.protos.errors import CheckpointError
+
+Format = Literal["pack-quantized", "int-quantized", "float-quantized", "naive-quantized"]
+Strategy = Literal["tensor", "channel", "group"]
+MIXED = "mixed-precision"
+_FIELD = "quantization_config"
+_SCHEME_KEYS = ("targets", "weights", "input_activations", "output_activations", "format")
+_ARGUMENT_KEYS = (
+    *("num_bits", "type", "symmetric", "group_size", "strategy", "block_structure", "dynamic", "actorder"),
+    *("scale_dtype", "zp_dtype", "observer", "observer_kwargs"),
+)
+# What would change what the model answers, and is not done here.
+_UNSUPPORTED = {
+    "kv_cache_scheme": "a quantized KV cache is not supported",
+    "transform_config": "transforms such as spinquant and quip are not supported",
+    "sparsity_config": "sparse formats are not supported",
+}
+_INPUTS: dict[tuple[str, int, str, bool], Kind] = {
+    # type, num_bits, strategy, dynamic
+    ("int", 8, "token", True): "int8-token",
+    ("int", 8, "tensor", False): "int8-tensor",
+    ("float", 8, "token", True): "fp8-token",
+    ("float", 8, "tensor", False): "fp8-tensor",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WeightScheme:
+    """How the weights of a layer are rounded."""
+
+    type: Literal["int", "float"]
+    bits: int  # 4 or 8 of int, 8 of float
+    symmetric: bool
+    strategy: Strategy
+    group_size: int | None  # of strategy group
+
+
+@dataclass(frozen=True, slots=True)
+class LayerScheme:
+    """One of `config_groups`."""
+
+    field: str  # its path in config.json
+    targets: tuple[str, ...]
+    format: Format
+    weights: WeightScheme
+    inputs: Kind | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompressedTensorsConfig:
+    """The whole of `quantization_config`."""
+
+    format: str
+    schemes: tuple[LayerScheme, ...]
+    ignore: tuple[str, ...]
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> "CompressedTensorsConfig":
+        """Raises CheckpointError naming the field and its value, and what to do."""
+        for key, reason in _UNSUPPORTED.items():
+            stated = raw.get(key)
+            if stated and not (isinstance(stated, dict) and stated.get("format") == "dense"):
+                raise CheckpointError(
+                    f"config.json: {_FIELD}.{key} is {stated!r}: {reason}: {FULL_PRECISION}"
+                )
+        groups = raw.get("config_groups")
+        if not isinstance(groups, dict) or not groups:
+            raise CheckpointError(
+                f"config.json: {_FIELD}.config_groups is {groups!r}, must be an object of schemes"
+            )
+        whole = str(raw.get("format"))
+        schemes = tuple(
+            _scheme(f"{_FIELD}.config_groups.{name}", group, whole) for name, group in groups.items()
+        )
+        return cls(whole, schemes, _patterns(f"{_FIELD}.ignore", raw.get("ignore") or []))
+
+    def scheme_of(self, name: str, layer: nn.Module) -> LayerScheme | None:
+        """The scheme of a layer: exact names win over regular expressions, those over class names."""
+        if _matched(name, layer, self.ignore) is not None:
+            return None
+        by_target = {target: scheme for scheme in self.schemes for target in scheme.targets}
+        target = _matched(name, layer, tuple(sorted(by_target, key=lambda one: (one.startswith("re:"), one))))
+        return None if target is None else by_target[target]
+
+
+def _matched(name: str, layer: nn.Module, targets: tuple[str, ...]) -> str | None:
+    for target in targets:
+        pattern = target.removeprefix("re:")
+        if re.match(pattern, name) is not None if target.startswith("re:") else target == name:
+            return target
+    classes = {kind.__name__ for kind in type(layer).__mro__}
+    return next((target for target in targets if target in classes), None)
+
+
+def _patterns(field: str, stated: Any) -> tuple[str, ...]:
+    if not isinstance(stated, list) or not all(isinstance(one, str) for one in stated):
+        raise CheckpointError(f"config.json: {field} is {stated!r}, must be a list of names")
+    for one in stated:
+        try:
+            re.compile(one.removeprefix("re:") if one.startswith("re:") else "")
+        except re.error as error:
+            raise CheckpointError(
+                f"config.json: {field} holds {one!r}, no regular expression: {error}"
+            ) from error
+    return tuple(stated)
+
+
+def _scheme(field: str, stated: Any, whole: str) -> LayerScheme:
+    _require_keys(field, stated, _SCHEME_KEYS)
+    _require(stated.get("output_activations") is None, f"{field}.output_activations", stated, "null")
+    form = stated.get("format") or whole
+    if form not in get_args(Format):
+        where = f"{field}.format" if stated.get("format") else f"{_FIELD}.format"
+        raise CheckpointError(
+            f"config.json: {where} is {form!r}, supported are {', '.join(get_args(Format))}: {FULL_PRECISION}"
+        )
+    inputs = stated.get("input_activations")
+    return LayerScheme(
+        field=field,
+        targets=_patterns(f"{field}.targets", stated.get("targets")),
+        format=cast(Format, form),
+        weights=_weights(f"{field}.weights", stated.get("weights")),
+        inputs=None if inputs is None else _inputs(f"{field}.input_activations", inputs),
+    )
+
+
+def _weights(field: str, stated: Any) -> WeightScheme:
+    _require_keys(field, stated, _ARGUMENT_KEYS)
+    kind, bits = stated.get("type", "int"), stated.get("num_bits", 8)
+    _require(kind in ("int", "float"), f"{field}.type", stated, "'int' or 'float'")
+    _require(
+        bits in ((4, 8) if kind == "int" else (8,)), f"{field}.num_bits", stated, "4 or 8 of int, 8 of float"
+    )
+    _require(not stated.get("dynamic", False), f"{field}.dynamic", stated, "false")
+    strategy = _strategy(stated)
+    _require(strategy in get_args(Strategy), f"{field}.strategy", stated, "'tensor', 'channel' or 'group'")
+    symmetric = bool(stated.get("symmetric", True))
+    _require(symmetric or kind == "int", f"{field}.symmetric", stated, "true of float weights")
+    size = stated.get("group_size") if strategy == "group" else None
+    if strategy == "group":
+        _require(isinstance(size, int) and size > 0, f"{field}.group_size", stated, "a whole number above 0")
+    return WeightScheme(kind, bits, symmetric, strategy, size)
+
+
+def _inputs(field: str, stated: Any) -> Kind:
+    _require_keys(field, stated, _ARGUMENT_KEYS)
+    _require(bool(stated.get("symmetric", True)), f"{field}.symmetric", stated, "true")
+    dynamic = stated.get("dynamic", False)
+    strategy = _strategy(stated)
+    kind = (
+        _INPUTS.get((stated.get("type", "int"), stated.get("num_bits", 8), strategy, dynamic))
+        if isinstance(dynamic, bool)
+        else None
+    )
+    if kind is None:
+        known = "; ".join(
+            f"{type}{bits}, {grain}, {'dynamic' if moving else 'static'}"
+            for type, bits, grain, moving in _INPUTS
+        )
+        shown = {key: stated.get(key) for key in ("type", "num_bits", "strategy", "dynamic")}
+        raise CheckpointError(f"config.json: {field} is {shown}, supported are {known}: {FULL_PRECISION}")
+    return kind
+
+
+def _strategy(stated: dict[str, Any]) -> Any:
+    """As stated, or as the library infers it from the group size."""
+    if stated.get("strategy") is not None:
+        return stated["strategy"]
+    size = stated.get("group_size")
+    return "tensor" if size is None else "channel" if size == -1 else "group"
+
+
+def _require_keys(field: str, stated: Any, known: tuple[str, ...]) -> None:
+    if not isinstance(stated, dict):
+        raise CheckpointError(f"config.json: {field} is {stated!r}, must be an object")
+    unknown = next((key for key in stated if key not in known), None)
+    if unknown is not None:
+        raise CheckpointError(f"config.json: {field}.{unknown} is unknown: {FULL_PRECISION}")
+
+
+def _require(holds: bool, field: str, stated: dict[str, Any], expected: str) -> None:
+    if not holds:
+        value = stated.get(field.rpartition(".")[2])
+        raise CheckpointError(f"config.json: {field} is {value!r}, supported is {expected}: {FULL_PRECISION}")

@@ -1,0 +1,110 @@
+"""Puts stored tensors into a skeleton, by name and strictly: nothing is missing, left over or of another shape."""
+
+import re
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind
+from rankport.protos.errors import CheckpointError
+
+
+def fill(
+    model: nn.Module, folder: CheckpointFolder, head: HeadKind, taken: Collection[str] = frozenset()
+) -> nn.Module:
+    """Fills every parameter and persistent buffer in fp32, then ties what the config ties.
+
+    `taken` are stored tensors that the form's loader has used already, such as the codes of quantized layers.
+
+    Raises CheckpointError naming the tensor: missing, left over, of another shape, or not finite.
+    """
+    places = _places(model)
+    filled: set[str] = set()
+    tied = dict(getattr(model, "all_tied_weights_keys", {}) or {})
+    for name in folder.tensors:
+        if name in taken:
+            continue
+        place = local_name(model, places, name)
+        if place is None:
+            _require_ignorable(model, name, head)
+        elif place not in tied:
+            _put(model, place, _sound(folder, name, tuple(places[place].shape)))
+            filled.add(place)
+    model.tie_weights()  # type: ignore[operator]
+    for place in tied:
+        _require_equal_twin(model, folder, place, taken)
+    missing = sorted(places.keys() - filled - tied.keys())
+    if missing:
+        raise CheckpointError(
+            f"checkpoint {str(folder.path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all): copy it "
+            "again"
+        )
+    return model
+
+
+def local_name(model: nn.Module, places: Collection[str], name: str) -> str | None:
+    """Where a stored tensor goes: bodies are stored with and without the prefix of the model around them."""
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    for candidate in (name, name.removeprefix(prefix), prefix + name):
+        if candidate in places:
+            return candidate
+    return None
+
+
+def require_finite(name: str, tensor: Tensor) -> None:
+    """Raises CheckpointError for NaN or infinity. A sum finds both without a copy of the tensor."""
+    if tensor.is_floating_point() and not torch.isfinite(tensor.float().sum(dtype=torch.float64)):
+        raise CheckpointError(f"tensor {name!r} holds NaN or infinity: the checkpoint is damaged")
+
+
+def _places(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by name, tied ones under each of their names."""
+    return model.state_dict(keep_vars=True)
+
+
+def _sound(folder: CheckpointFolder, name: str, shape: tuple[int, ...]) -> Tensor:
+    if folder.tensors.shape(name) != shape:
+        raise CheckpointError(
+            f"tensor {name!r} has shape {list(folder.tensors.shape(name))}, the config expects {list(shape)}"
+        )
+    stored = folder.tensors.read(name)
+    require_finite(name, stored)
+    return stored.to(torch.float32) if stored.is_floating_point() else stored
+
+
+def _put(model: nn.Module, place: str, value: Tensor) -> None:
+    owner, _, leaf = place.rpartition(".")
+    module = model.get_submodule(owner)
+    if leaf in module._parameters:
+        module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+    else:
+        module._buffers[leaf] = value
+
+
+def _require_ignorable(model: nn.Module, name: str, head: HeadKind) -> None:
+    # A bare body is loaded from checkpoints with heads of all kinds; elsewhere a tensor left over is a lost one.
+    known = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+    if head == "none" or name.endswith("rotary_emb.inv_freq") or any(re.search(one, name) for one in known):
+        return
+    raise CheckpointError(
+        f"the checkpoint holds tensor {name!r}, which its config has no place for: the model would run without it"
+    )
+
+
+def _require_equal_twin(
+    model: nn.Module, folder: CheckpointFolder, place: str, taken: Collection[str]
+) -> None:
+    stored = next(
+        (name for name in folder.tensors if name not in taken and local_name(model, {place}, name) == place),
+        None,
+    )
+    if stored is None:
+        return
+    kept = model.get_parameter(place)
+    twin = folder.tensors.read(stored)
+    if twin.shape != kept.shape or not torch.equal(twin.to(torch.float32), kept):
+        raise CheckpointError(
+            f"checkpoint {str(folder.path)!r} ties {place!r} to the embeddings and holds a different head beside them: "
+            "remove the stray tensor, or set tie_word_embeddings to false"
+        )

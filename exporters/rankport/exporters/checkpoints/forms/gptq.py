@@ -1,0 +1,163 @@
+"""GPTQ checkpoints, as optimum, GPT-QModel and AutoGPTQ write them.
+
+W[o, i] = scales[g, o] * (q[i, o] - z[g, o]) with g = g_idx[i] (gptqmodel/nn_modules/qlinear/__init__.py, 7.7), where
+q and z are unsigned and packed into int32, the lowest bits first: qweight [in * bits / 32, out], qzeros
+[groups, out * bits / 32]. Format `gptq` stores every zero point less one, `gptq_v2` as it is.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel
+from rankport.exporters.checkpoints.forms.low_bit import (
+    FULL_PRECISION,
+    LowBitLayer,
+    bias_of,
+    checked_groups,
+    load_low_bit,
+    loaded,
+    read_scales,
+    read_tensor,
+    require_full_groups,
+)
+from rankport.exporters.checkpoints.forms.packing import unpack_words, words
+from rankport.exporters.quantization.linear import QuantizedLinear
+from rankport.exporters.quantization.weight import QuantizedWeight
+from rankport.protos.errors import CheckpointError
+
+METHOD = "gptq"
+_FIELD = "quantization_config"
+_LESS_ONE, _AS_IT_IS = "gptq", "gptq_v2"
+_ONE_EACH = {4: 0x11111111, 8: 0x01010101}
+"""1 in every code of a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class GptqConfig:
+    """`quantization_config` of a GPTQ checkpoint."""
+
+    bits: int  # 4 or 8
+    group_size: int  # -1: a scale an output channel
+    desc_act: bool
+    sym: bool
+    format: str  # "gptq" | "gptq_v2"
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> "GptqConfig":
+        """Raises CheckpointError naming the field and its value, and what to do."""
+        form = raw.get("checkpoint_format", raw.get("format")) or _LESS_ONE
+        if raw.get("is_marlin_format"):
+            form = "marlin"
+        _require(form in (_LESS_ONE, _AS_IT_IS), "checkpoint_format", form, "'gptq' or 'gptq_v2'")
+        _require(raw.get("bits") in (4, 8), "bits", raw.get("bits"), "4 or 8")
+        size = raw.get("group_size", 128)
+        _require(isinstance(size, int) and (size == -1 or size > 0), "group_size", size, "-1 or above 0")
+        _require(raw.get("pack_dtype", "int32") == "int32", "pack_dtype", raw.get("pack_dtype"), "'int32'")
+        for key in ("activation", "rotation", "adapter"):
+            _require(not raw.get(key), key, raw.get(key), "null")
+        # Rules that begin with - leave layers in full precision, as the tensors tell; others give them other bits.
+        rules = raw.get("dynamic") or {}
+        _require(
+            all(str(rule).startswith("-") for rule in rules), "dynamic", rules, "rules that leave layers out"
+        )
+        return cls(int(raw["bits"]), size, bool(raw.get("desc_act", False)), bool(raw.get("sym", True)), form)
+
+
+def matches(folder: CheckpointFolder) -> bool:
+    """By `quantization_config.quant_method`."""
+    return folder.quantization_method == METHOD
+
+
+def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
+    """Raises CheckpointError naming the tensor or field at fault."""
+    config = GptqConfig.of(folder.raw[_FIELD])
+    layers = [name.removesuffix(".qweight") for name in folder.tensors.names if name.endswith(".qweight")]
+    if not layers:
+        raise CheckpointError(
+            f"config.json says quant_method 'gptq', and checkpoint {str(folder.path)!r} holds no tensor named "
+            "'...qweight': remove quantization_config if the weights are in full precision"
+        )
+    seen: set[str] = set()
+    model, _, notes = load_low_bit(
+        folder,
+        head,
+        layers,
+        lambda stored, linear: _read_layer(folder, stored, linear, config, seen),
+        lambda stored: _packed_shape(folder, stored, config.bits),
+    )
+    notes += tuple(
+        f"config.json says GPTQ format {config.format!r}, zero points are stored as in {form!r}: taken so"
+        for form in sorted(seen - {config.format})
+    )
+    return loaded(model, METHOD, "+".join(sorted(seen)), notes)
+
+
+def _packed_shape(folder: CheckpointFolder, stored: str, bits: int) -> tuple[int, int] | None:
+    """[out, in], if the packed codes are as long as g_idx says."""
+    packed, index = folder.tensors.shape(f"{stored}.qweight"), f"{stored}.g_idx"
+    if len(packed) != 2:
+        return None
+    groups_of = folder.tensors.shape(index) if index in folder.tensors else ()
+    columns = groups_of[0] if groups_of else packed[0] * 32 // bits
+    return (packed[1], columns) if packed[0] == words(columns, bits) else None
+
+
+def _read_layer(
+    folder: CheckpointFolder, stored: str, linear: nn.Linear, config: GptqConfig, seen: set[str]
+) -> LowBitLayer:
+    names = tuple(f"{stored}.{part}" for part in ("qweight", "qzeros", "scales"))
+    rows, columns = linear.in_features, linear.out_features
+    groups = 1 if config.group_size == -1 else require_full_groups(stored, linear, config.group_size)
+    packed = read_tensor(folder, names[0], (words(rows, config.bits), columns), (torch.int32,))
+    codes = unpack_words(packed.T, config.bits)[:, :rows].contiguous()
+    packed_zeros = read_tensor(folder, names[1], (groups, words(columns, config.bits)), (torch.int32,))
+    zeros, form = _zeros(names[1], packed_zeros, columns, config)
+    seen.add(form)
+    scales = read_scales(folder, names[2], (groups, columns)).T.contiguous()
+    groups_of, of_groups = _groups_of(folder, stored, linear, config, groups)
+    bias, of_bias = bias_of(folder, stored, linear)
+    weight = QuantizedWeight(codes, scales, zeros, config.bits, groups_of)
+    return LowBitLayer(QuantizedLinear(weight, bias, None), (*names, *of_groups, *of_bias))
+
+
+def _zeros(name: str, packed: Tensor, columns: int, config: GptqConfig) -> tuple[Tensor | None, str]:
+    """Zero points on the signed grid, int8 [out, groups], None where all are its middle; and how they are stored.
+
+    Symmetric weights have them in the middle, which tells how they are stored: optimum 2.3 writes `gptq` tensors beside
+    a config that says `gptq_v2`.
+    """
+    as_they_are = unpack_words(packed, config.bits)[:, :columns].T.contiguous()
+    if not config.sym and config.format == _AS_IT_IS:
+        return as_they_are, _AS_IT_IS
+    # On whole words, as the writers subtract: a zero point of 0 borrowed from its neighbour and is paid back here.
+    one_more = unpack_words(packed + _ONE_EACH[config.bits], config.bits)[:, :columns].T.contiguous()
+    if not config.sym:
+        return one_more, _LESS_ONE
+    for zeros, form in ((as_they_are, _AS_IT_IS), (one_more, _LESS_ONE)):
+        if not bool(zeros.any()):
+            return None, form
+    middle = 1 << (config.bits - 1)
+    raise CheckpointError(
+        f"tensor {name!r} holds zero points {as_they_are.min() + middle} to {as_they_are.max() + middle}, and "
+        f"config.json: {_FIELD}.sym is true, which stores {middle - 1} or {middle} throughout: set sym to false"
+    )
+
+
+def _groups_of(
+    folder: CheckpointFolder, stored: str, linear: nn.Linear, config: GptqConfig, groups: int
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    name = f"{stored}.g_idx"
+    if name not in folder.tensors and not config.desc_act:
+        return None, ()
+    index = read_tensor(folder, name, (linear.in_features,), (torch.int32, torch.int64)).to(torch.int64)
+    return checked_groups(name, index, groups), (name,)
+
+
+def _require(holds: bool, key: str, value: object, expected: str) -> None:
+    if not holds:
+        raise CheckpointError(
+            f"config.json: {_FIELD}.{key} is {value!r}, supported is {expected}: {FULL_PRECISION}"
+        )

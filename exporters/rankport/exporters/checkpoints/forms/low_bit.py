@@ -1,0 +1,224 @@
+"""A skeleton whose quantized layers are low-bit: what the loaders of quantized checkpoints share.
+
+Owns the replacing of layers, the strict reading of their tensors, and the facts. How a layer is stored, each form's
+loader knows. No full-precision copy of a quantized weight is ever made.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.checkpoints.forms.fill import fill, local_name, require_finite
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel, parse_config
+from rankport.exporters.checkpoints.forms.pruned import describe, fit_widths
+from rankport.exporters.checkpoints.forms.pruned_config import by_tensors, parse_pruned, require_layers
+from rankport.exporters.checkpoints.forms.skeleton import skeleton
+from rankport.exporters.checkpoints.forms.whole_shapes import WholeShapes
+from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
+from rankport.exporters.quantization.linear import QuantizedLinear, set_module
+from rankport.exporters.quantization.quantize import kept_in
+from rankport.protos.errors import CheckpointError
+
+FULL_PRECISION = "export the original in full precision, with --quantize if low bits are wanted"
+
+
+@dataclass(frozen=True, slots=True)
+class LowBitLayer:
+    """One layer as stored, and the stored tensors that it is made of."""
+
+    linear: QuantizedLinear
+    taken: tuple[str, ...]
+
+
+Read = Callable[[str, nn.Linear], LowBitLayer]
+"""Makes the layer stored under a name, in the place of the skeleton's layer."""
+
+
+def load_low_bit(
+    folder: CheckpointFolder,
+    head: HeadKind,
+    layers: Iterable[str],
+    read: Read,
+    packed_shape: Callable[[str], tuple[int, int] | None],
+) -> tuple[nn.Module, set[str], tuple[str, ...]]:
+    """The model with its `layers` (stored names) low-bit and all else filled, their names in it, and notes on widths.
+
+    `packed_shape` tells [out, in] of a layer that is stored packed, None where that is open (`read` says why).
+
+    Raises CheckpointError naming the tensor or field at fault.
+    """
+    stored_layers = tuple(layers)
+    model, notes = _pruned_skeleton(folder, head, stored_layers, packed_shape)
+    places = {name for name, _ in model.named_modules()}
+    taken: set[str] = set()
+    replaced: set[str] = set()
+    for stored in stored_layers:
+        place = local_name(model, places, stored)
+        if place is None:
+            if head == "none":
+                continue  # of a head that a bare body leaves behind; fill() says so for all else
+            raise CheckpointError(
+                f"the checkpoint holds quantized layer {stored!r}, which its config has no place for: the model would "
+                "run without it"
+            )
+        layer = read(stored, _linear_at(model, place, stored))
+        set_module(model, place, layer.linear)
+        taken.update(layer.taken)
+        replaced.add(place)
+    return fill(model, folder, head, taken), replaced, notes
+
+
+def _pruned_skeleton(
+    folder: CheckpointFolder,
+    head: HeadKind,
+    layers: tuple[str, ...],
+    packed_shape: Callable[[str], tuple[int, int] | None],
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The skeleton, its layers as wide as what is stored for them: checkpoints come pruned and quantized at once."""
+    require_layers(folder)
+    packed = {layer: shape for layer in layers if (shape := packed_shape(layer)) is not None}
+    whole = dataclasses.replace(folder, tensors=WholeShapes(folder.tensors, packed))
+    try:
+        model = skeleton(parse_config(whole), head)
+        if not fit_widths(model, whole.tensors):
+            return model, ()
+    except CheckpointError:
+        pass  # raised again below, where pruning does not explain it
+    whole, notes = by_tensors(whole)
+    model = skeleton(parse_pruned(whole), head)
+    return model, (*notes, *describe(fit_widths(model, whole.tensors)))
+
+
+def loaded(model: nn.Module, method: str, format: str, notes: tuple[str, ...] = ()) -> LoadedModel:
+    """The result of a loader, its facts read off the model."""
+    return LoadedModel(model, facts_of(model, method, format), notes)
+
+
+def facts_of(model: nn.Module, method: str, format: str) -> QuantizationFacts:
+    """What of the model is low-bit, and which weight matrices are not."""
+    counts: dict[tuple[int, str, int | None, bool, str], tuple[int, int]] = {}
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    for module in model.modules():
+        # Of a head the graph has the label rows only.
+        if isinstance(module, QuantizedLinear) and module is not head:
+            weight, activation = module.quantized, module.activation
+            asked = "none" if activation is None else activation.name
+            key = (weight.bits, weight.type, weight.group_size, weight.zeros is None, asked)
+            layers, weights = counts.get(key, (0, 0))
+            counts[key] = (layers + 1, weights + weight.codes.numel())
+    schemes = tuple(
+        SchemeFacts(
+            part="linear",
+            layers=layers,
+            weights=weights,
+            bits=bits,
+            type=type,
+            group_size=group_size,
+            symmetric=symmetric,
+            activations=activations,
+        )
+        for (bits, type, group_size, symmetric, activations), (layers, weights) in counts.items()
+    )
+    return QuantizationFacts(method, format, schemes, kept_in(model))
+
+
+def read_tensor(
+    folder: CheckpointFolder,
+    name: str,
+    shape: tuple[int, ...] | None = None,
+    dtypes: tuple[torch.dtype, ...] = (),
+) -> Tensor:
+    """A stored tensor. Raises CheckpointError if it is absent, of another shape or type, or not finite."""
+    if name not in folder.tensors:
+        raise CheckpointError(
+            f"checkpoint {str(folder.path)!r} lacks tensor {name!r}, which its quantization_config needs: copy the "
+            "checkpoint again"
+        )
+    stored = folder.tensors.shape(name)
+    if shape is not None and stored != shape:
+        raise CheckpointError(f"tensor {name!r} has shape {list(stored)}, the config expects {list(shape)}")
+    dtype = folder.tensors.dtype(name)
+    if dtypes and dtype not in dtypes:
+        words = " or ".join(str(one).removeprefix("torch.") for one in dtypes)
+        raise CheckpointError(
+            f"tensor {name!r} is stored as {str(dtype).removeprefix('torch.')}, the config expects {words}"
+        )
+    tensor = folder.tensors.read(name)
+    require_finite(name, tensor)
+    return tensor
+
+
+def read_scales(folder: CheckpointFolder, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Scales as fp32, of any float type wider than 8 bits. Raises CheckpointError; scales are positive or zero."""
+    floats = (torch.float32, torch.float16, torch.bfloat16)
+    scales = read_tensor(folder, name, shape, floats).to(torch.float32)
+    if bool((scales < 0).any()):
+        raise CheckpointError(f"tensor {name!r} holds a scale of {scales.min():g}: scales are never negative")
+    if not bool(scales.any()):
+        raise CheckpointError(
+            f"tensor {name!r} holds zeros only: scales must be above 0, copy the checkpoint again"
+        )
+    return scales
+
+
+def bias_of(
+    folder: CheckpointFolder, stored: str, linear: nn.Linear
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The bias of a layer, its values left to `fill`, and what is taken.
+
+    Some writers add a bias of zeros to layers that have none: it is dropped. Raises CheckpointError for other values.
+    """
+    name = f"{stored}.bias"
+    if linear.bias is not None or name not in folder.tensors:
+        return linear.bias, ()
+    if bool(read_tensor(folder, name).any()):
+        raise CheckpointError(
+            f"the checkpoint holds tensor {name!r}, which its config has no place for: the model would run without it"
+        )
+    return None, (name,)
+
+
+def require_full_groups(stored: str, linear: nn.Linear, group_size: int) -> int:
+    """The number of groups of a row. Raises CheckpointError if the last one is cut short."""
+    groups, rest = divmod(linear.in_features, group_size)
+    if rest:
+        raise CheckpointError(
+            f"layer {stored!r} has {linear.in_features} input channels, which group_size {group_size} does not divide: "
+            f"quantize it with a group size that does, or leave it in full precision"
+        )
+    return groups
+
+
+def checked_groups(name: str, index: Tensor, groups: int) -> Tensor | None:
+    """The groups as given, or None where they are contiguous. Raises CheckpointError naming what is out of range."""
+    outside = index[(index < 0) | (index >= groups)]
+    if len(outside):
+        raise CheckpointError(
+            f"tensor {name!r} holds group {outside[0].item()}, the scales have {groups} groups"
+        )
+    sizes = torch.bincount(index, minlength=groups)
+    if bool((sizes != sizes[0]).any()):
+        raise CheckpointError(
+            f"tensor {name!r} gives its groups {sizes.min()} to {sizes.max()} channels: not equal"
+        )
+    contiguous = torch.arange(len(index)) // (len(index) // groups)
+    return None if torch.equal(index, contiguous) else index
+
+
+def _linear_at(model: nn.Module, place: str, stored: str) -> nn.Linear:
+    layer = model.get_submodule(place)
+    if not isinstance(layer, nn.Linear):
+        raise CheckpointError(
+            f"layer {stored!r} is quantized and a {type(layer).__name__}: only Linear layers are supported low-bit, "
+            "quantize the others not at all"
+        )
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    if f"{place}.weight" in tied:
+        raise CheckpointError(
+            f"layer {stored!r} is quantized on its own, and the config ties it to the embeddings: set "
+            "tie_word_embeddings to false, or leave it out of the quantization"
+        )
+    return layer

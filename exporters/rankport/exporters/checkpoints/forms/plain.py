@@ -1,0 +1,98 @@
+"""Checkpoints of full-precision tensors, by transformers' own loader; pruned ones by the widths of their tensors."""
+
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from rankport.exporters.checkpoints.forms import pruned
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel, parse_config
+from rankport.exporters.checkpoints.forms.skeleton import AUTO_CLASSES, quiet
+from rankport.protos.errors import CheckpointError
+
+
+def matches(folder: CheckpointFolder) -> bool:
+    """Any checkpoint without a quantization."""
+    return folder.quantization_method is None
+
+
+def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
+    """Raises CheckpointError naming the tensor or field at fault."""
+    fitted = pruned.load(folder, head)
+    return fitted or LoadedModel(_from_pretrained(folder, parse_config(folder), head))
+
+
+def _from_pretrained(
+    folder: CheckpointFolder, config: transformers.PreTrainedConfig, head: HeadKind
+) -> nn.Module:
+    try:
+        with quiet():
+            model, info = AUTO_CLASSES[head].from_pretrained(  # type: ignore[attr-defined]
+                folder.path,
+                config=config,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
+            )
+    except Exception as error:  # transformers, safetensors and the model's code raise whatever they like
+        raise CheckpointError(
+            f"cannot load checkpoint {str(folder.path)!r}: {type(error).__name__}: {error}"
+        ) from error
+    _require_complete(folder, info, head)
+    _require_sound_weights(model, folder)
+    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def _require_complete(folder: CheckpointFolder, info: dict[str, Any], head: HeadKind) -> None:
+    # transformers fills absent tensors with random numbers; a release must not.
+    missing = sorted(key for key in info["missing_keys"] if not (head == "none" and ".pooler." in f".{key}"))
+    if missing:
+        raise CheckpointError(
+            f"checkpoint {str(folder.path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all): "
+            f"{_missing_why(folder, missing[0])}"
+        )
+    # A bare body is loaded from checkpoints with heads of all kinds; elsewhere a tensor left over is a lost one.
+    unexpected = sorted(info["unexpected_keys"])
+    if unexpected and head != "none":
+        raise CheckpointError(
+            f"checkpoint {str(folder.path)!r} holds tensor {unexpected[0]!r} ({len(unexpected)} such in all), which "
+            "its config has no place for: the model would run without it"
+        )
+    if info["mismatched_keys"]:
+        name, *shapes = sorted(info["mismatched_keys"])[0]
+        stored, expected = (list(shape) for shape in shapes)
+        raise CheckpointError(
+            f"tensor {name!r} has shape {stored}, config.json expects {expected}: correct the config's widths, or copy "
+            "the checkpoint again"
+        )
+
+
+def _missing_why(folder: CheckpointFolder, name: str) -> str:
+    packed = [f"{name.removesuffix('weight')}{leaf}" for leaf in ("qweight", "weight_packed", "weight_scale")]
+    beside = next((one for one in packed if one in folder.tensors), None)
+    if beside is None:
+        return "copy the checkpoint again, or save it anew with save_pretrained"
+    return f"it holds {beside!r}, so it is quantized: config.json needs its quantization_config"
+
+
+def _require_sound_weights(model: nn.Module, folder: CheckpointFolder) -> None:
+    for name, tensor in model.named_parameters():
+        if not torch.isfinite(tensor.sum(dtype=torch.float64)):
+            raise CheckpointError(
+                f"checkpoint {str(folder.path)!r}: tensor {name!r} holds NaN or infinity: it is damaged"
+            )
+    head, table = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[operator]
+    if (
+        head is not None
+        and getattr(model.config, "tie_word_embeddings", False)
+        and head.weight is not table.weight
+    ):
+        raise CheckpointError(
+            f"checkpoint {str(folder.path)!r} ties its LM head to the embeddings and holds a different head beside "
+            "them: remove the stray tensor, or set tie_word_embeddings to false"
+        )

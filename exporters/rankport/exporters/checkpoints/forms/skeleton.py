@@ -1,0 +1,51 @@
+"""A model of a config without its weights: modules in place, parameters allocated and never touched.
+
+Untouched pages cost no memory, and buffers such as rotary frequencies are the ones the model computes for itself,
+which a model on the meta device would lack.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import transformers
+from torch import nn
+from transformers.initialization import no_init_weights
+
+from rankport.exporters.checkpoints.forms.folder import HeadKind
+from rankport.protos.errors import CheckpointError
+
+AUTO_CLASSES: dict[HeadKind, type] = {
+    "lm_head": transformers.AutoModelForCausalLM,
+    "classification_head": transformers.AutoModelForSequenceClassification,
+    "none": transformers.AutoModel,
+}
+
+
+def skeleton(config: transformers.PreTrainedConfig, head: HeadKind) -> nn.Module:
+    """The fp32 model of `config`, in eval mode, its weights undefined. Raises CheckpointError if it cannot be built."""
+    try:
+        with quiet(), no_init_weights():
+            model = AUTO_CLASSES[head].from_config(  # type: ignore[attr-defined]
+                config, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+            )
+    except Exception as error:  # the model's code raises whatever it likes
+        raise CheckpointError(
+            f"cannot build a {config.model_type} model of config.json: {type(error).__name__}: {error}"
+        ) from error
+    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and load reports out of our output: what matters in them is an error here."""
+    chatter = transformers.utils.logging
+    shown, verbosity = chatter.is_progress_bar_enabled(), chatter.get_verbosity()
+    chatter.disable_progress_bar()  # type: ignore[no-untyped-call]
+    chatter.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(verbosity)
+        if shown:
+            chatter.enable_progress_bar()  # type: ignore[no-untyped-call]

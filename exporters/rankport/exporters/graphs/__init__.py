@@ -1,0 +1,4 @@
+"""From a torch module to ONNX graphs on disk: traced, cut, rewritten, written over one weights file.
+
+Knows no kind of model. Kinds and the export import it.
+"""

@@ -1,0 +1,177 @@
+"""Writing a bundle: staged beside its place, complete before it is renamed into it.
+
+Owns the directory's life and the manifest's header and file list; what the graphs are, the exporter knows.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rankport.protos.errors import BundleError, InvalidRequest
+from rankport.runtime.bundle.bundle import Bundle, is_bundle
+from rankport.runtime.bundle.files import file_entry, path_problem, regular_files
+from rankport.runtime.bundle.fingerprint import fingerprint
+from rankport.runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest, ManifestDraft
+from rankport.runtime.bundle.manifest_json import MANIFEST_NAME, manifest_bytes
+from rankport.runtime.bundle.manifest_rules import check_manifest
+
+
+class BundleStaging:
+    """A bundle in the making: a hidden directory beside `out`, on the same filesystem.
+
+        with BundleStaging(out) as staging:
+            ...                                  # write graphs and weights under staging.path
+            bundle = staging.finalize(draft)     # now it opens and runs from staging.path
+            ...                                  # measure it
+            staging.finalize(measured_draft)     # the fingerprint stays: measurements are not in it
+            staging.publish()
+
+    Leaving the block without `publish` removes everything. A killed process leaves `.<out>.staging-*` behind.
+    """
+
+    def __init__(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Makes the staging directory, and `out`'s parents where they are missing.
+
+        Raises:
+            InvalidRequest: `out` is taken: by a bundle and `overwrite` is False, or by anything else.
+        """
+        self.out = Path(os.path.abspath(out))
+        self._overwrite = overwrite
+        _check_place(self.out, overwrite)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self.path = _sibling(self.out, "staging")
+        self.path.mkdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def add(self, name: str, content: Path | bytes) -> Path:
+        """Copies a file into the bundle as `name`, or writes the bytes given; returns where it lies."""
+        problem = path_problem(name)
+        if problem:
+            raise BundleError(f"file {name!r} {problem}")
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            target.write_bytes(content)
+        else:
+            shutil.copyfile(content, target)
+        return target
+
+    def finalize(self, draft: ManifestDraft) -> Bundle:
+        """Hashes what is staged and writes the manifest; may be called again after a change.
+
+        Raises:
+            BundleError: the draft contradicts itself or the staged files; the message names field or file.
+        """
+        entries = [file_entry(name, path) for name, path in regular_files(self.path).items()]
+        manifest = _manifest(draft, entries)
+        check_manifest(manifest)
+        (self.path / MANIFEST_NAME).write_bytes(manifest_bytes(manifest))
+        return Bundle(path=self.path.resolve(), manifest=manifest)
+
+    def publish(self) -> Bundle:
+        """Opens the staged bundle strictly, then puts it at `out`, durably, in one rename; returns it there.
+
+        Replacing a bundle takes two renames: a reader in between finds nothing, never a mixture.
+
+        Raises:
+            BundleError: not finalized, or changed since.
+            InvalidRequest: `out` has been taken since.
+        """
+        manifest = Bundle.open(self.path).manifest
+        _check_place(self.out, self._overwrite)
+        _sync_tree(self.path)
+        if self.out.exists():
+            _replace(self.path, self.out)
+        else:
+            self.path.rename(self.out)
+        _sync(self.out.parent)
+        return Bundle(path=self.out.resolve(), manifest=manifest)
+
+    def discard(self) -> None:
+        """Removes what is staged; does nothing after `publish`, or a second time."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+
+def write_bundle(
+    out: str | os.PathLike[str],
+    draft: ManifestDraft,
+    files: Mapping[str, Path | bytes],
+    *,
+    overwrite: bool = False,
+) -> Bundle:
+    """Writes a whole bundle at once: `files` by their path in the bundle, as files to copy or as bytes.
+
+    Raises:
+        BundleError: the draft contradicts itself or the files; nothing is left behind.
+        InvalidRequest: `out` is taken.
+    """
+    with BundleStaging(out, overwrite=overwrite) as staging:
+        for name, content in files.items():
+            staging.add(name, content)
+        staging.finalize(draft)
+        return staging.publish()
+
+
+def _manifest(draft: ManifestDraft, files: list[FileEntry]) -> Manifest:
+    fields = {name: getattr(draft, name) for name in ManifestDraft.model_fields}
+    return Manifest(
+        format="rankport-bundle",
+        format_version=FORMAT_VERSION,
+        fingerprint=fingerprint(draft, files),
+        files=files,
+        **fields,
+    )
+
+
+def _check_place(out: Path, overwrite: bool) -> None:
+    if out.is_symlink():
+        raise InvalidRequest(f"{out} is a symbolic link: give the directory it stands for, or another path")
+    if not out.exists():
+        return
+    if not is_bundle(out):
+        raise InvalidRequest(f"{out} exists and is not a bundle: it is left alone, choose another path")
+    if not overwrite:
+        raise InvalidRequest(f"{out} is a bundle already: ask to overwrite it, or choose another path")
+
+
+def _replace(staged: Path, out: Path) -> None:
+    aside = _sibling(out, "old")
+    out.rename(aside)
+    try:
+        staged.rename(out)
+    except BaseException:
+        if not out.exists():
+            aside.rename(out)
+        raise
+    shutil.rmtree(aside)
+
+
+def _sibling(out: Path, purpose: str) -> Path:
+    return out.with_name(f".{out.name}.{purpose}-{secrets.token_hex(6)}")
+
+
+def _sync_tree(root: Path) -> None:
+    for directory, _, names in os.walk(root):
+        for name in names:
+            _sync(Path(directory, name))
+        _sync(Path(directory))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

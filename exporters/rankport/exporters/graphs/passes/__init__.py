@@ -1,0 +1,1 @@
+"""Rewrites of ONNX graphs, a pass a file."""

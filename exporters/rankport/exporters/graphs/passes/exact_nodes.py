@@ -1,0 +1,143 @@
+"""Which nodes of a graph stay in fp32 when the rest goes to half precision.
+
+requires: types on all values; the fp32 graph of a ranker or an item encoder, fused or not, low-bit or not.
+
+Rotary angles, cosines and sines; RMS normalizations and softmax where no operator is left that sums in fp32 by itself;
+the label head, so that logits keep apart what half precision would tie; the pooling of embeddings an encoder makes, and
+the choice of those a ranker is given, of which there may be far more than a pass takes. Of low-bit layers: how inputs
+are rounded, as a scale that is off moves every code; 32-bit sums and what scales them; scales of which half precision
+has few bits.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from rankport.exporters.graphs.passes.fusions.norms import find_norms
+
+_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger", "MatMulNBits")
+_NORMS = ("LayerNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
+_ROUNDING = ("Abs", "Clip", "Div", "Max", "ReduceMax", "Round")
+"""What a scale and a code are computed by."""
+_CODES = (ir.DataType.INT8, ir.DataType.INT32, ir.DataType.FLOAT8E4M3FN)
+_FLOAT16_ROUNDING = 2.0**-11
+
+
+def exact_nodes(graph: ir.Graph, half: ir.DataType, *, fused: bool) -> set[ir.Node]:
+    """The nodes; `fused`: for ONNX Runtime on CUDA, whose norms and attention sum in fp32 by themselves."""
+    norms = find_norms(graph)
+    exact = _rotary(graph) | _head(graph) | _pooling(graph, {norm.inner[0] for norm in norms})
+    exact |= _rounding(graph) | {node for node in graph if _chooses_embeddings(node)}
+    exact |= {node for node in graph if _loses_scales(node, half)}
+    if fused and half == ir.DataType.BFLOAT16:
+        # It dequantizes to float and float16 alone.
+        exact |= {node for node in graph if node.op_type == "DequantizeLinear"}
+    if not fused:
+        for norm in norms:
+            exact |= set(norm.inner)
+        exact |= {node for node in graph if node.op_type == "Softmax"}
+    # Of a low-bit label head.
+    exact |= {node for node in graph if node.op_type == "DequantizeLinear" and _readers(node) <= exact}
+    return exact
+
+
+def _rotary(graph: ir.Graph) -> set[ir.Node]:
+    exact: set[ir.Node] = set()
+    for node in graph:
+        if node.op_type in ("Cos", "Sin"):
+            exact |= _before(node)
+    # What scales the tables, as longrope does, before they are read by the layers.
+    for node in graph:
+        if node.op_type == "Mul" and any(
+            value is not None and value.producer() in exact for value in node.inputs
+        ):
+            others = [value for value in node.inputs if value is not None and value.producer() not in exact]
+            if all(value.const_value is not None and value.const_value.size == 1 for value in others):
+                exact.add(node)
+    return exact
+
+
+def _head(graph: ir.Graph) -> set[ir.Node]:
+    """What lies between the last product and the logits, that product included."""
+    last = _producer_of(graph, "logits")
+    return set() if last is None else _before(last, ends=lambda node: node.op_type in _PRODUCTS)
+
+
+def _pooling(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
+    """What lies between the last normalization, or product, and the embeddings, that one included."""
+    last = _producer_of(graph, "embeddings")
+    if last is None:
+        return set()
+    return _before(last, ends=lambda node: node in norms or node.op_type in _PRODUCTS + _NORMS)
+
+
+def _chooses_embeddings(node: ir.Node) -> bool:
+    """Whether it gathers rows of the graph's own input."""
+    rows = node.inputs[0] if node.op_type == "Gather" else None
+    return rows is not None and rows.is_graph_input() and rows.name == "embeddings"
+
+
+def _producer_of(graph: ir.Graph, output: str) -> ir.Node | None:
+    value = next((value for value in graph.outputs if value.name == output), None)
+    return None if value is None else value.producer()
+
+
+def _rounding(graph: ir.Graph) -> set[ir.Node]:
+    """What makes codes and scales of states, what makes numbers of codes, and the products of both."""
+    exact: set[ir.Node] = set()
+    for node in graph:
+        if _makes_codes(node):
+            exact |= _before(node, through=_ROUNDING)
+        if node.op_type == "Round":
+            exact |= _readers(node)
+        if _reads_codes(node):
+            exact.add(node)
+    products = {reader for node in exact for reader in _readers(node) if reader.op_type == "Mul"}
+    makers = {value.producer() for node in products for value in node.inputs if value is not None}
+    # A scale may be a row of a table.
+    return exact | products | {node for node in makers if node is not None and node.op_type == "Gather"}
+
+
+def _makes_codes(node: ir.Node) -> bool:
+    return node.op_type in ("Round", "QuantizeLinear") or (
+        node.op_type == "Cast" and node.outputs[0].dtype in _CODES
+    )
+
+
+def _reads_codes(node: ir.Node) -> bool:
+    return node.op_type == "Cast" and node.inputs[0] is not None and node.inputs[0].dtype in _CODES
+
+
+def _loses_scales(node: ir.Node, half: ir.DataType) -> bool:
+    """Whether float16 moves a weight's scales by more than it rounds: below its normal numbers it has few bits."""
+    place = {"DequantizeLinear": 1, "MatMulNBits": 2}.get(node.op_type)
+    scales = None if place is None else node.inputs[place]
+    if scales is None or scales.const_value is None or half != ir.DataType.FLOAT16:
+        return False
+    values = np.asarray(scales.const_value.numpy())
+    lost = values - values.astype(np.float16).astype(values.dtype)
+    return bool(np.linalg.norm(lost) > _FLOAT16_ROUNDING * np.linalg.norm(values))
+
+
+def _readers(node: ir.Node) -> set[ir.Node]:
+    return {reader for value in node.outputs for reader in value.consumers()}
+
+
+def _before(
+    node: ir.Node,
+    *,
+    ends: Callable[[ir.Node], bool] = lambda node: False,
+    through: tuple[str, ...] | None = None,
+) -> set[ir.Node]:
+    """The node and all that it is computed from: nothing before one that `ends` it, operators `through` only."""
+    found: set[ir.Node] = set()
+    pending: list[ir.Node | None] = [node]
+    while pending:
+        one = pending.pop()
+        if one is None or one in found or (one is not node and through and one.op_type not in through):
+            continue
+        found.add(one)
+        if not ends(one):
+            pending += [value.producer() for value in one.inputs if value is not None]
+    return found

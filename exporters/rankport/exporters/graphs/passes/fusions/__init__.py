@@ -1,0 +1,1 @@
+"""Patterns of nodes -> ONNX Runtime's fused operators on CUDA."""

@@ -1,0 +1,62 @@
+"""Graphs as the manifest lists them: inputs, outputs, and the sizes their axes may take."""
+
+import onnx_ir as ir
+
+from rankport.exporters.graphs.trace import OPSET
+from rankport.exporters.kinds.ranker.graphs import RoleGraph
+from rankport.runtime.bundle.manifest import (
+    AxisRange,
+    DType,
+    GraphSpec,
+    Limits,
+    Precision,
+    Target,
+    TensorSpec,
+)
+
+_DTYPES: dict[ir.DataType, DType] = {
+    ir.DataType.FLOAT: "float32",
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.BFLOAT16: "bfloat16",
+    ir.DataType.INT64: "int64",
+}
+_LARGEST_AXIS = 2**31 - 1
+
+
+def graph_specs(
+    name: str, graph: RoleGraph, target: Target, precision: Precision | None = None
+) -> list[GraphSpec]:
+    """One a role; `precision` where it is not the manifest's."""
+    return [
+        GraphSpec(
+            role=role,
+            file=f"{name}.onnx",
+            opset=OPSET,
+            target=target,
+            precision=precision,
+            inputs=[_tensor_spec(value) for value in graph.model.graph.inputs],
+            outputs=[_tensor_spec(value) for value in graph.model.graph.outputs if value.name in outputs],
+        )
+        for role, outputs in graph.outputs.items()
+    ]
+
+
+def _tensor_spec(value: ir.Value) -> TensorSpec:
+    assert value.name is not None
+    assert value.shape is not None
+    assert value.dtype is not None
+    shape = [size if isinstance(size, int) else str(size.value) for size in value.shape]
+    return TensorSpec(name=value.name, dtype=_DTYPES[value.dtype], shape=shape)
+
+
+def axis_ranges(graphs: list[GraphSpec], limits: Limits) -> dict[str, AxisRange]:
+    """Only item and prefix lengths are bounded by the model; how many share a pass is the runtime's choice."""
+    bounded = {
+        "item_tokens": AxisRange(min=1, max=limits.max_item_tokens + limits.max_prefix_tokens),
+        "row_tokens": AxisRange(min=1, max=_LARGEST_AXIS),
+        "past": AxisRange(min=0, max=max(1, limits.max_prefix_tokens)),
+        "embedding_count": AxisRange(min=1, max=_LARGEST_AXIS),
+    }
+    tensors = [tensor for graph in graphs for tensor in (*graph.inputs, *graph.outputs)]
+    names = dict.fromkeys(axis for tensor in tensors for axis in tensor.shape if isinstance(axis, str))
+    return {name: bounded.get(name, AxisRange(min=1, max=_LARGEST_AXIS)) for name in names}

@@ -1,0 +1,128 @@
+"""From a torch module to clean ONNX: tracing with dynamic axes, and cutting graphs out of one trace.
+
+Owns the call of the torch exporter. Names of inputs, outputs and axes are the ones the bundle's manifest lists.
+"""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.graphs.passes.divide_by_root import divide_by_root
+from rankport.exporters.graphs.passes.low_bit_types import store_int4
+from rankport.exporters.torch_memory import release
+from rankport.protos.errors import CheckpointError
+
+OPSET = 21
+
+
+def trace(
+    module: nn.Module,
+    arguments: Mapping[str, Tensor | list[Tensor]],
+    axes: Mapping[str, Sequence[str | int]],
+    outputs: Sequence[str],
+) -> ir.Model:
+    """The module as one ONNX graph.
+
+    `axes` gives each graph input's shape in order (a list argument is one input per element); a string is a dynamic
+    axis. The tracer's metadata is dropped: it would put this machine's source paths into a release.
+    """
+    dynamic, names = _dynamic_shapes(arguments, axes)
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                module,
+                kwargs=dict(arguments),
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=dynamic,
+                input_names=names,
+                output_names=list(outputs),
+                optimize=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"the model cannot be traced with dynamic sizes, as one that branches on its input cannot: {reason}"
+        ) from error
+    assert program is not None
+    model = program.model
+    # The tracer's graphs are cycles that hold the weights.
+    del program
+    release()
+    passes.LiftConstantsToInitializersPass(lift_all_constants=False)(model)
+    passes.ClearMetadataAndDocStringPass()(model)
+    divide_by_root(model)
+    store_int4(model)
+    for value in model.graph.inputs:
+        assert value.name is not None
+        value.shape = ir.Shape(list(axes[value.name]))
+    return model
+
+
+def cut(model: ir.Model, outputs: Mapping[str, Sequence[str | int]]) -> ir.Model:
+    """A copy of the graph that computes only `outputs` (name -> shape): everything else falls away as dead code."""
+    part = model.clone()
+    by_name = {value.name: value for value in part.graph.outputs}
+    part.graph.outputs.clear()
+    for name, shape in outputs.items():
+        value = by_name[name]
+        value.shape = ir.Shape(list(shape))
+        part.graph.outputs.append(value)
+    passes.CommonSubexpressionEliminationPass()(part)
+    passes.RemoveUnusedNodesPass()(part)
+    passes.IdentityEliminationPass()(part)
+    unused = [value for value in part.graph.inputs if not value.uses()]
+    for value in unused:
+        part.graph.inputs.remove(value)
+    passes.TopologicalSortPass()(part)
+    return part
+
+
+def _dynamic_shapes(
+    arguments: Mapping[str, Tensor | list[Tensor]], axes: Mapping[str, Sequence[str | int]]
+) -> tuple[dict[str, object], list[str]]:
+    shapes: dict[str, object] = {}
+    names: list[str] = []
+    remaining = list(axes.items())
+
+    def next_shape() -> dict[int, object]:
+        name, shape = remaining.pop(0)
+        names.append(name)
+        return {i: torch.export.Dim.DYNAMIC for i, size in enumerate(shape) if isinstance(size, str)}
+
+    for argument, value in arguments.items():
+        shapes[argument] = [next_shape() for _ in value] if isinstance(value, list) else next_shape()
+    assert not remaining, remaining
+    return shapes, names
+
+
+def drop_intermediate_shapes(model: ir.Model) -> None:
+    """Leaves the inference of inner shapes to the runtimes: the tracer's symbols mean nothing outside."""
+    graph = model.graph
+    kept = {id(value) for value in (*graph.inputs, *graph.outputs)}
+    for node in graph:
+        for value in node.outputs:
+            if id(value) not in kept:
+                value.shape = None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's notices about absent optional packages and its progress lines out of ours."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)

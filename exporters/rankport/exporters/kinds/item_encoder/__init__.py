@@ -1,0 +1,1 @@
+"""Item encoders: hidden states pooled to embedding tokens."""

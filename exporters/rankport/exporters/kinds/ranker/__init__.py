@@ -1,0 +1,1 @@
+"""Rankers: decoders over a shared prefix, with a label or class read-out."""

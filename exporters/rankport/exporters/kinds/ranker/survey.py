@@ -1,0 +1,157 @@
+"""What a decoder does when it is run: its KV widths and windows, and whether shared-prefix scoring is exact for it.
+
+Widths are read off a real run, never from a family's name. What does not fit is refused here, with the reason.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.kinds.ranker.module import RankerModule, shared_prefix_mode, switching_rotary
+from rankport.exporters.kinds.ranker.packed_attention import SharedPrefix
+from rankport.protos.errors import CheckpointError, RankportError
+from rankport.runtime.bundle.manifest import LayerKV
+
+_STATEFUL = ("mamba", "ssm", "recurrent", "rwkv", "lightning", "gateddelta", "linearattention", "conv")
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Facts of one decoder."""
+
+    layers: tuple[LayerKV, ...]
+    window: int | None  # the shortest sliding window of any layer
+    max_positions: int | None  # beyond this the checkpoint has no (or other) position encodings
+
+    def check_length(self, max_prefix_tokens: int, max_item_tokens: int) -> None:
+        """Raises CheckpointError if prefix + item exceed a window or the position encodings."""
+        total = max_prefix_tokens + max_item_tokens
+        for what, limit in (("sliding window", self.window), ("position encodings", self.max_positions)):
+            if limit is not None and total > limit:
+                raise CheckpointError(
+                    f"max prefix tokens {max_prefix_tokens} + max item tokens {max_item_tokens} = {total} exceed the "
+                    f"checkpoint's {what} of {limit} tokens, beyond which prefix reuse is not exact: "
+                    f"lower --max-prefix-tokens or --max-item-tokens"
+                )
+
+
+def survey(module: RankerModule) -> Survey:
+    """Runs the model on a few tokens. Raises CheckpointError with the reason if it cannot be exported exactly."""
+    model = module.model
+    _require_positions_and_embeddings_only(module)
+    items = torch.tensor([[1, 2, 3], [3, 2, 1], [2, 3, 1]]) % module.embed_tokens.num_embeddings
+    with shared_prefix_mode(module), torch.no_grad():
+        first, shared = _run(module, items)
+        changed = items.clone()
+        changed[0] = changed[0].flip(0)
+        second, _ = _run(module, changed)
+    _require_every_layer(model, shared)
+    _require_independent_items(model, first, second)
+    layers = tuple(_kv_width(*shared.new[layer]) for layer in sorted(shared.new))
+    windows = [*shared.windows.values(), *_config_windows(model)]
+    return Survey(layers, min(windows, default=None), _max_positions(model))
+
+
+def _run(module: RankerModule, items: Tensor) -> tuple[Tensor, SharedPrefix]:
+    count, length = items.shape
+    packed = torch.arange(count * length)
+    shared = SharedPrefix(packed.reshape(1, count, length), packed, torch.tensor([0]), None)
+    positions = torch.arange(length).repeat(count)
+    inputs = module.embed_tokens(items.flatten())
+    with _reported(module.model):
+        logits = module.logits(inputs[None], positions[None], packed.reshape(count, length)[:, -1], shared)
+    return logits, shared
+
+
+@contextmanager
+def _reported(model: nn.Module) -> Iterator[None]:
+    """Whatever the model's own code raises on a tiny input is the checkpoint's fault, and says so."""
+    try:
+        yield
+    except RankportError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{type(model).__name__} cannot be run as a ranker is: {reason}") from error
+
+
+def _require_positions_and_embeddings_only(module: RankerModule) -> None:
+    """The graphs see a token as its embedding and its position; a model that looks at the id again would lose that."""
+    ids = torch.tensor([[1, 2, 3]]) % module.embed_tokens.num_embeddings
+    with torch.no_grad(), _reported(module.model):
+        by_id = module.model.base_model(input_ids=ids, use_cache=False)  # type: ignore[operator]
+        by_vector = module.model.base_model(  # type: ignore[operator]
+            inputs_embeds=module.embed_tokens(ids), use_cache=False
+        )
+    expected, actual = by_id.last_hidden_state, by_vector.last_hidden_state
+    off = (expected - actual).abs().max().item()
+    if off > 1e-5 * max(1.0, expected.abs().max().item()):
+        raise CheckpointError(
+            f"{type(module.model).__name__} uses token ids beside their embeddings (hidden states differ by {off:.1e} "
+            "without them): it cannot be exported exactly"
+        )
+
+
+def _config_windows(model: nn.Module) -> list[int]:
+    """Windows that the config states: some architectures keep them in the mask and never tell attention."""
+    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    kinds = set(getattr(config, "layer_types", None) or ())
+    fields = (("sliding_window", "sliding_attention"), ("attention_chunk_size", "chunked_attention"))
+    stated = [getattr(config, field, None) for field, kind in fields if not kinds or kind in kinds]
+    return [int(window) for window in stated if window]
+
+
+def _require_every_layer(model: nn.Module, shared: SharedPrefix) -> None:
+    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    # A layer may hold several attention modules, each numbered as a layer of its own.
+    numbered = {getattr(part, "layer_idx", None) for part in model.modules()}
+    expected = set(range(config.num_hidden_layers)) | {one for one in numbered if isinstance(one, int)}
+    missing = sorted(expected - shared.new.keys())
+    if not missing:
+        return
+    types = getattr(config, "layer_types", None)
+    named = {types[layer] for layer in missing if layer < len(types)} if types else set()
+    kinds = f" ({', '.join(sorted(named))})" if named else ""
+    raise CheckpointError(
+        f"layers {missing}{kinds} of {type(model).__name__} do not go through transformers' attention interface"
+        f"{_stateful_modules(model)}: their state cannot be shared as prefix KV"
+    )
+
+
+def _require_independent_items(model: nn.Module, first: Tensor, second: Tensor) -> None:
+    # Only item 0 differs between the runs: whatever else moved leaked from one item into another.
+    leak = (first[1:] - second[1:]).abs().max().item()
+    if leak > 1e-5 * max(1.0, first.abs().max().item()):
+        raise CheckpointError(
+            f"{type(model).__name__} mixes tokens outside attention{_stateful_modules(model)}: "
+            f"changing one item moved another's logits by {leak:.1e}, so items cannot share a pass"
+        )
+
+
+def _stateful_modules(model: nn.Module) -> str:
+    names = {
+        type(part).__name__ for part in model.modules() if part is not model and part is not model.base_model
+    }
+    stateful = sorted(name for name in names if any(part in name.lower() for part in _STATEFUL))
+    return f" (recurrent or convolutional: {', '.join(stateful)})" if stateful else ""
+
+
+def _kv_width(key: Tensor, value: Tensor) -> LayerKV:
+    if key.shape[-1] != value.shape[-1]:
+        raise CheckpointError(
+            f"keys of {key.shape[-1]} and values of {value.shape[-1]} per head are not supported"
+        )
+    return LayerKV(kv_heads=key.shape[1], head_dim=key.shape[-1])
+
+
+def _max_positions(model: nn.Module) -> int | None:
+    """Up to where position encodings exist, and rotary frequencies are the ones of short sequences."""
+    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    limits = [getattr(config, "max_position_embeddings", None)]
+    if switching_rotary(model):
+        scaling = getattr(config, "rope_parameters", None) or {}
+        limits.append(scaling.get("original_max_position_embeddings", config.max_position_embeddings))
+    return min((limit for limit in limits if limit is not None), default=None)

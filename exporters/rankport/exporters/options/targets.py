@@ -1,0 +1,66 @@
+"""What `--target` of an export names: whom the graphs are made for, and which engines are built into the bundle.
+
+Owns the words and how commas bind them. What an engine's target may be is `tensorrt.build`'s, as in
+`rankport build`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.backends.tensorrt.build import BuildTarget
+from rankport.runtime.bundle.manifest import Target
+
+_ENGINES = "tensorrt-rtx"  # graphs for tensorrt, and engines; the word `tensorrt` is graphs alone
+_ARCHITECTURE = re.compile(r"sm[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportTargets:
+    """Graphs, one set a target, the first of which the bundle follows; and engines, built from them."""
+
+    graphs: tuple[Target, ...]
+    engines: tuple[BuildTarget, ...] = ()
+
+    @classmethod
+    def parse(cls, named: str | Sequence[str]) -> "ExportTargets":
+        """`onnx-cpu,tensorrt-rtx:sm86,sm89`, as one text or in parts: a comma also joins architectures.
+
+        Raises `InvalidRequest` for a word that is no target, or one given twice.
+        """
+        words = _joined((named if isinstance(named, str) else ",".join(named)).split(","))
+        names = [word.partition(":")[0] for word in words]
+        if len(set(names)) < len(names):
+            raise InvalidRequest(f"--target names a target twice: {', '.join(words)}")
+        engines = [BuildTarget.parse(word) for word in words if _has_engines(word)]
+        graphs = [_graphs(word) for word in words]
+        return cls(tuple(dict.fromkeys(graphs)), tuple(engines))
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Architectures with the `tensorrt-rtx:` that they follow."""
+    joined: list[str] = []
+    for word in map(str.strip, words):
+        if joined and joined[-1].startswith(f"{_ENGINES}:") and _ARCHITECTURE.fullmatch(word):
+            joined[-1] += f",{word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _has_engines(word: str) -> bool:
+    """`tensorrt:…` has none, and `BuildTarget` says why."""
+    return word == _ENGINES or word.startswith((f"{_ENGINES}:", "tensorrt:"))
+
+
+def _graphs(word: str) -> Target:
+    if _has_engines(word):
+        return "tensorrt"
+    if _ARCHITECTURE.fullmatch(word):
+        raise InvalidRequest(f"--target has {word!r} alone: write {_ENGINES}:{word}")
+    if word not in get_args(Target):
+        known = ", ".join((*get_args(Target), _ENGINES))
+        raise InvalidRequest(f"--target is {word!r}: use one of {known}")
+    return cast(Target, word)

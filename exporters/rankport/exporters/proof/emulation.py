@@ -1,0 +1,75 @@
+"""A bundle as the machine of a proof can run it.
+
+A CPU has no half precision: there a bundle in it is proven by a twin of its graphs, in fp32 with every result rounded
+as the graph rounds it (`half_precision.emulate`), over the same weights.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+
+from rankport.exporters.graphs.passes.half_precision import emulate
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.config import Device, EngineConfig
+
+ON_CPU = "onnxruntime-cpu"
+EMULATED = "onnxruntime-cpu, half precision emulated"
+ON_GPU: dict[Device, str] = {"cuda": "onnxruntime-cuda", "tensorrt": "tensorrt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """A bundle, how to load it, and what its measurements are called."""
+
+    bundle: Bundle
+    backend: str
+    config: EngineConfig = field(default_factory=EngineConfig)
+
+
+@contextmanager
+def runnable(bundle: Bundle, device: Device = "cpu") -> Iterator[Runnable]:
+    """The bundle itself on a GPU or in fp32, else its twin, which is gone after the block."""
+    if device != "cpu":
+        yield Runnable(bundle, ON_GPU[device], EngineConfig(device=device))
+    elif bundle.manifest.precision == "fp32":
+        yield Runnable(bundle, ON_CPU)
+    else:
+        # Beside the bundle, so that its files can be linked instead of copied.
+        with tempfile.TemporaryDirectory(
+            dir=bundle.path.parent, prefix=f".{bundle.path.name}.twin-"
+        ) as folder:
+            yield Runnable(_twin(bundle, Path(folder)), EMULATED)
+
+
+def _twin(bundle: Bundle, folder: Path) -> Bundle:
+    manifest = bundle.manifest
+    graphs = {graph.file for graph in manifest.graphs}
+    for entry in manifest.files:
+        to = folder / entry.path
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if entry.path not in graphs:
+            _link(bundle.path / entry.path, to)
+    for file in graphs:
+        model = ir.load(bundle.path / file)
+        emulate(model, manifest.precision)
+        ir.save(model, folder / file)
+    return Bundle(folder, _in_fp32(manifest))
+
+
+def _in_fp32(manifest: Manifest) -> Manifest:
+    graphs = [graph.model_copy(update={"precision": None}) for graph in manifest.graphs]
+    return manifest.model_copy(update={"precision": "fp32", "graphs": graphs})
+
+
+def _link(file: Path, to: Path) -> None:
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copyfile(file, to)

@@ -1,0 +1,1 @@
+"""Enlarged vocabularies: audited, extended and grounded. Exports nothing."""

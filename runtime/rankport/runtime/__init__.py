@@ -1,0 +1,1 @@
+"""Runs and serves bundles, without torch. Exporters and the SDK import it; it imports protos alone."""

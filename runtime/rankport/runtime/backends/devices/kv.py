@@ -1,0 +1,111 @@
+"""KV on a device: one buffer a run of prefix tokens, and the copies that gather and scatter them.
+
+A handle holds all layers: for each group of layers of one width [2 * layers, kv_heads, length, head_dim], key before
+value. The graphs take and give, for each of these, [prefixes, kv_heads, padded length, head_dim]; as one block for a
+group, [2 * layers, prefixes, kv_heads, padded length, head_dim], so that a prefix moves in one strided copy a group.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray
+from rankport.runtime.backends.devices.memory import Buffer, DeviceMemory, Side
+from rankport.runtime.bundle.manifest import DType, LayerKV
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKV:
+    """Keys and values of consecutive prefix tokens in device memory. Implements `PrefixKV`."""
+
+    buffer: Buffer
+    length: int
+
+    @property
+    def nbytes(self) -> int:
+        """Device bytes held."""
+        return self.buffer.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Consecutive layers of one width."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+
+    @property
+    def values_a_token(self) -> int:
+        return 2 * self.layers * self.kv_heads * self.head_dim
+
+
+class KVLayout:
+    """Where each layer's KV lies, for a model's layers and the type that its graphs keep KV in."""
+
+    def __init__(self, layers: Sequence[LayerKV], dtype: DType) -> None:
+        self.dtype: DType = dtype
+        self._item = ITEM_BYTES[dtype]
+        self._groups = tuple(_groups(layers))
+
+    def nbytes(self, prefixes: int, length: int) -> int:
+        """Of a block for so many prefixes, padded to `length`; of a handle with one."""
+        return sum(group.values_a_token for group in self._groups) * prefixes * length * self._item
+
+    def arrays(self, pointer: int, prefixes: int, length: int) -> Iterator[DeviceArray]:
+        """Keys and values of each layer in a block, in the order of the graphs: key 0, value 0, key 1, ..."""
+        for group in self._groups:
+            shape = (prefixes, group.kv_heads, length, group.head_dim)
+            for _ in range(2 * group.layers):
+                array = DeviceArray(pointer, shape, self.dtype)
+                yield array
+                pointer += array.nbytes
+
+    def move(
+        self,
+        memory: DeviceMemory,
+        source: "Place",
+        target: "Place",
+        length: int,
+    ) -> None:
+        """Copies `length` tokens of one prefix, all layers."""
+        from_pointer, to_pointer = source.pointer, target.pointer
+        for group in self._groups:
+            row = group.head_dim * self._item
+            memory.copy(
+                self._side(group, from_pointer, source),
+                self._side(group, to_pointer, target),
+                width=length * row,
+                height=group.kv_heads,
+                depth=2 * group.layers,
+            )
+            from_pointer += group.values_a_token * source.prefixes * source.length * self._item
+            to_pointer += group.values_a_token * target.prefixes * target.length * self._item
+
+    def _side(self, group: _Group, pointer: int, place: "Place") -> Side:
+        pitch = place.length * group.head_dim * self._item
+        offset = place.row * group.kv_heads * pitch + place.start * group.head_dim * self._item
+        return Side(pointer + offset, pitch, place.prefixes * group.kv_heads)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Tokens of one prefix from `start` on in a block [..., prefixes, kv_heads, length, head_dim]."""
+
+    pointer: int  # of the block
+    prefixes: int
+    length: int
+    row: int = 0
+    start: int = 0
+
+    @classmethod
+    def of(cls, kv: DeviceKV, start: int = 0) -> "Place":
+        """A handle is a block of one prefix, without padding."""
+        return cls(kv.buffer.pointer, 1, kv.length, 0, start)
+
+
+def _groups(layers: Sequence[LayerKV]) -> Iterator[_Group]:
+    for (kv_heads, head_dim), members in itertools.groupby(
+        layers, key=lambda layer: (layer.kv_heads, layer.head_dim)
+    ):
+        yield _Group(len(list(members)), kv_heads, head_dim)

@@ -1,0 +1,105 @@
+"""What a device backend keeps between passes: regions of device memory, host memory in turn, and recorded shapes."""
+
+import itertools
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.backends.devices.memory import Buffer, DeviceMemory
+
+_GROWTH = 1.25
+
+
+class Region:
+    """Device memory that grows to the largest pass, so that equal passes find it at equal addresses."""
+
+    def __init__(self, memory: DeviceMemory) -> None:
+        self._memory = memory
+        self._buffer: Buffer | None = None
+
+    @property
+    def pointer(self) -> int:
+        """Where it starts; moves when it grows."""
+        assert self._buffer is not None
+        return self._buffer.pointer
+
+    def hold(self, nbytes: int) -> None:
+        """Makes sure it has room; what it held is lost when it grows."""
+        if self._buffer is None or self._buffer.nbytes < nbytes:
+            self._buffer = None  # freed before the larger one is asked for
+            self._buffer = self._memory.allocate(int(nbytes * _GROWTH))
+
+    def release(self) -> None:
+        """Gives it back."""
+        self._buffer = None
+
+
+class Ring:
+    """Host memory for copies in flight: a piece is filled again only when the device is done with it."""
+
+    def __init__(self, memory: DeviceMemory, pieces: int = 3) -> None:
+        self._memory = memory
+        self._pieces = [memory.staging(0) for _ in range(pieces)]
+        self._done: list[Callable[[], None] | None] = [None] * pieces
+        self._turn = -1
+
+    @property
+    def pieces(self) -> int:
+        """How many copies may be in flight."""
+        return len(self._pieces)
+
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        """The next piece. [nbytes]"""
+        self._turn = (self._turn + 1) % len(self._pieces)
+        done, self._done[self._turn] = self._done[self._turn], None
+        if done is not None:
+            done()
+        if self._pieces[self._turn].nbytes < nbytes:
+            self._pieces[self._turn] = self._memory.staging(int(nbytes * _GROWTH))
+        return self._pieces[self._turn][:nbytes]
+
+    def sent(self) -> None:
+        """The copy of the last piece is enqueued: it may be filled again when that is done."""
+        self._done[self._turn] = self._memory.mark()
+
+
+_MOST_RARE = 4096
+
+
+@dataclass(slots=True)
+class _OfRole:
+    """What is known of a role's passes at the addresses it has now."""
+
+    addresses: tuple[int, ...]
+    seen: dict[Hashable, int] = field(default_factory=dict)
+    numbers: dict[Hashable, int] = field(default_factory=dict)
+
+
+class Recordings:
+    """Numbers for passes that come again with equal shapes at equal addresses."""
+
+    def __init__(self, after: int = 2, most: int = 64) -> None:
+        self._after, self._most = after, most
+        self._next = itertools.count()
+        self._roles: dict[str, _OfRole] = {}
+
+    def number(self, role: str, sizes: Hashable, addresses: tuple[int, ...]) -> int | None:
+        """Of a pass that was seen `after` times before; None while it is rare, or where `most` are numbered.
+
+        No number is given twice: what was recorded at addresses that are left behind is never replayed.
+        """
+        known = self._roles.get(role)
+        if known is None or known.addresses != addresses:
+            known = self._roles[role] = _OfRole(addresses)
+        if sizes in known.numbers:
+            return known.numbers[sizes]
+        if len(known.seen) >= _MOST_RARE:
+            known.seen.clear()
+        known.seen[sizes] = known.seen.get(sizes, 0) + 1
+        if known.seen[sizes] <= self._after or len(known.numbers) >= self._most:
+            return None
+        del known.seen[sizes]
+        known.numbers[sizes] = next(self._next)
+        return known.numbers[sizes]

@@ -1,0 +1,180 @@
+"""ONNX Runtime on an NVIDIA GPU: a bundle's graphs as `DeviceGraph`s of one stream, bound to device memory."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BackendError, BundleError
+from rankport.runtime.backends.devices.cuda_memory import CudaMemory
+from rankport.runtime.backends.devices.encoding import DeviceEncodingBackend
+from rankport.runtime.backends.devices.graph import DeviceArray
+from rankport.runtime.backends.devices.scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.backends.devices.table import token_table
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.graph_files import check_graph_files
+from rankport.runtime.bundle.manifest import DType, Role
+from rankport.runtime.config import EngineConfig
+
+log = logging.getLogger(__name__)
+
+PROVIDER = "CUDAExecutionProvider"
+_NOT_RECORDED = "-1"
+_ON_HOST = frozenset(["kv_slots"])
+_ELEMENT_TYPES: dict[DType, int] = {"float32": 1, "int32": 6, "int64": 7, "float16": 10, "bfloat16": 16}
+"""Numbers of ONNX's TensorProto.DataType."""
+
+
+def cuda_scoring_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DeviceScoringBackend:
+    """The ranker on one GPU.
+
+    Raises BackendError if ONNX Runtime or the machine has no CUDA, BundleError if a graph cannot be loaded.
+    """
+    with _on_gpu(device) as memory:
+        memory.reserve(config.prefix_cache_bytes)
+        prefix = _load(bundle, "prefix", memory)
+        one = bundle.graph("score").file == bundle.graph("prefix").file
+        score = prefix if one else _load(bundle, "score", memory)
+        table = token_table(bundle.manifest, config, memory)
+    return DeviceScoringBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
+
+
+def cuda_encoding_backend(bundle: Bundle, *, device: int = 0) -> DeviceEncodingBackend:
+    """The item encoder on one GPU. Raises as `cuda_scoring_backend`."""
+    with _on_gpu(device) as memory:
+        graph = _load(bundle, "encode", memory)
+    return DeviceEncodingBackend(bundle.manifest, graph, memory)
+
+
+@contextmanager
+def _on_gpu(device: int) -> Iterator[CudaMemory]:
+    """Memory of a GPU, closed again if what is loaded into it fails."""
+    require_provider()
+    onnxruntime.preload_dlls()
+    memory = CudaMemory(device)
+    try:
+        yield memory
+    except BaseException:
+        memory.close()
+        raise
+
+
+def require_provider() -> None:
+    """Raises BackendError if the onnxruntime that is installed has no CUDA."""
+    if PROVIDER not in onnxruntime.get_available_providers():
+        raise BackendError(
+            f"this onnxruntime ({onnxruntime.__version__}) has no CUDA: pip uninstall onnxruntime, then "
+            "pip install 'rankport[cuda]'"
+        )
+
+
+class BoundGraph:
+    """One graph in ONNX Runtime, on a device whose memory it is bound to. Implements `DeviceGraph`."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, device: str, number: int = 0, *, records: bool
+    ) -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+        self._place, self._records = (device, number), records
+        self._names = frozenset(value.name for value in session.get_inputs())
+        self._bindings: dict[int, onnxruntime.IOBinding] = {}
+        self._refused: set[int | None] = set()  # numbers that could not be recorded
+
+    @property
+    def input_names(self) -> frozenset[str]:
+        """See `DeviceGraph.input_names`."""
+        return self._names
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """See `DeviceGraph.host_names`."""
+        return self._names & _ON_HOST
+
+    def run(
+        self,
+        inputs: Mapping[str, DeviceArray],
+        host: Mapping[str, NDArray[np.int64]],
+        outputs: Mapping[str, DeviceArray],
+        *,
+        fixed: int | None = None,
+    ) -> None:
+        """See `DeviceGraph.run`."""
+        assert self._session is not None, "closed"
+        if fixed in self._refused:
+            fixed = None
+        binding = self._bound(inputs, host, outputs, fixed)
+        options = onnxruntime.RunOptions()
+        if self._records:
+            number = _NOT_RECORDED if fixed is None else str(fixed)
+            options.add_run_config_entry("gpu_graph_id", number)
+        # Whoever reads the results waits for the stream.
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        try:
+            self._session.run_with_iobinding(binding, options)
+        except Exception as error:  # onnxruntime's exception classes share no other base
+            if fixed is not None:
+                # It may be the recording that failed: this shape goes without from now on.
+                self._refused.add(fixed)
+                self._bindings.pop(fixed, None)
+            raise BackendError(f"ONNX Runtime failed: {error}") from error
+
+    def close(self) -> None:
+        """See `DeviceGraph.close`."""
+        self._bindings.clear()
+        self._session = None
+
+    def _bound(
+        self,
+        inputs: Mapping[str, DeviceArray],
+        host: Mapping[str, NDArray[np.int64]],
+        outputs: Mapping[str, DeviceArray],
+        fixed: int | None,
+    ) -> onnxruntime.IOBinding:
+        known = None if fixed is None else self._bindings.get(fixed)
+        if known is not None:
+            return known
+        assert self._session is not None
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_input(name, *self._place, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer)
+        for name, values in host.items():
+            binding.bind_cpu_input(name, values)
+        for name, array in outputs.items():
+            binding.bind_output(name, *self._place, _ELEMENT_TYPES[array.dtype], array.shape, array.pointer)
+        if fixed is not None:
+            self._bindings[fixed] = binding
+        return binding
+
+
+def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
+    graph = bundle.graph(role)
+    check_graph_files(bundle, graph.file)
+    path = bundle.file(graph.file)
+    for records in (True, False):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        # Shapes differ from pass to pass: a cached memory plan per shape would only grow.
+        options.enable_mem_pattern = False
+        # Q/DQ stays enabled: without it low-bit constants would be dequantized once, and stay so in memory.
+        provider = {
+            "device_id": str(memory.device),
+            "user_compute_stream": str(memory.stream),
+            "use_tf32": "0",
+            "enable_cuda_graph": str(int(records)),
+        }
+        try:
+            session = onnxruntime.InferenceSession(path, options, providers=[(PROVIDER, provider)])
+        except Exception as error:  # onnxruntime's exception classes share no other base
+            if records and "graph" in str(error).lower() and "cuda" in str(error).lower():
+                log.warning(
+                    "%s cannot be recorded, each pass launches its kernels anew: %s", graph.file, error
+                )
+                continue
+            raise BundleError(f"ONNX Runtime cannot load {path.name} on CUDA: {error}") from error
+        if PROVIDER not in session.get_providers():
+            raise BackendError("ONNX Runtime fell back to the CPU: its CUDA provider could not be loaded")
+        return BoundGraph(session, "cuda", memory.device, records=records)
+    raise AssertionError("a session without recording was tried")

@@ -1,0 +1,52 @@
+"""A bundle on TensorRT: its engines on one stream, behind the device backends. Builds nothing."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from rankport.runtime.backends.contract import EncodingBackend, ScoringBackend
+from rankport.runtime.backends.devices.cuda_memory import CudaMemory
+from rankport.runtime.backends.devices.encoding import DeviceEncodingBackend
+from rankport.runtime.backends.devices.scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
+from rankport.runtime.backends.tensorrt.in_parts import BackendInParts
+from rankport.runtime.backends.tensorrt.loading import load_graph
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import Role
+
+
+def tensorrt_scoring_backend(bundle: Bundle, *, device: int = 0) -> ScoringBackend:
+    """The ranker on one GPU.
+
+    Raises:
+        BundleError: the bundle has no engine for this machine; the message says what differs from those it has.
+        BackendError: there is no GPU or no TensorRT here, or an engine cannot be loaded.
+    """
+    one = bundle.graph("prefix").file == bundle.graph("score").file
+    memory, graphs = _loaded(bundle, ["prefix"] if one else ["prefix", "score"], device)
+    first, last = graphs[0], graphs[-1]
+    backend = DeviceScoringBackend(bundle.manifest, ScoringGraphs(first, last), memory)
+    return BackendInParts(backend, {"prefix": first.profiles, "score": last.profiles})
+
+
+def tensorrt_encoding_backend(bundle: Bundle, *, device: int = 0) -> EncodingBackend:
+    """The item encoder on one GPU. Raises as `tensorrt_scoring_backend`."""
+    memory, (graph,) = _loaded(bundle, ["encode"], device)
+    return DeviceEncodingBackend(
+        bundle.manifest,
+        graph,
+        memory,
+        lambda sizes: any(profile.misfit(sizes) is None for profile in graph.profiles),
+    )
+
+
+def _loaded(bundle: Bundle, roles: Sequence[Role], device: int) -> tuple[CudaMemory, list[TensorRtGraph]]:
+    with ExitStack() as opened:
+        memory = CudaMemory(device)
+        opened.callback(memory.close)
+        graphs = []
+        for role in roles:
+            graph = load_graph(bundle, bundle.graph(role), memory.stream, device=device)
+            opened.callback(graph.close)
+            graphs.append(graph)
+        opened.pop_all()
+    return memory, graphs

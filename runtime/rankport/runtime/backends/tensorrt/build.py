@@ -1,0 +1,241 @@
+"""Engines for a bundle's graphs: which graphs, for which GPU, and only those that are not there yet.
+
+Owns the order of work. Parsing and building are `network`'s, places and records `plan_files`'.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from rankport.protos.errors import BundleError, InvalidRequest
+from rankport.runtime.backends.devices.gpus import Gpu, gpus
+from rankport.runtime.backends.tensorrt.module import CAPABILITIES, ModuleName, TensorRt, load_tensorrt
+from rankport.runtime.backends.tensorrt.network import BuildRequest, build_plan, check_supported
+from rankport.runtime.backends.tensorrt.plan_files import (
+    Engine,
+    engine_directory,
+    graph_hashes,
+    look_up,
+    open_plan,
+    write_engine,
+)
+from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, EngineKey
+from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
+from rankport.runtime.backends.tensorrt.profiles import profiles_for
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.graph_files import check_graph_files
+from rankport.runtime.bundle.manifest import GraphSpec, Role
+
+DEFAULT_TARGETS = ("sm86", "sm89", "sm120")
+"""Of TensorRT-RTX without a word: the workstation GPUs of the last three generations."""
+
+_MODULES: dict[str, ModuleName] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_COMPATIBLE = "sm80+"
+_CURRENT = "current"
+_GRAPH_TARGETS = ("tensorrt", "onnx-cpu")  # the better first
+TIMING_CACHE_NAME = "timing.cache"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildTarget:
+    """A module, and the architectures to build for; None is that of the GPU at hand."""
+
+    module: ModuleName
+    architectures: tuple[str | None, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "BuildTarget":
+        """`tensorrt`, `tensorrt-rtx`, `tensorrt-rtx:sm86,sm89` or `tensorrt-rtx:current`.
+
+        Raises `InvalidRequest` for anything else.
+        """
+        name, colon, rest = text.partition(":")
+        module = _MODULES.get(name)
+        if module is None:
+            raise InvalidRequest(f"target {text!r}: must be one of {', '.join(_MODULES)}")
+        known = CAPABILITIES[module].targets
+        if colon and not known:
+            raise InvalidRequest(
+                f"target {text!r}: {name} builds for the GPU at hand alone: leave {rest!r} out"
+            )
+        if not known or rest == _CURRENT:
+            return cls(module, (None,))
+        chosen = tuple(dict.fromkeys(rest.split(","))) if colon else DEFAULT_TARGETS
+        for architecture in chosen:
+            if architecture not in known:
+                raise InvalidRequest(
+                    f"target {text!r}: {name} has no architecture {architecture!r}, only {', '.join(known)}, or "
+                    f"{_CURRENT} alone: what the GPU at hand has"
+                )
+        return cls(module, chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltEngine:
+    """What became of one engine."""
+
+    engine: Engine
+    seconds: float
+    state: Literal["built", "there"]  # "there": it was and fits, nothing was done
+    replaced: str  # why one that was there did not fit; empty where none was
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """One file of the bundle and the roles it has."""
+
+    spec: GraphSpec
+    roles: tuple[Role, ...]
+
+
+def build_engines(
+    bundle: Bundle,
+    target: BuildTarget,
+    *,
+    options: BuildOptions | None = None,
+    limits: ProfileLimits | None = None,
+    force: bool = False,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> list[BuiltEngine]:
+    """Builds what is missing, into the bundle. What is there and fits stays, unless `force`.
+
+    Raises:
+        BackendError: the module is not installed.
+        InvalidRequest: the module or this machine cannot do what `target` or `options` ask.
+        BundleError: a graph cannot be built; nothing was built then if the parser could tell.
+    """
+    options = options or BuildOptions()
+    module, here = require_target(target, options), gpus()
+    graphs = _graphs(bundle)
+    for graph in graphs:
+        on_progress(f"checking the operators of {graph.spec.file}")
+        check_graph_files(bundle, graph.spec.file)
+        check_supported(module, bundle.file(graph.spec.file))
+    keys = [
+        (graph, _key(bundle, module, graph, architecture, here, options, limits or ProfileLimits()))
+        for architecture in target.architectures
+        for graph in graphs
+    ]
+    return [_ensure(bundle, module, graph, key, force, on_progress) for graph, key in keys]
+
+
+def require_target(target: BuildTarget, options: BuildOptions | None = None) -> TensorRt:
+    """The module that builds for `target`, if it and this machine can do what is asked; raises as `build_engines`."""
+    module = load_tensorrt(target.module)
+    _check_options(module, target, options or BuildOptions(), gpus())
+    return module
+
+
+def _ensure(
+    bundle: Bundle,
+    module: TensorRt,
+    graph: _Graph,
+    key: EngineKey,
+    force: bool,
+    on_progress: Callable[[str], None],
+) -> BuiltEngine:
+    found = look_up(bundle, key)
+    reason = "" if found.engine is None and not engine_directory(bundle, key).exists() else found.reason
+    if found.engine is not None and not force:
+        reason = _damage(found.engine)
+        if not reason:
+            return BuiltEngine(found.engine, 0.0, "there", "")
+    machine = key.gpu or key.architecture
+    on_progress(f"building {graph.spec.file} for {machine}, {len(key.profiles)} profiles")
+    started = time.monotonic()
+    cache = engine_directory(bundle, key).parent / TIMING_CACHE_NAME
+    if module.can.timing_cache:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    plan = build_plan(
+        module,
+        BuildRequest(
+            graph=bundle.file(graph.spec.file),
+            inputs=graph.spec.inputs,
+            profiles=key.profiles,
+            architecture=key.architecture if key.architecture in module.can.targets else None,
+            options=key.options,
+            timing_cache=cache,
+        ),
+    )
+    engine = write_engine(bundle, key, plan)
+    return BuiltEngine(engine, time.monotonic() - started, "built", reason)
+
+
+def _damage(engine: Engine) -> str:
+    try:
+        with open_plan(engine):
+            return ""
+    except BundleError as error:
+        return str(error)
+
+
+def _check_options(
+    module: TensorRt, target: BuildTarget, options: BuildOptions, here: tuple[Gpu, ...]
+) -> None:
+    if options.hardware_compatible and not module.can.hardware_compatibility:
+        raise InvalidRequest(
+            f"{module.name} has no hardware-compatible engines: name architectures, "
+            f"--target tensorrt-rtx:{','.join(DEFAULT_TARGETS)}"
+        )
+    if options.optimization_level is not None and not module.can.optimization_levels:
+        raise InvalidRequest(
+            f"{module.name} {module.version} builds the same engine at every level: leave --optimization-level out"
+        )
+    # TensorRT-RTX compiles kernels that take weights at load through the driver, for every target.
+    if options.strip_weights and not here:
+        raise InvalidRequest(
+            f"{module.name} {module.version} strips weights only on a machine with a GPU, and there is none here: "
+            "leave --strip-weights out, or build where the engine will run"
+        )
+    if None in target.architectures and not here:
+        raise InvalidRequest(
+            f"{module.name} is to build for the GPU at hand, and there is none here (rankport doctor says more): "
+            f"build where the engine will run, or for --target tensorrt-rtx:{','.join(DEFAULT_TARGETS)}"
+        )
+
+
+def _graphs(bundle: Bundle) -> list[_Graph]:
+    """The files to build: for each role the graph made for TensorRT, else the one of standard float operators."""
+    chosen: dict[Role, GraphSpec] = {}
+    for target in reversed(_GRAPH_TARGETS):
+        chosen |= {spec.role: spec for spec in bundle.manifest.graphs if spec.target == target}
+    if not chosen:
+        found = sorted({spec.target for spec in bundle.manifest.graphs})
+        raise BundleError(
+            f"{bundle.path}: has graphs for {', '.join(found)} only: export with --target tensorrt"
+        )
+    files = dict.fromkeys(spec.file for spec in chosen.values())
+    return [
+        _Graph(
+            next(spec for spec in chosen.values() if spec.file == file),
+            tuple(role for role, spec in chosen.items() if spec.file == file),
+        )
+        for file in files
+    ]
+
+
+def _key(
+    bundle: Bundle,
+    module: TensorRt,
+    graph: _Graph,
+    architecture: str | None,
+    here: tuple[Gpu, ...],
+    options: BuildOptions,
+    limits: ProfileLimits,
+) -> EngineKey:
+    graph_sha256, weights = graph_hashes(bundle, graph.spec.file)
+    if architecture is None:
+        architecture = _COMPATIBLE if options.hardware_compatible else here[0].architecture
+    profiles = profiles_for(graph.spec.inputs, graph.roles, bundle.manifest.axes, limits)
+    return EngineKey(
+        graph=graph.spec.file,
+        graph_sha256=graph_sha256,
+        weights=weights,
+        module=module.name,
+        module_version=module.version,
+        architecture=architecture,
+        gpu=None if module.can.targets or options.hardware_compatible else here[0].name,
+        profiles=list(profiles),
+        options=options,
+    )

@@ -1,0 +1,69 @@
+"""From a bundle to a loaded engine: the one built for this GPU and this module, or a word about what differs.
+
+Builds nothing: that is `build`'s, and a choice of whoever starts the server.
+"""
+
+from rankport.protos.errors import BackendError, BundleError
+from rankport.runtime.backends.devices.gpus import Gpu, gpus
+from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
+from rankport.runtime.backends.tensorrt.module import CAPABILITIES, MODULE_NAMES, TensorRt, load_tensorrt
+from rankport.runtime.backends.tensorrt.plan_files import Engine, graph_hashes, look_up, open_plan
+from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, EngineKey
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import GraphSpec
+
+
+def load_graph(bundle: Bundle, graph: GraphSpec, stream: int, *, device: int = 0) -> TensorRtGraph:
+    """The engine of one graph on `stream`, with whatever profiles and options it was built.
+
+    Raises:
+        BundleError: the bundle has no engine for this machine, or a damaged one; the message says what differs.
+        BackendError: there is no GPU or no TensorRT here, or the engine cannot be loaded.
+    """
+    here = gpus()
+    if device >= len(here):
+        raise BackendError(f"device {device}: this machine has {len(here)} GPUs (rankport doctor says more)")
+    built, module = find_engine(bundle, graph, here[device])
+    key = built.record.key
+    weights = bundle.file(graph.file) if key.options.strip_weights else None
+    with open_plan(built) as plan:
+        return TensorRtGraph(module, plan, graph.inputs, key.profiles, stream, weights=weights)
+
+
+def find_engine(bundle: Bundle, graph: GraphSpec, gpu: Gpu) -> tuple[Engine, TensorRt]:
+    """The engine that fits, and the module that runs it; raises as `load_graph`."""
+    reasons = []
+    for name in MODULE_NAMES:
+        try:
+            module = load_tensorrt(name)
+        except BackendError as error:
+            reasons.append(str(error))
+            continue
+        found = look_up(bundle, _wanted(bundle, graph, module, gpu), ignoring=("profiles", "options"))
+        if found.engine is not None:
+            return found.engine, module
+        reasons.append(f"{name} {module.version}: {found.reason}")
+    raise BundleError(
+        f"{bundle.path}: no engine of {graph.file} for {gpu.name} ({gpu.architecture}): {'; '.join(reasons)}: "
+        f"rankport build {bundle.path} --target {_target(gpu)}"
+    )
+
+
+def _target(gpu: Gpu) -> str:
+    known = gpu.architecture in CAPABILITIES["tensorrt_rtx"].targets
+    return f"tensorrt-rtx:{gpu.architecture}" if known else "tensorrt"
+
+
+def _wanted(bundle: Bundle, graph: GraphSpec, module: TensorRt, gpu: Gpu) -> EngineKey:
+    graph_sha256, weights = graph_hashes(bundle, graph.file)
+    return EngineKey(
+        graph=graph.file,
+        graph_sha256=graph_sha256,
+        weights=weights,
+        module=module.name,
+        module_version=module.version,
+        architecture=gpu.architecture,
+        gpu=None if module.can.targets else gpu.name,
+        profiles=[],
+        options=BuildOptions(),
+    )

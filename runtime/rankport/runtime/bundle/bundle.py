@@ -1,0 +1,106 @@
+"""`Bundle`: a bundle directory that has been read strictly and is what its manifest says.
+
+Owns opening and hashing. What the graphs compute, and whether the manifest's author is to be trusted, it
+cannot know: see "What a reader guarantees" in docs/bundle-format.md.
+"""
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from rankport.protos.errors import BundleError
+from rankport.runtime.bundle.files import regular_files, sha256_of
+from rankport.runtime.bundle.manifest import FORMAT_NAME, FileEntry, GraphSpec, Manifest, Role, Target
+from rankport.runtime.bundle.manifest_json import MANIFEST_NAME, MAX_MANIFEST_BYTES, parse_manifest
+from rankport.runtime.bundle.manifest_rules import check_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One opened bundle. Make it with `open`; it holds no file handle."""
+
+    path: Path  # of the directory, symbolic links resolved
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads the manifest, checks every rule of the format, and hashes every file: seconds per few GB.
+
+        Raises:
+            BundleError: a rule of the format is broken; the message names directory and field or file.
+        """
+        # Resolved once: a link such as "current" may be moved on while the graphs are being loaded.
+        root = Path(path).resolve()
+        try:
+            manifest = parse_manifest(_read_manifest(root))
+            check_manifest(manifest)
+            _check_files(root, manifest.files)
+        except BundleError as error:
+            raise BundleError(f"{root}: {error}") from None
+        except OSError as error:
+            raise BundleError(f"{root}: cannot be read: {error}") from error
+        return cls(path=root, manifest=manifest)
+
+    def for_target(self, target: Target) -> Self:
+        """The same bundle as if it had one target's graphs alone."""
+        return type(self)(self.path, self.manifest.for_target(target))
+
+    def graph(self, role: Role) -> GraphSpec:
+        """The first graph of a role. Raises `BundleError` if there is none."""
+        graph = next((graph for graph in self.manifest.graphs if graph.role == role), None)
+        if graph is None:
+            raise BundleError(f"bundle {self.manifest.name!r} has no graph of role {role!r}")
+        return graph
+
+    def file(self, name: str) -> Path:
+        """Where the listed file `name` is. Raises `BundleError` if the manifest does not list it."""
+        if all(entry.path != name for entry in self.manifest.files):
+            raise BundleError(f"{self.path}: {name!r} is not in the files of {MANIFEST_NAME}")
+        return self.path / name
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` is a bundle directory at all, a broken or newer one included: what may be replaced."""
+    try:
+        fields = json.loads(_read_manifest(path))
+    except (BundleError, OSError, ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and fields.get("format") == FORMAT_NAME
+
+
+def _read_manifest(root: Path) -> bytes:
+    file = root / MANIFEST_NAME
+    try:
+        mode = file.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleError(f"no {MANIFEST_NAME} there: not a bundle") from None
+    if not stat.S_ISREG(mode):
+        raise BundleError(f"{MANIFEST_NAME} is no regular file: a bundle holds regular files only")
+    with file.open("rb") as stream:
+        return stream.read(MAX_MANIFEST_BYTES + 1)
+
+
+def _check_files(root: Path, entries: list[FileEntry]) -> None:
+    found = regular_files(root)
+    for entry in entries:
+        if entry.path not in found:
+            raise BundleError(
+                f"{entry.path!r} is listed in {MANIFEST_NAME} but missing: copy the bundle again"
+            )
+        size = found[entry.path].stat().st_size
+        if size != entry.size:
+            raise BundleError(
+                f"{entry.path!r} has {size} bytes, {MANIFEST_NAME} says {entry.size}: copy it again"
+            )
+    unlisted = sorted(found.keys() - {entry.path for entry in entries})
+    if unlisted:
+        raise BundleError(f"{unlisted[0]!r} is not listed in {MANIFEST_NAME}: remove it")
+    for entry in entries:
+        digest = sha256_of(found[entry.path])
+        if digest != entry.sha256:
+            raise BundleError(
+                f"{entry.path!r} has sha256 {digest}, {MANIFEST_NAME} says {entry.sha256}: copy it again"
+            )

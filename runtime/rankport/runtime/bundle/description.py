@@ -1,0 +1,33 @@
+"""What a loaded bundle tells of itself."""
+
+from rankport.protos.types import ModelDescription
+from rankport.runtime.bundle.manifest import Manifest
+
+
+def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
+    """The description of a bundle; `keys` says that items may be keys of a token store."""
+    embedding, labels, pairing = manifest.embedding, manifest.labels, manifest.pairing
+    takes_embeddings = manifest.kind == "ranker" and embedding is not None
+    forms = {
+        "text": manifest.tokenizer is not None,
+        "token_ids": True,
+        "embeddings": takes_embeddings,
+        "key": takes_embeddings and keys,
+    }
+    return ModelDescription(
+        name=manifest.name,
+        version=manifest.version,
+        kind=manifest.kind,
+        fingerprint=manifest.fingerprint,
+        architecture=manifest.source.architecture,
+        precision=manifest.precision if manifest.quantization is None else manifest.quantization.format,
+        labels=() if labels is None else tuple(labels.names),
+        prompt_fields=manifest.prompt.fields,
+        item_forms=tuple(form for form, taken in forms.items() if taken),
+        hidden_size=manifest.shape.hidden_size if embedding is None else embedding.hidden_size,
+        embedding_tokens=0 if embedding is None else embedding.tokens,
+        embedding_dtype="" if embedding is None else embedding.dtype,
+        max_prefix_tokens=manifest.limits.max_prefix_tokens,
+        max_item_tokens=manifest.limits.max_item_tokens,
+        paired_encoder="" if pairing is None else pairing.encoder_fingerprint,
+    )

@@ -1,0 +1,40 @@
+"""The fingerprint of a bundle: a hash of everything that can change what it answers.
+
+Owns the definition; docs/bundle-format.md states it in prose. Two bundles with one fingerprint answer alike,
+so token stores, pairings and replies name bundles by it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from rankport.runtime.bundle.manifest import FileEntry, ManifestDraft
+
+REPORTS_DIRECTORY = "reports/"
+
+_CHANGES_NO_OUTPUT = {
+    "name",
+    "version",
+    "source",
+    "tokenization",
+    "parity",
+    "quality",
+    "drift",
+    "target_parity",
+}
+_OUTSIDE_THE_DRAFT = {"format", "format_version", "fingerprint", "files"}
+
+
+def fingerprint(draft: ManifestDraft, files: Iterable[FileEntry]) -> str:
+    """Lowercase hex SHA-256 over canonical JSON of the draft's output-changing fields and the files' hashes.
+
+    Left out: name, version, source, the measurements (tokenization, parity, quality, drift, target_parity), files under
+    `reports/`.
+    A whole `Manifest` gives the same value as the draft it was made from.
+    """
+    fields = draft.model_dump(
+        mode="json", exclude_defaults=True, exclude=_CHANGES_NO_OUTPUT | _OUTSIDE_THE_DRAFT
+    )
+    hashes = {entry.path: entry.sha256 for entry in files if not entry.path.startswith(REPORTS_DIRECTORY)}
+    canonical = json.dumps(fields | {"files": hashes}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,228 @@
+"""`manifest.json` as types: what a bundle is, strictly read.
+
+Owns the schema and the rules that one value can break by itself. Rules across sections are `manifest_rules`',
+its JSON is `manifest_json`'s, files are `bundle`'s. docs/bundle-format.md states it all in prose.
+"""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rankport.runtime.bundle.measurements import ModeParity as ModeParity
+from rankport.runtime.bundle.measurements import Parity as Parity
+from rankport.runtime.bundle.measurements import Quality as Quality
+from rankport.runtime.bundle.measurements import TokenizationReport as TokenizationReport
+from rankport.runtime.bundle.provenance import Adapter as Adapter
+from rankport.runtime.bundle.provenance import Calibration as Calibration
+from rankport.runtime.bundle.provenance import Quantization as Quantization
+from rankport.runtime.bundle.provenance import QuantizedPart as QuantizedPart
+from rankport.runtime.bundle.provenance import Source as Source
+from rankport.runtime.bundle.strict import Sha256
+from rankport.runtime.bundle.strict import Strict as Strict
+
+FORMAT_NAME: Final = "rankport-bundle"
+FORMAT_VERSION = 1
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+DType = Literal["float32", "float16", "bfloat16", "int64", "int32"]
+Role = Literal["prefix", "score", "encode"]
+Pooling = Literal["last-k", "cls", "mean"]
+Precision = Literal["fp32", "fp16", "bf16"]
+Target = Literal["onnx-cpu", "onnx-cuda", "tensorrt"]
+
+
+class TensorSpec(Strict):
+    """One graph input or output. A string in `shape` names a dynamic axis."""
+
+    name: str
+    dtype: DType
+    shape: list[int | str]
+
+
+class GraphSpec(Strict):
+    """One ONNX graph of the bundle."""
+
+    role: Role
+    file: str
+    opset: int
+    target: Target = "onnx-cpu"  # what it is made for; "tensorrt": standard operators only
+    precision: Precision | None = None  # where it is not the manifest's
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+
+class AxisRange(Strict):
+    """The sizes a dynamic axis may take."""
+
+    min: Annotated[int, Field(ge=0)]
+    max: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class LayerKV(Strict):
+    """KV width of one attention layer."""
+
+    kv_heads: Annotated[int, Field(gt=0)]
+    head_dim: Annotated[int, Field(gt=0)]
+
+
+class ModelShape(Strict):
+    """Widths the runtime needs."""
+
+    hidden_size: Annotated[int, Field(gt=0)]
+    vocab_size: Annotated[int, Field(gt=0)]
+    layers: list[LayerKV]  # attention layers in order; empty for an item encoder
+
+
+class Segment(Strict):
+    """One piece of the prompt; exactly one of `text`, `special`, `field`, `item` is set."""
+
+    text: str | None = None  # literal text, tokenized on its own
+    special: list[str] | None = None  # tokens by their name in the vocabulary
+    field: str | None = None  # a field of the request's prefix
+    item: bool | None = None  # where the item's text, ids or embedding tokens go
+    max_tokens: Annotated[int, Field(gt=0)] | None = None  # of `field` or `item`
+    keep: Literal["start", "end"] = "start"  # which end survives truncation
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in _SEGMENT_SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"needs exactly one of {', '.join(_SEGMENT_SOURCES)}, has {' and '.join(given) or 'none'}"
+            )
+        if not getattr(self, given[0]) or (self.special is not None and "" in self.special):
+            raise ValueError(f"{given[0]} is {getattr(self, given[0])!r}: leave the segment out or fill it")
+        if self.is_literal and not self.model_fields_set.isdisjoint({"max_tokens", "keep"}):
+            raise ValueError(f"max_tokens and keep go with field or item: {given[0]} is never cut")
+        return self
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether every request has the same tokens here."""
+        return self.text is not None or self.special is not None
+
+
+_SEGMENT_SOURCES = ("text", "special", "field", "item")
+
+
+class Prompt(Strict):
+    """How a request becomes token ids: the segments of the prefix and of an item."""
+
+    prefix: list[Segment]
+    item: list[Segment]
+
+    @model_validator(mode="after")
+    def _one_item_and_distinct_fields(self) -> Self:
+        items = sum(segment.item is not None for segment in self.item)
+        if items != 1:
+            raise ValueError(f"item needs exactly one segment with item = true, has {items}")
+        for index, segment in enumerate(self.prefix):
+            if segment.item is not None:
+                raise ValueError(f"prefix[{index}]: item = true belongs to the item's segments")
+        for index, segment in enumerate(self.item):
+            if segment.field is not None:
+                raise ValueError(f"item[{index}]: field {segment.field!r} belongs to the prefix's segments")
+        repeated = sorted({name for name in self.fields if self.fields.count(name) > 1})
+        if repeated:
+            raise ValueError(f"prefix: field {repeated[0]!r} is used twice")
+        return self
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names that a request's prefix gives, in order."""
+        return tuple(segment.field for segment in self.prefix if segment.field is not None)
+
+
+class Labels(Strict):
+    """The read-out: rows of the LM head for label tokens, or the outputs of a classification head."""
+
+    source: Literal["lm_head", "classification_head"]
+    names: list[str]
+    ids: list[int]  # token ids for lm_head, class indices for classification_head
+
+
+class Limits(Strict):
+    """Longest inputs the graphs were proven for."""
+
+    max_prefix_tokens: Annotated[int, Field(ge=0)]
+    max_item_tokens: Annotated[int, Field(gt=0)]
+
+
+class Embedding(Strict):
+    """Embedding tokens: what an item encoder makes, or a mix ranker takes."""
+
+    tokens: Annotated[int, Field(gt=0)]  # k
+    hidden_size: Annotated[int, Field(gt=0)]
+    dtype: Literal["float16", "float32"]
+    pooling: Pooling | None = None  # of an item encoder
+    normalize: bool | None = None
+
+
+class Pairing(Strict):
+    """The item encoder a mix ranker was trained with."""
+
+    encoder_fingerprint: Sha256
+
+
+class FileEntry(Strict):
+    """One file of the bundle, relative to its directory."""
+
+    path: str
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class ManifestHeader(Strict):
+    """What a reader checks before anything else."""
+
+    format: Literal["rankport-bundle"]
+    format_version: int
+    fingerprint: Sha256  # see `fingerprint.fingerprint`
+
+
+class ManifestDraft(Strict):
+    """All that an exporter states about a bundle; the writer adds the header and the files."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    version: str
+    kind: Literal["ranker", "item_encoder"]
+    source: Source
+    precision: Precision
+    shape: ModelShape
+    graphs: list[GraphSpec]
+    axes: dict[str, AxisRange]
+    tokenizer: str | None  # file of the bundle
+    prompt: Prompt
+    labels: Labels | None  # of a ranker
+    limits: Limits
+    embedding: Embedding | None
+    pairing: Pairing | None
+    tokenization: TokenizationReport | None
+    parity: Parity | None  # of the graphs for the first target
+    quality: Quality | None
+    quantization: Quantization | None = None
+    drift: list[ModeParity] | None = None  # of a bundle quantized at export, from its full-precision source
+    target_parity: dict[Target, Parity] | None = None  # of the graphs for the other targets
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What there are graphs for, in their order."""
+        return tuple(dict.fromkeys(graph.target for graph in self.graphs))
+
+    def for_target(self, target: Target) -> Self:
+        """The same of one target's graphs alone, in their precision."""
+        graphs = [graph for graph in self.graphs if graph.target == target]
+        precision = next((graph.precision for graph in graphs if graph.precision is not None), self.precision)
+        return self.model_copy(update={"graphs": graphs, "precision": precision})
+
+
+class Manifest(ManifestDraft, ManifestHeader):
+    """The whole of `manifest.json`."""
+
+    files: list[FileEntry]

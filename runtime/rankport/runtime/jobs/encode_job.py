@@ -1,0 +1,279 @@
+"""The offline encode job: rows of items into one namespace of the token store.
+
+Owns what is encoded, in which batches, and the count of everything. A batch goes to the store in one durable
+transaction, so a job killed at any moment has stored whole batches, and the next run starts behind them.
+
+Batches are cut from the input before looking at what is stored: windows of rows, sorted by text length so
+that little is padded. A run after a kill thus encodes the very batches that are missing, with the same padding
+and the same bits. Only rows of batches that are partly unchanged are gathered into new ones.
+
+Of several rows with one id the first usable one counts, and the others are bad rows. A bad row leaves the
+tokens of its id as they are.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from typing import TypeVar
+
+from rankport.protos.errors import InvalidRequest, PairingError
+from rankport.protos.types import Truncation
+from rankport.runtime.jobs.items_file import BadRow, ItemRow
+from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder
+from rankport.runtime.store.records import CONTENT_HASH_BYTES
+from rankport.runtime.store.store import TokenEntry, TokenNamespace, TokenSpec, TokenStore
+
+T = TypeVar("T")
+
+_DELETE_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeJobConfig:
+    """How a job runs.
+
+    Raises:
+        InvalidRequest: a number is not positive.
+    """
+
+    batch_size: int = 64  # rows a call of the encoder and a transaction
+    window_batches: int = 32  # batches sorted by length together
+    truncation: Truncation = "truncate"  # of texts over the encoder's limit; "error" makes them bad rows
+    prune: bool = False  # at the end, delete the keys that the input does not have
+    max_bad_rows_kept: int = 100  # in the report; all are counted
+    max_failures_in_a_row: int = 32  # single rows; then the encoder is at fault and the job ends
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "window_batches", "max_failures_in_a_row"):
+            if getattr(self, name) < 1:
+                raise InvalidRequest(f"{name} is {getattr(self, name)}, it must be at least 1")
+
+    @property
+    def window_rows(self) -> int:
+        """Rows sorted by length together."""
+        return self.batch_size * self.window_batches
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeProgress:
+    """Rows so far."""
+
+    encoded: int
+    unchanged: int
+    bad_rows: int
+
+    @property
+    def rows(self) -> int:
+        """Rows that are done with."""
+        return self.encoded + self.unchanged + self.bad_rows
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeReport:
+    """What a job did. Every row read is encoded, unchanged or bad."""
+
+    rows_read: int
+    encoded: int
+    unchanged: int
+    truncated: int  # of encoded and unchanged: the tokens are those of a cut text
+    bad_rows: int
+    first_bad_rows: tuple[BadRow, ...]
+    pruned: int
+    prune_refused: str  # why nothing was pruned although it was asked for, else ""
+    seconds: float
+    items_per_s: float  # encoded
+
+
+def content_hash(text: str, *, truncated: bool = False) -> bytes:
+    """The content hash [16] of an item: of its text, and of whether its tokens are those of a cut text.
+
+    So a later job that forbids truncation does not take the tokens of a cut text for unchanged.
+    """
+    person = b"item, truncated" if truncated else b"item"
+    return blake2b(text.encode(), digest_size=CONTENT_HASH_BYTES, person=person).digest()
+
+
+def namespace_of(store: TokenStore, encoder: Encoder) -> TokenNamespace:
+    """The encoder's namespace, made if the store has none. Raises `StoreError` as `TokenStore.namespace`."""
+    about = encoder.describe()
+    spec = TokenSpec(about.embedding_tokens, about.hidden_size, about.embedding_dtype)
+    return store.namespace(encoder.fingerprint, spec, create=True)
+
+
+def run_encode_job(
+    encoder: Encoder,
+    namespace: TokenNamespace,
+    rows: Iterable[ItemRow | BadRow],
+    config: EncodeJobConfig = EncodeJobConfig(),
+    *,
+    on_progress: Callable[[EncodeProgress], None] | None = None,
+    on_bad_row: Callable[[BadRow], None] | None = None,
+) -> EncodeReport:
+    """Encodes the rows whose content hash is not stored yet. Both callbacks run in the caller's thread.
+
+    Memory: a window of rows, and all ids of the input (to tell duplicates, and for `prune`).
+
+    Raises:
+        PairingError: the namespace belongs to another encoder.
+        StoreError, BackendError: the store or the encoder failed as a whole.
+        InvalidRequest: `rows` broke off. In all cases what was stored stays, and a rerun continues.
+    """
+    if namespace.fingerprint != encoder.fingerprint:
+        raise PairingError(
+            f"encoder {encoder.fingerprint} cannot write to the namespace of encoder {namespace.fingerprint}"
+        )
+    job = _Job(encoder, namespace, config, on_progress, on_bad_row)
+    for window in _chunks(rows, config.window_rows):
+        job.take(window)
+    return job.finish()
+
+
+@dataclass(slots=True)
+class _Counts:
+    rows_read: int = 0
+    encoded: int = 0
+    unchanged: int = 0
+    truncated: int = 0
+    bad_rows: int = 0
+    bad_without_id: int = 0
+
+
+class _Job:
+    def __init__(
+        self,
+        encoder: Encoder,
+        namespace: TokenNamespace,
+        config: EncodeJobConfig,
+        on_progress: Callable[[EncodeProgress], None] | None,
+        on_bad_row: Callable[[BadRow], None] | None,
+    ) -> None:
+        self._encoder = RowEncoder(encoder, config.truncation, config.max_failures_in_a_row)
+        self._namespace = namespace
+        self._config = config
+        self._on_progress = on_progress
+        self._on_bad_row = on_bad_row
+        self._started_s = time.perf_counter()
+        self._counts = _Counts()
+        self._first_bad: list[BadRow] = []
+        self._ids: set[str] = set()  # of usable rows
+        self._bad_ids: set[str] = set()
+        self._pool: list[ItemRow] = []  # changed rows of batches that are partly unchanged
+
+    def take(self, window: Sequence[ItemRow | BadRow]) -> None:
+        """Deals with the next rows of the input; some may stay in the pool."""
+        self._counts.rows_read += len(window)
+        usable = self._usable(window)
+        changed = self._changed_ids(usable)
+        for batch in self._batches(usable):
+            fresh = [row for row in batch if row.id in changed]
+            if len(fresh) == len(batch):
+                self._encode(batch)
+            else:
+                self._pool.extend(fresh)
+        if len(self._pool) >= self._config.window_rows:
+            self._empty_pool()
+        self._tell_progress()
+
+    def finish(self) -> EncodeReport:
+        """Encodes the pool, prunes if asked, and reports."""
+        self._empty_pool()
+        refused = self._why_not_prune() if self._config.prune else ""
+        pruned = self._prune() if self._config.prune and not refused else 0
+        counts = self._counts
+        seconds = time.perf_counter() - self._started_s
+        assert counts.rows_read == counts.encoded + counts.unchanged + counts.bad_rows
+        return EncodeReport(
+            rows_read=counts.rows_read,
+            encoded=counts.encoded,
+            unchanged=counts.unchanged,
+            truncated=counts.truncated,
+            bad_rows=counts.bad_rows,
+            first_bad_rows=tuple(self._first_bad),
+            pruned=pruned,
+            prune_refused=refused,
+            seconds=seconds,
+            items_per_s=counts.encoded / seconds if counts.encoded else 0.0,
+        )
+
+    def _usable(self, window: Sequence[ItemRow | BadRow]) -> list[ItemRow]:
+        usable: list[ItemRow] = []
+        for row in window:
+            if isinstance(row, BadRow):
+                self._bad(row)
+            elif row.id in self._ids:
+                self._bad(BadRow(row.line, f"id {row.id!r} came earlier in the input", row.id))
+            else:
+                self._ids.add(row.id)
+                usable.append(row)
+        return usable
+
+    def _changed_ids(self, rows: Sequence[ItemRow]) -> set[str]:
+        changed: set[str] = set()
+        stored = self._namespace.content_hashes([row.id for row in rows])
+        for row, digest in zip(rows, stored, strict=True):
+            if digest == content_hash(row.text):
+                self._counts.unchanged += 1
+            elif self._config.truncation == "truncate" and digest == content_hash(row.text, truncated=True):
+                self._counts.unchanged += 1
+                self._counts.truncated += 1
+            else:
+                changed.add(row.id)
+        return changed
+
+    def _batches(self, rows: Sequence[ItemRow]) -> Iterator[list[ItemRow]]:
+        return _chunks(sorted(rows, key=lambda row: len(row.text)), self._config.batch_size)
+
+    def _empty_pool(self) -> None:
+        for batch in self._batches(self._pool):
+            self._encode(batch)
+        self._pool.clear()
+
+    def _encode(self, rows: Sequence[ItemRow]) -> None:
+        batch = self._encoder.encode(rows)
+        self._namespace.put_many(
+            [
+                TokenEntry(one.row.id, one.tokens, content_hash(one.row.text, truncated=one.truncated))
+                for one in batch.encoded
+            ]
+        )
+        self._counts.encoded += len(batch.encoded)
+        self._counts.truncated += sum(one.truncated for one in batch.encoded)
+        for row in batch.bad:
+            self._bad(row)
+        self._tell_progress()
+
+    def _bad(self, row: BadRow) -> None:
+        self._counts.bad_rows += 1
+        if row.id is None:
+            self._counts.bad_without_id += 1
+        else:
+            self._bad_ids.add(row.id)
+        if len(self._first_bad) < self._config.max_bad_rows_kept:
+            self._first_bad.append(row)
+        if self._on_bad_row is not None:
+            self._on_bad_row(row)
+
+    def _tell_progress(self) -> None:
+        if self._on_progress is not None:
+            counts = self._counts
+            self._on_progress(EncodeProgress(counts.encoded, counts.unchanged, counts.bad_rows))
+
+    def _why_not_prune(self) -> str:
+        if self._counts.bad_without_id:
+            return f"{self._counts.bad_without_id} bad rows have no readable id, and may be of stored items"
+        if self._counts.encoded + self._counts.unchanged == 0:
+            return "the input has no usable row"
+        return ""
+
+    def _prune(self) -> int:
+        stored = self._namespace.keys()
+        gone = (key for key in stored if key not in self._ids and key not in self._bad_ids)
+        return sum(self._namespace.delete_many(keys) for keys in _chunks(gone, _DELETE_BATCH))
+
+
+def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(values)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,169 @@
+"""`ItemsFile`: rows of item id and text from CSV, JSONL or Parquet, streamed; a bad row never ends the rest.
+
+Owns which columns make a row and when a row is bad; `row_readers` has the formats.
+
+A row is bad where it cannot be read (broken CSV or JSON, bytes that are not UTF-8), where its id is missing,
+blank, too long, or no string or integer, and where its text columns are all blank or one is no string. Ids
+are taken verbatim. A file that breaks as a whole (its gzip stream, its Parquet pages) is an error: nobody
+knows what lay behind the break.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.runtime.jobs.row_readers import BadRow, CsvReader, JsonlReader, ParquetReader, Record, RowReader
+from rankport.runtime.store.records import MAX_KEY_BYTES
+
+__all__ = ["FORMATS", "BadRow", "FileFormat", "ItemRow", "ItemsFile"]
+
+FileFormat = Literal["csv", "jsonl", "parquet"]
+FORMATS: tuple[FileFormat, ...] = ("csv", "jsonl", "parquet")
+
+_SUFFIXES: Mapping[str, FileFormat] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+_FILE_ERRORS = (OSError, EOFError, zlib.error)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """One item to encode."""
+
+    line: int  # where it starts, from 1; a Parquet file's row number, from 1
+    id: str
+    text: str  # the text columns that are not blank, joined
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsFile:
+    """A checked file: it exists and has the columns. Make it with `open`; every `rows()` reads it anew."""
+
+    path: Path
+    id_column: str
+    text_columns: tuple[str, ...]
+    separator: str
+    reader: RowReader
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        id_column: str,
+        text_columns: Sequence[str],
+        separator: str = " ",
+        file_format: str | None = None,
+    ) -> "ItemsFile":
+        """Checks the file and its columns. Its name tells the format, unless `file_format` does.
+
+        Raises:
+            NotFound: no such file.
+            InvalidRequest: unknown format, a file that cannot be read as such, or a column that is missing or
+                there twice; the message lists the columns.
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise NotFound(f"no items file {file}")
+        if not text_columns:
+            raise InvalidRequest("no text column: name at least one")
+        reader = _reader(file, file_format)
+        try:
+            columns = reader.columns()
+        except _FILE_ERRORS as error:
+            raise InvalidRequest(f"{file} cannot be read: {error}") from error
+        for name in (id_column, *text_columns):
+            if columns.count(name) != 1:
+                problem = f"{columns.count(name)} columns" if name in columns else "no column"
+                raise InvalidRequest(f"{file} has {problem} {name!r}; its columns: {', '.join(columns)}")
+        return cls(file, id_column, tuple(text_columns), separator, reader)
+
+    def rows(self) -> Iterator[ItemRow | BadRow]:
+        """The rows in order.
+
+        Raises:
+            InvalidRequest: the file breaks off or changed under way; the message names the last row read.
+        """
+        line = 0
+        try:
+            for record in self.reader.records(tuple(dict.fromkeys((self.id_column, *self.text_columns)))):
+                line = record.line
+                yield record if isinstance(record, BadRow) else self._row(record)
+        except _FILE_ERRORS as error:
+            raise InvalidRequest(f"{self.path} breaks off after row {line}: {error}") from error
+
+    def count(self) -> int | None:
+        """How many rows, roughly, for a progress bar; None where counting would cost too much."""
+        try:
+            return self.reader.count()
+        except _FILE_ERRORS:
+            return None  # reading the rows meets the same error, and reports it
+
+    def _row(self, record: Record) -> ItemRow | BadRow:
+        item_id: str | None = None
+        try:
+            item_id = _item_id(self.id_column, record.values.get(self.id_column))
+            parts = [_text(name, record.values.get(name)) for name in self.text_columns]
+            text = self.separator.join(part for part in parts if not _is_blank(part))
+            if not text:
+                raise _BadValueError(f"no text in {', '.join(self.text_columns)}")
+        except _BadValueError as error:
+            return BadRow(record.line, str(error), item_id)
+        return ItemRow(record.line, item_id, text)
+
+
+class _BadValueError(ValueError):
+    """Why a row is bad."""
+
+
+def _reader(path: Path, file_format: str | None) -> RowReader:
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    match file_format or _SUFFIXES.get(suffixes[-1] if suffixes else ""):
+        case "csv":
+            return CsvReader(path)
+        case "jsonl":
+            return JsonlReader(path)
+        case "parquet":
+            return ParquetReader(path)
+        case None:
+            raise InvalidRequest(
+                f"{path}: its name tells no format; give it with file_format (--format), one of {', '.join(FORMATS)}"
+            )
+        case other:
+            raise InvalidRequest(f"unknown format {other!r}; there are {', '.join(FORMATS)}")
+
+
+def _item_id(name: str, value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    item_id = _text(name, value)
+    if _is_blank(item_id):
+        raise _BadValueError(f"no id in {name}")
+    if len(item_id.encode()) > MAX_KEY_BYTES:
+        raise _BadValueError(f"{name} has {len(item_id.encode())} bytes, the limit is {MAX_KEY_BYTES}")
+    return item_id
+
+
+def _text(name: str, value: object) -> str:
+    """The value as text: "" for null, and UTF-8 where a Parquet column has bytes."""
+    if value is None:
+        return ""
+    try:
+        text = value.decode() if isinstance(value, bytes) else value
+        if not isinstance(text, str):
+            raise _BadValueError(f"{name} is of type {type(value).__name__}, not text")
+        text.encode()  # lone surrogates: what CSV reading makes of stray bytes, and JSON of broken escapes
+    except UnicodeError as error:
+        raise _BadValueError(f"{name} is not valid UTF-8: {error.reason}") from error  # type: ignore[attr-defined]
+    return text
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()

@@ -1,0 +1,116 @@
+"""`RowEncoder`: a batch of rows to embedding tokens, where a row that cannot be encoded costs no other row.
+
+Owns what happens when a batch fails; which rows are encoded, and where the tokens go, is `encode_job`'s.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.arguments import of_single_item
+from rankport.protos.errors import BackendError, InvalidRequest, LimitExceeded
+from rankport.protos.types import ModelDescription, Truncation
+from rankport.runtime.jobs.items_file import BadRow, ItemRow
+
+
+class Encoder(Protocol):
+    """What makes the tokens: an `ItemEncoder` in process, or a client of a served one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the item encoder's bundle."""
+
+    def describe(self) -> ModelDescription:
+        """Gives the shape and type of the tokens."""
+
+    def encode(self, texts: Sequence[str], /, *, truncation: Truncation) -> NDArray[np.floating]:
+        """Tokens of the texts. [texts, k, hidden]"""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRow:
+    """A row and its tokens."""
+
+    row: ItemRow
+    tokens: NDArray[np.floating]  # [k, hidden]
+    truncated: bool  # its text was cut to the encoder's limit
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """What became of the rows of a batch: every one is in one of the lists."""
+
+    encoded: list[EncodedRow] = field(default_factory=list)
+    bad: list[BadRow] = field(default_factory=list)
+
+
+class RowEncoder:
+    """Encodes batches of rows.
+
+    A batch that fails is halved until the rows at fault stand alone. Texts over the encoder's limit are told
+    the same way, by its own error, and then encoded together with truncation if that is the policy.
+    """
+
+    def __init__(self, encoder: Encoder, truncation: Truncation, max_failures_in_a_row: int) -> None:
+        self._encoder = encoder
+        self._truncation = truncation
+        self._max_failures = max_failures_in_a_row
+        self._failures = 0
+
+    def encode(self, rows: Sequence[ItemRow]) -> EncodedBatch:
+        """Tokens and bad rows of a batch.
+
+        Raises:
+            BackendError: the encoder failed on too many single rows in a row (it is broken, not they), or
+                breaks its contract.
+            RankportError: what the encoder raises that no row is to blame for (unavailable, overloaded, …).
+        """
+        batch = EncodedBatch()
+        too_long: list[ItemRow] = []
+        self._encode(rows, "error", batch, too_long)
+        if too_long:
+            self._encode(too_long, "truncate", batch, too_long)
+        return batch
+
+    def _encode(
+        self, rows: Sequence[ItemRow], truncation: Truncation, batch: EncodedBatch, too_long: list[ItemRow]
+    ) -> None:
+        try:
+            tokens = self._encoder.encode([row.text for row in rows], truncation=truncation)
+        except (InvalidRequest, BackendError) as error:
+            if len(rows) > 1:
+                half = len(rows) // 2
+                self._encode(rows[:half], truncation, batch, too_long)
+                self._encode(rows[half:], truncation, batch, too_long)
+            elif isinstance(error, LimitExceeded) and truncation != self._truncation:
+                too_long.append(rows[0])
+            else:
+                self._fail(rows[0], error, batch)
+            return
+        self._failures = 0
+        _keep(rows, tokens, truncation == "truncate", batch)
+
+    def _fail(self, row: ItemRow, error: InvalidRequest | BackendError, batch: EncodedBatch) -> None:
+        batch.bad.append(BadRow(row.line, of_single_item(str(error)), row.id))
+        if isinstance(error, BackendError):
+            self._failures += 1
+            if self._failures >= self._max_failures:
+                raise BackendError(
+                    f"the encoder failed on {self._failures} rows in a row, last on row {row.line}: {error}"
+                ) from error
+
+
+def _keep(
+    rows: Sequence[ItemRow], tokens: NDArray[np.floating], truncated: bool, batch: EncodedBatch
+) -> None:
+    if tokens.ndim != 3 or len(tokens) != len(rows):
+        raise BackendError(f"the encoder gave an array {list(tokens.shape)} for {len(rows)} texts")
+    finite = np.isfinite(tokens).all(axis=(1, 2))
+    for row, row_tokens, ok in zip(rows, tokens, finite, strict=True):
+        if ok:
+            batch.encoded.append(EncodedRow(row, row_tokens, truncated))
+        else:
+            batch.bad.append(BadRow(row.line, "the encoder gave tokens that are not finite", row.id))

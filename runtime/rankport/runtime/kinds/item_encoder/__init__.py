@@ -1,0 +1,1 @@
+"""Item encoders: texts -> embedding tokens."""

@@ -1,0 +1,130 @@
+"""Encodes texts: many requests, one device, batches of similar length.
+
+Owns the life of an encoding request from token ids to embedding tokens. The queue and the thread are
+`worker`'s, batching is `pass_plan`'s.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BackendError
+from rankport.runtime.backends.contract import EncodingBackend
+from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, plan_items
+from rankport.runtime.scheduling.pass_results import landing
+from rankport.runtime.scheduling.runs_by_length import ByLength
+from rankport.runtime.scheduling.work import Pass, Request, on_device
+from rankport.runtime.scheduling.worker import Clock, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Embedding tokens of one request, in the order of its texts."""
+
+    tokens: NDArray[np.floating]  # [texts, k, hidden] in the bundle's output dtype
+    queue_s: float  # from submission, outside the request's passes
+    compute_s: float  # in passes the request took part in
+
+
+class EncodeEngine:
+    """An encoding backend and its queue. Thread-safe; owns and closes the backend."""
+
+    def __init__(
+        self,
+        backend: EncodingBackend,
+        config: EngineConfig = DEFAULTS,
+        *,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._worker = Worker(_EncodingWork(backend, config), config, name="rankport-encoding", clock=clock)
+
+    def submit(
+        self, runs: Sequence[NDArray[np.int64]], timeout_s: float | None = None, *, spent_s: float = 0.0
+    ) -> "Future[Encoded]":
+        """Queues texts as token ids, `spent_s` of `timeout_s` gone. The future can be cancelled until answered.
+
+        Raises `InvalidRequest` without texts or for an empty one, `Overloaded`, `Unavailable`. The future
+        raises `DeadlineExceeded`, `BackendError`, `Unavailable`.
+        """
+        texts = ByLength.of(runs, [run.size for run in runs], "text")
+        request = _EncodingRequest(
+            tokens=texts.tokens,
+            submitted_s=self._clock(),
+            timeout_s=timeout_s,
+            spent_s=spent_s,
+            texts=texts,
+        )
+        self._worker.submit(request)
+        return request.future
+
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, or stopped on a bug: it answers nothing any more."""
+        return self._worker.alive
+
+    def stop(self, grace_s: float = 0.0) -> None:
+        """Begins to close, and waits for nothing."""
+        self._worker.stop(grace_s)
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees the device."""
+        self._worker.close(grace_s)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _EncodingRequest(Request):
+    texts: ByLength[NDArray[np.int64]]
+
+    @property
+    def exhausted(self) -> bool:
+        return self.texts.exhausted
+
+    @property
+    def finished(self) -> bool:
+        return self.texts.finished
+
+    def answer(self, waited_s: float) -> Encoded:
+        tokens = self.texts.results()
+        if not np.isfinite(tokens).all():
+            raise BackendError(
+                "encode gave embedding tokens that are not finite: check the texts and the checkpoint"
+            )
+        return Encoded(tokens, waited_s, self.compute_s)
+
+
+class _EncodingWork:
+    """Encode passes over the backend; lives in the worker's thread."""
+
+    def __init__(self, backend: EncodingBackend, config: EngineConfig) -> None:
+        self._backend = backend
+        self._limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
+
+    def prepare(self, request: _EncodingRequest) -> None:
+        """Texts need nothing computed before them."""
+
+    def plan(self, active: Sequence[_EncodingRequest]) -> Pass[_EncodingRequest]:
+        """Texts of several requests are alike: all continue the empty prefix."""
+        work = [ItemWork(request.texts.remaining, past=0, branch=None) for request in active]
+        shares = [
+            (one, take) for one, take in zip(active, plan_items(work, self._limits), strict=True) if take
+        ]
+        return Pass(tuple(request for request, _ in shares), partial(self._encode, shares))
+
+    def retire(self, request: _EncodingRequest) -> None:
+        """A request holds nothing."""
+
+    def close(self) -> None:
+        """Frees the device."""
+        self._backend.close()
+
+    def _encode(self, shares: Sequence[tuple[_EncodingRequest, int]]) -> Callable[[], None] | None:
+        runs = [run for request, count in shares for run in request.texts.upcoming(count)]
+        launched = on_device("encode", self._backend.launch, runs)
+        return landing("encode", launched, [(request.texts, count) for request, count in shares])

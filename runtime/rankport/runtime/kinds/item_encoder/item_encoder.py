@@ -1,0 +1,134 @@
+"""`ItemEncoder`: texts to embedding tokens, in this process.
+
+Owns the way from texts or ids to arrays. Token runs come from `prompt.encoder`, batches and the queue are `engine`'s.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.arguments import checked_items, checked_timeout_s
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import ModelDescription, Truncation
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.description import describe
+from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.item_encoder.engine import Encoded, EncodeEngine
+from rankport.runtime.kinds.replicas import EncodingReplicas
+from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.scheduling.futures import converted, resolved, result_within
+
+Text = str | Sequence[int]
+
+
+class ItemEncoder:
+    """A loaded item encoder bundle. Any thread may call it; a context manager."""
+
+    def __init__(
+        self, manifest: Manifest, prompt: PromptEncoder, engine: EncodeEngine | EncodingReplicas
+    ) -> None:
+        """An encoder of parts; it closes the engine."""
+        assert manifest.embedding is not None
+        self._manifest = manifest
+        self._embedding = manifest.embedding
+        self._prompt = prompt
+        self._engine = engine
+
+    @classmethod
+    def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
+        """Loads an item encoder bundle.
+
+        Raises:
+            BundleError: the bundle is not what it says.
+            InvalidRequest: it is a ranker, or has no graph for the device.
+            BackendError: there is no such device, or what drives it is not installed.
+        """
+        from rankport.runtime.backends.choice import encoding_backend
+
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        manifest = opened.manifest
+        if manifest.kind != "item_encoder":
+            raise InvalidRequest(
+                f"bundle {opened.path} is a ranker: it scores (Ranker, rankport score); give an item encoder"
+            )
+        prompt = PromptEncoder.from_bundle(opened)
+        with ExitStack() as loaded:
+            engines = {}
+            for gpu in config.device_ids:
+                engines[gpu] = EncodeEngine(encoding_backend(opened, config, gpu=gpu), config)
+                loaded.callback(engines[gpu].close)
+            loaded.pop_all()
+        alone = engines[config.device_ids[0]]
+        return cls(manifest, prompt, alone if len(engines) == 1 else EncodingReplicas(engines))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that changes an output: the namespace of this encoder's tokens in a store."""
+        return self._manifest.fingerprint
+
+    def encode(
+        self, texts: Iterable[Text], timeout_s: float | None = None, *, truncation: Truncation = "error"
+    ) -> NDArray[np.floating]:
+        """Embedding tokens of texts, or of token ids, in their order. [texts, k, hidden] float16 or float32
+
+        Raises:
+            InvalidRequest: a text is malformed; the message has its index.
+            LimitExceeded: a text is too long and `truncation` is "error".
+            Overloaded: the queue is full.
+            DeadlineExceeded: `timeout_s` seconds passed.
+            BackendError: a pass over these texts failed, or gave values that are not finite.
+            Unavailable: the encoder is closed.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        return result_within(self.submit(texts, timeout_s, truncation=truncation), timeout_s)
+
+    def submit(
+        self, texts: Iterable[Text], timeout_s: float | None = None, *, truncation: Truncation = "error"
+    ) -> "Future[NDArray[np.floating]]":
+        """`encode` as a future. Cancelling it drops what is not computed yet.
+
+        Tokenizes before it returns. Raises what is known by then: `InvalidRequest`, `LimitExceeded`,
+        `Overloaded`, `Unavailable`; the future raises the rest.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        begun_s = time.perf_counter()
+        encoded = self._prompt.encode_items(checked_items(texts, "texts"), truncation)
+        if not encoded:
+            shape = (0, self._embedding.tokens, self._embedding.hidden_size)
+            return resolved(np.empty(shape, np.dtype(self._embedding.dtype)))
+        spent_s = time.perf_counter() - begun_s
+        future = self._engine.submit([item.run.ids for item in encoded], timeout_s, spent_s=spent_s)
+        return converted(future, _tokens)
+
+    def describe(self) -> ModelDescription:
+        """What the bundle is."""
+        return describe(self._manifest)
+
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, or stopped on a bug: it answers nothing any more."""
+        return self._engine.alive
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
+        self._engine.close(grace_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _tokens(encoded: Encoded) -> NDArray[np.floating]:
+    return encoded.tokens

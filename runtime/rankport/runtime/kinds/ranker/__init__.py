@@ -1,0 +1,1 @@
+"""Rankers: items scored against a shared prefix, as text, as token ids or as embedding tokens."""

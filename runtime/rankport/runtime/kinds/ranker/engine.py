@@ -1,0 +1,250 @@
+"""Scores items against prefixes: many requests, one device, prefixes computed once.
+
+Owns the life of a scoring request from token runs to logits. Batching is `pass_plan`'s, KV is
+`prefix_cache`'s, the queue and the thread are `worker`'s; texts and scores are `ranker`'s.
+
+A request's life: queued; active, with its prefix leased as far as cached; prefilled in chunks, each stored
+for others to find; scored in passes of items of similar length, shared with other requests; answered.
+Deadlines and cancellations are checked before each pass.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from operator import itemgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.backends.contract import EMBEDDED, RaggedBatch, ScoringBackend, TokenRun
+from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, PrefixWork, plan_items, plan_prefill
+from rankport.runtime.scheduling.pass_results import check_count, landing
+from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease, PrefixCache
+from rankport.runtime.scheduling.runs_by_length import ByLength
+from rankport.runtime.scheduling.work import Pass, Request, on_device
+from rankport.runtime.scheduling.worker import Clock, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Logits of one request, in the order of its items."""
+
+    logits: NDArray[np.float32]  # [items, labels], NaN where failed
+    failed: NDArray[np.bool_]  # [items] the device gave a logit that is not finite
+    prefix_tokens_cached: int
+    prefix_tokens_computed: int
+    queue_s: float  # from submission, outside the request's passes
+    compute_s: float  # in passes the request took part in
+
+
+class Engine:
+    """A scoring backend, its prefix cache and its queue. Thread-safe; owns and closes the backend."""
+
+    def __init__(
+        self, backend: ScoringBackend, config: EngineConfig = DEFAULTS, *, clock: Clock = time.monotonic
+    ) -> None:
+        self._work = _ScoringWork(backend, config)
+        self._clock = clock
+        self._worker = Worker(self._work, config, name="rankport-scoring", clock=clock)
+
+    def submit(
+        self,
+        prefix: TokenRun,
+        items: Sequence[TokenRun],
+        timeout_s: float | None = None,
+        *,
+        spent_s: float = 0.0,
+    ) -> "Future[Scored]":
+        """Queues a request, `spent_s` of its `timeout_s` gone. The future can be cancelled until it is answered.
+
+        Raises `InvalidRequest` without items or for an empty one, `Overloaded`, `Unavailable`. The future
+        raises `DeadlineExceeded`, `BackendError`, `Unavailable`.
+        """
+        assert prefix.resident is None, "only items have resident tokens"
+        runs = ByLength.of(items, [item.ids.size for item in items], "item")
+        request = _ScoringRequest(
+            tokens=prefix.ids.size + runs.tokens,
+            submitted_s=self._clock(),
+            timeout_s=timeout_s,
+            spent_s=spent_s,
+            prefix=prefix,
+            key=prefix_key(prefix),
+            items=runs,
+        )
+        self._worker.submit(request)
+        return request.future
+
+    def call(self, step: Callable[[], None]) -> "Future[None]":
+        """Has the thread that owns the device do something between two passes. See `Worker.call`."""
+        return self._worker.call(partial(on_device, "a step between passes", step))
+
+    def cache_stats(self) -> CacheStats:
+        """A snapshot of the prefix cache's counters."""
+        return self._work.cache.stats()
+
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, or stopped on a bug: it answers nothing any more."""
+        return self._worker.alive
+
+    def stop(self, grace_s: float = 0.0) -> None:
+        """Begins to close, and waits for nothing."""
+        self._worker.stop(grace_s)
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees the device."""
+        self._worker.close(grace_s)
+
+
+def prefix_key(run: TokenRun) -> NDArray[np.int64]:
+    """The tokens a prefix is cached under: embeddings stand as negative hashes of their rows. [tokens]"""
+    if run.embeddings is None:
+        return run.ids
+    key = run.ids.copy()
+    key[key == EMBEDDED] = [_row_key(row) for row in run.embeddings]
+    return key
+
+
+def slice_run(run: TokenRun, start: int, stop: int) -> TokenRun:
+    """Tokens `start` to `stop` of a run, with the embeddings among them."""
+    ids = run.ids[start:stop]
+    rows = int(np.count_nonzero(ids == EMBEDDED))
+    if run.embeddings is None or not rows:
+        return TokenRun(ids)
+    first = int(np.count_nonzero(run.ids[:start] == EMBEDDED))
+    return TokenRun(ids, run.embeddings[first : first + rows])
+
+
+def _row_key(row: NDArray[np.float32]) -> int:
+    digest = int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest(), "little", signed=True)
+    return min(digest | -(2**63), EMBEDDED - 1)  # negative, and never EMBEDDED itself
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _ScoringRequest(Request):
+    prefix: TokenRun
+    key: NDArray[np.int64]  # [prefix tokens]
+    items: ByLength[TokenRun]
+    prefix_tokens_computed: int = 0
+
+    @property
+    def exhausted(self) -> bool:
+        return self.items.exhausted
+
+    @property
+    def finished(self) -> bool:
+        return self.items.finished
+
+    def answer(self, waited_s: float) -> Scored:
+        logits = self.items.results()
+        failed = ~np.isfinite(logits).all(axis=1)
+        logits[failed] = np.nan
+        return Scored(
+            logits=logits,
+            failed=failed,
+            prefix_tokens_cached=self.key.size - self.prefix_tokens_computed,
+            prefix_tokens_computed=self.prefix_tokens_computed,
+            queue_s=waited_s,
+            compute_s=self.compute_s,
+        )
+
+
+Shares = Sequence[tuple[_ScoringRequest, int]]
+"""How many tokens or items of each request a pass takes."""
+
+
+class _ScoringWork:
+    """Prefill and score passes over the backend; lives in the worker's thread."""
+
+    def __init__(self, backend: ScoringBackend, config: EngineConfig) -> None:
+        self.cache = PrefixCache(config.prefix_cache_bytes, partial(on_device, "splitting KV", backend.split))
+        self._backend = backend
+        self._leases: dict[_ScoringRequest, Lease] = {}
+        self._prefill_limits = PassLimits(config.max_prefill_tokens, config.max_padding_ratio)
+        self._item_limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
+        self._prefilled_last = False
+
+    def prepare(self, request: _ScoringRequest) -> None:
+        """Leases the prefix as far as it is cached by now."""
+        lease = self._leases.get(request)
+        if lease is None:
+            self._leases[request] = self.cache.match(request.key)
+        elif lease.length < request.key.size:
+            self.cache.extend(lease, request.key[lease.length :])
+
+    def plan(self, active: Sequence[_ScoringRequest]) -> Pass[_ScoringRequest]:
+        """Prefill and score passes in turn, while there is work for both."""
+        waiting = [one for one in active if self._leases[one].length < one.key.size]
+        ready = [one for one in active if self._leases[one].length == one.key.size]
+        self._prefilled_last = bool(waiting) and not (ready and self._prefilled_last)
+        return self._plan_prefill(waiting) if self._prefilled_last else self._plan_items(ready)
+
+    def retire(self, request: _ScoringRequest) -> None:
+        """Returns the lease."""
+        lease = self._leases.pop(request, None)
+        if lease is not None:
+            self.cache.release(lease)
+
+    def close(self) -> None:
+        """Drops the cache's KV before the device that holds it."""
+        self.cache.clear()
+        self._backend.close()
+
+    def _plan_prefill(self, requests: Sequence[_ScoringRequest]) -> Pass[_ScoringRequest]:
+        work = []
+        for request in requests:
+            lease = self._leases[request]
+            work.append(PrefixWork(request.key[lease.length :], lease.length, lease.branch))
+        return _pass(requests, plan_prefill(work, self._prefill_limits), self._prefill)
+
+    def _plan_items(self, requests: Sequence[_ScoringRequest]) -> Pass[_ScoringRequest]:
+        work = [ItemWork(one.items.remaining, one.key.size, self._leases[one].branch) for one in requests]
+        return _pass(requests, plan_items(work, self._item_limits), self._score)
+
+    def _prefill(self, shares: Shares) -> None:
+        """Computes and stores the next `share` tokens of each request's prefix."""
+        leases = [self._leases[request] for request, _ in shares]
+        spans = [
+            (lease.length, lease.length + tokens) for lease, (_, tokens) in zip(leases, shares, strict=True)
+        ]
+        batch = RaggedBatch(
+            prefixes=tuple(lease.pieces() for lease in leases),
+            runs=tuple(
+                slice_run(request.prefix, *span) for (request, _), span in zip(shares, spans, strict=True)
+            ),
+            run_prefix=np.arange(len(shares)),
+        )
+        kvs = on_device("prefill", self._backend.prefill, batch)
+        check_count("prefill", len(kvs), len(shares))
+        for (request, tokens), lease, span, kv in zip(shares, leases, spans, kvs, strict=True):
+            self.cache.insert(lease, request.key[slice(*span)], kv)
+            request.prefix_tokens_computed += tokens
+
+    def _score(self, shares: Shares) -> Callable[[], None] | None:
+        """Begins to score the next `share` items of each request; requests with the same prefix share its row."""
+        leases = {lease.branch: lease for lease in (self._leases[request] for request, _ in shares)}
+        row_of = {branch: row for row, branch in enumerate(leases)}
+        by_row = sorted(
+            ((row_of[self._leases[request].branch], request, count) for request, count in shares),
+            key=itemgetter(0),
+        )
+        batch = RaggedBatch(
+            prefixes=tuple(lease.pieces() for lease in leases.values()),
+            runs=tuple(item for _, request, count in by_row for item in request.items.upcoming(count)),
+            run_prefix=np.repeat([row for row, _, _ in by_row], [count for _, _, count in by_row]),
+        )
+        launched = on_device("score", self._backend.launch, batch)
+        return landing("score", launched, [(request.items, count) for _, request, count in by_row])
+
+
+def _pass(
+    requests: Sequence[_ScoringRequest],
+    takes: Sequence[int],
+    begin: Callable[[Shares], Callable[[], None] | None],
+) -> Pass[_ScoringRequest]:
+    shares = tuple((request, take) for request, take in zip(requests, takes, strict=True) if take)
+    return Pass(tuple(request for request, _ in shares), partial(begin, shares))

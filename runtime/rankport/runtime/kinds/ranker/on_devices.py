@@ -1,0 +1,54 @@
+"""The engines of a ranker: one a device, and the embedding tokens that they keep there."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.ranker.engine import Engine
+from rankport.runtime.kinds.replicas import ScoringReplicas
+from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
+from rankport.runtime.store.namespace import TokenNamespace
+
+
+@dataclass(frozen=True, slots=True)
+class RankerEngines:
+    """What a ranker computes with. Whoever takes it closes the engine, then calls `close`."""
+
+    engine: Engine | ScoringReplicas
+    resident: ResidentTokens | None
+    close: Callable[[], None]
+
+
+def ranker_engines(bundle: Bundle, config: EngineConfig, tokens: TokenNamespace | None) -> RankerEngines:
+    """Loads the bundle on every device of `config`, and `tokens` beside it if they are to stay there.
+
+    Raises as `scoring_backend`; `StoreError` if tokens cannot be read; `InvalidRequest` if there are none to keep.
+    """
+    from rankport.runtime.backends.choice import scoring_backend
+
+    keep = config.device_tokens_bytes > 0 and bundle.manifest.embedding is not None
+    if keep and tokens is None:
+        raise InvalidRequest(
+            f"device_tokens_bytes is {config.device_tokens_bytes}, but the ranker was loaded without a token store: "
+            "give it one (store, --store)"
+        )
+    with ExitStack() as opened:
+        engines, tables = {}, {}
+        for gpu in config.device_ids:
+            backend = scoring_backend(bundle, config, gpu=gpu)
+            table = backend.table
+            engine = Engine(backend, config)
+            opened.callback(engine.close)
+            engines[gpu] = engine
+            if table is not None:
+                tables[gpu] = OwnedTable(table, engine.call)
+        resident = None
+        if keep and tokens is not None:
+            resident = ResidentTokens(tokens, tables, config.device_tokens_refresh_s)
+        opened.pop_all()
+    alone = engines[config.device_ids[0]]
+    whole = alone if len(engines) == 1 else ScoringReplicas(engines, config.max_batch_tokens)
+    return RankerEngines(whole, resident, lambda: None if resident is None else resident.close())

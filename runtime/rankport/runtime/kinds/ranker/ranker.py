@@ -1,0 +1,263 @@
+"""`Ranker`: scores items against a prefix, in this process.
+
+Owns the way from texts, ids, embedding tokens and keys to an answer with scores and statuses. Token runs come from
+`prompt.encoder`, keys from `keyed_items`, logits from `engine`.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.arguments import checked_items, checked_timeout_s
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import (
+    Item,
+    ItemStatus,
+    ModelDescription,
+    OnMissing,
+    Prefix,
+    ScoreResult,
+    Truncation,
+    Usage,
+)
+from rankport.runtime.backends.contract import TokenRun
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.description import describe
+from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.ranker.engine import Engine, Scored
+from rankport.runtime.kinds.ranker.on_devices import ranker_engines
+from rankport.runtime.kinds.replicas import ScoringReplicas
+from rankport.runtime.prompt.encoder import EncodedRun, PromptEncoder
+from rankport.runtime.scheduling.futures import converted, resolved, result_within
+from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
+from rankport.runtime.store.store import TokenStore
+
+
+class Ranker:
+    """A loaded ranker bundle. Any thread may call it; a context manager."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        prompt: PromptEncoder,
+        engine: Engine | ScoringReplicas,
+        keyed_items: KeyedItems,
+        *,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """A ranker of parts; it closes the engine, then calls `on_close`."""
+        assert manifest.labels is not None
+        self._manifest = manifest
+        self._labels = manifest.labels
+        self._prompt = prompt
+        self._engine = engine
+        self._keyed_items = keyed_items
+        self._on_close = on_close
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | os.PathLike[str] | Bundle,
+        *,
+        store: TokenStore | str | os.PathLike[str] | None = None,
+        config: EngineConfig = DEFAULTS,
+    ) -> Self:
+        """Loads a ranker bundle. `store` lets a mix ranker take items by key; one that is given open stays open.
+
+        Raises:
+            BundleError: the bundle is not what it says.
+            InvalidRequest: it is an item encoder.
+            PairingError: the store has no tokens of the encoder that the ranker was trained with.
+            StoreError: the store cannot be read.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        manifest = opened.manifest
+        if manifest.kind != "ranker":
+            raise InvalidRequest(
+                f"bundle {opened.path} is an item encoder: it encodes (ItemEncoder, rankport encode); give a ranker"
+            )
+        with ExitStack() as owned:
+            if store is not None and not isinstance(store, TokenStore):
+                store = TokenStore.open(store, read_only=True)
+                owned.callback(store.close)
+            tokens = None if store is None else paired_tokens(store, manifest)
+            prompt = PromptEncoder.from_bundle(opened)
+            engines = ranker_engines(opened, config, tokens)
+            owned.callback(engines.close)
+            keyed_items = KeyedItems(manifest, tokens, engines.resident)
+            return cls(manifest, prompt, engines.engine, keyed_items, on_close=owned.pop_all().close)
+
+    def score(
+        self,
+        prefix: Prefix,
+        items: Iterable[Item],
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+    ) -> ScoreResult:
+        """Scores every item against the prefix; no items give an empty result.
+
+        An item of empty text is scored as the prompt without it, where the prompt puts tokens around items.
+        (`rankport encode` takes a row without text for a mistake: a bad row.)
+
+        Raises:
+            InvalidRequest: prefix, an item or an option is malformed; the message has the item's index.
+            LimitExceeded: a text is too long and `truncation` is "error".
+            NotFound: the store lacks a key and `on_missing` is "fail".
+            Overloaded: the queue is full.
+            DeadlineExceeded: `timeout_s` seconds passed.
+            BackendError: a pass over this request's tokens failed.
+            Unavailable: the ranker is closed.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        future = self.submit(prefix, items, timeout_s, truncation=truncation, on_missing=on_missing)
+        return result_within(future, timeout_s)
+
+    def submit(
+        self,
+        prefix: Prefix,
+        items: Iterable[Item],
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+    ) -> "Future[ScoreResult]":
+        """`score` as a future. Cancelling it drops what is not computed yet.
+
+        Tokenizes and reads the store before it returns. Raises what is known by then: `InvalidRequest`,
+        `LimitExceeded`, `NotFound`, `Overloaded`, `Unavailable`; the future raises the rest.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        begun_s = time.perf_counter()
+        request = self._encode(prefix, items, truncation, on_missing)
+        tokenize_s = time.perf_counter() - begun_s
+        runs = [request.items[index].run for index in request.present]
+        if not runs:
+            return resolved(self._answer(request, tokenize_s, self._nothing_scored()))
+        future = self._engine.submit(request.prefix.run, runs, timeout_s, spent_s=tokenize_s)
+        return converted(future, partial(self._answer, request, tokenize_s))
+
+    def encode(
+        self, prefix: Prefix, items: Iterable[Item], *, truncation: Truncation = "error"
+    ) -> tuple[TokenRun, list[TokenRun]]:
+        """The tokens of prefix and items as the engine gets them. Raises as `submit` does; keys must exist."""
+        request = self._encode(prefix, items, truncation, "fail")
+        return request.prefix.run, [item.run for item in request.items]
+
+    def describe(self) -> ModelDescription:
+        """What the bundle is, and which forms of items it takes."""
+        return describe(self._manifest, keys=self._keyed_items.readable)
+
+    def cache_stats(self) -> CacheStats:
+        """A snapshot of the prefix cache's counters."""
+        return self._engine.cache_stats()
+
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, or stopped on a bug: it answers nothing any more."""
+        return self._engine.alive
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
+        self._engine.close(grace_s)
+        self._on_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _encode(
+        self, prefix: Prefix, items: Iterable[Item], truncation: Truncation, on_missing: OnMissing
+    ) -> "_EncodedRequest":
+        if on_missing not in get_args(OnMissing):
+            raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(get_args(OnMissing))}")
+        items = checked_items(items)
+        encoded_prefix = self._prompt.encode_prefix(prefix, truncation)
+        inputs, missing = self._keyed_items.resolve(items, on_missing)
+        return _EncodedRequest(encoded_prefix, self._prompt.encode_items(inputs, truncation), missing)
+
+    def _nothing_scored(self) -> Scored:
+        logits = np.empty((0, len(self._labels.names)), np.float32)
+        return Scored(logits, np.empty(0, np.bool_), 0, 0, queue_s=0.0, compute_s=0.0)
+
+    def _answer(self, request: "_EncodedRequest", tokenize_s: float, scored: Scored) -> ScoreResult:
+        rows = request.present
+        logits = np.full((len(request.items), scored.logits.shape[1]), np.nan, np.float32)
+        logits[rows] = scored.logits
+        status, messages = request.outcomes({rows[place] for place in np.flatnonzero(scored.failed)})
+        return ScoreResult(
+            scores=label_scores(logits, self._labels.source),
+            logits=logits,
+            status=status,
+            messages=messages,
+            usage=Usage(
+                prefix_tokens_cached=scored.prefix_tokens_cached,
+                prefix_tokens_computed=scored.prefix_tokens_computed,
+                item_tokens=sum(request.items[row].run.ids.size for row in rows),
+                tokenize_s=tokenize_s,
+                queue_s=scored.queue_s,
+                compute_s=scored.compute_s,
+            ),
+            fingerprint=self._manifest.fingerprint,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodedRequest:
+    prefix: EncodedRun
+    items: list[EncodedRun]
+    missing: dict[int, str]  # why there are no tokens, by index; those items' runs stand for nothing
+
+    @property
+    def present(self) -> list[int]:
+        """Indices of the items that are scored."""
+        if not self.missing:
+            return list(range(len(self.items)))
+        return [index for index in range(len(self.items)) if index not in self.missing]
+
+    def outcomes(self, failed: set[int]) -> tuple[tuple[ItemStatus, ...], tuple[str, ...]]:
+        """Status and message of every item; `failed` are indices."""
+        count = len(self.items)
+        if not (failed or self.missing or self.prefix.truncated or any(one.truncated for one in self.items)):
+            return (ItemStatus.OK,) * count, ("",) * count
+        found = [self.outcome(index, failed=index in failed) for index in range(count)]
+        return tuple(status for status, _ in found), tuple(message for _, message in found)
+
+    def outcome(self, index: int, *, failed: bool) -> tuple[ItemStatus, str]:
+        """Status and message of an item."""
+        if index in self.missing:
+            return ItemStatus.NOT_FOUND, self.missing[index]
+        if failed:
+            return (
+                ItemStatus.FAILED,
+                "the model gave a logit that is not finite: check the item and the checkpoint",
+            )
+        cut = [name for name, run in (("prefix", self.prefix), ("item", self.items[index])) if run.truncated]
+        if cut:
+            return ItemStatus.TRUNCATED, f"{' and '.join(cut)} cut to the bundle's limits"
+        return ItemStatus.OK, ""
+
+
+def label_scores(logits: NDArray[np.float32], source: str) -> NDArray[np.float32]:
+    """The first label's probability among the labels, or a classification head's first logit. [items]"""
+    if source == "classification_head":
+        return logits[:, 0].copy()
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores: NDArray[np.float32] = weights[:, 0] / weights.sum(axis=1)
+    return scores

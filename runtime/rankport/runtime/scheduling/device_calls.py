@@ -1,0 +1,46 @@
+"""What the thread that drives a device does between two passes, beside requests: a write to its memory, say."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from rankport.protos.errors import RankportError, Unavailable
+from rankport.runtime.scheduling.futures import settle
+
+Step = Callable[[], None]
+
+
+class Steps:
+    """Steps that wait, each with its future. Any thread may add; one runs them."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Future[None], Step]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, step: Step) -> "Future[None]":
+        """Done when the step is; it raises what the step raises, or `Unavailable`."""
+        future: Future[None] = Future()
+        self._waiting.append((future, step))
+        return future
+
+    def run(self) -> None:
+        """Those that wait now: others come after the next pass. A bug in one is raised, with the rest still waiting."""
+        for _ in range(len(self)):
+            future, step = self._waiting.popleft()
+            try:
+                step()
+            except RankportError as error:
+                settle(future, future.set_exception, error)
+            except BaseException as error:
+                settle(future, future.set_exception, Unavailable(f"the engine stopped on a bug: {error!r}"))
+                raise
+            else:
+                settle(future, future.set_result, None)
+
+    def take(self) -> "list[Future[None]]":
+        """The futures of those that will never run."""
+        futures = [future for future, _ in self._waiting]
+        self._waiting.clear()
+        return futures

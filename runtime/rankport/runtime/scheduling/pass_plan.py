@@ -1,0 +1,130 @@
+"""What goes into the next pass: pure functions over lengths and tokens.
+
+Owns the budgets and the padding rule. Keeps no state: fairness comes from the order of the requests, which
+the caller rotates so that those served least recently stand first. The first one is always served, whatever
+its size.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.scheduling.prefix_cache import common_length
+
+
+@dataclass(frozen=True, slots=True)
+class PassLimits:
+    """Bounds of one pass."""
+
+    max_tokens: int
+    max_padding_ratio: float  # padded layout / real tokens
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixWork:
+    """What a request has yet to compute of its prefix."""
+
+    tokens: NDArray[np.int64]  # [remaining], at least one
+    past: int  # tokens before them, whose KV exists
+    branch: Hashable  # equal where that KV is the same
+
+
+@dataclass(frozen=True, slots=True)
+class ItemWork:
+    """What a request has yet to compute of its items."""
+
+    lengths: NDArray[np.int64]  # [remaining], ascending, at least one
+    past: int  # prefix tokens
+    branch: Hashable  # equal where the prefix is the same
+
+
+def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
+    """Tokens each request computes of its prefix in this pass, 0 for those left out. [requests]
+
+    Only the first may be cut into a chunk; others come whole. A request waits when another of this pass
+    computes at least half of its tokens: it finds them cached next time.
+    """
+    takes = [0] * len(work)
+    layout = _Layout()
+    for index, one in enumerate(work):
+        size = min(one.tokens.size, limits.max_tokens) if layout.empty else one.tokens.size
+        # One run a prefix, so every run is a row of its own.
+        grown = layout.add(index, one.past, items=1, longest=size, tokens=size)
+        if layout.empty or (grown.fits(limits) and not _repeats(one, work, takes)):
+            layout, takes[index] = grown, size
+    return takes
+
+
+def plan_items(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
+    """Items each request scores in this pass, from its shortest on, 0 for those left out. [requests]"""
+    takes = [0] * len(work)
+    layout = _Layout()
+    for index, one in enumerate(work):
+        most = _level_count(one.lengths, limits.max_tokens - layout.tokens, limits.max_padding_ratio)
+        # Where all a request could bring would leave other rows short, it brings as much as the fullest has.
+        choices = (max(most, 1),) if layout.empty else (most, min(most, layout.fullest))
+        for count in filter(None, choices):
+            tokens = int(one.lengths[:count].sum())
+            grown = layout.add(one.branch, one.past, count, int(one.lengths[count - 1]), tokens)
+            if layout.empty or grown.fits(limits):
+                layout, takes[index] = grown, count
+                break
+    return takes
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The rectangle a pass is padded to: [prefixes, items of the fullest one, tokens of the longest item]."""
+
+    rows: dict[Hashable, int] = field(default_factory=dict)  # items by prefix
+    longest: int = 0
+    tokens: int = 0
+    past: int = 0  # over the prefixes
+    longest_past: int = 0
+
+    @property
+    def empty(self) -> bool:
+        return not self.rows
+
+    @property
+    def fullest(self) -> int:
+        return max(self.rows.values(), default=0)
+
+    def add(self, branch: Hashable, past: int, items: int, longest: int, tokens: int) -> "_Layout":
+        return _Layout(
+            rows={**self.rows, branch: self.rows.get(branch, 0) + items},
+            longest=max(self.longest, longest),
+            tokens=self.tokens + tokens,
+            past=self.past + (0 if branch in self.rows else past),
+            longest_past=max(self.longest_past, past),
+        )
+
+    def fits(self, limits: PassLimits) -> bool:
+        """Whether tokens, padded items and padded prefixes keep within the limits."""
+        ratio, rows = limits.max_padding_ratio, len(self.rows)
+        return (
+            self.tokens <= limits.max_tokens
+            and rows * self.fullest * self.longest <= ratio * self.tokens
+            and rows * self.longest_past <= ratio * self.past
+        )
+
+
+def _level_count(lengths: NDArray[np.int64], max_tokens: int, max_padding_ratio: float) -> int:
+    """How many of the first, ascending lengths keep within the tokens and the padding."""
+    lengths = lengths[: max(max_tokens, 0)]  # each is at least one token
+    tokens = np.cumsum(lengths)
+    padded = lengths * np.arange(1, lengths.size + 1)
+    over = np.flatnonzero((tokens > max_tokens) | (padded > max_padding_ratio * tokens))
+    return int(over[0]) if over.size else lengths.size
+
+
+def _repeats(one: PrefixWork, work: Sequence[PrefixWork], takes: Sequence[int]) -> bool:
+    """Whether a request of the pass computes at least half of these tokens on the same branch."""
+    return any(
+        take
+        and other.branch == one.branch
+        and 2 * common_length(other.tokens[:take], one.tokens) >= one.tokens.size
+        for other, take in zip(work, takes, strict=True)
+    )

@@ -1,0 +1,297 @@
+"""The thread that drives a device: a bounded queue in, one future out for every request, whatever fails.
+
+Owns queueing, deadlines, cancellation, fairness, the isolation of failures, and shutdown. What a pass computes is the
+business of the `Work` it is given; overload is `queue_limit`'s, what is done between passes `device_calls`'.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic
+
+from rankport.protos.errors import DeadlineExceeded, RankportError, Unavailable
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.scheduling.device_calls import Steps
+from rankport.runtime.scheduling.futures import settle
+from rankport.runtime.scheduling.queue_limit import Room
+from rankport.runtime.scheduling.work import Pass, Request, RequestT, Work
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+
+class Worker(Generic[RequestT]):
+    """Runs `work` in a thread of its own from construction to `close`."""
+
+    def __init__(
+        self, work: Work[RequestT], config: EngineConfig, *, name: str, clock: Clock = time.monotonic
+    ) -> None:
+        self._work = work
+        self._config = config
+        self._clock = clock
+        self._condition = threading.Condition()  # guards the fields down to `_closed_because`
+        self._arrivals: deque[RequestT] = deque()
+        self._steps = Steps()
+        self._unanswered: dict[RequestT, None] = {}  # accepted; left only with the future resolved
+        self._room = Room(config)  # of those accepted and not started
+        self._drain_until_s: float | None = None  # set by `close`
+        self._closed_because: Unavailable | None = None  # no submit from then on
+        self._waiting: deque[RequestT] = deque()  # the thread's own, as is `_active`
+        self._active: list[RequestT] = []  # least recently served first
+        self._flying: deque[_Flight[RequestT]] = deque()  # begun, in order
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, request: RequestT) -> None:
+        """Queues a request; its future will be resolved, or cancelled by its owner.
+
+        Raises `Overloaded` when the queue is full, `Unavailable` after `close` or a crash.
+        """
+        with self._condition:
+            if self._closed_because is not None:
+                raise Unavailable(*self._closed_because.args)
+            self._room.enter(request.tokens)
+            self._arrivals.append(request)
+            self._unanswered[request] = None
+            self._condition.notify()
+
+    def call(self, step: Callable[[], None]) -> "Future[None]":
+        """Has the thread do something else with the device, between two passes.
+
+        Raises `Unavailable` after `close` or a crash. The future raises what `step` raises, or `Unavailable`.
+        """
+        with self._condition:
+            if self._closed_because is not None:
+                raise Unavailable(*self._closed_because.args)
+            self._condition.notify()
+            return self._steps.add(step)
+
+    @property
+    def alive(self) -> bool:
+        """False after `close` or a crash."""
+        return self._closed_because is None
+
+    def stop(self, grace_s: float = 0.0) -> None:
+        """Refuses new requests and lets accepted ones finish for `grace_s` seconds, fails the rest.
+
+        Waits for nothing. Called again, it can only shorten the grace.
+        """
+        with self._condition:
+            until_s = self._clock() + grace_s
+            self._drain_until_s = min(
+                until_s, until_s if self._drain_until_s is None else self._drain_until_s
+            )
+            self._closed_because = self._closed_because or Unavailable(
+                "the engine is closed; load the bundle again"
+            )
+            self._condition.notify()
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Stops, and waits until that is done."""
+        self.stop(grace_s)
+        if threading.current_thread() is not self._thread:  # a future's callback may close
+            self._thread.join()
+
+    def _run(self) -> None:
+        reason = Unavailable("the engine was closed before the request was answered")
+        try:
+            while self._take_arrivals():
+                self._steps.run()
+                self._drop_dead(self._waiting)
+                self._drop_dead(self._active)
+                self._admit()
+                self._prepare(self._active)
+                if self._active:
+                    self._run_pass()
+                # While the device works on the last pass, the next one is planned and begun.
+                self._land(keep=1 if self._more_to_begin() else 0)
+        except BaseException as error:
+            log.exception("the engine stopped on a bug")
+            reason = Unavailable(f"the engine stopped on a bug: {error!r}; load the model again")
+        finally:
+            self._shut(reason)
+
+    def _take_arrivals(self) -> bool:
+        """Waits until there is something to do; False when the time to stop has come."""
+        with self._condition:
+            busy = bool(self._waiting or self._active)
+            self._condition.wait_for(
+                lambda: busy or self._arrivals or self._steps or self._drain_until_s is not None
+            )
+            self._waiting.extend(self._arrivals)
+            self._arrivals.clear()
+            if self._drain_until_s is None:
+                return True
+            return bool(self._waiting or self._active) and self._clock() < self._drain_until_s
+
+    def _more_to_begin(self) -> bool:
+        with self._condition:
+            return bool(self._active or self._waiting or self._arrivals)
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._active) < self._config.max_active_requests:
+            self._active.append(self._waiting.popleft())
+
+    def _drop_dead(self, requests: "deque[RequestT] | list[RequestT]") -> None:
+        now_s = self._clock()
+        for request in [one for one in requests if one.future.cancelled() or one.expired(now_s)]:
+            requests.remove(request)
+            self._fail(request, _deadline_error(request))  # a cancelled future takes no error
+
+    def _prepare(self, requests: Iterable[RequestT]) -> None:
+        for request in tuple(requests):
+            try:
+                self._work.prepare(request)
+            except RankportError as error:
+                self._active.remove(request)
+                self._fail(request, error)
+
+    def _run_pass(self) -> None:
+        planned = self._work.plan(self._active)
+        self._start(planned.requests)
+        error = self._attempt(planned)
+        if error is None:
+            return
+        if len(planned.requests) == 1:
+            self._active.remove(planned.requests[0])
+            self._fail(planned.requests[0], error)
+        else:
+            log.warning(
+                "a pass of %d requests failed and is repeated for each: %s", len(planned.requests), error
+            )
+            for request in planned.requests:
+                self._run_alone(request)
+
+    def _run_alone(self, request: RequestT) -> None:
+        """One pass of a request whose joint pass failed: only the guilty one fails again."""
+        self._drop_dead(self._active)
+        if request in self._active:
+            self._prepare([request])
+        if request not in self._active:
+            return
+        planned = self._work.plan([request])
+        error = self._attempt(planned)
+        self._land(keep=1)
+        if error is not None:
+            self._active.remove(request)
+            self._fail(request, error)
+
+    def _attempt(self, planned: Pass[RequestT]) -> RankportError | None:
+        """Begins a pass, and ends it where the device did so at once."""
+        begun_s, failure, land = self._clock(), None, None
+        try:
+            land = planned.begin()
+        except RankportError as error:
+            failure = error
+        if failure is not None or land is None:
+            self._account(planned.requests, begun_s)
+        if failure is None:
+            self._rotate(planned.requests)
+            if land is not None:
+                self._flying.append(_Flight(planned.requests, land, begun_s))
+        return failure
+
+    def _land(self, *, keep: int) -> None:
+        """Waits for the results of the oldest passes until `keep` are left."""
+        while len(self._flying) > keep:
+            flight = self._flying.popleft()
+            failure = None
+            try:
+                flight.land()
+            except RankportError as error:
+                failure = error
+            self._account(flight.requests, flight.begun_s)
+            for request in flight.requests:
+                if request not in self._unanswered:
+                    continue  # failed with an earlier pass
+                if failure is not None:
+                    if request in self._active:
+                        self._active.remove(request)
+                    self._fail(request, failure)
+                elif request.finished:
+                    self._answer(request)
+
+    def _account(self, requests: Iterable[RequestT], begun_s: float) -> None:
+        elapsed_s = self._clock() - begun_s
+        for request in requests:
+            request.compute_s += elapsed_s
+
+    def _start(self, requests: Iterable[RequestT]) -> None:
+        """Takes requests off the queue's account."""
+        with self._condition:
+            for request in requests:
+                if not request.started:
+                    request.started = True
+                    self._room.leave(request.tokens)
+
+    def _rotate(self, served: Iterable[RequestT]) -> None:
+        """Moves served requests to the end, lets go of those with nothing left to begin, answers the finished ones."""
+        for request in served:
+            self._active.remove(request)
+            if not request.exhausted:
+                self._active.append(request)
+            elif request.finished:
+                self._answer(request)
+
+    def _answer(self, request: RequestT) -> None:
+        # Passes of one request may overlap: together they can take longer than it was there.
+        waited_s = max(self._clock() - request.submitted_s - request.compute_s, 0.0)
+        try:
+            answer = request.answer(waited_s)
+        except RankportError as error:
+            self._fail(request, error)
+        else:
+            self._resolve(request, request.future.set_result, answer)
+
+    def _fail(self, request: RequestT, error: RankportError) -> None:
+        self._start([request])
+        self._resolve(request, request.future.set_exception, error)
+
+    def _resolve(self, request: RequestT, resolve: Callable[[Any], None], value: object) -> None:
+        self._work.retire(request)
+        settle(request.future, resolve, value)
+        with self._condition:
+            del self._unanswered[request]
+
+    def _shut(self, reason: Unavailable) -> None:
+        """Fails what is outstanding, then frees the device. Must resolve every future, even after a bug."""
+        with self._condition:
+            self._closed_because = self._closed_because or reason
+            outstanding = tuple(self._unanswered)
+            futures = [request.future for request in outstanding] + self._steps.take()
+            self._unanswered.clear()
+        for future in futures:
+            error = Unavailable(*reason.args)
+            _log_failure(partial(settle, future, future.set_exception, error))
+        for request in outstanding:
+            _log_failure(partial(self._work.retire, request))
+        _log_failure(self._work.close)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight(Generic[RequestT]):
+    """A pass that the device is at work on."""
+
+    requests: tuple[RequestT, ...]
+    land: Callable[[], None]
+    begun_s: float
+
+
+def _log_failure(step: Callable[[], None]) -> None:
+    try:
+        step()
+    except Exception:
+        log.exception("a step of the engine's shutdown failed")
+
+
+def _deadline_error(request: Request) -> DeadlineExceeded:
+    stage = f"after {request.compute_s:.3f} s of computing" if request.started else "before its first pass"
+    return DeadlineExceeded(
+        f"timeout_s={request.timeout_s} ran out {stage}: allow more time, or send fewer items at once"
+    )

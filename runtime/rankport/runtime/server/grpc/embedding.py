@@ -1,0 +1,153 @@
+"""The Embedding service."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from concurrent.futures import Future
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos import wire
+from rankport.protos.arguments import of_single_item
+from rankport.protos.errors import InvalidRequest, Overloaded
+from rankport.protos.types import ItemStatus, ModelDescription, Truncation
+from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.server.calls import Calls, Context
+from rankport.runtime.server.models import Served, ServedModels
+from rankport.runtime.server.ordered import in_order
+from rankport.runtime.server.submitter import Submitter
+
+if TYPE_CHECKING:
+    from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+
+Text = str | Sequence[int]
+Rows = NDArray[np.floating]  # [texts, k, hidden]
+
+# A stream is bulk work: it gives way to calls that wait for an answer, for about 13 s in all.
+_OVERLOAD_DELAYS_S = tuple(0.05 * 2**attempt for attempt in range(8))
+
+
+class EmbeddingService(pb_grpc.EmbeddingServicer):
+    """Answers Encode and EncodeStream with the item encoders of a server."""
+
+    def __init__(self, models: ServedModels, calls: Calls, submitter: Submitter, stream_window: int) -> None:
+        self._models = models
+        self._calls = calls
+        self._submitter = submitter
+        self._stream_window = stream_window
+
+    async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:  # noqa: N802
+        async with self._calls.answering(context):
+            served = self._models.encoder(request.model)
+
+            def submit(timeout_s: float | None) -> Future[Rows]:
+                query = wire.encode_query(request)
+                return served.model.submit(query.texts, timeout_s, truncation=query.truncation)
+
+            rows = await self._submitter.run(submit, context.time_remaining())
+            return wire.encode_response(rows, served.description.fingerprint)
+
+    # A coroutine that writes sees the call's cancellation; a generator, suspended at its yield, would not.
+    async def EncodeStream(  # type: ignore[override]  # noqa: N802
+        self, requests: AsyncIterator[pb.EncodeStreamRequest], context: Context
+    ) -> None:
+        async with self._calls.answering(context):
+            chunks = self._chunks(requests, context)
+            async with aclosing(in_order(chunks, self._stream_window)) as responses:
+                async for response in responses:
+                    await context.write(response)
+
+    async def _chunks(
+        self, requests: AsyncIterator[pb.EncodeStreamRequest], context: Context
+    ) -> AsyncIterator[Coroutine[Any, Any, pb.EncodeStreamResponse]]:
+        """The work of each message. Model and truncation are those of the first."""
+        first: pb.EncodeStreamRequest | None = None
+        truncation: Truncation | None = None
+        number = 0
+        async for request in requests:
+            first = first or request
+            number += 1
+            query = _stream_query(request, first, number)
+            truncation = truncation or query.truncation
+            served = self._models.encoder(first.model)
+            yield self._encode_chunk(served, query.texts, truncation, request.ids, context)
+
+    async def _encode_chunk(
+        self,
+        served: "Served[ItemEncoder]",
+        texts: Sequence[Text],
+        truncation: Truncation,
+        ids: Sequence[str],
+        context: Context,
+    ) -> pb.EncodeStreamResponse:
+        parts = await self._encode_all_good(served.model, texts, truncation, context)
+        failures = [part if isinstance(part, InvalidRequest) else None for part in parts]
+        embeddings = _failed_rows(served.description, len(texts))
+        for row, part in zip(embeddings, parts, strict=True):
+            if not isinstance(part, InvalidRequest):
+                row[:] = part
+        return wire.stream_response(
+            ids=ids,
+            embeddings=embeddings,
+            status=[ItemStatus.FAILED if failure else ItemStatus.OK for failure in failures],
+            messages=[of_single_item(str(failure)) if failure else "" for failure in failures],
+            fingerprint=served.description.fingerprint,
+        )
+
+    async def _encode_all_good(
+        self, encoder: "ItemEncoder", texts: Sequence[Text], truncation: Truncation, context: Context
+    ) -> "list[NDArray[np.floating] | InvalidRequest]":
+        """A row [k, hidden] per text, or the reason why it has none: bad texts are found by halving."""
+        try:
+            return list(await self._submit_patiently(encoder, texts, truncation, context))
+        except InvalidRequest as error:
+            if len(texts) <= 1:
+                return [error] * len(texts)
+        middle = len(texts) // 2
+        left = await self._encode_all_good(encoder, texts[:middle], truncation, context)
+        return left + await self._encode_all_good(encoder, texts[middle:], truncation, context)
+
+    async def _submit_patiently(
+        self, encoder: "ItemEncoder", texts: Sequence[Text], truncation: Truncation, context: Context
+    ) -> Rows:
+        def submit(timeout_s: float | None) -> Future[Rows]:
+            return encoder.submit(texts, timeout_s, truncation=truncation)
+
+        for delay_s in _OVERLOAD_DELAYS_S:
+            try:
+                return await self._submitter.run(submit, context.time_remaining())
+            except Overloaded:
+                await asyncio.sleep(delay_s)
+        return await self._submitter.run(submit, context.time_remaining())
+
+
+def _stream_query(
+    request: pb.EncodeStreamRequest, first: pb.EncodeStreamRequest, number: int
+) -> wire.EncodeQuery:
+    try:
+        _check_stays(request, first)
+        query = wire.encode_query(request)
+    except InvalidRequest as error:
+        raise type(error)(f"message {number} of the stream: {error}") from error
+    if request.ids and len(request.ids) != len(query.texts):
+        raise InvalidRequest(
+            f"message {number} of the stream has {len(request.ids)} ids for {len(query.texts)} texts"
+        )
+    return query
+
+
+def _check_stays(request: pb.EncodeStreamRequest, first: pb.EncodeStreamRequest) -> None:
+    if request.model not in ("", first.model):
+        raise InvalidRequest(f"model is {request.model!r}, but the stream began with {first.model!r}")
+    if request.truncation not in (pb.TRUNCATION_UNSPECIFIED, first.truncation):
+        raise InvalidRequest(
+            f"truncation is {request.truncation}, but the stream began with {first.truncation}"
+        )
+
+
+def _failed_rows(model: ModelDescription, texts: int) -> Rows:
+    shape = (texts, model.embedding_tokens, model.hidden_size)
+    return np.full(shape, np.nan, np.dtype(model.embedding_dtype))

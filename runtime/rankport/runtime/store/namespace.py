@@ -1,0 +1,232 @@
+"""`TokenNamespace`: batched access to the tokens that one encoder made.
+
+Owns which transaction reads or writes what; `records` has the bytes, `TokenStore` makes namespaces.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.runtime.store.environment import Database, LmdbEnvironment, Transaction
+from rankport.runtime.store.records import (
+    CONTENT_HASH_BYTES,
+    CorruptValueError,
+    TokenSpec,
+    ValueHeader,
+    check_key,
+    pack_value,
+    read_header,
+    storage_key,
+    stored_key,
+    write_mark,
+)
+
+_KEYS_PER_PAGE = 1000
+
+Visit = Callable[[int, memoryview, ValueHeader], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEntry:
+    """One item to store."""
+
+    key: str
+    tokens: NDArray[np.floating]  # [k, hidden] of the namespace's spec
+    content_hash: bytes  # [16] of whatever decides the tokens
+
+
+@dataclass(frozen=True, slots=True)
+class EntryInfo:
+    """What is known of a stored item beside its tokens."""
+
+    content_hash: bytes  # [16]
+    written_at: datetime  # UTC
+
+
+class Written(NamedTuple):
+    """A key of the store."""
+
+    key: str
+    mark: bytes  # another where its tokens were written anew
+
+
+class TokenNamespace:
+    """Item key -> tokens of one encoder. Any thread may call it while its store is open."""
+
+    def __init__(self, env: LmdbEnvironment, db: Database, fingerprint: str, spec: TokenSpec) -> None:
+        self.fingerprint = fingerprint
+        self.spec = spec
+        self._env = env
+        self._db = db
+
+    def get_many(
+        self, keys: Sequence[str], *, skip_corrupt: bool = False
+    ) -> list[NDArray[np.floating] | None]:
+        """The tokens of each key, [k, hidden] read-only, or None: one transaction, one copy.
+
+        The arrays share one block of memory, freed with the last of them.
+
+        Raises:
+            InvalidRequest: something is not an item key.
+            StoreError: a value is corrupt (the message names its key) and not to be skipped, or the store is closed.
+        """
+        size = self.spec.nbytes
+        block = np.empty(len(keys) * size, dtype=np.uint8)
+        rows = block.data
+        found = [False] * len(keys)
+
+        def visit(index: int, value: memoryview, header: ValueHeader) -> None:
+            rows[index * size : (index + 1) * size] = value[header.payload_offset :]
+            found[index] = True
+
+        self._visit(keys, visit, skip_corrupt=skip_corrupt)
+        block.flags.writeable = False
+        tokens = block.view(self.spec.numpy_dtype).reshape(len(keys), self.spec.tokens, self.spec.hidden_size)
+        return [row if ok else None for row, ok in zip(tokens, found, strict=True)]
+
+    def info_many(self, keys: Sequence[str]) -> list[EntryInfo | None]:
+        """Content hash and write time of each key, None where it is absent; raises as `get_many`."""
+        infos: list[EntryInfo | None] = [None] * len(keys)
+
+        def visit(index: int, value: memoryview, header: ValueHeader) -> None:
+            infos[index] = EntryInfo(
+                header.content_hash, datetime.fromtimestamp(header.written_us / 1e6, UTC)
+            )
+
+        self._visit(keys, visit)
+        return infos
+
+    def content_hashes(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The content hash of each key, None where it is absent *or its value is corrupt*.
+
+        So an encode job writes a corrupt value anew instead of trusting its hash.
+
+        Raises:
+            InvalidRequest: something is not an item key.
+            StoreError: the store is closed.
+        """
+        hashes: list[bytes | None] = [None] * len(keys)
+
+        def visit(index: int, value: memoryview, header: ValueHeader) -> None:
+            hashes[index] = header.content_hash
+
+        self._visit(keys, visit, skip_corrupt=True)
+        return hashes
+
+    def put_many(self, entries: Sequence[TokenEntry]) -> None:
+        """Stores all entries, or none, in one durable transaction; the last of equal keys wins.
+
+        Raises:
+            InvalidRequest: something is not an item key, or an entry does not fit the namespace's spec.
+            StoreError: the store is read-only or closed, or LMDB failed (a full disk).
+        """
+        written_us = time.time_ns() // 1000
+        pairs = [(storage_key(entry.key), self._pack(entry, written_us)) for entry in entries]
+
+        def body(txn: Transaction) -> None:
+            for name, value in pairs:
+                txn.put(name, value, db=self._db)
+
+        self._env.write(body)
+
+    def delete_many(self, keys: Sequence[str]) -> int:
+        """Deletes the keys in one transaction; returns how many of them were there.
+
+        Raises:
+            InvalidRequest: something is not an item key.
+            StoreError: the store is read-only or closed.
+        """
+        names = [storage_key(key) for key in keys]
+        return self._env.write(lambda txn: sum(txn.delete(name, db=self._db) for name in names))
+
+    def __len__(self) -> int:
+        with self._env.read() as txn:
+            return txn.stat(self._db)["entries"]
+
+    def __bool__(self) -> bool:
+        return True  # an empty namespace is still a namespace: `if namespace` asks for None
+
+    def version(self) -> int:
+        """A number that differs after every write to the store."""
+        return self._env.version()
+
+    def keys(self) -> Iterator[str]:
+        """All keys in no promised order; writes during the iteration may or may not show.
+
+        Raises:
+            StoreError: the value of a long key is corrupt, or the store is closed.
+        """
+        return (entry.key for page in self._walk(skip_corrupt=False) for entry in page)
+
+    def pages(self) -> Iterator[list["Written"]]:
+        """The keys with their marks, some at a time; otherwise as `keys`, but without what is corrupt."""
+        return self._walk(skip_corrupt=True)
+
+    def _walk(self, *, skip_corrupt: bool) -> Iterator[list["Written"]]:
+        after: bytes | None = None
+        while True:
+            page, after = self._page(after, skip_corrupt)
+            if after is None:
+                return
+            yield page
+
+    def _page(self, after: bytes | None, skip_corrupt: bool) -> tuple[list["Written"], bytes | None]:
+        """The next entries, and where they end; None at the end of all."""
+        page: list[Written] = []
+        last, seen = None, 0
+        # One short transaction a page: a long one would keep the writer from reusing pages.
+        with self._env.read() as txn, txn.cursor(self._db) as cursor:
+            more = cursor.first() if after is None else cursor.set_range(after)
+            if more and bytes(cursor.key()) == after:
+                more = cursor.next()
+            while more and seen < _KEYS_PER_PAGE:
+                last, seen = bytes(cursor.key()), seen + 1
+                try:
+                    page.append(
+                        Written(stored_key(last, cursor.value(), self.spec), write_mark(cursor.value()))
+                    )
+                except CorruptValueError as error:
+                    if not skip_corrupt:
+                        raise self._corrupt(last.hex(), error) from error
+                more = cursor.next()
+        return page, last
+
+    def _visit(self, keys: Sequence[str], visit: Visit, *, skip_corrupt: bool = False) -> None:
+        """Calls `visit` with each stored key's index, value (gone when the call returns) and header."""
+        names = [storage_key(key) for key in keys]
+        with self._env.read() as txn:
+            for index, name in enumerate(names):
+                value = txn.get(name, db=self._db)
+                if value is None:
+                    continue
+                try:
+                    header = read_header(name, value, self.spec)
+                    check_key(keys[index], value, header)
+                except CorruptValueError as error:
+                    if not skip_corrupt:
+                        raise self._corrupt(keys[index], error) from error
+                else:
+                    visit(index, value, header)
+
+    def _pack(self, entry: TokenEntry, written_us: int) -> bytes:
+        tokens, spec = entry.tokens, self.spec
+        if tokens.shape != (spec.tokens, spec.hidden_size) or tokens.dtype != spec.numpy_dtype:
+            raise InvalidRequest(
+                f"tokens of {entry.key!r} are {list(tokens.shape)} {tokens.dtype}, not {spec}"
+            )
+        if len(entry.content_hash) != CONTENT_HASH_BYTES:
+            given = f"{len(entry.content_hash)} bytes, not {CONTENT_HASH_BYTES}"
+            raise InvalidRequest(f"content hash of {entry.key!r} has {given}")
+        return pack_value(entry.key, tokens, spec, entry.content_hash, written_us)
+
+    def _corrupt(self, key: str, error: CorruptValueError) -> StoreError:
+        return StoreError(
+            f"the stored value of item {key!r} of encoder {self.fingerprint} is corrupt: {error}; "
+            "encode the item again"
+        )

@@ -1,0 +1,216 @@
+"""`TokenStore`: embedding tokens of items by key, one namespace for each encoder, in one LMDB directory.
+
+Owns namespaces and their specs. `namespace` reads and writes tokens, `records` has the bytes of
+keys and values, `environment` transactions and growth.
+
+Databases of the environment
+    meta                     "format" -> {"format":"rankport-token-store","format_version":1}
+                             "namespace/<fingerprint>" -> {"dtype":…,"hidden_size":…,"tokens":…}
+    tokens/<fingerprint>     item key -> tokens
+The JSON has sorted keys and no spaces. A namespace and its spec appear in one transaction.
+
+Several processes may read while one writes; writers take turns. One process opens a directory once: a server
+of several rankers gives them one `TokenStore`, whose methods any thread may call.
+"""
+
+import json
+import os
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.runtime.store.environment import Database, LmdbEnvironment, Transaction
+from rankport.runtime.store.namespace import EntryInfo, TokenEntry, TokenNamespace
+from rankport.runtime.store.records import TokenSpec
+
+__all__ = ["EntryInfo", "TokenEntry", "TokenNamespace", "TokenSpec", "TokenStore"]
+
+FORMAT_NAME = "rankport-token-store"
+FORMAT_VERSION = 1
+START_MAP_BYTES = 64 * 2**20
+
+_META = b"meta"
+_FORMAT_KEY = b"format"
+_NAMESPACE = b"namespace/"
+_TOKENS = b"tokens/"
+_MAX_NAMESPACES = 127
+_FINGERPRINT = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_LMDB_FILES = {"data.mdb", "lock.mdb"}
+
+
+class TokenStore:
+    """A directory of namespaces; a context manager."""
+
+    def __init__(self, path: Path, env: LmdbEnvironment, meta: Database) -> None:
+        self.path = path
+        self._env = env
+        self._meta = meta
+        self._lock = threading.Lock()
+        self._namespaces: dict[str, TokenNamespace] = {}
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        map_bytes: int = START_MAP_BYTES,
+    ) -> "TokenStore":
+        """Opens the store at directory `path`; `create` makes it if there is none.
+
+        `map_bytes` is where the memory map starts; it doubles when full. The file takes only what is stored.
+
+        Raises:
+            InvalidRequest: both `create` and `read_only`.
+            StoreError: no store there, not a store, a newer format, or open in this process already.
+        """
+        directory = Path(path)
+        if create and read_only:
+            raise InvalidRequest(f"token store {directory}: a store that is created cannot be read-only")
+        _check_directory(directory, create)
+        env = LmdbEnvironment.open(
+            directory, read_only=read_only, map_bytes=map_bytes, max_dbs=_MAX_NAMESPACES + 1
+        )
+        try:
+            return cls(directory, env, _open_meta(env, directory, create))
+        except BaseException:
+            env.close()
+            raise
+
+    def namespace(
+        self, fingerprint: str, spec: TokenSpec | None = None, create: bool = False
+    ) -> TokenNamespace:
+        """The namespace of an encoder. With `create`, made with `spec` if there is none.
+
+        Raises:
+            InvalidRequest: not a fingerprint, or `create` without `spec`.
+            StoreError: unknown fingerprint, or stored with another spec; the message lists what there is.
+        """
+        if not _FINGERPRINT.fullmatch(fingerprint):
+            raise InvalidRequest(f"encoder fingerprint {fingerprint!r}: use 1 to 128 of A-Z a-z 0-9 . _ -")
+        if create and spec is None:
+            raise InvalidRequest(f"creating namespace {fingerprint} needs its TokenSpec")
+        with self._lock:
+            known = self._namespaces.get(fingerprint) or self._open_namespace(fingerprint, spec, create)
+            self._namespaces[fingerprint] = known
+        if spec is not None and spec != known.spec:
+            raise StoreError(
+                f"tokens of encoder {fingerprint} are {known.spec}, not {spec}. {self._contents()}"
+            )
+        return known
+
+    def fingerprints(self) -> Mapping[str, TokenSpec]:
+        """The encoders whose tokens the store has.
+
+        Raises:
+            StoreError: a spec cannot be read, or the store is closed.
+        """
+        specs: dict[str, TokenSpec] = {}
+        with self._env.read() as txn, txn.cursor(self._meta) as cursor:
+            more = cursor.set_range(_NAMESPACE)
+            while more and bytes(cursor.key()).startswith(_NAMESPACE):
+                fingerprint = bytes(cursor.key())[len(_NAMESPACE) :].decode()
+                specs[fingerprint] = self._parse_spec(fingerprint, bytes(cursor.value()))
+                more = cursor.next()
+        return specs
+
+    def close(self) -> None:
+        """Waits for transactions in other threads and frees the map. Closing twice does nothing."""
+        self._env.close()
+
+    def __enter__(self) -> "TokenStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_namespace(self, fingerprint: str, spec: TokenSpec | None, create: bool) -> TokenNamespace:
+        if create and spec is not None and fingerprint not in self.fingerprints():
+            self._create_namespace(fingerprint, spec)
+        stored = self.fingerprints().get(fingerprint)
+        if stored is None:
+            raise StoreError(f"no tokens of encoder {fingerprint} here. {self._contents()}")
+        db = self._env.open_db(_TOKENS + fingerprint.encode())
+        return TokenNamespace(self._env, db, fingerprint, stored)
+
+    def _create_namespace(self, fingerprint: str, spec: TokenSpec) -> None:
+        def body(txn: Transaction) -> None:
+            # Another process may have been first: its spec stays, and is compared when read back.
+            self._env.create_db(_TOKENS + fingerprint.encode(), txn)
+            txn.put(_NAMESPACE + fingerprint.encode(), _to_json(asdict(spec)), overwrite=False, db=self._meta)
+
+        self._env.write(body)
+
+    def _parse_spec(self, fingerprint: str, value: bytes) -> TokenSpec:
+        try:
+            fields = json.loads(value)
+            return TokenSpec(**fields)
+        except (ValueError, TypeError, StoreError) as error:
+            raise StoreError(
+                f"token store {self.path}: the spec of encoder {fingerprint} is corrupt: {value[:200]!r}"
+            ) from error
+
+    def _contents(self) -> str:
+        specs = self.fingerprints()
+        listed = "; ".join(f"{fingerprint}: {spec}" for fingerprint, spec in specs.items())
+        return f"Token store {self.path} has {listed or 'no tokens yet'}"
+
+
+def _check_directory(path: Path, create: bool) -> None:
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"token store {path} is a file: a store is a directory")
+    if (path / "data.mdb").is_file():
+        return
+    if not create:
+        raise StoreError(f"no token store at {path}: make one with `rankport encode --store {path}`")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        others = sorted({entry.name for entry in path.iterdir()} - _LMDB_FILES)
+    except OSError as error:
+        raise StoreError(f"token store {path} cannot be made: {error}") from error
+    if others:
+        raise StoreError(f"{path} holds {others[0]!r}: a new token store needs an empty directory")
+
+
+def _open_meta(env: LmdbEnvironment, path: Path, create: bool) -> Database:
+    # A process killed while creating a store leaves an environment without databases: creating goes on there.
+    if create and env.is_empty():
+        env.write(lambda txn: _write_format(env, txn))
+    try:
+        meta = env.open_db(_META)
+    except StoreError as error:
+        raise StoreError(f"{path} is not a token store: it has no database 'meta'") from error
+    with env.read() as txn:
+        _check_format(path, bytes(txn.get(_FORMAT_KEY, b"", db=meta)))
+    return meta
+
+
+def _write_format(env: LmdbEnvironment, txn: Transaction) -> None:
+    meta = env.create_db(_META, txn)
+    form = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION}
+    txn.put(_FORMAT_KEY, _to_json(form), db=meta)
+
+
+def _check_format(path: Path, value: bytes) -> None:
+    try:
+        form = json.loads(value)
+    except ValueError:
+        form = None
+    if not isinstance(form, dict) or form.get("format") != FORMAT_NAME:
+        raise StoreError(f"{path} is not a token store: its format is {value[:200]!r}")
+    if form != {"format": FORMAT_NAME, "format_version": FORMAT_VERSION}:
+        raise StoreError(
+            f"token store {path} has format {value[:200]!r}; this release reads version {FORMAT_VERSION}"
+        )
+
+
+def _to_json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,49 @@
+"""Which encoders attend by one kernel: none that cannot be asked, or whose layers ask for what the kernel lacks."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from rankport.exporters.kinds.item_encoder.attention import fused_attention
+
+
+class Model(nn.Module):
+    """One layer that calls the attention interface with `options`, or raises them."""
+
+    _supports_attention_backend = True
+
+    def __init__(self, **options: object) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(_attn_implementation="eager")
+        self.options = options
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> None:
+        if "error" in self.options:
+            raise ValueError(self.options["error"])
+        states = torch.zeros(*input_ids.shape, 2)[:, None]
+        attend = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
+        attend(self, states, states, states, **{"attention_mask": None, **self.options})
+
+
+@pytest.mark.parametrize(
+    ("options", "fused"),
+    [
+        ({}, True),
+        ({"attention_mask": torch.ones(1, 1, 3, 3, dtype=torch.bool)}, True),
+        ({"attention_mask": torch.zeros(1, 1, 3, 3)}, False),
+        ({"softcap": 30.0}, False),
+        ({"s_aux": torch.zeros(1)}, False),
+        ({"error": "it wants decoder_input_ids"}, False),
+    ],
+    ids=["plain", "bool mask", "float mask", "soft-capping", "sinks", "other inputs"],
+)
+def test_attention_is_fused_only_where_one_kernel_computes_it(
+    options: dict[str, object], fused: bool
+) -> None:
+    model = Model(**options)
+    with fused_attention(model):
+        assert (model.config._attn_implementation != "eager") == fused
+    assert model.config._attn_implementation == "eager"

@@ -1,0 +1,138 @@
+"""Every decoder family exports by the one generic route and equals its source in every mode; misfits are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
+from rankport.exporters.export import export
+from rankport.exporters.kinds.ranker.module import RankerModule, ReadOut
+from rankport.exporters.kinds.ranker.survey import survey
+from rankport.protos.errors import CheckpointError
+from rankport.runtime.backends.tensorrt.build import DEFAULT_TARGETS, BuildTarget, build_engines
+from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
+from rankport.runtime.bundle.bundle import Bundle
+from support import checkpoints
+
+# What makes each family worth a test of its own stands beside it.
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2": ("qwen2", {}),  # biases on query, key and value only
+    "qwen3-wide-heads": ("qwen3", {"head_dim": 24}),  # query and key norms, head_dim > hidden / heads
+    "llama-tied-biased": ("llama", {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}),
+    "mistral-narrow-heads": ("mistral", {"head_dim": 4, "sliding_window": 64}),
+    "gemma2": ("gemma2", {"head_dim": 16, "sliding_window": 64, "query_pre_attn_scalar": 16}),  # soft-capping
+    "gemma3": (
+        "gemma3_text",  # sliding and full layers with a rotary base each
+        {"head_dim": 16, "sliding_window": 64, "query_pre_attn_scalar": 16, "num_hidden_layers": 2}
+        | {"layer_types": ["sliding_attention", "full_attention"]},
+    ),
+    "phi3": ("phi3", {}),  # fused projections
+    "smollm3": (
+        "smollm3",
+        {"num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0]},
+    ),  # a layer without rotary
+    "olmo2": ("olmo2", {}),  # norms after the blocks
+    "gpt_neox": ("gpt_neox", {}),  # parallel residual, partial rotary, layer norms
+    "granite": (
+        "granite",
+        {"logits_scaling": 3.0, "residual_multiplier": 0.5},
+    ),  # scaled logits and residuals
+    "cohere": ("cohere", {}),  # scaled logits, interleaved rotary
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Bundle]:
+    """Its family, and its bundle."""
+    model_type, overrides = FAMILIES[request.param]
+    folder = tmp_path_factory.mktemp("family")
+    bundle = export(
+        checkpoints.causal_lm(folder / "checkpoint", model_type, **overrides),
+        folder / "bundle",
+        kind="ranker",
+        label_ids=(9, 17),
+        max_prefix_tokens=40,
+        max_item_tokens=24,
+    )
+    return request.param, bundle
+
+
+def test_an_export_equals_its_source_in_every_mode(exported: tuple[str, Bundle]) -> None:
+    _, bundle = exported
+    parity = bundle.manifest.parity
+    assert parity is not None
+    assert len(parity.modes) == 5
+    assert max(mode.max_abs_error for mode in parity.modes) <= 1e-4
+    assert min(mode.kendall_tau for mode in parity.modes) >= 0.999
+
+
+def test_tensorrt_builds_every_graph_of_it(exported: tuple[str, Bundle]) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed", exc_type=ImportError)
+    family, bundle = exported
+    architecture = DEFAULT_TARGETS[list(FAMILIES).index(family) % len(DEFAULT_TARGETS)]
+    target = BuildTarget.parse(f"tensorrt-rtx:{architecture}")
+    engines = build_engines(bundle, target, limits=ProfileLimits(64, max_prefixes=2))
+    assert {one.engine.record.key.graph for one in engines} == {
+        graph.file for graph in bundle.manifest.graphs
+    }
+    for one in engines:
+        profiles = one.engine.record.key.profiles
+        assert {profile.name.split("-")[0] for profile in profiles} == {"latency", "throughput"}
+        assert {profile.axes["past"].min for profile in profiles} == {0}
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "own attention code": ("stablelm", {}, "StableLmAttention does not pass keyword arguments"),
+    "recurrent": ("mamba", {}, r"layers \[0, 1\].*Mamba"),
+    "convolutional": (
+        "lfm2",
+        {"layer_types": ["conv", "full_attention"]},
+        r"layers \[0\] \(conv.*Lfm2ShortConv",
+    ),
+    "attention beside a recurrent mixer": (
+        "falcon_h1",
+        {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8},
+        "changing one item moved another's logits",
+    ),
+    "attention sinks": ("gpt_oss", {"num_local_experts": 2, "num_experts_per_tok": 1}, "attention sinks"),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_misfit_is_refused_with_the_reason(reason: str, tmp_path: Path) -> None:
+    model_type, overrides, message = REFUSED[reason]
+    checkpoint = checkpoints.causal_lm(tmp_path / "checkpoint", model_type, **overrides)
+    with pytest.raises(CheckpointError, match=message):
+        export(checkpoint, tmp_path / "bundle", kind="ranker", label_ids=(9, 17))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_window_that_prefix_and_item_would_exceed_is_refused_with_the_numbers(tmp_path: Path) -> None:
+    checkpoint = checkpoints.causal_lm(tmp_path / "checkpoint", "mistral", sliding_window=64)
+    with pytest.raises(CheckpointError, match=r"40 .* 25 = 65 exceed .* sliding window of 64"):
+        export(
+            checkpoint,
+            tmp_path / "b",
+            kind="ranker",
+            label_ids=(9, 17),
+            max_prefix_tokens=40,
+            max_item_tokens=25,
+        )
+
+
+def test_widths_are_read_off_the_model_and_not_its_family(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "qwen3", head_dim=20, num_key_value_heads=1))
+    facts = survey(RankerModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
+    assert [(layer.kv_heads, layer.head_dim) for layer in facts.layers] == [(1, 20), (1, 20)]
+    assert facts.window is None
+    assert facts.max_positions == 128
+
+
+def test_rotary_frequencies_that_switch_with_length_bound_the_limits(tmp_path: Path) -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "llama", rope_parameters=rope))
+    facts = survey(RankerModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
+    facts.check_length(64, 64)
+    with pytest.raises(CheckpointError, match="position encodings of 128"):
+        facts.check_length(65, 64)

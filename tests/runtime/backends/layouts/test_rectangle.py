@@ -1,0 +1,103 @@
+"""A ragged batch as a rectangle: every token in its place, short items beside each other in a row, padding unseen."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rankport.runtime.backends.contract import EMBEDDED, RaggedBatch, TokenRun
+from rankport.runtime.backends.layouts.rectangle import HIDDEN, ROW_TOKENS, Shape, rectangle
+
+
+class Past:
+    """Stands for KV: a rectangle asks for its length alone."""
+
+    def __init__(self, length: int) -> None:
+        self.length, self.nbytes = length, 0
+
+
+def batch(*prefixes: tuple[int, list[list[int]]]) -> RaggedBatch:
+    """Of each prefix its length and its items."""
+    owners = [row for row, (_, items) in enumerate(prefixes) for _ in items]
+    return RaggedBatch(
+        tuple((Past(length),) if length else () for length, _ in prefixes),
+        tuple(TokenRun(np.array(item)) for _, items in prefixes for item in items),
+        np.array(owners),
+    )
+
+
+def test_short_items_share_rows_and_long_ones_have_rows_of_their_own() -> None:
+    short = rectangle(batch((60, [[1, 2]] * 250))).shape
+    assert (short.rows, short.row_tokens) == (2, 250)
+    long = rectangle(batch((50, [[7] * 150] * 50))).shape
+    assert (long.rows, long.row_tokens) == (50, 150)
+    one = rectangle(batch((50, [[7] * 3000]))).shape
+    assert (one.rows, one.row_tokens) == (1, 3000)
+
+
+def test_a_token_sees_its_own_item_up_to_itself_and_padding_sees_nothing_real() -> None:
+    made = rectangle(batch((3, [[5, 6], [7]]), (1, [[8, 9]])))
+    shape = Shape(prefixes=3, rows=1, row_tokens=6, past=4, items_total=4, embedding_count=1)
+    inputs = made.inputs(shape)
+    assert inputs["input_ids"].tolist()[:2] == [[[5, 6, 7, 0, 0, 0]], [[8, 9, 0, 0, 0, 0]]]
+    assert inputs["position_ids"].tolist()[:2] == [[[3, 4, 3, 0, 0, 0]], [[1, 2, 0, 0, 0, 0]]]
+    assert inputs["last_tokens"].tolist() == [1, 2, 7, 0]
+    assert (inputs["past_mask"] == 0).tolist() == [[True] * 3 + [False], [True] + [False] * 3, [False] * 4]
+    visible = inputs["own_mask"] == 0
+    blocks = np.kron(np.eye(3), np.tril(np.ones((2, 2)))).astype(bool)
+    np.testing.assert_array_equal(visible, blocks)
+    assert set(np.unique(inputs["own_mask"])) == {0.0, np.float32(HIDDEN)}
+
+
+def test_embeddings_keep_their_order() -> None:
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    runs = (
+        TokenRun(np.array([EMBEDDED, 4]), rows[:1]),
+        TokenRun(np.array([5])),
+        TokenRun(np.array([EMBEDDED, EMBEDDED]), rows[1:]),
+    )
+    made = rectangle(RaggedBatch(((),), runs, np.zeros(3, np.int64)))
+    inputs = made.inputs(made.shape)
+    assert inputs["embedding_rows"].tolist() == [[[0, -1, -1, -1, 1, 2]]]
+    np.testing.assert_array_equal(np.concatenate(made.embeddings), rows)
+    assert made.shape.embedding_count == 3
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.lists(st.integers(1, 40), min_size=1, max_size=30)),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(0, 5),
+)
+def test_every_token_is_found_at_its_place(sizes: list[tuple[int, list[int]]], more: int) -> None:
+    token = iter(range(1, 10_000))
+    items = [(past, [[next(token) for _ in range(length)] for length in lengths]) for past, lengths in sizes]
+    made = rectangle(batch(*items))
+    least = made.shape
+    assert least.row_tokens <= max(ROW_TOKENS, max(max(lengths) for _, lengths in sizes))
+    shape = Shape(
+        least.prefixes + more,
+        least.rows + more,
+        least.row_tokens + more,
+        least.past + more,
+        least.items_total + more,
+        least.embedding_count,
+    )
+    inputs = made.inputs(shape)
+    ids, positions = inputs["input_ids"].reshape(-1), inputs["position_ids"].reshape(-1)
+    own, last = inputs["own_mask"] == 0, iter(inputs["last_tokens"])
+    for row, (past, runs) in enumerate(items):
+        assert (inputs["past_mask"][row] == 0).sum() == past
+        for run in runs:
+            end = int(next(last))
+            start = end - len(run) + 1
+            assert ids[start : end + 1].tolist() == run
+            assert positions[start : end + 1].tolist() == list(range(past, past + len(run)))
+            assert start // (shape.rows * shape.row_tokens) == row
+            place = start % shape.row_tokens
+            for offset in range(len(run)):
+                seen = np.flatnonzero(own[place + offset])
+                assert seen.tolist() == list(range(place, place + offset + 1))
+    assert (ids != 0).sum() == sum(len(run) for _, runs in items for run in runs)

@@ -1,0 +1,118 @@
+"""On a GPU: engines built here answer as ONNX Runtime on the CPU does, in every shape, enqueued and replayed."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import BackendError, BundleError, InvalidRequest
+from rankport.runtime.backends.contract import EMBEDDED, RaggedBatch, ScoringBackend, TokenRun
+from rankport.runtime.backends.devices.gpus import gpus
+from rankport.runtime.backends.ort.cpu import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
+from rankport.runtime.backends.tensorrt.backends import tensorrt_encoding_backend, tensorrt_scoring_backend
+from rankport.runtime.backends.tensorrt.build import BuildTarget, build_engines
+from rankport.runtime.backends.tensorrt.module import load_tensorrt
+from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
+from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
+from rankport.runtime.bundle.bundle import Bundle
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="needs an NVIDIA GPU")]
+
+VOCABULARY = 36
+
+
+@pytest.fixture(scope="module")
+def bundle(mix_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A mix ranker with engines for the GPU at hand."""
+    return _with_engines(mix_bundle, tmp_path_factory.mktemp("gpu"), BuildOptions())
+
+
+def _with_engines(bundle: Bundle, folder: Path, options: BuildOptions) -> Bundle:
+    """A copy of the bundle, with engines; skips the test where there is no module, or it makes none."""
+    copied = Bundle.open(shutil.copytree(bundle.path, folder / "copy"))
+    limits = ProfileLimits(256, max_prefixes=4)
+    try:
+        target = "tensorrt" if load_tensorrt().name == "tensorrt" else "tensorrt-rtx:current"
+        build_engines(copied, BuildTarget.parse(target), options=options, limits=limits)
+    except (BackendError, BundleError, InvalidRequest) as error:
+        pytest.skip(f"no engine for {gpus()[0].architecture}: {error}")
+    return copied
+
+
+@pytest.fixture
+def backends(bundle: Bundle) -> Iterator[tuple[ScoringBackend, ScoringBackend]]:
+    """TensorRT's and ONNX Runtime's."""
+    pair = tensorrt_scoring_backend(bundle), OnnxRuntimeScoringBackend(bundle)
+    yield pair
+    for backend in pair:
+        backend.close()
+
+
+def _runs(count: int, longest: int, hidden: int, seed: int) -> tuple[TokenRun, ...]:
+    rng = np.random.default_rng(seed)
+    runs = []
+    for index in range(count):
+        ids = rng.integers(3, VOCABULARY, rng.integers(1, longest + 1))
+        embeddings = None
+        if index % 3 == 2:
+            ids[-1] = EMBEDDED
+            embeddings = rng.normal(size=(1, hidden)).astype(np.float32)
+        runs.append(TokenRun(ids, embeddings))
+    return tuple(runs)
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "items", "longest"), [(1, 1, 1), (1, 5, 3), (1, 40, 2), (1, 4, 40), (3, 6, 4), (6, 3, 12)]
+)
+def test_engines_answer_as_onnxruntime(
+    prefixes: int, items: int, longest: int, bundle: Bundle, backends: tuple[ScoringBackend, ScoringBackend]
+) -> None:
+    hidden = bundle.manifest.shape.hidden_size
+    starts = RaggedBatch(
+        tuple(() for _ in range(prefixes)), _runs(prefixes, 20, hidden, seed=1), np.arange(prefixes)
+    )
+    runs = _runs(prefixes * items, longest, hidden, seed=2)
+    owner = np.repeat(np.arange(prefixes), items)
+    answers = []
+    for backend in backends:
+        kvs = tuple((kv,) for kv in backend.prefill(starts))
+        # The first enqueues, the second is recorded, the third replays.
+        answers.append([backend.score(RaggedBatch(kvs, runs, owner)) for _ in range(4)])
+    tensorrt, onnxruntime = answers
+    for logits in tensorrt:
+        np.testing.assert_allclose(logits, onnxruntime[0], atol=2e-4)
+
+
+def test_a_pass_without_a_prefix_is_answered(
+    backends: tuple[ScoringBackend, ScoringBackend], bundle: Bundle
+) -> None:
+    batch = RaggedBatch(((),), _runs(4, 5, bundle.manifest.shape.hidden_size, seed=3), np.zeros(4, np.int64))
+    tensorrt, onnxruntime = (backend.score(batch) for backend in backends)
+    np.testing.assert_allclose(tensorrt, onnxruntime, atol=2e-4)
+
+
+@pytest.mark.parametrize("option", ["strip_weights", "hardware_compatible"])
+def test_engines_of_every_option_answer_alike(option: str, mix_bundle: Bundle, tmp_path: Path) -> None:
+    bundle = _with_engines(mix_bundle, tmp_path, BuildOptions.model_validate({option: True}))
+    runs = _runs(4, 5, bundle.manifest.shape.hidden_size, seed=4)
+    batch = RaggedBatch(((),), runs, np.zeros(4, np.int64))
+    answers = []
+    for backend in (tensorrt_scoring_backend(bundle), OnnxRuntimeScoringBackend(bundle)):
+        answers.append(backend.score(batch))
+        backend.close()
+    np.testing.assert_allclose(*answers, atol=2e-4)
+
+
+def test_the_engine_of_an_encoder_gives_the_tokens_of_onnxruntime(
+    encoder_bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle = _with_engines(encoder_bundle, tmp_path, BuildOptions())
+    limits = bundle.manifest.limits
+    runs = [np.arange(3, 3 + 1 + count % limits.max_item_tokens) % VOCABULARY for count in range(40)]
+    answers = []
+    for backend in (tensorrt_encoding_backend(bundle), OnnxRuntimeEncodingBackend(bundle)):
+        answers.append(backend.encode(runs))
+        backend.close()
+    np.testing.assert_allclose(*answers, atol=2e-3)

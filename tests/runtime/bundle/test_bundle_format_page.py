@@ -1,0 +1,47 @@
+"""docs/bundle-format.md says what the code does: its example loads, its fields and limits are the schema's."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from rankport.runtime.bundle import manifest
+from rankport.runtime.bundle.files import MAX_PATH_CHARACTERS
+from rankport.runtime.bundle.manifest_json import MAX_MANIFEST_BYTES
+from rankport.runtime.prompt.prompt_file import load_prompt_file
+
+PAGE = (Path(__file__).parents[3] / "docs" / "bundle-format.md").read_text()
+SCHEMA = [
+    model for model in vars(manifest).values() if isinstance(model, type) and issubclass(model, BaseModel)
+]
+
+
+@pytest.mark.parametrize("model", SCHEMA, ids=lambda model: model.__name__)
+def test_every_field_is_described(model: type[BaseModel]) -> None:
+    assert [name for name in model.model_fields if f"`{name}`" not in PAGE] == []
+
+
+def test_every_top_level_field_has_its_row_in_the_order_written() -> None:
+    table = PAGE.split("## The manifest")[1].split("## Prompt")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(manifest.Manifest.model_fields)
+
+
+@pytest.mark.parametrize("name", ["DType", "Role", "Pooling"])
+def test_every_allowed_value_is_named(name: str) -> None:
+    assert [value for value in get_args(getattr(manifest, name)) if f"`{value}`" not in PAGE] == []
+
+
+def test_the_stated_limits_are_those_of_the_code() -> None:
+    assert f"at most {MAX_MANIFEST_BYTES // 1024**2} MiB" in PAGE
+    assert f"at most {MAX_PATH_CHARACTERS}\n  characters" in PAGE
+
+
+def test_the_example_prompt_file_loads(tmp_path: Path) -> None:
+    example = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert example is not None
+    (tmp_path / "prompt.toml").write_text(example[1])
+    loaded = load_prompt_file(tmp_path / "prompt.toml")
+    assert loaded.prompt.fields == ("query",)
+    assert loaded.labels == ["yes", "no"]

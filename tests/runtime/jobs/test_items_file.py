@@ -1,0 +1,292 @@
+import builtins
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
+
+Write = Callable[[str, bytes], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(name: str, content: bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def open_items(
+    path: Path, *, text: Sequence[str] = ("text",), separator: str = " ", file_format: str | None = None
+) -> ItemsFile:
+    return ItemsFile.open(
+        path, id_column="id", text_columns=text, separator=separator, file_format=file_format
+    )
+
+
+def rows_of(path: Path, *, text: Sequence[str] = ("text",), separator: str = " ") -> list[ItemRow | BadRow]:
+    return list(open_items(path, text=text, separator=separator).rows())
+
+
+CSV = b"id,text\na,one\nb,two\n"
+JSONL = b'{"id": "a", "text": "one"}\n{"id": "b", "text": "two"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", CSV),
+        ("x.CSV", CSV),
+        ("x.csv.gz", gzip.compress(CSV, mtime=0)),
+        ("x.csv", gzip.compress(CSV, mtime=0)),  # the content tells compression, not the name
+        ("x.csv.gz", CSV),
+        ("x.csv", b"\xef\xbb\xbf" + CSV.replace(b"\n", b"\r\n")),
+        ("x.csv", CSV.rstrip()),
+        ("x.jsonl", JSONL),
+        ("x.ndjson", JSONL),
+        ("x.jsonl.gz", gzip.compress(JSONL, mtime=0)),
+        ("x.jsonl", b"\xef\xbb\xbf" + JSONL.replace(b"\n", b"\r\n")),
+    ],
+)
+def test_formats_give_the_same_rows(write: Write, name: str, content: bytes) -> None:
+    file = open_items(write(name, content))
+    rows = list(file.rows())
+    assert [(row.id, row.text) for row in rows if isinstance(row, ItemRow)] == [("a", "one"), ("b", "two")]
+    assert len(rows) == file.count() == 2
+    assert rows == list(file.rows())
+
+
+def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
+    table = pyarrow.table({"more": [1, 2, 3], "id": [7, 8, 9], "text": ["one", None, "three"]})
+    parquet.write_table(table, tmp_path / "x.parquet", row_group_size=2)
+    file = open_items(tmp_path / "x.parquet")
+    assert list(file.rows()) == [
+        ItemRow(1, "7", "one"),
+        BadRow(2, "no text in text", "8"),
+        ItemRow(3, "9", "three"),
+    ]
+    assert file.count() == 3
+
+
+def test_parquet_bytes_are_read_as_utf8(tmp_path: Path) -> None:
+    kind = pyarrow.binary()
+    table = pyarrow.table({"id": ["a", "b"], "text": pyarrow.array(["é".encode(), b"\xff"], kind)})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    good, bad = open_items(tmp_path / "x.parquet").rows()
+    assert good == ItemRow(1, "a", "é")
+    assert isinstance(bad, BadRow)
+    assert bad.id == "b"
+    assert "text is not valid UTF-8" in bad.reason
+
+
+def test_parquet_strings_that_are_not_utf8_are_bad_rows(tmp_path: Path) -> None:
+    raw = pyarrow.array([b"good", b"\xff"], pyarrow.binary())
+    forged = pyarrow.Array.from_buffers(pyarrow.string(), 2, raw.buffers())
+    parquet.write_table(pyarrow.table({"id": ["a", "b"], "text": forged}), tmp_path / "x.parquet")
+    good, bad = open_items(tmp_path / "x.parquet").rows()
+    assert good == ItemRow(1, "a", "good")
+    assert isinstance(bad, BadRow)
+    assert "not UTF-8" in bad.reason
+
+
+def test_format_may_be_named_where_the_file_name_does_not_tell(write: Write) -> None:
+    path = write("items.txt", JSONL)
+    with pytest.raises(
+        InvalidRequest, match=r"no format; give it with file_format \(--format\), one of csv, jsonl"
+    ):
+        open_items(path)
+    assert len(list(open_items(path, file_format="jsonl").rows())) == 2
+    with pytest.raises(InvalidRequest, match="unknown format 'xml'; there are csv, jsonl, parquet"):
+        open_items(path, file_format="xml")
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"nothing\.csv"):
+        open_items(tmp_path / "nothing.csv")
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.csv", CSV), ("x.jsonl", JSONL)])
+def test_missing_column_is_an_error_at_once_that_lists_the_columns(
+    write: Write, name: str, content: bytes
+) -> None:
+    with pytest.raises(InvalidRequest, match="no column 'title'; its columns: id, text"):
+        open_items(write(name, content), text=["text", "title"])
+
+
+def test_column_that_is_there_twice_is_refused(write: Write) -> None:
+    with pytest.raises(InvalidRequest, match="2 columns 'text'"):
+        open_items(write("x.csv", b"id,text,text\n"))
+
+
+def test_jsonl_column_may_be_left_out_of_the_first_rows(write: Write) -> None:
+    content = b'{"id": "a", "text": "one"}\n{"id": "b", "text": "two", "more": "three"}\n'
+    rows = rows_of(write("x.jsonl", content), text=["text", "more"], separator=" | ")
+    assert rows == [ItemRow(1, "a", "one"), ItemRow(2, "b", "two | three")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("x.csv", b"", "no header line"),
+        ("x.csv", b'"id', "broken CSV"),
+        ("x.jsonl", b"", "no JSON object"),
+        ("x.jsonl", b"[]\n3\n", "no JSON object"),
+        ("x.parquet", b"PAR1 not really PAR1", "cannot be read as Parquet"),
+        ("x.csv.gz", b"\x1f\x8bnonsense", "cannot be read"),
+    ],
+)
+def test_file_that_is_not_of_its_format_is_an_error_at_once(
+    write: Write, name: str, content: bytes, problem: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=problem):
+        open_items(write(name, content))
+
+
+def test_text_columns_that_are_blank_are_left_out_of_the_join(write: Write) -> None:
+    content = b"id,title,text\na,one,two\nb,,two\nc,one, \nd,,\n"
+    rows = rows_of(write("x.csv", content), text=["title", "text"], separator=": ")
+    assert rows == [
+        ItemRow(2, "a", "one: two"),
+        ItemRow(3, "b", "two"),
+        ItemRow(4, "c", "one"),
+        BadRow(5, "no text in title, text", "d"),
+    ]
+
+
+CSV_BAD = {
+    b",text": "no id in id",
+    b"  ,text": "no id in id",
+    b"x": "1 fields where the header has 2",
+    b"x,y,z": "3 fields where the header has 2",
+    b"x,": "no text in text",
+    b"x,\xff\xfe": "text is not valid UTF-8",
+    b"\xff,text": "id is not valid UTF-8",
+    b'x,"y"z': "broken CSV",
+    b'x,"never closed': "broken CSV",
+    b"k" * 65_536 + b",text": "id has 65536 bytes, the limit is 65535",
+    b"x," + b"y" * 131_073: "broken CSV: field larger than field limit",
+}
+
+
+@pytest.mark.parametrize("bad", CSV_BAD, ids=range(len(CSV_BAD)))
+def test_bad_csv_row_is_told_and_passed_over(write: Write, bad: bytes) -> None:
+    before, found, after = rows_of(write("x.csv", b'id,text\na,"o\nne"\n' + bad + b"\nb,two\n"))
+    assert before == ItemRow(2, "a", "o\nne")
+    assert isinstance(found, BadRow)
+    assert found.line == 4
+    assert CSV_BAD[bad] in found.reason
+    assert after == ItemRow(5, "b", "two")
+
+
+JSON_BAD = {
+    b"{": "broken JSON",
+    b"not json": "broken JSON",
+    b"[" * 100_000: "broken JSON",
+    b'{"id": ' + b"9" * 5000 + b"}": "broken JSON",
+    b"[1]": "a JSON list where an object is needed",
+    b"null": "a JSON NoneType where an object is needed",
+    b'{"id": "x", "text": "\xff"}': "bytes that are not UTF-8",
+    b'{"id": "x", "text": "\\ud800"}': "text is not valid UTF-8",
+    b'{"text": "y"}': "no id in id",
+    b'{"id": null, "text": "y"}': "no id in id",
+    b'{"id": "", "text": "y"}': "no id in id",
+    b'{"id": true, "text": "y"}': "id is of type bool, not text",
+    b'{"id": 1.5, "text": "y"}': "id is of type float, not text",
+    b'{"id": "x"}': "no text in text",
+    b'{"id": "x", "text": null}': "no text in text",
+    b'{"id": "x", "text": ["y"]}': "text is of type list, not text",
+}
+
+
+@pytest.mark.parametrize("bad", JSON_BAD, ids=range(len(JSON_BAD)))
+def test_bad_jsonl_row_is_told_and_passed_over(write: Write, bad: bytes) -> None:
+    content = b'{"id": "a", "text": "one"}\n\n' + bad + b'\n{"id": 5, "text": "two"}'
+    before, found, after = rows_of(write("x.jsonl", content))
+    assert before == ItemRow(1, "a", "one")
+    assert isinstance(found, BadRow)
+    assert found.line == 3
+    assert JSON_BAD[bad] in found.reason
+    assert after == ItemRow(4, "5", "two")
+
+
+def test_known_id_of_a_bad_row_is_told(write: Write) -> None:
+    [row] = rows_of(write("x.jsonl", b'{"id": "x", "text": 3}'))
+    assert row == BadRow(1, "text is of type int, not text", "x")
+
+
+def test_gzip_that_breaks_off_is_an_error_that_names_the_last_row(write: Write) -> None:
+    lines = b"".join(b'{"id": "%d", "text": "%d"}\n' % (n, n * 7919) for n in range(20_000))
+    whole = gzip.compress(lines)
+    file = open_items(write("x.jsonl.gz", whole[: len(whole) // 2]))
+    assert file.count() is None
+    rows = file.rows()
+    assert next(rows) == ItemRow(1, "0", "0")
+    with pytest.raises(InvalidRequest, match=r"x\.jsonl\.gz breaks off after row \d\d+"):
+        list(rows)
+
+
+def test_parquet_without_pyarrow_names_the_extra(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without_pyarrow(name: str, *args: object, **kwargs: object) -> object:
+        if name.startswith("pyarrow"):
+            raise ModuleNotFoundError(name)
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    path = write("x.parquet", b"")
+    monkeypatch.setattr(builtins, "__import__", without_pyarrow)
+    with pytest.raises(InvalidRequest, match=r"pip install 'rankport\[parquet\]'"):
+        open_items(path)
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(TEXT, TEXT), max_size=8), st.sampled_from(["\n", "\r\n"]))
+def test_whatever_the_csv_module_writes_is_read_back(
+    write: Write, rows: list[tuple[str, str]], line_end: str
+) -> None:
+    stream = io.StringIO()
+    csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator=line_end).writerows([("id", "text"), *rows])
+    read = rows_of(write("x.csv", stream.getvalue().encode()))
+    assert len(read) == len(rows)
+    for (item_id, text), row in zip(rows, read, strict=True):
+        if item_id.strip() and text.strip():
+            assert isinstance(row, ItemRow)
+            assert (row.id, row.text) == (item_id, text)
+        else:
+            assert isinstance(row, BadRow)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(TEXT, TEXT), max_size=8))
+def test_whatever_the_json_module_writes_is_read_back(write: Write, rows: list[tuple[str, str]]) -> None:
+    lines = [json.dumps({"id": item_id, "text": text}) for item_id, text in [("i", "t"), *rows]]
+    read = rows_of(write("x.jsonl", "\n".join(lines).encode()))
+    usable = [(row.id, row.text) for row in read if isinstance(row, ItemRow)]
+    assert usable == [("i", "t"), *[row for row in rows if row[0].strip() and row[1].strip()]]
+    assert len(read) == len(lines)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\x1f", b"")), max_size=12))
+def test_no_garbage_ends_the_reading(write: Write, garbage: list[bytes]) -> None:
+    body = b"\n".join(garbage)
+    assert rows_of(write("x.csv", b"id,text\nfirst,row\n" + body))[0] == ItemRow(2, "first", "row")
+    last = b'\n{"id": "last", "text": "row"}'
+    found = rows_of(write("x.jsonl", b'{"id": "first", "text": "row"}\n' + body + last))
+    assert isinstance(found[-1], ItemRow)
+    assert found[-1].id == "last"

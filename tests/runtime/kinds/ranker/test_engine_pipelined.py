@@ -1,0 +1,170 @@
+"""Passes under way: the next is begun before the last is waited for, and every request is answered all the same."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BackendError, Unavailable
+from rankport.runtime.backends.contract import DeviceLost, Launched, RaggedBatch, TokenRun
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.ranker.engine import Engine
+from support.reference_backend import ReferenceBackend, token_run
+
+WAIT_S = 30.0
+ONE_REQUEST_A_PASS = EngineConfig(max_batch_tokens=3)
+POISON = 49
+
+
+@dataclass(eq=False)
+class DeviceLike(ReferenceBackend):
+    """Computes when the logits are asked for, as a device that is still at work would give them."""
+
+    under_way: int = 0
+    most_under_way: int = 0
+    before_launch: Callable[[str, RaggedBatch], None] = lambda kind, batch: None
+    before_landing: Callable[[RaggedBatch], None] = lambda batch: None
+    order: list[int] = field(default_factory=list)
+    begun: int = 0
+
+    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
+        self.before_launch("score", batch)
+        number, self.begun = self.begun, self.begun + 1
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+
+        def logits() -> NDArray[np.float32]:
+            self.under_way -= 1
+            self.order.append(number)
+            self.before_landing(batch)
+            return self.score(batch)
+
+        return Launched(logits, done=False)
+
+
+@contextmanager
+def held(
+    backend: DeviceLike, config: EngineConfig = ONE_REQUEST_A_PASS
+) -> Iterator[tuple[Engine, threading.Event]]:
+    """An engine that waits in its first prefill, so that all that is submitted meets in the queue."""
+    opened = threading.Event()
+    backend.before_pass = lambda kind, batch: None if opened.wait(WAIT_S) else pytest.fail("never opened")
+    engine = Engine(backend, config)
+    try:
+        yield engine, opened
+    finally:
+        opened.set()
+        engine.close(WAIT_S)
+
+
+def requests(count: int) -> list[tuple[TokenRun, list[TokenRun]]]:
+    return [(token_run(1, 2, 3), [token_run(5 + i), token_run(6 + i, 7)]) for i in range(count)]
+
+
+def test_two_passes_are_under_way_and_land_in_order_with_their_own_logits() -> None:
+    backend = DeviceLike()
+    asked = requests(6)
+    with held(backend) as (engine, opened):
+        futures = [engine.submit(prefix, items) for prefix, items in asked]
+        opened.set()
+        for future, (prefix, items) in zip(futures, asked, strict=True):
+            expected = [backend.model.full_sequence(prefix, item) for item in items]
+            np.testing.assert_allclose(future.result(WAIT_S).logits, expected, atol=1e-6)
+    assert backend.most_under_way == 2
+    assert backend.order == sorted(backend.order)
+    assert backend.under_way == 0
+
+
+def test_a_large_request_has_passes_of_its_own_under_way() -> None:
+    backend = DeviceLike()
+    prefix, items = token_run(1, 2), [token_run(3 + i % 40) for i in range(20)]
+    with held(backend) as (engine, opened):
+        future = engine.submit(prefix, items)
+        opened.set()
+        result = future.result(WAIT_S)
+    expected = [backend.model.full_sequence(prefix, item) for item in items]
+    np.testing.assert_allclose(result.logits, expected, atol=1e-6)
+    assert backend.most_under_way == 2
+    assert result.queue_s >= 0
+
+
+def test_a_pass_that_fails_on_its_way_fails_its_requests_alone() -> None:
+    def refuse(batch: RaggedBatch) -> None:
+        if any(POISON in run.ids for run in batch.runs):
+            raise RuntimeError("the device fell over")
+
+    backend = DeviceLike(before_landing=refuse)
+    asked = requests(5)
+    asked[2] = (token_run(1, 2, 3), [token_run(POISON), token_run(8, 9)])
+    with held(backend) as (engine, opened):
+        futures = [engine.submit(prefix, items) for prefix, items in asked]
+        opened.set()
+        with pytest.raises(BackendError, match=r"score failed.*the device fell over"):
+            futures[2].result(WAIT_S)
+        for index in (0, 1, 3, 4):
+            assert np.isfinite(futures[index].result(WAIT_S).logits).all()
+
+
+def test_a_failed_pass_of_a_large_request_fails_it_once_and_the_next_request_is_served() -> None:
+    calls = iter([False, True] + [False] * 50)
+
+    def second_fails(batch: RaggedBatch) -> None:
+        if next(calls):
+            raise RuntimeError("lost")
+
+    backend = DeviceLike(before_landing=second_fails)
+    with held(backend) as (engine, opened):
+        large = engine.submit(token_run(1), [token_run(3 + i % 40) for i in range(12)])
+        small = engine.submit(token_run(1), [token_run(4)])
+        opened.set()
+        with pytest.raises(BackendError, match="lost"):
+            large.result(WAIT_S)
+        assert np.isfinite(small.result(WAIT_S).logits).all()
+        assert engine.alive
+
+
+def test_what_is_under_way_is_answered_when_the_engine_closes() -> None:
+    backend = DeviceLike()
+    with held(backend) as (engine, opened):
+        futures = [engine.submit(prefix, items) for prefix, items in requests(4)]
+        opened.set()
+        engine.close(WAIT_S)
+        assert all(np.isfinite(future.result(0).logits).all() for future in futures)
+    assert backend.closed
+
+
+def test_a_joint_pass_that_cannot_begin_is_begun_for_each_alone_with_its_own_logits() -> None:
+    def too_large(kind: str, batch: RaggedBatch) -> None:
+        if kind == "score" and len(batch.prefixes) > 1:
+            raise MemoryError("no room for so many")
+
+    backend = DeviceLike()
+    asked = [(token_run(1, 2 + i), [token_run(10 + i), token_run(20 + i, 7)]) for i in range(7)]
+    with held(backend, EngineConfig()) as (engine, opened):
+        futures = [engine.submit(prefix, items) for prefix, items in asked]
+        backend.before_launch = too_large
+        opened.set()
+        for future, (prefix, items) in zip(futures, asked, strict=True):
+            expected = [backend.model.full_sequence(prefix, item) for item in items]
+            np.testing.assert_allclose(future.result(WAIT_S).logits, expected, atol=1e-6)
+    assert backend.most_under_way <= 2
+
+
+def test_a_lost_device_ends_the_engine_and_every_request_hears_of_it() -> None:
+    def lost(batch: RaggedBatch) -> None:
+        raise DeviceLost("CUDA: an illegal memory access")
+
+    backend = DeviceLike(before_landing=lost)
+    with held(backend) as (engine, opened):
+        futures = [engine.submit(prefix, items) for prefix, items in requests(5)]
+        opened.set()
+        for future in futures:
+            with pytest.raises(Unavailable, match=r"an illegal memory access.*load the model again"):
+                future.result(WAIT_S)
+        assert not engine.alive
+        with pytest.raises(Unavailable):
+            engine.submit(token_run(1), [token_run(2)])

@@ -1,0 +1,123 @@
+"""The scheduler: every pass makes progress, keeps its limits, and wastes little."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, PrefixWork, plan_items, plan_prefill
+
+LIMITS = PassLimits(max_tokens=100, max_padding_ratio=1.5)
+
+
+def prefix_work(*ids: int, past: int = 0, branch: int = 0) -> PrefixWork:
+    return PrefixWork(np.array(ids, np.int64), past, branch)
+
+
+def item_work(*lengths: int, past: int = 10, branch: object = None) -> ItemWork:
+    return ItemWork(np.array(lengths, np.int64), past, object() if branch is None else branch)
+
+
+def equal_items(count: int, length: int = 2, past: int = 10) -> ItemWork:
+    return item_work(*[length] * count, past=past)
+
+
+def test_a_long_prefix_is_cut_into_chunks() -> None:
+    assert plan_prefill([prefix_work(*range(250))], LIMITS) == [100]
+
+
+def test_prefixes_of_several_requests_share_a_pass() -> None:
+    work = [prefix_work(*range(first, first + 30)) for first in (0, 100, 200, 300)]
+    assert plan_prefill(work, LIMITS) == [30, 30, 30, 0]
+
+
+def test_the_same_prefix_is_computed_once() -> None:
+    shared = range(1, 21)
+    work = [
+        prefix_work(*shared),
+        prefix_work(*shared),
+        prefix_work(*shared, 99),
+        prefix_work(1, *range(30, 50)),
+    ]
+    assert plan_prefill(work, LIMITS) == [20, 0, 0, 21]
+
+
+def test_equal_tokens_after_different_pasts_are_not_the_same() -> None:
+    work = [prefix_work(1, 2, past=5, branch=7), prefix_work(1, 2, past=5, branch=8)]
+    assert plan_prefill(work, LIMITS) == [2, 2]
+
+
+def test_a_large_request_takes_whole_passes_and_small_ones_share() -> None:
+    assert plan_items([equal_items(10_000), equal_items(5)], LIMITS) == [50, 0]
+    assert plan_items([equal_items(5), equal_items(5), equal_items(5)], LIMITS) == [5, 5, 5]
+
+
+def test_a_large_request_gives_a_small_one_company_of_its_size() -> None:
+    assert plan_items([equal_items(5), equal_items(10_000)], LIMITS) == [5, 5]
+
+
+def test_requests_of_the_same_prefix_share_its_row() -> None:
+    work = [item_work(2, 2, branch="same"), item_work(*[2] * 40, branch="same")]
+    assert plan_items(work, LIMITS) == [2, 40]
+
+
+def test_an_item_beyond_the_budget_gets_a_pass_of_its_own() -> None:
+    assert plan_items([item_work(500, 501), item_work(1)], LIMITS) == [1, 0]
+
+
+def test_items_of_other_lengths_wait() -> None:
+    assert plan_items([item_work(1, 1, 1, 1, 50)], LIMITS) == [4]
+    assert plan_items([item_work(2, 2), item_work(40, 40)], LIMITS) == [2, 0]
+
+
+def test_a_prefix_much_longer_than_the_others_waits() -> None:
+    assert plan_items([equal_items(5, past=10), equal_items(5, past=1000)], LIMITS) == [5, 0]
+
+
+ids = st.lists(st.integers(0, 2), min_size=1, max_size=12)
+limits = st.builds(PassLimits, st.integers(1, 40), st.floats(1.0, 3.0))
+
+
+def padded(rows: list[NDArray[np.int64]]) -> int:
+    return len(rows) * max(row.size for row in rows) * max(int(row.max()) for row in rows)
+
+
+@given(st.lists(st.tuples(ids, st.integers(0, 9), st.integers(0, 2)), min_size=1, max_size=6), limits)
+def test_prefill_passes_serve_the_first_and_keep_their_limits(
+    requests: list[tuple[list[int], int, int]], limits: PassLimits
+) -> None:
+    work = [PrefixWork(np.array(tokens), past, (past, branch)) for tokens, past, branch in requests]
+    takes = plan_prefill(work, limits)
+    assert takes[0] == min(work[0].tokens.size, limits.max_tokens)
+    assert all(take in (0, one.tokens.size) for take, one in zip(takes[1:], work[1:], strict=True))
+    taken = [take for take in takes if take]
+    assert sum(taken) <= limits.max_tokens
+    assert len(taken) * max(taken) <= limits.max_padding_ratio * sum(taken)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(1, 30), min_size=1, max_size=30), st.integers(0, 50), st.integers(0, 3)
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    limits,
+)
+def test_score_passes_serve_the_first_and_keep_their_limits(
+    requests: list[tuple[list[int], int, int]], limits: PassLimits
+) -> None:
+    work = [ItemWork(np.sort(lengths), past, (past, branch)) for lengths, past, branch in requests]
+    takes = plan_items(work, limits)
+    assert takes[0] >= 1
+    rows: dict[object, list[NDArray[np.int64]]] = {}
+    for one, take in zip(work, takes, strict=True):
+        if take:
+            rows.setdefault(one.branch, []).append(one.lengths[:take])
+    merged = [np.concatenate(parts) for parts in rows.values()]
+    tokens = sum(int(row.sum()) for row in merged)
+    pasts = [past for past, _ in rows]  # type: ignore[misc]
+    assert tokens <= limits.max_tokens or takes == [1] + [0] * (len(takes) - 1)
+    assert padded(merged) <= limits.max_padding_ratio * tokens
+    assert len(pasts) * max(pasts) <= limits.max_padding_ratio * sum(pasts)

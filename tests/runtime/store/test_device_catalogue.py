@@ -1,0 +1,278 @@
+"""Which item lies where in a table: as the store has it, also after it changed, and no row of two items at a time."""
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BackendError, StoreError, Unavailable
+from rankport.runtime.backends.contract import Resident
+from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
+from rankport.runtime.store.namespace import TokenNamespace
+from rankport.runtime.store.records import storage_key
+from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+
+ENCODER, K, HIDDEN = "e" * 64, 2, 3
+SOON_S, NEVER_S = 0.01, 3600.0
+
+
+class Table:
+    """`TokenTable` of host memory, whose thread is whoever writes."""
+
+    def __init__(self, rows: int) -> None:
+        self.values = np.full((rows, HIDDEN), np.nan, np.float32)
+        self.writes = self.calls = 0
+        self.closed = self.stuck = False
+        self.fails: Exception | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.values)
+
+    def write(self, row: int, tokens: NDArray[np.floating]) -> None:
+        assert row + len(tokens) <= self.rows
+        self.values[row : row + len(tokens)] = tokens
+        self.writes += 1
+
+    def call(self, step: Callable[[], None]) -> "Future[None]":
+        self.calls += 1
+        if self.closed:
+            raise Unavailable("closed")
+        future: Future[None] = Future()
+        if self.fails is not None:
+            future.set_exception(self.fails)
+        elif not self.stuck:
+            step()
+            future.set_result(None)
+        return future
+
+    def holds(self, resident: Resident | None) -> NDArray[np.float32]:
+        assert resident is not None
+        return self.values[resident.rows]
+
+
+def tokens_of(number: int) -> NDArray[np.float16]:
+    return np.full((K, HIDDEN), number, np.float16) + np.arange(K, dtype=np.float16)[:, None] / 4
+
+
+def put(namespace: TokenNamespace, items: dict[str, int]) -> None:
+    namespace.put_many(
+        [TokenEntry(key, tokens_of(number), bytes([number]) * 16) for key, number in items.items()]
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[TokenStore]:
+    with TokenStore.open(tmp_path / "tokens", create=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def namespace(store: TokenStore) -> TokenNamespace:
+    made = store.namespace(ENCODER, TokenSpec(K, HIDDEN, "float16"), create=True)
+    put(made, {f"key{number}": number for number in range(5)})
+    return made
+
+
+@pytest.fixture
+def load(namespace: TokenNamespace) -> Iterator[Callable[..., ResidentTokens]]:
+    made = []
+
+    def load(*tables: Table, refresh_s: float = SOON_S) -> ResidentTokens:
+        places = {gpu: OwnedTable(table, table.call) for gpu, table in enumerate(tables)}
+        made.append(ResidentTokens(namespace, places, refresh_s))
+        return made[-1]
+
+    yield load
+    for resident in made:
+        resident.close()
+
+
+Load = Callable[..., ResidentTokens]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.005)
+
+
+def test_every_table_holds_the_stores_tokens_at_the_same_rows(load: Load) -> None:
+    one, other = Table(10), Table(12)
+    resident = load(one, other, refresh_s=NEVER_S)
+    found = resident.find([f"key{number}" for number in range(5)])
+    for number, place in enumerate(found):
+        np.testing.assert_array_equal(one.holds(place), tokens_of(number))
+        np.testing.assert_array_equal(other.holds(place), tokens_of(number))
+    assert one.writes == 1  # places beside each other
+    assert resident.find(["none", ""]) == [None, None]
+    assert len(resident) == 5
+
+
+def test_what_has_no_room_is_not_there(load: Load) -> None:
+    resident = load(Table(3 * K + 1), refresh_s=NEVER_S)
+    found = resident.find([f"key{number}" for number in range(5)])
+    assert [place is not None for place in found] == [True, True, True, False, False]
+
+
+def test_changes_of_the_store_are_followed(load: Load, namespace: TokenNamespace) -> None:
+    table = Table(6 * K)
+    resident = load(table)
+    before = resident.find(["key1"])[0]
+    put(namespace, {"key1": 101, "key9": 109})
+    until(lambda: resident.find(["key9"])[0] is not None)
+    until(lambda: bool((table.holds(before) == tokens_of(101)).all()))  # in its place
+    np.testing.assert_array_equal(table.holds(resident.find(["key9"])[0]), tokens_of(109))
+    namespace.delete_many(["key2"])
+    until(lambda: resident.find(["key2"]) == [None])
+    assert resident.find(["key1"])[0] is not None
+
+
+def test_a_row_is_given_to_another_item_only_when_nobody_refers_to_it(
+    load: Load, namespace: TokenNamespace
+) -> None:
+    table = Table(5 * K)
+    resident = load(table)
+    kept = resident.find(["key3"])
+    namespace.delete_many(["key3"])
+    until(lambda: resident.find(["key3"]) == [None])
+    put(namespace, {"key7": 7})  # there is no other room
+    looked = namespace.version()
+    until(lambda: resident._version == looked)
+    assert resident.find(["key7"]) == [None]
+    np.testing.assert_array_equal(table.holds(kept[0]), tokens_of(3))
+    kept.clear()
+    gc.collect()
+    until(lambda: resident.find(["key7"])[0] is not None)
+    np.testing.assert_array_equal(table.holds(resident.find(["key7"])[0]), tokens_of(7))
+
+
+def test_a_corrupt_value_is_left_to_the_store_to_tell_of(
+    load: Load, store: TokenStore, namespace: TokenNamespace
+) -> None:
+    table = Table(5 * K)
+    resident = load(table)
+
+    def break_it(txn) -> None:  # type: ignore[no-untyped-def]
+        name = storage_key("key2")
+        value = bytearray(txn.get(name, db=namespace._db))
+        value[20] ^= 1
+        txn.put(name, bytes(value), db=namespace._db)
+
+    store._env.write(break_it)
+    until(lambda: resident.find(["key2"]) == [None])
+    assert all(resident.find(["key0", "key4"]))
+
+
+def test_it_ends_with_the_engine_and_goes_on_after_an_error_of_the_store(
+    load: Load, namespace: TokenNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = Table(5 * K)
+    resident = load(table)
+
+    def fails() -> int:
+        raise StoreError("the disk is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(namespace, "version", fails)
+        until(lambda: "the disk is gone" in caplog.text)
+    put(namespace, {"key0": 50})
+    until(lambda: bool((table.holds(resident.find(["key0"])[0]) == tokens_of(50)).all()))
+    table.closed = True
+    put(namespace, {"key0": 60})
+    resident._thread.join(20)
+    assert not resident._thread.is_alive()
+
+
+def test_an_engine_that_stopped_is_left_out_and_the_others_are_kept(
+    load: Load, namespace: TokenNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead, alive = Table(6 * K), Table(6 * K)
+    resident = load(dead, alive)
+    dead.closed = True
+    put(namespace, {"key1": 101})
+    namespace.delete_many(["key2"])
+    until(lambda: resident.find(["key2"]) == [None])
+    np.testing.assert_array_equal(alive.holds(resident.find(["key1"])[0]), tokens_of(101))
+    assert "tokens in the memory of GPU 0 are no longer kept" in caplog.text
+
+
+def test_a_write_that_fails_costs_no_room_and_is_made_again(
+    load: Load, namespace: TokenNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = Table(7 * K)
+    resident = load(table)
+    table.fails = BackendError("the copy failed")
+    put(namespace, {"key5": 5, "key6": 6})
+    until(lambda: caplog.text.count("the copy failed") > 5)
+    assert resident.find(["key5", "key6"]) == [None, None]
+    table.fails = None
+    until(lambda: all(resident.find(["key5", "key6"])))
+    np.testing.assert_array_equal(table.holds(resident.find(["key6"])[0]), tokens_of(6))
+
+
+def test_an_error_of_the_store_in_a_look_loses_no_item(
+    load: Load, namespace: TokenNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = Table(7 * K)
+    resident = load(table)
+
+    def fails(keys: object, **options: object) -> None:
+        raise StoreError("the disk is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(namespace, "get_many", fails)
+        put(namespace, {"key0": 50, "key5": 5})
+        until(lambda: caplog.text.count("the disk is away") > 2)
+        assert resident.find(["key0"])[0] is not None
+    until(lambda: resident.find(["key5"])[0] is not None)
+    until(lambda: bool((table.holds(resident.find(["key0"])[0]) == tokens_of(50)).all()))
+
+
+def test_a_look_that_finds_nothing_else_leaves_the_device_alone(
+    load: Load, store: TokenStore, namespace: TokenNamespace
+) -> None:
+    table = Table(7 * K)
+    resident = load(table)
+    writes = table.writes
+    store.namespace("f" * 64, TokenSpec(1, 1, "float16"), create=True)  # a write to the store, not of these
+    looked = namespace.version()
+    until(lambda: resident._version == looked)
+    assert table.writes == writes
+
+
+def test_it_closes_while_an_engine_answers_no_more(load: Load, namespace: TokenNamespace) -> None:
+    table = Table(7 * K)
+    resident = load(table)
+    table.stuck, before = True, table.calls
+    put(namespace, {"key0": 50})
+    until(lambda: table.calls > before)
+    closing = threading.Thread(target=resident.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
+
+
+def test_a_corrupt_long_key_costs_the_others_nothing(
+    load: Load, store: TokenStore, namespace: TokenNamespace
+) -> None:
+    long = "long" * 200
+    put(namespace, {long: 9})
+
+    def break_it(txn) -> None:  # type: ignore[no-untyped-def]
+        name = storage_key(long)
+        value = bytearray(txn.get(name, db=namespace._db))
+        value[-1] ^= 1
+        txn.put(name, bytes(value), db=namespace._db)
+
+    store._env.write(break_it)
+    resident = load(Table(7 * K), refresh_s=NEVER_S)
+    assert resident.find([long]) == [None]
+    assert all(resident.find([f"key{number}" for number in range(5)]))

@@ -35,6 +35,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import CUDA_DEFAULTS
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
 from rankport.runtime.store.keyed_items import KeyedItems
@@ -176,7 +177,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("build/gpu-bf16/mixlm.bundle"))
     parser.add_argument("--out", type=Path, default=Path("build/bench/host.json"))
     given = parser.parse_args()
-    bundle = Bundle.open(given.bundle)
+    bundle = open_bundle(given.bundle)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     figures = Figures(given.out)
     figures.add("machine", describe_machine())

@@ -20,9 +20,9 @@ from benchmarks.gpu.runs import run_of
 from benchmarks.gpu.shapes import RequestShape
 from rankport.runtime.backends.choice import scoring_backend
 from rankport.runtime.backends.contract import TokenRun
-from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.store.keyed_items import KeyedItems
 
@@ -40,7 +40,7 @@ def main() -> None:
     """Loads the bundle once."""
     part = arguments(__doc__)
     begun = time.monotonic()
-    bundle = Bundle.open(part.bundle)
+    bundle = open_bundle(part.bundle)
     opened = time.monotonic()
     engine = Engine(scoring_backend(bundle, part.engine), part.engine)
     ranker = Ranker(

@@ -19,7 +19,7 @@ from benchmarks.gpu.runs import run_of
 from benchmarks.gpu.shapes import RequestShape
 from rankport.runtime.backends.choice import scoring_backend
 from rankport.runtime.backends.contract import PrefixKV, RaggedBatch, ScoringBackend
-from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.table import open_bundle
 
 _ROUNDS = 8
 _SHOWN = 24
@@ -28,7 +28,7 @@ _SHOWN = 24
 def main() -> None:
     """Every request shape of the model."""
     part = arguments(__doc__)
-    backend = scoring_backend(Bundle.open(part.bundle), part.engine)
+    backend = scoring_backend(open_bundle(part.bundle), part.engine)
     try:
         for request in part.requests:
             if part.enough(5, request.name):

@@ -10,8 +10,8 @@ from rankport.exporters.kinds.ranker.modes import MODES, Logits, SampleRequest, 
 from rankport.protos.errors import RankportError
 from rankport.runtime.backends.choice import scoring_backend
 from rankport.runtime.backends.contract import ScoringBackend
-from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.ranker.engine import Engine
+from rankport.runtime.kinds.table import open_bundle
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     proven = samples(model)
     served = realistic(model, part.workload.requests)
     assert len(expected) == len(proven) + len(served)
-    backend = scoring_backend(Bundle.open(part.bundle), part.engine)
+    backend = scoring_backend(open_bundle(part.bundle), part.engine)
     part.figures.add("loaded", True)
     _modes(part, backend, proven, expected[: len(proven)])
     _served(part, backend, served, expected[len(proven) :])

@@ -11,6 +11,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.store.keyed_items import KeyedItems
 
@@ -20,7 +21,7 @@ _ITEM_SETS = 16
 def main() -> None:
     """Loads the bundle once a way."""
     part = arguments(__doc__)
-    bundle = Bundle.open(part.bundle)
+    bundle = open_bundle(part.bundle)
     with stored_catalogue(bundle.manifest) as catalogue:
         ways = {"keys, read from the store": part.engine}
         if part.device == "cuda":

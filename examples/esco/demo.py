@@ -24,7 +24,7 @@ from examples.esco.evaluate import score_checkpoint, write_items, write_judged_r
 from examples.esco.minilm import MiniLM, minilm_path
 from examples.esco.throughput import measure_throughput
 from rankport.protos.types import Key
-from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.table import open_bundle
 from rankport.sdk import Client, TokenStore
 
 HERE = Path(__file__).parent
@@ -160,7 +160,7 @@ def baselines(
 ) -> dict[str, float]:
     """NDCG@10 of what the bundle is compared with; the item vectors are the store's own tokens."""
     with TokenStore.open(store, read_only=True) as tokens:
-        namespace = tokens.namespace(Bundle.open(encoder).manifest.fingerprint)
+        namespace = tokens.namespace(open_bundle(encoder).manifest.fingerprint)
         found = namespace.get_many([item.id for item in dataset.items])
     vectors = np.stack([token[0] for token in found if token is not None])
     assert len(vectors) == len(dataset.items)

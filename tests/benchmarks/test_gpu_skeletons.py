@@ -14,6 +14,7 @@ from rankport.exporters.export import export
 from rankport.protos.errors import BundleError
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.kinds.table import open_bundle
 
 SHAPE = TINY.workloads[1].model
 
@@ -36,8 +37,8 @@ def test_a_completed_skeleton_is_the_exported_bundle(bundle: Bundle, tmp_path: P
     skeleton = write_skeleton(bundle.path, RandomWeights(SHAPE.parameters()), tmp_path / "skeleton")
     assert not (skeleton / BUNDLE_FOLDER / "weights.bin").exists()
     with pytest.raises(BundleError):
-        Bundle.open(skeleton / BUNDLE_FOLDER)
-    whole = Bundle.open(restore(skeleton, tmp_path / "whole", workers=2))
+        open_bundle(skeleton / BUNDLE_FOLDER)
+    whole = open_bundle(restore(skeleton, tmp_path / "whole", workers=2))
     assert whole.manifest == bundle.manifest
     prefix, items = [3, 4, 5], [[6, 7], [8], [9, 10, 11]]
     with Ranker.load(bundle) as exported, Ranker.load(whole) as completed:
@@ -48,7 +49,7 @@ def test_a_completed_skeleton_is_the_exported_bundle(bundle: Bundle, tmp_path: P
 def test_a_skeleton_of_a_checkpoint_needs_nothing_but_the_checkpoint(bundle: Bundle, tmp_path: Path) -> None:
     weights = CheckpointWeights(bundle.path.parent / "checkpoint")
     skeleton = write_skeleton(bundle.path, weights, tmp_path / "skeleton")
-    assert Bundle.open(restore(skeleton, tmp_path / "whole", workers=1)).manifest == bundle.manifest
+    assert open_bundle(restore(skeleton, tmp_path / "whole", workers=1)).manifest == bundle.manifest
 
 
 @pytest.mark.parametrize("bits", [0x3F80_7FFF, 0x3F80_8000, 0x3F81_8000, 0x3F80_8001])

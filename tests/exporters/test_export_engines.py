@@ -12,7 +12,7 @@ import pytest
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.backends.devices.gpus import gpus
 from rankport.runtime.backends.tensorrt.plan_files import engines_of
-from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.table import open_bundle
 from rankport.sdk import export
 from support import checkpoints
 from support.cli import built, rankport
@@ -56,7 +56,7 @@ def test_python_takes_the_same_words_and_engines_leave_the_bundle_as_it_is(
     bundle = export(checkpoint, tmp_path / "b", kind="ranker", target=("tensorrt-rtx:sm89",), **SMALL)
     plain = export(checkpoint, tmp_path / "plain", kind="ranker", target="tensorrt", **SMALL)
     assert len(engines_of(bundle)) == 2
-    assert Bundle.open(bundle.path).manifest.files == plain.manifest.files
+    assert open_bundle(bundle.path).manifest.files == plain.manifest.files
     assert bundle.manifest.fingerprint == plain.manifest.fingerprint
 
 

@@ -19,6 +19,7 @@ from rankport.runtime.backends.tensorrt.network import check_supported, refused_
 from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.table import open_bundle
 from support import checkpoints
 from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
 from support.cli import built, rankport
@@ -54,7 +55,7 @@ def encoder(encoder_bundle: Bundle, tmp_path: Path) -> Path:
 def test_a_bundle_carries_engines_for_three_architectures_and_inspect_shows_them(
     ranker: Path, mix_bundle: Bundle
 ) -> None:
-    assert Bundle.open(ranker).manifest == mix_bundle.manifest
+    assert open_bundle(ranker).manifest == mix_bundle.manifest
     shown = rankport("inspect", ranker)
     for words in (*ARCHITECTURES, "tensorrt_rtx", "latency-", "fits"):
         assert words in shown.stdout
@@ -92,7 +93,7 @@ def test_what_is_there_and_fits_is_not_built_again(ranker: Path) -> None:
 
 def test_what_differs_is_built_again_and_said(encoder: Path) -> None:
     target = BuildTarget.parse("tensorrt-rtx:sm89")
-    bundle = Bundle.open(encoder)
+    bundle = open_bundle(encoder)
     limits = ProfileLimits(max_batch_tokens=32)
     first, wider = (
         build_engines(bundle, target, limits=chosen)[0]
@@ -218,7 +219,7 @@ def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_engine_for_a_gpu_is_found_and_a_miss_says_what_differs(ranker: Path) -> None:
-    bundle = Bundle.open(ranker)
+    bundle = open_bundle(ranker)
     graph = bundle.manifest.graphs[0]
     found, module = find_engine(bundle, graph, Gpu("NVIDIA GeForce RTX 4090", "sm89", 24 * 2**30))
     assert (found.record.key.architecture, module.name) == ("sm89", "tensorrt_rtx")
@@ -231,7 +232,7 @@ def test_the_engine_for_a_gpu_is_found_and_a_miss_says_what_differs(ranker: Path
 
 @needs_no_gpu
 def test_an_engine_is_not_loaded_without_a_gpu(ranker: Path) -> None:
-    bundle = Bundle.open(ranker)
+    bundle = open_bundle(ranker)
     with pytest.raises(BackendError, match="device 0: this machine has 0 GPUs"):
         load_graph(bundle, bundle.manifest.graphs[0], stream=0)
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.table import open_bundle
 
 
 def rankport(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -33,7 +34,7 @@ def test_export_writes_bundle_json_and_page(
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["name"] == "tiny"
     assert manifest["labels"]["names"] == ["yes", "no"]
-    assert Bundle.open(tmp_path / "tiny").manifest.fingerprint == manifest["fingerprint"]
+    assert open_bundle(tmp_path / "tiny").manifest.fingerprint == manifest["fingerprint"]
     page = (tmp_path / "proof.html").read_text()
     assert "prefix_extension/text" in page
     assert manifest["fingerprint"] in page

@@ -97,7 +97,7 @@ def encoder_draft(**changes: object) -> ManifestDraft:
     template = [Segment(special=["[CLS]"]), Segment(item=True), Segment(special=["[SEP]"])]
     fields: dict[str, Any] = {
         "name": "sample-encoder",
-        "kind": "item_encoder",
+        "kind": "item-encoder",
         "source": _source("BertModel", "bert"),
         "shape": ModelShape(hidden_size=4, vocab_size=VOCAB_SIZE, layers=[]),
         "graphs": [_graph("encode", "encode.onnx")],

@@ -70,6 +70,8 @@ class Worker:
 class DeterministicRanker:
     """Scores by sums: of code points, token ids or embeddings; a key counts by its length."""
 
+    capabilities = frozenset({"scores"})
+
     def __init__(self, name: str = "ranker", max_queued: int = 1000) -> None:
         self.name = name
         self.worker = Worker(max_queued)
@@ -100,7 +102,7 @@ class DeterministicRanker:
     def describe(self) -> ModelDescription:
         return description(self.name, "ranker")
 
-    def close(self) -> None:
+    def close(self, grace_s: float = 0.0) -> None:
         self.worker.close()
 
     def _result(self, prefix: Any, items: Sequence[Any], truncation: str, on_missing: str) -> ScoreResult:
@@ -124,6 +126,7 @@ class DeterministicRanker:
 class DeterministicEncoder:
     """Encodes a text to [1, 3] of its sum; "bad" and texts longer than 100 characters are refused."""
 
+    capabilities = frozenset({"encodes"})
     fingerprint = "e" * 64
 
     def __init__(self, name: str = "encoder", max_queued: int = 1000) -> None:
@@ -153,9 +156,9 @@ class DeterministicEncoder:
         return self.worker.alive
 
     def describe(self) -> ModelDescription:
-        return description(self.name, "item_encoder")
+        return description(self.name, "item-encoder")
 
-    def close(self) -> None:
+    def close(self, grace_s: float = 0.0) -> None:
         self.worker.close()
 
     def _rows(self, texts: Sequence[Any]) -> NDArray[np.floating]:
@@ -176,7 +179,7 @@ def value(thing: Any) -> float:
 
 def description(name: str, kind: str) -> ModelDescription:
     """Of a model of that kind."""
-    encoder = kind == "item_encoder"
+    encoder = kind == "item-encoder"
     return ModelDescription(
         name=name,
         version="1",

@@ -37,7 +37,7 @@ class HashEncoder:
         return ModelDescription(
             name="hash",
             version="1",
-            kind="item_encoder",
+            kind="item-encoder",
             fingerprint=self.fingerprint,
             architecture="hash",
             precision="fp32",

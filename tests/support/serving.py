@@ -29,7 +29,7 @@ def serving(config: ServerConfig = LOCAL, *, max_queued: int = 1000) -> Iterator
     """Serves until the end of the block; the gates of the models are opened then."""
     ranker, encoder = DeterministicRanker(max_queued=max_queued), DeterministicEncoder()
     with ExitStack() as stack:
-        server = Server({"ranker": ranker, "encoder": encoder}, config)  # type: ignore[dict-item]
+        server = Server({"ranker": ranker, "encoder": encoder}, config)
         stack.enter_context(server)
         for model in (ranker, encoder):
             stack.callback(model.worker.gate.set)

@@ -246,7 +246,7 @@ def _draft(
     return ManifestDraft(
         name=options.name or name,
         version=options.version,
-        kind="item_encoder" if options.kind == "item-encoder" else "ranker",
+        kind="item-encoder" if options.kind == "item-encoder" else "ranker",
         source=Source(
             checkpoint_sha256=source.sha256,
             architecture=source.architecture,

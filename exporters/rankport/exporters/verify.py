@@ -17,6 +17,7 @@ from rankport.runtime.backends.choice import require_device
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, Quantization, Target
 from rankport.runtime.config import Device
+from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 
@@ -58,7 +59,7 @@ def verify(
     """
     allowed = tolerance or Tolerance()
     requests = [] if judged is None else read_judged(Path(judged))
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     views = _views(opened, device)
     require_device(device)
     quantization = opened.manifest.quantization
@@ -67,7 +68,7 @@ def verify(
     def load() -> Checkpoint:
         return load_checkpoint(
             Path(checkpoint),
-            headless=opened.manifest.kind == "item_encoder",
+            headless=opened.manifest.kind == "item-encoder",
             base=None if base is None else Path(base),
         )
 

@@ -84,7 +84,7 @@ class ModelDescription:
 
     name: str
     version: str
-    kind: str  # "ranker" | "item_encoder"
+    kind: str  # "ranker" | "item-encoder"
     fingerprint: str
     architecture: str
     precision: str

@@ -7,8 +7,8 @@ import pytest
 
 from rankport.exporters.graphs.bundle_writer import BundleStaging, _replace, write_bundle
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Parity
+from rankport.runtime.kinds.table import open_bundle
 from support.bundle_samples import ENCODER_FILES, RANKER_FILES, encoder_draft, manifest_of, ranker_draft
 
 PARITY = Parity(
@@ -22,7 +22,7 @@ def names_in(directory: Path) -> list[str]:
 
 def test_a_written_bundle_opens_with_what_was_given(tmp_path: Path) -> None:
     written = write_bundle(tmp_path / "deep" / "out", ranker_draft(), RANKER_FILES)
-    opened = Bundle.open(tmp_path / "deep" / "out")
+    opened = open_bundle(tmp_path / "deep" / "out")
     assert opened == written
     assert opened.manifest == manifest_of(ranker_draft(), RANKER_FILES)
     assert names_in(tmp_path / "deep") == ["out"]
@@ -53,12 +53,12 @@ def test_measurements_are_filled_in_after_finalizing_and_leave_the_fingerprint(t
         for name, content in RANKER_FILES.items():
             staging.add(name, content)
         first = staging.finalize(ranker_draft())
-        assert Bundle.open(first.path) == first
+        assert open_bundle(first.path) == first
         assert not staging.out.exists()
         staging.finalize(ranker_draft(parity=PARITY))
         published = staging.publish()
     assert published.path == tmp_path / "out"
-    assert Bundle.open(tmp_path / "out").manifest.parity == PARITY
+    assert open_bundle(tmp_path / "out").manifest.parity == PARITY
     assert published.manifest.fingerprint == first.manifest.fingerprint
     assert names_in(tmp_path) == ["out"]
 
@@ -160,9 +160,9 @@ def test_a_bundle_is_replaced_only_when_asked(tmp_path: Path) -> None:
     old = write_bundle(out, ranker_draft(), RANKER_FILES)
     with pytest.raises(InvalidRequest, match="is a bundle already: ask to overwrite"):
         write_bundle(out, encoder_draft(), ENCODER_FILES)
-    assert Bundle.open(out) == old
+    assert open_bundle(out) == old
     new = write_bundle(out, encoder_draft(), ENCODER_FILES, overwrite=True)
-    assert Bundle.open(out) == new
+    assert open_bundle(out) == new
     assert names_in(tmp_path) == ["out"]
 
 
@@ -170,7 +170,7 @@ def test_a_failed_overwrite_keeps_the_old_bundle(tmp_path: Path) -> None:
     old = write_bundle(tmp_path / "out", ranker_draft(), RANKER_FILES)
     with pytest.raises(BundleError):
         write_bundle(tmp_path / "out", ranker_draft(labels=None), RANKER_FILES, overwrite=True)
-    assert Bundle.open(tmp_path / "out") == old
+    assert open_bundle(tmp_path / "out") == old
     assert names_in(tmp_path) == ["out"]
 
 
@@ -178,7 +178,7 @@ def test_a_broken_bundle_can_be_overwritten(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "out", ranker_draft(), RANKER_FILES)
     bundle.file("weights.bin").unlink()
     write_bundle(tmp_path / "out", ranker_draft(), RANKER_FILES, overwrite=True)
-    Bundle.open(tmp_path / "out")
+    open_bundle(tmp_path / "out")
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -199,5 +199,5 @@ def test_a_replacement_that_cannot_be_put_in_place_brings_the_old_bundle_back(tm
     old = write_bundle(tmp_path / "out", ranker_draft(), RANKER_FILES)
     with pytest.raises(FileNotFoundError):
         _replace(tmp_path / "vanished", tmp_path / "out")
-    assert Bundle.open(tmp_path / "out") == old
+    assert open_bundle(tmp_path / "out") == old
     assert names_in(tmp_path) == ["out"]

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from rankport.protos.errors import BundleError
-from rankport.runtime.bundle.bundle import Bundle, is_bundle
+from rankport.protos.errors import BundleError, InvalidRequest
+from rankport.runtime.bundle.bundle import is_bundle
 from rankport.runtime.bundle.manifest_json import MAX_MANIFEST_BYTES, manifest_bytes, parse_manifest
+from rankport.runtime.kinds.table import open_bundle
 from support.bundle_samples import (
     ENCODER_FILES,
     RANKER_FILES,
@@ -34,13 +35,21 @@ def root(tmp_path: Path) -> Path:
 def refusal(root: Path) -> str:
     """The message with which `root` is refused."""
     with pytest.raises(BundleError) as caught:
-        Bundle.open(root)
+        open_bundle(root)
     assert str(root) in str(caught.value)
     return str(caught.value)
 
 
+def test_a_bundle_of_an_unknown_kind_is_refused_with_the_kinds_that_are_known(root: Path) -> None:
+    rewrite_manifest(root, put("kind", "setwise"))
+    with pytest.raises(
+        InvalidRequest, match="kind: is 'setwise', where ranker or item-encoder is looked for"
+    ):
+        open_bundle(root)
+
+
 def test_a_ranker_opens_with_its_manifest_and_files(root: Path) -> None:
-    bundle = Bundle.open(root)
+    bundle = open_bundle(root)
     assert bundle.manifest == manifest_of(ranker_draft(), RANKER_FILES)
     assert bundle.path == root
     assert {name: bundle.file(name).read_bytes() for name in RANKER_FILES} == RANKER_FILES
@@ -48,19 +57,19 @@ def test_a_ranker_opens_with_its_manifest_and_files(root: Path) -> None:
 
 def test_an_item_encoder_opens(tmp_path: Path) -> None:
     assert (
-        Bundle.open(write_directory(tmp_path, encoder_draft(), ENCODER_FILES)).manifest.kind == "item_encoder"
+        open_bundle(write_directory(tmp_path, encoder_draft(), ENCODER_FILES)).manifest.kind == "item-encoder"
     )
 
 
 def test_a_link_to_a_bundle_is_resolved_once(root: Path) -> None:
     link = root.with_name("current")
     link.symlink_to(root)
-    assert Bundle.open(link).path == root
+    assert open_bundle(link).path == root
 
 
 def test_a_file_that_is_not_listed_is_not_handed_out(root: Path) -> None:
     with pytest.raises(BundleError, match=r"'manifest\.json' is not in the files"):
-        Bundle.open(root).file("manifest.json")
+        open_bundle(root).file("manifest.json")
 
 
 def test_the_golden_manifest_is_read_and_written_to_the_same_bytes() -> None:
@@ -70,7 +79,7 @@ def test_the_golden_manifest_is_read_and_written_to_the_same_bytes() -> None:
 def test_engines_belong_to_the_machine_and_are_not_looked_at(root: Path) -> None:
     (root / "engines" / "h200-10.3").mkdir(parents=True)
     (root / "engines" / "h200-10.3" / "score.engine").write_bytes(b"built here")
-    Bundle.open(root)
+    open_bundle(root)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -186,14 +195,14 @@ def test_a_manifest_that_is_a_link_or_a_directory_is_refused(root: Path) -> None
 
 def test_a_flipped_bit_in_the_manifest_is_refused_or_changes_no_output(root: Path) -> None:
     manifest = root / "manifest.json"
-    original, opened = manifest.read_bytes(), Bundle.open(root).manifest
+    original, opened = manifest.read_bytes(), open_bundle(root).manifest
     unprotected = {"name", "version", "source"}
     for position in range(0, len(original), 7):
         flipped = bytearray(original)
         flipped[position] ^= 1 << (position % 7)
         manifest.write_bytes(flipped)
         try:
-            changed = Bundle.open(root).manifest
+            changed = open_bundle(root).manifest
         except BundleError:
             continue
         assert changed.model_dump(exclude=unprotected) == opened.model_dump(exclude=unprotected)
@@ -243,7 +252,6 @@ SCHEMA_ATTACKS: list[tuple[Change, str]] = [
         "embedding.dtype: Input should be 'float16' or 'float32', got 'float64'",
     ),
     (put("precision", "fp8"), "precision: Input should be 'fp32', 'fp16' or 'bf16', got 'fp8'"),
-    (put("kind", "setwise"), "kind: Input should be 'ranker' or 'item_encoder', got 'setwise'"),
     (put("shape.hidden_size", "4"), "shape.hidden_size: Input should be a valid integer, got '4'"),
     (put("shape.vocab_size", 0), "shape.vocab_size: Input should be greater than 0, got 0"),
     (put("name", "../sample"), "name: String should match pattern"),
@@ -304,22 +312,22 @@ RULE_ATTACKS: list[tuple[Change, str]] = [
     (put("labels.ids", [3, 99]), "labels.ids[1]: 99 is out of range, must be 0 to 13"),
     (put("labels.ids", [-1, 3]), "labels.ids[0]: -1 is out of range"),
     (put("embedding", None), "pairing: belongs to a ranker that takes embedding tokens"),
-    (put("embedding.pooling", "mean"), "embedding.pooling: belongs to kind item_encoder only"),
+    (put("embedding.pooling", "mean"), "embedding.pooling: says how tokens are made, and a ranker takes them"),
     (put("embedding.tokens", 7), "embedding.tokens: 7 do not fit limits.max_item_tokens 6"),
 ]  # fmt: skip
 
 ENCODER_ATTACKS: list[tuple[Change, str]] = [
     (
         put("labels", {"source": "lm_head", "names": ["a"], "ids": [1]}),
-        "labels: kind item_encoder has no labels",
+        "labels: kind item-encoder has no labels",
     ),
-    (put("embedding", None), "embedding: kind item_encoder must say what it makes"),
+    (put("embedding", None), "embedding: kind item-encoder must say what it makes"),
     (put("embedding.pooling", None), "embedding.pooling: missing"),
     (put("embedding.normalize", None), "embedding.normalize: missing"),
     (put("pairing", {"encoder_fingerprint": "e" * 64}), "pairing: belongs to a ranker"),
-    (put("prompt.prefix", [{"field": "query"}]), "prompt.prefix: kind item_encoder has no prefix"),
-    (put("shape.layers", [{"kv_heads": 1, "head_dim": 4}]), "shape.layers: kind item_encoder keeps no KV"),
-    (put("graphs.0.role", "score"), "graphs: kind item_encoder has the roles ['encode']"),
+    (put("prompt.prefix", [{"field": "query"}]), "prompt.prefix: kind item-encoder has no prefix"),
+    (put("shape.layers", [{"kv_heads": 1, "head_dim": 4}]), "shape.layers: kind item-encoder keeps no KV"),
+    (put("graphs.0.role", "score"), "graphs: kind item-encoder has the roles ['encode']"),
 ]
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from rankport.runtime.bundle import manifest
 from rankport.runtime.bundle.files import MAX_PATH_CHARACTERS
 from rankport.runtime.bundle.manifest_json import MAX_MANIFEST_BYTES
+from rankport.runtime.kinds.table import KINDS
 from rankport.runtime.prompt.prompt_file import load_prompt_file
 
 PAGE = (Path(__file__).parents[3] / "docs" / "bundle-format.md").read_text()
@@ -28,9 +29,14 @@ def test_every_top_level_field_has_its_row_in_the_order_written() -> None:
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(manifest.Manifest.model_fields)
 
 
-@pytest.mark.parametrize("name", ["DType", "Role", "Pooling"])
+@pytest.mark.parametrize("name", ["DType", "Pooling"])
 def test_every_allowed_value_is_named(name: str) -> None:
     assert [value for value in get_args(getattr(manifest, name)) if f"`{value}`" not in PAGE] == []
+
+
+def test_every_kind_and_its_roles_are_named() -> None:
+    words = {word for kind in KINDS for word in (kind.name, *kind.rules.roles)}
+    assert [word for word in sorted(words) if f"`{word}`" not in PAGE and f'`"{word}"`' not in PAGE] == []
 
 
 def test_the_stated_limits_are_those_of_the_code() -> None:

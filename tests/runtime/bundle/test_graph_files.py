@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import GraphNode, check_graph_files, external_locations, graph_nodes
+from rankport.runtime.kinds.table import open_bundle
 from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
 
 
@@ -83,7 +83,7 @@ def test_a_repeated_location_counts_with_every_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "./tokenizer.json", "", "absent.bin"])
 def test_a_graph_that_points_past_the_listed_files_is_refused(tmp_path: Path, location: str) -> None:
     files = {**ENCODER_FILES, "encode.onnx": model(tensor(location)).SerializeToString()}
-    bundle = Bundle.open(write_directory(tmp_path, encoder_draft(), files))
+    bundle = open_bundle(write_directory(tmp_path, encoder_draft(), files))
     with pytest.raises(BundleError, match=f"'encode.onnx' keeps tensors in '{location}'"):
         check_graph_files(bundle, "encode.onnx")
 
@@ -108,7 +108,7 @@ def test_a_graph_that_points_at_a_listed_file_passes(tmp_path: Path) -> None:
         "encode.onnx": model(tensor("weights.bin")).SerializeToString(),
         "weights.bin": bytes(16),
     }
-    check_graph_files(Bundle.open(write_directory(tmp_path, encoder_draft(), files)), "encode.onnx")
+    check_graph_files(open_bundle(write_directory(tmp_path, encoder_draft(), files)), "encode.onnx")
 
 
 @pytest.mark.parametrize(

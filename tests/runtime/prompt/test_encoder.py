@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.protos.types import Key, Truncation
 from rankport.runtime.backends.contract import EMBEDDED
-from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Limits, ModelShape, Prompt, Segment
+from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import EncodedRun, PromptEncoder
 from rankport.runtime.prompt.template import fair_shares
 from rankport.runtime.prompt.tokenizer import Tokenizer
@@ -35,7 +35,7 @@ CLS, SEP, QUERY, COLON, RED, GREEN, BLUE, SHOES = 1, 2, 4, 5, 6, 7, 8, 9
 @pytest.fixture
 def encoder(tmp_path: Path) -> PromptEncoder:
     """[CLS] "query :" query (at most 4, its end) | item (at most 4) [SEP]; prefix at most 8, item at most 6."""
-    return PromptEncoder.from_bundle(Bundle.open(write_directory(tmp_path, ranker_draft(), RANKER_FILES)))
+    return PromptEncoder.from_bundle(open_bundle(write_directory(tmp_path, ranker_draft(), RANKER_FILES)))
 
 
 def made(tokenized: bool = True, **changes: object) -> PromptEncoder:
@@ -219,7 +219,7 @@ def test_many_items_keep_their_order(encoder: PromptEncoder) -> None:
 
 def test_an_item_encoder_takes_items_and_no_embeddings(tmp_path: Path) -> None:
     root = write_directory(tmp_path, encoder_draft(), ENCODER_FILES)
-    encoder = PromptEncoder.from_bundle(Bundle.open(root))
+    encoder = PromptEncoder.from_bundle(open_bundle(root))
     assert ids(encoder.encode_items(["red shoes"])[0]) == [CLS, RED, SHOES, SEP]
     assert encoder.fields == ()
     with pytest.raises(InvalidRequest, match="item 0: the bundle takes no embedding tokens"):

@@ -18,6 +18,7 @@ from rankport.runtime.bundle.fingerprint import fingerprint
 from rankport.runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest, ManifestDraft
 from rankport.runtime.bundle.manifest_json import MANIFEST_NAME, manifest_bytes
 from rankport.runtime.bundle.manifest_rules import check_manifest
+from rankport.runtime.kinds.table import RULES, open_bundle
 
 
 class BundleStaging:
@@ -75,7 +76,7 @@ class BundleStaging:
         """
         entries = [file_entry(name, path) for name, path in regular_files(self.path).items()]
         manifest = _manifest(draft, entries)
-        check_manifest(manifest)
+        check_manifest(manifest, RULES)
         (self.path / MANIFEST_NAME).write_bytes(manifest_bytes(manifest))
         return Bundle(path=self.path.resolve(), manifest=manifest)
 
@@ -88,7 +89,7 @@ class BundleStaging:
             BundleError: not finalized, or changed since.
             InvalidRequest: `out` has been taken since.
         """
-        manifest = Bundle.open(self.path).manifest
+        manifest = open_bundle(self.path).manifest
         _check_place(self.out, self._overwrite)
         _sync_tree(self.path)
         if self.out.exists():

@@ -12,8 +12,8 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.ranker.survey import Survey
 from rankport.exporters.options.options import ExportOptions
 from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest
-from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Embedding, Limits, Pairing, Pooling, Prompt, Segment
+from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.prompt_file import load_prompt_file, validate_prompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
@@ -147,8 +147,8 @@ def mixed_items(source: Checkpoint, options: ExportOptions) -> tuple[Embedding |
             )
         form = Embedding(tokens=options.embedding_tokens, hidden_size=source.hidden_size, dtype="float16")
         return form, Pairing(encoder_fingerprint=named)
-    manifest = Bundle.open(named).manifest
-    if manifest.embedding is None or manifest.kind != "item_encoder":
+    manifest = open_bundle(named).manifest
+    if manifest.embedding is None or manifest.kind != "item-encoder":
         raise InvalidRequest(
             f"--item-encoder {named}: {manifest.name!r} is a {manifest.kind}, not an item encoder"
         )

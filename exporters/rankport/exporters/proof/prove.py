@@ -73,7 +73,7 @@ def prove(
     device: Device = "cpu",
 ) -> Proof:
     """Measures every mode on a device, and ranking quality where judged requests are given. Judges nothing."""
-    if bundle.manifest.kind == "item_encoder":
+    if bundle.manifest.kind == "item-encoder":
         return _prove_encoder(bundle, sources, tolerance, on_progress, device)
     return _prove_ranker(bundle, sources, tolerance, judged, store, on_progress, device)
 

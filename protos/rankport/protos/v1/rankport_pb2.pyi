@@ -683,7 +683,7 @@ class ModelDescription(google.protobuf.message.Message):
     name: builtins.str
     version: builtins.str
     kind: builtins.str
-    """"ranker" | "item_encoder" """
+    """"ranker" | "item-encoder" """
     fingerprint: builtins.str
     """of everything that changes an output"""
     architecture: builtins.str

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from rankport.protos.errors import BundleError
+from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle.files import regular_files, sha256_of
 from rankport.runtime.bundle.manifest import FORMAT_NAME, FileEntry, GraphSpec, Manifest, Role, Target
 from rankport.runtime.bundle.manifest_json import MANIFEST_NAME, MAX_MANIFEST_BYTES, parse_manifest
-from rankport.runtime.bundle.manifest_rules import check_manifest
+from rankport.runtime.bundle.manifest_rules import KindRules, check_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +26,23 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads the manifest, checks every rule of the format, and hashes every file: seconds per few GB.
+    def open(cls, path: str | os.PathLike[str], kinds: KindRules) -> Self:
+        """Reads the manifest, checks every rule of the format and of its kind, hashes every file: seconds per few GB.
+
+        `kinds.table.open_bundle` is this with the rules of all kinds.
 
         Raises:
-            BundleError: a rule of the format is broken; the message names directory and field or file.
+            BundleError: a rule is broken; the message names directory and field or file.
+            InvalidRequest: it is of none of `kinds`.
         """
         # Resolved once: a link such as "current" may be moved on while the graphs are being loaded.
         root = Path(path).resolve()
         try:
             manifest = parse_manifest(_read_manifest(root))
-            check_manifest(manifest)
+            check_manifest(manifest, kinds)
             _check_files(root, manifest.files)
-        except BundleError as error:
-            raise BundleError(f"{root}: {error}") from None
+        except (BundleError, InvalidRequest) as error:
+            raise type(error)(f"{root}: {error}") from None
         except OSError as error:
             raise BundleError(f"{root}: cannot be read: {error}") from error
         return cls(path=root, manifest=manifest)

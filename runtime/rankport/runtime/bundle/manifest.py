@@ -23,9 +23,11 @@ from rankport.runtime.bundle.strict import Strict as Strict
 FORMAT_NAME: Final = "rankport-bundle"
 FORMAT_VERSION = 1
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+WORD_PATTERN = r"^[a-z][a-z0-9-]{0,63}$"
 
 DType = Literal["float32", "float16", "bfloat16", "int64", "int32"]
-Role = Literal["prefix", "score", "encode"]
+Role = Annotated[str, Field(pattern=WORD_PATTERN)]
+"""What a graph is to its kind: which there are, the kind's `ManifestRules` say."""
 Pooling = Literal["last-k", "cls", "mean"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Target = Literal["onnx-cpu", "onnx-cuda", "tensorrt"]
@@ -191,7 +193,7 @@ class ManifestDraft(Strict):
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: str
-    kind: Literal["ranker", "item_encoder"]
+    kind: Annotated[str, Field(pattern=WORD_PATTERN)]
     source: Source
     precision: Precision
     shape: ModelShape

@@ -1,22 +1,46 @@
-"""The rules across sections of a manifest: what a ranker and an item encoder must and must not have.
+"""The rules across sections of a manifest: those of every bundle, and how a kind adds its own.
 
 Each rule yields its complaints, field first; `check_manifest` raises the first one. No file is touched here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-from rankport.protos.errors import BundleError
+from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle.files import path_problem
 from rankport.runtime.bundle.fingerprint import fingerprint
-from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.manifest import Manifest, Role
 from rankport.runtime.bundle.manifest_json import MANIFEST_NAME
 
-_ROLES = {"ranker": {"prefix", "score"}, "item_encoder": {"encode"}}
+Rule = Callable[[Manifest], Iterator[str]]
 
 
-def check_manifest(manifest: Manifest) -> None:
-    """Raises `BundleError` naming the first field that contradicts another."""
-    for rule in _RULES:
+@dataclass(frozen=True, slots=True)
+class ManifestRules:
+    """What a kind's manifest must have beyond what every manifest must."""
+
+    roles: frozenset[Role]  # of its graphs, once each for a target
+    rules: tuple[Rule, ...]
+
+
+KindRules = Mapping[str, ManifestRules]
+"""By the name of the kind."""
+
+
+def check_manifest(manifest: Manifest, kinds: KindRules) -> None:
+    """Checks a manifest by itself.
+
+    Raises:
+        BundleError: naming the first field that contradicts another.
+        InvalidRequest: it is of none of `kinds`.
+    """
+    own = kinds.get(manifest.kind)
+    if own is None:
+        raise InvalidRequest(
+            f"{MANIFEST_NAME}: kind: is {manifest.kind!r}, where {' or '.join(kinds)} is looked for: give another "
+            "bundle (`rankport inspect` tells what one is), or update rankport"
+        )
+    for rule in (*_RULES, _graph_roles(own.roles), *own.rules, _fingerprint):
         for complaint in rule(manifest):
             raise BundleError(f"{MANIFEST_NAME}: {complaint}")
 
@@ -49,15 +73,20 @@ def _references(manifest: Manifest) -> Iterator[str]:
             yield f"tokenizer: {manifest.tokenizer!r} has more than one use"
 
 
+def _graph_roles(expected: frozenset[Role]) -> Rule:
+    def rule(manifest: Manifest) -> Iterator[str]:
+        for target in manifest.targets or (None,):
+            roles = [graph.role for graph in manifest.graphs if graph.target == target]
+            if set(roles) != expected or len(roles) != len(expected):
+                yield (
+                    f"graphs: kind {manifest.kind} has the roles {sorted(expected)}, once each for a target; "
+                    f"here {sorted(roles)}"
+                )
+
+    return rule
+
+
 def _graphs(manifest: Manifest) -> Iterator[str]:
-    expected = _ROLES[manifest.kind]
-    for target in manifest.targets or (None,):
-        roles = [graph.role for graph in manifest.graphs if graph.target == target]
-        if set(roles) != expected or len(roles) != len(expected):
-            yield (
-                f"graphs: kind {manifest.kind} has the roles {sorted(expected)}, once each for a target; "
-                f"here {sorted(roles)}"
-            )
     for target in manifest.target_parity or {}:
         if target not in manifest.targets[1:]:
             yield f"target_parity: {target!r} is not among the targets after the first of graphs"
@@ -73,16 +102,8 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
                     yield f"graphs[{index}].inputs[{place}].shape: axis {axis!r} has no range in axes"
 
 
-def _shape(manifest: Manifest) -> Iterator[str]:
-    if (manifest.kind == "ranker") != bool(manifest.shape.layers):
-        has = "must list its attention layers" if manifest.kind == "ranker" else "keeps no KV: must be empty"
-        yield f"shape.layers: kind {manifest.kind} {has}"
-
-
 def _labels(manifest: Manifest) -> Iterator[str]:
     labels = manifest.labels
-    if (manifest.kind == "ranker") != (labels is not None):
-        yield f"labels: kind {manifest.kind} {'needs' if labels is None else 'has no'} labels"
     if labels is None:
         return
     if not labels.names or len(labels.names) != len(labels.ids):
@@ -96,30 +117,7 @@ def _labels(manifest: Manifest) -> Iterator[str]:
             yield f"labels.ids[{index}]: {label} is out of range, must be {bound}"
 
 
-def _embedding(manifest: Manifest) -> Iterator[str]:
-    embedding = manifest.embedding
-    encoder = manifest.kind == "item_encoder"
-    if encoder and embedding is None:
-        yield "embedding: kind item_encoder must say what it makes"
-    if embedding is not None:
-        for name in ("pooling", "normalize"):
-            if encoder != (getattr(embedding, name) is not None):
-                yield f"embedding.{name}: {'missing' if encoder else 'belongs to kind item_encoder only'}"
-    if not encoder and embedding is not None and embedding.tokens > manifest.limits.max_item_tokens:
-        yield (
-            f"embedding.tokens: {embedding.tokens} do not fit "
-            f"limits.max_item_tokens {manifest.limits.max_item_tokens}"
-        )
-
-
-def _pairing(manifest: Manifest) -> Iterator[str]:
-    if manifest.pairing is not None and (manifest.kind != "ranker" or manifest.embedding is None):
-        yield "pairing: belongs to a ranker that takes embedding tokens (embedding is set)"
-
-
 def _prompt(manifest: Manifest) -> Iterator[str]:
-    if manifest.kind == "item_encoder" and manifest.prompt.prefix:
-        yield "prompt.prefix: kind item_encoder has no prefix: must be empty"
     if manifest.tokenizer is not None:
         return
     for part, segments in (("prefix", manifest.prompt.prefix), ("item", manifest.prompt.item)):
@@ -134,14 +132,4 @@ def _fingerprint(manifest: Manifest) -> Iterator[str]:
         yield f"fingerprint: {manifest.fingerprint} is stated, but the fields and files give {computed}"
 
 
-_RULES: tuple[Callable[[Manifest], Iterator[str]], ...] = (
-    _files,
-    _references,
-    _graphs,
-    _shape,
-    _labels,
-    _embedding,
-    _pairing,
-    _prompt,
-    _fingerprint,
-)
+_RULES: tuple[Rule, ...] = (_files, _references, _graphs, _labels, _prompt)

@@ -5,15 +5,13 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.backends.choice import is_made_for
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.kind import Model
+from rankport.runtime.kinds.table import kind_of, open_bundle
 from rankport.runtime.store.store import TokenStore
 
 _log = logging.getLogger(__name__)
@@ -22,7 +20,7 @@ _log = logging.getLogger(__name__)
 @contextmanager
 def loaded_models(
     bundles: Sequence[str], store: str | os.PathLike[str] | None, config: EngineConfig
-) -> Iterator[Mapping[str, Ranker | ItemEncoder]]:
+) -> Iterator[Mapping[str, Model]]:
     """The models of `bundles` by name, open until the end of the block.
 
     Each entry is a bundle's directory, or NAME=DIRECTORY to name it otherwise than its manifest does. All mix
@@ -32,19 +30,21 @@ def loaded_models(
     Raises:
         InvalidRequest: two bundles have one name, or an entry an empty one; tokens are to stay on a device, and none
             of them takes any.
-        RankportError: as `Ranker.load` and `ItemEncoder.load`.
+        RankportError: as the `load` of their kinds.
     """
     with ExitStack() as owned:
         tokens = None if store is None else owned.enter_context(TokenStore.open(store, read_only=True))
-        models: dict[str, Ranker | ItemEncoder] = {}
+        models: dict[str, Model] = {}
         named = _named(bundles)
-        if config.device_tokens_bytes and not any(_takes_tokens(bundle) for bundle in named.values()):
+        if config.device_tokens_bytes and not any(
+            kind_of(bundle).reads_tokens(bundle) for bundle in named.values()
+        ):
             raise InvalidRequest(
                 f"device_tokens_bytes is {config.device_tokens_bytes}, and none of {', '.join(named)} takes "
                 "embedding tokens: leave --device-tokens out, or serve a mix ranker"
             )
         for name, bundle in named.items():
-            model = _load(bundle, tokens, config)
+            model = kind_of(bundle).load(bundle, config, tokens)
             owned.callback(model.close)
             models[name] = model
         gc.collect()
@@ -53,28 +53,11 @@ def loaded_models(
         yield models
 
 
-def _takes_tokens(bundle: Bundle) -> bool:
-    return bundle.manifest.kind == "ranker" and bundle.manifest.embedding is not None
-
-
-def _load(bundle: Bundle, store: TokenStore | None, config: EngineConfig) -> Ranker | ItemEncoder:
-    if bundle.manifest.kind == "ranker":
-        return Ranker.load(bundle, store=store, config=config)
-    if is_made_for(bundle, config.device):
-        return ItemEncoder.load(bundle, config=config)
-    on_cpu = replace(DEFAULTS, threads=config.threads, prepacking=config.prepacking)
-    encoder = ItemEncoder.load(bundle, config=on_cpu)
-    _log.warning(
-        "item encoder %s runs on the CPU: the bundle has nothing for %s", bundle.manifest.name, config.device
-    )
-    return encoder
-
-
 def _named(bundles: Sequence[str]) -> dict[str, Bundle]:
     named: dict[str, Bundle] = {}
     for entry in bundles:
         name, path = _split(entry)
-        bundle = Bundle.open(path)
+        bundle = open_bundle(path)
         name = name or bundle.manifest.name
         if name in named:
             raise InvalidRequest(

@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.types import ModelDescription
+from rankport.runtime.kinds.kind import Capability, Encoder, Model, Scorer
 
-if TYPE_CHECKING:  # the server drives models, it does not load them
-    from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-    from rankport.runtime.kinds.ranker.ranker import Ranker
-
-M = TypeVar("M")
+M = TypeVar("M", bound=Model, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +22,21 @@ class Served(Generic[M]):
 class ServedModels:
     """Finds the model that a request names, or the only one that fits."""
 
-    def __init__(self, models: "Mapping[str, Ranker | ItemEncoder]") -> None:
+    def __init__(self, models: Mapping[str, Model]) -> None:
         """Raises `InvalidRequest` if there is no model, or one without a name."""
         if not models or "" in models:
             raise InvalidRequest(f"models are named {sorted(models)}; give at least one, each with a name")
         self._all: dict[str, Served[Any]] = {
             name: Served(model, replace(model.describe(), name=name)) for name, model in models.items()
         }
-        self._rankers: dict[str, Served[Ranker]] = self._of_kind("ranker")
-        self._encoders: dict[str, Served[ItemEncoder]] = self._of_kind("item_encoder")
 
-    def ranker(self, name: str) -> "Served[Ranker]":
-        """The ranker of that name, or the only one if `name` is empty; else `NotFound`."""
-        return _find(self._rankers, name, "ranker")
+    def scorer(self, name: str) -> Served[Scorer]:
+        """The model of that name, if it scores, or the only one that does if `name` is empty; else `NotFound`."""
+        return self._that("scores", name)
 
-    def encoder(self, name: str) -> "Served[ItemEncoder]":
-        """The item encoder of that name, or the only one if `name` is empty; else `NotFound`."""
-        return _find(self._encoders, name, "item encoder")
+    def encoder(self, name: str) -> Served[Encoder]:
+        """The model of that name, if it encodes, or the only one that does if `name` is empty; else `NotFound`."""
+        return self._that("encodes", name)
 
     def description(self, name: str) -> ModelDescription:
         """Of the model of that name, or of the only one if `name` is empty; else `NotFound`."""
@@ -55,8 +50,9 @@ class ServedModels:
         """Of every model, by name."""
         return tuple(self._all[name].description for name in sorted(self._all))
 
-    def _of_kind(self, kind: str) -> dict[str, Served[Any]]:
-        return {name: each for name, each in self._all.items() if each.description.kind == kind}
+    def _that(self, capability: Capability, name: str) -> Served[Any]:
+        able = {name: each for name, each in self._all.items() if capability in each.model.capabilities}
+        return _find(able, name, f"model that {capability}")
 
 
 def _find(candidates: Mapping[str, Served[M]], name: str, what: str) -> Served[M]:

@@ -65,7 +65,7 @@ def build(
 
     from rankport.runtime.backends.tensorrt.build import BuildTarget, build_engines
     from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
-    from rankport.runtime.bundle.bundle import Bundle
+    from rankport.runtime.kinds.table import open_bundle
     from rankport.sdk.cli.engine_tables import print_built
     from rankport.sdk.cli.progress import steps
     from rankport.sdk.cli.tables import write_json
@@ -80,7 +80,7 @@ def build(
     )
     console = Console(stderr=True)
     with steps(console) as on_step:
-        opened = Bundle.open(bundle)
+        opened = open_bundle(bundle)
         built = build_engines(
             opened, chosen, options=options, limits=limits, force=force, on_progress=on_step
         )

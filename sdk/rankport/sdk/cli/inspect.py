@@ -16,11 +16,11 @@ def inspect(
     from rich.console import Console
 
     from rankport.runtime.backends.tensorrt.status import engine_statuses
-    from rankport.runtime.bundle.bundle import Bundle
+    from rankport.runtime.kinds.table import open_bundle
     from rankport.sdk.cli.engine_tables import engines_as_json, print_engines
     from rankport.sdk.cli.tables import print_manifest, write_json
 
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     engines = engine_statuses(opened)
     console = Console(stderr=str(json_file) == "-")
     print_manifest(console, opened.manifest)

@@ -16,6 +16,7 @@ from rankport.runtime.backends.tensorrt.network import BuildRequest, build_plan
 from rankport.runtime.backends.tensorrt.plan_files import Engine
 from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.table import open_bundle
 from support.fake_builder import LEARNED, PLAN, FakeBuilderApi
 
 H200 = Gpu("NVIDIA H200", "sm90", 139 * 2**30)
@@ -35,7 +36,7 @@ def bundle(
     for user in (engine_build, tensorrt_loading):
         monkeypatch.setattr(user, "load_tensorrt", lambda name=None: api.module)
         monkeypatch.setattr(user, "gpus", lambda: (H200,))
-    return Bundle.open(shutil.copytree(encoder_bundle.path, tmp_path / "encoder"))
+    return open_bundle(shutil.copytree(encoder_bundle.path, tmp_path / "encoder"))
 
 
 def plan(api: FakeBuilderApi, cache: Path | None = None, **options: object) -> memoryview:

@@ -17,6 +17,7 @@ from rankport.runtime.backends.tensorrt.module import load_tensorrt
 from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.table import open_bundle
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="needs an NVIDIA GPU")]
 
@@ -31,7 +32,7 @@ def bundle(mix_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bund
 
 def _with_engines(bundle: Bundle, folder: Path, options: BuildOptions) -> Bundle:
     """A copy of the bundle, with engines; skips the test where there is no module, or it makes none."""
-    copied = Bundle.open(shutil.copytree(bundle.path, folder / "copy"))
+    copied = open_bundle(shutil.copytree(bundle.path, folder / "copy"))
     limits = ProfileLimits(256, max_prefixes=4)
     try:
         target = "tensorrt" if load_tensorrt().name == "tensorrt" else "tensorrt-rtx:current"

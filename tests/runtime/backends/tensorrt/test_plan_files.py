@@ -25,6 +25,7 @@ from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, EngineKey
 from rankport.runtime.backends.tensorrt.profiles import Profile, SizeRange
 from rankport.runtime.backends.tensorrt.status import engine_statuses
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.table import open_bundle
 from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
 
 PLAN = memoryview(bytes(range(256)) * 4)
@@ -41,7 +42,7 @@ def _model() -> bytes:
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     files = {**ENCODER_FILES, "encode.onnx": _model(), "weights.bin": bytes(16)}
-    return Bundle.open(write_directory(tmp_path / "b", encoder_draft(), files))
+    return open_bundle(write_directory(tmp_path / "b", encoder_draft(), files))
 
 
 def key_of(bundle: Bundle, **changes: Any) -> EngineKey:
@@ -74,7 +75,7 @@ def test_an_engine_is_written_beside_its_place_and_read_back(bundle: Bundle, eng
     with open_plan(engine) as plan:
         assert plan == PLAN
     assert sorted(path.name for path in engine.path.parent.iterdir()) == ["encode"]
-    assert Bundle.open(bundle.path) == bundle
+    assert open_bundle(bundle.path) == bundle
 
 
 def test_an_engine_takes_the_place_of_an_older_one(bundle: Bundle, engine: Engine) -> None:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, DeadlineExceeded, InvalidRequest, LimitExceeded, Unavailable
 from rankport.runtime.backends.contract import Launched
-from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Embedding, ModelShape
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.item_encoder.engine import EncodeEngine
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
 from support.bundle_samples import (
     ENCODER_FILES,
@@ -44,7 +44,7 @@ def encoder_of(
         shape=ModelShape(hidden_size=HIDDEN, vocab_size=VOCAB_SIZE, layers=[]),
         embedding=Embedding(tokens=2, hidden_size=HIDDEN, dtype="float16", pooling="last-k", normalize=False),
     )
-    bundle = Bundle.open(write_directory(path / "bundle", draft, ENCODER_FILES))
+    bundle = open_bundle(write_directory(path / "bundle", draft, ENCODER_FILES))
     engine = EncodeEngine(backend, config)
     with ItemEncoder(bundle.manifest, PromptEncoder.from_bundle(bundle), engine) as encoder:
         yield encoder
@@ -203,7 +203,9 @@ def assert_opened(event: threading.Event) -> None:
 
 def test_a_ranker_is_not_an_encoder(tmp_path: Path) -> None:
     path = write_directory(tmp_path / "bundle", ranker_draft(), RANKER_FILES)
-    with pytest.raises(InvalidRequest, match=r"is a ranker: .*rankport score.*give an item encoder"):
+    with pytest.raises(
+        InvalidRequest, match=r"kind: is 'ranker', where item-encoder is looked for: give another"
+    ):
         ItemEncoder.load(path)
 
 
@@ -211,7 +213,7 @@ def test_it_describes_what_it_makes(tmp_path: Path) -> None:
     with encoder_of(tmp_path, ReferenceEncodingBackend()) as encoder:
         described = encoder.describe()
         assert described.fingerprint == encoder.fingerprint
-    assert (described.kind, described.item_forms) == ("item_encoder", ("text", "token_ids"))
+    assert (described.kind, described.item_forms) == ("item-encoder", ("text", "token_ids"))
     assert (described.embedding_tokens, described.hidden_size, described.embedding_dtype) == (
         2,
         HIDDEN,

@@ -22,10 +22,10 @@ from rankport.protos.errors import (
 )
 from rankport.protos.types import ItemStatus, Key, ScoreResult
 from rankport.runtime.backends.contract import EMBEDDED, RaggedBatch, TokenRun
-from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Embedding, Labels, ManifestDraft, ModelShape, Pairing
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker, label_scores
+from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
@@ -67,7 +67,7 @@ def store(tmp_path: Path) -> Iterator[TokenStore]:
 def ranker_of(
     path: Path, draft: ManifestDraft, store: TokenStore | None = None, backend: ReferenceBackend | None = None
 ) -> Iterator[Ranker]:
-    bundle = Bundle.open(write_directory(path / "bundle", draft, RANKER_FILES))
+    bundle = open_bundle(write_directory(path / "bundle", draft, RANKER_FILES))
     tokens = None if store is None else paired_tokens(store, bundle.manifest)
     with Ranker(
         bundle.manifest,
@@ -244,7 +244,9 @@ def test_a_ranker_without_an_encoder_takes_no_store(tmp_path: Path, store: Token
 
 def test_an_encoder_is_not_a_ranker(tmp_path: Path) -> None:
     path = write_directory(tmp_path / "bundle", encoder_draft(), ENCODER_FILES)
-    with pytest.raises(InvalidRequest, match=r"is an item encoder: .*rankport encode.*give a ranker"):
+    with pytest.raises(
+        InvalidRequest, match=r"kind: is 'item-encoder', where ranker is looked for: give another"
+    ):
         Ranker.load(path)
 
 

@@ -111,8 +111,14 @@ def test_a_message_too_long_for_a_header_arrives_clipped(served: Serving, stub: 
     ("message", "says"),
     [
         (pb.ScoreRequest(), "prefix is not set"),
-        (request(items=["a"], model="other"), "no ranker is named 'other'; this server has ranker"),
-        (request(items=["a"], model="encoder"), "no ranker is named 'encoder'; this server has ranker"),
+        (
+            request(items=["a"], model="other"),
+            "no model that scores is named 'other'; this server has ranker",
+        ),
+        (
+            request(items=["a"], model="encoder"),
+            "no model that scores is named 'encoder'; this server has ranker",
+        ),
     ],
 )
 def test_a_request_at_fault_is_told_why(

@@ -93,7 +93,7 @@ def test_models_are_listed_by_the_names_they_are_served_by() -> None:
         stub = pb_grpc.ModelsStub(channel)
         assert [model.name for model in stub.List(pb.ListModelsRequest()).models] == ["a", "b"]
         assert stub.Describe(pb.DescribeModelRequest(model="b")).name == "b"
-        for request, says in [("", "names no ranker, and this server has a, b"), ("c", "'c'")]:
+        for request, says in [("", "names no model that scores, and this server has a, b"), ("c", "'c'")]:
             with pytest.raises(grpc.RpcError, match=says):
                 pb_grpc.ScoringStub(channel).Score(
                     pb.ScoreRequest(model=request, prefix=REQUEST.prefix, items=REQUEST.items)

@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_items, checked_timeout_s
-from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.item_encoder.engine import Encoded, EncodeEngine
+from rankport.runtime.kinds.item_encoder.rules import RULES
+from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import EncodingReplicas
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
@@ -31,6 +33,8 @@ Text = str | Sequence[int]
 
 class ItemEncoder:
     """A loaded item encoder bundle. Any thread may call it; a context manager."""
+
+    capabilities: frozenset[Capability] = frozenset({"encodes"})
 
     def __init__(
         self, manifest: Manifest, prompt: PromptEncoder, engine: EncodeEngine | EncodingReplicas
@@ -48,17 +52,14 @@ class ItemEncoder:
 
         Raises:
             BundleError: the bundle is not what it says.
-            InvalidRequest: it is a ranker, or has no graph for the device.
+            InvalidRequest: it is no item encoder, or has no graph for the device.
             BackendError: there is no such device, or what drives it is not installed.
         """
         from rankport.runtime.backends.choice import encoding_backend
 
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
         manifest = opened.manifest
-        if manifest.kind != "item_encoder":
-            raise InvalidRequest(
-                f"bundle {opened.path} is a ranker: it scores (Ranker, rankport score); give an item encoder"
-            )
+        check_manifest(manifest, RULES)  # of a bundle that was opened as one of any kind
         prompt = PromptEncoder.from_bundle(opened)
         with ExitStack() as loaded:
             engines = {}

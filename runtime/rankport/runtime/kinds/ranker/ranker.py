@@ -33,9 +33,12 @@ from rankport.runtime.backends.contract import TokenRun
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
+from rankport.runtime.kinds.ranker.rules import RULES
 from rankport.runtime.kinds.replicas import ScoringReplicas
 from rankport.runtime.prompt.encoder import EncodedRun, PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
@@ -46,6 +49,8 @@ from rankport.runtime.store.store import TokenStore
 
 class Ranker:
     """A loaded ranker bundle. Any thread may call it; a context manager."""
+
+    capabilities: frozenset[Capability] = frozenset({"scores"})
 
     def __init__(
         self,
@@ -77,16 +82,13 @@ class Ranker:
 
         Raises:
             BundleError: the bundle is not what it says.
-            InvalidRequest: it is an item encoder.
+            InvalidRequest: it is no ranker.
             PairingError: the store has no tokens of the encoder that the ranker was trained with.
             StoreError: the store cannot be read.
         """
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
         manifest = opened.manifest
-        if manifest.kind != "ranker":
-            raise InvalidRequest(
-                f"bundle {opened.path} is an item encoder: it encodes (ItemEncoder, rankport encode); give a ranker"
-            )
+        check_manifest(manifest, RULES)  # of a bundle that was opened as one of any kind
         with ExitStack() as owned:
             if store is not None and not isinstance(store, TokenStore):
                 store = TokenStore.open(store, read_only=True)

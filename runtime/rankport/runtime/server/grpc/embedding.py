@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,11 @@ from rankport.protos.errors import InvalidRequest, Overloaded
 from rankport.protos.types import ItemStatus, ModelDescription, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.kinds.kind import Encoder
 from rankport.runtime.server.calls import Calls, Context
 from rankport.runtime.server.models import Served, ServedModels
 from rankport.runtime.server.ordered import in_order
 from rankport.runtime.server.submitter import Submitter
-
-if TYPE_CHECKING:
-    from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 
 Text = str | Sequence[int]
 Rows = NDArray[np.floating]  # [texts, k, hidden]
@@ -31,7 +29,7 @@ _OVERLOAD_DELAYS_S = tuple(0.05 * 2**attempt for attempt in range(8))
 
 
 class EmbeddingService(pb_grpc.EmbeddingServicer):
-    """Answers Encode and EncodeStream with the item encoders of a server."""
+    """Answers Encode and EncodeStream with the models of a server that encode."""
 
     def __init__(self, models: ServedModels, calls: Calls, submitter: Submitter, stream_window: int) -> None:
         self._models = models
@@ -77,7 +75,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
 
     async def _encode_chunk(
         self,
-        served: "Served[ItemEncoder]",
+        served: Served[Encoder],
         texts: Sequence[Text],
         truncation: Truncation,
         ids: Sequence[str],
@@ -98,7 +96,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         )
 
     async def _encode_all_good(
-        self, encoder: "ItemEncoder", texts: Sequence[Text], truncation: Truncation, context: Context
+        self, encoder: Encoder, texts: Sequence[Text], truncation: Truncation, context: Context
     ) -> "list[NDArray[np.floating] | InvalidRequest]":
         """A row [k, hidden] per text, or the reason why it has none: bad texts are found by halving."""
         try:
@@ -111,7 +109,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         return left + await self._encode_all_good(encoder, texts[middle:], truncation, context)
 
     async def _submit_patiently(
-        self, encoder: "ItemEncoder", texts: Sequence[Text], truncation: Truncation, context: Context
+        self, encoder: Encoder, texts: Sequence[Text], truncation: Truncation, context: Context
     ) -> Rows:
         def submit(timeout_s: float | None) -> Future[Rows]:
             return encoder.submit(texts, timeout_s, truncation=truncation)

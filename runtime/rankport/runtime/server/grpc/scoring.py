@@ -12,7 +12,7 @@ from rankport.runtime.server.submitter import Submitter
 
 
 class ScoringService(pb_grpc.ScoringServicer):
-    """Answers Score with the rankers of a server."""
+    """Answers Score with the models of a server that score."""
 
     def __init__(self, models: ServedModels, calls: Calls, submitter: Submitter) -> None:
         self._models = models
@@ -21,11 +21,11 @@ class ScoringService(pb_grpc.ScoringServicer):
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
         async with self._calls.answering(context):
-            ranker = self._models.ranker(request.model).model
+            scorer = self._models.scorer(request.model).model
 
             def submit(timeout_s: float | None) -> Future[ScoreResult]:
                 query = wire.score_query(request)
-                return ranker.submit(
+                return scorer.submit(
                     query.prefix,
                     query.items,
                     timeout_s,

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,6 +16,7 @@ from rankport.protos.errors import Unavailable
 from rankport.protos.types import ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.calls import Calls
 from rankport.runtime.server.config import DEFAULTS, ServerConfig
 from rankport.runtime.server.counts import CallCounts
@@ -24,10 +25,6 @@ from rankport.runtime.server.grpc.embedding import EmbeddingService
 from rankport.runtime.server.grpc.scoring import ScoringService
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.submitter import Submitter
-
-if TYPE_CHECKING:
-    from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-    from rankport.runtime.kinds.ranker.ranker import Ranker
 
 _log = logging.getLogger(__name__)
 # Streams that never end by themselves, such as health watches, are cut off this long after the last call.
@@ -47,7 +44,7 @@ class Server:
     ...     Client(server.address).score(prefix, items)
     """
 
-    def __init__(self, models: "Mapping[str, Ranker | ItemEncoder]", config: ServerConfig = DEFAULTS) -> None:
+    def __init__(self, models: Mapping[str, Model], config: ServerConfig = DEFAULTS) -> None:
         """Takes the models by the names that requests use. Raises `InvalidRequest` if there is none."""
         self._models = ServedModels(models)
         self._config = config

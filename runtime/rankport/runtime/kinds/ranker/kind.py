@@ -1,0 +1,19 @@
+"""The ranker as the table of kinds lists it."""
+
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.kind import Kind
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.kinds.ranker.rules import NAME, RULES
+from rankport.runtime.store.store import TokenStore
+
+
+def _load(bundle: Bundle, config: EngineConfig, store: TokenStore | None) -> Ranker:
+    return Ranker.load(bundle, store=store, config=config)
+
+
+def _reads_tokens(bundle: Bundle) -> bool:
+    return bundle.manifest.embedding is not None
+
+
+RANKER = Kind(NAME, RULES[NAME], _load, _reads_tokens)

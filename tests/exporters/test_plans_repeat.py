@@ -20,8 +20,8 @@ def _built_twice(bundle: Bundle, folder: Path) -> list[tuple[Path, Path]]:
     """The plans of every graph, from two processes that know nothing of each other."""
     first, second = (Path(shutil.copytree(bundle.path, folder / name)) for name in ("first", "second"))
     ours, theirs = (built(root, *BUILD) for root in (first, second))
-    assert [engine["key"] for engine in ours] == [engine["key"] for engine in theirs]
-    places = [Path(engine["path"]) / "engine.plan" for engine in ours]
+    assert [plan["key"] for plan in ours] == [plan["key"] for plan in theirs]
+    places = [Path(plan["path"]) / "plan.bin" for plan in ours]
     return [(first / place, second / place) for place in places]
 
 

@@ -1,4 +1,4 @@
-"""Engines in a bundle, from the command line, for GPUs that are not there: built with TensorRT-RTX, never run."""
+"""Plans in a bundle, from the command line, for GPUs that are not there: built with TensorRT-RTX, never run."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ from onnx import TensorProto, helper
 from rankport.exporters.export import export
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest
 from rankport.runtime.backends.devices.gpus import Gpu, gpus
-from rankport.runtime.backends.tensorrt.build import BuildTarget, build_engines
-from rankport.runtime.backends.tensorrt.loading import find_engine, load_graph
+from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
+from rankport.runtime.backends.tensorrt.loading import find_plan, load_graph
 from rankport.runtime.backends.tensorrt.module import load_tensorrt, make_log, take_errors
-from rankport.runtime.backends.tensorrt.network import check_supported, refused_nodes
+from rankport.runtime.backends.tensorrt.network import check_supported, list_refused_nodes
 from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
@@ -35,36 +35,36 @@ ARCHITECTURES = ("sm86", "sm89", "sm120")
 
 @pytest.fixture(scope="module")
 def ranker(mix_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mix ranker with engines for three architectures."""
-    folder = tmp_path_factory.mktemp("engines") / "mix"
+    """A mix ranker with plans for three architectures."""
+    folder = tmp_path_factory.mktemp("plans") / "mix"
     shutil.copytree(mix_bundle.path, folder)
-    engines = built(folder, "--target", "tensorrt-rtx", *SMALL)
-    assert [(engine["key"]["architecture"], engine["key"]["graph"]) for engine in engines] == [
+    plans = built(folder, "--target", "tensorrt-rtx", *SMALL)
+    assert [(plan["key"]["architecture"], plan["key"]["graph"]) for plan in plans] == [
         (architecture, graph) for architecture in ARCHITECTURES for graph in ("prefix.onnx", "score.onnx")
     ]
-    assert {engine["state"] for engine in engines} == {"built"}
+    assert {plan["state"] for plan in plans} == {"built"}
     return folder
 
 
 @pytest.fixture
 def encoder(encoder_bundle: Bundle, tmp_path: Path) -> Path:
-    """An item encoder without engines."""
+    """An item encoder without plans."""
     return Path(shutil.copytree(encoder_bundle.path, tmp_path / "encoder"))
 
 
-def test_a_bundle_carries_engines_for_three_architectures_and_inspect_shows_them(
+def test_a_bundle_carries_plans_for_three_architectures_and_inspect_shows_them(
     ranker: Path, mix_bundle: Bundle
 ) -> None:
     assert open_bundle(ranker).manifest == mix_bundle.manifest
     shown = rankport("inspect", ranker)
     for words in (*ARCHITECTURES, "tensorrt_rtx", "latency-", "fits"):
         assert words in shown.stdout
-    engines = json.loads(rankport("inspect", ranker, "--json", "-").stdout)["engines"]
-    assert len(engines) == 6
-    assert all(engine["fits"] and not engine["other_version"] for engine in engines)
-    for engine in engines:
-        plan = (ranker / engine["path"] / "engine.plan").read_bytes()
-        assert hashlib.sha256(plan).hexdigest() == engine["plan"]["sha256"]
+    plans = json.loads(rankport("inspect", ranker, "--json", "-").stdout)["plans"]
+    assert len(plans) == 6
+    assert all(plan["fits"] and not plan["other_version"] for plan in plans)
+    for plan in plans:
+        content = (ranker / plan["path"] / "plan.bin").read_bytes()
+        assert hashlib.sha256(content).hexdigest() == plan["file"]["sha256"]
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -80,15 +80,15 @@ def test_graphs_of_half_precision_are_built(precision: str, tmp_path: Path) -> N
         target="tensorrt",
         precision=precision,
     )
-    engines = build_engines(
+    plans = build_plans(
         bundle, BuildTarget.parse("tensorrt-rtx:sm89"), limits=ProfileLimits(32, max_prefixes=1)
     )
-    assert {one.engine.record.key.graph for one in engines} == {"prefix.onnx", "score.onnx"}
+    assert {one.plan.record.key.graph for one in plans} == {"prefix.onnx", "score.onnx"}
 
 
 def test_what_is_there_and_fits_is_not_built_again(ranker: Path) -> None:
     again = built(ranker, "--target", "tensorrt-rtx:sm86,sm89,sm120", *SMALL)
-    assert {engine["state"] for engine in again} == {"there"}
+    assert {plan["state"] for plan in again} == {"there"}
 
 
 def test_what_differs_is_built_again_and_said(encoder: Path) -> None:
@@ -96,20 +96,20 @@ def test_what_differs_is_built_again_and_said(encoder: Path) -> None:
     bundle = open_bundle(encoder)
     limits = ProfileLimits(max_batch_tokens=32)
     first, wider = (
-        build_engines(bundle, target, limits=chosen)[0]
+        build_plans(bundle, target, limits=chosen)[0]
         for chosen in (limits, ProfileLimits(max_batch_tokens=64))
     )
     assert (first.state, first.replaced) == ("built", "")
     assert wider.state == "built"
     assert "profiles" in wider.replaced
-    (rounded,) = build_engines(bundle, target, limits=limits, options=BuildOptions(tf32=True))
+    (rounded,) = build_plans(bundle, target, limits=limits, options=BuildOptions(tf32=True))
     assert "options.tf32 is False, wanted True" in rounded.replaced
-    (forced,) = build_engines(bundle, target, limits=limits, options=BuildOptions(tf32=True), force=True)
+    (forced,) = build_plans(bundle, target, limits=limits, options=BuildOptions(tf32=True), force=True)
     assert (forced.state, forced.replaced) == ("built", "")
-    (forced.engine.path / "engine.plan").write_bytes(b"truncated")
-    (mended,) = build_engines(bundle, target, limits=limits, options=BuildOptions(tf32=True))
+    (forced.plan.path / "plan.bin").write_bytes(b"truncated")
+    (mended,) = build_plans(bundle, target, limits=limits, options=BuildOptions(tf32=True))
     assert mended.state == "built"
-    assert "engine.plan has 9 bytes" in mended.replaced
+    assert "plan.bin has 9 bytes" in mended.replaced
 
 
 WRONG: dict[str, tuple[tuple[object, ...], str]] = {
@@ -131,7 +131,7 @@ def test_wrong_options_are_refused_with_the_way_out(what: str, encoder: Path) ->
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (encoder / "engines").exists()
+    assert not (encoder / "plans").exists()
 
 
 @needs_no_gpu
@@ -169,7 +169,7 @@ def _refused(folder: Path) -> Path:
 
 def test_every_node_that_tensorrt_refuses_is_listed_with_operator_and_reason(tmp_path: Path) -> None:
     module, file = load_tensorrt("tensorrt_rtx"), _refused(tmp_path)
-    refused = refused_nodes(module, file)
+    refused = list_refused_nodes(module, file)
     assert [(node.operator, node.node) for node in refused] == [
         ("Unique", "first"),
         ("MatMulInteger", "second"),
@@ -195,20 +195,20 @@ def test_nodes_after_one_that_the_parser_trips_over_are_listed_too(tmp_path: Pat
     graph = helper.make_graph(nodes, "g", [values["x"], values["w"]], [values["a"], values["u"]])
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), file)
-    refused = refused_nodes(load_tensorrt("tensorrt_rtx"), file)
+    refused = list_refused_nodes(load_tensorrt("tensorrt_rtx"), file)
     assert [node.node for node in refused] == ["first", "second", "third"]
     assert refused[1].reason == "an operator of com.microsoft, not of the ONNX standard"
     assert refused[2].reason == "TensorRT has no such operator"
 
 
-def test_a_bundle_that_tensorrt_refuses_gets_no_engine(tmp_path: Path) -> None:
+def test_a_bundle_that_tensorrt_refuses_gets_no_plan(tmp_path: Path) -> None:
     files = {**ENCODER_FILES, "encode.onnx": _refused(tmp_path).read_bytes()}
     root = write_directory(tmp_path / "b", encoder_draft(), files)
     done = rankport("build", root, "--target", "tensorrt-rtx:sm89")
     assert done.returncode == 1
     assert "Unique (node 'first')" in done.stderr
     assert "SkipNothing (node 'third')" in done.stderr
-    assert not (root / "engines").exists()
+    assert not (root / "plans").exists()
 
 
 def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -218,20 +218,20 @@ def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:
         check_supported(load_tensorrt("tensorrt_rtx"), file)
 
 
-def test_the_engine_for_a_gpu_is_found_and_a_miss_says_what_differs(ranker: Path) -> None:
+def test_the_plan_for_a_gpu_is_found_and_a_miss_says_what_differs(ranker: Path) -> None:
     bundle = open_bundle(ranker)
     graph = bundle.manifest.graphs[0]
-    found, module = find_engine(bundle, graph, Gpu("NVIDIA GeForce RTX 4090", "sm89", 24 * 2**30))
+    found, module = find_plan(bundle, graph, Gpu("NVIDIA GeForce RTX 4090", "sm89", 24 * 2**30))
     assert (found.record.key.architecture, module.name) == ("sm89", "tensorrt_rtx")
     with pytest.raises(
         BundleError,
-        match=r"no engine of prefix\.onnx for NVIDIA H200 \(sm90\).*wanted sm90.*--target tensorrt$",
+        match=r"no plan of prefix\.onnx for NVIDIA H200 \(sm90\).*wanted sm90.*--target tensorrt$",
     ):
-        find_engine(bundle, graph, Gpu("NVIDIA H200", "sm90", 139 * 2**30))
+        find_plan(bundle, graph, Gpu("NVIDIA H200", "sm90", 139 * 2**30))
 
 
 @needs_no_gpu
-def test_an_engine_is_not_loaded_without_a_gpu(ranker: Path) -> None:
+def test_a_plan_is_not_loaded_without_a_gpu(ranker: Path) -> None:
     bundle = open_bundle(ranker)
     with pytest.raises(BackendError, match="device 0: this machine has 0 GPUs"):
         load_graph(bundle, bundle.manifest.graphs[0], stream=0)

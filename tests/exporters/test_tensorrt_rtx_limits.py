@@ -7,7 +7,7 @@ import pytest
 from rankport.protos.errors import BundleError
 from rankport.runtime.backends.devices.gpus import gpus
 from rankport.runtime.backends.tensorrt.module import load_tensorrt
-from rankport.runtime.backends.tensorrt.network import BuildRequest, build_plan
+from rankport.runtime.backends.tensorrt.network import BuildRequest, compile_graph
 from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.backends.tensorrt.profiles import profiles_for
@@ -27,7 +27,7 @@ def plan(bundle: Bundle, **options: object) -> bytes:
     profiles = profiles_for(graph.inputs, ["encode"], bundle.manifest.axes, ProfileLimits(32))
     chosen = BuildOptions.model_validate(options)
     request = BuildRequest(bundle.file(graph.file), graph.inputs, profiles, "sm89", chosen)
-    return bytes(build_plan(load_tensorrt("tensorrt_rtx"), request))
+    return bytes(compile_graph(load_tensorrt("tensorrt_rtx"), request))
 
 
 @needs_no_gpu
@@ -41,8 +41,8 @@ def test_every_level_of_optimization_makes_the_same_plan(encoder_bundle: Bundle)
 
 
 REFUSED = {
-    "--hardware-compatible": "has no hardware-compatible engines: name architectures, --target tensorrt-rtx:sm86",
-    "--optimization-level=5": "builds the same engine at every level: leave --optimization-level out",
+    "--hardware-compatible": "has no hardware-compatible plans: name architectures, --target tensorrt-rtx:sm86",
+    "--optimization-level=5": "builds the same plan at every level: leave --optimization-level out",
     "--strip-weights": "strips weights only on a machine with a GPU, and there is none here: leave --strip-weights out",
 }
 
@@ -56,4 +56,4 @@ def test_each_is_one_line_with_the_reason_and_the_way_out(
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert REFUSED[option] in line
-    assert not (encoder_bundle.path / "engines").exists()
+    assert not (encoder_bundle.path / "plans").exists()

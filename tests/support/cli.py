@@ -14,8 +14,8 @@ def rankport(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def built(bundle: Path, *arguments: object) -> list[dict[str, Any]]:
-    """The engines that `rankport build` says it made or found."""
+    """The plans that `rankport build` says it made or found."""
     done = rankport("build", bundle, *arguments, "--json", "-")
     assert done.returncode == 0, done.stderr
-    engines: list[dict[str, Any]] = json.loads(done.stdout)["engines"]
-    return engines
+    plans: list[dict[str, Any]] = json.loads(done.stdout)["plans"]
+    return plans

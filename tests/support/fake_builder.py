@@ -41,7 +41,7 @@ class FakeBuilderApi:
 
     @property
     def module(self) -> TensorRt:
-        """As loaded: TensorRT, which has timing caches and hardware-compatible engines."""
+        """As loaded: TensorRT, which has timing caches and hardware-compatible plans."""
         return TensorRt("tensorrt", "11.4", self)
 
     def Builder(self, log: object) -> Any:  # noqa: N802

@@ -1,4 +1,4 @@
-"""A stand-in for TensorRT and the CUDA runtime: engines that compute nothing and write down what is done with them.
+"""A stand-in for TensorRT and the CUDA runtime: plans that compute nothing and write down what is done with them.
 
 It is as strict as the real one: nothing is enqueued without shapes and addresses of every tensor, and nothing of a
 recording runs before it is launched.
@@ -128,16 +128,18 @@ class FakeApi:
         self.fails: set[str] = set()
 
     def Runtime(self, log: object) -> Any:  # noqa: N802
-        return SimpleNamespace(deserialize_cuda_engine=lambda plan: FakeEngine(self) if len(plan) else None)
+        return SimpleNamespace(
+            deserialize_cuda_engine=lambda plan: FakeLoadedPlan(self) if len(plan) else None
+        )
 
-    def Refitter(self, engine: object, log: object) -> Any:  # noqa: N802
+    def Refitter(self, plan: object, log: object) -> Any:  # noqa: N802
         return SimpleNamespace(refit_cuda_engine=lambda: "refit" not in self.fails)
 
     def OnnxParserRefitter(self, refitter: object, log: object) -> Any:  # noqa: N802
         return SimpleNamespace(refit_from_file=lambda file: self.refitted.append(file) or True)
 
 
-class FakeEngine:
+class FakeLoadedPlan:
     def __init__(self, api: FakeApi) -> None:
         self._api = api
         self._names = [*api.inputs, *api.outputs]

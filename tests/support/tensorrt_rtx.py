@@ -1,4 +1,4 @@
-"""TensorRT-RTX without a GPU: what its parser says about a graph, and engines built for a GPU that is not there."""
+"""TensorRT-RTX without a GPU: what its parser says about a graph, and plans built for a GPU that is not there."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +40,7 @@ class ParsedGraph:
             pytest.fail("\n".join(f"{error.node_operator()}: {error.desc()}" for error in errors))
 
     def build(self, shapes: Mapping[str, Range]) -> int:
-        """Bytes of an engine for SM89 over these input shapes."""
+        """Bytes of a plan for SM89 over these input shapes."""
         config = self._builder.create_builder_config()
         config.num_compute_capabilities = 1
         config.set_compute_capability(trt.ComputeCapability.SM89, 0)

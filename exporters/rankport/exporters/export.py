@@ -26,7 +26,7 @@ from rankport.exporters.options import defaults
 from rankport.exporters.options.options import ExportOptions, StrPath, default_name
 from rankport.exporters.proof.prove import Sources, prove
 from rankport.exporters.quantization.recipes import recipe_of
-from rankport.runtime.backends.tensorrt.build import build_engines, require_target
+from rankport.runtime.backends.tensorrt.build import build_plans, require_target
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import (
     Embedding,
@@ -62,7 +62,7 @@ def export(
         InvalidRequest: an option is wrong.
         CheckpointError: the checkpoint cannot be exported exactly; the message says why.
         ParityError: the bundle differs from its source beyond the tolerance.
-        BackendError, BundleError: engines that `target` names cannot be built: see `build_engines`.
+        BackendError, BundleError: plans that `target` names cannot be built: see `build_plans`.
     """
     return run_export(checkpoint, out, ExportOptions.of(options), on_progress)
 
@@ -74,8 +74,8 @@ def run_export(
     judged = [] if chosen.judged is None else read_judged(Path(chosen.judged))
     if chosen.calibration is not None:
         read_requests(Path(chosen.calibration))  # a bad line should not cost the load of a model
-    for engines in chosen.engines:
-        require_target(engines)  # nor should a machine that cannot build them
+    for build_target in chosen.plans:
+        require_target(build_target)  # nor should a machine that cannot build them
 
     def load() -> Checkpoint:
         return load_checkpoint(
@@ -111,8 +111,8 @@ def run_export(
         }
         staged = staging.finalize(made.draft.model_copy(update=measured))
         del made  # and the model with it: a builder takes memory of its own
-        for engines in chosen.engines:
-            build_engines(staged, engines, on_progress=on_progress)
+        for build_target in chosen.plans:
+            build_plans(staged, build_target, on_progress=on_progress)
         on_progress("publishing the bundle")
         return staging.publish()
 

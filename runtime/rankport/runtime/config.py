@@ -59,7 +59,7 @@ class EngineConfig:
     # Seconds from one look at the store for changes of these to the next.
     device_tokens_refresh_s: float = 5.0
     # Where passes are computed: "cuda" takes graphs exported for it, and onnxruntime-gpu with cuda-python; "tensorrt"
-    # takes engines that `rankport build` has made for this GPU.
+    # takes plans that `rankport build` has made for this GPU.
     device: Device = "cpu"
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ CUDA_DEFAULTS = EngineConfig(
 _OF_DEVICE: dict[Device, EngineConfig] = {
     "cpu": DEFAULTS,
     "cuda": CUDA_DEFAULTS,
-    # Passes as large as those that `rankport build` makes engines for unless told otherwise.
+    # Passes as large as those that `rankport build` makes plans for unless told otherwise.
     "tensorrt": replace(
         CUDA_DEFAULTS,
         device="tensorrt",

@@ -88,7 +88,7 @@ def test_an_error_on_the_way_leaves_nothing(tmp_path: Path) -> None:
         ({"graphs/prefix.onnx": b"only one"}, BundleError),
         ({**RANKER_FILES, "../escaped": b""}, BundleError),
         ({**RANKER_FILES, "manifest.json": b"{}"}, BundleError),
-        ({**RANKER_FILES, "engines/a": b""}, BundleError),
+        ({**RANKER_FILES, "plans/a": b""}, BundleError),
     ],
 )
 def test_files_that_do_not_fit_leave_nothing(

@@ -1,4 +1,4 @@
-"""The words of an export's `--target`: graphs, engines, and which comma joins architectures."""
+"""The words of an export's `--target`: graphs, plans, and which comma joins architectures."""
 
 import pytest
 
@@ -32,16 +32,16 @@ GOOD: dict[str, tuple[str | tuple[str, ...], ExportTargets]] = {
 
 
 @pytest.mark.parametrize("what", GOOD)
-def test_words_name_graphs_and_engines(what: str) -> None:
+def test_words_name_graphs_and_plans(what: str) -> None:
     named, expected = GOOD[what]
     assert ExportTargets.parse(named) == expected
     options = ExportOptions(kind="ranker", target=named)
-    assert (options.targets, options.engines) == (expected.graphs, expected.engines)
+    assert (options.targets, options.plans) == (expected.graphs, expected.plans)
 
 
 def test_an_export_without_a_word_is_for_a_cpu() -> None:
     options = ExportOptions(kind="ranker")
-    assert (options.targets, options.engines) == (("onnx-cpu",), ())
+    assert (options.targets, options.plans) == (("onnx-cpu",), ())
 
 
 BAD = {

@@ -76,9 +76,9 @@ def test_the_golden_manifest_is_read_and_written_to_the_same_bytes() -> None:
     assert manifest_bytes(parse_manifest(GOLDEN.read_bytes())) == GOLDEN.read_bytes()
 
 
-def test_engines_belong_to_the_machine_and_are_not_looked_at(root: Path) -> None:
-    (root / "engines" / "h200-10.3").mkdir(parents=True)
-    (root / "engines" / "h200-10.3" / "score.engine").write_bytes(b"built here")
+def test_plans_belong_to_the_machine_and_are_not_looked_at(root: Path) -> None:
+    (root / "plans" / "h200-10.3").mkdir(parents=True)
+    (root / "plans" / "h200-10.3" / "score.plan").write_bytes(b"built here")
     open_bundle(root)
 
 
@@ -288,7 +288,7 @@ RULE_ATTACKS: list[tuple[Change, str]] = [
     (put("files.0.path", "wéights"), "files[0].path: 'wéights' must be names of"),
     (put("files.0.path", "x" * 256), "files[0].path: '" + "x" * 256 + "' has 256 characters, more than 255"),
     (put("files.0.path", "manifest.json"), "files[0].path: 'manifest.json' must not be the manifest itself"),
-    (put("files.0.path", "engines/a"), "files[0].path: 'engines/a' must not lie in engines/"),
+    (put("files.0.path", "plans/a"), "files[0].path: 'plans/a' must not lie in plans/"),
     (put("files.0.path", "weights.bin"), "files[4].path: 'weights.bin' is listed twice, also as 'weights.bin'"),
     (put("files.0.path", "WEIGHTS.bin"), "files[4].path: 'weights.bin' is listed twice, also as 'WEIGHTS.bin'"),
     (put("graphs.0.file", "../other.onnx"), "graphs[0].file: '../other.onnx' is not in files"),

@@ -66,7 +66,7 @@ class ExportOptions:
     quantize: RecipeName | None = None  # to low bits at export; default: as the checkpoint is
     calibration: StrPath | None = None  # JSONL of requests that rounding is fitted to
     graphs: Literal["joint", "separate"] | None = None  # of a ranker; default: joint if low-bit
-    # What graphs are made for, one or several, and engines: "onnx-cpu,tensorrt-rtx:sm86,sm89"; default: onnx-cpu.
+    # What graphs are made for, one or several, and plans: "onnx-cpu,tensorrt-rtx:sm86,sm89"; default: onnx-cpu.
     target: str | tuple[str, ...] | None = None
     attention: Literal["shared", "fused"] | None = None  # of a graph for CUDA; default: fused
     # Of weights, states and KV on a GPU, default: fp32; a recipe's name is `quantize` with the rest in fp32.
@@ -166,9 +166,9 @@ class ExportOptions:
         return ExportTargets.parse(self.target or "onnx-cpu").graphs
 
     @property
-    def engines(self) -> tuple[BuildTarget, ...]:
-        """What engines are built for, into the bundle."""
-        return ExportTargets.parse(self.target or "onnx-cpu").engines
+    def plans(self) -> tuple[BuildTarget, ...]:
+        """Targets that plans are built for, into the bundle."""
+        return ExportTargets.parse(self.target or "onnx-cpu").plans
 
     @property
     def chosen_target(self) -> Target:

@@ -1,6 +1,6 @@
-"""What `--target` of an export names: whom the graphs are made for, and which engines are built into the bundle.
+"""What `--target` of an export names: whom the graphs are made for, and which plans are built into the bundle.
 
-Owns the words and how commas bind them. What an engine's target may be is `tensorrt.build`'s, as in
+Owns the words and how commas bind them. What a plan's target may be is `tensorrt.build`'s, as in
 `rankport build`.
 """
 
@@ -13,16 +13,16 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.backends.tensorrt.build import BuildTarget
 from rankport.runtime.bundle.manifest import Target
 
-_ENGINES = "tensorrt-rtx"  # graphs for tensorrt, and engines; the word `tensorrt` is graphs alone
+_PLANS = "tensorrt-rtx"  # graphs for tensorrt, and plans; the word `tensorrt` is graphs alone
 _ARCHITECTURE = re.compile(r"sm[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
 class ExportTargets:
-    """Graphs, one set a target, the first of which the bundle follows; and engines, built from them."""
+    """Graphs, one set a target, the first of which the bundle follows; and plans, built from them."""
 
     graphs: tuple[Target, ...]
-    engines: tuple[BuildTarget, ...] = ()
+    plans: tuple[BuildTarget, ...] = ()
 
     @classmethod
     def parse(cls, named: str | Sequence[str]) -> "ExportTargets":
@@ -34,33 +34,33 @@ class ExportTargets:
         names = [word.partition(":")[0] for word in words]
         if len(set(names)) < len(names):
             raise InvalidRequest(f"--target names a target twice: {', '.join(words)}")
-        engines = [BuildTarget.parse(word) for word in words if _has_engines(word)]
+        plans = [BuildTarget.parse(word) for word in words if _has_plans(word)]
         graphs = [_graphs(word) for word in words]
-        return cls(tuple(dict.fromkeys(graphs)), tuple(engines))
+        return cls(tuple(dict.fromkeys(graphs)), tuple(plans))
 
 
 def _joined(words: Sequence[str]) -> list[str]:
     """Architectures with the `tensorrt-rtx:` that they follow."""
     joined: list[str] = []
     for word in map(str.strip, words):
-        if joined and joined[-1].startswith(f"{_ENGINES}:") and _ARCHITECTURE.fullmatch(word):
+        if joined and joined[-1].startswith(f"{_PLANS}:") and _ARCHITECTURE.fullmatch(word):
             joined[-1] += f",{word}"
         else:
             joined.append(word)
     return joined
 
 
-def _has_engines(word: str) -> bool:
+def _has_plans(word: str) -> bool:
     """`tensorrt:…` has none, and `BuildTarget` says why."""
-    return word == _ENGINES or word.startswith((f"{_ENGINES}:", "tensorrt:"))
+    return word == _PLANS or word.startswith((f"{_PLANS}:", "tensorrt:"))
 
 
 def _graphs(word: str) -> Target:
-    if _has_engines(word):
+    if _has_plans(word):
         return "tensorrt"
     if _ARCHITECTURE.fullmatch(word):
-        raise InvalidRequest(f"--target has {word!r} alone: write {_ENGINES}:{word}")
+        raise InvalidRequest(f"--target has {word!r} alone: write {_PLANS}:{word}")
     if word not in get_args(Target):
-        known = ", ".join((*get_args(Target), _ENGINES))
+        known = ", ".join((*get_args(Target), _PLANS))
         raise InvalidRequest(f"--target is {word!r}: use one of {known}")
     return cast(Target, word)

@@ -14,7 +14,7 @@ from rankport.runtime.backends.contract import (
     ScoringBackend,
     TokenRun,
 )
-from rankport.runtime.backends.tensorrt.plan_files import engines_of
+from rankport.runtime.backends.tensorrt.plan_files import stored_plans
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Limits, Manifest, Target
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
@@ -25,7 +25,7 @@ def scoring_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int
 
     Raises:
         InvalidRequest: the bundle's graphs are not for that device; the message says what is.
-        BundleError: a graph cannot be loaded, or has no engine for this GPU.
+        BundleError: a graph cannot be loaded, or has no plan for this GPU.
         BackendError: there is no such device, or what drives it is not installed.
     """
     view = _view(bundle, config.device)
@@ -65,9 +65,9 @@ def encoding_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: in
 
 
 def is_made_for(bundle: Bundle, device: Device) -> bool:
-    """Whether the bundle has graphs for a device, and for TensorRT engines, of whatever GPU."""
+    """Whether the bundle has graphs for a device, and for TensorRT plans, of whatever GPU."""
     if device == "tensorrt":
-        return bool(engines_of(bundle))
+        return bool(stored_plans(bundle))
     return device == "cpu" or "onnx-cuda" in bundle.manifest.targets
 
 

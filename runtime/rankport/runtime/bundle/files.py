@@ -12,7 +12,7 @@ from rankport.protos.errors import BundleError
 from rankport.runtime.bundle.manifest import FileEntry
 from rankport.runtime.bundle.manifest_json import MANIFEST_NAME
 
-ENGINES_DIRECTORY = "engines"
+PLANS_DIRECTORY = "plans"
 
 MAX_PATH_CHARACTERS = 255
 _PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
@@ -27,15 +27,15 @@ def path_problem(path: str) -> str | None:
     parts = path.split("/")
     if "." in parts or ".." in parts:
         return "must not hold '.' or '..'"
-    if parts[0] == ENGINES_DIRECTORY:
-        return f"must not lie in {ENGINES_DIRECTORY}/, which belongs to the machine that serves"
+    if parts[0] == PLANS_DIRECTORY:
+        return f"must not lie in {PLANS_DIRECTORY}/, which belongs to the machine that serves"
     if path == MANIFEST_NAME:
         return "must not be the manifest itself"
     return None
 
 
 def regular_files(root: Path) -> dict[str, Path]:
-    """Every file under `root` by its path in the bundle, sorted; without the manifest and `engines/`.
+    """Every file under `root` by its path in the bundle, sorted; without the manifest and `plans/`.
 
     Raises:
         BundleError: something is neither a regular file nor a directory; a symbolic link could lead out.
@@ -50,7 +50,7 @@ def regular_files(root: Path) -> dict[str, Path]:
                 if entry.is_symlink():
                     raise BundleError(f"{name!r} is a symbolic link: a bundle holds regular files only")
                 if entry.is_dir(follow_symlinks=False):
-                    if name != ENGINES_DIRECTORY:
+                    if name != PLANS_DIRECTORY:
                         pending.append(path)
                 elif not entry.is_file(follow_symlinks=False):
                     raise BundleError(f"{name!r} is no regular file: a bundle holds regular files only")

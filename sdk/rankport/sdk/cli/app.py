@@ -7,7 +7,7 @@ import typer
 
 from rankport.protos.errors import RankportError
 from rankport.sdk.cli.audit import audit
-from rankport.sdk.cli.build import build as build_engines
+from rankport.sdk.cli.build import build as build_command
 from rankport.sdk.cli.doctor import doctor
 from rankport.sdk.cli.encode import encode
 from rankport.sdk.cli.export import export
@@ -52,7 +52,7 @@ def build() -> typer.Typer:
     app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
     for command in (export, verify, inspect, ground, encode, serve, score, doctor):
         app.command()(command)
-    app.command(name="build")(build_engines)
+    app.command(name="build")(build_command)
     app.add_typer(audit(), name="audit")
     return app
 

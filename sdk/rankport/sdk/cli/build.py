@@ -1,20 +1,19 @@
 """`rankport build`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 
-if TYPE_CHECKING:
-    from rankport.runtime.backends.tensorrt.build import BuiltEngine
-
 LIMITS = ProfileLimits()
 
 
 def build(
-    bundle: Annotated[Path, typer.Argument(help="Bundle directory; its engines go into engines/ there.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="Bundle directory; its TensorRT plans go into plans/ there.")
+    ],
     target: Annotated[
         str,
         typer.Option(
@@ -38,7 +37,7 @@ def build(
         bool,
         typer.Option(
             "--hardware-compatible",
-            help="tensorrt: one engine for every GPU from Ampere on, at some loss of speed.",
+            help="tensorrt: one plan for every GPU from Ampere on, at some loss of speed.",
         ),
     ] = False,
     tf32: Annotated[
@@ -54,19 +53,20 @@ def build(
         Path | None, typer.Option("--json", help="Write what was built here; - for stdout.")
     ] = None,
 ) -> None:
-    """Make TensorRT engines from a bundle's graphs, into the bundle. What is there and still fits is left alone.
+    """Build TensorRT plans from a bundle's graphs, into the bundle. What is there and still fits is left alone.
 
-    Nodes that TensorRT does not take are all listed before anything is built. An engine depends on graph, weights,
-    TensorRT's version, GPU, profiles and options: `rankport inspect` shows them, and what no longer fits.
+    A plan is TensorRT's serialized engine. Nodes that it does not take are all listed before anything is built. Plans
+    depend on graph, weights, TensorRT's version, GPU, profiles and options: `rankport inspect` shows them, and what no
+    longer fits.
 
     Example: `rankport build ranker.bundle --target tensorrt-rtx:sm89 --max-batch-tokens 8192`
     """
     from rich.console import Console
 
-    from rankport.runtime.backends.tensorrt.build import BuildTarget, build_engines
+    from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
     from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
     from rankport.runtime.kinds.table import open_bundle
-    from rankport.sdk.cli.engine_tables import print_built
+    from rankport.sdk.cli.plan_tables import built_as_json, print_built
     from rankport.sdk.cli.progress import steps
     from rankport.sdk.cli.tables import write_json
 
@@ -81,25 +81,13 @@ def build(
     console = Console(stderr=True)
     with steps(console) as on_step:
         opened = open_bundle(bundle)
-        built = build_engines(
-            opened, chosen, options=options, limits=limits, force=force, on_progress=on_step
-        )
+        built = build_plans(opened, chosen, options=options, limits=limits, force=force, on_progress=on_step)
     print_built(console, built)
     write_json(
         json_file,
         {
             "bundle": str(opened.path),
             "fingerprint": opened.manifest.fingerprint,
-            "engines": [_as_json(opened.path, one) for one in built],
+            "plans": built_as_json(opened.path, built),
         },
     )
-
-
-def _as_json(root: Path, built: "BuiltEngine") -> dict[str, object]:
-    return {
-        "path": built.engine.path.relative_to(root).as_posix(),
-        "state": built.state,
-        "seconds": round(built.seconds, 3),
-        "replaced": built.replaced,
-        **built.engine.record.model_dump(mode="json", include={"key", "plan"}),
-    }

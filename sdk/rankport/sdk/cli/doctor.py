@@ -18,7 +18,7 @@ def doctor(
 ) -> None:
     """Show what this machine has (driver, GPU, libraries), which targets it can build and run, what to install.
 
-    A target is what a bundle's graphs are exported for (onnx-cpu, onnx-cuda) or engines are built for (tensorrt,
+    A target is what a bundle's graphs are exported for (onnx-cpu, onnx-cuda) or plans are built for (tensorrt,
     tensorrt-rtx).
     """
     from dataclasses import asdict

@@ -48,7 +48,7 @@ def encode(
     device: Annotated[
         Literal["cpu", "cuda", "tensorrt"],
         typer.Option(
-            help="Where it is encoded; cuda takes bundles exported with --target onnx-cuda, tensorrt the engines of "
+            help="Where it is encoded; cuda takes bundles exported with --target onnx-cuda, tensorrt the plans of "
             "`rankport build`."
         ),
     ] = "cpu",

@@ -103,8 +103,8 @@ def export(
             metavar="TARGET,...",
             help="What the graphs are made for: onnx-cpu and onnx-cuda, ONNX Runtime with its own operators; tensorrt, "
             "standard operators, low bits in Q/DQ form, for `rankport build`; tensorrt-rtx:sm89 or tensorrt-rtx "
-            "(sm86, sm89 and sm120), the same and engines for GPUs that need not be here, as `rankport build` makes "
-            "them. Several share one bundle, joined by commas, as several architectures are. [default: onnx-cpu]",
+            "(sm86, sm89 and sm120), the same and TensorRT plans for GPUs that need not be here, as `rankport build` "
+            "makes them. Several share one bundle, joined by commas, as several architectures are. [default: onnx-cpu]",
             show_default=False,
         ),
     ] = None,
@@ -145,9 +145,9 @@ def export(
     from rich.console import Console
 
     from rankport.exporters.options.options import ExportOptions
-    from rankport.runtime.backends.tensorrt.status import engine_statuses
-    from rankport.sdk.cli.engine_tables import print_engines
+    from rankport.runtime.backends.tensorrt.status import check_plans
     from rankport.sdk.cli.html_report import write_html
+    from rankport.sdk.cli.plan_tables import print_plans
     from rankport.sdk.cli.progress import steps
     from rankport.sdk.cli.tables import print_manifest, write_json
 
@@ -185,7 +185,7 @@ def export(
     with steps(console) as on_step:
         bundle = run_export(checkpoint, out, options, on_step)
     print_manifest(console, bundle.manifest)
-    print_engines(console, engine_statuses(bundle))
+    print_plans(console, check_plans(bundle))
     console.print(f"bundle: {bundle.path}", soft_wrap=True)
     write_json(json_file, bundle.manifest.model_dump(mode="json"))
     assert bundle.manifest.parity is not None

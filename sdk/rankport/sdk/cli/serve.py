@@ -79,7 +79,7 @@ def serve(
     device: Annotated[
         Literal["cpu", "cuda", "tensorrt"],
         typer.Option(
-            help="Where passes are computed; cuda takes bundles exported with --target onnx-cuda, tensorrt the engines "
+            help="Where passes are computed; cuda takes bundles exported with --target onnx-cuda, tensorrt the plans "
             "of `rankport build`.",
             rich_help_panel=_ENGINE,
         ),

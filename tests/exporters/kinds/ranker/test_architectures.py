@@ -10,7 +10,7 @@ from rankport.exporters.export import export
 from rankport.exporters.kinds.ranker.module import RankerModule, ReadOut
 from rankport.exporters.kinds.ranker.survey import survey
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.backends.tensorrt.build import DEFAULT_TARGETS, BuildTarget, build_engines
+from rankport.runtime.backends.tensorrt.build import DEFAULT_TARGETS, BuildTarget, build_plans
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
 from support import checkpoints
@@ -72,12 +72,10 @@ def test_tensorrt_builds_every_graph_of_it(exported: tuple[str, Bundle]) -> None
     family, bundle = exported
     architecture = DEFAULT_TARGETS[list(FAMILIES).index(family) % len(DEFAULT_TARGETS)]
     target = BuildTarget.parse(f"tensorrt-rtx:{architecture}")
-    engines = build_engines(bundle, target, limits=ProfileLimits(64, max_prefixes=2))
-    assert {one.engine.record.key.graph for one in engines} == {
-        graph.file for graph in bundle.manifest.graphs
-    }
-    for one in engines:
-        profiles = one.engine.record.key.profiles
+    plans = build_plans(bundle, target, limits=ProfileLimits(64, max_prefixes=2))
+    assert {one.plan.record.key.graph for one in plans} == {graph.file for graph in bundle.manifest.graphs}
+    for one in plans:
+        profiles = one.plan.record.key.profiles
         assert {profile.name.split("-")[0] for profile in profiles} == {"latency", "throughput"}
         assert {profile.axes["past"].min for profile in profiles} == {0}
 

@@ -10,7 +10,7 @@ from rankport.exporters.export import export
 from rankport.exporters.graphs.weights import PAGE_BYTES
 from rankport.exporters.quantization.recipes import RECIPES
 from rankport.exporters.verify import verify
-from rankport.runtime.backends.tensorrt.build import BuildTarget, build_engines
+from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec
@@ -122,7 +122,7 @@ def test_verify_makes_the_same_low_bit_model_again(made: tuple[str, Path, Bundle
 def test_tensorrt_builds_the_graphs_of_a_bundle(made: tuple[str, Path, Bundle]) -> None:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed", exc_type=ImportError)
     _, _, bundle = made
-    engines = build_engines(
+    plans = build_plans(
         bundle, BuildTarget.parse("tensorrt-rtx:sm89"), limits=ProfileLimits(64, max_prefixes=1)
     )
-    assert {one.engine.record.key.graph for one in engines} == set(_graphs(bundle))
+    assert {one.plan.record.key.graph for one in plans} == set(_graphs(bundle))

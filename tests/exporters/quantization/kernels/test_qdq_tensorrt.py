@@ -1,4 +1,4 @@
-"""TensorRT takes the Q/DQ form: every layer parses and builds, and its weights are in low bits in the engine too.
+"""TensorRT takes the Q/DQ form: every layer parses and builds, and its weights are in low bits in the plan too.
 
 Built with TensorRT-RTX for SM89, which needs no GPU; nothing is run.
 """
@@ -56,7 +56,7 @@ RANGE = {"x": ((1, 1, LARGE), (1, 16, LARGE), (1, 64, LARGE))}
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_an_engine_keeps_the_weights_in_low_bits(recipe: str, precision: Precision, tmp_path: Path) -> None:
+def test_a_plan_keeps_the_weights_in_low_bits(recipe: str, precision: Precision, tmp_path: Path) -> None:
     weight = torch.randn(LARGE, LARGE, generator=torch.Generator().manual_seed(6)) * 0.02
     chosen = recipe_of(recipe, "tensorrt")
     group = chosen.group_of(nn.Linear(LARGE, 1, device="meta"))
@@ -71,7 +71,7 @@ def test_an_engine_keeps_the_weights_in_low_bits(recipe: str, precision: Precisi
     assert low_bit < ParsedGraph(tmp_path / "layer.onnx").build(RANGE) < low_bit + 600_000
 
 
-def test_an_engine_keeps_a_table_in_low_bits(tmp_path: Path) -> None:
+def test_a_plan_keeps_a_table_in_low_bits(tmp_path: Path) -> None:
     table = QuantizedEmbedding(*int8_rows(torch.randn(4096, 256, generator=torch.Generator().manual_seed(7))))
     with graph_kernels(table, "tensorrt"):
         graph = trace(table, {"ids": torch.arange(5)}, {"ids": ["tokens"]}, ["rows"])

@@ -9,11 +9,11 @@ import pytest
 
 from rankport.protos.errors import BundleError
 from rankport.runtime.backends.devices.gpus import Gpu
-from rankport.runtime.backends.tensorrt import build as engine_build
+from rankport.runtime.backends.tensorrt import build as plan_build
 from rankport.runtime.backends.tensorrt import loading as tensorrt_loading
-from rankport.runtime.backends.tensorrt.build import BuildTarget, build_engines
-from rankport.runtime.backends.tensorrt.network import BuildRequest, build_plan
-from rankport.runtime.backends.tensorrt.plan_files import Engine
+from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
+from rankport.runtime.backends.tensorrt.network import BuildRequest, compile_graph
+from rankport.runtime.backends.tensorrt.plan_files import StoredPlan
 from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
@@ -33,32 +33,32 @@ def bundle(
     encoder_bundle: Bundle, tmp_path: Path, api: FakeBuilderApi, monkeypatch: pytest.MonkeyPatch
 ) -> Bundle:
     """An encoder on a machine with an H200 and TensorRT."""
-    for user in (engine_build, tensorrt_loading):
+    for user in (plan_build, tensorrt_loading):
         monkeypatch.setattr(user, "load_tensorrt", lambda name=None: api.module)
         monkeypatch.setattr(user, "gpus", lambda: (H200,))
     return open_bundle(shutil.copytree(encoder_bundle.path, tmp_path / "encoder"))
 
 
-def plan(api: FakeBuilderApi, cache: Path | None = None, **options: object) -> memoryview:
+def compiled(api: FakeBuilderApi, cache: Path | None = None, **options: object) -> memoryview:
     chosen = BuildOptions.model_validate(options)
-    return build_plan(api.module, BuildRequest(Path("encode.onnx"), (), (), None, chosen, cache))
+    return compile_graph(api.module, BuildRequest(Path("encode.onnx"), (), (), None, chosen, cache))
 
 
-def engine(bundle: Bundle, **options: object) -> Engine:
+def plan(bundle: Bundle, **options: object) -> StoredPlan:
     chosen = BuildOptions.model_validate(options)
-    (built,) = build_engines(bundle, BuildTarget.parse("tensorrt"), options=chosen)
-    return built.engine
+    (built,) = build_plans(bundle, BuildTarget.parse("tensorrt"), options=chosen)
+    return built.plan
 
 
 def test_float32_is_what_was_proven_unless_asked_otherwise(api: FakeBuilderApi) -> None:
-    assert plan(api) == PLAN
+    assert compiled(api) == PLAN
     assert api.config.flags == set()
-    plan(api, tf32=True)
+    compiled(api, tf32=True)
     assert api.config.flags == {api.BuilderFlag.TF32}
 
 
 def test_options_reach_the_builder(api: FakeBuilderApi) -> None:
-    plan(api, strip_weights=True, hardware_compatible=True, optimization_level=5)
+    compiled(api, strip_weights=True, hardware_compatible=True, optimization_level=5)
     assert api.config.flags == {api.BuilderFlag.STRIP_PLAN, api.BuilderFlag.REFIT_IDENTICAL}
     assert api.config.hardware_compatibility_level == api.HardwareCompatibilityLevel.AMPERE_PLUS
     assert api.config.builder_optimization_level == 5
@@ -67,7 +67,7 @@ def test_options_reach_the_builder(api: FakeBuilderApi) -> None:
 def test_a_build_goes_on_from_the_timings_of_the_last(api: FakeBuilderApi, tmp_path: Path) -> None:
     cache = tmp_path / "timing.cache"
     for times in (1, 2):
-        plan(api, cache)
+        compiled(api, cache)
         assert cache.read_bytes() == LEARNED * times
     assert list(tmp_path.iterdir()) == [cache]
 
@@ -76,13 +76,13 @@ def test_a_build_goes_on_from_the_timings_of_the_last(api: FakeBuilderApi, tmp_p
 def test_timings_that_are_refused_are_replaced(content: bytes, tmp_path: Path) -> None:
     cache = tmp_path / "timing.cache"
     cache.write_bytes(content)
-    plan(FakeBuilderApi(takes_cache=lambda given: given != b"of another GPU"), cache)
+    compiled(FakeBuilderApi(takes_cache=lambda given: given != b"of another GPU"), cache)
     assert cache.read_bytes() == LEARNED
 
 
 def test_a_builder_that_takes_no_timings_builds_without(tmp_path: Path) -> None:
     cache = tmp_path / "timing.cache"
-    assert plan(FakeBuilderApi(takes_cache=lambda given: False), cache) == PLAN
+    assert compiled(FakeBuilderApi(takes_cache=lambda given: False), cache) == PLAN
     assert not cache.exists()
 
 
@@ -91,7 +91,7 @@ def test_a_build_that_fails_leaves_the_timings_as_they_were(api: FakeBuilderApi,
     cache.write_bytes(b"kept")
     api.fails = True
     with pytest.raises(BundleError, match=r"encode\.onnx: tensorrt 11\.4 cannot build it"):
-        plan(api, cache)
+        compiled(api, cache)
     assert cache.read_bytes() == b"kept"
 
 
@@ -103,34 +103,34 @@ def test_what_a_signal_raises_ends_the_build_and_is_raised(api: FakeBuilderApi, 
     api.until_stopped = lambda: os.kill(os.getpid(), signal.SIGUSR1)
     try:
         with pytest.raises(KeyboardInterrupt):
-            plan(api, tmp_path / "timing.cache")
+            compiled(api, tmp_path / "timing.cache")
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert api.ended.is_set()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_engine_lies_beside_the_timings_of_its_gpu(bundle: Bundle) -> None:
-    place = bundle.path / "engines" / "nvidia-h200-tensorrt-11.4"
-    assert engine(bundle).path == place / "encode"
+def test_a_plan_lies_beside_the_timings_of_its_gpu(bundle: Bundle) -> None:
+    place = bundle.path / "plans" / "nvidia-h200-tensorrt-11.4"
+    assert plan(bundle).path == place / "encode"
     assert sorted(path.name for path in place.iterdir()) == ["encode", "timing.cache"]
 
 
-def test_a_hardware_compatible_engine_serves_another_gpu(bundle: Bundle) -> None:
-    compatible = engine(bundle, hardware_compatible=True)
+def test_a_hardware_compatible_plan_serves_another_gpu(bundle: Bundle) -> None:
+    compatible = plan(bundle, hardware_compatible=True)
     assert compatible.path.parent.name == "sm80+-tensorrt-11.4"
     assert (compatible.record.key.architecture, compatible.record.key.gpu) == ("sm80+", None)
     graph = bundle.manifest.graphs[0]
-    assert tensorrt_loading.find_engine(bundle, graph, RTX_A6000)[0] == compatible
+    assert tensorrt_loading.find_plan(bundle, graph, RTX_A6000)[0] == compatible
 
 
-def test_an_engine_without_weights_is_given_those_of_the_bundle(
+def test_a_plan_without_weights_is_given_those_of_the_bundle(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[object] = []
     monkeypatch.setattr(tensorrt_loading, "TensorRtGraph", lambda *arguments, weights: given.append(weights))
     graph = bundle.manifest.graphs[0]
     for strip_weights in (True, False):
-        assert engine(bundle, strip_weights=strip_weights).record.key.options.strip_weights == strip_weights
+        assert plan(bundle, strip_weights=strip_weights).record.key.options.strip_weights == strip_weights
         tensorrt_loading.load_graph(bundle, graph, stream=0)
     assert given == [bundle.file(graph.file), None]

@@ -189,16 +189,16 @@ def test_a_plan_without_weights_is_given_those_of_its_graph(api: FakeApi, cuda: 
     TensorRtGraph(module, PLAN, INPUTS, PROFILES, STREAM, weights=Path("score.onnx")).close()
     assert api.refitted == ["score.onnx"]
     api.fails.add("refit")
-    with pytest.raises(BackendError, match=r"weights of score\.onnx do not go into the engine"):
+    with pytest.raises(BackendError, match=r"weights of score\.onnx do not go into the plan"):
         TensorRtGraph(module, PLAN, INPUTS, PROFILES, STREAM, weights=Path("score.onnx"))
 
 
-def test_an_engine_that_is_not_what_its_record_says_is_refused(api: FakeApi, cuda: FakeCuda) -> None:
+def test_a_plan_that_is_not_what_its_record_says_is_refused(api: FakeApi, cuda: FakeCuda) -> None:
     module = TensorRt("tensorrt", "11.4", api)
-    with pytest.raises(BackendError, match="the engine cannot be loaded here"):
+    with pytest.raises(BackendError, match="the plan cannot be loaded here"):
         TensorRtGraph(module, memoryview(b""), INPUTS, PROFILES, STREAM)
-    with pytest.raises(BackendError, match="the engine has 2 profiles, its record 1"):
+    with pytest.raises(BackendError, match="the plan has 2 profiles, its record 1"):
         TensorRtGraph(module, PLAN, INPUTS, PROFILES[:1], STREAM)
     other = (INPUTS[0].model_copy(update={"dtype": "int32"}), *INPUTS[1:])
-    with pytest.raises(BackendError, match=r"the engine takes input_ids as .*INT64.*, its graph as int32"):
+    with pytest.raises(BackendError, match=r"the plan takes input_ids as .*INT64.*, its graph as int32"):
         TensorRtGraph(module, PLAN, other, PROFILES, STREAM)

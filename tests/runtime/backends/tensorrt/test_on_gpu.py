@@ -1,4 +1,4 @@
-"""On a GPU: engines built here answer as ONNX Runtime on the CPU does, in every shape, enqueued and replayed."""
+"""On a GPU: plans built here answer as ONNX Runtime on the CPU does, in every shape, enqueued and replayed."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from rankport.runtime.backends.contract import EMBEDDED, RaggedBatch, ScoringBac
 from rankport.runtime.backends.devices.gpus import gpus
 from rankport.runtime.backends.ort.cpu import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
 from rankport.runtime.backends.tensorrt.backends import tensorrt_encoding_backend, tensorrt_scoring_backend
-from rankport.runtime.backends.tensorrt.build import BuildTarget, build_engines
+from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
 from rankport.runtime.backends.tensorrt.module import load_tensorrt
 from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
@@ -26,19 +26,19 @@ VOCABULARY = 36
 
 @pytest.fixture(scope="module")
 def bundle(mix_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A mix ranker with engines for the GPU at hand."""
-    return _with_engines(mix_bundle, tmp_path_factory.mktemp("gpu"), BuildOptions())
+    """A mix ranker with plans for the GPU at hand."""
+    return _with_plans(mix_bundle, tmp_path_factory.mktemp("gpu"), BuildOptions())
 
 
-def _with_engines(bundle: Bundle, folder: Path, options: BuildOptions) -> Bundle:
-    """A copy of the bundle, with engines; skips the test where there is no module, or it makes none."""
+def _with_plans(bundle: Bundle, folder: Path, options: BuildOptions) -> Bundle:
+    """A copy of the bundle, with plans; skips the test where there is no module, or it makes none."""
     copied = open_bundle(shutil.copytree(bundle.path, folder / "copy"))
     limits = ProfileLimits(256, max_prefixes=4)
     try:
         target = "tensorrt" if load_tensorrt().name == "tensorrt" else "tensorrt-rtx:current"
-        build_engines(copied, BuildTarget.parse(target), options=options, limits=limits)
+        build_plans(copied, BuildTarget.parse(target), options=options, limits=limits)
     except (BackendError, BundleError, InvalidRequest) as error:
-        pytest.skip(f"no engine for {gpus()[0].architecture}: {error}")
+        pytest.skip(f"no plan for {gpus()[0].architecture}: {error}")
     return copied
 
 
@@ -67,7 +67,7 @@ def _runs(count: int, longest: int, hidden: int, seed: int) -> tuple[TokenRun, .
 @pytest.mark.parametrize(
     ("prefixes", "items", "longest"), [(1, 1, 1), (1, 5, 3), (1, 40, 2), (1, 4, 40), (3, 6, 4), (6, 3, 12)]
 )
-def test_engines_answer_as_onnxruntime(
+def test_plans_answer_as_onnxruntime(
     prefixes: int, items: int, longest: int, bundle: Bundle, backends: tuple[ScoringBackend, ScoringBackend]
 ) -> None:
     hidden = bundle.manifest.shape.hidden_size
@@ -95,8 +95,8 @@ def test_a_pass_without_a_prefix_is_answered(
 
 
 @pytest.mark.parametrize("option", ["strip_weights", "hardware_compatible"])
-def test_engines_of_every_option_answer_alike(option: str, mix_bundle: Bundle, tmp_path: Path) -> None:
-    bundle = _with_engines(mix_bundle, tmp_path, BuildOptions.model_validate({option: True}))
+def test_plans_of_every_option_answer_alike(option: str, mix_bundle: Bundle, tmp_path: Path) -> None:
+    bundle = _with_plans(mix_bundle, tmp_path, BuildOptions.model_validate({option: True}))
     runs = _runs(4, 5, bundle.manifest.shape.hidden_size, seed=4)
     batch = RaggedBatch(((),), runs, np.zeros(4, np.int64))
     answers = []
@@ -106,10 +106,10 @@ def test_engines_of_every_option_answer_alike(option: str, mix_bundle: Bundle, t
     np.testing.assert_allclose(*answers, atol=2e-4)
 
 
-def test_the_engine_of_an_encoder_gives_the_tokens_of_onnxruntime(
+def test_the_plan_of_an_encoder_gives_the_tokens_of_onnxruntime(
     encoder_bundle: Bundle, tmp_path: Path
 ) -> None:
-    bundle = _with_engines(encoder_bundle, tmp_path, BuildOptions())
+    bundle = _with_plans(encoder_bundle, tmp_path, BuildOptions())
     limits = bundle.manifest.limits
     runs = [np.arange(3, 3 + 1 + count % limits.max_item_tokens) % VOCABULARY for count in range(40)]
     answers = []

@@ -1,4 +1,4 @@
-"""Engines: written whole, found by everything they depend on, and refused when they are not what was written."""
+"""Plans: written whole, found by everything they depend on, and refused when they are not what was written."""
 
 import json
 import os
@@ -13,17 +13,17 @@ from onnx import TensorProto, helper
 from rankport.protos.errors import BundleError
 from rankport.runtime.backends.tensorrt.plan_files import (
     MAX_RECORD_BYTES,
-    Engine,
-    engine_directory,
-    engines_of,
+    StoredPlan,
     graph_hashes,
     look_up,
     open_plan,
-    write_engine,
+    plan_directory,
+    stored_plans,
+    write_plan,
 )
-from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, EngineKey
+from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, PlanKey
 from rankport.runtime.backends.tensorrt.profiles import Profile, SizeRange
-from rankport.runtime.backends.tensorrt.status import engine_statuses
+from rankport.runtime.backends.tensorrt.status import check_plans
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
 from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
@@ -45,7 +45,7 @@ def bundle(tmp_path: Path) -> Bundle:
     return open_bundle(write_directory(tmp_path / "b", encoder_draft(), files))
 
 
-def key_of(bundle: Bundle, **changes: Any) -> EngineKey:
+def key_of(bundle: Bundle, **changes: Any) -> PlanKey:
     graph_sha256, weights = graph_hashes(bundle, "encode.onnx")
     axes = {"tokens": SizeRange(min=1, opt=8, max=64)}
     fields: dict[str, Any] = {
@@ -59,37 +59,37 @@ def key_of(bundle: Bundle, **changes: Any) -> EngineKey:
         "profiles": [Profile(name="latency", axes=axes, values={})],
         "options": BuildOptions(),
     }
-    return EngineKey(**(fields | changes))
+    return PlanKey(**(fields | changes))
 
 
 @pytest.fixture
-def engine(bundle: Bundle) -> Engine:
-    return write_engine(bundle, key_of(bundle), PLAN)
+def plan(bundle: Bundle) -> StoredPlan:
+    return write_plan(bundle, key_of(bundle), PLAN)
 
 
-def test_an_engine_is_written_beside_its_place_and_read_back(bundle: Bundle, engine: Engine) -> None:
-    assert engine.path == bundle.path / "engines" / "sm89-tensorrt_rtx-1.7.1.116" / "encode"
-    assert engines_of(bundle) == {engine.path: engine}
+def test_a_plan_is_written_beside_its_place_and_read_back(bundle: Bundle, plan: StoredPlan) -> None:
+    assert plan.path == bundle.path / "plans" / "sm89-tensorrt_rtx-1.7.1.116" / "encode"
+    assert stored_plans(bundle) == {plan.path: plan}
     found = look_up(bundle, key_of(bundle))
-    assert found.engine == engine
-    with open_plan(engine) as plan:
-        assert plan == PLAN
-    assert sorted(path.name for path in engine.path.parent.iterdir()) == ["encode"]
+    assert found.plan == plan
+    with open_plan(plan) as content:
+        assert content == PLAN
+    assert sorted(path.name for path in plan.path.parent.iterdir()) == ["encode"]
     assert open_bundle(bundle.path) == bundle
 
 
-def test_an_engine_takes_the_place_of_an_older_one(bundle: Bundle, engine: Engine) -> None:
-    newer = write_engine(bundle, key_of(bundle, options=BuildOptions(tf32=True)), memoryview(b"newer"))
-    assert engines_of(bundle) == {engine.path: newer}
-    assert sorted(path.name for path in engine.path.parent.iterdir()) == ["encode"]
+def test_a_plan_takes_the_place_of_an_older_one(bundle: Bundle, plan: StoredPlan) -> None:
+    newer = write_plan(bundle, key_of(bundle, options=BuildOptions(tf32=True)), memoryview(b"newer"))
+    assert stored_plans(bundle) == {plan.path: newer}
+    assert sorted(path.name for path in plan.path.parent.iterdir()) == ["encode"]
 
 
-def test_engines_of_several_gpus_lie_side_by_side(bundle: Bundle, engine: Engine) -> None:
+def test_plans_of_several_gpus_lie_side_by_side(bundle: Bundle, plan: StoredPlan) -> None:
     key = key_of(bundle, module="tensorrt", module_version="11.4.0", architecture="sm90", gpu="NVIDIA H200")
-    other = write_engine(bundle, key, PLAN)
+    other = write_plan(bundle, key, PLAN)
     assert other.path.parent.name == "nvidia-h200-tensorrt-11.4.0"
-    assert look_up(bundle, key).engine == other
-    assert look_up(bundle, key_of(bundle)).engine == engine
+    assert look_up(bundle, key).plan == other
+    assert look_up(bundle, key_of(bundle)).plan == plan
 
 
 WIDER = Profile(name="latency", axes={"tokens": SizeRange(min=1, opt=8, max=128)}, values={})
@@ -106,40 +106,40 @@ DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("part", DIFFERENT)
-def test_a_miss_names_the_part_that_differs(part: str, bundle: Bundle, engine: Engine) -> None:
+def test_a_miss_names_the_part_that_differs(part: str, bundle: Bundle, plan: StoredPlan) -> None:
     changes, words = DIFFERENT[part]
     found = look_up(bundle, key_of(bundle, **changes))
-    assert found.engine is None
+    assert found.plan is None
     assert words in found.reason
     assert "sm89-tensorrt_rtx-1.7.1.116/encode: " in found.reason
 
 
-def test_a_miss_names_the_nearest_engine_or_that_there_is_none(bundle: Bundle, engine: Engine) -> None:
-    write_engine(bundle, key_of(bundle, architecture="sm86", module_version="1.6"), PLAN)
+def test_a_miss_names_the_nearest_plan_or_that_there_is_none(bundle: Bundle, plan: StoredPlan) -> None:
+    write_plan(bundle, key_of(bundle, architecture="sm86", module_version="1.6"), PLAN)
     assert look_up(bundle, key_of(bundle, architecture="sm120")).reason.startswith(
-        "engines/sm89-tensorrt_rtx-1.7.1.116/encode: architecture is sm89"
+        "plans/sm89-tensorrt_rtx-1.7.1.116/encode: architecture is sm89"
     )
     assert look_up(bundle, key_of(bundle, graph="score.onnx")).reason == "none was built from score.onnx"
 
 
-def test_whoever_serves_takes_an_engine_of_any_profiles_and_options(bundle: Bundle, engine: Engine) -> None:
+def test_whoever_serves_takes_a_plan_of_any_profiles_and_options(bundle: Bundle, plan: StoredPlan) -> None:
     wanted = key_of(bundle, profiles=[], options=BuildOptions(tf32=True))
-    assert look_up(bundle, wanted, ignoring=("profiles", "options")).engine == engine
+    assert look_up(bundle, wanted, ignoring=("profiles", "options")).plan == plan
 
 
 @pytest.mark.parametrize(("gpu", "fits"), [("sm75", False), ("sm80", True), ("sm120", True)])
-def test_a_hardware_compatible_engine_serves_ampere_and_later(bundle: Bundle, gpu: str, fits: bool) -> None:
+def test_a_hardware_compatible_plan_serves_ampere_and_later(bundle: Bundle, gpu: str, fits: bool) -> None:
     compatible = key_of(bundle, module="tensorrt", architecture="sm80+")
-    write_engine(bundle, compatible, PLAN)
+    write_plan(bundle, compatible, PLAN)
     wanted = compatible.model_copy(update={"architecture": gpu, "gpu": "NVIDIA RTX"})
-    assert (look_up(bundle, wanted).engine is not None) == fits
+    assert (look_up(bundle, wanted).plan is not None) == fits
 
 
 def _spoil(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
     def spoil(folder: Path) -> None:
-        fields = json.loads((folder / "engine.json").read_text())
+        fields = json.loads((folder / "plan.json").read_text())
         change(fields)
-        (folder / "engine.json").write_text(json.dumps(fields))
+        (folder / "plan.json").write_text(json.dumps(fields))
 
     return spoil
 
@@ -157,17 +157,17 @@ def _link(name: str) -> Callable[[Path], object]:
 
 
 HOSTILE_RECORDS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no JSON": (_write("engine.json", b"\xff{"), "not JSON in UTF-8"),
-    "an array": (_write("engine.json", b"[]"), "must be a JSON object"),
-    "nested": (_write("engine.json", b"[" * 100_000), "nested too deeply"),
-    "large": (_write("engine.json", b" " * (MAX_RECORD_BYTES + 1)), "more than 1048576 bytes"),
-    "a key twice": (_write("engine.json", b'{"format": 1, "format": 2}'), "key 'format' is given twice"),
+    "no JSON": (_write("plan.json", b"\xff{"), "not JSON in UTF-8"),
+    "an array": (_write("plan.json", b"[]"), "must be a JSON object"),
+    "nested": (_write("plan.json", b"[" * 100_000), "nested too deeply"),
+    "large": (_write("plan.json", b" " * (MAX_RECORD_BYTES + 1)), "more than 1048576 bytes"),
+    "a key twice": (_write("plan.json", b'{"format": 1, "format": 2}'), "key 'format' is given twice"),
     "unknown key": (_spoil(lambda fields: fields.update(extra=1)), "extra: unknown key"),
-    "missing key": (_spoil(lambda fields: fields.pop("plan")), "plan: missing"),
+    "missing key": (_spoil(lambda fields: fields.pop("file")), "file: missing"),
     "another format": (_spoil(lambda fields: fields.update(format="x")), "format: "),
     "newer version": (_spoil(lambda fields: fields.update(format_version=2)), "format_version: "),
-    "size as text": (_spoil(lambda fields: fields["plan"].update(size="1024")), "plan.size: "),
-    "no hash": (_spoil(lambda fields: fields["plan"].update(sha256="../../x")), "plan.sha256: "),
+    "size as text": (_spoil(lambda fields: fields["file"].update(size="1024")), "file.size: "),
+    "no hash": (_spoil(lambda fields: fields["file"].update(sha256="../../x")), "file.sha256: "),
     "odd architecture": (
         _spoil(lambda fields: fields["key"].update(architecture="../x")),
         "key.architecture: ",
@@ -177,77 +177,77 @@ HOSTILE_RECORDS: dict[str, tuple[Callable[[Path], object], str]] = {
         _spoil(lambda fields: fields["key"]["profiles"][0]["axes"]["tokens"].update(max=1)),
         "must rise from min to max",
     ),
-    "a link": (_link("engine.json"), "is no regular file"),
+    "a link": (_link("plan.json"), "is no regular file"),
 }
 
 
 @pytest.mark.parametrize("form", HOSTILE_RECORDS)
-def test_a_hostile_record_is_refused_by_field(form: str, bundle: Bundle, engine: Engine) -> None:
+def test_a_hostile_record_is_refused_by_field(form: str, bundle: Bundle, plan: StoredPlan) -> None:
     spoil, words = HOSTILE_RECORDS[form]
-    spoil(engine.path)
-    (found,) = engines_of(bundle).values()
+    spoil(plan.path)
+    (found,) = stored_plans(bundle).values()
     assert isinstance(found, BundleError)
     assert words in str(found)
-    assert "engines/sm89-tensorrt_rtx-1.7.1.116/encode" in str(found)
-    assert look_up(bundle, key_of(bundle)).engine is None
+    assert "plans/sm89-tensorrt_rtx-1.7.1.116/encode" in str(found)
+    assert look_up(bundle, key_of(bundle)).plan is None
     assert words in look_up(bundle, key_of(bundle)).reason
-    (status,) = engine_statuses(bundle)
+    (status,) = check_plans(bundle)
     assert status.record is None
     assert words in status.misfit
 
 
 HOSTILE_PLANS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (_write("engine.plan", bytes(PLAN)[:-1]), "has 1023 bytes, engine.json says 1024"),
-    "empty": (_write("engine.plan", b""), "has 0 bytes"),
-    "changed": (_write("engine.plan", bytes(1024)), "has sha256 5f70bf18"),
-    "missing": (lambda folder: (folder / "engine.plan").unlink(), "cannot be read"),
-    "a link": (_link("engine.plan"), "is no regular file"),
+    "truncated": (_write("plan.bin", bytes(PLAN)[:-1]), "has 1023 bytes, plan.json says 1024"),
+    "empty": (_write("plan.bin", b""), "has 0 bytes"),
+    "changed": (_write("plan.bin", bytes(1024)), "has sha256 5f70bf18"),
+    "missing": (lambda folder: (folder / "plan.bin").unlink(), "cannot be read"),
+    "a link": (_link("plan.bin"), "is no regular file"),
     "a pipe": (
-        lambda folder: ((folder / "engine.plan").unlink(), os.mkfifo(folder / "engine.plan")),
+        lambda folder: ((folder / "plan.bin").unlink(), os.mkfifo(folder / "plan.bin")),
         "is no regular file",
     ),
 }
 
 
 @pytest.mark.parametrize("form", HOSTILE_PLANS)
-def test_a_plan_that_is_not_the_one_written_is_refused(form: str, bundle: Bundle, engine: Engine) -> None:
+def test_a_plan_that_is_not_the_one_written_is_refused(form: str, bundle: Bundle, plan: StoredPlan) -> None:
     spoil, words = HOSTILE_PLANS[form]
-    spoil(engine.path)
-    with pytest.raises(BundleError, match=words), open_plan(engine):
+    spoil(plan.path)
+    with pytest.raises(BundleError, match=words), open_plan(plan):
         pass
-    (status,) = engine_statuses(bundle)
+    (status,) = check_plans(bundle)
     assert words in status.misfit
 
 
-def test_an_engine_behind_a_linked_directory_is_refused(
-    bundle: Bundle, engine: Engine, tmp_path: Path
+def test_a_plan_behind_a_linked_directory_is_refused(
+    bundle: Bundle, plan: StoredPlan, tmp_path: Path
 ) -> None:
-    engine.path.parent.rename(tmp_path / "elsewhere")
-    engine.path.parent.symlink_to(tmp_path / "elsewhere")
-    (found,) = engines_of(bundle).values()
+    plan.path.parent.rename(tmp_path / "elsewhere")
+    plan.path.parent.symlink_to(tmp_path / "elsewhere")
+    (found,) = stored_plans(bundle).values()
     assert isinstance(found, BundleError)
     assert "is a symbolic link" in str(found)
 
 
-def test_a_status_says_what_no_longer_fits(bundle: Bundle, engine: Engine) -> None:
+def test_a_status_says_what_no_longer_fits(bundle: Bundle, plan: StoredPlan) -> None:
     old = key_of(bundle, architecture="sm86", weights={"weights.bin": "b" * 64})
     gone = key_of(bundle, architecture="sm120", graph="other.onnx")
     for key in (old, gone):
-        write_engine(bundle, key, PLAN)
-    misfits = {status.path: status.misfit for status in engine_statuses(bundle)}
-    assert misfits[engine.path] == ""
-    assert misfits[engine_directory(bundle, old)].startswith("weights.weights.bin is bbbbbbbbbbbb…, wanted ")
-    assert misfits[engine_directory(bundle, gone)] == "the bundle has no graph other.onnx"
+        write_plan(bundle, key, PLAN)
+    misfits = {status.path: status.misfit for status in check_plans(bundle)}
+    assert misfits[plan.path] == ""
+    assert misfits[plan_directory(bundle, old)].startswith("weights.weights.bin is bbbbbbbbbbbb…, wanted ")
+    assert misfits[plan_directory(bundle, gone)] == "the bundle has no graph other.onnx"
 
 
 def test_a_writer_that_fails_leaves_what_was_there(
-    bundle: Bundle, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, plan: StoredPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(descriptor: int) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_engine(bundle, key_of(bundle), memoryview(b"newer"))
-    assert engines_of(bundle) == {engine.path: engine}
-    assert sorted(path.name for path in engine.path.parent.iterdir()) == ["encode"]
+        write_plan(bundle, key_of(bundle), memoryview(b"newer"))
+    assert stored_plans(bundle) == {plan.path: plan}
+    assert sorted(path.name for path in plan.path.parent.iterdir()) == ["encode"]

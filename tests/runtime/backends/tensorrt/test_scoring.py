@@ -1,6 +1,6 @@
-"""A ranker on engines, TensorRT aside: every pass that the device backend makes fits a profile, and answers are right.
+"""A ranker on plans, TensorRT aside: every pass that the device backend makes fits a profile, and answers are right.
 
-Graphs run in ONNX Runtime on this machine, and refuse what the engine's profiles would.
+Graphs run in ONNX Runtime on this machine, and refuse what the plan's profiles would.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ Load = Callable[[ProfileLimits], ScoringBackend]
 
 
 class ProfiledGraph:
-    """A graph of `host_backend` that takes what the profiles of its engine take. Implements `DeviceGraph`."""
+    """A graph of `host_backend` that takes what the profiles of its plan take. Implements `DeviceGraph`."""
 
     def __init__(self, bundle: Bundle, spec: GraphSpec, limits: ProfileLimits, used: list[str]) -> None:
         self._graph = host_graph(bundle, spec.role)
@@ -121,12 +121,12 @@ def test_a_backend_that_cannot_load_leaves_nothing(
 
     def fail(bundle: Bundle, spec: GraphSpec, stream: int, device: int) -> ProfiledGraph:
         if spec.role == "score":
-            raise BundleError("no engine of score.onnx")
+            raise BundleError("no plan of score.onnx")
         return ProfiledGraph(bundle, spec, ProfileLimits(), used)
 
     monkeypatch.setattr(tensorrt_backends, "CudaMemory", lambda device: memory)
     monkeypatch.setattr(tensorrt_backends, "load_graph", fail)
-    with pytest.raises(BundleError, match=r"no engine of score\.onnx"):
+    with pytest.raises(BundleError, match=r"no plan of score\.onnx"):
         tensorrt_scoring_backend(mix_bundle)
     assert closed == ["graph", "memory"]
 
@@ -137,5 +137,5 @@ def test_without_parts_a_pass_too_large_would_be_refused(load: Load, mix_bundle:
     requests = list(sample_requests(shape.vocab_size, shape.hidden_size, mix_bundle.manifest.limits, 1.0))
     whole = backend._backend  # type: ignore[attr-defined]
     assert isinstance(whole, DeviceScoringBackend)
-    with pytest.raises(BackendError, match="no profile of the engine takes this pass"):
+    with pytest.raises(BackendError, match="no profile of the plan takes this pass"):
         MODES["many_prefixes"](whole, requests)

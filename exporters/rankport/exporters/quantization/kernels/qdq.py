@@ -4,7 +4,7 @@ TensorRT takes the precision of a product from the graph. What it takes was foun
 TensorRT-RTX 1.7.1 for SM89:
 
     weights      DequantizeLinear of an initializer: int4, int8 or float8, one scale a channel or a block of channels.
-                 Engines keep all of these in low bits, but for the smallest matrices. Refused: zero points other than
+                 Plans keep all of these in low bits, but for the smallest matrices. Refused: zero points other than
                  0, UINT4, blocks of one value.
     activations  QuantizeLinear, DequantizeLinear with one constant scale. Refused: a scale computed for each token, a
                  Cast to float8. Such a pair right before a product with blocks, or with a constant factor between,

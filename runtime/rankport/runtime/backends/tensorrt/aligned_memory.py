@@ -1,4 +1,4 @@
-"""Memory that an engine needs beyond its caller's: to work in, and for tensors that lie where TensorRT takes none."""
+"""Memory that a plan needs beyond its caller's: to work in, and for tensors that lie where TensorRT takes none."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.devices.cuda_recording import cuda
 
 ALIGNMENT_BYTES = 256
-"""Of every address that TensorRT is given."""
+"""Alignment of every address that TensorRT is given."""
 
 
 class Places:
@@ -19,7 +19,7 @@ class Places:
         self._nowhere: int | None = None
 
     def allocate(self, nbytes: int) -> int:
-        """The address of new memory, aligned. Raises `BackendError` where there is not enough."""
+        """Returns the aligned address of new memory. Raises `BackendError` where there is not enough."""
         from cuda.bindings import runtime
 
         address = int(cuda(runtime.cudaMalloc, nbytes))
@@ -27,13 +27,13 @@ class Places:
         return address
 
     def nowhere(self) -> int:
-        """An address for tensors without an element: TensorRT wants one all the same."""
+        """Returns an address for tensors without an element: TensorRT wants one all the same."""
         if self._nowhere is None:
             self._nowhere = self.allocate(ALIGNMENT_BYTES)
         return self._nowhere
 
     def place(self, name: str, nbytes: int) -> int:
-        """The address of a tensor's own place. An outgrown one stays: recordings may use it."""
+        """Returns the address of a tensor's own place. An outgrown place stays: recordings may use it."""
         if not nbytes:
             return self.nowhere()
         address, room = self._places.get(name, (0, 0))
@@ -44,7 +44,7 @@ class Places:
         return address
 
     def on_host(self, name: str, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Host values where TensorRT takes them; it reads them while a pass is being enqueued."""
+        """Copies host values to where TensorRT takes them; it reads them while a pass is being enqueued."""
         place = self._on_host.get(name)
         if place is None or place.shape != values.shape:
             room = np.empty(ALIGNMENT_BYTES + max(values.nbytes, 1), np.uint8)

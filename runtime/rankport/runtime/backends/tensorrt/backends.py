@@ -1,4 +1,4 @@
-"""A bundle on TensorRT: its engines on one stream, behind the device backends. Builds nothing."""
+"""A bundle on TensorRT: its plans on one stream, behind the device backends. Builds nothing."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,22 +15,22 @@ from rankport.runtime.bundle.manifest import Role
 
 
 def tensorrt_scoring_backend(bundle: Bundle, *, device: int = 0) -> ScoringBackend:
-    """The ranker on one GPU.
+    """Loads a ranker on one GPU.
 
     Raises:
-        BundleError: the bundle has no engine for this machine; the message says what differs from those it has.
-        BackendError: there is no GPU or no TensorRT here, or an engine cannot be loaded.
+        BundleError: the bundle has no plan for this machine; the message says what differs from those it has.
+        BackendError: there is no GPU or no TensorRT here, or a plan cannot be loaded.
     """
-    one = bundle.graph("prefix").file == bundle.graph("score").file
-    memory, graphs = _loaded(bundle, ["prefix"] if one else ["prefix", "score"], device)
+    shares_file = bundle.graph("prefix").file == bundle.graph("score").file
+    memory, graphs = _load_graphs(bundle, ["prefix"] if shares_file else ["prefix", "score"], device)
     first, last = graphs[0], graphs[-1]
     backend = DeviceScoringBackend(bundle.manifest, ScoringGraphs(first, last), memory)
     return BackendInParts(backend, {"prefix": first.profiles, "score": last.profiles})
 
 
 def tensorrt_encoding_backend(bundle: Bundle, *, device: int = 0) -> EncodingBackend:
-    """The item encoder on one GPU. Raises as `tensorrt_scoring_backend`."""
-    memory, (graph,) = _loaded(bundle, ["encode"], device)
+    """Loads an item encoder on one GPU. Raises as `tensorrt_scoring_backend`."""
+    memory, (graph,) = _load_graphs(bundle, ["encode"], device)
     return DeviceEncodingBackend(
         bundle.manifest,
         graph,
@@ -39,7 +39,9 @@ def tensorrt_encoding_backend(bundle: Bundle, *, device: int = 0) -> EncodingBac
     )
 
 
-def _loaded(bundle: Bundle, roles: Sequence[Role], device: int) -> tuple[CudaMemory, list[TensorRtGraph]]:
+def _load_graphs(
+    bundle: Bundle, roles: Sequence[Role], device: int
+) -> tuple[CudaMemory, list[TensorRtGraph]]:
     with ExitStack() as opened:
         memory = CudaMemory(device)
         opened.callback(memory.close)

@@ -1,4 +1,4 @@
-"""Engines for a bundle's graphs: which graphs, for which GPU, and only those that are not there yet.
+"""Plans for a bundle's graphs: which graphs, for which GPU, and only those that are not there yet.
 
 Owns the order of work. Parsing and building are `network`'s, places and records `plan_files`'.
 """
@@ -11,16 +11,16 @@ from typing import Literal
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.backends.devices.gpus import Gpu, gpus
 from rankport.runtime.backends.tensorrt.module import CAPABILITIES, ModuleName, TensorRt, load_tensorrt
-from rankport.runtime.backends.tensorrt.network import BuildRequest, build_plan, check_supported
+from rankport.runtime.backends.tensorrt.network import BuildRequest, check_supported, compile_graph
 from rankport.runtime.backends.tensorrt.plan_files import (
-    Engine,
-    engine_directory,
+    StoredPlan,
     graph_hashes,
     look_up,
     open_plan,
-    write_engine,
+    plan_directory,
+    write_plan,
 )
-from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, EngineKey
+from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, PlanKey
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.backends.tensorrt.profiles import profiles_for
 from rankport.runtime.bundle.bundle import Bundle
@@ -28,7 +28,7 @@ from rankport.runtime.bundle.graph_files import check_graph_files
 from rankport.runtime.bundle.manifest import GraphSpec, Role
 
 DEFAULT_TARGETS = ("sm86", "sm89", "sm120")
-"""Of TensorRT-RTX without a word: the workstation GPUs of the last three generations."""
+"""Architectures that TensorRT-RTX builds for without a word: workstation GPUs of the last three generations."""
 
 _MODULES: dict[str, ModuleName] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _COMPATIBLE = "sm80+"
@@ -46,7 +46,7 @@ class BuildTarget:
 
     @classmethod
     def parse(cls, text: str) -> "BuildTarget":
-        """`tensorrt`, `tensorrt-rtx`, `tensorrt-rtx:sm86,sm89` or `tensorrt-rtx:current`.
+        """Reads `tensorrt`, `tensorrt-rtx`, `tensorrt-rtx:sm86,sm89` or `tensorrt-rtx:current`.
 
         Raises `InvalidRequest` for anything else.
         """
@@ -72,10 +72,10 @@ class BuildTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltEngine:
-    """What became of one engine."""
+class BuiltPlan:
+    """A plan of a build, and whether it was built or there."""
 
-    engine: Engine
+    plan: StoredPlan
     seconds: float
     state: Literal["built", "there"]  # "there": it was and fits, nothing was done
     replaced: str  # why one that was there did not fit; empty where none was
@@ -83,13 +83,13 @@ class BuiltEngine:
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """One file of the bundle and the roles it has."""
+    """A graph file of the bundle and the roles it has."""
 
     spec: GraphSpec
     roles: tuple[Role, ...]
 
 
-def build_engines(
+def build_plans(
     bundle: Bundle,
     target: BuildTarget,
     *,
@@ -97,7 +97,7 @@ def build_engines(
     limits: ProfileLimits | None = None,
     force: bool = False,
     on_progress: Callable[[str], None] = lambda _: None,
-) -> list[BuiltEngine]:
+) -> list[BuiltPlan]:
     """Builds what is missing, into the bundle. What is there and fits stays, unless `force`.
 
     Raises:
@@ -117,37 +117,37 @@ def build_engines(
         for architecture in target.architectures
         for graph in graphs
     ]
-    return [_ensure(bundle, module, graph, key, force, on_progress) for graph, key in keys]
+    return [_ensure_plan(bundle, module, graph, key, force, on_progress) for graph, key in keys]
 
 
 def require_target(target: BuildTarget, options: BuildOptions | None = None) -> TensorRt:
-    """The module that builds for `target`, if it and this machine can do what is asked; raises as `build_engines`."""
+    """Loads the module that builds for `target`, if it and this machine can do that; raises as `build_plans`."""
     module = load_tensorrt(target.module)
     _check_options(module, target, options or BuildOptions(), gpus())
     return module
 
 
-def _ensure(
+def _ensure_plan(
     bundle: Bundle,
     module: TensorRt,
     graph: _Graph,
-    key: EngineKey,
+    key: PlanKey,
     force: bool,
     on_progress: Callable[[str], None],
-) -> BuiltEngine:
-    found = look_up(bundle, key)
-    reason = "" if found.engine is None and not engine_directory(bundle, key).exists() else found.reason
-    if found.engine is not None and not force:
-        reason = _damage(found.engine)
+) -> BuiltPlan:
+    stored = look_up(bundle, key)
+    reason = "" if stored.plan is None and not plan_directory(bundle, key).exists() else stored.reason
+    if stored.plan is not None and not force:
+        reason = _damage(stored.plan)
         if not reason:
-            return BuiltEngine(found.engine, 0.0, "there", "")
+            return BuiltPlan(stored.plan, 0.0, "there", "")
     machine = key.gpu or key.architecture
     on_progress(f"building {graph.spec.file} for {machine}, {len(key.profiles)} profiles")
     started = time.monotonic()
-    cache = engine_directory(bundle, key).parent / TIMING_CACHE_NAME
+    timings = plan_directory(bundle, key).parent / TIMING_CACHE_NAME
     if module.can.timing_cache:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-    plan = build_plan(
+        timings.parent.mkdir(parents=True, exist_ok=True)
+    content = compile_graph(
         module,
         BuildRequest(
             graph=bundle.file(graph.spec.file),
@@ -155,16 +155,16 @@ def _ensure(
             profiles=key.profiles,
             architecture=key.architecture if key.architecture in module.can.targets else None,
             options=key.options,
-            timing_cache=cache,
+            timing_cache=timings,
         ),
     )
-    engine = write_engine(bundle, key, plan)
-    return BuiltEngine(engine, time.monotonic() - started, "built", reason)
+    plan = write_plan(bundle, key, content)
+    return BuiltPlan(plan, time.monotonic() - started, "built", reason)
 
 
-def _damage(engine: Engine) -> str:
+def _damage(plan: StoredPlan) -> str:
     try:
-        with open_plan(engine):
+        with open_plan(plan):
             return ""
     except BundleError as error:
         return str(error)
@@ -175,35 +175,35 @@ def _check_options(
 ) -> None:
     if options.hardware_compatible and not module.can.hardware_compatibility:
         raise InvalidRequest(
-            f"{module.name} has no hardware-compatible engines: name architectures, "
+            f"{module.name} has no hardware-compatible plans: name architectures, "
             f"--target tensorrt-rtx:{','.join(DEFAULT_TARGETS)}"
         )
     if options.optimization_level is not None and not module.can.optimization_levels:
         raise InvalidRequest(
-            f"{module.name} {module.version} builds the same engine at every level: leave --optimization-level out"
+            f"{module.name} {module.version} builds the same plan at every level: leave --optimization-level out"
         )
     # TensorRT-RTX compiles kernels that take weights at load through the driver, for every target.
     if options.strip_weights and not here:
         raise InvalidRequest(
             f"{module.name} {module.version} strips weights only on a machine with a GPU, and there is none here: "
-            "leave --strip-weights out, or build where the engine will run"
+            "leave --strip-weights out, or build where the plan will run"
         )
     if None in target.architectures and not here:
         raise InvalidRequest(
             f"{module.name} is to build for the GPU at hand, and there is none here (rankport doctor says more): "
-            f"build where the engine will run, or for --target tensorrt-rtx:{','.join(DEFAULT_TARGETS)}"
+            f"build where the plan will run, or for --target tensorrt-rtx:{','.join(DEFAULT_TARGETS)}"
         )
 
 
 def _graphs(bundle: Bundle) -> list[_Graph]:
-    """The files to build: for each role the graph made for TensorRT, else the one of standard float operators."""
+    """Chooses the files to build: a role's graph made for TensorRT, else that of standard float operators."""
     chosen: dict[Role, GraphSpec] = {}
     for target in reversed(_GRAPH_TARGETS):
         chosen |= {spec.role: spec for spec in bundle.manifest.graphs if spec.target == target}
     if not chosen:
-        found = sorted({spec.target for spec in bundle.manifest.graphs})
+        targets = sorted({spec.target for spec in bundle.manifest.graphs})
         raise BundleError(
-            f"{bundle.path}: has graphs for {', '.join(found)} only: export with --target tensorrt"
+            f"{bundle.path}: has graphs for {', '.join(targets)} only: export with --target tensorrt"
         )
     files = dict.fromkeys(spec.file for spec in chosen.values())
     return [
@@ -223,12 +223,12 @@ def _key(
     here: tuple[Gpu, ...],
     options: BuildOptions,
     limits: ProfileLimits,
-) -> EngineKey:
+) -> PlanKey:
     graph_sha256, weights = graph_hashes(bundle, graph.spec.file)
     if architecture is None:
         architecture = _COMPATIBLE if options.hardware_compatible else here[0].architecture
     profiles = profiles_for(graph.spec.inputs, graph.roles, bundle.manifest.axes, limits)
-    return EngineKey(
+    return PlanKey(
         graph=graph.spec.file,
         graph_sha256=graph_sha256,
         weights=weights,

@@ -14,8 +14,8 @@ from rankport.runtime.backends.tensorrt.module import TensorRt
 ResultT = TypeVar("ResultT")
 
 
-def interruptible(call: Callable[[Event], ResultT]) -> ResultT:
-    """What `call` returns or raises. A signal sets its event, to end it early, and is raised when it has ended."""
+def call_interruptibly(call: Callable[[Event], ResultT]) -> ResultT:
+    """Returns or raises what `call` does. A signal sets its event, to end it early, and is raised when it has ended."""
     stopped, answer = Event(), Future[ResultT]()
     thread = Thread(target=_answer, args=(answer, call, stopped), name="tensorrt")
     try:
@@ -36,7 +36,7 @@ def _answer(answer: "Future[ResultT]", call: Callable[[Event], ResultT], stopped
 
 
 def make_monitor(module: TensorRt, stopped: Event) -> Any:
-    """A progress monitor of the module's own class that ends a build once `stopped` is set."""
+    """Makes a progress monitor of the module's own class that ends a build once `stopped` is set."""
 
     class Monitor(module.api.IProgressMonitor):  # type: ignore[misc, name-defined]
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:

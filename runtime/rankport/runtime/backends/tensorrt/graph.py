@@ -1,7 +1,7 @@
-"""`TensorRtGraph`: an engine of a bundle on a device, run over device memory that others own.
+"""Plan of a bundle loaded on a device, run over device memory that others own.
 
-Owns the engine's contexts, one a profile, over one working memory. Streams and tensors are the caller's, and what
-memory the engine needs besides is `Places`'.
+Owns the plan's contexts, one a profile, over one working memory. Streams and tensors are the caller's, and what
+memory the plan needs besides is `Places`'.
 """
 
 import logging
@@ -49,7 +49,7 @@ class _Bound:
 
 
 class TensorRtGraph:
-    """One engine, loaded. Implements `DeviceGraph`."""
+    """A loaded plan. Implements `DeviceGraph`."""
 
     def __init__(
         self,
@@ -61,10 +61,10 @@ class TensorRtGraph:
         *,
         weights: Path | None = None,
     ) -> None:
-        """`weights` is the ONNX file to take weights from, of a plan that holds none.
+        """Loads `plan`; `weights` is the ONNX file to take weights from, of a plan that holds none.
 
         Raises:
-            BackendError: the engine cannot run on this GPU, or its memory does not fit.
+            BackendError: the plan cannot run on this GPU, or its memory does not fit.
         """
         self._module, self._stream, self._profiles = module, stream, tuple(profiles)
         self._log = make_log(module)
@@ -73,7 +73,7 @@ class TensorRtGraph:
         self._recordings: dict[int, Recording | None] = {}  # None: it cannot be recorded
         types = module.api.DataType
         self._item_bytes = {getattr(types, name): ITEM_BYTES[dtype] for dtype, name in DTYPE_NAMES.items()}
-        self._engine: Any = None
+        self._loaded_plan: Any = None
         self._contexts: list[Any] = []
         try:
             self._load(plan, inputs, weights)
@@ -93,7 +93,7 @@ class TensorRtGraph:
 
     @property
     def profiles(self) -> tuple[Profile, ...]:
-        """The passes that it takes: those that fit one of them."""
+        """Ranges of the passes that it takes: those that fit one of them."""
         return self._profiles
 
     def run(
@@ -105,7 +105,7 @@ class TensorRtGraph:
         fixed: int | None = None,
     ) -> None:
         """See `DeviceGraph.run`."""
-        assert self._engine is not None, "closed"
+        assert self._loaded_plan is not None, "closed"
         recording = None if fixed is None else self._recordings.get(fixed)
         if recording is not None:
             recording.launch()
@@ -120,7 +120,7 @@ class TensorRtGraph:
             self._recordings[fixed] = self._record(bound, fixed)
 
     def close(self) -> None:
-        """Frees engine and memory; nothing may be enqueued any more."""
+        """Frees plan and memory; nothing may be enqueued any more."""
         if self._runtime is None:
             return
         from cuda.bindings import runtime
@@ -133,23 +133,25 @@ class TensorRtGraph:
         self._recordings = {}
         # In this order: each needs those after it.
         self._contexts = []
-        self._engine = None
+        self._loaded_plan = None
         self._runtime = None
         self._places.close(self._stream)
 
     def _load(self, plan: memoryview, inputs: Sequence[TensorSpec], weights: Path | None) -> None:
         module = self._module
-        self._engine = self._deserialize(plan)
+        self._loaded_plan = self._deserialize(plan)
         if weights is not None:
             self._refit(weights)
-        names = [self._engine.get_tensor_name(place) for place in range(self._engine.num_io_tensors)]
+        names = [
+            self._loaded_plan.get_tensor_name(place) for place in range(self._loaded_plan.num_io_tensors)
+        ]
         modes = module.api.TensorIOMode
-        self._inputs = {name for name in names if self._engine.get_tensor_mode(name) == modes.INPUT}
+        self._inputs = {name for name in names if self._loaded_plan.get_tensor_mode(name) == modes.INPUT}
         self._outputs = [name for name in names if name not in self._inputs]
         self._host = {
             name
             for name in self._inputs
-            if self._engine.get_tensor_location(name) == module.api.TensorLocation.HOST
+            if self._loaded_plan.get_tensor_location(name) == module.api.TensorLocation.HOST
         }
         self._specs = [spec for spec in inputs if spec.name in self._inputs]
         self._check_dtypes()
@@ -158,15 +160,15 @@ class TensorRtGraph:
     def _deserialize(self, plan: memoryview) -> Any:
         if hasattr(self._runtime, "get_engine_validity"):
             self._check_validity(plan)
-        engine = self._runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise BackendError(f"the engine cannot be loaded here: {take_errors(self._log)}")
-        if engine.num_optimization_profiles != len(self._profiles):
+        loaded_plan = self._runtime.deserialize_cuda_engine(plan)
+        if loaded_plan is None:
+            raise BackendError(f"the plan cannot be loaded here: {take_errors(self._log)}")
+        if loaded_plan.num_optimization_profiles != len(self._profiles):
             raise BackendError(
-                f"the engine has {engine.num_optimization_profiles} profiles, its record {len(self._profiles)}: "
+                f"the plan has {loaded_plan.num_optimization_profiles} profiles, its record {len(self._profiles)}: "
                 "build it again"
             )
-        return engine
+        return loaded_plan
 
     def _check_validity(self, plan: memoryview) -> None:
         validity, diagnostics = self._runtime.get_engine_validity(plan)
@@ -175,34 +177,32 @@ class TensorRtGraph:
         known = self._module.api.EngineInvalidityDiagnostics.__members__.items()
         reasons = [name for name, bit in known if int(diagnostics) & int(bit)]
         raise BackendError(
-            f"the engine cannot run here: {', '.join(reasons) or take_errors(self._log)}: "
-            "rankport doctor shows what can, rankport build makes an engine for it"
+            f"the plan cannot run here: {', '.join(reasons) or take_errors(self._log)}: "
+            "rankport doctor shows what can, rankport build makes a plan for it"
         )
 
     def _refit(self, weights: Path) -> None:
-        refitter = self._module.api.Refitter(self._engine, self._log)
+        refitter = self._module.api.Refitter(self._loaded_plan, self._log)
         weights_parser = self._module.api.OnnxParserRefitter(refitter, self._log)
         if not (weights_parser.refit_from_file(str(weights)) and refitter.refit_cuda_engine()):
-            raise BackendError(
-                f"weights of {weights.name} do not go into the engine: {take_errors(self._log)}"
-            )
+            raise BackendError(f"weights of {weights.name} do not go into the plan: {take_errors(self._log)}")
 
     def _check_dtypes(self) -> None:
         for spec in self._specs:
-            dtype = self._engine.get_tensor_dtype(spec.name)
+            dtype = self._loaded_plan.get_tensor_dtype(spec.name)
             if dtype != getattr(self._module.api.DataType, DTYPE_NAMES[spec.dtype]):
-                raise BackendError(f"the engine takes {spec.name} as {dtype}, its graph as {spec.dtype}")
+                raise BackendError(f"the plan takes {spec.name} as {dtype}, its graph as {spec.dtype}")
 
     def _make_contexts(self) -> list[Any]:
-        """One a profile; passes follow one another on one stream, so they share their working memory."""
+        """Makes one a profile; passes follow one another on one stream, so they share their working memory."""
         from cuda.bindings import runtime
 
-        size = max(ALIGNMENT_BYTES, int(self._engine.device_memory_size_v2))
+        size = max(ALIGNMENT_BYTES, int(self._loaded_plan.device_memory_size_v2))
         working = self._places.allocate(size)
         strategy = self._module.api.ExecutionContextAllocationStrategy.USER_MANAGED
         contexts = []
         for index in range(len(self._profiles)):
-            context = self._engine.create_execution_context(strategy)
+            context = self._loaded_plan.create_execution_context(strategy)
             if context is None:
                 raise BackendError(f"no execution context: {take_errors(self._log)}")
             self._check(context.set_optimization_profile_async(index, self._stream), "choosing a profile")
@@ -263,7 +263,7 @@ class TensorRtGraph:
         return copies
 
     def _address(self, name: str, array: DeviceArray) -> int:
-        """Where TensorRT finds a tensor: where it is, or where it is copied to or from because of its alignment."""
+        """Returns where TensorRT finds a tensor: where it is, or, misaligned, where it is copied to or from."""
         if array.nbytes == 0:
             return self._places.nowhere()
         if array.pointer % ALIGNMENT_BYTES:
@@ -271,7 +271,9 @@ class TensorRtGraph:
         return array.pointer
 
     def _nbytes(self, name: str, shape: tuple[int, ...]) -> int:
-        return int(np.prod(shape, dtype=np.int64)) * self._item_bytes[self._engine.get_tensor_dtype(name)]
+        return (
+            int(np.prod(shape, dtype=np.int64)) * self._item_bytes[self._loaded_plan.get_tensor_dtype(name)]
+        )
 
     def _enqueue(self, bound: _Bound) -> None:
         for copy in bound.before:

@@ -1,6 +1,6 @@
-"""Passes that an engine's profiles do not take as a whole, in parts that they do.
+"""Passes that a plan's profiles do not take as a whole, in parts that they do.
 
-Owns the cutting. Passes over one prefix within the limits that an engine was built for never come here in parts.
+Owns the cutting. Passes over one prefix within the limits that a plan was built for never come here in parts.
 """
 
 from collections import deque
@@ -17,7 +17,7 @@ from rankport.runtime.backends.tensorrt.profiles import VALUE_INPUTS, Profile
 from rankport.runtime.bundle.manifest import Role
 
 _MAX_UNDER_WAY = 2
-"""Passes begun and not read, as many as an engine has without parts."""
+"""Passes begun and not read, as many as a plan has without parts."""
 
 
 class BackendInParts:

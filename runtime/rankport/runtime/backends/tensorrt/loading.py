@@ -1,4 +1,4 @@
-"""From a bundle to a loaded engine: the one built for this GPU and this module, or a word about what differs.
+"""Loading of a bundle's plans: the one built for this GPU and this module, or a word about what differs.
 
 Builds nothing: that is `build`'s, and a choice of whoever starts the server.
 """
@@ -7,31 +7,31 @@ from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.devices.gpus import Gpu, gpus
 from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
 from rankport.runtime.backends.tensorrt.module import CAPABILITIES, MODULE_NAMES, TensorRt, load_tensorrt
-from rankport.runtime.backends.tensorrt.plan_files import Engine, graph_hashes, look_up, open_plan
-from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, EngineKey
+from rankport.runtime.backends.tensorrt.plan_files import StoredPlan, graph_hashes, look_up, open_plan
+from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, PlanKey
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec
 
 
 def load_graph(bundle: Bundle, graph: GraphSpec, stream: int, *, device: int = 0) -> TensorRtGraph:
-    """The engine of one graph on `stream`, with whatever profiles and options it was built.
+    """Loads the plan of one graph on `stream`, with whatever profiles and options it was built.
 
     Raises:
-        BundleError: the bundle has no engine for this machine, or a damaged one; the message says what differs.
-        BackendError: there is no GPU or no TensorRT here, or the engine cannot be loaded.
+        BundleError: the bundle has no plan for this machine, or a damaged one; the message says what differs.
+        BackendError: there is no GPU or no TensorRT here, or the plan cannot be loaded.
     """
     here = gpus()
     if device >= len(here):
         raise BackendError(f"device {device}: this machine has {len(here)} GPUs (rankport doctor says more)")
-    built, module = find_engine(bundle, graph, here[device])
-    key = built.record.key
+    stored, module = find_plan(bundle, graph, here[device])
+    key = stored.record.key
     weights = bundle.file(graph.file) if key.options.strip_weights else None
-    with open_plan(built) as plan:
+    with open_plan(stored) as plan:
         return TensorRtGraph(module, plan, graph.inputs, key.profiles, stream, weights=weights)
 
 
-def find_engine(bundle: Bundle, graph: GraphSpec, gpu: Gpu) -> tuple[Engine, TensorRt]:
-    """The engine that fits, and the module that runs it; raises as `load_graph`."""
+def find_plan(bundle: Bundle, graph: GraphSpec, gpu: Gpu) -> tuple[StoredPlan, TensorRt]:
+    """Finds the plan that fits, and the module that runs it; raises as `load_graph`."""
     reasons = []
     for name in MODULE_NAMES:
         try:
@@ -39,12 +39,12 @@ def find_engine(bundle: Bundle, graph: GraphSpec, gpu: Gpu) -> tuple[Engine, Ten
         except BackendError as error:
             reasons.append(str(error))
             continue
-        found = look_up(bundle, _wanted(bundle, graph, module, gpu), ignoring=("profiles", "options"))
-        if found.engine is not None:
-            return found.engine, module
-        reasons.append(f"{name} {module.version}: {found.reason}")
+        answer = look_up(bundle, _wanted(bundle, graph, module, gpu), ignoring=("profiles", "options"))
+        if answer.plan is not None:
+            return answer.plan, module
+        reasons.append(f"{name} {module.version}: {answer.reason}")
     raise BundleError(
-        f"{bundle.path}: no engine of {graph.file} for {gpu.name} ({gpu.architecture}): {'; '.join(reasons)}: "
+        f"{bundle.path}: no plan of {graph.file} for {gpu.name} ({gpu.architecture}): {'; '.join(reasons)}: "
         f"rankport build {bundle.path} --target {_target(gpu)}"
     )
 
@@ -54,9 +54,9 @@ def _target(gpu: Gpu) -> str:
     return f"tensorrt-rtx:{gpu.architecture}" if known else "tensorrt"
 
 
-def _wanted(bundle: Bundle, graph: GraphSpec, module: TensorRt, gpu: Gpu) -> EngineKey:
+def _wanted(bundle: Bundle, graph: GraphSpec, module: TensorRt, gpu: Gpu) -> PlanKey:
     graph_sha256, weights = graph_hashes(bundle, graph.file)
-    return EngineKey(
+    return PlanKey(
         graph=graph.file,
         graph_sha256=graph_sha256,
         weights=weights,

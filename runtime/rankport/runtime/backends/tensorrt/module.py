@@ -1,4 +1,4 @@
-"""Which TensorRT this process runs, what it can do, and what it logs: `tensorrt`, or `tensorrt_rtx` with the same API.
+"""TensorRT as this process runs it, what it can do, and what it logs: `tensorrt`, or `tensorrt_rtx` with the same API.
 
 The only module that imports either; they are loaded when asked for.
 """
@@ -22,15 +22,15 @@ PACKAGES: dict[ModuleName, tuple[str, ...]] = {
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
     "tensorrt_rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13"),
 }
-"""Under whose names each may be installed."""
+"""Names of the packages that may hold each."""
 
 _NO_GPU = ("catchCudaError", "cudaError 35")
-"""Of a line that follows any error on a machine without a GPU, and says nothing about the graph."""
+"""Parts of a line that follows any error on a machine without a GPU, and says nothing about the graph."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What one of the two modules can and the other cannot."""
+    """Abilities that one of the two modules has and the other lacks."""
 
     targets: tuple[
         str, ...
@@ -50,7 +50,7 @@ CAPABILITIES: dict[ModuleName, Capabilities] = {
     "tensorrt_rtx": Capabilities(
         targets=("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"),
         timing_cache=False,  # its calls are there and do nothing
-        hardware_compatibility=False,  # an engine may have several targets instead
+        hardware_compatibility=False,  # a plan may have several targets instead
         optimization_levels=False,  # each makes the same bytes
     ),
 }
@@ -58,7 +58,7 @@ CAPABILITIES: dict[ModuleName, Capabilities] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorRt:
-    """One loaded module."""
+    """A loaded module."""
 
     name: ModuleName
     version: str
@@ -66,12 +66,12 @@ class TensorRt:
 
     @property
     def can(self) -> Capabilities:
-        """What it can."""
+        """Abilities of the module."""
         return CAPABILITIES[self.name]
 
 
 def installed_version(name: ModuleName) -> str | None:
-    """Of the package that holds a module, which is not loaded; None if there is none."""
+    """Returns the version of the package that holds a module, which is not loaded; None if there is none."""
     for package in PACKAGES[name]:
         try:
             return importlib.metadata.version(package)
@@ -81,7 +81,7 @@ def installed_version(name: ModuleName) -> str | None:
 
 
 def load_tensorrt(name: ModuleName | None = None) -> TensorRt:
-    """The module `name`, or the first that loads.
+    """Loads the module `name`, or the first that can be loaded.
 
     Raises:
         BackendError: it is not installed, or its libraries cannot be loaded; the message says what to install.
@@ -98,7 +98,7 @@ def load_tensorrt(name: ModuleName | None = None) -> TensorRt:
 
 
 def make_log(module: TensorRt) -> Any:
-    """A logger of the module's own class that keeps errors for `take_errors` and passes all on to `logging`."""
+    """Makes a logger of the module's own class that keeps errors for `take_errors` and passes all on to `logging`."""
     levels = module.api.ILogger.Severity
 
     class Log(module.api.ILogger):  # type: ignore[misc, name-defined]
@@ -118,7 +118,7 @@ def make_log(module: TensorRt) -> Any:
 
 
 def take_errors(logger: Any) -> str:
-    """What the module logged as errors since the last call, in one line."""
+    """Returns what the module logged as errors since the last call, in one line."""
     errors, logger.errors = logger.errors, []
     return "; ".join(dict.fromkeys(errors)) or "it gave no reason"
 

@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.backends.tensorrt.calls import interruptible, make_monitor
+from rankport.runtime.backends.tensorrt.calls import call_interruptibly, make_monitor
 from rankport.runtime.backends.tensorrt.module import TensorRt, make_log, take_errors
 from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profiles import Profile
@@ -32,7 +32,7 @@ class RefusedNode:
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What to build a plan of, and for which GPU."""
+    """A graph to build a plan of, and for which GPU."""
 
     graph: Path
     inputs: Sequence[TensorSpec]
@@ -42,8 +42,8 @@ class BuildRequest:
     timing_cache: Path | None = None  # read and written, where the module keeps one
 
 
-def refused_nodes(module: TensorRt, graph: Path) -> tuple[RefusedNode, ...]:
-    """Every node that the parser refuses, each with its reason; none if the graph can be built."""
+def list_refused_nodes(module: TensorRt, graph: Path) -> tuple[RefusedNode, ...]:
+    """Lists every node that the parser refuses, each with its reason; none if the graph can be built."""
     parsed = _Network(module)
     if parsed.parser.supports_model_v2(graph.read_bytes(), str(graph)):
         return ()
@@ -57,21 +57,21 @@ def refused_nodes(module: TensorRt, graph: Path) -> tuple[RefusedNode, ...]:
 
 def check_supported(module: TensorRt, graph: Path) -> None:
     """Raises `BundleError` with all nodes that TensorRT does not take."""
-    refused = interruptible(lambda _: refused_nodes(module, graph))
+    refused = call_interruptibly(lambda _: list_refused_nodes(module, graph))
     if refused:
         raise BundleError(_refusal(module, graph, refused))
 
 
-def build_plan(module: TensorRt, request: BuildRequest) -> memoryview:
-    """The plan of one graph. Ctrl-C ends the build.
+def compile_graph(module: TensorRt, request: BuildRequest) -> memoryview:
+    """Builds the plan of one graph. Ctrl-C ends the build.
 
     Raises:
         BundleError: the graph, a profile or an option does not fit; the message has TensorRT's own words.
     """
-    return interruptible(lambda stopped: _build(module, request, stopped))
+    return call_interruptibly(lambda stopped: _compile(module, request, stopped))
 
 
-def _build(module: TensorRt, request: BuildRequest, stopped: Event) -> memoryview:
+def _compile(module: TensorRt, request: BuildRequest, stopped: Event) -> memoryview:
     parsed = _Network(module)
     if not parsed.parser.parse_from_file(str(request.graph)):
         raise BundleError(_refusal(module, request.graph, parsed.refusals()))
@@ -105,11 +105,12 @@ class _Network:
         self.parser = module.api.OnnxParser(self.network, self.log)
 
     def refusals(self) -> tuple[RefusedNode, ...]:
-        errors = [self.parser.get_error(index) for index in range(self.parser.num_errors)]
-        found = [
-            RefusedNode(error.node_operator(), error.node_name(), self._reason(error)) for error in errors
+        refusals = [self.parser.get_error(index) for index in range(self.parser.num_errors)]
+        refused = [
+            RefusedNode(refusal.node_operator(), refusal.node_name(), self._reason(refusal))
+            for refusal in refusals
         ]
-        return tuple(found) or (RefusedNode("", "", take_errors(self.log)),)
+        return tuple(refused) or (RefusedNode("", "", take_errors(self.log)),)
 
     def unknown(self, graph: Path) -> Iterator[RefusedNode]:
         """Nodes of operators that the parser does not know, or that are not of the ONNX standard."""
@@ -127,9 +128,9 @@ class _Network:
     def has_input(self, name: str) -> bool:
         return any(self.network.get_input(place).name == name for place in range(self.network.num_inputs))
 
-    def _reason(self, error: Any) -> str:
-        detail = error.desc()
-        if error.code() == self._module.api.ErrorCode.UNSUPPORTED_NODE and detail in ("", "false"):
+    def _reason(self, refusal: Any) -> str:
+        detail = refusal.desc()
+        if refusal.code() == self._module.api.ErrorCode.UNSUPPORTED_NODE and detail in ("", "false"):
             return "TensorRT has no such operator"
         if "Plugin not found" in detail:
             return "TensorRT has no such operator, nor a plugin for it"
@@ -137,7 +138,7 @@ class _Network:
 
 
 def _refusal(module: TensorRt, graph: Path, refused: Sequence[RefusedNode]) -> str:
-    """All of them in one line: nodes of one operator that are refused for one reason together."""
+    """Says all of them in one line: nodes of one operator that are refused for one reason together."""
     groups: dict[tuple[str, str], list[str]] = {}
     for node in refused:
         groups.setdefault((node.operator, node.reason), []).append(node.node)
@@ -173,29 +174,29 @@ def _set_options(module: TensorRt, config: Any, request: BuildRequest) -> None:
 
 
 def _add_profile(parsed: _Network, config: Any, request: BuildRequest, profile: Profile) -> None:
-    made = parsed.builder.create_optimization_profile()
+    ranges = parsed.builder.create_optimization_profile()
     for spec in request.inputs:
         # A role's spec may list an input that only the graph's other role reads.
         if not parsed.has_input(spec.name):
             continue
         if not parsed.is_shape(spec.name):
-            made.set_shape(spec.name, *profile.shapes(spec))
+            ranges.set_shape(spec.name, *profile.shapes(spec))
         elif spec.name in profile.values:
             values = profile.values[spec.name]
-            made.set_shape_input(spec.name, *((value,) for value in (values.min, values.opt, values.max)))
+            ranges.set_shape_input(spec.name, *((value,) for value in (values.min, values.opt, values.max)))
         else:
             raise BundleError(
                 f"{request.graph.name}: the values of {spec.name!r} decide shapes, and the profile "
                 f"{profile.name!r} gives none"
             )
-    if config.add_optimization_profile(made) < 0:
+    if config.add_optimization_profile(ranges) < 0:
         raise BundleError(
             f"{request.graph.name}: the profile {profile.name!r} does not fit: {take_errors(parsed.log)}"
         )
 
 
 def _timing_cache(module: TensorRt, config: Any, file: Path | None) -> Any:
-    """Kept alive by the caller until the build has ended; None: the build keeps no timings."""
+    """Gives the build its timings, alive until it has ended; None: it keeps none."""
     if file is None or not module.can.timing_cache:
         return None
     # One of another GPU or version, or none at all, is refused: the build starts from nothing, and replaces it.

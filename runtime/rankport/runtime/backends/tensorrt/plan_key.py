@@ -1,6 +1,6 @@
-"""What an engine depends on: its key, and in words where two keys differ.
+"""Keys of plans, all that one depends on, and in words where two keys differ.
 
-Owns the schema that engine.json holds; where engines lie is `plan_files`'.
+Owns the schema that plan.json holds; where plans lie is `plan_files`'.
 """
 
 from collections.abc import Collection, Iterator
@@ -17,7 +17,7 @@ _HASH_CHARACTERS = 12
 
 
 class BuildOptions(Strict):
-    """Choices of the builder that change an engine."""
+    """Choices of the builder that change a plan."""
 
     strip_weights: bool = False  # the plan holds no weights: they are put in at load, from the bundle's file
     hardware_compatible: bool = False  # runs on every architecture from Ampere on, at some loss of speed
@@ -25,8 +25,8 @@ class BuildOptions(Strict):
     optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None  # None: the module's own
 
 
-class EngineKey(Strict):
-    """Everything that an engine depends on. Two engines with one key do the same."""
+class PlanKey(Strict):
+    """Everything that a plan depends on. Two plans with one key do the same."""
 
     graph: str  # file of the bundle
     graph_sha256: Sha256
@@ -38,8 +38,8 @@ class EngineKey(Strict):
     profiles: list[Profile]
     options: BuildOptions
 
-    def differences(self, wanted: "EngineKey", ignoring: Collection[str] = ()) -> list[str]:
-        """`part is this, wanted that` for each part in which an engine of this key is not the wanted one."""
+    def differences(self, wanted: "PlanKey", ignoring: Collection[str] = ()) -> list[str]:
+        """Says `part is this, wanted that` for each part in which a plan of this key is not the wanted one."""
         mine, other = dict(_parts(self, ignoring)), dict(_parts(wanted, ignoring))
         return [
             f"{part} is {_shown(mine.get(part))}, wanted {_shown(other.get(part))}"
@@ -48,13 +48,13 @@ class EngineKey(Strict):
         ]
 
 
-def in_words(differences: list[str]) -> str:
-    """The first few differences in one line."""
+def join_differences(differences: list[str]) -> str:
+    """Joins the first few differences to one line."""
     more = len(differences) - _SHOWN_DIFFERENCES
     return "; ".join(differences[:_SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _parts(key: EngineKey, ignoring: Collection[str]) -> Iterator[tuple[str, object]]:
+def _parts(key: PlanKey, ignoring: Collection[str]) -> Iterator[tuple[str, object]]:
     fields = key.model_dump(mode="json", exclude=set(ignoring))
     profiles = fields.pop("profiles", None)
     yield from _flat(fields, "")
@@ -73,7 +73,7 @@ def _flat(fields: dict[str, object], path: str) -> Iterator[tuple[str, object]]:
 
 
 def _serves(part: str, built: object, wanted: object) -> bool:
-    """Whether an engine serves what another value asks for: `sm80+` is for all from 8.0 on, no GPU's name for any."""
+    """Says whether a plan serves what another value asks for: `sm80+` is for all from 8.0 on, no GPU's name for any."""
     if part == "gpu":
         return built is None
     if part != "architecture" or not (isinstance(built, str) and isinstance(wanted, str)):

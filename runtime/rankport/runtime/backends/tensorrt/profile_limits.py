@@ -1,4 +1,4 @@
-"""How large the passes are that engines are built for: by default, those of an engine without a word from the user."""
+"""Largest passes that plans are built for: by default, those of an engine without a word from the user."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ _LEAST = {"max_batch_tokens": 1, "max_prefixes": 1, "max_padding_ratio": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class ProfileLimits:
-    """The largest passes that engines are built for. Raises `InvalidRequest` for a value out of range."""
+    """The largest passes that plans are built for. Raises `InvalidRequest` for a value out of range."""
 
     max_batch_tokens: int = (
         DEFAULTS.max_batch_tokens

@@ -1,4 +1,4 @@
-"""Optimization profiles: the ranges of shapes that an engine is tuned for, derived from a bundle's axes.
+"""Optimization profiles: the ranges of shapes that a plan is tuned for, derived from a bundle's axes.
 
 Pure functions over a graph's inputs; nothing here knows TensorRT. A profile is a box: every axis has its own range, and
 memory is planned for the largest corner. Passes lie under a hyperbola (items x tokens <= budget), so several boxes
@@ -49,7 +49,7 @@ class Profile(Strict):
     values: dict[str, SizeRange]  # of inputs in VALUE_INPUTS
 
     def misfit(self, sizes: Mapping[str, int]) -> str | None:
-        """The first of these sizes (of axes and values) that lies outside; None if the profile takes them all."""
+        """Names the first of these sizes (of axes and values) that lies outside; None if the profile takes them all."""
         ranges = self.axes | self.values
         for name, size in sizes.items():
             if name in ranges and not ranges[name].min <= size <= ranges[name].max:
@@ -57,7 +57,7 @@ class Profile(Strict):
         return None
 
     def shapes(self, spec: TensorSpec) -> tuple[Shape, Shape, Shape]:
-        """Smallest, usual and largest shape of an input."""
+        """Returns the smallest, usual and largest shape of an input."""
         ranges = [_fixed(size) if isinstance(size, int) else self.axes[size] for size in spec.shape]
         return (
             tuple(size.min for size in ranges),
@@ -72,21 +72,21 @@ def profiles_for(
     axes: Mapping[str, AxisRange],
     limits: ProfileLimits | None = None,
 ) -> tuple[Profile, ...]:
-    """Profiles of one graph, the smaller first: `latency-…` of one request, `throughput-…` of many.
+    """Makes the profiles of one graph, the smaller first: `latency-…` of one request, `throughput-…` of many.
 
     Every pass over one prefix within the limits fits a latency profile, rounded up as a device pads it. Passes over
     several fit a throughput profile if items are short and much the same in number, or one a prefix where the graph
-    prefills: others go in parts (`backends.parts`).
+    prefills: others go in parts (`in_parts`).
     """
     limits = limits or ProfileLimits()
     names = {size for spec in inputs for size in spec.shape if isinstance(size, str)}
     longest = axes["item_tokens"].max if "item_tokens" in axes else 1
     past = axes["past"].max if "past" in axes else 0
     tokens = max(limits.max_batch_tokens, longest)
-    made = []
+    profiles = []
     for box in _boxes(roles, longest, limits):
         largest, usual = _axis_sizes(box, tokens, past), _axis_sizes(box.half(), tokens, past // 2)
-        made.append(
+        profiles.append(
             Profile(
                 name=box.name,
                 axes={
@@ -102,11 +102,11 @@ def profiles_for(
                 },
             )
         )
-    return tuple(made)
+    return tuple(profiles)
 
 
 def sizes_of(inputs: Sequence[TensorSpec], shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """The size of every axis, read off the shapes of a pass. Raises `BackendError` where they contradict the graph."""
+    """Reads the size of every axis off the shapes of a pass. Raises `BackendError` where they contradict the graph."""
     sizes: dict[str, int] = {}
     for spec in inputs:
         shape = shapes[spec.name]
@@ -122,7 +122,7 @@ def sizes_of(inputs: Sequence[TensorSpec], shapes: Mapping[str, Shape]) -> dict[
 
 
 def choose(profiles: Sequence[Profile], sizes: Mapping[str, int]) -> int:
-    """The first profile that takes a pass of these sizes. Raises `BackendError` with every profile's reason."""
+    """Chooses the first profile that takes a pass of these sizes. Raises `BackendError` with every profile's reason."""
     reasons = []
     for index, profile in enumerate(profiles):
         misfit = profile.misfit(sizes)
@@ -130,8 +130,8 @@ def choose(profiles: Sequence[Profile], sizes: Mapping[str, int]) -> int:
             return index
         reasons.append(f"{profile.name}: {misfit}")
     raise BackendError(
-        f"no profile of the engine takes this pass ({'; '.join(reasons)}): "
-        "make passes smaller, or build the engine for larger ones"
+        f"no profile of the plan takes this pass ({'; '.join(reasons)}): "
+        "make passes smaller, or build the plan for larger ones"
     )
 
 
@@ -161,7 +161,7 @@ class _Box:
 
 
 def _boxes(roles: Collection[Role], longest: int, limits: ProfileLimits) -> list[_Box]:
-    """The larger of two boxes does where it comes first: each profile costs time to build and space."""
+    """Leaves out boxes that an earlier one holds: each profile costs time to build and space."""
     boxes: list[_Box] = []
     for box in _all_boxes(roles, longest, limits):
         if not any(earlier.holds(box) for earlier in boxes):
@@ -187,7 +187,7 @@ def _all_boxes(roles: Collection[Role], longest: int, limits: ProfileLimits) -> 
 
 
 def _ladder(longest: int, tokens: int, slots: int) -> list[tuple[int, int]]:
-    """Ever longer and fewer items; whatever has `slots` slots or fewer and an item for a token fits a step."""
+    """Returns ever longer and fewer items; whatever has `slots` slots or fewer and an item for a token fits a step."""
     first = min(longest, _FIRST)
     count = math.ceil(math.log(longest / first, _STEP)) if longest > first else 0
     lengths = [
@@ -204,7 +204,7 @@ def _padded_length(item_tokens: int) -> int:
 
 
 def _axis_sizes(box: _Box, tokens: int, past: int) -> dict[str, int]:
-    """The size of each axis whose meaning is known, as a device pads it: full, or as full as `tokens` allow."""
+    """Sizes each axis whose meaning is known, as a device pads it: full, or as full as `tokens` allow."""
     packed = min(tokens, box.prefixes * box.items * box.item_tokens)
     sizes = Sizes(
         prefixes=box.prefixes,

@@ -1,4 +1,4 @@
-"""An export that builds engines: what `rankport build` of the same targets makes, or nothing at all."""
+"""An export that builds plans: what `rankport build` of the same targets makes, or nothing at all."""
 
 import json
 import signal
@@ -11,7 +11,7 @@ import pytest
 
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.backends.devices.gpus import gpus
-from rankport.runtime.backends.tensorrt.plan_files import engines_of
+from rankport.runtime.backends.tensorrt.plan_files import stored_plans
 from rankport.runtime.kinds.table import open_bundle
 from rankport.sdk import export
 from support import checkpoints
@@ -28,34 +28,34 @@ FLAGS = ("--kind", "ranker", "--label-ids", "9,17", "--max-prefix-tokens", 16, "
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return checkpoints.causal_lm(tmp_path_factory.mktemp("engines") / "c", "qwen3", num_hidden_layers=1)
+    return checkpoints.causal_lm(tmp_path_factory.mktemp("plans") / "c", "qwen3", num_hidden_layers=1)
 
 
-def test_engines_are_those_of_build_and_inspect_shows_them(checkpoint: Path, tmp_path: Path) -> None:
+def test_plans_are_those_of_build_and_inspect_shows_them(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "b"
     done = rankport("export", checkpoint, *FLAGS, "--target", "onnx-cpu,tensorrt-rtx:sm86,sm89", "--out", out)
     assert done.returncode == 0, done.stderr
     assert "sm89" in done.stderr
     shown = json.loads(rankport("inspect", out, "--json", "-").stdout)
     assert [graph["target"] for graph in shown["graphs"]] == ["onnx-cpu"] * 2 + ["tensorrt"] * 2
-    assert all(engine["fits"] for engine in shown["engines"])
-    assert [(engine["key"]["architecture"], engine["key"]["graph"]) for engine in shown["engines"]] == [
+    assert all(plan["fits"] for plan in shown["plans"])
+    assert [(plan["key"]["architecture"], plan["key"]["graph"]) for plan in shown["plans"]] == [
         (architecture, f"{role}.tensorrt.onnx")
         for architecture in ("sm86", "sm89")
         for role in ("prefix", "score")
     ]
-    assert not any(entry["path"].startswith("engines/") for entry in shown["files"])
+    assert not any(entry["path"].startswith("plans/") for entry in shown["files"])
     again = built(out, "--target", "tensorrt-rtx:sm86,sm89")
-    assert {engine["state"] for engine in again} == {"there"}
+    assert {plan["state"] for plan in again} == {"there"}
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_python_takes_the_same_words_and_engines_leave_the_bundle_as_it_is(
+def test_python_takes_the_same_words_and_plans_leave_the_bundle_as_it_is(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     bundle = export(checkpoint, tmp_path / "b", kind="ranker", target=("tensorrt-rtx:sm89",), **SMALL)
     plain = export(checkpoint, tmp_path / "plain", kind="ranker", target="tensorrt", **SMALL)
-    assert len(engines_of(bundle)) == 2
+    assert len(stored_plans(bundle)) == 2
     assert open_bundle(bundle.path).manifest.files == plain.manifest.files
     assert bundle.manifest.fingerprint == plain.manifest.fingerprint
 
@@ -71,13 +71,13 @@ def test_a_machine_that_cannot_build_is_told_so_before_the_checkpoint_is_read(tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_engine_that_cannot_be_built_leaves_nothing_behind(
+def test_a_plan_that_cannot_be_built_leaves_nothing_behind(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object) -> None:
         raise BundleError("score.onnx: tensorrt_rtx cannot build it")
 
-    monkeypatch.setattr("rankport.runtime.backends.tensorrt.build.build_plan", refuse)
+    monkeypatch.setattr("rankport.runtime.backends.tensorrt.build.compile_graph", refuse)
     with pytest.raises(BundleError, match="cannot build it"):
         export(checkpoint, tmp_path / "b", kind="ranker", target="tensorrt-rtx:sm89", **SMALL)
     assert list(tmp_path.iterdir()) == []
@@ -87,7 +87,7 @@ def test_a_terminated_build_ends_at_once_and_leaves_nothing_behind(checkpoint: P
     arguments = ("export", checkpoint, *FLAGS, "--target", "tensorrt-rtx", "--out", tmp_path / "b")
     command = [sys.executable, "-m", "rankport.sdk.cli", *map(str, arguments)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        while not list(tmp_path.glob(".b.staging-*/engines/*/prefix")):
+        while not list(tmp_path.glob(".b.staging-*/plans/*/prefix")):
             assert process.poll() is None
             time.sleep(0.02)
         process.terminate()

@@ -21,7 +21,7 @@ from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.item_encoder.modes import measure_encoder, reference_embeddings, sample_runs
 from rankport.exporters.kinds.item_encoder.module import EncoderModule
 from rankport.exporters.options.options import ExportOptions
-from rankport.runtime.backends.choice import encoding_backend
+from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.backends.contract import EncodingBackend
 from rankport.runtime.bundle.bundle import Bundle
 
@@ -44,7 +44,7 @@ def main() -> None:
     model.save_pretrained(checkpoint)
     bundle = _export(part, checkpoint)
     part.figures.add("exported", True)
-    backend = encoding_backend(bundle, part.engine)
+    backend = load_text_backend(bundle, part.engine)
     try:
         _parity(part, bundle, checkpoint, backend)
         lengths = _TINY_LENGTHS if part.device == "cpu" else _LENGTHS

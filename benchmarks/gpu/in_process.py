@@ -18,7 +18,7 @@ from benchmarks.gpu.part import Part, arguments
 from benchmarks.gpu.queries import random_prefix, random_query
 from benchmarks.gpu.runs import run_of
 from benchmarks.gpu.shapes import RequestShape
-from rankport.runtime.backends.choice import scoring_backend
+from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.backends.contract import TokenRun
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker
@@ -42,7 +42,7 @@ def main() -> None:
     begun = time.monotonic()
     bundle = open_bundle(part.bundle)
     opened = time.monotonic()
-    engine = Engine(scoring_backend(bundle, part.engine), part.engine)
+    engine = Engine(load_prefix_backend(bundle, part.engine), part.engine)
     ranker = Ranker(
         bundle.manifest, PromptEncoder.from_bundle(bundle), engine, KeyedItems(bundle.manifest, None)
     )

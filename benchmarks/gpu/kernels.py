@@ -17,7 +17,7 @@ from benchmarks.gpu.figures import Value
 from benchmarks.gpu.part import Part, arguments
 from benchmarks.gpu.runs import run_of
 from benchmarks.gpu.shapes import RequestShape
-from rankport.runtime.backends.choice import scoring_backend
+from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.backends.contract import PrefixKV, RaggedBatch, ScoringBackend
 from rankport.runtime.kinds.table import open_bundle
 
@@ -28,7 +28,7 @@ _SHOWN = 24
 def main() -> None:
     """Every request shape of the model."""
     part = arguments(__doc__)
-    backend = scoring_backend(open_bundle(part.bundle), part.engine)
+    backend = load_prefix_backend(open_bundle(part.bundle), part.engine)
     try:
         for request in part.requests:
             if part.enough(5, request.name):

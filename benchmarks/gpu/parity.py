@@ -8,7 +8,7 @@ from benchmarks.gpu.part import Part, arguments
 from benchmarks.gpu.runs import realistic, samples
 from rankport.exporters.kinds.ranker.modes import MODES, Logits, SampleRequest, compare
 from rankport.protos.errors import RankportError
-from rankport.runtime.backends.choice import scoring_backend
+from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.backends.contract import ScoringBackend
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.table import open_bundle
@@ -22,7 +22,7 @@ def main() -> None:
     proven = samples(model)
     served = realistic(model, part.workload.requests)
     assert len(expected) == len(proven) + len(served)
-    backend = scoring_backend(open_bundle(part.bundle), part.engine)
+    backend = load_prefix_backend(open_bundle(part.bundle), part.engine)
     part.figures.add("loaded", True)
     _modes(part, backend, proven, expected[: len(proven)])
     _served(part, backend, served, expected[len(proven) :])

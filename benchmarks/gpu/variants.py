@@ -20,7 +20,7 @@ from benchmarks.gpu.shapes import FULL, RequestShape, Workload
 from benchmarks.gpu.skeletons import restore, write_skeleton
 from benchmarks.gpu.weights import RandomWeights, save_checkpoint
 from rankport.exporters.kinds.ranker.modes import MODES, compare
-from rankport.runtime.backends.choice import scoring_backend
+from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.backends.contract import ScoringBackend
 from rankport.runtime.kinds.table import open_bundle
 
@@ -117,7 +117,7 @@ def _measure_all(given: argparse.Namespace) -> None:
         try:
             if not bundle.exists():
                 restore(given.variants / title, bundle)
-            backend = scoring_backend(open_bundle(bundle), part.engine)
+            backend = load_prefix_backend(open_bundle(bundle), part.engine)
             for request in workload.requests:
                 _compare(part, backend, request, f"{title}: ")
             for request in workload.requests:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import onnx
 import pytest
@@ -11,6 +13,7 @@ from onnx import TensorProto, helper
 
 from rankport.exporters.export import export
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest
+from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.gpus import Gpu, gpus
 from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
 from rankport.runtime.backends.tensorrt.loading import find_plan, load_graph
@@ -234,7 +237,7 @@ def test_the_plan_for_a_gpu_is_found_and_a_miss_says_what_differs(ranker: Path) 
 def test_a_plan_is_not_loaded_without_a_gpu(ranker: Path) -> None:
     bundle = open_bundle(ranker)
     with pytest.raises(BackendError, match="device 0: this machine has 0 GPUs"):
-        load_graph(bundle, bundle.manifest.graphs[0], stream=0)
+        load_graph(bundle, bundle.manifest.graphs[0], cast(CudaMemory, SimpleNamespace(device=0, cuda=None)))
 
 
 @pytest.mark.skipif(load_tensorrt().name == "tensorrt", reason="TensorRT itself is installed")

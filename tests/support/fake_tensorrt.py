@@ -32,6 +32,21 @@ class FakeCuda:
     def ran(self, what: str, detail: Any) -> None:
         (self.log if self.recording is None else self.recording).append((what, detail))
 
+    def cudaGetDeviceCount(self) -> tuple[int, int]:  # noqa: N802
+        return 0, 1
+
+    def cudaSetDevice(self, device: int) -> tuple[int]:  # noqa: N802
+        return (0,)
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[int, int]:  # noqa: N802
+        return 0, 7
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[int]:  # noqa: N802
+        return (0,)
+
+    def cudaStreamQuery(self, stream: int) -> tuple[object]:  # noqa: N802
+        return (SimpleNamespace(name="lost") if "cudaStreamQuery" in self.fails else 0,)
+
     def cudaMalloc(self, nbytes: int) -> tuple[int, int]:  # noqa: N802
         address, self._next = self._next, self._next + -(-nbytes // 256) * 256
         self.allocated[address] = nbytes

@@ -209,8 +209,8 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return made
 
-    monkeypatch.setattr(choice, "scoring_backend", with_cpu(choice.scoring_backend))
-    monkeypatch.setattr(choice, "encoding_backend", with_cpu(choice.encoding_backend))
+    monkeypatch.setattr(choice, "load_prefix_backend", with_cpu(choice.load_prefix_backend))
+    monkeypatch.setattr(choice, "load_text_backend", with_cpu(choice.load_text_backend))
     return loaded
 
 

@@ -26,7 +26,7 @@ from rankport.exporters.options.options import StrPath
 from rankport.exporters.options.tolerance import Tolerance
 from rankport.exporters.proof.emulation import Runnable, runnable
 from rankport.exporters.torch_memory import release
-from rankport.runtime.backends.choice import encoding_backend, scoring_backend
+from rankport.runtime.backends.choice import load_prefix_backend, load_text_backend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, ModeParity, Parity, Quality
 from rankport.runtime.config import Device
@@ -94,7 +94,7 @@ def _prove_encoder(
         with moved:
             noise = compare_embeddings("noise", expected, reference_embeddings(exact, runs))
     with runnable(bundle, device) as place:
-        backend = encoding_backend(place.bundle, place.config)
+        backend = load_text_backend(place.bundle, place.config)
         try:
             on_progress("parity: one item, batch")
             modes = measure_encoder(backend, expected, runs)
@@ -130,7 +130,7 @@ def _prove_ranker(
     exact = _logits(reference, requests)
     runs: list[JudgedRun] = []
     with runnable(bundle, device) as place:
-        backend = scoring_backend(place.bundle, place.config)
+        backend = load_prefix_backend(place.bundle, place.config)
         try:
             modes = measure(backend, exact, requests, lambda mode: on_progress(f"parity: {mode}"))
             served = None if sources.original is None else MODES["prefix_reuse"](backend, requests)

@@ -13,7 +13,7 @@ from rankport.exporters.kinds.item_encoder.modes import sample_runs
 from rankport.exporters.options.tolerance import LEAST_KENDALL_TAU, ROUNDED_KENDALL_TAU
 from rankport.exporters.verify import verify
 from rankport.protos.errors import BackendError, InvalidRequest
-from rankport.runtime.backends.choice import encoding_backend, warm_up_encoding
+from rankport.runtime.backends.choice import load_text_backend, warm_up_texts
 from rankport.runtime.backends.devices.encoding import DeviceEncodingBackend
 from rankport.runtime.backends.ort.cpu import OnnxRuntimeEncodingBackend
 from rankport.runtime.bundle.bundle import Bundle
@@ -119,7 +119,7 @@ def test_an_encoder_over_the_device_answers_as_over_the_cpu(
     expected: NDArray[np.floating],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rankport.runtime.backends.choice.encoding_backend", lambda *_, **__: device)
+    monkeypatch.setattr("rankport.runtime.backends.choice.load_text_backend", lambda *_, **__: device)
     monkeypatch.setattr(device, "close", lambda: None)  # the fixture's
     with ItemEncoder.load(bundle, config=EngineConfig(max_batch_tokens=64)) as encoder:
         futures = [encoder.submit([run.tolist() for run in _runs(bundle)]) for _ in range(3)]
@@ -128,7 +128,7 @@ def test_an_encoder_over_the_device_answers_as_over_the_cpu(
 
 
 def test_warm_up_takes_passes_of_the_largest_size(bundle: Bundle, device: DeviceEncodingBackend) -> None:
-    warm_up_encoding(device, bundle.manifest.limits, EngineConfig(max_batch_tokens=63))
+    warm_up_texts(device, bundle.manifest, EngineConfig(max_batch_tokens=63))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -162,13 +162,13 @@ def test_half_precision_is_proven_by_its_twin(precision: str, tmp_path: Path) ->
 @pytest.mark.skipif(has_cuda(), reason="there is a GPU")
 def test_without_a_gpu_the_error_says_what_to_install(bundle: Bundle) -> None:
     with pytest.raises(BackendError, match=r"pip install 'rankport\[cuda\]'|no NVIDIA GPU"):
-        encoding_backend(bundle, EngineConfig(device="cuda"))
+        load_text_backend(bundle, EngineConfig(device="cuda"))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU, or no onnxruntime-gpu")
 def test_tokens_on_cuda_are_those_of_the_cpu(bundle: Bundle, expected: NDArray[np.floating]) -> None:
-    backend = encoding_backend(bundle, EngineConfig(device="cuda"))
+    backend = load_text_backend(bundle, EngineConfig(device="cuda"))
     np.testing.assert_allclose(backend.encode(_runs(bundle)), expected, atol=2e-3)
     backend.close()
 

@@ -128,7 +128,7 @@ def test_a_ranker_over_the_device_backend_answers_as_over_the_cpu(
     prefix, items = [5, 6, 7, 8], [[9, 10], [11], [12, 13, 14]]
     with Ranker.load(bundle, config=EngineConfig(threads=1)) as ranker:
         expected = ranker.score(prefix, items)
-    monkeypatch.setattr("rankport.runtime.backends.choice.scoring_backend", lambda *_, **__: device)
+    monkeypatch.setattr("rankport.runtime.backends.choice.load_prefix_backend", lambda *_, **__: device)
     monkeypatch.setattr(device, "close", lambda: None)  # the fixture's
     with Ranker.load(bundle) as ranker:
         results = [ranker.submit(prefix, items) for _ in range(8)]
@@ -153,11 +153,11 @@ def test_graphs_for_a_cpu_are_not_served_on_a_gpu(mix_bundle: Bundle) -> None:
 @pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU, or no onnxruntime-gpu")
 @pytest.mark.parametrize("mode", MODES)
 def test_logits_on_cuda_are_those_of_the_cpu_backend(mode: str, bundle: Bundle) -> None:
-    from rankport.runtime.backends.choice import scoring_backend
+    from rankport.runtime.backends.choice import load_prefix_backend
 
     requests = _requests(bundle)
     expected = MODES[mode](OnnxRuntimeScoringBackend(bundle), requests)
-    backend = scoring_backend(bundle, EngineConfig(device="cuda"))
+    backend = load_prefix_backend(bundle, EngineConfig(device="cuda"))
     actual = MODES[mode](backend, requests)
     backend.close()
     for one, other in zip(expected, actual, strict=True):

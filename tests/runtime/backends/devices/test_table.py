@@ -134,7 +134,7 @@ def test_a_ranker_scores_keys_alike_from_device_memory_and_from_the_store(
     with Ranker.load(bundle, store=store, config=EngineConfig(threads=1)) as ranker:
         expected = ranker.score([5, 6, 7], [*keys, TOKENS[0], Key("none")])
     monkeypatch.setattr(
-        "rankport.runtime.backends.choice.scoring_backend",
+        "rankport.runtime.backends.choice.load_prefix_backend",
         lambda bundle, config, gpu: host_backend(bundle, memory, config.device_tokens_bytes // (HIDDEN * 4)),
     )
     room = EngineConfig(device="cuda", device_tokens_bytes=6 * K * HIDDEN * 4, device_tokens_refresh_s=0.02)

@@ -4,10 +4,13 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from rankport.protos.errors import BundleError
+from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.gpus import Gpu
 from rankport.runtime.backends.tensorrt import build as plan_build
 from rankport.runtime.backends.tensorrt import loading as tensorrt_loading
@@ -132,5 +135,5 @@ def test_a_plan_without_weights_is_given_those_of_the_bundle(
     graph = bundle.manifest.graphs[0]
     for strip_weights in (True, False):
         assert plan(bundle, strip_weights=strip_weights).record.key.options.strip_weights == strip_weights
-        tensorrt_loading.load_graph(bundle, graph, stream=0)
+        tensorrt_loading.load_graph(bundle, graph, cast(CudaMemory, SimpleNamespace(device=0, cuda=None)))
     assert given == [bundle.file(graph.file), None]

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from rankport.protos.errors import BackendError
+from rankport.runtime.backends.contract import DeviceLost
+from rankport.runtime.backends.devices.cuda_calls import CudaStream
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
 from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
 from rankport.runtime.backends.tensorrt.module import TensorRt
@@ -18,7 +20,6 @@ runtime = pytest.importorskip(
     "cuda.bindings.runtime", reason="cuda-bindings is not installed", exc_type=ImportError
 )
 
-STREAM = 7
 INPUTS = (
     TensorSpec(name="input_ids", dtype="int64", shape=["tokens"]),
     TensorSpec(name="past_key.0", dtype="float16", shape=["prefixes", 2, "past", 4]),
@@ -63,7 +64,7 @@ def api(cuda: FakeCuda) -> FakeApi:
 
 @pytest.fixture
 def graph(api: FakeApi) -> Iterator[TensorRtGraph]:
-    made = TensorRtGraph(TensorRt("tensorrt", "11.4", api), PLAN, INPUTS, PROFILES, STREAM)
+    made = TensorRtGraph(TensorRt("tensorrt", "11.4", api), PLAN, INPUTS, PROFILES, CudaStream())
     yield made
     made.close()
 
@@ -175,8 +176,15 @@ def test_what_tensorrt_refuses_is_an_error_that_says_what(
         graph.run(inputs(4), host(), logits(4))
 
 
+def test_a_lost_device_is_no_error_of_the_pass(graph: TensorRtGraph, cuda: FakeCuda) -> None:
+    graph.run(inputs(4), host(), logits(4), fixed=1)
+    cuda.fails |= {"cudaGraphLaunch", "cudaStreamQuery"}
+    with pytest.raises(DeviceLost, match="cudaGraphLaunch failed"):
+        graph.run(inputs(4), host(), logits(4), fixed=1)
+
+
 def test_close_frees_everything_and_may_be_called_again(api: FakeApi, cuda: FakeCuda) -> None:
-    graph = TensorRtGraph(TensorRt("tensorrt", "11.4", api), PLAN, INPUTS, PROFILES, STREAM)
+    graph = TensorRtGraph(TensorRt("tensorrt", "11.4", api), PLAN, INPUTS, PROFILES, CudaStream())
     graph.run(inputs(4), host(), logits(4), fixed=1)
     graph.close()
     graph.close()
@@ -186,19 +194,19 @@ def test_close_frees_everything_and_may_be_called_again(api: FakeApi, cuda: Fake
 
 def test_a_plan_without_weights_is_given_those_of_its_graph(api: FakeApi, cuda: FakeCuda) -> None:
     module = TensorRt("tensorrt", "11.4", api)
-    TensorRtGraph(module, PLAN, INPUTS, PROFILES, STREAM, weights=Path("score.onnx")).close()
+    TensorRtGraph(module, PLAN, INPUTS, PROFILES, CudaStream(), weights=Path("score.onnx")).close()
     assert api.refitted == ["score.onnx"]
     api.fails.add("refit")
     with pytest.raises(BackendError, match=r"weights of score\.onnx do not go into the plan"):
-        TensorRtGraph(module, PLAN, INPUTS, PROFILES, STREAM, weights=Path("score.onnx"))
+        TensorRtGraph(module, PLAN, INPUTS, PROFILES, CudaStream(), weights=Path("score.onnx"))
 
 
 def test_a_plan_that_is_not_what_its_record_says_is_refused(api: FakeApi, cuda: FakeCuda) -> None:
     module = TensorRt("tensorrt", "11.4", api)
     with pytest.raises(BackendError, match="the plan cannot be loaded here"):
-        TensorRtGraph(module, memoryview(b""), INPUTS, PROFILES, STREAM)
+        TensorRtGraph(module, memoryview(b""), INPUTS, PROFILES, CudaStream())
     with pytest.raises(BackendError, match="the plan has 2 profiles, its record 1"):
-        TensorRtGraph(module, PLAN, INPUTS, PROFILES[:1], STREAM)
+        TensorRtGraph(module, PLAN, INPUTS, PROFILES[:1], CudaStream())
     other = (INPUTS[0].model_copy(update={"dtype": "int32"}), *INPUTS[1:])
     with pytest.raises(BackendError, match=r"the plan takes input_ids as .*INT64.*, its graph as int32"):
-        TensorRtGraph(module, PLAN, other, PROFILES, STREAM)
+        TensorRtGraph(module, PLAN, other, PROFILES, CudaStream())

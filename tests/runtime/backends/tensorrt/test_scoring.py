@@ -14,7 +14,7 @@ from rankport.exporters.kinds.ranker.samples import sample_requests
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.contract import ScoringBackend
 from rankport.runtime.backends.devices.graph import DeviceArray
-from rankport.runtime.backends.devices.scoring import DeviceScoringBackend
+from rankport.runtime.backends.devices.scoring import DeviceScoringBackend, ScoringGraphs
 from rankport.runtime.backends.ort.cpu import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
 from rankport.runtime.backends.tensorrt import backends as tensorrt_backends
 from rankport.runtime.backends.tensorrt.backends import tensorrt_encoding_backend, tensorrt_scoring_backend
@@ -65,7 +65,7 @@ def load(mix_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, used: list[str]) -
         monkeypatch.setattr(
             tensorrt_backends,
             "load_graph",
-            lambda bundle, spec, stream, device: ProfiledGraph(bundle, spec, limits, used),
+            lambda bundle, spec, memory: ProfiledGraph(bundle, spec, limits, used),
         )
         return tensorrt_scoring_backend(mix_bundle)
 
@@ -101,7 +101,7 @@ def test_an_encoder_gives_the_tokens_of_the_cpu_backend(
     monkeypatch.setattr(
         tensorrt_backends,
         "load_graph",
-        lambda bundle, spec, stream, device: ProfiledGraph(bundle, spec, limits, used),
+        lambda bundle, spec, memory: ProfiledGraph(bundle, spec, limits, used),
     )
     runs = [np.arange(5, 5 + length % longest + 1) % 30 for length in (0, 3, 1, longest - 1, 7, 2, 1, 11)]
     backend = tensorrt_encoding_backend(encoder_bundle)
@@ -119,7 +119,7 @@ def test_a_backend_that_cannot_load_leaves_nothing(
     monkeypatch.setattr(memory, "close", lambda: closed.append("memory"))
     monkeypatch.setattr(ProfiledGraph, "close", lambda graph: closed.append("graph"))
 
-    def fail(bundle: Bundle, spec: GraphSpec, stream: int, device: int) -> ProfiledGraph:
+    def fail(bundle: Bundle, spec: GraphSpec, memory: object) -> ProfiledGraph:
         if spec.role == "score":
             raise BundleError("no plan of score.onnx")
         return ProfiledGraph(bundle, spec, ProfileLimits(), used)
@@ -131,11 +131,13 @@ def test_a_backend_that_cannot_load_leaves_nothing(
     assert closed == ["graph", "memory"]
 
 
-def test_without_parts_a_pass_too_large_would_be_refused(load: Load, mix_bundle: Bundle) -> None:
-    backend = load(ProfileLimits(16, max_prefixes=1))
+def test_without_parts_a_pass_too_large_would_be_refused(mix_bundle: Bundle, used: list[str]) -> None:
+    limits = ProfileLimits(16, max_prefixes=1)
+    prefix, score = (
+        ProfiledGraph(mix_bundle, mix_bundle.graph(role), limits, used) for role in ("prefix", "score")
+    )
+    whole = DeviceScoringBackend(mix_bundle.manifest, ScoringGraphs(prefix, score), HostMemory())
     shape = mix_bundle.manifest.shape
     requests = list(sample_requests(shape.vocab_size, shape.hidden_size, mix_bundle.manifest.limits, 1.0))
-    whole = backend._backend  # type: ignore[attr-defined]
-    assert isinstance(whole, DeviceScoringBackend)
     with pytest.raises(BackendError, match="no profile of the plan takes this pass"):
         MODES["many_prefixes"](whole, requests)

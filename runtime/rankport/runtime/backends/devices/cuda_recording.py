@@ -1,66 +1,51 @@
-"""What one pass enqueues on a CUDA stream, recorded once and replayed: a CUDA graph.
+"""Recordings of what one pass enqueues on a CUDA stream, to be replayed: CUDA graphs.
 
-Owns the recording; streams and memory are the caller's. cuda-bindings is imported when something is recorded.
+Owns the recording; streams and memory are the caller's.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from rankport.protos.errors import BackendError
+from rankport.runtime.backends.contract import DeviceLost
+from rankport.runtime.backends.devices.cuda_calls import CudaStream
 
 
 class Recording:
-    """A pass that can be launched again, over the same addresses. Its memory must live as long as it does."""
+    """Pass that can be launched again, over the same addresses. Its memory must live as long as it does."""
 
-    def __init__(self, executable: Any, stream: int) -> None:
-        self._executable, self._stream = executable, stream
+    def __init__(self, executable: Any, cuda: CudaStream) -> None:
+        self._executable, self._cuda = executable, cuda
 
     def launch(self) -> None:
         """Enqueues the pass."""
-        from cuda.bindings import runtime
-
-        cuda(runtime.cudaGraphLaunch, self._executable, self._stream)
+        self._cuda.call("cudaGraphLaunch", self._executable, self._cuda.handle)
 
     def close(self) -> None:
         """Frees the recording."""
-        from cuda.bindings import runtime
-
         executable, self._executable = self._executable, None
         if executable is not None:
-            cuda(runtime.cudaGraphExecDestroy, executable)
+            self._cuda.call("cudaGraphExecDestroy", executable)
 
 
-def record(stream: int, enqueue: Callable[[], None]) -> Recording:
-    """Records what `enqueue` puts on `stream`; nothing of it runs.
+def record(cuda: CudaStream, enqueue: Callable[[], None]) -> Recording:
+    """Records what `enqueue` puts on the stream; nothing of it runs.
 
     Raises:
         BackendError: something in it cannot be recorded. The stream is usable again.
+        DeviceLost: the device answers nothing any more.
     """
-    from cuda.bindings import runtime
-
     # Other threads may allocate meanwhile: only this one's calls are held to the rules of recording.
-    mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-    cuda(runtime.cudaStreamBeginCapture, stream, mode)
+    mode = cuda.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    cuda.call("cudaStreamBeginCapture", cuda.handle, mode)
     try:
         enqueue()
-    except BackendError:
-        runtime.cudaStreamEndCapture(stream)  # its own error is that of what was just raised
-        runtime.cudaGetLastError()
+    except (BackendError, DeviceLost):
+        cuda.runtime.cudaStreamEndCapture(cuda.handle)  # its own error is that of what was just raised
+        cuda.runtime.cudaGetLastError()
         raise
-    graph = cuda(runtime.cudaStreamEndCapture, stream)
+    graph = cuda.call("cudaStreamEndCapture", cuda.handle)
     try:
-        return Recording(cuda(runtime.cudaGraphInstantiate, graph, 0), stream)
+        return Recording(cuda.call("cudaGraphInstantiate", graph, 0), cuda)
     finally:
-        cuda(runtime.cudaGraphDestroy, graph)
-
-
-def cuda(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
-    """What a function of the CUDA runtime returns. Raises `BackendError` with its name and CUDA's reason."""
-    from cuda.bindings import runtime
-
-    error, *results = function(*arguments)
-    if error:
-        runtime.cudaGetLastError()  # else the next call would meet it again
-        reason = runtime.cudaGetErrorString(error)[1].decode()
-        raise BackendError(f"{function.__name__} failed: {reason} ({error.name})")
-    return results[0] if results else None
+        cuda.call("cudaGraphDestroy", graph)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.devices.cuda_recording import cuda
+from rankport.runtime.backends.devices.cuda_calls import CudaStream
 
 ALIGNMENT_BYTES = 256
 """Alignment of every address that TensorRT is given."""
@@ -12,7 +12,8 @@ ALIGNMENT_BYTES = 256
 class Places:
     """Device memory by allocation, and a place of its own for a tensor by name. Nothing is freed before `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, cuda: CudaStream) -> None:
+        self._cuda = cuda
         self._allocated: list[int] = []
         self._places: dict[str, tuple[int, int]] = {}  # address and bytes
         self._on_host: dict[str, NDArray[np.int64]] = {}
@@ -20,9 +21,7 @@ class Places:
 
     def allocate(self, nbytes: int) -> int:
         """Returns the aligned address of new memory. Raises `BackendError` where there is not enough."""
-        from cuda.bindings import runtime
-
-        address = int(cuda(runtime.cudaMalloc, nbytes))
+        address = int(self._cuda.call("cudaMalloc", nbytes))
         self._allocated.append(address)
         return address
 
@@ -54,12 +53,10 @@ class Places:
         place[...] = values
         return place
 
-    def close(self, stream: int) -> None:
-        """Frees all of it, after what `stream` has to do."""
-        from cuda.bindings import runtime
-
+    def close(self) -> None:
+        """Frees all of it, after what the stream has to do."""
         if self._allocated:
-            cuda(runtime.cudaStreamSynchronize, stream)
+            self._cuda.synchronize()
         while self._allocated:
-            cuda(runtime.cudaFree, self._allocated.pop())
+            self._cuda.call("cudaFree", self._allocated.pop())
         self._places, self._nowhere = {}, None

@@ -47,7 +47,7 @@ def _load_graphs(
         opened.callback(memory.close)
         graphs = []
         for role in roles:
-            graph = load_graph(bundle, bundle.graph(role), memory.stream, device=device)
+            graph = load_graph(bundle, bundle.graph(role), memory)
             opened.callback(graph.close)
             graphs.append(graph)
         opened.pop_all()

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.devices.cuda_recording import Recording, cuda, record
+from rankport.runtime.backends.devices.cuda_calls import CudaStream
+from rankport.runtime.backends.devices.cuda_recording import Recording, record
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray
 from rankport.runtime.backends.tensorrt.aligned_memory import ALIGNMENT_BYTES, Places
 from rankport.runtime.backends.tensorrt.module import TensorRt, make_log, take_errors
@@ -57,7 +58,7 @@ class TensorRtGraph:
         plan: memoryview,
         inputs: Sequence[TensorSpec],
         profiles: Sequence[Profile],
-        stream: int,
+        cuda: CudaStream,
         *,
         weights: Path | None = None,
     ) -> None:
@@ -66,10 +67,10 @@ class TensorRtGraph:
         Raises:
             BackendError: the plan cannot run on this GPU, or its memory does not fit.
         """
-        self._module, self._stream, self._profiles = module, stream, tuple(profiles)
+        self._module, self._cuda, self._profiles = module, cuda, tuple(profiles)
         self._log = make_log(module)
         self._runtime = module.api.Runtime(self._log)
-        self._places = Places()
+        self._places = Places(cuda)
         self._recordings: dict[int, Recording | None] = {}  # None: it cannot be recorded
         types = module.api.DataType
         self._item_bytes = {getattr(types, name): ITEM_BYTES[dtype] for dtype, name in DTYPE_NAMES.items()}
@@ -123,10 +124,8 @@ class TensorRtGraph:
         """Frees plan and memory; nothing may be enqueued any more."""
         if self._runtime is None:
             return
-        from cuda.bindings import runtime
-
         if self._contexts:
-            cuda(runtime.cudaStreamSynchronize, self._stream)
+            self._cuda.synchronize()
         for recording in self._recordings.values():
             if recording is not None:
                 recording.close()
@@ -135,7 +134,7 @@ class TensorRtGraph:
         self._contexts = []
         self._loaded_plan = None
         self._runtime = None
-        self._places.close(self._stream)
+        self._places.close()
 
     def _load(self, plan: memoryview, inputs: Sequence[TensorSpec], weights: Path | None) -> None:
         module = self._module
@@ -195,8 +194,6 @@ class TensorRtGraph:
 
     def _make_contexts(self) -> list[Any]:
         """Makes one a profile; passes follow one another on one stream, so they share their working memory."""
-        from cuda.bindings import runtime
-
         size = max(ALIGNMENT_BYTES, int(self._loaded_plan.device_memory_size_v2))
         working = self._places.allocate(size)
         strategy = self._module.api.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -205,10 +202,12 @@ class TensorRtGraph:
             context = self._loaded_plan.create_execution_context(strategy)
             if context is None:
                 raise BackendError(f"no execution context: {take_errors(self._log)}")
-            self._check(context.set_optimization_profile_async(index, self._stream), "choosing a profile")
+            self._check(
+                context.set_optimization_profile_async(index, self._cuda.handle), "choosing a profile"
+            )
             context.set_device_memory(working, size)
             contexts.append(context)
-        cuda(runtime.cudaStreamSynchronize, self._stream)
+        self._cuda.synchronize()
         return contexts
 
     def _sizes(
@@ -278,19 +277,17 @@ class TensorRtGraph:
     def _enqueue(self, bound: _Bound) -> None:
         for copy in bound.before:
             self._copy(copy)
-        self._check(bound.context.execute_async_v3(self._stream), "a pass")
+        self._check(bound.context.execute_async_v3(self._cuda.handle), "a pass")
         for copy in bound.after:
             self._copy(copy)
 
     def _copy(self, copy: _Copy) -> None:
-        from cuda.bindings import runtime
-
-        kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
-        cuda(runtime.cudaMemcpyAsync, copy.target, copy.source, copy.nbytes, kind, self._stream)
+        kind = self._cuda.runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._cuda.call("cudaMemcpyAsync", copy.target, copy.source, copy.nbytes, kind, self._cuda.handle)
 
     def _record(self, bound: _Bound, number: int) -> Recording | None:
         try:
-            return record(self._stream, lambda: self._enqueue(bound))
+            return record(self._cuda, lambda: self._enqueue(bound))
         except BackendError as error:
             log.warning("pass %d is not recorded, it is enqueued anew each time: %s", number, error)
             return None

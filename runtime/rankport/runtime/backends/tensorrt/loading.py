@@ -4,6 +4,7 @@ Builds nothing: that is `build`'s, and a choice of whoever starts the server.
 """
 
 from rankport.protos.errors import BackendError, BundleError
+from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.gpus import Gpu, gpus
 from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
 from rankport.runtime.backends.tensorrt.module import CAPABILITIES, MODULE_NAMES, TensorRt, load_tensorrt
@@ -13,21 +14,23 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec
 
 
-def load_graph(bundle: Bundle, graph: GraphSpec, stream: int, *, device: int = 0) -> TensorRtGraph:
-    """Loads the plan of one graph on `stream`, with whatever profiles and options it was built.
+def load_graph(bundle: Bundle, graph: GraphSpec, memory: CudaMemory) -> TensorRtGraph:
+    """Loads the plan of one graph beside `memory`, on its stream, with whatever profiles and options it was built.
 
     Raises:
         BundleError: the bundle has no plan for this machine, or a damaged one; the message says what differs.
         BackendError: there is no GPU or no TensorRT here, or the plan cannot be loaded.
     """
     here = gpus()
-    if device >= len(here):
-        raise BackendError(f"device {device}: this machine has {len(here)} GPUs (rankport doctor says more)")
-    stored, module = find_plan(bundle, graph, here[device])
+    if memory.device >= len(here):
+        raise BackendError(
+            f"device {memory.device}: this machine has {len(here)} GPUs (rankport doctor says more)"
+        )
+    stored, module = find_plan(bundle, graph, here[memory.device])
     key = stored.record.key
     weights = bundle.file(graph.file) if key.options.strip_weights else None
     with open_plan(stored) as plan:
-        return TensorRtGraph(module, plan, graph.inputs, key.profiles, stream, weights=weights)
+        return TensorRtGraph(module, plan, graph.inputs, key.profiles, memory.cuda, weights=weights)
 
 
 def find_plan(bundle: Bundle, graph: GraphSpec, gpu: Gpu) -> tuple[StoredPlan, TensorRt]:

@@ -55,7 +55,7 @@ class ItemEncoder:
             InvalidRequest: it is no item encoder, or has no graph for the device.
             BackendError: there is no such device, or what drives it is not installed.
         """
-        from rankport.runtime.backends.choice import encoding_backend
+        from rankport.runtime.backends.choice import load_text_backend
 
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
         manifest = opened.manifest
@@ -64,7 +64,7 @@ class ItemEncoder:
         with ExitStack() as loaded:
             engines = {}
             for gpu in config.device_ids:
-                engines[gpu] = EncodeEngine(encoding_backend(opened, config, gpu=gpu), config)
+                engines[gpu] = EncodeEngine(load_text_backend(opened, config, gpu=gpu), config)
                 loaded.callback(engines[gpu].close)
             loaded.pop_all()
         alone = engines[config.device_ids[0]]

@@ -25,9 +25,9 @@ class RankerEngines:
 def ranker_engines(bundle: Bundle, config: EngineConfig, tokens: TokenNamespace | None) -> RankerEngines:
     """Loads the bundle on every device of `config`, and `tokens` beside it if they are to stay there.
 
-    Raises as `scoring_backend`; `StoreError` if tokens cannot be read; `InvalidRequest` if there are none to keep.
+    Raises as `load_prefix_backend`; `StoreError` if tokens cannot be read; `InvalidRequest` if there are none to keep.
     """
-    from rankport.runtime.backends.choice import scoring_backend
+    from rankport.runtime.backends.choice import load_prefix_backend
 
     keep = config.device_tokens_bytes > 0 and bundle.manifest.embedding is not None
     if keep and tokens is None:
@@ -38,7 +38,7 @@ def ranker_engines(bundle: Bundle, config: EngineConfig, tokens: TokenNamespace 
     with ExitStack() as opened:
         engines, tables = {}, {}
         for gpu in config.device_ids:
-            backend = scoring_backend(bundle, config, gpu=gpu)
+            backend = load_prefix_backend(bundle, config, gpu=gpu)
             table = backend.table
             engine = Engine(backend, config)
             opened.callback(engine.close)

@@ -68,7 +68,7 @@ def test_an_option_of_a_newer_version_is_refused(option: str, code: int) -> None
         (["a", np.array(["x"])], "item 1 is an array of <U1"),
         ([[1], [0.5, 1.0]], "item 1: token id 0.5 at position 0 is a float"),
         ([[1], [True]], "item 1: token id True at position 0 is a bool"),
-        ([[1], [2**70]], "item 1 holds a token id of more than 64 bits.*1180591620717411303424"),
+        ([[1], [2**70]], "item 1: token id 1180591620717411303424 at position 0 .* more than 64 bits"),
         ([[1], np.zeros((2, 2), np.int64)], r"item 1: an array of dtype int64 and shape \[2, 2\]"),
         (["a", [0.5]], "item 1: token id 0.5 at position 0"),
         (["a", "\ud800"], "item 1: .* is half of a character"),
@@ -117,13 +117,17 @@ def test_an_encoder_takes_neither_keys_nor_embeddings(items: pb.Items) -> None:
 def test_a_response_whose_parts_disagree_is_refused() -> None:
     scores = tensor(shape=[2])
     logits = tensor(shape=[2, 1])
-    whole: dict[str, Any] = {"scores": scores, "logits": logits, "status": [pb.ITEM_STATUS_OK] * 2}
+    whole: dict[str, Any] = {"scores": scores, "logits": logits}
     wire.score_result(pb.ScoreResponse(**whole))
     for field, value, says in [
-        ("status", [pb.ITEM_STATUS_OK], "2 scores, 2 rows of logits and 1 statuses"),
-        ("status", [0, 1], "status 0 is unknown"),
+        ("logits", tensor(shape=[1, 2]), "2 scores and 1 rows of logits"),
+        ("outcomes", [pb.ItemOutcome(index=1)], "status 0 is unknown"),
         ("scores", logits, "scores is float32 with 2 axes; expected float32 with 1"),
-        ("messages", [pb.ItemMessage(index=2, text="x")], "messages name item 2, but there are 2 items"),
+        (
+            "outcomes",
+            [pb.ItemOutcome(index=2, status=pb.ITEM_STATUS_OK)],
+            "outcomes name item 2, but there are 2",
+        ),
     ]:
         with pytest.raises(InvalidRequest, match=says):
             wire.score_result(pb.ScoreResponse(**(whole | {field: value})))

@@ -134,4 +134,18 @@ def test_float64_and_big_endian_arrays_arrive_as_little_endian_singles() -> None
 
 def test_unset_options_are_the_documented_defaults() -> None:
     query = wire.score_query(pb.ScoreRequest(prefix=pb.Prefix(text="p"), items=pb.Items(texts=pb.Strings())))
-    assert (query.truncation, query.on_missing, query.items) == ("error", "skip", [])
+    assert (query.truncation, query.on_missing, len(query.items)) == ("error", "skip", 0)
+
+
+def test_what_there_is_nothing_to_say_of_takes_no_room_on_the_wire() -> None:
+    count = 1000
+    result = ScoreResult(
+        scores=np.zeros(count, np.float32),
+        logits=np.zeros((count, 1), np.float32),
+        status=(ItemStatus.OK,) * count,
+        messages=("",) * count,
+        usage=Usage(0, 0, 0, 0.0, 0.0, 0.0),
+        fingerprint="f",
+    )
+    assert not wire.score_response(result).outcomes
+    assert len(wire.score_response(result).SerializeToString()) < 8 * count + 100

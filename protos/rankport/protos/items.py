@@ -1,14 +1,15 @@
-"""Prefix and items <-> their messages. Items of one form travel as a column, mixed ones as a message each."""
+"""Conversion of prefix and items to messages and back. Items of one form travel as a column, mixed ones one by one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import ItemForm, check_prefix, checked_items, checked_text, item_form
+from rankport.protos.arguments import ItemForm, check_prefix, checked_text, is_embedding, is_id_run
+from rankport.protos.columns import Column, ItemColumns, RaggedIds
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.tensors import ids_message, ragged_arrays, ragged_message, tensor_array, tensor_message
+from rankport.protos.tensors import ids_message, ragged_ids, tensor_array, tensor_message
 from rankport.protos.types import Item, Key, Prefix
 from rankport.protos.v1 import rankport_pb2 as pb
 
@@ -40,20 +41,22 @@ def prefix_value(message: pb.Prefix) -> Prefix:
             raise InvalidRequest("prefix is not set; give text, fields or token_ids")
 
 
-def items_message(items: Iterable[Item], field: str = "items") -> pb.Items:
+def items_message(items: Iterable[Item] | ItemColumns, field: str = "items") -> pb.Items:
     """Items as a message, in one column if they are all of one form.
 
     Raises:
         InvalidRequest: something that is no item (the message names its index), or one item as the list.
     """
-    listed = checked_items(items, field)
-    forms = [item_form(item, f"item {index}") for index, item in enumerate(listed)]
-    if len(set(forms)) > 1:
-        return pb.Items(mixed=_mixed(listed, forms))
-    return _column(forms[0] if forms else ItemForm.TEXT, listed)
+    columns = ItemColumns.of(items, field)
+    form = columns.only_form
+    if form is not None and not _has_odd_shapes(columns):
+        return _column_message(form, columns)
+    if not columns.count:
+        return pb.Items(texts=pb.Strings())
+    return pb.Items(mixed=pb.MixedItems(items=map(_item_message, columns, range(columns.count))))
 
 
-def items_value(message: pb.Items, field: str = "items") -> list[Item]:
+def items_value(message: pb.Items, field: str = "items") -> ItemColumns:
     """The items of a message; arrays are read-only views of its bytes.
 
     Raises:
@@ -61,51 +64,53 @@ def items_value(message: pb.Items, field: str = "items") -> list[Item]:
     """
     match message.WhichOneof("form"):
         case "texts":
-            return list(message.texts.values)
+            return _one_column("texts", message.texts.values[:])
         case "keys":
-            return [Key(id) for id in message.keys.values]
+            return _one_column("keys", message.keys.values[:])
         case "embeddings":
-            return list(_stacked(message.embeddings, f"{field}.embeddings"))
+            return _one_column("embeddings", _stacked(message.embeddings, f"{field}.embeddings"))
         case "token_ids":
-            return list(ragged_arrays(message.token_ids, f"{field}.token_ids"))
+            return _one_column("token_ids", ragged_ids(message.token_ids, f"{field}.token_ids"))
         case "mixed":
-            return [_item_value(item, f"{field}[{index}]") for index, item in enumerate(message.mixed.items)]
+            items = [_item_value(item, f"{field}[{index}]") for index, item in enumerate(message.mixed.items)]
+            return ItemColumns.of(items)
         case _:
             raise InvalidRequest(f"{field} is not set; give texts, keys, embeddings, token_ids or mixed")
 
 
-def _column(form: ItemForm, items: Sequence[Any]) -> pb.Items:
+def _one_column(name: str, values: Any) -> ItemColumns:
+    return ItemColumns(len(values), **{name: Column(values, np.arange(len(values)))})
+
+
+def _has_odd_shapes(columns: ItemColumns) -> bool:
+    return columns.embeddings is not None and not isinstance(columns.embeddings.values, np.ndarray)
+
+
+def _column_message(form: ItemForm, columns: ItemColumns) -> pb.Items:
+    column = columns.column(form)
+    assert column is not None
     match form:
         case ItemForm.TEXT:
-            return pb.Items(texts=_strings(items))
+            return pb.Items(texts=pb.Strings(values=column.values))
         case ItemForm.KEY:
-            return pb.Items(keys=_strings([key.id for key in items]))
+            return pb.Items(keys=pb.Strings(values=column.values))
         case ItemForm.TOKEN_IDS:
-            return pb.Items(token_ids=ragged_message(items))
+            runs: RaggedIds = column.values
+            return pb.Items(token_ids=pb.RaggedTokenIds(ids=runs.ids, lengths=runs.lengths))
         case ItemForm.EMBEDDINGS:
-            if len({(array.shape, array.dtype) for array in items}) > 1 or items[0].ndim != 2:
-                return pb.Items(mixed=_mixed(items, [form] * len(items)))
-            return pb.Items(embeddings=tensor_message(np.stack(items), "items"))
+            return pb.Items(embeddings=tensor_message(column.values, "items"))
 
 
-def _mixed(items: Sequence[Item], forms: Sequence[ItemForm]) -> pb.MixedItems:
-    messages = (
-        _item_message(item, form, f"item {index}")
-        for index, (item, form) in enumerate(zip(items, forms, strict=True))
-    )
-    return pb.MixedItems(items=messages)
-
-
-def _item_message(item: Any, form: ItemForm, where: str) -> pb.Item:
-    match form:
-        case ItemForm.TEXT:
-            return pb.Item(text=checked_text(item, where))
-        case ItemForm.KEY:
-            return pb.Item(key=checked_text(item.id, where))
-        case ItemForm.TOKEN_IDS:
-            return pb.Item(token_ids=ids_message(item, where))
-        case ItemForm.EMBEDDINGS:
-            return pb.Item(embeddings=tensor_message(item, where))
+def _item_message(item: Item, index: int) -> pb.Item:
+    where = f"item {index}"
+    if isinstance(item, str):
+        return pb.Item(text=item)
+    if isinstance(item, Key):
+        return pb.Item(key=item.id)
+    if is_embedding(item):
+        return pb.Item(embeddings=tensor_message(item, where))
+    assert is_id_run(item), item
+    return pb.Item(token_ids=ids_message(item, where))
 
 
 def _item_value(message: pb.Item, field: str) -> Item:
@@ -127,7 +132,3 @@ def _stacked(tensor: pb.Tensor, field: str) -> NDArray[np.floating]:
     if array.ndim != 3:
         raise InvalidRequest(f"{field}.shape is {list(array.shape)}; expected [items, k, hidden]")
     return array
-
-
-def _strings(values: Iterable[str]) -> pb.Strings:
-    return pb.Strings(values=[checked_text(value, f"item {index}") for index, value in enumerate(values)])

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import MutableSequence, Sequence
-from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_run
+from rankport.protos.columns import RaggedIds
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.v1 import rankport_pb2 as pb
 
@@ -71,27 +71,19 @@ def ids_message(ids: Ids, where: str) -> pb.TokenIds:
     return message
 
 
-def ragged_message(runs: Sequence[Ids]) -> pb.RaggedTokenIds:
-    """The items' runs of token ids behind each other; `InvalidRequest` as `ids_message`, with the item's index."""
-    message = pb.RaggedTokenIds()
-    for index, run in enumerate(runs):
-        _extend(message.ids, run, f"item {index}")
-        message.lengths.append(len(run))
-    return message
-
-
-def ragged_arrays(message: pb.RaggedTokenIds, field: str) -> list[NDArray[np.int64]]:
-    """Each run as an array of ids; `InvalidRequest` if the lengths do not add up to the ids."""
-    lengths = list(message.lengths)
-    for index, length in enumerate(lengths):
-        if length < 0:
-            raise InvalidRequest(f"{field}.lengths[{index}] is {length}; lengths are 0 or more")
-    if sum(lengths) != len(message.ids):
+def ragged_ids(message: pb.RaggedTokenIds, field: str) -> RaggedIds:
+    """The runs of token ids; `InvalidRequest` if the lengths do not add up to the ids."""
+    lengths = np.array(message.lengths, np.int64)
+    negative = np.flatnonzero(lengths < 0)
+    if len(negative):
+        index = int(negative[0])
+        raise InvalidRequest(f"{field}.lengths[{index}] is {lengths[index]}; lengths are 0 or more")
+    total = sum(message.lengths)  # of any size
+    if total != len(message.ids):
         raise InvalidRequest(
-            f"{field}.lengths add up to {sum(lengths)} but {field}.ids holds {len(message.ids)} ids"
+            f"{field}.lengths add up to {total} but {field}.ids holds {len(message.ids)} ids"
         )
-    ids = np.array(message.ids, np.int64)
-    return [ids[end - length : end] for end, length in zip(accumulate(lengths), lengths, strict=True)]
+    return RaggedIds.of_lengths(np.array(message.ids, np.int64), lengths)
 
 
 def _extend(field: MutableSequence[int], ids: Ids, where: str) -> None:

@@ -5,12 +5,13 @@ Strict both ways: what does not fit raises `InvalidRequest` naming the field and
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.arguments import of_single_item
+from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.items import items_message, items_value, prefix_message, prefix_value
 from rankport.protos.tensors import float32_array, tensor_array, tensor_message
@@ -54,7 +55,7 @@ class ScoreQuery:
     """The arguments of `Ranker.score` that a request carries."""
 
     prefix: Prefix
-    items: list[Item]
+    items: ItemColumns
     truncation: Truncation
     on_missing: OnMissing
 
@@ -63,12 +64,16 @@ class ScoreQuery:
 class EncodeQuery:
     """The arguments of `ItemEncoder.encode` that a request carries."""
 
-    texts: list[str | Sequence[int]]
+    texts: ItemColumns  # of texts and token ids
     truncation: Truncation
 
 
 def score_request(
-    model: str, prefix: Prefix, items: Iterable[Item], truncation: Truncation, on_missing: OnMissing
+    model: str,
+    prefix: Prefix,
+    items: Iterable[Item] | ItemColumns,
+    truncation: Truncation,
+    on_missing: OnMissing,
 ) -> pb.ScoreRequest:
     """The message of `Ranker.score`'s arguments; `InvalidRequest` if one does not fit the wire."""
     return pb.ScoreRequest(
@@ -96,8 +101,7 @@ def score_response(result: ScoreResult) -> pb.ScoreResponse:
         fingerprint=result.fingerprint,
         scores=tensor_message(result.scores, "scores"),
         logits=tensor_message(result.logits, "logits"),
-        status=_status_codes(result.status),
-        messages=_item_messages(result.messages),
+        outcomes=_outcome_messages(result.status, result.messages),
         usage=_usage_message(result.usage),
     )
 
@@ -106,16 +110,14 @@ def score_result(response: pb.ScoreResponse) -> ScoreResult:
     """The result in a response; `InvalidRequest` if its parts do not fit each other."""
     scores = float32_array(response.scores, "scores", axes=1)
     logits = float32_array(response.logits, "logits", axes=2)
-    status = _statuses(response.status)
-    if not len(scores) == len(logits) == len(status):
-        raise InvalidRequest(
-            f"response has {len(scores)} scores, {len(logits)} rows of logits and {len(status)} statuses"
-        )
+    if len(scores) != len(logits):
+        raise InvalidRequest(f"response has {len(scores)} scores and {len(logits)} rows of logits")
+    status, messages = _outcomes(response.outcomes, len(scores))
     return ScoreResult(
         scores=scores,
         logits=logits,
         status=status,
-        messages=_message_texts(response.messages, len(scores)),
+        messages=messages,
         usage=_usage_value(response.usage),
         fingerprint=response.fingerprint,
     )
@@ -135,13 +137,13 @@ def encode_request(
 def encode_query(request: pb.EncodeRequest | pb.EncodeStreamRequest) -> EncodeQuery:
     """What an encode request asks for; `InvalidRequest` if it is malformed or has items that are not text."""
     texts = items_value(request.texts, "texts")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str) and getattr(text, "dtype", None) != np.int64:
-            raise InvalidRequest(
-                f"texts[{index}] is neither text nor token ids; an item encoder takes only these"
-            )
+    others = [column.places[0] for column in (texts.keys, texts.embeddings) if column and len(column.places)]
+    if others:
+        raise InvalidRequest(
+            f"texts[{min(others)}] is neither text nor token ids; an item encoder takes only these"
+        )
     return EncodeQuery(
-        texts=cast(list[str | Sequence[int]], texts),
+        texts=texts,
         truncation=_choice(_TRUNCATION, request.truncation, "truncation"),
     )
 
@@ -183,20 +185,16 @@ def stream_response(
         fingerprint=fingerprint,
         ids=ids,
         embeddings=tensor_message(embeddings, "embeddings"),
-        status=_status_codes(status),
-        messages=_item_messages(messages),
+        outcomes=_outcome_messages(status, messages),
     )
 
 
 def stream_results(response: pb.EncodeStreamResponse) -> list[EncodedText]:
     """One result per text of a chunk; `InvalidRequest` if the response's parts do not fit each other."""
     embeddings = encode_result(response)
-    status = _statuses(response.status)
-    if not len(embeddings) == len(status) == len(response.ids):
-        raise InvalidRequest(
-            f"response has {len(embeddings)} embeddings, {len(status)} statuses and {len(response.ids)} ids"
-        )
-    messages = _message_texts(response.messages, len(status))
+    if len(embeddings) != len(response.ids):
+        raise InvalidRequest(f"response has {len(embeddings)} embeddings and {len(response.ids)} ids")
+    status, messages = _outcomes(response.outcomes, len(embeddings))
     return [EncodedText(*row) for row in zip(response.ids, embeddings, status, messages, strict=True)]
 
 
@@ -249,31 +247,31 @@ def _choice(codes: Mapping[Choice, Code], code: Code, field: str) -> Choice:
     raise InvalidRequest(f"{field} is {code}; this version knows {sorted(codes.values())}")
 
 
-def _status_codes(status: Sequence[ItemStatus]) -> list[pb.ItemStatus.ValueType]:
-    if status.count(ItemStatus.OK) == len(status):
-        return [pb.ITEM_STATUS_OK] * len(status)
-    return [_STATUS[one] for one in status]
-
-
-def _statuses(codes: Iterable[int]) -> tuple[ItemStatus, ...]:
-    try:
-        return tuple(map(_STATUS_VALUE.__getitem__, codes))
-    except KeyError as error:
-        raise InvalidRequest(
-            f"status {error} is unknown; this version knows {sorted(_STATUS_VALUE)}"
-        ) from None
-
-
-def _item_messages(texts: Sequence[str]) -> list[pb.ItemMessage]:
-    if not any(texts):
+def _outcome_messages(status: Sequence[ItemStatus], messages: Sequence[str]) -> list[pb.ItemOutcome]:
+    """What there is to say of some items; nothing of the others."""
+    if status.count(ItemStatus.OK) == len(status) and not any(messages):
         return []
-    return [pb.ItemMessage(index=index, text=text) for index, text in enumerate(texts) if text]
+    return [
+        pb.ItemOutcome(index=index, status=_STATUS[own], message=message)
+        for index, (own, message) in enumerate(zip(status, messages, strict=True))
+        if own is not ItemStatus.OK or message
+    ]
 
 
-def _message_texts(messages: Iterable[pb.ItemMessage], items: int) -> tuple[str, ...]:
-    texts = [""] * items
-    for message in messages:
-        if message.index >= items:
-            raise InvalidRequest(f"messages name item {message.index}, but there are {items} items")
-        texts[message.index] = message.text
-    return tuple(texts)
+def _outcomes(
+    outcomes: Sequence[pb.ItemOutcome], items: int
+) -> tuple[tuple[ItemStatus, ...], tuple[str, ...]]:
+    """Status and message of every item."""
+    if not outcomes:
+        return (ItemStatus.OK,) * items, ("",) * items
+    status, messages = [ItemStatus.OK] * items, [""] * items
+    for outcome in outcomes:
+        if outcome.index >= items:
+            raise InvalidRequest(f"outcomes name item {outcome.index}, but there are {items} items")
+        if outcome.status not in _STATUS_VALUE:
+            raise InvalidRequest(
+                f"status {outcome.status} is unknown; this version knows {sorted(_STATUS_VALUE)}"
+            )
+        status[outcome.index] = _STATUS_VALUE[outcome.status]
+        messages[outcome.index] = outcome.message
+    return tuple(status), tuple(messages)

@@ -372,25 +372,28 @@ class Items(google.protobuf.message.Message):
 global___Items = Items
 
 @typing.final
-class ItemMessage(google.protobuf.message.Message):
-    """Why an item has no result, or what was done to it."""
+class ItemOutcome(google.protobuf.message.Message):
+    """What became of an item that has something to say: it has no result, or something was done to it."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     INDEX_FIELD_NUMBER: builtins.int
-    TEXT_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
     index: builtins.int
     """of the item in its request"""
-    text: builtins.str
+    status: global___ItemStatus.ValueType
+    message: builtins.str
     def __init__(
         self,
         *,
         index: builtins.int = ...,
-        text: builtins.str = ...,
+        status: global___ItemStatus.ValueType = ...,
+        message: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["index", b"index", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["index", b"index", "message", b"message", "status", b"status"]) -> None: ...
 
-global___ItemMessage = ItemMessage
+global___ItemOutcome = ItemOutcome
 
 @typing.final
 class Usage(google.protobuf.message.Message):
@@ -463,8 +466,7 @@ class ScoreResponse(google.protobuf.message.Message):
     FINGERPRINT_FIELD_NUMBER: builtins.int
     SCORES_FIELD_NUMBER: builtins.int
     LOGITS_FIELD_NUMBER: builtins.int
-    STATUS_FIELD_NUMBER: builtins.int
-    MESSAGES_FIELD_NUMBER: builtins.int
+    OUTCOMES_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
     fingerprint: builtins.str
     """of the bundle that answered: scores of different fingerprints do not compare"""
@@ -477,12 +479,8 @@ class ScoreResponse(google.protobuf.message.Message):
         """float32 [items, labels]"""
 
     @property
-    def status(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___ItemStatus.ValueType]:
-        """[items]"""
-
-    @property
-    def messages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemMessage]:
-        """only of items that have something to say"""
+    def outcomes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemOutcome]:
+        """of items that have something to say; every other one is ITEM_STATUS_OK"""
 
     @property
     def usage(self) -> global___Usage: ...
@@ -492,12 +490,11 @@ class ScoreResponse(google.protobuf.message.Message):
         fingerprint: builtins.str = ...,
         scores: global___Tensor | None = ...,
         logits: global___Tensor | None = ...,
-        status: collections.abc.Iterable[global___ItemStatus.ValueType] | None = ...,
-        messages: collections.abc.Iterable[global___ItemMessage] | None = ...,
+        outcomes: collections.abc.Iterable[global___ItemOutcome] | None = ...,
         usage: global___Usage | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["logits", b"logits", "scores", b"scores", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "logits", b"logits", "messages", b"messages", "scores", b"scores", "status", b"status", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "logits", b"logits", "outcomes", b"outcomes", "scores", b"scores", "usage", b"usage"]) -> None: ...
 
 global___ScoreResponse = ScoreResponse
 
@@ -588,35 +585,31 @@ class EncodeStreamResponse(google.protobuf.message.Message):
 
     FINGERPRINT_FIELD_NUMBER: builtins.int
     EMBEDDINGS_FIELD_NUMBER: builtins.int
-    STATUS_FIELD_NUMBER: builtins.int
+    OUTCOMES_FIELD_NUMBER: builtins.int
     IDS_FIELD_NUMBER: builtins.int
-    MESSAGES_FIELD_NUMBER: builtins.int
     fingerprint: builtins.str
     @property
     def embeddings(self) -> global___Tensor:
         """float16 | float32 [texts, k, hidden]; NaN rows for texts that failed"""
 
     @property
-    def status(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___ItemStatus.ValueType]:
-        """[texts]"""
+    def outcomes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemOutcome]:
+        """as in ScoreResponse"""
 
     @property
     def ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """of the request"""
 
-    @property
-    def messages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemMessage]: ...
     def __init__(
         self,
         *,
         fingerprint: builtins.str = ...,
         embeddings: global___Tensor | None = ...,
-        status: collections.abc.Iterable[global___ItemStatus.ValueType] | None = ...,
+        outcomes: collections.abc.Iterable[global___ItemOutcome] | None = ...,
         ids: collections.abc.Iterable[builtins.str] | None = ...,
-        messages: collections.abc.Iterable[global___ItemMessage] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["embeddings", b"embeddings"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "fingerprint", b"fingerprint", "ids", b"ids", "messages", b"messages", "status", b"status"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "fingerprint", b"fingerprint", "ids", b"ids", "outcomes", b"outcomes"]) -> None: ...
 
 global___EncodeStreamResponse = EncodeStreamResponse
 

@@ -13,21 +13,21 @@ import numpy as np
 from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.runtime.backends.contract import (
     DeviceLost,
-    EncodingBackend,
-    PrefixKV,
-    RaggedBatch,
-    ScoringBackend,
-    TokenRun,
+    PrefixBackend,
+    PrefixBatch,
+    PrefixPieces,
+    TextBackend,
 )
 from rankport.runtime.backends.tensorrt.plan_files import stored_plans
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Limits, Manifest, Target
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
+from rankport.runtime.tokens import TokenRun, TokenRuns
 
-BackendT = TypeVar("BackendT", ScoringBackend, EncodingBackend)
+BackendT = TypeVar("BackendT", PrefixBackend, TextBackend)
 
 
-def load_prefix_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> ScoringBackend:
+def load_prefix_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> PrefixBackend:
     """Loads the backend of a bundle that scores behind prefixes on `config.device`.
 
     On a GPU, the one of that number, it is warmed up.
@@ -41,7 +41,7 @@ def load_prefix_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu:
     return _warmed(backends.prefix(view, config, gpu), view, config, warm_up_prefixes)
 
 
-def load_text_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> EncodingBackend:
+def load_text_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> TextBackend:
     """Loads the backend of a bundle that encodes texts; otherwise as `load_prefix_backend`, errors too."""
     view, backends = _backends(bundle, config.device)
     return _warmed(backends.text(view, config, gpu), view, config, warm_up_texts)
@@ -67,7 +67,7 @@ def require_device(device: Device) -> None:
     require_gpu(load_cuda_runtime())
 
 
-def warm_up_prefixes(backend: ScoringBackend, manifest: Manifest, config: EngineConfig) -> None:
+def warm_up_prefixes(backend: PrefixBackend, manifest: Manifest, config: EngineConfig) -> None:
     """Runs the smallest and the largest passes that will come: their kernels and memory are there before a request.
 
     Raises BackendError: what fails here would fail every request.
@@ -75,25 +75,28 @@ def warm_up_prefixes(backend: ScoringBackend, manifest: Manifest, config: Engine
     limits = manifest.limits
     prefix = TokenRun(np.zeros(min(limits.max_prefix_tokens, 64), np.int64))
     for length, count in _warm_up_sizes(limits, config):
-        pieces: tuple[PrefixKV, ...] = ()
+        pieces: PrefixPieces = ()
         if len(prefix.ids):
-            pieces = backend.prefill(RaggedBatch(((),), (prefix,), np.zeros(1, np.int64)))
-        items = (TokenRun(np.zeros(length, np.int64)),) * count
-        backend.score(RaggedBatch((pieces,), items, np.zeros(count, np.int64)))
+            pieces = backend.prefill(PrefixBatch.of([()], [prefix], np.zeros(1, np.int64)))
+        backend.score(PrefixBatch((pieces,), _zeros(length, count), np.zeros(count, np.int64)))
 
 
-def warm_up_texts(backend: EncodingBackend, manifest: Manifest, config: EngineConfig) -> None:
+def warm_up_texts(backend: TextBackend, manifest: Manifest, config: EngineConfig) -> None:
     """Runs the smallest and the largest passes of texts that will come; raises as `warm_up_prefixes`."""
     for length, count in _warm_up_sizes(manifest.limits, config):
-        backend.encode([np.zeros(length, np.int64)] * count)
+        backend.compute(_zeros(length, count))
+
+
+def _zeros(length: int, count: int) -> TokenRuns:
+    return TokenRuns.of_lengths(np.zeros(length * count, np.int64), [length] * count)
 
 
 @dataclass(frozen=True, slots=True)
 class _Backends:
     """Loaders of a device's backends, by contract; each takes the bundle, how to run it and the number of a GPU."""
 
-    prefix: Callable[[Bundle, EngineConfig, int], ScoringBackend]
-    text: Callable[[Bundle, EngineConfig, int], EncodingBackend]
+    prefix: Callable[[Bundle, EngineConfig, int], PrefixBackend]
+    text: Callable[[Bundle, EngineConfig, int], TextBackend]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,32 +141,32 @@ def _view_for_tensorrt(bundle: Bundle) -> Bundle:
 
 
 def _cpu_backends() -> _Backends:
-    from rankport.runtime.backends.ort.cpu import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
+    from rankport.runtime.backends.ort.cpu import OnnxRuntimeTextBackend, OnnxRuntimePrefixBackend
 
     return _Backends(
-        prefix=lambda bundle, config, _: OnnxRuntimeScoringBackend(bundle, config),
-        text=lambda bundle, config, _: OnnxRuntimeEncodingBackend(bundle, config),
+        prefix=lambda bundle, config, _: OnnxRuntimePrefixBackend(bundle, config),
+        text=lambda bundle, config, _: OnnxRuntimeTextBackend(bundle, config),
     )
 
 
 def _cuda_backends() -> _Backends:
-    from rankport.runtime.backends.ort.cuda import cuda_encoding_backend, cuda_scoring_backend
+    from rankport.runtime.backends.ort.cuda import cuda_text_backend, cuda_prefix_backend
 
     return _Backends(
-        prefix=lambda bundle, config, gpu: cuda_scoring_backend(bundle, config, device=gpu),
-        text=lambda bundle, _, gpu: cuda_encoding_backend(bundle, device=gpu),
+        prefix=lambda bundle, config, gpu: cuda_prefix_backend(bundle, config, device=gpu),
+        text=lambda bundle, _, gpu: cuda_text_backend(bundle, device=gpu),
     )
 
 
 def _tensorrt_backends() -> _Backends:
     from rankport.runtime.backends.tensorrt.backends import (
-        tensorrt_encoding_backend,
-        tensorrt_scoring_backend,
+        tensorrt_text_backend,
+        tensorrt_prefix_backend,
     )
 
     return _Backends(
-        prefix=lambda bundle, _, gpu: tensorrt_scoring_backend(bundle, device=gpu),
-        text=lambda bundle, _, gpu: tensorrt_encoding_backend(bundle, device=gpu),
+        prefix=lambda bundle, _, gpu: tensorrt_prefix_backend(bundle, device=gpu),
+        text=lambda bundle, _, gpu: tensorrt_text_backend(bundle, device=gpu),
     )
 
 

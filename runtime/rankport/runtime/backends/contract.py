@@ -1,7 +1,7 @@
-"""The seam between the engine and a device: ragged batches in, logits or KV handles out.
+"""The seam between an engine and a device, named by what is taken: texts, or runs that continue a prefix.
 
 A backend is driven by one thread at a time. It owns device memory and padding; it knows nothing of requests,
-prompts or caches.
+prompts or caches. A pass is *started*, and its *results* are waited for.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +11,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-EMBEDDED = -1
-"""The token id that stands for "the next row of the batch's embeddings"."""
+from rankport.runtime.tokens import TokenRun, TokenRuns
 
 
 class PrefixKV(Protocol):
@@ -27,32 +26,29 @@ class PrefixKV(Protocol):
         """Device bytes held."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """Embedding tokens of one item that lie in the backend's memory already."""
-
-    rows: NDArray[np.int64]  # [k] of its `TokenTable`
-    kept: object  # while it is referred to, the rows are given to no other item
+PrefixPieces = tuple[PrefixKV, ...]
+"""Consecutive pieces of one prefix; () is the empty prefix."""
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRun:
-    """The tokens of one item, or of one piece of a prefix."""
-
-    ids: NDArray[np.int64]  # [tokens], EMBEDDED where the next row of `embeddings`, or of `resident`, stands
-    embeddings: NDArray[np.float32] | None = None  # [count of EMBEDDED, hidden]
-    resident: Resident | None = None  # in the place of `embeddings`
-
-
-@dataclass(frozen=True, slots=True)
-class RaggedBatch:
+class PrefixBatch:
     """Runs of tokens, each continuing one of several prefixes; positions start at that prefix's length."""
 
-    prefixes: tuple[
-        tuple[PrefixKV, ...], ...
-    ]  # [prefixes] consecutive pieces of each; () is the empty prefix
-    runs: tuple[TokenRun, ...]  # [runs], each at least one token
+    prefixes: tuple[PrefixPieces, ...]  # [prefixes]
+    runs: TokenRuns  # [runs], each at least one token
     run_prefix: NDArray[np.int64]  # [runs] index into prefixes, non-decreasing
+
+    @classmethod
+    def of(
+        cls, prefixes: Sequence[PrefixPieces], runs: Sequence[TokenRun], run_prefix: NDArray[np.int64]
+    ) -> "PrefixBatch":
+        """A batch of runs that are apart from each other."""
+        return cls(tuple(prefixes), TokenRuns.of(runs), run_prefix)
+
+    @property
+    def past_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each prefix. [prefixes]"""
+        return np.array([sum(piece.length for piece in pieces) for pieces in self.prefixes], np.int64)
 
 
 class DeviceLost(Exception):  # noqa: N818  # no error of a request: it ends the engine
@@ -63,10 +59,10 @@ FloatT = TypeVar("FloatT", bound=np.floating)
 
 
 @dataclass(frozen=True, slots=True)
-class Launched(Generic[FloatT]):
-    """A pass that was begun."""
+class Started(Generic[FloatT]):
+    """A pass that was started."""
 
-    results: Callable[[], NDArray[FloatT]]  # waits; as `score` or `encode`, errors too
+    results: Callable[[], NDArray[FloatT]]  # waits; raises what went wrong
     done: bool  # nothing is left to wait for; of one backend always or never
 
 
@@ -78,24 +74,24 @@ class TokenTable(Protocol):
         """How many there is room for."""
 
     def write(self, row: int, tokens: NDArray[np.floating]) -> None:
-        """Puts rows [count, hidden] at `row` and after, behind the passes begun by now. The backend's thread only."""
+        """Puts rows [count, hidden] at `row` and after, behind the passes started by now. The backend's thread only."""
 
 
-class ScoringBackend(Protocol):
-    """Runs the prefix and score graphs of a ranker bundle."""
+class PrefixBackend(Protocol):
+    """Runs that continue a prefix: KV of the prefix once, then one row a run."""
 
     @property
     def table(self) -> TokenTable | None:
-        """What runs may name resident tokens of; None: they bring theirs."""
+        """What runs may name embeddings of; None: they bring theirs."""
 
-    def prefill(self, batch: RaggedBatch) -> tuple[PrefixKV, ...]:
+    def prefill(self, batch: PrefixBatch) -> PrefixPieces:
         """KV of each run's own tokens (not of the prefix it continues). One run per prefix. [runs]"""
 
-    def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
-        """Label logits after each run's last token. [runs, labels]"""
+    def score(self, batch: PrefixBatch) -> NDArray[np.float32]:
+        """The read-out after each run's last token. [runs, labels]"""
 
-    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
-        """Begins `score`. Several may be under way; they end in order."""
+    def start(self, batch: PrefixBatch) -> Started[np.float32]:
+        """Starts `score`. Several may be under way; they end in order."""
 
     def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
         """Two handles for the first `length` tokens and the rest; 0 < length < kv.length. `kv` is not used again."""
@@ -104,14 +100,14 @@ class ScoringBackend(Protocol):
         """Frees the device."""
 
 
-class EncodingBackend(Protocol):
-    """Runs the encode graph of an item encoder bundle."""
+class TextBackend(Protocol):
+    """Texts as token ids: one row each."""
 
-    def encode(self, runs: Sequence[NDArray[np.int64]]) -> NDArray[np.floating]:
-        """Embedding tokens of each run of token ids. [runs, k, hidden], in the bundle's output dtype"""
+    def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
+        """The row of each text. [texts, ...], in the bundle's output dtype"""
 
-    def launch(self, runs: Sequence[NDArray[np.int64]]) -> Launched[np.floating]:
-        """Begins `encode`. Several may be under way; they end in order."""
+    def start(self, texts: TokenRuns) -> Started[np.floating]:
+        """Starts `compute`. Several may be under way; they end in order."""
 
     def close(self) -> None:
         """Frees the device."""

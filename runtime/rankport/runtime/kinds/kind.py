@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.columns import ItemColumns
 from rankport.protos.types import Item, ModelDescription, OnMissing, Prefix, ScoreResult, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest_rules import ManifestRules
@@ -45,7 +46,7 @@ class Scorer(Model, Protocol):
     def submit(
         self,
         prefix: Prefix,
-        items: Iterable[Item],
+        items: Iterable[Item] | ItemColumns,
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
@@ -59,7 +60,7 @@ class Encoder(Model, Protocol):
 
     def submit(
         self,
-        texts: Iterable[str | Sequence[int]],
+        texts: Iterable[str | Sequence[int]] | ItemColumns,
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",

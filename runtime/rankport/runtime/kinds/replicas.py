@@ -1,4 +1,4 @@
-"""Engines of one model on several devices: which of them takes a request.
+"""`Replicas`: the engines of one model, one a device, and which of them takes a request.
 
 A request goes where its prefix went before, as long as that engine has not much more to do than the idlest. An engine
 that has stopped gets no more; what it had not answered fails as it would alone.
@@ -6,25 +6,19 @@ that has stopped gets no more; what it had not answered fails as it would alone.
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
-from zlib import crc32
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rankport.protos.errors import Overloaded, Unavailable
-from rankport.runtime.backends.contract import TokenRun
-from rankport.runtime.kinds.item_encoder.engine import Encoded, EncodeEngine
-from rankport.runtime.kinds.ranker.engine import Engine, Scored, prefix_key
-from rankport.runtime.scheduling.prefix_cache import CacheStats
 
 _log = logging.getLogger(__name__)
 
 
-class _Engine(Protocol):
+class AnyEngine(Protocol):
+    """An engine as far as replicas know it."""
+
     @property
     def alive(self) -> bool: ...
 
@@ -33,7 +27,7 @@ class _Engine(Protocol):
     def close(self, grace_s: float = 0.0) -> None: ...
 
 
-EngineT = TypeVar("EngineT", bound=_Engine)
+EngineT = TypeVar("EngineT", bound=AnyEngine)
 T = TypeVar("T")
 
 
@@ -45,25 +39,32 @@ class _Replica(Generic[EngineT]):
     lost: bool = False  # told already
 
 
-class _Replicas(Generic[EngineT]):
-    """The engines by GPU, and what each has to do. Any thread may call it."""
+class Replicas(Generic[EngineT]):
+    """The engines by device, often one, and what each has to do. Any thread may call it; owns and closes them."""
 
-    def __init__(self, engines: Mapping[int, EngineT], slack_tokens: int) -> None:
+    def __init__(self, engines: Mapping[int, EngineT], slack_tokens: int = 0) -> None:
         """`slack_tokens`: how much more than the idlest the engine of a prefix may have to do."""
         self._all = [_Replica(engine, gpu) for gpu, engine in engines.items()]
         self._slack_tokens = slack_tokens
         self._closed = False
         self._lock = threading.Lock()
 
+    @property
+    def engines(self) -> tuple[EngineT, ...]:
+        """All of them, those that have stopped too."""
+        return tuple(replica.engine for replica in self._all)
+
     def submit(
-        self, call: Callable[[EngineT], "Future[T]"], tokens: int, home: int | None = None
+        self, call: Callable[[EngineT], "Future[T]"], tokens: int, home: Callable[[], int] | None = None
     ) -> "Future[T]":
-        """Has an engine take a request, the next one where its queue is full.
+        """Has an engine take a request, the next one where its queue is full. Equal `home`s go to one engine.
 
         Raises `Overloaded` if one only lacks room, else `Unavailable`.
         """
+        if len(self._all) == 1:
+            return call(self._all[0].engine)
         refusal: Overloaded | Unavailable = Unavailable("all engines have stopped; load the model again")
-        for replica in self._in_order(home):
+        for replica in self._in_order(None if home is None else home()):
             try:
                 future = call(replica.engine)
             except Overloaded as error:
@@ -83,8 +84,8 @@ class _Replicas(Generic[EngineT]):
         """False once all have stopped."""
         return any(replica.engine.alive for replica in self._all)
 
-    def close(self, grace_s: float) -> None:
-        """All at the same time, so that one grace is enough; also from a callback of one of them."""
+    def close(self, grace_s: float = 0.0) -> None:
+        """Closes all at the same time, so that one grace is enough; also from a callback of one of them."""
         self._closed = True
         for replica in self._all:
             replica.engine.stop(grace_s)
@@ -115,66 +116,3 @@ class _Replicas(Generic[EngineT]):
     def _add(self, replica: _Replica[EngineT], tokens: int) -> None:
         with self._lock:
             replica.tokens += tokens
-
-
-class ScoringReplicas:
-    """Several `Engine`s as one. Thread-safe; owns and closes them."""
-
-    def __init__(self, engines: Mapping[int, Engine], slack_tokens: int) -> None:
-        """By the number of the GPU."""
-        self._engines = tuple(engines.values())
-        self._replicas = _Replicas(engines, slack_tokens)
-
-    def submit(
-        self,
-        prefix: TokenRun,
-        items: Sequence[TokenRun],
-        timeout_s: float | None = None,
-        *,
-        spent_s: float = 0.0,
-    ) -> "Future[Scored]":
-        """See `Engine.submit`."""
-        tokens = prefix.ids.size + sum(item.ids.size for item in items)
-        return self._replicas.submit(
-            lambda engine: engine.submit(prefix, items, timeout_s, spent_s=spent_s),
-            tokens,
-            crc32(prefix_key(prefix).tobytes()),
-        )
-
-    def cache_stats(self) -> CacheStats:
-        """Of all devices together."""
-        return CacheStats.total([engine.cache_stats() for engine in self._engines])
-
-    @property
-    def alive(self) -> bool:
-        """False once all have stopped."""
-        return self._replicas.alive
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """See `Engine.close`."""
-        self._replicas.close(grace_s)
-
-
-class EncodingReplicas:
-    """Several `EncodeEngine`s as one. Thread-safe; owns and closes them."""
-
-    def __init__(self, engines: Mapping[int, EncodeEngine]) -> None:
-        """By the number of the GPU."""
-        self._replicas = _Replicas(engines, slack_tokens=0)
-
-    def submit(
-        self, runs: Sequence[NDArray[np.int64]], timeout_s: float | None = None, *, spent_s: float = 0.0
-    ) -> "Future[Encoded]":
-        """See `EncodeEngine.submit`."""
-        return self._replicas.submit(
-            lambda engine: engine.submit(runs, timeout_s, spent_s=spent_s), sum(run.size for run in runs)
-        )
-
-    @property
-    def alive(self) -> bool:
-        """False once all have stopped."""
-        return self._replicas.alive
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """See `EncodeEngine.close`."""
-        self._replicas.close(grace_s)

@@ -3,12 +3,11 @@
 `where` names the part of the request in the message: "prefix", "item 3".
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_run, is_id_run
+from rankport.protos.columns import Embeddings, RaggedIds
 from rankport.protos.errors import InvalidRequest
 
 
@@ -34,41 +33,68 @@ def checked_ids(value: object, vocab_size: int, where: str) -> NDArray[np.int64]
     return run.astype(np.int64)
 
 
-def checked_stack(
-    items: Mapping[int, NDArray[np.floating]], tokens: int, hidden_size: int
-) -> NDArray[np.float32]:
-    """Embedding tokens of items by index as float32 [items, tokens, hidden_size]. Raises as `checked_embeddings`."""
-    shape, arrays = (tokens, hidden_size), list(items.values())
-    if all(array.shape == shape for array in arrays):
-        with np.errstate(over="ignore"):
-            stacked = np.stack(arrays).astype(np.float32, copy=False)
-        # No sum of float32 overflows float64, so it is finite unless a value is not.
-        if np.isfinite(stacked.sum(dtype=np.float64)):
-            return stacked
-    return np.stack(
-        [checked_embeddings(item, tokens, hidden_size, f"item {index}") for index, item in items.items()]
-    )
+def checked_columns(runs: RaggedIds, vocab_size: int, places: NDArray[np.int64]) -> RaggedIds:
+    """Runs of token ids, each id from 0 to `vocab_size` - 1; `places` name the items.
+
+    Raises:
+        InvalidRequest: an id outside the vocabulary; the message has item, id and position.
+    """
+    ids = runs.ids
+    if len(ids) and (ids.min() < 0 or ids.max() >= vocab_size):
+        wrong = int(np.flatnonzero((ids < 0) | (ids >= vocab_size))[0])
+        item = int(np.searchsorted(runs.offsets, wrong, side="right")) - 1
+        checked_ids(runs.run(item), vocab_size, f"item {places[item]}")
+    return runs
 
 
-def checked_embeddings(
-    value: NDArray[np.floating], tokens: int, hidden_size: int, where: str
-) -> NDArray[np.float32]:
-    """Embedding tokens as float32 [tokens, hidden_size].
+def checked_rows(
+    values: Embeddings, places: NDArray[np.int64], tokens: int, hidden_size: int
+) -> NDArray[np.floating]:
+    """Embedding tokens of items as rows [items * tokens, hidden_size], finite in float32; `places` name the items.
+
+    They are float16 or float32, and nobody else's to write to: what the caller may still change is copied.
 
     Raises:
         InvalidRequest: another shape, or a value that is not finite in float32.
     """
+    if isinstance(values, np.ndarray) and values.shape[1:] == (tokens, hidden_size):
+        rows = _own_rows(values)
+        if _all_finite(rows):
+            return rows.reshape(-1, hidden_size)
+    for place, value in zip(places, values, strict=True):
+        _check_embeddings(value, tokens, hidden_size, f"item {place}")
+    # All are right by themselves: they only differ in type.
+    return np.concatenate([_own_rows(value) for value in values])
+
+
+def _own_rows(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    if values.dtype in (np.float16, np.float32):
+        return values.copy() if values.flags.writeable else values
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is found
+        return values.astype(np.float32)
+
+
+_EXPONENTS: dict[int, int] = {2: 0x7C00, 4: 0x7F80_0000}
+"""The bits that are all set in infinity and NaN (IEEE 754), by the bytes of a number."""
+
+
+def _all_finite(values: NDArray[np.floating]) -> bool:
+    size = values.dtype.itemsize
+    exponents = np.ascontiguousarray(values).view(f"u{size}") & _EXPONENTS[size]
+    return not exponents.size or int(exponents.max()) != _EXPONENTS[size]
+
+
+def _check_embeddings(value: NDArray[np.floating], tokens: int, hidden_size: int, where: str) -> None:
     if value.shape != (tokens, hidden_size):
         raise InvalidRequest(
             f"{where}: embedding tokens of shape {list(value.shape)}, "
             f"the bundle takes [{tokens}, {hidden_size}]"
         )
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and is found below
-        rows = np.array(value, dtype=np.float32, order="C")  # a copy: the caller may write on meanwhile
-    if not np.isfinite(rows).all():
-        row, column = np.argwhere(~np.isfinite(rows))[0]
+        finite = np.isfinite(value.astype(np.float32))
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
         raise InvalidRequest(
             f"{where}: embedding tokens hold {value[row, column]} at [{row}, {column}]: "
             "must be finite in float32"
         )
-    return rows

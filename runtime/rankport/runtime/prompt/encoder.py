@@ -4,33 +4,68 @@ Owns tokenization, templates, limits and the checks of what callers pass. Each s
 and the ids are joined: a prefix has the same ids whatever item follows, so its KV can be reused.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import check_prefix, checked_items, checked_text, is_embedding, item_form
+from rankport.protos.arguments import check_prefix, checked_text
+from rankport.protos.columns import Column, Embeddings, ItemColumns, RaggedIds
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
-from rankport.protos.types import Prefix, Truncation
-from rankport.runtime.backends.contract import EMBEDDED, Resident, TokenRun
+from rankport.protos.types import Item, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Embedding, ManifestDraft
-from rankport.runtime.prompt.checks import checked_ids, checked_stack
-from rankport.runtime.prompt.template import Ids, PromptTemplate, item_template, prefix_template
+from rankport.runtime.prompt.checks import checked_columns, checked_ids, checked_rows
+from rankport.runtime.prompt.item_template import ItemTemplate
+from rankport.runtime.prompt.template import Ids, item_template, prefix_template
 from rankport.runtime.prompt.tokenizer import Tokenizer
+from rankport.runtime.tokens import EMBEDDED, ResidentItems, TableRows, TokenRun, TokenRuns
 
-ItemInput = str | Sequence[int] | NDArray[np.floating] | NDArray[np.integer] | Resident
-"""An item whose tokens are known: text, token ids, or embedding tokens [k, hidden], here or in device memory."""
+_NO_PLACES = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedRun:
-    """A prefix or an item, ready for the engine."""
+class KeyedTokens:
+    """The embedding tokens of a request's keys, as far as there are some."""
+
+    stored: Column[Embeddings] | None = None  # read from a store
+    resident: ResidentItems | None = None  # in a device's memory
+    missing: Mapping[int, str] = MappingProxyType({})  # why there are none, by the place in the request
+
+
+NO_KEYED_TOKENS = KeyedTokens()
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrefix:
+    """A prefix, ready for the engine."""
 
     run: TokenRun
     truncated: bool  # some of its text was cut to a limit
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedItems:
+    """Items of a request, ready for the engine."""
+
+    runs: TokenRuns
+    places: NDArray[np.int64]  # [runs] of each in the request, ascending
+    truncated: NDArray[np.int64]  # places of those whose text was cut to a limit, ascending
+
+    @classmethod
+    def in_order(cls, parts: "Sequence[EncodedItems]") -> "EncodedItems":
+        """The items of all parts in the order of the request."""
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return cls(TokenRuns.of([]), _NO_PLACES, _NO_PLACES)
+        places = np.concatenate([part.places for part in parts])
+        order = np.argsort(places, kind="stable")
+        runs = TokenRuns.join([part.runs for part in parts]).take(order)
+        return cls(runs, places[order], np.sort(np.concatenate([part.truncated for part in parts])))
 
 
 class PromptEncoder:
@@ -46,7 +81,7 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self._vocab_size = manifest.shape.vocab_size
         self._prefix = prefix_template(manifest, tokenizer)
-        self._item = item_template(manifest, tokenizer)
+        self._item = ItemTemplate.of(item_template(manifest, tokenizer))
         # An item encoder's `embedding` is what it makes, not what it takes.
         self._embedding = manifest.embedding if manifest.kind == "ranker" else None
         self._embedded_ids = None if self._embedding is None else _embedded_ids(self._item, self._embedding)
@@ -58,7 +93,7 @@ class PromptEncoder:
         tokenizer = None if name is None else Tokenizer.from_file(bundle.file(name))
         return cls(bundle.manifest, tokenizer)
 
-    def encode_prefix(self, prefix: Prefix, truncation: Truncation = "error") -> EncodedRun:
+    def encode_prefix(self, prefix: Prefix, truncation: Truncation = "error") -> EncodedPrefix:
         """The prefix of a request; it may be empty.
 
         A str fills the prompt's only field, a mapping gives exactly its fields; token ids are the whole
@@ -71,67 +106,83 @@ class PromptEncoder:
         _check_truncation(truncation)
         check_prefix(prefix)
         if not isinstance(prefix, str | Mapping):
-            return EncodedRun(TokenRun(self._whole_prefix(prefix)), truncated=False)
+            return EncodedPrefix(TokenRun(self._whole_prefix(prefix)), truncated=False)
         texts = self._field_texts(prefix)
-        values = self._tokenize(texts, [f"prefix field {name!r}" for name in self.fields])
+        runs = self._tokenize(texts, lambda index: f"prefix field {self.fields[index]!r}")
+        values = [runs.run(index) for index in range(len(runs))]
         ids, truncated = self._prefix.fill(values, truncation, "prefix")
-        return EncodedRun(TokenRun(ids), truncated)
+        return EncodedPrefix(TokenRun(ids), truncated)
 
-    def encode_items(self, items: Iterable[ItemInput], truncation: Truncation = "error") -> list[EncodedRun]:
-        """One run an item, in order; all texts are tokenized in one batch. [items]
+    def encode_items(
+        self,
+        items: Iterable[Item] | ItemColumns,
+        truncation: Truncation = "error",
+        keyed: KeyedTokens = NO_KEYED_TOKENS,
+    ) -> EncodedItems:
+        """Encodes the items that bring tokens, and those whose keys have some; texts are tokenized in one call.
 
         Text, token ids or embedding tokens fill the item segment; the other segments are put around them.
 
         Raises:
-            InvalidRequest: an item is malformed or has no token; the message has its index.
+            InvalidRequest: an item is malformed, has no token, or is a key without a store; the message has its index.
             LimitExceeded: an item is too long and `truncation` is "error".
         """
         _check_truncation(truncation)
-        items = checked_items(items)
-        runs = self._embedded_runs(items) | self._resident_runs(items)
-        texts = {
-            index: checked_text(item, f"item {index}")
-            for index, item in enumerate(items)
-            if isinstance(item, str)
-        }
-        tokenized = self._tokenize(list(texts.values()), [f"item {index}" for index in texts])
-        ids = dict(zip(texts, tokenized, strict=True))
-        return [
-            runs[index] if index in runs else self._item_run(item, ids.get(index), truncation, index)
-            for index, item in enumerate(items)
+        columns = ItemColumns.of(items)
+        encoded = [
+            *self._encoded_ids(columns, truncation),
+            *self._encoded_embeddings(columns.embeddings),
+            *self._encoded_embeddings(keyed.stored),
+            *self._encoded_residents(keyed.resident),
         ]
+        if columns.keys is not None and keyed is NO_KEYED_TOKENS and len(columns.keys.places):
+            raise InvalidRequest(f"item {columns.keys.places[0]} is a Key; give text or token ids")
+        return EncodedItems.in_order(encoded)
 
-    def _item_run(
-        self, item: ItemInput, tokenized: Ids | None, truncation: Truncation, index: int
-    ) -> EncodedRun:
-        where = f"item {index}"
-        if tokenized is None:
-            item_form(item, where)  # refuses what is no item at all
-            tokenized = checked_ids(item, self._vocab_size, where)
-        ids, truncated = self._item.fill([tokenized], truncation, where)
-        if not len(ids):
-            raise InvalidRequest(f"{where}: has no token: leave it out, or give it text")
-        return EncodedRun(TokenRun(ids), truncated)
+    def _encoded_ids(self, columns: ItemColumns, truncation: Truncation) -> Iterator[EncodedItems]:
+        """Items of texts, and of token ids."""
+        if columns.texts is not None:
+            places = columns.texts.places
+            yield self._filled(self._tokenize_items(columns.texts.values, places), truncation, places)
+        if columns.token_ids is not None:
+            places = columns.token_ids.places
+            checked = checked_columns(columns.token_ids.values, self._vocab_size, places)
+            yield self._filled(checked, truncation, places)
 
-    def _embedded_runs(self, items: Sequence[ItemInput]) -> dict[int, EncodedRun]:
-        """Those that are embedding tokens, by index, all at once: a check an item would cost more than a pass."""
-        found = {index: item for index, item in enumerate(items) if is_embedding(item)}
-        if not found:
-            return {}
-        embedding, ids = self._embedded(next(iter(found)))
-        stacked = checked_stack(found, embedding.tokens, embedding.hidden_size)
-        return {
-            index: EncodedRun(TokenRun(ids, rows), truncated=False)
-            for index, rows in zip(found, stacked, strict=True)
-        }
+    def _filled(self, values: RaggedIds, truncation: Truncation, places: NDArray[np.int64]) -> EncodedItems:
+        filled, cut = self._item.fill(values, truncation, places)
+        empty = np.flatnonzero(filled.lengths == 0)
+        if len(empty):
+            raise InvalidRequest(f"item {places[empty[0]]}: has no token: leave it out, or give it text")
+        return EncodedItems(TokenRuns(filled.ids, filled.offsets), places, places[cut])
 
-    def _resident_runs(self, items: Sequence[ItemInput]) -> dict[int, EncodedRun]:
-        """Those whose tokens are in device memory: they need nothing but the ids around them."""
-        found = {index: item for index, item in enumerate(items) if isinstance(item, Resident)}
-        if not found:
-            return {}
-        _, ids = self._embedded(next(iter(found)))
-        return {index: EncodedRun(TokenRun(ids, None, item), False) for index, item in found.items()}
+    def _encoded_embeddings(self, column: Column[Embeddings] | None) -> Iterator[EncodedItems]:
+        """Items of embedding tokens: they differ in their rows only."""
+        if column is None or not len(column.places):
+            return
+        form, ids = self._embedded(int(column.places[0]))
+        rows = checked_rows(column.values, column.places, form.tokens, form.hidden_size)
+        yield self._repeated(ids, column.places, blocks=(rows,))
+
+    def _encoded_residents(self, resident: ResidentItems | None) -> Iterator[EncodedItems]:
+        """Items whose tokens are in device memory: they need nothing but the ids around them."""
+        if resident is None or not len(resident.places):
+            return
+        _, ids = self._embedded(int(resident.places[0]))
+        table = TableRows(resident.rows.reshape(-1), (resident.kept,))
+        yield self._repeated(ids, resident.places, table=table)
+
+    def _repeated(
+        self,
+        ids: Ids,
+        places: NDArray[np.int64],
+        blocks: tuple[NDArray[np.floating], ...] = (),
+        table: TableRows | None = None,
+    ) -> EncodedItems:
+        count = len(places)
+        lengths = np.full(count, len(ids), np.int64)
+        runs = TokenRuns.of_lengths(np.tile(ids, count), lengths, blocks, table)
+        return EncodedItems(runs, places, _NO_PLACES)
 
     def _embedded(self, index: int) -> tuple[Embedding, Ids]:
         """The form of embedding tokens, and the ids of an item of them."""
@@ -166,32 +217,37 @@ class PromptEncoder:
             )
         return [checked_text(prefix[name], f"prefix field {name!r}") for name in self.fields]
 
-    def _tokenize(self, texts: Sequence[str], wheres: Sequence[str]) -> list[Ids]:
-        """[texts] of [tokens]; `wheres` names each text in messages."""
-        if not texts:
-            return []
+    def _tokenize_items(self, texts: Sequence[str], places: NDArray[np.int64]) -> RaggedIds:
+        return self._tokenize(texts, lambda index: f"item {places[index]}")
+
+    def _tokenize(self, texts: Sequence[str], where: Callable[[int], str]) -> RaggedIds:
+        """Token ids of the texts; `where` names one in messages."""
+        if not len(texts):
+            return RaggedIds.of_lengths(np.empty(0, np.int64), np.empty(0, np.int64))
         if self._tokenizer is None:
-            raise InvalidRequest(f"{wheres[0]}: is text, but the bundle has no tokenizer: give token ids")
-        values = self._tokenizer.encode_batch(texts)
-        for ids, where in zip(values, wheres, strict=True):
-            # A tokenizer may know more tokens than the model has rows (a pruned vocabulary, say).
-            if len(ids) and ids.max() >= self._vocab_size:
-                token = int(ids.max())
-                raise InvalidRequest(
-                    f"{where}: holds token {token}, {self._tokenizer.decode([token])!r}, outside the model's "
-                    f"vocabulary 0 to {self._vocab_size - 1}: leave it out"
-                )
-        return values
+            raise InvalidRequest(f"{where(0)}: is text, but the bundle has no tokenizer: give token ids")
+        runs = self._tokenizer.encode_ragged(texts)
+        # A tokenizer may know more tokens than the model has rows (a pruned vocabulary, say).
+        if len(runs.ids) and runs.ids.max() >= self._vocab_size:
+            place = int(np.argmax(runs.ids >= self._vocab_size))
+            token = int(runs.ids[place])
+            text = int(np.searchsorted(runs.offsets, place, side="right")) - 1
+            raise InvalidRequest(
+                f"{where(text)}: holds token {token}, {self._tokenizer.decode([token])!r}, outside the model's "
+                f"vocabulary 0 to {self._vocab_size - 1}: leave it out"
+            )
+        return runs
 
 
-def _embedded_ids(item: PromptTemplate, embedding: Embedding) -> Ids:
+def _embedded_ids(item: ItemTemplate, embedding: Embedding) -> Ids:
     """The ids of every item of embedding tokens: they differ in their rows only. Shared, so read-only."""
-    if embedding.tokens > item.room:
+    template = item.template
+    if embedding.tokens > template.room:
         raise BundleError(
-            f"embedding.tokens: {embedding.tokens} and the prompt's {item.limit - item.room} literal tokens "
-            f"exceed {item.limit_name} {item.limit}"
+            f"embedding.tokens: {embedding.tokens} and the prompt's {template.limit - template.room} literal tokens "
+            f"exceed {template.limit_name} {template.limit}"
         )
-    ids = item.join([np.full(embedding.tokens, EMBEDDED, np.int64)])
+    ids = item.around(np.full(embedding.tokens, EMBEDDED, np.int64))
     ids.setflags(write=False)
     return ids
 

@@ -59,7 +59,7 @@ class PromptTemplate:
             LimitExceeded: under "error", a slot or the whole is over its limit; `where` opens the message.
         """
         if truncation == "error":
-            self._refuse_overlong(values, where)
+            self.refuse_overlong(values, where)
             return self.join(values), False
         slots = self.slots
         capped = [min(len(ids), slot.max_tokens or len(ids)) for slot, ids in zip(slots, values, strict=True)]
@@ -73,7 +73,8 @@ class PromptTemplate:
         parts = [next(rest) if isinstance(piece, Slot) else piece for piece in self.pieces]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
-    def _refuse_overlong(self, values: Sequence[Ids], where: str) -> None:
+    def refuse_overlong(self, values: Sequence[Ids], where: str) -> None:
+        """Raises `LimitExceeded` if a slot or the whole is over its limit; `where` opens the message."""
         for slot, ids in zip(self.slots, values, strict=True):
             if slot.max_tokens is not None and len(ids) > slot.max_tokens:
                 raise LimitExceeded(

@@ -6,6 +6,7 @@ Text never becomes a *special* token: no request can smuggle `[SEP]` or `<|im_st
 
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from rankport.protos.columns import RaggedIds
 from rankport.protos.errors import BundleError
 
 
@@ -39,10 +41,17 @@ class Tokenizer:
         """A copy for which the text of a special token is that token, as in a template written by hand."""
         return type(self)(tokenizers.Tokenizer.from_str(self._inner.to_str()), match_special=True)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Token ids of each text, nothing added. [texts] of [tokens]. Releases the interpreter lock."""
+    def encode_ragged(self, texts: Sequence[str]) -> RaggedIds:
+        """Token ids of all texts in one call, nothing added. [texts] runs. Releases the interpreter lock."""
         encodings = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+        ids = chain.from_iterable(encoding.ids for encoding in encodings)
+        return RaggedIds.of_lengths(np.fromiter(ids, np.int64, int(lengths.sum())), lengths)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Token ids of each text, nothing added. [texts] of [tokens]"""
+        runs = self.encode_ragged(texts)
+        return [runs.run(index) for index in range(len(runs))]
 
     def token_id(self, name: str) -> int | None:
         """The id of a token by its exact name in the vocabulary, or None."""

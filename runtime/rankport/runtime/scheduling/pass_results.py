@@ -1,36 +1,42 @@
-"""What becomes of a pass once the device is at work on it: its rows go to the requests that it was made of."""
+"""The results of a pass on their way to the requests that it was made of."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.contract import FloatT, Launched
-from rankport.runtime.scheduling.runs_by_length import ByLength
-from rankport.runtime.scheduling.work import on_device
+from rankport.runtime.backends.contract import FloatT, Started
+from rankport.runtime.scheduling.runs_by_length import RunsByLength
+from rankport.runtime.scheduling.work import Wait, on_device
+
+Shares = Sequence[tuple[RunsByLength, int]]
+"""How many of the next runs of each request a pass takes."""
 
 
-def landing(
-    operation: str, launched: Launched[FloatT], shares: Sequence[tuple[ByLength[Any], int]]
-) -> Callable[[], None] | None:
-    """Takes the next runs of each share, and gives what will record their rows; None where that is done already.
+def take_shares(operation: str, started: Started[FloatT], shares: Shares) -> Wait | None:
+    """Takes the next runs of each share, and gives the wait that records their rows; None where they are recorded.
 
     Raises `BackendError` where the device is done and failed, with nothing taken.
     """
-    ends = np.cumsum([count for _, count in shares])
-
-    def land() -> None:
-        rows = on_device(operation, launched.results)
-        check_count(operation, len(rows), int(ends[-1]))
-        for (runs, _), part in zip(shares, np.split(rows, ends[:-1]), strict=True):
-            runs.record(part)
-
-    if launched.done:
-        land()
+    wait: Wait = _recorder(operation, started.results, shares)
+    if started.done:
+        wait()
     for runs, count in shares:
         runs.take(count)
-    return None if launched.done else land
+    return None if started.done else wait
+
+
+def _recorder(operation: str, results: Callable[[], NDArray[FloatT]], shares: Shares) -> Wait:
+    ends = np.cumsum([count for _, count in shares])
+
+    def wait() -> None:
+        rows = on_device(operation, results)
+        check_count(operation, len(rows), int(ends[-1]))
+        for (runs, count), end in zip(shares, ends.tolist(), strict=True):
+            runs.record(rows[end - count : end])
+
+    return wait
 
 
 def check_count(operation: str, given: int, asked: int) -> None:

@@ -1,68 +1,68 @@
-"""The runs of one request by length, taken pass by pass, and their results in the request's own order.
+"""`RunsByLength`: the runs of one request by length, taken pass by pass, and their results in the request's own order.
 
 Neighbours in length share a pass with little padding.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
-
-RunT = TypeVar("RunT")
+from rankport.runtime.tokens import TokenRuns
 
 
 @dataclass(slots=True, eq=False)
-class ByLength(Generic[RunT]):
+class RunsByLength:
     """Runs from the shortest on, how many are taken into passes, and how many of those are done."""
 
-    runs: tuple[RunT, ...]
-    order: NDArray[np.int64]  # [runs] indices by length
+    runs: TokenRuns
     lengths: NDArray[np.int64]  # [runs] tokens, ascending
+    order: NDArray[np.int64] | None  # [runs] place of each in the request; None: as they stand
     taken: int = 0
     done: int = 0
     parts: list[NDArray[Any]] = field(default_factory=list)  # results so far, each [some runs, ...]
 
     @classmethod
-    def of(cls, runs: Sequence[RunT], lengths: Sequence[int], noun: str) -> "ByLength[RunT]":
+    def of(cls, runs: TokenRuns, noun: str) -> "RunsByLength":
         """Sorts. Raises `InvalidRequest`, calling a run a `noun`, when there is none or one has no tokens."""
-        if not lengths:
+        lengths = runs.lengths
+        if not len(lengths):
             raise InvalidRequest(f"a request without {noun}s: give at least one")
-        if 0 in lengths:
-            raise InvalidRequest(f"{noun} {lengths.index(0)} has no tokens: give at least one")
-        tokens = np.asarray(lengths, np.int64)
-        order = np.argsort(tokens, kind="stable")
-        return cls(tuple(runs), order, tokens[order])
+        if lengths.min() == 0:
+            raise InvalidRequest(f"{noun} {int(np.argmin(lengths))} has no tokens: give at least one")
+        if np.all(lengths[1:] >= lengths[:-1]):
+            return cls(runs, lengths, None)
+        order = np.argsort(lengths, kind="stable")
+        return cls(runs.take(order), lengths[order], order)
 
     @property
     def exhausted(self) -> bool:
         """Whether all are taken."""
-        return self.taken == len(self.runs)
+        return self.taken == len(self.lengths)
 
     @property
     def finished(self) -> bool:
         """Whether all are done."""
-        return self.done == len(self.runs)
+        return self.done == len(self.lengths)
 
     @property
     def tokens(self) -> int:
-        """Of all runs."""
-        return int(self.lengths.sum())
+        """Tokens of all runs."""
+        return len(self.runs.ids)
 
     @property
     def remaining(self) -> NDArray[np.int64]:
         """Lengths of the runs not taken. [remaining]"""
         return self.lengths[self.taken :]
 
-    def upcoming(self, count: int) -> list[RunT]:
+    def upcoming(self, count: int) -> TokenRuns:
         """The next runs."""
-        return [self.runs[index] for index in self.order[self.taken : self.taken + count]]
+        return self.runs.part(self.taken, self.taken + count)
 
     def take(self, count: int) -> None:
-        """The next runs are in a pass now."""
+        """Notes that the next runs are in a pass now."""
         self.taken += count
 
     def record(self, results: NDArray[Any]) -> None:
@@ -71,9 +71,11 @@ class ByLength(Generic[RunT]):
         self.done += len(results)
 
     def results(self) -> NDArray[Any]:
-        """Results of all runs in the order they were given. [runs, ...]"""
+        """Results of all runs in the order of the request. [runs, ...]"""
         assert self.finished
-        by_length = np.concatenate(self.parts)
+        by_length = self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
+        if self.order is None:
+            return by_length
         given = np.empty_like(by_length)
         given[self.order] = by_length
         return given

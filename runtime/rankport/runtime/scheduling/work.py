@@ -31,7 +31,7 @@ class Request(ABC):
     @property
     @abstractmethod
     def exhausted(self) -> bool:
-        """Whether all its passes have begun."""
+        """Whether all its passes are started."""
 
     @property
     @abstractmethod
@@ -52,17 +52,21 @@ class Request(ABC):
 RequestT = TypeVar("RequestT", bound=Request)
 
 
+Wait = Callable[[], None]
+"""Waits for the results of a pass that was started, and records them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pass(Generic[RequestT]):
     """One call of the device.
 
-    `begin` changes requests only when it succeeds. What it returns, if the device is still at work, waits for the
-    results and records them; passes are landed in the order in which they began. One that fails on its way fails all
-    of its requests, one that does not begin is tried again for each alone.
+    `start` changes requests only when it succeeds. It gives a `Wait` if the device is still at work; passes are waited
+    for in the order in which they were started. One that fails on its way fails all of its requests, one that does not
+    start is tried again for each alone.
     """
 
     requests: tuple[RequestT, ...]  # that take part, at least one
-    begin: Callable[[], Callable[[], None] | None]
+    start: Callable[[], Wait | None]
 
 
 class Work(Protocol[RequestT]):

@@ -19,7 +19,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.device_calls import Steps
 from rankport.runtime.scheduling.futures import settle
 from rankport.runtime.scheduling.queue_limit import Room
-from rankport.runtime.scheduling.work import Pass, Request, RequestT, Work
+from rankport.runtime.scheduling.work import Pass, Request, RequestT, Wait, Work
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Worker(Generic[RequestT]):
         self._closed_because: Unavailable | None = None  # no submit from then on
         self._waiting: deque[RequestT] = deque()  # the thread's own, as is `_active`
         self._active: list[RequestT] = []  # least recently served first
-        self._flying: deque[_Flight[RequestT]] = deque()  # begun, in order
+        self._under_way: deque[_StartedPass[RequestT]] = deque()  # in the order of their start
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -109,8 +109,8 @@ class Worker(Generic[RequestT]):
                 self._prepare(self._active)
                 if self._active:
                     self._run_pass()
-                # While the device works on the last pass, the next one is planned and begun.
-                self._land(keep=1 if self._more_to_begin() else 0)
+                # While the device works on the last pass, the next one is planned and started.
+                self._wait(keep=1 if self._more_to_start() else 0)
         except BaseException as error:
             log.exception("the engine stopped on a bug")
             reason = Unavailable(f"the engine stopped on a bug: {error!r}; load the model again")
@@ -130,7 +130,7 @@ class Worker(Generic[RequestT]):
                 return True
             return bool(self._waiting or self._active) and self._clock() < self._drain_until_s
 
-    def _more_to_begin(self) -> bool:
+    def _more_to_start(self) -> bool:
         with self._condition:
             return bool(self._active or self._waiting or self._arrivals)
 
@@ -140,7 +140,7 @@ class Worker(Generic[RequestT]):
 
     def _drop_dead(self, requests: "deque[RequestT] | list[RequestT]") -> None:
         now_s = self._clock()
-        for request in [one for one in requests if one.future.cancelled() or one.expired(now_s)]:
+        for request in [each for each in requests if each.future.cancelled() or each.expired(now_s)]:
             requests.remove(request)
             self._fail(request, _deadline_error(request))  # a cancelled future takes no error
 
@@ -177,37 +177,37 @@ class Worker(Generic[RequestT]):
             return
         planned = self._work.plan([request])
         error = self._attempt(planned)
-        self._land(keep=1)
+        self._wait(keep=1)
         if error is not None:
             self._active.remove(request)
             self._fail(request, error)
 
     def _attempt(self, planned: Pass[RequestT]) -> RankportError | None:
-        """Begins a pass, and ends it where the device did so at once."""
-        begun_s, failure, land = self._clock(), None, None
+        """Starts a pass, and ends it where the device did so at once."""
+        started_s, failure, wait = self._clock(), None, None
         try:
-            land = planned.begin()
+            wait = planned.start()
         except RankportError as error:
             failure = error
-        if failure is not None or land is None:
-            self._account(planned.requests, begun_s)
+        if failure is not None or wait is None:
+            self._account(planned.requests, started_s)
         if failure is None:
             self._rotate(planned.requests)
-            if land is not None:
-                self._flying.append(_Flight(planned.requests, land, begun_s))
+            if wait is not None:
+                self._under_way.append(_StartedPass(planned.requests, wait, started_s))
         return failure
 
-    def _land(self, *, keep: int) -> None:
+    def _wait(self, *, keep: int) -> None:
         """Waits for the results of the oldest passes until `keep` are left."""
-        while len(self._flying) > keep:
-            flight = self._flying.popleft()
+        while len(self._under_way) > keep:
+            started = self._under_way.popleft()
             failure = None
             try:
-                flight.land()
+                started.wait()
             except RankportError as error:
                 failure = error
-            self._account(flight.requests, flight.begun_s)
-            for request in flight.requests:
+            self._account(started.requests, started.started_s)
+            for request in started.requests:
                 if request not in self._unanswered:
                     continue  # failed with an earlier pass
                 if failure is not None:
@@ -217,8 +217,8 @@ class Worker(Generic[RequestT]):
                 elif request.finished:
                     self._answer(request)
 
-    def _account(self, requests: Iterable[RequestT], begun_s: float) -> None:
-        elapsed_s = self._clock() - begun_s
+    def _account(self, requests: Iterable[RequestT], started_s: float) -> None:
+        elapsed_s = self._clock() - started_s
         for request in requests:
             request.compute_s += elapsed_s
 
@@ -231,7 +231,7 @@ class Worker(Generic[RequestT]):
                     self._room.leave(request.tokens)
 
     def _rotate(self, served: Iterable[RequestT]) -> None:
-        """Moves served requests to the end, lets go of those with nothing left to begin, answers the finished ones."""
+        """Moves served requests to the end, lets go of those with nothing left to start, answers the finished ones."""
         for request in served:
             self._active.remove(request)
             if not request.exhausted:
@@ -275,12 +275,12 @@ class Worker(Generic[RequestT]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Flight(Generic[RequestT]):
+class _StartedPass(Generic[RequestT]):
     """A pass that the device is at work on."""
 
     requests: tuple[RequestT, ...]
-    land: Callable[[], None]
-    begun_s: float
+    wait: Wait
+    started_s: float
 
 
 def _log_failure(step: Callable[[], None]) -> None:

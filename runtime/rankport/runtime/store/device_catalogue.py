@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import RankportError, Unavailable
-from rankport.runtime.backends.contract import Resident, TokenTable
+from rankport.runtime.backends.contract import TokenTable
 from rankport.runtime.store.namespace import TokenNamespace, Written
+from rankport.runtime.tokens import ResidentItems
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.05
@@ -89,13 +90,17 @@ class ResidentTokens:
         """Items in the tables."""
         return len(self._catalogue.slots)
 
-    def find(self, keys: Sequence[str]) -> list[Resident | None]:
-        """Where the tokens of each key lie; None where they do not."""
+    def find(self, keys: Sequence[str], places: NDArray[np.int64]) -> ResidentItems | None:
+        """Where the tokens of those keys lie that are in the tables, each with its place in a request. [keys]"""
         catalogue = self._catalogue
-        slots = [catalogue.slots.get(key, -1) for key in keys]
-        first = np.array(slots, np.int64)[:, None] * self._tokens_an_item
-        rows = first + np.arange(self._tokens_an_item)
-        return [None if slot < 0 else Resident(own, catalogue) for slot, own in zip(slots, rows, strict=True)]
+        slots = np.fromiter((catalogue.slots.get(key, -1) for key in keys), np.int64, len(keys))
+        there = slots >= 0
+        if not there.all():
+            slots, places = slots[there], places[there]
+        if not len(places):
+            return None
+        rows = slots[:, None] * self._tokens_an_item + np.arange(self._tokens_an_item)
+        return ResidentItems(rows, places, catalogue)
 
     def close(self) -> None:
         """Ends the thread. What was found stays valid."""

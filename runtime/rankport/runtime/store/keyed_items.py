@@ -1,16 +1,15 @@
 """Items given by key: which store a mix ranker may read, and the embedding tokens of a request's keys."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.columns import Column
 from rankport.protos.errors import InvalidRequest, NotFound, PairingError
-from rankport.protos.types import Item, Key, OnMissing
-from rankport.runtime.backends.contract import Resident
+from rankport.protos.types import OnMissing
 from rankport.runtime.bundle.manifest import ManifestDraft
-from rankport.runtime.prompt.encoder import ItemInput
+from rankport.runtime.prompt.encoder import NO_KEYED_TOKENS, KeyedTokens
 from rankport.runtime.store.device_catalogue import ResidentTokens
 from rankport.runtime.store.store import TokenNamespace, TokenStore
 
@@ -47,7 +46,7 @@ def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace 
 
 
 class KeyedItems:
-    """Puts embedding tokens in the place of keys. Any thread may call it."""
+    """Finds the embedding tokens of keys. Any thread may call it."""
 
     def __init__(
         self,
@@ -65,36 +64,37 @@ class KeyedItems:
         """Whether there is a store to read."""
         return self._tokens is not None
 
-    def resolve(self, items: Sequence[Item], on_missing: OnMissing) -> tuple[list[ItemInput], dict[int, str]]:
-        """The items with tokens for keys, and why some have none, by index; those hold zeros. One batched read.
+    def resolve(self, keys: Column[Sequence[str]] | None, on_missing: OnMissing, items: int) -> KeyedTokens:
+        """The tokens of a request's keys, and why some have none. One batched read; the request has so many `items`.
 
         Raises:
             InvalidRequest: a key, but the ranker takes none.
             NotFound: a key the store lacks, with `on_missing` "fail".
             StoreError: the store cannot be read.
         """
-        keys = {index: item.id for index, item in enumerate(items) if isinstance(item, Key)}
-        if not keys:
-            return cast(list[ItemInput], list(items)), {}
-        found = self._read(keys)
-        missing = {index: self._missing(keys[index]) for index, tokens in found.items() if tokens is None}
+        if keys is None or not len(keys.places):
+            return NO_KEYED_TOKENS
+        tokens = self._readable(keys)
+        resident = None if self._resident is None else self._resident.find(keys.values, keys.places)
+        places = keys.places
+        if resident is not None:
+            places = np.setdiff1d(places, resident.places, assume_unique=True)
+        if len(places) == len(keys.places):
+            left = keys.values
+        else:
+            left = [keys.values[index] for index in np.searchsorted(keys.places, places)]
+        stored = tokens.read(left)
+        missing = self._missing(left, places, stored.places) if len(stored.places) < len(places) else {}
         if missing and on_missing == "fail":
             first, message = next(iter(missing.items()))
-            more = f" ({len(missing)} such items of {len(items)})" if len(missing) > 1 else ""
+            more = f" ({len(missing)} such items of {items})" if len(missing) > 1 else ""
             raise NotFound(
                 f"item {first}: {message}{more}; on_missing 'skip' (--on-missing skip) scores the others"
             )
-        inputs: list[ItemInput] = []
-        for index, item in enumerate(items):
-            if isinstance(item, Key):
-                tokens = found[index]
-                inputs.append(self._zeros() if tokens is None else tokens)
-            else:
-                inputs.append(item)
-        return inputs, missing
+        return KeyedTokens(Column(stored.tokens, places[stored.places]), resident, missing)
 
-    def _read(self, keys: dict[int, str]) -> dict[int, NDArray[np.floating] | Resident | None]:
-        index, key = next(iter(keys.items()))
+    def _readable(self, keys: Column[Sequence[str]]) -> TokenNamespace:
+        index, key = int(keys.places[0]), keys.values[0]
         if self._embedding is None:
             raise InvalidRequest(f"item {index} is the key {key!r}: this ranker takes text or token ids only")
         if self._tokens is None:
@@ -102,19 +102,18 @@ class KeyedItems:
                 f"item {index} is the key {key!r}, but the ranker was loaded without a token store: "
                 f"give it one (store, --store), or embedding tokens"
             )
-        found: dict[int, NDArray[np.floating] | Resident | None] = {}
-        if self._resident is not None:
-            found = dict(zip(keys, self._resident.find(list(keys.values())), strict=True))
-        rest = [place for place in keys if found.get(place) is None]
-        read = self._tokens.get_many([keys[place] for place in rest]) if rest else []
-        return {**found, **dict(zip(rest, read, strict=True))}
+        return self._tokens
 
-    def _missing(self, key: str) -> str:
+    def _missing(
+        self, keys: Sequence[str], places: NDArray[np.int64], there: NDArray[np.int64]
+    ) -> dict[int, str]:
+        """What to say of the keys that are not there, by their places in the request."""
         assert self._tokens is not None
-        return (
-            f"no tokens of key {key!r} under encoder {self._tokens.fingerprint}: run `rankport encode` for it"
-        )
-
-    def _zeros(self) -> NDArray[np.floating]:
-        assert self._embedding is not None
-        return np.zeros((self._embedding.tokens, self._embedding.hidden_size), np.float32)
+        encoder = self._tokens.fingerprint
+        absent = np.setdiff1d(np.arange(len(keys)), there, assume_unique=True)
+        return {
+            int(
+                places[index]
+            ): f"no tokens of key {keys[index]!r} under encoder {encoder}: run `rankport encode` for it"
+            for index in absent.tolist()
+        }

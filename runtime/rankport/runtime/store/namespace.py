@@ -22,6 +22,7 @@ from rankport.runtime.store.records import (
     check_key,
     pack_value,
     read_header,
+    read_tokens,
     storage_key,
     stored_key,
     write_mark,
@@ -49,6 +50,14 @@ class EntryInfo:
     written_at: datetime  # UTC
 
 
+@dataclass(frozen=True, slots=True)
+class StoredTokens:
+    """Tokens of the keys that a store has, of those that were asked for."""
+
+    tokens: NDArray[np.floating]  # [there, k, hidden], read-only
+    places: NDArray[np.int64]  # [there] of each among the keys, ascending
+
+
 class Written(NamedTuple):
     """A key of the store."""
 
@@ -65,30 +74,35 @@ class TokenNamespace:
         self._env = env
         self._db = db
 
-    def get_many(
-        self, keys: Sequence[str], *, skip_corrupt: bool = False
-    ) -> list[NDArray[np.floating] | None]:
-        """The tokens of each key, [k, hidden] read-only, or None: one transaction, one copy.
-
-        The arrays share one block of memory, freed with the last of them.
+    def read(self, keys: Sequence[str], *, skip_corrupt: bool = False) -> StoredTokens:
+        """The tokens of those keys that are there: one transaction, one copy.
 
         Raises:
             InvalidRequest: something is not an item key.
             StoreError: a value is corrupt (the message names its key) and not to be skipped, or the store is closed.
         """
-        size = self.spec.nbytes
-        block = np.empty(len(keys) * size, dtype=np.uint8)
-        rows = block.data
-        found = [False] * len(keys)
+        names = [storage_key(key) for key in keys]
+        with self._env.read() as txn:
+            values = [txn.get(name, None, self._db) for name in names]
+            places = [place for place, value in enumerate(values) if value is not None]
+            there = [value for value in values if value is not None]
+            tokens = read_tokens([names[place] for place in places], there, self.spec)
+        if tokens is None:
+            return self._read_apart(keys, skip_corrupt)
+        return StoredTokens(tokens, np.array(places, np.int64))
 
-        def visit(index: int, value: memoryview, header: ValueHeader) -> None:
-            rows[index * size : (index + 1) * size] = value[header.payload_offset :]
-            found[index] = True
+    def get_many(
+        self, keys: Sequence[str], *, skip_corrupt: bool = False
+    ) -> list[NDArray[np.floating] | None]:
+        """The tokens of each key, [k, hidden] read-only, or None; raises as `read`.
 
-        self._visit(keys, visit, skip_corrupt=skip_corrupt)
-        block.flags.writeable = False
-        tokens = block.view(self.spec.numpy_dtype).reshape(len(keys), self.spec.tokens, self.spec.hidden_size)
-        return [row if ok else None for row, ok in zip(tokens, found, strict=True)]
+        The arrays share one block of memory, freed with the last of them.
+        """
+        stored = self.read(keys, skip_corrupt=skip_corrupt)
+        tokens: list[NDArray[np.floating] | None] = [None] * len(keys)
+        for place, rows in zip(stored.places.tolist(), stored.tokens, strict=True):
+            tokens[place] = rows
+        return tokens
 
     def info_many(self, keys: Sequence[str]) -> list[EntryInfo | None]:
         """Content hash and write time of each key, None where it is absent; raises as `get_many`."""
@@ -196,6 +210,22 @@ class TokenNamespace:
                         raise self._corrupt(last.hex(), error) from error
                 more = cursor.next()
         return page, last
+
+    def _read_apart(self, keys: Sequence[str], skip_corrupt: bool) -> StoredTokens:
+        """Reads values one by one: some are of long keys, or corrupt."""
+        size = self.spec.nbytes
+        block = bytearray(len(keys) * size)
+        places: list[int] = []
+
+        def visit(index: int, value: memoryview, header: ValueHeader) -> None:
+            start = len(places) * size
+            block[start : start + size] = value[header.payload_offset :]
+            places.append(index)
+
+        self._visit(keys, visit, skip_corrupt=skip_corrupt)
+        flat = np.frombuffer(bytes(block[: len(places) * size]), self.spec.numpy_dtype)
+        tokens = flat.reshape(len(places), self.spec.tokens, self.spec.hidden_size)
+        return StoredTokens(tokens, np.array(places, np.int64))
 
     def _visit(self, keys: Sequence[str], visit: Visit, *, skip_corrupt: bool = False) -> None:
         """Calls `visit` with each stored key's index, value (gone when the call returns) and header."""

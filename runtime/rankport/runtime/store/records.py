@@ -20,6 +20,7 @@ Value, little-endian, 40 bytes of header
 The CRC covers the storage key, so a value that ended up under another key is corrupt too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
@@ -37,6 +38,18 @@ MAX_KEY_BYTES = 65_535
 _DTYPE_CODES = {"float16": 1, "float32": 2}
 _DTYPE_BYTES = {"float16": 2, "float32": 4}
 _HEADER = Struct("<IBBHIIq16s")
+_HEADERS = np.dtype(
+    [
+        ("crc", "<u4"),
+        ("version", "u1"),
+        ("dtype", "u1"),
+        ("key_bytes", "<u2"),
+        ("tokens", "<u4"),
+        ("hidden_size", "<u4"),
+        ("written_us", "<i8"),
+        ("content_hash", "V16"),
+    ]
+)
 _CRC_BYTES = 4
 _MARK = slice(16, 40)
 _SHORT, _LONG = b"\x00", b"\x01"
@@ -136,6 +149,37 @@ def read_header(name: bytes, value: memoryview, spec: TokenSpec) -> ValueHeader:
     if len(value) != offset + spec.nbytes:
         raise CorruptValueError(f"{len(value)} bytes, where {spec} takes {offset + spec.nbytes}")
     return ValueHeader(offset, key_bytes, written_us, digest)
+
+
+def read_tokens(
+    names: Sequence[bytes], values: Sequence[memoryview], spec: TokenSpec
+) -> NDArray[np.floating] | None:
+    """The tokens of values stored under short keys, copied, [values, k, hidden] read-only.
+
+    None if one of them is damaged or repeats a long key: `read_header` says what is the matter with which.
+    """
+    size = _HEADER.size + spec.nbytes
+    joined = b"".join(values)
+    if len(joined) != size * len(values) or any(len(value) != size for value in values):
+        return None
+    rows = np.frombuffer(joined, np.uint8).reshape(len(values), size)
+    headers = np.ascontiguousarray(rows[:, : _HEADER.size]).view(_HEADERS)[:, 0]
+    stated = {
+        "version": LAYOUT_VERSION,
+        "dtype": _DTYPE_CODES[spec.dtype],
+        "key_bytes": 0,
+        "tokens": spec.tokens,
+        "hidden_size": spec.hidden_size,
+    }
+    if any((headers[field] != value).any() for field, value in stated.items()):
+        return None
+    view = memoryview(joined)
+    bodies = (view[end - size + _CRC_BYTES : end] for end in range(size, len(joined) + 1, size))
+    sums = [crc32(body, crc32(name)) for name, body in zip(names, bodies, strict=True)]
+    if headers["crc"].tolist() != sums:
+        return None
+    tokens = rows[:, _HEADER.size :].view(spec.numpy_dtype)
+    return tokens.reshape(len(values), spec.tokens, spec.hidden_size)
 
 
 def write_mark(value: memoryview) -> bytes:

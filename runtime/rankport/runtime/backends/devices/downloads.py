@@ -1,4 +1,4 @@
-"""The results of passes on their way to the host, in the order in which the passes were begun."""
+"""The results of passes on their way to the host, in the order in which the passes were started."""
 
 from collections import deque
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import FloatT, Launched
+from rankport.runtime.backends.contract import FloatT, Started
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.workspace import Region, Ring
 
@@ -53,7 +53,7 @@ class Answers(Generic[FloatT]):
         self._block.hold(values * self._dtype.itemsize)
         return self._block.pointer
 
-    def fetch(self, shape: tuple[int, ...]) -> Launched[FloatT]:
+    def fetch(self, shape: tuple[int, ...]) -> Started[FloatT]:
         """Enqueues the copy of the first values of the block."""
         # An answer that nobody has read yet is taken out before its memory is used again.
         while len(self._under_way) >= self._staged.pieces:
@@ -62,7 +62,7 @@ class Answers(Generic[FloatT]):
         self._memory.download(self._block.pointer, host)
         answer = _Answer(self._memory.mark(), host.view(self._dtype).reshape(shape))
         self._under_way.append(answer)
-        return Launched(answer.read, done=False)
+        return Started(answer.read, done=False)
 
     def release(self) -> None:
         """Gives the block back."""

@@ -1,29 +1,28 @@
-"""An item encoder on a device: pads texts to sizes that come again, and runs one graph on one stream."""
+"""An encoder of texts on a device: pads them to sizes that come again, and runs one graph on one stream."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import Launched
+from rankport.runtime.backends.contract import Started
 from rankport.runtime.backends.devices.downloads import Answers
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.memory import DeviceMemory
-from rankport.runtime.backends.devices.passes import HostArray
 from rankport.runtime.backends.devices.uploads import Uploads
 from rankport.runtime.backends.devices.workspace import Recordings
-from rankport.runtime.backends.layouts.padded import padded_texts
+from rankport.runtime.backends.layouts.padded import pad
 from rankport.runtime.backends.layouts.sizes import lines, rounded
 from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.tokens import TokenRuns
 
-Runs = Sequence[NDArray[np.int64]]
 Takes = Callable[[Mapping[str, int]], bool]
 """Whether a graph takes a pass of these sizes, by the names of its axes."""
 
 
-class DeviceEncodingBackend:
-    """Implements `EncodingBackend`. Owns and closes the graph and the memory."""
+class DeviceTextBackend:
+    """Implements `TextBackend`. Owns and closes the graph and the memory."""
 
     def __init__(
         self,
@@ -42,25 +41,24 @@ class DeviceEncodingBackend:
         self._answers: Answers[np.floating] = Answers(memory, np.dtype(self._dtype))
         self._recordings = Recordings()
 
-    def encode(self, runs: Runs) -> NDArray[np.floating]:
-        """See `EncodingBackend.encode`."""
-        return self.launch(runs).results()
+    def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
+        """See `TextBackend.compute`."""
+        return self.start(texts).results()
 
-    def launch(self, runs: Runs) -> Launched[np.floating]:
-        """See `EncodingBackend.launch`."""
-        items = rounded(len(runs))
-        item_tokens = min(lines(max(len(run) for run in runs)), self._longest)
-        if len(runs) > 1 and not self._takes({"items": items, "item_tokens": item_tokens}):
-            half = len(runs) // 2
-            parts = self.launch(runs[:half]), self.launch(runs[half:])
-            return Launched(lambda: np.concatenate([part.results() for part in parts]), done=False)
-        texts = padded_texts(runs).padded_to(items, item_tokens).arrays()
-        inputs = self._uploads.send({name: HostArray(array.shape, (array,)) for name, array in texts.items()})
+    def start(self, texts: TokenRuns) -> Started[np.floating]:
+        """See `TextBackend.start`."""
+        items = rounded(len(texts))
+        item_tokens = min(lines(int(texts.lengths.max())), self._longest)
+        if len(texts) > 1 and not self._takes({"items": items, "item_tokens": item_tokens}):
+            half = len(texts) // 2
+            parts = self.start(texts.part(0, half)), self.start(texts.part(half, len(texts)))
+            return Started(lambda: np.concatenate([part.results() for part in parts]), done=False)
+        inputs = self._uploads.send(pad(texts).inputs(items, item_tokens))
         written = self._answers.hold(items * int(np.prod(self._shape)))
         outputs = {"embeddings": DeviceArray(written, (items, *self._shape), self._dtype)}
         fixed = self._recordings.number("encode", (items, item_tokens), (self._uploads.pointer, written))
         self._graph.run(inputs, {}, outputs, fixed=fixed)
-        return self._answers.fetch((len(runs), *self._shape))
+        return self._answers.fetch((len(texts), *self._shape))
 
     def close(self) -> None:
         """Frees the graph, the workspace and the stream."""

@@ -5,23 +5,25 @@ stays. What a graph is, ONNX Runtime's or TensorRT's, is behind `DeviceGraph`; a
 `DeviceMemory`'s.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import Launched, PrefixKV, RaggedBatch
+from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, Started
 from rankport.runtime.backends.devices.downloads import Answers
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, Place
 from rankport.runtime.backends.devices.memory import DeviceMemory
-from rankport.runtime.backends.devices.passes import DevicePass, layout_of
 from rankport.runtime.backends.devices.table import DeviceTable
 from rankport.runtime.backends.devices.uploads import Uploads
 from rankport.runtime.backends.devices.workspace import Recordings, Region
+from rankport.runtime.backends.layouts.by_target import layout_of
+from rankport.runtime.backends.layouts.layout import HostArray
+from rankport.runtime.backends.layouts.sizes import PassSizes
 from rankport.runtime.bundle.manifest import Manifest
 
 Logits = NDArray[np.float32]
@@ -35,8 +37,8 @@ class ScoringGraphs:
     score: DeviceGraph
 
 
-class DeviceScoringBackend:
-    """Implements `ScoringBackend`. Owns and closes the graphs and the memory."""
+class DevicePrefixBackend:
+    """Implements `PrefixBackend`. Owns and closes the graphs and the memory."""
 
     def __init__(
         self,
@@ -45,7 +47,7 @@ class DeviceScoringBackend:
         memory: DeviceMemory,
         table: DeviceTable | None = None,
     ) -> None:
-        """Runs may name rows of `table`, if there is one."""
+        """Loads nothing. Runs may name rows of `table`, if there is one."""
         assert manifest.labels is not None
         self.table = table
         self._graphs = graphs
@@ -62,24 +64,25 @@ class DeviceScoringBackend:
         self._past, self._new = Region(memory), Region(memory)
         self._recordings = Recordings()
 
-    def prefill(self, batch: RaggedBatch) -> tuple[DeviceKV, ...]:
-        """See `ScoringBackend.prefill`."""
+    def prefill(self, batch: PrefixBatch) -> tuple[DeviceKV, ...]:
+        """See `PrefixBackend.prefill`."""
         assert len(batch.runs) == len(batch.prefixes)
-        one = self._run("prefix", batch)
-        block = Place(self._new.pointer, one.prefixes, one.slots)
-        return tuple(self._taken(block, row, len(run.ids)) for row, run in enumerate(batch.runs))
+        sizes = self._run("prefix", batch)
+        block = Place(self._new.pointer, sizes.prefixes, sizes.rows * sizes.row_tokens)
+        lengths = batch.runs.lengths.tolist()
+        return tuple(self._taken(block, row, length) for row, length in enumerate(lengths))
 
-    def score(self, batch: RaggedBatch) -> Logits:
-        """See `ScoringBackend.score`."""
-        return self.launch(batch).results()
+    def score(self, batch: PrefixBatch) -> Logits:
+        """See `PrefixBackend.score`."""
+        return self.start(batch).results()
 
-    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
-        """See `ScoringBackend.launch`."""
+    def start(self, batch: PrefixBatch) -> Started[np.float32]:
+        """See `PrefixBackend.start`."""
         self._run("score", batch)
         return self._answers.fetch((len(batch.runs), self._labels))
 
     def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
-        """See `ScoringBackend.split`. Both halves own their memory, so that evicting one frees it."""
+        """See `PrefixBackend.split`. Both halves own their memory, so that evicting one frees it."""
         assert isinstance(kv, DeviceKV)
         head, rest = self._empty(length), self._empty(kv.length - length)
         self._kv.move(self._memory, Place.of(kv), Place.of(head), length)
@@ -98,46 +101,56 @@ class DeviceScoringBackend:
                 freed.callback(graph.close)
             self._memory.mark()()
 
-    def _run(self, role: str, batch: RaggedBatch) -> DevicePass:
+    def _run(self, role: str, batch: PrefixBatch) -> PassSizes:
         """Enqueues one pass; its results lie in the workspace, until the next pass of the role."""
         graph = self._graphs.prefix if role == "prefix" else self._graphs.score
-        one = self._lay_out(batch)
-        inputs = self._uploads.send(
-            {name: one.arrays[name] for name in one.arrays if name in graph.input_names}
-        )
+        layout = self._lay_out(batch)
+        sizes = layout.rounded_sizes()
+        inputs = self._sent(graph, layout.inputs(sizes))
+        past = self._gathered(batch.prefixes, layout.past_lengths, sizes)
+        inputs |= {name: past[name] for name in past if name in graph.input_names}
+        new_slots = sizes.rows * sizes.row_tokens if role == "prefix" else 0
+        outputs = self._new_kv(sizes, new_slots) if new_slots else self._logits(sizes)
+        host = {"kv_slots": np.array([new_slots])}
+        written = next(iter(outputs.values())).pointer
+        addresses = (self._uploads.pointer, self._past.pointer, written)
+        # With a table the graph reads all of it, however many rows were sent.
+        shape = sizes if self.table is None else replace(sizes, embedding_count=0)
+        fixed = self._recordings.number(role, shape, addresses)
+        graph.run(inputs, {name: host[name] for name in graph.host_names}, outputs, fixed=fixed)
+        return sizes
+
+    def _sent(self, graph: DeviceGraph, arrays: Mapping[str, HostArray]) -> dict[str, DeviceArray]:
+        """The inputs that cross to the device, and the table that some of them are rows of."""
+        inputs = self._uploads.send({name: arrays[name] for name in arrays if name in graph.input_names})
         if self.table is not None and "embeddings" in graph.input_names:
             inputs["embeddings"] = self.table.with_sent(inputs.get("embeddings"))
-        past = self._gathered(batch.prefixes, one)
-        inputs |= {name: past[name] for name in past if name in graph.input_names}
-        if role == "prefix":
-            self._new.hold(self._kv.nbytes(one.prefixes, one.slots))
-            written = self._new.pointer
-            arrays = self._kv.arrays(written, one.prefixes, one.slots)
-            outputs = dict(zip(self._kv_names, arrays, strict=True))
-        else:
-            written = self._answers.hold(one.items_total * self._labels)
-            outputs = {"logits": DeviceArray(written, (one.items_total, self._labels), "float32")}
-        host = {"kv_slots": np.array([one.slots if role == "prefix" else 0])}
-        wanted = {name: host[name] for name in graph.host_names}
-        addresses = (self._uploads.pointer, self._past.pointer, written)
-        fixed = self._recordings.number(role, one.key, addresses)
-        graph.run(inputs, wanted, outputs, fixed=fixed)
-        return one
+        return inputs
 
-    def _gathered(self, prefixes: Sequence[tuple[PrefixKV, ...]], one: DevicePass) -> dict[str, DeviceArray]:
+    def _new_kv(self, sizes: PassSizes, slots: int) -> dict[str, DeviceArray]:
+        self._new.hold(self._kv.nbytes(sizes.prefixes, slots))
+        arrays = self._kv.arrays(self._new.pointer, sizes.prefixes, slots)
+        return dict(zip(self._kv_names, arrays, strict=True))
+
+    def _logits(self, sizes: PassSizes) -> dict[str, DeviceArray]:
+        pointer = self._answers.hold(sizes.items_total * self._labels)
+        return {"logits": DeviceArray(pointer, (sizes.items_total, self._labels), "float32")}
+
+    def _gathered(
+        self, prefixes: Sequence[PrefixPieces], lengths: NDArray[np.int64], sizes: PassSizes
+    ) -> dict[str, DeviceArray]:
         """The past of every prefix side by side. Padding is zeros: what has no weight must still be finite."""
-        nbytes = self._kv.nbytes(one.prefixes, one.past)
+        nbytes = self._kv.nbytes(sizes.prefixes, sizes.past)
         self._past.hold(nbytes)
-        lengths = [sum(piece.length for piece in pieces) for pieces in prefixes]
-        if len(prefixes) < one.prefixes or min(lengths) < one.past:
+        if len(prefixes) < sizes.prefixes or lengths.min() < sizes.past:
             self._memory.clear(self._past.pointer, nbytes)
         for row, pieces in enumerate(prefixes):
             start = 0
             for piece in cast(tuple[DeviceKV, ...], pieces):
-                target = Place(self._past.pointer, one.prefixes, one.past, row, start)
+                target = Place(self._past.pointer, sizes.prefixes, sizes.past, row, start)
                 self._kv.move(self._memory, Place.of(piece), target, piece.length)
                 start += piece.length
-        arrays = self._kv.arrays(self._past.pointer, one.prefixes, one.past)
+        arrays = self._kv.arrays(self._past.pointer, sizes.prefixes, sizes.past)
         return dict(zip(self._past_names, arrays, strict=True))
 
     def _taken(self, block: Place, row: int, length: int) -> DeviceKV:

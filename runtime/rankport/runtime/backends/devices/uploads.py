@@ -5,8 +5,8 @@ from typing import cast
 
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.memory import DeviceMemory
-from rankport.runtime.backends.devices.passes import HostArray
 from rankport.runtime.backends.devices.workspace import Region, Ring
+from rankport.runtime.backends.layouts.layout import HostArray
 from rankport.runtime.bundle.manifest import DType
 
 _ALIGNMENT = 256

@@ -1,64 +1,114 @@
-"""A ragged batch as the arrays that the `prefix` and `score` graphs take.
+"""`Packed`: tokens without padding; only attention sees them in slots [prefixes, items, item tokens]."""
 
-Tokens are packed without padding; only attention sees them in slots [prefixes, items, item_tokens].
-"""
-
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import EMBEDDED, RaggedBatch
+from rankport.runtime.backends.contract import PrefixBatch
+from rankport.runtime.backends.layouts.layout import HostArray, embeddings_input
+from rankport.runtime.backends.layouts.sizes import LINE, PassSizes, lines, rounded
+from rankport.runtime.tokens import EMBEDDED, TokenRuns, within
 
 
 @dataclass(frozen=True, slots=True)
-class PackedInputs:
-    """Graph inputs, by the names the graphs give them, without the past KV."""
+class Packed:
+    """A batch as the graphs for a CPU and for TensorRT take it. Implements `Layout`. Make it with `pack`."""
 
-    input_ids: NDArray[np.int64]  # [tokens], 0 where an embedding stands
-    position_ids: NDArray[np.int64]  # [tokens]
-    slots: NDArray[np.int64]  # [prefixes, items, item_tokens] packed index, 0 where padded
-    token_slots: NDArray[np.int64]  # [tokens] flat slot
+    sizes: PassSizes
     past_lengths: NDArray[np.int64]  # [prefixes]
-    last_tokens: NDArray[np.int64]  # [runs] packed index
-    embeddings: NDArray[np.float32] | None  # [rows, hidden]; None if the batch has none
-    embedding_rows: NDArray[np.int64]  # [tokens], -1 for text
+    runs: TokenRuns
+    hidden: int
+    positions: NDArray[np.int64]  # [tokens]
+    places: tuple[
+        NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
+    ]  # prefix, item of the prefix, token of the item: each [tokens]
+
+    def rounded_sizes(self) -> PassSizes:
+        """See `Layout.rounded_sizes`."""
+        return rounded_packed(self.sizes)
+
+    def inputs(self, sizes: PassSizes) -> Mapping[str, HostArray]:
+        """See `Layout.inputs`."""
+        prefix, item, token = self.places
+        token_slots = (prefix * sizes.rows + item) * sizes.row_tokens + token
+        slots = np.zeros((sizes.prefixes, sizes.rows, sizes.row_tokens), np.int64)
+        slots.reshape(-1)[token_slots] = np.arange(len(token_slots))
+        ids = self.runs.ids
+        embedded = ids == EMBEDDED
+        rows = np.where(embedded, np.cumsum(embedded) - 1, -1)
+        by_token = (sizes.tokens,)
+        return {
+            "input_ids": HostArray.padded(by_token, np.where(embedded, 0, ids)),
+            "position_ids": HostArray.padded(by_token, self.positions),
+            "token_slots": HostArray.padded(by_token, token_slots),
+            "slots": HostArray.padded(slots.shape, slots),
+            "past_lengths": HostArray.padded((sizes.prefixes,), self.past_lengths),
+            "last_tokens": HostArray.padded((sizes.items_total,), self.runs.offsets[1:] - 1),
+            "embedding_rows": HostArray.padded(by_token, rows, -1),
+            "embeddings": embeddings_input(self.runs.blocks, sizes, self.hidden),
+        }
 
 
-def pack(batch: RaggedBatch) -> PackedInputs:
-    """Lays the runs out in order. Logit row i belongs to run i."""
-    lengths = np.fromiter((len(run.ids) for run in batch.runs), np.int64, len(batch.runs))
-    assert len(batch.runs) > 0
+def pack(batch: PrefixBatch, hidden: int) -> Packed:
+    """Lays the runs out in order. `hidden` is the width of embeddings."""
+    runs, owner = batch.runs, batch.run_prefix
+    assert runs.table is None, "graphs of packed tokens take embeddings with each pass"
+    lengths = runs.lengths
+    assert len(runs) > 0
     assert lengths.min() > 0
-    assert np.all(np.diff(batch.run_prefix) >= 0)
-    past_lengths = np.array([sum(piece.length for piece in pieces) for pieces in batch.prefixes], np.int64)
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    owner = batch.run_prefix
-    item = rank_within(owner)
-    run_of_token = np.repeat(np.arange(len(lengths)), lengths)
-    offset = np.arange(lengths.sum()) - starts[run_of_token]
-
-    shape = (len(batch.prefixes), int(item.max()) + 1, int(lengths.max()))
-    token_slots = (owner[run_of_token] * shape[1] + item[run_of_token]) * shape[2] + offset
-    slots = np.zeros(shape, np.int64)
-    slots.reshape(-1)[token_slots] = np.arange(len(token_slots))
-
-    ids = np.concatenate([run.ids for run in batch.runs])
-    embedded = ids == EMBEDDED
-    rows = np.where(embedded, np.cumsum(embedded) - 1, -1)
-    parts = [run.embeddings for run in batch.runs if run.embeddings is not None]
-    embeddings = np.concatenate(parts) if parts else None
-    assert embedded.sum() == (0 if embeddings is None else len(embeddings))
-    return PackedInputs(
-        input_ids=np.where(embedded, 0, ids),
-        position_ids=past_lengths[owner[run_of_token]] + offset,
-        slots=slots,
-        token_slots=token_slots,
-        past_lengths=past_lengths,
-        last_tokens=starts + lengths - 1,
-        embeddings=embeddings,
-        embedding_rows=rows,
+    assert np.all(np.diff(owner) >= 0)
+    past_lengths = batch.past_lengths
+    prefix, token = np.repeat(owner, lengths), within(lengths)
+    return Packed(
+        sizes_of(batch),
+        past_lengths,
+        runs,
+        hidden,
+        past_lengths[prefix] + token,
+        (prefix, np.repeat(rank_within(owner), lengths), token),
     )
+
+
+def sizes_of(batch: PrefixBatch) -> PassSizes:
+    """The least sizes that hold a batch when it is packed."""
+    return PassSizes(
+        prefixes=len(batch.prefixes),
+        rows=int(np.bincount(batch.run_prefix).max()),
+        row_tokens=int(batch.runs.lengths.max()),
+        past=int(batch.past_lengths.max()),
+        tokens=len(batch.runs.ids),
+        items_total=len(batch.runs),
+        embedding_count=max(1, batch.runs.sent),
+    )
+
+
+def rounded_packed(sizes: PassSizes) -> PassSizes:
+    """The sizes that come again. An item is not padded to a whole line: each slot of it is computed."""
+    return replace(
+        sizes,
+        prefixes=rounded(sizes.prefixes),
+        rows=rounded(sizes.rows),
+        row_tokens=sizes.row_tokens if sizes.row_tokens <= LINE else lines(sizes.row_tokens),
+        past=lines(sizes.past),
+        tokens=rounded(sizes.tokens),
+        items_total=rounded(sizes.items_total),
+        embedding_count=rounded(sizes.embedding_count),
+    )
+
+
+def axes_of(sizes: PassSizes) -> dict[str, int]:
+    """The sizes by the names that graphs of packed tokens give their axes."""
+    return {
+        "prefixes": sizes.prefixes,
+        "items": sizes.rows,
+        "item_tokens": sizes.row_tokens,
+        "past": sizes.past,
+        "tokens": sizes.tokens,
+        "items_total": sizes.items_total,
+        "embedding_count": sizes.embedding_count,
+    }
 
 
 def rank_within(owner: NDArray[np.int64]) -> NDArray[np.int64]:

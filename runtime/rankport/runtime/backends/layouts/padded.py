@@ -1,36 +1,35 @@
-"""Texts of one encode pass beside each other: [items, item tokens], padded at the end."""
+"""`Padded`: texts of one pass beside each other, [items, item tokens], padded at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.runtime.backends.layouts.layout import HostArray
+from rankport.runtime.tokens import TokenRuns
+
 
 @dataclass(frozen=True, slots=True)
-class PaddedTexts:
-    """Token ids of some texts, and how many tokens each has."""
+class Padded:
+    """Token ids of some texts, and how many tokens each has. Make it with `pad`."""
 
     ids: NDArray[np.int64]  # [items, longest], 0 where padded
     lengths: NDArray[np.int64]  # [items]
 
-    def arrays(self) -> dict[str, NDArray[np.int64]]:
-        """Graph inputs by name."""
-        mask = np.arange(self.ids.shape[1])[None, :] < self.lengths[:, None]
-        return {"input_ids": self.ids, "attention_mask": mask.astype(np.int64)}
-
-    def padded_to(self, items: int, item_tokens: int) -> "PaddedTexts":
-        """The same in a larger rectangle. What is added is texts of one token, so that its attention is defined."""
-        more_items, more_tokens = items - self.ids.shape[0], item_tokens - self.ids.shape[1]
-        return PaddedTexts(
-            np.pad(self.ids, ((0, more_items), (0, more_tokens))),
-            np.pad(self.lengths, (0, more_items), constant_values=1),
-        )
+    def inputs(self, items: int, item_tokens: int) -> Mapping[str, HostArray]:
+        """Graph inputs by name, of this many texts. Those added have one token, so that attention is defined."""
+        lengths = np.pad(self.lengths, (0, items - len(self.lengths)), constant_values=1)
+        mask = (np.arange(item_tokens)[None, :] < lengths[:, None]).astype(np.int64)
+        return {
+            "input_ids": HostArray.padded((items, item_tokens), self.ids),
+            "attention_mask": HostArray.padded(mask.shape, mask),
+        }
 
 
-def padded_texts(runs: Sequence[NDArray[np.int64]]) -> PaddedTexts:
-    """In the order of `runs`, padded to the longest."""
-    lengths = np.array([len(run) for run in runs], np.int64)
-    ids = np.zeros((len(runs), int(lengths.max())), np.int64)
-    ids[np.arange(ids.shape[1])[None, :] < lengths[:, None]] = np.concatenate(runs)
-    return PaddedTexts(ids, lengths)
+def pad(texts: TokenRuns) -> Padded:
+    """Puts texts beside each other in their order, padded to the longest."""
+    lengths = texts.lengths
+    ids = np.zeros((len(texts), int(lengths.max())), np.int64)
+    ids[np.arange(ids.shape[1])[None, :] < lengths[:, None]] = texts.ids
+    return Padded(ids, lengths)

@@ -15,14 +15,14 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, BundleError
-from rankport.runtime.backends.contract import Launched, PrefixKV, RaggedBatch
-from rankport.runtime.backends.layouts.packed import PackedInputs, pack
-from rankport.runtime.backends.layouts.padded import padded_texts
-from rankport.runtime.backends.layouts.rectangle import rectangle
+from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, Started
+from rankport.runtime.backends.layouts.by_target import layout_of
+from rankport.runtime.backends.layouts.padded import pad
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import check_graph_files
 from rankport.runtime.bundle.manifest import GraphSpec, LayerKV, Role
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.tokens import TokenRuns
 
 Array = NDArray[np.generic]
 
@@ -46,27 +46,26 @@ class HostKV:
         return sum(layer.nbytes for layer in self.layers)
 
 
-class OnnxRuntimeScoringBackend:
-    """The `prefix` and `score` graphs of a ranker bundle on the CPU. Implements `ScoringBackend`."""
+class OnnxRuntimePrefixBackend:
+    """The `prefix` and `score` graphs of a bundle on the CPU. Implements `PrefixBackend`."""
 
     table = None
 
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
         config = config or EngineConfig()
         self._widths = tuple(bundle.manifest.shape.layers)
-        self._hidden = bundle.manifest.shape.hidden_size
-        self._for_gpu = bundle.graph("prefix").target == "onnx-cuda"  # in fp32, as a proof runs it here
+        # Graphs for a GPU run here in fp32, as a proof has them.
+        self._lay_out = layout_of(bundle.graph("prefix").target, bundle.manifest.shape.hidden_size)
         self._prefix = _Session(bundle, "prefix", config)
         # One graph may have both roles: then one session has both, and one packed copy of the weights.
         self._score = self._prefix.of_role(bundle, "score") or _Session(bundle, "score", config)
 
-    def prefill(self, batch: RaggedBatch) -> tuple[HostKV, ...]:
-        """See `ScoringBackend.prefill`."""
+    def prefill(self, batch: PrefixBatch) -> tuple[HostKV, ...]:
+        """See `PrefixBackend.prefill`."""
         assert len(batch.runs) == len(batch.prefixes)
-        inputs = self._inputs(batch)
-        slots = int(np.prod(inputs["slots" if "slots" in inputs else "input_ids"].shape[1:]))
+        inputs, slots = self._inputs(batch)
         outputs = self._prefix.run(inputs | {"kv_slots": np.array([slots])})
-        lengths = [len(run.ids) for run in batch.runs]
+        lengths = batch.runs.lengths.tolist()
         if len(lengths) == 1:
             return (HostKV(tuple(outputs)),)
         return tuple(
@@ -74,17 +73,18 @@ class OnnxRuntimeScoringBackend:
             for i, length in enumerate(lengths)
         )
 
-    def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
-        """See `ScoringBackend.score`."""
-        return self._score.run(self._inputs(batch) | {"kv_slots": np.zeros(1, np.int64)})[0]
+    def score(self, batch: PrefixBatch) -> NDArray[np.float32]:
+        """See `PrefixBackend.score`."""
+        inputs, _ = self._inputs(batch)
+        return self._score.run(inputs | {"kv_slots": np.zeros(1, np.int64)})[0]
 
-    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
-        """See `ScoringBackend.launch`. Nothing goes on beside it on a CPU."""
+    def start(self, batch: PrefixBatch) -> Started[np.float32]:
+        """See `PrefixBackend.start`. Nothing goes on beside it on a CPU."""
         logits = self.score(batch)
-        return Launched(lambda: logits, done=True)
+        return Started(lambda: logits, done=True)
 
     def split(self, kv: PrefixKV, length: int) -> tuple[HostKV, HostKV]:
-        """See `ScoringBackend.split`. Both halves own their memory, so that evicting one frees it."""
+        """See `PrefixBackend.split`. Both halves own their memory, so that evicting one frees it."""
         assert isinstance(kv, HostKV)
         head = tuple(layer[:, :, :length].copy() for layer in kv.layers)
         return HostKV(head), HostKV(tuple(layer[:, :, length:].copy() for layer in kv.layers))
@@ -94,35 +94,31 @@ class OnnxRuntimeScoringBackend:
         self._prefix.close()
         self._score.close()
 
-    def _inputs(self, batch: RaggedBatch) -> dict[str, Array]:
-        pieces = [cast(tuple[HostKV, ...], pieces) for pieces in batch.prefixes]
-        if self._for_gpu:
-            made = rectangle(batch)
-            rows = (
-                np.concatenate(made.embeddings)
-                if made.embeddings
-                else np.zeros((1, self._hidden), np.float32)
-            )
-            named = made.inputs(made.shape) | {"embeddings": rows}
-            return named | _past(pieces, made.past_lengths, self._widths)
-        packed = pack(batch)
-        return _named(packed, self._hidden) | _past(pieces, packed.past_lengths, self._widths)
+    def _inputs(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:
+        """Graph inputs by name, and the slots of a prefix."""
+        layout = self._lay_out(batch)
+        sizes = layout.sizes
+        arrays = {name: value.array() for name, value in layout.inputs(sizes).items()}
+        past = _past(batch.prefixes, layout.past_lengths, self._widths)
+        return arrays | past, sizes.rows * sizes.row_tokens
 
 
-class OnnxRuntimeEncodingBackend:
-    """The `encode` graph of an item encoder bundle on the CPU. Implements `EncodingBackend`."""
+class OnnxRuntimeTextBackend:
+    """The `encode` graph of a bundle on the CPU. Implements `TextBackend`."""
 
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
         self._encode = _Session(bundle, "encode", config or EngineConfig())
 
-    def encode(self, runs: Sequence[NDArray[np.int64]]) -> NDArray[np.floating]:
-        """See `EncodingBackend.encode`. Runs are padded to the longest."""
-        return self._encode.run(dict(padded_texts(runs).arrays()))[0]
+    def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
+        """See `TextBackend.compute`. Texts are padded to the longest."""
+        padded = pad(texts)
+        inputs = padded.inputs(*padded.ids.shape)
+        return self._encode.run({name: value.array() for name, value in inputs.items()})[0]
 
-    def launch(self, runs: Sequence[NDArray[np.int64]]) -> Launched[np.floating]:
-        """See `EncodingBackend.launch`. Nothing goes on beside it on a CPU."""
-        tokens = self.encode(runs)
-        return Launched(lambda: tokens, done=True)
+    def start(self, texts: TokenRuns) -> Started[np.floating]:
+        """See `TextBackend.start`. Nothing goes on beside it on a CPU."""
+        rows = self.compute(texts)
+        return Started(lambda: rows, done=True)
 
     def close(self) -> None:
         """Frees the session."""
@@ -214,25 +210,11 @@ def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime
         raise BundleError(f"ONNX Runtime cannot load {path.name}: {error}") from error
 
 
-def _named(packed: PackedInputs, hidden: int) -> dict[str, Array]:
-    # A graph that takes embeddings gathers row 0 even for text, so there is always one.
-    embeddings = np.zeros((1, hidden), np.float32) if packed.embeddings is None else packed.embeddings
-    return {
-        "input_ids": packed.input_ids,
-        "position_ids": packed.position_ids,
-        "slots": packed.slots,
-        "token_slots": packed.token_slots,
-        "past_lengths": packed.past_lengths,
-        "last_tokens": packed.last_tokens,
-        "embeddings": embeddings,
-        "embedding_rows": packed.embedding_rows,
-    }
-
-
 def _past(
-    prefixes: Sequence[tuple[HostKV, ...]], lengths: NDArray[np.int64], widths: Sequence[LayerKV]
+    batch_prefixes: Sequence[PrefixPieces], lengths: NDArray[np.int64], widths: Sequence[LayerKV]
 ) -> dict[str, Array]:
     """Each layer's past keys and values [prefixes, kv_heads, past, head_dim], padded at the end."""
+    prefixes = cast(Sequence[tuple[HostKV, ...]], batch_prefixes)
     names = [f"past_{part}.{layer}" for layer in range(len(widths)) for part in ("key", "value")]
     if len(prefixes) == 1 and len(prefixes[0]) == 1:
         return dict(zip(names, prefixes[0][0].layers, strict=True))

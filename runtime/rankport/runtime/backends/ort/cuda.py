@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
-from rankport.runtime.backends.devices.encoding import DeviceEncodingBackend
+from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.devices.graph import DeviceArray
-from rankport.runtime.backends.devices.scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.devices.table import token_table
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import check_graph_files
@@ -28,7 +28,7 @@ _ELEMENT_TYPES: dict[DType, int] = {"float32": 1, "int32": 6, "int64": 7, "float
 """Numbers of ONNX's TensorProto.DataType."""
 
 
-def cuda_scoring_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DeviceScoringBackend:
+def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DevicePrefixBackend:
     """The ranker on one GPU.
 
     Raises BackendError if ONNX Runtime or the machine has no CUDA, BundleError if a graph cannot be loaded.
@@ -39,14 +39,14 @@ def cuda_scoring_backend(bundle: Bundle, config: EngineConfig, *, device: int = 
         one = bundle.graph("score").file == bundle.graph("prefix").file
         score = prefix if one else _load(bundle, "score", memory)
         table = token_table(bundle.manifest, config, memory)
-    return DeviceScoringBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
+    return DevicePrefixBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
 
 
-def cuda_encoding_backend(bundle: Bundle, *, device: int = 0) -> DeviceEncodingBackend:
-    """The item encoder on one GPU. Raises as `cuda_scoring_backend`."""
+def cuda_text_backend(bundle: Bundle, *, device: int = 0) -> DeviceTextBackend:
+    """The item encoder on one GPU. Raises as `cuda_prefix_backend`."""
     with _on_gpu(device) as memory:
         graph = _load(bundle, "encode", memory)
-    return DeviceEncodingBackend(bundle.manifest, graph, memory)
+    return DeviceTextBackend(bundle.manifest, graph, memory)
 
 
 @contextmanager

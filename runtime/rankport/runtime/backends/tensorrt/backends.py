@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from rankport.runtime.backends.contract import EncodingBackend, ScoringBackend
+from rankport.runtime.backends.contract import PrefixBackend, TextBackend
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
-from rankport.runtime.backends.devices.encoding import DeviceEncodingBackend
-from rankport.runtime.backends.devices.scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.backends.devices.encoding import DeviceTextBackend
+from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
 from rankport.runtime.backends.tensorrt.in_parts import BackendInParts
 from rankport.runtime.backends.tensorrt.loading import load_graph
@@ -14,7 +14,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Role
 
 
-def tensorrt_scoring_backend(bundle: Bundle, *, device: int = 0) -> ScoringBackend:
+def tensorrt_prefix_backend(bundle: Bundle, *, device: int = 0) -> PrefixBackend:
     """Loads a ranker on one GPU.
 
     Raises:
@@ -24,14 +24,14 @@ def tensorrt_scoring_backend(bundle: Bundle, *, device: int = 0) -> ScoringBacke
     shares_file = bundle.graph("prefix").file == bundle.graph("score").file
     memory, graphs = _load_graphs(bundle, ["prefix"] if shares_file else ["prefix", "score"], device)
     first, last = graphs[0], graphs[-1]
-    backend = DeviceScoringBackend(bundle.manifest, ScoringGraphs(first, last), memory)
+    backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(first, last), memory)
     return BackendInParts(backend, {"prefix": first.profiles, "score": last.profiles})
 
 
-def tensorrt_encoding_backend(bundle: Bundle, *, device: int = 0) -> EncodingBackend:
-    """Loads an item encoder on one GPU. Raises as `tensorrt_scoring_backend`."""
+def tensorrt_text_backend(bundle: Bundle, *, device: int = 0) -> TextBackend:
+    """Loads an item encoder on one GPU. Raises as `tensorrt_prefix_backend`."""
     memory, (graph,) = _load_graphs(bundle, ["encode"], device)
-    return DeviceEncodingBackend(
+    return DeviceTextBackend(
         bundle.manifest,
         graph,
         memory,

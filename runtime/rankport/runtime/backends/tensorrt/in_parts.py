@@ -5,84 +5,83 @@ Owns the cutting. Passes over one prefix within the limits that a plan was built
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.contract import EMBEDDED, Launched, PrefixKV, RaggedBatch, ScoringBackend
-from rankport.runtime.backends.layouts.sizes import Sizes
+from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, PrefixKV, PrefixPieces, Started
+from rankport.runtime.backends.layouts.packed import axes_of, rounded_packed, sizes_of
 from rankport.runtime.backends.tensorrt.profiles import VALUE_INPUTS, Profile
 from rankport.runtime.bundle.manifest import Role
 
 _MAX_UNDER_WAY = 2
-"""Passes begun and not read, as many as a plan has without parts."""
+"""Passes started and not read, as many as a plan has without parts."""
 
 
 class BackendInParts:
-    """A backend whose passes fit a profile. Implements `ScoringBackend`; a single run goes as it is."""
+    """A backend whose passes fit a profile. Implements `PrefixBackend`; a single run goes as it is."""
 
-    def __init__(self, backend: ScoringBackend, profiles: Mapping[Role, Sequence[Profile]]) -> None:
+    def __init__(self, backend: PrefixBackend, profiles: Mapping[Role, Sequence[Profile]]) -> None:
         self._backend, self._profiles = backend, profiles
         self._under_way: deque[_Pass] = deque()
         self.table = backend.table
 
-    def prefill(self, batch: RaggedBatch) -> tuple[PrefixKV, ...]:
-        """See `ScoringBackend.prefill`."""
+    def prefill(self, batch: PrefixBatch) -> PrefixPieces:
+        """See `PrefixBackend.prefill`."""
         if self._takes("prefix", batch):
             return self._backend.prefill(batch)
         return tuple(kv for part in halves(batch) for kv in self.prefill(part))
 
-    def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
-        """See `ScoringBackend.score`."""
-        return self.launch(batch).results()
+    def score(self, batch: PrefixBatch) -> NDArray[np.float32]:
+        """See `PrefixBackend.score`."""
+        return self.start(batch).results()
 
-    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
-        """See `ScoringBackend.launch`."""
+    def start(self, batch: PrefixBatch) -> Started[np.float32]:
+        """See `PrefixBackend.start`."""
         if self._takes("score", batch):
-            return self._launch(batch)
-        parts = [self.launch(part) for part in halves(batch)]
-        return Launched(
+            return self._start(batch)
+        parts = [self.start(part) for part in halves(batch)]
+        return Started(
             lambda: np.concatenate([part.results() for part in parts]), done=all(part.done for part in parts)
         )
 
     def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
-        """See `ScoringBackend.split`."""
+        """See `PrefixBackend.split`."""
         return self._backend.split(kv, length)
 
     def close(self) -> None:
-        """See `ScoringBackend.close`."""
+        """See `PrefixBackend.close`."""
         self._backend.close()
 
-    def _launch(self, batch: RaggedBatch) -> Launched[np.float32]:
+    def _start(self, batch: PrefixBatch) -> Started[np.float32]:
         # The parts of one pass are many: what a device keeps answers in is not, so the oldest are read first.
         while len(self._under_way) >= _MAX_UNDER_WAY:
             self._under_way.popleft().end()
-        made = _Pass(self._backend.launch(batch))
+        made = _Pass(self._backend.start(batch))
         self._under_way.append(made)
-        return Launched(made.logits, made.launched.done)
+        return Started(made.logits, made.started.done)
 
-    def _takes(self, role: Role, batch: RaggedBatch) -> bool:
+    def _takes(self, role: Role, batch: PrefixBatch) -> bool:
         if len(batch.runs) == 1:
             return True
-        sizes = sizes_of_batch(batch).rounded_up()
-        slots = sizes.items * sizes.item_tokens if role == "prefix" else 0
-        asked = asdict(sizes) | dict.fromkeys(VALUE_INPUTS, slots)
+        sizes = rounded_packed(sizes_of(batch))
+        slots = sizes.rows * sizes.row_tokens if role == "prefix" else 0
+        asked = axes_of(sizes) | dict.fromkeys(VALUE_INPUTS, slots)
         return any(profile.misfit(asked) is None for profile in self._profiles[role])
 
 
 class _Pass:
     """A pass under way, whose answer or error is kept once it is read."""
 
-    def __init__(self, launched: Launched[np.float32]) -> None:
-        self.launched = launched
+    def __init__(self, started: Started[np.float32]) -> None:
+        self.started = started
         self._answer: NDArray[np.float32] | BackendError | None = None
 
     def end(self) -> None:
         if self._answer is None:
             try:
-                self._answer = self.launched.results()
+                self._answer = self.started.results()
             except BackendError as error:
                 self._answer = error
 
@@ -94,21 +93,7 @@ class _Pass:
         return self._answer
 
 
-def sizes_of_batch(batch: RaggedBatch) -> Sizes:
-    """Axes of the pass that a batch is packed to."""
-    lengths = [len(run.ids) for run in batch.runs]
-    return Sizes(
-        prefixes=len(batch.prefixes),
-        items=int(np.bincount(batch.run_prefix).max()),
-        item_tokens=max(lengths),
-        past=max(sum(piece.length for piece in pieces) for pieces in batch.prefixes),
-        tokens=sum(lengths),
-        items_total=len(lengths),
-        embedding_count=max(1, sum(int(np.count_nonzero(run.ids == EMBEDDED)) for run in batch.runs)),
-    )
-
-
-def halves(batch: RaggedBatch) -> tuple[RaggedBatch, RaggedBatch]:
+def halves(batch: PrefixBatch) -> tuple[PrefixBatch, PrefixBatch]:
     """Two batches of at least one run each: half of the prefixes each, or half of the runs of one."""
     owner = batch.run_prefix
     middle = len(batch.runs) // 2
@@ -116,12 +101,10 @@ def halves(batch: RaggedBatch) -> tuple[RaggedBatch, RaggedBatch]:
         # Where a prefix's runs begin, the nearest to the middle.
         starts = np.flatnonzero(np.diff(owner)) + 1
         middle = int(starts[np.abs(starts - middle).argmin()])
-    return _part(batch, slice(0, middle)), _part(batch, slice(middle, None))
+    return _part(batch, 0, middle), _part(batch, middle, len(batch.runs))
 
 
-def _part(batch: RaggedBatch, runs: slice) -> RaggedBatch:
-    owner = batch.run_prefix[runs]
-    kept, places = np.unique(owner, return_inverse=True)
-    return RaggedBatch(
-        tuple(batch.prefixes[index] for index in kept), batch.runs[runs], places.astype(np.int64)
-    )
+def _part(batch: PrefixBatch, start: int, stop: int) -> PrefixBatch:
+    kept, places = np.unique(batch.run_prefix[start:stop], return_inverse=True)
+    prefixes = tuple(batch.prefixes[index] for index in kept)
+    return PrefixBatch(prefixes, batch.runs.part(start, stop), places.astype(np.int64))

@@ -7,13 +7,14 @@ cover it: short items in number, long ones a few at a time.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.layouts.sizes import Sizes
+from rankport.runtime.backends.layouts.packed import axes_of, rounded_packed
+from rankport.runtime.backends.layouts.sizes import PassSizes
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.manifest import AxisRange, Role, TensorSpec
 from rankport.runtime.bundle.strict import Strict
@@ -200,22 +201,24 @@ def _ladder(longest: int, tokens: int, slots: int) -> list[tuple[int, int]]:
 
 
 def _padded_length(item_tokens: int) -> int:
-    return Sizes(1, 1, item_tokens, 0, 1, 1, 1).rounded_up().item_tokens
+    return rounded_packed(PassSizes(1, 1, item_tokens, 0, 1, 1, 1)).row_tokens
 
 
 def _axis_sizes(box: _Box, tokens: int, past: int) -> dict[str, int]:
     """Sizes each axis whose meaning is known, as a device pads it: full, or as full as `tokens` allow."""
     packed = min(tokens, box.prefixes * box.items * box.item_tokens)
-    sizes = Sizes(
-        prefixes=box.prefixes,
-        items=box.items,
-        item_tokens=box.item_tokens,
-        past=past,
-        tokens=packed,
-        items_total=min(packed, box.prefixes * box.items),
-        embedding_count=packed,
-    ).rounded_up()
-    return asdict(sizes) | {"slots": sizes.items * sizes.item_tokens}
+    sizes = rounded_packed(
+        PassSizes(
+            prefixes=box.prefixes,
+            rows=box.items,
+            row_tokens=box.item_tokens,
+            past=past,
+            tokens=packed,
+            items_total=min(packed, box.prefixes * box.items),
+            embedding_count=packed,
+        )
+    )
+    return axes_of(sizes) | {"slots": sizes.rows * sizes.row_tokens}
 
 
 def _range(least: int, usual: int | None, most: int) -> SizeRange:

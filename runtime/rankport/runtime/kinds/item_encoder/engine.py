@@ -5,7 +5,7 @@ Owns the life of an encoding request from token ids to embedding tokens. The que
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.contract import EncodingBackend
+from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, plan_items
-from rankport.runtime.scheduling.pass_results import landing
-from rankport.runtime.scheduling.runs_by_length import ByLength
-from rankport.runtime.scheduling.work import Pass, Request, on_device
+from rankport.runtime.scheduling.pass_results import take_shares
+from rankport.runtime.scheduling.runs_by_length import RunsByLength
+from rankport.runtime.scheduling.work import Pass, Request, Wait, on_device
 from rankport.runtime.scheduling.worker import Clock, Worker
+from rankport.runtime.tokens import TokenRuns
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class EncodeEngine:
 
     def __init__(
         self,
-        backend: EncodingBackend,
+        backend: TextBackend,
         config: EngineConfig = DEFAULTS,
         *,
         clock: Clock = time.monotonic,
@@ -46,20 +47,20 @@ class EncodeEngine:
         self._worker = Worker(_EncodingWork(backend, config), config, name="rankport-encoding", clock=clock)
 
     def submit(
-        self, runs: Sequence[NDArray[np.int64]], timeout_s: float | None = None, *, spent_s: float = 0.0
+        self, texts: TokenRuns, timeout_s: float | None = None, *, spent_s: float = 0.0
     ) -> "Future[Encoded]":
         """Queues texts as token ids, `spent_s` of `timeout_s` gone. The future can be cancelled until answered.
 
         Raises `InvalidRequest` without texts or for an empty one, `Overloaded`, `Unavailable`. The future
         raises `DeadlineExceeded`, `BackendError`, `Unavailable`.
         """
-        texts = ByLength.of(runs, [run.size for run in runs], "text")
+        runs = RunsByLength.of(texts, "text")
         request = _EncodingRequest(
-            tokens=texts.tokens,
+            tokens=runs.tokens,
             submitted_s=self._clock(),
             timeout_s=timeout_s,
             spent_s=spent_s,
-            texts=texts,
+            texts=runs,
         )
         self._worker.submit(request)
         return request.future
@@ -80,7 +81,7 @@ class EncodeEngine:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class _EncodingRequest(Request):
-    texts: ByLength[NDArray[np.int64]]
+    texts: RunsByLength
 
     @property
     def exhausted(self) -> bool:
@@ -102,7 +103,7 @@ class _EncodingRequest(Request):
 class _EncodingWork:
     """Encode passes over the backend; lives in the worker's thread."""
 
-    def __init__(self, backend: EncodingBackend, config: EngineConfig) -> None:
+    def __init__(self, backend: TextBackend, config: EngineConfig) -> None:
         self._backend = backend
         self._limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
 
@@ -112,9 +113,8 @@ class _EncodingWork:
     def plan(self, active: Sequence[_EncodingRequest]) -> Pass[_EncodingRequest]:
         """Texts of several requests are alike: all continue the empty prefix."""
         work = [ItemWork(request.texts.remaining, past=0, branch=None) for request in active]
-        shares = [
-            (one, take) for one, take in zip(active, plan_items(work, self._limits), strict=True) if take
-        ]
+        takes = plan_items(work, self._limits)
+        shares = [(request, take) for request, take in zip(active, takes, strict=True) if take]
         return Pass(tuple(request for request, _ in shares), partial(self._encode, shares))
 
     def retire(self, request: _EncodingRequest) -> None:
@@ -124,7 +124,7 @@ class _EncodingWork:
         """Frees the device."""
         self._backend.close()
 
-    def _encode(self, shares: Sequence[tuple[_EncodingRequest, int]]) -> Callable[[], None] | None:
-        runs = [run for request, count in shares for run in request.texts.upcoming(count)]
-        launched = on_device("encode", self._backend.launch, runs)
-        return landing("encode", launched, [(request.texts, count) for request, count in shares])
+    def _encode(self, shares: Sequence[tuple[_EncodingRequest, int]]) -> Wait | None:
+        texts = TokenRuns.join([request.texts.upcoming(count) for request, count in shares])
+        started = on_device("encode", self._backend.start, texts)
+        return take_shares("encode", started, [(request.texts, count) for request, count in shares])

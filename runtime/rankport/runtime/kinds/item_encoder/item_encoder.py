@@ -14,7 +14,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import checked_items, checked_timeout_s
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.columns import ItemColumns
 from rankport.protos.types import ModelDescription, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
@@ -24,7 +25,7 @@ from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.item_encoder.engine import Encoded, EncodeEngine
 from rankport.runtime.kinds.item_encoder.rules import RULES
 from rankport.runtime.kinds.kind import Capability
-from rankport.runtime.kinds.replicas import EncodingReplicas
+from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 
@@ -36,15 +37,13 @@ class ItemEncoder:
 
     capabilities: frozenset[Capability] = frozenset({"encodes"})
 
-    def __init__(
-        self, manifest: Manifest, prompt: PromptEncoder, engine: EncodeEngine | EncodingReplicas
-    ) -> None:
-        """An encoder of parts; it closes the engine."""
+    def __init__(self, manifest: Manifest, prompt: PromptEncoder, engines: Replicas[EncodeEngine]) -> None:
+        """Makes an encoder of parts; it closes the engines."""
         assert manifest.embedding is not None
         self._manifest = manifest
         self._embedding = manifest.embedding
         self._prompt = prompt
-        self._engine = engine
+        self._engines = engines
 
     @classmethod
     def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
@@ -67,8 +66,7 @@ class ItemEncoder:
                 engines[gpu] = EncodeEngine(load_text_backend(opened, config, gpu=gpu), config)
                 loaded.callback(engines[gpu].close)
             loaded.pop_all()
-        alone = engines[config.device_ids[0]]
-        return cls(manifest, prompt, alone if len(engines) == 1 else EncodingReplicas(engines))
+        return cls(manifest, prompt, Replicas(engines))
 
     @property
     def fingerprint(self) -> str:
@@ -76,7 +74,11 @@ class ItemEncoder:
         return self._manifest.fingerprint
 
     def encode(
-        self, texts: Iterable[Text], timeout_s: float | None = None, *, truncation: Truncation = "error"
+        self,
+        texts: Iterable[Text] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
     ) -> NDArray[np.floating]:
         """Embedding tokens of texts, or of token ids, in their order. [texts, k, hidden] float16 or float32
 
@@ -92,7 +94,11 @@ class ItemEncoder:
         return result_within(self.submit(texts, timeout_s, truncation=truncation), timeout_s)
 
     def submit(
-        self, texts: Iterable[Text], timeout_s: float | None = None, *, truncation: Truncation = "error"
+        self,
+        texts: Iterable[Text] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
     ) -> "Future[NDArray[np.floating]]":
         """`encode` as a future. Cancelling it drops what is not computed yet.
 
@@ -101,12 +107,14 @@ class ItemEncoder:
         """
         timeout_s = checked_timeout_s(timeout_s)
         begun_s = time.perf_counter()
-        encoded = self._prompt.encode_items(checked_items(texts, "texts"), truncation)
-        if not encoded:
+        runs = self._prompt.encode_items(ItemColumns.of(texts, "texts"), truncation).runs
+        if not len(runs):
             shape = (0, self._embedding.tokens, self._embedding.hidden_size)
             return resolved(np.empty(shape, np.dtype(self._embedding.dtype)))
         spent_s = time.perf_counter() - begun_s
-        future = self._engine.submit([item.run.ids for item in encoded], timeout_s, spent_s=spent_s)
+        future = self._engines.submit(
+            lambda engine: engine.submit(runs, timeout_s, spent_s=spent_s), len(runs.ids)
+        )
         return converted(future, _tokens)
 
     def describe(self) -> ModelDescription:
@@ -116,11 +124,11 @@ class ItemEncoder:
     @property
     def alive(self) -> bool:
         """False once it is closed, or stopped on a bug: it answers nothing any more."""
-        return self._engine.alive
+        return self._engines.alive
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
-        self._engine.close(grace_s)
+        self._engines.close(grace_s)
 
     def __enter__(self) -> Self:
         return self

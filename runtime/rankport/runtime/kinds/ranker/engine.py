@@ -19,14 +19,15 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import EMBEDDED, RaggedBatch, ScoringBackend, TokenRun
+from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, PrefixWork, plan_items, plan_prefill
-from rankport.runtime.scheduling.pass_results import check_count, landing
+from rankport.runtime.scheduling.pass_results import check_count, take_shares
 from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease, PrefixCache
-from rankport.runtime.scheduling.runs_by_length import ByLength
-from rankport.runtime.scheduling.work import Pass, Request, on_device
+from rankport.runtime.scheduling.runs_by_length import RunsByLength
+from rankport.runtime.scheduling.work import Pass, Request, Wait, on_device
 from rankport.runtime.scheduling.worker import Clock, Worker
+from rankport.runtime.tokens import EMBEDDED, TokenRun, TokenRuns
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Engine:
     """A scoring backend, its prefix cache and its queue. Thread-safe; owns and closes the backend."""
 
     def __init__(
-        self, backend: ScoringBackend, config: EngineConfig = DEFAULTS, *, clock: Clock = time.monotonic
+        self, backend: PrefixBackend, config: EngineConfig = DEFAULTS, *, clock: Clock = time.monotonic
     ) -> None:
         self._work = _ScoringWork(backend, config)
         self._clock = clock
@@ -54,7 +55,7 @@ class Engine:
     def submit(
         self,
         prefix: TokenRun,
-        items: Sequence[TokenRun],
+        items: TokenRuns,
         timeout_s: float | None = None,
         *,
         spent_s: float = 0.0,
@@ -64,8 +65,7 @@ class Engine:
         Raises `InvalidRequest` without items or for an empty one, `Overloaded`, `Unavailable`. The future
         raises `DeadlineExceeded`, `BackendError`, `Unavailable`.
         """
-        assert prefix.resident is None, "only items have resident tokens"
-        runs = ByLength.of(items, [item.ids.size for item in items], "item")
+        runs = RunsByLength.of(items, "item")
         request = _ScoringRequest(
             tokens=prefix.ids.size + runs.tokens,
             submitted_s=self._clock(),
@@ -128,7 +128,7 @@ def _row_key(row: NDArray[np.float32]) -> int:
 class _ScoringRequest(Request):
     prefix: TokenRun
     key: NDArray[np.int64]  # [prefix tokens]
-    items: ByLength[TokenRun]
+    items: RunsByLength
     prefix_tokens_computed: int = 0
 
     @property
@@ -160,7 +160,7 @@ Shares = Sequence[tuple[_ScoringRequest, int]]
 class _ScoringWork:
     """Prefill and score passes over the backend; lives in the worker's thread."""
 
-    def __init__(self, backend: ScoringBackend, config: EngineConfig) -> None:
+    def __init__(self, backend: PrefixBackend, config: EngineConfig) -> None:
         self.cache = PrefixCache(config.prefix_cache_bytes, partial(on_device, "splitting KV", backend.split))
         self._backend = backend
         self._leases: dict[_ScoringRequest, Lease] = {}
@@ -178,8 +178,8 @@ class _ScoringWork:
 
     def plan(self, active: Sequence[_ScoringRequest]) -> Pass[_ScoringRequest]:
         """Prefill and score passes in turn, while there is work for both."""
-        waiting = [one for one in active if self._leases[one].length < one.key.size]
-        ready = [one for one in active if self._leases[one].length == one.key.size]
+        waiting = [request for request in active if self._leases[request].length < request.key.size]
+        ready = [request for request in active if self._leases[request].length == request.key.size]
         self._prefilled_last = bool(waiting) and not (ready and self._prefilled_last)
         return self._plan_prefill(waiting) if self._prefilled_last else self._plan_items(ready)
 
@@ -202,7 +202,10 @@ class _ScoringWork:
         return _pass(requests, plan_prefill(work, self._prefill_limits), self._prefill)
 
     def _plan_items(self, requests: Sequence[_ScoringRequest]) -> Pass[_ScoringRequest]:
-        work = [ItemWork(one.items.remaining, one.key.size, self._leases[one].branch) for one in requests]
+        work = [
+            ItemWork(request.items.remaining, request.key.size, self._leases[request].branch)
+            for request in requests
+        ]
         return _pass(requests, plan_items(work, self._item_limits), self._score)
 
     def _prefill(self, shares: Shares) -> None:
@@ -211,12 +214,10 @@ class _ScoringWork:
         spans = [
             (lease.length, lease.length + tokens) for lease, (_, tokens) in zip(leases, shares, strict=True)
         ]
-        batch = RaggedBatch(
-            prefixes=tuple(lease.pieces() for lease in leases),
-            runs=tuple(
-                slice_run(request.prefix, *span) for (request, _), span in zip(shares, spans, strict=True)
-            ),
-            run_prefix=np.arange(len(shares)),
+        batch = PrefixBatch.of(
+            [lease.pieces() for lease in leases],
+            [slice_run(request.prefix, *span) for (request, _), span in zip(shares, spans, strict=True)],
+            np.arange(len(shares)),
         )
         kvs = on_device("prefill", self._backend.prefill, batch)
         check_count("prefill", len(kvs), len(shares))
@@ -224,27 +225,27 @@ class _ScoringWork:
             self.cache.insert(lease, request.key[slice(*span)], kv)
             request.prefix_tokens_computed += tokens
 
-    def _score(self, shares: Shares) -> Callable[[], None] | None:
-        """Begins to score the next `share` items of each request; requests with the same prefix share its row."""
+    def _score(self, shares: Shares) -> Wait | None:
+        """Starts to score the next `share` items of each request; requests with the same prefix share its row."""
         leases = {lease.branch: lease for lease in (self._leases[request] for request, _ in shares)}
         row_of = {branch: row for row, branch in enumerate(leases)}
         by_row = sorted(
             ((row_of[self._leases[request].branch], request, count) for request, count in shares),
             key=itemgetter(0),
         )
-        batch = RaggedBatch(
+        batch = PrefixBatch(
             prefixes=tuple(lease.pieces() for lease in leases.values()),
-            runs=tuple(item for _, request, count in by_row for item in request.items.upcoming(count)),
+            runs=TokenRuns.join([request.items.upcoming(count) for _, request, count in by_row]),
             run_prefix=np.repeat([row for row, _, _ in by_row], [count for _, _, count in by_row]),
         )
-        launched = on_device("score", self._backend.launch, batch)
-        return landing("score", launched, [(request.items, count) for _, request, count in by_row])
+        started = on_device("score", self._backend.start, batch)
+        return take_shares("score", started, [(request.items, count) for _, request, count in by_row])
 
 
 def _pass(
     requests: Sequence[_ScoringRequest],
     takes: Sequence[int],
-    begin: Callable[[Shares], Callable[[], None] | None],
+    start: Callable[[Shares], Wait | None],
 ) -> Pass[_ScoringRequest]:
     shares = tuple((request, take) for request, take in zip(requests, takes, strict=True) if take)
-    return Pass(tuple(request for request, _ in shares), partial(begin, shares))
+    return Pass(tuple(request for request, _ in shares), partial(start, shares))

@@ -8,16 +8,16 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine
-from rankport.runtime.kinds.replicas import ScoringReplicas
+from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
 from rankport.runtime.store.namespace import TokenNamespace
 
 
 @dataclass(frozen=True, slots=True)
 class RankerEngines:
-    """What a ranker computes with. Whoever takes it closes the engine, then calls `close`."""
+    """What a ranker computes with. Whoever takes it closes the engines, then calls `close`."""
 
-    engine: Engine | ScoringReplicas
+    engines: Replicas[Engine]
     resident: ResidentTokens | None
     close: Callable[[], None]
 
@@ -49,6 +49,8 @@ def ranker_engines(bundle: Bundle, config: EngineConfig, tokens: TokenNamespace 
         if keep and tokens is not None:
             resident = ResidentTokens(tokens, tables, config.device_tokens_refresh_s)
         opened.pop_all()
-    alone = engines[config.device_ids[0]]
-    whole = alone if len(engines) == 1 else ScoringReplicas(engines, config.max_batch_tokens)
-    return RankerEngines(whole, resident, lambda: None if resident is None else resident.close())
+    return RankerEngines(
+        Replicas(engines, config.max_batch_tokens),
+        resident,
+        lambda: None if resident is None else resident.close(),
+    )

@@ -6,18 +6,20 @@ Owns the way from texts, ids, embedding tokens and keys to an answer with scores
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Self, get_args
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import checked_items, checked_timeout_s
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import (
     Item,
@@ -29,22 +31,22 @@ from rankport.protos.types import (
     Truncation,
     Usage,
 )
-from rankport.runtime.backends.contract import TokenRun
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.kind import Capability
-from rankport.runtime.kinds.ranker.engine import Engine, Scored
+from rankport.runtime.kinds.ranker.engine import Engine, Scored, prefix_key
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
 from rankport.runtime.kinds.ranker.rules import RULES
-from rankport.runtime.kinds.replicas import ScoringReplicas
-from rankport.runtime.prompt.encoder import EncodedRun, PromptEncoder
+from rankport.runtime.kinds.replicas import Replicas
+from rankport.runtime.prompt.encoder import EncodedItems, EncodedPrefix, PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
 from rankport.runtime.store.store import TokenStore
+from rankport.runtime.tokens import TokenRun, TokenRuns
 
 
 class Ranker:
@@ -56,17 +58,17 @@ class Ranker:
         self,
         manifest: Manifest,
         prompt: PromptEncoder,
-        engine: Engine | ScoringReplicas,
+        engines: Replicas[Engine],
         keyed_items: KeyedItems,
         *,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        """A ranker of parts; it closes the engine, then calls `on_close`."""
+        """Makes a ranker of parts; it closes the engines, then calls `on_close`."""
         assert manifest.labels is not None
         self._manifest = manifest
         self._labels = manifest.labels
         self._prompt = prompt
-        self._engine = engine
+        self._engines = engines
         self._keyed_items = keyed_items
         self._on_close = on_close
 
@@ -95,15 +97,15 @@ class Ranker:
                 owned.callback(store.close)
             tokens = None if store is None else paired_tokens(store, manifest)
             prompt = PromptEncoder.from_bundle(opened)
-            engines = ranker_engines(opened, config, tokens)
-            owned.callback(engines.close)
-            keyed_items = KeyedItems(manifest, tokens, engines.resident)
-            return cls(manifest, prompt, engines.engine, keyed_items, on_close=owned.pop_all().close)
+            loaded = ranker_engines(opened, config, tokens)
+            owned.callback(loaded.close)
+            keyed_items = KeyedItems(manifest, tokens, loaded.resident)
+            return cls(manifest, prompt, loaded.engines, keyed_items, on_close=owned.pop_all().close)
 
     def score(
         self,
         prefix: Prefix,
-        items: Iterable[Item],
+        items: Iterable[Item] | ItemColumns,
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
@@ -130,7 +132,7 @@ class Ranker:
     def submit(
         self,
         prefix: Prefix,
-        items: Iterable[Item],
+        items: Iterable[Item] | ItemColumns,
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
@@ -145,18 +147,22 @@ class Ranker:
         begun_s = time.perf_counter()
         request = self._encode(prefix, items, truncation, on_missing)
         tokenize_s = time.perf_counter() - begun_s
-        runs = [request.items[index].run for index in request.present]
-        if not runs:
+        if not len(request.items.runs):
             return resolved(self._answer(request, tokenize_s, self._nothing_scored()))
-        future = self._engine.submit(request.prefix.run, runs, timeout_s, spent_s=tokenize_s)
+        run, runs = request.prefix.run, request.items.runs
+        future = self._engines.submit(
+            lambda engine: engine.submit(run, runs, timeout_s, spent_s=tokenize_s),
+            len(run.ids) + len(runs.ids),
+            lambda: crc32(prefix_key(run).tobytes()),
+        )
         return converted(future, partial(self._answer, request, tokenize_s))
 
     def encode(
-        self, prefix: Prefix, items: Iterable[Item], *, truncation: Truncation = "error"
-    ) -> tuple[TokenRun, list[TokenRun]]:
+        self, prefix: Prefix, items: Iterable[Item] | ItemColumns, *, truncation: Truncation = "error"
+    ) -> tuple[TokenRun, TokenRuns]:
         """The tokens of prefix and items as the engine gets them. Raises as `submit` does; keys must exist."""
         request = self._encode(prefix, items, truncation, "fail")
-        return request.prefix.run, [item.run for item in request.items]
+        return request.prefix.run, request.items.runs
 
     def describe(self) -> ModelDescription:
         """What the bundle is, and which forms of items it takes."""
@@ -164,16 +170,16 @@ class Ranker:
 
     def cache_stats(self) -> CacheStats:
         """A snapshot of the prefix cache's counters."""
-        return self._engine.cache_stats()
+        return CacheStats.total([engine.cache_stats() for engine in self._engines.engines])
 
     @property
     def alive(self) -> bool:
         """False once it is closed, or stopped on a bug: it answers nothing any more."""
-        return self._engine.alive
+        return self._engines.alive
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
-        self._engine.close(grace_s)
+        self._engines.close(grace_s)
         self._on_close()
 
     def __enter__(self) -> Self:
@@ -185,24 +191,30 @@ class Ranker:
         self.close()
 
     def _encode(
-        self, prefix: Prefix, items: Iterable[Item], truncation: Truncation, on_missing: OnMissing
+        self,
+        prefix: Prefix,
+        items: Iterable[Item] | ItemColumns,
+        truncation: Truncation,
+        on_missing: OnMissing,
     ) -> "_EncodedRequest":
         if on_missing not in get_args(OnMissing):
             raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(get_args(OnMissing))}")
-        items = checked_items(items)
+        columns = ItemColumns.of(items)
         encoded_prefix = self._prompt.encode_prefix(prefix, truncation)
-        inputs, missing = self._keyed_items.resolve(items, on_missing)
-        return _EncodedRequest(encoded_prefix, self._prompt.encode_items(inputs, truncation), missing)
+        keyed = self._keyed_items.resolve(columns.keys, on_missing, columns.count)
+        encoded = self._prompt.encode_items(columns, truncation, keyed)
+        return _EncodedRequest(columns.count, encoded_prefix, encoded, keyed.missing)
 
     def _nothing_scored(self) -> Scored:
         logits = np.empty((0, len(self._labels.names)), np.float32)
         return Scored(logits, np.empty(0, np.bool_), 0, 0, queue_s=0.0, compute_s=0.0)
 
     def _answer(self, request: "_EncodedRequest", tokenize_s: float, scored: Scored) -> ScoreResult:
-        rows = request.present
-        logits = np.full((len(request.items), scored.logits.shape[1]), np.nan, np.float32)
-        logits[rows] = scored.logits
-        status, messages = request.outcomes({rows[place] for place in np.flatnonzero(scored.failed)})
+        logits = scored.logits
+        if len(logits) < request.count:
+            logits = np.full((request.count, scored.logits.shape[1]), np.nan, np.float32)
+            logits[request.items.places] = scored.logits
+        status, messages = request.outcomes(request.items.places[scored.failed])
         return ScoreResult(
             scores=label_scores(logits, self._labels.source),
             logits=logits,
@@ -211,7 +223,7 @@ class Ranker:
             usage=Usage(
                 prefix_tokens_cached=scored.prefix_tokens_cached,
                 prefix_tokens_computed=scored.prefix_tokens_computed,
-                item_tokens=sum(request.items[row].run.ids.size for row in rows),
+                item_tokens=len(request.items.runs.ids),
                 tokenize_s=tokenize_s,
                 queue_s=scored.queue_s,
                 compute_s=scored.compute_s,
@@ -222,38 +234,31 @@ class Ranker:
 
 @dataclass(frozen=True, slots=True)
 class _EncodedRequest:
-    prefix: EncodedRun
-    items: list[EncodedRun]
-    missing: dict[int, str]  # why there are no tokens, by index; those items' runs stand for nothing
+    count: int  # of items, those without tokens too
+    prefix: EncodedPrefix
+    items: EncodedItems
+    missing: Mapping[int, str]  # why there are no tokens, by the place of the item
 
-    @property
-    def present(self) -> list[int]:
-        """Indices of the items that are scored."""
-        if not self.missing:
-            return list(range(len(self.items)))
-        return [index for index in range(len(self.items)) if index not in self.missing]
+    def outcomes(self, failed: NDArray[np.int64]) -> tuple[tuple[ItemStatus, ...], tuple[str, ...]]:
+        """Status and message of every item; those at the places `failed` have no finite logit."""
+        status, messages = [ItemStatus.OK] * self.count, [""] * self.count
+        for place, own, message in self._told(failed):
+            status[place], messages[place] = own, message
+        return tuple(status), tuple(messages)
 
-    def outcomes(self, failed: set[int]) -> tuple[tuple[ItemStatus, ...], tuple[str, ...]]:
-        """Status and message of every item; `failed` are indices."""
-        count = len(self.items)
-        if not (failed or self.missing or self.prefix.truncated or any(one.truncated for one in self.items)):
-            return (ItemStatus.OK,) * count, ("",) * count
-        found = [self.outcome(index, failed=index in failed) for index in range(count)]
-        return tuple(status for status, _ in found), tuple(message for _, message in found)
-
-    def outcome(self, index: int, *, failed: bool) -> tuple[ItemStatus, str]:
-        """Status and message of an item."""
-        if index in self.missing:
-            return ItemStatus.NOT_FOUND, self.missing[index]
-        if failed:
-            return (
-                ItemStatus.FAILED,
-                "the model gave a logit that is not finite: check the item and the checkpoint",
-            )
-        cut = [name for name, run in (("prefix", self.prefix), ("item", self.items[index])) if run.truncated]
-        if cut:
-            return ItemStatus.TRUNCATED, f"{' and '.join(cut)} cut to the bundle's limits"
-        return ItemStatus.OK, ""
+    def _told(self, failed: NDArray[np.int64]) -> Iterator[tuple[int, ItemStatus, str]]:
+        """The items that there is something to say of; what comes later counts."""
+        if self.prefix.truncated:
+            for place in self.items.places.tolist():
+                yield place, ItemStatus.TRUNCATED, "prefix cut to the bundle's limits"
+        which = "prefix and item" if self.prefix.truncated else "item"
+        for place in self.items.truncated.tolist():
+            yield place, ItemStatus.TRUNCATED, f"{which} cut to the bundle's limits"
+        for place in failed.tolist():
+            reason = "the model gave a logit that is not finite: check the item and the checkpoint"
+            yield place, ItemStatus.FAILED, reason
+        for place, reason in self.missing.items():
+            yield place, ItemStatus.NOT_FOUND, reason
 
 
 def label_scores(logits: NDArray[np.float32], source: str) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rankport.protos import wire
 from rankport.protos.arguments import of_single_item
+from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, Overloaded
 from rankport.protos.types import ItemStatus, ModelDescription, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -21,7 +22,6 @@ from rankport.runtime.server.models import Served, ServedModels
 from rankport.runtime.server.ordered import in_order
 from rankport.runtime.server.submitter import Submitter
 
-Text = str | Sequence[int]
 Rows = NDArray[np.floating]  # [texts, k, hidden]
 
 # A stream is bulk work: it gives way to calls that wait for an answer, for about 13 s in all.
@@ -76,7 +76,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
     async def _encode_chunk(
         self,
         served: Served[Encoder],
-        texts: Sequence[Text],
+        texts: ItemColumns,
         truncation: Truncation,
         ids: Sequence[str],
         context: Context,
@@ -96,7 +96,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         )
 
     async def _encode_all_good(
-        self, encoder: Encoder, texts: Sequence[Text], truncation: Truncation, context: Context
+        self, encoder: Encoder, texts: ItemColumns, truncation: Truncation, context: Context
     ) -> "list[NDArray[np.floating] | InvalidRequest]":
         """A row [k, hidden] per text, or the reason why it has none: bad texts are found by halving."""
         try:
@@ -105,11 +105,13 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
             if len(texts) <= 1:
                 return [error] * len(texts)
         middle = len(texts) // 2
-        left = await self._encode_all_good(encoder, texts[:middle], truncation, context)
-        return left + await self._encode_all_good(encoder, texts[middle:], truncation, context)
+        left = await self._encode_all_good(encoder, texts.part(0, middle), truncation, context)
+        return left + await self._encode_all_good(
+            encoder, texts.part(middle, len(texts)), truncation, context
+        )
 
     async def _submit_patiently(
-        self, encoder: Encoder, texts: Sequence[Text], truncation: Truncation, context: Context
+        self, encoder: Encoder, texts: ItemColumns, truncation: Truncation, context: Context
     ) -> Rows:
         def submit(timeout_s: float | None) -> Future[Rows]:
             return encoder.submit(texts, timeout_s, truncation=truncation)

@@ -22,7 +22,7 @@ from rankport.exporters.kinds.item_encoder.modes import measure_encoder, referen
 from rankport.exporters.kinds.item_encoder.module import EncoderModule
 from rankport.exporters.options.options import ExportOptions
 from rankport.runtime.backends.choice import load_text_backend
-from rankport.runtime.backends.contract import EncodingBackend
+from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.bundle.bundle import Bundle
 
 Runs = list[NDArray[np.int64]]
@@ -88,7 +88,7 @@ def _export(part: Part, checkpoint: Path) -> Bundle:
         return staging.publish()
 
 
-def _parity(part: Part, bundle: Bundle, checkpoint: Path, backend: EncodingBackend) -> None:
+def _parity(part: Part, bundle: Bundle, checkpoint: Path, backend: TextBackend) -> None:
     manifest = bundle.manifest
     assert manifest.embedding is not None
     runs = sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens)
@@ -97,7 +97,7 @@ def _parity(part: Part, bundle: Bundle, checkpoint: Path, backend: EncodingBacke
         part.figures.add(f"parity {mode.mode}", mode.model_dump(exclude={"mode"}))
 
 
-def _throughput(part: Part, backend: EncodingBackend, peer: Any, length: int) -> None:
+def _throughput(part: Part, backend: TextBackend, peer: Any, length: int) -> None:
     rng = np.random.default_rng(length)
     texts = max(1, part.engine.max_batch_tokens // length)
     runs: Runs = list(rng.integers(3, peer.config.vocab_size, (texts, length)))

@@ -29,7 +29,7 @@ from benchmarks.gpu.shapes import FULL
 from benchmarks.gpu.stored import Catalogue, resident_bytes, stored_catalogue
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
-from rankport.runtime.backends.devices.scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.devices.table import DeviceTable
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import CUDA_DEFAULTS
@@ -130,7 +130,7 @@ def simulated_ranker(
     if resident:
         rows = resident_bytes(manifest) // (4 * manifest.shape.hidden_size)
         table = DeviceTable(memory, rows, 2 * CUDA_DEFAULTS.max_batch_tokens, manifest.shape.hidden_size)
-    engine = Engine(DeviceScoringBackend(manifest, ScoringGraphs(graph, graph), memory, table), CUDA_DEFAULTS)
+    engine = Engine(DevicePrefixBackend(manifest, ScoringGraphs(graph, graph), memory, table), CUDA_DEFAULTS)
     with ExitStack() as opened:
         kept = None
         if tokens is not None and table is not None:

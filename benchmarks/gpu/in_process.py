@@ -19,12 +19,12 @@ from benchmarks.gpu.queries import random_prefix, random_query
 from benchmarks.gpu.runs import run_of
 from benchmarks.gpu.shapes import RequestShape
 from rankport.runtime.backends.choice import load_prefix_backend
-from rankport.runtime.backends.contract import TokenRun
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.store.keyed_items import KeyedItems
+from rankport.runtime.tokens import TokenRun
 
 _ITEM_SETS = 4
 _WINDOWS = 3

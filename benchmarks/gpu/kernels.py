@@ -18,7 +18,7 @@ from benchmarks.gpu.part import Part, arguments
 from benchmarks.gpu.runs import run_of
 from benchmarks.gpu.shapes import RequestShape
 from rankport.runtime.backends.choice import load_prefix_backend
-from rankport.runtime.backends.contract import PrefixKV, RaggedBatch, ScoringBackend
+from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, PrefixKV
 from rankport.runtime.kinds.table import open_bundle
 
 _ROUNDS = 8
@@ -37,16 +37,16 @@ def main() -> None:
         backend.close()
 
 
-def measure(part: Part, backend: ScoringBackend, request: RequestShape, *, prefix: str = "") -> None:
+def measure(part: Part, backend: PrefixBackend, request: RequestShape, *, prefix: str = "") -> None:
     """Passes of as many queries of the shape as fit; figures are named after `prefix`."""
     queries = max(1, part.engine.max_batch_tokens // (request.items * request.item))
     runs = [run_of(part.workload.model, request, seed) for seed in range(queries)]
     prefixes = tuple(run.prefix for run in runs)
     nothing: tuple[tuple[PrefixKV, ...], ...] = tuple(() for _ in runs)
-    prefill = RaggedBatch(nothing, prefixes, np.arange(queries))
+    prefill = PrefixBatch.of(nothing, prefixes, np.arange(queries))
     kv = backend.prefill(prefill)
     items = tuple(item for run in runs for item in run.items)
-    score = RaggedBatch(tuple((one,) for one in kv), items, np.repeat(np.arange(queries), request.items))
+    score = PrefixBatch.of(tuple((one,) for one in kv), items, np.repeat(np.arange(queries), request.items))
     # The first run of a shape allocates, and the third may record what later ones replay.
     for _ in range(4):
         backend.prefill(prefill)
@@ -70,9 +70,9 @@ def measure(part: Part, backend: ScoringBackend, request: RequestShape, *, prefi
     part.figures.add(f"{prefix}{request.name} x {queries}, kernels", _kernels(passes["score"]))
 
 
-def _one(batch: RaggedBatch) -> RaggedBatch:
+def _one(batch: PrefixBatch) -> PrefixBatch:
     """One item of one prefix: a pass to wait for."""
-    return RaggedBatch(batch.prefixes[:1], batch.runs[:1], np.zeros(1, np.int64))
+    return PrefixBatch.of(batch.prefixes[:1], batch.runs[:1], np.zeros(1, np.int64))
 
 
 def _timed(run: Callable[[], object]) -> dict[str, Value]:
@@ -84,7 +84,7 @@ def _timed(run: Callable[[], object]) -> dict[str, Value]:
     return {"ms": statistics.median(times) * 1e3}
 
 
-def _launched(backend: ScoringBackend, batch: RaggedBatch) -> dict[str, Value]:
+def _launched(backend: PrefixBackend, batch: PrefixBatch) -> dict[str, Value]:
     """How long the host is busy before it could do something else, and passes that follow each other closely."""
     times = []
     for _ in range(_ROUNDS):

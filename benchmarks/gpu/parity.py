@@ -9,7 +9,7 @@ from benchmarks.gpu.runs import realistic, samples
 from rankport.exporters.kinds.ranker.modes import MODES, Logits, SampleRequest, compare
 from rankport.protos.errors import RankportError
 from rankport.runtime.backends.choice import load_prefix_backend
-from rankport.runtime.backends.contract import ScoringBackend
+from rankport.runtime.backends.contract import PrefixBackend
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.table import open_bundle
 
@@ -28,9 +28,7 @@ def main() -> None:
     _served(part, backend, served, expected[len(proven) :])
 
 
-def _modes(
-    part: Part, backend: ScoringBackend, requests: list[SampleRequest], expected: list[Logits]
-) -> None:
+def _modes(part: Part, backend: PrefixBackend, requests: list[SampleRequest], expected: list[Logits]) -> None:
     for form in dict.fromkeys(request.form for request in requests):
         places = [place for place, request in enumerate(requests) if request.form == form]
         for mode, run in MODES.items():
@@ -46,7 +44,7 @@ def _modes(
 
 
 def _served(
-    part: Part, backend: ScoringBackend, requests: list[SampleRequest], expected: list[Logits]
+    part: Part, backend: PrefixBackend, requests: list[SampleRequest], expected: list[Logits]
 ) -> None:
     """All queries at once through the engine, which closes the backend; then again, their prefixes cached."""
     engine = Engine(backend, part.engine)

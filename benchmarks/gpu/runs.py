@@ -8,8 +8,8 @@ from benchmarks.gpu.queries import item_ids, random_query
 from benchmarks.gpu.shapes import ModelShape, RequestShape
 from rankport.exporters.kinds.ranker.modes import SampleRequest
 from rankport.exporters.kinds.ranker.samples import sample_requests
-from rankport.runtime.backends.contract import TokenRun
 from rankport.runtime.bundle.manifest import Limits
+from rankport.runtime.tokens import TokenRun
 
 _SHARED_QUERIES = 4
 _MOST_TOKENS = 20_000

@@ -11,7 +11,7 @@ from transformers import Qwen3ForCausalLM
 from benchmarks.gpu.queries import EMBEDDED
 from benchmarks.gpu.shapes import ModelShape
 from benchmarks.gpu.weights import SCALES, kind_of, qwen3_config, random_bytes
-from rankport.runtime.backends.contract import TokenRun
+from rankport.runtime.tokens import TokenRun
 
 _BATCH_TOKENS = 32_768
 

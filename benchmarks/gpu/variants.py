@@ -21,7 +21,7 @@ from benchmarks.gpu.skeletons import restore, write_skeleton
 from benchmarks.gpu.weights import RandomWeights, save_checkpoint
 from rankport.exporters.kinds.ranker.modes import MODES, compare
 from rankport.runtime.backends.choice import load_prefix_backend
-from rankport.runtime.backends.contract import ScoringBackend
+from rankport.runtime.backends.contract import PrefixBackend
 from rankport.runtime.kinds.table import open_bundle
 
 _LAYERS, _VOCABULARY = 4, 8_192
@@ -75,7 +75,7 @@ def _export(name: str, form: dict[str, Any], work: Path, to: Path) -> None:
     write_skeleton(bundle, RandomWeights(model.parameters()), to / title)
 
 
-def _compare(part: Part, backend: ScoringBackend, request: RequestShape, prefix: str) -> None:
+def _compare(part: Part, backend: PrefixBackend, request: RequestShape, prefix: str) -> None:
     """Against transformers in fp32 on the same device, two queries in one pass and each alone."""
     import torch
 

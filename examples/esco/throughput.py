@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from examples.esco.dataset import Dataset
 from rankport.protos.types import Key
-from rankport.runtime.backends.contract import TokenRun
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.tokens import TokenRun
 
 ITEMS = 100
 ROUNDS = 3

@@ -9,7 +9,7 @@ from benchmarks.gpu.queries import LABEL_IDS, item_ids, random_query
 from benchmarks.gpu.shapes import FULL, TINY, RequestShape
 from benchmarks.gpu.torch_model import label_logits, random_model
 from benchmarks.gpu.weights import parameter
-from rankport.runtime.backends.contract import TokenRun
+from rankport.runtime.tokens import TokenRun
 
 SHAPE = TINY.workloads[0].model
 QUERIES = 3

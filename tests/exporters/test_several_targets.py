@@ -9,7 +9,7 @@ from rankport.exporters.kinds.ranker.modes import MODES
 from rankport.exporters.kinds.ranker.samples import sample_requests
 from rankport.exporters.verify import verify
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.backends.ort.cpu import OnnxRuntimeScoringBackend
+from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import EngineConfig
@@ -74,7 +74,7 @@ def test_equal_weights_of_two_targets_are_stored_once(checkpoint: Path) -> None:
     requests = sample_requests(shape.vocab_size, shape.hidden_size, limits, None)
     memory = HostMemory()
     device = host_backend(both.for_target("onnx-cuda"), memory)
-    expected = MODES["prefix_reuse"](OnnxRuntimeScoringBackend(both.for_target("onnx-cpu")), requests)
+    expected = MODES["prefix_reuse"](OnnxRuntimePrefixBackend(both.for_target("onnx-cpu")), requests)
     for one, other in zip(expected, MODES["prefix_reuse"](device, requests), strict=True):
         assert abs(one - other).max() <= 1e-5
     device.close()

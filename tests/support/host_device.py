@@ -5,14 +5,16 @@ What a GPU backend does but for CUDA itself runs on it: packing, padding, KV lay
 
 import ctypes
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.devices.encoding import DeviceEncodingBackend, Takes
+from rankport.runtime.backends.devices.encoding import DeviceTextBackend, Takes
+from rankport.runtime.backends.devices.graph import DeviceGraph
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
-from rankport.runtime.backends.devices.scoring import DeviceScoringBackend, ScoringGraphs
+from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.devices.table import DeviceTable
 from rankport.runtime.backends.ort.cuda import BoundGraph
 from rankport.runtime.bundle.bundle import Bundle
@@ -69,26 +71,43 @@ class HostMemory:
         pass
 
 
-def host_backend(bundle: Bundle, memory: HostMemory, resident_rows: int = 0) -> DeviceScoringBackend:
+class WatchedGraph:
+    """A `DeviceGraph` that tells of each run by which number it is recorded, if it is."""
+
+    def __init__(self, graph: DeviceGraph, on_run: Callable[[int | None], None]) -> None:
+        self._graph, self._on_run = graph, on_run
+        self.input_names, self.host_names = graph.input_names, graph.host_names
+        self.close = graph.close
+
+    def run(self, *arguments: Any, fixed: int | None = None) -> None:
+        self._on_run(fixed)
+        self._graph.run(*arguments, fixed=fixed)
+
+
+def host_backend(
+    bundle: Bundle,
+    memory: HostMemory,
+    resident_rows: int = 0,
+    on_run: Callable[[int | None], None] = lambda fixed: None,
+) -> DevicePrefixBackend:
     """The device backend over a fp32 bundle for CUDA, on this machine, with room for resident tokens if asked for."""
     table = None
     if resident_rows:
         table = DeviceTable(memory, resident_rows, _SENT_ROWS, bundle.manifest.shape.hidden_size)
     prefix = host_graph(bundle, "prefix")
     joint = len({graph.file for graph in bundle.manifest.graphs}) == 1
-    return DeviceScoringBackend(
+    score = WatchedGraph(prefix if joint else host_graph(bundle, "score"), on_run)
+    return DevicePrefixBackend(
         bundle.manifest,
-        ScoringGraphs(prefix, prefix if joint else host_graph(bundle, "score")),
+        ScoringGraphs(score if joint else prefix, score),
         memory,
         table,
     )
 
 
-def host_encoder(
-    bundle: Bundle, memory: HostMemory, takes: Takes = lambda sizes: True
-) -> DeviceEncodingBackend:
+def host_encoder(bundle: Bundle, memory: HostMemory, takes: Takes = lambda sizes: True) -> DeviceTextBackend:
     """The same of an item encoder."""
-    return DeviceEncodingBackend(bundle.manifest, host_graph(bundle, "encode"), memory, takes)
+    return DeviceTextBackend(bundle.manifest, host_graph(bundle, "encode"), memory, takes)
 
 
 def host_graph(bundle: Bundle, role: str) -> BoundGraph:

@@ -6,12 +6,16 @@ They share the weights and nothing else, so an engine over the backend is right 
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import EMBEDDED, Launched, PrefixKV, RaggedBatch, TokenRun
+from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, Started
+from rankport.runtime.kinds.ranker.engine import Engine, Scored
+from rankport.runtime.tokens import EMBEDDED, TokenRun, TokenRuns
 
 VOCAB, HIDDEN, LAYERS, LABELS = 50, 8, 2, 2
 Array = NDArray[np.float64]
@@ -85,25 +89,25 @@ class ReferenceModel:
 
 @dataclass(eq=False)
 class ReferenceBackend:
-    """`ScoringBackend` over the model. Records every pass and keeps to the contract's letter."""
+    """`PrefixBackend` over the model. Records every pass and keeps to the contract's letter."""
 
     model: ReferenceModel = field(default_factory=ReferenceModel)
-    before_pass: Callable[[str, RaggedBatch], None] = lambda kind, batch: None  # may block or raise
-    passes: list[tuple[str, RaggedBatch]] = field(default_factory=list)
+    before_pass: Callable[[str, PrefixBatch], None] = lambda kind, batch: None  # may block or raise
+    passes: list[tuple[str, PrefixBatch]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     closed: bool = False
     table: None = None
 
-    def prefill(self, batch: RaggedBatch) -> tuple[PrefixKV, ...]:
+    def prefill(self, batch: PrefixBatch) -> tuple[PrefixKV, ...]:
         self._enter("prefill", batch)
         assert list(batch.run_prefix) == list(range(len(batch.runs))), "one run per prefix"
         return tuple(ReferenceKV(kv) for _, kv in self._continue_all(batch))
 
-    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
+    def start(self, batch: PrefixBatch) -> Started[np.float32]:
         logits = self.score(batch)
-        return Launched(lambda: logits, done=True)
+        return Started(lambda: logits, done=True)
 
-    def score(self, batch: RaggedBatch) -> NDArray[np.float32]:
+    def score(self, batch: PrefixBatch) -> NDArray[np.float32]:
         self._enter("score", batch)
         hidden = np.stack([last for last, _ in self._continue_all(batch)])
         return (hidden @ self.model.head).astype(np.float32)
@@ -122,20 +126,20 @@ class ReferenceBackend:
 
     def tokens(self, kind: str) -> list[int]:
         """Run tokens of each pass of a kind. [passes]"""
-        return [sum(run.ids.size for run in batch.runs) for done, batch in self.passes if done == kind]
+        return [len(batch.runs.ids) for done, batch in self.passes if done == kind]
 
-    def _enter(self, kind: str, batch: RaggedBatch) -> None:
+    def _enter(self, kind: str, batch: PrefixBatch) -> None:
         assert not self.closed
         self.threads.add(threading.get_ident())
         self.before_pass(kind, batch)
         self.passes.append((kind, batch))
-        assert batch.runs
-        assert all(run.ids.size for run in batch.runs)
+        assert len(batch.runs)
+        assert batch.runs.lengths.min() > 0
         assert len(batch.run_prefix) == len(batch.runs)
         assert (np.diff(batch.run_prefix) >= 0).all(), "runs are grouped by prefix"
         assert set(batch.run_prefix) == set(range(len(batch.prefixes))), "no prefix without a run"
 
-    def _continue_all(self, batch: RaggedBatch) -> list[tuple[Array, Array]]:
+    def _continue_all(self, batch: PrefixBatch) -> list[tuple[Array, Array]]:
         pasts = [self._past(pieces) for pieces in batch.prefixes]
         return [
             self.model.continue_run(pasts[row], run)
@@ -148,21 +152,21 @@ class ReferenceBackend:
 
 @dataclass(eq=False)
 class ReferenceEncodingBackend:
-    """`EncodingBackend`: the last two hidden states of a text after the model, in float16."""
+    """`TextBackend`: the last two hidden states of a text after the model, in float16."""
 
     model: ReferenceModel = field(default_factory=ReferenceModel)
-    before_pass: Callable[[Sequence[NDArray[np.int64]]], None] = lambda runs: None
-    passes: list[list[int]] = field(default_factory=list)  # lengths of the runs
+    before_pass: Callable[[TokenRuns], None] = lambda texts: None
+    passes: list[list[int]] = field(default_factory=list)  # lengths of the texts
     closed: bool = False
 
-    def encode(self, runs: Sequence[NDArray[np.int64]]) -> NDArray[np.floating]:
-        self.before_pass(runs)
-        self.passes.append([run.size for run in runs])
-        return np.stack([self.tokens(run) for run in runs])
+    def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
+        self.before_pass(texts)
+        self.passes.append(texts.lengths.tolist())
+        return np.stack([self.tokens(text.ids) for text in texts])
 
-    def launch(self, runs: Sequence[NDArray[np.int64]]) -> Launched[np.floating]:
-        tokens = self.encode(runs)
-        return Launched(lambda: tokens, done=True)
+    def start(self, texts: TokenRuns) -> Started[np.floating]:
+        tokens = self.compute(texts)
+        return Started(lambda: tokens, done=True)
 
     def tokens(self, run: NDArray[np.int64]) -> NDArray[np.floating]:
         """Embedding tokens of one text. [2, hidden]"""
@@ -176,6 +180,13 @@ class ReferenceEncodingBackend:
 
 def token_run(*ids: int) -> TokenRun:
     return TokenRun(np.array(ids, np.int64))
+
+
+def submit(
+    engine: Engine, prefix: TokenRun, items: Sequence[TokenRun], *args: Any, **options: Any
+) -> "Future[Scored]":
+    """A request of runs that are apart from each other."""
+    return engine.submit(prefix, TokenRuns.of(items), *args, **options)
 
 
 def _positions(start: int, count: int) -> Array:

@@ -15,12 +15,12 @@ from rankport.exporters.export import export
 from rankport.exporters.kinds.ranker.modes import MODES, measure
 from rankport.exporters.kinds.ranker.samples import sample_requests
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.backends.contract import TokenRun
-from rankport.runtime.backends.ort.cpu import OnnxRuntimeScoringBackend
+from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support import adapters, checkpoints
 from support.serving import LOCAL
@@ -38,7 +38,7 @@ def require_equal_in_every_mode(bundle: Bundle, model: nn.Module, labels: tuple[
         return np.stack([adapters.outputs(model, ids)[0, -1, list(labels)].numpy() for ids in sequences])
 
     shape = bundle.manifest.shape
-    backend = OnnxRuntimeScoringBackend(bundle)
+    backend = OnnxRuntimePrefixBackend(bundle)
     try:
         requests = sample_requests(shape.vocab_size, shape.hidden_size, bundle.manifest.limits, None)
         modes = measure(backend, [logits(one.prefix, one.items) for one in requests], requests)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from rankport.exporters.export import export
 from rankport.exporters.kinds.ranker.modes import MODES, measure
 from rankport.exporters.kinds.ranker.samples import sample_requests
-from rankport.runtime.backends.contract import TokenRun
-from rankport.runtime.backends.ort.cpu import OnnxRuntimeScoringBackend
+from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support.checkpoints import VOCABULARY, tiny_tokenizer
 from support.control_llm_reference import ControlLlmReference
@@ -46,7 +46,7 @@ def label_logits(folder: Path, prefix: TokenRun, items: Sequence[TokenRun]) -> N
 
 def require_equal_in_every_mode(bundle: Bundle, folder: Path) -> None:
     requests = sample_requests(VOCABULARY, HIDDEN, bundle.manifest.limits, None)
-    backend = OnnxRuntimeScoringBackend(bundle)
+    backend = OnnxRuntimePrefixBackend(bundle)
     try:
         modes = measure(backend, [label_logits(folder, r.prefix, r.items) for r in requests], requests)
     finally:

@@ -11,10 +11,10 @@ from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
 from rankport.exporters.kinds.ranker.module import ReadOut
 from rankport.exporters.kinds.ranker.reference import RankerReference
-from rankport.runtime.backends.contract import TokenRun
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support import checkpoints
 from support.adapters import lora

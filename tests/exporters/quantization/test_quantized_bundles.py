@@ -13,13 +13,13 @@ from torch import nn
 from rankport.exporters.export import export
 from rankport.exporters.kinds.ranker.modes import MODES, measure
 from rankport.exporters.kinds.ranker.samples import sample_requests
-from rankport.runtime.backends.contract import TokenRun
-from rankport.runtime.backends.ort.cpu import OnnxRuntimeScoringBackend
+from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ModeParity
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support.checkpoints import VOCABULARY, tiny_tokenizer
 from support.gptq_checkpoints import Gptq, formula_model
@@ -42,7 +42,7 @@ def _logits(model: nn.Module, prefix: TokenRun, items: Sequence[TokenRun]) -> ND
 
 def _modes(bundle: Bundle, model: nn.Module) -> list[ModeParity]:
     requests = sample_requests(VOCABULARY, bundle.manifest.shape.hidden_size, bundle.manifest.limits, None)
-    backend = OnnxRuntimeScoringBackend(bundle)
+    backend = OnnxRuntimePrefixBackend(bundle)
     try:
         modes = measure(backend, [_logits(model, r.prefix, r.items) for r in requests], requests)
     finally:

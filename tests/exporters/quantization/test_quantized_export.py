@@ -18,10 +18,10 @@ from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import RECIPES
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest, ParityError
-from rankport.runtime.backends.contract import TokenRun
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support import checkpoints
 from support.quantized_checkpoints import compressed_tensors

@@ -4,23 +4,26 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
 
 from rankport.protos.errors import InvalidRequest, Overloaded, Unavailable
-from rankport.runtime.backends.contract import RaggedBatch
+from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.engine import EncodeEngine
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from rankport.runtime.kinds.ranker.engine import Engine
+from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.kinds.replicas import EncodingReplicas, ScoringReplicas, _Replicas
+from rankport.runtime.kinds.replicas import Replicas
+from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.tokens import TokenRun, TokenRuns
 from support.reference_backend import ReferenceBackend, ReferenceEncodingBackend, token_run
 
 WAIT_S = 30.0
-ITEMS = [token_run(7, 8), token_run(9)]
+ITEMS = TokenRuns.of([token_run(7, 8), token_run(9)])
 
 
 class Gate:
@@ -29,7 +32,7 @@ class Gate:
     def __init__(self) -> None:
         self.opened = threading.Event()
 
-    def __call__(self, kind: str, batch: RaggedBatch) -> None:
+    def __call__(self, kind: str, batch: PrefixBatch) -> None:
         assert self.opened.wait(WAIT_S)
 
 
@@ -45,9 +48,17 @@ def backends(gate: Gate) -> list[ReferenceBackend]:
     return [ReferenceBackend(before_pass=gate) for _ in range(3)]
 
 
-def replicas_of(backends: list[ReferenceBackend], slack_tokens: int = 100, **config: int) -> ScoringReplicas:
+def replicas_of(backends: list[ReferenceBackend], slack_tokens: int = 100, **config: int) -> Replicas[Engine]:
     engines = {gpu: Engine(backend, EngineConfig(**config)) for gpu, backend in enumerate(backends)}
-    return ScoringReplicas(engines, slack_tokens)
+    return Replicas(engines, slack_tokens)
+
+
+def submit(replicas: Replicas[Engine], prefix: TokenRun) -> "Future[Scored]":
+    """A request of a few items, at home where its prefix says."""
+    tokens = len(prefix.ids) + len(ITEMS.ids)
+    return replicas.submit(
+        lambda engine: engine.submit(prefix, ITEMS), tokens, lambda: crc32(prefix.ids.tobytes())
+    )
 
 
 def used(backends: list[ReferenceBackend]) -> list[int]:
@@ -59,19 +70,20 @@ def test_a_prefix_goes_where_it_went_before(backends: list[ReferenceBackend], ga
     gate.opened.set()
     replicas = replicas_of(backends)
     for _ in range(4):
-        replicas.submit(token_run(5, 6), ITEMS).result(WAIT_S)
+        submit(replicas, token_run(5, 6)).result(WAIT_S)
     assert sorted(used(backends)) == [0, 0, 4]
-    assert replicas.cache_stats().tokens_computed == 2
-    assert replicas.cache_stats().budget_bytes == 3 * EngineConfig().prefix_cache_bytes
+    stats = CacheStats.total([engine.cache_stats() for engine in replicas.engines])
+    assert stats.tokens_computed == 2
+    assert stats.budget_bytes == 3 * EngineConfig().prefix_cache_bytes
     for first in range(20):
-        replicas.submit(token_run(first, 6), ITEMS).result(WAIT_S)
+        submit(replicas, token_run(first, 6)).result(WAIT_S)
     assert min(used(backends)) > 0  # others go elsewhere
     replicas.close()
 
 
 def test_a_busy_home_is_left_for_the_idlest(backends: list[ReferenceBackend], gate: Gate) -> None:
     replicas = replicas_of(backends, slack_tokens=8)  # a request has 5 tokens
-    futures = [replicas.submit(token_run(5, 6), ITEMS) for _ in range(9)]
+    futures = [submit(replicas, token_run(5, 6)) for _ in range(9)]
     gate.opened.set()
     logits = [future.result(WAIT_S).logits for future in futures]
     for other in logits:
@@ -89,7 +101,7 @@ def test_a_full_queue_sends_a_request_on_and_all_full_refuse(
 
     def fill() -> None:
         while len(futures) < 50:
-            futures.append(replicas.submit(token_run(5, 6), ITEMS))
+            futures.append(submit(replicas, token_run(5, 6)))
 
     with pytest.raises(Overloaded, match="the queue is full"):
         fill()
@@ -105,12 +117,12 @@ def test_a_lost_engine_gets_no_more_and_the_others_go_on(
 ) -> None:
     gate.opened.set()
 
-    def broken(kind: str, batch: RaggedBatch) -> None:
+    def broken(kind: str, batch: PrefixBatch) -> None:
         raise KeyboardInterrupt  # no error of a pass: it ends the thread
 
     backends = [ReferenceBackend(before_pass=broken), ReferenceBackend()]
     replicas = replicas_of(backends)
-    outcomes = [replicas.submit(token_run(first, 6), ITEMS) for first in range(8)]
+    outcomes = [submit(replicas, token_run(first, 6)) for first in range(8)]
     failed = 0
     for future in outcomes:
         try:
@@ -119,13 +131,13 @@ def test_a_lost_engine_gets_no_more_and_the_others_go_on(
             failed += 1
     assert 1 <= failed < 8
     for first in range(8):
-        replicas.submit(token_run(first, 6), ITEMS).result(WAIT_S)
+        submit(replicas, token_run(first, 6)).result(WAIT_S)
     assert replicas.alive
     assert caplog.text.count("the engine on GPU 0 has stopped; the others go on") == 1
     replicas.close()
     assert not replicas.alive
     with pytest.raises(Unavailable):
-        replicas.submit(token_run(1), ITEMS)
+        submit(replicas, token_run(1))
 
 
 def test_engines_close_at_the_same_time() -> None:
@@ -140,7 +152,7 @@ def test_engines_close_at_the_same_time() -> None:
         def close(self, grace_s: float = 0.0) -> None:
             asked.append(f"close {grace_s}")
 
-    _Replicas({0: Closing(), 1: Closing()}, 0).close(1.0)
+    Replicas({0: Closing(), 1: Closing()}).close(1.0)
     assert asked == ["stop 1.0", "stop 1.0", "close 1.0", "close 1.0"]
 
 
@@ -152,7 +164,7 @@ def test_a_callback_may_close_all(backends: list[ReferenceBackend], gate: Gate) 
         replicas.close()
         closed.set()
 
-    replicas.submit(token_run(1), ITEMS).add_done_callback(close)
+    submit(replicas, token_run(1)).add_done_callback(close)
     assert closed.wait(WAIT_S)
     replicas.close()
     assert all(backend.closed for backend in backends)
@@ -161,13 +173,13 @@ def test_a_callback_may_close_all(backends: list[ReferenceBackend], gate: Gate) 
 def test_an_engine_that_stopped_counts_for_nothing(gate: Gate) -> None:
     backends = [ReferenceBackend(before_pass=gate) for _ in range(2)]
     replicas = replicas_of(backends, slack_tokens=10**6, max_queued_requests=1, max_active_requests=1)
-    dead, alive = replicas._engines
+    dead, alive = replicas.engines
     dead.close()
     assert replicas.alive
 
     def fill() -> None:
         for _ in range(10):
-            replicas.submit(token_run(5, 6), ITEMS)
+            submit(replicas, token_run(5, 6))
 
     with pytest.raises(Overloaded):  # not Unavailable: a retry is right
         fill()
@@ -177,10 +189,10 @@ def test_an_engine_that_stopped_counts_for_nothing(gate: Gate) -> None:
 
 def test_texts_go_to_the_idlest() -> None:
     opened = threading.Event()
-    backends = [ReferenceEncodingBackend(before_pass=lambda runs: assert_soon(opened)) for _ in range(2)]
-    replicas = EncodingReplicas({gpu: EncodeEngine(backend) for gpu, backend in enumerate(backends)})
-    runs = [np.array([4, 5]), np.array([6])]
-    futures = [replicas.submit(runs) for _ in range(4)]
+    backends = [ReferenceEncodingBackend(before_pass=lambda texts: assert_soon(opened)) for _ in range(2)]
+    replicas = Replicas({gpu: EncodeEngine(backend) for gpu, backend in enumerate(backends)})
+    texts = TokenRuns.of([token_run(4, 5), token_run(6)])
+    futures = [replicas.submit(lambda engine: engine.submit(texts), 3) for _ in range(4)]
     opened.set()
     results = [future.result(WAIT_S).tokens for future in futures]
     for other in results:
@@ -209,8 +221,8 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return made
 
-    monkeypatch.setattr(choice, "load_prefix_backend", with_cpu(choice.load_prefix_backend))
-    monkeypatch.setattr(choice, "load_text_backend", with_cpu(choice.load_text_backend))
+    monkeypatch.setattr(choice, "load_prefix_backend", with_cpu(choice.prefix_backend))
+    monkeypatch.setattr(choice, "load_text_backend", with_cpu(choice.text_backend))
     return loaded
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,12 @@ from hypothesis import strategies as st
 
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.protos.types import Key, Truncation
-from rankport.runtime.backends.contract import EMBEDDED
 from rankport.runtime.bundle.manifest import Limits, ModelShape, Prompt, Segment
 from rankport.runtime.kinds.table import open_bundle
-from rankport.runtime.prompt.encoder import EncodedRun, PromptEncoder
+from rankport.runtime.prompt.encoder import EncodedPrefix, PromptEncoder
 from rankport.runtime.prompt.template import fair_shares
 from rankport.runtime.prompt.tokenizer import Tokenizer
+from rankport.runtime.tokens import EMBEDDED, TokenRun
 from support.bundle_samples import (
     ENCODER_FILES,
     RANKER_FILES,
@@ -44,7 +46,23 @@ def made(tokenized: bool = True, **changes: object) -> PromptEncoder:
     return PromptEncoder(ranker_draft(**changes), Tokenizer(inner) if tokenized else None)
 
 
-def ids(run: EncodedRun) -> list[int]:
+@dataclass(frozen=True)
+class Encoded:
+    """An item by itself, as a prefix is."""
+
+    run: TokenRun
+    truncated: bool
+
+
+def encoded(encoder: PromptEncoder, items: Any, truncation: Truncation = "error") -> list[Encoded]:
+    """Each item of a request by itself."""
+    result = encoder.encode_items(items, truncation)
+    assert result.places.tolist() == list(range(len(result.runs)))
+    cut = set(result.truncated.tolist())
+    return [Encoded(run, place in cut) for place, run in enumerate(result.runs)]
+
+
+def ids(run: EncodedPrefix | Encoded) -> list[int]:
     assert run.run.ids.dtype == np.int64
     return [int(token) for token in run.run.ids]
 
@@ -131,14 +149,14 @@ def test_under_truncate_what_fits_is_neither_cut_nor_flagged(encoder: PromptEnco
 
 
 def test_only_the_item_over_its_limit_is_flagged(encoder: PromptEncoder) -> None:
-    runs = encoder.encode_items(["red", "red green blue shoes boots", [RED] * 5], truncation="truncate")
+    runs = encoded(encoder, ["red", "red green blue shoes boots", [RED] * 5], truncation="truncate")
     assert [run.truncated for run in runs] == [False, True, True]
     assert [ids(run) for run in runs] == [[RED, SEP], [RED, GREEN, BLUE, SHOES, SEP], [RED] * 4 + [SEP]]
 
 
 def test_a_long_item_is_an_error_that_names_index_segment_and_limit(encoder: PromptEncoder) -> None:
     with pytest.raises(LimitExceeded, match="item 1: segment 'item' has 5 tokens, its max_tokens is 4"):
-        encoder.encode_items(["red", [RED] * 5])
+        encoded(encoder, ["red", [RED] * 5])
 
 
 def test_the_whole_is_limited_although_every_segment_fits() -> None:
@@ -155,8 +173,8 @@ def test_the_whole_is_limited_although_every_segment_fits() -> None:
     assert ids(cut) == [CLS, RED, RED, RED, GREEN, BLUE]
     assert cut.truncated
     with pytest.raises(LimitExceeded, match="item 0: 3 tokens with segment 'item', max_item_tokens is 2"):
-        encoder.encode_items(["red green"])
-    assert ids(encoder.encode_items(["red green"], truncation="truncate")[0]) == [RED, SEP]
+        encoded(encoder, ["red green"])
+    assert ids(encoded(encoder, ["red green"], truncation="truncate")[0]) == [RED, SEP]
 
 
 @pytest.mark.parametrize("truncation", ["error", "truncate"])
@@ -171,7 +189,7 @@ def test_an_unknown_truncation_is_refused(encoder: PromptEncoder) -> None:
     with pytest.raises(InvalidRequest, match="truncation 'cut': must be one of"):
         encoder.encode_prefix("red", wrong)
     with pytest.raises(InvalidRequest, match="truncation 'cut': must be one of"):
-        encoder.encode_items(["red"], wrong)
+        encoded(encoder, ["red"], wrong)
 
 
 @settings(deadline=None)
@@ -189,12 +207,11 @@ def test_shares_fill_the_room_and_leave_short_segments_whole(lengths: list[int],
 
 def test_text_ids_and_embeddings_fill_the_item_segment(encoder: PromptEncoder) -> None:
     rows = np.arange(8, dtype=np.float16).reshape(2, 4)
-    text, tokens, embedded, array = encoder.encode_items(["red shoes", [RED, SHOES], rows, np.array([RED])])
+    text, tokens, embedded, array = encoded(encoder, ["red shoes", [RED, SHOES], rows, np.array([RED])])
     assert ids(text) == ids(tokens) == [RED, SHOES, SEP]
     assert ids(array) == [RED, SEP]
     assert ids(embedded) == [EMBEDDED, EMBEDDED, SEP]
     assert embedded.run.embeddings is not None
-    assert embedded.run.embeddings.dtype == np.float32
     np.testing.assert_array_equal(embedded.run.embeddings, rows)
     assert text.run.embeddings is tokens.run.embeddings is None
 
@@ -202,7 +219,7 @@ def test_text_ids_and_embeddings_fill_the_item_segment(encoder: PromptEncoder) -
 def test_segments_of_an_item_stand_around_every_form() -> None:
     segments = [Segment(text="blue"), Segment(item=True), Segment(special=["[SEP]", "[SEP]"])]
     encoder = made(prompt=Prompt(prefix=[], item=segments))
-    forms = encoder.encode_items(["red", [GREEN], np.zeros((2, 4), np.float32)])
+    forms = encoded(encoder, ["red", [GREEN], np.zeros((2, 4), np.float32)])
     assert [ids(run) for run in forms] == [
         [BLUE, RED, SEP, SEP],
         [BLUE, GREEN, SEP, SEP],
@@ -213,23 +230,23 @@ def test_segments_of_an_item_stand_around_every_form() -> None:
 def test_many_items_keep_their_order(encoder: PromptEncoder) -> None:
     words = {"red": RED, "green": GREEN, "blue": BLUE}
     items = [word if index % 3 else [words[word]] for index, word in enumerate([*words] * 200)]
-    assert [ids(run)[0] for run in encoder.encode_items(items)] == [*words.values()] * 200
-    assert encoder.encode_items([]) == []
+    assert [ids(run)[0] for run in encoded(encoder, items)] == [*words.values()] * 200
+    assert encoded(encoder, []) == []
 
 
 def test_an_item_encoder_takes_items_and_no_embeddings(tmp_path: Path) -> None:
     root = write_directory(tmp_path, encoder_draft(), ENCODER_FILES)
     encoder = PromptEncoder.from_bundle(open_bundle(root))
-    assert ids(encoder.encode_items(["red shoes"])[0]) == [CLS, RED, SHOES, SEP]
+    assert ids(encoded(encoder, ["red shoes"])[0]) == [CLS, RED, SHOES, SEP]
     assert encoder.fields == ()
     with pytest.raises(InvalidRequest, match="item 0: the bundle takes no embedding tokens"):
-        encoder.encode_items([np.zeros((1, 4), np.float32)])
+        encoded(encoder, [np.zeros((1, 4), np.float32)])
 
 
 def test_later_writes_of_the_caller_do_not_reach_the_run(encoder: PromptEncoder) -> None:
     rows = np.ones((2, 4), np.float32)
     tokens: Any = np.array([RED, RED])
-    embedded, plain = encoder.encode_items([rows, tokens])
+    embedded, plain = encoded(encoder, [rows, tokens])
     prefix = encoder.encode_prefix(tokens)
     rows[:], tokens[:] = 0, GREEN
     assert embedded.run.embeddings is not None
@@ -268,31 +285,31 @@ def test_a_malformed_item_is_refused_by_index_and_value(
     encoder: PromptEncoder, item: Any, complaint: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=complaint):
-        encoder.encode_items(["red", item])
+        encoded(encoder, ["red", item])
 
 
 @pytest.mark.parametrize("items", ["red", b"red"])
 def test_one_text_in_place_of_a_list_is_refused(encoder: PromptEncoder, items: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"items is a (str|bytes); give a list of items"):
-        encoder.encode_items(items)
+        encoded(encoder, items)
 
 
 @pytest.mark.parametrize("item", ["", "  ", [], np.array([], np.int64)])
 def test_an_item_without_a_token_is_refused(item: Any) -> None:
     bare = made(prompt=Prompt(prefix=[], item=[Segment(item=True)]))
     with pytest.raises(InvalidRequest, match="item 1: has no token"):
-        bare.encode_items(["red", item])
+        encoded(bare, ["red", item])
 
 
 def test_an_empty_item_inside_a_template_still_has_tokens(encoder: PromptEncoder) -> None:
-    assert ids(encoder.encode_items([""])[0]) == [SEP]
+    assert ids(encoded(encoder, [""])[0]) == [SEP]
 
 
 @pytest.mark.parametrize("truncation", ["error", "truncate"])
 def test_embedding_tokens_are_never_cut(truncation: Truncation) -> None:
     template = Prompt(prefix=[], item=[Segment(text="red green"), Segment(item=True, max_tokens=1)])
     encoder = made(prompt=template, limits=Limits(max_prefix_tokens=0, max_item_tokens=4))
-    run = encoder.encode_items([np.zeros((2, 4), np.float32)], truncation)[0]
+    run = encoded(encoder, [np.zeros((2, 4), np.float32)], truncation)[0]
     assert ids(run) == [RED, GREEN, EMBEDDED, EMBEDDED]
     assert not run.truncated
 
@@ -304,17 +321,17 @@ def test_without_a_tokenizer_ids_are_taken_and_text_is_refused() -> None:
     prompt = Prompt(prefix=[Segment(field="query")], item=[Segment(item=True)])
     encoder = made(tokenized=False, prompt=prompt)
     assert ids(encoder.encode_prefix([RED])) == [RED]
-    assert [ids(run) for run in encoder.encode_items([[RED], [GREEN]])] == [[RED], [GREEN]]
+    assert [ids(run) for run in encoded(encoder, [[RED], [GREEN]])] == [[RED], [GREEN]]
     with pytest.raises(InvalidRequest, match=r"prefix field 'query': .* no tokenizer: give token ids"):
         encoder.encode_prefix("red")
     with pytest.raises(InvalidRequest, match=r"item 1: .* no tokenizer: give token ids"):
-        encoder.encode_items([[RED], "red"])
+        encoded(encoder, [[RED], "red"])
 
 
 def test_a_token_that_the_model_has_no_row_for_is_refused() -> None:
     encoder = made(shape=ModelShape(hidden_size=4, vocab_size=VOCAB_SIZE - 1, layers=[]))
     with pytest.raises(InvalidRequest, match="item 1: holds token 13, 'redgreen', outside the model's"):
-        encoder.encode_items(["red", "redgreen"])
+        encoded(encoder, ["red", "redgreen"])
 
 
 @pytest.mark.parametrize(
@@ -355,21 +372,20 @@ def test_literals_without_a_tokenizer_are_refused_on_loading() -> None:
 
 def test_threads_share_one_encoder(encoder: PromptEncoder) -> None:
     requests: list[list[Any]] = [["red green", [RED], "blue"] * size for size in range(1, 20)]
-    alone = [[ids(run) for run in encoder.encode_items(items)] for items in requests]
+    alone = [[ids(run) for run in encoded(encoder, items)] for items in requests]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(encoder.encode_items, requests))
+        together = list(pool.map(partial(encoded, encoder), requests))
     assert [[ids(run) for run in runs] for runs in together] == alone
 
 
 def test_many_embedding_items_are_read_as_each_alone(encoder: PromptEncoder) -> None:
     rng = np.random.default_rng(3)
     items = [rng.standard_normal((2, 4)).astype(dtype) for dtype in (np.float16, np.float32) * 3]
-    together = encoder.encode_items(items)
+    together = encoded(encoder, items)
     for item, run in zip(items, together, strict=True):
-        alone = encoder.encode_items([item])[0].run
+        alone = encoded(encoder, [item])[0].run
         np.testing.assert_array_equal(run.run.ids, alone.ids)
         assert run.run.embeddings is not None
-        assert run.run.embeddings.dtype == np.float32
         np.testing.assert_array_equal(run.run.embeddings, alone.embeddings)
     before = together[1].run.embeddings.copy()  # type: ignore[union-attr]
     items[1][:] = 0  # the caller's own array
@@ -393,4 +409,4 @@ def test_one_bad_embedding_item_of_many_is_named(
     items = [np.ones((2, 4), np.float32) for _ in range(5)]
     items[3] = spoil(items[3])
     with pytest.raises(InvalidRequest, match=message):
-        encoder.encode_items(items)
+        encoded(encoder, items)

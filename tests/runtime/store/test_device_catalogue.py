@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, StoreError, Unavailable
-from rankport.runtime.backends.contract import Resident
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
 from rankport.runtime.store.namespace import TokenNamespace
 from rankport.runtime.store.records import storage_key
@@ -52,9 +52,27 @@ class Table:
             future.set_result(None)
         return future
 
-    def holds(self, resident: Resident | None) -> NDArray[np.float32]:
-        assert resident is not None
-        return self.values[resident.rows]
+    def holds(self, item: "Found | None") -> NDArray[np.float32]:
+        assert item is not None
+        return self.values[item.rows]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where one item lies, for as long as somebody refers to this."""
+
+    rows: NDArray[np.int64]
+    kept: object
+
+
+def find(resident: ResidentTokens, keys: list[str]) -> list[Found | None]:
+    """Where each key lies; None where it does not."""
+    residents = resident.find(keys, np.arange(len(keys)))
+    found: list[Found | None] = [None] * len(keys)
+    if residents is not None:
+        for place, rows in zip(residents.places, residents.rows, strict=True):
+            found[place] = Found(rows, residents.kept)
+    return found
 
 
 def tokens_of(number: int) -> NDArray[np.float16]:
@@ -107,32 +125,32 @@ def until(condition: Callable[[], bool]) -> None:
 def test_every_table_holds_the_stores_tokens_at_the_same_rows(load: Load) -> None:
     one, other = Table(10), Table(12)
     resident = load(one, other, refresh_s=NEVER_S)
-    found = resident.find([f"key{number}" for number in range(5)])
+    found = find(resident, [f"key{number}" for number in range(5)])
     for number, place in enumerate(found):
         np.testing.assert_array_equal(one.holds(place), tokens_of(number))
         np.testing.assert_array_equal(other.holds(place), tokens_of(number))
     assert one.writes == 1  # places beside each other
-    assert resident.find(["none", ""]) == [None, None]
+    assert find(resident, ["none", ""]) == [None, None]
     assert len(resident) == 5
 
 
 def test_what_has_no_room_is_not_there(load: Load) -> None:
     resident = load(Table(3 * K + 1), refresh_s=NEVER_S)
-    found = resident.find([f"key{number}" for number in range(5)])
+    found = find(resident, [f"key{number}" for number in range(5)])
     assert [place is not None for place in found] == [True, True, True, False, False]
 
 
 def test_changes_of_the_store_are_followed(load: Load, namespace: TokenNamespace) -> None:
     table = Table(6 * K)
     resident = load(table)
-    before = resident.find(["key1"])[0]
+    before = find(resident, ["key1"])[0]
     put(namespace, {"key1": 101, "key9": 109})
-    until(lambda: resident.find(["key9"])[0] is not None)
+    until(lambda: find(resident, ["key9"])[0] is not None)
     until(lambda: bool((table.holds(before) == tokens_of(101)).all()))  # in its place
-    np.testing.assert_array_equal(table.holds(resident.find(["key9"])[0]), tokens_of(109))
+    np.testing.assert_array_equal(table.holds(find(resident, ["key9"])[0]), tokens_of(109))
     namespace.delete_many(["key2"])
-    until(lambda: resident.find(["key2"]) == [None])
-    assert resident.find(["key1"])[0] is not None
+    until(lambda: find(resident, ["key2"]) == [None])
+    assert find(resident, ["key1"])[0] is not None
 
 
 def test_a_row_is_given_to_another_item_only_when_nobody_refers_to_it(
@@ -140,18 +158,18 @@ def test_a_row_is_given_to_another_item_only_when_nobody_refers_to_it(
 ) -> None:
     table = Table(5 * K)
     resident = load(table)
-    kept = resident.find(["key3"])
+    kept = find(resident, ["key3"])
     namespace.delete_many(["key3"])
-    until(lambda: resident.find(["key3"]) == [None])
+    until(lambda: find(resident, ["key3"]) == [None])
     put(namespace, {"key7": 7})  # there is no other room
     looked = namespace.version()
     until(lambda: resident._version == looked)
-    assert resident.find(["key7"]) == [None]
+    assert find(resident, ["key7"]) == [None]
     np.testing.assert_array_equal(table.holds(kept[0]), tokens_of(3))
     kept.clear()
     gc.collect()
-    until(lambda: resident.find(["key7"])[0] is not None)
-    np.testing.assert_array_equal(table.holds(resident.find(["key7"])[0]), tokens_of(7))
+    until(lambda: find(resident, ["key7"])[0] is not None)
+    np.testing.assert_array_equal(table.holds(find(resident, ["key7"])[0]), tokens_of(7))
 
 
 def test_a_corrupt_value_is_left_to_the_store_to_tell_of(
@@ -167,8 +185,8 @@ def test_a_corrupt_value_is_left_to_the_store_to_tell_of(
         txn.put(name, bytes(value), db=namespace._db)
 
     store._env.write(break_it)
-    until(lambda: resident.find(["key2"]) == [None])
-    assert all(resident.find(["key0", "key4"]))
+    until(lambda: find(resident, ["key2"]) == [None])
+    assert all(find(resident, ["key0", "key4"]))
 
 
 def test_it_ends_with_the_engine_and_goes_on_after_an_error_of_the_store(
@@ -184,7 +202,7 @@ def test_it_ends_with_the_engine_and_goes_on_after_an_error_of_the_store(
         patched.setattr(namespace, "version", fails)
         until(lambda: "the disk is gone" in caplog.text)
     put(namespace, {"key0": 50})
-    until(lambda: bool((table.holds(resident.find(["key0"])[0]) == tokens_of(50)).all()))
+    until(lambda: bool((table.holds(find(resident, ["key0"])[0]) == tokens_of(50)).all()))
     table.closed = True
     put(namespace, {"key0": 60})
     resident._thread.join(20)
@@ -199,8 +217,8 @@ def test_an_engine_that_stopped_is_left_out_and_the_others_are_kept(
     dead.closed = True
     put(namespace, {"key1": 101})
     namespace.delete_many(["key2"])
-    until(lambda: resident.find(["key2"]) == [None])
-    np.testing.assert_array_equal(alive.holds(resident.find(["key1"])[0]), tokens_of(101))
+    until(lambda: find(resident, ["key2"]) == [None])
+    np.testing.assert_array_equal(alive.holds(find(resident, ["key1"])[0]), tokens_of(101))
     assert "tokens in the memory of GPU 0 are no longer kept" in caplog.text
 
 
@@ -212,10 +230,10 @@ def test_a_write_that_fails_costs_no_room_and_is_made_again(
     table.fails = BackendError("the copy failed")
     put(namespace, {"key5": 5, "key6": 6})
     until(lambda: caplog.text.count("the copy failed") > 5)
-    assert resident.find(["key5", "key6"]) == [None, None]
+    assert find(resident, ["key5", "key6"]) == [None, None]
     table.fails = None
-    until(lambda: all(resident.find(["key5", "key6"])))
-    np.testing.assert_array_equal(table.holds(resident.find(["key6"])[0]), tokens_of(6))
+    until(lambda: all(find(resident, ["key5", "key6"])))
+    np.testing.assert_array_equal(table.holds(find(resident, ["key6"])[0]), tokens_of(6))
 
 
 def test_an_error_of_the_store_in_a_look_loses_no_item(
@@ -231,9 +249,9 @@ def test_an_error_of_the_store_in_a_look_loses_no_item(
         patched.setattr(namespace, "get_many", fails)
         put(namespace, {"key0": 50, "key5": 5})
         until(lambda: caplog.text.count("the disk is away") > 2)
-        assert resident.find(["key0"])[0] is not None
-    until(lambda: resident.find(["key5"])[0] is not None)
-    until(lambda: bool((table.holds(resident.find(["key0"])[0]) == tokens_of(50)).all()))
+        assert find(resident, ["key0"])[0] is not None
+    until(lambda: find(resident, ["key5"])[0] is not None)
+    until(lambda: bool((table.holds(find(resident, ["key0"])[0]) == tokens_of(50)).all()))
 
 
 def test_a_look_that_finds_nothing_else_leaves_the_device_alone(
@@ -274,5 +292,5 @@ def test_a_corrupt_long_key_costs_the_others_nothing(
 
     store._env.write(break_it)
     resident = load(Table(7 * K), refresh_s=NEVER_S)
-    assert resident.find([long]) == [None]
-    assert all(resident.find([f"key{number}" for number in range(5)]))
+    assert find(resident, [long]) == [None]
+    assert all(find(resident, [f"key{number}" for number in range(5)]))

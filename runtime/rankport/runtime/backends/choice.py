@@ -141,7 +141,7 @@ def _view_for_tensorrt(bundle: Bundle) -> Bundle:
 
 
 def _cpu_backends() -> _Backends:
-    from rankport.runtime.backends.ort.cpu import OnnxRuntimeTextBackend, OnnxRuntimePrefixBackend
+    from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
 
     return _Backends(
         prefix=lambda bundle, config, _: OnnxRuntimePrefixBackend(bundle, config),
@@ -150,7 +150,7 @@ def _cpu_backends() -> _Backends:
 
 
 def _cuda_backends() -> _Backends:
-    from rankport.runtime.backends.ort.cuda import cuda_text_backend, cuda_prefix_backend
+    from rankport.runtime.backends.ort.cuda import cuda_prefix_backend, cuda_text_backend
 
     return _Backends(
         prefix=lambda bundle, config, gpu: cuda_prefix_backend(bundle, config, device=gpu),
@@ -160,8 +160,8 @@ def _cuda_backends() -> _Backends:
 
 def _tensorrt_backends() -> _Backends:
     from rankport.runtime.backends.tensorrt.backends import (
-        tensorrt_text_backend,
         tensorrt_prefix_backend,
+        tensorrt_text_backend,
     )
 
     return _Backends(

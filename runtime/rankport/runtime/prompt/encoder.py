@@ -5,8 +5,7 @@ and the ids are joined: a prefix has the same ids whatever item follows, so its 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Self, get_args
 
 import numpy as np
@@ -33,7 +32,9 @@ class KeyedTokens:
 
     stored: Column[Embeddings] | None = None  # read from a store
     resident: ResidentItems | None = None  # in a device's memory
-    missing: Mapping[int, str] = MappingProxyType({})  # why there are none, by the place in the request
+    missing: Mapping[int, str] = field(
+        default_factory=dict
+    )  # why there are none, by the place in the request
 
 
 NO_KEYED_TOKENS = KeyedTokens()

@@ -27,7 +27,7 @@ class ItemTemplate:
     def of(cls, template: PromptTemplate) -> "ItemTemplate":
         """Cuts a template at its slot, of which an item's has one."""
         (slot,) = template.slots
-        place = template.pieces.index(slot)
+        place = next(place for place, piece in enumerate(template.pieces) if isinstance(piece, Slot))
         before = [piece for piece in template.pieces[:place] if not isinstance(piece, Slot)]
         after = [piece for piece in template.pieces[place + 1 :] if not isinstance(piece, Slot)]
         return cls(template, slot, _concatenated(before), _concatenated(after))

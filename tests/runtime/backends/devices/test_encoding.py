@@ -14,11 +14,12 @@ from rankport.exporters.options.tolerance import LEAST_KENDALL_TAU, ROUNDED_KEND
 from rankport.exporters.verify import verify
 from rankport.protos.errors import BackendError, InvalidRequest
 from rankport.runtime.backends.choice import load_text_backend, warm_up_texts
-from rankport.runtime.backends.devices.encoding import DeviceEncodingBackend
-from rankport.runtime.backends.ort.cpu import OnnxRuntimeEncodingBackend
+from rankport.runtime.backends.devices.encoding import DeviceTextBackend
+from rankport.runtime.backends.ort.cpu import OnnxRuntimeTextBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.tokens import TokenRun, TokenRuns
 from support import checkpoints
 from support.cuda_kernels import without_kernel
 from support.gpus import has_cuda
@@ -46,7 +47,7 @@ def memory() -> HostMemory:
 
 
 @pytest.fixture
-def device(bundle: Bundle, memory: HostMemory) -> Iterator[DeviceEncodingBackend]:
+def device(bundle: Bundle, memory: HostMemory) -> Iterator[DeviceTextBackend]:
     backend = host_encoder(bundle.for_target("onnx-cuda"), memory)
     yield backend
     backend.close()
@@ -54,7 +55,15 @@ def device(bundle: Bundle, memory: HostMemory) -> Iterator[DeviceEncodingBackend
 
 @pytest.fixture
 def expected(bundle: Bundle) -> NDArray[np.floating]:
-    return OnnxRuntimeEncodingBackend(bundle.for_target("onnx-cpu")).encode(_runs(bundle))
+    return OnnxRuntimeTextBackend(bundle.for_target("onnx-cpu")).compute(_texts(bundle))
+
+
+def texts_of(runs: list[NDArray[np.int64]]) -> TokenRuns:
+    return TokenRuns.of([TokenRun(run) for run in runs])
+
+
+def _texts(bundle: Bundle) -> TokenRuns:
+    return texts_of(_runs(bundle))
 
 
 def _runs(bundle: Bundle) -> list[NDArray[np.int64]]:
@@ -62,12 +71,12 @@ def _runs(bundle: Bundle) -> list[NDArray[np.int64]]:
 
 
 def test_tokens_are_those_of_the_cpu(
-    bundle: Bundle, device: DeviceEncodingBackend, expected: NDArray[np.floating]
+    bundle: Bundle, device: DeviceTextBackend, expected: NDArray[np.floating]
 ) -> None:
-    found = device.encode(_runs(bundle))
+    found = device.compute(_texts(bundle))
     assert found.dtype == expected.dtype
     np.testing.assert_allclose(found, expected, atol=2e-3)
-    alone = np.concatenate([device.encode([run]) for run in _runs(bundle)])
+    alone = np.concatenate([device.compute(texts_of([run])) for run in _runs(bundle)])
     np.testing.assert_allclose(alone, expected, atol=2e-3)
 
 
@@ -91,7 +100,7 @@ def test_passes_that_the_graph_does_not_take_go_in_parts(
         return sizes["items"] * sizes["item_tokens"] <= 48
 
     backend = host_encoder(bundle.for_target("onnx-cuda"), memory, takes)
-    np.testing.assert_allclose(backend.encode(_runs(bundle)), expected, atol=2e-3)
+    np.testing.assert_allclose(backend.compute(_texts(bundle)), expected, atol=2e-3)
     assert max(asked) >= 24
     assert min(asked) <= 3
     backend.close()
@@ -99,23 +108,23 @@ def test_passes_that_the_graph_does_not_take_go_in_parts(
 
 
 def test_only_tokens_leave_the_device(
-    bundle: Bundle, device: DeviceEncodingBackend, memory: HostMemory, expected: NDArray[np.floating]
+    bundle: Bundle, device: DeviceTextBackend, memory: HostMemory, expected: NDArray[np.floating]
 ) -> None:
-    device.encode(_runs(bundle))
+    device.compute(_texts(bundle))
     assert memory.transfers.to_host == expected.nbytes
 
 
-def test_launched_passes_keep_their_tokens_apart(
-    bundle: Bundle, device: DeviceEncodingBackend, expected: NDArray[np.floating]
+def test_started_passes_keep_their_tokens_apart(
+    bundle: Bundle, device: DeviceTextBackend, expected: NDArray[np.floating]
 ) -> None:
-    launched = [device.launch([run]) for run in _runs(bundle)]
-    for index in reversed(range(len(launched))):
-        np.testing.assert_allclose(launched[index].results()[0], expected[index], atol=2e-3)
+    started = [device.start(texts_of([run])) for run in _runs(bundle)]
+    for index in reversed(range(len(started))):
+        np.testing.assert_allclose(started[index].results()[0], expected[index], atol=2e-3)
 
 
 def test_an_encoder_over_the_device_answers_as_over_the_cpu(
     bundle: Bundle,
-    device: DeviceEncodingBackend,
+    device: DeviceTextBackend,
     expected: NDArray[np.floating],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -127,7 +136,7 @@ def test_an_encoder_over_the_device_answers_as_over_the_cpu(
             np.testing.assert_allclose(future.result(30), expected, atol=2e-3)
 
 
-def test_warm_up_takes_passes_of_the_largest_size(bundle: Bundle, device: DeviceEncodingBackend) -> None:
+def test_warm_up_takes_passes_of_the_largest_size(bundle: Bundle, device: DeviceTextBackend) -> None:
     warm_up_texts(device, bundle.manifest, EngineConfig(max_batch_tokens=63))
 
 
@@ -169,7 +178,7 @@ def test_without_a_gpu_the_error_says_what_to_install(bundle: Bundle) -> None:
 @pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU, or no onnxruntime-gpu")
 def test_tokens_on_cuda_are_those_of_the_cpu(bundle: Bundle, expected: NDArray[np.floating]) -> None:
     backend = load_text_backend(bundle, EngineConfig(device="cuda"))
-    np.testing.assert_allclose(backend.encode(_runs(bundle)), expected, atol=2e-3)
+    np.testing.assert_allclose(backend.compute(_texts(bundle)), expected, atol=2e-3)
     backend.close()
 
 

@@ -4,6 +4,7 @@ CUDA itself takes part only where there is a GPU (`gpu`).
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,16 +13,17 @@ from rankport.exporters.export import export
 from rankport.exporters.kinds.ranker.modes import MODES, SampleRequest
 from rankport.exporters.kinds.ranker.samples import sample_requests
 from rankport.protos.errors import BackendError, InvalidRequest
-from rankport.runtime.backends.contract import RaggedBatch, TokenRun
-from rankport.runtime.backends.devices.passes import bucket
-from rankport.runtime.backends.devices.scoring import DeviceScoringBackend
+from rankport.runtime.backends.contract import PrefixBatch
+from rankport.runtime.backends.devices.scoring import DevicePrefixBackend
 from rankport.runtime.backends.devices.workspace import Recordings
-from rankport.runtime.backends.layouts.rectangle import Shape
-from rankport.runtime.backends.layouts.sizes import Sizes, rounded
-from rankport.runtime.backends.ort.cpu import OnnxRuntimeScoringBackend
+from rankport.runtime.backends.layouts.packed import rounded_packed
+from rankport.runtime.backends.layouts.rectangle import Rectangle, rectangle
+from rankport.runtime.backends.layouts.sizes import PassSizes, rounded
+from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.tokens import TokenRun
 from support import checkpoints
 from support.gpus import has_cuda
 from support.host_device import HostMemory, host_backend
@@ -57,7 +59,7 @@ def memory() -> HostMemory:
 
 
 @pytest.fixture
-def device(bundle: Bundle, memory: HostMemory) -> Iterator[DeviceScoringBackend]:
+def device(bundle: Bundle, memory: HostMemory) -> Iterator[DevicePrefixBackend]:
     backend = host_backend(bundle, memory)
     yield backend
     backend.close()
@@ -70,15 +72,15 @@ def _requests(bundle: Bundle) -> list[SampleRequest]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_logits_are_those_of_the_cpu_backend(mode: str, bundle: Bundle, device: DeviceScoringBackend) -> None:
+def test_logits_are_those_of_the_cpu_backend(mode: str, bundle: Bundle, device: DevicePrefixBackend) -> None:
     requests = _requests(bundle)
-    expected = MODES[mode](OnnxRuntimeScoringBackend(bundle, EngineConfig(threads=1)), requests)
+    expected = MODES[mode](OnnxRuntimePrefixBackend(bundle, EngineConfig(threads=1)), requests)
     for one, other in zip(expected, MODES[mode](device, requests), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_only_logits_leave_the_device(
-    bundle: Bundle, device: DeviceScoringBackend, memory: HostMemory
+    bundle: Bundle, device: DevicePrefixBackend, memory: HostMemory
 ) -> None:
     requests = _requests(bundle)
     MODES["prefix_extension"](device, requests)
@@ -93,7 +95,7 @@ def test_only_logits_leave_the_device(
 def test_kv_is_freed_with_its_handle_and_all_with_the_backend(bundle: Bundle, memory: HostMemory) -> None:
     backend = host_backend(bundle, memory)
     prefix = TokenRun(np.array([3, 4, 5, 6]))
-    batch = RaggedBatch(((),), (prefix,), np.zeros(1, np.int64))
+    batch = PrefixBatch.of(((),), (prefix,), np.zeros(1, np.int64))
     (kv,) = backend.prefill(batch)
     held = len(memory.alive)
     head, rest = backend.split(kv, 1)
@@ -107,23 +109,25 @@ def test_kv_is_freed_with_its_handle_and_all_with_the_backend(bundle: Bundle, me
     assert not memory.alive
 
 
-def test_passes_launched_one_after_the_other_keep_their_logits_apart(
-    bundle: Bundle, device: DeviceScoringBackend
+def test_passes_started_one_after_the_other_keep_their_logits_apart(
+    bundle: Bundle, device: DevicePrefixBackend
 ) -> None:
     batches = [
-        RaggedBatch(((),), tuple(TokenRun(np.array([token, 3])) for token in tokens), np.zeros(2, np.int64))
+        PrefixBatch.of(
+            ((),), tuple(TokenRun(np.array([token, 3])) for token in tokens), np.zeros(2, np.int64)
+        )
         for tokens in ((5, 6), (7, 8), (9, 10))
     ]
     alone = [device.score(batch) for batch in batches]
     # More than there is memory for answers: those that nobody has read are read in time.
-    launched = [device.launch(batches[index % 3]) for index in range(8)]
-    assert not any(one.done for one in launched)
+    started = [device.start(batches[index % 3]) for index in range(8)]
+    assert not any(one.done for one in started)
     for index in (7, 0, 3, 3, 1, 2, 4, 5, 6):
-        np.testing.assert_array_equal(alone[index % 3], launched[index].results())
+        np.testing.assert_array_equal(alone[index % 3], started[index].results())
 
 
 def test_a_ranker_over_the_device_backend_answers_as_over_the_cpu(
-    bundle: Bundle, device: DeviceScoringBackend, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, device: DevicePrefixBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefix, items = [5, 6, 7, 8], [[9, 10], [11], [12, 13, 14]]
     with Ranker.load(bundle, config=EngineConfig(threads=1)) as ranker:
@@ -156,7 +160,7 @@ def test_logits_on_cuda_are_those_of_the_cpu_backend(mode: str, bundle: Bundle) 
     from rankport.runtime.backends.choice import load_prefix_backend
 
     requests = _requests(bundle)
-    expected = MODES[mode](OnnxRuntimeScoringBackend(bundle), requests)
+    expected = MODES[mode](OnnxRuntimePrefixBackend(bundle), requests)
     backend = load_prefix_backend(bundle, EngineConfig(device="cuda"))
     actual = MODES[mode](backend, requests)
     backend.close()
@@ -168,42 +172,56 @@ def test_sizes_are_rounded_by_a_sixteenth_at_most() -> None:
     for size in range(1, 5000):
         assert size <= rounded(size) <= size * 17 / 16
     assert len({rounded(size) for size in range(4096, 8193)}) == 17
-    up = Sizes(3, 250, 2, 60, 1500, 750, 1).rounded_up()
-    assert (up.item_tokens, up.past % 8, up.items) == (2, 0, 256)
-    assert Sizes(1, 1, 1, 0, 1, 1, 1).rounded_up().past > 0
-    assert bucket(Shape(3, 2, 250, 60, 750, 1)) == Shape(3, 2, 256, 64, 768, 1)
-    assert bucket(Shape(1, 1, 1, 0, 1, 1)) == Shape(1, 1, 8, 8, 1, 1)
+    up = rounded_packed(PassSizes(3, 250, 2, 60, 1500, 750, 1))
+    assert (up.row_tokens, up.past % 8, up.rows) == (2, 0, 256)
+    assert rounded_packed(PassSizes(1, 1, 1, 0, 1, 1, 1)).past > 0
+    assert _rectangle(3, 60, [2] * 250).rounded_sizes() == PassSizes(3, 2, 256, 64, 3 * 2 * 256, 768, 1)
+    assert _rectangle(1, 0, [1]).rounded_sizes() == PassSizes(1, 1, 8, 8, 8, 1, 1)
+
+
+def _rectangle(prefixes: int, past: int, lengths: list[int]) -> Rectangle:
+    """The layout of so many prefixes with items of these lengths each."""
+
+    @dataclass
+    class Past:
+        length: int
+        nbytes: int = 0
+
+    pieces = (Past(past),) if past else ()
+    items = [TokenRun(np.ones(length, np.int64)) for length in lengths * prefixes]
+    owners = np.repeat(np.arange(prefixes), len(lengths))
+    return rectangle(PrefixBatch.of([pieces] * prefixes, items, owners), hidden=2)
 
 
 def test_a_pass_is_recorded_when_it_comes_again_at_the_same_addresses() -> None:
-    recordings, sizes = Recordings(after=2, most=2), Sizes(1, 1, 1, 8, 1, 1, 1)
+    recordings, sizes = Recordings(after=2, most=2), PassSizes(1, 1, 1, 8, 1, 1, 1)
     seen = [recordings.number("score", sizes, (1, 2)) for _ in range(4)]
     assert seen == [None, None, 0, 0]
     assert [recordings.number("score", sizes, (1, 3)) for _ in range(3)] == [None, None, 1]  # it has moved
-    others = [Sizes(1, 1, 1, 8, 1, 1, count) for count in (2, 3)]
+    others = [PassSizes(1, 1, 1, 8, 1, 1, count) for count in (2, 3)]
     assert [recordings.number("score", others[0], (1, 3)) for _ in range(3)] == [None, None, 2]
     assert [recordings.number("score", others[1], (1, 3)) for _ in range(3)] == [None] * 3  # two are numbered
     assert [recordings.number("prefix", sizes, (1, 3)) for _ in range(3)] == [None, None, 3]
 
 
 def test_an_answer_that_failed_is_told_to_its_reader_alone(
-    bundle: Bundle, device: DeviceScoringBackend, memory: HostMemory, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, device: DevicePrefixBackend, memory: HostMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = RaggedBatch(((),), (TokenRun(np.array([5, 3])),), np.zeros(1, np.int64))
+    batch = PrefixBatch.of(((),), (TokenRun(np.array([5, 3])),), np.zeros(1, np.int64))
     expected = device.score(batch)
 
     def lost() -> None:
         raise BackendError("lost on its way")
 
-    launched = []
+    started = []
     for index in range(8):
         with monkeypatch.context() as patched:
             if index == 1:
                 # The upload's mark comes first, then the answer's.
                 marks = iter([memory.mark(), lost])
                 patched.setattr(memory, "mark", lambda marks=marks: next(marks))
-            launched.append(device.launch(batch))
-    for index, one in enumerate(launched):
+            started.append(device.start(batch))
+    for index, one in enumerate(started):
         if index == 1:
             for _ in range(2):
                 with pytest.raises(BackendError, match="lost on its way"):

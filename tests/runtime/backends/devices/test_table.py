@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from rankport.exporters.export import export
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ItemStatus, Key
-from rankport.runtime.backends.contract import EMBEDDED, RaggedBatch, Resident, TokenRun
-from rankport.runtime.backends.devices.scoring import DeviceScoringBackend
+from rankport.runtime.backends.contract import PrefixBatch
+from rankport.runtime.backends.devices.scoring import DevicePrefixBackend
 from rankport.runtime.backends.devices.table import token_table
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.tokens import EMBEDDED, TableRows, TokenRun, TokenRuns
 from support import checkpoints
 from support.gpus import has_cuda
 from support.host_device import HostMemory, host_backend
@@ -48,45 +49,47 @@ def memory() -> HostMemory:
 
 
 @pytest.fixture
-def device(bundle: Bundle, memory: HostMemory) -> Iterator[DeviceScoringBackend]:
+def device(bundle: Bundle, memory: HostMemory) -> Iterator[DevicePrefixBackend]:
     backend = host_backend(bundle, memory, ROWS)
     yield backend
     backend.close()
     assert not memory.alive
 
 
-def _sent(item: int) -> TokenRun:
-    return TokenRun(np.array([EMBEDDED, EMBEDDED, 3]), TOKENS[item].astype(np.float32))
+_IDS = np.array([EMBEDDED, EMBEDDED, 3])
 
 
-def _resident(place: int) -> TokenRun:
-    rows = np.arange(place * K, place * K + K)
-    return TokenRun(np.array([EMBEDDED, EMBEDDED, 3]), resident=Resident(rows, None))
+def _sent(item: int) -> TokenRuns:
+    return TokenRuns.of([TokenRun(_IDS, TOKENS[item])])
 
 
-def _batch(*runs: TokenRun) -> RaggedBatch:
-    return RaggedBatch(((),), runs, np.zeros(len(runs), np.int64))
+def _resident(place: int) -> TokenRuns:
+    return TokenRuns.of_lengths(_IDS, [3], table=TableRows(np.arange(place * K, place * K + K), ()))
 
 
-def _expected(bundle: Bundle, *runs: TokenRun) -> NDArray[np.float32]:
+def _batch(*runs: TokenRuns) -> PrefixBatch:
+    return PrefixBatch(((),), TokenRuns.join(runs), np.zeros(len(runs), np.int64))
+
+
+def _expected(bundle: Bundle, *runs: TokenRuns) -> NDArray[np.float32]:
     plain = host_backend(bundle, HostMemory())
     logits = plain.score(_batch(*runs))
     plain.close()
     return logits
 
 
-def test_resident_sent_and_text_items_share_a_pass(bundle: Bundle, device: DeviceScoringBackend) -> None:
+def test_resident_sent_and_text_items_share_a_pass(bundle: Bundle, device: DevicePrefixBackend) -> None:
     assert device.table is not None
     device.table.write(4, TOKENS[5].astype(np.float16))  # place 2
     device.table.write(ROWS - K, TOKENS[6])  # the last place
-    text = TokenRun(np.array([7, 8]))
+    text = TokenRuns.of([TokenRun(np.array([7, 8]))])
     found = device.score(_batch(_resident(2), _sent(1), text, _resident(ROWS // K - 1), _sent(5)))
     expected = _expected(bundle, _sent(5), _sent(1), text, _sent(6), _sent(5))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(found[0], found[4], atol=1e-6)
 
 
-def test_a_resident_item_sends_its_place_alone(device: DeviceScoringBackend, memory: HostMemory) -> None:
+def test_a_resident_item_sends_its_place_alone(device: DevicePrefixBackend, memory: HostMemory) -> None:
     assert device.table is not None
     device.table.write(0, TOKENS[:4].reshape(-1, HIDDEN))
     sent = memory.transfers.to_device
@@ -97,21 +100,25 @@ def test_a_resident_item_sends_its_place_alone(device: DeviceScoringBackend, mem
     assert of_tokens - of_places >= 4 * K * HIDDEN * 4
 
 
-def test_a_write_is_behind_the_passes_before_it(bundle: Bundle, device: DeviceScoringBackend) -> None:
+def test_a_write_is_behind_the_passes_before_it(bundle: Bundle, device: DevicePrefixBackend) -> None:
     assert device.table is not None
     device.table.write(0, TOKENS[0])
-    before = device.launch(_batch(_resident(0)))
+    before = device.start(_batch(_resident(0)))
     device.table.write(0, TOKENS[1])
-    after = device.launch(_batch(_resident(0)))
+    after = device.start(_batch(_resident(0)))
     np.testing.assert_allclose(before.results(), _expected(bundle, _sent(0)), atol=1e-5)
     np.testing.assert_allclose(after.results(), _expected(bundle, _sent(1)), atol=1e-5)
 
 
-def test_passes_of_resident_items_have_equal_shapes_however_many_embeddings(
-    device: DeviceScoringBackend,
+def test_passes_of_resident_items_are_recorded_alike_however_many_embeddings_come_with_them(
+    bundle: Bundle, memory: HostMemory
 ) -> None:
-    keys = {device._lay_out(_batch(*runs)).key for runs in ([_resident(0), _sent(1)], [_resident(0)] * 2)}
-    assert len(keys) == 1
+    numbers: list[int | None] = []
+    backend = host_backend(bundle, memory, ROWS, on_run=lambda fixed: numbers.append(fixed))
+    for runs in ([_resident(0), _sent(1)], [_resident(0)] * 2) * 3:
+        backend.score(_batch(*runs))
+    backend.close()
+    assert numbers == [None, None, 0, 0, 0, 0]
 
 
 @pytest.fixture
@@ -141,13 +148,13 @@ def test_a_ranker_scores_keys_alike_from_device_memory_and_from_the_store(
     asked: list[list[str]] = []
     namespace = store.namespace(ENCODER)
     with Ranker.load(bundle, store=store, config=room) as ranker:
-        read = namespace.get_many
+        read = namespace.read
 
-        def get_many(keys: list[str]) -> object:
+        def read_asked(keys: list[str]) -> object:
             asked.append(keys)
             return read(keys)
 
-        monkeypatch.setattr(namespace, "get_many", get_many)
+        monkeypatch.setattr(namespace, "read", read_asked)
         result = ranker.score([5, 6, 7], [*keys, TOKENS[0], Key("none")])
         np.testing.assert_allclose(result.logits, expected.logits, atol=1e-5)
         assert result.status == expected.status

@@ -1,11 +1,15 @@
 """A ragged batch as a rectangle: every token in its place, short items beside each other in a row, padding unseen."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankport.runtime.backends.contract import EMBEDDED, RaggedBatch, TokenRun
-from rankport.runtime.backends.layouts.rectangle import HIDDEN, ROW_TOKENS, Shape, rectangle
+from rankport.runtime.backends.contract import PrefixBatch
+from rankport.runtime.backends.layouts.rectangle import HIDDEN, ROW_TOKENS, Rectangle, rectangle, with_tokens
+from rankport.runtime.backends.layouts.sizes import PassSizes
+from rankport.runtime.tokens import EMBEDDED, TokenRun
 
 
 class Past:
@@ -15,29 +19,37 @@ class Past:
         self.length, self.nbytes = length, 0
 
 
-def batch(*prefixes: tuple[int, list[list[int]]]) -> RaggedBatch:
+def batch(*prefixes: tuple[int, list[list[int]]]) -> PrefixBatch:
     """Of each prefix its length and its items."""
     owners = [row for row, (_, items) in enumerate(prefixes) for _ in items]
-    return RaggedBatch(
+    return PrefixBatch.of(
         tuple((Past(length),) if length else () for length, _ in prefixes),
         tuple(TokenRun(np.array(item)) for _, items in prefixes for item in items),
         np.array(owners),
     )
 
 
+def laid_out(pass_: PrefixBatch) -> Rectangle:
+    return rectangle(pass_, hidden=2)
+
+
+def arrays(layout: Rectangle, sizes: PassSizes) -> dict[str, np.ndarray]:
+    return {name: value.array() for name, value in layout.inputs(sizes).items()}
+
+
 def test_short_items_share_rows_and_long_ones_have_rows_of_their_own() -> None:
-    short = rectangle(batch((60, [[1, 2]] * 250))).shape
+    short = laid_out(batch((60, [[1, 2]] * 250))).sizes
     assert (short.rows, short.row_tokens) == (2, 250)
-    long = rectangle(batch((50, [[7] * 150] * 50))).shape
+    long = laid_out(batch((50, [[7] * 150] * 50))).sizes
     assert (long.rows, long.row_tokens) == (50, 150)
-    one = rectangle(batch((50, [[7] * 3000]))).shape
+    one = laid_out(batch((50, [[7] * 3000]))).sizes
     assert (one.rows, one.row_tokens) == (1, 3000)
 
 
 def test_a_token_sees_its_own_item_up_to_itself_and_padding_sees_nothing_real() -> None:
-    made = rectangle(batch((3, [[5, 6], [7]]), (1, [[8, 9]])))
-    shape = Shape(prefixes=3, rows=1, row_tokens=6, past=4, items_total=4, embedding_count=1)
-    inputs = made.inputs(shape)
+    layout = laid_out(batch((3, [[5, 6], [7]]), (1, [[8, 9]])))
+    sizes = PassSizes(prefixes=3, rows=1, row_tokens=6, past=4, tokens=18, items_total=4, embedding_count=1)
+    inputs = arrays(layout, sizes)
     assert inputs["input_ids"].tolist()[:2] == [[[5, 6, 7, 0, 0, 0]], [[8, 9, 0, 0, 0, 0]]]
     assert inputs["position_ids"].tolist()[:2] == [[[3, 4, 3, 0, 0, 0]], [[1, 2, 0, 0, 0, 0]]]
     assert inputs["last_tokens"].tolist() == [1, 2, 7, 0]
@@ -55,11 +67,11 @@ def test_embeddings_keep_their_order() -> None:
         TokenRun(np.array([5])),
         TokenRun(np.array([EMBEDDED, EMBEDDED]), rows[1:]),
     )
-    made = rectangle(RaggedBatch(((),), runs, np.zeros(3, np.int64)))
-    inputs = made.inputs(made.shape)
+    layout = laid_out(PrefixBatch.of(((),), runs, np.zeros(3, np.int64)))
+    inputs = arrays(layout, layout.sizes)
     assert inputs["embedding_rows"].tolist() == [[[0, -1, -1, -1, 1, 2]]]
-    np.testing.assert_array_equal(np.concatenate(made.embeddings), rows)
-    assert made.shape.embedding_count == 3
+    np.testing.assert_array_equal(inputs["embeddings"], rows)
+    assert layout.sizes.embedding_count == 3
 
 
 @settings(max_examples=80, deadline=None)
@@ -74,18 +86,20 @@ def test_embeddings_keep_their_order() -> None:
 def test_every_token_is_found_at_its_place(sizes: list[tuple[int, list[int]]], more: int) -> None:
     token = iter(range(1, 10_000))
     items = [(past, [[next(token) for _ in range(length)] for length in lengths]) for past, lengths in sizes]
-    made = rectangle(batch(*items))
-    least = made.shape
+    layout = laid_out(batch(*items))
+    least = layout.sizes
     assert least.row_tokens <= max(ROW_TOKENS, max(max(lengths) for _, lengths in sizes))
-    shape = Shape(
-        least.prefixes + more,
-        least.rows + more,
-        least.row_tokens + more,
-        least.past + more,
-        least.items_total + more,
-        least.embedding_count,
+    shape = with_tokens(
+        replace(
+            least,
+            prefixes=least.prefixes + more,
+            rows=least.rows + more,
+            row_tokens=least.row_tokens + more,
+            past=least.past + more,
+            items_total=least.items_total + more,
+        )
     )
-    inputs = made.inputs(shape)
+    inputs = arrays(layout, shape)
     ids, positions = inputs["input_ids"].reshape(-1), inputs["position_ids"].reshape(-1)
     own, last = inputs["own_mask"] == 0, iter(inputs["last_tokens"])
     for row, (past, runs) in enumerate(items):

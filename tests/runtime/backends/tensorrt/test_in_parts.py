@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankport.runtime.backends.contract import PrefixKV, RaggedBatch, TokenRun
-from rankport.runtime.backends.tensorrt.in_parts import BackendInParts, halves, sizes_of_batch
+from rankport.runtime.backends.contract import PrefixBatch, PrefixKV
+from rankport.runtime.backends.layouts.packed import axes_of, pack
+from rankport.runtime.backends.tensorrt.in_parts import BackendInParts, halves
 from rankport.runtime.backends.tensorrt.profiles import Profile, SizeRange
+from rankport.runtime.tokens import TokenRun
 from support.reference_backend import ReferenceBackend, token_run
 
 
@@ -21,13 +23,13 @@ def in_parts(**most: int) -> BackendInParts:
     return BackendInParts(ReferenceBackend(), {"prefix": [profile(**most)], "score": [profile(**most)]})
 
 
-def batch(kvs: tuple[tuple[PrefixKV, ...], ...], counts: list[int]) -> RaggedBatch:
+def batch(kvs: tuple[tuple[PrefixKV, ...], ...], counts: list[int]) -> PrefixBatch:
     """So many runs a prefix, of lengths 1, 2, 3, 1, ..."""
     runs: list[TokenRun] = []
     for _ in range(sum(counts)):
         start = 3 * len(runs)
         runs.append(token_run(*(token % 50 for token in range(start, start + 1 + len(runs) % 3))))
-    return RaggedBatch(kvs, tuple(runs), np.repeat(np.arange(len(counts)), counts))
+    return PrefixBatch.of(kvs, tuple(runs), np.repeat(np.arange(len(counts)), counts))
 
 
 @settings(deadline=None, max_examples=40)
@@ -42,8 +44,8 @@ def test_scores_and_prefixes_are_those_of_one_pass(
     expected = whole.score(batch(tuple((kv,) for kv in one), counts))
     scored = batch(tuple((kv,) for kv in other), counts)
     np.testing.assert_allclose(parts.score(scored), expected, rtol=1e-6)
-    launched = parts.launch(scored)
-    np.testing.assert_allclose(launched.results(), expected, rtol=1e-6)
+    started = parts.start(scored)
+    np.testing.assert_allclose(started.results(), expected, rtol=1e-6)
 
 
 def test_a_batch_is_halved_between_prefixes_while_there_are_several() -> None:
@@ -55,20 +57,23 @@ def test_a_batch_is_halved_between_prefixes_while_there_are_several() -> None:
 
 
 def test_the_axes_of_a_batch_are_those_it_is_packed_to() -> None:
-    from rankport.runtime.backends.layouts.packed import pack
-    from rankport.runtime.backends.layouts.sizes import Sizes
-
     kvs = ReferenceBackend().prefill(batch(((), ()), [1, 1]))
-    made = batch(((kvs[0],), (kvs[0], kvs[1])), [2, 3])
-    assert sizes_of_batch(made) == Sizes.of(pack(made))
+    packed = pack(batch(((kvs[0],), (kvs[0], kvs[1])), [2, 3]), hidden=8)
+    shapes = {name: value.shape for name, value in packed.inputs(packed.sizes).items()}
+    axes = axes_of(packed.sizes)
+    assert shapes["slots"] == (axes["prefixes"], axes["items"], axes["item_tokens"])
+    assert shapes["input_ids"] == shapes["token_slots"] == (axes["tokens"],)
+    assert shapes["last_tokens"] == (axes["items_total"],)
+    assert shapes["embeddings"] == (axes["embedding_count"], 8)
+    assert axes["past"] == packed.past_lengths.max()
 
 
 def test_a_single_run_goes_as_it_is() -> None:
     parts = in_parts(tokens=1)
-    (kv,) = parts.prefill(RaggedBatch(((),), (token_run(1, 2, 3),), np.zeros(1, np.int64)))
+    (kv,) = parts.prefill(PrefixBatch.of(((),), (token_run(1, 2, 3),), np.zeros(1, np.int64)))
     assert kv.length == 3
     head, rest = parts.split(kv, 1)
     assert (head.length, rest.length) == (1, 2)
     parts.close()
     with pytest.raises(AssertionError):
-        parts.prefill(RaggedBatch(((),), (token_run(1),), np.zeros(1, np.int64)))
+        parts.prefill(PrefixBatch.of(((),), (token_run(1),), np.zeros(1, np.int64)))

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest
-from rankport.runtime.backends.contract import EMBEDDED, RaggedBatch, ScoringBackend, TokenRun
+from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
 from rankport.runtime.backends.devices.gpus import gpus
-from rankport.runtime.backends.ort.cpu import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
-from rankport.runtime.backends.tensorrt.backends import tensorrt_encoding_backend, tensorrt_scoring_backend
+from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
+from rankport.runtime.backends.tensorrt.backends import tensorrt_prefix_backend, tensorrt_text_backend
 from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
 from rankport.runtime.backends.tensorrt.module import load_tensorrt
 from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
+from rankport.runtime.tokens import EMBEDDED, TokenRun
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="needs an NVIDIA GPU")]
 
@@ -43,9 +44,9 @@ def _with_plans(bundle: Bundle, folder: Path, options: BuildOptions) -> Bundle:
 
 
 @pytest.fixture
-def backends(bundle: Bundle) -> Iterator[tuple[ScoringBackend, ScoringBackend]]:
+def backends(bundle: Bundle) -> Iterator[tuple[PrefixBackend, PrefixBackend]]:
     """TensorRT's and ONNX Runtime's."""
-    pair = tensorrt_scoring_backend(bundle), OnnxRuntimeScoringBackend(bundle)
+    pair = tensorrt_prefix_backend(bundle), OnnxRuntimePrefixBackend(bundle)
     yield pair
     for backend in pair:
         backend.close()
@@ -68,10 +69,10 @@ def _runs(count: int, longest: int, hidden: int, seed: int) -> tuple[TokenRun, .
     ("prefixes", "items", "longest"), [(1, 1, 1), (1, 5, 3), (1, 40, 2), (1, 4, 40), (3, 6, 4), (6, 3, 12)]
 )
 def test_plans_answer_as_onnxruntime(
-    prefixes: int, items: int, longest: int, bundle: Bundle, backends: tuple[ScoringBackend, ScoringBackend]
+    prefixes: int, items: int, longest: int, bundle: Bundle, backends: tuple[PrefixBackend, PrefixBackend]
 ) -> None:
     hidden = bundle.manifest.shape.hidden_size
-    starts = RaggedBatch(
+    starts = PrefixBatch.of(
         tuple(() for _ in range(prefixes)), _runs(prefixes, 20, hidden, seed=1), np.arange(prefixes)
     )
     runs = _runs(prefixes * items, longest, hidden, seed=2)
@@ -80,16 +81,18 @@ def test_plans_answer_as_onnxruntime(
     for backend in backends:
         kvs = tuple((kv,) for kv in backend.prefill(starts))
         # The first enqueues, the second is recorded, the third replays.
-        answers.append([backend.score(RaggedBatch(kvs, runs, owner)) for _ in range(4)])
+        answers.append([backend.score(PrefixBatch.of(kvs, runs, owner)) for _ in range(4)])
     tensorrt, onnxruntime = answers
     for logits in tensorrt:
         np.testing.assert_allclose(logits, onnxruntime[0], atol=2e-4)
 
 
 def test_a_pass_without_a_prefix_is_answered(
-    backends: tuple[ScoringBackend, ScoringBackend], bundle: Bundle
+    backends: tuple[PrefixBackend, PrefixBackend], bundle: Bundle
 ) -> None:
-    batch = RaggedBatch(((),), _runs(4, 5, bundle.manifest.shape.hidden_size, seed=3), np.zeros(4, np.int64))
+    batch = PrefixBatch.of(
+        ((),), _runs(4, 5, bundle.manifest.shape.hidden_size, seed=3), np.zeros(4, np.int64)
+    )
     tensorrt, onnxruntime = (backend.score(batch) for backend in backends)
     np.testing.assert_allclose(tensorrt, onnxruntime, atol=2e-4)
 
@@ -98,9 +101,9 @@ def test_a_pass_without_a_prefix_is_answered(
 def test_plans_of_every_option_answer_alike(option: str, mix_bundle: Bundle, tmp_path: Path) -> None:
     bundle = _with_plans(mix_bundle, tmp_path, BuildOptions.model_validate({option: True}))
     runs = _runs(4, 5, bundle.manifest.shape.hidden_size, seed=4)
-    batch = RaggedBatch(((),), runs, np.zeros(4, np.int64))
+    batch = PrefixBatch.of(((),), runs, np.zeros(4, np.int64))
     answers = []
-    for backend in (tensorrt_scoring_backend(bundle), OnnxRuntimeScoringBackend(bundle)):
+    for backend in (tensorrt_prefix_backend(bundle), OnnxRuntimePrefixBackend(bundle)):
         answers.append(backend.score(batch))
         backend.close()
     np.testing.assert_allclose(*answers, atol=2e-4)
@@ -113,7 +116,7 @@ def test_the_plan_of_an_encoder_gives_the_tokens_of_onnxruntime(
     limits = bundle.manifest.limits
     runs = [np.arange(3, 3 + 1 + count % limits.max_item_tokens) % VOCABULARY for count in range(40)]
     answers = []
-    for backend in (tensorrt_encoding_backend(bundle), OnnxRuntimeEncodingBackend(bundle)):
+    for backend in (tensorrt_text_backend(bundle), OnnxRuntimeTextBackend(bundle)):
         answers.append(backend.encode(runs))
         backend.close()
     np.testing.assert_allclose(*answers, atol=2e-3)

@@ -1,13 +1,12 @@
 """Profiles: consistent between axes, wide enough for every pass over one prefix, and an empty prefix allowed."""
 
-from dataclasses import asdict
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rankport.protos.errors import BackendError, InvalidRequest
-from rankport.runtime.backends.layouts.sizes import Sizes
+from rankport.runtime.backends.layouts.packed import axes_of, rounded_packed
+from rankport.runtime.backends.layouts.sizes import PassSizes
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.backends.tensorrt.profiles import Profile, SizeRange, choose, profiles_for, sizes_of
 from rankport.runtime.bundle.manifest import AxisRange, Role, TensorSpec
@@ -38,7 +37,9 @@ ENCODER = (spec("input_ids", "items", "item_tokens"), spec("attention_mask", "it
 def sizes(prefixes: int, items: int, item_tokens: int, past: int = 0) -> dict[str, int]:
     """Of a full pass, as a device pads it."""
     tokens = prefixes * items * item_tokens
-    return asdict(Sizes(prefixes, items, item_tokens, past, tokens, prefixes * items, tokens).rounded_up())
+    return axes_of(
+        rounded_packed(PassSizes(prefixes, items, item_tokens, past, tokens, prefixes * items, tokens))
+    )
 
 
 def test_a_scoring_graph_has_profiles_of_one_request_and_of_many() -> None:
@@ -122,7 +123,7 @@ def test_every_pass_over_one_prefix_within_the_limits_fits(
         return  # more than the limits allow, or fewer tokens than items
     axes = AXES | {"item_tokens": AxisRange(min=1, max=longest)}
     profiles = profiles_for(RANKER, ["score"], axes, limits)
-    asked = asdict(Sizes(1, items, item_tokens, past, tokens, items, tokens).rounded_up())
+    asked = axes_of(rounded_packed(PassSizes(1, items, item_tokens, past, tokens, items, tokens)))
     profile = profiles[choose(profiles, asked | {"kv_slots": asked["items"] * asked["item_tokens"]})]
     assert profile.name.startswith("latency")
 

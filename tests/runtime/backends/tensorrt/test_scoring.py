@@ -12,12 +12,12 @@ import pytest
 from rankport.exporters.kinds.ranker.modes import MODES
 from rankport.exporters.kinds.ranker.samples import sample_requests
 from rankport.protos.errors import BackendError, BundleError
-from rankport.runtime.backends.contract import ScoringBackend
+from rankport.runtime.backends.contract import PrefixBackend
 from rankport.runtime.backends.devices.graph import DeviceArray
-from rankport.runtime.backends.devices.scoring import DeviceScoringBackend, ScoringGraphs
-from rankport.runtime.backends.ort.cpu import OnnxRuntimeEncodingBackend, OnnxRuntimeScoringBackend
+from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
+from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
 from rankport.runtime.backends.tensorrt import backends as tensorrt_backends
-from rankport.runtime.backends.tensorrt.backends import tensorrt_encoding_backend, tensorrt_scoring_backend
+from rankport.runtime.backends.tensorrt.backends import tensorrt_prefix_backend, tensorrt_text_backend
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.backends.tensorrt.profiles import choose, profiles_for, sizes_of
 from rankport.runtime.bundle.bundle import Bundle
@@ -25,7 +25,7 @@ from rankport.runtime.bundle.manifest import GraphSpec
 from rankport.runtime.config import EngineConfig
 from support.host_device import HostMemory, host_graph
 
-Load = Callable[[ProfileLimits], ScoringBackend]
+Load = Callable[[ProfileLimits], PrefixBackend]
 
 
 class ProfiledGraph:
@@ -60,14 +60,14 @@ def used() -> list[str]:
 
 @pytest.fixture
 def load(mix_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, used: list[str]) -> Load:
-    def load(limits: ProfileLimits) -> ScoringBackend:
+    def load(limits: ProfileLimits) -> PrefixBackend:
         monkeypatch.setattr(tensorrt_backends, "CudaMemory", lambda device: HostMemory())
         monkeypatch.setattr(
             tensorrt_backends,
             "load_graph",
             lambda bundle, spec, memory: ProfiledGraph(bundle, spec, limits, used),
         )
-        return tensorrt_scoring_backend(mix_bundle)
+        return tensorrt_prefix_backend(mix_bundle)
 
     return load
 
@@ -83,7 +83,7 @@ def test_logits_are_those_of_the_cpu_backend_in_every_mode(
     assert form is not None
     requests = list(sample_requests(shape.vocab_size, shape.hidden_size, mix_bundle.manifest.limits, 1.0))
     backend = load(limits)
-    expected = MODES[mode](OnnxRuntimeScoringBackend(mix_bundle, EngineConfig(threads=1)), requests)
+    expected = MODES[mode](OnnxRuntimePrefixBackend(mix_bundle, EngineConfig(threads=1)), requests)
     for one, other in zip(expected, MODES[mode](backend, requests), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     backend.close()
@@ -104,8 +104,8 @@ def test_an_encoder_gives_the_tokens_of_the_cpu_backend(
         lambda bundle, spec, memory: ProfiledGraph(bundle, spec, limits, used),
     )
     runs = [np.arange(5, 5 + length % longest + 1) % 30 for length in (0, 3, 1, longest - 1, 7, 2, 1, 11)]
-    backend = tensorrt_encoding_backend(encoder_bundle)
-    expected = OnnxRuntimeEncodingBackend(encoder_bundle, EngineConfig(threads=1)).encode(runs)
+    backend = tensorrt_text_backend(encoder_bundle)
+    expected = OnnxRuntimeTextBackend(encoder_bundle, EngineConfig(threads=1)).encode(runs)
     np.testing.assert_allclose(backend.encode(runs), expected, atol=2e-3)
     backend.close()
     assert not memory.alive
@@ -127,7 +127,7 @@ def test_a_backend_that_cannot_load_leaves_nothing(
     monkeypatch.setattr(tensorrt_backends, "CudaMemory", lambda device: memory)
     monkeypatch.setattr(tensorrt_backends, "load_graph", fail)
     with pytest.raises(BundleError, match=r"no plan of score\.onnx"):
-        tensorrt_scoring_backend(mix_bundle)
+        tensorrt_prefix_backend(mix_bundle)
     assert closed == ["graph", "memory"]
 
 
@@ -136,7 +136,7 @@ def test_without_parts_a_pass_too_large_would_be_refused(mix_bundle: Bundle, use
     prefix, score = (
         ProfiledGraph(mix_bundle, mix_bundle.graph(role), limits, used) for role in ("prefix", "score")
     )
-    whole = DeviceScoringBackend(mix_bundle.manifest, ScoringGraphs(prefix, score), HostMemory())
+    whole = DevicePrefixBackend(mix_bundle.manifest, ScoringGraphs(prefix, score), HostMemory())
     shape = mix_bundle.manifest.shape
     requests = list(sample_requests(shape.vocab_size, shape.hidden_size, mix_bundle.manifest.limits, 1.0))
     with pytest.raises(BackendError, match="no profile of the plan takes this pass"):

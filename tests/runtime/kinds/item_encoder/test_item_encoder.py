@@ -1,7 +1,7 @@
 """`ItemEncoder`: every text its own tokens, in order, whatever it is batched with."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, DeadlineExceeded, InvalidRequest, LimitExceeded, Unavailable
-from rankport.runtime.backends.contract import Launched
+from rankport.runtime.backends.contract import Started
 from rankport.runtime.bundle.manifest import Embedding, ModelShape
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.item_encoder.engine import EncodeEngine
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.tokens import TokenRun, TokenRuns
 from support.bundle_samples import (
     ENCODER_FILES,
     RANKER_FILES,
@@ -46,7 +48,7 @@ def encoder_of(
     )
     bundle = open_bundle(write_directory(path / "bundle", draft, ENCODER_FILES))
     engine = EncodeEngine(backend, config)
-    with ItemEncoder(bundle.manifest, PromptEncoder.from_bundle(bundle), engine) as encoder:
+    with ItemEncoder(bundle.manifest, PromptEncoder.from_bundle(bundle), Replicas({0: engine})) as encoder:
         yield encoder
 
 
@@ -54,8 +56,12 @@ def ids(*tokens: int) -> NDArray[np.int64]:
     return np.array(tokens, np.int64)
 
 
-def refuse_poison(runs: Sequence[NDArray[np.int64]]) -> None:
-    if any(POISON in run for run in runs):
+def texts(*runs: NDArray[np.int64]) -> TokenRuns:
+    return TokenRuns.of([TokenRun(run) for run in runs])
+
+
+def refuse_poison(texts: TokenRuns) -> None:
+    if POISON in texts.ids:
         raise ValueError("a poisoned token")
 
 
@@ -88,9 +94,9 @@ def test_batches_keep_their_limits_and_change_nothing(
     backend = ReferenceEncodingBackend()
     config = EngineConfig(max_batch_tokens=max_batch_tokens, max_padding_ratio=max_padding_ratio)
     engine = EncodeEngine(backend, config)
-    futures = [engine.submit([ids(*text) for text in texts]) for texts in requests]
-    for texts, future in zip(requests, futures, strict=True):
-        expected = [backend.tokens(ids(*text)) for text in texts]
+    futures = [engine.submit(texts(*(ids(*text) for text in own))) for own in requests]
+    for own, future in zip(requests, futures, strict=True):
+        expected = [backend.tokens(ids(*text)) for text in own]
         np.testing.assert_array_equal(future.result(WAIT_S).tokens, np.stack(expected))
     engine.close()
     for lengths in backend.passes:
@@ -101,16 +107,16 @@ def test_batches_keep_their_limits_and_change_nothing(
 def test_only_the_guilty_request_of_a_pass_fails() -> None:
     reached, opened = threading.Event(), threading.Event()
 
-    def hold(runs: Sequence[NDArray[np.int64]]) -> None:
+    def hold(texts: TokenRuns) -> None:
         reached.set()
         assert opened.wait(WAIT_S)
-        refuse_poison(runs)
+        refuse_poison(texts)
 
     backend = ReferenceEncodingBackend(before_pass=hold)
     engine = EncodeEngine(backend)
-    engine.submit([ids(1)])
+    engine.submit(texts(ids(1)))
     assert reached.wait(WAIT_S)
-    good, bad, cancelled = (engine.submit([ids(token, 2)]) for token in (3, POISON, 4))
+    good, bad, cancelled = (engine.submit(texts(ids(token, 2))) for token in (3, POISON, 4))
     assert cancelled.cancel()
     opened.set()
     np.testing.assert_array_equal(good.result(WAIT_S).tokens[0], backend.tokens(ids(3, 2)))
@@ -121,7 +127,7 @@ def test_only_the_guilty_request_of_a_pass_fails() -> None:
     engine.close()
     assert backend.closed
     with pytest.raises(Unavailable):
-        engine.submit([ids(1)])
+        engine.submit(texts(ids(1)))
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
@@ -130,13 +136,13 @@ def test_tokens_that_are_not_finite_fail_their_own_request_alone(done: bool) -> 
     opened = threading.Event()
 
     class Backend(ReferenceEncodingBackend):
-        def launch(self, runs: Sequence[NDArray[np.int64]]) -> Launched[np.floating]:
-            return replace(super().launch(runs), done=done)
+        def start(self, texts: TokenRuns) -> Started[np.floating]:
+            return replace(super().start(texts), done=done)
 
-    backend = Backend(before_pass=lambda runs: assert_opened(opened))
+    backend = Backend(before_pass=lambda texts: assert_opened(opened))
     backend.model.embedding[RED] = np.inf
     engine = EncodeEngine(backend)
-    futures = [engine.submit([ids(token, 2)]) for token in (9, 3, RED, 4)]
+    futures = [engine.submit(texts(ids(token, 2))) for token in (9, 3, RED, 4)]
     opened.set()
     for index, future in enumerate(futures):
         if index == 2:
@@ -176,7 +182,7 @@ def test_embedding_tokens_are_no_text(tmp_path: Path) -> None:
 
 def test_a_deadline_ends_the_wait_while_the_device_is_busy(tmp_path: Path) -> None:
     opened = threading.Event()
-    backend = ReferenceEncodingBackend(before_pass=lambda runs: assert_opened(opened))
+    backend = ReferenceEncodingBackend(before_pass=lambda texts: assert_opened(opened))
     with encoder_of(tmp_path, backend) as encoder:
         with pytest.raises(DeadlineExceeded, match=r"timeout_s=0.001"):
             encoder.encode(["red"], timeout_s=0.001)

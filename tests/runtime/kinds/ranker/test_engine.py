@@ -20,10 +20,11 @@ from rankport.protos.errors import (
     Overloaded,
     Unavailable,
 )
-from rankport.runtime.backends.contract import EMBEDDED, DeviceLost, RaggedBatch, TokenRun
+from rankport.runtime.backends.contract import DeviceLost, PrefixBatch
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine, Scored, prefix_key
-from support.reference_backend import HIDDEN, KV_BYTES, LABELS, ReferenceBackend, token_run
+from rankport.runtime.tokens import EMBEDDED, TokenRun
+from support.reference_backend import HIDDEN, KV_BYTES, LABELS, ReferenceBackend, submit, token_run
 
 WAIT_S = 30.0  # never reached; a hang becomes a failure
 POISON = 49
@@ -36,7 +37,7 @@ class Gate:
     reached: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
 
-    def __call__(self, kind: str, batch: RaggedBatch) -> None:
+    def __call__(self, kind: str, batch: PrefixBatch) -> None:
         self.reached.set()
         assert self.opened.wait(WAIT_S)
 
@@ -61,21 +62,21 @@ def running(backend: ReferenceBackend, config: EngineConfig = DEFAULTS, **kwargs
 @contextmanager
 def gated(
     config: EngineConfig = DEFAULTS,
-    after: Callable[[str, RaggedBatch], None] | None = None,
+    after: Callable[[str, PrefixBatch], None] | None = None,
     **kwargs: Clock,
 ) -> Iterator[tuple[Engine, ReferenceBackend, Gate]]:
     """An engine held in the pass of a first, plain request; `after` is called in every later pass."""
     gate = Gate()
     backend = ReferenceBackend()
 
-    def before_pass(kind: str, batch: RaggedBatch) -> None:
+    def before_pass(kind: str, batch: PrefixBatch) -> None:
         gate(kind, batch)
         if after is not None and len(backend.passes) > 0:
             after(kind, batch)
 
     backend.before_pass = before_pass
     with running(backend, config, **kwargs) as engine:
-        engine.submit(token_run(), [token_run(0)])
+        submit(engine, token_run(), [token_run(0)])
         assert gate.reached.wait(WAIT_S)
         try:
             yield engine, backend, gate
@@ -83,8 +84,8 @@ def gated(
             gate.opened.set()
 
 
-def refuse_poison(kind: str, batch: RaggedBatch) -> None:
-    if any(POISON in run.ids for run in batch.runs):
+def refuse_poison(kind: str, batch: PrefixBatch) -> None:
+    if POISON in batch.runs.ids:
         raise ValueError("a poisoned token")
 
 
@@ -106,7 +107,7 @@ def test_prefix_and_items_equal_the_full_sequence() -> None:
     backend = ReferenceBackend()
     prefix = token_run(1, 2, 3)
     with running(backend) as engine:
-        result = scored(engine.submit(prefix, ITEMS))
+        result = scored(submit(engine, prefix, ITEMS))
     np.testing.assert_allclose(result.logits, expected(backend, prefix, ITEMS), atol=1e-6)
     assert result.logits.dtype == np.float32
     assert not result.failed.any()
@@ -122,7 +123,7 @@ def test_embeddings_in_prefix_and_items_equal_the_full_sequence() -> None:
     backend = ReferenceBackend()
     with running(backend, EngineConfig(max_prefill_tokens=2)) as engine:
         for one in (prefix, same_ids):
-            result = scored(engine.submit(one, items))
+            result = scored(submit(engine, one, items))
             np.testing.assert_allclose(result.logits, expected(backend, one, items), atol=1e-6)
         assert result.prefix_tokens_cached == 1, "equal ids over other embeddings are another prefix"
 
@@ -172,14 +173,15 @@ configs = st.builds(
 def test_any_mix_of_requests_is_exact_and_fails_only_the_guilty(
     mix: list[Plan], config: EngineConfig
 ) -> None:
-    def in_every_pass(kind: str, batch: RaggedBatch) -> None:
+    def in_every_pass(kind: str, batch: PrefixBatch) -> None:
         engine._work.cache.check_integrity()
         refuse_poison(kind, batch)
 
     clock = Clock()
     with gated(config, in_every_pass, clock=clock) as (engine, backend, gate):
         futures = [
-            engine.submit(
+            submit(
+                engine,
                 token_run(*plan.prefix),
                 [token_run(*item) for item in plan.items],
                 timeout_s=1.0 if plan.expired else None,
@@ -192,7 +194,7 @@ def test_any_mix_of_requests_is_exact_and_fails_only_the_guilty(
         gate.opened.set()
         for plan, future in zip(mix, futures, strict=True):
             check_outcome(backend, plan, future)
-        last = scored(engine.submit(token_run(), [token_run(0)]))
+        last = scored(submit(engine, token_run(), [token_run(0)]))
         assert np.isfinite(last.logits).all(), "the engine goes on"
     assert len(backend.threads) == 1
     assert max(backend.tokens("score")) <= max(config.max_batch_tokens, 5)
@@ -224,7 +226,7 @@ def check_outcome(backend: ReferenceBackend, plan: Plan, future: "Future[Scored]
 
 def test_a_prefix_is_computed_once_for_all_its_requests() -> None:
     with gated() as (engine, backend, gate):
-        futures = [engine.submit(token_run(1, 2, 3), ITEMS) for _ in range(4)]
+        futures = [submit(engine, token_run(1, 2, 3), ITEMS) for _ in range(4)]
         gate.opened.set()
         usage = [(scored(one).prefix_tokens_cached, scored(one).prefix_tokens_computed) for one in futures]
     assert usage == [(0, 3), (3, 0), (3, 0), (3, 0)]
@@ -235,14 +237,14 @@ def test_a_cached_prefix_needs_no_prefill_and_a_longer_one_only_its_rest() -> No
     backend = ReferenceBackend()
     with running(backend) as engine:
         for prefix in ((1, 2, 3), (1, 2, 3), (1, 2, 3, 4, 5), (1, 2, 9)):
-            scored(engine.submit(token_run(*prefix), ITEMS))
+            scored(submit(engine, token_run(*prefix), ITEMS))
         assert engine.cache_stats().tokens_reused == 3 + 3 + 2
     assert backend.tokens("prefill") == [3, 2, 1]
 
 
 def test_requests_with_different_prefixes_share_passes() -> None:
     with gated() as (engine, backend, gate):
-        futures = [engine.submit(token_run(first, 1, 2), ITEMS) for first in (3, 4, 5)]
+        futures = [submit(engine, token_run(first, 1, 2), ITEMS) for first in (3, 4, 5)]
         gate.opened.set()
         for future in futures:
             scored(future)
@@ -254,7 +256,7 @@ def test_ten_thousand_items_go_in_bounded_passes() -> None:
     backend = ReferenceBackend()
     items = [token_run(index % 40) for index in range(10_000)]
     with running(backend, EngineConfig(max_batch_tokens=512)) as engine:
-        result = scored(engine.submit(token_run(1, 2), items))
+        result = scored(submit(engine, token_run(1, 2), items))
     by_token = expected(backend, token_run(1, 2), items[:40])
     np.testing.assert_allclose(result.logits, np.tile(by_token, (250, 1)), atol=1e-6)
     assert max(backend.tokens("score")) == 512
@@ -263,8 +265,8 @@ def test_ten_thousand_items_go_in_bounded_passes() -> None:
 
 def test_a_small_request_is_answered_in_the_middle_of_a_large_one() -> None:
     with gated(EngineConfig(max_batch_tokens=10)) as (engine, backend, gate):
-        large = engine.submit(token_run(1), [token_run(2)] * 500)
-        small = engine.submit(token_run(3), [token_run(4)] * 3)
+        large = submit(engine, token_run(1), [token_run(2)] * 500)
+        small = submit(engine, token_run(3), [token_run(4)] * 3)
         done_at: dict[str, int] = {}
         large.add_done_callback(lambda _: done_at.setdefault("large", len(backend.passes)))
         small.add_done_callback(lambda _: done_at.setdefault("small", len(backend.passes)))
@@ -276,7 +278,7 @@ def test_a_small_request_is_answered_in_the_middle_of_a_large_one() -> None:
 
 def test_large_requests_take_turns() -> None:
     with gated(EngineConfig(max_batch_tokens=10)) as (engine, backend, gate):
-        futures = [engine.submit(token_run(first), [token_run(2)] * 100) for first in (1, 3)]
+        futures = [submit(engine, token_run(first), [token_run(2)] * 100) for first in (1, 3)]
         gate.opened.set()
         assert not wait(futures, WAIT_S).not_done
     prefixes = [batch.prefixes[0][0] for kind, batch in backend.passes[1:] if kind == "score"]
@@ -286,8 +288,8 @@ def test_large_requests_take_turns() -> None:
 
 def test_chunks_of_a_long_prefix_alternate_with_the_items_of_others() -> None:
     with gated(EngineConfig(max_prefill_tokens=2, max_batch_tokens=2)) as (engine, backend, gate):
-        long = engine.submit(token_run(*[1] * 40), ITEMS)
-        short = engine.submit(token_run(), [token_run(4)] * 10)
+        long = submit(engine, token_run(*[1] * 40), ITEMS)
+        short = submit(engine, token_run(), [token_run(4)] * 10)
         passes_done: dict[str, int] = {}
         short.add_done_callback(lambda _: passes_done.setdefault("short", len(backend.passes)))
         gate.opened.set()
@@ -300,12 +302,12 @@ def test_requests_of_one_prefix_share_its_row_whoever_stands_between() -> None:
     backend = ReferenceBackend()
     with running(backend, EngineConfig(max_padding_ratio=2.0)) as engine:
         for first in (1, 2):
-            scored(engine.submit(token_run(first), ITEMS))
+            scored(submit(engine, token_run(first), ITEMS))
         gate = backend.before_pass = Gate()
-        engine.submit(token_run(), [token_run(0)])
+        submit(engine, token_run(), [token_run(0)])
         assert gate.reached.wait(WAIT_S)
         prefixes = [token_run(first) for first in (1, 2, 1)]
-        futures = [engine.submit(prefix, ITEMS) for prefix in prefixes]
+        futures = [submit(engine, prefix, ITEMS) for prefix in prefixes]
         gate.opened.set()
         for prefix, future in zip(prefixes, futures, strict=True):
             np.testing.assert_allclose(scored(future).logits, expected(backend, prefix, ITEMS), atol=1e-6)
@@ -317,7 +319,7 @@ def test_items_come_back_in_their_own_order() -> None:
     items = [token_run(*range(1, length + 1)) for length in (5, 1, 4, 1, 3)]
     backend = ReferenceBackend()
     with running(backend, EngineConfig(max_batch_tokens=4)) as engine:
-        result = scored(engine.submit(token_run(6), items))
+        result = scored(submit(engine, token_run(6), items))
     np.testing.assert_allclose(result.logits, expected(backend, token_run(6), items), atol=1e-6)
 
 
@@ -326,8 +328,8 @@ def test_items_come_back_in_their_own_order() -> None:
 
 def test_only_the_guilty_request_of_a_pass_fails() -> None:
     with gated(after=refuse_poison) as (engine, backend, gate):
-        good = [engine.submit(token_run(first, 1), ITEMS) for first in (2, 3)]
-        bad = engine.submit(token_run(4, 1), [token_run(POISON), *ITEMS[1:]])
+        good = [submit(engine, token_run(first, 1), ITEMS) for first in (2, 3)]
+        bad = submit(engine, token_run(4, 1), [token_run(POISON), *ITEMS[1:]])
         gate.opened.set()
         for first, future in zip((2, 3), good, strict=True):
             logits = expected(backend, token_run(first, 1), ITEMS)
@@ -342,12 +344,12 @@ def test_only_the_guilty_request_of_a_pass_fails() -> None:
 def test_who_waits_for_a_prefix_that_fails_computes_it_again() -> None:
     failures = iter([True, False, False])
 
-    def fail_once(kind: str, batch: RaggedBatch) -> None:
+    def fail_once(kind: str, batch: PrefixBatch) -> None:
         if kind == "prefill" and next(failures):
             raise OSError("the device hiccups")
 
     with gated(after=fail_once) as (engine, _, gate):
-        first, second = (engine.submit(token_run(1, 2), ITEMS) for _ in range(2))
+        first, second = (submit(engine, token_run(1, 2), ITEMS) for _ in range(2))
         gate.opened.set()
         with pytest.raises(BackendError, match="hiccups"):
             scored(first)
@@ -355,34 +357,34 @@ def test_who_waits_for_a_prefix_that_fails_computes_it_again() -> None:
 
 
 def test_an_error_of_ours_from_the_backend_keeps_its_class() -> None:
-    def refuse(kind: str, batch: RaggedBatch) -> None:
+    def refuse(kind: str, batch: PrefixBatch) -> None:
         raise LimitExceeded("prefix 9 tokens, limit 8")
 
     with (
         running(ReferenceBackend(before_pass=refuse)) as engine,
         pytest.raises(LimitExceeded, match="limit 8"),
     ):
-        scored(engine.submit(token_run(1), ITEMS))
+        scored(submit(engine, token_run(1), ITEMS))
 
 
 def test_a_backend_that_breaks_its_contract_fails_the_request() -> None:
     class Forgetful(ReferenceBackend):
-        def score(self, batch: RaggedBatch) -> np.ndarray:
+        def score(self, batch: PrefixBatch) -> np.ndarray:
             return super().score(batch)[:-1]
 
     with running(Forgetful()) as engine, pytest.raises(BackendError, match="2 results for 3 runs"):
-        scored(engine.submit(token_run(1), ITEMS))
+        scored(submit(engine, token_run(1), ITEMS))
 
 
 def test_logits_that_are_not_finite_fail_their_item_only() -> None:
     class Overflowing(ReferenceBackend):
-        def score(self, batch: RaggedBatch) -> np.ndarray:
+        def score(self, batch: PrefixBatch) -> np.ndarray:
             logits = super().score(batch)
             logits[[7 in run.ids for run in batch.runs], 1] = np.inf
             return logits
 
     with running(Overflowing()) as engine:
-        result = scored(engine.submit(token_run(1), ITEMS))
+        result = scored(submit(engine, token_run(1), ITEMS))
     assert result.failed.tolist() == [True, False, False]
     assert np.isnan(result.logits[0]).all()
     assert np.isfinite(result.logits[1:]).all()
@@ -390,23 +392,23 @@ def test_logits_that_are_not_finite_fail_their_item_only() -> None:
 
 def test_a_bug_in_the_engine_answers_everyone_and_refuses_the_next() -> None:
     with gated() as (engine, backend, gate):
-        futures = [engine.submit(token_run(first), ITEMS) for first in (1, 2)]
+        futures = [submit(engine, token_run(first), ITEMS) for first in (1, 2)]
         engine._work.cache.insert = None  # type: ignore[assignment, method-assign]
         gate.opened.set()
         for future in futures:
             with pytest.raises(Unavailable, match="TypeError"):
                 scored(future)
         with pytest.raises(Unavailable, match="TypeError"):
-            engine.submit(token_run(1), ITEMS)
+            submit(engine, token_run(1), ITEMS)
     assert backend.closed
 
 
 def test_requests_without_items_or_tokens_are_refused() -> None:
     with running(ReferenceBackend()) as engine:
         with pytest.raises(InvalidRequest, match="without items"):
-            engine.submit(token_run(1), [])
+            submit(engine, token_run(1), [])
         with pytest.raises(InvalidRequest, match="item 1 has no tokens"):
-            engine.submit(token_run(1), [token_run(1), token_run()])
+            submit(engine, token_run(1), [token_run(1), token_run()])
 
 
 # queue, deadlines, cancellation
@@ -414,33 +416,33 @@ def test_requests_without_items_or_tokens_are_refused() -> None:
 
 def test_a_full_queue_refuses_at_once_and_names_both_limits() -> None:
     with gated(EngineConfig(max_queued_requests=2)) as (engine, _, gate):
-        waiting = [engine.submit(token_run(1), ITEMS) for _ in range(2)]
+        waiting = [submit(engine, token_run(1), ITEMS) for _ in range(2)]
         message = r"2 requests \(max_queued_requests 2\) and 14 tokens \(max_queued_tokens 1000000\)"
         with pytest.raises(Overloaded, match=message):
-            engine.submit(token_run(1), ITEMS)
+            submit(engine, token_run(1), ITEMS)
         gate.opened.set()
         wait(waiting, WAIT_S)
-        scored(engine.submit(token_run(1), ITEMS))
+        scored(submit(engine, token_run(1), ITEMS))
 
 
 def test_waiting_tokens_are_limited_but_one_large_request_is_always_taken() -> None:
     with gated(EngineConfig(max_queued_tokens=10)) as (engine, _, gate):
-        large = engine.submit(token_run(1), ITEMS * 3)
+        large = submit(engine, token_run(1), ITEMS * 3)
         with pytest.raises(Overloaded, match="19 tokens"):
-            engine.submit(token_run(1), [token_run(1)])
+            submit(engine, token_run(1), [token_run(1)])
         gate.opened.set()
         assert scored(large).logits.shape == (9, LABELS)
 
 
 def test_a_cancelled_request_leaves_the_queue_before_compute() -> None:
     with gated(EngineConfig(max_queued_requests=1)) as (engine, backend, gate):
-        future = engine.submit(token_run(1), ITEMS)
+        future = submit(engine, token_run(1), ITEMS)
         assert future.cancel()
         gate.opened.set()
         assert wait([future], WAIT_S).done
         with pytest.raises(CancelledError):
             future.result()
-        scored(engine.submit(token_run(2), ITEMS))
+        scored(submit(engine, token_run(2), ITEMS))
     assert all(1 not in run.ids for _, batch in backend.passes for run in batch.runs)
 
 
@@ -448,18 +450,18 @@ def test_a_request_is_cancelled_between_its_passes() -> None:
     backend = ReferenceBackend()
     started, cancelled = threading.Event(), threading.Event()
 
-    def cancel_in_third_pass(kind: str, batch: RaggedBatch) -> None:
+    def cancel_in_third_pass(kind: str, batch: PrefixBatch) -> None:
         if len(backend.passes) == 3:
             started.set()
             assert cancelled.wait(WAIT_S)
 
     backend.before_pass = cancel_in_third_pass
     with running(backend, EngineConfig(max_batch_tokens=10)) as engine:
-        future = engine.submit(token_run(1), [token_run(2)] * 1000)
+        future = submit(engine, token_run(1), [token_run(2)] * 1000)
         assert started.wait(WAIT_S)
         assert future.cancel()
         cancelled.set()
-        scored(engine.submit(token_run(3), ITEMS))
+        scored(submit(engine, token_run(3), ITEMS))
     assert len(backend.passes) <= 6
 
 
@@ -467,12 +469,12 @@ def test_a_deadline_ends_a_request_between_its_passes() -> None:
     clock = Clock()
     backend = ReferenceBackend()
 
-    def take_time(kind: str, batch: RaggedBatch) -> None:
+    def take_time(kind: str, batch: PrefixBatch) -> None:
         clock.now_s += 1.0
 
     backend.before_pass = take_time
     with running(backend, EngineConfig(max_batch_tokens=10), clock=clock) as engine:
-        future = engine.submit(token_run(1), [token_run(2)] * 1000, timeout_s=4.5)
+        future = submit(engine, token_run(1), [token_run(2)] * 1000, timeout_s=4.5)
         with pytest.raises(DeadlineExceeded, match=r"timeout_s=4.5 ran out after 5.000 s of computing"):
             scored(future)
     assert len(backend.passes) == 5
@@ -481,11 +483,11 @@ def test_a_deadline_ends_a_request_between_its_passes() -> None:
 def test_times_split_into_waiting_and_computing() -> None:
     clock = Clock()
 
-    def take_time(kind: str, batch: RaggedBatch) -> None:
+    def take_time(kind: str, batch: PrefixBatch) -> None:
         clock.now_s += 1.0
 
     with gated(after=take_time, clock=clock) as (engine, _, gate):
-        future = engine.submit(token_run(1), ITEMS)
+        future = submit(engine, token_run(1), ITEMS)
         clock.now_s = 5.0
         gate.opened.set()
         assert (scored(future).queue_s, scored(future).compute_s) == (5.0, 2.0)
@@ -499,7 +501,7 @@ def close_when_gated(engine: Engine, gate: Gate, grace_s: float) -> None:
     closing.start()
     while True:  # until the engine refuses, the close has not begun
         try:
-            engine.submit(token_run(1), ITEMS).cancel()
+            submit(engine, token_run(1), ITEMS).cancel()
         except Unavailable:
             break
     gate.opened.set()
@@ -509,19 +511,19 @@ def close_when_gated(engine: Engine, gate: Gate, grace_s: float) -> None:
 
 def test_close_fails_what_waits_and_frees_the_backend() -> None:
     with gated(EngineConfig(max_queued_requests=10**9)) as (engine, backend, gate):
-        future = engine.submit(token_run(1), ITEMS)
+        future = submit(engine, token_run(1), ITEMS)
         close_when_gated(engine, gate, grace_s=0.0)
         with pytest.raises(Unavailable, match="closed before"):
             scored(future)
         assert backend.closed
         with pytest.raises(Unavailable, match="closed"):
-            engine.submit(token_run(1), ITEMS)
+            submit(engine, token_run(1), ITEMS)
         engine.close()
 
 
 def test_close_with_grace_answers_what_waits() -> None:
     with gated(EngineConfig(max_queued_requests=10**9)) as (engine, backend, gate):
-        futures = [engine.submit(token_run(first), ITEMS) for first in (1, 2)]
+        futures = [submit(engine, token_run(first), ITEMS) for first in (1, 2)]
         close_when_gated(engine, gate, grace_s=1000.0)
         for future in futures:
             assert np.isfinite(scored(future).logits).all()
@@ -531,9 +533,9 @@ def test_close_with_grace_answers_what_waits() -> None:
 def test_a_second_close_cuts_the_grace_of_the_first() -> None:
     gate = Gate()
     engine = Engine(ReferenceBackend(before_pass=gate), EngineConfig(max_queued_requests=10**9))
-    engine.submit(token_run(), [token_run(0)]).add_done_callback(lambda _: engine.close(0.0))
+    submit(engine, token_run(), [token_run(0)]).add_done_callback(lambda _: engine.close(0.0))
     assert gate.reached.wait(WAIT_S)
-    future = engine.submit(token_run(1), ITEMS)
+    future = submit(engine, token_run(1), ITEMS)
     close_when_gated(engine, gate, grace_s=1000.0)
     with pytest.raises(Unavailable, match="closed before"):
         scored(future)
@@ -548,7 +550,7 @@ def test_a_callback_may_close_the_engine() -> None:
         engine.close()
         closed.set()
 
-    engine.submit(token_run(1), ITEMS).add_done_callback(close)
+    submit(engine, token_run(1), ITEMS).add_done_callback(close)
     assert closed.wait(WAIT_S)
     engine.close()
     assert backend.closed
@@ -560,7 +562,7 @@ def test_a_callback_may_close_the_engine() -> None:
 def test_a_step_runs_between_two_passes_in_the_thread_of_the_device() -> None:
     seen: list[tuple[int, int]] = []
     with gated() as (engine, backend, gate):
-        waiting = engine.submit(token_run(1), ITEMS)
+        waiting = submit(engine, token_run(1), ITEMS)
         step = engine.call(lambda: seen.append((threading.get_ident(), len(backend.passes))))
         assert not step.done()
         gate.opened.set()
@@ -583,7 +585,7 @@ def test_a_step_that_fails_fails_alone_and_a_closed_engine_takes_none() -> None:
         gate.opened.set()
         with pytest.raises(BackendError, match=r"a step between passes failed.*no room"):
             failing.result(WAIT_S)
-        scored(engine.submit(token_run(1), ITEMS))
+        scored(submit(engine, token_run(1), ITEMS))
         engine.close()
         with pytest.raises(Unavailable, match="closed"):
             engine.call(fail)

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, Unavailable
-from rankport.runtime.backends.contract import DeviceLost, Launched, RaggedBatch, TokenRun
+from rankport.runtime.backends.contract import DeviceLost, PrefixBatch, Started
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine
-from support.reference_backend import ReferenceBackend, token_run
+from rankport.runtime.tokens import TokenRun
+from support.reference_backend import ReferenceBackend, submit, token_run
 
 WAIT_S = 30.0
 ONE_REQUEST_A_PASS = EngineConfig(max_batch_tokens=3)
@@ -26,24 +27,24 @@ class DeviceLike(ReferenceBackend):
 
     under_way: int = 0
     most_under_way: int = 0
-    before_launch: Callable[[str, RaggedBatch], None] = lambda kind, batch: None
-    before_landing: Callable[[RaggedBatch], None] = lambda batch: None
+    before_start: Callable[[str, PrefixBatch], None] = lambda kind, batch: None
+    before_results: Callable[[PrefixBatch], None] = lambda batch: None
     order: list[int] = field(default_factory=list)
-    begun: int = 0
+    started: int = 0
 
-    def launch(self, batch: RaggedBatch) -> Launched[np.float32]:
-        self.before_launch("score", batch)
-        number, self.begun = self.begun, self.begun + 1
+    def start(self, batch: PrefixBatch) -> Started[np.float32]:
+        self.before_start("score", batch)
+        number, self.started = self.started, self.started + 1
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
 
         def logits() -> NDArray[np.float32]:
             self.under_way -= 1
             self.order.append(number)
-            self.before_landing(batch)
+            self.before_results(batch)
             return self.score(batch)
 
-        return Launched(logits, done=False)
+        return Started(logits, done=False)
 
 
 @contextmanager
@@ -65,11 +66,11 @@ def requests(count: int) -> list[tuple[TokenRun, list[TokenRun]]]:
     return [(token_run(1, 2, 3), [token_run(5 + i), token_run(6 + i, 7)]) for i in range(count)]
 
 
-def test_two_passes_are_under_way_and_land_in_order_with_their_own_logits() -> None:
+def test_two_passes_are_under_way_and_end_in_order_with_their_own_logits() -> None:
     backend = DeviceLike()
     asked = requests(6)
     with held(backend) as (engine, opened):
-        futures = [engine.submit(prefix, items) for prefix, items in asked]
+        futures = [submit(engine, prefix, items) for prefix, items in asked]
         opened.set()
         for future, (prefix, items) in zip(futures, asked, strict=True):
             expected = [backend.model.full_sequence(prefix, item) for item in items]
@@ -83,7 +84,7 @@ def test_a_large_request_has_passes_of_its_own_under_way() -> None:
     backend = DeviceLike()
     prefix, items = token_run(1, 2), [token_run(3 + i % 40) for i in range(20)]
     with held(backend) as (engine, opened):
-        future = engine.submit(prefix, items)
+        future = submit(engine, prefix, items)
         opened.set()
         result = future.result(WAIT_S)
     expected = [backend.model.full_sequence(prefix, item) for item in items]
@@ -93,15 +94,15 @@ def test_a_large_request_has_passes_of_its_own_under_way() -> None:
 
 
 def test_a_pass_that_fails_on_its_way_fails_its_requests_alone() -> None:
-    def refuse(batch: RaggedBatch) -> None:
-        if any(POISON in run.ids for run in batch.runs):
+    def refuse(batch: PrefixBatch) -> None:
+        if POISON in batch.runs.ids:
             raise RuntimeError("the device fell over")
 
-    backend = DeviceLike(before_landing=refuse)
+    backend = DeviceLike(before_results=refuse)
     asked = requests(5)
     asked[2] = (token_run(1, 2, 3), [token_run(POISON), token_run(8, 9)])
     with held(backend) as (engine, opened):
-        futures = [engine.submit(prefix, items) for prefix, items in asked]
+        futures = [submit(engine, prefix, items) for prefix, items in asked]
         opened.set()
         with pytest.raises(BackendError, match=r"score failed.*the device fell over"):
             futures[2].result(WAIT_S)
@@ -112,14 +113,14 @@ def test_a_pass_that_fails_on_its_way_fails_its_requests_alone() -> None:
 def test_a_failed_pass_of_a_large_request_fails_it_once_and_the_next_request_is_served() -> None:
     calls = iter([False, True] + [False] * 50)
 
-    def second_fails(batch: RaggedBatch) -> None:
+    def second_fails(batch: PrefixBatch) -> None:
         if next(calls):
             raise RuntimeError("lost")
 
-    backend = DeviceLike(before_landing=second_fails)
+    backend = DeviceLike(before_results=second_fails)
     with held(backend) as (engine, opened):
-        large = engine.submit(token_run(1), [token_run(3 + i % 40) for i in range(12)])
-        small = engine.submit(token_run(1), [token_run(4)])
+        large = submit(engine, token_run(1), [token_run(3 + i % 40) for i in range(12)])
+        small = submit(engine, token_run(1), [token_run(4)])
         opened.set()
         with pytest.raises(BackendError, match="lost"):
             large.result(WAIT_S)
@@ -130,7 +131,7 @@ def test_a_failed_pass_of_a_large_request_fails_it_once_and_the_next_request_is_
 def test_what_is_under_way_is_answered_when_the_engine_closes() -> None:
     backend = DeviceLike()
     with held(backend) as (engine, opened):
-        futures = [engine.submit(prefix, items) for prefix, items in requests(4)]
+        futures = [submit(engine, prefix, items) for prefix, items in requests(4)]
         opened.set()
         engine.close(WAIT_S)
         assert all(np.isfinite(future.result(0).logits).all() for future in futures)
@@ -138,15 +139,15 @@ def test_what_is_under_way_is_answered_when_the_engine_closes() -> None:
 
 
 def test_a_joint_pass_that_cannot_begin_is_begun_for_each_alone_with_its_own_logits() -> None:
-    def too_large(kind: str, batch: RaggedBatch) -> None:
+    def too_large(kind: str, batch: PrefixBatch) -> None:
         if kind == "score" and len(batch.prefixes) > 1:
             raise MemoryError("no room for so many")
 
     backend = DeviceLike()
     asked = [(token_run(1, 2 + i), [token_run(10 + i), token_run(20 + i, 7)]) for i in range(7)]
     with held(backend, EngineConfig()) as (engine, opened):
-        futures = [engine.submit(prefix, items) for prefix, items in asked]
-        backend.before_launch = too_large
+        futures = [submit(engine, prefix, items) for prefix, items in asked]
+        backend.before_start = too_large
         opened.set()
         for future, (prefix, items) in zip(futures, asked, strict=True):
             expected = [backend.model.full_sequence(prefix, item) for item in items]
@@ -155,16 +156,16 @@ def test_a_joint_pass_that_cannot_begin_is_begun_for_each_alone_with_its_own_log
 
 
 def test_a_lost_device_ends_the_engine_and_every_request_hears_of_it() -> None:
-    def lost(batch: RaggedBatch) -> None:
+    def lost(batch: PrefixBatch) -> None:
         raise DeviceLost("CUDA: an illegal memory access")
 
-    backend = DeviceLike(before_landing=lost)
+    backend = DeviceLike(before_results=lost)
     with held(backend) as (engine, opened):
-        futures = [engine.submit(prefix, items) for prefix, items in requests(5)]
+        futures = [submit(engine, prefix, items) for prefix, items in requests(5)]
         opened.set()
         for future in futures:
             with pytest.raises(Unavailable, match=r"an illegal memory access.*load the model again"):
                 future.result(WAIT_S)
         assert not engine.alive
         with pytest.raises(Unavailable):
-            engine.submit(token_run(1), [token_run(2)])
+            submit(engine, token_run(1), [token_run(2)])

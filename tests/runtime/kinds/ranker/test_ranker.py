@@ -21,14 +21,16 @@ from rankport.protos.errors import (
     Unavailable,
 )
 from rankport.protos.types import ItemStatus, Key, ScoreResult
-from rankport.runtime.backends.contract import EMBEDDED, RaggedBatch, TokenRun
+from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.bundle.manifest import Embedding, Labels, ManifestDraft, ModelShape, Pairing
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker, label_scores
+from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.tokens import EMBEDDED, TokenRun
 from support.bundle_samples import (
     ENCODER_FILES,
     RANKER_FILES,
@@ -72,7 +74,7 @@ def ranker_of(
     with Ranker(
         bundle.manifest,
         PromptEncoder.from_bundle(bundle),
-        Engine(backend or ReferenceBackend()),
+        Replicas({0: Engine(backend or ReferenceBackend())}),
         KeyedItems(bundle.manifest, tokens),
     ) as ranker:
         yield ranker
@@ -261,7 +263,7 @@ def test_a_load_that_fails_lets_go_of_the_store(tmp_path: Path, store: TokenStor
 def test_a_cancelled_future_reaches_the_queue(tmp_path: Path) -> None:
     reached, opened = threading.Event(), threading.Event()
 
-    def hold(kind: str, batch: RaggedBatch) -> None:
+    def hold(kind: str, batch: PrefixBatch) -> None:
         reached.set()
         assert opened.wait(WAIT_S)
 

@@ -11,8 +11,9 @@ from rankport.exporters.kinds.item_encoder.module import EncoderModule
 from rankport.exporters.kinds.ranker.modes import relative_error, require_finite_results
 from rankport.exporters.options.tolerance import FLOAT16_KENDALL_TAU, Tolerance
 from rankport.exporters.proof.metrics import kendall_tau, top_k_agreement
-from rankport.runtime.backends.contract import EncodingBackend
+from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.bundle.manifest import ModeParity
+from rankport.runtime.tokens import TokenRun, TokenRuns
 
 Runs = Sequence[NDArray[np.int64]]
 
@@ -51,15 +52,19 @@ def _pool(hidden: NDArray[np.float32], module: EncoderModule) -> NDArray[np.floa
     return result
 
 
-def measure_encoder(backend: EncodingBackend, expected: NDArray[np.float32], runs: Runs) -> list[ModeParity]:
+def measure_encoder(backend: TextBackend, expected: NDArray[np.float32], runs: Runs) -> list[ModeParity]:
     """Alone, and padded together: the short ones, and the longest beside two of them."""
-    alone = np.concatenate([backend.encode([run]) for run in runs])
+    alone = np.concatenate([backend.compute(_texts([run])) for run in runs])
     longest = max(range(len(runs)), key=lambda i: len(runs[i]))
     short = [i for i in range(len(runs)) if i != longest]
     batched = np.empty_like(alone)
-    batched[short] = backend.encode([runs[i] for i in short])
-    batched[longest] = backend.encode([runs[short[0]], runs[longest], runs[short[1]]])[1]
+    batched[short] = backend.compute(_texts([runs[i] for i in short]))
+    batched[longest] = backend.compute(_texts([runs[short[0]], runs[longest], runs[short[1]]]))[1]
     return [compare_embeddings("one_item", expected, alone), compare_embeddings("batch", expected, batched)]
+
+
+def _texts(runs: Runs) -> TokenRuns:
+    return TokenRuns.of([TokenRun(run) for run in runs])
 
 
 def output_tolerance(tolerance: Tolerance, dtype: str, expected: NDArray[np.float32]) -> Tolerance:

@@ -20,14 +20,15 @@ from rankport.exporters.quantization.calibration import calibrate
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import RECIPES, Recipe
+from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import CheckpointError, InvalidRequest, RankportError
 from rankport.protos.types import Item, Prefix
-from rankport.runtime.backends.contract import TokenRun
 from rankport.runtime.bundle.manifest import Calibration, ManifestDraft, Quantization, QuantizedPart
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
 from rankport.runtime.store.store import TokenStore
+from rankport.runtime.tokens import TokenRun
 
 _MOST_REQUESTS = 256
 _MOST_ITEMS = 8
@@ -132,9 +133,10 @@ def _token_runs(
         runs = []
         for request in requests:
             try:
-                inputs, _ = keyed.resolve(request.items[:_MOST_ITEMS], "fail")
+                items = ItemColumns.of(request.items[:_MOST_ITEMS])
+                tokens = keyed.resolve(items.keys, "fail", items.count)
                 prefix = prompt.encode_prefix(request.prefix, "truncate").run
-                runs.append((prefix, [item.run for item in prompt.encode_items(inputs, "truncate")]))
+                runs.append((prefix, list(prompt.encode_items(items, "truncate", tokens).runs)))
             except RankportError as error:
                 raise type(error)(f"{request.place}: {error}") from error
         return runs

@@ -17,9 +17,9 @@ from rankport.exporters.options.tolerance import EXACT_NDCG_LOSS, LOW_BIT_NDCG_L
 from rankport.exporters.proof.metrics import ndcg
 from rankport.protos.errors import InvalidRequest, ParityError, RankportError
 from rankport.protos.types import Item, Prefix
-from rankport.runtime.backends.contract import TokenRun
 from rankport.runtime.bundle.manifest import Manifest, Quality
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.tokens import TokenRun
 
 Logits = NDArray[np.float32]
 

@@ -18,8 +18,9 @@ from rankport.exporters.options.tolerance import (
 )
 from rankport.exporters.proof.metrics import kendall_tau, top_k_agreement
 from rankport.protos.errors import CheckpointError, ParityError
-from rankport.runtime.backends.contract import PrefixKV, RaggedBatch, ScoringBackend, TokenRun
+from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, PrefixKV
 from rankport.runtime.bundle.manifest import ModeParity, Parity, Precision, Quantization
+from rankport.runtime.tokens import TokenRun
 
 Logits = NDArray[np.float32]  # [items, labels]
 
@@ -34,7 +35,7 @@ class SampleRequest:
 
 
 def measure(
-    backend: ScoringBackend,
+    backend: PrefixBackend,
     expected: Sequence[Logits],
     requests: Sequence[SampleRequest],
     on_mode: Callable[[str], None] = lambda mode: None,
@@ -180,21 +181,21 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else 1.0
 
 
-def _full_sequence(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
+def _full_sequence(backend: PrefixBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
     """No reuse: each prefix + item is one run on the empty prefix."""
     result = []
     for request in requests:
         runs = tuple(_join(request.prefix, item) for item in request.items)
-        result.append(backend.score(RaggedBatch(((),), runs, np.zeros(len(runs), np.int64))))
+        result.append(backend.score(PrefixBatch.of(((),), runs, np.zeros(len(runs), np.int64))))
     return result
 
 
-def _prefix_reuse(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
+def _prefix_reuse(backend: PrefixBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
     """The prefix once, all items of the request in one pass."""
     return [_score(backend, _prefill(backend, request.prefix, 1), request.items) for request in requests]
 
 
-def _prefix_extension(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
+def _prefix_extension(backend: PrefixBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
     """The prefix in three pieces, each continuing the one before; the first split once more afterwards."""
     result = []
     for request in requests:
@@ -205,7 +206,7 @@ def _prefix_extension(backend: ScoringBackend, requests: Sequence[SampleRequest]
     return result
 
 
-def _one_item(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
+def _one_item(backend: PrefixBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
     """Each item in a pass of its own."""
     result = []
     for request in requests:
@@ -214,7 +215,7 @@ def _one_item(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> lis
     return result
 
 
-def _many_prefixes(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
+def _many_prefixes(backend: PrefixBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
     """Several requests in one pass, prefilled together, padded to the longest prefix and item.
 
     The last request, the longest, shares its pass with a few short items only: beside all of them the padding alone
@@ -227,23 +228,23 @@ def _many_prefixes(backend: ScoringBackend, requests: Sequence[SampleRequest]) -
     return [*_one_pass(backend, short), _one_pass(backend, [beside, longest])[1]]
 
 
-def _one_pass(backend: ScoringBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
+def _one_pass(backend: PrefixBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
     filled = [i for i, request in enumerate(requests) if len(request.prefix.ids)]
     pieces: list[tuple[PrefixKV, ...]] = [() for _ in requests]
     if filled:
         runs = tuple(requests[i].prefix for i in filled)
         empty: tuple[tuple[PrefixKV, ...], ...] = tuple(() for _ in filled)
         for i, kv in zip(
-            filled, backend.prefill(RaggedBatch(empty, runs, np.arange(len(filled)))), strict=True
+            filled, backend.prefill(PrefixBatch.of(empty, runs, np.arange(len(filled)))), strict=True
         ):
             pieces[i] = (kv,)
     items = tuple(item for request in requests for item in request.items)
     counts = [len(request.items) for request in requests]
-    logits = backend.score(RaggedBatch(tuple(pieces), items, np.repeat(np.arange(len(requests)), counts)))
+    logits = backend.score(PrefixBatch.of(tuple(pieces), items, np.repeat(np.arange(len(requests)), counts)))
     return np.split(logits, np.cumsum(counts)[:-1])
 
 
-MODES: dict[str, Callable[[ScoringBackend, Sequence[SampleRequest]], list[Logits]]] = {
+MODES: dict[str, Callable[[PrefixBackend, Sequence[SampleRequest]], list[Logits]]] = {
     "full_sequence": _full_sequence,
     "prefix_reuse": _prefix_reuse,
     "prefix_extension": _prefix_extension,
@@ -252,16 +253,16 @@ MODES: dict[str, Callable[[ScoringBackend, Sequence[SampleRequest]], list[Logits
 }
 
 
-def _prefill(backend: ScoringBackend, prefix: TokenRun, pieces: int) -> tuple[PrefixKV, ...]:
+def _prefill(backend: PrefixBackend, prefix: TokenRun, pieces: int) -> tuple[PrefixKV, ...]:
     done: tuple[PrefixKV, ...] = ()
     for part in np.array_split(prefix.ids, pieces):
         if len(part):
-            done += backend.prefill(RaggedBatch((done,), (TokenRun(part),), np.zeros(1, np.int64)))
+            done += backend.prefill(PrefixBatch.of((done,), (TokenRun(part),), np.zeros(1, np.int64)))
     return done
 
 
-def _score(backend: ScoringBackend, pieces: tuple[PrefixKV, ...], items: tuple[TokenRun, ...]) -> Logits:
-    return backend.score(RaggedBatch((pieces,), items, np.zeros(len(items), np.int64)))
+def _score(backend: PrefixBackend, pieces: tuple[PrefixKV, ...], items: tuple[TokenRun, ...]) -> Logits:
+    return backend.score(PrefixBatch.of((pieces,), items, np.zeros(len(items), np.int64)))
 
 
 def _join(prefix: TokenRun, item: TokenRun) -> TokenRun:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.ranker.module import ReadOut
-from rankport.runtime.backends.contract import EMBEDDED, TokenRun
 from rankport.runtime.bundle.manifest import Precision
+from rankport.runtime.tokens import EMBEDDED, TokenRun
 
 _BATCH_TOKENS = 4096
 _SHAKE = 1e-6

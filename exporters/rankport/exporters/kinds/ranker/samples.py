@@ -3,8 +3,8 @@
 import numpy as np
 
 from rankport.exporters.kinds.ranker.modes import SampleRequest
-from rankport.runtime.backends.contract import EMBEDDED, TokenRun
 from rankport.runtime.bundle.manifest import Limits
+from rankport.runtime.tokens import EMBEDDED, TokenRun
 
 _TYPICAL_PREFIX = (0, 1, 9, 33, 64)
 _TYPICAL_ITEM = 24

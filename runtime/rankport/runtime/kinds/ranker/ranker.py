@@ -46,7 +46,7 @@ from rankport.runtime.scheduling.futures import converted, resolved, result_with
 from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
 from rankport.runtime.store.store import TokenStore
-from rankport.runtime.tokens import TokenRun, TokenRuns
+from rankport.runtime.tokens import TokenRun
 
 
 class Ranker:
@@ -159,10 +159,13 @@ class Ranker:
 
     def encode(
         self, prefix: Prefix, items: Iterable[Item] | ItemColumns, *, truncation: Truncation = "error"
-    ) -> tuple[TokenRun, TokenRuns]:
-        """The tokens of prefix and items as the engine gets them. Raises as `submit` does; keys must exist."""
+    ) -> tuple[TokenRun, list[TokenRun]]:
+        """Gives the tokens of the prefix and of each item as a pass has them.
+
+        Raises as `submit` does; keys must exist.
+        """
         request = self._encode(prefix, items, truncation, "fail")
-        return request.prefix.run, request.items.runs
+        return request.prefix.run, list(request.items.runs)
 
     def describe(self) -> ModelDescription:
         """What the bundle is, and which forms of items it takes."""

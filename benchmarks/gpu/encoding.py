@@ -24,6 +24,7 @@ from rankport.exporters.options.options import ExportOptions
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.tokens import TokenRun, TokenRuns
 
 Runs = list[NDArray[np.int64]]
 
@@ -101,13 +102,14 @@ def _throughput(part: Part, backend: TextBackend, peer: Any, length: int) -> Non
     rng = np.random.default_rng(length)
     texts = max(1, part.engine.max_batch_tokens // length)
     runs: Runs = list(rng.integers(3, peer.config.vocab_size, (texts, length)))
+    packed = TokenRuns.of([TokenRun(run) for run in runs])
     ids = torch.tensor(np.stack(runs), device=part.device)
     mask = torch.ones_like(ids)
 
     def ours() -> None:
-        launched = [backend.launch(runs) for _ in range(_PASSES)]
-        for one in launched:
-            one.results()
+        started = [backend.start(packed) for _ in range(_PASSES)]
+        for encode_pass in started:
+            encode_pass.results()
 
     def theirs() -> None:
         with torch.inference_mode():

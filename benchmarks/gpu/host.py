@@ -35,6 +35,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import CUDA_DEFAULTS
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
@@ -139,7 +140,8 @@ def simulated_ranker(
             )
             opened.callback(kept.close)
         prompt = PromptEncoder.from_bundle(bundle)
-        yield opened.enter_context(Ranker(manifest, prompt, engine, KeyedItems(manifest, tokens, kept)))
+        items = KeyedItems(manifest, tokens, kept)
+        yield opened.enter_context(Ranker(manifest, prompt, Replicas({0: engine}), items))
 
 
 def items_per_s(ranker: Ranker, callers: int, requests: int, catalogue: Catalogue | None = None) -> float:

@@ -21,10 +21,11 @@ from benchmarks.gpu.shapes import RequestShape
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.store.keyed_items import KeyedItems
-from rankport.runtime.tokens import TokenRun
+from rankport.runtime.tokens import TokenRun, TokenRuns
 
 _ITEM_SETS = 4
 _WINDOWS = 3
@@ -43,9 +44,8 @@ def main() -> None:
     bundle = open_bundle(part.bundle)
     opened = time.monotonic()
     engine = Engine(load_prefix_backend(bundle, part.engine), part.engine)
-    ranker = Ranker(
-        bundle.manifest, PromptEncoder.from_bundle(bundle), engine, KeyedItems(bundle.manifest, None)
-    )
+    prompt, keyed = PromptEncoder.from_bundle(bundle), KeyedItems(bundle.manifest, None)
+    ranker = Ranker(bundle.manifest, prompt, Replicas({0: engine}), keyed)
     part.figures.add("load", {"hash_s": opened - begun, "load_s": time.monotonic() - opened})
     with ranker:
         for request in part.requests:
@@ -91,7 +91,7 @@ class Contender:
     def of(cls, part: Part, engine: Engine, ranker: Ranker, request: RequestShape) -> Self:
         """Item sets are made once; the engine has no memory of items."""
         model = part.workload.model
-        runs = [run_of(model, request, seed).items for seed in range(_ITEM_SETS)]
+        runs = [TokenRuns.of(run_of(model, request, seed).items) for seed in range(_ITEM_SETS)]
         items = [list(random_query(model, request, seed).items) for seed in range(_ITEM_SETS)]
         ways: dict[str, Submit] = {
             "engine": lambda prefix, index: engine.submit(TokenRun(prefix), runs[index % _ITEM_SETS]),

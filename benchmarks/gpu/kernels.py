@@ -3,7 +3,7 @@
     python -m benchmarks.gpu.kernels --model slm --work DIR --out FILE
 
 Passes of several queries as the engine would make them, straight at the backend; kernels as torch's profiler sees them,
-whoever launched them.
+whoever started them.
 """
 
 import statistics
@@ -63,7 +63,7 @@ def measure(part: Part, backend: PrefixBackend, request: RequestShape, *, prefix
     for name, run in passes.items():
         found = _timed(run)
         if name == "score":
-            found |= _launched(backend, score)
+            found |= _started(backend, score)
         if part.ceiling_tflops:
             found["mfu"] = flops[name] / (float(str(found["ms"])) / 1e3) / (part.ceiling_tflops * 1e12)
         part.figures.add(f"{prefix}{request.name} x {queries}, {name}", found)
@@ -72,7 +72,7 @@ def measure(part: Part, backend: PrefixBackend, request: RequestShape, *, prefix
 
 def _one(batch: PrefixBatch) -> PrefixBatch:
     """One item of one prefix: a pass to wait for."""
-    return PrefixBatch.of(batch.prefixes[:1], batch.runs[:1], np.zeros(1, np.int64))
+    return PrefixBatch(batch.prefixes[:1], batch.runs.part(0, 1), np.zeros(1, np.int64))
 
 
 def _timed(run: Callable[[], object]) -> dict[str, Value]:
@@ -84,18 +84,18 @@ def _timed(run: Callable[[], object]) -> dict[str, Value]:
     return {"ms": statistics.median(times) * 1e3}
 
 
-def _launched(backend: PrefixBackend, batch: PrefixBatch) -> dict[str, Value]:
+def _started(backend: PrefixBackend, batch: PrefixBatch) -> dict[str, Value]:
     """How long the host is busy before it could do something else, and passes that follow each other closely."""
     times = []
     for _ in range(_ROUNDS):
         begun = time.perf_counter()
-        launched = backend.launch(batch)
+        started = backend.start(batch)
         times.append(time.perf_counter() - begun)
-        launched.results()
+        started.results()
     begun = time.perf_counter()
-    under_way = [backend.launch(batch) for _ in range(2)]
+    under_way = [backend.start(batch) for _ in range(2)]
     for _ in range(_ROUNDS):
-        under_way.append(backend.launch(batch))
+        under_way.append(backend.start(batch))
         under_way.pop(0).results()
     for one in under_way:
         one.results()

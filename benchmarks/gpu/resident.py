@@ -36,7 +36,7 @@ def _measure(part: Part, bundle: Bundle, catalogue: Catalogue, name: str, config
     engines = ranker_engines(bundle, config, catalogue.tokens)
     items = KeyedItems(bundle.manifest, catalogue.tokens, engines.resident)
     prompt = PromptEncoder.from_bundle(bundle)
-    with Ranker(bundle.manifest, prompt, engines.engine, items, on_close=engines.close) as ranker:
+    with Ranker(bundle.manifest, prompt, engines.engines, items, on_close=engines.close) as ranker:
         for request in part.requests:
             if not request.mixed or not part.enough(8 if part.device == "cuda" else 0, request.name):
                 continue

@@ -221,8 +221,8 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return made
 
-    monkeypatch.setattr(choice, "load_prefix_backend", with_cpu(choice.prefix_backend))
-    monkeypatch.setattr(choice, "load_text_backend", with_cpu(choice.text_backend))
+    monkeypatch.setattr(choice, "load_prefix_backend", with_cpu(choice.load_prefix_backend))
+    monkeypatch.setattr(choice, "load_text_backend", with_cpu(choice.load_text_backend))
     return loaded
 
 

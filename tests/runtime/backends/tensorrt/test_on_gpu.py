@@ -18,7 +18,7 @@ from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
-from rankport.runtime.tokens import EMBEDDED, TokenRun
+from rankport.runtime.tokens import EMBEDDED, TokenRun, TokenRuns
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="needs an NVIDIA GPU")]
 
@@ -114,9 +114,11 @@ def test_the_plan_of_an_encoder_gives_the_tokens_of_onnxruntime(
 ) -> None:
     bundle = _with_plans(encoder_bundle, tmp_path, BuildOptions())
     limits = bundle.manifest.limits
-    runs = [np.arange(3, 3 + 1 + count % limits.max_item_tokens) % VOCABULARY for count in range(40)]
+    texts = TokenRuns.of(
+        [TokenRun(np.arange(3, 3 + 1 + count % limits.max_item_tokens) % VOCABULARY) for count in range(40)]
+    )
     answers = []
     for backend in (tensorrt_text_backend(bundle), OnnxRuntimeTextBackend(bundle)):
-        answers.append(backend.encode(runs))
+        answers.append(backend.compute(texts))
         backend.close()
     np.testing.assert_allclose(*answers, atol=2e-3)

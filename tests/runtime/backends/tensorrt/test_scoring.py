@@ -23,6 +23,7 @@ from rankport.runtime.backends.tensorrt.profiles import choose, profiles_for, si
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.tokens import TokenRun, TokenRuns
 from support.host_device import HostMemory, host_graph
 
 Load = Callable[[ProfileLimits], PrefixBackend]
@@ -103,10 +104,11 @@ def test_an_encoder_gives_the_tokens_of_the_cpu_backend(
         "load_graph",
         lambda bundle, spec, memory: ProfiledGraph(bundle, spec, limits, used),
     )
-    runs = [np.arange(5, 5 + length % longest + 1) % 30 for length in (0, 3, 1, longest - 1, 7, 2, 1, 11)]
+    lengths = (0, 3, 1, longest - 1, 7, 2, 1, 11)
+    texts = TokenRuns.of([TokenRun(np.arange(5, 5 + length % longest + 1) % 30) for length in lengths])
     backend = tensorrt_text_backend(encoder_bundle)
-    expected = OnnxRuntimeTextBackend(encoder_bundle, EngineConfig(threads=1)).encode(runs)
-    np.testing.assert_allclose(backend.encode(runs), expected, atol=2e-3)
+    expected = OnnxRuntimeTextBackend(encoder_bundle, EngineConfig(threads=1)).compute(texts)
+    np.testing.assert_allclose(backend.compute(texts), expected, atol=2e-3)
     backend.close()
     assert not memory.alive
     assert len(used) == 1 if limits == ProfileLimits() else len(used) > 1  # in parts

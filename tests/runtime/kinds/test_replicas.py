@@ -14,9 +14,11 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.engine import EncodeEngine
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.kinds.item_encoder.replicas import EncodingReplicas
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.kinds.replicas import EncodingReplicas, ScoringReplicas, _Replicas
+from rankport.runtime.kinds.ranker.replicas import ScoringReplicas
+from rankport.runtime.kinds.replicas import Replicas
 from support.reference_backend import ReferenceBackend, ReferenceEncodingBackend, token_run
 
 WAIT_S = 30.0
@@ -140,7 +142,7 @@ def test_engines_close_at_the_same_time() -> None:
         def close(self, grace_s: float = 0.0) -> None:
             asked.append(f"close {grace_s}")
 
-    _Replicas({0: Closing(), 1: Closing()}, 0).close(1.0)
+    Replicas({0: Closing(), 1: Closing()}, 0).close(1.0)
     assert asked == ["stop 1.0", "stop 1.0", "close 1.0", "close 1.0"]
 
 
@@ -160,8 +162,9 @@ def test_a_callback_may_close_all(backends: list[ReferenceBackend], gate: Gate) 
 
 def test_an_engine_that_stopped_counts_for_nothing(gate: Gate) -> None:
     backends = [ReferenceBackend(before_pass=gate) for _ in range(2)]
-    replicas = replicas_of(backends, slack_tokens=10**6, max_queued_requests=1, max_active_requests=1)
-    dead, alive = replicas._engines
+    config = EngineConfig(max_queued_requests=1, max_active_requests=1)
+    dead, alive = (Engine(backend, config) for backend in backends)
+    replicas = ScoringReplicas({0: dead, 1: alive}, slack_tokens=10**6)
     dead.close()
     assert replicas.alive
 

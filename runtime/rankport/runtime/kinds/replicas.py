@@ -1,4 +1,4 @@
-"""Engines of one model on several devices: which of them takes a request.
+"""Engines of one model of any kind on several devices: which of them takes a request.
 
 A request goes where its prefix went before, as long as that engine has not much more to do than the idlest. An engine
 that has stopped gets no more; what it had not answered fails as it would alone.
@@ -6,20 +6,12 @@ that has stopped gets no more; what it had not answered fails as it would alone.
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
-from zlib import crc32
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rankport.protos.errors import Overloaded, Unavailable
-from rankport.runtime.backends.contract import TokenRun
-from rankport.runtime.kinds.item_encoder.engine import Encoded, EncodeEngine
-from rankport.runtime.kinds.ranker.engine import Engine, Scored, prefix_key
-from rankport.runtime.scheduling.prefix_cache import CacheStats
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +37,7 @@ class _Replica(Generic[EngineT]):
     lost: bool = False  # told already
 
 
-class _Replicas(Generic[EngineT]):
+class Replicas(Generic[EngineT]):
     """The engines by GPU, and what each has to do. Any thread may call it."""
 
     def __init__(self, engines: Mapping[int, EngineT], slack_tokens: int) -> None:
@@ -84,7 +76,7 @@ class _Replicas(Generic[EngineT]):
         return any(replica.engine.alive for replica in self._all)
 
     def close(self, grace_s: float) -> None:
-        """All at the same time, so that one grace is enough; also from a callback of one of them."""
+        """Closes all at the same time, so that one grace is enough; also from a callback of one of them."""
         self._closed = True
         for replica in self._all:
             replica.engine.stop(grace_s)
@@ -92,7 +84,7 @@ class _Replicas(Generic[EngineT]):
             replica.engine.close(grace_s)
 
     def _in_order(self, home: int | None) -> list[_Replica[EngineT]]:
-        """Those that run, the first to be asked first."""
+        """Returns those that run, the first to be asked first."""
         running = [replica for replica in self._all if self._runs(replica)]
         with self._lock:
             by_work = sorted(running, key=lambda replica: replica.tokens)
@@ -115,66 +107,3 @@ class _Replicas(Generic[EngineT]):
     def _add(self, replica: _Replica[EngineT], tokens: int) -> None:
         with self._lock:
             replica.tokens += tokens
-
-
-class ScoringReplicas:
-    """Several `Engine`s as one. Thread-safe; owns and closes them."""
-
-    def __init__(self, engines: Mapping[int, Engine], slack_tokens: int) -> None:
-        """By the number of the GPU."""
-        self._engines = tuple(engines.values())
-        self._replicas = _Replicas(engines, slack_tokens)
-
-    def submit(
-        self,
-        prefix: TokenRun,
-        items: Sequence[TokenRun],
-        timeout_s: float | None = None,
-        *,
-        spent_s: float = 0.0,
-    ) -> "Future[Scored]":
-        """See `Engine.submit`."""
-        tokens = prefix.ids.size + sum(item.ids.size for item in items)
-        return self._replicas.submit(
-            lambda engine: engine.submit(prefix, items, timeout_s, spent_s=spent_s),
-            tokens,
-            crc32(prefix_key(prefix).tobytes()),
-        )
-
-    def cache_stats(self) -> CacheStats:
-        """Of all devices together."""
-        return CacheStats.total([engine.cache_stats() for engine in self._engines])
-
-    @property
-    def alive(self) -> bool:
-        """False once all have stopped."""
-        return self._replicas.alive
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """See `Engine.close`."""
-        self._replicas.close(grace_s)
-
-
-class EncodingReplicas:
-    """Several `EncodeEngine`s as one. Thread-safe; owns and closes them."""
-
-    def __init__(self, engines: Mapping[int, EncodeEngine]) -> None:
-        """By the number of the GPU."""
-        self._replicas = _Replicas(engines, slack_tokens=0)
-
-    def submit(
-        self, runs: Sequence[NDArray[np.int64]], timeout_s: float | None = None, *, spent_s: float = 0.0
-    ) -> "Future[Encoded]":
-        """See `EncodeEngine.submit`."""
-        return self._replicas.submit(
-            lambda engine: engine.submit(runs, timeout_s, spent_s=spent_s), sum(run.size for run in runs)
-        )
-
-    @property
-    def alive(self) -> bool:
-        """False once all have stopped."""
-        return self._replicas.alive
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """See `EncodeEngine.close`."""
-        self._replicas.close(grace_s)

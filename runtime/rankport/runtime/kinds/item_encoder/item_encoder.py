@@ -22,9 +22,9 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.item_encoder.engine import Encoded, EncodeEngine
+from rankport.runtime.kinds.item_encoder.replicas import EncodingReplicas
 from rankport.runtime.kinds.item_encoder.rules import RULES
 from rankport.runtime.kinds.kind import Capability
-from rankport.runtime.kinds.replicas import EncodingReplicas
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 

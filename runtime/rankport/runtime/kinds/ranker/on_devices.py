@@ -8,7 +8,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine
-from rankport.runtime.kinds.replicas import ScoringReplicas
+from rankport.runtime.kinds.ranker.replicas import ScoringReplicas
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
 from rankport.runtime.store.namespace import TokenNamespace
 

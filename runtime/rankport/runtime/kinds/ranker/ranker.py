@@ -38,8 +38,8 @@ from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
+from rankport.runtime.kinds.ranker.replicas import ScoringReplicas
 from rankport.runtime.kinds.ranker.rules import RULES
-from rankport.runtime.kinds.replicas import ScoringReplicas
 from rankport.runtime.prompt.encoder import EncodedRun, PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 from rankport.runtime.scheduling.prefix_cache import CacheStats

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.graphs.passes.divide_by_root import divide_by_root
+from rankport.exporters.graphs.passes.first_sizes import read_first_sizes
 from rankport.exporters.graphs.passes.low_bit_types import store_int4
 from rankport.exporters.torch_memory import release
 from rankport.protos.errors import CheckpointError
@@ -64,6 +65,7 @@ def trace(
     for value in model.graph.inputs:
         assert value.name is not None
         value.shape = ir.Shape(list(axes[value.name]))
+    read_first_sizes(model)
     return model
 
 

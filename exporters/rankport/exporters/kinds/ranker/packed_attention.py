@@ -38,6 +38,14 @@ class SharedPrefix:
     # that counts of `slots` is its shape.
     masks: tuple[Tensor, Tensor] | None = None
     fused: bool = False  # then by one kernel, where it can be
+    _added: tuple[Tensor, Tensor] | None = field(default=None, init=False)  # see `added`
+
+    def added(self, past: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Gives what hides padded prefix tokens, and later tokens of an item, in scores: made once for all layers."""
+        if self._added is None:
+            own = _causal_mask(self.slots.shape[2], dtype)
+            self._added = _past_mask(self.past_lengths, past, dtype), own
+        return self._added
 
 
 def install() -> None:
@@ -149,14 +157,15 @@ def _attend(
     # Rows ordered (item, group, token): one product over all items' queries for the prefix, one per item for itself.
     by_slot = query.index_select(2, flat).reshape(kv_heads, group, prefixes, items, length, head_dim)
     rows = by_slot.permute(2, 0, 3, 1, 4, 5).reshape(prefixes, kv_heads, items * group * length, head_dim)
-    to_prefix = capped(rows @ past_key.transpose(2, 3)) + _past_mask(shared.past_lengths, past, query.dtype)
+    to_past, to_own = shared.added(past, query.dtype)
+    to_prefix = capped(rows @ past_key.transpose(2, 3)) + to_past
     # Three axes, so that runtimes fold the transposition of the keys into the product.
     own_rows = rows.reshape(prefixes * kv_heads * items, group * length, head_dim)
     keys_of_item = own_key.reshape(prefixes * kv_heads * items, length, head_dim)
     to_self = capped(own_rows @ keys_of_item.transpose(1, 2)).reshape(
         prefixes, kv_heads, items, group, length, length
     )
-    to_self = to_self + _causal_mask(length, query.dtype)
+    to_self = to_self + to_own
 
     scores = torch.cat([to_prefix.reshape(prefixes, kv_heads, items, group, length, past), to_self], dim=-1)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)

@@ -96,7 +96,7 @@ def _export_esco(recipe: str | None, work: Path, on_progress: Callable[[str], No
     return export(
         ESCO / "checkpoint",
         work / f"esco-{_name(recipe)}",
-        kind="mix-ranker",
+        kind="ranker",
         item_encoder=DEMO / "encoder.bundle",
         prompt=ESCO / "prompt.toml",
         judged=DEMO / "judged.jsonl",

@@ -63,7 +63,7 @@ def mix_bundle(
     return export(
         ranker_checkpoint,
         tmp_path_factory.mktemp("bundles") / "tiny-mix",
-        kind="mix-ranker",
+        kind="ranker",
         item_encoder=encoder_bundle.path,
         prompt=prompt_file,
         max_prefix_tokens=64,

@@ -13,10 +13,11 @@ from benchmarks.gpu.queries import LABEL_IDS
 from benchmarks.gpu.shapes import ModelShape, scale_of
 from benchmarks.gpu.skeletons import write_skeleton
 from benchmarks.gpu.weights import RandomWeights, save_checkpoint
-from rankport.exporters.checkpoints.checkpoint import load_checkpoint
-from rankport.exporters.export import _write_graphs, run_export
+from rankport.exporters.export import run_export
 from rankport.exporters.graphs.bundle_writer import BundleStaging
-from rankport.exporters.options.options import ExportOptions
+from rankport.exporters.kinds.ranker.kind import RANKER
+from rankport.exporters.kinds.ranker.options import RankerOptions
+from rankport.exporters.steps import stage
 
 _MIX_PROMPT = """
 [[prefix]]
@@ -57,29 +58,29 @@ def main() -> None:
 def export_model(checkpoint: Path, out: Path, model: ModelShape, options: dict[str, Any]) -> Path:
     """`rankport export` of one shape."""
     begun = time.monotonic()
-    kind: dict[str, Any] = {"kind": "ranker"}
+    items: dict[str, Any] = {}
     if model.mix:
         prompt = checkpoint / "prompt.toml"
         prompt.write_text(_MIX_PROMPT)
-        kind = {"kind": "mix-ranker", "item_encoder": _NO_ENCODER, "embedding_tokens": 1, "prompt": prompt}
+        items = {"item_encoder": _NO_ENCODER, "embedding_tokens": 1, "prompt": prompt}
 
     def on_progress(step: str) -> None:
         print(f"[{time.monotonic() - begun:5.0f} s] {out.name}: {step}", flush=True)
 
-    chosen = ExportOptions(
+    chosen = RankerOptions(
         name=model.name,
         label_ids=LABEL_IDS,
         max_prefix_tokens=model.max_prefix_tokens,
         max_item_tokens=model.max_item_tokens,
         overwrite=True,
-        **kind,
+        **items,
         **options,
     )
     if chosen.chosen_target == "onnx-cpu":
-        return run_export(checkpoint, out, chosen, on_progress).path
+        return run_export(checkpoint, out, RANKER, chosen, on_progress).path
     with BundleStaging(out, overwrite=True) as staging:
-        made = _write_graphs(staging, lambda: load_checkpoint(checkpoint), chosen, [], on_progress)
-        staging.finalize(made.draft)
+        draft, _ = stage(staging, RANKER, checkpoint, chosen, [], on_progress)
+        staging.finalize(draft)
         return staging.publish().path
 
 

@@ -16,11 +16,12 @@ from transformers import BertConfig, BertModel
 
 from benchmarks.gpu.part import Part, arguments
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
-from rankport.exporters.export import _write_graphs
 from rankport.exporters.graphs.bundle_writer import BundleStaging
+from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.item_encoder.modes import measure_encoder, reference_embeddings, sample_runs
 from rankport.exporters.kinds.item_encoder.module import EncoderModule
-from rankport.exporters.options.options import ExportOptions
+from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.steps import stage
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.bundle.bundle import Bundle
@@ -74,8 +75,7 @@ def _shape(*, tiny: bool) -> BertConfig:
 
 def _export(part: Part, checkpoint: Path) -> Bundle:
     """Its proof is left to the device."""
-    chosen = ExportOptions(
-        kind="item-encoder",
+    chosen = ItemEncoderOptions(
         pooling="mean",
         normalize=True,
         max_item_tokens=_LENGTHS[-1] if part.device == "cuda" else 32,
@@ -84,8 +84,8 @@ def _export(part: Part, checkpoint: Path) -> Bundle:
         overwrite=True,
     )
     with BundleStaging(part.work / "encoder.bundle", overwrite=True) as staging:
-        made = _write_graphs(staging, lambda: load_checkpoint(checkpoint, headless=True), chosen, [], print)
-        staging.finalize(made.draft)
+        draft, _ = stage(staging, ITEM_ENCODER, checkpoint, chosen, [], print)
+        staging.finalize(draft)
         return staging.publish()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.gpu.part import Part
-from rankport.exporters.kinds.ranker.modes import Logits
+from rankport.exporters.proof.compare import Logits
 
 
 def save_expected(part: Part, expected: Sequence[Logits]) -> None:

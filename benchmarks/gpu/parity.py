@@ -6,7 +6,8 @@ Needs what `reference` wrote; imports no torch.
 from benchmarks.gpu.expected import load_expected
 from benchmarks.gpu.part import Part, arguments
 from benchmarks.gpu.runs import realistic, samples
-from rankport.exporters.kinds.ranker.modes import MODES, Logits, SampleRequest, compare
+from rankport.exporters.kinds.ranker.modes import MODES, SampleRequest
+from rankport.exporters.proof.compare import Logits, compare
 from rankport.protos.errors import RankportError
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.backends.contract import PrefixBackend

@@ -11,7 +11,8 @@ from benchmarks.gpu.part import arguments
 from benchmarks.gpu.queries import LABEL_IDS
 from benchmarks.gpu.runs import realistic, samples
 from benchmarks.gpu.torch_model import label_logits, random_model
-from rankport.exporters.kinds.ranker.modes import Logits, SampleRequest, compare
+from rankport.exporters.kinds.ranker.modes import SampleRequest
+from rankport.exporters.proof.compare import Logits, compare
 
 
 def main() -> None:

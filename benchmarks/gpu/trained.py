@@ -58,7 +58,7 @@ def _export(to: Path, form: str, options: dict[str, str]) -> None:
     bundle = export(
         CHECKPOINT,
         to / f"trained-{form}.bundle",
-        kind="mix-ranker",
+        kind="ranker",
         item_encoder=_DEMO / "encoder.bundle",
         prompt=_PROMPT,
         target="onnx-cuda",

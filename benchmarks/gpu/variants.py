@@ -19,7 +19,8 @@ from benchmarks.gpu.runs import run_of
 from benchmarks.gpu.shapes import FULL, RequestShape, Workload
 from benchmarks.gpu.skeletons import restore, write_skeleton
 from benchmarks.gpu.weights import RandomWeights, save_checkpoint
-from rankport.exporters.kinds.ranker.modes import MODES, compare
+from rankport.exporters.kinds.ranker.modes import MODES
+from rankport.exporters.proof.compare import compare
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.backends.contract import PrefixBackend
 from rankport.runtime.kinds.table import open_bundle

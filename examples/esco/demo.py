@@ -63,7 +63,7 @@ def main() -> None:
             "export",
             HERE / "checkpoint",
             "--kind",
-            "mix-ranker",
+            "ranker",
             "--item-encoder",
             encoder,
             "--name",

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from rankport.exporters.kinds.ranker.calibrate import file_sha256, quantize_checkpoint
-from rankport.exporters.kinds.ranker.judged import read_judged, require_quality
-from rankport.exporters.kinds.ranker.modes import require
-from rankport.exporters.options.options import StrPath
-from rankport.exporters.options.tolerance import Tolerance
-from rankport.exporters.proof.prove import Proof, Sources, prove
+from rankport.exporters.kinds.kind import ExportKind
+from rankport.exporters.kinds.table import kind_named
+from rankport.exporters.kinds.work import work_of
+from rankport.exporters.options.options import RequestFiles, StrPath
+from rankport.exporters.options.proof_options import ProofOptions, VerifyOptions
+from rankport.exporters.options.requests_file import file_sha256, read_judged
+from rankport.exporters.proof.limits import shortfalls
+from rankport.exporters.proof.prove import Progress, Proof, Sources, prove
 from rankport.exporters.quantization.recipes import RECIPES, Recipe, recipe_of
-from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest, ParityError
+from rankport.exporters.steps import load_source, quantize_source
+from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest
 from rankport.runtime.backends.choice import require_device
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, Quantization, Target
@@ -31,7 +35,7 @@ class Verdict:
 
     @property
     def proof(self) -> Proof:
-        """Of the graphs for the first target."""
+        """The proof of the graphs for the first target."""
         return next(iter(self.proofs.values()))
 
 
@@ -39,15 +43,10 @@ def verify(
     bundle: StrPath,
     checkpoint: StrPath,
     *,
-    base: StrPath | None = None,
-    judged: StrPath | None = None,
-    store: StrPath | None = None,
-    calibration: StrPath | None = None,
-    tolerance: Tolerance | None = None,
-    device: Device = "cpu",
     on_progress: Callable[[str], None] = lambda step: None,
+    **options: Any,
 ) -> Verdict:
-    """Measures the bundle against the checkpoint it states as its source; `base` is the folder of an adapter's base.
+    """Measures the bundle against the checkpoint it states as its source; `options` are the fields of `VerifyOptions`.
 
     A bundle quantized at export is measured against the low-bit model made anew, which needs the requests that its
     rounding was fitted to, and against the checkpoint in full precision. `device` runs the bundle, the source is run by
@@ -57,57 +56,50 @@ def verify(
         BundleError, CheckpointError: one of them cannot be read, or the bundle was made from another checkpoint.
         InvalidRequest: `calibration` is missing, or not the file of the export.
     """
-    allowed = tolerance or Tolerance()
-    requests = [] if judged is None else read_judged(Path(judged))
+    return run_verify(bundle, checkpoint, VerifyOptions(**options), on_progress)
+
+
+def run_verify(
+    bundle: StrPath, checkpoint: StrPath, options: VerifyOptions, on_progress: Progress
+) -> Verdict:
+    """Verifies with options made."""
+    judged = [] if options.judged is None else read_judged(Path(options.judged))
     opened = open_bundle(bundle)
-    views = _views(opened, device)
-    require_device(device)
-    quantization = opened.manifest.quantization
-    _require_calibration(quantization, calibration)
+    views = _views(opened, options.device)
+    require_device(options.device)
+    _require_calibration(opened.manifest.quantization, options.calibration)
+    kind = kind_named(opened.manifest.kind)
+    how = ProofOptions(options.tolerance, judged, options.store, options.device)
+    proofs: dict[Target, Proof] = {}
+    failures: list[str] = []
+    with _sources(kind, opened, checkpoint, options, on_progress) as sources:
+        for view in views:
+            proof = prove(view, sources, work_of(kind).measure, how, on_progress)
+            proofs[view.manifest.targets[0]] = proof
+            failures += shortfalls(proof.parity, proof.quality, options.tolerance, view.manifest)
+    return Verdict(opened, proofs, tuple(failures))
 
-    def load() -> Checkpoint:
-        return load_checkpoint(
-            Path(checkpoint),
-            headless=opened.manifest.kind == "item-encoder",
-            base=None if base is None else Path(base),
-        )
 
+def _sources(
+    kind: ExportKind, bundle: Bundle, checkpoint: StrPath, options: VerifyOptions, on_progress: Progress
+) -> Sources:
+    """Loads what the bundle was made from, and quantizes it as the export did."""
+    manifest = bundle.manifest
+    load = partial(load_source, kind, checkpoint, options.base)
     on_progress("loading the checkpoint")
     source = load()
-    stated = opened.manifest.source.checkpoint_sha256
+    stated = manifest.source.checkpoint_sha256
     if source.sha256 != stated:
         raise CheckpointError(
             f"checkpoint {str(checkpoint)!r} has sha256 {source.sha256}, the bundle was exported from {stated}: give "
             "the folder of that export, or export again"
         )
-    by_export = quantization is not None and quantization.by == "export"
-    if quantization is not None and by_export:
-        source, _ = quantize_checkpoint(
-            source,
-            opened.manifest,
-            _tokenizer(opened),
-            _recipe(opened.manifest, quantization),
-            calibration,
-            store,
-            on_progress,
-        )
-    sources = Sources(source, load if by_export else None)
-    del source  # held by `sources` alone, which lets go of it in time
-    proofs: dict[Target, Proof] = {}
-    failures: list[str] = []
-    for view in views:
-        target = view.manifest.targets[0]
-        proofs[target] = prove(
-            view,
-            sources,
-            tolerance=allowed,
-            judged=requests,
-            store=store,
-            on_progress=on_progress,
-            device=device,
-        )
-        failures += _failures(proofs[target], allowed, view.manifest)
-    return Verdict(opened, proofs, tuple(failures))
+    if manifest.quantization is None or manifest.quantization.by != "export":
+        return Sources(source)
+    recipe = _recipe(manifest, manifest.quantization)
+    files = RequestFiles(calibration=options.calibration, store=options.store)
+    source, _ = quantize_source(kind, source, manifest, _tokenizer(bundle), recipe, files, on_progress)
+    return Sources(source, load)
 
 
 _RUNS: dict[Device, tuple[Target, ...]] = {
@@ -118,7 +110,7 @@ _RUNS: dict[Device, tuple[Target, ...]] = {
 
 
 def _views(bundle: Bundle, device: Device) -> list[Bundle]:
-    """The bundle by target, as far as the device runs them."""
+    """Splits the bundle by target, as far as the device runs them."""
     targets = bundle.manifest.targets
     views = [bundle.for_target(target) for target in targets if target in _RUNS[device]]
     if not views:
@@ -157,17 +149,3 @@ def _require_calibration(quantization: Quantization | None, given: StrPath | Non
 def _tokenizer(bundle: Bundle) -> Tokenizer | None:
     name = bundle.manifest.tokenizer
     return None if name is None else Tokenizer.from_file(bundle.file(name))
-
-
-def _failures(proof: Proof, tolerance: Tolerance, manifest: Manifest) -> list[str]:
-    failures = []
-    try:
-        require(proof.parity)
-    except ParityError as error:
-        failures.append(str(error))
-    if proof.quality is not None:
-        try:
-            require_quality(proof.quality, tolerance, manifest)
-        except ParityError as error:
-            failures.append(str(error))
-    return failures

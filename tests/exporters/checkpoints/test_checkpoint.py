@@ -10,14 +10,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rankport.exporters.checkpoints.checkpoint import checkpoint_sha256, load_checkpoint
-from rankport.exporters.kinds.ranker.judged import read_judged
-from rankport.exporters.kinds.ranker.modes import compare
+from rankport.exporters.kinds.item_encoder.limits import item_encoder_limits
+from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.kinds.item_encoder.output import output_form
 from rankport.exporters.kinds.ranker.module import RankerModule, ReadOut
+from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.read_out import resolve_labels
-from rankport.exporters.kinds.ranker.survey import survey
-from rankport.exporters.options.defaults import encoder_limits, encoder_output
-from rankport.exporters.options.options import ExportOptions, default_name
+from rankport.exporters.kinds.ranker.survey import stated_windows, survey
+from rankport.exporters.kinds.table import kind_named, options_of
+from rankport.exporters.options.options import default_name
+from rankport.exporters.options.requests_file import read_judged
 from rankport.exporters.options.tolerance import Tolerance
+from rankport.exporters.proof.compare import compare
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from support import checkpoints
@@ -129,9 +133,7 @@ def test_a_window_that_only_the_config_states_counts(checkpoint: Path) -> None:
     loaded = load_checkpoint(checkpoint)
     loaded.model.config.sliding_window = 16  # type: ignore[union-attr]
     loaded.model.config.layer_types = None  # type: ignore[union-attr]
-    from rankport.exporters.kinds.ranker.survey import _config_windows
-
-    assert _config_windows(loaded.model) == [16]
+    assert stated_windows(loaded.model) == [16]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_a_window_that_only_the_config_states_counts(checkpoint: Path) -> None:
     [(("yes", "zebra"), "'zebra' is not in the vocabulary"), (("yes", "data engineer"), "2 tokens")],
 )
 def test_a_label_must_be_one_known_token(labels: tuple[str, ...], message: str, checkpoint: Path) -> None:
-    options = ExportOptions(kind="ranker", labels=labels)
+    options = RankerOptions(labels=labels)
     tokenizer = Tokenizer.from_file(checkpoint / "tokenizer.json")
     with pytest.raises(InvalidRequest, match=message):
         resolve_labels(load_checkpoint(checkpoint), options, None, tokenizer)
@@ -161,7 +163,7 @@ def test_a_sentence_transformers_folder_brings_its_pooling(pooling: object, tmp_
         {"type": f"sentence_transformers.models.{name}"} for name in ("Transformer", "Pooling", "Normalize")
     ]
     folder = pooled(checkpoints.body(tmp_path / "c", "bert"), pooling, modules)
-    made = encoder_output(load_checkpoint(folder, headless=True), ExportOptions(kind="item-encoder"))
+    made = output_form(load_checkpoint(folder, headless=True), ItemEncoderOptions())
     assert (made.pooling, made.normalize) == ("cls", True)
 
 
@@ -169,7 +171,7 @@ def test_a_module_that_the_graph_lacks_is_refused(tmp_path: Path) -> None:
     modules = [{"type": "sentence_transformers.models.Dense"}]
     folder = pooled(checkpoints.body(tmp_path / "c", "bert"), {"pooling_mode": "mean"}, modules)
     with pytest.raises(CheckpointError, match="Dense"):
-        encoder_output(load_checkpoint(folder, headless=True), ExportOptions(kind="item-encoder"))
+        output_form(load_checkpoint(folder, headless=True), ItemEncoderOptions())
 
 
 @pytest.mark.parametrize(("content", "message"), [("[]", "must be a dict"), ("{", "not readable JSON")])
@@ -177,7 +179,7 @@ def test_a_pooling_file_of_another_form_is_named(content: str, message: str, tmp
     folder = pooled(checkpoints.body(tmp_path / "c", "bert"), {})
     (folder / "1_Pooling" / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=message):
-        encoder_output(load_checkpoint(folder, headless=True), ExportOptions(kind="item-encoder"))
+        output_form(load_checkpoint(folder, headless=True), ItemEncoderOptions())
 
 
 def test_positions_that_start_behind_the_padding_id_shorten_the_limit(tmp_path: Path) -> None:
@@ -185,9 +187,9 @@ def test_positions_that_start_behind_the_padding_id_shorten_the_limit(tmp_path: 
         tmp_path / "c", "roberta", max_position_embeddings=66, pad_token_id=1, bos_token_id=0
     )
     source = load_checkpoint(folder, headless=True)
-    assert encoder_limits(source, ExportOptions(kind="item-encoder")).max_item_tokens == 64
+    assert item_encoder_limits(source, ItemEncoderOptions()).max_item_tokens == 64
     with pytest.raises(CheckpointError, match=r"65 exceed .* 64"):
-        encoder_limits(source, ExportOptions(kind="item-encoder", max_item_tokens=65))
+        item_encoder_limits(source, ItemEncoderOptions(max_item_tokens=65))
 
 
 @pytest.mark.parametrize(
@@ -224,15 +226,15 @@ def test_a_tolerance_is_a_number_from_0_on(value: float) -> None:
 
 
 def test_options_are_checked_before_any_work() -> None:
+    ranker = kind_named("ranker")
     for options, message in (
-        ({"kind": "ranker", "name": "bad name"}, "--name"),
-        ({"kind": "ranker", "max_item_tokens": 4.5}, "--max-item-tokens"),
-        ({"kind": "ranker", "store": "x"}, "--judged"),
-        ({}, "kind"),
+        ({"name": "bad name"}, "--name"),
+        ({"max_item_tokens": 4.5}, "--max-item-tokens"),
+        ({"store": "x"}, "--judged"),
     ):
         with pytest.raises(InvalidRequest, match=message):
-            ExportOptions.of(options)  # type: ignore[arg-type]
-    assert ExportOptions.of({"kind": "ranker", "labels": "yes, no"}).labels == ("yes", "no")
+            options_of(ranker, options)  # type: ignore[arg-type]
+    assert options_of(ranker, {"labels": "yes, no"}).labels == ("yes", "no")  # type: ignore[attr-defined]
     assert default_name(Path("ünï.bundle")) == "n-"
 
 

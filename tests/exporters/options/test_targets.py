@@ -35,12 +35,12 @@ GOOD: dict[str, tuple[str | tuple[str, ...], ExportTargets]] = {
 def test_words_name_graphs_and_plans(what: str) -> None:
     named, expected = GOOD[what]
     assert ExportTargets.parse(named) == expected
-    options = ExportOptions(kind="ranker", target=named)
+    options = ExportOptions(target=named)
     assert (options.targets, options.plans) == (expected.graphs, expected.plans)
 
 
 def test_an_export_without_a_word_is_for_a_cpu() -> None:
-    options = ExportOptions(kind="ranker")
+    options = ExportOptions()
     assert (options.targets, options.plans) == (("onnx-cpu",), ())
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rankport.exporters.kinds.ranker.modes import summarize
 from rankport.exporters.options.tolerance import Tolerance
+from rankport.exporters.proof.limits import summarize
 from rankport.runtime.bundle.manifest import ModeParity, Parity, Quantization, QuantizedPart
 
 ROUNDED = Quantization(

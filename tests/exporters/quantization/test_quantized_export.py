@@ -10,9 +10,9 @@ import pytest
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
 from rankport.exporters.graphs.weights import PAGE_BYTES
-from rankport.exporters.kinds.ranker.calibrate import file_sha256, read_requests
 from rankport.exporters.kinds.ranker.module import ReadOut
 from rankport.exporters.kinds.ranker.reference import RankerReference
+from rankport.exporters.options.requests_file import file_sha256, read_requests
 from rankport.exporters.options.tolerance import Tolerance
 from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import RECIPES

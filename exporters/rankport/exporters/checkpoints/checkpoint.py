@@ -1,6 +1,6 @@
 """A checkpoint folder as an exportable model: loaded offline, from safetensors only.
 
-Owns the facts of a loaded checkpoint and its hash. How each form is loaded, `loading` knows. Never runs code from the
+Owns the facts of a loaded checkpoint and its hash. How each form is loaded, `forms` knows. Never runs code from the
 folder, never unpickles.
 """
 
@@ -15,6 +15,7 @@ from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_ada
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind
 from rankport.exporters.checkpoints.forms.table import load_form
+from rankport.exporters.checkpoints.stated import head_of
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError, InvalidRequest
@@ -117,7 +118,7 @@ def _load(path: Path, headless: bool) -> Checkpoint:
 
 
 def checkpoint_sha256(path: Path) -> str:
-    """Hash over the names and contents of the files that decide what the model answers, in name order."""
+    """Hashes the names and contents of the files that decide what the model answers, in name order."""
     total = hashlib.sha256()
     for file in sorted(file for pattern in _HASHED for file in path.glob(pattern)):
         with file.open("rb") as stream:
@@ -140,12 +141,9 @@ def _tokenizer_file(path: Path) -> Path | None:
 
 
 def _head_kind(architecture: str) -> HeadKind:
-    # Control LLM appends its own word to the class that it expands.
-    original = architecture.removesuffix("Expansion")
-    if original.endswith("ForSequenceClassification"):
-        return "classification_head"
-    if original.endswith(("CausalLM", "LMHeadModel")):
-        return "lm_head"
+    head = head_of(architecture)
+    if head != "none":
+        return head
     raise CheckpointError(
         f"config.json says architecture {architecture!r}: a ranker is a ...ForCausalLM or "
         "...ForSequenceClassification decoder (use --kind item-encoder for a bare encoder)"

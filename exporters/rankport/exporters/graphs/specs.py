@@ -2,8 +2,8 @@
 
 import onnx_ir as ir
 
+from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.trace import OPSET
-from rankport.exporters.kinds.ranker.graphs import RoleGraph
 from rankport.runtime.bundle.manifest import (
     AxisRange,
     DType,

@@ -1,4 +1,7 @@
-"""What `rankport export` can be asked for: one frozen dataclass, filled by flags or by keyword arguments."""
+"""What every export can be asked for: one frozen dataclass, filled by flags or by keyword arguments.
+
+Each kind's own options are a subclass in its folder. Imports no torch: a slip should not cost seconds.
+"""
 
 import dataclasses
 import os
@@ -9,107 +12,85 @@ from typing import Literal, cast, get_args
 
 from rankport.exporters.options.targets import ExportTargets
 from rankport.exporters.options.tolerance import Tolerance
-from rankport.exporters.quantization.recipes import RECIPES, RecipeName
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.flags import flag
 from rankport.runtime.backends.tensorrt.build import BuildTarget
-from rankport.runtime.bundle.manifest import NAME_PATTERN, Pooling, Precision, Target
+from rankport.runtime.bundle.manifest import NAME_PATTERN, Precision, Target
 
-Kind = Literal["ranker", "mix-ranker", "item-encoder"]
 StrPath = str | os.PathLike[str]
+RecipeName = Literal["int8", "int4", "fp8"]
+RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
 
-_RANKERS = ("ranker", "mix-ranker")
-_ONLY_FOR: dict[str, tuple[str, ...]] = {
-    "labels": _RANKERS,
-    "label_ids": _RANKERS,
-    "max_prefix_tokens": _RANKERS,
-    "judged": _RANKERS,
-    "calibration": _RANKERS,
-    "graphs": _RANKERS,
-    "store": _RANKERS,
-    "attention": _RANKERS,
-    "item_encoder": ("mix-ranker",),
-    "embedding_tokens": ("mix-ranker",),
-    "pooling": ("item-encoder",),
-    "tokens": ("item-encoder",),
-    "normalize": ("item-encoder",),
-    "output_dtype": ("item-encoder",),
-}
+
+@dataclass(frozen=True, slots=True)
+class RequestFiles:
+    """Files of real requests, for a kind that is judged or calibrated on some."""
+
+    judged: StrPath | None = None
+    calibration: StrPath | None = None
+    store: StrPath | None = None  # token store for keys in both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """Everything about an export besides the checkpoint and the output path. None means: derived, or not given.
+    """Everything about an export besides kind, checkpoint and output path. None means: derived, or not given.
 
-    Raises InvalidRequest for an option that does not belong to the kind, or that contradicts another.
+    Raises InvalidRequest for an option that is out of range, or that contradicts another.
     """
 
-    kind: Kind
-    name: str | None = None  # default: the output folder's name, without `.bundle`
-    version: str = "1"
-    prompt: StrPath | None = (
-        None  # TOML; default: one prefix field and the bare item, framed as the tokenizer frames
+    name: str | None = field(
+        default=None, metadata=flag("Model name. [default: the output folder's name, without .bundle]")
     )
-    max_prefix_tokens: int | None = None  # default: up to 1,024 within the checkpoint's windows and positions
-    max_item_tokens: int | None = None  # likewise
-    labels: tuple[str, ...] | None = None  # single tokens of the vocabulary; the first is the positive one
-    label_ids: tuple[int, ...] | None = None
-    item_encoder: StrPath | None = (
-        None  # the bundle, or its fingerprint, that the mix ranker was trained with
+    version: str = field(default="1", metadata=flag("Model version."))
+    # Default: the fields of the kind's prefix and the bare item, framed as the tokenizer frames.
+    prompt: StrPath | None = field(
+        default=None, metadata=flag("Prompt file (TOML): segments, limits, special tokens, labels.")
     )
-    embedding_tokens: int | None = None  # k, if item_encoder is a bare fingerprint
-    pooling: Pooling | None = None  # default: what a sentence-transformers folder says
-    tokens: int | None = None  # k of last-k; default 1
-    normalize: bool | None = None  # default: what a sentence-transformers folder says, else no
-    output_dtype: Literal["float16", "float32"] | None = None  # default float16
-    judged: StrPath | None = None  # JSONL of judged requests: adds NDCG of source and bundle
-    store: StrPath | None = None  # token store for keys in `judged`
-    quantize: RecipeName | None = None  # to low bits at export; default: as the checkpoint is
-    calibration: StrPath | None = None  # JSONL of requests that rounding is fitted to
-    graphs: Literal["joint", "separate"] | None = None  # of a ranker; default: joint if low-bit
-    # What graphs are made for, one or several, and plans: "onnx-cpu,tensorrt-rtx:sm86,sm89"; default: onnx-cpu.
-    target: str | tuple[str, ...] | None = None
-    attention: Literal["shared", "fused"] | None = None  # of a graph for CUDA; default: fused
-    # Of weights, states and KV on a GPU, default: fp32; a recipe's name is `quantize` with the rest in fp32.
-    precision: Precision | RecipeName | None = None
-    base: StrPath | None = None  # of an adapter; default: the folder that its config names
+    # Default: within the checkpoint's windows and positions.
+    max_item_tokens: int | None = field(default=None, metadata=flag("Longest item the bundle accepts."))
+    base: StrPath | None = field(
+        default=None,
+        metadata=flag("Base checkpoint of an adapter. [default: the folder that its config names]"),
+    )
+    quantize: RecipeName | None = field(
+        default=None,
+        metadata=flag(
+            "Low bits at export: int8 (fastest on a CPU), int4 (smallest) or fp8. --judged gates the ranking.",
+            metavar="BITS",
+        ),
+    )
+    target: str | tuple[str, ...] | None = field(
+        default=None,
+        metadata=flag(
+            "What the graphs are made for: onnx-cpu and onnx-cuda, ONNX Runtime with its own operators; tensorrt, "
+            "standard operators, low bits in Q/DQ form, for `rankport build`; tensorrt-rtx:sm89 or tensorrt-rtx "
+            "(sm86, sm89 and sm120), the same and TensorRT plans for GPUs that need not be here, as `rankport build` "
+            "makes them. Several share one bundle, joined by commas, as several architectures are. [default: onnx-cpu]",
+            metavar="TARGET,...",
+        ),
+    )
+    precision: Precision | RecipeName | None = field(
+        default=None,
+        metadata=flag(
+            "fp32, or on a GPU fp16 or bf16: weights, states and KV; norms, softmax, rotary tables and label "
+            "logits stay exact. With --quantize, of what is not in low bits. int8, int4 or fp8: --quantize of that "
+            "name, the rest in fp32. [default: fp32]",
+            metavar="PRECISION",
+        ),
+    )
     tolerance: Tolerance = field(default_factory=Tolerance)
-    overwrite: bool = False
+    overwrite: bool = field(default=False, metadata=flag("Replace a bundle that is already at --out."))
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise InvalidRequest(f"kind {self.kind!r} is unknown: use one of {', '.join(get_args(Kind))}")
-        for option, kinds in _ONLY_FOR.items():
-            if getattr(self, option) is not None and self.kind not in kinds:
-                raise InvalidRequest(
-                    f"{_flag(option)} belongs to --kind {' or '.join(kinds)}, not {self.kind}"
-                )
-        if self.store is not None and self.judged is None and self.calibration is None:
-            raise InvalidRequest(
-                "--store goes with --judged or --calibration: it holds the tokens of their requests' keys"
-            )
-        if self.quantize is not None and self.quantize not in RECIPES:
-            raise InvalidRequest(f"--quantize is {self.quantize!r}: use one of {', '.join(RECIPES)}")
-        if self.graphs not in (None, "joint", "separate"):
-            raise InvalidRequest(f"--graphs is {self.graphs!r}: use joint or separate")
+        require_choice("quantize", self.quantize, RECIPE_NAMES)
+        require_choice("precision", self.precision, (*get_args(Precision), *RECIPE_NAMES))
         self._check_targets()
         self._check_precision()
-        if self.calibration is not None and self.recipe is None:
-            raise InvalidRequest("--calibration goes with --quantize: rounding is fitted to its requests")
         if self.name is not None and not re.fullmatch(NAME_PATTERN, self.name):
             raise InvalidRequest(
                 f"--name is {self.name!r}: must be 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit"
             )
-        if self.labels is not None and self.label_ids is not None:
-            raise InvalidRequest("give --labels or --label-ids, not both")
-        if self.kind == "mix-ranker" and self.item_encoder is None:
-            raise InvalidRequest(
-                "a mix ranker needs --item-encoder: the bundle (or fingerprint) of the encoder it was trained with, "
-                "so that tokens of any other encoder are refused"
-            )
-        for option in ("max_prefix_tokens", "max_item_tokens", "embedding_tokens", "tokens"):
-            value, least = getattr(self, option), 0 if option == "max_prefix_tokens" else 1
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise InvalidRequest(f"{_flag(option)} is {value!r}: must be a whole number from {least} on")
+        require_count("max_item_tokens", self.max_item_tokens, least=1)
 
     def _check_targets(self) -> None:
         if len(self.targets) > 1 and self.recipe is not None:
@@ -119,50 +100,39 @@ class ExportOptions:
             )
 
     def _check_precision(self) -> None:
-        if self.precision not in (None, *get_args(Precision), *RECIPES):
-            raise InvalidRequest(
-                f"--precision is {self.precision!r}: use one of {', '.join((*get_args(Precision), *RECIPES))}"
-            )
-        if self.quantize is not None and self.precision in RECIPES and self.precision != self.quantize:
+        if self.quantize is not None and self.precision in RECIPE_NAMES and self.precision != self.quantize:
             raise InvalidRequest(
                 f"--quantize {self.quantize} and --precision {self.precision} contradict each other: give one of "
                 "them, or a --precision of fp32, fp16 or bf16 for what is not in low bits"
             )
-        if self.attention not in (None, "shared", "fused"):
-            raise InvalidRequest(f"--attention is {self.attention!r}: use shared or fused")
-        if self.attention is not None and "onnx-cuda" not in self.targets:
-            raise InvalidRequest("--attention goes with --target onnx-cuda: other graphs have one form of it")
-        if self.chosen_precision == "fp32":
-            return
-        if self.targets == ("onnx-cpu",):
+        if self.chosen_precision != "fp32" and self.targets == ("onnx-cpu",):
             raise InvalidRequest(
                 f"--precision {self.precision} is for a GPU: give --target onnx-cuda or tensorrt, or leave it out"
             )
 
     @property
-    def fused_attention(self) -> bool:
-        """Whether one kernel attends to prefix and own tokens, with the prefix's KV repeated for each row."""
-        return self.attention in (None, "fused")
+    def requests(self) -> RequestFiles:
+        """The files of real requests; none, unless the kind takes some."""
+        return RequestFiles()
 
     @property
     def recipe(self) -> RecipeName | None:
         """Low bits to export in, by either option."""
-        return self.quantize or cast(RecipeName | None, self.precision if self.precision in RECIPES else None)
+        return self.quantize or (self.precision if self.precision in RECIPE_NAMES else None)
 
     @property
     def chosen_precision(self) -> Precision:
-        """Of what is not low-bit: `precision`, or its default."""
-        return (
-            "fp32" if self.precision is None or self.precision in RECIPES else cast(Precision, self.precision)
-        )
+        """The precision of what is not low-bit: `precision`, or its default."""
+        exact = self.precision is None or self.precision in RECIPE_NAMES
+        return "fp32" if exact else cast(Precision, self.precision)
 
     def precision_for(self, target: Target) -> Precision:
-        """A CPU computes in fp32."""
+        """Gives the precision of a target's graphs: a CPU computes in fp32."""
         return "fp32" if target == "onnx-cpu" else self.chosen_precision
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """What graphs are made for: of `target`, or its default."""
+        """What graphs are made for: `target`, or its default."""
         return ExportTargets.parse(self.target or "onnx-cpu").graphs
 
     @property
@@ -172,28 +142,66 @@ class ExportOptions:
 
     @property
     def chosen_target(self) -> Target:
-        """The first, of which the rest of the bundle follows."""
+        """The first target, which the rest of the bundle follows."""
         return self.targets[0]
 
-    @classmethod
-    def of(cls, options: dict[str, object]) -> "ExportOptions":
-        """From keyword arguments; sequences become tuples. InvalidRequest names an unknown one."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in options:
-            if name not in known:
-                raise InvalidRequest(f"export has no option {name!r}: there are {', '.join(known)}")
-        if "kind" not in options:
-            raise InvalidRequest(f"export needs kind: one of {', '.join(get_args(Kind))}")
-        frozen = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-        if isinstance(frozen.get("labels"), str):
-            frozen["labels"] = tuple(word.strip() for word in str(frozen["labels"]).split(","))
-        return cls(**frozen)  # type: ignore[arg-type]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOptions(ExportOptions):
+    """The options of a kind that answers requests, which it can be judged and calibrated on."""
+
+    judged: StrPath | None = field(
+        default=None,
+        metadata=flag('JSONL of judged requests: {"prefix":…, "items":[…], "gains":[…]}.'),
+    )
+    calibration: StrPath | None = field(
+        default=None,
+        metadata=flag('JSONL of real requests that rounding is fitted to: {"prefix":…, "items":[…]}.'),
+    )
+    store: StrPath | None = field(
+        default=None, metadata=flag("Token store for keys in --judged and --calibration.")
+    )
+
+    def __post_init__(self) -> None:
+        ExportOptions.__post_init__(self)
+        if self.store is not None and self.judged is None and self.calibration is None:
+            raise InvalidRequest(
+                "--store goes with --judged or --calibration: it holds the tokens of their requests' keys"
+            )
+        if self.calibration is not None and self.recipe is None:
+            raise InvalidRequest("--calibration goes with --quantize: rounding is fitted to its requests")
+
+    @property
+    def requests(self) -> RequestFiles:
+        """The files of real requests."""
+        return RequestFiles(self.judged, self.calibration, self.store)
 
 
-def _flag(option: str) -> str:
+def option_names(options: type[ExportOptions]) -> tuple[str, ...]:
+    """Lists the options that there are."""
+    return tuple(option.name for option in dataclasses.fields(options))
+
+
+def flag_name(option: str) -> str:
+    """Spells an option as a flag."""
     return f"--{option.replace('_', '-')}"
 
 
+def require_choice(option: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raises InvalidRequest for a value that is given and none of the choices."""
+    if value is not None and value not in choices:
+        *others, last = map(str, choices)
+        words = ", ".join([*others, last]) if len(choices) > 2 else " or ".join([*others, last])
+        ask = "use one of" if len(choices) > 2 else "use"
+        raise InvalidRequest(f"{flag_name(option)} is {value!r}: {ask} {words}")
+
+
+def require_count(option: str, value: object, *, least: int) -> None:
+    """Raises InvalidRequest for a value that is given and no whole number from `least` on."""
+    if value is not None and (not isinstance(value, int) or value < least):
+        raise InvalidRequest(f"{flag_name(option)} is {value!r}: must be a whole number from {least} on")
+
+
 def default_name(out: Path) -> str:
-    """The output folder's name, without `.bundle`, as a model name."""
+    """Makes a model name of the output folder's, without `.bundle`."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", out.name.removesuffix(".bundle")).lstrip("._-")[:128] or "model"

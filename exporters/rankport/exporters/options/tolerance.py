@@ -1,8 +1,9 @@
 """How far an export may be from its source. Imports little, so that the command line can show the defaults."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.flags import flag
 
 EXACT_NDCG_LOSS = 1e-3
 """An export computes what its source computes: NDCG differs by ties at most, in either direction."""
@@ -25,13 +26,37 @@ LEAST_KENDALL_TAU = 0.9
 class Tolerance:
     """What an export must reach in every mode, and on judged requests."""
 
-    max_abs_error: float = 1e-4  # of a logit, or of a value of an embedding token
-    # Of the logits together, where activations are rounded: instead of the former. None: ROUNDED_RELATIVE_ERROR, or
-    # twice the noise of the source itself (see `parity.summarize`) where that is more.
-    max_relative_error: float | None = None
-    # Mean over requests. None: EXACT_KENDALL_TAU, and ROUNDED_KENDALL_TAU or less where activations are rounded.
-    min_kendall_tau: float | None = None
-    max_ndcg_loss: float | None = None  # at 1 and at 10; None: EXACT_NDCG_LOSS, or LOW_BIT_NDCG_LOSS
+    max_abs_error: float = field(
+        default=1e-4,
+        metadata=flag(
+            "Largest difference of a logit (or a token's value, plus its float16 rounding) from the source."
+        ),
+    )
+    # None: ROUNDED_RELATIVE_ERROR, or twice the noise of the source itself (see `limits.summarize`) where that is more.
+    max_relative_error: float | None = field(
+        default=None,
+        metadata=flag(
+            "Instead, where activations are rounded to low bits: |difference| / |source| over a mode's logits. "
+            f"[default: {ROUNDED_RELATIVE_ERROR}, or twice the source's own noise where that is more]"
+        ),
+    )
+    # Mean over requests.
+    min_kendall_tau: float | None = field(
+        default=None,
+        metadata=flag(
+            f"Least rank agreement with the source. [default: {EXACT_KENDALL_TAU}; of float16 tokens "
+            f"{FLOAT16_KENDALL_TAU}; of rounded activations {ROUNDED_KENDALL_TAU}, or less as the source's noise "
+            "allows]"
+        ),
+    )
+    # At 1 and at 10.
+    max_ndcg_loss: float | None = field(
+        default=None,
+        metadata=flag(
+            "Largest difference of NDCG from the source; quantized at export: largest loss. "
+            f"[default: {EXACT_NDCG_LOSS}, quantized at export {LOW_BIT_NDCG_LOSS}]"
+        ),
+    )
 
     def __post_init__(self) -> None:
         for name in ("max_abs_error", "max_relative_error", "min_kendall_tau", "max_ndcg_loss"):
@@ -41,5 +66,5 @@ class Tolerance:
 
     @property
     def exact_kendall_tau(self) -> float:
-        """What holds where nothing is rounded."""
+        """Least rank agreement where nothing is rounded."""
         return EXACT_KENDALL_TAU if self.min_kendall_tau is None else self.min_kendall_tau

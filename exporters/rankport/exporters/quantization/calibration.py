@@ -1,4 +1,4 @@
-"""What the inputs of a model's linear layers look like on real requests."""
+"""Calibration: what the inputs of a model's linear layers look like on real requests."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +13,7 @@ class Calibration:
     """Sums of outer products of each layer's inputs over calibration tokens; layers of one input share theirs."""
 
     hessians: dict[str, Tensor] = field(default_factory=dict)  # layer name -> [in, in]
+    requests: int = 0
     tokens: int = 0
 
 

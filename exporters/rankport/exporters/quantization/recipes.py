@@ -1,14 +1,13 @@
-"""What `--quantize` can be asked for: one explicit table of recipes."""
+"""Recipes, which `--quantize` asks for: one explicit table of recipes."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
 
+from rankport.exporters.options.options import RecipeName
 from rankport.exporters.quantization.activation import FP8_MAX, Activation
 from rankport.runtime.bundle.manifest import Target
-
-RecipeName = Literal["int8", "int4", "fp8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Recipe:
     rounds_inputs: bool = True
 
     def group_of(self, layer: nn.Linear) -> int | None:
-        """The layer's group size: the recipe's, or the largest power of two that divides its input channels.
+        """Gives the layer's group size: the recipe's, or the largest power of two that divides its input channels.
 
         None: one scale a channel; 0: no group fits, the layer stays as it is.
         """
@@ -34,7 +33,7 @@ class Recipe:
         return group if group >= _LEAST_GROUP else 0
 
     def activation(self, group: int | None) -> Activation | None:
-        """How the inputs of a layer are rounded; None: not at all."""
+        """Says how the inputs of a layer are rounded; None: not at all."""
         if not self.rounds_inputs:
             return None
         if self.type == "float":
@@ -52,6 +51,6 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe_of(name: str, target: Target) -> Recipe:
-    """A recipe as it suits a target: GPUs have no product of int4 and rounded inputs, which would gain nothing."""
+    """Suits a recipe to a target: GPUs have no product of int4 and rounded inputs, which would gain nothing."""
     recipe = RECIPES[name]
     return replace(recipe, rounds_inputs=False) if target != "onnx-cpu" and recipe.bits == 4 else recipe

@@ -39,7 +39,7 @@ The usual order:
 
 ```
 rankport export ENCODER --kind item-encoder --pooling mean --out encoder.bundle
-rankport export RANKER --kind mix-ranker --item-encoder encoder.bundle --labels yes,no --out ranker.bundle
+rankport export RANKER --kind ranker --item-encoder encoder.bundle --labels yes,no --out ranker.bundle
 rankport encode --bundle encoder.bundle --items items.csv --store tokens.lmdb
 rankport serve ranker.bundle encoder.bundle --store tokens.lmdb --port 8500
 rankport score --server localhost:8500 --prefix "query" --keys item-1 item-2

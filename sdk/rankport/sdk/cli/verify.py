@@ -1,69 +1,36 @@
 """`rankport verify`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
-from rankport.exporters.options.tolerance import Tolerance
-from rankport.sdk.cli.proof_options import (
-    DEFAULT,
-    Base,
-    HtmlFile,
-    JsonFile,
-    Judged,
-    MaxAbsError,
-    MaxNdcgLoss,
-    MaxRelativeError,
-    MinKendallTau,
-    Store,
-)
+from rankport.exporters.options.proof_options import VerifyOptions
+from rankport.sdk.cli.dataclass_options import filled, flags_of, takes
+from rankport.sdk.cli.proof_options import HtmlFile, JsonFile
 
 
+@takes(*flags_of(VerifyOptions))
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     checkpoint: Annotated[Path, typer.Option(help="The checkpoint folder it was exported from.")],
-    base: Base = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="The requests that the export was calibrated on, if it was quantized with them."),
-    ] = None,
-    judged: Judged = None,
-    store: Store = None,
-    device: Annotated[
-        Literal["cpu", "cuda", "tensorrt"],
-        typer.Option(
-            help="What runs the bundle; a CPU emulates half precision. The source is run on the CPU."
-        ),
-    ] = "cpu",
-    max_abs_error: MaxAbsError = DEFAULT.max_abs_error,
-    max_relative_error: MaxRelativeError = DEFAULT.max_relative_error,
-    min_kendall_tau: MinKendallTau = DEFAULT.min_kendall_tau,
-    max_ndcg_loss: MaxNdcgLoss = DEFAULT.max_ndcg_loss,
     json_file: JsonFile = None,
     html_file: HtmlFile = None,
+    **given: Any,
 ) -> None:
     """Prove a bundle again: against its checkpoint in every mode, and on judged requests. Exit 1 if it fails."""
     from rich.console import Console
 
-    from rankport.exporters.verify import verify as run
     from rankport.sdk.cli.html_report import write_html
     from rankport.sdk.cli.progress import steps
     from rankport.sdk.cli.tables import print_measured, print_parity, write_json
 
+    options = filled(VerifyOptions, given)
+    from rankport.exporters.verify import run_verify
+
     console = Console(stderr=True)
     with steps(console) as on_step:
-        verdict = run(
-            bundle,
-            checkpoint,
-            base=base,
-            judged=judged,
-            calibration=calibration,
-            store=store,
-            device=device,
-            tolerance=Tolerance(max_abs_error, max_relative_error, min_kendall_tau, max_ndcg_loss),
-            on_progress=on_step,
-        )
+        verdict = run_verify(bundle, checkpoint, options, on_step)
     for proof in verdict.proofs.values():
         print_parity(console, proof.parity)
     quality, drift = verdict.proof.quality, verdict.proof.drift

@@ -7,7 +7,8 @@ import onnx_ir as ir
 import pytest
 
 from rankport.exporters.export import export
-from rankport.exporters.options.options import ExportOptions
+from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
@@ -168,9 +169,9 @@ def test_options_that_do_not_fit_are_named(options: dict[str, str], message: str
 
 
 def test_low_bits_are_asked_for_by_either_option() -> None:
-    both = ExportOptions(kind="ranker", quantize="int8", precision="int8")
-    alone = ExportOptions(kind="item-encoder", precision="int8")
-    beside = ExportOptions(kind="ranker", quantize="int4", precision="fp16", target="onnx-cuda")
+    both = RankerOptions(quantize="int8", precision="int8")
+    alone = ItemEncoderOptions(precision="int8")
+    beside = RankerOptions(quantize="int4", precision="fp16", target="onnx-cuda")
     assert [one.recipe for one in (both, alone, beside)] == ["int8", "int8", "int4"]
     assert [one.chosen_precision for one in (both, alone, beside)] == ["fp32", "fp32", "fp16"]
 
@@ -181,7 +182,7 @@ def test_given_embeddings_are_chosen_before_they_are_narrowed(target: str, tmp_p
     made = export(
         checkpoints.causal_lm(tmp_path / "c", "qwen3", num_hidden_layers=1),
         tmp_path / "b",
-        kind="mix-ranker",
+        kind="ranker",
         label_ids=(9, 17),
         item_encoder="0" * 64,
         embedding_tokens=1,

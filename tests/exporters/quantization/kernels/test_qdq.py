@@ -130,4 +130,4 @@ def test_a_selection_of_rows_climbs_over_a_layer_for_a_gpu(name: str, target: Ta
 
 def test_an_unknown_target_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequest, match="--target is 'cuda': use one of onnx-cpu, onnx-cuda, tensorrt"):
-        ExportOptions.of({"kind": "ranker", "target": "cuda"})
+        ExportOptions(target="cuda")

@@ -38,7 +38,7 @@ FORMS = {
         "attention": "shared",
     },
     "embedding tokens": {
-        "kind": "mix-ranker",
+        "kind": "ranker",
         "label_ids": (9, 17),
         "item_encoder": "0" * 64,
         "embedding_tokens": 2,

@@ -33,7 +33,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return export(
         checkpoints.causal_lm(folder / "c", "qwen3"),
         folder / "b",
-        kind="mix-ranker",
+        kind="ranker",
         label_ids=(9, 17),
         item_encoder=ENCODER,
         embedding_tokens=K,

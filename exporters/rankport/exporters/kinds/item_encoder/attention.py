@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
 from transformers.masking_utils import (
     AttentionMaskInterface,
     bidirectional_mask_function,
@@ -17,11 +16,10 @@ from transformers.masking_utils import (
     sdpa_mask,
 )
 
-from rankport.exporters.kinds.ranker.packed_attention import set_attention
+from rankport.exporters.graphs.attention_interface import Attention, attending
 from rankport.runtime.backends.layouts.rectangle import HIDDEN
 
 _NAME = "rankport_encoder"
-Attention = Callable[..., tuple[Tensor, None]]
 
 
 @contextmanager
@@ -66,14 +64,9 @@ def _can_be_fused(model: nn.Module) -> bool:
 
 @contextmanager
 def _attending(model: nn.Module, attention: Attention) -> Iterator[None]:
-    AttentionInterface.register(_NAME, attention)
     AttentionMaskInterface.register(_NAME, _mask)
-    before = model.config._attn_implementation  # type: ignore[union-attr]
-    set_attention(model, _NAME)
-    try:
+    with attending(model, _NAME, attention):
         yield
-    finally:
-        set_attention(model, before)  # type: ignore[arg-type]
 
 
 def _mask(
@@ -85,7 +78,7 @@ def _mask(
     attention_mask: Tensor,
     **kwargs: Any,
 ) -> Tensor | None:
-    """Who sees whom, [items, 1, 1 or tokens, tokens] bool; None: each token those before it.
+    """Says who sees whom, [items, 1, 1 or tokens, tokens] bool; None: each token those before it.
 
     What transformers makes is counted from shapes, on the host. Here padding is at the end, where a causal model's real
     tokens do not see it, and a bidirectional one's see all but it.
@@ -94,10 +87,10 @@ def _mask(
         return None
     if mask_function is bidirectional_mask_function:
         return attention_mask.to(torch.bool)[:, None, None, :]
-    made: Tensor | None = sdpa_mask(
+    mask: Tensor | None = sdpa_mask(
         batch_size, q_length, kv_length, mask_function=mask_function, attention_mask=attention_mask, **kwargs
     )
-    return made
+    return mask
 
 
 def _attend(
@@ -110,7 +103,7 @@ def _attend(
     scaling: float | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
-    """Attention of one layer: query [items, heads, tokens, head_dim], key and value [items, kv_heads, ...].
+    """Attends in one layer: query [items, heads, tokens, head_dim], key and value [items, kv_heads, ...].
 
     Returns [items, tokens, heads, head_dim].
     """

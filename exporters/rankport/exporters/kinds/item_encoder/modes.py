@@ -1,6 +1,9 @@
-"""Measures an item encoder bundle against its source: one text at a time in torch, without padding or mask."""
+"""The modes in which an item encoder serves, and its differences from its source in each.
 
-from collections.abc import Sequence
+The source runs one text at a time in torch, without padding or mask.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,18 +11,19 @@ import torch
 from numpy.typing import NDArray
 
 from rankport.exporters.kinds.item_encoder.module import EncoderModule
-from rankport.exporters.kinds.ranker.modes import relative_error, require_finite_results
 from rankport.exporters.options.tolerance import FLOAT16_KENDALL_TAU, Tolerance
+from rankport.exporters.proof.compare import relative_error, require_finite_results
 from rankport.exporters.proof.metrics import kendall_tau, top_k_agreement
 from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.bundle.manifest import ModeParity
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
 Runs = Sequence[NDArray[np.int64]]
+Answers = Mapping[str, NDArray[np.floating]]  # mode -> embedding tokens [runs, k, hidden]
 
 
 def sample_runs(vocab_size: int, max_item_tokens: int, *, seed: int = 0) -> list[NDArray[np.int64]]:
-    """Token runs of lengths from 1 to the limit. [24]"""
+    """Draws token runs of lengths from 1 to the limit. [24]"""
     rng = np.random.default_rng(seed)
     longest = min(max_item_tokens, 2048)
     lengths = [1, 2, longest, *rng.integers(1, min(longest, 64) + 1, 21)]
@@ -27,7 +31,7 @@ def sample_runs(vocab_size: int, max_item_tokens: int, *, seed: int = 0) -> list
 
 
 def reference_embeddings(module: EncoderModule, runs: Runs) -> NDArray[np.float32]:
-    """Embedding tokens of the source in fp32, before rounding to the output dtype. [runs, k, hidden]"""
+    """Computes embedding tokens of the source in fp32, before rounding to the output dtype. [runs, k, hidden]"""
     rows = []
     with torch.no_grad():
         for run in runs:
@@ -38,7 +42,7 @@ def reference_embeddings(module: EncoderModule, runs: Runs) -> NDArray[np.float3
 
 
 def _pool(hidden: NDArray[np.float32], module: EncoderModule) -> NDArray[np.float32]:
-    """Written from the definition in numpy, apart from the exported code. [k, hidden]"""
+    """Pools by the definition, in numpy, apart from the exported code. [k, hidden]"""
     if module.pooling == "cls":
         pooled = hidden[:1]
     elif module.pooling == "mean":
@@ -53,22 +57,32 @@ def _pool(hidden: NDArray[np.float32], module: EncoderModule) -> NDArray[np.floa
 
 
 def measure_encoder(backend: TextBackend, expected: NDArray[np.float32], runs: Runs) -> list[ModeParity]:
-    """Alone, and padded together: the short ones, and the longest beside two of them."""
+    """Measures the differences in each mode."""
+    return compare_modes(expected, answers_by_mode(backend, runs))
+
+
+def answers_by_mode(backend: TextBackend, runs: Runs) -> Answers:
+    """Encodes runs alone, and padded together: the short ones, and the longest beside two of them."""
     alone = np.concatenate([backend.compute(_texts([run])) for run in runs])
     longest = max(range(len(runs)), key=lambda i: len(runs[i]))
     short = [i for i in range(len(runs)) if i != longest]
     batched = np.empty_like(alone)
     batched[short] = backend.compute(_texts([runs[i] for i in short]))
     batched[longest] = backend.compute(_texts([runs[short[0]], runs[longest], runs[short[1]]]))[1]
-    return [compare_embeddings("one_item", expected, alone), compare_embeddings("batch", expected, batched)]
+    return {"one_item": alone, "batch": batched}
 
 
 def _texts(runs: Runs) -> TokenRuns:
     return TokenRuns.of([TokenRun(run) for run in runs])
 
 
+def compare_modes(expected: NDArray[np.float32], answers: Answers) -> list[ModeParity]:
+    """Compares answers with the source's embedding tokens."""
+    return [compare_embeddings(mode, expected, tokens) for mode, tokens in answers.items()]
+
+
 def output_tolerance(tolerance: Tolerance, dtype: str, expected: NDArray[np.float32]) -> Tolerance:
-    """Rounding to float16 alone moves a value by up to half a unit in its last place, and breaks near ties."""
+    """Allows for float16: rounding alone moves a value by up to half a unit in its last place, and breaks near ties."""
     if dtype == "float32":
         return tolerance
     ulp = float(np.spacing(np.float16(np.abs(expected).max())))
@@ -80,7 +94,7 @@ def output_tolerance(tolerance: Tolerance, dtype: str, expected: NDArray[np.floa
 
 
 def compare_embeddings(mode: str, expected: NDArray[np.float32], actual: NDArray[np.floating]) -> ModeParity:
-    """Errors over all values; rank agreement of each item's cosine similarities to the others."""
+    """Measures errors over all values, and rank agreement of each item's cosine similarities to the others."""
     require_finite_results(mode, [*expected], [*actual])
     errors = np.abs(actual.astype(np.float64) - expected)
     wanted, got = _similarities(expected), _similarities(actual)

@@ -33,7 +33,7 @@ class EncoderModule(nn.Module):
         self.dtype = torch.float16 if embedding.dtype == "float16" else torch.float32
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """[items, k, hidden] in the output dtype."""
+        """Encodes padded texts. [items, k, hidden] in the output dtype"""
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         pooled = self._pool(hidden, attention_mask)
         if self.normalize:
@@ -54,7 +54,7 @@ class EncoderModule(nn.Module):
 def export_encode_graph(
     module: EncoderModule, hidden_size: int, target: Target, precision: Precision = "fp32"
 ) -> ir.Model:
-    """The `encode` graph."""
+    """Makes the `encode` graph."""
     arguments: dict[str, Tensor | list[Tensor]] = {
         "input_ids": torch.ones(3, 7, dtype=torch.int64),
         "attention_mask": torch.tensor([[1] * 7, [1] * 5 + [0] * 2, [1] * 4 + [0] * 3]),
@@ -62,8 +62,8 @@ def export_encode_graph(
     axes: dict[str, list[str | int]] = {name: ["items", "item_tokens"] for name in arguments}
     on_gpu = target == "onnx-cuda"
     with graph_kernels(module.model, target), fused_attention(module.model) if on_gpu else nullcontext():
-        whole = trace(module, arguments, axes, ["embeddings"])
-    graph = cut(whole, {"embeddings": ["items", module.tokens, hidden_size]})
+        traced = trace(module, arguments, axes, ["embeddings"])
+    graph = cut(traced, {"embeddings": ["items", module.tokens, hidden_size]})
     if on_gpu:
         fuse_for_cuda(graph)
     if precision != "fp32":

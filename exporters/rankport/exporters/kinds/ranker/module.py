@@ -1,6 +1,7 @@
-"""A decoder checkpoint as one function of packed tokens: label logits and new KV.
+"""A decoder checkpoint as a function of tokens that continue prefixes: label logits and new KV.
 
-Owns the arguments of the `prefix` and `score` graphs, before ONNX. Both graphs are cut out of this one function.
+Owns the arguments of the `prefix` and `score` graphs, before ONNX, one class a layout. Both graphs are cut out of one
+such function.
 """
 
 from collections.abc import Iterator
@@ -10,13 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.kinds.ranker.packed_attention import (
-    ATTENTION_NAME,
-    KEYWORD,
-    SharedPrefix,
-    install,
-    set_attention,
-)
+from rankport.exporters.kinds.ranker.packed_attention import PackedPrefix
+from rankport.exporters.kinds.ranker.row_attention import RowPrefix
+from rankport.exporters.kinds.ranker.shared_prefix import KEYWORD, KV, SharedPrefix, attending_to_prefix
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError
 
@@ -30,14 +27,14 @@ class ReadOut:
 
 
 class RankerModule(nn.Module):
-    """Packed tokens continuing several prefixes -> (label logits of each item's last token, new KV of each layer).
+    """A decoder that ends in its label head. Each layout of tokens is a subclass, whose `forward` is to be traced.
 
-    Arguments as in `SharedPrefix`, and
-        input_ids [tokens] int64, position_ids [tokens] int64, last_tokens [items] int64 packed index,
-        past: 2 * layers tensors (key, value, key, ...),
-        embeddings [rows, hidden] float and embedding_rows [tokens] int64 (-1: a text token) if it takes embeddings,
-    or, for the layout of a GPU, all that is [tokens] as [prefixes, rows, row_tokens], without slots, token_slots and
-    past_lengths, and with past_mask [prefixes, past] and own_mask [row_tokens, row_tokens], 0 or very low.
+    Every `forward` takes, beside its own arguments,
+        last_tokens [items] int64: index of each item's last token,
+        past: 2 * layers tensors (key, value, key, ...), each [prefixes, kv_heads, past, head_dim],
+        embeddings [rows, hidden] float and embedding_rows [a token] int64 (-1: a text token) if it takes embeddings,
+    and returns
+        [logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ...].
     """
 
     def __init__(self, model: nn.Module, readout: ReadOut, *, embeddings: bool) -> None:
@@ -47,50 +44,22 @@ class RankerModule(nn.Module):
         self.embed_tokens = model.get_input_embeddings()  # type: ignore[operator]
         self.takes_embeddings = embeddings
         self.classifies = readout.source == "classification_head"
-        self.fused_attention = False  # of the layout of a GPU
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        position_ids: Tensor,
-        slots: Tensor | None = None,
-        token_slots: Tensor | None = None,
-        past_lengths: Tensor | None = None,
-        *,
-        last_tokens: Tensor,
-        past: list[Tensor],
-        embeddings: Tensor | None = None,
-        embedding_rows: Tensor | None = None,
-        past_mask: Tensor | None = None,
-        own_mask: Tensor | None = None,
-    ) -> list[Tensor]:
-        """[logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ...]"""
-        pairs = list(zip(past[::2], past[1::2], strict=True))
-        masks = None
-        if slots is None or token_slots is None or past_lengths is None:
-            assert past_mask is not None
-            assert own_mask is not None
-            masks = (past_mask, own_mask)
-            slots = token_slots = past_lengths = input_ids
-            input_ids, position_ids = input_ids.flatten(), position_ids.flatten()
-            embedding_rows = None if embedding_rows is None else embedding_rows.flatten()
-        shared = SharedPrefix(
-            slots, token_slots, past_lengths, pairs, masks=masks, fused=self.fused_attention
-        )
-        inputs = self.embed_tokens(input_ids)
-        if embeddings is not None and embedding_rows is not None:
-            injected = embeddings.index_select(0, embedding_rows.clamp(min=0))
-            inputs = torch.where((embedding_rows >= 0)[:, None], injected, inputs)
-        logits = self.logits(inputs[None], position_ids[None], last_tokens, shared)
-        return [logits, *(kv for layer in range(len(pairs)) for kv in shared.new[layer])]
+    def inputs(self, input_ids: Tensor, embeddings: Tensor | None, embedding_rows: Tensor | None) -> Tensor:
+        """Embeds packed tokens, or takes the embedding given for a token. [tokens, hidden]"""
+        inputs: Tensor = self.embed_tokens(input_ids)
+        if embeddings is None or embedding_rows is None:
+            return inputs
+        injected = embeddings.index_select(0, embedding_rows.clamp(min=0))
+        return torch.where((embedding_rows >= 0)[:, None], injected, inputs)
 
     def logits(
         self, inputs: Tensor, position_ids: Tensor, last_tokens: Tensor, shared: SharedPrefix
     ) -> Tensor:
-        """Label logits [items, labels] of packed input embeddings [1, tokens, hidden]; fills `shared.new`."""
+        """Runs packed input embeddings [tokens, hidden] to label logits [items, labels]; fills `shared.new`."""
         arguments = {
-            "inputs_embeds": inputs,
-            "position_ids": position_ids,
+            "inputs_embeds": inputs[None],
+            "position_ids": position_ids[None],
             "use_cache": False,
             KEYWORD: shared,
         }
@@ -99,6 +68,62 @@ class RankerModule(nn.Module):
             return self.head(hidden[:, last_tokens])[0]  # type: ignore[no-any-return]
         # The model's own forward, so that what follows the head (soft-capping, scaling) stays its own code.
         return self.model(**arguments, logits_to_keep=last_tokens).logits[0]  # type: ignore[no-any-return]
+
+
+class PackedRanker(RankerModule):
+    """Tokens packed one after another: a CPU's layout."""
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        slots: Tensor,
+        token_slots: Tensor,
+        past_lengths: Tensor,
+        last_tokens: Tensor,
+        past: list[Tensor],
+        embeddings: Tensor | None = None,
+        embedding_rows: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Takes ids and positions [tokens] int64; the slots and lengths are those of `PackedPrefix`."""
+        shared = PackedPrefix(slots, token_slots, past_lengths, _pairs(past))
+        inputs = self.inputs(input_ids, embeddings, embedding_rows)
+        return _outputs(self.logits(inputs, position_ids, last_tokens, shared), shared)
+
+
+class RowRanker(RankerModule):
+    """Tokens in a rectangle of rows: a GPU's layout."""
+
+    def __init__(self, model: nn.Module, readout: ReadOut, *, embeddings: bool, fused: bool) -> None:
+        """`fused`: see `RowPrefix`."""
+        super().__init__(model, readout, embeddings=embeddings)
+        self.fused = fused
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        *,
+        last_tokens: Tensor,
+        past: list[Tensor],
+        embeddings: Tensor | None = None,
+        embedding_rows: Tensor | None = None,
+        past_mask: Tensor,
+        own_mask: Tensor,
+    ) -> list[Tensor]:
+        """Takes all that is one a token as [prefixes, rows, row_tokens]; the masks are those of `RowPrefix`."""
+        shared = RowPrefix(input_ids.shape, (past_mask, own_mask), _pairs(past), fused=self.fused)
+        rows = None if embedding_rows is None else embedding_rows.flatten()
+        inputs = self.inputs(input_ids.flatten(), embeddings, rows)
+        return _outputs(self.logits(inputs, position_ids.flatten(), last_tokens, shared), shared)
+
+
+def _pairs(past: list[Tensor]) -> list[KV]:
+    return list(zip(past[::2], past[1::2], strict=True))
+
+
+def _outputs(logits: Tensor, shared: SharedPrefix) -> list[Tensor]:
+    return [logits, *(states for layer in sorted(shared.new) for states in shared.new[layer])]
 
 
 def label_head(model: nn.Module, readout: ReadOut) -> nn.Module:
@@ -128,39 +153,36 @@ def label_head(model: nn.Module, readout: ReadOut) -> nn.Module:
 
 
 @contextmanager
-def shared_prefix_mode(module: RankerModule) -> Iterator[RankerModule]:
-    """While open, the model attends through `shared_prefix_attention` and ends in the label head.
+def shared_prefix_mode(module: RankerModule) -> Iterator[None]:
+    """While open, the model attends to a `SharedPrefix` and ends in the label head.
 
     Rotary frequencies that switch with the sequence length stay those of short sequences: a packed sequence has no
     length of its own. `survey` bounds the limits accordingly.
     """
     model = module.model
-    install()
-    before = model.config._attn_implementation  # type: ignore[union-attr]
     full_head = None if module.classifies else model.get_output_embeddings()  # type: ignore[operator]
     switching = {rotary: rotary.rope_type for rotary in switching_rotary(model)}
     for rotary in switching:
         rotary.rope_type = "default"  # type: ignore[assignment]
-    set_attention(model, ATTENTION_NAME)
     if full_head is not None:
         model.set_output_embeddings(module.head)  # type: ignore[operator]
     try:
-        yield module
+        with attending_to_prefix(model):
+            yield
     finally:
         for rotary, kind in switching.items():
             rotary.rope_type = kind
-        set_attention(model, before)  # type: ignore[arg-type]
         if full_head is not None:
             model.set_output_embeddings(full_head)  # type: ignore[operator]
 
 
 def switching_rotary(model: nn.Module) -> list[nn.Module]:
-    """Rotary embeddings whose frequencies depend on the sequence length: dynamic NTK and longrope."""
+    """Finds rotary embeddings whose frequencies depend on the sequence length: dynamic NTK and longrope."""
     return [part for part in model.modules() if _switches(getattr(part, "rope_type", None))]
 
 
 def _switches(kind: object) -> bool:
-    if isinstance(kind, dict) and any(_switches(one) for one in kind.values()):
+    if isinstance(kind, dict) and any(_switches(part) for part in kind.values()):
         raise CheckpointError(
             f"rotary frequencies {kind} switch with the sequence length in some layers only"
         )

@@ -2,7 +2,7 @@
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.ranker.module import ReadOut
-from rankport.exporters.options.options import ExportOptions
+from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Labels
 from rankport.runtime.prompt.tokenizer import Tokenizer
@@ -10,11 +10,11 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 
 def resolve_labels(
     checkpoint: Checkpoint,
-    options: ExportOptions,
+    options: RankerOptions,
     prompt_labels: list[str] | None,
     tokenizer: Tokenizer | None,
 ) -> Labels:
-    """The read-out of a ranker. Flags win over the prompt file.
+    """Chooses the read-out of a ranker. Flags win over the prompt file.
 
     Raises:
         InvalidRequest: a label that is no single token of the vocabulary, or no labels for an LM head.
@@ -35,11 +35,11 @@ def resolve_labels(
 
 
 def readout_of(labels: Labels) -> ReadOut:
-    """The read-out as the exporter's modules take it."""
+    """Gives the read-out as the exporter's modules take it."""
     return ReadOut(labels.source, tuple(labels.ids))
 
 
-def _head_labels(checkpoint: Checkpoint, options: ExportOptions) -> Labels:
+def _head_labels(checkpoint: Checkpoint, options: RankerOptions) -> Labels:
     if options.labels is not None or options.label_ids is not None:
         raise InvalidRequest(
             f"{checkpoint.architecture} answers by its classification head: leave --labels and --label-ids out"
@@ -96,7 +96,7 @@ def _label_token(word: str, tokenizer: Tokenizer) -> int:
 
 
 def _require_same_text(word: str, token: int, tokenizer: Tokenizer) -> None:
-    """An unknown word encodes to one token too: the unknown token."""
+    """Refuses an unknown word, which encodes to one token too: the unknown token."""
     text = tokenizer.decode([token])
     if text.strip().casefold() != word.strip().casefold():
         raise InvalidRequest(f"label {word!r} is not in the vocabulary: it encodes to {text!r}")

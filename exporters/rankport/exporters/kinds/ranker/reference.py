@@ -3,22 +3,19 @@
 What every export is measured against. Shares no code with the exported graphs.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.ranker.module import ReadOut
-from rankport.runtime.bundle.manifest import Precision
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 
 _BATCH_TOKENS = 4096
-_SHAKE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +26,7 @@ class RankerReference:
     readout: ReadOut
 
     def logits(self, prefix: TokenRun, items: Sequence[TokenRun]) -> NDArray[np.float32]:
-        """Logits after each prefix + item. Sequences of equal length share a batch. [items, labels]"""
+        """Computes the logits after each prefix + item. Sequences of equal length share a batch. [items, labels]"""
         result = np.empty((len(items), len(self.readout.ids)), np.float32)
         by_length: dict[int, list[int]] = {}
         for i, item in enumerate(items):
@@ -54,7 +51,7 @@ class RankerReference:
         return rows
 
     def _inputs(self, prefix: TokenRun, items: Sequence[TokenRun]) -> dict[str, Tensor]:
-        """Token ids as users run the model; embeddings only where an item has some."""
+        """Makes token ids, as users run the model; embeddings only where an item has some."""
         if all(run.embeddings is None for run in (prefix, *items)):
             ids = [np.concatenate([prefix.ids, item.ids]) for item in items]
             return {"input_ids": torch.tensor(np.stack(ids))}
@@ -68,40 +65,3 @@ class RankerReference:
             states = states.clone()
             states[ids == EMBEDDED] = torch.tensor(run.embeddings).to(states.dtype)
         return states
-
-
-@contextmanager
-def in_half_precision(model: nn.Module, precision: Precision) -> Iterator[None]:
-    """While open, the model computes in float16 or bfloat16 as transformers does: its own code says what stays fp32.
-
-    Low-bit weights stay as they are, and what they make of states is in half precision.
-    """
-    half = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
-    full = {weight: weight.data for weight in model.parameters()}
-    # Rows of a low-bit table are fp32: no parameter tells them otherwise.
-    handle = model.get_input_embeddings().register_forward_hook(  # type: ignore[operator]
-        lambda module, arguments, rows: rows.to(half)
-    )
-    try:
-        for weight in full:
-            weight.data = weight.data.to(half)
-        yield
-    finally:
-        handle.remove()
-        for weight, data in full.items():
-            weight.data = data
-
-
-@contextmanager
-def shaken(model: nn.Module) -> Iterator[None]:
-    """While open, input embeddings are off by one part in a million: about what the order of a sum changes."""
-    generator = torch.Generator().manual_seed(0)
-
-    def shake(module: object, arguments: object, rows: Tensor) -> Tensor:
-        return rows * (1 + _SHAKE * torch.randn(rows.shape, generator=generator))
-
-    handle = model.get_input_embeddings().register_forward_hook(shake)  # type: ignore[operator]
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.kinds.ranker.module import RankerModule, shared_prefix_mode, switching_rotary
-from rankport.exporters.kinds.ranker.packed_attention import SharedPrefix
+from rankport.exporters.kinds.ranker.packed_attention import PackedPrefix
+from rankport.exporters.kinds.ranker.shared_prefix import SharedPrefix
 from rankport.protos.errors import CheckpointError, RankportError
 from rankport.runtime.bundle.manifest import LayerKV
 
@@ -51,24 +52,24 @@ def survey(module: RankerModule) -> Survey:
     _require_every_layer(model, shared)
     _require_independent_items(model, first, second)
     layers = tuple(_kv_width(*shared.new[layer]) for layer in sorted(shared.new))
-    windows = [*shared.windows.values(), *_config_windows(model)]
+    windows = [*shared.windows.values(), *stated_windows(model)]
     return Survey(layers, min(windows, default=None), _max_positions(model))
 
 
 def _run(module: RankerModule, items: Tensor) -> tuple[Tensor, SharedPrefix]:
     count, length = items.shape
     packed = torch.arange(count * length)
-    shared = SharedPrefix(packed.reshape(1, count, length), packed, torch.tensor([0]), None)
+    shared = PackedPrefix(packed.reshape(1, count, length), packed, torch.tensor([0]), None)
     positions = torch.arange(length).repeat(count)
     inputs = module.embed_tokens(items.flatten())
     with _reported(module.model):
-        logits = module.logits(inputs[None], positions[None], packed.reshape(count, length)[:, -1], shared)
+        logits = module.logits(inputs, positions, packed.reshape(count, length)[:, -1], shared)
     return logits, shared
 
 
 @contextmanager
 def _reported(model: nn.Module) -> Iterator[None]:
-    """Whatever the model's own code raises on a tiny input is the checkpoint's fault, and says so."""
+    """Blames the checkpoint for whatever the model's own code raises on a tiny input."""
     try:
         yield
     except RankportError:
@@ -79,7 +80,7 @@ def _reported(model: nn.Module) -> Iterator[None]:
 
 
 def _require_positions_and_embeddings_only(module: RankerModule) -> None:
-    """The graphs see a token as its embedding and its position; a model that looks at the id again would lose that."""
+    """Refuses a model that looks at the id again: graphs see a token as its embedding and its position."""
     ids = torch.tensor([[1, 2, 3]]) % module.embed_tokens.num_embeddings
     with torch.no_grad(), _reported(module.model):
         by_id = module.model.base_model(input_ids=ids, use_cache=False)  # type: ignore[operator]
@@ -95,8 +96,8 @@ def _require_positions_and_embeddings_only(module: RankerModule) -> None:
         )
 
 
-def _config_windows(model: nn.Module) -> list[int]:
-    """Windows that the config states: some architectures keep them in the mask and never tell attention."""
+def stated_windows(model: nn.Module) -> list[int]:
+    """Lists windows that the config states: some architectures keep them in the mask and never tell attention."""
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     kinds = set(getattr(config, "layer_types", None) or ())
     fields = (("sliding_window", "sliding_attention"), ("attention_chunk_size", "chunked_attention"))
@@ -108,7 +109,7 @@ def _require_every_layer(model: nn.Module, shared: SharedPrefix) -> None:
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     # A layer may hold several attention modules, each numbered as a layer of its own.
     numbered = {getattr(part, "layer_idx", None) for part in model.modules()}
-    expected = set(range(config.num_hidden_layers)) | {one for one in numbered if isinstance(one, int)}
+    expected = set(range(config.num_hidden_layers)) | {layer for layer in numbered if isinstance(layer, int)}
     missing = sorted(expected - shared.new.keys())
     if not missing:
         return
@@ -148,7 +149,7 @@ def _kv_width(key: Tensor, value: Tensor) -> LayerKV:
 
 
 def _max_positions(model: nn.Module) -> int | None:
-    """Up to where position encodings exist, and rotary frequencies are the ones of short sequences."""
+    """Finds up to where position encodings exist, and rotary frequencies are the ones of short sequences."""
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     limits = [getattr(config, "max_position_embeddings", None)]
     if switching_rotary(model):

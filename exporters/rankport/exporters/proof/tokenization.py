@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rankport.exporters.kinds.ranker.judged import JudgedRequest
-from rankport.exporters.options.defaults import ResolvedPrompt
+from rankport.exporters.options.prompts import ResolvedPrompt
+from rankport.exporters.options.requests_file import JudgedRequest
 from rankport.runtime.bundle.manifest import TokenizationReport
 from rankport.runtime.prompt.prompt_file import tokenization_difference
 from rankport.runtime.prompt.tokenizer import Tokenizer
@@ -15,7 +15,7 @@ _LONGEST_TOKENS = 12
 
 
 def report_tokenization(prompt: ResolvedPrompt, judged: Sequence[JudgedRequest]) -> TokenizationReport | None:
-    """Over the judged requests' texts, or texts drawn from the vocabulary; None without a tokenizer or a prefix."""
+    """Reports on judged requests' texts, or texts drawn from the vocabulary; None without a tokenizer or a prefix."""
     if prompt.tokenizer is None or not prompt.prompt.fields:
         return None
     pairs = _judged_texts(judged)

@@ -1,0 +1,33 @@
+"""transformers' attention interface: the one place where a model's layers are given another attention function.
+
+Owns the switch and its way back. What attends, a kind knows.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+Attention = Callable[..., tuple[Tensor, None]]
+"""What a layer calls: (module, query, key, value, mask, **more) -> ([items, tokens, heads, head_dim], None)."""
+
+
+@contextmanager
+def attending(model: nn.Module, name: str, attention: Attention) -> Iterator[None]:
+    """While open, the layers of the model call `attention`, which transformers knows by `name` from then on."""
+    AttentionInterface.register(name, attention)
+    before = model.config._attn_implementation  # type: ignore[union-attr]
+    _choose(model, name)
+    try:
+        yield
+    finally:
+        _choose(model, before)  # type: ignore[arg-type]
+
+
+def _choose(model: nn.Module, name: str) -> None:
+    # Every submodule reads the shared config object; some hold a copy of their own.
+    for submodule in model.modules():
+        config = getattr(submodule, "config", None)
+        if config is not None and hasattr(config, "_attn_implementation"):
+            config._attn_implementation = name

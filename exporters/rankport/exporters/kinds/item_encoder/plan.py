@@ -1,0 +1,44 @@
+"""The plan of an item encoder: prompt, limits, the tokens that it makes, and its one graph."""
+
+from functools import partial
+from pathlib import Path
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.graphs.role_graph import RoleGraph
+from rankport.exporters.kinds.item_encoder.limits import item_encoder_limits
+from rankport.exporters.kinds.item_encoder.module import EncoderModule, export_encode_graph
+from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.kinds.item_encoder.output import output_form
+from rankport.exporters.kinds.work import Plan
+from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt, prompt_from_file
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.bundle.manifest import Embedding, ModelShape, Precision, Target
+
+
+def item_encoder_prompt(source: Checkpoint, options: ItemEncoderOptions) -> ResolvedPrompt:
+    """Reads the prompt file, which has an item part alone, or makes a prompt of the bare item."""
+    if options.prompt is None:
+        return framed_prompt(source.tokenizer_file)
+    resolved = prompt_from_file(Path(options.prompt), source.tokenizer_file)
+    if resolved.prompt.prefix:
+        raise InvalidRequest(f"{options.prompt}: an item encoder has no prefix: leave [[prefix]] out")
+    return resolved
+
+
+def plan_item_encoder(source: Checkpoint, prompt: ResolvedPrompt, options: ItemEncoderOptions) -> Plan:
+    """Plans an item encoder. Raises CheckpointError or InvalidRequest for what cannot be exported."""
+    embedding = output_form(source, options)
+    return Plan(
+        shape=ModelShape(hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=[]),
+        limits=item_encoder_limits(source, options),
+        embedding=embedding,
+        graphs=partial(_graphs, embedding),
+    )
+
+
+def _graphs(
+    embedding: Embedding, source: Checkpoint, target: Target, precision: Precision
+) -> dict[str, RoleGraph]:
+    module = EncoderModule(source.model, embedding)
+    graph = export_encode_graph(module, source.hidden_size, target, precision)
+    return {"encode": RoleGraph(graph, {"encode": ("embeddings",)})}

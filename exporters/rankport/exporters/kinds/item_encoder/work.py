@@ -1,0 +1,21 @@
+"""The item encoder's part of an export."""
+
+from rankport.exporters.checkpoints.stated import StatedModel
+from rankport.exporters.kinds.item_encoder.measure import measure_item_encoder
+from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.kinds.item_encoder.plan import item_encoder_prompt, plan_item_encoder
+from rankport.exporters.kinds.work import Work
+
+
+def _claims(model: StatedModel) -> bool:
+    """Claims bare bodies, and whatever sentence-transformers wrote."""
+    return model.sentence_transformers or model.head == "none"
+
+
+WORK: Work[ItemEncoderOptions] = Work(
+    claims=_claims,
+    headless=True,
+    prompt=item_encoder_prompt,
+    plan=plan_item_encoder,
+    measure=measure_item_encoder,
+)

@@ -1,0 +1,122 @@
+"""The inputs of a ranker's graphs, one class a layout: their names and shapes, and an example to trace with.
+
+Owns the names that the manifest lists and the runtime feeds.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rankport.runtime.bundle.manifest import LayerKV
+
+Axes = dict[str, list[str | int]]  # input -> shape, in the order of the graph's inputs
+Arguments = dict[str, Tensor | list[Tensor]]  # of `forward`, in the same order
+
+_PASTS = (5, 4)
+_ITEM_LENGTHS = ((3, 4), (3, 3, 2))
+"""Of the example, by prefix: no two axes share a size by accident."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInputs:
+    """What the layouts share. `hidden` is None for a ranker of text items only."""
+
+    layers: tuple[LayerKV, ...]
+    hidden: int | None
+
+    def _past_axes(self) -> Axes:
+        return {
+            f"past_{part}.{layer}": ["prefixes", width.kv_heads, "past", width.head_dim]
+            for layer, width in enumerate(self.layers)
+            for part in ("key", "value")
+        }
+
+    def _past(self) -> list[Tensor]:
+        # A size of its own, as a padded one has.
+        size = max(_PASTS) + 1
+        return [
+            torch.zeros(len(_PASTS), width.kv_heads, size, width.head_dim)
+            for width in self.layers
+            for _ in ("key", "value")
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedInputs(GraphInputs):
+    """The inputs of `PackedRanker`."""
+
+    def axes(self) -> Axes:
+        """Shape of every graph input, in order."""
+        axes: Axes = {
+            "input_ids": ["tokens"],
+            "position_ids": ["tokens"],
+            "slots": ["prefixes", "items", "item_tokens"],
+            "token_slots": ["tokens"],
+            "past_lengths": ["prefixes"],
+            "last_tokens": ["items_total"],
+            **self._past_axes(),
+        }
+        if self.hidden is not None:
+            axes |= {"embeddings": ["embedding_count", self.hidden], "embedding_rows": ["tokens"]}
+        return axes
+
+    def example(self) -> Arguments:
+        """Two prefixes of 5 and 4 tokens, with 2 and 3 items of up to 4 tokens."""
+        items, length = max(map(len, _ITEM_LENGTHS)), max(map(max, _ITEM_LENGTHS))
+        slots = torch.zeros(len(_PASTS), items, length, dtype=torch.int64)
+        token_slots: list[int] = []
+        positions: list[int] = []
+        last: list[int] = []
+        for prefix, past in enumerate(_PASTS):
+            for item, tokens in enumerate(_ITEM_LENGTHS[prefix]):
+                start = len(positions)
+                slots[prefix, item, :tokens] = torch.arange(start, start + tokens)
+                token_slots += [(prefix * items + item) * length + token for token in range(tokens)]
+                positions += [past + token for token in range(tokens)]
+                last.append(start + tokens - 1)
+        arguments: Arguments = {
+            "input_ids": torch.ones(len(positions), dtype=torch.int64),
+            "position_ids": torch.tensor(positions),
+            "slots": slots,
+            "token_slots": torch.tensor(token_slots),
+            "past_lengths": torch.tensor(_PASTS),
+            "last_tokens": torch.tensor(last),
+            "past": self._past(),
+        }
+        if self.hidden is not None:
+            arguments["embeddings"] = torch.zeros(7, self.hidden)
+            arguments["embedding_rows"] = torch.full((len(positions),), -1)
+        return arguments
+
+
+@dataclass(frozen=True, slots=True)
+class RowInputs(GraphInputs):
+    """The inputs of `RowRanker`."""
+
+    def axes(self) -> Axes:
+        """Shape of every graph input, in order."""
+        tokens: list[str | int] = ["prefixes", "rows", "row_tokens"]
+        axes: Axes = {
+            "input_ids": tokens,
+            "position_ids": tokens,
+            "last_tokens": ["items_total"],
+            **self._past_axes(),
+        }
+        if self.hidden is not None:
+            axes |= {"embeddings": ["embedding_count", self.hidden], "embedding_rows": tokens}
+        return axes | {"past_mask": ["prefixes", "past"], "own_mask": ["row_tokens", "row_tokens"]}
+
+    def example(self) -> Arguments:
+        """Two prefixes of up to 6 tokens, each with 3 rows of 4 tokens."""
+        rectangle = torch.ones(len(_PASTS), 3, 4, dtype=torch.int64)
+        # Each a tensor of its own: the tracer takes one given twice for one input.
+        arguments: Arguments = {
+            "input_ids": rectangle,
+            "position_ids": rectangle.clone(),
+            "last_tokens": torch.tensor([2, 6, 9, 12, 14]),
+            "past": self._past(),
+        }
+        if self.hidden is not None:
+            arguments |= {"embeddings": torch.zeros(7, self.hidden), "embedding_rows": -rectangle}
+        return arguments | {"past_mask": torch.zeros(len(_PASTS), 6), "own_mask": torch.zeros(4, 4)}

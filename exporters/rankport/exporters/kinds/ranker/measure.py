@@ -1,0 +1,114 @@
+"""The proof of a ranker bundle: each mode and item form on sample requests, and judged requests by the runtime."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.ranker.judged import JudgedRun, quality_of, run_judged
+from rankport.exporters.kinds.ranker.modes import SampleRequest, answers_by_mode, compare_modes
+from rankport.exporters.kinds.ranker.read_out import readout_of
+from rankport.exporters.kinds.ranker.reference import RankerReference
+from rankport.exporters.kinds.ranker.samples import sample_requests
+from rankport.exporters.options.proof_options import ProofOptions
+from rankport.exporters.proof.compare import Logits, compare
+from rankport.exporters.proof.emulation import Runnable
+from rankport.exporters.proof.noise import moved_as_rounded
+from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.runtime.backends.choice import load_prefix_backend
+from rankport.runtime.bundle.manifest import Manifest, ModeParity
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.store.store import TokenStore
+
+
+def measure_ranker(
+    manifest: Manifest, place: Runnable, source: Checkpoint, options: ProofOptions, on_progress: Progress
+) -> Measured:
+    """Measures a ranker; a `proof.prove.Measure`."""
+    reference = _reference(manifest, source)
+    scale = None if manifest.embedding is None else _embedding_norm(source.model)
+    requests = sample_requests(source.vocab_size, source.hidden_size, manifest.limits, scale)
+    on_progress("reference in torch")
+    expected = _sampled(reference, requests)
+    with closing(load_prefix_backend(place.bundle, place.config)) as backend:
+        answers = answers_by_mode(backend, requests, lambda mode: on_progress(f"parity: {mode}"))
+    runs = _judged_runs(place, options, on_progress) if options.judged else []
+    modes = compare_modes(expected, requests, answers)
+    quality = None
+    if runs:
+        judged = _judged(reference, runs)
+        modes.append(compare("judged", judged, [run.logits for run in runs]))
+        quality = quality_of(runs, judged)
+    served = [logits for mode, part in answers.items() if mode.startswith("prefix_reuse/") for logits in part]
+    return Measured(
+        modes,
+        _noise(reference, requests, expected, manifest),
+        options.tolerance,
+        quality,
+        partial(_drift_from, manifest, requests, served, runs),
+    )
+
+
+def _drift_from(
+    manifest: Manifest,
+    requests: Sequence[SampleRequest],
+    served: Sequence[Logits],
+    runs: Sequence[JudgedRun],
+    original: Checkpoint,
+) -> Drift:
+    reference = _reference(manifest, original)
+    modes = [compare("random tokens", _sampled(reference, requests), served)]
+    if not runs:
+        return Drift(modes, None)
+    judged = _judged(reference, runs)
+    modes.append(compare("judged", judged, [run.logits for run in runs]))
+    return Drift(modes, quality_of(runs, judged))
+
+
+def _noise(
+    reference: RankerReference,
+    requests: Sequence[SampleRequest],
+    still: Sequence[Logits],
+    manifest: Manifest,
+) -> ModeParity | None:
+    """Measures how far the source moves from itself where its results are rounded."""
+    moved = moved_as_rounded(reference.checkpoint.model, manifest)
+    if moved is None:
+        return None
+    with moved:
+        return compare("noise", still, _sampled(reference, requests))
+
+
+def _reference(manifest: Manifest, checkpoint: Checkpoint) -> RankerReference:
+    assert manifest.labels is not None
+    return RankerReference(checkpoint, readout_of(manifest.labels))
+
+
+def _sampled(reference: RankerReference, requests: Sequence[SampleRequest]) -> list[Logits]:
+    return [reference.logits(request.prefix, request.items) for request in requests]
+
+
+def _judged(reference: RankerReference, runs: Sequence[JudgedRun]) -> list[Logits]:
+    return [reference.logits(run.prefix, run.items) for run in runs]
+
+
+def _judged_runs(place: Runnable, options: ProofOptions, on_progress: Progress) -> list[JudgedRun]:
+    total = len(options.judged)
+    with ExitStack() as opened:
+        tokens = None
+        if options.store is not None:
+            tokens = opened.enter_context(closing(TokenStore.open(options.store, read_only=True)))
+        ranker = opened.enter_context(Ranker.load(place.bundle, store=tokens, config=place.config))
+        return run_judged(ranker, options.judged, lambda done: on_progress(f"judged requests {done}/{total}"))
+
+
+def _embedding_norm(model: nn.Module) -> float:
+    """Averages the norms of the input embeddings: the scale at which injected vectors matter as much as tokens do."""
+    table = model.get_input_embeddings()  # type: ignore[operator]
+    rows = torch.arange(0, table.num_embeddings, max(1, table.num_embeddings // 4096))
+    with torch.no_grad():
+        return float(np.linalg.norm(table(rows).numpy(), axis=1).mean())

@@ -1,0 +1,68 @@
+"""What the export of a ranker can be asked for, beside what every export can."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rankport.exporters.options.options import RequestOptions, StrPath, require_choice, require_count
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.flags import flag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankerOptions(RequestOptions):
+    """Options of a ranker. Raises InvalidRequest for one that contradicts another."""
+
+    labels: tuple[str, ...] | None = field(
+        default=None,
+        metadata=flag("Tokens that answer, comma-separated, the positive one first: yes,no."),
+    )
+    label_ids: tuple[int, ...] | None = field(
+        default=None,
+        metadata=flag("The same as token ids: 9,17. For checkpoints without a tokenizer."),
+    )
+    item_encoder: StrPath | None = field(
+        default=None,
+        metadata=flag(
+            "Takes items as embedding tokens too: bundle or fingerprint of the encoder it was trained with, so that "
+            "tokens of any other are refused."
+        ),
+    )
+    embedding_tokens: int | None = field(
+        default=None, metadata=flag("Embedding tokens an item, if --item-encoder is a fingerprint.")
+    )
+    # Default: up to 1,024 within the checkpoint's windows and positions.
+    max_prefix_tokens: int | None = field(default=None, metadata=flag("Longest prefix the bundle accepts."))
+    graphs: Literal["joint", "separate"] | None = field(
+        default=None,
+        metadata=flag(
+            "joint has one packed copy of the weights in memory, separate saves the last block's attention in a "
+            "prefill. [default: joint if low-bit]",
+            metavar="HOW",
+        ),
+    )
+    attention: Literal["shared", "fused"] | None = field(
+        default=None,
+        metadata=flag(
+            "Of a graph for onnx-cuda: fused is one kernel, for which the prefix's KV is repeated in each row of "
+            "items; shared is products that read it once. [default: fused; soft-capped models: shared]",
+            metavar="HOW",
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        RequestOptions.__post_init__(self)
+        if self.labels is not None and self.label_ids is not None:
+            raise InvalidRequest("give --labels or --label-ids, not both")
+        if self.embedding_tokens is not None and self.item_encoder is None:
+            raise InvalidRequest("--embedding-tokens goes with --item-encoder, whose tokens they are")
+        require_choice("graphs", self.graphs, ("joint", "separate"))
+        require_choice("attention", self.attention, ("shared", "fused"))
+        if self.attention is not None and "onnx-cuda" not in self.targets:
+            raise InvalidRequest("--attention goes with --target onnx-cuda: other graphs have one form of it")
+        require_count("max_prefix_tokens", self.max_prefix_tokens, least=0)
+        require_count("embedding_tokens", self.embedding_tokens, least=1)
+
+    @property
+    def fused_attention(self) -> bool:
+        """Whether one kernel attends to prefix and own tokens, with the prefix's KV repeated for each row."""
+        return self.attention in (None, "fused")

@@ -1,0 +1,61 @@
+"""The plan of a ranker: prompt, labels, limits, embedding tokens and graphs."""
+
+from functools import partial
+from pathlib import Path
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.graphs.role_graph import RoleGraph
+from rankport.exporters.kinds.ranker.graphs import export_ranker_graphs
+from rankport.exporters.kinds.ranker.item_tokens import item_tokens
+from rankport.exporters.kinds.ranker.limits import ranker_limits
+from rankport.exporters.kinds.ranker.module import PackedRanker, RankerModule, ReadOut, RowRanker
+from rankport.exporters.kinds.ranker.options import RankerOptions
+from rankport.exporters.kinds.ranker.read_out import readout_of, resolve_labels
+from rankport.exporters.kinds.ranker.survey import Survey, survey
+from rankport.exporters.kinds.work import Plan
+from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt, prompt_from_file
+from rankport.runtime.bundle.manifest import ModelShape, Precision, Target
+
+
+def ranker_prompt(source: Checkpoint, options: RankerOptions) -> ResolvedPrompt:
+    """Reads the prompt file, or makes a prompt of one field "prefix" and the bare item."""
+    if options.prompt is not None:
+        return prompt_from_file(Path(options.prompt), source.tokenizer_file)
+    return framed_prompt(source.tokenizer_file, ("prefix",))
+
+
+def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptions) -> Plan:
+    """Plans a ranker. Raises CheckpointError if it cannot be exported exactly, InvalidRequest for a wrong option."""
+    labels = resolve_labels(source, options, prompt.labels, prompt.tokenizer)
+    facts = survey(RankerModule(source.model, readout_of(labels), embeddings=False))
+    limits = ranker_limits(facts, options)
+    embedding, pairing = item_tokens(source, options)
+    return Plan(
+        shape=ModelShape(
+            hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=list(facts.layers)
+        ),
+        limits=limits,
+        labels=labels,
+        embedding=embedding,
+        pairing=pairing,
+        graphs=partial(_graphs, readout_of(labels), facts, embedding is not None, options),
+    )
+
+
+def _graphs(
+    readout: ReadOut,
+    facts: Survey,
+    embeddings: bool,
+    options: RankerOptions,
+    source: Checkpoint,
+    target: Target,
+    precision: Precision,
+) -> dict[str, RoleGraph]:
+    module: PackedRanker | RowRanker
+    if target == "onnx-cuda":
+        module = RowRanker(source.model, readout, embeddings=embeddings, fused=options.fused_attention)
+    else:
+        module = PackedRanker(source.model, readout, embeddings=embeddings)
+    # One graph for both roles where weights are low-bit, unless asked otherwise: see `graphs`.
+    joint = source.quantization is not None if options.graphs is None else options.graphs == "joint"
+    return export_ranker_graphs(module, facts, joint=joint, target=target, precision=precision)

@@ -1,0 +1,102 @@
+"""Attention over a shared prefix, plugged into transformers' attention interface.
+
+Owns the one attention function that every exported decoder runs, and what it is handed. The model around it stays the
+checkpoint's own code: it sees one packed sequence [1, tokens]. How tokens are laid out, so that each item attends to
+its prefix and causally to itself under one softmax, the two subclasses know: `packed_attention` and `row_attention`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.graphs.attention_interface import attending
+from rankport.protos.errors import CheckpointError
+
+KEYWORD = "shared_prefix"
+"""The keyword argument by which a `SharedPrefix` passes through the model down to its attention."""
+_NAME = "rankport_shared_prefix"
+
+KV = tuple[Tensor, Tensor]  # key and value, each [prefixes, kv_heads, slots, width]
+Cap = Callable[[Tensor], Tensor]
+
+
+class SharedPrefix(ABC):
+    """The past of a pass over packed tokens; collects each layer's new KV and window while the model runs."""
+
+    def __init__(self, past: list[KV] | None) -> None:
+        """`past`: one a layer, each [prefixes, kv_heads, past, head_dim]; None: empty."""
+        self.past = past
+        self.new: dict[int, KV] = {}  # by layer
+        self.windows: dict[int, int] = {}  # layer -> sliding window, where it has one
+
+    @abstractmethod
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None
+    ) -> tuple[Tensor, KV]:
+        """Attends in one layer: query [1, heads, tokens, head_dim], key and value [1, kv_heads, tokens, head_dim].
+
+        Returns [1, tokens, heads, head_dim], and the new keys and values.
+        """
+
+
+@contextmanager
+def attending_to_prefix(model: nn.Module) -> Iterator[None]:
+    """While open, the model attends as the `SharedPrefix` says that it is called with under `KEYWORD`."""
+    with attending(model, _NAME, _attention):
+        yield
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """Attends in one layer. Raises CheckpointError if the layer asks for what shared-prefix scoring lacks."""
+    shared = kwargs.get(KEYWORD)
+    if not isinstance(shared, SharedPrefix):
+        raise CheckpointError(
+            f"{type(module).__name__} does not pass keyword arguments down to the attention interface: "
+            "the shared prefix cannot reach it"
+        )
+    if s_aux is not None:
+        raise CheckpointError(
+            f"{type(module).__name__} uses attention sinks, which shared-prefix scoring lacks"
+        )
+    if attention_mask is not None or not getattr(module, "is_causal", True):
+        raise CheckpointError(
+            f"{type(module).__name__} is not plainly causal: an item would see more than its prefix"
+        )
+    layer = _layer_index(module, shared)
+    if sliding_window is not None:
+        shared.windows[layer] = int(sliding_window)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    mixed, shared.new[layer] = shared.attend(layer, query, key, value, scale, softcap)
+    return mixed, None
+
+
+def _layer_index(module: nn.Module, shared: SharedPrefix) -> int:
+    layer = getattr(module, "layer_idx", None)
+    if not isinstance(layer, int) or layer in shared.new:
+        raise CheckpointError(
+            f"{type(module).__name__} calls attention as layer {layer!r}, after layers {sorted(shared.new)}: "
+            "expected one call for each layer"
+        )
+    return layer
+
+
+def capper(softcap: float | None) -> Cap:
+    """Makes the logit soft-capping of Gemma 2 (arXiv 2408.00118, section 2): cap * tanh(scores / cap)."""
+    if softcap is None:
+        return lambda scores: scores
+    return lambda scores: torch.tanh(scores / softcap) * softcap

@@ -1,0 +1,22 @@
+"""The ranker's part of an export."""
+
+from rankport.exporters.checkpoints.stated import StatedModel
+from rankport.exporters.kinds.ranker.calibrate import calibrate_ranker
+from rankport.exporters.kinds.ranker.measure import measure_ranker
+from rankport.exporters.kinds.ranker.options import RankerOptions
+from rankport.exporters.kinds.ranker.plan import plan_ranker, ranker_prompt
+from rankport.exporters.kinds.work import Work
+
+
+def _claims(model: StatedModel) -> bool:
+    return model.head != "none"
+
+
+WORK: Work[RankerOptions] = Work(
+    claims=_claims,
+    headless=False,
+    prompt=ranker_prompt,
+    plan=plan_ranker,
+    measure=measure_ranker,
+    calibrate=calibrate_ranker,
+)

@@ -1,0 +1,58 @@
+"""The kinds of models that an export makes: one explicit table. Imports no torch, so that a slip costs no seconds."""
+
+from collections.abc import Mapping
+
+from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
+from rankport.exporters.kinds.kind import ExportKind
+from rankport.exporters.kinds.ranker.kind import RANKER
+from rankport.exporters.options.options import ExportOptions, flag_name, option_names
+from rankport.protos.errors import InvalidRequest
+
+EXPORT_KINDS: tuple[ExportKind, ...] = (
+    RANKER,
+    ITEM_ENCODER,
+)
+
+
+def kind_named(name: str) -> ExportKind:
+    """Finds a kind. Raises InvalidRequest if there is none."""
+    for kind in EXPORT_KINDS:
+        if kind.name == name:
+            return kind
+    if name == "mix-ranker":
+        raise InvalidRequest(
+            "kind 'mix-ranker' is no kind of its own: a ranker that takes embedding tokens is "
+            "--kind ranker --item-encoder ENCODER, the bundle (or fingerprint) of the encoder it was trained with"
+        )
+    raise InvalidRequest(
+        f"kind {name!r} is unknown: use one of {', '.join(row.name for row in EXPORT_KINDS)}"
+    )
+
+
+def kinds_with(option: str) -> tuple[str, ...]:
+    """Names the kinds that have an option."""
+    return tuple(kind.name for kind in EXPORT_KINDS if option in option_names(kind.options))
+
+
+def options_of(kind: ExportKind, given: Mapping[str, object]) -> ExportOptions:
+    """Makes a kind's options of keyword arguments; sequences become tuples, labels may be joined by commas.
+
+    Raises InvalidRequest for an unknown option, and for another kind's, which is told.
+    """
+    for option in given:
+        if option in option_names(kind.options):
+            continue
+        others = kinds_with(option)
+        if others:
+            raise InvalidRequest(
+                f"{flag_name(option)} belongs to --kind {' or '.join(others)}, not {kind.name}"
+            )
+        known = ", ".join(option_names(kind.options))
+        raise InvalidRequest(f"export has no option {option!r}: there are {known}")
+    return kind.options(**{option: _frozen(option, value) for option, value in given.items()})  # type: ignore[arg-type]
+
+
+def _frozen(option: str, value: object) -> object:
+    if option == "labels" and isinstance(value, str):
+        return tuple(word.strip() for word in value.split(","))
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,74 @@
+"""`Work`: what an export does for one kind of models and not for another.
+
+Owns the seam between the steps of an export and the kinds. A new kind fills a `Work` and adds a row to the table.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.stated import StatedModel
+from rankport.exporters.graphs.role_graph import RoleGraph
+from rankport.exporters.kinds.kind import ExportKind
+from rankport.exporters.options.options import ExportOptions, StrPath
+from rankport.exporters.options.prompts import ResolvedPrompt
+from rankport.exporters.proof.prove import Measure, Progress
+from rankport.exporters.quantization.calibration import Calibration
+from rankport.runtime.bundle.manifest import (
+    Embedding,
+    Labels,
+    Limits,
+    ManifestDraft,
+    ModelShape,
+    Pairing,
+    Precision,
+    Target,
+)
+from rankport.runtime.prompt.tokenizer import Tokenizer
+
+OptionsT = TypeVar("OptionsT", bound=ExportOptions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a kind decides of an export before anything is traced. Holds no model: a quantized one has the same plan."""
+
+    shape: ModelShape
+    limits: Limits
+    labels: Labels | None = None
+    embedding: Embedding | None = None
+    pairing: Pairing | None = None
+    graphs: Callable[[Checkpoint, Target, Precision], dict[str, RoleGraph]]  # traces them; by name
+
+
+Calibrate = Callable[
+    [Checkpoint, ManifestDraft, Tokenizer | None, Path, StrPath | None, Progress], Calibration
+]
+"""Runs a file of requests through a source. The draft says how they become tokens, the store holds their keys' tokens.
+
+Raises InvalidRequest for a file that cannot be used; the message names the line.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(Generic[OptionsT]):
+    """How an export of one kind goes."""
+
+    claims: Callable[
+        [StatedModel], bool
+    ]  # whether a checkpoint is of this kind, for all that its folder says
+    headless: bool  # loads the bare body of a checkpoint, without its LM or classification head
+    prompt: Callable[[Checkpoint, OptionsT], ResolvedPrompt]
+    plan: Callable[[Checkpoint, ResolvedPrompt, OptionsT], Plan]
+    measure: Measure
+    calibrate: Calibrate | None = None  # None: takes no requests to calibrate on
+
+
+def work_of(kind: ExportKind) -> Work[Any]:
+    """Imports what a kind does, and torch with it."""
+    work = import_module(kind.work).WORK
+    assert isinstance(work, Work), kind.work
+    return work

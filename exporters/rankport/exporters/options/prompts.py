@@ -1,0 +1,68 @@
+"""The prompt of an export: read from a file, or framed as the checkpoint's tokenizer frames a text."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tokenizers
+
+from rankport.protos.errors import BundleError, CheckpointError
+from rankport.runtime.bundle.manifest import Prompt, Segment
+from rankport.runtime.prompt.prompt_file import load_prompt_file, validate_prompt
+from rankport.runtime.prompt.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedPrompt:
+    """The prompt of the bundle, the labels its file names, and the checkpoint's tokenizer."""
+
+    prompt: Prompt
+    labels: list[str] | None
+    tokenizer: Tokenizer | None
+
+
+def prompt_from_file(file: Path, tokenizer_file: Path | None) -> ResolvedPrompt:
+    """Reads a prompt file. Raises InvalidRequest if it does not fit the tokenizer."""
+    content = load_prompt_file(file)
+    tokenizer = tokenizer_of(tokenizer_file)
+    validate_prompt(content.prompt, tokenizer)
+    return ResolvedPrompt(content.prompt, content.labels, tokenizer)
+
+
+def framed_prompt(tokenizer_file: Path | None, fields: tuple[str, ...] = ()) -> ResolvedPrompt:
+    """Makes a prompt of the prefix's fields and the bare item, framed as the tokenizer frames a text."""
+    before, after = _framing(tokenizer_file)
+    prefix = [Segment(field=field) for field in fields]
+    if prefix:
+        prompt = Prompt(prefix=[*before, *prefix], item=[Segment(item=True), *after])
+    else:
+        prompt = Prompt(prefix=[], item=[*before, Segment(item=True), *after])
+    return ResolvedPrompt(prompt, None, tokenizer_of(tokenizer_file))
+
+
+def tokenizer_of(file: Path | None) -> Tokenizer | None:
+    """Reads a checkpoint's tokenizer. Raises CheckpointError."""
+    if file is None:
+        return None
+    try:
+        return Tokenizer.from_file(file)
+    except BundleError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _framing(tokenizer_file: Path | None) -> tuple[list[Segment], list[Segment]]:
+    """Finds the special tokens that the tokenizer's own post-processor puts before and after a text."""
+    if tokenizer_file is None:
+        return [], []
+    tokenizer_of(tokenizer_file)
+    inner = tokenizers.Tokenizer.from_file(str(tokenizer_file))
+    # Some files have padding built in, which is no part of the frame.
+    inner.no_padding()
+    inner.no_truncation()
+    bare, framed = inner.encode("a", add_special_tokens=False).tokens, inner.encode("a").tokens
+    start = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), None)
+    if start is None:
+        raise CheckpointError(
+            f"{tokenizer_file} frames a text in a way that no prompt can say: give --prompt"
+        )
+    before, after = framed[:start], framed[start + len(bare) :]
+    return ([Segment(special=before)] if before else []), ([Segment(special=after)] if after else [])

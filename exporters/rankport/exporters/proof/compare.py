@@ -1,0 +1,81 @@
+"""Two sets of answers beside each other: errors, and agreement of the rankings that follow from them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.exporters.proof.metrics import kendall_tau, top_k_agreement
+from rankport.protos.errors import CheckpointError, ParityError
+from rankport.runtime.bundle.manifest import ModeParity
+
+Logits = NDArray[np.float32]  # [items, labels]
+
+
+def compare(mode: str, expected: Sequence[Logits], actual: Sequence[Logits]) -> ModeParity:
+    """Measures errors over all logits, and rank agreement averaged over the requests with at least two items."""
+    require_finite_results(mode, expected, actual)
+    source = np.concatenate([e.ravel() for e in expected]).astype(np.float64)
+    errors = np.abs(np.concatenate([a.ravel() for a in actual]) - source)
+    ranked = [
+        _with_ties(rank_value(e), rank_value(a)) for e, a in zip(expected, actual, strict=True) if len(e) > 1
+    ]
+    return ModeParity(
+        mode=mode,
+        items=sum(len(logits) for logits in expected),
+        max_abs_error=float(errors.max()),
+        mean_abs_error=float(errors.mean()),
+        relative_error=relative_error(errors, source),
+        kendall_tau=_mean([kendall_tau(e, a) for e, a in ranked]),
+        top_k_agreement=_mean([top_k_agreement(e, a, min(10, len(e))) for e, a in ranked]),
+    )
+
+
+def require_finite_results(
+    mode: str, expected: Sequence[NDArray[np.floating]], actual: Sequence[NDArray[np.floating]]
+) -> None:
+    """Raises CheckpointError if the source answers NaN or infinity, ParityError if only the bundle does."""
+    for place, (source, bundle) in enumerate(zip(expected, actual, strict=True)):
+        if not np.isfinite(source).all():
+            raise CheckpointError(
+                f"{mode}: the checkpoint itself answers NaN or infinity on request {place}: its weights are damaged, "
+                "or too large for fp32"
+            )
+        if not np.isfinite(bundle).all():
+            raise ParityError(
+                f"{mode}: the bundle answers NaN or infinity on request {place}, its source does not"
+            )
+
+
+def relative_error(errors: NDArray[np.float64], source: NDArray[np.float64]) -> float:
+    """Divides |errors| by |source|, Euclidean norms over all values."""
+    return float(np.linalg.norm(errors) / max(float(np.linalg.norm(source)), 1e-12))
+
+
+_TIE = 1e-6
+"""Source values closer than this have no order: identical items differ by rounding alone."""
+
+
+def _with_ties(
+    expected: NDArray[np.float64], actual: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Makes ties of the source exact in both rankings: each value becomes its group's mean."""
+    order = np.argsort(expected, kind="stable")
+    group = np.empty(len(order), np.int64)
+    group[order] = np.concatenate([[0], np.cumsum(np.diff(expected[order]) > _TIE)])
+    sizes = np.bincount(group)
+    return (np.bincount(group, expected) / sizes)[group], (np.bincount(group, actual) / sizes)[group]
+
+
+def rank_value(logits: Logits) -> NDArray[np.float64]:
+    """Gives what orders the items: log p of the first label, or the only logit. [items]"""
+    exact = logits.astype(np.float64)
+    if exact.shape[1] == 1:
+        return exact[:, 0]
+    peak = exact.max(axis=1)
+    result: NDArray[np.float64] = exact[:, 0] - peak - np.log(np.exp(exact - peak[:, None]).sum(axis=1))
+    return result
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 1.0

@@ -1,0 +1,105 @@
+"""How far a bundle may be from its source: the limits that hold for it, and what misses them."""
+
+from collections.abc import Sequence
+
+from rankport.exporters.options.tolerance import (
+    EXACT_NDCG_LOSS,
+    LARGEST_RELATIVE_ERROR,
+    LEAST_KENDALL_TAU,
+    LOW_BIT_NDCG_LOSS,
+    ROUNDED_KENDALL_TAU,
+    ROUNDED_RELATIVE_ERROR,
+    Tolerance,
+)
+from rankport.runtime.bundle.manifest import Manifest, ModeParity, Parity, Precision, Quality, Quantization
+
+
+def shortfalls(
+    parity: Parity, quality: Quality | None, tolerance: Tolerance, manifest: Manifest
+) -> list[str]:
+    """Says what a bundle misses, the tolerance of parity and of ranking quality; empty if it holds."""
+    missed = _parity_shortfalls(parity)
+    return missed if quality is None else missed + _quality_shortfalls(quality, tolerance, manifest)
+
+
+def _parity_shortfalls(parity: Parity) -> list[str]:
+    """Lists every mode that misses the tolerance, in one message."""
+    failed = [
+        f"{mode.mode}: max abs error {mode.max_abs_error:.2e}, relative error {mode.relative_error or 0.0:.2e}, "
+        f"Kendall tau {mode.kendall_tau:.4f}"
+        for mode in parity.modes
+        if not parity.holds(mode)
+    ]
+    return [f"the export misses the tolerance ({parity.limits}): " + "; ".join(failed)] if failed else []
+
+
+def _quality_shortfalls(quality: Quality, tolerance: Tolerance, manifest: Manifest) -> list[str]:
+    """Compares the NDCG of bundle and source, and says the first that is too far apart.
+
+    A bundle of equal maths must not differ in either direction; one that rounds may by more, and one quantized at
+    export must not lose.
+    """
+    quantization = manifest.quantization
+    lossy = quantization is not None and quantization.by == "export"
+    rounded = manifest.precision != "fp32" or (quantization is not None and quantization.rounds_activations)
+    allowed = tolerance.max_ndcg_loss
+    if allowed is None:
+        allowed = LOW_BIT_NDCG_LOSS if lossy or rounded else EXACT_NDCG_LOSS
+    for k in (1, 10):
+        source, bundle = getattr(quality, f"ndcg_at_{k}_source"), getattr(quality, f"ndcg_at_{k}_bundle")
+        loss = source - bundle if lossy else abs(source - bundle)
+        if not loss <= allowed:
+            return [
+                f"NDCG@{k} is {bundle:.4f} for the bundle and {source:.4f} for its source: "
+                f"more than --max-ndcg-loss {allowed} apart"
+            ]
+    return []
+
+
+def summarize(
+    backend: str,
+    tolerance: Tolerance,
+    modes: Sequence[ModeParity],
+    quantization: Quantization | None,
+    noise: ModeParity | None = None,
+    precision: Precision = "fp32",
+) -> Parity:
+    """Makes the manifest's record of a measurement.
+
+    Where activations are rounded, the last bit of a sum decides some roundings, and a deep model multiplies them: no
+    two implementations agree better than the source agrees with itself under such `noise`. Twice that is allowed
+    where it is more than the tolerance, up to LARGEST_RELATIVE_ERROR. Of a bundle in half precision the noise is that
+    of the source run in it by transformers.
+    """
+    rounded = precision != "fp32" or (quantization is not None and quantization.rounds_activations)
+    relative, tau = _rounded_limits(tolerance, noise) if rounded else (None, tolerance.exact_kendall_tau)
+    return Parity(
+        backend=backend,
+        precision=_precision_in_words(quantization, precision),
+        max_abs_tolerance=None if rounded else tolerance.max_abs_error,
+        max_relative_tolerance=relative,
+        min_kendall_tau=tau,
+        noise=noise,
+        modes=list(modes),
+    )
+
+
+def _precision_in_words(quantization: Quantization | None, precision: Precision) -> str:
+    if quantization is None:
+        return precision
+    return quantization.format if precision == "fp32" else f"{quantization.format}, rest {precision}"
+
+
+def _rounded_limits(tolerance: Tolerance, noise: ModeParity | None) -> tuple[float, float]:
+    """Gives the largest relative error and least Kendall tau; what the user set is taken as it is."""
+    relative, tau = ROUNDED_RELATIVE_ERROR, ROUNDED_KENDALL_TAU
+    if noise is not None and noise.relative_error is not None:
+        relative = max(relative, min(2 * noise.relative_error, LARGEST_RELATIVE_ERROR))
+        # Items as close as rounding moves them change places, however small the error.
+        tau = max(min(tau, noise.kendall_tau - _TAU_MARGIN), LEAST_KENDALL_TAU)
+    if tolerance.max_relative_error is not None:
+        relative = tolerance.max_relative_error
+    return relative, tau if tolerance.min_kendall_tau is None else tolerance.min_kendall_tau
+
+
+_TAU_MARGIN = 0.02

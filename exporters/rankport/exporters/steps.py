@@ -1,0 +1,172 @@
+"""The steps that export and verify are made of, each once.
+
+Owns what a step does for any kind; what a kind does differently is its `Work`. The order, `export` and `verify` own.
+"""
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rankport.exporters.checkpoints.adapter_record import adapter_record
+from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from rankport.exporters.graphs.bundle_writer import BundleStaging
+from rankport.exporters.graphs.role_graph import RoleGraph
+from rankport.exporters.graphs.specs import axis_ranges, graph_specs
+from rankport.exporters.graphs.weights import write_graphs
+from rankport.exporters.kinds.kind import ExportKind
+from rankport.exporters.kinds.work import Plan, work_of
+from rankport.exporters.options.options import ExportOptions, RequestFiles, StrPath, default_name
+from rankport.exporters.options.prompts import ResolvedPrompt
+from rankport.exporters.options.requests_file import JudgedRequest, file_sha256
+from rankport.exporters.proof.prove import Progress, Sources
+from rankport.exporters.proof.tokenization import report_tokenization
+from rankport.exporters.quantization.calibration import Calibration as Watched
+from rankport.exporters.quantization.quantize import quantize
+from rankport.exporters.quantization.recipes import Recipe, recipe_of
+from rankport.exporters.quantization.record import record
+from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.manifest import Calibration, GraphSpec, ManifestDraft, Quantization, Source
+from rankport.runtime.prompt.tokenizer import Tokenizer
+
+WEIGHTS_FILE = "weights.bin"
+TOKENIZER_FILE = "tokenizer.json"
+_TOOLS = ("rankport", "torch", "transformers", "onnx_ir", "onnxscript", "onnxruntime")
+
+
+def stage(
+    staging: BundleStaging,
+    kind: ExportKind,
+    checkpoint: StrPath,
+    options: ExportOptions,
+    judged: Sequence[JudgedRequest],
+    on_progress: Progress,
+) -> tuple[ManifestDraft, Sources]:
+    """Takes a checkpoint to graphs and weights in `staging`: prompt, plan, low bits if asked for, graphs.
+
+    Returns the draft of its manifest, without measurements, and what it is to be measured against.
+    """
+    load = partial(load_source, kind, checkpoint, options.base)
+    on_progress("loading the checkpoint")
+    source = load()
+    work = work_of(kind)
+    prompt = work.prompt(source, options)
+    plan = work.plan(source, prompt, options)
+    draft = draft_manifest(kind, default_name(staging.out), source, prompt, plan, options, judged)
+    if options.recipe is not None:
+        recipe = recipe_of(options.recipe, options.chosen_target)
+        source, quantization = quantize_source(
+            kind, source, draft, prompt.tokenizer, recipe, options.requests, on_progress
+        )
+        draft = draft.model_copy(update={"quantization": quantization})
+    graphs, specs = trace_graphs(source, plan, options, on_progress)
+    on_progress("writing graphs and weights")
+    write_graphs(staging.path, {stem: graph.model for stem, graph in graphs.items()}, WEIGHTS_FILE)
+    if source.tokenizer_file is not None:
+        staging.add(TOKENIZER_FILE, source.tokenizer_file)
+    draft = draft.model_copy(update={"graphs": specs, "axes": axis_ranges(specs, plan.limits)})
+    return draft, Sources(source, None if options.recipe is None else load)
+
+
+def load_source(kind: ExportKind, checkpoint: StrPath, base: StrPath | None = None) -> Checkpoint:
+    """Loads a checkpoint as its kind needs it. Raises as `load_checkpoint`."""
+    below = None if base is None else Path(base)
+    return load_checkpoint(Path(checkpoint), headless=work_of(kind).headless, base=below)
+
+
+def draft_manifest(
+    kind: ExportKind,
+    name: str,
+    source: Checkpoint,
+    prompt: ResolvedPrompt,
+    plan: Plan,
+    options: ExportOptions,
+    judged: Sequence[JudgedRequest],
+) -> ManifestDraft:
+    """States what is planned. Graphs, their axes and measurements are still to come."""
+    return ManifestDraft(
+        name=options.name or name,
+        version=options.version,
+        kind=kind.name,
+        source=Source(
+            checkpoint_sha256=source.sha256,
+            architecture=source.architecture,
+            model_type=source.model_type,
+            dtype=source.dtype,
+            parameters=source.parameters,
+            tools={tool: importlib.metadata.version(tool) for tool in _TOOLS},
+            adapter=adapter_record(source),
+            notes=list(source.notes),
+        ),
+        precision=options.precision_for(options.chosen_target),
+        shape=plan.shape,
+        graphs=[],
+        axes={},
+        tokenizer=TOKENIZER_FILE if source.tokenizer_file is not None else None,
+        prompt=prompt.prompt,
+        labels=plan.labels,
+        limits=plan.limits,
+        embedding=plan.embedding,
+        pairing=plan.pairing,
+        tokenization=report_tokenization(prompt, judged),
+        parity=None,
+        quality=None,
+        quantization=None if source.quantization is None else record(source.quantization),
+    )
+
+
+def quantize_source(
+    kind: ExportKind,
+    source: Checkpoint,
+    draft: ManifestDraft,
+    tokenizer: Tokenizer | None,
+    recipe: Recipe,
+    files: RequestFiles,
+    on_progress: Progress,
+) -> tuple[Checkpoint, Quantization]:
+    """Quantizes the model of `source` in place. `draft` says how requests become tokens.
+
+    Repeatable: the same checkpoint, recipe and calibration file give the same low-bit model.
+
+    Raises:
+        CheckpointError: the checkpoint is quantized already, or has nothing to quantize.
+        InvalidRequest: the calibration file cannot be used; the message names the line.
+    """
+    if source.quantization is not None:
+        raise CheckpointError(
+            f"--quantize {recipe.name}: the checkpoint is quantized already ({source.quantization.method}, "
+            f"{source.quantization.format}), which is kept: leave --quantize out, or export the original"
+        )
+    watched: Watched | None = None
+    used: Calibration | None = None
+    if files.calibration is not None:
+        file, calibrate = Path(files.calibration), work_of(kind).calibrate
+        assert calibrate is not None, kind.name
+        watched = calibrate(source, draft, tokenizer, file, files.store, on_progress)
+        used = Calibration(requests=watched.requests, tokens=watched.tokens, sha256=file_sha256(file))
+    facts = quantize(
+        source.model,
+        recipe,
+        watched,
+        lambda done, total: on_progress(f"quantizing to {recipe.name}: layer {done}/{total}"),
+    )
+    return dataclasses.replace(source, quantization=facts), record(facts, used)
+
+
+def trace_graphs(
+    source: Checkpoint, plan: Plan, options: ExportOptions, on_progress: Progress
+) -> tuple[dict[str, RoleGraph], list[GraphSpec]]:
+    """Traces the graphs for every target: by name, the first target's bare; and as the manifest lists them."""
+    on_progress("tracing the graphs")
+    graphs: dict[str, RoleGraph] = {}
+    specs: list[GraphSpec] = []
+    first = options.chosen_target
+    for target in options.targets:
+        precision = options.precision_for(target)
+        other = None if precision == options.precision_for(first) else precision
+        for stem, graph in plan.graphs(source, target, precision).items():
+            name = stem if target == first else f"{stem}.{target}"
+            graphs[name] = graph
+            specs += graph_specs(name, graph, target, other)
+    return graphs, specs

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rankport.exporters.graphs.bundle_writer import BundleStaging, _replace, write_bundle
+from rankport.exporters.graphs.bundle_writer import BundleStaging, replace_bundle, write_bundle
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle.manifest import Parity
 from rankport.runtime.kinds.table import open_bundle
@@ -198,6 +198,6 @@ def test_an_output_path_taken_while_staging_is_left_alone(tmp_path: Path, overwr
 def test_a_replacement_that_cannot_be_put_in_place_brings_the_old_bundle_back(tmp_path: Path) -> None:
     old = write_bundle(tmp_path / "out", ranker_draft(), RANKER_FILES)
     with pytest.raises(FileNotFoundError):
-        _replace(tmp_path / "vanished", tmp_path / "out")
+        replace_bundle(tmp_path / "vanished", tmp_path / "out")
     assert open_bundle(tmp_path / "out") == old
     assert names_in(tmp_path) == ["out"]

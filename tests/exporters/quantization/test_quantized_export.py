@@ -12,7 +12,7 @@ from rankport.exporters.export import export
 from rankport.exporters.graphs.weights import PAGE_BYTES
 from rankport.exporters.kinds.ranker.module import ReadOut
 from rankport.exporters.kinds.ranker.reference import RankerReference
-from rankport.exporters.options.requests_file import file_sha256, read_requests
+from rankport.exporters.options.requests_file import file_sha256
 from rankport.exporters.options.tolerance import Tolerance
 from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import RECIPES
@@ -199,33 +199,6 @@ def test_the_tolerance_of_rounded_activations_can_fail(checkpoint: Path, tmp_pat
             tolerance=Tolerance(max_relative_error=1e-12),
             **LIMITS,
         )
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "line 1: not JSON"),
-        ('{"prefix": "a"}', "line 1: needs the keys prefix and items"),
-        ('{"prefix": "a", "items": []}', "at least one item"),
-        ('{"prefix": 3, "items": ["b"]}', "prefix must be"),
-        ("", "holds no request"),
-    ],
-)
-def test_a_calibration_line_that_cannot_be_used_is_named(line: str, message: str, tmp_path: Path) -> None:
-    file = tmp_path / "calibration.jsonl"
-    file.write_text(line + "\n")
-    with pytest.raises(InvalidRequest, match=message):
-        read_requests(file)
-
-
-def test_options_that_need_another_are_refused() -> None:
-    for options, message in (
-        ({"quantize": "int3"}, "--quantize is 'int3': use one of int8, int4, fp8"),
-        ({"calibration": "x"}, "--calibration goes with --quantize"),
-        ({"graphs": "one"}, "--graphs is 'one'"),
-    ):
-        with pytest.raises(InvalidRequest, match=message):
-            export("c", "b", kind="ranker", **options)
 
 
 def test_a_base_without_an_adapter_is_refused(checkpoint: Path) -> None:

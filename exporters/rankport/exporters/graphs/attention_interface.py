@@ -15,14 +15,19 @@ Attention = Callable[..., tuple[Tensor, None]]
 
 @contextmanager
 def attending(model: nn.Module, name: str, attention: Attention) -> Iterator[None]:
-    """While open, the layers of the model call `attention`, which transformers knows by `name` from then on."""
+    """Has the layers of the model, while open, call `attention`; transformers knows it by `name` from then on."""
     AttentionInterface.register(name, attention)
-    before = model.config._attn_implementation  # type: ignore[union-attr]
+    before = attention_of(model)
     _choose(model, name)
     try:
         yield
     finally:
-        _choose(model, before)  # type: ignore[arg-type]
+        _choose(model, before)
+
+
+def attention_of(model: nn.Module) -> str:
+    """Tells the name of the function that the layers of the model call."""
+    return str(model.config._attn_implementation)  # type: ignore[union-attr]
 
 
 def _choose(model: nn.Module, name: str) -> None:

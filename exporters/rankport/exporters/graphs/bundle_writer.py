@@ -93,7 +93,7 @@ class BundleStaging:
         _check_place(self.out, self._overwrite)
         _sync_tree(self.path)
         if self.out.exists():
-            _replace(self.path, self.out)
+            replace_bundle(self.path, self.out)
         else:
             self.path.rename(self.out)
         _sync(self.out.parent)
@@ -147,7 +147,8 @@ def _check_place(out: Path, overwrite: bool) -> None:
         raise InvalidRequest(f"{out} is a bundle already: ask to overwrite it, or choose another path")
 
 
-def _replace(staged: Path, out: Path) -> None:
+def replace_bundle(staged: Path, out: Path) -> None:
+    """Puts the folder `staged` in the place of `out`, which is brought back if that fails."""
     aside = _sibling(out, "old")
     out.rename(aside)
     try:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from rankport.exporters.graphs.attention_interface import attention_of
 from rankport.exporters.kinds.item_encoder.attention import fused_attention
 
 
@@ -24,7 +25,7 @@ class Model(nn.Module):
         if "error" in self.options:
             raise ValueError(self.options["error"])
         states = torch.zeros(*input_ids.shape, 2)[:, None]
-        attend = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
+        attend = ALL_ATTENTION_FUNCTIONS[attention_of(self)]
         attend(self, states, states, states, **{"attention_mask": None, **self.options})
 
 
@@ -45,5 +46,5 @@ def test_attention_is_fused_only_where_one_kernel_computes_it(
 ) -> None:
     model = Model(**options)
     with fused_attention(model):
-        assert (model.config._attn_implementation != "eager") == fused
-    assert model.config._attn_implementation == "eager"
+        assert (attention_of(model) != "eager") == fused
+    assert attention_of(model) == "eager"

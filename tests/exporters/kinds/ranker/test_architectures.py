@@ -5,10 +5,7 @@ from typing import Any
 
 import pytest
 
-from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
-from rankport.exporters.kinds.ranker.module import RankerModule, ReadOut
-from rankport.exporters.kinds.ranker.survey import survey
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.backends.tensorrt.build import DEFAULT_TARGETS, BuildTarget, build_plans
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
@@ -117,20 +114,3 @@ def test_a_window_that_prefix_and_item_would_exceed_is_refused_with_the_numbers(
             max_prefix_tokens=40,
             max_item_tokens=25,
         )
-
-
-def test_widths_are_read_off_the_model_and_not_its_family(tmp_path: Path) -> None:
-    checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "qwen3", head_dim=20, num_key_value_heads=1))
-    facts = survey(RankerModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
-    assert [(layer.kv_heads, layer.head_dim) for layer in facts.layers] == [(1, 20), (1, 20)]
-    assert facts.window is None
-    assert facts.max_positions == 128
-
-
-def test_rotary_frequencies_that_switch_with_length_bound_the_limits(tmp_path: Path) -> None:
-    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
-    checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "llama", rope_parameters=rope))
-    facts = survey(RankerModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
-    facts.check_length(64, 64)
-    with pytest.raises(CheckpointError, match="position encodings of 128"):
-        facts.check_length(65, 64)

@@ -7,8 +7,6 @@ import onnx_ir as ir
 import pytest
 
 from rankport.exporters.export import export
-from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
@@ -145,35 +143,6 @@ def test_weights_beyond_float16_are_refused_with_the_way_out(tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match=r"1e\+05, beyond float16: use --precision bf16"):
         export(source, tmp_path / "b", target="onnx-cuda", precision="fp16", **RANKER)
     assert not (tmp_path / "b").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"precision": "bf16"}, "--target onnx-cuda or tensorrt"),
-        ({"precision": "fp4"}, "use one of fp32, fp16, bf16, int8, int4, fp8"),
-        (
-            {"precision": "int8", "quantize": "int4"},
-            "--quantize int4 and --precision int8 contradict each other",
-        ),
-        ({"target": "onnx-cpu,onnx-cuda", "precision": "int8"}, "not quantized here"),
-        ({"precision": "bf16", "quantize": "int8"}, "--target onnx-cuda or tensorrt"),
-        ({"attention": "fused"}, "--attention goes with --target onnx-cuda"),
-        ({"attention": "flash", "target": "onnx-cuda"}, "use shared or fused"),
-        ({"target": "cuda"}, "use one of onnx-cpu, onnx-cuda, tensorrt"),
-    ],
-)
-def test_options_that_do_not_fit_are_named(options: dict[str, str], message: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match=message):
-        export(tmp_path, tmp_path / "b", **RANKER, **options)
-
-
-def test_low_bits_are_asked_for_by_either_option() -> None:
-    both = RankerOptions(quantize="int8", precision="int8")
-    alone = ItemEncoderOptions(precision="int8")
-    beside = RankerOptions(quantize="int4", precision="fp16", target="onnx-cuda")
-    assert [one.recipe for one in (both, alone, beside)] == ["int8", "int8", "int4"]
-    assert [one.chosen_precision for one in (both, alone, beside)] == ["fp32", "fp32", "fp16"]
 
 
 @pytest.mark.parametrize("target", ["onnx-cuda", "tensorrt"])

@@ -12,11 +12,9 @@ from rankport.exporters.graphs.passes.early_rows import select_rows_early
 from rankport.exporters.graphs.passes.low_bit_types import DEQUANTIZE_INT4, store_int4
 from rankport.exporters.graphs.trace import cut, trace
 from rankport.exporters.graphs.weights import write_graphs
-from rankport.exporters.options.options import ExportOptions
 from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear
 from rankport.exporters.quantization.rounding import int8_rows
-from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Target
 from support.qdq import IN, OUT, QDQ_LAYERS, qdq_graph, qdq_layer
 
@@ -126,8 +124,3 @@ def test_a_selection_of_rows_climbs_over_a_layer_for_a_gpu(name: str, target: Ta
     actual = session_of(graph, tmp_path / "g.onnx").run(None, {"x": x.numpy(), "rows": rows.numpy()})[0]
     expected = module(x, rows).numpy()
     assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) <= 1e-5
-
-
-def test_an_unknown_target_is_refused_by_name() -> None:
-    with pytest.raises(InvalidRequest, match="--target is 'cuda': use one of onnx-cpu, onnx-cuda, tensorrt"):
-        ExportOptions(target="cuda")

@@ -1,0 +1,58 @@
+"""What a survey reads off a decoder, and what it refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
+from rankport.exporters.kinds.ranker.module import RankerModule, ReadOut
+from rankport.exporters.kinds.ranker.survey import stated_windows, survey
+from rankport.protos.errors import CheckpointError
+from support import checkpoints
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return checkpoints.causal_lm(tmp_path / "c", "qwen2", tokenizer=True)
+
+
+def test_a_model_that_looks_at_token_ids_again_is_refused(checkpoint: Path) -> None:
+    loaded = load_checkpoint(checkpoint)
+    body: Any = loaded.model.base_model
+    plain = body.forward
+
+    def looks_again(input_ids: torch.Tensor | None = None, **arguments: Any) -> Any:
+        output = plain(input_ids=input_ids, **arguments)
+        if input_ids is not None:
+            output.last_hidden_state = output.last_hidden_state + input_ids[..., None] * 0.01
+        return output
+
+    body.forward = looks_again
+    with pytest.raises(CheckpointError, match="token ids beside their embeddings"):
+        survey(RankerModule(loaded.model, ReadOut("lm_head", (1,)), embeddings=False))
+
+
+def test_a_window_that_only_the_config_states_counts(checkpoint: Path) -> None:
+    loaded = load_checkpoint(checkpoint)
+    loaded.model.config.sliding_window = 16  # type: ignore[union-attr]
+    loaded.model.config.layer_types = None  # type: ignore[union-attr]
+    assert stated_windows(loaded.model) == [16]
+
+
+def test_widths_are_read_off_the_model_and_not_its_family(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "qwen3", head_dim=20, num_key_value_heads=1))
+    facts = survey(RankerModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
+    assert [(layer.kv_heads, layer.head_dim) for layer in facts.layers] == [(1, 20), (1, 20)]
+    assert facts.window is None
+    assert facts.max_positions == 128
+
+
+def test_rotary_frequencies_that_switch_with_length_bound_the_limits(tmp_path: Path) -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "llama", rope_parameters=rope))
+    facts = survey(RankerModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
+    facts.check_length(64, 64)
+    with pytest.raises(CheckpointError, match="position encodings of 128"):
+        facts.check_length(65, 64)

@@ -16,10 +16,10 @@ from rankport.protos.errors import BackendError, BundleError, InvalidRequest
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.gpus import Gpu, gpus
 from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
+from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.loading import find_plan, load_graph
 from rankport.runtime.backends.tensorrt.module import load_tensorrt, make_log, take_errors
 from rankport.runtime.backends.tensorrt.network import check_supported, list_refused_nodes
-from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle

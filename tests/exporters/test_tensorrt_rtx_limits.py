@@ -6,9 +6,9 @@ import pytest
 
 from rankport.protos.errors import BundleError
 from rankport.runtime.backends.devices.gpus import gpus
+from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.module import load_tensorrt
 from rankport.runtime.backends.tensorrt.network import BuildRequest, compile_graph
-from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.backends.tensorrt.profiles import profiles_for
 from rankport.runtime.bundle.bundle import Bundle
@@ -25,7 +25,7 @@ def plan(bundle: Bundle, **options: object) -> bytes:
     """Of an encoder for SM89, by the builder itself."""
     (graph,) = bundle.manifest.graphs
     profiles = profiles_for(graph.inputs, ["encode"], bundle.manifest.axes, ProfileLimits(32))
-    chosen = BuildOptions.model_validate(options)
+    chosen = BuildOptions(**options)
     request = BuildRequest(bundle.file(graph.file), graph.inputs, profiles, "sm89", chosen)
     return bytes(compile_graph(load_tensorrt("tensorrt_rtx"), request))
 

@@ -1,4 +1,4 @@
-"""How a field of an options dataclass is told to people: as a flag of a command, with its help.
+"""Words by which a field of an options dataclass is told to people: as a flag of a command, with its help.
 
 Commands make their flags of the fields, so that an option stands once: name, type, default and help. Owns the words
 that a field may say; what a command line makes of them, `sdk.cli.dataclass_options` knows.
@@ -8,18 +8,25 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, TypedDict, Unpack
 
-Form = Literal["size", "gpus"]
-"""How a value is written where its type does not say it: `4GiB`, or numbers of GPUs (`0,1` or `all`)."""
+Form = Literal["size", "gpus", "repeat"]
+"""Ways to write a value where its type does not say it: `4GiB`; numbers of GPUs (`0,1` or `all`); a flag a value."""
 
 
 class Words(TypedDict, total=False):
-    """What a flag may say beside its help."""
+    """Words of a flag beside its help."""
 
     metavar: str  # stands for the value
     panel: str  # heads the flags that it belongs to, in the help
     form: Form
     name: str  # of the flag, where it is not the field's
+    least: float
+    most: float
     hide_default: bool  # the help says it, or there is nothing to say
+
+
+def within(*, least: float | None = None, most: float | None = None) -> Mapping[str, object]:
+    """Makes the metadata of a dataclass's field that has a range, and no flag."""
+    return MappingProxyType({"least": least, "most": most})
 
 
 def flag(help: str, **words: Unpack[Words]) -> Mapping[str, object]:

@@ -1,72 +1,93 @@
-"""Every knob of an engine and its backend, with the one place for its default."""
+"""Knobs of an engine and its backend, with the one place for their defaults and help texts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.flags import flag, within
+from rankport.runtime.options import check_ranges
 
 Prepacking = Literal["throughput", "footprint"]
 Device = Literal["cpu", "cuda", "tensorrt"]
 
-
-_LONGEST_S = 7 * 86_400.0
-_LEAST = {
-    "max_batch_tokens": 1,
-    "max_prefill_tokens": 1,
-    "max_padding_ratio": 1.0,
-    "prefix_cache_bytes": 0,
-    "max_active_requests": 1,
-    "max_queued_requests": 1,
-    "max_queued_tokens": 1,
-    "threads": 0,
-    "device_tokens_bytes": 0,
-    "device_tokens_refresh_s": 0.01,
-}
+_LONGEST_S = 7 * 86_400.0  # a week
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """How an engine batches, caches and queues, and how its backend loads weights.
+    """Knobs of how an engine batches, caches and queues, and how its backend loads weights.
 
     Raises `InvalidRequest` for a value out of range.
     """
 
-    # Tokens of items in one pass. On a CPU a matrix product is at full speed from a few hundred rows on; more
-    # only adds activation memory and makes deadlines, which are checked between passes, coarser.
-    max_batch_tokens: int = 2048
-    # Tokens of prefixes computed in one pass: longer prefixes go in chunks, so that others wait little.
-    max_prefill_tokens: int = 512
+    device: Device = field(
+        default="cpu",
+        metadata=flag(
+            "Where passes are computed; cuda takes bundles exported with --target onnx-cuda, tensorrt the plans of "
+            "`rankport build`."
+        ),
+    )
+    device_ids: tuple[int, ...] = field(
+        default=(0,),
+        metadata=flag(
+            "GPUs that each get a replica of every model: numbers from 0 on, 0,1, or all.",
+            metavar="NUMBERS",
+            form="gpus",
+        ),
+    )
+    # On a CPU a matrix product is at full speed from a few hundred rows on; more only adds activation memory and
+    # makes deadlines, which are checked between passes, coarser.
+    max_batch_tokens: int = field(default=2048, metadata=flag("Tokens of items in one pass.", least=1))
+    # Longer prefixes go in chunks, so that others wait little.
+    max_prefill_tokens: int = field(default=512, metadata=flag("Tokens of prefixes in one pass.", least=1))
     # Largest padded layout of a pass, as a multiple of its real tokens.
-    max_padding_ratio: float = 1.5
-    # KV kept across requests. 0 keeps none.
-    prefix_cache_bytes: int = 256 * 2**20
-    # Requests whose passes may interleave; each pins the KV of its prefix until it is answered.
-    max_active_requests: int = 32
-    # Requests that may wait for their first pass, before `Overloaded`.
-    max_queued_requests: int = 256
-    # Tokens those may have together. A larger request is taken when no other waits.
-    max_queued_tokens: int = 1_000_000
-    # Compute threads of the backend; 0 is one per physical core.
-    threads: int = 0
+    max_padding_ratio: float = field(default=1.5, metadata=within(least=1.0))
+    # Each pins the KV of its prefix until it is answered.
+    max_active_requests: int = field(default=32, metadata=flag("Requests whose passes interleave.", least=1))
+    # More are `Overloaded`.
+    max_queued_requests: int = field(
+        default=256, metadata=flag("Requests that wait for their first pass.", least=1)
+    )
+    # A larger request is taken when no other waits.
+    max_queued_tokens: int = field(
+        default=1_000_000, metadata=flag("Tokens that those have together.", least=1)
+    )
+    prefix_cache_bytes: int = field(
+        default=256 * 2**20,
+        metadata=flag(
+            "Prefix KV kept across requests, of each device, in bytes or as 4GiB; 0 keeps none.",
+            least=0,
+            metavar="SIZE",
+            form="size",
+        ),
+    )
+    device_tokens_bytes: int = field(
+        default=0,
+        metadata=flag(
+            "Embedding tokens of --store that each mix ranker keeps on its GPUs, in bytes or as 4GiB (4 bytes a "
+            "value), from the first key on; requests that name their keys then send none. Needs --device cuda.",
+            name="--device-tokens",
+            least=0,
+            metavar="SIZE",
+            form="size",
+        ),
+    )
+    device_tokens_refresh_s: float = field(
+        default=5.0,
+        metadata=flag(
+            "Seconds from one look at --store for changes of these to the next.", least=0.01, most=_LONGEST_S
+        ),
+    )
+    threads: int = field(default=0, metadata=flag("Compute threads a model; 0: one per core.", least=0))
     # "throughput" packs weights for the CPU's matrix product, at the cost of a private copy of them;
     # "footprint" leaves them in the page cache, shared by graphs and processes. Weights whose inputs are rounded in
     # blocks (`--quantize int4`) are packed in any case: their kernel computes something else without.
-    prepacking: Prepacking = "throughput"
-    # Numbers of the GPUs that each get a replica of the model: an engine with its own thread, weights and prefix cache.
-    device_ids: tuple[int, ...] = (0,)
-    # Embedding tokens of the store kept in GPU memory, in fp32, from its first key on; 0 keeps none.
-    device_tokens_bytes: int = 0
-    # Seconds from one look at the store for changes of these to the next.
-    device_tokens_refresh_s: float = 5.0
-    # Where passes are computed: "cuda" takes graphs exported for it, and onnxruntime-gpu with cuda-python; "tensorrt"
-    # takes plans that `rankport build` has made for this GPU.
-    device: Device = "cpu"
+    prepacking: Prepacking = field(
+        default="throughput", metadata=flag("Pack weights for speed, or share them in memory.")
+    )
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if not value >= least:
-                raise InvalidRequest(f"{name} is {value}: it must be at least {least}")
+        check_ranges(self)
         if self.prepacking not in ("throughput", "footprint"):
             raise InvalidRequest(f"prepacking is {self.prepacking!r}: it must be 'throughput' or 'footprint'")
         if self.device not in get_args(Device):
@@ -76,11 +97,6 @@ class EngineConfig:
         self._check_gpus()
 
     def _check_gpus(self) -> None:
-        if self.device_tokens_refresh_s > _LONGEST_S:
-            raise InvalidRequest(
-                f"device_tokens_refresh_s is {self.device_tokens_refresh_s}: it must be at most a week, "
-                f"{_LONGEST_S:.0f}"
-            )
         ids = self.device_ids
         if not ids or len(set(ids)) < len(ids) or min(ids) < 0:
             raise InvalidRequest(f"device_ids is {list(ids)}: give numbers of GPUs, each once")
@@ -109,7 +125,7 @@ CUDA_DEFAULTS = EngineConfig(
     max_queued_requests=1024,
     max_queued_tokens=8_000_000,
 )
-"""The same of a GPU."""
+"""The engine on a GPU, without a word from the user."""
 
 _OF_DEVICE: dict[Device, EngineConfig] = {
     "cpu": DEFAULTS,
@@ -126,6 +142,6 @@ _OF_DEVICE: dict[Device, EngineConfig] = {
 
 
 def engine_config(device: Device = "cpu", **given: object) -> EngineConfig:
-    """The defaults of a device, but for what is `given` and not None. Raises `InvalidRequest` as `EngineConfig`."""
+    """Takes the defaults of a device, but for what is `given` and not None. Raises as `EngineConfig`."""
     chosen = {name: value for name, value in given.items() if value is not None}
     return replace(_OF_DEVICE[device], **chosen)  # type: ignore[arg-type]

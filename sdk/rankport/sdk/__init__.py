@@ -1,35 +1,14 @@
-"""The Python SDK of rankport. Names load on first use, so that a client never imports a runtime or torch."""
+"""The Python SDK of rankport. Names load on first use, so that a client never imports a runtime or torch.
+
+Types of the names, for checkers and editors, are in the stub beside this file.
+"""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rankport.exporters.export import export
-    from rankport.protos.errors import (
-        BackendError,
-        BundleError,
-        CheckpointError,
-        DeadlineExceeded,
-        InvalidRequest,
-        LimitExceeded,
-        NotFound,
-        Overloaded,
-        PairingError,
-        ParityError,
-        RankportError,
-        RequestCancelled,
-        StoreError,
-        Unavailable,
-    )
-    from rankport.protos.types import EncodedText, ItemStatus, Key, ModelDescription, ScoreResult, Usage
-    from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-    from rankport.runtime.kinds.ranker.ranker import Ranker
-    from rankport.runtime.store.store import TokenStore
-    from rankport.sdk.aio_client import AsyncClient
-    from rankport.sdk.client import Client
+from typing import Any
 
 _HOMES = {
     "rankport.exporters.export": ("export",),
+    "rankport.exporters.verify": ("verify",),
     "rankport.protos.errors": (
         "BackendError",
         "BundleError",
@@ -47,41 +26,18 @@ _HOMES = {
         "Unavailable",
     ),
     "rankport.protos.types": ("EncodedText", "ItemStatus", "Key", "ModelDescription", "ScoreResult", "Usage"),
+    "rankport.runtime.config": ("EngineConfig",),
     "rankport.runtime.kinds.item_encoder.item_encoder": ("ItemEncoder",),
     "rankport.runtime.kinds.ranker.ranker": ("Ranker",),
+    "rankport.runtime.server.config": ("ServerConfig",),
+    "rankport.runtime.server.grpc.server": ("Server",),
     "rankport.runtime.store.store": ("TokenStore",),
     "rankport.sdk.aio_client": ("AsyncClient",),
     "rankport.sdk.client": ("Client",),
+    "rankport.sdk.offline": ("build", "encode"),
 }
 
-__all__ = [
-    "AsyncClient",
-    "BackendError",
-    "BundleError",
-    "CheckpointError",
-    "Client",
-    "DeadlineExceeded",
-    "EncodedText",
-    "InvalidRequest",
-    "ItemEncoder",
-    "ItemStatus",
-    "Key",
-    "LimitExceeded",
-    "ModelDescription",
-    "NotFound",
-    "Overloaded",
-    "PairingError",
-    "ParityError",
-    "Ranker",
-    "RankportError",
-    "RequestCancelled",
-    "ScoreResult",
-    "StoreError",
-    "TokenStore",
-    "Unavailable",
-    "Usage",
-    "export",
-]
+__all__ = sorted(name for names in _HOMES.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:

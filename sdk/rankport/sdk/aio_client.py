@@ -1,7 +1,7 @@
 """The asyncio client: `Client` with `async` in front."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Self, cast
+from typing import Self, cast
 
 import grpc
 import numpy as np
@@ -28,9 +28,6 @@ from rankport.sdk._remote import (
     checked_address,
     rankport_errors,
 )
-
-if TYPE_CHECKING:  # these exist in the stubs' types only
-    from rankport.protos.v1.rankport_pb2_grpc import EmbeddingAsyncStub, ModelsAsyncStub, ScoringAsyncStub
 
 
 class AsyncClient:
@@ -61,9 +58,10 @@ class AsyncClient:
             if credentials
             else grpc.aio.insecure_channel(address, merged)
         )
-        self._scoring = cast("ScoringAsyncStub", pb_grpc.ScoringStub(self._channel))
-        self._embedding = cast("EmbeddingAsyncStub", pb_grpc.EmbeddingStub(self._channel))
-        self._models = cast("ModelsAsyncStub", pb_grpc.ModelsStub(self._channel))
+        # These classes exist in the stubs' types only.
+        self._scoring = cast("pb_grpc.ScoringAsyncStub", pb_grpc.ScoringStub(self._channel))
+        self._embedding = cast("pb_grpc.EmbeddingAsyncStub", pb_grpc.EmbeddingStub(self._channel))
+        self._models = cast("pb_grpc.ModelsAsyncStub", pb_grpc.ModelsStub(self._channel))
 
     async def score(
         self,

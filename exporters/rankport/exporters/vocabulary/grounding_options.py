@@ -1,27 +1,37 @@
-"""Every choice of a grounding run. Imports little, so that the command line can show the defaults."""
+"""Choices of a grounding run. Imports little, so that the command line can show them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.flags import flag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroundingOptions:
-    """Defaults were chosen by evidence: docs/vocabulary.md."""
+    """Choices of a grounding run. Their defaults were chosen by evidence: docs/vocabulary.md."""
 
-    init: Literal["grounded", "mean", "random"] = "grounded"
-    epochs: int = 10  # at most; 0 leaves the rows where they start
-    batch_size: int = 32  # pairs
-    # Of AdamW after warm-up, in root mean squares of the pretrained values: tables differ in scale, and a step of
-    # AdamW is about its learning rate in every value. A cosine takes it to zero.
-    learning_rate: float = 0.1
-    weight_decay: float = 0.0
+    init: Literal["grounded", "mean", "random"] = field(
+        default="grounded",
+        metadata=flag("Where rows start: grounded (from the paired texts), mean or random.", metavar="START"),
+    )
+    epochs: int = field(default=10, metadata=flag("Passes over the pairs at most; 0 only starts the rows."))
+    batch_size: int = field(default=32, metadata=flag("Pairs a step."))
+    # After warm-up: tables differ in scale, and a step of AdamW is about its learning rate in every value. A cosine
+    # takes it to zero.
+    learning_rate: float = field(
+        default=0.1,
+        metadata=flag("Learning rate of AdamW, as a share of the root mean square of pretrained values."),
+    )
+    weight_decay: float = field(default=0.0, metadata=flag("Weight decay of AdamW."))
     warmup: float = 0.05  # share of the steps
-    held_out: float = 0.1  # share of the items (distinct token sequences) kept out of training
-    patience: int = 2  # epochs without a better held-out loss before stopping
-    max_text_tokens: int = 64
-    seed: int = 0
+    # Of distinct token sequences.
+    held_out: float = field(
+        default=0.1, metadata=flag("Share of the items kept out of training, to measure and to stop by.")
+    )
+    patience: int = field(default=2, metadata=flag("Epochs without a better held-out loss before stopping."))
+    max_text_tokens: int = field(default=64, metadata=flag("Texts are cut here."))
+    seed: int = field(default=0, metadata=flag("Seed of start, split and order."))
     save_every_steps: int = 100  # what a killed run loses at most
 
     def __post_init__(self) -> None:

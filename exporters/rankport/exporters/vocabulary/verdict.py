@@ -3,10 +3,11 @@
 The defaults lie between what is measured of mean, random and grounded rows: docs/vocabulary.md has the figures.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.flags import flag
 
 if TYPE_CHECKING:
     from rankport.exporters.vocabulary.diagnostics import TableDiagnostics
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 class CollapseLimits:
     """What the new rows of every table must keep."""
 
-    min_effective_rank: float = 0.5  # as a share of that of as many pretrained rows
-    max_mean_cosine: float = 0.5  # over all pairs of new rows
-    min_rsa: float = 0.05  # Spearman, within levels if they are known; with a codebook only
-    max_duplicates: int = 0  # new rows equal to another one
+    min_effective_rank: float = field(
+        default=0.5, metadata=flag("Least effective rank, as a share of that of as many pretrained rows.")
+    )
+    max_mean_cosine: float = field(default=0.5, metadata=flag("Largest mean cosine between two new rows."))
+    min_rsa: float = field(
+        default=0.05,
+        metadata=flag("Least Spearman RSA with --codebook, within levels where names tell them."),
+    )
+    max_duplicates: int = field(default=0, metadata=flag("New rows that may equal another new row."))
 
     def __post_init__(self) -> None:
         for name, low in (

@@ -18,8 +18,8 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TypeVar
 
-from rankport.protos.errors import InvalidRequest, PairingError
-from rankport.protos.types import Truncation
+from rankport.protos.errors import PairingError
+from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder
 from rankport.runtime.store.records import CONTENT_HASH_BYTES
@@ -28,32 +28,6 @@ from rankport.runtime.store.store import TokenEntry, TokenNamespace, TokenSpec, 
 T = TypeVar("T")
 
 _DELETE_BATCH = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodeJobConfig:
-    """How a job runs.
-
-    Raises:
-        InvalidRequest: a number is not positive.
-    """
-
-    batch_size: int = 64  # rows a call of the encoder and a transaction
-    window_batches: int = 32  # batches sorted by length together
-    truncation: Truncation = "truncate"  # of texts over the encoder's limit; "error" makes them bad rows
-    prune: bool = False  # at the end, delete the keys that the input does not have
-    max_bad_rows_kept: int = 100  # in the report; all are counted
-    max_failures_in_a_row: int = 32  # single rows; then the encoder is at fault and the job ends
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "window_batches", "max_failures_in_a_row"):
-            if getattr(self, name) < 1:
-                raise InvalidRequest(f"{name} is {getattr(self, name)}, it must be at least 1")
-
-    @property
-    def window_rows(self) -> int:
-        """Rows sorted by length together."""
-        return self.batch_size * self.window_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +80,7 @@ def run_encode_job(
     encoder: Encoder,
     namespace: TokenNamespace,
     rows: Iterable[ItemRow | BadRow],
-    config: EncodeJobConfig = EncodeJobConfig(),
+    config: EncodeJobConfig = DEFAULTS,
     *,
     on_progress: Callable[[EncodeProgress], None] | None = None,
     on_bad_row: Callable[[BadRow], None] | None = None,

@@ -13,16 +13,16 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.runtime.jobs.config import FileFormat
 from rankport.runtime.jobs.row_readers import BadRow, CsvReader, JsonlReader, ParquetReader, Record, RowReader
 from rankport.runtime.store.records import MAX_KEY_BYTES
 
 __all__ = ["FORMATS", "BadRow", "FileFormat", "ItemRow", "ItemsFile"]
 
-FileFormat = Literal["csv", "jsonl", "parquet"]
-FORMATS: tuple[FileFormat, ...] = ("csv", "jsonl", "parquet")
+FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 
 _SUFFIXES: Mapping[str, FileFormat] = {
     ".csv": "csv",

@@ -1,38 +1,46 @@
-"""Every knob of a server, with the one place for its default."""
+"""Knobs of a server, with the one place for their defaults and help texts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.flags import flag
+from rankport.runtime.options import check_ranges
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where a server listens and how much it takes in.
+    """Knobs of where a server listens and how much it takes in.
 
     Raises `InvalidRequest` for a value out of range.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8500  # 0 takes any free one
-    # Largest message in or out. 10,000 items of one 1,024-wide float16 token are 20 MB.
-    max_message_bytes: int = 128 * 2**20
-    # Calls being worked on or waiting, over all models; a stream counts as one. One more is `Overloaded`.
-    max_pending_calls: int = 512
-    # Threads that read and tokenize requests. The tokenizers release the interpreter lock.
-    tokenizer_threads: int = 4
-    # Messages of one encode stream being worked on: one computes while the next is tokenized.
-    stream_window: int = 2
-    # Time that calls in progress have to finish when the server stops.
-    grace_s: float = 30.0
+    host: str = field(default="127.0.0.1", metadata=flag("Address to listen on; 0.0.0.0 for all."))
+    port: int = field(
+        default=8500, metadata=flag("Port to listen on; 0 takes a free one.", least=0, most=65535)
+    )
+    # Over all models; a stream counts as one.
+    max_pending_calls: int = field(
+        default=512, metadata=flag("Calls worked on or waiting; more are refused.", least=1)
+    )
+    # 10,000 items of one 1,024-wide float16 token are 20 MB.
+    max_message_bytes: int = field(
+        default=128 * 2**20,
+        metadata=flag(
+            "Largest message in or out, in bytes or as 64MiB.", least=1, metavar="SIZE", form="size"
+        ),
+    )
+    # The tokenizers release the interpreter lock.
+    tokenizer_threads: int = field(
+        default=4, metadata=flag("Threads that read and tokenize requests.", least=1)
+    )
+    # One computes while the next is tokenized.
+    stream_window: int = field(default=2, metadata=flag("Messages of one encode stream worked on.", least=1))
+    grace_s: float = field(default=30.0, metadata=flag("Time for calls in progress at a stop.", least=0))
+    # Threads that read and tokenize let the one that drives the device go on this soon: by default it would wait 5 ms
+    # for each of them after every call of the device, far longer than a pass takes. None: as the interpreter is.
+    switch_interval_s: float | None = 2e-4
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise InvalidRequest(f"port is {self.port}: it must be from 0 to 65535")
-        for name in ("max_message_bytes", "max_pending_calls", "tokenizer_threads", "stream_window"):
-            if getattr(self, name) < 1:
-                raise InvalidRequest(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if not self.grace_s >= 0:
-            raise InvalidRequest(f"grace_s is {self.grace_s}: it must be 0 or more")
+        check_ranges(self)
 
 
 DEFAULTS = ServerConfig()

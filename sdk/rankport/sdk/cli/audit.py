@@ -1,17 +1,16 @@
 """`rankport audit`: release checks of what was trained. `rankport audit tokens` is the one of new vocabulary rows."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rankport.exporters.vocabulary.verdict import CollapseLimits
-
-DEFAULT = CollapseLimits()
+from rankport.sdk.cli.dataclass_options import filled, flags_of, takes
 
 
 def audit() -> typer.Typer:
-    """The command group."""
+    """Makes the command group."""
     group = typer.Typer(help="Check what was trained before it is released.", no_args_is_help=True)
     group.callback()(_group)
     group.command()(tokens)
@@ -22,6 +21,7 @@ def _group() -> None:
     """Check what was trained before it is released."""
 
 
+@takes(*flags_of(CollapseLimits))
 def tokens(
     checkpoint: Annotated[Path, typer.Argument(help="Hugging Face checkpoint folder with new tokens.")],
     new_tokens: Annotated[
@@ -35,22 +35,10 @@ def tokens(
         Path | None,
         typer.Option(help="Vectors of the new tokens in id order (.npy, .npz): adds RSA against them."),
     ] = None,
-    min_effective_rank: Annotated[
-        float, typer.Option(help="Least effective rank, as a share of that of as many pretrained rows.")
-    ] = DEFAULT.min_effective_rank,
-    max_mean_cosine: Annotated[
-        float, typer.Option(help="Largest mean cosine between two new rows.")
-    ] = DEFAULT.max_mean_cosine,
-    min_rsa: Annotated[
-        float, typer.Option(help="Least Spearman RSA with --codebook, within levels where names tell them.")
-    ] = DEFAULT.min_rsa,
-    max_duplicates: Annotated[
-        int, typer.Option(help="New rows that may equal another new row.")
-    ] = DEFAULT.max_duplicates,
     sample: Annotated[
         int, typer.Option(min=2, help="Rows of either kind whose pairs give quantiles, RSA and plots.")
     ] = 1024,
-    seed: Annotated[int, typer.Option(min=0, help="Of every sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every sample.")] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here too; - for stdout.")
     ] = None,
@@ -58,6 +46,7 @@ def tokens(
         Path | None, typer.Option("--html", help="Write figures and plots as one page here too.")
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Write the plots as PNG files into this folder.")] = None,
+    **given: Any,
 ) -> None:
     """Measure whether the new rows of a vocabulary have collapsed. Exit 1 if they miss a limit.
 
@@ -65,12 +54,12 @@ def tokens(
     """
     from rich.console import Console
 
-    limits = CollapseLimits(min_effective_rank, max_mean_cosine, min_rsa, max_duplicates)
+    limits = filled(CollapseLimits, given)
     from rankport.exporters.vocabulary.audit import audit_tokens
     from rankport.exporters.vocabulary.diagnostics import Sampling
     from rankport.sdk.cli.audit_output import print_audit, write_audit_html, write_plots
     from rankport.sdk.cli.progress import steps
-    from rankport.sdk.cli.tables import write_json
+    from rankport.sdk.cli.writing import write_json
 
     console = Console(stderr=True)
     with steps(console) as on_step:

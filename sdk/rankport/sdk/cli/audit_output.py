@@ -3,17 +3,15 @@
 import base64
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from rankport.exporters.vocabulary.audit import AuditReport
-    from rankport.exporters.vocabulary.cosines import CosineBlock
-    from rankport.exporters.vocabulary.diagnostics import Norms, TableDiagnostics
-    from rankport.exporters.vocabulary.similarity import Similarity
+from rankport.exporters.vocabulary.audit import AuditReport
+from rankport.exporters.vocabulary.cosines import CosineBlock
+from rankport.exporters.vocabulary.diagnostics import Norms, TableDiagnostics
+from rankport.exporters.vocabulary.similarity import Similarity
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; color: #1c2733 }
@@ -24,7 +22,7 @@ td:first-child, th:first-child { text-align: left } img { max-width: 100% }
 """
 
 
-def print_audit(console: Console, report: "AuditReport") -> None:
+def print_audit(console: Console, report: AuditReport) -> None:
     """One table of figures and one of neighbours for each embedding table."""
     rows = report.rows
     console.print(
@@ -38,7 +36,7 @@ def print_audit(console: Console, report: "AuditReport") -> None:
         )
 
 
-def figure_rows(table: "TableDiagnostics") -> list[tuple[str, str, str]]:
+def figure_rows(table: TableDiagnostics) -> list[tuple[str, str, str]]:
     """Name, value of the new rows, value of the pretrained ones."""
     new, old = table.new_spectrum, table.old_spectrum
     rows = [
@@ -59,7 +57,7 @@ def figure_rows(table: "TableDiagnostics") -> list[tuple[str, str, str]]:
     return rows
 
 
-def neighbour_rows(report: "AuditReport", table: "TableDiagnostics") -> list[tuple[str, str]]:
+def neighbour_rows(report: AuditReport, table: TableDiagnostics) -> list[tuple[str, str]]:
     """A new token, and the pretrained tokens nearest to it with their cosines."""
     rows = []
     for near in table.neighbours:
@@ -69,7 +67,7 @@ def neighbour_rows(report: "AuditReport", table: "TableDiagnostics") -> list[tup
     return rows
 
 
-def write_audit_html(file: Path | None, report: "AuditReport") -> None:
+def write_audit_html(file: Path | None, report: AuditReport) -> None:
     """Writes figures and plots as one self-contained page, if a file is named."""
     if file is None:
         return
@@ -92,7 +90,7 @@ def write_audit_html(file: Path | None, report: "AuditReport") -> None:
     file.write_text("\n".join(page) + "\n", encoding="utf-8")
 
 
-def write_plots(folder: Path | None, report: "AuditReport") -> None:
+def write_plots(folder: Path | None, report: AuditReport) -> None:
     """Writes <table>-<plot>.png for each table, if a folder is named."""
     if folder is None:
         return

@@ -1,8 +1,8 @@
-"""Flags of a command, made from the fields of dataclasses: name, type, default and help stand in the field alone.
+"""Flags of a command, made from fields of dataclasses: name, type, default, range and help stand in the field alone.
 
-    @takes(*flags_of(EngineConfig, panel="Engine"))
+    @takes(*flags_of(ServerConfig, panel="Server"))
     def serve(bundles: ..., **given: Any) -> None:
-        config = filled(EngineConfig, given)
+        config = filled(ServerConfig, given)
 
 A field says its help by `rankport.protos.flags.flag`; one without is no flag. A field that is a dataclass itself gives
 the flags of its own fields. Text joined by commas becomes a tuple.
@@ -14,11 +14,14 @@ import os
 import types
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import typer
 
-from rankport.sdk.cli.device_options import gpu_numbers, size_in_bytes
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.options import size_in_bytes, size_in_words
+from rankport.sdk.cli.device_options import gpu_numbers
 
 CommandT = TypeVar("CommandT", bound=Callable[..., object])
 T = TypeVar("T")
@@ -27,11 +30,21 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {"size": size_in_bytes, "gpus"
 
 
 def flags_of(
-    options: type, *, panel: str | None = None, only: Container[str] | None = None
+    options: type,
+    *,
+    panel: str | None = None,
+    only: Container[str] | None = None,
+    elsewhere: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[inspect.Parameter]:
-    """Makes the flags of a dataclass, or of some of its fields. `panel` heads them in the help."""
+    """Makes the flags of a dataclass, or of some of its fields. `panel` heads them in the help.
+
+    `elsewhere` has instances with other defaults, by where those hold: the help of a flag whose default depends says
+    both, and the flag is None where it is not given.
+    """
     return [
-        _flag(field, kind, panel) for field, kind in _fields(options) if only is None or field.name in only
+        _flag(field, kind, panel, {where: getattr(other, field.name) for where, other in elsewhere.items()})
+        for field, kind in _fields(options)
+        if only is None or field.name in only
     ]
 
 
@@ -72,6 +85,15 @@ def values_of(options: type, given: Mapping[str, object]) -> dict[str, object]:
     return values
 
 
+def given_values(options: type, given: Mapping[str, object]) -> dict[str, Any]:
+    """Picks the values of a dataclass's flags, defaults among them, by field, as the dataclass takes them."""
+    return {
+        field.name: _split(field, kind, given[field.name])
+        for field, kind in _fields(options)
+        if field.name in given
+    }
+
+
 def _fields(options: type) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
     hints = get_type_hints(options)
     for field in dataclasses.fields(options):
@@ -82,23 +104,65 @@ def _fields(options: type) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
             yield field, kind
 
 
-def _flag(field: dataclasses.Field[Any], kind: Any, panel: str | None) -> inspect.Parameter:
+def _flag(
+    field: dataclasses.Field[Any], kind: Any, panel: str | None, others: Mapping[str, object]
+) -> inspect.Parameter:
     words = field.metadata
-    names = [words["name"]] if "name" in words else []
+    depends = any(other != field.default for other in others.values())
     option = typer.Option(
-        *names,
-        help=words["help"],
+        *([words["name"]] if "name" in words else []),
+        help=words["help"] + (_defaults_in_words(field, others) if depends else ""),
         metavar=words.get("metavar"),
+        min=words.get("least") if _is_number(field) else None,
+        max=words.get("most") if _is_number(field) else None,
         rich_help_panel=words.get("panel", panel),
-        show_default=not words.get("hide_default", False),
-        parser=_PARSERS.get(words.get("form", "")),
+        show_default=not depends and not words.get("hide_default", False),
+        parser=_parser(words.get("form", "")),
     )
+    typed = list[get_args(kind)[0]] if words.get("form") == "repeat" else _as_typed(kind)  # type: ignore[misc]
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=field.default,
-        annotation=Annotated[_as_typed(kind), option],
+        default=None if depends else _in_words(field, field.default),
+        annotation=Annotated[typed | None if depends else typed, option],
     )
+
+
+def _parser(form: str) -> Callable[[object], object] | None:
+    """Makes what reads a form for typer, which gives it defaults too, and takes its errors for wrong usage."""
+    if form not in _PARSERS:
+        return None
+
+    def parse(value: object) -> object:
+        try:
+            return _PARSERS[form](value) if isinstance(value, str) else value
+        except InvalidRequest as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return parse
+
+
+def _is_number(field: dataclasses.Field[Any]) -> bool:
+    return "form" not in field.metadata
+
+
+def _defaults_in_words(field: dataclasses.Field[Any], others: Mapping[str, object]) -> str:
+    words = [f"{_in_words(field, field.default)}"]
+    words += [f"on {where} {_in_words(field, other)}" for where, other in others.items()]
+    return f" [default: {'; '.join(words)}]"
+
+
+def _in_words(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Writes a default as the flag reads it."""
+    match field.metadata.get("form"):
+        case "size" if value is not None:
+            return size_in_words(value)
+        case "gpus":
+            return ",".join(map(str, value))
+        case "repeat":
+            return list(value)
+        case _:
+            return value
 
 
 def _as_typed(kind: Any) -> Any:
@@ -121,7 +185,9 @@ def _members(kind: Any) -> tuple[Any, ...]:
 
 
 def _split(field: dataclasses.Field[Any], kind: Any, value: object) -> object:
-    """Splits text at its commas where the field is a tuple and no text."""
+    """Makes a tuple of what a flag was given again and again, or of text with commas where the field is a tuple."""
+    if isinstance(value, list):
+        return tuple(value)
     members = _members(kind)
     tuples = [member for member in members if get_origin(member) is tuple]
     if not tuples or str in members or not isinstance(value, str):

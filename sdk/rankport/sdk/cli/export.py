@@ -68,7 +68,8 @@ def export(
     from rankport.sdk.cli.html_report import write_html
     from rankport.sdk.cli.plan_tables import print_plans
     from rankport.sdk.cli.progress import steps
-    from rankport.sdk.cli.tables import print_manifest, write_json
+    from rankport.sdk.cli.tables import print_manifest
+    from rankport.sdk.cli.writing import write_json
 
     chosen = {
         option: value for row in EXPORT_KINDS for option, value in values_of(row.options, given).items()

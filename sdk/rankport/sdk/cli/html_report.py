@@ -1,12 +1,10 @@
-"""The measured proof as one self-contained HTML page, for a release's records."""
+"""Page of a measured proof: self-contained HTML, for a release's records."""
 
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rankport.runtime.bundle.manifest import Manifest, Parity, Quality
+from rankport.runtime.bundle.manifest import Manifest, Parity, Quality
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; color: #1c2733 }
@@ -21,9 +19,9 @@ td:first-child, th:first-child { text-align: left }
 
 def write_html(
     file: Path | None,
-    manifest: "Manifest",
-    parity: "Parity",
-    quality: "Quality | None",
+    manifest: Manifest,
+    parity: Parity,
+    quality: Quality | None,
     failures: Sequence[str] = (),
 ) -> None:
     """Writes the page, if a file is named."""
@@ -46,7 +44,7 @@ def write_html(
     file.write_text("\n".join(page) + "\n", encoding="utf-8")
 
 
-def _parity_table(parity: "Parity") -> str:
+def _parity_table(parity: Parity) -> str:
     """One row a mode; the bar is the largest error's share of the tolerance."""
     rows = []
     for mode in parity.modes:
@@ -67,7 +65,7 @@ def _parity_table(parity: "Parity") -> str:
     )
 
 
-def _quality_table(quality: "Quality") -> str:
+def _quality_table(quality: Quality) -> str:
     rows = (
         f"<tr><td>source<td>{quality.ndcg_at_1_source:.4f}<td>{quality.ndcg_at_10_source:.4f}</tr>"
         f"<tr><td>bundle<td>{quality.ndcg_at_1_bundle:.4f}<td>{quality.ndcg_at_10_bundle:.4f}</tr>"

@@ -94,7 +94,7 @@ def _size(nbytes: int) -> str:
 
 
 def _options(key: PlanKey) -> list[str]:
-    fields = key.options.model_dump(exclude_defaults=True)
+    fields = key.model_dump(exclude_defaults=True, include={"options"})["options"]
     return [
         name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
         for name, value in fields.items()

@@ -1,19 +1,29 @@
 """`rankport score`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import typer
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import Prefix, Truncation
+from rankport.protos.types import Item, OnMissing, Prefix, ScoreResult, Truncation
 
-if TYPE_CHECKING:
-    from rankport.runtime.kinds.ranker.ranker import Ranker
-    from rankport.sdk.client import Client
+
+class _Scorer(Protocol):
+    """A ranker in process, or the client of a served one."""
+
+    def score(
+        self,
+        prefix: Prefix,
+        items: Iterable[Item],
+        timeout_s: float | None,
+        *,
+        truncation: Truncation,
+        on_missing: OnMissing,
+    ) -> ScoreResult: ...
 
 
 def score(
@@ -72,9 +82,7 @@ def _timeout(timeout_s: float | None) -> float | None:
 
 
 @contextmanager
-def _scorer(
-    server: str | None, model: str, bundle: Path | None, store: Path | None
-) -> "Iterator[Client | Ranker]":
+def _scorer(server: str | None, model: str, bundle: Path | None, store: Path | None) -> Iterator[_Scorer]:
     if (server is None) == (bundle is None):
         raise typer.BadParameter("give either --server or --bundle")
     if server is not None:

@@ -1,32 +1,15 @@
-"""How commands show measurements: rich tables for people, the same figures as JSON for pipelines."""
+"""Tables of measurements and of what a bundle is, as commands show them to people."""
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rankport.runtime.bundle.manifest import Manifest, ModeParity, Parity, Quality
+from rankport.runtime.bundle.manifest import Manifest, ModeParity, Parity, Quality
 
 
-def write_json(file: Path | None, content: object) -> None:
-    """Writes `content` to `file`, if one is named; "-" is standard output."""
-    if file is None:
-        return
-    text = json.dumps(content, indent=2) + "\n"
-    if str(file) == "-":
-        print(text, end="")
-    else:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-
-def print_parity(console: Console, parity: "Parity") -> None:
-    """One row per mode."""
+def print_parity(console: Console, parity: Parity) -> None:
+    """Prints a row a mode."""
     table = _modes_table(f"Parity, {parity.backend} {parity.precision}: {parity.limits}")
     for mode in parity.modes:
         table.add_row(*_mode_cells(mode), style=None if parity.holds(mode) else "bold red")
@@ -35,8 +18,8 @@ def print_parity(console: Console, parity: "Parity") -> None:
     console.print(table)
 
 
-def print_drift(console: Console, drift: "Sequence[ModeParity]") -> None:
-    """How far quantization at export moved the model from its full-precision source."""
+def print_drift(console: Console, drift: Sequence[ModeParity]) -> None:
+    """Prints how far quantization at export moved the model from its full-precision source."""
     table = _modes_table("Drift from the full-precision source")
     for mode in drift:
         table.add_row(*_mode_cells(mode))
@@ -51,7 +34,7 @@ def _modes_table(title: str) -> Table:
     return table
 
 
-def _mode_cells(mode: "ModeParity") -> tuple[str, ...]:
+def _mode_cells(mode: ModeParity) -> tuple[str, ...]:
     return (
         mode.mode,
         str(mode.items),
@@ -62,8 +45,8 @@ def _mode_cells(mode: "ModeParity") -> tuple[str, ...]:
     )
 
 
-def print_quality(console: Console, quality: "Quality") -> None:
-    """NDCG of source and bundle."""
+def print_quality(console: Console, quality: Quality) -> None:
+    """Prints NDCG of source and bundle."""
     table = Table(title=f"Ranking quality on {quality.requests} judged requests", title_justify="left")
     for heading in ("", "NDCG@1", "NDCG@10"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -72,8 +55,8 @@ def print_quality(console: Console, quality: "Quality") -> None:
     console.print(table)
 
 
-def print_manifest(console: Console, manifest: "Manifest") -> None:
-    """What the bundle is, then what was measured."""
+def print_manifest(console: Console, manifest: Manifest) -> None:
+    """Prints what the bundle is, then what was measured."""
     table = Table(title=f"{manifest.name} {manifest.version}", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -88,9 +71,9 @@ def print_manifest(console: Console, manifest: "Manifest") -> None:
 
 
 def print_measured(
-    console: Console, kind: str, drift: "Sequence[ModeParity] | None", quality: "Quality | None"
+    console: Console, kind: str, drift: Sequence[ModeParity] | None, quality: Quality | None
 ) -> None:
-    """What was measured beyond parity; says so where a bundle lost bits and nobody measured its ranking."""
+    """Prints what was measured beyond parity; says so where a bundle lost bits and nobody measured its ranking."""
     if drift is not None:
         print_drift(console, drift)
     if quality is not None:
@@ -99,7 +82,7 @@ def print_measured(
         console.print("ranking quality was not measured: give --judged, and the gate decides", style="yellow")
 
 
-def _facts(manifest: "Manifest") -> list[tuple[str, str]]:
+def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     source, shape = manifest.source, manifest.shape
     facts = [
         ("kind", manifest.kind),
@@ -147,7 +130,7 @@ def _facts(manifest: "Manifest") -> list[tuple[str, str]]:
     return facts
 
 
-def _segments(manifest: "Manifest") -> list[str]:
+def _segments(manifest: Manifest) -> list[str]:
     shown = []
     for part in (manifest.prompt.prefix, manifest.prompt.item):
         for segment in part:
@@ -161,7 +144,7 @@ def _segments(manifest: "Manifest") -> list[str]:
     return shown[:-1]
 
 
-def _origin(manifest: "Manifest") -> list[tuple[str, str]]:
+def _origin(manifest: Manifest) -> list[tuple[str, str]]:
     adapter = manifest.source.adapter
     facts = [("note", note) for note in manifest.source.notes]
     if adapter is not None:
@@ -171,7 +154,7 @@ def _origin(manifest: "Manifest") -> list[tuple[str, str]]:
     return facts
 
 
-def _quantization(manifest: "Manifest") -> list[tuple[str, str]]:
+def _quantization(manifest: Manifest) -> list[tuple[str, str]]:
     made = manifest.quantization
     if made is None:
         return []

@@ -23,7 +23,8 @@ def verify(
 
     from rankport.sdk.cli.html_report import write_html
     from rankport.sdk.cli.progress import steps
-    from rankport.sdk.cli.tables import print_measured, print_parity, write_json
+    from rankport.sdk.cli.tables import print_measured, print_parity
+    from rankport.sdk.cli.writing import write_json
 
     options = filled(VerifyOptions, given)
     from rankport.exporters.verify import run_verify

@@ -15,9 +15,9 @@ from rankport.runtime.backends.devices.gpus import Gpu
 from rankport.runtime.backends.tensorrt import build as plan_build
 from rankport.runtime.backends.tensorrt import loading as tensorrt_loading
 from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
+from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.network import BuildRequest, compile_graph
 from rankport.runtime.backends.tensorrt.plan_files import StoredPlan
-from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
 from support.fake_builder import LEARNED, PLAN, FakeBuilderApi
@@ -43,12 +43,12 @@ def bundle(
 
 
 def compiled(api: FakeBuilderApi, cache: Path | None = None, **options: object) -> memoryview:
-    chosen = BuildOptions.model_validate(options)
+    chosen = BuildOptions(**options)
     return compile_graph(api.module, BuildRequest(Path("encode.onnx"), (), (), None, chosen, cache))
 
 
 def plan(bundle: Bundle, **options: object) -> StoredPlan:
-    chosen = BuildOptions.model_validate(options)
+    chosen = BuildOptions(**options)
     (built,) = build_plans(bundle, BuildTarget.parse("tensorrt"), options=chosen)
     return built.plan
 

@@ -13,8 +13,8 @@ from rankport.runtime.backends.devices.gpus import gpus
 from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
 from rankport.runtime.backends.tensorrt.backends import tensorrt_prefix_backend, tensorrt_text_backend
 from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
+from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.module import load_tensorrt
-from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
@@ -99,7 +99,7 @@ def test_a_pass_without_a_prefix_is_answered(
 
 @pytest.mark.parametrize("option", ["strip_weights", "hardware_compatible"])
 def test_plans_of_every_option_answer_alike(option: str, mix_bundle: Bundle, tmp_path: Path) -> None:
-    bundle = _with_plans(mix_bundle, tmp_path, BuildOptions.model_validate({option: True}))
+    bundle = _with_plans(mix_bundle, tmp_path, BuildOptions(**{option: True}))
     runs = _runs(4, 5, bundle.manifest.shape.hidden_size, seed=4)
     batch = PrefixBatch.of(((),), runs, np.zeros(4, np.int64))
     answers = []

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from rankport.protos.errors import BundleError
+from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.plan_files import (
     MAX_RECORD_BYTES,
     StoredPlan,
@@ -21,7 +22,7 @@ from rankport.runtime.backends.tensorrt.plan_files import (
     stored_plans,
     write_plan,
 )
-from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, PlanKey
+from rankport.runtime.backends.tensorrt.plan_key import PlanKey
 from rankport.runtime.backends.tensorrt.profiles import Profile, SizeRange
 from rankport.runtime.backends.tensorrt.status import check_plans
 from rankport.runtime.bundle.bundle import Bundle

@@ -10,6 +10,7 @@ from typing import Literal
 
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.backends.devices.gpus import Gpu, gpus
+from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.module import CAPABILITIES, ModuleName, TensorRt, load_tensorrt
 from rankport.runtime.backends.tensorrt.network import BuildRequest, check_supported, compile_graph
 from rankport.runtime.backends.tensorrt.plan_files import (
@@ -20,7 +21,7 @@ from rankport.runtime.backends.tensorrt.plan_files import (
     plan_directory,
     write_plan,
 )
-from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, PlanKey
+from rankport.runtime.backends.tensorrt.plan_key import PlanKey
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.backends.tensorrt.profiles import profiles_for
 from rankport.runtime.bundle.bundle import Bundle

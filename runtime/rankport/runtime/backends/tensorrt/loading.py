@@ -6,10 +6,11 @@ Builds nothing: that is `build`'s, and a choice of whoever starts the server.
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.gpus import Gpu, gpus
+from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
 from rankport.runtime.backends.tensorrt.module import CAPABILITIES, MODULE_NAMES, TensorRt, load_tensorrt
 from rankport.runtime.backends.tensorrt.plan_files import StoredPlan, graph_hashes, look_up, open_plan
-from rankport.runtime.backends.tensorrt.plan_key import BuildOptions, PlanKey
+from rankport.runtime.backends.tensorrt.plan_key import PlanKey
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec
 

@@ -10,9 +10,9 @@ from threading import Event
 from typing import Any
 
 from rankport.protos.errors import BundleError
+from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.calls import call_interruptibly, make_monitor
 from rankport.runtime.backends.tensorrt.module import TensorRt, make_log, take_errors
-from rankport.runtime.backends.tensorrt.plan_key import BuildOptions
 from rankport.runtime.backends.tensorrt.profiles import Profile
 from rankport.runtime.bundle.graph_files import graph_nodes
 from rankport.runtime.bundle.manifest import TensorSpec

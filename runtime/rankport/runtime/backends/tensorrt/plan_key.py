@@ -6,23 +6,15 @@ Owns the schema that plan.json holds; where plans lie is `plan_files`'.
 from collections.abc import Collection, Iterator
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from rankport.runtime.backends.tensorrt.build_options import BuildOptions, read_build_options
 from rankport.runtime.backends.tensorrt.module import ModuleName
 from rankport.runtime.backends.tensorrt.profiles import Profile
 from rankport.runtime.bundle.strict import Sha256, Strict
 
 _SHOWN_DIFFERENCES = 4
 _HASH_CHARACTERS = 12
-
-
-class BuildOptions(Strict):
-    """Choices of the builder that change a plan."""
-
-    strip_weights: bool = False  # the plan holds no weights: they are put in at load, from the bundle's file
-    hardware_compatible: bool = False  # runs on every architecture from Ampere on, at some loss of speed
-    tf32: bool = False  # products of float32 may round their inputs to 10 bits of mantissa
-    optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None  # None: the module's own
 
 
 class PlanKey(Strict):
@@ -36,7 +28,7 @@ class PlanKey(Strict):
     architecture: Annotated[str, Field(pattern=r"^sm[1-9][0-9]{1,2}\+?$")]  # "+": and later ones
     gpu: str | None  # the GPU whose timings chose the kernels; None where none was asked
     profiles: list[Profile]
-    options: BuildOptions
+    options: Annotated[BuildOptions, BeforeValidator(read_build_options)]
 
     def differences(self, wanted: "PlanKey", ignoring: Collection[str] = ()) -> list[str]:
         """Says `part is this, wanted that` for each part in which a plan of this key is not the wanted one."""

@@ -1,24 +1,24 @@
 """Largest passes that plans are built for: by default, those of an engine without a word from the user."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.flags import flag, within
 from rankport.runtime.config import DEFAULTS
-
-_LEAST = {"max_batch_tokens": 1, "max_prefixes": 1, "max_padding_ratio": 1.0}
+from rankport.runtime.options import check_ranges
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileLimits:
     """The largest passes that plans are built for. Raises `InvalidRequest` for a value out of range."""
 
-    max_batch_tokens: int = (
-        DEFAULTS.max_batch_tokens
-    )  # real tokens of a pass; a longer item or prefix goes alone
-    max_prefixes: int = 8  # in one pass
-    max_padding_ratio: float = DEFAULTS.max_padding_ratio  # padded layout / real tokens
+    # Real tokens of a pass; a longer item or prefix goes alone.
+    max_batch_tokens: int = field(
+        default=DEFAULTS.max_batch_tokens,
+        metadata=flag("Most tokens of items in one pass: what `rankport serve` is told, or more.", least=1),
+    )
+    max_prefixes: int = field(default=8, metadata=flag("Most prefixes in one pass.", least=1))
+    # Largest padded layout of a pass, as a multiple of its real tokens.
+    max_padding_ratio: float = field(default=DEFAULTS.max_padding_ratio, metadata=within(least=1.0))
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            if not getattr(self, name) >= least:
-                raise InvalidRequest(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        check_ranges(self)

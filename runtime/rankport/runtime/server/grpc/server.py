@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -53,12 +54,14 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked: asyncio.Event = asyncio.Event()
         self._grace_s = config.grace_s
+        self._switch_before_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="rankport-server", daemon=True)
 
     def start(self) -> Self:
         """Returns when calls are answered. Raises `Unavailable` if the address cannot be taken."""
         self._thread.start()
         self._bound.result()
+        self._switch_soon()
         return self
 
     @property
@@ -93,12 +96,23 @@ class Server:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop_asked.set)
         self._thread.join()
+        self._switch_as_before()
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _switch_soon(self) -> None:
+        if self._config.switch_interval_s is not None:
+            self._switch_before_s = sys.getswitchinterval()
+            sys.setswitchinterval(self._config.switch_interval_s)
+
+    def _switch_as_before(self) -> None:
+        if self._switch_before_s is not None:
+            sys.setswitchinterval(self._switch_before_s)
+            self._switch_before_s = None
 
     def _run(self) -> None:
         try:

@@ -1,0 +1,69 @@
+"""Knobs of the encode job, with the one place for their defaults and help texts. Imports little."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from rankport.protos.flags import flag, within
+from rankport.protos.types import Truncation
+from rankport.runtime.config import Device
+from rankport.runtime.options import check_ranges
+
+FileFormat = Literal["csv", "jsonl", "parquet"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemColumns:
+    """Columns of a file of items that make its rows."""
+
+    id_column: str = field(default="id", metadata=flag("Column with the key that requests will name."))
+    text_columns: tuple[str, ...] = field(
+        default=("text",),
+        metadata=flag(
+            "Column with the text to encode; repeat it to join several.", name="--text-column", form="repeat"
+        ),
+    )
+    separator: str = field(default=" ", metadata=flag("Put between the texts of several columns."))
+    file_format: FileFormat | None = field(
+        default=None, metadata=flag("Format of --items, if its name does not tell.", name="--format")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeJobConfig:
+    """Knobs of a job. Raises `InvalidRequest` for a value out of range."""
+
+    batch_size: int = field(
+        default=64, metadata=flag("Rows encoded, and stored durably, at a time.", least=1)
+    )
+    window_batches: int = field(default=32, metadata=within(least=1))  # sorted by length together
+    truncation: Truncation = field(
+        default="truncate", metadata=flag("Texts over the encoder's limit: cut and counted, or bad rows.")
+    )
+    prune: bool = field(
+        default=False,
+        metadata=flag("At the end, delete stored items that --items does not have.", name="--prune"),
+    )
+    max_bad_rows_kept: int = 100  # in the report; all are counted
+    # Single rows; then the encoder is at fault and the job ends.
+    max_failures_in_a_row: int = field(default=32, metadata=within(least=1))
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    @property
+    def window_rows(self) -> int:
+        """Rows sorted by length together."""
+        return self.batch_size * self.window_batches
+
+
+DEFAULTS = EncodeJobConfig()
+"""The job on a CPU, without a word from the user."""
+
+GPU_DEFAULTS = EncodeJobConfig(batch_size=1024)
+"""The job on a GPU, without a word from the user: a pass takes some ten thousand tokens."""
+
+
+def encode_job_config(device: Device = "cpu", **given: object) -> EncodeJobConfig:
+    """Takes the defaults of a job on a device, but for what is `given` and not None. Raises as `EncodeJobConfig`."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return replace(DEFAULTS if device == "cpu" else GPU_DEFAULTS, **chosen)  # type: ignore[arg-type]

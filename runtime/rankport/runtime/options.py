@@ -1,0 +1,64 @@
+"""Values of option dataclasses: ranges of numbers, keyword arguments, and sizes of memory such as 4GiB.
+
+What a field says of itself is `rankport.protos.flags`'.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from rankport.protos.errors import InvalidRequest
+
+T = TypeVar("T")
+
+_UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def check_ranges(options: Any) -> None:
+    """Raises `InvalidRequest` for the first number of a dataclass that lies outside of its field's range."""
+    for described in fields(options):
+        least, most = described.metadata.get("least"), described.metadata.get("most")
+        value = getattr(options, described.name)
+        if value is None:
+            continue
+        if (least is not None and not value >= least) or (most is not None and not value <= most):
+            raise InvalidRequest(f"{described.name} is {value}: it must be {_range(least, most)}")
+
+
+def from_keywords(kind: type[T], given: dict[str, Any]) -> T:
+    """Takes what belongs to a dataclass out of keyword arguments and makes it; lists become tuples."""
+    known = [described.name for described in fields(kind) if described.name in given]  # type: ignore[arg-type]
+    values = {name: given.pop(name) for name in known}
+    return kind(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    )
+
+
+def refuse_unknown(function: str, left: Collection[str], *kinds: Any) -> None:
+    """Raises `InvalidRequest` for keyword arguments that belong to none of the dataclasses, naming those there are."""
+    for name in left:
+        known = ", ".join(described.name for kind in kinds for described in fields(kind))
+        raise InvalidRequest(f"{function} has no option {name!r}: there are {known}")
+
+
+def size_in_bytes(text: str) -> int:
+    """Reads `4GiB`, `512 MiB`, `2.5GB` or a plain number of bytes. Raises `InvalidRequest` for anything else."""
+    matched = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if matched is None or matched[2].upper() not in _UNITS:
+        raise InvalidRequest(f"{text!r} is no size: give bytes, or for example 512MiB, 4GiB")
+    return int(float(matched[1]) * _UNITS[matched[2].upper()])
+
+
+def size_in_words(nbytes: int) -> str:
+    """Writes a number of bytes as `size_in_bytes` reads it, in the largest unit that divides it."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if nbytes and nbytes % unit == 0:
+            return f"{nbytes // unit}{name}"
+    return str(nbytes)
+
+
+def _range(least: float | None, most: float | None) -> str:
+    if least is None:
+        return f"at most {most:g}"
+    return f"at least {least:g}" if most is None else f"from {least:g} to {most:g}"

@@ -1,0 +1,34 @@
+from rankport.exporters.export import export as export
+from rankport.exporters.verify import verify as verify
+from rankport.protos.errors import BackendError as BackendError
+from rankport.protos.errors import BundleError as BundleError
+from rankport.protos.errors import CheckpointError as CheckpointError
+from rankport.protos.errors import DeadlineExceeded as DeadlineExceeded
+from rankport.protos.errors import InvalidRequest as InvalidRequest
+from rankport.protos.errors import LimitExceeded as LimitExceeded
+from rankport.protos.errors import NotFound as NotFound
+from rankport.protos.errors import Overloaded as Overloaded
+from rankport.protos.errors import PairingError as PairingError
+from rankport.protos.errors import ParityError as ParityError
+from rankport.protos.errors import RankportError as RankportError
+from rankport.protos.errors import RequestCancelled as RequestCancelled
+from rankport.protos.errors import StoreError as StoreError
+from rankport.protos.errors import Unavailable as Unavailable
+from rankport.protos.types import EncodedText as EncodedText
+from rankport.protos.types import ItemStatus as ItemStatus
+from rankport.protos.types import Key as Key
+from rankport.protos.types import ModelDescription as ModelDescription
+from rankport.protos.types import ScoreResult as ScoreResult
+from rankport.protos.types import Usage as Usage
+from rankport.runtime.config import EngineConfig as EngineConfig
+from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder as ItemEncoder
+from rankport.runtime.kinds.ranker.ranker import Ranker as Ranker
+from rankport.runtime.server.config import ServerConfig as ServerConfig
+from rankport.runtime.server.grpc.server import Server as Server
+from rankport.runtime.store.store import TokenStore as TokenStore
+from rankport.sdk.aio_client import AsyncClient as AsyncClient
+from rankport.sdk.client import Client as Client
+from rankport.sdk.offline import build as build
+from rankport.sdk.offline import encode as encode
+
+__all__: list[str]

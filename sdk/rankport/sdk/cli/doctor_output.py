@@ -1,0 +1,44 @@
+"""Tables of `rankport doctor`."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rankport.runtime.doctor import Diagnosis
+
+
+def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
+    """Prints what the machine has, what it can build and run, and what to install."""
+    machine = Table(title="This machine", title_justify="left", show_header=False)
+    machine.add_column(style="bold")
+    machine.add_column(overflow="fold")
+    for name, value in _facts(diagnosis):
+        machine.add_row(name, escape(value))
+    console.print(machine)
+    targets = Table(title="Targets", title_justify="left")
+    for heading in ("target", "build here", "run here"):
+        targets.add_column(heading, overflow="fold")
+    for target in diagnosis.targets:
+        targets.add_row(
+            target.name, *(escape(why or "yes") for why in (target.build_problem, target.run_problem))
+        )
+    console.print(targets)
+    for target in diagnosis.targets:
+        if target.install:
+            console.print(f"{target.name}: {escape(target.install)}", soft_wrap=True, highlight=False)
+
+
+def _facts(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    gpus = [f"{gpu.name} ({gpu.architecture}, {gpu.memory_bytes / 2**30:.0f} GiB)" for gpu in diagnosis.gpus]
+    return [
+        ("python", f"{diagnosis.python}, {diagnosis.machine}"),
+        (
+            "driver",
+            f"{diagnosis.driver or 'none'}, CUDA {diagnosis.cuda}"
+            if diagnosis.cuda
+            else diagnosis.driver or "none",
+        ),
+        ("GPUs", ", ".join(gpus) or "none"),
+        ("providers of onnxruntime", ", ".join(diagnosis.onnxruntime_providers) or "none"),
+        *((package.name, package.version or "not installed") for package in diagnosis.packages),
+    ]

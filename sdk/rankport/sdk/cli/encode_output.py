@@ -1,0 +1,126 @@
+"""Progress and report of `rankport encode`, for people and as JSON."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
+from rankport.runtime.jobs.items_file import BadRow
+from rankport.sdk.cli.writing import write_json, writing
+
+_SHOWN_BAD_ROWS = 10
+_PLAIN_INTERVAL_S = 10.0  # between progress lines where stderr is no terminal
+
+
+@contextmanager
+def write_bad_rows(path: Path | None) -> Iterator[Callable[[BadRow], None] | None]:
+    """Gives what writes a bad row to a file as a line of JSON; None where no file is named."""
+    if path is None:
+        yield None
+        return
+    target = f"--bad-rows {path}"
+    with writing(target):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w", encoding="utf-8")
+
+    def write(row: BadRow) -> None:
+        with writing(target):
+            print(json.dumps(asdict(row)), file=stream)
+
+    try:
+        yield write
+    finally:
+        with writing(target):
+            stream.close()
+
+
+@contextmanager
+def show_progress(console: Console, total: int | None) -> Iterator[Callable[[EncodeProgress], None]]:
+    """Gives what shows progress: a live bar on a terminal, a line now and then elsewhere."""
+    if not console.is_terminal:
+        yield _plainshow_progress(console, total)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("reading", total=total)
+
+        def update(now: EncodeProgress) -> None:
+            bar.update(task, completed=now.rows, description=_describe(now))
+
+        yield update
+        rows = int(bar.tasks[0].completed)
+        bar.update(task, total=rows)  # the count before was an estimate
+
+
+def _plainshow_progress(console: Console, total: int | None) -> Callable[[EncodeProgress], None]:
+    shown_s = time.monotonic()
+
+    def update(now: EncodeProgress) -> None:
+        nonlocal shown_s
+        if time.monotonic() - shown_s >= _PLAIN_INTERVAL_S:
+            shown_s = time.monotonic()
+            of_total = f" of {total}" if total is not None else ""
+            console.print(f"{now.rows}{of_total} rows: {_describe(now)}", soft_wrap=True, highlight=False)
+
+    return update
+
+
+def _describe(now: EncodeProgress) -> str:
+    return f"{now.encoded} encoded, {now.unchanged} unchanged, {now.bad_rows} bad"
+
+
+def print_report(console: Console, report: EncodeReport, stored: int) -> None:
+    """Prints what the job did, and the first bad rows."""
+    table = Table(title="Embedding tokens", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("rows read", str(report.rows_read))
+    table.add_row("encoded", str(report.encoded))
+    table.add_row("unchanged", str(report.unchanged))
+    table.add_row("of these cut to the limit", str(report.truncated))
+    table.add_row("bad rows", str(report.bad_rows), style="bold yellow" if report.bad_rows else None)
+    table.add_row("pruned", str(report.pruned))
+    table.add_row("items in the store", str(stored))
+    table.add_row("seconds", f"{report.seconds:.1f}")
+    table.add_row("items encoded / s", f"{report.items_per_s:.1f}")
+    console.print(table)
+    for row in report.first_bad_rows[:_SHOWN_BAD_ROWS]:
+        name = f" ({row.id})" if row.id is not None else ""
+        console.print(
+            f"bad row {row.line}{name}: {row.reason}", soft_wrap=True, markup=False, highlight=False
+        )
+    if report.bad_rows > _SHOWN_BAD_ROWS:
+        console.print(f"… and {report.bad_rows - _SHOWN_BAD_ROWS} more: --bad-rows FILE has them all")
+    if report.prune_refused:
+        console.print(f"not pruned: {report.prune_refused}", style="bold yellow", markup=False)
+
+
+def failure_of(report: EncodeReport, max_bad_rows: int | None) -> str:
+    """Says why the job counts as failed; empty where it does not."""
+    if report.encoded + report.unchanged == 0:
+        return f"none of {report.rows_read} rows could be used"
+    if max_bad_rows is not None and report.bad_rows > max_bad_rows:
+        return f"{report.bad_rows} bad rows, --max-bad-rows is {max_bad_rows}"
+    return ""
+
+
+def write_report(
+    file: Path | None, report: EncodeReport, stored: int, fingerprint: str, failure: str
+) -> None:
+    """Writes the report as JSON, if a file is named."""
+    content = {
+        "encoder": fingerprint,
+        "passed": not failure,
+        "failure": failure,
+        "stored": stored,
+        **asdict(report),
+    }
+    with writing(f"--json {file}"):
+        write_json(file, content)

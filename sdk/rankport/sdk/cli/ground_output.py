@@ -1,0 +1,35 @@
+"""Table of `rankport ground`."""
+
+from rich.console import Console
+from rich.table import Table
+
+from rankport.exporters.vocabulary.ground import GroundReport
+
+
+def print_report(console: Console, report: GroundReport) -> None:
+    """Prints the likelihoods of held-out pairs before and after."""
+    figures = report.figures
+    likelihood = figures["held_out_log_likelihood"]
+    table = Table(
+        title=f"{figures['new_tokens']} rows grounded in {figures['epochs']} epochs, best after "
+        f"{figures['best_epoch']}",
+        title_justify="left",
+    )
+    for heading in ("held out, nats a token", "start", "grounded"):
+        table.add_column(heading, justify="left" if heading.startswith("held") else "right")
+    for name, label in (("text_to_tokens", "text → tokens"), ("tokens_to_text", "tokens → text")):
+        table.add_row(label, f"{likelihood[name]['before']:.3f}", f"{likelihood[name]['after']:.3f}")
+    console.print(table)
+    for found in report.tables:
+        console.print(
+            f"{found.table}: effective rank {found.new_spectrum.effective_rank:.1f} "
+            f"({found.effective_rank_ratio:.2f} of pretrained), mean cosine {found.new_new.mean:.3f}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if figures["tokens_without_a_training_pair"]:
+        console.print(
+            f"{figures['tokens_without_a_training_pair']} tokens had no pair to train on: they start at the mean",
+            style="yellow",
+        )
+    console.print(f"checkpoint: {report.out}", soft_wrap=True)

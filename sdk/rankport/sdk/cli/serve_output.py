@@ -1,0 +1,58 @@
+"""Lines that a server writes: on stdout what it serves and its address, on stderr its log; as text or as JSON."""
+
+import json
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from rankport.protos.types import ModelDescription
+from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.logs import JsonFormatter
+from rankport.sdk.cli.writing import writing
+
+
+def log_to_stderr(json_log: bool) -> None:
+    """Sends what the runtime logs to stderr."""
+    handler = logging.StreamHandler()
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if json_log else plain)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class ServerLines:
+    """Lines on stdout of one server."""
+
+    def __init__(self, server: Server, json_log: bool) -> None:
+        self._server, self._json_log = server, json_log
+
+    def models(self) -> None:
+        """Writes a line for each model."""
+        for model in self._server.models:
+            self._write(_line(model), event="model", **asdict(model))
+
+    def ready(self) -> None:
+        """Writes the address."""
+        self._write(f"ready on {self._server.address}", event="ready", address=self._server.address)
+
+    def stopping(self) -> None:
+        """Writes that new calls are refused."""
+        self._write("stopping", event="stopping")
+
+    def stopped(self) -> None:
+        """Writes how many calls ended how."""
+        counts = self._server.counts.snapshot()
+        summary = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+        self._write(f"stopped: {summary}", event="stopped", calls=counts)
+
+    def _write(self, message: str, **facts: Any) -> None:
+        with writing("standard output"):
+            print(json.dumps(facts) if self._json_log else message, flush=True)
+
+
+def _line(model: ModelDescription) -> str:
+    takes = f"items as {', '.join(model.item_forms)}"
+    tokens = f", {model.embedding_tokens} token(s) an item" if model.embedding_tokens else ""
+    return (
+        f"{model.kind} {model.name} {model.version}: {model.architecture} {model.precision}, {takes}{tokens}, "
+        f"fingerprint {model.fingerprint[:12]}"
+    )

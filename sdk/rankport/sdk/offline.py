@@ -1,0 +1,121 @@
+"""Offline work of a release as one call each: `build` and `encode`, as the commands of those names do it."""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.types import ModelDescription, Truncation
+from rankport.runtime.backends.tensorrt.build import BuildTarget, BuiltPlan, build_plans
+from rankport.runtime.backends.tensorrt.build_options import BuildOptions
+from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
+from rankport.runtime.config import Device, engine_config
+from rankport.runtime.jobs.config import EncodeJobConfig, ItemColumns, encode_job_config
+from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, namespace_of, run_encode_job
+from rankport.runtime.jobs.items_file import BadRow, ItemsFile
+from rankport.runtime.jobs.row_encoder import Encoder
+from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.kinds.table import open_bundle
+from rankport.runtime.options import from_keywords, refuse_unknown
+from rankport.runtime.store.store import TokenStore
+from rankport.sdk.client import Client
+
+StrPath = str | os.PathLike[str]
+
+
+def build(
+    bundle: StrPath,
+    target: str,
+    *,
+    force: bool = False,
+    on_progress: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> list[BuiltPlan]:
+    """Builds TensorRT plans from a bundle's graphs, into the bundle. What is there and still fits stays.
+
+    >>> build("ranker.bundle", "tensorrt-rtx:sm89", max_batch_tokens=8192)
+
+    `options` are those of `rankport build`: fields of `ProfileLimits` and `BuildOptions`.
+
+    Raises:
+        InvalidRequest: an option or a target that there is not, or that this machine cannot build for.
+        BackendError: TensorRT is not installed.
+        BundleError: a graph cannot be built.
+    """
+    limits, choices = from_keywords(ProfileLimits, options), from_keywords(BuildOptions, options)
+    refuse_unknown("build", options, ProfileLimits, BuildOptions)
+    return build_plans(
+        open_bundle(bundle),
+        BuildTarget.parse(target),
+        options=choices,
+        limits=limits,
+        force=force,
+        on_progress=on_progress,
+    )
+
+
+def encode(
+    encoder: StrPath | ItemEncoder | Client,
+    items: StrPath,
+    store: StrPath | TokenStore,
+    *,
+    device: Device = "cpu",
+    device_id: int = 0,
+    on_progress: Callable[[EncodeProgress], None] | None = None,
+    on_bad_row: Callable[[BadRow], None] | None = None,
+    **options: Any,
+) -> EncodeReport:
+    """Computes the embedding tokens of a catalogue and keeps them for serving. What is stored already is skipped.
+
+    >>> encode("encoder.bundle", "items.csv", "tokens.lmdb", text_columns=["title", "description"])
+
+    `encoder` is an item encoder's bundle, loaded on `device`, or one that is loaded here or served. `options` are
+    those of `rankport encode`: fields of `ItemColumns` and `EncodeJobConfig`.
+
+    Raises:
+        InvalidRequest: an option, format or column that there is not, or a file that broke off.
+        NotFound: no such file.
+        BundleError, StoreError, BackendError: bundle, store or encoder failed as a whole; a rerun continues.
+    """
+    columns = from_keywords(ItemColumns, options)
+    file = ItemsFile.open(items, **asdict(columns))
+    given = {name: options.pop(name) for name in list(options) if name in EncodeJobConfig.__slots__}
+    refuse_unknown("encode", options, ItemColumns, EncodeJobConfig)
+    config = encode_job_config(device, **given)
+    with ExitStack() as opened:
+        if not isinstance(encoder, ItemEncoder | Client):
+            engine = engine_config(device, device_ids=(device_id,))
+            encoder = opened.enter_context(ItemEncoder.load(encoder, config=engine))
+        if not isinstance(store, TokenStore):
+            store = opened.enter_context(TokenStore.open(store, create=True))
+        source: Encoder = _ServedEncoder(encoder) if isinstance(encoder, Client) else encoder
+        return run_encode_job(
+            source,
+            namespace_of(store, source),
+            file.rows(),
+            config,
+            on_progress=on_progress,
+            on_bad_row=on_bad_row,
+        )
+
+
+class _ServedEncoder:
+    """Item encoder of a server, as the job takes it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._description = client.describe()
+
+    @property
+    def fingerprint(self) -> str:
+        return self._description.fingerprint
+
+    def describe(self) -> ModelDescription:
+        return self._description
+
+    def encode(self, texts: Any, /, *, truncation: Truncation) -> NDArray[np.floating]:
+        return self._client.encode(texts, truncation=truncation)

@@ -1,0 +1,67 @@
+"""Fields that describe themselves: their ranges, keyword arguments that become dataclasses, and sizes of memory."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.flags import flag, within
+from rankport.runtime.options import (
+    check_ranges,
+    from_keywords,
+    refuse_unknown,
+    size_in_bytes,
+    size_in_words,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    count: int = field(default=3, metadata=flag("How many.", least=1))
+    share: float | None = field(default=None, metadata=within(least=0, most=1))
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"count": 0}, "count is 0: it must be at least 1"),
+        ({"share": 1.5}, "share is 1.5: it must be from 0 to 1"),
+        ({"share": float("nan")}, "share is nan: it must be from 0 to 1"),
+    ],
+)
+def test_a_number_out_of_range_is_told_with_the_range(given: dict[str, float], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        Sizes(**given)  # type: ignore[arg-type]
+
+
+def test_keyword_arguments_go_to_the_dataclass_that_knows_them() -> None:
+    given = {"count": 5, "names": ["a"], "other": 1}
+    assert from_keywords(Sizes, given) == Sizes(5, None, ("a",))
+    with pytest.raises(InvalidRequest, match="run has no option 'other': there are count, share, names"):
+        refuse_unknown("run", given, Sizes)
+    refuse_unknown("run", {}, Sizes)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("4096", 4096), ("4GiB", 2**32), ("1.5 MiB", 3 * 2**19), ("2gb", 2 * 10**9)]
+)
+def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
+    assert size_in_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "4XB", "-1", "4 G iB"])
+def test_what_is_no_size_is_told(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="for example 512MiB, 4GiB"):
+        size_in_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(0, "0"), (2**32, "4GiB"), (3 * 2**19, "1536KiB"), (1000, "1000")]
+)
+def test_a_size_is_written_as_it_is_read(size: int, words: str) -> None:
+    assert size_in_words(size) == words
+    assert size_in_bytes(words) == size

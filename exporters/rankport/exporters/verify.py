@@ -27,7 +27,7 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was measured, and what failed."""
+    """Figures of a bundle, and what failed."""
 
     bundle: Bundle
     proofs: dict[Target, Proof]  # by what the graphs are made for, as far as the device runs them

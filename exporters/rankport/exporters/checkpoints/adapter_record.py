@@ -1,4 +1,4 @@
-"""What a manifest says of an adapter that was merged at export."""
+"""A manifest's record of an adapter that was merged at export."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from rankport.runtime.bundle.manifest import Adapter
 
 
 def adapter_record(source: Checkpoint) -> Adapter | None:
-    """None for a checkpoint that is whole by itself."""
+    """Records the adapter that a checkpoint is; None if it is whole by itself."""
     if source.adapter is None:
         return None
     facts = source.adapter.facts
@@ -23,5 +23,5 @@ def adapter_record(source: Checkpoint) -> Adapter | None:
 
 
 def _without_path(base: str) -> str:
-    """A hub's name as it is; of a folder the name alone, for its path would put this machine into a release."""
+    """Names a base: a hub's as it is, a folder without its path, which would put this machine into a release."""
     return Path(base).name if Path(base).is_absolute() else base

@@ -1,4 +1,4 @@
-"""What a checkpoint folder says that it is, before any weight is read."""
+"""The word of a checkpoint folder on what it is, before any weight is read."""
 
 from dataclasses import dataclass
 from pathlib import Path

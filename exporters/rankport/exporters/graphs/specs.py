@@ -26,7 +26,7 @@ _LARGEST_AXIS = 2**31 - 1
 def graph_specs(
     name: str, graph: RoleGraph, target: Target, precision: Precision | None = None
 ) -> list[GraphSpec]:
-    """One a role; `precision` where it is not the manifest's."""
+    """Lists a graph as its roles, one a role; `precision` where it is not the manifest's."""
     return [
         GraphSpec(
             role=role,
@@ -50,7 +50,7 @@ def _tensor_spec(value: ir.Value) -> TensorSpec:
 
 
 def axis_ranges(graphs: list[GraphSpec], limits: Limits) -> dict[str, AxisRange]:
-    """Only item and prefix lengths are bounded by the model; how many share a pass is the runtime's choice."""
+    """Bounds item and prefix lengths, as the model does; how many share a pass is the runtime's choice."""
     bounded = {
         "item_tokens": AxisRange(min=1, max=limits.max_item_tokens + limits.max_prefix_tokens),
         "row_tokens": AxisRange(min=1, max=_LARGEST_AXIS),

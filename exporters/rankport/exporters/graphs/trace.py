@@ -1,4 +1,4 @@
-"""From a torch module to clean ONNX: tracing with dynamic axes, and cutting graphs out of one trace.
+"""The way from a torch module to clean ONNX: tracing with dynamic axes, and cutting graphs out of one trace.
 
 Owns the call of the torch exporter. Names of inputs, outputs and axes are the ones the bundle's manifest lists.
 """
@@ -29,7 +29,7 @@ def trace(
     axes: Mapping[str, Sequence[str | int]],
     outputs: Sequence[str],
 ) -> ir.Model:
-    """The module as one ONNX graph.
+    """Traces the module as one ONNX graph.
 
     `axes` gives each graph input's shape in order (a list argument is one input per element); a string is a dynamic
     axis. The tracer's metadata is dropped: it would put this machine's source paths into a release.
@@ -70,7 +70,7 @@ def trace(
 
 
 def cut(model: ir.Model, outputs: Mapping[str, Sequence[str | int]]) -> ir.Model:
-    """A copy of the graph that computes only `outputs` (name -> shape): everything else falls away as dead code."""
+    """Copies the graph to one that computes only `outputs` (name -> shape): all else falls away as dead code."""
     part = model.clone()
     by_name = {value.name: value for value in part.graph.outputs}
     part.graph.outputs.clear()

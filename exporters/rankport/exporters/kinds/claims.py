@@ -1,4 +1,4 @@
-"""Which kind a checkpoint is of, where nobody said it."""
+"""The kind that a checkpoint is of, where nobody said it."""
 
 from pathlib import Path
 

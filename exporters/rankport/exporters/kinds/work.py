@@ -34,7 +34,7 @@ OptionsT = TypeVar("OptionsT", bound=ExportOptions)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a kind decides of an export before anything is traced. Holds no model: a quantized one has the same plan."""
+    """Decisions of a kind about an export, before any trace. Holds no model: a quantized one has the same plan."""
 
     shape: ModelShape
     limits: Limits
@@ -55,7 +55,7 @@ Raises InvalidRequest for a file that cannot be used; the message names the line
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work(Generic[OptionsT]):
-    """How an export of one kind goes."""
+    """The part of an export that one kind does."""
 
     claims: Callable[
         [StatedModel], bool

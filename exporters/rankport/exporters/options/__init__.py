@@ -1,1 +1,1 @@
-"""What an export can be asked for, and what it takes where nothing was said. Loads no model."""
+"""Everything that an export can be asked for, and what it takes where nothing was said. Loads no model."""

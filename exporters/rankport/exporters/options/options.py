@@ -1,4 +1,4 @@
-"""What every export can be asked for: one frozen dataclass, filled by flags or by keyword arguments.
+"""Options of every export: one frozen dataclass, filled by flags or by keyword arguments.
 
 Each kind's own options are a subclass in its folder. Imports no torch: a slip should not cost seconds.
 """
@@ -132,7 +132,7 @@ class ExportOptions:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """What graphs are made for: `target`, or its default."""
+        """Targets that graphs are made for: `target`, or its default."""
         return ExportTargets.parse(self.target or "onnx-cpu").graphs
 
     @property

@@ -1,4 +1,4 @@
-"""How a bundle is proven: what export and verify hand to the proof, and what verify can be asked for."""
+"""Options of a proof: what export and verify hand to it, and what verify can be asked for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from rankport.runtime.config import Device
 
 @dataclass(frozen=True, slots=True)
 class ProofOptions:
-    """How a bundle is proven."""
+    """The way in which a bundle is proven."""
 
     tolerance: Tolerance = field(default_factory=Tolerance)
     judged: Sequence[JudgedRequest] = ()
@@ -22,7 +22,7 @@ class ProofOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyOptions:
-    """What `verify` can be asked for, beside a bundle and its checkpoint."""
+    """Options of `verify`, beside a bundle and its checkpoint."""
 
     base: StrPath | None = field(
         default=None,

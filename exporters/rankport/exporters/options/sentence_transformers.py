@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says of the encoder in it: pooling and normalization."""
+"""The word of a sentence-transformers folder on the encoder in it: pooling and normalization."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `--target` of an export names: whom the graphs are made for, and which plans are built into the bundle.
+"""Words of `--target` of an export: whom the graphs are made for, and which plans are built into the bundle.
 
 Owns the words and how commas bind them. What a plan's target may be is `tensorrt.build`'s, as in
 `rankport build`.
@@ -26,7 +26,7 @@ class ExportTargets:
 
     @classmethod
     def parse(cls, named: str | Sequence[str]) -> "ExportTargets":
-        """`onnx-cpu,tensorrt-rtx:sm86,sm89`, as one text or in parts: a comma also joins architectures.
+        """Reads `onnx-cpu,tensorrt-rtx:sm86,sm89`, as one text or in parts: a comma also joins architectures.
 
         Raises `InvalidRequest` for a word that is no target, or one given twice.
         """
@@ -40,7 +40,7 @@ class ExportTargets:
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """Architectures with the `tensorrt-rtx:` that they follow."""
+    """Joins architectures with the `tensorrt-rtx:` that they follow."""
     joined: list[str] = []
     for word in map(str.strip, words):
         if joined and joined[-1].startswith(f"{_PLANS}:") and _ARCHITECTURE.fullmatch(word):
@@ -51,7 +51,7 @@ def _joined(words: Sequence[str]) -> list[str]:
 
 
 def _has_plans(word: str) -> bool:
-    """`tensorrt:…` has none, and `BuildTarget` says why."""
+    """Tells whether plans are built; `tensorrt:…` has none, and `BuildTarget` says why."""
     return word == _PLANS or word.startswith((f"{_PLANS}:", "tensorrt:"))
 
 

@@ -1,4 +1,4 @@
-"""How far an export may be from its source. Imports little, so that the command line can show the defaults."""
+"""The distance that an export may have from its source. Imports little, for the command line shows the defaults."""
 
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ LEAST_KENDALL_TAU = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What an export must reach in every mode, and on judged requests."""
+    """Limits that an export must reach in every mode, and on judged requests."""
 
     max_abs_error: float = field(
         default=1e-4,

@@ -35,7 +35,7 @@ class Runnable:
 
 @contextmanager
 def runnable(bundle: Bundle, device: Device = "cpu") -> Iterator[Runnable]:
-    """The bundle itself on a GPU or in fp32, else its twin, which is gone after the block."""
+    """Gives the bundle itself on a GPU or in fp32, else its twin, which is gone after the block."""
     if device != "cpu":
         yield Runnable(bundle, ON_GPU[device], EngineConfig(device=device))
     elif bundle.manifest.precision == "fp32":

@@ -1,4 +1,4 @@
-"""How far a bundle may be from its source: the limits that hold for it, and what misses them."""
+"""Limits of how far a bundle may be from its source: those that hold for it, and what misses them."""
 
 from collections.abc import Sequence
 

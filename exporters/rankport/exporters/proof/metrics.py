@@ -12,7 +12,7 @@ from rankport.protos.errors import InvalidRequest
 
 
 def ndcg(scores: ArrayLike, gains: ArrayLike, k: int) -> float:
-    """Normalized discounted cumulative gain of the first `k`: gain 2^g - 1, discount log2(rank + 1).
+    """Computes normalized discounted cumulative gain of the first `k`: gain 2^g - 1, discount log2(rank + 1).
 
     `scores` and `gains` are [items], gains finite and ≥ 0 (Burges et al., 2005). InvalidRequest for unequal
     shapes, k < 1, or no positive gain: such a query has no order to judge, so leave it out of a mean.
@@ -29,7 +29,7 @@ def ndcg(scores: ArrayLike, gains: ArrayLike, k: int) -> float:
 
 
 def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
-    """Kendall's tau-b of two score arrays [items], NaN taken as the lowest score (Kendall, 1945).
+    """Computes Kendall's tau-b of two score arrays [items], NaN taken as the lowest score (Kendall, 1945).
 
     Two constant arrays agree fully (1.0); one constant array orders nothing (0.0); fewer than two items have
     no pair to disagree on (1.0). Compares all pairs: O(items²) time, O(items) memory. InvalidRequest for
@@ -50,7 +50,7 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def top_k_agreement(a: ArrayLike, b: ArrayLike, k: int) -> float:
-    """Share of the first `k` of `a` that are among the first `k` of `b`; k is cut to the number of items.
+    """Computes the share of the first `k` of `a` that are among the first `k` of `b`; k is cut to the number of items.
 
     InvalidRequest for unequal or empty shapes, or k < 1.
     """
@@ -62,7 +62,7 @@ def top_k_agreement(a: ArrayLike, b: ArrayLike, k: int) -> float:
 
 
 def ranking(scores: ArrayLike) -> NDArray[np.int64]:
-    """Positions in descending order of score: stable, NaN last. [items]"""
+    """Gives positions in descending order of score: stable, NaN last. [items]"""
     return np.argsort(-np.asarray(scores, np.float64), kind="stable")
 
 
@@ -76,6 +76,6 @@ def _pair(a: ArrayLike, b: ArrayLike, k: int) -> tuple[NDArray[np.float64], NDAr
 
 
 def _dense_ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Integers in the order of the scores, equal where they are equal, all NaN one lowest rank. [items]"""
+    """Makes integers in the order of the scores, equal where they are equal, all NaN one lowest rank. [items]"""
     finite = np.unique(scores[~np.isnan(scores)])
     return np.where(np.isnan(scores), -1, np.searchsorted(finite, scores))

@@ -1,4 +1,4 @@
-"""How far a source moves from itself where a bundle of it rounds: the least that any implementation will be off by."""
+"""Noise: how far a source moves from itself where a bundle of it rounds, the least that any maths will be off by."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager

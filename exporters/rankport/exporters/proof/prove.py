@@ -31,7 +31,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How far a bundle's answers are from another source than the one whose maths it has."""
+    """Distance of a bundle's answers from another source than the one whose maths it has."""
 
     modes: list[ModeParity]
     quality: Quality | None
@@ -39,7 +39,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a kind measured of a bundle against its exact source. Holds figures and arrays, never a model."""
+    """Measurements of a bundle by its kind, against its exact source. Holds figures and arrays, never a model."""
 
     modes: list[ModeParity]
     noise: ModeParity | None  # the source against itself, where the bundle rounds: see `noise`
@@ -64,7 +64,7 @@ class Sources:
     """
 
     def __init__(self, exact: Checkpoint, load_original: Callable[[], Checkpoint] | None = None) -> None:
-        """`exact` has the very maths of the bundle, low-bit layers included.
+        """Takes the `exact` source, of the very maths of the bundle, low-bit layers included.
 
         `load_original` loads the full-precision source of a bundle quantized at export.
         """

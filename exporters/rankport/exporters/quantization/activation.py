@@ -32,25 +32,25 @@ class Activation:
 
     @property
     def name(self) -> str:
-        """For people and the manifest."""
+        """Words for people and the manifest."""
         kind, grain = self.kind.split("-")
         return f"{kind} per {self.block} channels" if self.block else f"{kind} per {grain}"
 
     def scales(self, x: Tensor) -> Tensor:
-        """fp32, broadcastable to `x`."""
+        """Computes scales: fp32, broadcastable to `x`."""
         if self.scale is not None:
             return torch.tensor(self.scale)
         # Written as a product and a maximum: what the exported graph computes too.
         return (x.abs().amax(dim=-1, keepdim=True) / self.divisor).clamp(min=self.least_scale)
 
     def codes(self, x: Tensor, scales: Tensor) -> Tensor:
-        """Values of the grid, still fp32; ties go to even."""
+        """Rounds to values of the grid, still fp32; ties go to even."""
         if self.kind.startswith("fp8"):
             return (x / scales).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn).to(torch.float32)
         return (x / scales).round().clamp(-128, 127)
 
     def rounded(self, x: Tensor) -> Tensor:
-        """`x` as the product sees it, fp32."""
+        """Gives `x` as the product sees it, fp32."""
         if self.block is not None:
             padding = -x.shape[-1] % self.block
             blocks = torch.nn.functional.pad(x, (0, padding)).reshape(*x.shape[:-1], -1, self.block)

@@ -1,4 +1,4 @@
-"""What of a model is low-bit, in words and numbers: for the manifest, and for people."""
+"""Facts of what is low-bit in a model, in words and numbers: for the manifest, and for people."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class SchemeFacts:
 
 @dataclass(frozen=True, slots=True)
 class QuantizationFacts:
-    """How a checkpoint or an export was quantized."""
+    """The way in which a checkpoint or an export was quantized."""
 
     method: str  # "compressed-tensors", "gptq", or the method of an export
     format: str  # as the checkpoint names it; of an export the name of the recipe

@@ -24,7 +24,7 @@ class QuantizedLinear(nn.Module):
         self.kernel: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out], of the states' type."""
+        """Maps [..., in] -> [..., out], of the states' type."""
         if self.kernel is None:
             states = x.to(torch.float32)
             rounded = states if self.activation is None else self.activation.rounded(states)
@@ -34,7 +34,7 @@ class QuantizedLinear(nn.Module):
         return product if self.bias is None else product + self.bias
 
     def extra_repr(self) -> str:
-        """Shape and scheme, for people."""
+        """Tells shape and scheme, for people."""
         weight = self.quantized
         return f"{self.in_features} -> {self.out_features}, {weight.type}{weight.bits}, groups of {weight.group_size}"
 
@@ -53,7 +53,7 @@ class QuantizedEmbedding(nn.Module):
         self.kernel: nn.Module | None = None
 
     def forward(self, ids: Tensor) -> Tensor:
-        """The rows of `ids`."""
+        """Gives the rows of `ids`."""
         if self.kernel is not None:
             rows: Tensor = self.kernel(ids)
             return rows

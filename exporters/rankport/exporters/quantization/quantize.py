@@ -53,10 +53,10 @@ def quantize(
             group = recipe.group_of(layer)
             if group == 0:
                 continue
-            made = _quantized(layer, name, recipe, group, calibration)
-            set_module(model, name, made)
-            activation = "none" if made.activation is None else made.activation.name
-            done.setdefault((group, activation), []).append(made)
+            quantized = _quantized(layer, name, recipe, group, calibration)
+            set_module(model, name, quantized)
+            activation = "none" if quantized.activation is None else quantized.activation.name
+            done.setdefault((group, activation), []).append(quantized)
         embedding = _quantize_embedding(model)
     release()
     schemes = [
@@ -77,7 +77,7 @@ def quantize(
 
 
 def kept_in(model: nn.Module) -> tuple[str, ...]:
-    """Modules of weight matrices that stay in full precision, of a head what the graph keeps."""
+    """Names modules of weight matrices that stay in full precision, of a head what the graph keeps."""
     head = model.get_output_embeddings()  # type: ignore[operator]
     names = [
         name

@@ -12,7 +12,7 @@ from rankport.runtime.bundle.manifest import Target
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How linear layers are quantized at export. Embedding tables become int8 rows in every recipe."""
+    """Quantization of linear layers at export. Embedding tables become int8 rows in every recipe."""
 
     name: RecipeName
     type: Literal["int", "float"]

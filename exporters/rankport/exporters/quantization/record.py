@@ -1,4 +1,4 @@
-"""What a manifest says of a low-bit model."""
+"""A manifest's record of a low-bit model."""
 
 import dataclasses
 

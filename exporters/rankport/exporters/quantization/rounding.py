@@ -14,7 +14,7 @@ _BLOCK = 128
 
 
 def round_to_nearest(weight: Tensor, recipe: Recipe, group: int | None) -> QuantizedWeight:
-    """Every weight to its nearest code. weight [out, in] fp32, `group` input channels a scale (None: a row)."""
+    """Rounds every weight to its nearest code. weight [out, in] fp32, `group` input channels a scale (None: a row)."""
     blocks = weight.reshape(len(weight), -1, group or weight.shape[1])
     scales = best_scales(blocks, recipe)
     codes = _codes(blocks / scales[..., None], recipe).reshape(weight.shape)
@@ -24,7 +24,7 @@ def round_to_nearest(weight: Tensor, recipe: Recipe, group: int | None) -> Quant
 def round_with_compensation(
     weight: Tensor, hessian: Tensor, recipe: Recipe, group: int | None
 ) -> QuantizedWeight:
-    """Column by column, each column's error made up for by those that follow: GPTQ (arXiv 2210.17323, algorithm 1).
+    """Rounds by columns, each one's error made up for by those that follow: GPTQ (arXiv 2210.17323, algorithm 1).
 
     Minimises |W x - W' x|^2 over the calibration inputs, whose sum of outer products is `hessian` [in, in].
     """
@@ -51,7 +51,7 @@ def round_with_compensation(
 
 
 def best_scales(blocks: Tensor, recipe: Recipe) -> Tensor:
-    """The scale of each block with the least squared error among a few below the largest value's. [..., n] -> [...]"""
+    """Finds each block's scale of least squared error among a few below the largest value's. [..., n] -> [...]"""
     largest = blocks.abs().amax(dim=-1) / _largest_code(recipe)
     # A block of zeros has any scale.
     largest = torch.where(largest > 0, largest, torch.ones_like(largest))
@@ -68,7 +68,7 @@ def best_scales(blocks: Tensor, recipe: Recipe) -> Tensor:
 
 
 def int8_rows(table: Tensor) -> tuple[Tensor, Tensor]:
-    """A table [rows, dim] as int8 codes [rows, dim] and a scale a row [rows]."""
+    """Rounds a table [rows, dim] to int8 codes [rows, dim] and a scale a row [rows]."""
     largest = table.abs().amax(dim=1)
     scales = torch.where(largest > 0, largest, torch.ones_like(largest)) / 127
     return (table / scales[:, None]).round_().clamp_(-127, 127).to(torch.int8), scales
@@ -90,7 +90,7 @@ def _largest_code(recipe: Recipe) -> float:
 
 
 def _inverse_factor(hessian: Tensor) -> Tensor:
-    """The upper Cholesky factor of the damped inverse. [in, in]"""
+    """Computes the upper Cholesky factor of the damped inverse. [in, in]"""
     diagonal = hessian.diagonal()
     damped = hessian.to(torch.float64).clone()
     # Channels that calibration never excites keep their weights and take no part.

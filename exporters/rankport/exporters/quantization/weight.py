@@ -47,11 +47,11 @@ class QuantizedWeight:
 
     @property
     def type(self) -> CodeType:
-        """What a code is."""
+        """Type of a code, in words."""
         return "float" if self.codes.dtype.is_floating_point else "int"
 
     def dequantized(self) -> Tensor:
-        """fp32 [out, in]."""
+        """Computes the weight: fp32 [out, in]."""
         if self.groups_of is not None:
             values = self.codes.to(torch.float32)
             if self.zeros is not None:
@@ -64,7 +64,7 @@ class QuantizedWeight:
         return scaled.flatten(1)
 
     def rows(self, index: Tensor) -> "QuantizedWeight":
-        """Some rows of the matrix."""
+        """Takes some rows of the matrix."""
         return replace(
             self,
             codes=self.codes[index],
@@ -73,7 +73,7 @@ class QuantizedWeight:
         )
 
     def sorted_by_group(self) -> tuple["QuantizedWeight", Tensor] | None:
-        """The same matrix with its columns permuted to contiguous groups, and the permutation [in].
+        """Permutes columns to contiguous groups; gives that matrix, and the permutation [in].
 
         None where groups differ in length. For W' and p: W x = W' x[p].
         """

@@ -17,7 +17,7 @@ from rankport.exporters.vocabulary.verdict import CollapseLimits, failures
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What was measured and what it means."""
+    """Figures of an audit, and what they mean."""
 
     checkpoint: Path
     rows: NewRows
@@ -28,11 +28,11 @@ class AuditReport:
 
     @property
     def passed(self) -> bool:
-        """No limit is missed."""
+        """Whether no limit is missed."""
         return not self.failures
 
     def as_json(self) -> dict[str, Any]:
-        """The figures for machines."""
+        """Gives the figures for machines."""
         return {
             "checkpoint": str(self.checkpoint),
             "first_new": self.rows.first,

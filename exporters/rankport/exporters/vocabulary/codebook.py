@@ -14,7 +14,7 @@ from rankport.protos.errors import InvalidRequest
 
 
 def read_codebook(file: Path, tokens: int) -> NDArray[np.float32]:
-    """The vectors of `tokens` new tokens. [tokens, width] InvalidRequest naming the file and what does not fit."""
+    """Reads vectors of `tokens` new tokens, [tokens, width]. InvalidRequest names the file and what does not fit."""
     try:
         content = np.load(file, allow_pickle=False)
         arrays = [content] if isinstance(content, np.ndarray) else [content[name] for name in sorted(content)]

@@ -18,7 +18,7 @@ _QUANTILES = (0.05, 0.5, 0.95)
 
 @dataclass(frozen=True, slots=True)
 class RowSums:
-    """What one pass over rows yields."""
+    """Figures that one pass over rows yields."""
 
     unit_sum: Tensor  # [width] float64, sum of unit rows
     norms: NDArray[np.float32]  # [rows]
@@ -82,18 +82,18 @@ def cosine_matrix(left: Tensor, right: Tensor) -> NDArray[np.float32]:
 
 
 def unit(rows: Tensor) -> Tensor:
-    """Rows of unit length in float32; rows of zeros stay zero."""
+    """Scales rows to unit length in float32; rows of zeros stay zero."""
     return torch.nn.functional.normalize(rows.float(), dim=1)
 
 
 def upper_triangle(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Values above the diagonal. [rows * (rows - 1) / 2]"""
+    """Takes values above the diagonal. [rows * (rows - 1) / 2]"""
     values: NDArray[np.float32] = matrix[np.triu_indices(len(matrix), 1)]
     return values
 
 
 def nearest(rows: Tensor, ids: list[int], old: Tensor, k: int) -> list[Neighbour]:
-    """The `k` rows of `old` [old rows, width] nearest to each of `rows`, which have `ids`; one pass over `old`."""
+    """Finds the `k` rows of `old` [old rows, width] nearest to each of `rows`, of these `ids`; one pass over `old`."""
     wanted, k = unit(rows), min(k, len(old))
     best = torch.full((len(ids), 0), 0.0)
     best_rows = torch.zeros((len(ids), 0), dtype=torch.int64)

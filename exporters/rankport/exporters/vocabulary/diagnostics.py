@@ -30,7 +30,7 @@ from rankport.protos.errors import CheckpointError
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How much is looked at where all pairs would be too many."""
+    """Samples that are looked at where all pairs would be too many."""
 
     rows: int = 1024  # new rows, and pretrained ones, whose pairs are compared
     neighbours: int = 5  # nearest pretrained rows shown
@@ -58,7 +58,7 @@ class Rsa:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What the plots show. Rows in id order."""
+    """Rows that the plots show, in id order."""
 
     codes: NDArray[np.int64]  # [sample] new rows, counted from the first new one
     new: Tensor  # [sample, hidden] float32
@@ -93,7 +93,7 @@ class TableDiagnostics:
         return self.new_spectrum.effective_rank / old if old > 0 else 0.0
 
     def figures(self) -> dict[str, Any]:
-        """Everything but the samples, as JSON has it."""
+        """Gives everything but the samples, as JSON has it."""
         return {
             "table": self.table,
             "new": _side(self.new_spectrum, self.new_norms),
@@ -171,7 +171,7 @@ def _samples(
 
 
 def _sample(rng: np.random.Generator, total: int, wanted: int) -> NDArray[np.int64]:
-    """Distinct rows in order; all of them where no more are wanted than there are."""
+    """Draws distinct rows in order; all of them where no more are wanted than there are."""
     if wanted >= total:
         return np.arange(total)
     return np.sort(rng.choice(total, wanted, replace=False))
@@ -190,7 +190,7 @@ def _rsa(samples: Samples, levels: tuple[str, ...] | None) -> Rsa | None:
 
 
 def _duplicates(rows: Tensor) -> int:
-    """Rows beyond the first of their bytes."""
+    """Counts rows beyond the first of their bytes."""
     stored = rows.contiguous().view(torch.uint8).numpy()
     seen = {hashlib.blake2b(row, digest_size=16).digest() for row in stored}
     return len(rows) - len(seen)

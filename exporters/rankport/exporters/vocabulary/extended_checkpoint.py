@@ -27,7 +27,7 @@ _KEPT = ("*_config.json", "special_tokens_map.json", "*.jinja", "LICENSE*")
 
 @dataclass(frozen=True, slots=True)
 class NewValues:
-    """What the new rows hold. [new rows, hidden] each"""
+    """Values of the new rows. [new rows, hidden] each"""
 
     rows: NewRows
     input: Tensor
@@ -70,7 +70,7 @@ def _write_shard(file: Path, tables: StoredTables, values: NewValues, out: Path)
 
 
 def _extended(table: Tensor, new: Tensor, rows: NewRows) -> Tensor:
-    """The table with its new rows; rows of neither, padding behind them, are as stored or zero."""
+    """Makes the table with its new rows; rows of neither, padding behind them, are as stored or zero."""
     result = torch.zeros(rows.total, table.shape[1], dtype=table.dtype)
     result[: len(table)] = table
     result[rows.first : rows.first + rows.count] = new.to(table.dtype)
@@ -88,7 +88,7 @@ def _write_index(source: CheckpointFolder, out: Path) -> None:
 
 
 def _config(raw: dict[str, Any], total: int) -> dict[str, Any]:
-    """config.json of the longer vocabulary, wherever it states it."""
+    """Makes config.json of the longer vocabulary, wherever it states it."""
     if isinstance(raw.get("text_config"), dict) and "vocab_size" in raw["text_config"]:
         text = {**raw["text_config"], "vocab_size": total}
         return {**raw, "text_config": text} | ({"vocab_size": total} if "vocab_size" in raw else {})

@@ -47,13 +47,13 @@ def add_tokens(source: Checkpoint, tokens: list[str]) -> ExtendedVocabulary:
 def existing_tokens(
     source: Checkpoint, *, new_tokens: int | None = None, first_new: int | None = None
 ) -> ExtendedVocabulary:
-    """The new tokens that a checkpoint has already; arguments as of `resolve_new_rows`."""
+    """Finds the new tokens that a checkpoint has already; arguments as of `resolve_new_rows`."""
     rows = resolve_new_rows(source.path, source.vocab_size, new_tokens=new_tokens, first_new=first_new)
     return ExtendedVocabulary(read_tokenizer(source), rows, ())
 
 
 def read_tokenizer(source: Checkpoint) -> tokenizers.Tokenizer:
-    """The checkpoint's tokenizer, without truncation and padding. Raises CheckpointError without one."""
+    """Reads the checkpoint's tokenizer, without truncation and padding. Raises CheckpointError without one."""
     if source.tokenizer_file is None:
         raise CheckpointError(f"checkpoint {str(source.path)!r} has no tokenizer.json: texts cannot be read")
     return tokenizer_of(source.tokenizer_file)

@@ -40,7 +40,7 @@ _STATE = Path("grounding") / "state.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class GroundReport:
-    """What a run did, as ground.json holds it."""
+    """Report of a run, as ground.json holds it."""
 
     out: Path
     figures: dict[str, Any]
@@ -132,7 +132,7 @@ def _train(
     tables: StoredTables,
     on_progress: Callable[[str], None],
 ) -> tuple[NewValues, dict[str, Any]]:
-    """Start, training, and the rows as they will be stored, measured as such."""
+    """Starts the rows, trains them, and measures them as they will be stored."""
     model, rows = source.model, vocabulary.rows
     extend_model(model, rows)
     start = _start_id(model)
@@ -152,7 +152,7 @@ def _train(
 def _place_starts(
     model: nn.Module, trainable: TrainableRows, split: Split, options: GroundingOptions
 ) -> None:
-    """Each table's rows start from its own pretrained rows."""
+    """Starts each table's rows from its own pretrained rows."""
     weights = {"input": model.get_input_embeddings().table.weight}  # type: ignore[operator]
     weights["output"] = trainable.head.head.weight
     for number, (name, parameter) in enumerate(trainable.parameters.items()):
@@ -162,7 +162,7 @@ def _place_starts(
 
 
 def _round(trainable: TrainableRows, tables: StoredTables) -> None:
-    """To the stored precision, so that what is measured is what is written."""
+    """Rounds to the stored precision, so that what is measured is what is written."""
     stored = {"input": tables.input, "output": tables.output}
     for name, parameter in trainable.parameters.items():
         table = stored[name]
@@ -201,7 +201,7 @@ def _figures(
 
 
 def _diagnose(tables: StoredTables, values: NewValues) -> tuple[TableDiagnostics, ...]:
-    found = []
+    diagnoses = []
     for name, table, new in (
         (tables.input_name, tables.input, values.input),
         (tables.output_name, tables.output, values.output),
@@ -210,8 +210,10 @@ def _diagnose(tables: StoredTables, values: NewValues) -> tuple[TableDiagnostics
             # Rows behind the new ones are padding: neither new nor pretrained.
             joined = torch.cat([_old(table, values), new.to(table.dtype)])
             rows = values.rows
-            found.append(diagnose(name, joined, type(rows)(rows.first, rows.count, len(joined), rows.names)))
-    return tuple(found)
+            diagnoses.append(
+                diagnose(name, joined, type(rows)(rows.first, rows.count, len(joined), rows.names))
+            )
+    return tuple(diagnoses)
 
 
 def _old(table: Tensor, values: NewValues) -> Tensor:

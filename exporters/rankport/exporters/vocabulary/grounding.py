@@ -51,7 +51,7 @@ class Grounding:
     def __init__(
         self, model: TrainableRows, split: Split, start: int | None, options: GroundingOptions
     ) -> None:
-        """`start` is the id of [BOS], if there is one."""
+        """Takes as `start` the id of [BOS], if there is one."""
         self._model, self._split, self._start, self._options = model, split, start, options
         self._steps_an_epoch = math.ceil(len(split.train) / options.batch_size)
         self._optimizer = torch.optim.AdamW(
@@ -104,7 +104,7 @@ class Grounding:
         return loss.item()
 
     def _factor(self, step: int) -> float:
-        """Linear warm-up, then a cosine to zero."""
+        """Computes a linear warm-up, then a cosine to zero."""
         total = self._options.epochs * self._steps_an_epoch
         warmup = max(1, round(self._options.warmup * total))
         if step < warmup:
@@ -122,7 +122,7 @@ class Grounding:
         return len(losses) - 1 - int(np.argmin(losses)) >= self._options.patience
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Rows, best rows and the optimizer's moments, by name."""
+        """Collects rows, best rows and the optimizer's moments, by name."""
         tensors = {f"best.{name}": rows for name, rows in self._best.items()}
         for name, parameter in self._model.parameters.items():
             tensors[f"rows.{name}"] = parameter.detach()

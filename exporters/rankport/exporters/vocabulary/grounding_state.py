@@ -1,4 +1,4 @@
-"""What a killed grounding run leaves behind to go on from: one safetensors file, written beside and renamed.
+"""State that a killed grounding run leaves behind to go on from: one safetensors file, written beside and renamed.
 
 Its metadata hold the progress as JSON, and what the run was started with: another run does not take it for its own.
 """
@@ -26,13 +26,13 @@ class EpochLosses:
 
     @property
     def held_out(self) -> float:
-        """Both directions summed, as trained."""
+        """Loss of both directions summed, as trained."""
         return self.text_to_tokens + self.tokens_to_text
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is."""
+    """Progress of a run."""
 
     epoch: int  # epochs done
     step: int  # steps done in the current one
@@ -47,7 +47,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
-    """Where a run keeps its state, and what the run is."""
+    """The place where a run keeps its state, and what the run is."""
 
     path: Path
     identity: dict[str, object]  # checkpoint, pairs, rows and options, as JSON has them
@@ -63,7 +63,7 @@ class StateFile:
         os.replace(beside, self.path)
 
     def load(self) -> tuple[Progress, dict[str, Tensor]] | None:
-        """The state on disk, None if there is none. InvalidRequest if it is another run's."""
+        """Reads the state on disk, None if there is none. InvalidRequest if it is another run's."""
         if not self.path.is_file():
             return None
         try:

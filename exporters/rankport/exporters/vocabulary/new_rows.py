@@ -1,4 +1,4 @@
-"""Which rows of an embedding table are the appended ones, and what their tokens are called.
+"""The appended rows of an embedding table, and what their tokens are called.
 
 Owns the three ways to say it: a count, a first id, or the names in tokenizer.json.
 """
@@ -35,14 +35,14 @@ class NewRows:
     def levels(self) -> tuple[str, ...] | None:
         """The level that each name tells, <a_12> is of level a; None if a name tells none. [count]"""
         matches = [_CODE.match(name) if name is not None else None for name in self.names]
-        found = [match["level"] for match in matches if match is not None]
-        return tuple(found) if len(found) == self.count else None
+        names = [match["level"] for match in matches if match is not None]
+        return tuple(names) if len(names) == self.count else None
 
 
 def resolve_new_rows(
     checkpoint: Path, total: int, *, new_tokens: int | None = None, first_new: int | None = None
 ) -> NewRows:
-    """The new rows of a table of `total` rows.
+    """Finds the new rows of a table of `total` rows.
 
     `new_tokens` alone: the last ones of the table; `first_new` alone: from there on; both: that many from there;
     neither: the last run of added tokens in tokenizer.json that are written as semantic ids are, <a_12>.
@@ -60,7 +60,7 @@ def resolve_new_rows(
 
 
 def token_names(checkpoint: Path) -> dict[int, str]:
-    """Tokens by id, from tokenizer.json; empty without one. CheckpointError if it cannot be read."""
+    """Reads tokens by id, from tokenizer.json; empty without one. CheckpointError if it cannot be read."""
     file = checkpoint / "tokenizer.json"
     if not file.is_file():
         return {}
@@ -78,7 +78,7 @@ def token_names(checkpoint: Path) -> dict[int, str]:
 
 
 def _named_run(checkpoint: Path, names: dict[int, str], total: int) -> tuple[int, int]:
-    """First id and length of the last run of consecutive ids with names of semantic-ID form, added ones only."""
+    """Finds first id and length of the last run of consecutive ids with names of semantic-ID form, added ones only."""
     added = _added_ids(checkpoint)
     coded = sorted(
         row for row in added if row < total and re.search(r"\d", names[row]) and _CODE.match(names[row])

@@ -1,4 +1,4 @@
-"""What grounding learns: next-token prediction over pairs in both directions, on a frozen model.
+"""The objective of grounding: next-token prediction over pairs in both directions, on a frozen model.
 
 A pair makes two sequences, [BOS] text tokens and [BOS] tokens text; in each, the second part is predicted from the
 first (and from itself so far). [BOS] only if the config names one.
@@ -62,7 +62,7 @@ def tokens_to_text(pairs: Sequence[EncodedPair], start: int | None) -> Batch:
 def batches(
     pairs: Sequence[EncodedPair], size: int, rng: np.random.Generator | None
 ) -> Iterator[list[EncodedPair]]:
-    """All pairs once, of like length together, batches in random order; without `rng` in order of length."""
+    """Deals all pairs once, of like length together, batches in random order; without `rng` in order of length."""
     tie = np.zeros(len(pairs)) if rng is None else rng.random(len(pairs))
     order = np.lexsort((tie, np.array([len(pair.text) for pair in pairs])))
     starts = np.arange(0, len(pairs), size)
@@ -74,13 +74,13 @@ def batches(
 def held_out_losses(
     model: TrainableRows, pairs: Sequence[EncodedPair], start: int | None, size: int
 ) -> tuple[float, float]:
-    """Mean negative log-likelihood in nats a predicted token: text -> tokens, tokens -> text."""
+    """Measures mean negative log-likelihood in nats a predicted token: text -> tokens, tokens -> text."""
     totals, counts = [0.0, 0.0], [0, 0]
     for part in batches(pairs, size, None):
         for way, batch in enumerate((text_to_tokens(part, start), tokens_to_text(part, start))):
-            found = model.log_probabilities(batch.ids, batch.mask, batch.predicted)
-            totals[way] -= float(found.double().sum())
-            counts[way] += len(found)
+            likelihoods = model.log_probabilities(batch.ids, batch.mask, batch.predicted)
+            totals[way] -= float(likelihoods.double().sum())
+            counts[way] += len(likelihoods)
     return totals[0] / counts[0], totals[1] / counts[1]
 
 

@@ -20,7 +20,7 @@ class Pair:
 
 
 def read_pairs(file: Path) -> list[Pair]:
-    """All pairs of a file. InvalidRequest naming the line and what is wrong with it."""
+    """Reads all pairs of a file. InvalidRequest naming the line and what is wrong with it."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -34,7 +34,7 @@ def read_pairs(file: Path) -> list[Pair]:
 
 
 def read_tokens(file: Path) -> list[str]:
-    """New tokens, one a line, in the order of the ids they get. InvalidRequest for an empty or repeated one."""
+    """Reads new tokens, one a line, in the order of the ids they get. InvalidRequest for an empty or repeated one."""
     try:
         tokens = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -19,7 +19,7 @@ _DPI = 110
 
 
 def draw(table: TableDiagnostics) -> dict[str, bytes]:
-    """PNG files of one table by name; the scatter only with a codebook."""
+    """Draws PNG files of one table by name; the scatter only with a codebook."""
     pictures = {"spectrum": _png(_spectrum(table)), "cosines": _png(_cosines(table))}
     if table.rsa is not None:
         pictures["rsa"] = _png(_rsa(table))
@@ -39,7 +39,7 @@ def _spectrum(table: TableDiagnostics) -> Figure:
 
 
 def _cosines(table: TableDiagnostics) -> Figure:
-    """New rows first, pretrained ones after them: a collapsed vocabulary is a bright block at the top left."""
+    """Shows new rows first, pretrained ones after them: a collapsed vocabulary is a bright block at the top left."""
     new, old = (_thin(rows) for rows in (table.samples.new, table.samples.old))
     rows = torch.cat([new, old])
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
@@ -61,17 +61,17 @@ def _rsa(table: TableDiagnostics) -> Figure:
     axes.scatter(
         table.samples.codebook_cosines[shown], table.samples.row_cosines[shown], s=3, alpha=0.25, linewidths=0
     )
-    found = table.rsa.all_pairs
+    correlation = table.rsa.all_pairs
     axes.set(
         xlabel="cosine of codebook vectors",
         ylabel="cosine of new rows",
-        title=f"{table.table}\nRSA: Pearson {found.pearson:.3f}, Spearman {found.spearman:.3f}",
+        title=f"{table.table}\nRSA: Pearson {correlation.pearson:.3f}, Spearman {correlation.spearman:.3f}",
     )
     return figure
 
 
 def _thin(rows: torch.Tensor) -> torch.Tensor:
-    """Evenly spaced rows, in order: levels stay blocks."""
+    """Takes evenly spaced rows, in order: levels stay blocks."""
     chosen = np.linspace(0, len(rows) - 1, min(_HEAT_ROWS, len(rows))).astype(int)
     return rows[torch.from_numpy(chosen)]
 

@@ -41,7 +41,7 @@ class Spectrum:
 
 
 def spectrum(rows: Tensor) -> Spectrum:
-    """Singular values of `rows` [rows, width] of any floating dtype."""
+    """Computes singular values of `rows` [rows, width] of any floating dtype."""
     count, width = rows.shape
     gram = torch.zeros(width, width, dtype=torch.float64)
     for block in blocks(rows):
@@ -52,7 +52,7 @@ def spectrum(rows: Tensor) -> Spectrum:
 
 
 def effective_rank(singular_values: NDArray[np.float64]) -> float:
-    """exp of the entropy of the singular values normalised to sum 1 (Roy & Vetterli, 2007)."""
+    """Computes exp of the entropy of the singular values normalised to sum 1 (Roy & Vetterli, 2007)."""
     total = singular_values.sum()
     if total <= 0:
         return 0.0
@@ -61,7 +61,7 @@ def effective_rank(singular_values: NDArray[np.float64]) -> float:
 
 
 def blocks(rows: Tensor) -> Iterator[Tensor]:
-    """`rows` [rows, width] in float32 pieces of bounded size: a memory-mapped table is read as it goes."""
+    """Cuts `rows` [rows, width] into float32 pieces of bounded size: a memory-mapped table is read as it goes."""
     size = max(1, _BLOCK_VALUES // rows.shape[1])
     for start in range(0, rows.shape[0], size):
         yield rows[start : start + size].float()

@@ -1,4 +1,4 @@
-"""Where new rows start: mean, random or grounded in the texts of their pairs.
+"""Starts of new rows: mean, random or grounded in the texts of their pairs.
 
     random    N(0, s^2) per value, s the standard deviation of the pretrained rows
     mean      the pretrained mean m plus N(0, 1e-9 v) per value, v the pretrained variances: what transformers'
@@ -25,7 +25,7 @@ _NOISE = 1e-9  # share of the variance
 
 
 def start_rows(init: Init, old: Tensor, rows: NewRows, pairs: Sequence[EncodedPair], seed: int) -> Tensor:
-    """First values of the new rows. [new rows, hidden] float32, from the pretrained rows `old` [old rows, hidden]"""
+    """Makes first values of new rows, [new rows, hidden] float32, from the pretrained rows `old` [old rows, hidden]."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(rows.count, old.shape[1], generator=generator)
     mean, variance = _moments(old)
@@ -42,7 +42,7 @@ def start_rows(init: Init, old: Tensor, rows: NewRows, pairs: Sequence[EncodedPa
 
 
 def text_means(old: Tensor, rows: NewRows, pairs: Sequence[EncodedPair]) -> tuple[Tensor, Tensor]:
-    """Mean over the paired texts of the mean pretrained row of each, and which new rows have one.
+    """Averages over the paired texts the mean pretrained row of each; says which new rows have one.
 
     [new rows, hidden] float32, [new rows] bool
     """
@@ -58,7 +58,7 @@ def text_means(old: Tensor, rows: NewRows, pairs: Sequence[EncodedPair]) -> tupl
 
 
 def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each column. [hidden] each"""
+    """Computes mean and variance of each column. [hidden] each"""
     total = torch.zeros(rows.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
     for block in blocks(rows):

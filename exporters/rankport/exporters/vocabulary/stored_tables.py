@@ -36,7 +36,7 @@ def open_tables(path: Path) -> StoredTables:
 
 
 def find_tables(folder: CheckpointFolder) -> StoredTables:
-    """The tables of an open folder. Raises CheckpointError as `open_tables` does."""
+    """Finds the tables of an open folder. Raises CheckpointError as `open_tables` does."""
     stored = folder.tensors
     input_name, output_name = _named(stored, _INPUT), _named(stored, _OUTPUT)
     if input_name is None:
@@ -55,10 +55,10 @@ def find_tables(folder: CheckpointFolder) -> StoredTables:
 
 
 def _named(stored: StoredTensors, suffixes: tuple[str, ...]) -> str | None:
-    found = [name for name in stored if name.endswith(suffixes)]
-    if len(found) > 1:
-        raise CheckpointError(f"tensors {found[0]!r} and {found[1]!r} may both be the embedding table")
-    return found[0] if found else None
+    names = [name for name in stored if name.endswith(suffixes)]
+    if len(names) > 1:
+        raise CheckpointError(f"tensors {names[0]!r} and {names[1]!r} may both be the embedding table")
+    return names[0] if names else None
 
 
 def _table(stored: StoredTensors, name: str) -> Tensor:

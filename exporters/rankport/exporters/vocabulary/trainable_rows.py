@@ -32,7 +32,7 @@ class RowsEmbedding(nn.Module):
         self.new.padding_idx = None
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Ids [...] to embeddings [..., hidden]."""
+        """Maps ids [...] to embeddings [..., hidden]."""
         local = ids - self.rows.first
         inside = (local >= 0) & (local < self.rows.count)
         new: Tensor = self.new(local.clamp(0, self.rows.count - 1))
@@ -50,7 +50,7 @@ class RowsHead(nn.Module):
         self.positions: Tensor | None = None  # [batch, length] bool, set before each pass
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Hidden states [batch, length, hidden] to logits [1, predicted positions, vocabulary]."""
+        """Maps hidden states [batch, length, hidden] to logits [1, predicted positions, vocabulary]."""
         assert self.positions is not None
         chosen = hidden[self.positions]
         end = self.rows.first + self.rows.count
@@ -73,11 +73,11 @@ class TrainableRows:
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What is trained, by the name it has in the saved state."""
+        """Parameters that are trained, by their names in the saved state."""
         return {"input": self.input} | ({} if self.output is None else {"output": self.output})
 
     def log_probabilities(self, ids: Tensor, mask: Tensor, predicted: Tensor) -> Tensor:
-        """Log-probability of each predicted token of a batch. [predicted tokens], row by row
+        """Computes the log-probability of each predicted token of a batch. [predicted tokens], row by row
 
         ids [batch, length] int64 padded on the right, mask [batch, length] 1 where there is a token, predicted
         [batch, length] bool: never the first position. Over the whole vocabulary.
@@ -91,7 +91,7 @@ class TrainableRows:
 
 @contextmanager
 def trainable_rows(model: nn.Module, rows: NewRows) -> Iterator[TrainableRows]:
-    """While open, the model looks its tables up through trainable new rows. Raises CheckpointError without a head."""
+    """Has the model, while open, look up tables through trainable new rows. Raises CheckpointError without a head."""
     table = model.get_input_embeddings()  # type: ignore[operator]
     head = model.get_output_embeddings()  # type: ignore[operator]
     if not isinstance(table, nn.Embedding) or not isinstance(head, nn.Linear):

@@ -1,4 +1,4 @@
-"""When new rows count as collapsed: the limits and what fails them. Imports little, so that the CLI can show them.
+"""Verdict on new rows, whether they are collapsed: limits and what fails them. Imports little, for the CLI shows them.
 
 The defaults lie between what is measured of mean, random and grounded rows: docs/vocabulary.md has the figures.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CollapseLimits:
-    """What the new rows of every table must keep."""
+    """Limits that the new rows of every table must keep."""
 
     min_effective_rank: float = field(
         default=0.5, metadata=flag("Least effective rank, as a share of that of as many pretrained rows.")
@@ -42,26 +42,26 @@ class CollapseLimits:
 
 
 def failures(table: "TableDiagnostics", limits: CollapseLimits) -> list[str]:
-    """One sentence for each limit that the table misses."""
-    found = []
+    """Writes a sentence for each limit that the table misses."""
+    missed = []
     if table.effective_rank_ratio < limits.min_effective_rank:
-        found.append(
+        missed.append(
             f"{table.table}: effective rank {table.new_spectrum.effective_rank:.1f} of the new rows is "
             f"{table.effective_rank_ratio:.3f} of the pretrained rows' {table.old_spectrum.effective_rank:.1f}, "
             f"under {limits.min_effective_rank:g}"
         )
     if table.new_new.mean > limits.max_mean_cosine:
-        found.append(
+        missed.append(
             f"{table.table}: mean cosine {table.new_new.mean:.3f} between new rows is over {limits.max_mean_cosine:g}"
         )
     if table.rsa is not None:
         judged = table.rsa.within_levels or table.rsa.all_pairs
         if judged.spearman < limits.min_rsa:
-            found.append(
+            missed.append(
                 f"{table.table}: RSA {judged.spearman:.3f} with the codebook is under {limits.min_rsa:g}"
             )
     if table.duplicates > limits.max_duplicates:
-        found.append(
+        missed.append(
             f"{table.table}: {table.duplicates} new rows equal another, over {limits.max_duplicates}"
         )
-    return found
+    return missed

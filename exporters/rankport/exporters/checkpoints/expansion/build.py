@@ -48,7 +48,7 @@ def number_attention(layers: nn.ModuleList) -> None:
 
 
 def _twin(layer: nn.Module, config: object, index: int) -> nn.Module:
-    """A layer of the same shapes, its weights allocated and untouched."""
+    """Makes a layer of the same shapes, its weights allocated and untouched."""
     with torch.device("meta"):
         twin = type(layer)(config, index)
     assert not list(twin.buffers())  # to_empty would leave them undefined

@@ -1,4 +1,4 @@
-"""What `config.expansion` says, checked against the names of the stored tensors.
+"""The facts of `config.expansion`, checked against the names of the stored tensors.
 
 Owns which layers run twice. The names are the final truth: where the config contradicts them it is refused, for a model
 loaded by either alone would run without some of its weights.
@@ -46,7 +46,7 @@ class Expansion:
         )
 
     def paired_layers(self, layers: int, names: Iterable[str]) -> tuple[int, ...]:
-        """Which of the model's `layers` are pairs, ascending; `names` are the stored tensors.
+        """Finds which of the model's `layers` are pairs, ascending; `names` are the stored tensors.
 
         Of the layers that are not frozen, concat makes every one a pair; hybrid stacks the first, pairs the second,
         and so on in turn; stack pairs none.
@@ -84,9 +84,9 @@ class Expansion:
 def _stored_pairs(names: Iterable[str]) -> tuple[int, ...]:
     parts: dict[int, set[str]] = {}
     for name in names:
-        found = _PART.search(name)
-        if found is not None:
-            parts.setdefault(int(found[1]), set()).add(found[2])
+        match = _PART.search(name)
+        if match is not None:
+            parts.setdefault(int(match[1]), set()).add(match[2])
     for layer, present in sorted(parts.items()):
         if len(present) < 2:
             there = next(iter(present))
@@ -115,7 +115,7 @@ def _frozen(stated: dict[str, Any]) -> tuple[int, ...] | None:
 
 
 def _number(stated: dict[str, Any], field: str) -> float:
-    """0 if absent or null, as its writer reads it."""
+    """Reads a number as its writer does: 0 if absent or null."""
     value = stated.get(field)
     if value is None:
         return 0.0

@@ -34,7 +34,7 @@ FAMILIES = (
 
 
 def original_config(raw: dict[str, Any]) -> dict[str, Any]:
-    """config.json as the original model's, with the layers that it has now. Raises CheckpointError."""
+    """Makes config.json the original model's, with the layers that it has now. Raises CheckpointError."""
     family = _family(raw)
     if family.refusal is not None:
         raise CheckpointError(f"config.json: an expanded {family.model_type} is refused: {family.refusal}")
@@ -48,14 +48,16 @@ def _family(raw: dict[str, Any]) -> Family:
     named = str((raw.get("architectures") or ["?"])[0])
     original = named.removesuffix("Expansion")
     if original in _GENERIC:
-        found = next((one for one in FAMILIES if any(field in raw for field in one.fields)), None)
+        family = next((family for family in FAMILIES if any(field in raw for field in family.fields)), None)
     else:
         classes = original.split("For")[0].removesuffix("Model")
-        found = next((one for one in FAMILIES if one.classes == classes), None)
-    if found is None:
-        known = ", ".join(f"{one.classes}ForCausalLMExpansion" for one in FAMILIES if one.refusal is None)
+        family = next((family for family in FAMILIES if family.classes == classes), None)
+    if family is None:
+        known = ", ".join(
+            f"{family.classes}ForCausalLMExpansion" for family in FAMILIES if family.refusal is None
+        )
         raise CheckpointError(
             f"config.json: architectures is {[named]}, which is no expansion of a supported family: "
             f"it must be one of {known}"
         )
-    return found
+    return family

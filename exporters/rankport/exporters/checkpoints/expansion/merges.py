@@ -29,16 +29,16 @@ class ExpandedLayer(nn.Module):
         self.interpolation_factor = _undefined(1)
 
     def forward(self, states: Tensor, **kwargs: object) -> Tensor:
-        """[batch, tokens, hidden] to the same, as a decoder layer; `kwargs` go to both layers."""
+        """Maps [batch, tokens, hidden] to the same, as a decoder layer; `kwargs` go to both layers."""
         pretrained = self.pretrained_layer(states, **kwargs)
         return self.merge(states, pretrained, self.expanded_layer(states, **kwargs))
 
     def merge(self, states: Tensor, pretrained: Tensor, expanded: Tensor) -> Tensor:
-        """Input states and both layers' answers, each [batch, tokens, hidden], to one answer of that shape."""
+        """Merges input states and both layers' answers, each [batch, tokens, hidden], to one answer of that shape."""
         raise NotImplementedError
 
     def share(self) -> Tensor:
-        """t = sigmoid(interpolation_factor), the share of the expanded layer. [1]"""
+        """Gives t = sigmoid(interpolation_factor), the share of the expanded layer. [1]"""
         return torch.sigmoid(self.interpolation_factor)
 
 
@@ -46,7 +46,7 @@ class LerpLayer(ExpandedLayer):
     """h_p + t (h_e - h_p); without an interpolation factor, h_e."""
 
     def add_weights(self, hidden: int, factor: bool) -> None:
-        """One number, or none."""
+        """Adds one number, or none."""
         self.interpolation_factor = _undefined(1) if factor else None  # type: ignore[assignment]
 
     def merge(self, states: Tensor, pretrained: Tensor, expanded: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class DlerpLayer(ExpandedLayer):
     """h_p + w (h_e - h_p), w = sigmoid(fc [h_p; h_e]) per token."""
 
     def add_weights(self, hidden: int, factor: bool) -> None:
-        """fc: 2 hidden -> 1."""
+        """Adds fc: 2 hidden -> 1."""
         self.interp_weight = _Weighing(2 * hidden)
 
     def merge(self, states: Tensor, pretrained: Tensor, expanded: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class DlerpInLayer(ExpandedLayer):
     """h_p + w (h_e - h_p), w = sigmoid(fc x) per token, of the input x."""
 
     def add_weights(self, hidden: int, factor: bool) -> None:
-        """fc: hidden -> 1."""
+        """Adds fc: hidden -> 1."""
         self.interp_weight = _Weighing(hidden)
 
     def merge(self, states: Tensor, pretrained: Tensor, expanded: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class MoeLayer(ExpandedLayer):
     """
 
     def add_weights(self, hidden: int, factor: bool) -> None:
-        """The gate."""
+        """Adds the gate."""
         self.gating = _Gating(hidden)
 
     def merge(self, states: Tensor, pretrained: Tensor, expanded: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class ProgLayer(ExpandedLayer):
     """(1 - t) lateral(h_p) + t h_e."""
 
     def add_weights(self, hidden: int, factor: bool) -> None:
-        """One number, and the lateral connection: hidden -> hidden, without a bias."""
+        """Adds one number, and the lateral connection: hidden -> hidden, without a bias."""
         self.interpolation_factor = _undefined(1)
         self.lateral_connection = _undefined_linear(hidden, hidden, bias=False)
 
@@ -195,7 +195,7 @@ def _undefined_linear(features: int, outputs: int, *, bias: bool = True) -> nn.L
 
 
 def _norm(vectors: Tensor) -> Tensor:
-    """[..., hidden] -> [..., 1]"""
+    """Measures the length of states. [..., hidden] -> [..., 1]"""
     return vectors.square().sum(-1, keepdim=True).sqrt()
 
 

@@ -24,7 +24,7 @@ class RelaxedNorm(nn.Module):
             self.interpolation_factor = nn.Parameter(torch.empty(1), requires_grad=False)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Same shape."""
+        """Normalizes states; the shape stays."""
         # Written as transformers writes it: the graph passes and runtimes know this form and fuse it.
         normal = states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + self.eps)
         share = self._share()

@@ -34,7 +34,7 @@ _SCORE = "score.weight"
 
 @dataclass(frozen=True, slots=True)
 class AdapterFacts:
-    """What was merged."""
+    """Facts of an adapter that was merged."""
 
     peft_type: str
     rank: int
@@ -46,7 +46,7 @@ class AdapterFacts:
 
 
 def merge_adapter(model: nn.Module, adapter: Path) -> tuple[nn.Module, AdapterFacts]:
-    """The fp32 `model` with the adapter of a folder merged in, in place; another one only if the adapter brings a head.
+    """Merges a folder's adapter into the fp32 `model`, in place; makes another one only if the adapter brings a head.
 
     Raises CheckpointError naming the field or tensor that cannot be merged exactly.
     """
@@ -73,7 +73,7 @@ def merge_adapter(model: nn.Module, adapter: Path) -> tuple[nn.Module, AdapterFa
 
 
 def _read(adapter: Path) -> dict[str, Tensor]:
-    """The stored tensors in fp32, named as in the model that was trained."""
+    """Reads the stored tensors in fp32, named as in the model that was trained."""
     file = adapter / ADAPTER_WEIGHTS
     if not file.is_file():
         pickled = " (adapter_model.bin is a pickle, which is never loaded)"
@@ -96,7 +96,7 @@ def _read(adapter: Path) -> dict[str, Tensor]:
 
 
 def _without_wrappers(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Peft stores resized embeddings a second time under the wrapper's name, beside what they were before training."""
+    """Drops what peft stores twice: resized embeddings under the wrapper's name, beside those before training."""
     result = {}
     for name, tensor in stored.items():
         plain = name.replace(_TRAINED, ".")
@@ -109,7 +109,7 @@ def _without_wrappers(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _with_head(model: nn.Module, stored: dict[str, Tensor]) -> nn.Module:
-    """A causal LM becomes the classifier that the adapter was trained as: the head comes with the adapter alone."""
+    """Makes of a causal LM the classifier that the adapter was trained as: the head comes with the adapter alone."""
     if _SCORE not in stored or model.base_model is model or hasattr(model, "score"):
         return model
     labels, hidden = stored[_SCORE].shape
@@ -140,7 +140,7 @@ class _Around(nn.Module):
 
 
 def _root(model: nn.Module, stored: dict[str, Tensor]) -> tuple[nn.Module, dict[str, Tensor]]:
-    """The module whose names the adapter uses, and the tensors that concern it.
+    """Finds the module whose names the adapter uses, and the tensors that concern it.
 
     Adapters of whole models are merged into bare bodies and the other way round.
     """
@@ -184,7 +184,7 @@ def _merge(root: nn.Module, config: AdapterConfig, stored: dict[str, Tensor]) ->
 
 @contextmanager
 def _peft_errors(config: AdapterConfig) -> Iterator[None]:
-    """What peft raises of itself is about names in adapter_config.json that the base lacks, or values it refuses."""
+    """Turns what peft raises into ours: of names in adapter_config.json that the base lacks, or values it refuses."""
     try:
         yield
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""What adapter_config.json says, judged: which LoRA it is, and which base it goes into.
+"""The word of adapter_config.json, judged: which LoRA it is, and which base it goes into.
 
 Owns what is refused before a weight is read. The merge itself is `adapter`'s.
 """
@@ -52,7 +52,7 @@ class AdapterConfig:
 
     @classmethod
     def read(cls, adapter: Path) -> "AdapterConfig":
-        """From adapter_config.json. Raises CheckpointError naming the field that cannot be merged."""
+        """Reads adapter_config.json. Raises CheckpointError naming the field that cannot be merged."""
         raw = read_json_object(adapter / ADAPTER_CONFIG)
         _require_lora(raw)
         _require_known_fields(raw)
@@ -85,32 +85,32 @@ class AdapterConfig:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter instead of a model."""
+    """Tells whether a folder holds an adapter instead of a model."""
     return (folder / ADAPTER_CONFIG).is_file()
 
 
 def base_of(adapter: Path, base: Path | None) -> Path:
-    """The folder of the base: `base` if given, else the one that adapter_config.json names, if it is here.
+    """Finds the folder of the base: `base` if given, else the one that adapter_config.json names, if it is here.
 
     Raises InvalidRequest if there is none, CheckpointError if an adapter cannot be merged into it.
     """
     named = read_json_object(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
-    found = base if base is not None else Path(str(named or ""))
-    if base is None and not (named and found.is_dir()):
+    folder = base if base is not None else Path(str(named or ""))
+    if base is None and not (named and folder.is_dir()):
         raise InvalidRequest(
             f"checkpoint {str(adapter)!r} is an adapter of {named!r}, which is no folder here: give the folder of its "
             "base with --base"
         )
-    if is_adapter(found):
-        raise CheckpointError(f"base {str(found)!r} is an adapter itself: merge it into its own base first")
-    quantized = read_json_object(found / "config.json").get("quantization_config")
+    if is_adapter(folder):
+        raise CheckpointError(f"base {str(folder)!r} is an adapter itself: merge it into its own base first")
+    quantized = read_json_object(folder / "config.json").get("quantization_config")
     if quantized is not None:
         method = quantized.get("quant_method", "?") if isinstance(quantized, dict) else quantized
         raise CheckpointError(
-            f"base {str(found)!r} is quantized ({method}), and an adapter merges into full precision only: give the "
+            f"base {str(folder)!r} is quantized ({method}), and an adapter merges into full precision only: give the "
             "checkpoint that it was quantized from with --base"
         )
-    return found
+    return folder
 
 
 def _require_lora(raw: dict[str, Any]) -> None:
@@ -154,6 +154,6 @@ def _names(raw: dict[str, Any], name: str) -> tuple[str, ...]:
     value = raw.get(name) or []
     if isinstance(value, str):
         return (value,)
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise CheckpointError(f"{ADAPTER_CONFIG}: {name} is {value!r}, must be a list of module names")
     return tuple(sorted(set(value)))

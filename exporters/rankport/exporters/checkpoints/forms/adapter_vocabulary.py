@@ -30,7 +30,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, model: nn.Module, root: nn.Module, config: AdapterConfig) -> "Vocabulary":
-        """`root` is the module whose names the adapter uses."""
+        """Reads what an adapter changes; `root` is the module whose names the adapter uses."""
         embeddings, output = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
         names = {id(module): name for name, module in root.named_modules()}
         tied = output is not None and output.weight is embeddings.weight
@@ -49,7 +49,7 @@ class Vocabulary:
         return notes
 
     def settle(self) -> list[str]:
-        """After the merge: ties again what is equal, and makes the config say what is so."""
+        """Settles what follows a merge: ties again what is equal, and makes the config say what is so."""
         if self.head is None:
             return []
         table, head = self._embeddings(), self._head()
@@ -67,7 +67,7 @@ class Vocabulary:
         return ["the adapter trained embeddings and LM head apart: they are no longer tied"]
 
     def _drop_twin_of_tokens(self, stored: dict[str, Tensor]) -> None:
-        """Rows trained for embeddings and a tied head at once are stored twice if the vocabulary was resized."""
+        """Drops a second copy: rows trained for embeddings and a tied head are stored twice after a resize."""
         table, head = f"{self.table}{_TOKENS}", f"{self.head}{_TOKENS}"
         if self.tied and table in stored and head in stored and torch.equal(stored[table], stored[head]):
             del stored[head]
@@ -84,8 +84,8 @@ class Vocabulary:
         return [f"the adapter's vocabulary has {after} rows, the base's {before}"]
 
     def _rows(self, stored: dict[str, Tensor], before: int) -> int:
-        """How many tokens the adapter was trained with; all its tensors must agree."""
-        found: dict[str, int] = {}
+        """Counts the tokens that the adapter was trained with; all its tensors must agree."""
+        sizes: dict[str, int] = {}
         for name, tensor in stored.items():
             owner = self._owner(name)
             suffix = name.removeprefix(str(owner))
@@ -94,11 +94,11 @@ class Vocabulary:
             of_table = suffix == ".lora_embedding_A"
             if axis is None or owner is None or (suffix in _ROWS and of_table != (owner == self.table)):
                 continue
-            found[name] = tensor.shape[axis]
-        if len(set(found.values())) > 1:
-            raise CheckpointError(f"the adapter's tensors disagree about the size of the vocabulary: {found}")
+            sizes[name] = tensor.shape[axis]
+        if len(set(sizes.values())) > 1:
+            raise CheckpointError(f"the adapter's tensors disagree about the size of the vocabulary: {sizes}")
         tokens = [row for rows in self.config.trained_tokens.values() for row in rows]
-        return next(iter(found.values()), max([before, *(row + 1 for row in tokens)]))
+        return next(iter(sizes.values()), max([before, *(row + 1 for row in tokens)]))
 
     def _require_new_rows(self, stored: dict[str, Tensor], before: int, after: int) -> None:
         tokens = self.config.trained_tokens
@@ -122,21 +122,21 @@ class Vocabulary:
 
     def _load_whole_tables(self, stored: dict[str, Tensor]) -> None:
         """Tables that peft stores beside the adapter, because they were resized, are the base's: they go there."""
-        whole = {
+        replaced = {
             module: name
             for name in stored
             for module in (self.table, self.head)
             if module is not None and name.removeprefix(module) in _WHOLE and name.startswith(module)
             if not (name == f"{module}.weight" and self._saved(module))
         }
-        tensors = {module: stored.pop(name) for module, name in whole.items()}
+        tensors = {module: stored.pop(name) for module, name in replaced.items()}
         if self.tied and self.head in tensors and not torch.equal(tensors[self.head], self._twin(tensors)):
             self._untie()
         for module, tensor in tensors.items():
             weight = (self._embeddings() if module == self.table else self._head()).weight
             if tensor.shape != weight.shape:
                 raise CheckpointError(
-                    f"adapter tensor {whole[module]!r} has shape {list(tensor.shape)}, the base's {module} is "
+                    f"adapter tensor {replaced[module]!r} has shape {list(tensor.shape)}, the base's {module} is "
                     f"{list(weight.shape)}: it is an adapter of another base ({self.config.base!r})"
                 )
             with torch.no_grad():
@@ -153,10 +153,10 @@ class Vocabulary:
         return next((m for m in (self.table, self.head) if m is not None and name.startswith(f"{m}.")), None)
 
     def _saved(self, module: str) -> bool:
-        """Whether peft keeps a trained copy of the module, named like the module itself."""
-        twins = [one for one in (self.table, self.head) if one is not None]
+        """Tells whether peft keeps a trained copy of the module, named like the module itself."""
+        twins = [module for module in (self.table, self.head) if module is not None]
         asked = twins if self.tied and self.config.ties_adapters else [module]
-        return any(one.endswith(self.config.modules_to_save) for one in asked)
+        return any(module.endswith(self.config.modules_to_save) for module in asked)
 
     @staticmethod
     def _stored_whole(module: str, stored: dict[str, Tensor]) -> bool:

@@ -35,7 +35,7 @@ _WHOLE = (torch.int64, torch.int32)
 
 
 def matches(folder: CheckpointFolder) -> bool:
-    """By `quantization_config.quant_method`."""
+    """Goes by `quantization_config.quant_method`."""
     return folder.quantization_method == METHOD
 
 
@@ -68,7 +68,7 @@ def _quantized_layers(folder: CheckpointFolder) -> list[str]:
 
 
 def _packed_shape(folder: CheckpointFolder, stored: str) -> tuple[int, int] | None:
-    """`weight_shape`, if the packed codes beside it are of that shape."""
+    """Reads `weight_shape`, if the packed codes beside it are of that shape."""
     packed, true = f"{stored}.weight_packed", f"{stored}.weight_shape"
     if packed not in folder.tensors or true not in folder.tensors or folder.tensors.shape(true) != (2,):
         return None
@@ -78,7 +78,7 @@ def _packed_shape(folder: CheckpointFolder, stored: str) -> tuple[int, int] | No
 
 
 def _require_all_targets(model: nn.Module, config: CompressedTensorsConfig, replaced: set[str]) -> None:
-    """A layer that the config quantizes and the tensors do not would silently be served as it is."""
+    """Refuses a layer that the config quantizes and the tensors do not: it would silently be served as it is."""
     prefix = getattr(model, "base_model_prefix", "")
     for name, module in model.named_modules():
         if not isinstance(module, nn.Linear) or name in replaced:
@@ -114,7 +114,7 @@ def _read_layer(folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme
 def _packed_codes(
     folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme: LayerScheme
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Codes [out, in] int8 of `weight_packed` int32 [out, ceil(in * bits / 32)]."""
+    """Unpacks codes [out, in] int8 of `weight_packed` int32 [out, ceil(in * bits / 32)]."""
     names = (f"{stored}.weight_packed", f"{stored}.weight_shape")
     expected = (linear.out_features, linear.in_features)
     true = tuple(read_tensor(folder, names[1], (2,), _WHOLE).tolist())
@@ -129,7 +129,7 @@ def _packed_codes(
 def _plain_codes(
     folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme: LayerScheme
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Codes [out, in] of `weight`, a code each: int8 (of 4 bits too) or float8."""
+    """Reads codes [out, in] of `weight`, a code each: int8 (of 4 bits too) or float8."""
     name = f"{stored}.weight"
     dtype = torch.int8 if scheme.weights.type == "int" else torch.float8_e4m3fn
     codes = read_tensor(folder, name, (linear.out_features, linear.in_features), (dtype,))
@@ -141,7 +141,7 @@ def _plain_codes(
 
 
 def _scales(folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme: LayerScheme) -> Tensor:
-    """fp32 [out, groups], or [1, 1] a tensor."""
+    """Reads scales: fp32 [out, groups], or [1, 1] a tensor."""
     name = f"{stored}.weight_scale"
     if scheme.weights.strategy == "tensor":
         scale = read_scales(folder, name)
@@ -159,7 +159,7 @@ def _scales(folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme: La
 def _zeros(
     folder: CheckpointFolder, stored: str, linear: nn.Linear, scheme: LayerScheme, like: torch.Size
 ) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Zero points int8 like the scales; packed along the rows where the weights are packed."""
+    """Reads zero points int8 like the scales; packed along the rows where the weights are packed."""
     name = f"{stored}.weight_zero_point"
     if scheme.weights.symmetric:
         return None, (name,) if _zero_throughout(folder, name) else ()
@@ -178,7 +178,7 @@ def _zeros(
 
 
 def _zero_throughout(folder: CheckpointFolder, name: str) -> bool:
-    """Older writers store the zero points of symmetric weights too; others than zero contradict the config."""
+    """Checks zero points of symmetric weights, which older writers store: others than zero contradict the config."""
     if name not in folder.tensors:
         return False
     if bool(folder.tensors.read(name).to(torch.float32).any()):
@@ -191,7 +191,7 @@ def _zero_throughout(folder: CheckpointFolder, name: str) -> bool:
 def _groups_of(
     folder: CheckpointFolder, stored: str, linear: nn.Linear, groups: int
 ) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Group of each input channel [in] where activation order stored one (writers before 2026; -1: none)."""
+    """Reads the group of each input channel [in] where activation order stored one (writers before 2026; -1: none)."""
     name = f"{stored}.weight_g_idx"
     if name not in folder.tensors:
         return None, ()
@@ -204,7 +204,7 @@ def _groups_of(
 def _activation(
     folder: CheckpointFolder, stored: str, scheme: LayerScheme
 ) -> tuple[Activation | None, tuple[str, ...]]:
-    """How inputs are rounded: scale = max |x| / divisor of a token, or `input_scale`."""
+    """Says how inputs are rounded: scale = max |x| / divisor of a token, or `input_scale`."""
     kind = scheme.inputs
     if kind is None:
         return None, ()

@@ -40,7 +40,7 @@ _INPUTS: dict[tuple[str, int, str, bool], Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class WeightScheme:
-    """How the weights of a layer are rounded."""
+    """Rounding of the weights of a layer."""
 
     type: Literal["int", "float"]
     bits: int  # 4 or 8 of int, 8 of float
@@ -82,18 +82,20 @@ class CompressedTensorsConfig:
             raise CheckpointError(
                 f"config.json: {_FIELD}.config_groups is {groups!r}, must be an object of schemes"
             )
-        whole = str(raw.get("format"))
+        file_format = str(raw.get("format"))
         schemes = tuple(
-            _scheme(f"{_FIELD}.config_groups.{name}", group, whole) for name, group in groups.items()
+            _scheme(f"{_FIELD}.config_groups.{name}", group, file_format) for name, group in groups.items()
         )
-        return cls(whole, schemes, _patterns(f"{_FIELD}.ignore", raw.get("ignore") or []))
+        return cls(file_format, schemes, _patterns(f"{_FIELD}.ignore", raw.get("ignore") or []))
 
     def scheme_of(self, name: str, layer: nn.Module) -> LayerScheme | None:
-        """The scheme of a layer: exact names win over regular expressions, those over class names."""
+        """Finds the scheme of a layer: exact names win over regular expressions, those over class names."""
         if _matched(name, layer, self.ignore) is not None:
             return None
         by_target = {target: scheme for scheme in self.schemes for target in scheme.targets}
-        target = _matched(name, layer, tuple(sorted(by_target, key=lambda one: (one.startswith("re:"), one))))
+        target = _matched(
+            name, layer, tuple(sorted(by_target, key=lambda target: (target.startswith("re:"), target)))
+        )
         return None if target is None else by_target[target]
 
 
@@ -107,22 +109,22 @@ def _matched(name: str, layer: nn.Module, targets: tuple[str, ...]) -> str | Non
 
 
 def _patterns(field: str, stated: Any) -> tuple[str, ...]:
-    if not isinstance(stated, list) or not all(isinstance(one, str) for one in stated):
+    if not isinstance(stated, list) or not all(isinstance(pattern, str) for pattern in stated):
         raise CheckpointError(f"config.json: {field} is {stated!r}, must be a list of names")
-    for one in stated:
+    for pattern in stated:
         try:
-            re.compile(one.removeprefix("re:") if one.startswith("re:") else "")
+            re.compile(pattern.removeprefix("re:") if pattern.startswith("re:") else "")
         except re.error as error:
             raise CheckpointError(
-                f"config.json: {field} holds {one!r}, no regular expression: {error}"
+                f"config.json: {field} holds {pattern!r}, no regular expression: {error}"
             ) from error
     return tuple(stated)
 
 
-def _scheme(field: str, stated: Any, whole: str) -> LayerScheme:
+def _scheme(field: str, stated: Any, file_format: str) -> LayerScheme:
     _require_keys(field, stated, _SCHEME_KEYS)
     _require(stated.get("output_activations") is None, f"{field}.output_activations", stated, "null")
-    form = stated.get("format") or whole
+    form = stated.get("format") or file_format
     if form not in get_args(Format):
         where = f"{field}.format" if stated.get("format") else f"{_FIELD}.format"
         raise CheckpointError(
@@ -177,7 +179,7 @@ def _inputs(field: str, stated: Any) -> Kind:
 
 
 def _strategy(stated: dict[str, Any]) -> Any:
-    """As stated, or as the library infers it from the group size."""
+    """Reads the strategy as stated, or infers it as the library does from the group size."""
     if stated.get("strategy") is not None:
         return stated["strategy"]
     size = stated.get("group_size")

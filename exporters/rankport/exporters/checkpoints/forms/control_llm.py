@@ -20,7 +20,7 @@ from rankport.protos.errors import CheckpointError
 
 
 def matches(folder: CheckpointFolder) -> bool:
-    """Expanded by pairs, or a full-precision model of another type that says how it was expanded."""
+    """Takes a model expanded by pairs, or a full-precision model of another type that says how it was expanded."""
     stated = folder.raw.get("expansion")
     stacked = isinstance(stated, dict) and "expand_type" in stated and folder.quantization_method is None
     return _has_expanded_type(folder) or stacked
@@ -43,7 +43,9 @@ def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
     model = skeleton(config, head)
     expand(model, pairs, expansion)
     method = MERGES[expansion.merge_method]
-    unread = {name for name in folder.tensors if name.endswith(tuple(f".{one}" for one in method.unread))}
+    unread = {
+        name for name in folder.tensors if name.endswith(tuple(f".{suffix}" for suffix in method.unread))
+    }
     _require_places(model, folder, unread)
     fill(model, folder, head, taken=unread)
     said = f"Control LLM: {expansion.expand_type}, {expansion.merge_method}, pairs of layers {list(pairs)}"
@@ -51,7 +53,7 @@ def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
 
 
 def _require_places(model: nn.Module, folder: CheckpointFolder, unread: set[str]) -> None:
-    """Every tensor of a layer has a place, in a body without its head too, for which `fill` passes over the rest."""
+    """Checks that a layer's tensors all have a place, in a body without head too, where `fill` passes over the rest."""
     places = model.state_dict(keep_vars=True)
     for name in folder.tensors:
         in_layer = "layers." in name and not name.endswith("rotary_emb.inv_freq")

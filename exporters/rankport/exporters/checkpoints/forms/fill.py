@@ -44,7 +44,7 @@ def fill(
 
 
 def local_name(model: nn.Module, places: Collection[str], name: str) -> str | None:
-    """Where a stored tensor goes: bodies are stored with and without the prefix of the model around them."""
+    """Says where a stored tensor goes: bodies are stored with and without the prefix of the model around them."""
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     for candidate in (name, name.removeprefix(prefix), prefix + name):
         if candidate in places:
@@ -85,7 +85,11 @@ def _put(model: nn.Module, place: str, value: Tensor) -> None:
 def _require_ignorable(model: nn.Module, name: str, head: HeadKind) -> None:
     # A bare body is loaded from checkpoints with heads of all kinds; elsewhere a tensor left over is a lost one.
     known = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
-    if head == "none" or name.endswith("rotary_emb.inv_freq") or any(re.search(one, name) for one in known):
+    if (
+        head == "none"
+        or name.endswith("rotary_emb.inv_freq")
+        or any(re.search(pattern, name) for pattern in known)
+    ):
         return
     raise CheckpointError(
         f"the checkpoint holds tensor {name!r}, which its config has no place for: the model would run without it"

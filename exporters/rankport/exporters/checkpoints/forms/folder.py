@@ -50,7 +50,7 @@ class CheckpointFolder:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """What a form's loader makes."""
+    """Model and facts that a form's loader makes."""
 
     model: nn.Module  # fp32 but for its quantized layers, eval mode, on the CPU, eager attention
     quantization: QuantizationFacts | None = None
@@ -58,7 +58,7 @@ class LoadedModel:
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
-    """A JSON object from a file of a checkpoint. Raises CheckpointError."""
+    """Reads a JSON object from a file of a checkpoint. Raises CheckpointError."""
     if not file.is_file():
         raise CheckpointError(f"checkpoint {str(file.parent)!r} has no {file.name}")
     try:
@@ -76,7 +76,7 @@ def _special_float(part: dict[str, Any]) -> object:
 
 
 def parse_config(folder: CheckpointFolder) -> transformers.PreTrainedConfig:
-    """transformers' config of the folder, without a quantizer. Raises CheckpointError; runs no code of the folder."""
+    """Makes transformers' config of the folder, without a quantizer. Raises CheckpointError; runs no code of it."""
     raw = {key: value for key, value in folder.raw.items() if key != "quantization_config"}
     kind = str(raw.get("model_type"))
     if kind not in transformers.CONFIG_MAPPING:

@@ -67,7 +67,7 @@ class GptqConfig:
 
 
 def matches(folder: CheckpointFolder) -> bool:
-    """By `quantization_config.quant_method`."""
+    """Goes by `quantization_config.quant_method`."""
     return folder.quantization_method == METHOD
 
 
@@ -96,7 +96,7 @@ def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
 
 
 def _packed_shape(folder: CheckpointFolder, stored: str, bits: int) -> tuple[int, int] | None:
-    """[out, in], if the packed codes are as long as g_idx says."""
+    """Gives [out, in], if the packed codes are as long as g_idx says."""
     packed, index = folder.tensors.shape(f"{stored}.qweight"), f"{stored}.g_idx"
     if len(packed) != 2:
         return None
@@ -124,7 +124,7 @@ def _read_layer(
 
 
 def _zeros(name: str, packed: Tensor, columns: int, config: GptqConfig) -> tuple[Tensor | None, str]:
-    """Zero points on the signed grid, int8 [out, groups], None where all are its middle; and how they are stored.
+    """Reads zero points on the signed grid, int8 [out, groups], None if all are its middle; and how they are stored.
 
     Symmetric weights have them in the middle, which tells how they are stored: optimum 2.3 writes `gptq` tensors beside
     a config that says `gptq_v2`.

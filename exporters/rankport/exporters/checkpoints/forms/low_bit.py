@@ -44,7 +44,7 @@ def load_low_bit(
     read: Read,
     packed_shape: Callable[[str], tuple[int, int] | None],
 ) -> tuple[nn.Module, set[str], tuple[str, ...]]:
-    """The model with its `layers` (stored names) low-bit and all else filled, their names in it, and notes on widths.
+    """Loads the model, its `layers` (stored names) low-bit and all else filled; gives their names, and notes on widths.
 
     `packed_shape` tells [out, in] of a layer that is stored packed, None where that is open (`read` says why).
 
@@ -77,28 +77,28 @@ def _pruned_skeleton(
     layers: tuple[str, ...],
     packed_shape: Callable[[str], tuple[int, int] | None],
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """The skeleton, its layers as wide as what is stored for them: checkpoints come pruned and quantized at once."""
+    """Makes the skeleton as wide as what is stored for its layers: checkpoints come pruned and quantized at once."""
     require_layers(folder)
     packed = {layer: shape for layer in layers if (shape := packed_shape(layer)) is not None}
-    whole = dataclasses.replace(folder, tensors=WholeShapes(folder.tensors, packed))
+    unquantized = dataclasses.replace(folder, tensors=WholeShapes(folder.tensors, packed))
     try:
-        model = skeleton(parse_config(whole), head)
-        if not fit_widths(model, whole.tensors):
+        model = skeleton(parse_config(unquantized), head)
+        if not fit_widths(model, unquantized.tensors):
             return model, ()
     except CheckpointError:
         pass  # raised again below, where pruning does not explain it
-    whole, notes = by_tensors(whole)
-    model = skeleton(parse_pruned(whole), head)
-    return model, (*notes, *describe(fit_widths(model, whole.tensors)))
+    unquantized, notes = by_tensors(unquantized)
+    model = skeleton(parse_pruned(unquantized), head)
+    return model, (*notes, *describe(fit_widths(model, unquantized.tensors)))
 
 
 def loaded(model: nn.Module, method: str, format: str, notes: tuple[str, ...] = ()) -> LoadedModel:
-    """The result of a loader, its facts read off the model."""
+    """Makes the result of a loader, its facts read off the model."""
     return LoadedModel(model, facts_of(model, method, format), notes)
 
 
 def facts_of(model: nn.Module, method: str, format: str) -> QuantizationFacts:
-    """What of the model is low-bit, and which weight matrices are not."""
+    """Says what of the model is low-bit, and which weight matrices are not."""
     counts: dict[tuple[int, str, int | None, bool, str], tuple[int, int]] = {}
     head = model.get_output_embeddings()  # type: ignore[operator]
     for module in model.modules():
@@ -131,7 +131,7 @@ def read_tensor(
     shape: tuple[int, ...] | None = None,
     dtypes: tuple[torch.dtype, ...] = (),
 ) -> Tensor:
-    """A stored tensor. Raises CheckpointError if it is absent, of another shape or type, or not finite."""
+    """Reads a stored tensor. Raises CheckpointError if it is absent, of another shape or type, or not finite."""
     if name not in folder.tensors:
         raise CheckpointError(
             f"checkpoint {str(folder.path)!r} lacks tensor {name!r}, which its quantization_config needs: copy the "
@@ -142,7 +142,7 @@ def read_tensor(
         raise CheckpointError(f"tensor {name!r} has shape {list(stored)}, the config expects {list(shape)}")
     dtype = folder.tensors.dtype(name)
     if dtypes and dtype not in dtypes:
-        words = " or ".join(str(one).removeprefix("torch.") for one in dtypes)
+        words = " or ".join(str(allowed).removeprefix("torch.") for allowed in dtypes)
         raise CheckpointError(
             f"tensor {name!r} is stored as {str(dtype).removeprefix('torch.')}, the config expects {words}"
         )
@@ -152,7 +152,7 @@ def read_tensor(
 
 
 def read_scales(folder: CheckpointFolder, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
-    """Scales as fp32, of any float type wider than 8 bits. Raises CheckpointError; scales are positive or zero."""
+    """Reads scales as fp32, of any float type wider than 8 bits: positive or zero. Raises CheckpointError."""
     floats = (torch.float32, torch.float16, torch.bfloat16)
     scales = read_tensor(folder, name, shape, floats).to(torch.float32)
     if bool((scales < 0).any()):
@@ -167,7 +167,7 @@ def read_scales(folder: CheckpointFolder, name: str, shape: tuple[int, ...] | No
 def bias_of(
     folder: CheckpointFolder, stored: str, linear: nn.Linear
 ) -> tuple[Tensor | None, tuple[str, ...]]:
-    """The bias of a layer, its values left to `fill`, and what is taken.
+    """Makes the bias of a layer, its values left to `fill`, and what is taken.
 
     Some writers add a bias of zeros to layers that have none: it is dropped. Raises CheckpointError for other values.
     """
@@ -182,7 +182,7 @@ def bias_of(
 
 
 def require_full_groups(stored: str, linear: nn.Linear, group_size: int) -> int:
-    """The number of groups of a row. Raises CheckpointError if the last one is cut short."""
+    """Counts the groups of a row. Raises CheckpointError if the last one is cut short."""
     groups, rest = divmod(linear.in_features, group_size)
     if rest:
         raise CheckpointError(
@@ -193,7 +193,7 @@ def require_full_groups(stored: str, linear: nn.Linear, group_size: int) -> int:
 
 
 def checked_groups(name: str, index: Tensor, groups: int) -> Tensor | None:
-    """The groups as given, or None where they are contiguous. Raises CheckpointError naming what is out of range."""
+    """Checks groups, which are None where they are contiguous. Raises CheckpointError naming what is out of range."""
     outside = index[(index < 0) | (index >= groups)]
     if len(outside):
         raise CheckpointError(

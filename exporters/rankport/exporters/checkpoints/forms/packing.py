@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def unpack_words(packed: Tensor, bits: int) -> Tensor:
-    """int32 [rows, words] -> signed codes int8 [rows, words * 32 / bits], for 4 and 8 bits.
+    """Unpacks int32 [rows, words] -> signed codes int8 [rows, words * 32 / bits], for 4 and 8 bits.
 
     Stored codes are unsigned, raised by half of their range (compressed_tensors/compressors/pack_quantized/helpers.py).
     """
@@ -18,5 +18,5 @@ def unpack_words(packed: Tensor, bits: int) -> Tensor:
 
 
 def words(codes: int, bits: int) -> int:
-    """int32 words that so many codes take."""
+    """Counts the int32 words that so many codes take."""
     return -(-codes * bits // 32)

@@ -13,7 +13,7 @@ from rankport.protos.errors import CheckpointError
 
 
 def matches(folder: CheckpointFolder) -> bool:
-    """Any checkpoint without a quantization."""
+    """Takes any checkpoint without a quantization."""
     return folder.quantization_method is None
 
 
@@ -74,7 +74,7 @@ def _require_complete(folder: CheckpointFolder, info: dict[str, Any], head: Head
 
 def _missing_why(folder: CheckpointFolder, name: str) -> str:
     packed = [f"{name.removesuffix('weight')}{leaf}" for leaf in ("qweight", "weight_packed", "weight_scale")]
-    beside = next((one for one in packed if one in folder.tensors), None)
+    beside = next((sibling for sibling in packed if sibling in folder.tensors), None)
     if beside is None:
         return "copy the checkpoint again, or save it anew with save_pretrained"
     return f"it holds {beside!r}, so it is quantized: config.json needs its quantization_config"

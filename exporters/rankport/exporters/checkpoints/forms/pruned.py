@@ -46,7 +46,7 @@ class Width:
 
 
 def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel | None:
-    """The pruned model, or None if the tensors are as config.json says.
+    """Loads a pruned model; None if the tensors are as config.json says.
 
     Raises CheckpointError naming the tensor or field at fault.
     """
@@ -66,7 +66,7 @@ def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel | None:
 
 
 def _is_as_stated(folder: CheckpointFolder, head: HeadKind) -> bool:
-    """Whether transformers takes the config, and what it makes of it is as wide as the tensors."""
+    """Tells whether transformers takes the config, and what it makes of it is as wide as the tensors."""
     try:
         model = skeleton(parse_config(folder), head)
     except CheckpointError:
@@ -103,7 +103,7 @@ def describe(widths: list[Width]) -> list[str]:
 
 
 def _skeleton(folder: CheckpointFolder, head: HeadKind) -> tuple[nn.Module, dict[int, dict[str, int]] | None]:
-    """The skeleton, and the widths by layer that config.json states if the model's own code cannot read them."""
+    """Makes the skeleton; gives widths by layer that config.json states, if the model's own code cannot read them."""
     if not folder.raw.get(PER_LAYER):
         return skeleton(parse_pruned(folder), head), None
     try:
@@ -126,25 +126,30 @@ class _Layer:
     tensors: StoredTensors
 
     def linear(self, part: str) -> nn.Linear:
-        found = getattr(self.module, part)
-        assert isinstance(found, nn.Linear)
-        return found
+        linear = getattr(self.module, part)
+        assert isinstance(linear, nn.Linear)
+        return linear
 
     def stored_name(self, part: str) -> str | None:
         """Bodies are stored with and without the prefix of the model around them."""
         name, prefix = f"{self.name}.{part}.weight", f"{getattr(self.model, 'base_model_prefix', '')}."
         return next(
-            (one for one in (name, name.removeprefix(prefix), prefix + name) if one in self.tensors), None
+            (
+                candidate
+                for candidate in (name, name.removeprefix(prefix), prefix + name)
+                if candidate in self.tensors
+            ),
+            None,
         )
 
     def shapes(self, parts: tuple[str, ...]) -> dict[str, tuple[int, ...]] | None:
-        """Stored shapes by part; None if one is not stored, or if all are as the skeleton has them."""
+        """Reads stored shapes by part; None if one is not stored, or if all are as the skeleton has them."""
         names = {part: self.stored_name(part) for part in parts}
-        found = {part: self.tensors.shape(name) for part, name in names.items() if name is not None}
-        if len(found) < len(parts) or any(len(shape) != 2 for shape in found.values()):
+        shapes = {part: self.tensors.shape(name) for part, name in names.items() if name is not None}
+        if len(shapes) < len(parts) or any(len(shape) != 2 for shape in shapes.values()):
             return None
-        same = all(shape == tuple(self.linear(part).weight.shape) for part, shape in found.items())
-        return None if same else found
+        same = all(shape == tuple(self.linear(part).weight.shape) for part, shape in shapes.items())
+        return None if same else shapes
 
     def refuse(self, part: str, reason: str) -> CheckpointError:
         name = self.stored_name(part)
@@ -213,7 +218,7 @@ def _fit_feed_forward(layer: _Layer) -> list[Width]:
 def _require_hidden(
     layer: _Layer, shapes: dict[str, tuple[int, ...]], into: tuple[str, ...], out: str
 ) -> None:
-    """The residual stream is as wide everywhere: only what lies between its readers and writers can be pruned."""
+    """Requires a residual stream as wide everywhere: only what lies between its readers and writers can be pruned."""
     hidden = layer.linear(out).out_features
     for part in into:
         if shapes[part][1] != hidden:
@@ -247,7 +252,7 @@ def _widths_of(module: nn.Module) -> dict[str, int]:
 
 
 def _parts(module: nn.Module) -> list[tuple[str, ...]]:
-    """Which of the two kinds of layer a module is, by the projections that it has itself."""
+    """Tells which of the two kinds of layer a module is, by the projections that it has itself."""
     return [
         parts
         for parts in (_ATTENTION, _FEED_FORWARD)
@@ -256,7 +261,7 @@ def _parts(module: nn.Module) -> list[tuple[str, ...]]:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """0, 1, 2, 5 -> "0-2, 5"."""
+    """Writes 0, 1, 2, 5 as "0-2, 5"."""
     spans: list[list[int]] = []
     for number in sorted(numbers):
         if spans and number == spans[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""What config.json of a pruned checkpoint says, put right by its tensors before a model is built of it.
+"""The config.json of a pruned checkpoint, put right by its tensors before a model is built of it.
 
 Owns numbers that all layers share: how many layers there are, the width of a head. Widths of single layers are
 `pruned`'s.
@@ -21,7 +21,7 @@ _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 def require_layers(folder: CheckpointFolder) -> None:
     """Raises CheckpointError if config.json counts more layers than are stored."""
     stated = folder.raw.get("num_hidden_layers")
-    stored = {int(found[1]) for name in folder.tensors if (found := _LAYER.search(name))}
+    stored = {int(match[1]) for name in folder.tensors if (match := _LAYER.search(name))}
     if not isinstance(stated, int) or not stored or stored >= set(range(stated)):
         return
     if stored == set(range(len(stored))):
@@ -38,7 +38,7 @@ def require_layers(folder: CheckpointFolder) -> None:
 
 
 def by_tensors(folder: CheckpointFolder) -> tuple[CheckpointFolder, list[str]]:
-    """The folder with the config that its tensors show, and what differs from config.json, in words.
+    """Gives the folder the config that its tensors show; says what differs from config.json, in words.
 
     Raises CheckpointError if the tensors leave the width of a head open.
     """
@@ -56,7 +56,7 @@ def by_tensors(folder: CheckpointFolder) -> tuple[CheckpointFolder, list[str]]:
 
 
 def without_per_layer(folder: CheckpointFolder) -> tuple[CheckpointFolder, dict[int, dict[str, int]]]:
-    """The folder without its per-layer config, and that config by layer: for models that know one width only.
+    """Takes the per-layer config out of the folder; gives it by layer, for models that know one width only.
 
     Raises CheckpointError naming a field that is no width.
     """
@@ -77,7 +77,7 @@ def without_per_layer(folder: CheckpointFolder) -> tuple[CheckpointFolder, dict[
 
 
 def parse_pruned(folder: CheckpointFolder) -> transformers.PreTrainedConfig:
-    """As `parse_config`, also where heads * head_dim is not the hidden size: some families refuse that unseen."""
+    """Parses as `parse_config`, also where heads * head_dim is not the hidden size: some families refuse that."""
     raw = folder.raw
     heads, hidden = raw.get("num_attention_heads"), raw.get("hidden_size")
     divides = not isinstance(heads, int) or not isinstance(hidden, int) or not heads or hidden % heads == 0
@@ -92,7 +92,7 @@ def parse_pruned(folder: CheckpointFolder) -> transformers.PreTrainedConfig:
 
 
 def _head_dim(folder: CheckpointFolder) -> int | None:
-    """The width of a head that config.json leaves out and would be derived wrongly; None where it would be right."""
+    """Finds the width of a head that config.json leaves out and would be derived wrongly; None where it is right."""
     raw, tensors = folder.raw, folder.tensors
     hidden, heads = raw.get("hidden_size"), raw.get("num_attention_heads")
     kv_heads = raw.get("num_key_value_heads") or heads
@@ -124,13 +124,13 @@ def _head_dim(folder: CheckpointFolder) -> int | None:
 
 
 def _derived(folder: CheckpointFolder) -> int | None:
-    """What the model's code would take for head_dim, if it takes the config at all."""
+    """Derives what the model's code would take for head_dim, if it takes the config at all."""
     try:
         config = parse_config(folder)
     except CheckpointError:
         return None
-    found = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(found)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(width)
 
 
 def _fits(head_dim: int, queries: Iterable[int], keys: Iterable[int]) -> bool:

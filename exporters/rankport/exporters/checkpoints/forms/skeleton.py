@@ -23,7 +23,7 @@ AUTO_CLASSES: dict[HeadKind, type] = {
 
 
 def skeleton(config: transformers.PreTrainedConfig, head: HeadKind) -> nn.Module:
-    """The fp32 model of `config`, in eval mode, its weights undefined. Raises CheckpointError if it cannot be built."""
+    """Makes the fp32 model of `config`, in eval mode, its weights undefined. Raises CheckpointError if it cannot."""
     try:
         with quiet(), no_init_weights():
             model = AUTO_CLASSES[head].from_config(  # type: ignore[attr-defined]

@@ -47,7 +47,7 @@ class StoredTensors:
 
     @classmethod
     def open(cls, folder: Path) -> "StoredTensors":
-        """The weights of a checkpoint folder: the shards that its index names, or model.safetensors.
+        """Opens the weights of a checkpoint folder: the shards that its index names, or model.safetensors.
 
         Raises CheckpointError naming the missing file, shard or tensor.
         """
@@ -95,23 +95,23 @@ class StoredTensors:
         return tuple(self._shapes)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Without reading it."""
+        """Tells a tensor's shape without reading it."""
         return self._shapes[name]
 
     def dtype(self, name: str) -> torch.dtype:
-        """Without reading it. Raises CheckpointError for a type that torch lacks."""
+        """Tells a tensor's type without reading it. Raises CheckpointError for a type that torch lacks."""
         stored = self._dtypes[name]
         if stored not in _DTYPES:
             raise CheckpointError(f"tensor {name!r} is stored as {stored}, which is not supported")
         return _DTYPES[stored]
 
     def read(self, name: str) -> Tensor:
-        """The tensor as stored, on the CPU, memory-mapped."""
+        """Reads the tensor as stored, on the CPU, memory-mapped."""
         tensor: Tensor = self._open[name].get_tensor(name)
         return tensor
 
     def main_dtype(self) -> str:
-        """The dtype that most stored values have, in torch's naming; packed integers count only where all are."""
+        """Finds the dtype that most stored values have, in torch's naming; packed integers count only where all are."""
         counts: dict[str, int] = {}
         floats = [name for name in self._shapes if self._dtypes[name].startswith(("F", "BF"))]
         for name in floats or self._shapes:

@@ -68,15 +68,15 @@ class _Selection:
 
 def select_rows_early(model: ir.Model, rows: str) -> int:
     """Moves the selection by the graph input `rows` up. Returns how many nodes now run on the selected rows only."""
-    found = _find_selection(model.graph, rows)
-    if found is None:
+    selection = _find_selection(model.graph, rows)
+    if selection is None:
         return 0
-    cone = _row_wise_cone(model.graph, found)
+    cone = _row_wise_cone(model.graph, selection)
     if not cone:
         return 0
-    for value in _frontier(cone, found.tokens):
-        _select(value, found.rows, cone)
-    found.selected.replace_all_uses_with(found.states)
+    for value in _frontier(cone, selection.tokens):
+        _select(value, selection.rows, cone)
+    selection.selected.replace_all_uses_with(selection.states)
     for node in cone:
         for output in node.outputs:
             output.shape = None
@@ -86,7 +86,7 @@ def select_rows_early(model: ir.Model, rows: str) -> int:
 
 
 def _find_selection(graph: ir.Graph, rows: str) -> _Selection | None:
-    """The selection, if nothing but its own nodes reads what it is made of."""
+    """Finds the selection, if nothing but its own nodes reads what it is made of."""
     index = next((value for value in graph.inputs if value.name == rows), None)
     outputs = set(graph.outputs)
     for unsqueeze in () if index is None else index.consumers():
@@ -112,7 +112,7 @@ def _find_selection(graph: ir.Graph, rows: str) -> _Selection | None:
 
 
 def _only_reader(value: ir.Value, outputs: set[ir.Value]) -> ir.Node | None:
-    """The node that reads the value, if it is the only one and the graph does not give the value away."""
+    """Finds the node that reads the value, if it is the only one and the graph does not give the value away."""
     readers = list(value.consumers())
     return readers[0] if len(readers) == 1 and value not in outputs else None
 
@@ -125,9 +125,9 @@ def _swaps_leading_axes(node: ir.Node | None) -> bool:
     )
 
 
-def _row_wise_cone(graph: ir.Graph, found: _Selection) -> list[ir.Node]:
-    """Row-wise nodes whose results nobody but the selection needs, last first."""
-    members = set(found.states.consumers())
+def _row_wise_cone(graph: ir.Graph, selection: _Selection) -> list[ir.Node]:
+    """Collects row-wise nodes whose results nobody but the selection needs, last first."""
+    members = set(selection.states.consumers())
     cone: list[ir.Node] = []
     outputs = set(graph.outputs)
     for node in reversed(list(graph)):
@@ -136,7 +136,7 @@ def _row_wise_cone(graph: ir.Graph, found: _Selection) -> list[ir.Node]:
             users
             and users <= members
             and not outputs & set(node.outputs)
-            and _is_row_wise(node, found.tokens)
+            and _is_row_wise(node, selection.tokens)
         ):
             members.add(node)
             cone.append(node)
@@ -179,7 +179,7 @@ def _has_axes(value: ir.Value) -> bool:
 
 
 def _is_states(value: ir.Value | None, tokens: str) -> bool:
-    """[1, tokens, features], computed. The token axis must be the selection's own: another may have size 1."""
+    """Tells computed [1, tokens, features]. The token axis must be the selection's own: another may have size 1."""
     if value is None or _is_constant(value) or not _has_axes(value):
         return False
     assert value.shape is not None
@@ -191,7 +191,7 @@ def _is_constant(value: ir.Value | None) -> bool:
 
 
 def _is_of_constants(value: ir.Value | None) -> bool:
-    """Computed of constants alone, as a low-bit one is made fp32 for the product."""
+    """Tells what is computed of constants alone, as a low-bit one is made fp32 for the product."""
     producer = None if value is None else value.producer()
     return producer is not None and all(
         _is_constant(part) or _is_of_constants(part) for part in producer.inputs if part is not None
@@ -203,7 +203,7 @@ def _is_constant_scalar(value: ir.Value | None) -> bool:
 
 
 def _is_constant_row(value: ir.Value | None) -> bool:
-    """A constant that broadcasts over tokens."""
+    """Tells a constant that broadcasts over tokens."""
     if not _is_constant(value):
         return False
     assert value is not None

@@ -1,4 +1,4 @@
-"""Which nodes of a graph stay in fp32 when the rest goes to half precision.
+"""Nodes of a graph that stay in fp32 when the rest goes to half precision.
 
 requires: types on all values; the fp32 graph of a ranker or an item encoder, fused or not, low-bit or not.
 
@@ -25,7 +25,7 @@ _FLOAT16_ROUNDING = 2.0**-11
 
 
 def exact_nodes(graph: ir.Graph, half: ir.DataType, *, fused: bool) -> set[ir.Node]:
-    """The nodes; `fused`: for ONNX Runtime on CUDA, whose norms and attention sum in fp32 by themselves."""
+    """Finds the nodes; `fused`: for ONNX Runtime on CUDA, whose norms and attention sum in fp32 by themselves."""
     norms = find_norms(graph)
     exact = _rotary(graph) | _head(graph) | _pooling(graph, {norm.inner[0] for norm in norms})
     exact |= _rounding(graph) | {node for node in graph if _chooses_embeddings(node)}
@@ -59,13 +59,13 @@ def _rotary(graph: ir.Graph) -> set[ir.Node]:
 
 
 def _head(graph: ir.Graph) -> set[ir.Node]:
-    """What lies between the last product and the logits, that product included."""
+    """Collects what lies between the last product and the logits, that product included."""
     last = _producer_of(graph, "logits")
     return set() if last is None else _before(last, ends=lambda node: node.op_type in _PRODUCTS)
 
 
 def _pooling(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
-    """What lies between the last normalization, or product, and the embeddings, that one included."""
+    """Collects what lies between the last normalization, or product, and the embeddings, that one included."""
     last = _producer_of(graph, "embeddings")
     if last is None:
         return set()
@@ -73,7 +73,7 @@ def _pooling(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
 
 
 def _chooses_embeddings(node: ir.Node) -> bool:
-    """Whether it gathers rows of the graph's own input."""
+    """Tells whether a node gathers rows of the graph's own input."""
     rows = node.inputs[0] if node.op_type == "Gather" else None
     return rows is not None and rows.is_graph_input() and rows.name == "embeddings"
 
@@ -84,7 +84,7 @@ def _producer_of(graph: ir.Graph, output: str) -> ir.Node | None:
 
 
 def _rounding(graph: ir.Graph) -> set[ir.Node]:
-    """What makes codes and scales of states, what makes numbers of codes, and the products of both."""
+    """Collects what makes codes and scales of states, what makes numbers of codes, and the products of both."""
     exact: set[ir.Node] = set()
     for node in graph:
         if _makes_codes(node):
@@ -110,7 +110,7 @@ def _reads_codes(node: ir.Node) -> bool:
 
 
 def _loses_scales(node: ir.Node, half: ir.DataType) -> bool:
-    """Whether float16 moves a weight's scales by more than it rounds: below its normal numbers it has few bits."""
+    """Tells if float16 moves a weight's scales by more than it rounds: below its normal numbers it has few bits."""
     place = {"DequantizeLinear": 1, "MatMulNBits": 2}.get(node.op_type)
     scales = None if place is None else node.inputs[place]
     if scales is None or scales.const_value is None or half != ir.DataType.FLOAT16:
@@ -130,14 +130,18 @@ def _before(
     ends: Callable[[ir.Node], bool] = lambda node: False,
     through: tuple[str, ...] | None = None,
 ) -> set[ir.Node]:
-    """The node and all that it is computed from: nothing before one that `ends` it, operators `through` only."""
-    found: set[ir.Node] = set()
+    """Collects the node and what it is computed from: nothing before one that `ends` it, operators `through` only."""
+    cone: set[ir.Node] = set()
     pending: list[ir.Node | None] = [node]
     while pending:
-        one = pending.pop()
-        if one is None or one in found or (one is not node and through and one.op_type not in through):
+        source = pending.pop()
+        if (
+            source is None
+            or source in cone
+            or (source is not node and through and source.op_type not in through)
+        ):
             continue
-        found.add(one)
-        if not ends(one):
-            pending += [value.producer() for value in one.inputs if value is not None]
-    return found
+        cone.add(source)
+        if not ends(source):
+            pending += [value.producer() for value in source.inputs if value is not None]
+    return cone

@@ -74,9 +74,9 @@ class _Casts:
             self._graph.insert_after(producer, node)
         else:
             self._graph.insert_before(before, node)
-        made = node.outputs[0]
-        made.type = ir.TensorType(wanted)
-        return made
+        cast = node.outputs[0]
+        cast.type = ir.TensorType(wanted)
+        return cast
 
     def _converted(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
         tensor = value.const_value
@@ -92,10 +92,10 @@ class _Casts:
             raise CheckpointError(
                 f"{value.name} holds {np.abs(array).max():.3g}, beyond {wanted.name.lower()}: use --precision bf16"
             )
-        made = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(wanted))
-        made.const_value = ir.Tensor(small, dtype=wanted, name=name)
-        self._graph.initializers[name] = made
-        return made
+        initializer = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(wanted))
+        initializer.const_value = ir.Tensor(small, dtype=wanted, name=name)
+        self._graph.initializers[name] = initializer
+        return initializer
 
 
 _MOVES = frozenset(
@@ -115,7 +115,7 @@ _MOVES = frozenset(
 
 
 def emulate(model: ir.Model, precision: Precision) -> None:
-    """The same graph for a runtime without half precision: in fp32, every result rounded as the graph rounds it.
+    """Rewrites a graph for a runtime without half precision: in fp32, every result rounded as the graph rounds it.
 
     Weights stay in half precision and are widened where they are read. Inputs and outputs become fp32.
     """
@@ -153,7 +153,7 @@ def _rounded(casts: _Casts, value: ir.Value, half: ir.DataType, near: ir.Node) -
 
 
 def _replace_readers(old: ir.Value, new: ir.Value) -> None:
-    """All that read `old` read `new`, but for the cast that `new` comes from."""
+    """Has all that read `old` read `new`, but for the cast that `new` comes from."""
     own = made_by(new, "Cast")
     narrow = own.inputs[0] if own is not None else None
     kept = {own, narrow.producer() if narrow is not None else None}

@@ -36,7 +36,7 @@ def _retype(codes: ir.Value) -> None:
 
 
 def _packed(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Two values a byte, the first in the lower half, as ONNX stores them. [ceil(size / 2)]"""
+    """Packs two values a byte, the first in the lower half, as ONNX stores them. [ceil(size / 2)]"""
     assert codes.dtype == np.int8
     assert codes.size == 0 or (codes.min() >= -8 and codes.max() <= 7)
     flat = codes.reshape(-1).view(np.uint8) & 0xF

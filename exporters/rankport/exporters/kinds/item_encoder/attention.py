@@ -24,7 +24,7 @@ _NAME = "rankport_encoder"
 
 @contextmanager
 def fused_attention(model: nn.Module) -> Iterator[None]:
-    """While open, the model attends through ONNX Runtime's MultiHeadAttention if it can, and is only to be traced."""
+    """Has the model, while open, attend by ONNX Runtime's MultiHeadAttention if it can; it is only to be traced."""
     if not _can_be_fused(model):
         yield
         return

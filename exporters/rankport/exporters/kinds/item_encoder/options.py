@@ -1,4 +1,4 @@
-"""What the export of an item encoder can be asked for, beside what every export can."""
+"""Options of the export of an item encoder, beside what every export can."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -20,7 +20,7 @@ _ITEM_LENGTHS = ((3, 4), (3, 3, 2))
 
 @dataclass(frozen=True, slots=True)
 class GraphInputs:
-    """What the layouts share. `hidden` is None for a ranker of text items only."""
+    """Inputs that the layouts share. `hidden` is None for a ranker of text items only."""
 
     layers: tuple[LayerKV, ...]
     hidden: int | None
@@ -47,7 +47,7 @@ class PackedInputs(GraphInputs):
     """The inputs of `PackedRanker`."""
 
     def axes(self) -> Axes:
-        """Shape of every graph input, in order."""
+        """Gives the shape of every graph input, in order."""
         axes: Axes = {
             "input_ids": ["tokens"],
             "position_ids": ["tokens"],
@@ -62,7 +62,7 @@ class PackedInputs(GraphInputs):
         return axes
 
     def example(self) -> Arguments:
-        """Two prefixes of 5 and 4 tokens, with 2 and 3 items of up to 4 tokens."""
+        """Makes two prefixes of 5 and 4 tokens, with 2 and 3 items of up to 4 tokens."""
         items, length = max(map(len, _ITEM_LENGTHS)), max(map(max, _ITEM_LENGTHS))
         slots = torch.zeros(len(_PASTS), items, length, dtype=torch.int64)
         token_slots: list[int] = []
@@ -95,7 +95,7 @@ class RowInputs(GraphInputs):
     """The inputs of `RowRanker`."""
 
     def axes(self) -> Axes:
-        """Shape of every graph input, in order."""
+        """Gives the shape of every graph input, in order."""
         tokens: list[str | int] = ["prefixes", "rows", "row_tokens"]
         axes: Axes = {
             "input_ids": tokens,
@@ -108,7 +108,7 @@ class RowInputs(GraphInputs):
         return axes | {"past_mask": ["prefixes", "past"], "own_mask": ["row_tokens", "row_tokens"]}
 
     def example(self) -> Arguments:
-        """Two prefixes of up to 6 tokens, each with 3 rows of 4 tokens."""
+        """Makes two prefixes of up to 6 tokens, each with 3 rows of 4 tokens."""
         rectangle = torch.ones(len(_PASTS), 3, 4, dtype=torch.int64)
         # Each a tensor of its own: the tracer takes one given twice for one input.
         arguments: Arguments = {

@@ -20,7 +20,7 @@ from rankport.protos.errors import CheckpointError
 
 @dataclass(frozen=True, slots=True)
 class ReadOut:
-    """Which logits answer a request: rows of the LM head, or all outputs of a classification head."""
+    """Logits that answer a request: rows of the LM head, or all outputs of a classification head."""
 
     source: str  # "lm_head" | "classification_head"
     ids: tuple[int, ...]
@@ -95,7 +95,7 @@ class RowRanker(RankerModule):
     """Tokens in a rectangle of rows: a GPU's layout."""
 
     def __init__(self, model: nn.Module, readout: ReadOut, *, embeddings: bool, fused: bool) -> None:
-        """`fused`: see `RowPrefix`."""
+        """See `RowPrefix` for `fused`."""
         super().__init__(model, readout, embeddings=embeddings)
         self.fused = fused
 
@@ -127,7 +127,7 @@ def _outputs(logits: Tensor, shared: SharedPrefix) -> list[Tensor]:
 
 
 def label_head(model: nn.Module, readout: ReadOut) -> nn.Module:
-    """The classification head, or a head of the label rows of the LM head. Raises CheckpointError if there is none."""
+    """Gives the classification head, or makes one of the LM head's label rows. Raises CheckpointError without one."""
     if readout.source == "classification_head":
         head = getattr(model, "score", None)
         if not isinstance(head, nn.Module):
@@ -154,7 +154,7 @@ def label_head(model: nn.Module, readout: ReadOut) -> nn.Module:
 
 @contextmanager
 def shared_prefix_mode(module: RankerModule) -> Iterator[None]:
-    """While open, the model attends to a `SharedPrefix` and ends in the label head.
+    """Has the model, while open, attend to a `SharedPrefix` and end in the label head.
 
     Rotary frequencies that switch with the sequence length stay those of short sequences: a packed sequence has no
     length of its own. `survey` bounds the limits accordingly.

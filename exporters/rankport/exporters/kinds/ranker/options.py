@@ -1,4 +1,4 @@
-"""What the export of a ranker can be asked for, beside what every export can."""
+"""Options of the export of a ranker, beside what every export can."""
 
 from dataclasses import dataclass, field
 from typing import Literal

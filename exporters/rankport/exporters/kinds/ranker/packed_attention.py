@@ -87,19 +87,19 @@ class PackedPrefix(SharedPrefix):
         )
 
     def _unpacked(self, states: Tensor) -> Tensor:
-        """[1, kv_heads, tokens, width] by slot: [prefixes, kv_heads, items, item_tokens, width]."""
+        """Puts [1, kv_heads, tokens, width] by slot: [prefixes, kv_heads, items, item_tokens, width]."""
         prefixes, items, length = self._slots.shape
         by_slot = states.index_select(2, self._slots.reshape(-1))
         return by_slot.reshape(states.shape[1], prefixes, items, length, -1).transpose(0, 1)
 
 
 def _past_mask(past_lengths: Tensor, past: int, dtype: torch.dtype) -> Tensor:
-    """0 where a prefix token exists, the lowest value where the prefix is padded. [prefixes, 1, 1, past]"""
+    """Makes 0 where a prefix token exists, the lowest value where the prefix is padded. [prefixes, 1, 1, past]"""
     exists = torch.arange(past, device=past_lengths.device)[None, :] < past_lengths[:, None]
     return torch.where(exists, 0.0, torch.finfo(dtype).min).to(dtype)[:, None, None, :]
 
 
 def _causal_mask(length: int, dtype: torch.dtype) -> Tensor:
-    """0 or the lowest value [length, length]: padding follows every real token, so causality alone hides it."""
+    """Makes 0 or the lowest value [length, length]: padding follows every real token, so causality alone hides it."""
     position = torch.arange(length)
     return torch.where(position[None, :] <= position[:, None], 0.0, torch.finfo(dtype).min).to(dtype)

@@ -1,4 +1,4 @@
-"""Which logits answer: label words or ids, or a classification head, checked against the checkpoint."""
+"""The logits that answer: label words or ids, or a classification head, checked against the checkpoint."""
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.ranker.module import ReadOut

@@ -21,7 +21,7 @@ class RowPrefix(SharedPrefix):
     def __init__(
         self, rectangle: torch.Size, masks: tuple[Tensor, Tensor], past: list[KV], *, fused: bool
     ) -> None:
-        """`rectangle`: (prefixes, rows, row tokens). `fused`: by one kernel, where it can be.
+        """Takes the `rectangle` as (prefixes, rows, row tokens). `fused`: attends by one kernel, where it can.
 
         masks [prefixes, past] and [row_tokens, row_tokens], 0 or very low.
         """
@@ -121,7 +121,7 @@ class RowPrefix(SharedPrefix):
         return past_mask.to(dtype), own_mask.to(dtype)
 
     def _by_slot(self, key: Tensor, value: Tensor) -> KV:
-        """Keys and values by slot, each [prefixes, kv_heads, slots, width]."""
+        """Puts keys and values by slot, each [prefixes, kv_heads, slots, width]."""
         prefixes, rows, length = self._rectangle
 
         def by_prefix(states: Tensor) -> Tensor:

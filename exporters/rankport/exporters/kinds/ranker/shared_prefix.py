@@ -27,7 +27,7 @@ class SharedPrefix(ABC):
     """The past of a pass over packed tokens; collects each layer's new KV and window while the model runs."""
 
     def __init__(self, past: list[KV] | None) -> None:
-        """`past`: one a layer, each [prefixes, kv_heads, past, head_dim]; None: empty."""
+        """Starts with a `past`, one a layer, each [prefixes, kv_heads, past, head_dim]; None: empty."""
         self.past = past
         self.new: dict[int, KV] = {}  # by layer
         self.windows: dict[int, int] = {}  # layer -> sliding window, where it has one
@@ -44,7 +44,7 @@ class SharedPrefix(ABC):
 
 @contextmanager
 def attending_to_prefix(model: nn.Module) -> Iterator[None]:
-    """While open, the model attends as the `SharedPrefix` says that it is called with under `KEYWORD`."""
+    """Has the model, while open, attend as the `SharedPrefix` says that it is called with under `KEYWORD`."""
     with attending(model, _NAME, _attention):
         yield
 

@@ -1,4 +1,4 @@
-"""What a decoder does when it is run: its KV widths and windows, and whether shared-prefix scoring is exact for it.
+"""Facts of a decoder when it is run: its KV widths and windows, and whether shared-prefix scoring is exact for it.
 
 Widths are read off a real run, never from a family's name. What does not fit is refused here, with the reason.
 """

@@ -33,7 +33,7 @@ class IntegerKernel(nn.Module):
 
     @staticmethod
     def fits(weight: QuantizedWeight, activation: Activation | None) -> bool:
-        """Symmetric int8 on both sides, one scale a channel."""
+        """Tells symmetric int8 on both sides, one scale a channel."""
         return (
             activation is not None
             and activation.kind in ("int8-token", "int8-tensor")

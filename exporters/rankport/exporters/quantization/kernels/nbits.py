@@ -78,7 +78,7 @@ class NBitsKernel(nn.Module):
 
 
 def _block(weight: QuantizedWeight) -> int:
-    """The operator's largest block that divides a group or, for one scale a row, the row; 0 if none does."""
+    """Finds the operator's largest block that divides a group or, for one scale a row, the row; 0 if none does."""
     size = weight.group_size or weight.in_features
     return next((block for block in reversed(_BLOCKS) if size % block == 0), 0)
 
@@ -96,7 +96,7 @@ def _packed(weight: QuantizedWeight, block: int) -> Tensor:
 
 
 def _on_grid(zeros: Tensor, bits: int) -> bool:
-    """Symmetric GPTQ's old offset can be off it."""
+    """Tells whether zero points are on the grid: symmetric GPTQ's old offset can be off it."""
     edge, wide = 2 ** (bits - 1), zeros.to(torch.int16)  # in int8 an edge of 128 would be -128
     return bool(((wide >= -edge) & (wide < edge)).all())
 
@@ -112,6 +112,6 @@ def _zeros(zeros: Tensor, bits: int) -> Tensor:
 
 
 def _paired(values: Tensor) -> Tensor:
-    """Two 4-bit values a byte, the first in the lower half."""
+    """Packs two 4-bit values a byte, the first in the lower half."""
     paired: Tensor = values[..., 0::2] | (values[..., 1::2] << 4)
     return paired

@@ -98,7 +98,7 @@ class QdqKernel(nn.Module):
         return _dequantize(self.codes, self.scales, where, DEQUANTIZE_INT4 if self.bits == 4 else None)
 
     def _rounded(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The product's input, and what is left to multiply the product with. [..., in], [..., 1]"""
+        """Rounds the product's input; gives it, and what is left to multiply the product with. [..., in], [..., 1]"""
         activation = self.activation
         if activation is None:
             return x, None
@@ -163,7 +163,7 @@ def _grid_of(activation: Activation) -> Literal["int8", "fp8"]:
 
 
 def _split_scale(activation: Activation | None) -> tuple[float, float]:
-    """The scale of the pair, and what of a fixed scale is left over for the weight: 1 if the scale is a token's."""
+    """Gives the scale of the pair, and what of a fixed scale is left over for the weight: 1 if it is a token's."""
     if activation is None or activation.scale is None:
         return (1.0 if activation is None else _UNITS[_grid_of(activation)]), 1.0
     pair = 2.0 ** round(math.log2(activation.scale))
@@ -171,14 +171,14 @@ def _split_scale(activation: Activation | None) -> tuple[float, float]:
 
 
 def _share_a_grid(weight: QuantizedWeight, activation: Activation | None) -> bool:
-    """Whether both sides of the product are of one low-bit type, so that a low-bit product can compute it."""
+    """Tells whether both sides of the product are of one low-bit type, so that a low-bit product can compute it."""
     if activation is None or weight.groups > 1 or weight.zeros is not None or weight.bits != 8:
         return False
     return (_grid_of(activation) == "fp8") == (weight.type == "float")
 
 
 def _channels(weight: QuantizedWeight) -> tuple[Tensor, Tensor | None]:
-    """The group of each channel in the order of the codes, -1 where one was filled in, and that order (None: as is)."""
+    """Gives the group of each channel in the codes' order, -1 where one was filled in, and that order (None: as is)."""
     if weight.groups_of is None:
         return torch.arange(weight.groups).repeat_interleave(weight.in_features // weight.groups), None
     members = [(weight.groups_of == group).nonzero()[:, 0] for group in range(weight.groups)]

@@ -1,4 +1,4 @@
-"""Which kernel computes a quantized layer in the exported graph: one explicit choice a target."""
+"""The kernel that computes a quantized layer in the exported graph: one explicit choice a target."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from rankport.runtime.bundle.manifest import Target
 
 @contextmanager
 def graph_kernels(model: nn.Module, target: Target = "onnx-cpu") -> Iterator[None]:
-    """While open, quantized layers compute through the operators of the exported graph, and can only be traced."""
+    """Has quantized layers, while open, compute through the exported graph's operators; they can only be traced."""
     layers = [layer for layer in model.modules() if isinstance(layer, QuantizedLinear | QuantizedEmbedding)]
     try:
         for layer in layers:
@@ -31,7 +31,7 @@ def graph_kernels(model: nn.Module, target: Target = "onnx-cpu") -> Iterator[Non
 
 
 def kernel_of(layer: QuantizedLinear | QuantizedEmbedding, target: Target = "onnx-cpu") -> nn.Module | None:
-    """Of a target: the fastest kernel that computes exactly the layer's maths. None: the layer's own operators.
+    """Finds a target's fastest kernel that computes exactly the layer's maths. None: the layer's own operators.
 
     Raises CheckpointError if the target has none that keeps the weight in low bits.
     """
@@ -50,7 +50,7 @@ def kernel_of(layer: QuantizedLinear | QuantizedEmbedding, target: Target = "onn
 
 
 def _on_cuda(weight: QuantizedWeight, activation: Activation | None) -> nn.Module:
-    """Every operator has a kernel in ONNX Runtime's CUDA provider for its types: what it lacks runs on the CPU.
+    """Chooses operators with a kernel in ONNX Runtime's CUDA provider: what it lacks runs on the CPU.
 
     It dequantizes whole channels of int8 and float8, and blocks of int4 that are symmetric: no other blocks.
     """
@@ -76,6 +76,6 @@ class _Rounding(nn.Module):
         self.activation, self.product = activation, product
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out], fp32."""
+        """Maps [..., in] -> [..., out], fp32."""
         product: Tensor = self.product(self.activation.rounded(x))
         return product

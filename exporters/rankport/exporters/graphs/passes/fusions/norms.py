@@ -25,9 +25,9 @@ class RmsNorm:
 
 
 def find_norms(graph: ir.Graph) -> list[RmsNorm]:
-    """In the order of the graph."""
-    found = (_norm(node) for node in graph if node.op_type == "Mul")
-    return [norm for norm in found if norm is not None]
+    """Finds them in the order of the graph."""
+    matches = (_norm(node) for node in graph if node.op_type == "Mul")
+    return [norm for norm in matches if norm is not None]
 
 
 def fuse_norms(model: ir.Model) -> int:
@@ -96,5 +96,5 @@ def _fuse(norm: RmsNorm) -> None:
 
 
 def _is_residual(sum_: ir.Node) -> bool:
-    """Of two computed states [1, tokens, width], not of a constant."""
+    """Tells a sum of two computed states [1, tokens, width], not of a constant."""
     return all(value is not None and value.const_value is None and value.producer() for value in sum_.inputs)

@@ -42,7 +42,7 @@ def _fuse(product: ir.Node) -> bool:
 
 
 def _scaled(product: ir.Node) -> tuple[ir.Node, float]:
-    """The multiplication by a number that alone reads the product, and the number; else the product and 1."""
+    """Finds the multiplication by a number that alone reads the product, and the number; else the product and 1."""
     result = product.outputs[0]
     readers = list(result.consumers())
     if len(readers) != 1 or result.is_graph_output() or readers[0].op_type != "Mul":

@@ -69,12 +69,12 @@ def _rotation(total: ir.Node) -> _Rotation | None:
 
 
 def _of_all_rows(tables: tuple[ir.Value, ir.Value]) -> bool:
-    """Whether every row has the same positions, one after the other."""
+    """Tells whether every row has the same positions, one after the other."""
     return all(table.shape is not None and table.shape[0] == 1 for table in tables)
 
 
 def _turned(halves: ir.Node) -> ir.Value | None:
-    """x of concat(-x[half:], x[:half])."""
+    """Finds x of concat(-x[half:], x[:half])."""
     if len(halves.inputs) != 2:
         return None
     negative = made_by(halves.inputs[0], "Neg")
@@ -97,7 +97,7 @@ def _bounds(cut: ir.Node) -> tuple[int, int] | None:
 
 
 def _unsqueezed(table: ir.Value | None) -> ir.Value | None:
-    """[1, tokens, head_dim] of what broadcasts over heads, if its two halves are equal."""
+    """Finds [1, tokens, head_dim] of what broadcasts over heads, if its two halves are equal."""
     unsqueeze = made_by(table, "Unsqueeze")
     if unsqueeze is None or ints(unsqueeze.inputs[1]) != [1]:
         return None
@@ -106,7 +106,7 @@ def _unsqueezed(table: ir.Value | None) -> ir.Value | None:
 
 
 def _repeats(value: ir.Value | None) -> bool:
-    """Made of concat(x, x) by operators that treat every element alike."""
+    """Tells what is made of concat(x, x) by operators that treat every element alike."""
     node = None if value is None else value.producer()
     if node is None:
         return False
@@ -114,9 +114,9 @@ def _repeats(value: ir.Value | None) -> bool:
         return len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]
     if node.op_type == "Mul":
         first, second = node.inputs
-        for one, other in ((first, second), (second, first)):
+        for candidate, other in ((first, second), (second, first)):
             if other is not None and other.const_value is not None and other.const_value.size == 1:
-                return _repeats(one)
+                return _repeats(candidate)
         return False
     return node.op_type in ("Cos", "Sin", "Cast") and _repeats(node.inputs[0])
 
@@ -151,10 +151,10 @@ class _Tables:
         if known is not None:
             return known
         array = np.array(values, np.int64)
-        made = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.INT64))
-        made.const_value = ir.tensor(array, name=name)
-        self._graph.initializers[name] = made
-        return made
+        constant = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.INT64))
+        constant.const_value = ir.tensor(array, name=name)
+        self._graph.initializers[name] = constant
+        return constant
 
 
 def _fuse(graph: ir.Graph, rotation: _Rotation, tables: _Tables) -> None:
@@ -166,9 +166,9 @@ def _fuse(graph: ir.Graph, rotation: _Rotation, tables: _Tables) -> None:
 
     def chain(node: ir.Node) -> ir.Value:
         nonlocal anchor
-        made = put(node, after=anchor)
-        made.type, anchor = total.type, node
-        return made
+        result = put(node, after=anchor)
+        result.type, anchor = total.type, node
+        return result
 
     before = made_by(rotation.states, "Transpose")
     if before is not None and permutation(before) == _BY_HEAD:

@@ -9,12 +9,13 @@ import torch
 
 from rankport.exporters.vocabulary.audit import audit_tokens
 from rankport.exporters.vocabulary.codebook import read_codebook
+from rankport.exporters.vocabulary.collapse_limits import CollapseLimits
 from rankport.exporters.vocabulary.cosines import nearest, row_sums, within
 from rankport.exporters.vocabulary.diagnostics import Sampling, diagnose
 from rankport.exporters.vocabulary.new_rows import NewRows, resolve_new_rows
 from rankport.exporters.vocabulary.similarity import correlate
 from rankport.exporters.vocabulary.spectrum import spectrum
-from rankport.exporters.vocabulary.verdict import CollapseLimits, failures
+from rankport.exporters.vocabulary.verdict import failures
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from support import checkpoints
 

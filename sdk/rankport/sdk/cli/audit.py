@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rankport.exporters.vocabulary.verdict import CollapseLimits
+from rankport.exporters.vocabulary.collapse_limits import CollapseLimits
 from rankport.sdk.cli.dataclass_options import filled, flags_of, takes
 
 

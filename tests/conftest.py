@@ -59,7 +59,7 @@ def mix_bundle(
     prompt_file: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
-    """A mix ranker paired with `encoder_bundle`."""
+    """A ranker of embedding tokens, paired with `encoder_bundle`."""
     return export(
         ranker_checkpoint,
         tmp_path_factory.mktemp("bundles") / "tiny-mix",

@@ -24,7 +24,7 @@ class Query:
 
 
 def random_query(model: ModelShape, request: RequestShape, seed: int) -> Query:
-    """Seeded. A mix ranker's prompt ends every item with one special token, which a caller does not give."""
+    """Seeded. The prompt of embedding tokens ends every item with one special token, which a caller does not give."""
     rng = np.random.default_rng([seed, request.items, request.item])
     prefix = random_prefix(model, request, rng)
     if request.mixed:

@@ -57,7 +57,7 @@ def main() -> None:
         ),
         *("--out", encoder, "--overwrite"),
     )
-    console.rule("2  export the mix ranker trained on its tokens")
+    console.rule("2  export the ranker trained on its tokens")
     rankport(
         *(
             "export",

@@ -1,4 +1,4 @@
-"""Judging a mix ranker checkpoint with torch, and writing the files that rankport's commands judge with."""
+"""Judging a ranker's checkpoint with torch, and writing the files that rankport's commands judge with."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from examples.esco.vocabulary import PromptIds
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRanker:
-    """A mix ranker checkpoint run by transformers in fp32: every item as one full sequence."""
+    """A ranker's checkpoint run by transformers in fp32: every item as one full sequence."""
 
     model: Any
     tokenizer: Any

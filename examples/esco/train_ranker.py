@@ -1,4 +1,4 @@
-"""Trains the demo's mix ranker on title phrases: `python -m examples.esco.train_ranker`.
+"""Trains the demo's ranker on title phrases: `python -m examples.esco.train_ranker`.
 
 Owns the model's shape, the loss and the loop. Writes a Hugging Face checkpoint in half precision and
 training.json; both evaluation splits are measured on that checkpoint, loaded anew.
@@ -183,7 +183,7 @@ def main() -> None:
 
 
 def _arguments() -> tuple[TrainingConfig, Path]:
-    parser = argparse.ArgumentParser(description="Trains the demo's mix ranker.")
+    parser = argparse.ArgumentParser(description="Trains the demo's ranker.")
     parser.add_argument("--out", type=Path, default=CHECKPOINT_DIR, help="folder of the checkpoint")
     for field in fields(TrainingConfig):
         flag = "--" + field.name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""The mix ranker's tokenizer: MiniLM's WordPiece vocabulary, pruned to the pieces of the training phrases.
+"""The ranker's tokenizer: MiniLM's WordPiece vocabulary, pruned to the pieces of the training phrases.
 
 Pruning instead of training one anew lets every row of the ranker's embedding start from MiniLM's row.
 """
@@ -17,7 +17,7 @@ PREFIX_MAX_TOKENS = 40  # of the query, as in prompt.toml
 
 @dataclass(frozen=True, slots=True)
 class PromptIds:
-    """The token ids that the prompt is made of, read from a mix ranker's tokenizer."""
+    """The token ids that the prompt is made of, read from a ranker's tokenizer."""
 
     pad: int
     start: int

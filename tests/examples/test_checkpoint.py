@@ -1,4 +1,4 @@
-"""The committed mix ranker: what the demo and the README's figures rest on."""
+"""The committed ranker: what the demo and the README's figures rest on."""
 
 import json
 import tomllib

@@ -17,7 +17,7 @@ from support import checkpoints
 IDS = {"label_ids": (9, 17), "max_prefix_tokens": 40, "max_item_tokens": 24}
 
 
-def test_a_mix_ranker_bundle_states_its_parity_in_every_mode_and_item_form(mix_bundle: Bundle) -> None:
+def test_a_bundle_states_its_parity_in_every_mode_and_item_form(mix_bundle: Bundle) -> None:
     parity = mix_bundle.manifest.parity
     assert parity is not None
     modes = {"full_sequence", "prefix_reuse", "prefix_extension", "one_item", "many_prefixes"}

@@ -38,7 +38,7 @@ ARCHITECTURES = ("sm86", "sm89", "sm120")
 
 @pytest.fixture(scope="module")
 def ranker(mix_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mix ranker with plans for three architectures."""
+    """A ranker of embedding tokens with plans for three architectures."""
     folder = tmp_path_factory.mktemp("plans") / "mix"
     shutil.copytree(mix_bundle.path, folder)
     plans = built(folder, "--target", "tensorrt-rtx", *SMALL)

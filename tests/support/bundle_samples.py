@@ -61,7 +61,7 @@ ENCODER_FILES: Mapping[str, bytes] = {
 
 
 def ranker_draft(**changes: object) -> ManifestDraft:
-    """A mix ranker: query in a template, items as text, ids or 2 embedding tokens of width 4."""
+    """A ranker: query in a template, items as text, ids or 2 embedding tokens of width 4."""
     prompt = Prompt(
         prefix=[
             Segment(special=["[CLS]"]),

@@ -92,7 +92,7 @@ class ModelDescription:
     prompt_fields: tuple[str, ...]  # names that a prefix mapping must give
     item_forms: tuple[str, ...]  # of "text", "token_ids", "embeddings", "key"
     hidden_size: int
-    embedding_tokens: int  # k tokens an item: produced by an encoder, or expected by a mix ranker; 0 if none
+    embedding_tokens: int  # k tokens an item: produced by an encoder, or expected by a ranker; 0 if none
     embedding_dtype: str  # "float16" | "float32" | ""
     max_prefix_tokens: int
     max_item_tokens: int

@@ -64,7 +64,7 @@ class EngineConfig:
     device_tokens_bytes: int = field(
         default=0,
         metadata=flag(
-            "Embedding tokens of --store that each mix ranker keeps on its GPUs, in bytes or as 4GiB (4 bytes a "
+            "Embedding tokens of --store that each ranker of them keeps on its GPUs, in bytes or as 4GiB (4 bytes a "
             "value), from the first key on; requests that name their keys then send none. Needs --device cuda.",
             name="--device-tokens",
             least=0,

@@ -530,7 +530,7 @@ class EncodeResponse(google.protobuf.message.Message):
     FINGERPRINT_FIELD_NUMBER: builtins.int
     EMBEDDINGS_FIELD_NUMBER: builtins.int
     fingerprint: builtins.str
-    """of the encoder: a mix ranker takes tokens of the one it was trained with only"""
+    """of the encoder: a ranker takes tokens of the one it was trained with only"""
     @property
     def embeddings(self) -> global___Tensor:
         """float16 | float32 [texts, k, hidden]"""
@@ -683,13 +683,13 @@ class ModelDescription(google.protobuf.message.Message):
     precision: builtins.str
     hidden_size: builtins.int
     embedding_tokens: builtins.int
-    """k: made by an encoder, or taken by a mix ranker; 0 if neither"""
+    """k: made by an encoder, or taken by a ranker; 0 if neither"""
     embedding_dtype: builtins.str
     """"float16" | "float32" | "" """
     max_prefix_tokens: builtins.int
     max_item_tokens: builtins.int
     paired_encoder: builtins.str
-    """fingerprint of the encoder a mix ranker was trained with"""
+    """fingerprint of the encoder a ranker was trained with"""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """of the columns of ScoreResponse.logits"""

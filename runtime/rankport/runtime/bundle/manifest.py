@@ -157,7 +157,7 @@ class Limits(Strict):
 
 
 class Embedding(Strict):
-    """Embedding tokens: what an item encoder makes, or a mix ranker takes."""
+    """Embedding tokens: what an item encoder makes, or a ranker takes."""
 
     tokens: Annotated[int, Field(gt=0)]  # k
     hidden_size: Annotated[int, Field(gt=0)]
@@ -167,7 +167,7 @@ class Embedding(Strict):
 
 
 class Pairing(Strict):
-    """The item encoder a mix ranker was trained with."""
+    """The item encoder that a ranker of embedding tokens was trained with."""
 
     encoder_fingerprint: Sha256
 

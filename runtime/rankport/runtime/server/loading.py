@@ -41,7 +41,7 @@ def loaded_models(
         ):
             raise InvalidRequest(
                 f"device_tokens_bytes is {config.device_tokens_bytes}, and none of {', '.join(named)} takes "
-                "embedding tokens: leave --device-tokens out, or serve a mix ranker"
+                "embedding tokens: leave --device-tokens out, or serve a ranker that takes them"
             )
         for name, bundle in named.items():
             model = kind_of(bundle).load(bundle, config, tokens)

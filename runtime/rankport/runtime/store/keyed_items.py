@@ -1,4 +1,4 @@
-"""Items given by key: which store a mix ranker may read, and the embedding tokens of a request's keys."""
+"""Items given by key: which store a ranker may read, and the embedding tokens of a request's keys."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from rankport.runtime.store.store import TokenNamespace, TokenStore
 
 
 def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace | None:
-    """The tokens of the encoder that a mix ranker was trained with; None for a ranker of texts.
+    """The tokens of the encoder that a ranker was trained with; None for a ranker of texts.
 
     Raises:
         PairingError: the store lacks that encoder's tokens, or the bundle names none; the message has the

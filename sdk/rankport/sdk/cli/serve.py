@@ -29,7 +29,7 @@ def serve(
         list[str],
         typer.Argument(metavar="BUNDLE...", help="Bundle directories; NAME=DIRECTORY names one otherwise."),
     ],
-    store: Annotated[Path | None, typer.Option(help="Token store that mix rankers read keys from.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Token store that rankers read keys from.")] = None,
     json_log: Annotated[bool, typer.Option("--json-log", help="Write every line as a JSON object.")] = False,
     **given: Any,
 ) -> None:

@@ -27,7 +27,7 @@ VOCABULARY = 36
 
 @pytest.fixture(scope="module")
 def bundle(mix_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A mix ranker with plans for the GPU at hand."""
+    """A ranker of embedding tokens with plans for the GPU at hand."""
     return _with_plans(mix_bundle, tmp_path_factory.mktemp("gpu"), BuildOptions())
 
 

@@ -18,7 +18,7 @@ SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 
 
 def make_environment() -> Path:
-    """Its Python; creates it if it is not there or was left half made."""
+    """Returns the environment's Python; creates it if it is not there or was left half made."""
     python = VENV / "bin" / "python"
     complete = VENV / "complete"
     wanted = "\n".join(REQUIREMENTS)
@@ -43,13 +43,13 @@ def generate(out: Path) -> None:
 
 
 def stubs_below(folder: Path) -> dict[str, str]:
-    """The text of every generated file, by relative path."""
+    """Reads every generated file, by relative path."""
     paths = (path for path in folder.rglob("*_pb2*") if path.name.endswith(SUFFIXES))
     return {str(path.relative_to(folder)): path.read_text() for path in paths}
 
 
 def stale() -> list[str]:
-    """Relative paths of stubs that are missing, extra or different."""
+    """Lists relative paths of stubs that are missing, extra or different."""
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
         fresh = stubs_below(Path(folder))

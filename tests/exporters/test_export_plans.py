@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.backends.devices.gpus import gpus
+from rankport.runtime.backends.devices.gpus import list_gpus
 from rankport.runtime.backends.tensorrt.plan_files import stored_plans
 from rankport.runtime.kinds.table import open_bundle
 from rankport.sdk import export
@@ -21,7 +21,9 @@ pytest.importorskip(
     "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install tensorrt-rtx", exc_type=ImportError
 )
 
-needs_no_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU: the error is of one without")
+needs_no_gpu = pytest.mark.skipif(
+    bool(list_gpus()), reason="this machine has a GPU: the error is of one without"
+)
 SMALL = {"label_ids": (9, 17), "max_prefix_tokens": 16, "max_item_tokens": 16}
 FLAGS = ("--kind", "ranker", "--label-ids", "9,17", "--max-prefix-tokens", 16, "--max-item-tokens", 16)
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from rankport.exporters.export import export
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
-from rankport.runtime.backends.devices.gpus import Gpu, gpus
+from rankport.runtime.backends.devices.gpus import Gpu, list_gpus
 from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.loading import find_plan, load_graph
@@ -31,7 +31,9 @@ pytest.importorskip(
     "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install tensorrt-rtx", exc_type=ImportError
 )
 
-needs_no_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU: the error is of one without")
+needs_no_gpu = pytest.mark.skipif(
+    bool(list_gpus()), reason="this machine has a GPU: the error is of one without"
+)
 SMALL = ("--max-batch-tokens", 64, "--max-prefixes", 1)
 ARCHITECTURES = ("sm86", "sm89", "sm120")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rankport.protos.errors import BundleError
-from rankport.runtime.backends.devices.gpus import gpus
+from rankport.runtime.backends.devices.gpus import list_gpus
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.module import load_tensorrt
 from rankport.runtime.backends.tensorrt.network import BuildRequest, compile_graph
@@ -18,7 +18,9 @@ pytest.importorskip(
     "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install tensorrt-rtx", exc_type=ImportError
 )
 
-needs_no_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU: the error is of one without")
+needs_no_gpu = pytest.mark.skipif(
+    bool(list_gpus()), reason="this machine has a GPU: the error is of one without"
+)
 
 
 def plan(bundle: Bundle, **options: object) -> bytes:

@@ -1,56 +1,53 @@
 """`doctor`: what it says of machines of every kind, with packages missing or broken, and never a traceback."""
 
-import importlib.metadata
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Container
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from rankport.runtime import doctor
 from rankport.runtime.backends.devices import gpus
 from rankport.runtime.backends.devices.gpus import Gpu
-from rankport.runtime.doctor import Diagnosis, diagnose
+from rankport.runtime.doctor import PACKAGES, Diagnosis, Machine, diagnose
 
-ALL = {name for names, _ in doctor._PACKAGES for name in names}
+ALL = {name for names, _ in PACKAGES for name in names}
 H200 = Gpu("NVIDIA H200", "sm90", 139 * 2**30)
 RTX_4090 = Gpu("NVIDIA GeForce RTX 4090", "sm89", 24 * 2**30)
-Machine = Callable[..., Diagnosis]
 
 
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Diagnoses a machine with these packages missing, modules broken and GPUs."""
+class PlayedMachine(Machine):
+    """A machine with these packages missing, modules broken and GPUs."""
 
-    def look(
-        *,
-        missing: set[str] = frozenset(),
-        broken: set[str] = frozenset(),
+    def __init__(
+        self,
+        missing: Container[str] = (),
+        broken: Container[str] = (),
         here: tuple[Gpu, ...] = (),
         cuda: bool = False,
-    ) -> Diagnosis:
-        def version(name: str) -> str:
-            if name in missing or name not in ALL:
-                raise importlib.metadata.PackageNotFoundError(name)
-            return "1.0"
+    ) -> None:
+        self._missing, self._broken, self._here, self._cuda = missing, broken, here, cuda
 
-        def load(module: str, expression: str) -> tuple[str, str]:
-            if module in broken:
-                return "", f"{module} does not load: libcuda.so.1: cannot open shared object file"
-            if module.replace("_", "-") in missing:
-                return "", f"{module} is not installed"
-            providers = ["CUDAExecutionProvider"] * cuda + ["CPUExecutionProvider"]
-            return json.dumps(providers) if expression else "", ""
+    def version(self, package: str) -> str | None:
+        return None if package in self._missing or package not in ALL else "1.0"
 
-        monkeypatch.setattr(importlib.metadata, "version", version)
-        monkeypatch.setattr(doctor, "_import_problem", load)
-        monkeypatch.setattr(doctor, "gpus", lambda: here)
-        return diagnose()
+    def evaluate(self, module: str, expression: str = "") -> tuple[str, str]:
+        if module in self._broken:
+            return "", f"{module} does not load: libcuda.so.1: cannot open shared object file"
+        if module.replace("_", "-") in self._missing:
+            return "", f"{module} is not installed"
+        providers = ["CUDAExecutionProvider"] * self._cuda + ["CPUExecutionProvider"]
+        return json.dumps(providers) if expression else "", ""
 
-    return look
+    def gpus(self) -> tuple[Gpu, ...]:
+        return self._here
+
+
+def diagnosed(**how: Any) -> Diagnosis:
+    return diagnose(PlayedMachine(**how))
 
 
 def verdicts(found: Diagnosis) -> dict[str, tuple[str, str]]:
@@ -61,8 +58,8 @@ def installs(found: Diagnosis) -> dict[str, str]:
     return {target.name: target.install for target in found.targets if target.install}
 
 
-def test_a_machine_without_a_gpu_builds_for_rtx_and_runs_on_the_cpu(machine: Machine) -> None:
-    found = machine()
+def test_a_machine_without_a_gpu_builds_for_rtx_and_runs_on_the_cpu() -> None:
+    found = diagnosed()
     assert verdicts(found) == {
         "onnx-cpu": ("", ""),
         "onnx-cuda": ("", "no NVIDIA GPU here"),
@@ -72,18 +69,18 @@ def test_a_machine_without_a_gpu_builds_for_rtx_and_runs_on_the_cpu(machine: Mac
     assert installs(found) == {}
 
 
-def test_a_machine_with_everything_does_everything_that_its_gpu_can(machine: Machine) -> None:
-    data_centre = verdicts(machine(here=(H200,), cuda=True))
+def test_a_machine_with_everything_does_everything_that_its_gpu_can() -> None:
+    data_centre = verdicts(diagnosed(here=(H200,), cuda=True))
     assert data_centre["tensorrt"] == data_centre["onnx-cuda"] == ("", "")
     assert data_centre["tensorrt-rtx"] == (
         "",
         "it runs on sm75, sm80, sm86, sm89, sm120, sm121; here is sm90",
     )
-    assert set(verdicts(machine(here=(RTX_4090,), cuda=True)).values()) == {("", "")}
+    assert set(verdicts(diagnosed(here=(RTX_4090,), cuda=True)).values()) == {("", "")}
 
 
-def test_what_is_missing_comes_with_the_command_that_installs_it(machine: Machine) -> None:
-    found = machine(
+def test_what_is_missing_comes_with_the_command_that_installs_it() -> None:
+    found = diagnosed(
         missing={
             "torch",
             "lmdb",
@@ -105,14 +102,14 @@ def test_what_is_missing_comes_with_the_command_that_installs_it(machine: Machin
     }
 
 
-def test_a_cpu_build_of_onnxruntime_is_told_apart_on_a_gpu_machine(machine: Machine) -> None:
-    found = machine(here=(H200,))
+def test_a_cpu_build_of_onnxruntime_is_told_apart_on_a_gpu_diagnosed() -> None:
+    found = diagnosed(here=(H200,))
     assert verdicts(found)["onnx-cuda"] == ("", "onnxruntime here has no CUDAExecutionProvider")
     assert "pip install 'rankport[cuda]'" in installs(found)["onnx-cuda"]
 
 
-def test_a_module_that_does_not_load_is_a_line_and_not_a_crash(machine: Machine) -> None:
-    found = machine(broken={"onnxruntime", "tensorrt"}, here=(H200,))
+def test_a_module_that_does_not_load_is_a_line_and_not_a_crash() -> None:
+    found = diagnosed(broken={"onnxruntime", "tensorrt"}, here=(H200,))
     assert "libcuda.so.1" in verdicts(found)["onnx-cpu"][1]
     assert "libcuda.so.1" in verdicts(found)["tensorrt"][0]
     assert found.onnxruntime_providers == ()
@@ -131,11 +128,11 @@ def test_a_library_is_tried_in_a_process_of_its_own(
 ) -> None:
     (tmp_path / "fragile.py").write_text(body)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    output, problem = doctor._import_problem("fragile", "1")
+    output, problem = Machine().evaluate("fragile", "1")
     assert output == ""
     assert words in problem
-    assert doctor._import_problem("absent_module", "1") == ("", "absent_module is not installed")
-    assert doctor._import_problem("json", "module.dumps(1)") == ("1", "")
+    assert Machine().evaluate("absent_module", "1") == ("", "absent_module is not installed")
+    assert Machine().evaluate("json", "module.dumps(1)") == ("1", "")
 
 
 def test_the_command_works_on_a_bare_install() -> None:
@@ -173,19 +170,17 @@ def test_gpus_are_read_from_nvidia_smi_where_cuda_bindings_are_missing(
 
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     monkeypatch.setattr(subprocess, "run", answer)
-    monkeypatch.setattr(gpus, "_DRIVER_FILE", Path("/nowhere"))
-    assert [(gpu.name, gpu.architecture) for gpu in gpus.gpus()] == [
+    assert [(gpu.name, gpu.architecture) for gpu in gpus.list_gpus()] == [
         ("NVIDIA H200", "sm90"),
         ("NVIDIA RTX A6000", "sm86"),
     ]
-    assert gpus.driver() == "570.86"
-    assert gpus.cuda_of_driver() is None
+    assert gpus.find_driver(Path("/nowhere")) == "570.86"
+    assert gpus.find_cuda_of_driver() is None
 
 
-def test_the_drivers_version_is_read_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_drivers_version_is_read_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "version"
     file.write_text(
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\nGCC 13.2.0\n"
     )
-    monkeypatch.setattr(gpus, "_DRIVER_FILE", file)
-    assert gpus.driver() == "580.65.06"
+    assert gpus.find_driver(file) == "580.65.06"

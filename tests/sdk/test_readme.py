@@ -53,7 +53,7 @@ def commands() -> list[list[str]]:
 @pytest.mark.parametrize("line", commands(), ids=lambda line: line[1])
 def test_every_command_and_option_shown_exists(line: list[str]) -> None:
     command, words = get_command(build()), iter(line[1:])
-    while hasattr(command, "commands"):
-        command = command.commands[next(words)]
+    while hasattr(command, "get_command"):
+        command = command.get_command(None, next(words))
     known = {option for parameter in command.params for option in parameter.opts}
     assert [word for word in words if word.startswith("--") and word not in known] == []

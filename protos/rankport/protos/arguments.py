@@ -23,7 +23,7 @@ _ITEM = re.compile(r"^item \d+:? ")
 
 
 class ItemForm(Enum):
-    """What an item is given as."""
+    """Forms that an item is given in."""
 
     TEXT = "text"
     KEY = "key"
@@ -32,7 +32,7 @@ class ItemForm(Enum):
 
 
 def checked_timeout_s(timeout_s: object) -> float | None:
-    """Seconds, 0 or more; None, infinite and more than 1e8 are no limit. Raises `InvalidRequest` otherwise."""
+    """Takes seconds, 0 or more; None, infinite and more than 1e8 are no limit. Raises `InvalidRequest` otherwise."""
     if timeout_s is None:
         return None
     number = isinstance(timeout_s, int | float | np.integer | np.floating) and not isinstance(timeout_s, bool)
@@ -44,7 +44,7 @@ def checked_timeout_s(timeout_s: object) -> float | None:
 
 
 def checked_items(items: Iterable[T], name: str = "items") -> Sequence[T]:
-    """The items, drawn once where they are a generator. Raises `InvalidRequest` for one item as the list."""
+    """Takes items, drawn once where they are a generator. Raises `InvalidRequest` for one item as the list."""
     if isinstance(items, list | tuple):
         return items
     if isinstance(items, str | bytes | bytearray | Mapping | Key) or not isinstance(items, Iterable):
@@ -61,7 +61,7 @@ def check_prefix(prefix: object) -> None:
 
 
 def item_form(item: object, where: str) -> ItemForm:
-    """What an item is given as; `InvalidRequest` if it is none of the forms."""
+    """Tells what an item is given as; `InvalidRequest` if it is none of the forms."""
     if isinstance(item, str):
         return ItemForm.TEXT
     if isinstance(item, Key):
@@ -75,12 +75,12 @@ def item_form(item: object, where: str) -> ItemForm:
 
 
 def is_embedding(value: object) -> TypeGuard[NDArray[np.floating]]:
-    """Whether an item is meant as embedding tokens: a float array."""
+    """Says whether an item is meant as embedding tokens: a float array."""
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def is_id_run(value: object) -> TypeGuard[Sequence[int] | NDArray[np.integer]]:
-    """Whether a value is meant as token ids: a sequence that is no text, or an integer array."""
+    """Says whether a value is meant as token ids: a sequence that is no text, or an integer array."""
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "iu"
     return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
@@ -89,7 +89,7 @@ def is_id_run(value: object) -> TypeGuard[Sequence[int] | NDArray[np.integer]]:
 def checked_run(
     value: Sequence[Any] | NDArray[np.integer], where: str
 ) -> Sequence[int] | NDArray[np.integer]:
-    """`value` if it is ints only [tokens]; raises `InvalidRequest` with the position of what is none."""
+    """Takes `value` if it is ints only [tokens]; raises `InvalidRequest` with the position of what is none."""
     if isinstance(value, np.ndarray):
         if value.ndim != 1:
             _refuse_array(value, where)
@@ -108,7 +108,7 @@ def checked_run(
 
 
 def checked_text(value: object, where: str) -> str:
-    """`value` if it is a str that UTF-8 can write; raises `InvalidRequest` otherwise."""
+    """Takes `value` if it is a str that UTF-8 can write; raises `InvalidRequest` otherwise."""
     if not isinstance(value, str):
         raise InvalidRequest(f"{where} is a {type(value).__name__}; give text")
     if not value.isascii():
@@ -123,7 +123,7 @@ def checked_text(value: object, where: str) -> str:
 
 
 def of_single_item(message: str) -> str:
-    """A message without its opening "item 0": for one item that is told by its id, its place says nothing."""
+    """Strips "item 0" off the front of a message: for one item that is told by its id, its place says nothing."""
     return _ITEM.sub("", message)
 
 

@@ -48,7 +48,7 @@ class RaggedIds:
         return np.diff(self.offsets)
 
     def run(self, index: int) -> NDArray[np.int64]:
-        """One run. [tokens]"""
+        """Returns one run. [tokens]"""
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class RaggedIds:
 
 @dataclass(frozen=True, slots=True)
 class ItemColumns:
-    """The items of one request; each is in exactly one column."""
+    """Items of one request; each is in exactly one column."""
 
     count: int  # of items
     texts: Column[Sequence[str]] | None = None
@@ -85,21 +85,21 @@ class ItemColumns:
 
     @property
     def only_form(self) -> ItemForm | None:
-        """The form of all items; None where there are several forms, or no item."""
+        """Form of all items; None where there are several forms, or no item."""
         forms = [form for form in ItemForm if self.column(form) is not None]
         return forms[0] if len(forms) == 1 else None
 
     def column(self, form: ItemForm) -> Column[Any] | None:
-        """The items of one form."""
+        """Returns the items of one form."""
         column: Column[Any] | None = getattr(self, _FIELDS[form])
         return column
 
     def without_keys(self) -> "ItemColumns":
-        """The columns of items that bring their tokens."""
+        """Returns the columns of items that bring their tokens."""
         return replace(self, keys=None)
 
     def part(self, start: int, stop: int) -> "ItemColumns":
-        """The items from `start` to before `stop` as a request of their own."""
+        """Returns the items from `start` to before `stop` as a request of their own."""
         listed = list(self)[start:stop]
         return ItemColumns.of(listed)
 
@@ -107,7 +107,7 @@ class ItemColumns:
         return self.count
 
     def __iter__(self) -> Iterator[Item]:
-        """Each item as a list of them would have it."""
+        """Yields each item as a list of them would have it."""
         items: list[Any] = [None] * self.count
         for form in ItemForm:
             column = self.column(form)
@@ -138,7 +138,7 @@ def _item(form: ItemForm, values: Any, index: int) -> Item:
 
 
 def _only_form(items: Sequence[Any]) -> ItemForm | None:
-    """The form of all items where one look at their types tells it."""
+    """Tells the form of all items where one look at their types does."""
     kinds = set(map(type, items))
     if len(kinds) != 1:
         return None
@@ -166,7 +166,7 @@ def _in_columns(forms: Sequence[ItemForm], items: Sequence[Any]) -> ItemColumns:
 
 
 def _values(form: ItemForm, items: Sequence[Any], places: NDArray[np.int64]) -> Any:
-    """The items of one form as their column has them; `places` name them in messages."""
+    """Takes the items of one form as their column has them; `places` name them in messages."""
     match form:
         case ItemForm.TEXT:
             return _texts(items, places)
@@ -188,7 +188,7 @@ def _texts(texts: Sequence[Any], places: NDArray[np.int64]) -> Sequence[str]:
 
 
 def stacked(arrays: Sequence[NDArray[np.floating]]) -> Embeddings:
-    """Embedding tokens as one array where they are of one shape [k, hidden] and type, else as they are."""
+    """Stacks embedding tokens to one array where they are of one shape [k, hidden] and type, else leaves them."""
     if len({(array.shape, array.dtype) for array in arrays}) != 1 or arrays[0].ndim != 2:
         return arrays
     return np.stack(arrays)

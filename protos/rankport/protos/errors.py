@@ -1,4 +1,4 @@
-"""The errors of rankport and their gRPC statuses: one tree, one table, used by server and client alike.
+"""Errors of rankport and their gRPC statuses: one tree, one table, used by server and client alike.
 
     RankportError
     ├── InvalidRequest        the caller's input is wrong            INVALID_ARGUMENT
@@ -27,15 +27,15 @@ class RankportError(Exception):
 
 
 class InvalidRequest(RankportError, ValueError):
-    """The caller's input is malformed: the message names the value."""
+    """Malformed input of the caller: the message names the value."""
 
 
 class LimitExceeded(InvalidRequest):
-    """The caller's input is longer than the bundle's or the server's limit."""
+    """Input of the caller that is longer than the bundle's or the server's limit."""
 
 
 class NotFound(RankportError, LookupError):
-    """A named model, item or file does not exist."""
+    """Model, item or file that is named and does not exist."""
 
 
 class PairingError(RankportError):
@@ -43,39 +43,39 @@ class PairingError(RankportError):
 
 
 class Overloaded(RankportError):
-    """The queue is full; nothing was computed."""
+    """Queue that is full; nothing was computed."""
 
 
 class DeadlineExceeded(RankportError, TimeoutError):
-    """The request's time ran out before its answer was ready."""
+    """Time of a request that ran out before its answer was ready."""
 
 
 class RequestCancelled(RankportError):
-    """The caller cancelled the request."""
+    """Cancellation of a request by its caller."""
 
 
 class Unavailable(RankportError, ConnectionError):
-    """The server cannot be reached, or the engine is closed."""
+    """Server that cannot be reached, or engine that is closed."""
 
 
 class BackendError(RankportError, RuntimeError):
-    """A pass failed on the device."""
+    """Failure of a pass on the device."""
 
 
 class BundleError(RankportError):
-    """A bundle breaks a rule of its format: the message names the field or file."""
+    """Bundle that breaks a rule of its format: the message names the field or file."""
 
 
 class StoreError(RankportError):
-    """A token store cannot be opened or used as asked."""
+    """Store of tokens that cannot be opened or used as asked."""
 
 
 class CheckpointError(RankportError):
-    """A checkpoint cannot be exported: the message names what does not fit and why."""
+    """Checkpoint that cannot be exported: the message names what does not fit and why."""
 
 
 class ParityError(RankportError):
-    """An exported bundle does not reproduce its source within the tolerance."""
+    """Bundle that does not reproduce its source within the tolerance."""
 
 
 STATUS_CODES: dict[type[RankportError], grpc.StatusCode] = {
@@ -104,11 +104,11 @@ _BY_CODE: dict[grpc.StatusCode, type[RankportError]] = {
 
 
 def status_code(error: BaseException) -> grpc.StatusCode:
-    """The gRPC status of an error; INTERNAL for anything that is not a `RankportError`."""
+    """Returns the gRPC status of an error; INTERNAL for anything that is not a `RankportError`."""
     return STATUS_CODES.get(type(error), grpc.StatusCode.INTERNAL)  # type: ignore[arg-type]
 
 
 def from_status(code: grpc.StatusCode, message: str, error_name: str | None = None) -> RankportError:
-    """The error a client raises: the server's own class where it is named, else the first of that status."""
+    """Makes the error a client raises: the server's own class where it is named, else the first of that status."""
     cls = _BY_NAME.get(error_name or "") or _BY_CODE.get(code, BackendError)
     return cls(message)

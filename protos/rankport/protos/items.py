@@ -15,7 +15,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 
 
 def prefix_message(prefix: Prefix) -> pb.Prefix:
-    """A prefix as a message; `InvalidRequest` if it is neither text, fields nor token ids."""
+    """Writes a prefix as a message; `InvalidRequest` if it is neither text, fields nor token ids."""
     check_prefix(prefix)
     if isinstance(prefix, str):
         return pb.Prefix(text=checked_text(prefix, "prefix"))
@@ -29,7 +29,7 @@ def prefix_message(prefix: Prefix) -> pb.Prefix:
 
 
 def prefix_value(message: pb.Prefix) -> Prefix:
-    """The prefix of a message; `InvalidRequest` if no form is set."""
+    """Reads the prefix of a message; `InvalidRequest` if no form is set."""
     match message.WhichOneof("form"):
         case "text":
             return message.text
@@ -42,7 +42,7 @@ def prefix_value(message: pb.Prefix) -> Prefix:
 
 
 def items_message(items: Iterable[Item] | ItemColumns, field: str = "items") -> pb.Items:
-    """Items as a message, in one column if they are all of one form.
+    """Writes items as a message, in one column if they are all of one form.
 
     Raises:
         InvalidRequest: something that is no item (the message names its index), or one item as the list.
@@ -57,7 +57,7 @@ def items_message(items: Iterable[Item] | ItemColumns, field: str = "items") -> 
 
 
 def items_value(message: pb.Items, field: str = "items") -> ItemColumns:
-    """The items of a message; arrays are read-only views of its bytes.
+    """Reads the items of a message; arrays are read-only views of its bytes.
 
     Raises:
         InvalidRequest: no form is set, or an array or run of ids is malformed; names field and item index.

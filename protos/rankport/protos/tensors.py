@@ -21,7 +21,7 @@ _DTYPES: dict[int, np.dtype[np.floating]] = {
 
 
 def tensor_message(array: NDArray[np.floating], field: str) -> pb.Tensor:
-    """The array as a tensor; float64 travels as float32.
+    """Writes the array as a tensor; float64 travels as float32.
 
     Raises:
         InvalidRequest: a dtype the wire does not carry; the message starts with `field`.
@@ -36,7 +36,7 @@ def tensor_message(array: NDArray[np.floating], field: str) -> pb.Tensor:
 
 
 def tensor_array(tensor: pb.Tensor, field: str) -> NDArray[np.floating]:
-    """The tensor as a read-only array over the message's own bytes.
+    """Reads the tensor as a read-only array over the message's own bytes.
 
     Raises:
         InvalidRequest: an unknown dtype, a negative size, or a byte count that is not the shape's.
@@ -57,7 +57,7 @@ def tensor_array(tensor: pb.Tensor, field: str) -> NDArray[np.floating]:
 
 
 def float32_array(tensor: pb.Tensor, field: str, axes: int) -> NDArray[np.float32]:
-    """As `tensor_array`, of float32 and with `axes` axes, or `InvalidRequest`."""
+    """Reads as `tensor_array`, of float32 and with `axes` axes, or `InvalidRequest`."""
     array = tensor_array(tensor, field)
     if tensor.dtype != pb.DTYPE_FLOAT32 or array.ndim != axes:
         raise InvalidRequest(f"{field} is {array.dtype} with {array.ndim} axes; expected float32 with {axes}")
@@ -65,14 +65,14 @@ def float32_array(tensor: pb.Tensor, field: str, axes: int) -> NDArray[np.float3
 
 
 def ids_message(ids: Ids, where: str) -> pb.TokenIds:
-    """Token ids as a message; `InvalidRequest` if one of them is no integer of 64 bits."""
+    """Writes token ids as a message; `InvalidRequest` if one of them is no integer of 64 bits."""
     message = pb.TokenIds()
     _extend(message.ids, ids, where)
     return message
 
 
 def ragged_ids(message: pb.RaggedTokenIds, field: str) -> RaggedIds:
-    """The runs of token ids; `InvalidRequest` if the lengths do not add up to the ids."""
+    """Reads the runs of token ids; `InvalidRequest` if the lengths do not add up to the ids."""
     lengths = np.array(message.lengths, np.int64)
     negative = np.flatnonzero(lengths < 0)
     if len(negative):

@@ -1,4 +1,4 @@
-"""The values that `Ranker` (in process) and `Client` (remote) take and return alike.
+"""Values that `Ranker` (in process) and `Client` (remote) take and return alike.
 
 Owns no behaviour beyond validation; needs numpy only.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An item whose embedding tokens are in the token store under `id`."""
+    """Item whose embedding tokens are in the token store under `id`."""
 
     id: str
 
@@ -33,7 +33,7 @@ OnMissing = Literal["skip", "fail"]
 
 
 class ItemStatus(StrEnum):
-    """What became of one item."""
+    """Outcome of one item."""
 
     OK = "ok"
     TRUNCATED = "truncated"
@@ -70,7 +70,7 @@ class ScoreResult:
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """One text of a bulk encoding; a text that `failed` has NaN tokens and a message."""
+    """Text of a bulk encoding; one that `failed` has NaN tokens and a message."""
 
     id: str  # as the caller named it
     embeddings: NDArray[np.floating]  # [k, hidden]
@@ -80,7 +80,7 @@ class EncodedText:
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """What a served or loaded bundle is."""
+    """Description of a served or loaded bundle."""
 
     name: str
     version: str

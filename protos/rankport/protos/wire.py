@@ -52,7 +52,7 @@ Code = TypeVar("Code", pb.Truncation.ValueType, pb.OnMissing.ValueType)
 
 @dataclass(frozen=True, slots=True)
 class ScoreQuery:
-    """The arguments of `Ranker.score` that a request carries."""
+    """Arguments of `Ranker.score` that a request carries."""
 
     prefix: Prefix
     items: ItemColumns
@@ -62,7 +62,7 @@ class ScoreQuery:
 
 @dataclass(frozen=True, slots=True)
 class EncodeQuery:
-    """The arguments of `ItemEncoder.encode` that a request carries."""
+    """Arguments of `ItemEncoder.encode` that a request carries."""
 
     texts: ItemColumns  # of texts and token ids
     truncation: Truncation
@@ -75,7 +75,7 @@ def score_request(
     truncation: Truncation,
     on_missing: OnMissing,
 ) -> pb.ScoreRequest:
-    """The message of `Ranker.score`'s arguments; `InvalidRequest` if one does not fit the wire."""
+    """Writes `Ranker.score`'s arguments as a message; `InvalidRequest` if one does not fit the wire."""
     return pb.ScoreRequest(
         model=model,
         prefix=prefix_message(prefix),
@@ -86,7 +86,7 @@ def score_request(
 
 
 def score_query(request: pb.ScoreRequest) -> ScoreQuery:
-    """What a score request asks for; `InvalidRequest` if it is malformed."""
+    """Reads what a score request asks for; `InvalidRequest` if it is malformed."""
     return ScoreQuery(
         prefix=prefix_value(request.prefix),
         items=items_value(request.items),
@@ -96,7 +96,7 @@ def score_query(request: pb.ScoreRequest) -> ScoreQuery:
 
 
 def score_response(result: ScoreResult) -> pb.ScoreResponse:
-    """A result as a message."""
+    """Writes a result as a message."""
     return pb.ScoreResponse(
         fingerprint=result.fingerprint,
         scores=tensor_message(result.scores, "scores"),
@@ -107,7 +107,7 @@ def score_response(result: ScoreResult) -> pb.ScoreResponse:
 
 
 def score_result(response: pb.ScoreResponse) -> ScoreResult:
-    """The result in a response; `InvalidRequest` if its parts do not fit each other."""
+    """Reads the result in a response; `InvalidRequest` if its parts do not fit each other."""
     scores = float32_array(response.scores, "scores", axes=1)
     logits = float32_array(response.logits, "logits", axes=2)
     if len(scores) != len(logits):
@@ -126,7 +126,7 @@ def score_result(response: pb.ScoreResponse) -> ScoreResult:
 def encode_request(
     model: str, texts: Iterable[str | Sequence[int]], truncation: Truncation
 ) -> pb.EncodeRequest:
-    """The message of `ItemEncoder.encode`'s arguments; `InvalidRequest` if one does not fit the wire."""
+    """Writes `ItemEncoder.encode`'s arguments as a message; `InvalidRequest` if one does not fit the wire."""
     return pb.EncodeRequest(
         model=model,
         texts=items_message(texts, "texts"),
@@ -135,7 +135,7 @@ def encode_request(
 
 
 def encode_query(request: pb.EncodeRequest | pb.EncodeStreamRequest) -> EncodeQuery:
-    """What an encode request asks for; `InvalidRequest` if it is malformed or has items that are not text."""
+    """Reads what an encode request asks for; `InvalidRequest` if it is malformed or has items that are not text."""
     texts = items_value(request.texts, "texts")
     others = [column.places[0] for column in (texts.keys, texts.embeddings) if column and len(column.places)]
     if others:
@@ -149,12 +149,12 @@ def encode_query(request: pb.EncodeRequest | pb.EncodeStreamRequest) -> EncodeQu
 
 
 def encode_response(embeddings: NDArray[np.floating], fingerprint: str) -> pb.EncodeResponse:
-    """Embedding tokens [texts, k, hidden] as a message."""
+    """Writes embedding tokens [texts, k, hidden] as a message."""
     return pb.EncodeResponse(fingerprint=fingerprint, embeddings=tensor_message(embeddings, "embeddings"))
 
 
 def encode_result(response: pb.EncodeResponse | pb.EncodeStreamResponse) -> NDArray[np.floating]:
-    """The embedding tokens [texts, k, hidden] of a response; `InvalidRequest` if they have another shape."""
+    """Reads the embedding tokens [texts, k, hidden] of a response; `InvalidRequest` if they have another shape."""
     embeddings = tensor_array(response.embeddings, "embeddings")
     if embeddings.ndim != 3:
         raise InvalidRequest(f"embeddings has shape {list(embeddings.shape)}; expected [texts, k, hidden]")
@@ -164,7 +164,7 @@ def encode_result(response: pb.EncodeResponse | pb.EncodeStreamResponse) -> NDAr
 def stream_request(
     model: str, chunk: Sequence[tuple[str, str | Sequence[int]]], truncation: Truncation
 ) -> pb.EncodeStreamRequest:
-    """A chunk of (id, text) pairs as a message; `InvalidRequest`, with the id, if one does not fit the wire."""
+    """Writes a chunk of (id, text) pairs as a message; `InvalidRequest`, with the id, if one does not fit the wire."""
     return pb.EncodeStreamRequest(
         model=model,
         ids=[id for id, _ in chunk],
@@ -180,7 +180,7 @@ def stream_response(
     messages: Sequence[str],
     fingerprint: str,
 ) -> pb.EncodeStreamResponse:
-    """The answer to one chunk: embeddings [texts, k, hidden], one status and message ("": none) per text."""
+    """Writes the answer to a chunk: embeddings [texts, k, hidden], a status and message ("": none) per text."""
     return pb.EncodeStreamResponse(
         fingerprint=fingerprint,
         ids=ids,
@@ -190,7 +190,7 @@ def stream_response(
 
 
 def stream_results(response: pb.EncodeStreamResponse) -> list[EncodedText]:
-    """One result per text of a chunk; `InvalidRequest` if the response's parts do not fit each other."""
+    """Reads a result per text of a chunk; `InvalidRequest` if the response's parts do not fit each other."""
     embeddings = encode_result(response)
     if len(embeddings) != len(response.ids):
         raise InvalidRequest(f"response has {len(embeddings)} embeddings and {len(response.ids)} ids")
@@ -199,12 +199,12 @@ def stream_results(response: pb.EncodeStreamResponse) -> list[EncodedText]:
 
 
 def description_message(model: ModelDescription) -> pb.ModelDescription:
-    """A model's description as a message."""
+    """Writes a model's description as a message."""
     return pb.ModelDescription(**asdict(model))
 
 
 def description_value(message: pb.ModelDescription) -> ModelDescription:
-    """The description in a message."""
+    """Reads the description in a message."""
     values: dict[str, Any] = {field.name: getattr(message, field.name) for field in fields(ModelDescription)}
     repeated = {name: tuple(value) for name, value in values.items() if not isinstance(value, str | int)}
     return ModelDescription(**(values | repeated))
@@ -238,7 +238,7 @@ def _code(codes: Mapping[Choice, Code], value: Choice, field: str) -> Code:
 
 
 def _choice(codes: Mapping[Choice, Code], code: Code, field: str) -> Choice:
-    """The value of an enum's number; 0, "not set", is the first one."""
+    """Reads the value of an enum's number; 0, "not set", is the first one."""
     if not code:
         return next(iter(codes))
     for value, known in codes.items():
@@ -248,7 +248,7 @@ def _choice(codes: Mapping[Choice, Code], code: Code, field: str) -> Choice:
 
 
 def _outcome_messages(status: Sequence[ItemStatus], messages: Sequence[str]) -> list[pb.ItemOutcome]:
-    """What there is to say of some items; nothing of the others."""
+    """Reads what there is to say of some items; nothing of the others."""
     if status.count(ItemStatus.OK) == len(status) and not any(messages):
         return []
     return [
@@ -261,7 +261,7 @@ def _outcome_messages(status: Sequence[ItemStatus], messages: Sequence[str]) -> 
 def _outcomes(
     outcomes: Sequence[pb.ItemOutcome], items: int
 ) -> tuple[tuple[ItemStatus, ...], tuple[str, ...]]:
-    """Status and message of every item."""
+    """Reads status and message of every item."""
     if not outcomes:
         return (ItemStatus.OK,) * items, ("",) * items
     status, messages = [ItemStatus.OK] * items, [""] * items

@@ -1,4 +1,4 @@
-"""What this machine has, which targets it can build and run, and what to install for the rest.
+"""Diagnosis of this machine: what it has, which targets it can build and run, and what to install for the rest.
 
 Needs nothing but Python: whatever is missing is what it is there to tell. Libraries are tried in a process of their
 own, so that one that cannot be loaded, or crashes, is a line of the report.
@@ -11,15 +11,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from rankport.runtime.backends.devices.gpus import Gpu, cuda_of_driver, driver, gpus
-from rankport.runtime.backends.tensorrt.module import CAPABILITIES, EXTRAS, PACKAGES, ModuleName
+from rankport.runtime.backends.devices.gpus import Gpu, find_cuda_of_driver, find_driver, list_gpus
+from rankport.runtime.backends.tensorrt.module import CAPABILITIES, EXTRAS, ModuleName
+from rankport.runtime.backends.tensorrt.module import PACKAGES as TENSORRT_PACKAGES
 
 _TIMEOUT_S = 60
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _NO_GPU = "no NVIDIA GPU here"
 
-# Distributions, any of which has what is meant, and the extra of rankport that installs it.
-_PACKAGES: tuple[tuple[tuple[str, ...], str], ...] = (
+PACKAGES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("onnxruntime-gpu", "onnxruntime"), "runtime"),
     (("tokenizers",), "runtime"),
     (("pydantic",), "runtime"),
@@ -32,10 +32,12 @@ _PACKAGES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("transformers",), "export"),
     (("onnx",), "export"),
     (("onnxscript",), "export"),
-    (PACKAGES["tensorrt"], EXTRAS["tensorrt"]),
-    (PACKAGES["tensorrt_rtx"], EXTRAS["tensorrt_rtx"]),
+    (TENSORRT_PACKAGES["tensorrt"], EXTRAS["tensorrt"]),
+    (TENSORRT_PACKAGES["tensorrt_rtx"], EXTRAS["tensorrt_rtx"]),
     (("cuda-bindings", "cuda-python"), EXTRAS["tensorrt_rtx"]),
 )
+"""Distributions, any of which has what is meant, and the extra of rankport that installs it."""
+
 _EXPORT = ("torch", "transformers", "onnx", "onnxscript")
 _RUNTIME = ("tokenizers", "pydantic", "lmdb")
 _ONNX_CUDA_INSTALL = "pip uninstall -y onnxruntime && pip install 'rankport[cuda]'"
@@ -43,7 +45,7 @@ _ONNX_CUDA_INSTALL = "pip uninstall -y onnxruntime && pip install 'rankport[cuda
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One installed package, or one that is not."""
+    """Package, installed or not."""
 
     name: str
     version: str | None
@@ -52,7 +54,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whether this machine can make and run one target; a reason stands where it cannot."""
+    """Target and whether this machine can make and run it; a reason stands where it cannot."""
 
     name: str
     build_problem: str  # empty: it can be built here
@@ -62,7 +64,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All of it."""
+    """Findings of `diagnose`."""
 
     python: str
     machine: str
@@ -74,42 +76,73 @@ class Diagnosis:
     targets: tuple[Target, ...]
 
 
-def diagnose() -> Diagnosis:
+class Machine:
+    """This machine, as it is asked. Never raises."""
+
+    def version(self, package: str) -> str | None:
+        """Returns the version of an installed package; None if it is not installed."""
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    def evaluate(self, module: str, expression: str = "''") -> tuple[str, str]:
+        """Returns what an expression over `module` gives, and why that cannot be loaded (empty if it can).
+
+        It is loaded in a process of its own.
+        """
+        code = (
+            f"import importlib, json\ntry:\n    module = importlib.import_module({module!r})\n"
+            f"except Exception as error:\n    raise SystemExit(f'{{error}}')\nprint({expression})"
+        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            return "", f"{module} could not be tried: {error}"
+        if done.returncode == 0:
+            return done.stdout.strip(), ""
+        lines = done.stderr.strip().splitlines()
+        if f"No module named '{module}'" in done.stderr:
+            return "", f"{module} is not installed"
+        return "", f"{module} does not load: {lines[-1] if lines else f'exit code {done.returncode}'}"
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """Lists its GPUs."""
+        return list_gpus()
+
+
+def diagnose(machine: Machine | None = None) -> Diagnosis:
     """Looks around. Takes seconds; never raises."""
-    packages = tuple(_package(names, extra) for names, extra in _PACKAGES)
+    machine = machine or Machine()
+    packages = tuple(_package(machine, names, extra) for names, extra in PACKAGES)
     have = {package.name for package in packages if package.version is not None}
-    here = gpus()
-    providers, runtime_problem = _providers()
+    here = machine.gpus()
+    providers, runtime_problem = _providers(machine)
     return Diagnosis(
         python=platform.python_version(),
         machine=f"{platform.system()} {platform.machine()}",
-        driver=driver(),
-        cuda=cuda_of_driver(),
+        driver=find_driver(),
+        cuda=find_cuda_of_driver(),
         gpus=here,
         onnxruntime_providers=providers,
         packages=packages,
         targets=(
             _onnx_cpu(have, runtime_problem),
             _onnx_cuda(have, here, providers, runtime_problem),
-            _tensorrt("tensorrt", have, here),
-            _tensorrt("tensorrt_rtx", have, here),
+            _tensorrt(machine, "tensorrt", have, here),
+            _tensorrt(machine, "tensorrt_rtx", have, here),
         ),
     )
 
 
-def _package(names: tuple[str, ...], extra: str) -> Package:
+def _package(machine: Machine, names: tuple[str, ...], extra: str) -> Package:
     for name in names:
-        version = _version(name)
+        version = machine.version(name)
         if version is not None:
             return Package(name, version, extra)
     return Package(names[-1] if names[0].endswith("-gpu") else names[0], None, extra)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _onnx_cpu(have: set[str], runtime_problem: str) -> Target:
@@ -128,9 +161,9 @@ def _onnx_cuda(
     return Target("onnx-cuda", build, lacking if here else _NO_GPU, install)
 
 
-def _tensorrt(module: ModuleName, have: set[str], here: tuple[Gpu, ...]) -> Target:
+def _tensorrt(machine: Machine, module: ModuleName, have: set[str], here: tuple[Gpu, ...]) -> Target:
     known = CAPABILITIES[module].targets
-    problem = _import_problem(module, "")[1]
+    _, problem = machine.evaluate(module)
     lacking = _missing(have, _RUNTIME)
     unable = problem or lacking
     build = unable or ("" if known or here else f"{_NO_GPU}, and it builds for the one at hand")
@@ -156,30 +189,10 @@ def _pip(extra: str) -> str:
     return f"pip install 'rankport[{extra}]'"
 
 
-def _providers() -> tuple[tuple[str, ...], str]:
-    """ONNX Runtime's providers, and why there are none."""
-    output, problem = _import_problem("onnxruntime", "json.dumps(module.get_available_providers())")
+def _providers(machine: Machine) -> tuple[tuple[str, ...], str]:
+    """Returns ONNX Runtime's providers, and why there are none."""
+    output, problem = machine.evaluate("onnxruntime", "json.dumps(module.get_available_providers())")
     try:
         return tuple(json.loads(output or "[]")), problem
     except ValueError:
         return (), problem or "onnxruntime does not list its providers"
-
-
-def _import_problem(module: str, expression: str) -> tuple[str, str]:
-    """What an expression over a module gives, and why the module cannot be loaded (empty if it can)."""
-    code = (
-        f"import importlib, json\ntry:\n    module = importlib.import_module({module!r})\n"
-        f"except Exception as error:\n    raise SystemExit(f'{{error}}')\nprint({expression})"
-    )
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return "", f"{module} could not be tried: {error}"
-    if done.returncode == 0:
-        return done.stdout.strip(), ""
-    lines = done.stderr.strip().splitlines()
-    if f"No module named '{module}'" in done.stderr:
-        return "", f"{module} is not installed"
-    return "", f"{module} does not load: {lines[-1] if lines else f'exit code {done.returncode}'}"

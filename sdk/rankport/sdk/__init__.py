@@ -1,4 +1,4 @@
-"""The Python SDK of rankport. Names load on first use, so that a client never imports a runtime or torch.
+"""SDK of rankport for Python. Names load on first use, so that a client never imports a runtime or torch.
 
 Types of the names, for checkers and editors, are in the stub beside this file.
 """

@@ -1,4 +1,4 @@
-"""What the blocking and the asyncio client share: channel options, errors, and the messages of a stream."""
+"""Parts that the blocking and the asyncio client share: channel options, errors, and the messages of a stream."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,20 +35,20 @@ _OTHER_SCHEMES = ("http://", "https://", "grpc://", "grpcs://")
 
 
 def checked_address(address: object) -> str:
-    """`address` if it may be a gRPC target; `InvalidRequest` if it is none, empty, or a URL."""
+    """Returns `address` if it may be a gRPC target; `InvalidRequest` if it is none, empty, or a URL."""
     if isinstance(address, str) and address.strip() and not address.lower().startswith(_OTHER_SCHEMES):
         return address
     raise InvalidRequest(f"address is {address!r:.200}; give host:port")
 
 
 def channel_options(more: ChannelOptions) -> ChannelOptions:
-    """The defaults, overridden by `more`."""
+    """Takes the defaults, overridden by `more`."""
     return list((dict(_OPTIONS) | dict(more)).items())
 
 
 @contextmanager
 def rankport_errors(address: str, timeout_s: float | None) -> Iterator[None]:
-    """Around a call: its failure becomes the error that a `Ranker` in process would raise."""
+    """Wraps a call: its failure becomes the error that a `Ranker` in process would raise."""
     try:
         yield
     except grpc.RpcError as error:
@@ -60,7 +60,7 @@ def rankport_errors(address: str, timeout_s: float | None) -> Iterator[None]:
 
 
 def error_of(call: grpc.Call, address: str, timeout_s: float | None) -> RankportError:
-    """The error of a failed call: the server's own, or a description of what kept the answer away."""
+    """Makes the error of a failed call: the server's own, or a description of what kept the answer away."""
     code, details = call.code(), call.details() or ""
     name = dict(call.trailing_metadata() or ()).get(ERROR_METADATA_KEY)
     # A deadline is the caller's: the server knows only what was left of it.
@@ -81,7 +81,7 @@ def error_of(call: grpc.Call, address: str, timeout_s: float | None) -> Rankport
 
 
 class ChunkRequests:
-    """The request messages of one encode stream, drawn from (id, text) pairs as the stream takes them.
+    """Request messages of one encode stream, drawn from (id, text) pairs as the stream takes them.
 
     An error of the source, or a text that does not fit the wire, ends the stream in good order and waits in
     `raise_error`: raised inside gRPC's own reader it would only be logged.
@@ -97,7 +97,7 @@ class ChunkRequests:
         self._error: Exception | None = None
 
     def drawn(self, texts: Iterable[tuple[str, Text]]) -> Iterator[pb.EncodeStreamRequest]:
-        """The messages of all texts."""
+        """Yields the messages of all texts."""
         with self._keeping_errors():
             for pair in texts:
                 yield from self._add(pair)
@@ -106,7 +106,7 @@ class ChunkRequests:
     async def drawn_async(
         self, texts: AsyncIterable[tuple[str, Text]]
     ) -> AsyncIterator[pb.EncodeStreamRequest]:
-        """The messages of all texts."""
+        """Yields the messages of all texts."""
         with self._keeping_errors():
             async for pair in texts:
                 for request in self._add(pair):

@@ -1,4 +1,4 @@
-"""The asyncio client: `Client` with `async` in front."""
+"""Client for asyncio: `Client` with `async` in front."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Self, cast
@@ -31,7 +31,7 @@ from rankport.sdk._remote import (
 
 
 class AsyncClient:
-    """One connection to a rankport server, for the event loop it is made in.
+    """Connection to a rankport server, for the event loop it is made in.
 
     >>> async with AsyncClient("localhost:8500", timeout_s=1.0) as client:
     ...     (await client.score("nurse", ["hospital nurse", "welder"])).scores
@@ -48,7 +48,7 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         options: ChannelOptions = (),
     ) -> None:
-        """As `Client`; must be called in a running event loop."""
+        """Connects as `Client`; must be called in a running event loop."""
         self._address = checked_address(address)
         self._model = model
         self._timeout_s = checked_timeout_s(timeout_s)
@@ -72,7 +72,7 @@ class AsyncClient:
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
     ) -> ScoreResult:
-        """As `Client.score`."""
+        """Scores as `Client.score`."""
         timeout_s = self._timeout(timeout_s)
         request = wire.score_request(self._model, prefix, items, truncation, on_missing)
         with rankport_errors(self._address, timeout_s):
@@ -86,7 +86,7 @@ class AsyncClient:
         *,
         truncation: Truncation = "error",
     ) -> NDArray[np.floating]:
-        """As `Client.encode`."""
+        """Encodes as `Client.encode`."""
         timeout_s = self._timeout(timeout_s)
         request = wire.encode_request(self._model, texts, truncation)
         with rankport_errors(self._address, timeout_s):
@@ -101,7 +101,7 @@ class AsyncClient:
         truncation: Truncation = "error",
         chunk_texts: int = 64,
     ) -> AsyncIterator[EncodedText]:
-        """As `Client.encode_stream`."""
+        """Encodes as `Client.encode_stream`."""
         timeout_s = checked_timeout_s(timeout_s)
         requests = ChunkRequests(self._model, truncation, chunk_texts)
         drawn = requests.drawn_async(texts) if isinstance(texts, AsyncIterable) else requests.drawn(texts)
@@ -116,14 +116,14 @@ class AsyncClient:
         requests.raise_error()
 
     async def describe(self, model: str | None = None) -> ModelDescription:
-        """As `Client.describe`."""
+        """Describes as `Client.describe`."""
         request = pb.DescribeModelRequest(model=self._model if model is None else model)
         with rankport_errors(self._address, self._timeout_s):
             response = await self._models.Describe(request, timeout=self._timeout_s)
         return wire.description_value(response)
 
     async def models(self) -> tuple[ModelDescription, ...]:
-        """As `Client.models`."""
+        """Describes all models, as `Client.models`."""
         with rankport_errors(self._address, self._timeout_s):
             response = await self._models.List(pb.ListModelsRequest(), timeout=self._timeout_s)
         return tuple(map(wire.description_value, response.models))

@@ -1,4 +1,4 @@
-"""The blocking client: `Ranker` and `ItemEncoder` as a server offers them, with the same names and results."""
+"""Client that blocks: `Ranker` and `ItemEncoder` as a server offers them, with the same names and results."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -32,7 +32,7 @@ from rankport.sdk._remote import (
 
 
 class Client:
-    """One connection to a rankport server. Thread-safe; make one per process, not one per request.
+    """Connection to a rankport server. Thread-safe; make one per process, not one per request.
 
     >>> with Client("localhost:8500", timeout_s=1.0) as client:
     ...     client.score("nurse", ["hospital nurse", "welder"]).scores
@@ -97,7 +97,7 @@ class Client:
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
     ) -> "Future[ScoreResult]":
-        """As `score`, at once with a future. `cancel()` on it cancels the work at the server."""
+        """Scores as `score`, at once with a future. `cancel()` on it cancels the work at the server."""
         timeout_s = self._timeout(timeout_s)
         request = wire.score_request(self._model, prefix, items, truncation, on_missing)
         with rankport_errors(self._address, timeout_s):
@@ -125,7 +125,7 @@ class Client:
         *,
         truncation: Truncation = "error",
     ) -> NDArray[np.floating]:
-        """Embedding tokens [texts, k, hidden], float16 or float32. As `ItemEncoder.encode`."""
+        """Encodes texts to tokens [texts, k, hidden], float16 or float32. As `ItemEncoder.encode`."""
         timeout_s = self._timeout(timeout_s)
         request = wire.encode_request(self._model, texts, truncation)
         with rankport_errors(self._address, timeout_s):
@@ -158,14 +158,14 @@ class Client:
         requests.raise_error()
 
     def describe(self, model: str | None = None) -> ModelDescription:
-        """What the client's model, or the named one, is."""
+        """Describes the client's model, or the named one."""
         request = pb.DescribeModelRequest(model=self._model if model is None else model)
         with rankport_errors(self._address, self._timeout_s):
             response = self._models.Describe(request, timeout=self._timeout_s)
         return wire.description_value(response)
 
     def models(self) -> tuple[ModelDescription, ...]:
-        """All models of the server."""
+        """Describes all models of the server."""
         with rankport_errors(self._address, self._timeout_s):
             response = self._models.List(pb.ListModelsRequest(), timeout=self._timeout_s)
         return tuple(map(wire.description_value, response.models))

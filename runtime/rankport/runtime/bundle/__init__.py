@@ -1,4 +1,4 @@
-"""A bundle on disk: its format, read strictly, and its description.
+"""Bundles on disk: their format, read strictly, and their description.
 
 Knows no kind's rules, no device and no request. Every package of the runtime may import it.
 """

@@ -20,7 +20,7 @@ from rankport.runtime.bundle.manifest_rules import KindRules, check_manifest
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One opened bundle. Make it with `open`; it holds no file handle."""
+    """Bundle that was opened. Make it with `open`; it holds no file handle."""
 
     path: Path  # of the directory, symbolic links resolved
     manifest: Manifest
@@ -48,25 +48,25 @@ class Bundle:
         return cls(path=root, manifest=manifest)
 
     def for_target(self, target: Target) -> Self:
-        """The same bundle as if it had one target's graphs alone."""
+        """Views the bundle as if it had one target's graphs alone."""
         return type(self)(self.path, self.manifest.for_target(target))
 
     def graph(self, role: Role) -> GraphSpec:
-        """The first graph of a role. Raises `BundleError` if there is none."""
+        """Returns the first graph of a role. Raises `BundleError` if there is none."""
         graph = next((graph for graph in self.manifest.graphs if graph.role == role), None)
         if graph is None:
             raise BundleError(f"bundle {self.manifest.name!r} has no graph of role {role!r}")
         return graph
 
     def file(self, name: str) -> Path:
-        """Where the listed file `name` is. Raises `BundleError` if the manifest does not list it."""
+        """Returns where the listed file `name` is. Raises `BundleError` if the manifest does not list it."""
         if all(entry.path != name for entry in self.manifest.files):
             raise BundleError(f"{self.path}: {name!r} is not in the files of {MANIFEST_NAME}")
         return self.path / name
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether `path` is a bundle directory at all, a broken or newer one included: what may be replaced."""
+    """Says whether `path` is a bundle directory at all, broken or newer ones included: what may be replaced."""
     try:
         fields = json.loads(_read_manifest(path))
     except (BundleError, OSError, ValueError, RecursionError):
@@ -87,22 +87,22 @@ def _read_manifest(root: Path) -> bytes:
 
 
 def _check_files(root: Path, entries: list[FileEntry]) -> None:
-    found = regular_files(root)
+    files = regular_files(root)
     for entry in entries:
-        if entry.path not in found:
+        if entry.path not in files:
             raise BundleError(
                 f"{entry.path!r} is listed in {MANIFEST_NAME} but missing: copy the bundle again"
             )
-        size = found[entry.path].stat().st_size
+        size = files[entry.path].stat().st_size
         if size != entry.size:
             raise BundleError(
                 f"{entry.path!r} has {size} bytes, {MANIFEST_NAME} says {entry.size}: copy it again"
             )
-    unlisted = sorted(found.keys() - {entry.path for entry in entries})
+    unlisted = sorted(files.keys() - {entry.path for entry in entries})
     if unlisted:
         raise BundleError(f"{unlisted[0]!r} is not listed in {MANIFEST_NAME}: remove it")
     for entry in entries:
-        digest = sha256_of(found[entry.path])
+        digest = sha256_of(files[entry.path])
         if digest != entry.sha256:
             raise BundleError(
                 f"{entry.path!r} has sha256 {digest}, {MANIFEST_NAME} says {entry.sha256}: copy it again"

@@ -1,11 +1,11 @@
-"""What a loaded bundle tells of itself."""
+"""Description that a loaded bundle gives of itself."""
 
 from rankport.protos.types import ModelDescription
 from rankport.runtime.bundle.manifest import Manifest
 
 
 def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
-    """The description of a bundle; `keys` says that items may be keys of a token store."""
+    """Returns the description of a bundle; `keys` says that items may be keys of a token store."""
     embedding, labels, pairing = manifest.embedding, manifest.labels, manifest.pairing
     takes_embeddings = manifest.kind == "ranker" and embedding is not None
     forms = {

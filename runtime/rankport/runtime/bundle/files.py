@@ -1,4 +1,4 @@
-"""The files of a bundle directory: which names they may have, which are there, what they hash to.
+"""Files of a bundle directory: which names they may have, which are there, what they hash to.
 
 Reads only; it knows nothing of the manifest's other sections.
 """
@@ -19,7 +19,7 @@ _PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 
 
 def path_problem(path: str) -> str | None:
-    """Why `path` cannot name a file of a bundle; None if it is relative, ASCII and stays inside."""
+    """Says why `path` cannot name a file of a bundle; None if it is relative, ASCII and stays inside."""
     if len(path) > MAX_PATH_CHARACTERS:
         return f"has {len(path)} characters, more than {MAX_PATH_CHARACTERS}"
     if not _PATH.fullmatch(path):
@@ -35,12 +35,12 @@ def path_problem(path: str) -> str | None:
 
 
 def regular_files(root: Path) -> dict[str, Path]:
-    """Every file under `root` by its path in the bundle, sorted; without the manifest and `plans/`.
+    """Lists every file under `root` by its path in the bundle, sorted; without the manifest and `plans/`.
 
     Raises:
         BundleError: something is neither a regular file nor a directory; a symbolic link could lead out.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     pending = [root]
     while pending:
         with os.scandir(pending.pop()) as entries:
@@ -55,16 +55,16 @@ def regular_files(root: Path) -> dict[str, Path]:
                 elif not entry.is_file(follow_symlinks=False):
                     raise BundleError(f"{name!r} is no regular file: a bundle holds regular files only")
                 elif name != MANIFEST_NAME:
-                    found[name] = path
-    return dict(sorted(found.items()))
+                    files[name] = path
+    return dict(sorted(files.items()))
 
 
 def sha256_of(path: Path) -> str:
-    """Lowercase hex SHA-256 of a file, read in chunks."""
+    """Returns the lowercase hex SHA-256 of a file, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_entry(name: str, path: Path) -> FileEntry:
-    """What the manifest says of one file."""
+    """Makes what the manifest says of one file."""
     return FileEntry(path=name, size=path.stat().st_size, sha256=sha256_of(path))

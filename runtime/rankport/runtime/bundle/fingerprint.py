@@ -1,4 +1,4 @@
-"""The fingerprint of a bundle: a hash of everything that can change what it answers.
+"""Fingerprint of a bundle: a hash of everything that can change what it answers.
 
 Owns the definition; docs/bundle-format.md states it in prose. Two bundles with one fingerprint answer alike,
 so token stores, pairings and replies name bundles by it.
@@ -26,7 +26,7 @@ _OUTSIDE_THE_DRAFT = {"format", "format_version", "fingerprint", "files"}
 
 
 def fingerprint(draft: ManifestDraft, files: Iterable[FileEntry]) -> str:
-    """Lowercase hex SHA-256 over canonical JSON of the draft's output-changing fields and the files' hashes.
+    """Hashes to lowercase hex SHA-256, over canonical JSON of the draft's output-changing fields and the files' hashes.
 
     Left out: name, version, source, the measurements (tokenization, parity, quality, drift, target_parity), files under
     `reports/`.

@@ -1,4 +1,4 @@
-"""What an ONNX graph says of itself without being parsed: the files it would make a runtime open, and its nodes.
+"""Reading of ONNX graphs without parsing them: the files they would make a runtime open, and their nodes.
 
 Owns a walk over the protobuf wire format, just deep enough to meet every tensor; it needs neither onnx nor protobuf's
 generated classes, and skips tensor bytes unread. Field numbers are those of onnx.proto.
@@ -33,7 +33,7 @@ _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
 def check_graph_files(bundle: Bundle, name: str) -> None:
-    """Call before a runtime opens the graph `name`: its external tensors may lie in listed files only.
+    """Checks, before a runtime opens the graph `name`, that its external tensors lie in listed files only.
 
     Raises:
         BundleError: the graph points at another file, or is no ONNX model.
@@ -42,22 +42,22 @@ def check_graph_files(bundle: Bundle, name: str) -> None:
 
 
 def external_files(bundle: Bundle, name: str) -> set[str]:
-    """The bundle's files in which the graph `name` keeps external tensors; raises as `check_graph_files`."""
+    """Returns the bundle's files in which the graph `name` keeps external tensors; raises as `check_graph_files`."""
     listed = {entry.path for entry in bundle.manifest.files}
-    found = set()
+    targets = set()
     for location in external_locations(bundle.file(name)):
         target = posixpath.join(posixpath.dirname(name), location)
         if target not in listed:
             raise BundleError(
                 f"{bundle.path}: {name!r} keeps tensors in {location!r}, which is not among the bundle's files"
             )
-        found.add(target)
-    return found
+        targets.add(target)
+    return targets
 
 
 @dataclass(frozen=True, slots=True)
 class GraphNode:
-    """One node of a graph, or of a graph within it."""
+    """Node of a graph, or of a graph within it."""
 
     operator: str
     name: str
@@ -65,12 +65,12 @@ class GraphNode:
 
 
 def graph_nodes(graph: Path) -> list[GraphNode]:
-    """Every node, those of one graph in order. Raises `BundleError` if it is no ONNX model."""
+    """Yields every node, those of one graph in order. Raises `BundleError` if it is no ONNX model."""
     return _read(graph, _nodes)
 
 
 def external_locations(graph: Path) -> set[str]:
-    """The `location` of every external tensor, as the graph spells it. Raises `BundleError` if it is no ONNX model."""
+    """Reads the `location` of every external tensor, as the graph spells it; raises as `graph_nodes`."""
     return set(_read(graph, _locations))
 
 
@@ -104,7 +104,7 @@ def _nodes(model: memoryview) -> Iterator[GraphNode]:
 
 
 def _messages(model: memoryview) -> Iterator[tuple[str, int, int]]:
-    """Kind, start and end of every message on the way to a tensor."""
+    """Yields kind, start and end of every message on the way to a tensor."""
     # A stack instead of recursion: how deep graphs nest is the file's choice.
     pending = [("model", 0, len(model))]
     while pending:
@@ -128,7 +128,7 @@ def _location(model: memoryview, start: int, end: int) -> Iterator[str]:
 
 
 def _submessages(model: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Field number, start and end of each length-delimited field between `start` and `end`."""
+    """Yields field number, start and end of each length-delimited field between `start` and `end`."""
     position = start
     while position < end:
         tag, position = _varint(model, position, end)

@@ -34,7 +34,7 @@ Target = Literal["onnx-cpu", "onnx-cuda", "tensorrt"]
 
 
 class TensorSpec(Strict):
-    """One graph input or output. A string in `shape` names a dynamic axis."""
+    """Input or output of a graph. A string in `shape` names a dynamic axis."""
 
     name: str
     dtype: DType
@@ -42,7 +42,7 @@ class TensorSpec(Strict):
 
 
 class GraphSpec(Strict):
-    """One ONNX graph of the bundle."""
+    """Graph of the bundle, in ONNX."""
 
     role: Role
     file: str
@@ -54,7 +54,7 @@ class GraphSpec(Strict):
 
 
 class AxisRange(Strict):
-    """The sizes a dynamic axis may take."""
+    """Sizes that a dynamic axis may take."""
 
     min: Annotated[int, Field(ge=0)]
     max: Annotated[int, Field(ge=1)]
@@ -82,7 +82,7 @@ class ModelShape(Strict):
 
 
 class Segment(Strict):
-    """One piece of the prompt; exactly one of `text`, `special`, `field`, `item` is set."""
+    """Piece of the prompt; exactly one of `text`, `special`, `field`, `item` is set."""
 
     text: str | None = None  # literal text, tokenized on its own
     special: list[str] | None = None  # tokens by their name in the vocabulary
@@ -106,7 +106,7 @@ class Segment(Strict):
 
     @property
     def is_literal(self) -> bool:
-        """Whether every request has the same tokens here."""
+        """True where every request has the same tokens here."""
         return self.text is not None or self.special is not None
 
 
@@ -114,7 +114,7 @@ _SEGMENT_SOURCES = ("text", "special", "field", "item")
 
 
 class Prompt(Strict):
-    """How a request becomes token ids: the segments of the prefix and of an item."""
+    """Segments of the prefix and of an item, by which a request becomes token ids."""
 
     prefix: list[Segment]
     item: list[Segment]
@@ -142,7 +142,7 @@ class Prompt(Strict):
 
 
 class Labels(Strict):
-    """The read-out: rows of the LM head for label tokens, or the outputs of a classification head."""
+    """Read-out: rows of the LM head for label tokens, or the outputs of a classification head."""
 
     source: Literal["lm_head", "classification_head"]
     names: list[str]
@@ -167,13 +167,13 @@ class Embedding(Strict):
 
 
 class Pairing(Strict):
-    """The item encoder that a ranker of embedding tokens was trained with."""
+    """Item encoder that a ranker of embedding tokens was trained with."""
 
     encoder_fingerprint: Sha256
 
 
 class FileEntry(Strict):
-    """One file of the bundle, relative to its directory."""
+    """File of the bundle, relative to its directory."""
 
     path: str
     size: Annotated[int, Field(ge=0)]
@@ -181,7 +181,7 @@ class FileEntry(Strict):
 
 
 class ManifestHeader(Strict):
-    """What a reader checks before anything else."""
+    """Header that a reader checks before anything else."""
 
     format: Literal["rankport-bundle"]
     format_version: int
@@ -189,7 +189,7 @@ class ManifestHeader(Strict):
 
 
 class ManifestDraft(Strict):
-    """All that an exporter states about a bundle; the writer adds the header and the files."""
+    """Statements of an exporter about a bundle; the writer adds the header and the files."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: str
@@ -214,17 +214,17 @@ class ManifestDraft(Strict):
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """What there are graphs for, in their order."""
+        """Targets that there are graphs for, in their order."""
         return tuple(dict.fromkeys(graph.target for graph in self.graphs))
 
     def for_target(self, target: Target) -> Self:
-        """The same of one target's graphs alone, in their precision."""
+        """Views one target's graphs alone, in their precision."""
         graphs = [graph for graph in self.graphs if graph.target == target]
         precision = next((graph.precision for graph in graphs if graph.precision is not None), self.precision)
         return self.model_copy(update={"graphs": graphs, "precision": precision})
 
 
 class Manifest(ManifestDraft, ManifestHeader):
-    """The whole of `manifest.json`."""
+    """Contents of `manifest.json`."""
 
     files: list[FileEntry]

@@ -17,13 +17,13 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """The one way a manifest is written: schema order, two spaces, UTF-8, defaults left out."""
+    """Writes a manifest in the one way there is: schema order, two spaces, UTF-8, defaults left out."""
     fields = manifest.model_dump(mode="json", exclude_defaults=True)
     return (json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """The manifest in `data`.
+    """Reads the manifest in `data`.
 
     Raises:
         BundleError: not UTF-8 JSON, a repeated or unknown key, another or a newer format, a value outside the
@@ -40,7 +40,7 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 def explain(error: ValidationError) -> str:
-    """The first schema error as `field: reason`, and how many more there are."""
+    """Tells the first schema error as `field: reason`, and how many more there are."""
     problems = error.errors(include_url=False)
     first = problems[0]
     where = field_path(first["loc"])
@@ -58,13 +58,13 @@ def explain(error: ValidationError) -> str:
 
 
 def field_path(loc: tuple[int | str, ...]) -> str:
-    """`("graphs", 0, "role")` as `graphs[0].role`."""
+    """Writes `("graphs", 0, "role")` as `graphs[0].role`."""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
     return path.removeprefix(".")
 
 
 def _check_format(fields: dict[str, Any]) -> None:
-    """A newer format may break any other rule, so its version is looked at before the schema."""
+    """Checks the version before the schema: a newer format may break any other rule."""
     if fields.get("format") != FORMAT_NAME:
         raise BundleError(
             f"{MANIFEST_NAME}: format: must be {FORMAT_NAME!r}, not {shown(fields.get('format'))}: no bundle"

@@ -1,4 +1,4 @@
-"""The rules across sections of a manifest: those of every bundle, and how a kind adds its own.
+"""Rules across sections of a manifest: those of every bundle, and how a kind adds its own.
 
 Each rule yields its complaints, field first; `check_manifest` raises the first one. No file is touched here.
 """
@@ -17,7 +17,7 @@ Rule = Callable[[Manifest], Iterator[str]]
 
 @dataclass(frozen=True, slots=True)
 class ManifestRules:
-    """What a kind's manifest must have beyond what every manifest must."""
+    """Rules of a kind's manifest beyond those of every manifest."""
 
     roles: frozenset[Role]  # of its graphs, once each for a target
     rules: tuple[Rule, ...]

@@ -39,7 +39,7 @@ class Parity(Strict):
         return self
 
     def share(self, mode: ModeParity) -> float:
-        """The mode's error as a share of the tolerance."""
+        """Returns the mode's error as a share of the tolerance."""
         if self.max_abs_tolerance is not None:
             error, most = mode.max_abs_error, self.max_abs_tolerance
         else:
@@ -49,12 +49,12 @@ class Parity(Strict):
         return error / most if most else (0.0 if error == 0 else float("inf"))
 
     def holds(self, mode: ModeParity) -> bool:
-        """Whether the mode is within the tolerances; a NaN is not."""
+        """Says whether the mode is within the tolerances; a NaN is not."""
         return self.share(mode) <= 1 and mode.kendall_tau >= self.min_kendall_tau
 
     @property
     def limits(self) -> str:
-        """The tolerances in words."""
+        """Tolerances in words."""
         if self.max_abs_tolerance is not None:
             return f"max abs error {self.max_abs_tolerance:.1e}, Kendall tau {self.min_kendall_tau:.4g}"
         return f"relative error {self.max_relative_tolerance:.1e}, Kendall tau {self.min_kendall_tau:.4g}"
@@ -71,7 +71,7 @@ class Quality(Strict):
 
 
 class TokenizationReport(Strict):
-    """How often the joined text would have tokenized differently from the joined segments."""
+    """Report of how often the joined text would have tokenized differently from the joined segments."""
 
     samples: int
     different: int

@@ -8,7 +8,7 @@ from rankport.runtime.bundle.strict import Sha256, Strict
 
 
 class Adapter(Strict):
-    """A PEFT adapter that was merged into its base."""
+    """Adapter of PEFT that was merged into its base."""
 
     type: str  # "LORA"
     rank: int
@@ -20,7 +20,7 @@ class Adapter(Strict):
 
 
 class Source(Strict):
-    """Where the model came from."""
+    """Source that the model came from."""
 
     checkpoint_sha256: Sha256  # over the config, weights and tokenizer files, by name
     architecture: str  # as in the checkpoint's config
@@ -48,7 +48,7 @@ class QuantizedPart(Strict):
 
 
 class Calibration(Strict):
-    """The requests that rounding was fitted to."""
+    """Requests that rounding was fitted to."""
 
     requests: Annotated[int, Field(gt=0)]
     tokens: Annotated[int, Field(gt=0)]
@@ -56,7 +56,7 @@ class Calibration(Strict):
 
 
 class Quantization(Strict):
-    """What is kept in low bits in the graphs and the weights file."""
+    """Parts that are kept in low bits in the graphs and the weights file."""
 
     by: Literal["checkpoint", "export"]
     method: str
@@ -67,5 +67,5 @@ class Quantization(Strict):
 
     @property
     def rounds_activations(self) -> bool:
-        """Whether products see rounded inputs, so that results of equal maths differ by flips of a rounding."""
+        """True where products see rounded inputs, so that results of equal maths differ by flips of a rounding."""
         return any(part.activations != "none" for part in self.parts)

@@ -1,4 +1,4 @@
-"""The base of every part of a manifest: strictly read, frozen."""
+"""Base of every part of a manifest: strictly read, frozen."""
 
 from typing import Annotated
 

@@ -12,7 +12,7 @@ _SHOWN_CHARACTERS = 80
 
 
 def strict_json(data: bytes, name: str) -> dict[str, Any]:
-    """The object in `data`. Raises `BundleError`, which calls the file `name`."""
+    """Reads the object in `data`. Raises `BundleError`, which calls the file `name`."""
     try:
         fields = json.loads(data.decode(), object_pairs_hook=_distinct, parse_constant=_refuse_constant)
         _refuse_half_characters(fields)
@@ -28,7 +28,7 @@ def strict_json(data: bytes, name: str) -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """A value as an error shows it: never long."""
+    """Writes a value as an error shows it: never long."""
     text = repr(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
@@ -43,7 +43,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_half_characters(fields: object) -> None:
-    """An escape such as \\ud800 alone is valid JSON but no text: it could be neither printed nor written again."""
+    """Refuses an escape such as \\ud800 alone: valid JSON but no text, it could not be printed or written again."""
     try:
         json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

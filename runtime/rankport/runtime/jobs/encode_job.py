@@ -1,4 +1,4 @@
-"""The offline encode job: rows of items into one namespace of the token store.
+"""Offline encode job: rows of items into one namespace of the token store.
 
 Owns what is encoded, in which batches, and the count of everything. A batch goes to the store in one durable
 transaction, so a job killed at any moment has stored whole batches, and the next run starts behind them.
@@ -46,7 +46,7 @@ class EncodeProgress:
 
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
-    """What a job did. Every row read is encoded, unchanged or bad."""
+    """Report of a job. Every row read is encoded, unchanged or bad."""
 
     rows_read: int
     encoded: int
@@ -61,7 +61,7 @@ class EncodeReport:
 
 
 def content_hash(text: str, *, truncated: bool = False) -> bytes:
-    """The content hash [16] of an item: of its text, and of whether its tokens are those of a cut text.
+    """Hashes [16] an item's text, and whether its tokens are those of a cut text.
 
     So a later job that forbids truncation does not take the tokens of a cut text for unchanged.
     """
@@ -70,7 +70,7 @@ def content_hash(text: str, *, truncated: bool = False) -> bytes:
 
 
 def namespace_of(store: TokenStore, encoder: Encoder) -> TokenNamespace:
-    """The encoder's namespace, made if the store has none. Raises `StoreError` as `TokenStore.namespace`."""
+    """Opens the encoder's namespace, made if the store has none. Raises `StoreError` as `TokenStore.namespace`."""
     about = encoder.describe()
     spec = TokenSpec(about.embedding_tokens, about.hidden_size, about.embedding_dtype)
     return store.namespace(encoder.fingerprint, spec, create=True)
@@ -208,12 +208,16 @@ class _Job:
         batch = self._encoder.encode(rows)
         self._namespace.put_many(
             [
-                TokenEntry(one.row.id, one.tokens, content_hash(one.row.text, truncated=one.truncated))
-                for one in batch.encoded
+                TokenEntry(
+                    encoded.row.id,
+                    encoded.tokens,
+                    content_hash(encoded.row.text, truncated=encoded.truncated),
+                )
+                for encoded in batch.encoded
             ]
         )
         self._counts.encoded += len(batch.encoded)
-        self._counts.truncated += sum(one.truncated for one in batch.encoded)
+        self._counts.truncated += sum(encoded.truncated for encoded in batch.encoded)
         for row in batch.bad:
             self._bad(row)
         self._tell_progress()

@@ -35,7 +35,7 @@ _FILE_ERRORS = (OSError, EOFError, zlib.error)
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """One item to encode."""
+    """Item to encode."""
 
     line: int  # where it starts, from 1; a Parquet file's row number, from 1
     id: str
@@ -44,7 +44,7 @@ class ItemRow:
 
 @dataclass(frozen=True, slots=True)
 class ItemsFile:
-    """A checked file: it exists and has the columns. Make it with `open`; every `rows()` reads it anew."""
+    """File that was checked: it exists and has the columns. Make it with `open`; every `rows()` reads it anew."""
 
     path: Path
     id_column: str
@@ -86,7 +86,7 @@ class ItemsFile:
         return cls(file, id_column, tuple(text_columns), separator, reader)
 
     def rows(self) -> Iterator[ItemRow | BadRow]:
-        """The rows in order.
+        """Yields the rows in order.
 
         Raises:
             InvalidRequest: the file breaks off or changed under way; the message names the last row read.
@@ -100,7 +100,7 @@ class ItemsFile:
             raise InvalidRequest(f"{self.path} breaks off after row {line}: {error}") from error
 
     def count(self) -> int | None:
-        """How many rows, roughly, for a progress bar; None where counting would cost too much."""
+        """Counts rows, roughly, for a progress bar; None where counting would cost too much."""
         try:
             return self.reader.count()
         except _FILE_ERRORS:
@@ -152,7 +152,7 @@ def _item_id(name: str, value: object) -> str:
 
 
 def _text(name: str, value: object) -> str:
-    """The value as text: "" for null, and UTF-8 where a Parquet column has bytes."""
+    """Reads the value as text: "" for null, and UTF-8 where a Parquet column has bytes."""
     if value is None:
         return ""
     try:

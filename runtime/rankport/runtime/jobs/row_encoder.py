@@ -17,22 +17,22 @@ from rankport.runtime.jobs.items_file import BadRow, ItemRow
 
 
 class Encoder(Protocol):
-    """What makes the tokens: an `ItemEncoder` in process, or a client of a served one."""
+    """Maker of the tokens: an `ItemEncoder` in process, or a client of a served one."""
 
     @property
     def fingerprint(self) -> str:
-        """Of the item encoder's bundle."""
+        """Fingerprint of the item encoder's bundle."""
 
     def describe(self) -> ModelDescription:
         """Gives the shape and type of the tokens."""
 
     def encode(self, texts: Sequence[str], /, *, truncation: Truncation) -> NDArray[np.floating]:
-        """Tokens of the texts. [texts, k, hidden]"""
+        """Computes the tokens of the texts. [texts, k, hidden]"""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedRow:
-    """A row and its tokens."""
+    """Row and its tokens."""
 
     row: ItemRow
     tokens: NDArray[np.floating]  # [k, hidden]
@@ -41,7 +41,7 @@ class EncodedRow:
 
 @dataclass(frozen=True, slots=True)
 class EncodedBatch:
-    """What became of the rows of a batch: every one is in one of the lists."""
+    """Outcome of the rows of a batch: every one is in one of the lists."""
 
     encoded: list[EncodedRow] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
@@ -61,7 +61,7 @@ class RowEncoder:
         self._failures = 0
 
     def encode(self, rows: Sequence[ItemRow]) -> EncodedBatch:
-        """Tokens and bad rows of a batch.
+        """Encodes a batch to tokens and bad rows.
 
         Raises:
             BackendError: the encoder failed on too many single rows in a row (it is broken, not they), or

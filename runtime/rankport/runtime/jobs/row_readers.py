@@ -27,7 +27,7 @@ _PARQUET_BATCH_ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row as read."""
+    """Row as read."""
 
     line: int  # where it starts, from 1; a Parquet file's row number, from 1
     values: Mapping[str, object]
@@ -35,7 +35,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be used."""
+    """Row that cannot be used."""
 
     line: int  # as in `Record`
     reason: str
@@ -43,16 +43,16 @@ class BadRow:
 
 
 class RowReader(Protocol):
-    """One file in one format. Errors of the file as a whole are OSError, EOFError or zlib.error."""
+    """Reader of a file in one format. Errors of the file as a whole are OSError, EOFError or zlib.error."""
 
     def columns(self) -> tuple[str, ...]:
-        """The columns there are. Raises InvalidRequest where there are none to be found."""
+        """Lists the columns there are. Raises InvalidRequest where there are none to be found."""
 
     def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
-        """The rows in order; a record has at least those of `columns` that its row has."""
+        """Yields the rows in order; a record has at least those of `columns` that its row has."""
 
     def count(self) -> int | None:
-        """Rows, roughly: blank lines and stray quotes mislead it. None where counting costs too much."""
+        """Counts rows, roughly: blank lines and stray quotes mislead it. None where counting costs too much."""
 
 
 class CsvReader:
@@ -91,7 +91,7 @@ class CsvReader:
 
 
 class JsonlReader:
-    """One JSON object a line, UTF-8."""
+    """Reader of JSON objects, one a line, UTF-8."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -233,7 +233,7 @@ def _parquet_file(path: Path) -> Iterator[Any]:
 
 
 def _count(path: Path, *, quote: bytes | None, header_lines: int) -> int | None:
-    """Line ends of a file, less its header; with `quote` only those not between two of these bytes."""
+    """Counts line ends of a file, less its header; with `quote` only those not between two of these bytes."""
     with _open(path) as stream:
         if isinstance(stream, gzip.GzipFile) and path.stat().st_size > _MAX_COUNTED_GZIP_BYTES:
             return None

@@ -1,4 +1,4 @@
-"""What all calls have in common: admission, the error table, counting, and the wait for the last ones."""
+"""Calls and what all have in common: admission, the error table, counting, and the wait for the last ones."""
 
 import asyncio
 import logging
@@ -39,7 +39,7 @@ class Calls:
 
     @asynccontextmanager
     async def answering(self, context: Context) -> AsyncIterator[None]:
-        """Around the whole work of a call: whatever it raises ends the call with the status of the table."""
+        """Wraps the work of a call: whatever it raises ends the call with the status of the table."""
         try:
             with self._admitted():
                 yield

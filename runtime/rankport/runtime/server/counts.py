@@ -8,7 +8,7 @@ from rankport.protos import errors
 
 
 class Outcome(StrEnum):
-    """How a call ended."""
+    """Outcome of a call."""
 
     ANSWERED = "answered"
     REJECTED = "rejected"  # overload, or the server is stopping
@@ -45,5 +45,5 @@ class CallCounts:
         self.add(_OUTCOMES.get(type(error), Outcome.OTHER))
 
     def snapshot(self) -> Mapping[Outcome, int]:
-        """A copy, with every outcome in it."""
+        """Returns a copy, with every outcome in it."""
         return dict(self._counts)

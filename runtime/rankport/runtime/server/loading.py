@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 def loaded_models(
     bundles: Sequence[str], store: str | os.PathLike[str] | None, config: EngineConfig
 ) -> Iterator[Mapping[str, Model]]:
-    """The models of `bundles` by name, open until the end of the block.
+    """Opens the models of `bundles` by name, until the end of the block.
 
     Each entry is a bundle's directory, or NAME=DIRECTORY to name it otherwise than its manifest does. All mix
     rankers read the one `store`. The load's leftovers are collected, and what stays is taken out of the garbage
@@ -68,7 +68,7 @@ def _named(bundles: Sequence[str]) -> dict[str, Bundle]:
 
 
 def _split(entry: str) -> tuple[str, str]:
-    """Name ("" if none is given) and directory. A directory that has a "=" in its own name is one."""
+    """Splits name ("" if none is given) and directory. A directory that has a "=" in its own name is one."""
     name, separator, path = entry.partition("=")
     if not separator or Path(entry).is_dir():
         return "", entry

@@ -1,4 +1,4 @@
-"""The models of a server by name. Does not own them: who loaded them closes them."""
+"""Models of a server by name. Does not own them: who loaded them closes them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ M = TypeVar("M", bound=Model, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Served(Generic[M]):
-    """A model and its description under the name it is served by."""
+    """Model and its description under the name it is served by."""
 
     model: M
     description: ModelDescription
@@ -31,23 +31,23 @@ class ServedModels:
         }
 
     def scorer(self, name: str) -> Served[Scorer]:
-        """The model of that name, if it scores, or the only one that does if `name` is empty; else `NotFound`."""
+        """Finds the model of that name if it scores, or the only one that does if `name` is empty; else `NotFound`."""
         return self._that("scores", name)
 
     def encoder(self, name: str) -> Served[Encoder]:
-        """The model of that name, if it encodes, or the only one that does if `name` is empty; else `NotFound`."""
+        """Finds the model of that name if it encodes, or the only one that does if `name` is empty; else `NotFound`."""
         return self._that("encodes", name)
 
     def description(self, name: str) -> ModelDescription:
-        """Of the model of that name, or of the only one if `name` is empty; else `NotFound`."""
+        """Describes the model of that name, or the only one if `name` is empty; else `NotFound`."""
         return _find(self._all, name, "model").description
 
     def alive(self) -> dict[str, bool]:
-        """Whether each model still answers, by name."""
+        """Says whether each model still answers, by name."""
         return {name: each.model.alive for name, each in self._all.items()}
 
     def descriptions(self) -> tuple[ModelDescription, ...]:
-        """Of every model, by name."""
+        """Describes every model, by name."""
         return tuple(self._all[name].description for name in sorted(self._all))
 
     def _that(self, capability: Capability, name: str) -> Served[Any]:

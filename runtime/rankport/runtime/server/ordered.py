@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 async def in_order(jobs: AsyncIterator[Coroutine[Any, Any, T]], window: int) -> AsyncGenerator[T, None]:
-    """Results of `jobs`, each as soon as it and all before it are there.
+    """Yields the results of `jobs`, each as soon as it and all before it are there.
 
     At most `window` jobs run or have results nobody took yet; no further one is drawn from `jobs` meanwhile.
     The first job to fail ends the iteration with its error; the others are cancelled, as on `aclose`.

@@ -1,4 +1,4 @@
-"""From the event loop to a model: reads and tokenizes in threads, then awaits the model's future."""
+"""Way from the event loop to a model: reads and tokenizes in threads, then awaits the model's future."""
 
 import asyncio
 import concurrent.futures
@@ -14,13 +14,13 @@ Submit = Callable[[float | None], concurrent.futures.Future[T]]
 
 
 class Submitter:
-    """A few threads for `submit` calls, which take the time of a tokenization."""
+    """Threads for `submit` calls, which take the time of a tokenization."""
 
     def __init__(self, threads: int) -> None:
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="rankport-submit")
 
     async def run(self, submit: Submit[T], timeout_s: float | None) -> T:
-        """The result of the future that `submit` returns.
+        """Returns the result of the future that `submit` returns.
 
         Cancelling the wait cancels the work at whatever stage it is, so that none is done for nobody.
 

@@ -30,7 +30,7 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class OwnedTable:
-    """A table, and how to have something done by the thread that owns its device."""
+    """Table, and how to have something done by the thread that owns its device."""
 
     table: TokenTable
     call: Callable[[Callable[[], None]], "Future[None]"]
@@ -87,11 +87,11 @@ class ResidentTokens:
         self._thread.start()
 
     def __len__(self) -> int:
-        """Items in the tables."""
+        """Counts the items in the tables."""
         return len(self._catalogue.slots)
 
     def find(self, keys: Sequence[str], places: NDArray[np.int64]) -> ResidentItems | None:
-        """Where the tokens of those keys lie that are in the tables, each with its place in a request. [keys]"""
+        """Finds where the tokens of those keys lie that are in the tables, each with its place in a request. [keys]"""
         catalogue = self._catalogue
         slots = np.fromiter((catalogue.slots.get(key, -1) for key in keys), np.int64, len(keys))
         there = slots >= 0
@@ -166,7 +166,7 @@ class ResidentTokens:
         return not left_out
 
     def _write(self, tokens: dict[int, NDArray[np.floating]]) -> None:
-        """By slot; slots beside each other by one copy. An engine that has stopped is left out from then on."""
+        """Writes by slot; slots beside each other by one copy. An engine that has stopped is left out from then on."""
         writes = []
         for first, count in _runs(sorted(tokens)):
             rows = np.concatenate([tokens[slot] for slot in range(first, first + count)])
@@ -190,7 +190,7 @@ class ResidentTokens:
             _log.warning("tokens in the memory of GPU %d are no longer kept: %s", gpu, error)
 
     def _wait(self, done: "Future[None]") -> None:
-        """Also while an engine is closed from its own thread, which then does nothing else any more."""
+        """Waits, also while an engine is closed from its own thread, which then does nothing else any more."""
         while not done.done():
             if self._closing.is_set():
                 raise Unavailable("the ranker is closed")
@@ -198,7 +198,7 @@ class ResidentTokens:
         done.result()
 
     def _retire(self, keys: Sequence[str]) -> None:
-        """Keys that the store no longer has."""
+        """Retires keys that the store no longer has."""
         if not keys:
             return
         before, slots = self._catalogue, dict(self._catalogue.slots)
@@ -209,7 +209,7 @@ class ResidentTokens:
         self._retired.append((weakref.ref(before), retired))
 
     def _reclaim(self) -> bool:
-        """Whether there are more free slots now."""
+        """Says whether there are more free slots now."""
         had = len(self._free)
         while self._retired and self._retired[0][0]() is None:
             self._free.extend(self._retired.popleft()[1])
@@ -222,7 +222,7 @@ def _write_all(table: TokenTable, writes: Sequence[tuple[int, NDArray[np.floatin
 
 
 def _runs(slots: Sequence[int]) -> list[tuple[int, int]]:
-    """Ascending slots as (first, count) of those beside each other."""
+    """Groups ascending slots as (first, count) of those beside each other."""
     runs: list[tuple[int, int]] = []
     for slot in slots:
         if runs and sum(runs[-1]) == slot:

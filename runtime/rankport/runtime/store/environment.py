@@ -1,4 +1,4 @@
-"""One open LMDB environment whose map grows by itself while threads and processes read it.
+"""Environment of LMDB whose map grows by itself while threads and processes read it.
 
 Owns transactions, the map size and the translation of LMDB's errors; it knows nothing of tokens.
 
@@ -25,7 +25,7 @@ _MAX_READERS = 1024  # read transactions at one time, over all processes
 
 
 class LmdbEnvironment:
-    """An environment opened once in this process. Threads may share it; a transaction stays in its thread.
+    """Environment opened once in this process. Threads may share it; a transaction stays in its thread.
 
     Do not open one transaction inside another: a resize between the two would wait for ever.
     """
@@ -63,18 +63,18 @@ class LmdbEnvironment:
         return cls(path, env, read_only)
 
     def is_empty(self) -> bool:
-        """Whether no database was ever made in it."""
+        """Says whether no database was ever made in it."""
         with self.read() as txn:
             return txn.stat()["entries"] == 0
 
     def version(self) -> int:
-        """A number that differs after every write, of whatever process."""
+        """Returns a number that differs after every write, of whatever process."""
         with self.read() as txn:
             return txn.id()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """A read transaction. Its memoryviews are gone when it ends: copy what is kept.
+        """Opens a read transaction. Its memoryviews are gone when it ends: copy what is kept.
 
         Raises:
             StoreError: the environment is closed, or LMDB failed.
@@ -111,7 +111,7 @@ class LmdbEnvironment:
                 self._grow(map_bytes)
 
     def open_db(self, name: bytes) -> Database:
-        """The handle of an existing database.
+        """Returns the handle of an existing database.
 
         Raises:
             StoreError: there is none of that name.
@@ -124,7 +124,7 @@ class LmdbEnvironment:
             return self._env.open_db(name, create=False)
 
     def create_db(self, name: bytes, txn: Transaction) -> Database:
-        """The handle of a database, made in the write transaction `txn` if there is none."""
+        """Returns the handle of a database, made in the write transaction `txn` if there is none."""
         return self._env.open_db(name, txn=txn, create=True)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from rankport.runtime.store.store import TokenNamespace, TokenStore
 
 
 def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace | None:
-    """The tokens of the encoder that a ranker was trained with; None for a ranker of texts.
+    """Returns the tokens of the encoder that a ranker was trained with; None for a ranker of texts.
 
     Raises:
         PairingError: the store lacks that encoder's tokens, or the bundle names none; the message has the
@@ -54,18 +54,18 @@ class KeyedItems:
         tokens: TokenNamespace | None,
         resident: ResidentTokens | None = None,
     ) -> None:
-        """`resident`: some of the tokens that are in device memory already."""
+        """Takes `resident`, some of the tokens, that are in device memory already."""
         self._embedding = manifest.embedding
         self._tokens = tokens
         self._resident = resident
 
     @property
     def readable(self) -> bool:
-        """Whether there is a store to read."""
+        """True where there is a store to read."""
         return self._tokens is not None
 
     def resolve(self, keys: Column[Sequence[str]] | None, on_missing: OnMissing, items: int) -> KeyedTokens:
-        """The tokens of a request's keys, and why some have none. One batched read; the request has so many `items`.
+        """Reads the tokens of a request's keys, and why some have none, at once; the request has so many `items`.
 
         Raises:
             InvalidRequest: a key, but the ranker takes none.
@@ -107,7 +107,7 @@ class KeyedItems:
     def _missing(
         self, keys: Sequence[str], places: NDArray[np.int64], there: NDArray[np.int64]
     ) -> dict[int, str]:
-        """What to say of the keys that are not there, by their places in the request."""
+        """Says of the keys that are not there why, by their places in the request."""
         assert self._tokens is not None
         encoder = self._tokens.fingerprint
         absent = np.setdiff1d(np.arange(len(keys)), there, assume_unique=True)

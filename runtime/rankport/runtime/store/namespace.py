@@ -35,7 +35,7 @@ Visit = Callable[[int, memoryview, ValueHeader], None]
 
 @dataclass(frozen=True, slots=True)
 class TokenEntry:
-    """One item to store."""
+    """Item to store."""
 
     key: str
     tokens: NDArray[np.floating]  # [k, hidden] of the namespace's spec
@@ -44,7 +44,7 @@ class TokenEntry:
 
 @dataclass(frozen=True, slots=True)
 class EntryInfo:
-    """What is known of a stored item beside its tokens."""
+    """Facts of a stored item beside its tokens."""
 
     content_hash: bytes  # [16]
     written_at: datetime  # UTC
@@ -59,7 +59,7 @@ class StoredTokens:
 
 
 class Written(NamedTuple):
-    """A key of the store."""
+    """Key of the store."""
 
     key: str
     mark: bytes  # another where its tokens were written anew
@@ -75,7 +75,7 @@ class TokenNamespace:
         self._db = db
 
     def read(self, keys: Sequence[str], *, skip_corrupt: bool = False) -> StoredTokens:
-        """The tokens of those keys that are there: one transaction, one copy.
+        """Reads the tokens of those keys that are there: one transaction, one copy.
 
         Raises:
             InvalidRequest: something is not an item key.
@@ -94,7 +94,7 @@ class TokenNamespace:
     def get_many(
         self, keys: Sequence[str], *, skip_corrupt: bool = False
     ) -> list[NDArray[np.floating] | None]:
-        """The tokens of each key, [k, hidden] read-only, or None; raises as `read`.
+        """Returns the tokens of each key, [k, hidden] read-only, or None; raises as `read`.
 
         The arrays share one block of memory, freed with the last of them.
         """
@@ -105,7 +105,7 @@ class TokenNamespace:
         return tokens
 
     def info_many(self, keys: Sequence[str]) -> list[EntryInfo | None]:
-        """Content hash and write time of each key, None where it is absent; raises as `get_many`."""
+        """Returns content hash and write time of each key, None where it is absent; raises as `get_many`."""
         infos: list[EntryInfo | None] = [None] * len(keys)
 
         def visit(index: int, value: memoryview, header: ValueHeader) -> None:
@@ -117,7 +117,7 @@ class TokenNamespace:
         return infos
 
     def content_hashes(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The content hash of each key, None where it is absent *or its value is corrupt*.
+        """Returns the content hash of each key, None where it is absent *or its value is corrupt*.
 
         So an encode job writes a corrupt value anew instead of trusting its hash.
 
@@ -167,11 +167,11 @@ class TokenNamespace:
         return True  # an empty namespace is still a namespace: `if namespace` asks for None
 
     def version(self) -> int:
-        """A number that differs after every write to the store."""
+        """Returns a number that differs after every write to the store."""
         return self._env.version()
 
     def keys(self) -> Iterator[str]:
-        """All keys in no promised order; writes during the iteration may or may not show.
+        """Yields all keys in no promised order; writes during the iteration may or may not show.
 
         Raises:
             StoreError: the value of a long key is corrupt, or the store is closed.
@@ -179,7 +179,7 @@ class TokenNamespace:
         return (entry.key for page in self._walk(skip_corrupt=False) for entry in page)
 
     def pages(self) -> Iterator[list["Written"]]:
-        """The keys with their marks, some at a time; otherwise as `keys`, but without what is corrupt."""
+        """Yields the keys with their marks, some at a time; otherwise as `keys`, but without what is corrupt."""
         return self._walk(skip_corrupt=True)
 
     def _walk(self, *, skip_corrupt: bool) -> Iterator[list["Written"]]:
@@ -191,7 +191,7 @@ class TokenNamespace:
             yield page
 
     def _page(self, after: bytes | None, skip_corrupt: bool) -> tuple[list["Written"], bytes | None]:
-        """The next entries, and where they end; None at the end of all."""
+        """Returns the next entries, and where they end; None at the end of all."""
         page: list[Written] = []
         last, seen = None, 0
         # One short transaction a page: a long one would keep the writer from reusing pages.

@@ -1,4 +1,4 @@
-"""The bytes of a token store: how an item key and its tokens lie in LMDB. Pure functions, no I/O.
+"""Bytes of a token store: how an item key and its tokens lie in LMDB. Pure functions, no I/O.
 
 Storage key
     byte 0x00 and the key in UTF-8, where that is at most 510 bytes (LMDB's limit is 511 in all);
@@ -57,12 +57,12 @@ _MAX_SHORT_KEY_BYTES = 510
 
 
 class CorruptValueError(ValueError):
-    """A stored value breaks the layout: the message says how. The store turns it into a `StoreError`."""
+    """Break of the layout by a stored value: the message says how. The store turns it into a `StoreError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenSpec:
-    """The shape and type that all tokens of one namespace share.
+    """Shape and type that all tokens of one namespace share.
 
     Raises:
         StoreError: a size is not positive, or the dtype is not one of the layout's.
@@ -89,7 +89,7 @@ class TokenSpec:
 
     @property
     def numpy_dtype(self) -> np.dtype[np.floating]:
-        """The element type, little-endian as stored."""
+        """Element type, little-endian as stored."""
         return np.dtype(self.dtype).newbyteorder("<")
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class TokenSpec:
 
 @dataclass(frozen=True, slots=True)
 class ValueHeader:
-    """What a checked value says beside its tokens."""
+    """Header of a checked value: what it says beside its tokens."""
 
     payload_offset: int  # bytes
     key_bytes: int
@@ -107,7 +107,7 @@ class ValueHeader:
 
 
 def storage_key(key: str) -> bytes:
-    """The bytes under which LMDB keeps `key`.
+    """Writes the bytes under which LMDB keeps `key`.
 
     Raises:
         InvalidRequest: the key is not a string, empty, not encodable as UTF-8, or longer than 65,535 bytes.
@@ -121,7 +121,7 @@ def storage_key(key: str) -> bytes:
 def pack_value(
     key: str, tokens: NDArray[np.floating], spec: TokenSpec, content_hash: bytes, written_us: int
 ) -> bytes:
-    """The value of one item; `tokens` [k, hidden] must already be of `spec`'s shape and dtype."""
+    """Writes the value of one item; `tokens` [k, hidden] must already be of `spec`'s shape and dtype."""
     name = storage_key(key)
     repeated = _encode(key) if name.startswith(_LONG) else b""
     header = (LAYOUT_VERSION, _DTYPE_CODES[spec.dtype], len(repeated), spec.tokens, spec.hidden_size)
@@ -131,7 +131,7 @@ def pack_value(
 
 
 def read_header(name: bytes, value: memoryview, spec: TokenSpec) -> ValueHeader:
-    """The header of the value stored under storage key `name`, checked down to its last byte.
+    """Reads the header of the value stored under storage key `name`, checked down to its last byte.
 
     Raises:
         CorruptValueError: a wrong size, layout version, checksum, or shape.
@@ -154,7 +154,7 @@ def read_header(name: bytes, value: memoryview, spec: TokenSpec) -> ValueHeader:
 def read_tokens(
     names: Sequence[bytes], values: Sequence[memoryview], spec: TokenSpec
 ) -> NDArray[np.floating] | None:
-    """The tokens of values stored under short keys, copied, [values, k, hidden] read-only.
+    """Reads the tokens of values stored under short keys, copied, [values, k, hidden] read-only.
 
     None if one of them is damaged or repeats a long key: `read_header` says what is the matter with which.
     """
@@ -183,12 +183,12 @@ def read_tokens(
 
 
 def write_mark(value: memoryview) -> bytes:
-    """Write time and content hash of a value, unchecked: they differ where it was written anew."""
+    """Reads write time and content hash of a value, unchecked: they differ where it was written anew."""
     return bytes(value[_MARK])
 
 
 def stored_key(name: bytes, value: memoryview, spec: TokenSpec) -> str:
-    """The item key of a storage key and its value.
+    """Reads the item key of a storage key and its value.
 
     Raises:
         CorruptValueError: a long key's value is damaged, or the bytes are not a key of this layout.

@@ -44,7 +44,7 @@ _LMDB_FILES = {"data.mdb", "lock.mdb"}
 
 
 class TokenStore:
-    """A directory of namespaces; a context manager."""
+    """Directory of namespaces; a context manager."""
 
     def __init__(self, path: Path, env: LmdbEnvironment, meta: Database) -> None:
         self.path = path
@@ -86,7 +86,7 @@ class TokenStore:
     def namespace(
         self, fingerprint: str, spec: TokenSpec | None = None, create: bool = False
     ) -> TokenNamespace:
-        """The namespace of an encoder. With `create`, made with `spec` if there is none.
+        """Opens the namespace of an encoder. With `create`, made with `spec` if there is none.
 
         Raises:
             InvalidRequest: not a fingerprint, or `create` without `spec`.
@@ -106,7 +106,7 @@ class TokenStore:
         return known
 
     def fingerprints(self) -> Mapping[str, TokenSpec]:
-        """The encoders whose tokens the store has.
+        """Lists the encoders whose tokens the store has.
 
         Raises:
             StoreError: a spec cannot be read, or the store is closed.

@@ -1,10 +1,10 @@
-"""The `rankport` command. Each subcommand is a module of its own; heavy imports wait until it runs."""
+"""Command `rankport`. Each subcommand is a module of its own; heavy imports wait until it runs."""
 
 import sys
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 the work failed (one line on stderr says why), 2 wrong usage."""
+    """Runs the command. Exit codes: 0 done, 1 the work failed (one line on stderr says why), 2 wrong usage."""
     try:
         import typer  # noqa: F401
     except ModuleNotFoundError:

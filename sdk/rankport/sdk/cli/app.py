@@ -1,21 +1,14 @@
-"""Builds the command tree and turns errors into one line and an exit code."""
+"""Command tree, whose errors are one line and an exit code."""
 
 import signal
 import sys
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from rankport.protos.errors import RankportError
-from rankport.sdk.cli.audit import audit
-from rankport.sdk.cli.build import build as build_command
-from rankport.sdk.cli.doctor import doctor
-from rankport.sdk.cli.encode import encode
-from rankport.sdk.cli.export import export
-from rankport.sdk.cli.ground import ground
-from rankport.sdk.cli.inspect import inspect
-from rankport.sdk.cli.score import score
-from rankport.sdk.cli.serve import serve
-from rankport.sdk.cli.verify import verify
 
 _EXTRAS = {
     "torch": "export",
@@ -47,14 +40,41 @@ rankport score --server localhost:8500 --prefix "query" --keys item-1 item-2
 """
 
 
+_COMMANDS = ("export", "verify", "inspect", "ground", "encode", "serve", "score", "doctor", "build", "audit")
+_GROUPS = ("audit",)  # of further commands
+
+
+class _Commands(TyperGroup):
+    """Group that imports the module of a command when it is chosen: what one lacks keeps no other from running."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"rankport.sdk.cli.{cmd_name}"), cmd_name)
+        if cmd_name in _GROUPS:
+            app = command()
+        else:
+            app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+            app.command(name=cmd_name)(command)
+        loaded = typer.main.get_command(app)
+        loaded.name = cmd_name
+        return loaded
+
+
 def build() -> typer.Typer:
-    """The command tree."""
-    app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
-    for command in (export, verify, inspect, ground, encode, serve, score, doctor):
-        app.command()(command)
-    app.command(name="build")(build_command)
-    app.add_typer(audit(), name="audit")
+    """Builds the command tree."""
+    app = typer.Typer(
+        cls=_Commands, help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown"
+    )
+    app.callback()(_main)
     return app
+
+
+def _main() -> None:
+    """Does nothing before a command."""
 
 
 def run() -> None:

@@ -11,7 +11,9 @@ from rankport.sdk.cli.dataclass_options import filled, flags_of, takes
 
 def audit() -> typer.Typer:
     """Makes the command group."""
-    group = typer.Typer(help="Check what was trained before it is released.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Check what was trained before it is released.", no_args_is_help=True, add_completion=False
+    )
     group.callback()(_group)
     group.command()(tokens)
     return group

@@ -1,4 +1,4 @@
-"""How `rankport audit tokens` shows its figures: a table, one page, PNG files."""
+"""Figures of `rankport audit tokens`, as a table, one page and PNG files."""
 
 import base64
 import html
@@ -23,7 +23,7 @@ td:first-child, th:first-child { text-align: left } img { max-width: 100% }
 
 
 def print_audit(console: Console, report: AuditReport) -> None:
-    """One table of figures and one of neighbours for each embedding table."""
+    """Prints a table of figures and one of neighbours for each embedding table."""
     rows = report.rows
     console.print(
         f"{rows.count} new rows from id {rows.first} of {rows.total}, tables {'tied' if report.tied else 'untied'}",
@@ -37,7 +37,7 @@ def print_audit(console: Console, report: AuditReport) -> None:
 
 
 def figure_rows(table: TableDiagnostics) -> list[tuple[str, str, str]]:
-    """Name, value of the new rows, value of the pretrained ones."""
+    """Lists name, value of the new rows, value of the pretrained ones."""
     new, old = table.new_spectrum, table.old_spectrum
     rows = [
         ("effective rank", f"{new.effective_rank:.1f}", f"{old.effective_rank:.1f}"),
@@ -58,7 +58,7 @@ def figure_rows(table: TableDiagnostics) -> list[tuple[str, str, str]]:
 
 
 def neighbour_rows(report: AuditReport, table: TableDiagnostics) -> list[tuple[str, str]]:
-    """A new token, and the pretrained tokens nearest to it with their cosines."""
+    """Lists new tokens, and the pretrained tokens nearest to each with their cosines."""
     rows = []
     for near in table.neighbours:
         name = report.rows.names[near.row - report.rows.first] or str(near.row)
@@ -123,13 +123,13 @@ def _html_table(headings: tuple[str, ...], rows: "list[tuple[str, str, str]] | l
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _norms(norms: "Norms") -> str:
+def _norms(norms: Norms) -> str:
     return f"{norms.mean:.3f} ± {norms.std:.3f}"
 
 
-def _quantiles(cosines: "CosineBlock") -> str:
+def _quantiles(cosines: CosineBlock) -> str:
     return f"{cosines.p05:.2f}, {cosines.p50:.2f}, {cosines.p95:.2f}"
 
 
-def _similarity(found: "Similarity") -> str:
-    return f"r {found.pearson:.3f}, ρ {found.spearman:.3f}"
+def _similarity(similarity: Similarity) -> str:
+    return f"r {similarity.pearson:.3f}, ρ {similarity.spearman:.3f}"

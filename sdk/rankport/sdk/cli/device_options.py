@@ -6,9 +6,9 @@ from rankport.protos.errors import InvalidRequest
 def gpu_numbers(text: str) -> tuple[int, ...]:
     """Reads `0,2` as numbers, `all` as those that this machine has. Raises `InvalidRequest` for anything else."""
     if text.strip() == "all":
-        from rankport.runtime.backends.devices.gpus import gpus
+        from rankport.runtime.backends.devices.gpus import list_gpus
 
-        numbers = tuple(range(len(gpus())))
+        numbers = tuple(range(len(list_gpus())))
         if not numbers:
             raise InvalidRequest("'all': this machine shows no GPU (rankport doctor says more)")
         return numbers

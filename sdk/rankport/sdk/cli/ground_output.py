@@ -20,10 +20,10 @@ def print_report(console: Console, report: GroundReport) -> None:
     for name, label in (("text_to_tokens", "text → tokens"), ("tokens_to_text", "tokens → text")):
         table.add_row(label, f"{likelihood[name]['before']:.3f}", f"{likelihood[name]['after']:.3f}")
     console.print(table)
-    for found in report.tables:
+    for table_figures in report.tables:
         console.print(
-            f"{found.table}: effective rank {found.new_spectrum.effective_rank:.1f} "
-            f"({found.effective_rank_ratio:.2f} of pretrained), mean cosine {found.new_new.mean:.3f}",
+            f"{table_figures.table}: effective rank {table_figures.new_spectrum.effective_rank:.1f} "
+            f"({table_figures.effective_rank_ratio:.2f} of pretrained), mean cosine {table_figures.new_new.mean:.3f}",
             highlight=False,
             soft_wrap=True,
         )

@@ -45,7 +45,7 @@ def write_html(
 
 
 def _parity_table(parity: Parity) -> str:
-    """One row a mode; the bar is the largest error's share of the tolerance."""
+    """Writes a row a mode; the bar is the largest error's share of the tolerance."""
     rows = []
     for mode in parity.modes:
         share = parity.share(mode)

@@ -13,7 +13,7 @@ from rankport.protos.types import Item, OnMissing, Prefix, ScoreResult, Truncati
 
 
 class _Scorer(Protocol):
-    """A ranker in process, or the client of a served one."""
+    """Ranker in process, or the client of a served one."""
 
     def score(
         self,

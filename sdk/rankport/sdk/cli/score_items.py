@@ -1,4 +1,4 @@
-"""The items of `rankport score`: from arguments, and from files of texts or JSON lines."""
+"""Items of `rankport score`: from arguments, and from files of texts or JSON lines."""
 
 import json
 import sys
@@ -15,12 +15,12 @@ _SHOWN_CHARACTERS = 100
 
 
 def from_arguments(items: Sequence[str], keys: bool) -> list[Item]:
-    """Texts, or keys of the token store."""
+    """Makes items of texts, or of keys of the token store."""
     return [Key(item) if keys else item for item in items]
 
 
 def from_file(path: str, keys: bool) -> list[Item]:
-    """Items of a file, one a line; "-" is standard input. Raises `typer.BadParameter` naming the line."""
+    """Reads the items of a file, one a line; "-" is standard input. Raises `typer.BadParameter` naming the line."""
     try:
         if path == "-":
             lines = sys.stdin.readlines()
@@ -32,7 +32,7 @@ def from_file(path: str, keys: bool) -> list[Item]:
 
 
 def _holds_objects(lines: Iterable[str]) -> bool:
-    """Standard input has no name to tell: it is JSONL if its first line is a JSON object."""
+    """Says whether the first line is a JSON object: standard input, which has no name to tell, is JSONL then."""
     return next((line for line in lines if line.strip()), "").lstrip().startswith("{")
 
 

@@ -1,4 +1,4 @@
-"""How `rankport score` shows its result: a table for people, JSON for pipelines. Best first."""
+"""Result of `rankport score`, best first: a table for people, JSON for pipelines."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def print_json(items: Sequence[Item], result: ScoreResult) -> None:
-    """One object, every item with its message."""
+    """Prints one object, every item with its message."""
     rows = [
         {
             "index": index,
@@ -36,7 +36,7 @@ def print_json(items: Sequence[Item], result: ScoreResult) -> None:
 
 
 def print_table(items: Sequence[Item], result: ScoreResult) -> None:
-    """A line an item, the first messages under them, then what it cost."""
+    """Prints a line an item, the first messages under them, then what it cost."""
     table = Table()
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
@@ -76,7 +76,7 @@ def _cost(result: ScoreResult) -> str:
 
 
 def _ranking(result: ScoreResult) -> list[int]:
-    """Indices of the items, best first, those without a score last."""
+    """Orders the indices of the items, best first, those without a score last."""
     return [int(index) for index in np.argsort(-result.scores, kind="stable")]  # NaN sorts last
 
 

@@ -155,11 +155,11 @@ def _origin(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _quantization(manifest: Manifest) -> list[tuple[str, str]]:
-    made = manifest.quantization
-    if made is None:
+    quantization = manifest.quantization
+    if quantization is None:
         return []
-    facts = [("quantized", f"by {made.by}: {made.method}, {made.format}")]
-    for part in made.parts:
+    facts = [("quantized", f"by {quantization.by}: {quantization.method}, {quantization.format}")]
+    for part in quantization.parts:
         grain = "tensor or channel" if part.group_size is None else f"{part.group_size} channels"
         facts.append(
             (
@@ -168,10 +168,10 @@ def _quantization(manifest: Manifest) -> list[tuple[str, str]]:
                 f"activations {part.activations}",
             )
         )
-    if made.kept:
-        facts.append(("  full precision", _shortened(made.kept)))
-    if made.calibration is not None:
-        used = made.calibration
+    if quantization.kept:
+        facts.append(("  full precision", _shortened(quantization.kept)))
+    if quantization.calibration is not None:
+        used = quantization.calibration
         facts.append(("  calibrated on", f"{used.requests} requests, {used.tokens} tokens"))
     return facts
 

@@ -38,7 +38,7 @@ def bundle(
     """An encoder on a machine with an H200 and TensorRT."""
     for user in (plan_build, tensorrt_loading):
         monkeypatch.setattr(user, "load_tensorrt", lambda name=None: api.module)
-        monkeypatch.setattr(user, "gpus", lambda: (H200,))
+        monkeypatch.setattr(user, "list_gpus", lambda: (H200,))
     return open_bundle(shutil.copytree(encoder_bundle.path, tmp_path / "encoder"))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
-from rankport.runtime.backends.devices.gpus import gpus
+from rankport.runtime.backends.devices.gpus import list_gpus
 from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
 from rankport.runtime.backends.tensorrt.backends import tensorrt_prefix_backend, tensorrt_text_backend
 from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
@@ -20,7 +20,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.tokens import EMBEDDED, TokenRun, TokenRuns
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="needs an NVIDIA GPU")]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not list_gpus(), reason="needs an NVIDIA GPU")]
 
 VOCABULARY = 36
 
@@ -39,7 +39,7 @@ def _with_plans(bundle: Bundle, folder: Path, options: BuildOptions) -> Bundle:
         target = "tensorrt" if load_tensorrt().name == "tensorrt" else "tensorrt-rtx:current"
         build_plans(copied, BuildTarget.parse(target), options=options, limits=limits)
     except (BackendError, BundleError, InvalidRequest) as error:
-        pytest.skip(f"no plan for {gpus()[0].architecture}: {error}")
+        pytest.skip(f"no plan for {list_gpus()[0].architecture}: {error}")
     return copied
 
 

@@ -1,4 +1,4 @@
-"""A bundle on TensorRT: its plans on one stream, behind the device backends. Builds nothing."""
+"""Bundle on TensorRT: its plans on one stream, behind the device backends. Builds nothing."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rankport.protos.errors import BundleError, InvalidRequest
-from rankport.runtime.backends.devices.gpus import Gpu, gpus
+from rankport.runtime.backends.devices.gpus import Gpu, list_gpus
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.module import CAPABILITIES, ModuleName, TensorRt, load_tensorrt
 from rankport.runtime.backends.tensorrt.network import BuildRequest, check_supported, compile_graph
@@ -40,7 +40,7 @@ TIMING_CACHE_NAME = "timing.cache"
 
 @dataclass(frozen=True, slots=True)
 class BuildTarget:
-    """A module, and the architectures to build for; None is that of the GPU at hand."""
+    """Module, and the architectures to build for; None is that of the GPU at hand."""
 
     module: ModuleName
     architectures: tuple[str | None, ...]
@@ -74,7 +74,7 @@ class BuildTarget:
 
 @dataclass(frozen=True, slots=True)
 class BuiltPlan:
-    """A plan of a build, and whether it was built or there."""
+    """Plan of a build, and whether it was built or there."""
 
     plan: StoredPlan
     seconds: float
@@ -84,7 +84,7 @@ class BuiltPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """A graph file of the bundle and the roles it has."""
+    """Graph file of the bundle and the roles it has."""
 
     spec: GraphSpec
     roles: tuple[Role, ...]
@@ -107,7 +107,7 @@ def build_plans(
         BundleError: a graph cannot be built; nothing was built then if the parser could tell.
     """
     options = options or BuildOptions()
-    module, here = require_target(target, options), gpus()
+    module, here = require_target(target, options), list_gpus()
     graphs = _graphs(bundle)
     for graph in graphs:
         on_progress(f"checking the operators of {graph.spec.file}")
@@ -124,7 +124,7 @@ def build_plans(
 def require_target(target: BuildTarget, options: BuildOptions | None = None) -> TensorRt:
     """Loads the module that builds for `target`, if it and this machine can do that; raises as `build_plans`."""
     module = load_tensorrt(target.module)
-    _check_options(module, target, options or BuildOptions(), gpus())
+    _check_options(module, target, options or BuildOptions(), list_gpus())
     return module
 
 

@@ -42,7 +42,7 @@ class _Copy:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """A context that has shapes and addresses of a pass, and the copies around it."""
+    """Context that has shapes and addresses of a pass, and the copies around it."""
 
     context: Any
     before: list[_Copy]
@@ -50,7 +50,7 @@ class _Bound:
 
 
 class TensorRtGraph:
-    """A loaded plan. Implements `DeviceGraph`."""
+    """Loaded plan. Implements `DeviceGraph`."""
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ Builds nothing: that is `build`'s, and a choice of whoever starts the server.
 
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
-from rankport.runtime.backends.devices.gpus import Gpu, gpus
+from rankport.runtime.backends.devices.gpus import Gpu, list_gpus
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
 from rankport.runtime.backends.tensorrt.module import CAPABILITIES, MODULE_NAMES, TensorRt, load_tensorrt
@@ -22,7 +22,7 @@ def load_graph(bundle: Bundle, graph: GraphSpec, memory: CudaMemory) -> TensorRt
         BundleError: the bundle has no plan for this machine, or a damaged one; the message says what differs.
         BackendError: there is no GPU or no TensorRT here, or the plan cannot be loaded.
     """
-    here = gpus()
+    here = list_gpus()
     if memory.device >= len(here):
         raise BackendError(
             f"device {memory.device}: this machine has {len(here)} GPUs (rankport doctor says more)"

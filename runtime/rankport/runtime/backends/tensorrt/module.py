@@ -58,7 +58,7 @@ CAPABILITIES: dict[ModuleName, Capabilities] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorRt:
-    """A loaded module."""
+    """Loaded module."""
 
     name: ModuleName
     version: str

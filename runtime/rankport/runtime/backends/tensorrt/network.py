@@ -23,7 +23,7 @@ _STANDARD = ("", "ai.onnx")
 
 @dataclass(frozen=True, slots=True)
 class RefusedNode:
-    """A node that TensorRT does not take; `operator` is empty where the file as a whole is meant."""
+    """Node that TensorRT does not take; `operator` is empty where the file as a whole is meant."""
 
     operator: str
     node: str
@@ -32,7 +32,7 @@ class RefusedNode:
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """A graph to build a plan of, and for which GPU."""
+    """Graph to build a plan of, and for which GPU."""
 
     graph: Path
     inputs: Sequence[TensorSpec]
@@ -113,7 +113,7 @@ class _Network:
         return tuple(refused) or (RefusedNode("", "", take_errors(self.log)),)
 
     def unknown(self, graph: Path) -> Iterator[RefusedNode]:
-        """Nodes of operators that the parser does not know, or that are not of the ONNX standard."""
+        """Yields nodes of operators that the parser does not know, or that are not of the ONNX standard."""
         for node in graph_nodes(graph):
             if node.domain not in _STANDARD:
                 reason = f"an operator of {node.domain}, not of the ONNX standard"

@@ -54,7 +54,7 @@ class PlanRecord(Strict):
 
 @dataclass(frozen=True, slots=True)
 class StoredPlan:
-    """A plan of a bundle, by its record; its bytes are checked when it is opened."""
+    """Plan of a bundle, by its record; its bytes are checked when it is opened."""
 
     path: Path  # of its directory
     record: PlanRecord

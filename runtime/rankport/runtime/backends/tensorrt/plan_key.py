@@ -18,7 +18,7 @@ _HASH_CHARACTERS = 12
 
 
 class PlanKey(Strict):
-    """Everything that a plan depends on. Two plans with one key do the same."""
+    """Key of all that a plan depends on. Two plans with one key do the same."""
 
     graph: str  # file of the bundle
     graph_sha256: Sha256

@@ -9,7 +9,7 @@ from rankport.runtime.options import check_ranges
 
 @dataclass(frozen=True, slots=True)
 class ProfileLimits:
-    """The largest passes that plans are built for. Raises `InvalidRequest` for a value out of range."""
+    """Largest passes that plans are built for. Raises `InvalidRequest` for a value out of range."""
 
     # Real tokens of a pass; a longer item or prefix goes alone.
     max_batch_tokens: int = field(

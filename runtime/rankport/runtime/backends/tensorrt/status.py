@@ -21,7 +21,7 @@ from rankport.runtime.bundle.bundle import Bundle
 
 @dataclass(frozen=True, slots=True)
 class PlanStatus:
-    """A plan and whether it still fits."""
+    """Plan and whether it still fits."""
 
     path: Path
     record: PlanRecord | None  # None: it cannot be read

@@ -1,1 +1,1 @@
-"""The gRPC front: services, health, reflection, and the port's life."""
+"""Front for gRPC: services, health, reflection, and the port's life."""

@@ -1,4 +1,4 @@
-"""The Models service."""
+"""Service `Models`."""
 
 from rankport.protos import wire
 from rankport.protos.v1 import rankport_pb2 as pb

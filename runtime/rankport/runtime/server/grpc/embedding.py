@@ -1,4 +1,4 @@
-"""The Embedding service."""
+"""Service `Embedding`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -61,7 +61,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
     async def _chunks(
         self, requests: AsyncIterator[pb.EncodeStreamRequest], context: Context
     ) -> AsyncIterator[Coroutine[Any, Any, pb.EncodeStreamResponse]]:
-        """The work of each message. Model and truncation are those of the first."""
+        """Yields the work of each message. Model and truncation are those of the first."""
         first: pb.EncodeStreamRequest | None = None
         truncation: Truncation | None = None
         number = 0
@@ -98,7 +98,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
     async def _encode_all_good(
         self, encoder: Encoder, texts: ItemColumns, truncation: Truncation, context: Context
     ) -> "list[NDArray[np.floating] | InvalidRequest]":
-        """A row [k, hidden] per text, or the reason why it has none: bad texts are found by halving."""
+        """Encodes to a row [k, hidden] a text, or the reason why it has none: bad texts are found by halving."""
         try:
             return list(await self._submit_patiently(encoder, texts, truncation, context))
         except InvalidRequest as error:

@@ -1,4 +1,4 @@
-"""The Scoring service."""
+"""Service `Scoring`."""
 
 from concurrent.futures import Future
 

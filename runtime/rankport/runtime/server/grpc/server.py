@@ -1,4 +1,4 @@
-"""The gRPC server: its port, its event loop in a thread of its own, its start and its graceful stop."""
+"""Server for gRPC: its port, its event loop in a thread of its own, its start and its graceful stop."""
 
 import asyncio
 import logging
@@ -66,7 +66,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port it listens on, also where the config says 0. Waits for `start`."""
+        """Port that it listens on, also where the config says 0. Waits for `start`."""
         return self._bound.result()
 
     @property
@@ -76,7 +76,7 @@ class Server:
 
     @property
     def models(self) -> tuple[ModelDescription, ...]:
-        """What it serves, under the names of requests."""
+        """Descriptions of what it serves, under the names of requests."""
         return self._models.descriptions()
 
     @property
@@ -153,15 +153,15 @@ class Server:
         return status
 
     async def _watch_health(self, status: health.aio.HealthServicer) -> None:
-        """A model whose engine stopped no longer counts as serving, nor does the server as a whole."""
+        """Reports health: a model whose engine stopped no longer counts as serving, nor does the server as a whole."""
         while True:
             await asyncio.sleep(_HEALTH_PERIOD_S)
             await self._report_health(status)
 
     async def _report_health(self, status: health.aio.HealthServicer) -> None:
         alive = self._models.alive()
-        whole = dict.fromkeys(("", *_SERVICES), all(alive.values()))
-        for name, serving in (whole | alive).items():
+        together = dict.fromkeys(("", *_SERVICES), all(alive.values()))
+        for name, serving in (together | alive).items():
             await status.set(name, _STATUS[serving])
 
 
@@ -181,10 +181,10 @@ def _host_port(host: str, port: int) -> str:
 
 def _try_to_bind(config: ServerConfig) -> None:
     """Raises the `OSError` of an address that is taken, forbidden or unknown."""
-    found = socket.getaddrinfo(
+    addresses = socket.getaddrinfo(
         config.host.strip("[]"), config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    family, kind, protocol, _, address = found[0]
+    family, kind, protocol, _, address = addresses[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC, past what lingers of a server
         probe.bind(address)

@@ -80,7 +80,7 @@ class Ranker:
         store: TokenStore | str | os.PathLike[str] | None = None,
         config: EngineConfig = DEFAULTS,
     ) -> Self:
-        """Loads a ranker bundle. With a `store` items may be keys of embedding tokens; one that is given open stays open.
+        """Loads a ranker bundle. With a `store` items may be keys of embedding tokens; a store given open stays open.
 
         Raises:
             BundleError: the bundle is not what it says.

@@ -28,8 +28,8 @@ from examples.esco.minilm import MiniLM
 from examples.gti.language_model import LanguageModelConfig, texts_of, train
 from examples.gti.semantic_ids import SemanticIds, quantize
 from rankport.exporters.vocabulary.audit import audit_tokens
-from rankport.exporters.vocabulary.ground import ground
-from rankport.exporters.vocabulary.grounding_options import GroundingOptions
+from rankport.exporters.vocabulary.grounding.ground import ground
+from rankport.exporters.vocabulary.grounding.options import GroundingOptions
 
 LEVELS, CODES = 4, 64
 TITLES = 2  # of an item: its own and alternatives

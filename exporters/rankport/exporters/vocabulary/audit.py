@@ -10,7 +10,7 @@ from typing import Any
 
 from rankport.exporters.vocabulary.codebook import read_codebook
 from rankport.exporters.vocabulary.collapse_limits import CollapseLimits
-from rankport.exporters.vocabulary.diagnostics import Sampling, TableDiagnostics, diagnose
+from rankport.exporters.vocabulary.diagnostics.diagnose import Sampling, TableDiagnostics, diagnose
 from rankport.exporters.vocabulary.new_rows import NewRows, resolve_new_rows, token_names
 from rankport.exporters.vocabulary.stored_tables import open_tables
 from rankport.exporters.vocabulary.verdict import failures

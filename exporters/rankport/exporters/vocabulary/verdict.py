@@ -1,7 +1,7 @@
 """Verdict on new rows: whether they are collapsed."""
 
 from rankport.exporters.vocabulary.collapse_limits import CollapseLimits
-from rankport.exporters.vocabulary.diagnostics import TableDiagnostics
+from rankport.exporters.vocabulary.diagnostics.diagnose import TableDiagnostics
 
 
 def failures(table: TableDiagnostics, limits: CollapseLimits) -> list[str]:

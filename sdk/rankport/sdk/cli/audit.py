@@ -58,7 +58,7 @@ def tokens(
 
     limits = filled(CollapseLimits, given)
     from rankport.exporters.vocabulary.audit import audit_tokens
-    from rankport.exporters.vocabulary.diagnostics import Sampling
+    from rankport.exporters.vocabulary.diagnostics.diagnose import Sampling
     from rankport.sdk.cli.audit_output import print_audit, write_audit_html, write_plots
     from rankport.sdk.cli.progress import steps
     from rankport.sdk.cli.writing import write_json

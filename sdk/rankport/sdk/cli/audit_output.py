@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from rankport.exporters.vocabulary.audit import AuditReport
-from rankport.exporters.vocabulary.cosines import CosineBlock
-from rankport.exporters.vocabulary.diagnostics import Norms, TableDiagnostics
-from rankport.exporters.vocabulary.similarity import Similarity
+from rankport.exporters.vocabulary.diagnostics.cosines import CosineBlock
+from rankport.exporters.vocabulary.diagnostics.diagnose import Norms, TableDiagnostics
+from rankport.exporters.vocabulary.diagnostics.similarity import Similarity
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; color: #1c2733 }
@@ -71,7 +71,7 @@ def write_audit_html(file: Path | None, report: AuditReport) -> None:
     """Writes figures and plots as one self-contained page, if a file is named."""
     if file is None:
         return
-    from rankport.exporters.vocabulary.plots import draw
+    from rankport.exporters.vocabulary.diagnostics.plots import draw
 
     verdict = "passed" if report.passed else "FAILED: " + "; ".join(report.failures)
     page = [
@@ -94,7 +94,7 @@ def write_plots(folder: Path | None, report: AuditReport) -> None:
     """Writes <table>-<plot>.png for each table, if a folder is named."""
     if folder is None:
         return
-    from rankport.exporters.vocabulary.plots import draw
+    from rankport.exporters.vocabulary.diagnostics.plots import draw
 
     folder.mkdir(parents=True, exist_ok=True)
     for table in report.tables:

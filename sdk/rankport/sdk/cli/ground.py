@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rankport.exporters.vocabulary.grounding_options import GroundingOptions
+from rankport.exporters.vocabulary.grounding.options import GroundingOptions
 from rankport.sdk.cli.dataclass_options import filled, flags_of, takes
 
 
@@ -43,7 +43,7 @@ def ground(
     from rich.console import Console
 
     options = filled(GroundingOptions, given)
-    from rankport.exporters.vocabulary.ground import ground as run
+    from rankport.exporters.vocabulary.grounding.ground import ground as run
     from rankport.sdk.cli.ground_output import print_report
     from rankport.sdk.cli.progress import steps
     from rankport.sdk.cli.writing import write_json

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from rankport.exporters.vocabulary.ground import GroundReport
+from rankport.exporters.vocabulary.grounding.ground import GroundReport
 
 
 def print_report(console: Console, report: GroundReport) -> None:

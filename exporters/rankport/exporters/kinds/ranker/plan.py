@@ -7,14 +7,15 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.ranker.graphs import export_ranker_graphs
 from rankport.exporters.kinds.ranker.item_tokens import item_tokens
-from rankport.exporters.kinds.ranker.limits import ranker_limits
 from rankport.exporters.kinds.ranker.module import PackedRanker, RankerModule, ReadOut, RowRanker
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.read_out import readout_of, resolve_labels
 from rankport.exporters.kinds.ranker.survey import Survey, survey
 from rankport.exporters.kinds.work import Plan
 from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt, prompt_from_file
-from rankport.runtime.bundle.manifest import ModelShape, Precision, Target
+from rankport.runtime.bundle.manifest import Limits, ModelShape, Precision, Target
+
+_DEFAULT_TOKENS = 1024
 
 
 def ranker_prompt(source: Checkpoint, options: RankerOptions) -> ResolvedPrompt:
@@ -28,7 +29,7 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
     """Plans a ranker. Raises CheckpointError if it cannot be exported exactly, InvalidRequest for a wrong option."""
     labels = resolve_labels(source, options, prompt.labels, prompt.tokenizer)
     facts = survey(RankerModule(source.model, readout_of(labels), embeddings=False))
-    limits = ranker_limits(facts, options)
+    limits = _limits(facts, options)
     embedding, pairing = item_tokens(source, options)
     return Plan(
         shape=ModelShape(
@@ -40,6 +41,20 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
         pairing=pairing,
         graphs=partial(_graphs, readout_of(labels), facts, embedding is not None, options),
     )
+
+
+def _limits(facts: Survey, options: RankerOptions) -> Limits:
+    """Chooses limits within the checkpoint's windows and positions. CheckpointError if those asked for exceed them."""
+    total = min(
+        limit for limit in (facts.window, facts.max_positions, 2 * _DEFAULT_TOKENS) if limit is not None
+    )
+    prefix, item = options.max_prefix_tokens, options.max_item_tokens
+    if prefix is None:
+        prefix = min(_DEFAULT_TOKENS, max(total - item, 0) if item is not None else total // 2)
+    if item is None:
+        item = max(1, min(_DEFAULT_TOKENS, total - prefix))
+    facts.check_length(prefix, item)
+    return Limits(max_prefix_tokens=prefix, max_item_tokens=item)
 
 
 def _graphs(

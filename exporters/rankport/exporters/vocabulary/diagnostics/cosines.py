@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rankport.exporters.vocabulary.spectrum import blocks
+from rankport.exporters.vocabulary.diagnostics.spectrum import BLOCK_VALUES, blocks
 
 _QUANTILES = (0.05, 0.5, 0.95)
 
@@ -92,21 +92,23 @@ def upper_triangle(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     return values
 
 
-def nearest(rows: Tensor, ids: list[int], old: Tensor, k: int) -> list[Neighbour]:
+def nearest(
+    rows: Tensor, ids: list[int], old: Tensor, k: int, *, block_values: int = BLOCK_VALUES
+) -> list[Neighbour]:
     """Finds the `k` rows of `old` [old rows, width] nearest to each of `rows`, of these `ids`; one pass over `old`."""
     wanted, k = unit(rows), min(k, len(old))
     best = torch.full((len(ids), 0), 0.0)
     best_rows = torch.zeros((len(ids), 0), dtype=torch.int64)
     start = 0
-    for block in blocks(old):
+    for block in blocks(old, block_values):
         cosines = torch.cat([best, wanted @ unit(block).T], 1)
         here = torch.arange(start, start + len(block)).expand(len(ids), -1)
         best, order = cosines.topk(min(k, cosines.shape[1]), 1)
         best_rows = torch.cat([best_rows, here], 1).gather(1, order)
         start += len(block)
     return [
-        Neighbour(row, tuple(found.tolist()), tuple(round(value, 4) for value in near.tolist()))
-        for row, found, near in zip(ids, best_rows, best, strict=True)
+        Neighbour(row, tuple(old_rows.tolist()), tuple(round(value, 4) for value in near.tolist()))
+        for row, old_rows, near in zip(ids, best_rows, best, strict=True)
     ]
 
 

@@ -13,8 +13,8 @@ import transformers
 from safetensors.torch import load_file
 
 from rankport.exporters.export import export
-from rankport.exporters.vocabulary.ground import ground
-from rankport.exporters.vocabulary.grounding_options import GroundingOptions
+from rankport.exporters.vocabulary.grounding.ground import ground
+from rankport.exporters.vocabulary.grounding.options import GroundingOptions
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.grpc.server import Server

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from rankport.exporters.vocabulary.cosines import cosine_matrix
-from rankport.exporters.vocabulary.diagnostics import TableDiagnostics
+from rankport.exporters.vocabulary.diagnostics.cosines import cosine_matrix
+from rankport.exporters.vocabulary.diagnostics.diagnose import TableDiagnostics
 
 _HEAT_ROWS = 160  # of either kind
 _SCATTER_PAIRS = 20_000

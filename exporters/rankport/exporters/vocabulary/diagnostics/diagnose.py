@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rankport.exporters.vocabulary.cosines import (
+from rankport.exporters.vocabulary.diagnostics.cosines import (
     CosineBlock,
     Neighbour,
     between,
@@ -22,9 +22,9 @@ from rankport.exporters.vocabulary.cosines import (
     upper_triangle,
     within,
 )
+from rankport.exporters.vocabulary.diagnostics.similarity import Similarity, correlate
+from rankport.exporters.vocabulary.diagnostics.spectrum import Spectrum, spectrum
 from rankport.exporters.vocabulary.new_rows import NewRows
-from rankport.exporters.vocabulary.similarity import Similarity, correlate
-from rankport.exporters.vocabulary.spectrum import Spectrum, spectrum
 from rankport.protos.errors import CheckpointError
 
 

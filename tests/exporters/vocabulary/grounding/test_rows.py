@@ -7,10 +7,10 @@ import pytest
 import torch
 import transformers
 
+from rankport.exporters.vocabulary.grounding.objective import EncodedPair, text_to_tokens, tokens_to_text
+from rankport.exporters.vocabulary.grounding.starts import start_rows, text_means
+from rankport.exporters.vocabulary.grounding.trainable_rows import trainable_rows
 from rankport.exporters.vocabulary.new_rows import NewRows
-from rankport.exporters.vocabulary.objective import EncodedPair, text_to_tokens, tokens_to_text
-from rankport.exporters.vocabulary.starts import start_rows, text_means
-from rankport.exporters.vocabulary.trainable_rows import trainable_rows
 from support import checkpoints
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {

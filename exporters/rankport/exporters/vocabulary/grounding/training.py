@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.vocabulary.grounding_options import GroundingOptions
-from rankport.exporters.vocabulary.grounding_state import EpochLosses, Progress, StateFile
-from rankport.exporters.vocabulary.objective import (
+from rankport.exporters.vocabulary.grounding.objective import (
     EncodedPair,
     batches,
     held_out_losses,
     text_to_tokens,
     tokens_to_text,
 )
-from rankport.exporters.vocabulary.trainable_rows import TrainableRows
+from rankport.exporters.vocabulary.grounding.options import GroundingOptions
+from rankport.exporters.vocabulary.grounding.state import EpochLosses, Progress, StateFile
+from rankport.exporters.vocabulary.grounding.trainable_rows import TrainableRows
 
 
 @dataclass(frozen=True, slots=True)

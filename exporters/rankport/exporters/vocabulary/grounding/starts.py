@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rankport.exporters.vocabulary.diagnostics.spectrum import blocks
+from rankport.exporters.vocabulary.grounding.objective import EncodedPair
 from rankport.exporters.vocabulary.new_rows import NewRows
-from rankport.exporters.vocabulary.objective import EncodedPair
-from rankport.exporters.vocabulary.spectrum import blocks
 
 Init = Literal["grounded", "mean", "random"]
 _NOISE = 1e-9  # share of the variance

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BLOCK_VALUES = 1 << 20  # 4 MB of float32
+BLOCK_VALUES = 1 << 20  # 4 MB of float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ def effective_rank(singular_values: NDArray[np.float64]) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def blocks(rows: Tensor) -> Iterator[Tensor]:
-    """Cuts `rows` [rows, width] into float32 pieces of bounded size: a memory-mapped table is read as it goes."""
-    size = max(1, _BLOCK_VALUES // rows.shape[1])
+def blocks(rows: Tensor, values: int = BLOCK_VALUES) -> Iterator[Tensor]:
+    """Cuts `rows` [rows, width] into float32 pieces of that many `values`: a memory-mapped table is read as it goes."""
+    size = max(1, values // rows.shape[1])
     for start in range(0, rows.shape[0], size):
         yield rows[start : start + size].float()

@@ -10,11 +10,11 @@ import torch
 from rankport.exporters.vocabulary.audit import audit_tokens
 from rankport.exporters.vocabulary.codebook import read_codebook
 from rankport.exporters.vocabulary.collapse_limits import CollapseLimits
-from rankport.exporters.vocabulary.cosines import nearest, row_sums, within
-from rankport.exporters.vocabulary.diagnostics import Sampling, diagnose
+from rankport.exporters.vocabulary.diagnostics.cosines import nearest, row_sums, within
+from rankport.exporters.vocabulary.diagnostics.diagnose import Sampling, diagnose
+from rankport.exporters.vocabulary.diagnostics.similarity import correlate
+from rankport.exporters.vocabulary.diagnostics.spectrum import spectrum
 from rankport.exporters.vocabulary.new_rows import NewRows, resolve_new_rows
-from rankport.exporters.vocabulary.similarity import correlate
-from rankport.exporters.vocabulary.spectrum import spectrum
 from rankport.exporters.vocabulary.verdict import failures
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from support import checkpoints
@@ -56,10 +56,9 @@ def test_the_mean_cosine_is_that_of_all_pairs() -> None:
     assert found.p50 == pytest.approx(np.median(cosines), abs=1e-6)
 
 
-def test_neighbours_are_those_of_all_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rankport.exporters.vocabulary.spectrum._BLOCK_VALUES", 64)  # eight rows a block
+def test_neighbours_are_those_of_all_blocks() -> None:
     old, new = normal(50, 8), normal(3, 8, seed=1)
-    found = nearest(new, [50, 51, 52], old, 4)
+    found = nearest(new, [50, 51, 52], old, 4, block_values=64)  # eight rows a block
     unit = torch.nn.functional.normalize
     best = (unit(new, dim=1) @ unit(old, dim=1).T).topk(4, 1).indices
     assert [near.old_rows for near in found] == [tuple(row.tolist()) for row in best]

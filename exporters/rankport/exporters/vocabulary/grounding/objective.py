@@ -12,9 +12,9 @@ import tokenizers
 import torch
 from torch import Tensor
 
+from rankport.exporters.vocabulary.grounding.pairs import Pair
+from rankport.exporters.vocabulary.grounding.trainable_rows import TrainableRows
 from rankport.exporters.vocabulary.new_rows import NewRows
-from rankport.exporters.vocabulary.pairs import Pair
-from rankport.exporters.vocabulary.trainable_rows import TrainableRows
 from rankport.protos.errors import InvalidRequest
 
 

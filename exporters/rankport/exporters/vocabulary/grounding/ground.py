@@ -16,22 +16,22 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder
-from rankport.exporters.vocabulary.diagnostics import TableDiagnostics, diagnose
-from rankport.exporters.vocabulary.extended_checkpoint import NewValues, write_checkpoint
-from rankport.exporters.vocabulary.extension import (
+from rankport.exporters.vocabulary.diagnostics.diagnose import TableDiagnostics, diagnose
+from rankport.exporters.vocabulary.grounding.extended_checkpoint import NewValues, write_checkpoint
+from rankport.exporters.vocabulary.grounding.extension import (
     ExtendedVocabulary,
     add_tokens,
     existing_tokens,
     extend_model,
 )
-from rankport.exporters.vocabulary.grounding import Grounding, Split, split_pairs
-from rankport.exporters.vocabulary.grounding_options import GroundingOptions
-from rankport.exporters.vocabulary.grounding_state import Progress, StateFile
-from rankport.exporters.vocabulary.objective import encode_pairs, held_out_losses
-from rankport.exporters.vocabulary.pairs import read_pairs, read_tokens
-from rankport.exporters.vocabulary.starts import start_rows
+from rankport.exporters.vocabulary.grounding.objective import encode_pairs, held_out_losses
+from rankport.exporters.vocabulary.grounding.options import GroundingOptions
+from rankport.exporters.vocabulary.grounding.pairs import read_pairs, read_tokens
+from rankport.exporters.vocabulary.grounding.starts import start_rows
+from rankport.exporters.vocabulary.grounding.state import Progress, StateFile
+from rankport.exporters.vocabulary.grounding.trainable_rows import TrainableRows, trainable_rows
+from rankport.exporters.vocabulary.grounding.training import Grounding, Split, split_pairs
 from rankport.exporters.vocabulary.stored_tables import StoredTables, find_tables
-from rankport.exporters.vocabulary.trainable_rows import TrainableRows, trainable_rows
 from rankport.protos.errors import CheckpointError, InvalidRequest
 
 REPORT = "ground.json"

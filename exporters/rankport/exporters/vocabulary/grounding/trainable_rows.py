@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rankport.exporters.vocabulary.diagnostics.spectrum import blocks
 from rankport.exporters.vocabulary.new_rows import NewRows
-from rankport.exporters.vocabulary.spectrum import blocks
 from rankport.protos.errors import CheckpointError
 
 

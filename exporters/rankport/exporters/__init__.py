@@ -1,1 +1,4 @@
-"""Checkpoint -> proven bundle. The only source root that imports torch; the SDK imports it."""
+"""Checkpoint -> proven bundle: `export` and `verify` own the order, `steps` the steps, `kinds` what differs.
+
+The only source root that imports torch. The SDK and the command line import it.
+"""

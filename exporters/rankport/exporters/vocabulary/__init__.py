@@ -1,1 +1,1 @@
-"""Enlarged vocabularies: audited, extended and grounded. Exports nothing."""
+"""Enlarged vocabularies: audited, extended and grounded. Exports nothing; the command line imports it."""

@@ -16,6 +16,7 @@ from rankport.protos.errors import BackendError, InvalidRequest
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend
 from rankport.runtime.backends.devices.workspace import Recordings
+from rankport.runtime.backends.layouts.layout import EmbeddingsForm
 from rankport.runtime.backends.layouts.packed import rounded_packed
 from rankport.runtime.backends.layouts.rectangle import Rectangle, rectangle
 from rankport.runtime.backends.layouts.sizes import PassSizes, rounded
@@ -190,7 +191,7 @@ def _rectangle(prefixes: int, past: int, lengths: list[int]) -> Rectangle:
     pieces = (Past(past),) if past else ()
     items = [TokenRun(np.ones(length, np.int64)) for length in lengths * prefixes]
     owners = np.repeat(np.arange(prefixes), len(lengths))
-    return rectangle(PrefixBatch.of([pieces] * prefixes, items, owners), hidden=2)
+    return rectangle(PrefixBatch.of([pieces] * prefixes, items, owners), EmbeddingsForm(2))
 
 
 def test_a_pass_is_recorded_when_it_comes_again_at_the_same_addresses() -> None:

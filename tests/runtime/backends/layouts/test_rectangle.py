@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.runtime.backends.contract import PrefixBatch
+from rankport.runtime.backends.layouts.layout import EmbeddingsForm
 from rankport.runtime.backends.layouts.rectangle import HIDDEN, ROW_TOKENS, Rectangle, rectangle, with_tokens
 from rankport.runtime.backends.layouts.sizes import PassSizes
 from rankport.runtime.tokens import EMBEDDED, TokenRun
@@ -30,7 +31,7 @@ def batch(*prefixes: tuple[int, list[list[int]]]) -> PrefixBatch:
 
 
 def laid_out(pass_: PrefixBatch) -> Rectangle:
-    return rectangle(pass_, hidden=2)
+    return rectangle(pass_, EmbeddingsForm(2))
 
 
 def arrays(layout: Rectangle, sizes: PassSizes) -> dict[str, np.ndarray]:

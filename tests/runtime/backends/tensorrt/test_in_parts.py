@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV
+from rankport.runtime.backends.layouts.layout import EmbeddingsForm
 from rankport.runtime.backends.layouts.packed import axes_of, pack
 from rankport.runtime.backends.tensorrt.in_parts import BackendInParts, halves
 from rankport.runtime.backends.tensorrt.profiles import Profile, SizeRange
@@ -58,7 +59,7 @@ def test_a_batch_is_halved_between_prefixes_while_there_are_several() -> None:
 
 def test_the_axes_of_a_batch_are_those_it_is_packed_to() -> None:
     kvs = ReferenceBackend().prefill(batch(((), ()), [1, 1]))
-    packed = pack(batch(((kvs[0],), (kvs[0], kvs[1])), [2, 3]), hidden=8)
+    packed = pack(batch(((kvs[0],), (kvs[0], kvs[1])), [2, 3]), EmbeddingsForm(8))
     shapes = {name: value.shape for name, value in packed.inputs(packed.sizes).items()}
     axes = axes_of(packed.sizes)
     assert shapes["slots"] == (axes["prefixes"], axes["items"], axes["item_tokens"])

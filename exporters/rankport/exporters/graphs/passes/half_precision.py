@@ -2,7 +2,7 @@
 
 requires: types on all values; the fp32 graph of a ranker or an item encoder, fused or not.
 ensures:  weights, states and KV in half precision, scales of low-bit weights too. In fp32 stay the nodes that
-          `exact_nodes` tells, inputs but past KV and outputs but new KV.
+          `exact_nodes` tells, inputs but past KV and float16 embeddings, outputs but new KV.
 """
 
 import ml_dtypes
@@ -26,8 +26,7 @@ def to_half_precision(model: ir.Model, precision: Precision, *, fused: bool) -> 
     graph, half = model.graph, TYPES[precision]
     exact = exact_nodes(graph, half, fused=fused)
     for value in graph.inputs:
-        name = value.name or ""
-        if name.startswith("past_") and name != "past_mask" and value.dtype == ir.DataType.FLOAT:
+        if value.dtype == ir.DataType.FLOAT and _comes_in_half(value.name or "", half):
             value.type = ir.TensorType(half)
     casts = _Casts(graph)
     for node in list(graph):
@@ -40,6 +39,13 @@ def to_half_precision(model: ir.Model, precision: Precision, *, fused: bool) -> 
                 node.replace_input_with(place, casts.to(read, wanted, before=node))
     passes.RemoveUnusedNodesPass()(model)
     passes.TopologicalSortPass()(model)
+
+
+def _comes_in_half(name: str, half: ir.DataType) -> bool:
+    """Whether an input is in half precision too: past KV, and embeddings, which a host cannot give in bfloat16."""
+    if name == "embeddings":
+        return half == ir.DataType.FLOAT16
+    return name.startswith("past_") and name != "past_mask"
 
 
 def _set_own_type(node: ir.Node, wanted: ir.DataType) -> None:

@@ -18,11 +18,11 @@ from rankport.runtime.backends.devices.downloads import Answers
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, Place
 from rankport.runtime.backends.devices.memory import DeviceMemory
-from rankport.runtime.backends.devices.table import DeviceTable
+from rankport.runtime.backends.devices.table import DeviceTable, embeddings_dtype
 from rankport.runtime.backends.devices.uploads import Uploads
 from rankport.runtime.backends.devices.workspace import Recordings, Region
 from rankport.runtime.backends.layouts.by_target import layout_of
-from rankport.runtime.backends.layouts.layout import HostArray
+from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
 from rankport.runtime.backends.layouts.sizes import PassSizes
 from rankport.runtime.bundle.manifest import Manifest
 
@@ -54,9 +54,10 @@ class DevicePrefixBackend:
         self._memory = memory
         self._labels = len(manifest.labels.names)
         prefix = next(graph for graph in manifest.graphs if graph.role == "prefix")
-        self._lay_out = layout_of(
-            prefix.target, manifest.shape.hidden_size, 0 if table is None else table.rows
+        form = EmbeddingsForm(
+            manifest.shape.hidden_size, embeddings_dtype(manifest), 0 if table is None else table.rows
         )
+        self._lay_out = layout_of(prefix.target, form)
         self._kv = KVLayout(manifest.shape.layers, prefix.outputs[0].dtype)
         self._kv_names = [output.name for output in prefix.outputs]
         self._past_names = [name.replace("new_", "past_", 1) for name in self._kv_names]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from rankport.runtime.backends.contract import PrefixBatch
-from rankport.runtime.backends.layouts.layout import Layout
+from rankport.runtime.backends.layouts.layout import EmbeddingsForm, Layout
 from rankport.runtime.backends.layouts.packed import pack
 from rankport.runtime.backends.layouts.rectangle import rectangle
 from rankport.runtime.bundle.manifest import Target
@@ -12,9 +12,7 @@ from rankport.runtime.bundle.manifest import Target
 LayOut = Callable[[PrefixBatch], Layout]
 
 
-def layout_of(target: Target, hidden: int, table_rows: int = 0) -> LayOut:
-    """How a batch is laid out for a target, embeddings `hidden` wide; those that are sent follow a table's rows."""
-    if target == "onnx-cuda":
-        return partial(rectangle, hidden=hidden, first_row=table_rows)
-    assert not table_rows, "graphs of packed tokens take embeddings with each pass"
-    return partial(pack, hidden=hidden)
+def layout_of(target: Target, embeddings: EmbeddingsForm) -> LayOut:
+    """How a batch is laid out for a target."""
+    lay_out = rectangle if target == "onnx-cuda" else pack
+    return partial(lay_out, embeddings=embeddings)

@@ -3,7 +3,7 @@
 The seam between the two forms, `packed` and `rectangle`, and the backends that run either.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.layouts.sizes import PassSizes
 
 Array = NDArray[np.generic]
+_FLOAT32 = np.dtype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class HostArray:
         """Fills an array of the shape."""
         if len(self.parts) > 1:
             count = sum(len(part) for part in self.parts)
-            np.concatenate(self.parts, out=target[:count])
+            np.concatenate(self.parts, out=target[:count], casting="same_kind")
             target[count:] = self.filling
             return
         (corner,) = self.parts
@@ -73,7 +74,15 @@ class Layout(Protocol):
         """Graph inputs by name, without the past KV, for `sizes`; results of what is padded are read by nobody."""
 
 
-def embeddings_input(blocks: tuple[Array, ...], sizes: PassSizes, hidden: int) -> HostArray:
-    """The `embeddings` of a pass in float32. A graph that takes some reads a row even for text: there is always one."""
-    parts = blocks or (np.zeros((1, hidden), np.float32),)
-    return HostArray((sizes.embedding_count, hidden), parts, np.dtype(np.float32))
+@dataclass(frozen=True, slots=True)
+class EmbeddingsForm:
+    """How graphs take embeddings."""
+
+    hidden: int
+    dtype: "np.dtype[np.floating]" = _FLOAT32
+    first_row: int = 0  # of those that are sent, in the input: rows of a device's table lie before
+
+    def input(self, blocks: Sequence[Array], sizes: PassSizes) -> HostArray:
+        """The `embeddings` of a pass. A graph that takes some reads a row even for text: there is always one."""
+        parts = tuple(blocks) or (np.zeros((1, self.hidden), self.dtype),)
+        return HostArray((sizes.embedding_count, self.hidden), parts, self.dtype)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixBatch
-from rankport.runtime.backends.layouts.layout import HostArray, embeddings_input
+from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
 from rankport.runtime.backends.layouts.sizes import LINE, PassSizes, lines, rounded
 from rankport.runtime.tokens import EMBEDDED, TokenRuns, within
 
@@ -19,7 +19,7 @@ class Packed:
     sizes: PassSizes
     past_lengths: NDArray[np.int64]  # [prefixes]
     runs: TokenRuns
-    hidden: int
+    embeddings: EmbeddingsForm
     positions: NDArray[np.int64]  # [tokens]
     places: tuple[
         NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
@@ -47,14 +47,16 @@ class Packed:
             "past_lengths": HostArray.padded((sizes.prefixes,), self.past_lengths),
             "last_tokens": HostArray.padded((sizes.items_total,), self.runs.offsets[1:] - 1),
             "embedding_rows": HostArray.padded(by_token, rows, -1),
-            "embeddings": embeddings_input(self.runs.blocks, sizes, self.hidden),
+            "embeddings": self.embeddings.input(self.runs.blocks, sizes),
         }
 
 
-def pack(batch: PrefixBatch, hidden: int) -> Packed:
-    """Lays the runs out in order. `hidden` is the width of embeddings."""
+def pack(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Packed:
+    """Lays the runs out in order."""
     runs, owner = batch.runs, batch.run_prefix
-    assert runs.table is None, "graphs of packed tokens take embeddings with each pass"
+    assert runs.table is None and not embeddings.first_row, (
+        "graphs of packed tokens take embeddings with each pass"
+    )
     lengths = runs.lengths
     assert len(runs) > 0
     assert lengths.min() > 0
@@ -65,7 +67,7 @@ def pack(batch: PrefixBatch, hidden: int) -> Packed:
         sizes_of(batch),
         past_lengths,
         runs,
-        hidden,
+        embeddings,
         past_lengths[prefix] + token,
         (prefix, np.repeat(rank_within(owner), lengths), token),
     )

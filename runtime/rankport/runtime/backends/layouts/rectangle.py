@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixBatch
-from rankport.runtime.backends.layouts.layout import HostArray, embeddings_input
+from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
 from rankport.runtime.backends.layouts.packed import rank_within
 from rankport.runtime.backends.layouts.sizes import PassSizes, lines, rounded
 from rankport.runtime.tokens import EMBEDDED, TokenRuns, within
@@ -31,9 +31,8 @@ class Rectangle:
     sizes: PassSizes
     past_lengths: NDArray[np.int64]  # [prefixes]
     runs: TokenRuns
-    hidden: int
+    embeddings: EmbeddingsForm
     item_tokens: int  # places of an item in its row
-    first_row: int  # of the embeddings that are sent, in the input that the graph reads
     positions: NDArray[np.int64]  # [real tokens]
     places: tuple[
         NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
@@ -60,7 +59,7 @@ class Rectangle:
         shape = (sizes.prefixes, sizes.rows, sizes.row_tokens)
         embedded = self.runs.ids == EMBEDDED
         rows = np.full(len(embedded), -1, np.int64)
-        rows[embedded] = self.runs.rows(self.first_row)
+        rows[embedded] = self.runs.rows(self.embeddings.first_row)
         arrays = {
             "input_ids": _spread(shape, flat, np.where(embedded, 0, self.runs.ids), 0),
             "position_ids": _spread(shape, flat, self.positions, 0),
@@ -71,8 +70,8 @@ class Rectangle:
         }
         inputs = {name: HostArray.padded(array.shape, array) for name, array in arrays.items()}
         inputs["last_tokens"] = HostArray.padded((sizes.items_total,), arrays["last_tokens"])
-        if self.runs.blocks or not self.first_row:
-            inputs["embeddings"] = embeddings_input(self.runs.blocks, sizes, self.hidden)
+        if self.runs.blocks or not self.embeddings.first_row:
+            inputs["embeddings"] = self.embeddings.input(self.runs.blocks, sizes)
         return inputs
 
     def _past_mask(self, sizes: PassSizes) -> NDArray[np.float32]:
@@ -81,8 +80,8 @@ class Rectangle:
         return mask
 
 
-def rectangle(batch: PrefixBatch, hidden: int, first_row: int = 0) -> Rectangle:
-    """Lays the runs out in order. Sent embeddings, `hidden` wide, are read from row `first_row` of the input on."""
+def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Rectangle:
+    """Lays the runs out in order."""
     runs, owner = batch.runs, batch.run_prefix
     lengths = runs.lengths
     assert len(runs) > 0
@@ -106,9 +105,8 @@ def rectangle(batch: PrefixBatch, hidden: int, first_row: int = 0) -> Rectangle:
         with_tokens(sizes),
         past_lengths,
         runs,
-        hidden,
+        embeddings,
         longest,
-        first_row,
         past_lengths[prefix] + token,
         (prefix, item // in_row, item % in_row * longest + token),
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, Started
 from rankport.runtime.backends.layouts.by_target import layout_of
+from rankport.runtime.backends.layouts.layout import EmbeddingsForm
 from rankport.runtime.backends.layouts.padded import pad
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import check_graph_files
@@ -55,7 +56,8 @@ class OnnxRuntimePrefixBackend:
         config = config or EngineConfig()
         self._widths = tuple(bundle.manifest.shape.layers)
         # Graphs for a GPU run here in fp32, as a proof has them.
-        self._lay_out = layout_of(bundle.graph("prefix").target, bundle.manifest.shape.hidden_size)
+        form = EmbeddingsForm(bundle.manifest.shape.hidden_size)
+        self._lay_out = layout_of(bundle.graph("prefix").target, form)
         self._prefix = _Session(bundle, "prefix", config)
         # One graph may have both roles: then one session has both, and one packed copy of the weights.
         self._score = self._prefix.of_role(bundle, "score") or _Session(bundle, "score", config)

@@ -54,9 +54,8 @@ class Packed:
 def pack(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Packed:
     """Lays the runs out in order."""
     runs, owner = batch.runs, batch.run_prefix
-    assert runs.table is None and not embeddings.first_row, (
-        "graphs of packed tokens take embeddings with each pass"
-    )
+    assert runs.table is None, "graphs of packed tokens take embeddings with each pass"
+    assert not embeddings.first_row, "there is no table"
     lengths = runs.lengths
     assert len(runs) > 0
     assert lengths.min() > 0

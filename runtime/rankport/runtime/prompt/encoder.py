@@ -24,6 +24,7 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import EMBEDDED, ResidentItems, TableRows, TokenRun, TokenRuns
 
 _NO_PLACES = np.empty(0, np.int64)
+_TRUNCATIONS = get_args(Truncation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +181,9 @@ class PromptEncoder:
         blocks: tuple[NDArray[np.floating], ...] = (),
         table: TableRows | None = None,
     ) -> EncodedItems:
-        count = len(places)
-        lengths = np.full(count, len(ids), np.int64)
-        runs = TokenRuns.of_lengths(np.tile(ids, count), lengths, blocks, table)
+        count, tokens = len(places), int(np.count_nonzero(ids == EMBEDDED))
+        steps = np.arange(count + 1)
+        runs = TokenRuns(np.tile(ids, count), steps * len(ids), steps * tokens, blocks, table)
         return EncodedItems(runs, places, _NO_PLACES)
 
     def _embedded(self, index: int) -> tuple[Embedding, Ids]:
@@ -254,5 +255,5 @@ def _embedded_ids(item: ItemTemplate, embedding: Embedding) -> Ids:
 
 
 def _check_truncation(truncation: object) -> None:
-    if truncation not in get_args(Truncation):
-        raise InvalidRequest(f"truncation {truncation!r}: must be one of {list(get_args(Truncation))}")
+    if truncation not in _TRUNCATIONS:
+        raise InvalidRequest(f"truncation {truncation!r}: must be one of {list(_TRUNCATIONS)}")

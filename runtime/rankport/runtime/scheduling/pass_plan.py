@@ -48,12 +48,15 @@ def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
     """
     takes = [0] * len(work)
     layout = _Layout()
-    for index, one in enumerate(work):
-        size = min(one.tokens.size, limits.max_tokens) if layout.empty else one.tokens.size
+    computed: dict[tuple[Hashable, int], list[NDArray[np.int64]]] = {}  # by branch and first token
+    for index, prefix in enumerate(work):
+        size = min(prefix.tokens.size, limits.max_tokens) if layout.empty else prefix.tokens.size
         # One run a prefix, so every run is a row of its own.
-        grown = layout.add(index, one.past, items=1, longest=size, tokens=size)
-        if layout.empty or (grown.fits(limits) and not _repeats(one, work, takes)):
+        grown = layout.add(index, prefix.past, items=1, longest=size, tokens=size)
+        alike = computed.setdefault((prefix.branch, int(prefix.tokens[0])), [])
+        if layout.empty or (grown.fits(limits) and not _repeats(prefix, alike)):
             layout, takes[index] = grown, size
+            alike.append(prefix.tokens[:size])
     return takes
 
 
@@ -61,13 +64,13 @@ def plan_items(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
     """Items each request scores in this pass, from its shortest on, 0 for those left out. [requests]"""
     takes = [0] * len(work)
     layout = _Layout()
-    for index, one in enumerate(work):
-        most = _level_count(one.lengths, limits.max_tokens - layout.tokens, limits.max_padding_ratio)
+    for index, items in enumerate(work):
+        most = _level_count(items.lengths, limits.max_tokens - layout.tokens, limits.max_padding_ratio)
         # Where all a request could bring would leave other rows short, it brings as much as the fullest has.
         choices = (max(most, 1),) if layout.empty else (most, min(most, layout.fullest))
         for count in filter(None, choices):
-            tokens = int(one.lengths[:count].sum())
-            grown = layout.add(one.branch, one.past, count, int(one.lengths[count - 1]), tokens)
+            tokens = int(items.lengths[:count].sum())
+            grown = layout.add(items.branch, items.past, count, int(items.lengths[count - 1]), tokens)
             if layout.empty or grown.fits(limits):
                 layout, takes[index] = grown, count
                 break
@@ -113,6 +116,8 @@ class _Layout:
 
 def _level_count(lengths: NDArray[np.int64], max_tokens: int, max_padding_ratio: float) -> int:
     """How many of the first, ascending lengths keep within the tokens and the padding."""
+    if lengths[0] == lengths[-1]:  # nothing is padded
+        return min(max(max_tokens, 0) // int(lengths[0]), lengths.size)
     lengths = lengths[: max(max_tokens, 0)]  # each is at least one token
     tokens = np.cumsum(lengths)
     padded = lengths * np.arange(1, lengths.size + 1)
@@ -120,11 +125,6 @@ def _level_count(lengths: NDArray[np.int64], max_tokens: int, max_padding_ratio:
     return int(over[0]) if over.size else lengths.size
 
 
-def _repeats(one: PrefixWork, work: Sequence[PrefixWork], takes: Sequence[int]) -> bool:
-    """Whether a request of the pass computes at least half of these tokens on the same branch."""
-    return any(
-        take
-        and other.branch == one.branch
-        and 2 * common_length(other.tokens[:take], one.tokens) >= one.tokens.size
-        for other, take in zip(work, takes, strict=True)
-    )
+def _repeats(prefix: PrefixWork, alike: Sequence[NDArray[np.int64]]) -> bool:
+    """Whether one of those computed on its branch has at least half of its tokens."""
+    return any(2 * common_length(tokens, prefix.tokens) >= prefix.tokens.size for tokens in alike)

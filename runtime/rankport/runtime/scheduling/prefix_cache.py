@@ -253,8 +253,11 @@ class PrefixCache:
 def common_length(a: Tokens, b: Tokens) -> int:
     """How many leading tokens are equal."""
     shorter = min(a.size, b.size)
-    different = np.flatnonzero(a[:shorter] != b[:shorter])
-    return int(different[0]) if different.size else shorter
+    if not shorter:
+        return 0
+    different = a[:shorter] != b[:shorter]
+    first = int(different.argmax())
+    return first if different[first] else shorter
 
 
 def _upwards(node: _Node) -> Iterator[_Node]:

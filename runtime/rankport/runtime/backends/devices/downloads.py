@@ -1,5 +1,6 @@
 """The results of passes on their way to the host, in the order in which the passes were started."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Answers(Generic[FloatT]):
         # An answer that nobody has read yet is taken out before its memory is used again.
         while len(self._under_way) >= self._staged.pieces:
             self._under_way.popleft().settle()
-        host = self._staged.take(int(np.prod(shape)) * self._dtype.itemsize)
+        host = self._staged.take(math.prod(shape) * self._dtype.itemsize)
         self._memory.download(self._block.pointer, host)
         answer = _Answer(self._memory.mark(), host.view(self._dtype).reshape(shape))
         self._under_way.append(answer)

@@ -3,6 +3,7 @@
 Owns the names of what lies on a device. Nothing here allocates or copies: that is the memory's.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,7 +27,7 @@ class DeviceArray:
     @property
     def nbytes(self) -> int:
         """Bytes covered."""
-        return int(np.prod(self.shape, dtype=np.int64)) * ITEM_BYTES[self.dtype]
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 class DeviceGraph(Protocol):

@@ -3,6 +3,7 @@
 The seam between the two forms, `packed` and `rectangle`, and the backends that run either.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,7 +34,7 @@ class HostArray:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole shape."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def write(self, target: Array) -> None:
         """Fills an array of the shape."""

@@ -48,6 +48,8 @@ from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
 from rankport.runtime.store.store import TokenStore
 from rankport.runtime.tokens import TokenRun
 
+_ON_MISSING = get_args(OnMissing)
+
 
 class Ranker:
     """A loaded ranker bundle. Any thread may call it; a context manager."""
@@ -200,8 +202,8 @@ class Ranker:
         truncation: Truncation,
         on_missing: OnMissing,
     ) -> "_EncodedRequest":
-        if on_missing not in get_args(OnMissing):
-            raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(get_args(OnMissing))}")
+        if on_missing not in _ON_MISSING:
+            raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(_ON_MISSING)}")
         columns = ItemColumns.of(items)
         encoded_prefix = self._prompt.encode_prefix(prefix, truncation)
         keyed = self._keyed_items.resolve(columns.keys, on_missing, columns.count)

@@ -80,6 +80,61 @@ def test_a_future_that_the_model_cancels_is_an_error_and_no_silent_end() -> None
         asyncio.run(Submitter(1).run(lambda _: work, None))
 
 
+def test_results_of_one_pass_wake_the_loop_once_and_each_reaches_its_own_wait() -> None:
+    works: list[Future[int]] = [Future() for _ in range(20)]
+    wakes = []
+
+    async def run() -> list[int]:
+        submitter, loop = Submitter(1), asyncio.get_running_loop()
+        real = loop.call_soon_threadsafe
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            wakes.append(arguments[0])
+            return real(*arguments, **options)
+
+        waiting = [
+            asyncio.create_task(submitter.run(lambda _, work=work: work, None, in_loop=True))
+            for work in works
+        ]
+        await asyncio.sleep(0)
+        loop.call_soon_threadsafe = counted  # type: ignore[method-assign]
+
+        def resolve_all() -> None:
+            for number, work in enumerate(works):
+                work.set_result(number)
+
+        thread = threading.Thread(target=resolve_all)
+        thread.start()
+        thread.join()  # the loop runs none of it meanwhile
+        return list(await asyncio.gather(*waiting))
+
+    assert asyncio.run(run()) == list(range(20))
+    assert len(wakes) == 1
+
+
+def test_what_no_thread_begins_before_the_end_is_an_error_and_no_silent_wait() -> None:
+    begun, finish = threading.Event(), threading.Event()
+
+    def slow(timeout_s: float | None) -> Future[int]:
+        begun.set()
+        finish.wait()
+        return Future()
+
+    async def run() -> None:
+        submitter = Submitter(1)
+        first = asyncio.create_task(submitter.run(slow, None))
+        await asyncio.to_thread(begun.wait)
+        queued = asyncio.create_task(submitter.run(slow, None))
+        await asyncio.sleep(0)
+        submitter.close()
+        with pytest.raises(RequestCancelled, match="dropped the request"):
+            await queued
+        finish.set()
+        first.cancel()
+
+    asyncio.run(run())
+
+
 async def numbered(gates: list[asyncio.Event], drawn: list[int]) -> AsyncIterator[Coroutine[Any, Any, int]]:
     async def job(index: int) -> int:
         await gates[index].wait()

@@ -1,10 +1,17 @@
-"""Way from the event loop to a model: reads and tokenizes in threads, then awaits the model's future."""
+"""From the event loop to a model and back: reads and tokenizes in threads, and awaits the model's future.
+
+Results come back in bundles: a pass answers many requests at once, and one call wakes the loop for all of them. Each
+wake-up is a hand-over of the interpreter's lock, which costs more than the rest of a small request.
+"""
 
 import asyncio
 import concurrent.futures
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import DeadlineExceeded, RequestCancelled
 
@@ -14,40 +21,121 @@ Submit = Callable[[float | None], concurrent.futures.Future[T]]
 
 
 class Submitter:
-    """Threads for `submit` calls, which take the time of a tokenization."""
+    """A few threads for `submit` calls, which take the time of a tokenization. Its `run` belongs to one loop."""
 
     def __init__(self, threads: int) -> None:
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="rankport-submit")
+        self._results: _Results | None = None
 
-    async def run(self, submit: Submit[T], timeout_s: float | None) -> T:
-        """Returns the result of the future that `submit` returns.
+    async def run(self, submit: Submit[T], timeout_s: float | None, *, in_loop: bool = False) -> T:
+        """The result of the future that `submit` returns.
 
-        Cancelling the wait cancels the work at whatever stage it is, so that none is done for nobody.
+        Cancelling the wait cancels the work at whatever stage it is, so that none is done for nobody. `in_loop`: the
+        call neither waits nor tokenizes, so that a thread would cost more than it does.
 
         Raises:
             DeadlineExceeded: `timeout_s` passed before a thread was free.
             RequestCancelled: the model dropped the work without saying why.
             Exception: what `submit` or its future raises.
         """
+        if self._results is None:
+            self._results = _Results(asyncio.get_running_loop())
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        submitting = self._pool.submit(_submit_in_time, submit, deadline)
+        job = _Job(submit, deadline, self._results)
+        if in_loop:
+            job.start()
+        else:
+            self._pool.submit(job.start).add_done_callback(job.drop)
         try:
-            future = await asyncio.wrap_future(submitting)
+            return await job.result
         except asyncio.CancelledError:
-            # The thread may be past the point of cancelling: then its future is cancelled when it is there.
-            submitting.add_done_callback(_cancel_result)
+            job.cancel()
             raise
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise RequestCancelled("the model was closed or dropped the request; send it again") from None
 
     def close(self, *, wait: bool = False) -> None:
         """Drops what no thread has begun, and ends the threads; `wait` until they are."""
         self._pool.shutdown(wait=wait, cancel_futures=True)
+
+
+class _Results:
+    """Results on their way to a loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._arrived: deque[tuple[_Job[Any], concurrent.futures.Future[Any]]] = deque()
+        self._woken = False
+
+    def future(self) -> "asyncio.Future[Any]":
+        """A future of the loop."""
+        return self._loop.create_future()
+
+    def post(self, job: "_Job[Any]", done: "concurrent.futures.Future[Any]") -> None:
+        """Hands a result over; any thread may call it."""
+        self._arrived.append((job, done))
+        if not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        # Before the first is taken: what arrives from now on wakes the loop again.
+        self._woken = False
+        while self._arrived:
+            job, done = self._arrived.popleft()
+            job.end(done)
+
+
+class _Job(Generic[T]):
+    """One request on its way to a model and back."""
+
+    def __init__(self, submit: Submit[T], deadline: float | None, results: _Results) -> None:
+        self.result: asyncio.Future[T] = results.future()
+        self._submit, self._deadline, self._results = submit, deadline, results
+        self._lock = threading.Lock()  # guards the two below
+        self._cancelled = False
+        self._future: concurrent.futures.Future[T] | None = None
+
+    def start(self) -> None:
+        """Submits the request, unless nobody waits any more."""
+        if self._cancelled:
+            return
+        try:
+            future = _submit_in_time(self._submit, self._deadline)
+        except BaseException as error:
+            future = concurrent.futures.Future()
+            future.set_exception(error)
+        with self._lock:
+            self._future, cancelled = future, self._cancelled
+        if cancelled:
+            future.cancel()
+        future.add_done_callback(self._arrived)
+
+    def cancel(self) -> None:
+        """Cancels the work, or what a thread is about to make of it."""
+        with self._lock:
+            self._cancelled, future = True, self._future
+        if future is not None:
+            future.cancel()
+
+    def drop(self, queued: "concurrent.futures.Future[None]") -> None:
+        """Ends the wait of a request that no thread will begin."""
+        if queued.cancelled():
+            self._results.post(self, queued)
+
+    def end(self, done: "concurrent.futures.Future[Any]") -> None:
+        """Ends the wait with what became of the work. The loop's thread only."""
+        if self.result.done():
+            return
+        if done.cancelled():
+            reason = "the model was closed or dropped the request; send it again"
+            self.result.set_exception(RequestCancelled(reason))
+        elif (error := done.exception()) is not None:
+            self.result.set_exception(error)
+        else:
+            self.result.set_result(done.result())
+
+    def _arrived(self, done: "concurrent.futures.Future[T]") -> None:
+        self._results.post(self, done)
 
 
 def _submit_in_time(submit: Submit[T], deadline: float | None) -> concurrent.futures.Future[T]:
@@ -59,8 +147,3 @@ def _submit_in_time(submit: Submit[T], deadline: float | None) -> concurrent.fut
             f"the deadline passed {-remaining:.3f} s before the request could be tokenized"
         )
     return submit(remaining)
-
-
-def _cancel_result(submitting: concurrent.futures.Future[concurrent.futures.Future[T]]) -> None:
-    if not submitting.cancelled() and submitting.exception() is None:
-        submitting.result().cancel()

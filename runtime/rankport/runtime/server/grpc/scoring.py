@@ -10,6 +10,18 @@ from rankport.runtime.server.calls import Calls, Context
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.submitter import Submitter
 
+_QUICK_FORMS = ("embeddings", "token_ids")
+_QUICK_BYTES, _QUICK_PREFIX_BYTES = 2**20, 2**10
+
+
+def is_quick(request: pb.ScoreRequest) -> bool:
+    """Whether a request is read in less time than a thread takes to begin: no text of items, no store, no size."""
+    return (
+        request.items.WhichOneof("form") in _QUICK_FORMS
+        and request.ByteSize() <= _QUICK_BYTES
+        and request.prefix.ByteSize() <= _QUICK_PREFIX_BYTES
+    )
+
 
 class ScoringService(pb_grpc.ScoringServicer):
     """Answers Score with the models of a server that score."""
@@ -33,4 +45,6 @@ class ScoringService(pb_grpc.ScoringServicer):
                     on_missing=query.on_missing,
                 )
 
-            return wire.score_response(await self._submitter.run(submit, context.time_remaining()))
+            remaining_s = context.time_remaining()
+            result = await self._submitter.run(submit, remaining_s, in_loop=is_quick(request))
+            return wire.score_response(result)

@@ -24,6 +24,7 @@ from rankport.runtime.store.records import (
     read_header,
     read_tokens,
     storage_key,
+    storage_keys,
     stored_key,
     write_mark,
 )
@@ -81,12 +82,14 @@ class TokenNamespace:
             InvalidRequest: something is not an item key.
             StoreError: a value is corrupt (the message names its key) and not to be skipped, or the store is closed.
         """
-        names = [storage_key(key) for key in keys]
+        names = storage_keys(keys)
         with self._env.read() as txn:
-            values = [txn.get(name, None, self._db) for name in names]
-            places = [place for place, value in enumerate(values) if value is not None]
-            there = [value for value in values if value is not None]
-            tokens = read_tokens([names[place] for place in places], there, self.spec)
+            found = [txn.get(name, None, self._db) for name in names]
+            places = [place for place, value in enumerate(found) if value is not None]
+            values = [value for value in found if value is not None]
+            if len(places) < len(names):
+                names = [names[place] for place in places]
+            tokens = read_tokens(names, values, self.spec)
         if tokens is None:
             return self._read_apart(keys, skip_corrupt)
         return StoredTokens(tokens, np.array(places, np.int64))

@@ -118,6 +118,18 @@ def storage_key(key: str) -> bytes:
     return _LONG + blake2b(encoded, digest_size=32).digest()
 
 
+def storage_keys(keys: Sequence[str]) -> list[bytes]:
+    """The storage key of each key; raises as `storage_key`."""
+    try:
+        names = [_SHORT + key.encode() for key in keys]
+    except (AttributeError, UnicodeEncodeError):  # the loop says which is no key
+        return [storage_key(key) for key in keys]
+    lengths = set(map(len, names))
+    if lengths and min(lengths) > 1 and max(lengths) <= _MAX_SHORT_KEY_BYTES + 1:
+        return names
+    return [storage_key(key) for key in keys]
+
+
 def pack_value(
     key: str, tokens: NDArray[np.floating], spec: TokenSpec, content_hash: bytes, written_us: int
 ) -> bytes:
@@ -160,7 +172,7 @@ def read_tokens(
     """
     size = _HEADER.size + spec.nbytes
     joined = b"".join(values)
-    if len(joined) != size * len(values) or any(len(value) != size for value in values):
+    if len(joined) != size * len(values) or not set(map(len, values)) <= {size}:
         return None
     rows = np.frombuffer(joined, np.uint8).reshape(len(values), size)
     headers = np.ascontiguousarray(rows[:, : _HEADER.size]).view(_HEADERS)[:, 0]

@@ -5,10 +5,11 @@ Owns the way from texts, ids, embedding tokens and keys to an answer with scores
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -73,6 +74,7 @@ class Ranker:
         self._engines = engines
         self._keyed_items = keyed_items
         self._on_close = on_close
+        self._turn = threading.Lock()
 
     @classmethod
     def load(
@@ -205,9 +207,12 @@ class Ranker:
         if on_missing not in _ON_MISSING:
             raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(_ON_MISSING)}")
         columns = ItemColumns.of(items)
-        encoded_prefix = self._prompt.encode_prefix(prefix, truncation)
-        keyed = self._keyed_items.resolve(columns.keys, on_missing, columns.count)
-        encoded = self._prompt.encode_items(columns, truncation, keyed)
+        # Texts are tokenized without the interpreter's lock; all else holds it, and threads that take turns at it
+        # within a request pay for each turn: one request after the other is twice as fast.
+        with self._turn if columns.texts is None else nullcontext():
+            encoded_prefix = self._prompt.encode_prefix(prefix, truncation)
+            keyed = self._keyed_items.resolve(columns.keys, on_missing, columns.count)
+            encoded = self._prompt.encode_items(columns, truncation, keyed)
         return _EncodedRequest(columns.count, encoded_prefix, encoded, keyed.missing)
 
     def _nothing_scored(self) -> Scored:

@@ -49,11 +49,12 @@ def tensor_array(tensor: pb.Tensor, field: str) -> NDArray[np.floating]:
     if any(size < 0 for size in shape):
         raise InvalidRequest(f"{field}.shape is {list(shape)}; sizes are 0 or more")
     expected = math.prod(shape) * dtype.itemsize
-    if len(tensor.data) != expected:
+    data = tensor.data  # each look at it is a copy
+    if len(data) != expected:
         raise InvalidRequest(
-            f"{field}.data has {len(tensor.data)} bytes; shape {list(shape)} of {dtype.name} takes {expected}"
+            f"{field}.data has {len(data)} bytes; shape {list(shape)} of {dtype.name} takes {expected}"
         )
-    return np.frombuffer(tensor.data, dtype).reshape(shape)
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def float32_array(tensor: pb.Tensor, field: str, axes: int) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Start, health, reflection, model selection and the graceful stop."""
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -208,3 +209,14 @@ def test_a_stop_before_the_start_and_a_second_stop_do_nothing() -> None:
     server.stop()
     server.stop()
     ranker.close()
+
+
+def test_threads_give_way_soon_while_it_serves_and_as_before_when_it_stopped() -> None:
+    before = sys.getswitchinterval()
+    with Server({"ranker": DeterministicRanker()}, ServerConfig(port=0)) as server:
+        assert sys.getswitchinterval() == pytest.approx(2e-4)
+        server.stop()
+        assert sys.getswitchinterval() == before
+    with Server({"ranker": DeterministicRanker()}, ServerConfig(port=0, switch_interval_s=None)):
+        assert sys.getswitchinterval() == before
+    assert sys.getswitchinterval() == before

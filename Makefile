@@ -34,7 +34,7 @@ stubs: $(VENV)/.dev ## Regenerate the gRPC stubs from the .proto files
 	$(BIN)/python protos/stubs.py
 
 unit: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -n auto --maxprocesses 4 --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -n auto --maxprocesses 4 --dist worksteal
 
 bench-lowbit: $(VENV)/.demo ## Size, ranking quality and speed of int8, int4 and fp8 (after `make demo`)
 	$(BIN)/python -m benchmarks.lowbit

@@ -1,12 +1,16 @@
-"""Fixtures of more than one package: tiny exported bundles, made once a session."""
+"""Fixtures of more than one package: tiny checkpoints and their bundles, made once a run.
 
+torch and the exporters are imported where they are used: most tests need neither.
+"""
+
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from rankport.exporters.export import export
 from rankport.runtime.bundle.bundle import Bundle
-from support import checkpoints
+from support.once import run_folder
 
 PROMPT = """
 labels = ["yes", "no"]
@@ -25,22 +29,49 @@ special = ["[EOS]"]
 """
 
 
+def pytest_collection_finish() -> None:
+    """Leaves all that is imported by now out of every garbage collection: an export asks for one a trace."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """While there, equal modules are traced once a run: see `support.traces`. Tests of exporters all have it."""
+    from support.traces import kept_traces
+
+    with kept_traces(run_folder(tmp_path_factory, "traces")) as kept:
+        yield kept
+
+
+@pytest.fixture(scope="session")
+def exported(traces: object, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bundle]:
+    """Exports checkpoints to bundles that all workers share, once a run: see `support.exported`."""
+    from support.exported import Exports
+
+    return Exports(run_folder(tmp_path_factory, "bundles"))
+
+
 @pytest.fixture(scope="session")
 def encoder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bidirectional encoder with a tokenizer."""
+    from support import checkpoints
+
     return checkpoints.body(tmp_path_factory.mktemp("encoder"), "bert", tokenizer=True)
 
 
 @pytest.fixture(scope="session")
-def encoder_bundle(encoder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def encoder_bundle(encoder_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
     """Its bundle: one mean-pooled float16 token an item."""
-    out = tmp_path_factory.mktemp("bundles") / "tiny-encoder"
-    return export(encoder_checkpoint, out, kind="item-encoder", pooling="mean", max_item_tokens=32)
+    options = {"kind": "item-encoder", "pooling": "mean", "max_item_tokens": 32}
+    return exported(encoder_checkpoint, name="tiny-encoder", **options)
 
 
 @pytest.fixture(scope="session")
 def ranker_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder with a tokenizer, head_dim unequal to hidden / heads."""
+    from support import checkpoints
+
     return checkpoints.causal_lm(tmp_path_factory.mktemp("ranker"), "qwen3", tokenizer=True, head_dim=20)
 
 
@@ -54,15 +85,12 @@ def prompt_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mix_bundle(
-    ranker_checkpoint: Path,
-    encoder_bundle: Bundle,
-    prompt_file: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    ranker_checkpoint: Path, encoder_bundle: Bundle, prompt_file: Path, exported: Callable[..., Bundle]
 ) -> Bundle:
     """A ranker of embedding tokens, paired with `encoder_bundle`."""
-    return export(
+    return exported(
         ranker_checkpoint,
-        tmp_path_factory.mktemp("bundles") / "tiny-mix",
+        name="tiny-mix",
         kind="ranker",
         item_encoder=encoder_bundle.path,
         prompt=prompt_file,

@@ -19,7 +19,7 @@ BUILD = ("--target", "tensorrt-rtx:sm89", "--max-batch-tokens", 64, "--max-prefi
 def _built_twice(bundle: Bundle, folder: Path) -> list[tuple[Path, Path]]:
     """The plans of every graph, from two processes that know nothing of each other."""
     first, second = (Path(shutil.copytree(bundle.path, folder / name)) for name in ("first", "second"))
-    ours, theirs = (built(root, *BUILD) for root in (first, second))
+    ours, theirs = (built(root, *BUILD, process=True) for root in (first, second))
     assert [plan["key"] for plan in ours] == [plan["key"] for plan in theirs]
     places = [Path(plan["path"]) / "plan.bin" for plan in ours]
     return [(first / place, second / place) for place in places]

@@ -1,31 +1,65 @@
-"""Traces kept: tracing is most of what an export of a tiny model takes, and does not depend on the precision."""
+"""Traces kept: tracing is nearly all that an export of a tiny model takes.
 
-from collections.abc import Iterator
+A trace depends on the module, its arguments and their axes; not on limits, precision, tolerance, prompt or target
+platform, nor on the test that asks. Each is made once a run.
+"""
+
+import functools
+import pkgutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 import pytest
+import torch
 
-from rankport.exporters.kinds.ranker import graphs as ranker_graphs
+from support.content import content_hash
+from support.once import made_once
+
+_REGISTRY = "torch.onnx._internal.exporter._registration.ONNXRegistry.from_torchlib"
 
 
-class Traces:
-    """Of models by name. Exports cut copies out of a trace and leave it as it is."""
+@dataclass(frozen=True, slots=True)
+class KeptProgram:
+    """What exports read of a `torch.onnx.ONNXProgram`."""
 
-    def __init__(self) -> None:
-        self._made: dict[str, ir.Model] = {}
+    model: ir.Model
+
+
+class KeptTraces:
+    """Stands in for `torch.onnx.export`: equal modules and arguments are traced once for all workers of a run."""
+
+    def __init__(self, folder: Path, export: Callable[..., Any]) -> None:
+        self._folder, self._export, self._keeps = folder, export, True
+
+    def __call__(self, module: torch.nn.Module, **options: Any) -> Any:
+        if not self._keeps:
+            return self._export(module, **options)
+
+        def make(file: Path) -> None:
+            ir.save(self._export(module, **options).model, file)
+
+        # Read back by the one who made it too: names of nodes that passes add then are the same for all.
+        return KeptProgram(ir.load(made_once(self._folder / f"{content_hash(module, options)}.onnx", make)))
 
     @contextmanager
-    def of(self, name: str) -> Iterator[None]:
-        """While open, exports take the trace of that name; the first makes it."""
-        trace = ranker_graphs.trace
-
-        def once(*arguments: Any) -> ir.Model:
-            if name not in self._made:
-                self._made[name] = trace(*arguments)
-            return self._made[name]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ranker_graphs, "trace", once)
+    def anew(self) -> Iterator[None]:
+        """While open, every trace is made, for tests of the tracing itself."""
+        self._keeps = False
+        try:
             yield
+        finally:
+            self._keeps = True
+
+
+@contextmanager
+def kept_traces(folder: Path) -> Iterator[KeptTraces]:
+    """While open, traces are kept in `folder`, and torch's exporter reads its own sources once, not for each trace."""
+    traces = KeptTraces(folder, torch.onnx.export)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", traces)
+        patch.setattr(_REGISTRY, staticmethod(functools.cache(pkgutil.resolve_name(_REGISTRY))))
+        yield traces

@@ -24,8 +24,9 @@ from support.pruned import prune
 from support.quantized_checkpoints import compressed_tensors
 from support.serving import LOCAL
 
-LABELS = (9, 17)
+LABELS = (4, 5)
 Form = Callable[[Path], tuple[Path, dict[str, Any]]]
+GPTQ = Gptq(group_size=64, desc_act=True, checkpoint_format="gptq_v2")
 
 
 def dense(folder: Path, **overrides: Any) -> Path:
@@ -51,10 +52,13 @@ FORMS: dict[str, tuple[Form, float]] = {
     "LoRA adapter": (adapted, 1e-5),
     "Control LLM": (lambda folder: (expanded_checkpoint(folder / "c", "qwen2", "hybrid", "dlerp"), {}), 1e-5),
     "W4A16": (lambda folder: (compressed_tensors(folder / "c", "W4A16"), {}), 1e-5),
-    "W8A8": (lambda folder: (compressed_tensors(folder / "c", "W8A8"), {}), 5e-2),
-    "FP8": (lambda folder: (compressed_tensors(folder / "c", "FP8"), {}), 5e-2),
-    "FP8 per token": (lambda folder: (compressed_tensors(folder / "c", "FP8_DYNAMIC"), {}), 5e-2),
-    "GPTQ": (lambda folder: (gptq(folder / "c", Gptq(desc_act=True)), {}), 1e-5),
+    "W8A8": (lambda folder: (compressed_tensors(folder / "c", "W8A8", num_hidden_layers=1), {}), 1e-2),
+    "FP8": (lambda folder: (compressed_tensors(folder / "c", "FP8", num_hidden_layers=1), {}), 1e-2),
+    "FP8 per token": (
+        lambda folder: (compressed_tensors(folder / "c", "FP8_DYNAMIC", num_hidden_layers=1), {}),
+        1e-2,
+    ),
+    "GPTQ": (lambda folder: (gptq(folder / "c", GPTQ), {}), 1e-5),
     "enlarged vocabulary": (
         lambda folder: (dense(folder, vocab_size=150, tie_word_embeddings=True), {}),
         1e-5,

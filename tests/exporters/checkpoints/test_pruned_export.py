@@ -38,18 +38,18 @@ def test_a_small_model_with_dropped_layers_and_half_its_neurons(tmp_path: Path) 
     # Qwen3-0.6B's shape in small: 28 -> 20 layers, feed-forward 3,072 -> 1,536, head_dim above hidden / heads.
     types = ["full_attention"]
     source = checkpoints.causal_lm(
-        tmp_path / "source", "qwen3", num_hidden_layers=7, head_dim=24, tie_word_embeddings=True
+        tmp_path / "source", "qwen3", num_hidden_layers=4, head_dim=24, tie_word_embeddings=True
     )
     folder = pruned.prune(
         source,
         tmp_path / "pruned",
-        layers=5,
-        intermediate=dict.fromkeys(range(7), 24),
-        config={"num_hidden_layers": 5, "intermediate_size": 24, "layer_types": types * 5},
+        layers=3,
+        intermediate=dict.fromkeys(range(4), 24),
+        config={"num_hidden_layers": 3, "intermediate_size": 24, "layer_types": types * 3},
     )
     bundle = exported(folder, tmp_path / "bundle")
     require_parity(bundle)
-    assert kv_of(bundle) == [(2, 24)] * 5
+    assert kv_of(bundle) == [(2, 24)] * 3
     assert bundle.manifest.source.parameters == parameters(folder)
 
 

@@ -27,7 +27,6 @@ from support.cuda_kernels import without_kernel
 from support.gptq_checkpoints import Gptq, gptq
 from support.qdq import IN, fp8_weight, layer_graph, qdq_layer, random_weight
 from support.quantized_checkpoints import SHAPE, compressed_tensors
-from support.traces import Traces
 
 RANKER = {"kind": "ranker", "label_ids": (4, 5), "max_prefix_tokens": 40, "max_item_tokens": 24}
 
@@ -130,23 +129,15 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def traces() -> Traces:
-    return Traces()
-
-
 @pytest.fixture(scope="module", params=CASES, ids=" ".join)
 def made(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, traces: Traces
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Precision, Path, Bundle]:
     """Its form and precision, its checkpoint, and the bundle: the export itself has measured its parity."""
     form, precision = request.param
     folder = tmp_path_factory.mktemp("cuda")
     checkpoint, options = FORMS[form](folder / "c")
-    with traces.of(form):
-        bundle = export(
-            checkpoint, folder / "b", target="onnx-cuda", precision=precision, **RANKER, **options
-        )
+    bundle = export(checkpoint, folder / "b", target="onnx-cuda", precision=precision, **RANKER, **options)
     return form, precision, checkpoint, bundle
 
 

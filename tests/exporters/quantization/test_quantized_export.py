@@ -195,7 +195,7 @@ def test_the_tolerance_of_rounded_activations_can_fail(checkpoint: Path, tmp_pat
             tmp_path / "b",
             kind="ranker",
             label_ids=LABELS,
-            quantize="fp8",
+            quantize="int8",
             tolerance=Tolerance(max_relative_error=1e-12),
             **LIMITS,
         )

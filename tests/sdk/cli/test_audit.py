@@ -1,22 +1,21 @@
 """`rankport audit tokens` as a release gate: exit codes, JSON, one page, pictures."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
 from support import checkpoints
+from support.cli import rankport
 
 TABLE = "model.embed_tokens.weight"
 
 
-def audit(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rankport.sdk.cli", "audit", "tokens", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def audit(*arguments: object) -> CompletedProcess[str]:
+    return rankport("audit", "tokens", *arguments)
 
 
 @pytest.fixture

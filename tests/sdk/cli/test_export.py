@@ -1,17 +1,15 @@
 """The commands of a release pipeline: exit codes, JSON, a page, and nothing left behind by a failure."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+import pytest
 
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
+from support.cli import rankport, rankport_process
 
-
-def rankport(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rankport.sdk.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+pytestmark = pytest.mark.usefixtures("traces")
 
 
 def test_export_writes_bundle_json_and_page(
@@ -54,7 +52,7 @@ def test_an_export_that_misses_its_tolerance_exits_1_and_leaves_nothing(
 
 
 def test_wrong_usage_exits_2_and_names_the_option(ranker_checkpoint: Path, tmp_path: Path) -> None:
-    done = rankport("export", ranker_checkpoint, "--kind", "reranker", "--out", tmp_path / "tiny")
+    done = rankport_process("export", ranker_checkpoint, "--kind", "reranker", "--out", tmp_path / "tiny")
     assert done.returncode == 2
     assert "--kind" in done.stderr
 
@@ -65,14 +63,14 @@ def test_verify_exits_1_when_the_bundle_misses_a_stricter_tolerance(
     arguments = ("verify", mix_bundle.path, "--checkpoint", ranker_checkpoint, "--json", tmp_path / "v.json")
     assert rankport(*arguments).returncode == 0
     assert json.loads((tmp_path / "v.json").read_text())["passed"] is True
-    assert rankport(*arguments, "--max-abs-error", 0).returncode == 1
+    assert rankport_process(*arguments, "--max-abs-error", 0).returncode == 1
     verdict = json.loads((tmp_path / "v.json").read_text())
     assert verdict["passed"] is False
     assert verdict["failures"]
 
 
 def test_inspect_prints_json_of_an_intact_bundle_only(mix_bundle: Bundle, tmp_path: Path) -> None:
-    done = rankport("inspect", mix_bundle.path, "--json", "-")
+    done = rankport_process("inspect", mix_bundle.path, "--json", "-")
     assert json.loads(done.stdout)["fingerprint"] == mix_bundle.manifest.fingerprint
     broken = rankport("inspect", tmp_path)
     assert broken.returncode == 1

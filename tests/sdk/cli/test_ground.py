@@ -1,16 +1,10 @@
 """`rankport ground` from the command line: a checkpoint that `audit` knows, figures as JSON, mistakes in one line."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from support import checkpoints
-
-
-def rankport(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rankport.sdk.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+from support.cli import rankport
 
 
 def test_a_vocabulary_is_extended_grounded_and_audited(tmp_path: Path) -> None:

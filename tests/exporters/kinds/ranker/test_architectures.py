@@ -27,7 +27,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3": ("phi3", {}),  # fused projections
     "smollm3": (
         "smollm3",
-        {"num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0]},
+        {"num_hidden_layers": 2, "no_rope_layers": [1, 0]},
     ),  # a layer without rotary
     "olmo2": ("olmo2", {}),  # norms after the blocks
     "gpt_neox": ("gpt_neox", {}),  # parallel residual, partial rotary, layer norms

@@ -134,7 +134,7 @@ def test_weights_beyond_float16_are_refused_with_the_way_out(tmp_path: Path) -> 
     import torch
     from safetensors.torch import load_file, save_file
 
-    source = checkpoints.causal_lm(tmp_path / "c", "llama")
+    source = checkpoints.causal_lm(tmp_path / "c", "llama", num_hidden_layers=1)
     file = source / "model.safetensors"
     tensors = load_file(file)
     name = "model.layers.0.mlp.down_proj.weight"

@@ -16,7 +16,6 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec
 from support import checkpoints
 from support.quantized_checkpoints import SHAPE, compressed_tensors
-from support.traces import Traces
 
 Make = Callable[[Path], tuple[Path, dict[str, object]]]
 
@@ -46,29 +45,23 @@ FORMS: dict[str, Make] = {
 }
 
 
-@pytest.fixture(scope="module")
-def traces() -> Traces:
-    return Traces()
-
-
 @pytest.fixture(scope="module", params=FORMS)
 def made(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, traces: Traces
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path, Bundle]:
     """Its form, its checkpoint, and the bundle: the export itself has measured its parity."""
     folder = tmp_path_factory.mktemp("qdq")
     checkpoint, options = FORMS[request.param](folder / "c")
-    with traces.of(request.param.removesuffix(IN_FP16)):
-        bundle = export(
-            checkpoint,
-            folder / "b",
-            kind="ranker",
-            label_ids=(4, 5),
-            max_prefix_tokens=40,
-            max_item_tokens=24,
-            target="tensorrt",
-            **options,
-        )
+    bundle = export(
+        checkpoint,
+        folder / "b",
+        kind="ranker",
+        label_ids=(4, 5),
+        max_prefix_tokens=40,
+        max_item_tokens=24,
+        target="tensorrt",
+        **options,
+    )
     return request.param, checkpoint, bundle
 
 

@@ -25,6 +25,8 @@ from support.cuda_kernels import without_kernel
 from support.gpus import has_cuda
 from support.host_device import HostMemory, host_encoder
 
+pytestmark = pytest.mark.usefixtures("traces")
+
 ENCODER = {"kind": "item-encoder", "max_item_tokens": 21}
 FORMS: dict[str, tuple[str, dict[str, object]]] = {
     "bert, mean": ("bert", {"pooling": "mean", "normalize": True}),
@@ -143,14 +145,8 @@ def test_warm_up_takes_passes_of_the_largest_size(bundle: Bundle, device: Device
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision_is_proven_by_its_twin(precision: str, tmp_path: Path) -> None:
     checkpoint = checkpoints.body(tmp_path / "c", "bert", num_hidden_layers=2)
-    made = export(
-        checkpoint,
-        tmp_path / "b",
-        target="onnx-cuda,tensorrt",
-        precision=precision,
-        pooling="mean",
-        **ENCODER,
-    )
+    options = {"target": "onnx-cuda,tensorrt", "precision": precision, **FORMS["bert, mean"][1]}
+    made = export(checkpoint, tmp_path / "b", **ENCODER, **options)
     assert made.manifest.parity is not None
     assert made.manifest.parity.precision == precision
     assert made.manifest.parity.backend == "onnxruntime-cpu, half precision emulated"

@@ -29,6 +29,8 @@ from support import checkpoints
 from support.gpus import has_cuda
 from support.host_device import HostMemory, host_backend
 
+pytestmark = pytest.mark.usefixtures("traces")
+
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
 FORMS = {
     "two graphs": {"kind": "ranker", "label_ids": (9, 17)},

@@ -22,6 +22,8 @@ from support import checkpoints
 from support.gpus import has_cuda
 from support.host_device import HostMemory, host_backend
 
+pytestmark = pytest.mark.usefixtures("traces")
+
 ENCODER = "0" * 64
 HIDDEN, K, ROWS = 32, 2, 20
 TOKENS = np.random.default_rng(5).normal(size=(8, K, HIDDEN)).astype(np.float16)

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo test lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal format clean
+.PHONY: help demo test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,9 @@ demo: $(VENV)/.demo ## The main job on real input: export, prove, encode, serve,
 	$(BIN)/python -m examples.esco.demo
 
 test: lint types contracts stubs-fresh unit ## Lint, types, import contracts, stubs, all tests
+
+test-full: export RANKPORT_TEST_EFFORT = 20
+test-full: test ## The same with twenty times the random examples and kills
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

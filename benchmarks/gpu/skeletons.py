@@ -110,7 +110,7 @@ def _write(folder: Path, weights: Weights, tensor: Tensor) -> None:
 
 
 def _recipe(bundle: Path, weights: Weights) -> list[Tensor]:
-    edges = _Edges(weights)
+    edges = Edges(weights)
     found: dict[tuple[str, int], Tensor] = {}
     inline, unknown = 0, []
     for graph in sorted(bundle.rglob("*.onnx")):
@@ -155,7 +155,7 @@ def _external(graph: Path) -> Iterator[tuple[str, str, int, str, tuple[int, ...]
             )
 
 
-class _Edges:
+class Edges:
     """First rows and columns of all matrices: enough to tell them apart, as their bytes are as good as random."""
 
     def __init__(self, weights: Weights) -> None:

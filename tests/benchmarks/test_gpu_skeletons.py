@@ -8,7 +8,7 @@ import torch
 from safetensors.numpy import save_file
 
 from benchmarks.gpu.shapes import TINY
-from benchmarks.gpu.skeletons import BUNDLE_FOLDER, _Edges, restore, write_skeleton
+from benchmarks.gpu.skeletons import BUNDLE_FOLDER, Edges, restore, write_skeleton
 from benchmarks.gpu.weights import CheckpointWeights, RandomWeights, parameter, save_checkpoint, stored
 from rankport.exporters.export import export
 from rankport.protos.errors import BundleError
@@ -101,6 +101,6 @@ def test_fused_matrices_are_taken_apart(axis: int, transposed: bool) -> None:
     )
     arrays = [stored(name, shape, "bfloat16") for name, shape in names.items()]
     fused = np.concatenate([a.T if transposed else a for a in arrays], axis)
-    found_axis, parts = _Edges(RandomWeights(names)).match("bfloat16", fused)
+    found_axis, parts = Edges(RandomWeights(names)).match("bfloat16", fused)
     assert found_axis == axis
     assert [(part.parameter, part.transposed) for part in parts] == [(name, transposed) for name in names]

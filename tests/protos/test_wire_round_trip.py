@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as npst
 from rankport.protos import wire
 from rankport.protos.types import EncodedText, ItemStatus, Key, ModelDescription, ScoreResult, Usage
 from rankport.protos.v1 import rankport_pb2 as pb
+from support.effort import scale
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 IDS = st.lists(st.integers(0, 2**40), max_size=8)
@@ -29,7 +30,7 @@ DESCRIPTIONS = st.builds(
     ModelDescription,
     **{field.name: {str: TEXTS, int: COUNTS}.get(field.type, STRINGS) for field in fields(ModelDescription)},
 )
-QUICK = settings(deadline=None, max_examples=50)
+QUICK = settings(deadline=None, max_examples=scale(50))
 
 
 def same(left: Any, right: Any) -> bool:

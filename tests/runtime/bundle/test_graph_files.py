@@ -12,6 +12,7 @@ from rankport.protos.errors import BundleError
 from rankport.runtime.bundle.graph_files import GraphNode, check_graph_files, external_locations, graph_nodes
 from rankport.runtime.kinds.table import open_bundle
 from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
+from support.effort import scale
 
 
 def tensor(location: str, name: str = "w") -> TensorProto:
@@ -121,7 +122,7 @@ def test_what_is_no_onnx_model_is_refused_by_name(tmp_path: Path, content: bytes
         external_locations(file)
 
 
-@settings(deadline=None)
+@settings(max_examples=scale(100), deadline=None)
 @given(st.data())
 def test_a_damaged_graph_is_read_or_refused_but_never_crashes(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

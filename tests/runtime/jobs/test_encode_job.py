@@ -20,6 +20,7 @@ from rankport.runtime.jobs.encode_job import (
 )
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.store.store import TokenEntry, TokenNamespace, TokenSpec, TokenStore
+from support.effort import scale
 from support.hash_encoder import MAX_CHARS, HashEncoder
 
 SMALL = EncodeJobConfig(batch_size=4, window_batches=2)
@@ -309,7 +310,7 @@ def test_content_hash_has_the_bytes_it_always_had() -> None:
 TEXTS = st.sampled_from(["a", "b" * 10, "c" * 60, "d" * 41, "malformed", "crash", "infinite", "e e e"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     runs=st.lists(st.lists(st.tuples(st.integers(0, 12), TEXTS), max_size=25), min_size=1, max_size=3),
     batch_size=st.integers(1, 5),

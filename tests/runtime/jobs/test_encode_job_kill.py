@@ -1,6 +1,5 @@
 """kill -9 of a real encode process: what is stored is whole batches, and a rerun ends as an undisturbed run."""
 
-import os
 import random
 import signal
 import subprocess
@@ -11,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from rankport.runtime.store.store import TokenStore
+from support.effort import scale
 
 ROWS = 600
 BATCH = 8
 TESTS = Path(__file__).parents[2]  # from where `support` is imported
-KILLS = int(os.environ.get("RANKPORT_TEST_KILLS", "5"))
+KILLS = scale(5)
 
 Contents = dict[str, tuple[bytes, bytes]]  # key -> content hash, tokens
 

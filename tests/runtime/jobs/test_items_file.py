@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
+from support.effort import scale
 
 Write = Callable[[str, bytes], Path]
 
@@ -254,7 +255,7 @@ def test_parquet_without_pyarrow_names_the_extra(write: Write, monkeypatch: pyte
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=8), st.sampled_from(["\n", "\r\n"]))
 def test_whatever_the_csv_module_writes_is_read_back(
     write: Write, rows: list[tuple[str, str]], line_end: str
@@ -271,7 +272,7 @@ def test_whatever_the_csv_module_writes_is_read_back(
             assert isinstance(row, BadRow)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=8))
 def test_whatever_the_json_module_writes_is_read_back(write: Write, rows: list[tuple[str, str]]) -> None:
     lines = [json.dumps({"id": item_id, "text": text}) for item_id, text in [("i", "t"), *rows]]
@@ -281,7 +282,7 @@ def test_whatever_the_json_module_writes_is_read_back(write: Write, rows: list[t
     assert len(read) == len(lines)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\x1f", b"")), max_size=12))
 def test_no_garbage_ends_the_reading(write: Write, garbage: list[bytes]) -> None:
     body = b"\n".join(garbage)

@@ -30,6 +30,7 @@ from support.bundle_samples import (
     tokenizer_json,
     write_directory,
 )
+from support.effort import scale
 
 CLS, SEP, QUERY, COLON, RED, GREEN, BLUE, SHOES = 1, 2, 4, 5, 6, 7, 8, 9
 
@@ -192,7 +193,7 @@ def test_an_unknown_truncation_is_refused(encoder: PromptEncoder) -> None:
         encoded(encoder, ["red"], wrong)
 
 
-@settings(deadline=None)
+@settings(max_examples=scale(100), deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=6), st.integers(0, 100))
 def test_shares_fill_the_room_and_leave_short_segments_whole(lengths: list[int], room: int) -> None:
     shares = fair_shares(lengths, room)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixKV
 from rankport.runtime.scheduling.prefix_cache import Lease, PrefixCache
+from support.effort import scale
 
 TOKEN_BYTES = 10
 
@@ -227,4 +228,4 @@ class CacheUnderUse(RuleBasedStateMachine):
 
 
 TestCacheUnderUse = CacheUnderUse.TestCase
-TestCacheUnderUse.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestCacheUnderUse.settings = settings(max_examples=scale(60), stateful_step_count=30, deadline=None)

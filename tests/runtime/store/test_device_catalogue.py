@@ -1,6 +1,8 @@
 """Which item lies where in a table: as the store has it, also after it changed, and no row of two items at a time."""
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -115,6 +117,24 @@ def load(namespace: TokenNamespace) -> Iterator[Callable[..., ResidentTokens]]:
 Load = Callable[..., ResidentTokens]
 
 
+CORRUPT = """
+import sys
+import lmdb
+path, database, name, place = sys.argv[1], *map(bytes.fromhex, sys.argv[2:4]), int(sys.argv[4])
+with lmdb.open(path, max_dbs=8) as env, env.begin(write=True) as txn:
+    items = env.open_db(database, txn=txn, create=False)
+    value = bytearray(txn.get(name, db=items))
+    value[place] ^= 1
+    txn.put(name, bytes(value), db=items)
+"""
+
+
+def corrupt(store: Path, key: str, place: int) -> None:
+    """Flips a bit of the value of `key`, from another process: one process opens a store once."""
+    names = (f"tokens/{ENCODER}".encode().hex(), storage_key(key).hex())
+    subprocess.run([sys.executable, "-c", CORRUPT, str(store), *names, str(place)], check=True)
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
@@ -163,7 +183,7 @@ def test_a_row_is_given_to_another_item_only_when_nobody_refers_to_it(
     until(lambda: find(resident, ["key3"]) == [None])
     put(namespace, {"key7": 7})  # there is no other room
     looked = namespace.version()
-    until(lambda: resident._version == looked)
+    until(lambda: resident.scanned_version == looked)
     assert find(resident, ["key7"]) == [None]
     np.testing.assert_array_equal(table.holds(kept[0]), tokens_of(3))
     kept.clear()
@@ -173,18 +193,11 @@ def test_a_row_is_given_to_another_item_only_when_nobody_refers_to_it(
 
 
 def test_a_corrupt_value_is_left_to_the_store_to_tell_of(
-    load: Load, store: TokenStore, namespace: TokenNamespace
+    load: Load, namespace: TokenNamespace, tmp_path: Path
 ) -> None:
     table = Table(5 * K)
     resident = load(table)
-
-    def break_it(txn) -> None:  # type: ignore[no-untyped-def]
-        name = storage_key("key2")
-        value = bytearray(txn.get(name, db=namespace._db))
-        value[20] ^= 1
-        txn.put(name, bytes(value), db=namespace._db)
-
-    store._env.write(break_it)
+    corrupt(tmp_path / "tokens", "key2", 20)
     until(lambda: find(resident, ["key2"]) == [None])
     assert all(find(resident, ["key0", "key4"]))
 
@@ -205,8 +218,7 @@ def test_it_ends_with_the_engine_and_goes_on_after_an_error_of_the_store(
     until(lambda: bool((table.holds(find(resident, ["key0"])[0]) == tokens_of(50)).all()))
     table.closed = True
     put(namespace, {"key0": 60})
-    resident._thread.join(20)
-    assert not resident._thread.is_alive()
+    until(lambda: not resident.alive)
 
 
 def test_an_engine_that_stopped_is_left_out_and_the_others_are_kept(
@@ -262,7 +274,7 @@ def test_a_look_that_finds_nothing_else_leaves_the_device_alone(
     writes = table.writes
     store.namespace("f" * 64, TokenSpec(1, 1, "float16"), create=True)  # a write to the store, not of these
     looked = namespace.version()
-    until(lambda: resident._version == looked)
+    until(lambda: resident.scanned_version == looked)
     assert table.writes == writes
 
 
@@ -279,18 +291,11 @@ def test_it_closes_while_an_engine_answers_no_more(load: Load, namespace: TokenN
 
 
 def test_a_corrupt_long_key_costs_the_others_nothing(
-    load: Load, store: TokenStore, namespace: TokenNamespace
+    load: Load, namespace: TokenNamespace, tmp_path: Path
 ) -> None:
     long = "long" * 200
     put(namespace, {long: 9})
-
-    def break_it(txn) -> None:  # type: ignore[no-untyped-def]
-        name = storage_key(long)
-        value = bytearray(txn.get(name, db=namespace._db))
-        value[-1] ^= 1
-        txn.put(name, bytes(value), db=namespace._db)
-
-    store._env.write(break_it)
+    corrupt(tmp_path / "tokens", long, -1)
     resident = load(Table(7 * K), refresh_s=NEVER_S)
     assert find(resident, [long]) == [None]
     assert all(find(resident, [f"key{number}" for number in range(5)]))

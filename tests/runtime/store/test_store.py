@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.runtime.store.store import TokenEntry, TokenNamespace, TokenSpec, TokenStore
+from support.effort import scale
 
 SPEC = TokenSpec(2, 4, "float16")
 ENCODER = "a" * 64
@@ -65,7 +66,7 @@ def test_databases_have_the_names_and_bytes_the_format_states(path: Path) -> Non
         assert value[40:] == tokens_of(0).tobytes()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8"), min_size=1, max_size=700), st.binary(min_size=16, max_size=16)

@@ -90,6 +90,16 @@ class ResidentTokens:
         """Counts the items in the tables."""
         return len(self._catalogue.slots)
 
+    @property
+    def scanned_version(self) -> int | None:
+        """Version of the store that the last scan which came to its end has seen; None while there is none."""
+        return self._version
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still looks for changes: False once it is closed, or no engine runs any more."""
+        return self._thread.is_alive()
+
     def find(self, keys: Sequence[str], places: NDArray[np.int64]) -> ResidentItems | None:
         """Finds where the tokens of those keys lie that are in the tables, each with its place in a request. [keys]"""
         catalogue = self._catalogue

@@ -11,6 +11,7 @@ from rankport.runtime.backends.layouts.layout import EmbeddingsForm
 from rankport.runtime.backends.layouts.rectangle import HIDDEN, ROW_TOKENS, Rectangle, rectangle, with_tokens
 from rankport.runtime.backends.layouts.sizes import PassSizes
 from rankport.runtime.tokens import EMBEDDED, TokenRun
+from support.effort import scale
 
 
 class Past:
@@ -75,7 +76,7 @@ def test_embeddings_keep_their_order() -> None:
     assert layout.sizes.embedding_count == 3
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=scale(80), deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 9), st.lists(st.integers(1, 40), min_size=1, max_size=30)),

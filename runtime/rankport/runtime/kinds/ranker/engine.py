@@ -23,7 +23,7 @@ from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, PrefixWork, plan_items, plan_prefill
 from rankport.runtime.scheduling.pass_results import check_count, take_shares
-from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease, PrefixCache
+from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease, PrefixCache, SplitKV
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.scheduling.work import Pass, Request, Wait, on_device
 from rankport.runtime.scheduling.worker import Clock, Worker
@@ -46,9 +46,14 @@ class Engine:
     """A scoring backend, its prefix cache and its queue. Thread-safe; owns and closes the backend."""
 
     def __init__(
-        self, backend: PrefixBackend, config: EngineConfig = DEFAULTS, *, clock: Clock = time.monotonic
+        self,
+        backend: PrefixBackend,
+        config: EngineConfig = DEFAULTS,
+        *,
+        clock: Clock = time.monotonic,
+        new_cache: Callable[[int, SplitKV], PrefixCache] = PrefixCache,
     ) -> None:
-        self._work = _ScoringWork(backend, config)
+        self._work = _ScoringWork(backend, config, new_cache)
         self._clock = clock
         self._worker = Worker(self._work, config, name="rankport-scoring", clock=clock)
 
@@ -160,8 +165,14 @@ Shares = Sequence[tuple[_ScoringRequest, int]]
 class _ScoringWork:
     """Prefill and score passes over the backend; lives in the worker's thread."""
 
-    def __init__(self, backend: PrefixBackend, config: EngineConfig) -> None:
-        self.cache = PrefixCache(config.prefix_cache_bytes, partial(on_device, "splitting KV", backend.split))
+    def __init__(
+        self,
+        backend: PrefixBackend,
+        config: EngineConfig,
+        new_cache: Callable[[int, SplitKV], PrefixCache],
+    ) -> None:
+        split = partial(on_device, "splitting KV", backend.split)
+        self.cache = new_cache(config.prefix_cache_bytes, split)
         self._backend = backend
         self._leases: dict[_ScoringRequest, Lease] = {}
         self._prefill_limits = PassLimits(config.max_prefill_tokens, config.max_padding_ratio)

@@ -1,1 +1,1 @@
-"""Rankers: decoders over a shared prefix, with a label or class read-out. The table imports `kind`, an export `work`."""
+"""Rankers: decoders over a shared prefix, with label or class read-out. The table imports `kind`, an export `work`."""

@@ -21,14 +21,14 @@ Submit = Callable[[float | None], concurrent.futures.Future[T]]
 
 
 class Submitter:
-    """A few threads for `submit` calls, which take the time of a tokenization. Its `run` belongs to one loop."""
+    """Few threads for `submit` calls, which take the time of a tokenization. Its `run` belongs to one loop."""
 
     def __init__(self, threads: int) -> None:
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="rankport-submit")
         self._results: _Results | None = None
 
     async def run(self, submit: Submit[T], timeout_s: float | None, *, in_loop: bool = False) -> T:
-        """The result of the future that `submit` returns.
+        """Returns the result of the future that `submit` returns.
 
         Cancelling the wait cancels the work at whatever stage it is, so that none is done for nobody. `in_loop`: the
         call neither waits nor tokenizes, so that a thread would cost more than it does.
@@ -66,7 +66,7 @@ class _Results:
         self._woken = False
 
     def future(self) -> "asyncio.Future[Any]":
-        """A future of the loop."""
+        """Returns a future of the loop."""
         return self._loop.create_future()
 
     def post(self, job: "_Job[Any]", done: "concurrent.futures.Future[Any]") -> None:
@@ -86,7 +86,7 @@ class _Results:
 
 
 class _Job(Generic[T]):
-    """One request on its way to a model and back."""
+    """Request on its way to a model and back."""
 
     def __init__(self, submit: Submit[T], deadline: float | None, results: _Results) -> None:
         self.result: asyncio.Future[T] = results.future()

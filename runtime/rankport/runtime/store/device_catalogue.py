@@ -97,7 +97,7 @@ class ResidentTokens:
 
     @property
     def alive(self) -> bool:
-        """Whether it still looks for changes: False once it is closed, or no engine runs any more."""
+        """True where it still looks for changes: False once it is closed, or no engine runs any more."""
         return self._thread.is_alive()
 
     def find(self, keys: Sequence[str], places: NDArray[np.int64]) -> ResidentItems | None:

@@ -119,7 +119,7 @@ def storage_key(key: str) -> bytes:
 
 
 def storage_keys(keys: Sequence[str]) -> list[bytes]:
-    """The storage key of each key; raises as `storage_key`."""
+    """Returns the storage key of each key; raises as `storage_key`."""
     try:
         names = [_SHORT + key.encode() for key in keys]
     except (AttributeError, UnicodeEncodeError):  # the loop says which is no key

@@ -15,7 +15,7 @@ _QUICK_BYTES, _QUICK_PREFIX_BYTES = 2**20, 2**10
 
 
 def is_quick(request: pb.ScoreRequest) -> bool:
-    """Whether a request is read in less time than a thread takes to begin: no text of items, no store, no size."""
+    """Says whether a request is read in less time than a thread takes to begin: no text of items, no store, no size."""
     return (
         request.items.WhichOneof("form") in _QUICK_FORMS
         and request.ByteSize() <= _QUICK_BYTES

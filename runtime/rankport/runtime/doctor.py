@@ -77,7 +77,7 @@ class Diagnosis:
 
 
 class Machine:
-    """This machine, as it is asked. Never raises."""
+    """Machine at hand, as it is asked. Never raises."""
 
     def version(self, package: str) -> str | None:
         """Returns the version of an installed package; None if it is not installed."""

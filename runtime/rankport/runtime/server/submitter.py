@@ -1,4 +1,4 @@
-"""From the event loop to a model and back: reads and tokenizes in threads, and awaits the model's future.
+"""Way from the event loop to a model and back: reads and tokenizes in threads, and awaits the model's future.
 
 Results come back in bundles: a pass answers many requests at once, and one call wakes the loop for all of them. Each
 wake-up is a hand-over of the interpreter's lock, which costs more than the rest of a small request.
@@ -21,7 +21,7 @@ Submit = Callable[[float | None], concurrent.futures.Future[T]]
 
 
 class Submitter:
-    """Few threads for `submit` calls, which take the time of a tokenization. Its `run` belongs to one loop."""
+    """Threads for `submit` calls, which take the time of a tokenization. Its `run` belongs to one loop."""
 
     def __init__(self, threads: int) -> None:
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="rankport-submit")

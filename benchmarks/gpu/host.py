@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("build/gpu/mixlm.bundle"))
     parser.add_argument("--out", type=Path, default=Path("build/bench/host.json"))
     parser.add_argument("--against", type=Path, help="another checkout, whose .venv runs its own script")
+    parser.add_argument("--other-bundle", type=Path, help="that tree's own export; default: --bundle")
     parser.add_argument("--rounds", type=int, default=1)
     given = parser.parse_args()
     given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -66,11 +67,12 @@ def main() -> None:
 def compare(figures: Figures, given: argparse.Namespace) -> None:
     """Both trees in turn; medians over the rounds, and the ratio of this tree to the other."""
     trees = {"this": Path.cwd(), "other": given.against.resolve()}
+    bundles = {"this": given.bundle.resolve(), "other": (given.other_bundle or given.bundle).resolve()}
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
     for number in range(given.rounds):
         for name, tree in trees.items():
             out = given.out.resolve().with_suffix(f".{name}.json")
-            arguments = ["--bundle", str(given.bundle.resolve()), "--out", str(out)]
+            arguments = ["--bundle", str(bundles[name]), "--out", str(out)]
             command = [str(tree / ".venv/bin/python"), "-m", "benchmarks.gpu.host", *arguments]
             subprocess.run(command, cwd=tree, check=True)
             rounds[name].append(json.loads(out.read_text()))

@@ -145,9 +145,14 @@ def test_weights_beyond_float16_are_refused_with_the_way_out(tmp_path: Path) -> 
     assert not (tmp_path / "b").exists()
 
 
-@pytest.mark.parametrize("target", ["onnx-cuda", "tensorrt"])
-def test_given_embeddings_are_chosen_before_they_are_narrowed(target: str, tmp_path: Path) -> None:
-    """On a device they may be those of a whole catalogue."""
+@pytest.mark.parametrize(
+    ("target", "precision", "dtype"),
+    [("onnx-cuda", "fp16", "float16"), ("tensorrt", "fp16", "float16"), ("onnx-cuda", "bf16", "float32")],
+)
+def test_given_embeddings_are_chosen_before_they_are_narrowed_and_come_in_float16_where_it_computes_in_it(
+    target: str, precision: str, dtype: str, tmp_path: Path
+) -> None:
+    """On a device they may be those of a whole catalogue; a host has no bfloat16."""
     made = export(
         checkpoints.causal_lm(tmp_path / "c", "qwen3", num_hidden_layers=1),
         tmp_path / "b",
@@ -156,7 +161,7 @@ def test_given_embeddings_are_chosen_before_they_are_narrowed(target: str, tmp_p
         item_encoder="0" * 64,
         embedding_tokens=1,
         target=target,
-        precision="fp16",
+        precision=precision,
         max_prefix_tokens=16,
         max_item_tokens=8,
     )
@@ -164,3 +169,4 @@ def test_given_embeddings_are_chosen_before_they_are_narrowed(target: str, tmp_p
         graph = ir.load(made.file(spec.file)).graph
         given = next(value for value in graph.inputs if value.name == "embeddings")
         assert [node.op_type for node, _ in given.uses()] == ["Gather"]
+        assert [tensor.dtype for tensor in spec.inputs if tensor.name == "embeddings"] == [dtype]

@@ -12,7 +12,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ItemStatus, Key
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend
-from rankport.runtime.backends.devices.table import token_table
+from rankport.runtime.backends.devices.table import DeviceTable, token_table
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
@@ -89,6 +89,17 @@ def test_resident_sent_and_text_items_share_a_pass(bundle: Bundle, device: Devic
     expected = _expected(bundle, _sent(5), _sent(1), text, _sent(6), _sent(5))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(found[0], found[4], atol=1e-6)
+
+
+def test_a_table_holds_what_a_graph_takes(memory: HostMemory) -> None:
+    table = DeviceTable(memory, 4, 2, HIDDEN, "float16")
+    table.write(1, TOKENS[0].astype(np.float32))
+    array = table.with_sent(None)
+    assert (array.dtype, array.shape) == ("float16", (6, HIDDEN))
+    rows = memory.alive[array.pointer].view(np.float16).reshape(6, HIDDEN)
+    np.testing.assert_array_equal(rows[1:3], TOKENS[0])
+    assert not rows[[0, 3, 4, 5]].any()
+    table.release()
 
 
 def test_a_resident_item_sends_its_place_alone(device: DevicePrefixBackend, memory: HostMemory) -> None:

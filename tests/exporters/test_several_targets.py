@@ -14,7 +14,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.kinds.table import RULES, open_bundle
+from rankport.runtime.kinds.table import open_bundle, rules_of
 from support import checkpoints
 from support.host_device import HostMemory, host_backend
 
@@ -100,7 +100,7 @@ def test_a_manifest_with_half_a_target_is_refused(mixed: Bundle) -> None:
         graph for graph in mixed.manifest.graphs if (graph.target, graph.role) != ("onnx-cuda", "score")
     ]
     with pytest.raises(BundleError, match=r"once each for a target; here \['prefix'\]"):
-        check_manifest(mixed.manifest.model_copy(update={"graphs": graphs}), RULES)
+        check_manifest(mixed.manifest.model_copy(update={"graphs": graphs}), rules_of())
     alone = mixed.manifest.model_copy(update={"graphs": graphs[:2]})
     with pytest.raises(BundleError, match="target_parity: 'onnx-cuda' is not among"):
-        check_manifest(alone, RULES)
+        check_manifest(alone, rules_of())

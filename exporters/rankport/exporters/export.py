@@ -56,7 +56,7 @@ def run_export(
     judged = _read_requests(options)
     for build_target in options.plans:
         require_target(build_target)
-    with BundleStaging(out, overwrite=options.overwrite) as staging:
+    with BundleStaging(out, overwrite=options.overwrite, kinds=(kind.bundles,)) as staging:
         draft, sources = stage(staging, kind, checkpoint, options, judged, on_progress)
         with sources:  # no longer: a builder takes memory of its own
             proofs = prove_targets(staging.finalize(draft), sources, kind, options, judged, on_progress)

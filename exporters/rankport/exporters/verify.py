@@ -1,13 +1,13 @@
 """`verify`: repeats the proof of a bundle against its checkpoint, long after the export."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rankport.exporters.kinds.kind import ExportKind
-from rankport.exporters.kinds.table import kind_named
+from rankport.exporters.kinds.table import EXPORT_KINDS, kind_named
 from rankport.exporters.kinds.work import work_of
 from rankport.exporters.options.options import RequestFiles, StrPath
 from rankport.exporters.options.proof_options import ProofOptions, VerifyOptions
@@ -60,15 +60,19 @@ def verify(
 
 
 def run_verify(
-    bundle: StrPath, checkpoint: StrPath, options: VerifyOptions, on_progress: Progress
+    bundle: StrPath,
+    checkpoint: StrPath,
+    options: VerifyOptions,
+    on_progress: Progress,
+    kinds: Sequence[ExportKind] = EXPORT_KINDS,
 ) -> Verdict:
     """Verifies with options made."""
     judged = [] if options.judged is None else read_judged(Path(options.judged))
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, [kind.bundles for kind in kinds])
     views = _views(opened, options.device)
     require_device(options.device)
     _require_calibration(opened.manifest.quantization, options.calibration)
-    kind = kind_named(opened.manifest.kind)
+    kind = kind_named(opened.manifest.kind, kinds)
     how = ProofOptions(options.tolerance, judged, options.store, options.device)
     proofs: dict[Target, Proof] = {}
     failures: list[str] = []

@@ -13,11 +13,11 @@ from rankport.protos.errors import InvalidRequest, Overloaded, Unavailable
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.item_encoder.engine import EncodeEngine
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.replicas import Replicas
+from rankport.runtime.kinds.text_engine import TextEngine
 from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.tokens import TokenRun, TokenRuns
 from support.reference_backend import ReferenceBackend, ReferenceEncodingBackend, token_run
@@ -190,11 +190,11 @@ def test_an_engine_that_stopped_counts_for_nothing(gate: Gate) -> None:
 def test_texts_go_to_the_idlest() -> None:
     opened = threading.Event()
     backends = [ReferenceEncodingBackend(before_pass=lambda texts: assert_soon(opened)) for _ in range(2)]
-    replicas = Replicas({gpu: EncodeEngine(backend) for gpu, backend in enumerate(backends)})
+    replicas = Replicas({gpu: TextEngine(backend) for gpu, backend in enumerate(backends)})
     texts = TokenRuns.of([token_run(4, 5), token_run(6)])
     futures = [replicas.submit(lambda engine: engine.submit(texts), 3) for _ in range(4)]
     opened.set()
-    results = [future.result(WAIT_S).tokens for future in futures]
+    results = [future.result(WAIT_S).rows for future in futures]
     for other in results:
         np.testing.assert_array_equal(other, results[0])
     assert all(backend.passes for backend in backends)

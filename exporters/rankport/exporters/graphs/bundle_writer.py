@@ -6,7 +6,7 @@ Owns the directory's life and the manifest's header and file list; what the grap
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,8 @@ from rankport.runtime.bundle.fingerprint import fingerprint
 from rankport.runtime.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest, ManifestDraft
 from rankport.runtime.bundle.manifest_json import MANIFEST_NAME, manifest_bytes
 from rankport.runtime.bundle.manifest_rules import check_manifest
-from rankport.runtime.kinds.table import RULES, open_bundle
+from rankport.runtime.kinds.kind import Kind
+from rankport.runtime.kinds.table import KINDS, open_bundle, rules_of
 
 
 class BundleStaging:
@@ -34,14 +35,17 @@ class BundleStaging:
     Leaving the block without `publish` removes everything. A killed process leaves `.<out>.staging-*` behind.
     """
 
-    def __init__(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Makes the staging directory, and `out`'s parents where they are missing.
+    def __init__(
+        self, out: str | os.PathLike[str], *, overwrite: bool = False, kinds: Sequence[Kind] = KINDS
+    ) -> None:
+        """Makes the staging directory, and `out`'s parents where they are missing. The bundle is of one of `kinds`.
 
         Raises:
             InvalidRequest: `out` is taken: by a bundle and `overwrite` is False, or by anything else.
         """
         self.out = Path(os.path.abspath(out))
         self._overwrite = overwrite
+        self._kinds = kinds
         _check_place(self.out, overwrite)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self.path = _sibling(self.out, "staging")
@@ -76,7 +80,7 @@ class BundleStaging:
         """
         entries = [file_entry(name, path) for name, path in regular_files(self.path).items()]
         manifest = _manifest(draft, entries)
-        check_manifest(manifest, RULES)
+        check_manifest(manifest, rules_of(self._kinds))
         (self.path / MANIFEST_NAME).write_bytes(manifest_bytes(manifest))
         return Bundle(path=self.path.resolve(), manifest=manifest)
 
@@ -89,7 +93,7 @@ class BundleStaging:
             BundleError: not finalized, or changed since.
             InvalidRequest: `out` has been taken since.
         """
-        manifest = open_bundle(self.path).manifest
+        manifest = open_bundle(self.path, self._kinds).manifest
         _check_place(self.out, self._overwrite)
         _sync_tree(self.path)
         if self.out.exists():

@@ -1,15 +1,24 @@
-"""`ExportKind`: a kind of models as the table lists it. Imports no torch: the command line makes its flags of it."""
+"""`ExportKind`: a kind of models as the table of exports lists it.
+
+Imports no torch: the command line makes its flags of it.
+"""
 
 from dataclasses import dataclass
 
 from rankport.exporters.options.options import ExportOptions
+from rankport.runtime.kinds.kind import Kind
 
 
 @dataclass(frozen=True, slots=True)
 class ExportKind:
     """One row of the table."""
 
-    name: str  # in manifests, flags and replies
+    bundles: Kind  # what the runtime knows of the bundles that are made: their name, rules and loader
     does: str  # in a few words, for the help
     options: type[ExportOptions]
     work: str  # the module whose `WORK` does it, see `kinds.work`; imported when an export runs, for it needs torch
+
+    @property
+    def name(self) -> str:
+        """The kind's name in manifests, flags and replies."""
+        return self.bundles.name

@@ -1,6 +1,6 @@
 """The kinds of models that an export makes: one explicit table. Imports no torch, so that a slip costs no seconds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.kind import ExportKind
@@ -14,9 +14,9 @@ EXPORT_KINDS: tuple[ExportKind, ...] = (
 )
 
 
-def kind_named(name: str) -> ExportKind:
+def kind_named(name: str, kinds: Sequence[ExportKind] = EXPORT_KINDS) -> ExportKind:
     """Finds a kind. Raises InvalidRequest if there is none."""
-    for kind in EXPORT_KINDS:
+    for kind in kinds:
         if kind.name == name:
             return kind
     if name == "mix-ranker":
@@ -24,9 +24,7 @@ def kind_named(name: str) -> ExportKind:
             "kind 'mix-ranker' is no kind of its own: a ranker that takes embedding tokens is "
             "--kind ranker --item-encoder ENCODER, the bundle (or fingerprint) of the encoder it was trained with"
         )
-    raise InvalidRequest(
-        f"kind {name!r} is unknown: use one of {', '.join(row.name for row in EXPORT_KINDS)}"
-    )
+    raise InvalidRequest(f"kind {name!r} is unknown: use one of {', '.join(row.name for row in kinds)}")
 
 
 def kinds_with(option: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from rankport.runtime.bundle.manifest import Manifest
 def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
     """Returns the description of a bundle; `keys` says that items may be keys of a token store."""
     embedding, labels, pairing = manifest.embedding, manifest.labels, manifest.pairing
-    takes_embeddings = manifest.kind == "ranker" and embedding is not None
+    takes_embeddings = embedding is not None and not embedding.is_output
     forms = {
         "text": manifest.tokenizer is not None,
         "token_ids": True,

@@ -162,8 +162,13 @@ class Embedding(Strict):
     tokens: Annotated[int, Field(gt=0)]  # k
     hidden_size: Annotated[int, Field(gt=0)]
     dtype: Literal["float16", "float32"]
-    pooling: Pooling | None = None  # of an item encoder
+    pooling: Pooling | None = None  # of a model that makes them
     normalize: bool | None = None
+
+    @property
+    def is_output(self) -> bool:
+        """True of tokens that the model makes, and says how; False of those that it takes."""
+        return self.pooling is not None
 
 
 class Pairing(Strict):

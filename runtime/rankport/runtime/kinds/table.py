@@ -1,6 +1,7 @@
 """The kinds of models that there are: one explicit table."""
 
 import os
+from collections.abc import Sequence
 from types import MappingProxyType
 
 from rankport.runtime.bundle.bundle import Bundle
@@ -13,14 +14,18 @@ KINDS: tuple[Kind, ...] = (
     RANKER,
     ITEM_ENCODER,
 )
-RULES: KindRules = MappingProxyType({kind.name: kind.rules for kind in KINDS})
 
 
-def open_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Opens a bundle of whatever kind, strictly. Raises as `Bundle.open`."""
-    return Bundle.open(path, RULES)
+def rules_of(kinds: Sequence[Kind] = KINDS) -> KindRules:
+    """Gives the rules of manifests, by kind."""
+    return MappingProxyType({kind.name: kind.rules for kind in kinds})
 
 
-def kind_of(bundle: Bundle) -> Kind:
-    """The kind of an opened bundle."""
-    return next(kind for kind in KINDS if kind.name == bundle.manifest.kind)
+def open_bundle(path: str | os.PathLike[str], kinds: Sequence[Kind] = KINDS) -> Bundle:
+    """Opens a bundle of any of the kinds, strictly. Raises as `Bundle.open`."""
+    return Bundle.open(path, rules_of(kinds))
+
+
+def kind_of(bundle: Bundle, kinds: Sequence[Kind] = KINDS) -> Kind:
+    """Finds the kind of a bundle that was opened as one of them."""
+    return next(kind for kind in kinds if kind.name == bundle.manifest.kind)

@@ -84,8 +84,8 @@ class PromptEncoder:
         self._vocab_size = manifest.shape.vocab_size
         self._prefix = prefix_template(manifest, tokenizer)
         self._item = ItemTemplate.of(item_template(manifest, tokenizer))
-        # An item encoder's `embedding` is what it makes, not what it takes.
-        self._embedding = manifest.embedding if manifest.kind == "ranker" else None
+        embedding = manifest.embedding
+        self._embedding = None if embedding is None or embedding.is_output else embedding
         self._embedded_ids = None if self._embedding is None else _embedded_ids(self._item, self._embedding)
 
     @classmethod

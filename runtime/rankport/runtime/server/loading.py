@@ -10,8 +10,8 @@ from pathlib import Path
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.kind import Model
-from rankport.runtime.kinds.table import kind_of, open_bundle
+from rankport.runtime.kinds.kind import Kind, Model
+from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
 from rankport.runtime.store.store import TokenStore
 
 _log = logging.getLogger(__name__)
@@ -19,12 +19,15 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def loaded_models(
-    bundles: Sequence[str], store: str | os.PathLike[str] | None, config: EngineConfig
+    bundles: Sequence[str],
+    store: str | os.PathLike[str] | None,
+    config: EngineConfig,
+    kinds: Sequence[Kind] = KINDS,
 ) -> Iterator[Mapping[str, Model]]:
     """Opens the models of `bundles` by name, until the end of the block.
 
-    Each entry is a bundle's directory, or NAME=DIRECTORY to name it otherwise than its manifest does. All mix
-    rankers read the one `store`. The load's leftovers are collected, and what stays is taken out of the garbage
+    Each entry is a bundle's directory, or NAME=DIRECTORY to name it otherwise than its manifest does. All models that
+    take tokens read the one `store`. The load's leftovers are collected, and what stays is taken out of the garbage
     collector's sight: its full passes over a loaded model would stop requests for 100 ms and more.
 
     Raises:
@@ -35,16 +38,16 @@ def loaded_models(
     with ExitStack() as owned:
         tokens = None if store is None else owned.enter_context(TokenStore.open(store, read_only=True))
         models: dict[str, Model] = {}
-        named = _named(bundles)
+        named = _named(bundles, kinds)
         if config.device_tokens_bytes and not any(
-            kind_of(bundle).reads_tokens(bundle) for bundle in named.values()
+            kind_of(bundle, kinds).reads_tokens(bundle) for bundle in named.values()
         ):
             raise InvalidRequest(
                 f"device_tokens_bytes is {config.device_tokens_bytes}, and none of {', '.join(named)} takes "
                 "embedding tokens: leave --device-tokens out, or serve a ranker that takes them"
             )
         for name, bundle in named.items():
-            model = kind_of(bundle).load(bundle, config, tokens)
+            model = kind_of(bundle, kinds).load(bundle, config, tokens)
             owned.callback(model.close)
             models[name] = model
         gc.collect()
@@ -53,11 +56,11 @@ def loaded_models(
         yield models
 
 
-def _named(bundles: Sequence[str]) -> dict[str, Bundle]:
+def _named(bundles: Sequence[str], kinds: Sequence[Kind]) -> dict[str, Bundle]:
     named: dict[str, Bundle] = {}
     for entry in bundles:
         name, path = _split(entry)
-        bundle = open_bundle(path)
+        bundle = open_bundle(path, kinds)
         name = name or bundle.manifest.name
         if name in named:
             raise InvalidRequest(

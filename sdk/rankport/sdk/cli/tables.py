@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from rankport.exporters.kinds.table import kinds_with
 from rankport.runtime.bundle.manifest import Manifest, ModeParity, Parity, Quality
 
 
@@ -78,7 +79,7 @@ def print_measured(
         print_drift(console, drift)
     if quality is not None:
         print_quality(console, quality)
-    elif drift is not None and kind == "ranker":
+    elif drift is not None and kind in kinds_with("judged"):
         console.print("ranking quality was not measured: give --judged, and the gate decides", style="yellow")
 
 

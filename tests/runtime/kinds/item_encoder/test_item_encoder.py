@@ -17,10 +17,10 @@ from rankport.protos.errors import BackendError, DeadlineExceeded, InvalidReques
 from rankport.runtime.backends.contract import Started
 from rankport.runtime.bundle.manifest import Embedding, ModelShape
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.item_encoder.engine import EncodeEngine
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.table import open_bundle
+from rankport.runtime.kinds.text_engine import TextEngine
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.tokens import TokenRun, TokenRuns
 from support.bundle_samples import (
@@ -48,7 +48,7 @@ def encoder_of(
         embedding=Embedding(tokens=2, hidden_size=HIDDEN, dtype="float16", pooling="last-k", normalize=False),
     )
     bundle = open_bundle(write_directory(path / "bundle", draft, ENCODER_FILES))
-    engine = EncodeEngine(backend, config)
+    engine = TextEngine(backend, config)
     with ItemEncoder(bundle.manifest, PromptEncoder.from_bundle(bundle), Replicas({0: engine})) as encoder:
         yield encoder
 
@@ -94,11 +94,11 @@ def test_batches_keep_their_limits_and_change_nothing(
 ) -> None:
     backend = ReferenceEncodingBackend()
     config = EngineConfig(max_batch_tokens=max_batch_tokens, max_padding_ratio=max_padding_ratio)
-    engine = EncodeEngine(backend, config)
+    engine = TextEngine(backend, config)
     futures = [engine.submit(texts(*(ids(*text) for text in own))) for own in requests]
     for own, future in zip(requests, futures, strict=True):
         expected = [backend.tokens(ids(*text)) for text in own]
-        np.testing.assert_array_equal(future.result(WAIT_S).tokens, np.stack(expected))
+        np.testing.assert_array_equal(future.result(WAIT_S).rows, np.stack(expected))
     engine.close()
     for lengths in backend.passes:
         assert sum(lengths) <= max_batch_tokens or len(lengths) == 1
@@ -114,13 +114,13 @@ def test_only_the_guilty_request_of_a_pass_fails() -> None:
         refuse_poison(texts)
 
     backend = ReferenceEncodingBackend(before_pass=hold)
-    engine = EncodeEngine(backend)
+    engine = TextEngine(backend)
     engine.submit(texts(ids(1)))
     assert reached.wait(WAIT_S)
     good, bad, cancelled = (engine.submit(texts(ids(token, 2))) for token in (3, POISON, 4))
     assert cancelled.cancel()
     opened.set()
-    np.testing.assert_array_equal(good.result(WAIT_S).tokens[0], backend.tokens(ids(3, 2)))
+    np.testing.assert_array_equal(good.result(WAIT_S).rows[0], backend.tokens(ids(3, 2)))
     with pytest.raises(BackendError, match="encode failed on the device: ValueError: a poisoned token"):
         bad.result(WAIT_S)
     assert wait([cancelled], WAIT_S).done
@@ -142,7 +142,7 @@ def test_tokens_that_are_not_finite_fail_their_own_request_alone(done: bool) -> 
 
     backend = Backend(before_pass=lambda texts: assert_opened(opened))
     backend.model.embedding[RED] = np.inf
-    engine = EncodeEngine(backend)
+    engine = TextEngine(backend)
     futures = [engine.submit(texts(ids(token, 2))) for token in (9, 3, RED, 4)]
     opened.set()
     for index, future in enumerate(futures):
@@ -150,7 +150,7 @@ def test_tokens_that_are_not_finite_fail_their_own_request_alone(done: bool) -> 
             with pytest.raises(BackendError, match="not finite"):
                 future.result(WAIT_S)
         else:
-            assert np.isfinite(future.result(WAIT_S).tokens).all()
+            assert np.isfinite(future.result(WAIT_S).rows).all()
     assert len(backend.passes) <= 2  # the first was begun alone at most
     engine.close()
 

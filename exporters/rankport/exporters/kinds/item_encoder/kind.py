@@ -2,9 +2,10 @@
 
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.kind import ExportKind
+from rankport.runtime.kinds.item_encoder import kind
 
 ITEM_ENCODER = ExportKind(
-    "item-encoder",
+    kind.ITEM_ENCODER,
     "makes embedding tokens of a text",
     ItemEncoderOptions,
     "rankport.exporters.kinds.item_encoder.work",

@@ -27,7 +27,7 @@ def item_tokens(source: Checkpoint, options: RankerOptions) -> tuple[Embedding |
         form = Embedding(tokens=options.embedding_tokens, hidden_size=source.hidden_size, dtype="float16")
         return form, Pairing(encoder_fingerprint=named)
     manifest = open_bundle(named).manifest
-    if manifest.embedding is None or manifest.kind != "item-encoder":
+    if manifest.embedding is None or not manifest.embedding.is_output:
         raise InvalidRequest(
             f"--item-encoder {named}: {manifest.name!r} is a {manifest.kind}, not an item encoder"
         )

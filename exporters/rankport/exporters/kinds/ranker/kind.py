@@ -2,9 +2,10 @@
 
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.ranker.options import RankerOptions
+from rankport.runtime.kinds.ranker import kind
 
 RANKER = ExportKind(
-    "ranker",
+    kind.RANKER,
     "scores text items against a prefix, with --item-encoder embedding tokens too",
     RankerOptions,
     "rankport.exporters.kinds.ranker.work",

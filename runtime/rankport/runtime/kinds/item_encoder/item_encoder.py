@@ -1,6 +1,7 @@
 """`ItemEncoder`: texts to embedding tokens, in this process.
 
-Owns the way from texts or ids to arrays. Token runs come from `prompt.encoder`, batches and the queue are `engine`'s.
+Owns the way from texts or ids to arrays. Token runs come from `prompt.encoder`, batches and the queue are
+`text_engine`'s.
 """
 
 import os
@@ -22,10 +23,10 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.item_encoder.engine import Encoded, EncodeEngine
 from rankport.runtime.kinds.item_encoder.rules import RULES
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
+from rankport.runtime.kinds.text_engine import TextEngine, TextRows
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 
@@ -37,7 +38,7 @@ class ItemEncoder:
 
     capabilities: frozenset[Capability] = frozenset({"encodes"})
 
-    def __init__(self, manifest: Manifest, prompt: PromptEncoder, engines: Replicas[EncodeEngine]) -> None:
+    def __init__(self, manifest: Manifest, prompt: PromptEncoder, engines: Replicas[TextEngine]) -> None:
         """Makes an encoder of parts; it closes the engines."""
         assert manifest.embedding is not None
         self._manifest = manifest
@@ -63,7 +64,7 @@ class ItemEncoder:
         with ExitStack() as loaded:
             engines = {}
             for gpu in config.device_ids:
-                engines[gpu] = EncodeEngine(load_text_backend(opened, config, gpu=gpu), config)
+                engines[gpu] = TextEngine(load_text_backend(opened, config, gpu=gpu), config)
                 loaded.callback(engines[gpu].close)
             loaded.pop_all()
         return cls(manifest, prompt, Replicas(engines))
@@ -139,5 +140,5 @@ class ItemEncoder:
         self.close()
 
 
-def _tokens(encoded: Encoded) -> NDArray[np.floating]:
-    return encoded.tokens
+def _tokens(answer: TextRows) -> NDArray[np.floating]:
+    return answer.rows

@@ -1,6 +1,6 @@
-"""Encodes texts: many requests, one device, batches of similar length.
+"""Engine of the kinds that give a row a text: many requests, one device, batches of similar length.
 
-Owns the life of an encoding request from token ids to embedding tokens. The queue and the thread are
+Owns the life of a request from token ids to rows. What a row is, the kind knows; the queue and the thread are
 `worker`'s, batching is `pass_plan`'s.
 """
 
@@ -25,16 +25,16 @@ from rankport.runtime.tokens import TokenRuns
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """Embedding tokens of one request, in the order of its texts."""
+class TextRows:
+    """Rows of one request, in the order of its texts."""
 
-    tokens: NDArray[np.floating]  # [texts, k, hidden] in the bundle's output dtype
+    rows: NDArray[np.floating]  # [texts, ...] in the bundle's output dtype
     queue_s: float  # from submission, outside the request's passes
     compute_s: float  # in passes the request took part in
 
 
-class EncodeEngine:
-    """An encoding backend and its queue. Thread-safe; owns and closes the backend."""
+class TextEngine:
+    """A text backend and its queue. Thread-safe; owns and closes the backend."""
 
     def __init__(
         self,
@@ -44,18 +44,18 @@ class EncodeEngine:
         clock: Clock = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._worker = Worker(_EncodingWork(backend, config), config, name="rankport-encoding", clock=clock)
+        self._worker = Worker(_TextWork(backend, config), config, name="rankport-encoding", clock=clock)
 
     def submit(
         self, texts: TokenRuns, timeout_s: float | None = None, *, spent_s: float = 0.0
-    ) -> "Future[Encoded]":
+    ) -> "Future[TextRows]":
         """Queues texts as token ids, `spent_s` of `timeout_s` gone. The future can be cancelled until answered.
 
         Raises `InvalidRequest` without texts or for an empty one, `Overloaded`, `Unavailable`. The future
         raises `DeadlineExceeded`, `BackendError`, `Unavailable`.
         """
         runs = RunsByLength.of(texts, "text")
-        request = _EncodingRequest(
+        request = _TextRequest(
             tokens=runs.tokens,
             submitted_s=self._clock(),
             timeout_s=timeout_s,
@@ -80,7 +80,7 @@ class EncodeEngine:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class _EncodingRequest(Request):
+class _TextRequest(Request):
     texts: RunsByLength
 
     @property
@@ -91,40 +91,38 @@ class _EncodingRequest(Request):
     def finished(self) -> bool:
         return self.texts.finished
 
-    def answer(self, waited_s: float) -> Encoded:
-        tokens = self.texts.results()
-        if not np.isfinite(tokens).all():
-            raise BackendError(
-                "encode gave embedding tokens that are not finite: check the texts and the checkpoint"
-            )
-        return Encoded(tokens, waited_s, self.compute_s)
+    def answer(self, waited_s: float) -> TextRows:
+        rows = self.texts.results()
+        if not np.isfinite(rows).all():
+            raise BackendError("encode gave values that are not finite: check the texts and the checkpoint")
+        return TextRows(rows, waited_s, self.compute_s)
 
 
-class _EncodingWork:
+class _TextWork:
     """Encode passes over the backend; lives in the worker's thread."""
 
     def __init__(self, backend: TextBackend, config: EngineConfig) -> None:
         self._backend = backend
         self._limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
 
-    def prepare(self, request: _EncodingRequest) -> None:
+    def prepare(self, request: _TextRequest) -> None:
         """Texts need nothing computed before them."""
 
-    def plan(self, active: Sequence[_EncodingRequest]) -> Pass[_EncodingRequest]:
+    def plan(self, active: Sequence[_TextRequest]) -> Pass[_TextRequest]:
         """Texts of several requests are alike: all continue the empty prefix."""
         work = [ItemWork(request.texts.remaining, past=0, branch=None) for request in active]
         takes = plan_items(work, self._limits)
         shares = [(request, take) for request, take in zip(active, takes, strict=True) if take]
         return Pass(tuple(request for request, _ in shares), partial(self._encode, shares))
 
-    def retire(self, request: _EncodingRequest) -> None:
+    def retire(self, request: _TextRequest) -> None:
         """A request holds nothing."""
 
     def close(self) -> None:
         """Frees the device."""
         self._backend.close()
 
-    def _encode(self, shares: Sequence[tuple[_EncodingRequest, int]]) -> Wait | None:
+    def _encode(self, shares: Sequence[tuple[_TextRequest, int]]) -> Wait | None:
         texts = TokenRuns.join([request.texts.upcoming(count) for request, count in shares])
         started = on_device("encode", self._backend.start, texts)
         return take_shares("encode", started, [(request.texts, count) for request, count in shares])

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
-from rankport.sdk.cli.app import build
+from rankport.sdk.cli.app import command_tree
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -52,7 +52,7 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("line", commands(), ids=lambda line: line[1])
 def test_every_command_and_option_shown_exists(line: list[str]) -> None:
-    command, words = get_command(build()), iter(line[1:])
+    command, words = get_command(command_tree()), iter(line[1:])
     while hasattr(command, "get_command"):
         command = command.get_command(None, next(words))
     known = {option for parameter in command.params for option in parameter.opts}

@@ -14,7 +14,7 @@ from rankport.runtime.backends.tensorrt.build import BuildTarget, BuiltPlan, bui
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.config import Device, engine_config
-from rankport.runtime.jobs.config import EncodeJobConfig, ItemColumns, encode_job_config
+from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, namespace_of, run_encode_job
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from rankport.runtime.jobs.row_encoder import Encoder
@@ -74,17 +74,17 @@ def encode(
     >>> encode("encoder.bundle", "items.csv", "tokens.lmdb", text_columns=["title", "description"])
 
     `encoder` is an item encoder's bundle, loaded on `device`, or one that is loaded here or served. `options` are
-    those of `rankport encode`: fields of `ItemColumns` and `EncodeJobConfig`.
+    those of `rankport encode`: fields of `FileColumns` and `EncodeJobConfig`.
 
     Raises:
         InvalidRequest: an option, format or column that there is not, or a file that broke off.
         NotFound: no such file.
         BundleError, StoreError, BackendError: bundle, store or encoder failed as a whole; a rerun continues.
     """
-    columns = from_keywords(ItemColumns, options)
+    columns = from_keywords(FileColumns, options)
     file = ItemsFile.open(items, **asdict(columns))
     given = {name: options.pop(name) for name in list(options) if name in EncodeJobConfig.__slots__}
-    refuse_unknown("encode", options, ItemColumns, EncodeJobConfig)
+    refuse_unknown("encode", options, FileColumns, EncodeJobConfig)
     config = encode_job_config(device, **given)
     with ExitStack() as opened:
         if not isinstance(encoder, ItemEncoder | Client):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from rankport.protos.flags import flag, within
 from rankport.runtime.config import EngineConfig
-from rankport.sdk.cli.app import build
+from rankport.sdk.cli.app import command_tree
 from rankport.sdk.cli.dataclass_options import filled, flags_of, given_values, takes
 
 
@@ -174,7 +174,7 @@ def test_a_default_that_depends_is_told_and_none_where_it_is_not_given() -> None
 
 
 def test_serve_has_a_flag_for_every_knob_of_the_engine() -> None:
-    output = CliRunner().invoke(build(), ["serve", "--help"], env=WIDE).output
+    output = CliRunner().invoke(command_tree(), ["serve", "--help"], env=WIDE).output
     for described in fields(EngineConfig):
         if "help" in described.metadata:
             assert described.metadata.get("name", f"--{described.name.replace('_', '-')}") in output

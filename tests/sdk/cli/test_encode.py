@@ -13,7 +13,7 @@ from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.store.store import TokenStore
-from rankport.sdk.cli.app import build
+from rankport.sdk.cli.app import command_tree
 
 ROWS = [("occ1", "data engineer"), ("occ2", "nurse"), ("occ3", "senior machine operator")]
 
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Path:
 
 def encode(bundle: Bundle, items: Path, store: Path, *options: str) -> Result:
     paths = ["--bundle", str(bundle.path), "--items", str(items), "--store", str(store)]
-    return CliRunner().invoke(build(), ["encode", *paths, *options])
+    return CliRunner().invoke(command_tree(), ["encode", *paths, *options])
 
 
 def report_of(bundle: Bundle, items: Path, store: Path, *options: str) -> dict[str, Any]:

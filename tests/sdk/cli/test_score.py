@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Item, ItemStatus, Key, ScoreResult, Usage
-from rankport.sdk.cli.app import build
+from rankport.sdk.cli.app import command_tree
 from rankport.sdk.cli.score_output import print_table
 from support.serving import Serving, serving
 
@@ -25,7 +25,7 @@ def served() -> Iterator[Serving]:
 
 
 def run(*arguments: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(build(), ["score", *arguments], input=stdin, env=NARROW)
+    return CliRunner().invoke(command_tree(), ["score", *arguments], input=stdin, env=NARROW)
 
 
 def at(served: Serving, *arguments: str, stdin: str | None = None) -> Result:
@@ -146,6 +146,6 @@ def test_a_server_that_is_no_address_is_refused(server: str) -> None:
 
 
 def test_a_bundle_without_its_name_is_wrong_usage_of_serve() -> None:
-    result = CliRunner().invoke(build(), ["serve", "=r.bundle"], env=NARROW)
+    result = CliRunner().invoke(command_tree(), ["serve", "=r.bundle"], env=NARROW)
     assert result.exit_code == 2
     assert "'=r.bundle' gives no name" in said(result)

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rankport.protos.errors import InvalidRequest
-from rankport.sdk.cli.app import build
+from rankport.sdk.cli.app import command_tree
 from rankport.sdk.cli.device_options import gpu_numbers
 
 WIDE = {"COLUMNS": "300", "TERM": "dumb"}
@@ -37,6 +37,6 @@ def test_all_gpus_are_those_that_the_machine_shows(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_options_of_devices_that_cannot_be_are_told_before_a_load(options: list[str], message: str) -> None:
-    result = CliRunner().invoke(build(), ["serve", "none.bundle", *options], env=WIDE)
+    result = CliRunner().invoke(command_tree(), ["serve", "none.bundle", *options], env=WIDE)
     assert result.exit_code != 0
     assert message in result.output + str(result.exception)

@@ -12,7 +12,7 @@ FileFormat = Literal["csv", "jsonl", "parquet"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ItemColumns:
+class FileColumns:
     """Columns of a file of items that make its rows."""
 
     id_column: str = field(default="id", metadata=flag("Column with the key that requests will name."))

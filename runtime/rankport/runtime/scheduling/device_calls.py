@@ -10,7 +10,7 @@ from rankport.runtime.scheduling.futures import settle
 Step = Callable[[], None]
 
 
-class Steps:
+class DeviceCalls:
     """Steps that wait, each with its future. Any thread may add; one runs them."""
 
     def __init__(self) -> None:

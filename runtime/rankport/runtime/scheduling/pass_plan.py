@@ -47,7 +47,7 @@ def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
     computes at least half of its tokens: it finds them cached next time.
     """
     takes = [0] * len(work)
-    layout = _Layout()
+    layout = _Rectangle()
     computed: dict[tuple[Hashable, int], list[NDArray[np.int64]]] = {}  # by branch and first token
     for index, prefix in enumerate(work):
         size = min(prefix.tokens.size, limits.max_tokens) if layout.empty else prefix.tokens.size
@@ -63,7 +63,7 @@ def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
 def plan_items(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
     """Items each request scores in this pass, from its shortest on, 0 for those left out. [requests]"""
     takes = [0] * len(work)
-    layout = _Layout()
+    layout = _Rectangle()
     for index, items in enumerate(work):
         most = _level_count(items.lengths, limits.max_tokens - layout.tokens, limits.max_padding_ratio)
         # Where all a request could bring would leave other rows short, it brings as much as the fullest has.
@@ -78,7 +78,7 @@ def plan_items(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class _Rectangle:
     """The rectangle a pass is padded to: [prefixes, items of the fullest one, tokens of the longest item]."""
 
     rows: dict[Hashable, int] = field(default_factory=dict)  # items by prefix
@@ -95,8 +95,8 @@ class _Layout:
     def fullest(self) -> int:
         return max(self.rows.values(), default=0)
 
-    def add(self, branch: Hashable, past: int, items: int, longest: int, tokens: int) -> "_Layout":
-        return _Layout(
+    def add(self, branch: Hashable, past: int, items: int, longest: int, tokens: int) -> "_Rectangle":
+        return _Rectangle(
             rows={**self.rows, branch: self.rows.get(branch, 0) + items},
             longest=max(self.longest, longest),
             tokens=self.tokens + tokens,

@@ -4,7 +4,7 @@ from rankport.protos.errors import Overloaded
 from rankport.runtime.config import EngineConfig
 
 
-class Room:
+class QueueLimit:
     """Requests and tokens that wait, against their limits. Not thread-safe: its owner's lock guards it."""
 
     def __init__(self, config: EngineConfig) -> None:

@@ -16,9 +16,9 @@ from typing import Any, Generic
 
 from rankport.protos.errors import DeadlineExceeded, RankportError, Unavailable
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.scheduling.device_calls import Steps
+from rankport.runtime.scheduling.device_calls import DeviceCalls
 from rankport.runtime.scheduling.futures import settle
-from rankport.runtime.scheduling.queue_limit import Room
+from rankport.runtime.scheduling.queue_limit import QueueLimit
 from rankport.runtime.scheduling.work import Pass, Request, RequestT, Wait, Work
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,9 @@ class Worker(Generic[RequestT]):
         self._clock = clock
         self._condition = threading.Condition()  # guards the fields down to `_closed_because`
         self._arrivals: deque[RequestT] = deque()
-        self._steps = Steps()
+        self._device_calls = DeviceCalls()
         self._unanswered: dict[RequestT, None] = {}  # accepted; left only with the future resolved
-        self._room = Room(config)  # of those accepted and not started
+        self._queue_limit = QueueLimit(config)  # of those accepted and not started
         self._drain_until_s: float | None = None  # set by `close`
         self._closed_because: Unavailable | None = None  # no submit from then on
         self._waiting: deque[RequestT] = deque()  # the thread's own, as is `_active`
@@ -56,7 +56,7 @@ class Worker(Generic[RequestT]):
         with self._condition:
             if self._closed_because is not None:
                 raise Unavailable(*self._closed_because.args)
-            self._room.enter(request.tokens)
+            self._queue_limit.enter(request.tokens)
             self._arrivals.append(request)
             self._unanswered[request] = None
             self._condition.notify()
@@ -70,7 +70,7 @@ class Worker(Generic[RequestT]):
             if self._closed_because is not None:
                 raise Unavailable(*self._closed_because.args)
             self._condition.notify()
-            return self._steps.add(step)
+            return self._device_calls.add(step)
 
     @property
     def alive(self) -> bool:
@@ -102,7 +102,7 @@ class Worker(Generic[RequestT]):
         reason = Unavailable("the engine was closed before the request was answered")
         try:
             while self._take_arrivals():
-                self._steps.run()
+                self._device_calls.run()
                 self._drop_dead(self._waiting)
                 self._drop_dead(self._active)
                 self._admit()
@@ -122,7 +122,7 @@ class Worker(Generic[RequestT]):
         with self._condition:
             busy = bool(self._waiting or self._active)
             self._condition.wait_for(
-                lambda: busy or self._arrivals or self._steps or self._drain_until_s is not None
+                lambda: busy or self._arrivals or self._device_calls or self._drain_until_s is not None
             )
             self._waiting.extend(self._arrivals)
             self._arrivals.clear()
@@ -228,7 +228,7 @@ class Worker(Generic[RequestT]):
             for request in requests:
                 if not request.started:
                     request.started = True
-                    self._room.leave(request.tokens)
+                    self._queue_limit.leave(request.tokens)
 
     def _rotate(self, served: Iterable[RequestT]) -> None:
         """Moves served requests to the end, lets go of those with nothing left to start, answers the finished ones."""
@@ -264,7 +264,7 @@ class Worker(Generic[RequestT]):
         with self._condition:
             self._closed_because = self._closed_because or reason
             outstanding = tuple(self._unanswered)
-            futures = [request.future for request in outstanding] + self._steps.take()
+            futures = [request.future for request in outstanding] + self._device_calls.take()
             self._unanswered.clear()
         for future in futures:
             error = Unavailable(*reason.args)

@@ -64,7 +64,7 @@ class _Commands(TyperGroup):
         return loaded
 
 
-def build() -> typer.Typer:
+def command_tree() -> typer.Typer:
     """Builds the command tree."""
     app = typer.Typer(
         cls=_Commands, help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown"
@@ -82,7 +82,7 @@ def run() -> None:
     # As Ctrl-C does, a terminated command cleans up what it has half made. `serve` has a handler of its own.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        build()()
+        command_tree()()
     except RankportError as error:
         sys.stderr.write(f"rankport: {type(error).__name__}: {error}\n")
         sys.exit(1)

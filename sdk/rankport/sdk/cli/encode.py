@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from rankport.runtime.config import Device, EngineConfig, engine_config
-from rankport.runtime.jobs.config import GPU_DEFAULTS, EncodeJobConfig, ItemColumns, encode_job_config
+from rankport.runtime.jobs.config import GPU_DEFAULTS, EncodeJobConfig, FileColumns, encode_job_config
 from rankport.sdk.cli.dataclass_options import filled, flags_of, given_values, takes
 
 
 @takes(
-    *flags_of(ItemColumns),
+    *flags_of(FileColumns),
     *flags_of(EncodeJobConfig, elsewhere={"a GPU": GPU_DEFAULTS}),
     *flags_of(EngineConfig, only=("device",)),
 )
@@ -64,7 +64,7 @@ def encode(
     device: Device = given["device"]
     config = encode_job_config(device, **given_values(EncodeJobConfig, given))
     with _wrong_usage():
-        file = ItemsFile.open(items, **asdict(filled(ItemColumns, given)))
+        file = ItemsFile.open(items, **asdict(filled(FileColumns, given)))
     with (
         ItemEncoder.load(bundle, config=engine_config(device, device_ids=(device_id,))) as encoder,
         TokenStore.open(store, create=True) as tokens,

@@ -41,7 +41,7 @@ class _Answer(Generic[FloatT]):
         return self.rows
 
 
-class Answers(Generic[FloatT]):
+class Downloads(Generic[FloatT]):
     """Device memory that a graph writes its results to, and host memory that they are copied to."""
 
     def __init__(self, memory: DeviceMemory, dtype: "np.dtype[FloatT]") -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import Started
-from rankport.runtime.backends.devices.downloads import Answers
+from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.uploads import Uploads
@@ -38,7 +38,7 @@ class DeviceTextBackend:
         self._longest = manifest.limits.max_item_tokens  # positions end there
         self._shape = (manifest.embedding.tokens, manifest.embedding.hidden_size)
         self._uploads = Uploads(memory)
-        self._answers: Answers[np.floating] = Answers(memory, np.dtype(self._dtype))
+        self._downloads: Downloads[np.floating] = Downloads(memory, np.dtype(self._dtype))
         self._recordings = Recordings()
 
     def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
@@ -54,17 +54,17 @@ class DeviceTextBackend:
             parts = self.start(texts.part(0, half)), self.start(texts.part(half, len(texts)))
             return Started(lambda: np.concatenate([part.results() for part in parts]), done=False)
         inputs = self._uploads.send(pad(texts).inputs(items, item_tokens))
-        written = self._answers.hold(items * int(np.prod(self._shape)))
+        written = self._downloads.hold(items * int(np.prod(self._shape)))
         outputs = {"embeddings": DeviceArray(written, (items, *self._shape), self._dtype)}
         fixed = self._recordings.number("encode", (items, item_tokens), (self._uploads.pointer, written))
         self._graph.run(inputs, {}, outputs, fixed=fixed)
-        return self._answers.fetch((len(texts), *self._shape))
+        return self._downloads.fetch((len(texts), *self._shape))
 
     def close(self) -> None:
         """Frees the graph, the workspace and the stream."""
         with ExitStack() as freed:  # after an error of the device too: the last step first
             freed.callback(self._memory.close)
             freed.callback(self._uploads.release)
-            freed.callback(self._answers.release)
+            freed.callback(self._downloads.release)
             freed.callback(self._graph.close)
             self._memory.mark()()

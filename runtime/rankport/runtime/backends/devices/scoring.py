@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, Started
-from rankport.runtime.backends.devices.downloads import Answers
+from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, Place
 from rankport.runtime.backends.devices.memory import DeviceMemory
@@ -61,7 +61,7 @@ class DevicePrefixBackend:
         self._kv = KVLayout(manifest.shape.layers, prefix.outputs[0].dtype)
         self._kv_names = [output.name for output in prefix.outputs]
         self._past_names = [name.replace("new_", "past_", 1) for name in self._kv_names]
-        self._uploads, self._answers = Uploads(memory), Answers(memory, np.dtype(np.float32))
+        self._uploads, self._downloads = Uploads(memory), Downloads(memory, np.dtype(np.float32))
         self._past, self._new = Region(memory), Region(memory)
         self._recordings = Recordings()
 
@@ -80,7 +80,7 @@ class DevicePrefixBackend:
     def start(self, batch: PrefixBatch) -> Started[np.float32]:
         """See `PrefixBackend.start`."""
         self._run("score", batch)
-        return self._answers.fetch((len(batch.runs), self._labels))
+        return self._downloads.fetch((len(batch.runs), self._labels))
 
     def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
         """See `PrefixBackend.split`. Both halves own their memory, so that evicting one frees it."""
@@ -96,7 +96,7 @@ class DevicePrefixBackend:
             freed.callback(self._memory.close)
             if self.table is not None:
                 freed.callback(self.table.release)
-            for region in (self._uploads, self._past, self._new, self._answers):
+            for region in (self._uploads, self._past, self._new, self._downloads):
                 freed.callback(region.release)
             for graph in {id(graph): graph for graph in (self._graphs.prefix, self._graphs.score)}.values():
                 freed.callback(graph.close)
@@ -134,7 +134,7 @@ class DevicePrefixBackend:
         return dict(zip(self._kv_names, arrays, strict=True))
 
     def _logits(self, sizes: PassSizes) -> dict[str, DeviceArray]:
-        pointer = self._answers.hold(sizes.items_total * self._labels)
+        pointer = self._downloads.hold(sizes.items_total * self._labels)
         return {"logits": DeviceArray(pointer, (sizes.items_total, self._labels), "float32")}
 
     def _gathered(

@@ -21,8 +21,8 @@ from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.calls import Calls
 from rankport.runtime.server.config import DEFAULTS, ServerConfig
 from rankport.runtime.server.counts import CallCounts
-from rankport.runtime.server.grpc.catalogue import ModelsService
 from rankport.runtime.server.grpc.embedding import EmbeddingService
+from rankport.runtime.server.grpc.models import ModelsService
 from rankport.runtime.server.grpc.scoring import ScoringService
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.submitter import Submitter

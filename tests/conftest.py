@@ -62,7 +62,7 @@ def encoder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def encoder_bundle(encoder_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
-    """Its bundle: one mean-pooled float16 token an item."""
+    """Bundle of that encoder: one mean-pooled float16 token an item."""
     options = {"kind": "item-encoder", "pooling": "mean", "max_item_tokens": 32}
     return exported(encoder_checkpoint, name="tiny-encoder", **options)
 

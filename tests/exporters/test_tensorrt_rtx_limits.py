@@ -24,7 +24,7 @@ needs_no_gpu = pytest.mark.skipif(
 
 
 def plan(bundle: Bundle, **options: object) -> bytes:
-    """Of an encoder for SM89, by the builder itself."""
+    """Builds the plan of an encoder for SM89, by the builder itself."""
     (graph,) = bundle.manifest.graphs
     profiles = profiles_for(graph.inputs, ["encode"], bundle.manifest.axes, ProfileLimits(32))
     chosen = BuildOptions(**options)

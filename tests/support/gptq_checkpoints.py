@@ -131,7 +131,7 @@ def formula_model(folder: Path) -> nn.Module:
 
 
 def formula_logits(folder: Path, ids: Tensor) -> Tensor:
-    """Its logits [batch, tokens, vocabulary]."""
+    """Computes its logits [batch, tokens, vocabulary]."""
     with torch.no_grad():
         logits: Tensor = formula_model(folder)(input_ids=ids).logits
     return logits

@@ -106,7 +106,7 @@ def host_backend(
 
 
 def host_encoder(bundle: Bundle, memory: HostMemory, takes: Takes = lambda sizes: True) -> DeviceTextBackend:
-    """The same of an item encoder."""
+    """Makes the backend of an item encoder, see above."""
     return DeviceTextBackend(bundle.manifest, host_graph(bundle, "encode"), memory, takes)
 
 

@@ -1,4 +1,4 @@
-"""What several tests need and no test changes: made once a run, whichever worker comes first, and shared by all.
+"""Files and folders that several tests need and no test changes: made once a run, whichever worker comes first, and shared by all.
 
 Every run has a folder of its own, so nothing is taken over from another run.
 """

@@ -91,7 +91,7 @@ def library_model(folder: Path) -> nn.Module:
 
 
 def library_logits(folder: Path, ids: Tensor) -> Tensor:
-    """Its logits [batch, tokens, vocabulary]."""
+    """Computes its logits [batch, tokens, vocabulary]."""
     with quiet(), torch.no_grad():
         logits: Tensor = library_model(folder)(input_ids=ids).logits
     return logits

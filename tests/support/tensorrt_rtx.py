@@ -11,7 +11,7 @@ trt: Any = pytest.importorskip(
 )
 
 _NO_GPU = "catchCudaError"
-"""Of a line that follows any error on a machine without a GPU, and says nothing about the graph."""
+"""Part of a line that follows any error on a machine without a GPU, and says nothing about the graph."""
 
 Range = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # smallest, usual and largest shape
 

@@ -24,7 +24,7 @@ _REGISTRY = "torch.onnx._internal.exporter._registration.ONNXRegistry.from_torch
 
 @dataclass(frozen=True, slots=True)
 class KeptProgram:
-    """What exports read of a `torch.onnx.ONNXProgram`."""
+    """The part of a `torch.onnx.ONNXProgram` that exports read."""
 
     model: ir.Model
 

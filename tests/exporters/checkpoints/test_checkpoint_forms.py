@@ -28,7 +28,7 @@ def whole(tmp_path: Path, **overrides: Any) -> Path:
 
 
 def sharded(source: Path, out: Path, dtype: torch.dtype = torch.float32) -> Path:
-    """The same checkpoint in several files, as transformers writes large ones."""
+    """Writes the checkpoint in several files, as transformers writes large ones."""
     model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     model.save_pretrained(out, max_shard_size="20KB")
     (out / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())

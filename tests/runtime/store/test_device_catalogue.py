@@ -118,8 +118,7 @@ Load = Callable[..., ResidentTokens]
 
 
 CORRUPT = """
-import sys
-import lmdb
+import sys, lmdb
 path, database, name, place = sys.argv[1], *map(bytes.fromhex, sys.argv[2:4]), int(sys.argv[4])
 with lmdb.open(path, max_dbs=8) as env, env.begin(write=True) as txn:
     items = env.open_db(database, txn=txn, create=False)

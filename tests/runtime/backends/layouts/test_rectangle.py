@@ -22,7 +22,7 @@ class Past:
 
 
 def batch(*prefixes: tuple[int, list[list[int]]]) -> PrefixBatch:
-    """Of each prefix its length and its items."""
+    """Lists each prefix with its length and its items."""
     owners = [row for row, (_, items) in enumerate(prefixes) for _ in items]
     return PrefixBatch.of(
         tuple((Past(length),) if length else () for length, _ in prefixes),

@@ -1,4 +1,4 @@
-"""What the engine computes in which pass: prefixes once, passes bounded and shared, turns taken."""
+"""Passes of the engine: prefixes are computed once, passes bounded and shared, turns taken."""
 
 import itertools
 from concurrent.futures import wait

@@ -1,4 +1,4 @@
-"""Files and folders that several tests need and no test changes: made once a run, whichever worker comes first, and shared by all.
+"""Files and folders that several tests need and no test changes: made once a run, and shared by all its workers.
 
 Every run has a folder of its own, so nothing is taken over from another run.
 """

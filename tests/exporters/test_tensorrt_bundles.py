@@ -122,10 +122,6 @@ WRONG: dict[str, tuple[tuple[object, ...], str]] = {
     "unknown architecture": (("--target", "tensorrt-rtx:sm90"), "has no architecture 'sm90', only sm75"),
     "no architecture": (("--target", "tensorrt-rtx:"), "has no architecture ''"),
     "architecture of tensorrt": (("--target", "tensorrt:sm90"), "builds for the GPU at hand alone"),
-    "no prefixes": (
-        ("--target", "tensorrt-rtx", "--max-prefixes", 0),
-        "max_prefixes is 0: it must be at least 1",
-    ),
 }
 
 
@@ -136,6 +132,14 @@ def test_wrong_options_are_refused_with_the_way_out(what: str, encoder: Path) ->
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (encoder / "plans").exists()
+
+
+def test_a_limit_out_of_its_range_is_wrong_usage(encoder: Path) -> None:
+    done = rankport("build", encoder, "--target", "tensorrt-rtx", "--max-prefixes", 0)
+    assert done.returncode == 2
+    assert "Invalid value for '--max-prefixes'" in done.stderr
+    assert "1" in done.stderr.rpartition("greater than or equal to")[2]
     assert not (encoder / "plans").exists()
 
 

@@ -1,12 +1,13 @@
 """Nodes of a graph that stay in fp32 when the rest goes to half precision.
 
-requires: types on all values; the fp32 graph of a ranker or an item encoder, fused or not, low-bit or not.
+requires: types on all values; the fp32 graph of a ranker or an item encoder, fused or not, low-bit or not; its inputs
+          of the types that they keep.
 
 Rotary angles, cosines and sines; RMS normalizations and softmax where no operator is left that sums in fp32 by itself;
 the label head, so that logits keep apart what half precision would tie; the pooling of embeddings an encoder makes, and
-the choice of those a ranker is given, of which there may be far more than a pass takes. Of low-bit layers: how inputs
-are rounded, as a scale that is off moves every code; 32-bit sums and what scales them; scales of which half precision
-has few bits.
+the choice of those a ranker is given in fp32, of which there may be far more than a pass takes. Of low-bit layers: how
+inputs are rounded, as a scale that is off moves every code; 32-bit sums and what scales them; scales of which half
+precision has few bits.
 """
 
 from collections.abc import Callable
@@ -73,9 +74,11 @@ def _pooling(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
 
 
 def _chooses_embeddings(node: ir.Node) -> bool:
-    """Tells whether a node gathers rows of the graph's own input."""
+    """Tells whether a node gathers rows of embeddings that come in fp32."""
     rows = node.inputs[0] if node.op_type == "Gather" else None
-    return rows is not None and rows.is_graph_input() and rows.name == "embeddings"
+    if rows is None or rows.name != "embeddings":
+        return False
+    return rows.is_graph_input() and rows.dtype == ir.DataType.FLOAT
 
 
 def _producer_of(graph: ir.Graph, output: str) -> ir.Node | None:

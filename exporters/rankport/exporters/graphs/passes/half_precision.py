@@ -24,10 +24,10 @@ _FP32_MAX = float(np.finfo(np.float32).max)
 def to_half_precision(model: ir.Model, precision: Precision, *, fused: bool) -> None:
     """Rewrites the graph. Raises CheckpointError if a weight is beyond float16."""
     graph, half = model.graph, TYPES[precision]
-    exact = exact_nodes(graph, half, fused=fused)
     for value in graph.inputs:
         if value.dtype == ir.DataType.FLOAT and _comes_in_half(value.name or "", half):
             value.type = ir.TensorType(half)
+    exact = exact_nodes(graph, half, fused=fused)
     casts = _Casts(graph)
     for node in list(graph):
         wanted = ir.DataType.FLOAT if node in exact else half

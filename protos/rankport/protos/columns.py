@@ -5,7 +5,7 @@ column: nothing is done for each item. What a bundle takes is checked where the 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -37,7 +37,7 @@ class RaggedIds:
 
     @classmethod
     def of_lengths(cls, ids: NDArray[np.int64], lengths: NDArray[np.int64]) -> "RaggedIds":
-        """Runs of these lengths. [runs]"""
+        """Cuts the ids into runs of these lengths. [runs]"""
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         return cls(ids, offsets)
@@ -93,10 +93,6 @@ class ItemColumns:
         """Returns the items of one form."""
         column: Column[Any] | None = getattr(self, _FIELDS[form])
         return column
-
-    def without_keys(self) -> "ItemColumns":
-        """Returns the columns of items that bring their tokens."""
-        return replace(self, keys=None)
 
     def part(self, start: int, stop: int) -> "ItemColumns":
         """Returns the items from `start` to before `stop` as a request of their own."""

@@ -65,7 +65,7 @@ class TokenRuns:
         blocks: tuple[Embeddings, ...] = (),
         table: TableRows | None = None,
     ) -> "TokenRuns":
-        """Runs of these lengths. [runs]"""
+        """Cuts the ids into runs of these lengths. [runs]"""
         offsets = offsets_of(np.asarray(lengths, np.int64))
         embedded = None
         if blocks or table is not None:
@@ -74,7 +74,7 @@ class TokenRuns:
 
     @classmethod
     def join(cls, parts: "Sequence[TokenRuns]") -> "TokenRuns":
-        """All runs of the parts, in order. Embeddings are not copied."""
+        """Joins all runs of the parts, in order. Embeddings are not copied."""
         if len(parts) == 1:
             return parts[0]
         offsets = _joined([part.offsets for part in parts])
@@ -96,7 +96,7 @@ class TokenRuns:
         return sum(len(block) for block in self.blocks)
 
     def part(self, start: int, stop: int) -> "TokenRuns":
-        """The runs from `start` to before `stop`; arrays are views."""
+        """Returns the runs from `start` to before `stop`; arrays are views."""
         if start == 0 and stop == len(self):
             return self
         first, last = self.offsets[start], self.offsets[stop]
@@ -114,7 +114,7 @@ class TokenRuns:
         return TokenRuns(ids, offsets, embedded, _part_of(self.blocks, sent_before, sent_after), table)
 
     def take(self, order: NDArray[np.int64]) -> "TokenRuns":
-        """The runs in another order. [runs]"""
+        """Takes the runs in another order. [runs]"""
         ids, offsets = _gathered(self.ids, self.offsets, order)
         if self.embedded is None:
             return TokenRuns(ids, offsets)
@@ -128,7 +128,7 @@ class TokenRuns:
         return TokenRuns(ids, offsets, embedded, blocks, table)
 
     def rows(self, first: int) -> NDArray[np.int64]:
-        """The row of each embedding where those that are sent lie from row `first` on. [count of EMBEDDED]"""
+        """Numbers the row of each embedding where those that are sent lie from row `first` on. [count of EMBEDDED]"""
         if self.table is None:
             return np.arange(first, first + self.sent)
         rows = self.table.rows.copy()
@@ -136,7 +136,7 @@ class TokenRuns:
         return rows
 
     def run(self, index: int) -> TokenRun:
-        """One run by itself; its embeddings must be sent ones."""
+        """Returns one run by itself; its embeddings must be sent ones."""
         own = self.part(index, index + 1)
         assert own.table is None, "its embeddings are in a device's memory alone"
         return TokenRun(own.ids, _whole(own.blocks) if own.blocks else None)
@@ -149,14 +149,14 @@ class TokenRuns:
 
 
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where runs of these lengths begin, and the last ends. [runs + 1]"""
+    """Adds up lengths to offsets: where runs begin, and the last ends. [runs + 1]"""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
-def within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place of each token in its run. [tokens]"""
+def places_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Counts the place of each token in its run. [tokens]"""
     offsets = offsets_of(lengths)
     places: NDArray[np.int64] = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
     return places
@@ -166,7 +166,7 @@ def _gathered(
     values: NDArray[np.int64], offsets: NDArray[np.int64], order: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     lengths = np.diff(offsets)[order]
-    return values[np.repeat(offsets[:-1][order], lengths) + within(lengths)], offsets_of(lengths)
+    return values[np.repeat(offsets[:-1][order], lengths) + places_within(lengths)], offsets_of(lengths)
 
 
 def _joined(offsets: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -192,7 +192,7 @@ def _whole(blocks: tuple[Embeddings, ...]) -> Embeddings:
 
 
 def _part_of(blocks: tuple[Embeddings, ...], start: int, stop: int) -> tuple[Embeddings, ...]:
-    """Rows `start` to before `stop` of the blocks."""
+    """Takes the rows `start` to before `stop` of the blocks."""
     parts, first = [], 0
     for block in blocks:
         begin, end = max(start - first, 0), min(stop - first, len(block))

@@ -79,7 +79,7 @@ class Sources:
 
     @property
     def has_original(self) -> bool:
-        """Whether there is another source than the exact one."""
+        """True where there is another source than the exact one."""
         return self._load_original is not None
 
     def swap(self) -> Checkpoint:

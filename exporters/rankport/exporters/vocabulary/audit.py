@@ -29,7 +29,7 @@ class AuditReport:
 
     @property
     def passed(self) -> bool:
-        """Whether no limit is missed."""
+        """True where no limit is missed."""
         return not self.failures
 
     def as_json(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class PrefixBatch:
     def of(
         cls, prefixes: Sequence[PrefixPieces], runs: Sequence[TokenRun], run_prefix: NDArray[np.int64]
     ) -> "PrefixBatch":
-        """A batch of runs that are apart from each other."""
+        """Makes a batch of runs that are apart from each other."""
         return cls(tuple(prefixes), TokenRuns.of(runs), run_prefix)
 
     @property
@@ -52,7 +52,7 @@ class PrefixBatch:
 
 
 class DeviceLost(Exception):  # noqa: N818  # no error of a request: it ends the engine
-    """The device answers nothing any more, whatever it is asked."""
+    """Loss of the device: it answers nothing any more, whatever it is asked."""
 
 
 FloatT = TypeVar("FloatT", bound=np.floating)
@@ -71,7 +71,7 @@ class TokenTable(Protocol):
 
     @property
     def rows(self) -> int:
-        """How many there is room for."""
+        """Rows that there is room for."""
 
     def write(self, row: int, tokens: NDArray[np.floating]) -> None:
         """Puts rows [count, hidden] at `row` and after, behind the passes started by now. The backend's thread only."""
@@ -82,19 +82,19 @@ class PrefixBackend(Protocol):
 
     @property
     def table(self) -> TokenTable | None:
-        """What runs may name embeddings of; None: they bring theirs."""
+        """Table that runs may name embeddings of; None: they bring theirs."""
 
     def prefill(self, batch: PrefixBatch) -> PrefixPieces:
-        """KV of each run's own tokens (not of the prefix it continues). One run per prefix. [runs]"""
+        """Computes the KV of each run's own tokens (not of the prefix it continues). One run per prefix. [runs]"""
 
     def score(self, batch: PrefixBatch) -> NDArray[np.float32]:
-        """The read-out after each run's last token. [runs, labels]"""
+        """Computes the read-out after each run's last token. [runs, labels]"""
 
     def start(self, batch: PrefixBatch) -> Started[np.float32]:
         """Starts `score`. Several may be under way; they end in order."""
 
     def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
-        """Two handles for the first `length` tokens and the rest; 0 < length < kv.length. `kv` is not used again."""
+        """Splits into the first `length` tokens and the rest; 0 < length < kv.length. `kv` is not used again."""
 
     def close(self) -> None:
         """Frees the device."""
@@ -104,7 +104,7 @@ class TextBackend(Protocol):
     """Texts as token ids: one row each."""
 
     def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
-        """The row of each text. [texts, ...], in the bundle's output dtype"""
+        """Computes the row of each text. [texts, ...], in the bundle's output dtype"""
 
     def start(self, texts: TokenRuns) -> Started[np.floating]:
         """Starts `compute`. Several may be under way; they end in order."""

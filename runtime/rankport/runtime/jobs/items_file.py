@@ -120,7 +120,7 @@ class ItemsFile:
 
 
 class _BadValueError(ValueError):
-    """Why a row is bad."""
+    """Reason why a row is bad."""
 
 
 def _reader(path: Path, file_format: str | None) -> RowReader:

@@ -115,7 +115,7 @@ class JsonlReader:
 
 
 class ParquetReader:
-    """Needs pyarrow, the extra `rankport[parquet]`."""
+    """Reader of Parquet. Needs pyarrow, the extra `rankport[parquet]`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

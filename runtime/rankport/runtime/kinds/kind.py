@@ -27,21 +27,21 @@ class Model(Protocol):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What it answers."""
+        """Capabilities: what it answers."""
 
     @property
     def alive(self) -> bool:
         """False once it is closed, or stopped on a bug: it answers nothing any more."""
 
     def describe(self) -> ModelDescription:
-        """What it is."""
+        """Says what it is."""
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
 
 
 class Scorer(Model, Protocol):
-    """What a model that `scores` answers."""
+    """Model that `scores`."""
 
     def submit(
         self,
@@ -56,7 +56,7 @@ class Scorer(Model, Protocol):
 
 
 class Encoder(Model, Protocol):
-    """What a model that `encodes` answers."""
+    """Model that `encodes`."""
 
     def submit(
         self,

@@ -43,7 +43,7 @@ class Replicas(Generic[EngineT]):
     """The engines by device, often one, and what each has to do. Any thread may call it; owns and closes them."""
 
     def __init__(self, engines: Mapping[int, EngineT], slack_tokens: int = 0) -> None:
-        """`slack_tokens`: how much more than the idlest the engine of a prefix may have to do."""
+        """Takes the engines over. `slack_tokens`: how much more than the idlest a prefix's engine may have to do."""
         self._all = [_Replica(engine, gpu) for gpu, engine in engines.items()]
         self._slack_tokens = slack_tokens
         self._closed = False
@@ -93,7 +93,7 @@ class Replicas(Generic[EngineT]):
             replica.engine.close(grace_s)
 
     def _in_order(self, home: int | None) -> list[_Replica[EngineT]]:
-        """Those that run, the first to be asked first."""
+        """Lists the replicas that run, the first to be asked first."""
         running = [replica for replica in self._all if self._runs(replica)]
         with self._lock:
             by_work = sorted(running, key=lambda replica: replica.tokens)

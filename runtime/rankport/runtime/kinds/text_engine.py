@@ -1,4 +1,4 @@
-"""Engine of the kinds that give a row a text: many requests, one device, batches of similar length.
+"""Engine of the kinds that make a row of each text: many requests, one device, batches of similar length.
 
 Owns the life of a request from token ids to rows. What a row is, the kind knows; the queue and the thread are
 `worker`'s, batching is `pass_plan`'s.
@@ -106,17 +106,17 @@ class _TextWork:
         self._limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
 
     def prepare(self, request: _TextRequest) -> None:
-        """Texts need nothing computed before them."""
+        """Does nothing: texts need nothing computed before them."""
 
     def plan(self, active: Sequence[_TextRequest]) -> Pass[_TextRequest]:
-        """Texts of several requests are alike: all continue the empty prefix."""
+        """Plans one pass over all requests: their texts are alike, all continue the empty prefix."""
         work = [ItemWork(request.texts.remaining, past=0, branch=None) for request in active]
         takes = plan_items(work, self._limits)
         shares = [(request, take) for request, take in zip(active, takes, strict=True) if take]
         return Pass(tuple(request for request, _ in shares), partial(self._encode, shares))
 
     def retire(self, request: _TextRequest) -> None:
-        """A request holds nothing."""
+        """Does nothing: a request holds nothing."""
 
     def close(self) -> None:
         """Frees the device."""

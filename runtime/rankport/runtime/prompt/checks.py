@@ -12,7 +12,7 @@ from rankport.protos.errors import InvalidRequest
 
 
 def checked_ids(value: object, vocab_size: int, where: str) -> NDArray[np.int64]:
-    """Token ids [tokens] of a sequence of ints or an integer array, each from 0 to `vocab_size` - 1.
+    """Takes token ids [tokens] of a sequence of ints or an integer array, each from 0 to `vocab_size` - 1.
 
     Raises:
         InvalidRequest: another type, or an id outside the vocabulary; the message has id and position.
@@ -34,7 +34,7 @@ def checked_ids(value: object, vocab_size: int, where: str) -> NDArray[np.int64]
 
 
 def checked_columns(runs: RaggedIds, vocab_size: int, places: NDArray[np.int64]) -> RaggedIds:
-    """Runs of token ids, each id from 0 to `vocab_size` - 1; `places` name the items.
+    """Takes runs of token ids, each id from 0 to `vocab_size` - 1; `places` name the items.
 
     Raises:
         InvalidRequest: an id outside the vocabulary; the message has item, id and position.
@@ -50,7 +50,7 @@ def checked_columns(runs: RaggedIds, vocab_size: int, places: NDArray[np.int64])
 def checked_rows(
     values: Embeddings, places: NDArray[np.int64], tokens: int, hidden_size: int
 ) -> NDArray[np.floating]:
-    """Embedding tokens of items as rows [items * tokens, hidden_size], finite in float32; `places` name the items.
+    """Takes embedding tokens as rows [items * tokens, hidden_size], finite in float32; `places` name the items.
 
     They are float16 or float32, and nobody else's to write to: what the caller may still change is copied.
 

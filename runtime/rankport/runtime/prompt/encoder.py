@@ -59,7 +59,7 @@ class EncodedItems:
 
     @classmethod
     def in_order(cls, parts: "Sequence[EncodedItems]") -> "EncodedItems":
-        """The items of all parts in the order of the request."""
+        """Joins the items of all parts in the order of the request."""
         if len(parts) == 1:
             return parts[0]
         if not parts:
@@ -90,13 +90,13 @@ class PromptEncoder:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Self:
-        """The encoder of an opened bundle. Raises `BundleError` if its tokenizer and prompt do not fit."""
+        """Makes the encoder of an opened bundle. Raises `BundleError` if its tokenizer and prompt do not fit."""
         name = bundle.manifest.tokenizer
         tokenizer = None if name is None else Tokenizer.from_file(bundle.file(name))
         return cls(bundle.manifest, tokenizer)
 
     def encode_prefix(self, prefix: Prefix, truncation: Truncation = "error") -> EncodedPrefix:
-        """The prefix of a request; it may be empty.
+        """Encodes the prefix of a request; it may be empty.
 
         A str fills the prompt's only field, a mapping gives exactly its fields; token ids are the whole
         prefix, taken verbatim and never cut.
@@ -142,7 +142,7 @@ class PromptEncoder:
         return EncodedItems.in_order(encoded)
 
     def _encoded_ids(self, columns: ItemColumns, truncation: Truncation) -> Iterator[EncodedItems]:
-        """Items of texts, and of token ids."""
+        """Encodes items of texts, and of token ids."""
         if columns.texts is not None:
             places = columns.texts.places
             yield self._filled(self._tokenize_items(columns.texts.values, places), truncation, places)
@@ -159,7 +159,7 @@ class PromptEncoder:
         return EncodedItems(TokenRuns(filled.ids, filled.offsets), places, places[cut])
 
     def _encoded_embeddings(self, column: Column[Embeddings] | None) -> Iterator[EncodedItems]:
-        """Items of embedding tokens: they differ in their rows only."""
+        """Encodes items of embedding tokens: they differ in their rows only."""
         if column is None or not len(column.places):
             return
         form, ids = self._embedded(int(column.places[0]))
@@ -167,7 +167,7 @@ class PromptEncoder:
         yield self._repeated(ids, column.places, blocks=(rows,))
 
     def _encoded_residents(self, resident: ResidentItems | None) -> Iterator[EncodedItems]:
-        """Items whose tokens are in device memory: they need nothing but the ids around them."""
+        """Encodes items whose tokens are in device memory: they need nothing but the ids around them."""
         if resident is None or not len(resident.places):
             return
         _, ids = self._embedded(int(resident.places[0]))
@@ -187,7 +187,7 @@ class PromptEncoder:
         return EncodedItems(runs, places, _NO_PLACES)
 
     def _embedded(self, index: int) -> tuple[Embedding, Ids]:
-        """The form of embedding tokens, and the ids of an item of them."""
+        """Returns the form of embedding tokens, and the ids of an item of them."""
         if self._embedding is None or self._embedded_ids is None:
             raise InvalidRequest(
                 f"item {index}: the bundle takes no embedding tokens: give text or token ids"
@@ -223,7 +223,7 @@ class PromptEncoder:
         return self._tokenize(texts, lambda index: f"item {places[index]}")
 
     def _tokenize(self, texts: Sequence[str], where: Callable[[int], str]) -> RaggedIds:
-        """Token ids of the texts; `where` names one in messages."""
+        """Tokenizes the texts; `where` names one in messages."""
         if not len(texts):
             return RaggedIds.of_lengths(np.empty(0, np.int64), np.empty(0, np.int64))
         if self._tokenizer is None:
@@ -242,7 +242,7 @@ class PromptEncoder:
 
 
 def _embedded_ids(item: ItemTemplate, embedding: Embedding) -> Ids:
-    """The ids of every item of embedding tokens: they differ in their rows only. Shared, so read-only."""
+    """Makes the ids of every item of embedding tokens: they differ in their rows only. Shared, so read-only."""
     template = item.template
     if embedding.tokens > template.room:
         raise BundleError(

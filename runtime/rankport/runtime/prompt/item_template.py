@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rankport.protos.columns import RaggedIds
 from rankport.protos.types import Truncation
 from rankport.runtime.prompt.template import Ids, PromptTemplate, Slot
-from rankport.runtime.tokens import within
+from rankport.runtime.tokens import places_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class ItemTemplate:
     def fill(
         self, values: RaggedIds, truncation: Truncation, places: NDArray[np.int64]
     ) -> tuple[RaggedIds, NDArray[np.bool_]]:
-        """The ids of every item, `values` in its slot, and which of them were cut. [items]
+        """Makes the ids of every item, `values` in its slot, and says which of them were cut. [items]
 
         Raises:
             LimitExceeded: under "error", an item is over a limit; the message names it by its place.
@@ -50,13 +50,13 @@ class ItemTemplate:
         return self._around(values, np.minimum(lengths, most)), cut
 
     def around(self, ids: Ids) -> Ids:
-        """One item's ids with the literals around them, whatever their length."""
+        """Puts the literals around one item's ids, whatever their length."""
         return np.concatenate([self.before, ids, self.after])
 
     def _around(self, values: RaggedIds, kept: NDArray[np.int64]) -> RaggedIds:
-        """The literals around the first or the last `kept` ids of each run."""
+        """Puts the literals around the first or the last `kept` ids of each run."""
         begins = values.offsets[:-1] if self.slot.keep == "start" else values.offsets[1:] - kept
-        place = within(kept)
+        place = places_within(kept)
         source = values.ids[np.repeat(begins, kept) + place]
         before, after = len(self.before), len(self.after)
         if not before and not after:

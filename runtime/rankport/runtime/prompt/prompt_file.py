@@ -25,14 +25,14 @@ _KEYS = ("labels", "prefix", "item")
 
 @dataclass(frozen=True, slots=True)
 class PromptFile:
-    """What a prompt file says."""
+    """Contents of a prompt file."""
 
     prompt: Prompt
     labels: list[str] | None  # label words; None leaves them to the export's options
 
 
 def default_prompt() -> Prompt:
-    """One field, `prefix`, and the bare item."""
+    """Makes a prompt of one field, `prefix`, and the bare item."""
     return Prompt(prefix=[Segment(field="prefix")], item=[Segment(item=True)])
 
 
@@ -82,7 +82,7 @@ def validate_prompt(prompt: Prompt, tokenizer: Tokenizer | None) -> None:
 def tokenization_difference(
     prompt: Prompt, tokenizer: Tokenizer, requests: Iterable[tuple[str | Mapping[str, str], str]]
 ) -> tuple[int, int]:
-    """How many of (prefix, item text) `requests` tokenize differently as one joined text than by segments.
+    """Counts the (prefix, item text) `requests` that tokenize differently as one joined text than by segments.
 
     Special tokens stand in the joined text by their text; limits are left out.
 
@@ -117,7 +117,7 @@ def _labels(labels: object, path: str | os.PathLike[str]) -> list[str] | None:
 
 
 def _line(text: str, fields: Mapping[str, Any], reason: str) -> str:
-    """ ", line 7" for a reason that opens with a segment, "" where its `[[header]]` cannot be told apart."""
+    """Writes ", line 7" for a reason that opens with a segment, "" where its `[[header]]` cannot be told apart."""
     segment = re.match(r"(prefix|item)\[(\d+)\]", reason)
     if segment is None:
         return ""

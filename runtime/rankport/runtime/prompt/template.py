@@ -24,14 +24,14 @@ _WAY_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a request's tokens go."""
+    """Place where a request's tokens go."""
 
     name: str  # of the field, or "item"
     max_tokens: int | None
     keep: Literal["start", "end"]
 
     def cut(self, ids: Ids, length: int) -> Ids:
-        """The `length` tokens that survive."""
+        """Cuts to the `length` tokens that survive."""
         return ids[:length] if self.keep == "start" else ids[len(ids) - length :]
 
 
@@ -47,13 +47,13 @@ class PromptTemplate:
 
     @classmethod
     def of(cls, pieces: tuple[Ids | Slot, ...], limit: int, limit_name: str) -> Self:
-        """The template of these pieces; its `room` is negative where the literals alone exceed `limit`."""
+        """Makes the template of these pieces; its `room` is negative where the literals alone exceed `limit`."""
         slots = tuple(piece for piece in pieces if isinstance(piece, Slot))
         literals = sum(len(piece) for piece in pieces if not isinstance(piece, Slot))
         return cls(pieces, slots, limit - literals, limit, limit_name)
 
     def fill(self, values: Sequence[Ids], truncation: Truncation, where: str) -> tuple[Ids, bool]:
-        """All ids in order, with `values` in the slots, and whether any was cut.
+        """Joins all ids in order, with `values` in the slots, and says whether any was cut.
 
         Raises:
             LimitExceeded: under "error", a slot or the whole is over its limit; `where` opens the message.
@@ -68,7 +68,7 @@ class PromptTemplate:
         return self.join(cut), any(len(ids) > length for ids, length in zip(values, kept, strict=True))
 
     def join(self, values: Sequence[Ids]) -> Ids:
-        """All ids in order, with `values` in the slots, whatever their length."""
+        """Joins all ids in order, with `values` in the slots, whatever their length."""
         rest = iter(values)
         parts = [next(rest) if isinstance(piece, Slot) else piece for piece in self.pieces]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
@@ -91,21 +91,21 @@ class PromptTemplate:
 
 
 def prefix_template(manifest: ManifestDraft, tokenizer: Tokenizer | None) -> PromptTemplate:
-    """The prefix's template, its literals tokenized; raises `BundleError` if they do not fit the bundle."""
+    """Makes the prefix's template, its literals tokenized; raises `BundleError` if they do not fit the bundle."""
     pieces = _pieces(manifest.prompt.prefix, tokenizer, manifest.shape.vocab_size, "prompt.prefix")
     made = PromptTemplate.of(pieces, manifest.limits.max_prefix_tokens, "max_prefix_tokens")
     return _with_room(made, 0, "prompt.prefix")
 
 
 def item_template(manifest: ManifestDraft, tokenizer: Tokenizer | None) -> PromptTemplate:
-    """An item's template; as `prefix_template`, and it leaves room for at least one token of the item."""
+    """Makes an item's template; as `prefix_template`, and it leaves room for at least one token of the item."""
     pieces = _pieces(manifest.prompt.item, tokenizer, manifest.shape.vocab_size, "prompt.item")
     made = PromptTemplate.of(pieces, manifest.limits.max_item_tokens, "max_item_tokens")
     return _with_room(made, 1, "prompt.item")
 
 
 def fair_shares(lengths: Sequence[int], room: int) -> list[int]:
-    """What each may keep so that all fit into `room`: short ones stay whole, long ones share the rest."""
+    """Shares out what each may keep so that all fit into `room`: short ones stay whole, long ones share the rest."""
     shares = [0] * len(lengths)
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     for rank, index in enumerate(order):

@@ -38,32 +38,32 @@ class Tokenizer:
         return cls(inner)
 
     def matching_special(self) -> Self:
-        """A copy for which the text of a special token is that token, as in a template written by hand."""
+        """Returns a copy for which the text of a special token is that token, as in a template written by hand."""
         return type(self)(tokenizers.Tokenizer.from_str(self._inner.to_str()), match_special=True)
 
     def encode_ragged(self, texts: Sequence[str]) -> RaggedIds:
-        """Token ids of all texts in one call, nothing added. [texts] runs. Releases the interpreter lock."""
+        """Encodes all texts in one call, nothing added. [texts] runs. Releases the interpreter lock."""
         encodings = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
         lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
         ids = chain.from_iterable(encoding.ids for encoding in encodings)
         return RaggedIds.of_lengths(np.fromiter(ids, np.int64, int(lengths.sum())), lengths)
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Token ids of each text, nothing added. [texts] of [tokens]"""
+        """Encodes each text, nothing added. [texts] of [tokens]"""
         runs = self.encode_ragged(texts)
         return [runs.run(index) for index in range(len(runs))]
 
     def token_id(self, name: str) -> int | None:
-        """The id of a token by its exact name in the vocabulary, or None."""
+        """Returns the id of a token by its exact name in the vocabulary, or None."""
         return self._inner.token_to_id(name)
 
     def special_tokens(self) -> tuple[str, ...]:
-        """Names of the tokens that text never becomes, in id order."""
+        """Lists the names of tokens that text never becomes, in id order."""
         added = self._inner.get_added_tokens_decoder()
         return tuple(added[token].content for token in sorted(added) if added[token].special)
 
     def vocabulary(self) -> tuple[str, ...]:
-        """All token names, unordered. Slow: for messages and export, not for requests."""
+        """Lists all token names, unordered. Slow: for messages and export, not for requests."""
         return tuple(self._inner.get_vocab(with_added_tokens=True))
 
     @property
@@ -72,5 +72,5 @@ class Tokenizer:
         return self._inner.get_vocab_size(with_added_tokens=True)
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
-        """The text of token ids, special tokens included."""
+        """Decodes token ids to text, special tokens included."""
         return self._inner.decode([int(token) for token in ids], skip_special_tokens=False)

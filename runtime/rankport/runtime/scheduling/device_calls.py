@@ -1,4 +1,4 @@
-"""What the thread that drives a device does between two passes, beside requests: a write to its memory, say."""
+"""Calls of the thread that drives a device, between two passes and beside requests: a write to its memory, say."""
 
 from collections import deque
 from collections.abc import Callable
@@ -20,13 +20,13 @@ class DeviceCalls:
         return len(self._waiting)
 
     def add(self, step: Step) -> "Future[None]":
-        """Done when the step is; it raises what the step raises, or `Unavailable`."""
+        """Returns a future that is done when the step is; it raises what the step raises, or `Unavailable`."""
         future: Future[None] = Future()
         self._waiting.append((future, step))
         return future
 
     def run(self) -> None:
-        """Those that wait now: others come after the next pass. A bug in one is raised, with the rest still waiting."""
+        """Runs those that wait now, others after the next pass. A bug in one is raised, with the rest still waiting."""
         for _ in range(len(self)):
             future, step = self._waiting.popleft()
             try:
@@ -40,7 +40,7 @@ class DeviceCalls:
                 settle(future, future.set_result, None)
 
     def take(self) -> "list[Future[None]]":
-        """The futures of those that will never run."""
+        """Takes the futures of those that will never run."""
         futures = [future for future, _ in self._waiting]
         self._waiting.clear()
         return futures

@@ -13,7 +13,7 @@ OuterT = TypeVar("OuterT")
 
 
 def converted(inner: "Future[InnerT]", convert: Callable[[InnerT], OuterT]) -> "Future[OuterT]":
-    """A future of `convert(result)`; cancelling it cancels `inner`, and errors of either pass through."""
+    """Makes a future of `convert(result)`; cancelling it cancels `inner`, and errors of either pass through."""
     outer: Future[OuterT] = Future()
     # Weak, or the two would keep each other and both results alive until a garbage collection.
     outer.add_done_callback(partial(_cancel_inner, weakref.ref(inner)))
@@ -22,7 +22,7 @@ def converted(inner: "Future[InnerT]", convert: Callable[[InnerT], OuterT]) -> "
 
 
 def resolved(result: OuterT) -> "Future[OuterT]":
-    """A future that is done."""
+    """Makes a future that is done."""
     future: Future[OuterT] = Future()
     future.set_result(result)
     return future
@@ -37,7 +37,7 @@ def settle(future: "Future[Any]", resolve: Callable[[Any], None], value: object)
 
 
 def result_within(future: "Future[OuterT]", timeout_s: float | None) -> OuterT:
-    """The result; cancels the future when the wait ends without one. Raises `DeadlineExceeded` or its error."""
+    """Waits for the result; cancels the future if none came. Raises `DeadlineExceeded` or its error."""
     try:
         return future.result(timeout_s)
     except RankportError:

@@ -1,4 +1,4 @@
-"""What goes into the next pass: pure functions over lengths and tokens.
+"""Plan of the next pass: pure functions over lengths and tokens.
 
 Owns the budgets and the padding rule. Keeps no state: fairness comes from the order of the requests, which
 the caller rotates so that those served least recently stand first. The first one is always served, whatever
@@ -24,7 +24,7 @@ class PassLimits:
 
 @dataclass(frozen=True, slots=True)
 class PrefixWork:
-    """What a request has yet to compute of its prefix."""
+    """Part of its prefix that a request has yet to compute."""
 
     tokens: NDArray[np.int64]  # [remaining], at least one
     past: int  # tokens before them, whose KV exists
@@ -33,7 +33,7 @@ class PrefixWork:
 
 @dataclass(frozen=True, slots=True)
 class ItemWork:
-    """What a request has yet to compute of its items."""
+    """Items that a request has yet to compute."""
 
     lengths: NDArray[np.int64]  # [remaining], ascending, at least one
     past: int  # prefix tokens
@@ -41,7 +41,7 @@ class ItemWork:
 
 
 def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
-    """Tokens each request computes of its prefix in this pass, 0 for those left out. [requests]
+    """Plans the tokens each request computes of its prefix in this pass, 0 for those left out. [requests]
 
     Only the first may be cut into a chunk; others come whole. A request waits when another of this pass
     computes at least half of its tokens: it finds them cached next time.
@@ -61,7 +61,7 @@ def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
 
 
 def plan_items(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
-    """Items each request scores in this pass, from its shortest on, 0 for those left out. [requests]"""
+    """Plans how many items each request scores in this pass, from its shortest on, 0 for those left out. [requests]"""
     takes = [0] * len(work)
     layout = _Rectangle()
     for index, items in enumerate(work):
@@ -105,7 +105,7 @@ class _Rectangle:
         )
 
     def fits(self, limits: PassLimits) -> bool:
-        """Whether tokens, padded items and padded prefixes keep within the limits."""
+        """Says whether tokens, padded items and padded prefixes keep within the limits."""
         ratio, rows = limits.max_padding_ratio, len(self.rows)
         return (
             self.tokens <= limits.max_tokens
@@ -115,7 +115,7 @@ class _Rectangle:
 
 
 def _level_count(lengths: NDArray[np.int64], max_tokens: int, max_padding_ratio: float) -> int:
-    """How many of the first, ascending lengths keep within the tokens and the padding."""
+    """Counts the first, ascending lengths that keep within the tokens and the padding."""
     if lengths[0] == lengths[-1]:  # nothing is padded
         return min(max(max_tokens, 0) // int(lengths[0]), lengths.size)
     lengths = lengths[: max(max_tokens, 0)]  # each is at least one token
@@ -126,5 +126,5 @@ def _level_count(lengths: NDArray[np.int64], max_tokens: int, max_padding_ratio:
 
 
 def _repeats(prefix: PrefixWork, alike: Sequence[NDArray[np.int64]]) -> bool:
-    """Whether one of those computed on its branch has at least half of its tokens."""
+    """Says whether one of those computed on its branch has at least half of its tokens."""
     return any(2 * common_length(tokens, prefix.tokens) >= prefix.tokens.size for tokens in alike)

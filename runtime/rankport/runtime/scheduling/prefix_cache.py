@@ -36,7 +36,7 @@ class CacheStats:
 
     @classmethod
     def total(cls, stats: "Sequence[CacheStats]") -> "CacheStats":
-        """Of several caches."""
+        """Adds up the counters of several caches."""
         return cls(*(sum(values) for values in zip(*map(astuple, stats), strict=True)))
 
 
@@ -78,7 +78,7 @@ class Lease:
         return id(self) if self.private else id(self.node)
 
     def pieces(self) -> tuple[PrefixKV, ...]:
-        """KV handles from the prefix's first token to the last covered one; valid until the cache changes."""
+        """Lists the KV handles from the prefix's first token to the last covered one; valid until the cache changes."""
         path = [node.kv for node in _upwards(self.node)]
         return (*reversed(path), *self.private)
 
@@ -150,7 +150,7 @@ class PrefixCache:
         self._make_room(0)
 
     def stats(self) -> CacheStats:
-        """A snapshot; may be read from any thread."""
+        """Takes a snapshot of the counters; any thread may."""
         return CacheStats(
             lookups=self._lookups,
             hits=self._hits,
@@ -251,7 +251,7 @@ class PrefixCache:
 
 
 def common_length(a: Tokens, b: Tokens) -> int:
-    """How many leading tokens are equal."""
+    """Counts the leading tokens that are equal."""
     shorter = min(a.size, b.size)
     if not shorter:
         return 0
@@ -261,14 +261,14 @@ def common_length(a: Tokens, b: Tokens) -> int:
 
 
 def _upwards(node: _Node) -> Iterator[_Node]:
-    """The node and its ancestors below the root."""
+    """Yields the node and its ancestors below the root."""
     while node.parent is not None:
         yield node
         node = node.parent
 
 
 def _downwards(node: _Node) -> Iterator[_Node]:
-    """The node's descendants."""
+    """Yields the node's descendants."""
     stack = list(node.children.values())
     while stack:
         child = stack.pop()

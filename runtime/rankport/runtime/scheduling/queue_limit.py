@@ -1,4 +1,4 @@
-"""How much may wait for its first pass before a request is refused."""
+"""Limit of what may wait for its first pass before a request is refused."""
 
 from rankport.protos.errors import Overloaded
 from rankport.runtime.config import EngineConfig
@@ -12,7 +12,7 @@ class QueueLimit:
         self._requests = self._tokens = 0
 
     def enter(self, tokens: int) -> None:
-        """A request of so many tokens begins to wait. Raises `Overloaded` if there is no room; one alone always has."""
+        """Takes in a request of so many tokens. Raises `Overloaded` if there is no room; one alone always has."""
         config = self._config
         if self._requests >= config.max_queued_requests or (
             self._requests and self._tokens + tokens > config.max_queued_tokens
@@ -26,6 +26,6 @@ class QueueLimit:
         self._tokens += tokens
 
     def leave(self, tokens: int) -> None:
-        """It waits no longer."""
+        """Notes that such a request waits no longer."""
         self._requests -= 1
         self._tokens -= tokens

@@ -39,12 +39,12 @@ class RunsByLength:
 
     @property
     def exhausted(self) -> bool:
-        """Whether all are taken."""
+        """True when all are taken."""
         return self.taken == len(self.lengths)
 
     @property
     def finished(self) -> bool:
-        """Whether all are done."""
+        """True when all are done."""
         return self.done == len(self.lengths)
 
     @property
@@ -58,7 +58,7 @@ class RunsByLength:
         return self.lengths[self.taken :]
 
     def upcoming(self, count: int) -> TokenRuns:
-        """The next runs."""
+        """Returns the next runs, which stay where they are."""
         return self.runs.part(self.taken, self.taken + count)
 
     def take(self, count: int) -> None:

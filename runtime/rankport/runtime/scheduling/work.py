@@ -1,4 +1,4 @@
-"""What a worker is given to compute, and the requests it computes it for.
+"""Work that a worker is given, and the requests it computes it for.
 
 The seam between the thread with its queue, in `worker`, and what it computes, in the `engine` of each kind.
 """
@@ -31,16 +31,16 @@ class Request(ABC):
     @property
     @abstractmethod
     def exhausted(self) -> bool:
-        """Whether all its passes are started."""
+        """True when all its passes are started."""
 
     @property
     @abstractmethod
     def finished(self) -> bool:
-        """Whether the answer is complete."""
+        """True when the answer is complete."""
 
     @abstractmethod
     def answer(self, waited_s: float) -> Any:
-        """The result of the future, given the seconds since submission spent outside the request's passes.
+        """Makes the result of the future, given the seconds since submission spent outside the request's passes.
 
         A `RankportError` raised here fails this request alone.
         """
@@ -70,16 +70,16 @@ class Pass(Generic[RequestT]):
 
 
 class Work(Protocol[RequestT]):
-    """What a worker computes; called by its thread only.
+    """Computation of a worker; called by its thread only.
 
     A `RankportError` raised here fails the requests at hand. Any other exception is a bug, which ends it.
     """
 
     def prepare(self, request: RequestT) -> None:
-        """Called before every pass for every active request."""
+        """Prepares an active request, before every pass."""
 
     def plan(self, active: Sequence[RequestT]) -> Pass[RequestT]:
-        """The next pass over some unfinished, prepared requests, those served least recently first."""
+        """Plans the next pass over some unfinished, prepared requests, those served least recently first."""
 
     def retire(self, request: RequestT) -> None:
         """Frees what `prepare` took, if anything; harmless when repeated."""

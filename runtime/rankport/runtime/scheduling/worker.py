@@ -169,7 +169,7 @@ class Worker(Generic[RequestT]):
                 self._run_alone(request)
 
     def _run_alone(self, request: RequestT) -> None:
-        """One pass of a request whose joint pass failed: only the guilty one fails again."""
+        """Runs one pass of a request whose joint pass failed: only the guilty one fails again."""
         self._drop_dead(self._active)
         if request in self._active:
             self._prepare([request])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm
-from rankport.runtime.backends.layouts.rectangle import HIDDEN, ROW_TOKENS, Rectangle, rectangle, with_tokens
+from rankport.runtime.backends.layouts.rectangle import ROW_TOKENS, UNSEEN, Rectangle, rectangle, with_tokens
 from rankport.runtime.backends.layouts.sizes import PassSizes
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 from support.effort import scale
@@ -59,7 +59,7 @@ def test_a_token_sees_its_own_item_up_to_itself_and_padding_sees_nothing_real() 
     visible = inputs["own_mask"] == 0
     blocks = np.kron(np.eye(3), np.tril(np.ones((2, 2)))).astype(bool)
     np.testing.assert_array_equal(visible, blocks)
-    assert set(np.unique(inputs["own_mask"])) == {0.0, np.float32(HIDDEN)}
+    assert set(np.unique(inputs["own_mask"])) == {0.0, np.float32(UNSEEN)}
 
 
 def test_embeddings_keep_their_order() -> None:

@@ -42,7 +42,7 @@ def to_half_precision(model: ir.Model, precision: Precision, *, fused: bool) -> 
 
 
 def _comes_in_half(name: str, half: ir.DataType) -> bool:
-    """Whether an input is in half precision too: past KV, and embeddings, which a host cannot give in bfloat16."""
+    """Says whether an input is in half precision too: past KV, and embeddings, which a host cannot give in bfloat16."""
     if name == "embeddings":
         return half == ir.DataType.FLOAT16
     return name.startswith("past_") and name != "past_mask"

@@ -17,7 +17,7 @@ from transformers.masking_utils import (
 )
 
 from rankport.exporters.graphs.attention_interface import Attention, attending
-from rankport.runtime.backends.layouts.rectangle import HIDDEN
+from rankport.runtime.backends.layouts.rectangle import UNSEEN
 
 _NAME = "rankport_encoder"
 
@@ -116,7 +116,7 @@ def _attend(
 
     bias = None
     if attention_mask is not None:
-        bias = torch.where(attention_mask, 0.0, HIDDEN).to(query.dtype).expand(items, 1, tokens, tokens)
+        bias = torch.where(attention_mask, 0.0, UNSEEN).to(query.dtype).expand(items, 1, tokens, tokens)
     mixed = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
         [by_token(query), by_token(key), by_token(value), None, None, bias],

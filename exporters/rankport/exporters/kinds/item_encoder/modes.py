@@ -56,11 +56,6 @@ def _pool(hidden: NDArray[np.float32], module: EncoderModule) -> NDArray[np.floa
     return result
 
 
-def measure_encoder(backend: TextBackend, expected: NDArray[np.float32], runs: Runs) -> list[ModeParity]:
-    """Measures the differences in each mode."""
-    return compare_modes(expected, answers_by_mode(backend, runs))
-
-
 def answers_by_mode(backend: TextBackend, runs: Runs) -> Answers:
     """Encodes runs alone, and padded together: the short ones, and the longest beside two of them."""
     alone = np.concatenate([backend.compute(_texts([run])) for run in runs])

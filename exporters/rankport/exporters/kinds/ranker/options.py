@@ -64,5 +64,5 @@ class RankerOptions(RequestOptions):
 
     @property
     def fused_attention(self) -> bool:
-        """Whether one kernel attends to prefix and own tokens, with the prefix's KV repeated for each row."""
+        """True where one kernel attends to prefix and own tokens, with the prefix's KV repeated for each row."""
         return self.attention in (None, "fused")

@@ -50,7 +50,7 @@ class Downloads(Generic[FloatT]):
         self._under_way: deque[_Answer[FloatT]] = deque()
 
     def hold(self, values: int) -> int:
-        """Where a graph may write so many values. Moves when a pass needs more than any before."""
+        """Returns where a graph may write so many values. Moves when a pass needs more than any before."""
         self._block.hold(values * self._dtype.itemsize)
         return self._block.pointer
 

@@ -31,7 +31,7 @@ class DeviceTextBackend:
         memory: DeviceMemory,
         takes: Takes = lambda sizes: True,
     ) -> None:
-        """`takes` says which passes the graph takes; larger ones go in parts, single texts as they are."""
+        """Loads nothing. `takes` says which passes fit the graph; larger ones go in parts, single texts as they are."""
         assert manifest.embedding is not None
         self._graph, self._memory, self._takes = graph, memory, takes
         self._dtype = manifest.embedding.dtype

@@ -39,7 +39,7 @@ class DeviceGraph(Protocol):
 
     @property
     def host_names(self) -> frozenset[str]:
-        """Those of them that it wants in host memory, because they decide shapes."""
+        """Inputs that it wants in host memory, because they decide shapes."""
 
     def run(
         self,

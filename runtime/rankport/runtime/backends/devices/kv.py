@@ -41,7 +41,7 @@ class _Group:
 
 
 class KVLayout:
-    """Where each layer's KV lies, for a model's layers and the type that its graphs keep KV in."""
+    """Places of each layer's KV, for a model's layers and the type that its graphs keep KV in."""
 
     def __init__(self, layers: Sequence[LayerKV], dtype: DType) -> None:
         self.dtype: DType = dtype
@@ -49,11 +49,11 @@ class KVLayout:
         self._groups = tuple(_groups(layers))
 
     def nbytes(self, prefixes: int, length: int) -> int:
-        """Of a block for so many prefixes, padded to `length`; of a handle with one."""
+        """Counts the bytes of a block for so many prefixes, padded to `length`; of a handle with one."""
         return sum(group.values_a_token for group in self._groups) * prefixes * length * self._item
 
     def arrays(self, pointer: int, prefixes: int, length: int) -> Iterator[DeviceArray]:
-        """Keys and values of each layer in a block, in the order of the graphs: key 0, value 0, key 1, ..."""
+        """Yields keys and values of each layer in a block, in the order of the graphs: key 0, value 0, key 1, ..."""
         for group in self._groups:
             shape = (prefixes, group.kv_heads, length, group.head_dim)
             for _ in range(2 * group.layers):
@@ -100,7 +100,7 @@ class Place:
 
     @classmethod
     def of(cls, kv: DeviceKV, start: int = 0) -> "Place":
-        """A handle is a block of one prefix, without padding."""
+        """Takes a handle as what it is: a block of one prefix, without padding."""
         return cls(kv.buffer.pointer, 1, kv.length, 0, start)
 
 

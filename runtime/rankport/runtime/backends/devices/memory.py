@@ -51,28 +51,28 @@ class DeviceMemory(Protocol):
 
     @property
     def transfers(self) -> Transfers:
-        """What was moved so far."""
+        """Bytes moved so far."""
 
     def allocate(self, nbytes: int) -> Buffer:
         """Raises BackendError when the device has no more."""
 
     def staging(self, nbytes: int) -> NDArray[np.uint8]:
-        """Host memory that copies to and from the device fastest. [nbytes]"""
+        """Allocates host memory that copies to and from the device fastest. [nbytes]"""
 
     def upload(self, host: NDArray[np.uint8], pointer: int) -> None:
-        """`host` of `staging` must not change before `mark` of a later moment is reached."""
+        """Copies to the device. `host` of `staging` must not change before `mark` of a later moment is reached."""
 
     def download(self, pointer: int, host: NDArray[np.uint8]) -> None:
-        """`host` of `staging` is filled when `mark` of a later moment is reached."""
+        """Copies to the host. `host` of `staging` is filled when `mark` of a later moment is reached."""
 
     def clear(self, pointer: int, nbytes: int) -> None:
-        """Zeros."""
+        """Writes zeros."""
 
     def copy(self, source: Side, target: Side, *, width: int, height: int, depth: int) -> None:
-        """`depth` slices of `height` rows of `width` bytes, device to device."""
+        """Copies `depth` slices of `height` rows of `width` bytes, device to device."""
 
     def mark(self) -> Callable[[], None]:
-        """A call that waits until all enqueued by now is done. Raises BackendError if some of it failed."""
+        """Returns a call that waits until all enqueued by now is done. Raises BackendError if some of it failed."""
 
     def close(self) -> None:
         """Waits for what is enqueued and frees the stream. Buffers may be dropped later."""

@@ -122,7 +122,7 @@ class DevicePrefixBackend:
         return sizes
 
     def _sent(self, graph: DeviceGraph, arrays: Mapping[str, HostArray]) -> dict[str, DeviceArray]:
-        """The inputs that cross to the device, and the table that some of them are rows of."""
+        """Sends the inputs that cross to the device, and adds the table that some of them are rows of."""
         inputs = self._uploads.send({name: arrays[name] for name in arrays if name in graph.input_names})
         if self.table is not None and "embeddings" in graph.input_names:
             inputs["embeddings"] = self.table.with_sent(inputs.get("embeddings"))
@@ -140,7 +140,7 @@ class DevicePrefixBackend:
     def _gathered(
         self, prefixes: Sequence[PrefixPieces], lengths: NDArray[np.int64], sizes: PassSizes
     ) -> dict[str, DeviceArray]:
-        """The past of every prefix side by side. Padding is zeros: what has no weight must still be finite."""
+        """Gathers the past of every prefix side by side. Padding is zeros: what has no weight must still be finite."""
         nbytes = self._kv.nbytes(sizes.prefixes, sizes.past)
         self._past.hold(nbytes)
         if len(prefixes) < sizes.prefixes or lengths.min() < sizes.past:

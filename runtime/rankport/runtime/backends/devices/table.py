@@ -53,7 +53,7 @@ class DeviceTable:
         self._staged.sent()
 
     def with_sent(self, sent: DeviceArray | None) -> DeviceArray:
-        """The input of a pass, after the rows that came with it were put in their place."""
+        """Puts the rows that came with a pass in their place, and gives the pass its input."""
         assert self._block is not None, "released"
         if sent is not None:
             assert sent.shape[0] <= self._shape[0] - self._rows, sent.shape
@@ -68,7 +68,7 @@ class DeviceTable:
 
 
 def token_table(manifest: Manifest, config: EngineConfig, memory: DeviceMemory) -> DeviceTable | None:
-    """Of `config.device_tokens_bytes`; None if that is 0, or the ranker takes no embedding tokens.
+    """Allocates a table of `config.device_tokens_bytes`; None if that is 0, or the ranker takes no embedding tokens.
 
     Raises InvalidRequest if no item fits, BackendError when the device has less memory.
     """
@@ -95,7 +95,7 @@ def token_table(manifest: Manifest, config: EngineConfig, memory: DeviceMemory) 
 
 
 def embeddings_dtype(manifest: Manifest) -> "np.dtype[np.floating]":
-    """The type in which a ranker's graphs take embeddings; float32 where they take none."""
+    """Tells the type in which a ranker's graphs take embeddings; float32 where they take none."""
     inputs = (tensor for graph in manifest.graphs for tensor in graph.inputs)
     stated = next((tensor.dtype for tensor in inputs if tensor.name == "embeddings"), "float32")
     return np.dtype(stated)

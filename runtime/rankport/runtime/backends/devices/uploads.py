@@ -21,7 +21,7 @@ class Uploads:
 
     @property
     def pointer(self) -> int:
-        """Of the block: it moves when a pass needs more than any before."""
+        """Address of the block: it moves when a pass needs more than any before."""
         return self._block.pointer
 
     def send(self, arrays: Mapping[str, HostArray]) -> dict[str, DeviceArray]:

@@ -1,4 +1,4 @@
-"""What a device backend keeps between passes: regions of device memory, host memory in turn, and recorded shapes."""
+"""Memory that a device backend keeps between passes: device memory, host memory in turn, recorded shapes."""
 
 import itertools
 from collections.abc import Callable, Hashable
@@ -21,7 +21,7 @@ class Region:
 
     @property
     def pointer(self) -> int:
-        """Where it starts; moves when it grows."""
+        """Address where it starts; moves when it grows."""
         assert self._buffer is not None
         return self._buffer.pointer
 
@@ -47,11 +47,11 @@ class Ring:
 
     @property
     def pieces(self) -> int:
-        """How many copies may be in flight."""
+        """Number of copies that may be in flight."""
         return len(self._pieces)
 
     def take(self, nbytes: int) -> NDArray[np.uint8]:
-        """The next piece. [nbytes]"""
+        """Takes the next piece. [nbytes]"""
         self._turn = (self._turn + 1) % len(self._pieces)
         done, self._done[self._turn] = self._done[self._turn], None
         if done is not None:
@@ -61,7 +61,7 @@ class Ring:
         return self._pieces[self._turn][:nbytes]
 
     def sent(self) -> None:
-        """The copy of the last piece is enqueued: it may be filled again when that is done."""
+        """Notes that the copy of the last piece is enqueued: it may be filled again when that is done."""
         self._done[self._turn] = self._memory.mark()
 
 
@@ -70,7 +70,7 @@ _MOST_RARE = 4096
 
 @dataclass(slots=True)
 class _OfRole:
-    """What is known of a role's passes at the addresses it has now."""
+    """Passes of a role at the addresses it has now, as far as they are known."""
 
     addresses: tuple[int, ...]
     seen: dict[Hashable, int] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Recordings:
         self._roles: dict[str, _OfRole] = {}
 
     def number(self, role: str, sizes: Hashable, addresses: tuple[int, ...]) -> int | None:
-        """Of a pass that was seen `after` times before; None while it is rare, or where `most` are numbered.
+        """Numbers a pass that was seen `after` times before; None while it is rare, or where `most` are numbered.
 
         No number is given twice: what was recorded at addresses that are left behind is never replayed.
         """

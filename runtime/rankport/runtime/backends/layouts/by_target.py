@@ -1,4 +1,4 @@
-"""Which layout the graphs of a target take."""
+"""Table of the layouts that the graphs of a target take."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +13,6 @@ LayOut = Callable[[PrefixBatch], Layout]
 
 
 def layout_of(target: Target, embeddings: EmbeddingsForm) -> LayOut:
-    """How a batch is laid out for a target."""
+    """Finds how a batch is laid out for a target."""
     lay_out = rectangle if target == "onnx-cuda" else pack
     return partial(lay_out, embeddings=embeddings)

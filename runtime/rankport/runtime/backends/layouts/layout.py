@@ -28,7 +28,7 @@ class HostArray:
 
     @classmethod
     def padded(cls, shape: tuple[int, ...], corner: Array, filling: float = 0) -> "HostArray":
-        """One array in the corner of a larger one."""
+        """Puts one array in the corner of a larger one."""
         return cls(shape, (corner,), corner.dtype, filling)
 
     @property
@@ -49,7 +49,7 @@ class HostArray:
         target[tuple(slice(size) for size in corner.shape)] = corner
 
     def array(self) -> Array:
-        """The array itself, copied only where it is padded, in parts, or of another type."""
+        """Returns the array itself, copied only where it is padded, in parts, or of another type."""
         if len(self.parts) == 1 and self.parts[0].shape == self.shape and self.parts[0].dtype == self.dtype:
             return self.parts[0]
         array = np.empty(self.shape, self.dtype)
@@ -69,21 +69,21 @@ class Layout(Protocol):
         """Tokens of each prefix. [prefixes]"""
 
     def rounded_sizes(self) -> PassSizes:
-        """Sizes that come again, which hold the batch too."""
+        """Rounds to sizes that come again, which hold the batch too."""
 
     def inputs(self, sizes: PassSizes) -> Mapping[str, HostArray]:
-        """Graph inputs by name, without the past KV, for `sizes`; results of what is padded are read by nobody."""
+        """Makes graph inputs by name, without the past KV, for `sizes`; nobody reads the results of padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingsForm:
-    """How graphs take embeddings."""
+    """Form in which graphs take embeddings."""
 
     hidden: int
     dtype: "np.dtype[np.floating]" = _FLOAT32
     first_row: int = 0  # of those that are sent, in the input: rows of a device's table lie before
 
     def input(self, blocks: Sequence[Array], sizes: PassSizes) -> HostArray:
-        """The `embeddings` of a pass. A graph that takes some reads a row even for text: there is always one."""
+        """Makes the `embeddings` of a pass. A graph that takes some reads a row even for text: there is always one."""
         parts = tuple(blocks) or (np.zeros((1, self.hidden), self.dtype),)
         return HostArray((sizes.embedding_count, self.hidden), parts, self.dtype)

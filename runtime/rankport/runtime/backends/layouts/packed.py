@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
 from rankport.runtime.backends.layouts.sizes import LINE, PassSizes, lines, rounded
-from rankport.runtime.tokens import EMBEDDED, TokenRuns, within
+from rankport.runtime.tokens import EMBEDDED, TokenRuns, places_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def pack(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Packed:
     assert lengths.min() > 0
     assert np.all(np.diff(owner) >= 0)
     past_lengths = batch.past_lengths
-    prefix, token = np.repeat(owner, lengths), within(lengths)
+    prefix, token = np.repeat(owner, lengths), places_within(lengths)
     return Packed(
         sizes_of(batch),
         past_lengths,
@@ -73,7 +73,7 @@ def pack(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Packed:
 
 
 def sizes_of(batch: PrefixBatch) -> PassSizes:
-    """The least sizes that hold a batch when it is packed."""
+    """Finds the least sizes that hold a batch when it is packed."""
     return PassSizes(
         prefixes=len(batch.prefixes),
         rows=int(np.bincount(batch.run_prefix).max()),
@@ -86,7 +86,7 @@ def sizes_of(batch: PrefixBatch) -> PassSizes:
 
 
 def rounded_packed(sizes: PassSizes) -> PassSizes:
-    """The sizes that come again. An item is not padded to a whole line: each slot of it is computed."""
+    """Rounds to sizes that come again. An item is not padded to a whole line: each slot of it is computed."""
     return replace(
         sizes,
         prefixes=rounded(sizes.prefixes),
@@ -100,7 +100,7 @@ def rounded_packed(sizes: PassSizes) -> PassSizes:
 
 
 def axes_of(sizes: PassSizes) -> dict[str, int]:
-    """The sizes by the names that graphs of packed tokens give their axes."""
+    """Names the sizes as graphs of packed tokens name their axes."""
     return {
         "prefixes": sizes.prefixes,
         "items": sizes.rows,
@@ -113,7 +113,7 @@ def axes_of(sizes: PassSizes) -> dict[str, int]:
 
 
 def rank_within(owner: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position of each run among the runs of its prefix, for non-decreasing owners."""
+    """Counts, for each run, the runs of its prefix before it; owners do not decrease. [runs]"""
     index = np.arange(len(owner))
     first = np.concatenate([[True], owner[1:] != owner[:-1]])
     result: NDArray[np.int64] = index - np.maximum.accumulate(np.where(first, index, 0))

@@ -18,7 +18,7 @@ class Padded:
     lengths: NDArray[np.int64]  # [items]
 
     def inputs(self, items: int, item_tokens: int) -> Mapping[str, HostArray]:
-        """Graph inputs by name, of this many texts. Those added have one token, so that attention is defined."""
+        """Makes graph inputs by name, of this many texts. Those added have one token, so that attention is defined."""
         lengths = np.pad(self.lengths, (0, items - len(self.lengths)), constant_values=1)
         mask = (np.arange(item_tokens)[None, :] < lengths[:, None]).astype(np.int64)
         return {

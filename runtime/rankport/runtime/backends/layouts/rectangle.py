@@ -15,11 +15,11 @@ from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
 from rankport.runtime.backends.layouts.packed import rank_within
 from rankport.runtime.backends.layouts.sizes import PassSizes, lines, rounded
-from rankport.runtime.tokens import EMBEDDED, TokenRuns, within
+from rankport.runtime.tokens import EMBEDDED, TokenRuns, places_within
 
 ROW_TOKENS = 256
 """Of a row of short items, at most."""
-HIDDEN = -30_000.0
+UNSEEN = -30_000.0
 """Added to a score, leaves it no weight; small enough for float16."""
 _MASKS_KEPT = 64
 
@@ -75,7 +75,7 @@ class Rectangle:
         return inputs
 
     def _past_mask(self, sizes: PassSizes) -> NDArray[np.float32]:
-        mask = np.full((sizes.prefixes, sizes.past), HIDDEN, np.float32)
+        mask = np.full((sizes.prefixes, sizes.past), UNSEEN, np.float32)
         mask[: len(self.past_lengths)][np.arange(sizes.past)[None, :] < self.past_lengths[:, None]] = 0
         return mask
 
@@ -91,7 +91,7 @@ def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Rectangle:
     longest, items = int(lengths.max()), int(item.max()) + 1
     rows = -(-items // max(1, ROW_TOKENS // longest))
     in_row = -(-items // rows)
-    prefix, token, item = np.repeat(owner, lengths), within(lengths), np.repeat(item, lengths)
+    prefix, token, item = np.repeat(owner, lengths), places_within(lengths), np.repeat(item, lengths)
     sizes = PassSizes(
         prefixes=len(batch.prefixes),
         rows=rows,
@@ -113,20 +113,20 @@ def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Rectangle:
 
 
 def with_tokens(sizes: PassSizes) -> PassSizes:
-    """Sizes of a rectangle with the tokens that it has, padding included."""
+    """Counts the tokens of a rectangle's sizes, padding included."""
     return replace(sizes, tokens=sizes.prefixes * sizes.rows * sizes.row_tokens)
 
 
 @lru_cache(_MASKS_KEPT)
 def own_mask(row_tokens: int, item_tokens: int) -> NDArray[np.float32]:
-    """Who sees whom in a row, [row tokens, row tokens]: each token those of its item up to itself. Read-only.
+    """Says who sees whom in a row, [row tokens, row tokens]: each token those of its item up to itself. Read-only.
 
     What follows the last item that fits is nobody's, and sees its own.
     """
     token = np.arange(row_tokens)
     item = token // item_tokens
     visible = (token[None, :] <= token[:, None]) & (item[None, :] == item[:, None])
-    mask = np.where(visible, np.float32(0), np.float32(HIDDEN))
+    mask = np.where(visible, np.float32(0), np.float32(UNSEEN))
     mask.flags.writeable = False
     return mask
 

@@ -23,7 +23,7 @@ class PassSizes:
 
 
 def rounded(size: int) -> int:
-    """The next of 16 sizes an octave: at most a sixteenth more than asked for."""
+    """Rounds up to the next of 16 sizes an octave: at most a sixteenth more than asked for."""
     if size <= 16:
         return size
     step: int = 1 << (size.bit_length() - 5)
@@ -31,6 +31,6 @@ def rounded(size: int) -> int:
 
 
 def lines(size: int) -> int:
-    """Rounded, and a multiple of `LINE`; 0 becomes one: a device need not know empty products."""
+    """Rounds up as `rounded`, and to a multiple of `LINE`; 0 becomes one: a device need not know empty products."""
     size = rounded(size)
     return max(-(-size // LINE), 1) * LINE

@@ -97,7 +97,7 @@ class OnnxRuntimePrefixBackend:
         self._score.close()
 
     def _inputs(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:
-        """Graph inputs by name, and the slots of a prefix."""
+        """Makes graph inputs by name, and counts the slots of a prefix."""
         layout = self._lay_out(batch)
         sizes = layout.sizes
         arrays = {name: value.array() for name, value in layout.inputs(sizes).items()}
@@ -147,7 +147,7 @@ class _Session:
             raise BundleError(f"{graph.file} lacks the outputs {sorted(lacking)} of its role {role!r}")
 
     def of_role(self, bundle: Bundle, role: Role) -> "_Session | None":
-        """The same loaded graph in another role, if it has that."""
+        """Returns the loaded graph in another role, if it has that."""
         if bundle.graph(role).file != self._file:
             return None
         return _Session(bundle, role, self._config, shared=self)
@@ -167,7 +167,7 @@ class _Session:
 
 
 def _has_byte_products() -> bool:
-    """Whether the processor multiplies bytes and adds the products in 32 bits; where it cannot be known, no."""
+    """Says whether the processor multiplies bytes and adds the products in 32 bits; where it cannot be known, no."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
     try:
@@ -178,7 +178,7 @@ def _has_byte_products() -> bool:
 
 
 def _needs_packing(bundle: Bundle) -> bool:
-    """Unpacked, MatMulNBits would not round its inputs: other maths than the one that was proven, and slower."""
+    """Says whether MatMulNBits, unpacked, would not round its inputs: other maths than what was proven, and slower."""
     quantization = bundle.manifest.quantization
     return quantization is not None and any(
         part.activations.startswith("int8 per ") and part.group_size is not None
@@ -215,7 +215,7 @@ def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime
 def _past(
     batch_prefixes: Sequence[PrefixPieces], lengths: NDArray[np.int64], widths: Sequence[LayerKV]
 ) -> dict[str, Array]:
-    """Each layer's past keys and values [prefixes, kv_heads, past, head_dim], padded at the end."""
+    """Joins each layer's past keys and values, [prefixes, kv_heads, past, head_dim], padded at the end."""
     prefixes = cast(Sequence[tuple[HostKV, ...]], batch_prefixes)
     names = [f"past_{part}.{layer}" for layer in range(len(widths)) for part in ("key", "value")]
     if len(prefixes) == 1 and len(prefixes[0]) == 1:

@@ -29,7 +29,7 @@ _ELEMENT_TYPES: dict[DType, int] = {"float32": 1, "int32": 6, "int64": 7, "float
 
 
 def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DevicePrefixBackend:
-    """The ranker on one GPU.
+    """Loads the ranker on one GPU.
 
     Raises BackendError if ONNX Runtime or the machine has no CUDA, BundleError if a graph cannot be loaded.
     """
@@ -43,7 +43,7 @@ def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
 
 
 def cuda_text_backend(bundle: Bundle, *, device: int = 0) -> DeviceTextBackend:
-    """The item encoder on one GPU. Raises as `cuda_prefix_backend`."""
+    """Loads the item encoder on one GPU. Raises as `cuda_prefix_backend`."""
     with _on_gpu(device) as memory:
         graph = _load(bundle, "encode", memory)
     return DeviceTextBackend(bundle.manifest, graph, memory)
@@ -51,7 +51,7 @@ def cuda_text_backend(bundle: Bundle, *, device: int = 0) -> DeviceTextBackend:
 
 @contextmanager
 def _on_gpu(device: int) -> Iterator[CudaMemory]:
-    """Memory of a GPU, closed again if what is loaded into it fails."""
+    """Gives the memory of a GPU, closed again if what is loaded into it fails."""
     require_provider()
     onnxruntime.preload_dlls()
     memory = CudaMemory(device)

@@ -94,7 +94,7 @@ class _Pass:
 
 
 def halves(batch: PrefixBatch) -> tuple[PrefixBatch, PrefixBatch]:
-    """Two batches of at least one run each: half of the prefixes each, or half of the runs of one."""
+    """Cuts into two batches of at least one run each: half of the prefixes each, or half of the runs of one."""
     owner = batch.run_prefix
     middle = len(batch.runs) // 2
     if owner[0] != owner[-1]:

@@ -71,7 +71,7 @@ class ItemEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """Of everything that changes an output: the namespace of this encoder's tokens in a store."""
+        """Hash of everything that changes an output: the namespace of this encoder's tokens in a store."""
         return self._manifest.fingerprint
 
     def encode(
@@ -81,7 +81,7 @@ class ItemEncoder:
         *,
         truncation: Truncation = "error",
     ) -> NDArray[np.floating]:
-        """Embedding tokens of texts, or of token ids, in their order. [texts, k, hidden] float16 or float32
+        """Encodes texts, or token ids, as embedding tokens in their order. [texts, k, hidden] float16 or float32
 
         Raises:
             InvalidRequest: a text is malformed; the message has its index.
@@ -101,7 +101,7 @@ class ItemEncoder:
         *,
         truncation: Truncation = "error",
     ) -> "Future[NDArray[np.floating]]":
-        """`encode` as a future. Cancelling it drops what is not computed yet.
+        """Encodes as `encode`, at once with a future. Cancelling it drops what is not computed yet.
 
         Tokenizes before it returns. Raises what is known by then: `InvalidRequest`, `LimitExceeded`,
         `Overloaded`, `Unavailable`; the future raises the rest.
@@ -119,7 +119,7 @@ class ItemEncoder:
         return converted(future, _tokens)
 
     def describe(self) -> ModelDescription:
-        """What the bundle is."""
+        """Says what the bundle is."""
         return describe(self._manifest)
 
     @property

@@ -1,4 +1,4 @@
-"""What an item encoder's manifest must have."""
+"""Rules of an item encoder's manifest."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType

@@ -88,7 +88,7 @@ class Engine:
         return self._worker.call(partial(on_device, "a step between passes", step))
 
     def cache_stats(self) -> CacheStats:
-        """A snapshot of the prefix cache's counters."""
+        """Returns a snapshot of the prefix cache's counters."""
         return self._work.cache.stats()
 
     @property
@@ -106,7 +106,7 @@ class Engine:
 
 
 def prefix_key(run: TokenRun) -> NDArray[np.int64]:
-    """The tokens a prefix is cached under: embeddings stand as negative hashes of their rows. [tokens]"""
+    """Makes the tokens a prefix is cached under: embeddings become negative hashes of their rows. [tokens]"""
     if run.embeddings is None:
         return run.ids
     key = run.ids.copy()
@@ -115,7 +115,7 @@ def prefix_key(run: TokenRun) -> NDArray[np.int64]:
 
 
 def slice_run(run: TokenRun, start: int, stop: int) -> TokenRun:
-    """Tokens `start` to `stop` of a run, with the embeddings among them."""
+    """Takes the tokens `start` to `stop` of a run, with the embeddings among them."""
     ids = run.ids[start:stop]
     rows = int(np.count_nonzero(ids == EMBEDDED))
     if run.embeddings is None or not rows:
@@ -188,7 +188,7 @@ class _ScoringWork:
             self.cache.extend(lease, request.key[lease.length :])
 
     def plan(self, active: Sequence[_ScoringRequest]) -> Pass[_ScoringRequest]:
-        """Prefill and score passes in turn, while there is work for both."""
+        """Plans prefill and score passes in turn, while there is work for both."""
         waiting = [request for request in active if self._leases[request].length < request.key.size]
         ready = [request for request in active if self._leases[request].length == request.key.size]
         self._prefilled_last = bool(waiting) and not (ready and self._prefilled_last)

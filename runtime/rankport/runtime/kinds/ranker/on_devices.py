@@ -15,7 +15,7 @@ from rankport.runtime.store.namespace import TokenNamespace
 
 @dataclass(frozen=True, slots=True)
 class RankerEngines:
-    """What a ranker computes with. Whoever takes it closes the engines, then calls `close`."""
+    """Engines and tables that a ranker computes with. Whoever takes them closes the engines, then calls `close`."""
 
     engines: Replicas[Engine]
     resident: ResidentTokens | None

@@ -142,7 +142,7 @@ class Ranker:
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
     ) -> "Future[ScoreResult]":
-        """`score` as a future. Cancelling it drops what is not computed yet.
+        """Scores as `score`, at once with a future. Cancelling it drops what is not computed yet.
 
         Tokenizes and reads the store before it returns. Raises what is known by then: `InvalidRequest`,
         `LimitExceeded`, `NotFound`, `Overloaded`, `Unavailable`; the future raises the rest.
@@ -172,11 +172,11 @@ class Ranker:
         return request.prefix.run, list(request.items.runs)
 
     def describe(self) -> ModelDescription:
-        """What the bundle is, and which forms of items it takes."""
+        """Says what the bundle is, and which forms of items it takes."""
         return describe(self._manifest, keys=self._keyed_items.readable)
 
     def cache_stats(self) -> CacheStats:
-        """A snapshot of the prefix cache's counters."""
+        """Returns a snapshot of the prefix cache's counters."""
         return CacheStats.total([engine.cache_stats() for engine in self._engines.engines])
 
     @property
@@ -250,14 +250,14 @@ class _EncodedRequest:
     missing: Mapping[int, str]  # why there are no tokens, by the place of the item
 
     def outcomes(self, failed: NDArray[np.int64]) -> tuple[tuple[ItemStatus, ...], tuple[str, ...]]:
-        """Status and message of every item; those at the places `failed` have no finite logit."""
+        """Makes status and message of every item; those at the places `failed` have no finite logit."""
         status, messages = [ItemStatus.OK] * self.count, [""] * self.count
         for place, own, message in self._told(failed):
             status[place], messages[place] = own, message
         return tuple(status), tuple(messages)
 
     def _told(self, failed: NDArray[np.int64]) -> Iterator[tuple[int, ItemStatus, str]]:
-        """The items that there is something to say of; what comes later counts."""
+        """Yields the items that there is something to say of; what comes later counts."""
         if self.prefix.truncated:
             for place in self.items.places.tolist():
                 yield place, ItemStatus.TRUNCATED, "prefix cut to the bundle's limits"
@@ -272,7 +272,7 @@ class _EncodedRequest:
 
 
 def label_scores(logits: NDArray[np.float32], source: str) -> NDArray[np.float32]:
-    """The first label's probability among the labels, or a classification head's first logit. [items]"""
+    """Computes the first label's probability among the labels, or a classification head's first logit. [items]"""
     if source == "classification_head":
         return logits[:, 0].copy()
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))

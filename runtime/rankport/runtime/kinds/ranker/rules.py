@@ -1,4 +1,4 @@
-"""What a ranker's manifest must have."""
+"""Rules of a ranker's manifest."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType

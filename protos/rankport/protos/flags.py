@@ -1,7 +1,7 @@
 """Words by which a field of an options dataclass is told to people: as a flag of a command, with its help.
 
 Commands make their flags of the fields, so that an option stands once: name, type, default and help. Owns the words
-that a field may say; what a command line makes of them, `sdk.cli.dataclass_options` knows.
+that a field may say; what a command line makes of them, `sdk.cli.flags.dataclass_options` knows.
 """
 
 from collections.abc import Mapping

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from rankport.protos.flags import flag, within
 from rankport.runtime.config import EngineConfig
 from rankport.sdk.cli.app import command_tree
-from rankport.sdk.cli.dataclass_options import filled, flags_of, given_values, takes
+from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
 
 
 @dataclass(frozen=True)

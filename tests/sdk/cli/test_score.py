@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Item, ItemStatus, Key, ScoreResult, Usage
 from rankport.sdk.cli.app import command_tree
-from rankport.sdk.cli.score_output import print_table
+from rankport.sdk.cli.output.score import print_table
 from support.serving import Serving, serving
 
 NARROW = {"COLUMNS": "80", "TERM": "dumb"}

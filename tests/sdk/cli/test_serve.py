@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from rankport.protos.errors import InvalidRequest
 from rankport.sdk.cli.app import command_tree
-from rankport.sdk.cli.device_options import gpu_numbers
+from rankport.sdk.cli.flags.device_options import gpu_numbers
 
 WIDE = {"COLUMNS": "300", "TERM": "dumb"}
 

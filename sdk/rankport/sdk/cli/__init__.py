@@ -1,4 +1,4 @@
-"""Command `rankport`. Each subcommand is a module of its own; heavy imports wait until it runs."""
+"""Command `rankport`: commands, their flags and their output. Heavy imports wait until a command runs."""
 
 import sys
 

@@ -53,7 +53,7 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"rankport.sdk.cli.{cmd_name}"), cmd_name)
+        command = getattr(import_module(f"rankport.sdk.cli.commands.{cmd_name}"), cmd_name)
         if cmd_name in _GROUPS:
             app = command()
         else:

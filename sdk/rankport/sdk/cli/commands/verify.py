@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from rankport.exporters.options.proof_options import VerifyOptions
-from rankport.sdk.cli.dataclass_options import filled, flags_of, takes
-from rankport.sdk.cli.proof_options import HtmlFile, JsonFile
+from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
+from rankport.sdk.cli.flags.proof_options import HtmlFile, JsonFile
 
 
 @takes(*flags_of(VerifyOptions))
@@ -21,10 +21,10 @@ def verify(
     """Prove a bundle again: against its checkpoint in every mode, and on judged requests. Exit 1 if it fails."""
     from rich.console import Console
 
-    from rankport.sdk.cli.html_report import write_html
-    from rankport.sdk.cli.progress import steps
-    from rankport.sdk.cli.tables import print_measured, print_parity
-    from rankport.sdk.cli.writing import write_json
+    from rankport.sdk.cli.output.html_report import write_html
+    from rankport.sdk.cli.output.manifest import print_measured, print_parity
+    from rankport.sdk.cli.output.progress import steps
+    from rankport.sdk.cli.output.writing import write_json
 
     options = filled(VerifyOptions, given)
     from rankport.exporters.verify import run_verify

@@ -10,8 +10,8 @@ from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.table import EXPORT_KINDS, kind_named, kinds_with, options_of
 from rankport.exporters.options.options import ExportOptions, option_names
 from rankport.protos.errors import InvalidRequest
-from rankport.sdk.cli.dataclass_options import flags_of, takes, values_of
-from rankport.sdk.cli.proof_options import HtmlFile, JsonFile
+from rankport.sdk.cli.flags.dataclass_options import flags_of, takes, values_of
+from rankport.sdk.cli.flags.proof_options import HtmlFile, JsonFile
 
 
 def _flags() -> list[Parameter]:
@@ -65,11 +65,11 @@ def export(
     from rich.console import Console
 
     from rankport.runtime.backends.tensorrt.status import check_plans
-    from rankport.sdk.cli.html_report import write_html
-    from rankport.sdk.cli.plan_tables import print_plans
-    from rankport.sdk.cli.progress import steps
-    from rankport.sdk.cli.tables import print_manifest
-    from rankport.sdk.cli.writing import write_json
+    from rankport.sdk.cli.output.html_report import write_html
+    from rankport.sdk.cli.output.manifest import print_manifest
+    from rankport.sdk.cli.output.plans import print_plans
+    from rankport.sdk.cli.output.progress import steps
+    from rankport.sdk.cli.output.writing import write_json
 
     chosen = {
         option: value for row in EXPORT_KINDS for option, value in values_of(row.options, given).items()

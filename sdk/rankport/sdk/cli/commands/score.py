@@ -58,9 +58,9 @@ def score(
 
     Exit codes: 0 scored, also if single items were not found or failed; 1 an error; 2 wrong usage.
     """
-    from rankport.sdk.cli.score_items import from_arguments, from_file
-    from rankport.sdk.cli.score_output import print_json, print_table
-    from rankport.sdk.cli.writing import writing
+    from rankport.sdk.cli.flags.items import from_arguments, from_file
+    from rankport.sdk.cli.output.score import print_json, print_table
+    from rankport.sdk.cli.output.writing import writing
 
     limit_s = _timeout(timeout_s)
     wanted = _prefix(prefix, field or [])

@@ -8,7 +8,7 @@ from typing import Any
 from rankport.protos.types import ModelDescription
 from rankport.runtime.server.grpc.server import Server
 from rankport.runtime.server.logs import JsonFormatter
-from rankport.sdk.cli.writing import writing
+from rankport.sdk.cli.output.writing import writing
 
 
 def log_to_stderr(json_log: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from rankport.exporters.vocabulary.grounding.options import GroundingOptions
-from rankport.sdk.cli.dataclass_options import filled, flags_of, takes
+from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
 
 
 @takes(*flags_of(GroundingOptions))
@@ -44,9 +44,9 @@ def ground(
 
     options = filled(GroundingOptions, given)
     from rankport.exporters.vocabulary.grounding.ground import ground as run
-    from rankport.sdk.cli.ground_output import print_report
-    from rankport.sdk.cli.progress import steps
-    from rankport.sdk.cli.writing import write_json
+    from rankport.sdk.cli.output.ground import print_report
+    from rankport.sdk.cli.output.progress import steps
+    from rankport.sdk.cli.output.writing import write_json
 
     console = Console(stderr=True)
     with steps(console) as on_step:

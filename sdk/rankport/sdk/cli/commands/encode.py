@@ -10,7 +10,7 @@ import typer
 
 from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.runtime.jobs.config import GPU_DEFAULTS, EncodeJobConfig, FileColumns, encode_job_config
-from rankport.sdk.cli.dataclass_options import filled, flags_of, given_values, takes
+from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
 
 
 @takes(
@@ -52,7 +52,7 @@ def encode(
     from rankport.runtime.jobs.items_file import ItemsFile
     from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
     from rankport.runtime.store.store import TokenStore
-    from rankport.sdk.cli.encode_output import (
+    from rankport.sdk.cli.output.encode import (
         failure_of,
         print_report,
         show_progress,

@@ -7,7 +7,7 @@ import typer
 
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
-from rankport.sdk.cli.dataclass_options import filled, flags_of, takes
+from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
 
 
 @takes(*flags_of(ProfileLimits), *flags_of(BuildOptions))
@@ -41,9 +41,9 @@ def build(
 
     from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
     from rankport.runtime.kinds.table import open_bundle
-    from rankport.sdk.cli.plan_tables import built_as_json, print_built
-    from rankport.sdk.cli.progress import steps
-    from rankport.sdk.cli.writing import write_json
+    from rankport.sdk.cli.output.plans import built_as_json, print_built
+    from rankport.sdk.cli.output.progress import steps
+    from rankport.sdk.cli.output.writing import write_json
 
     chosen = BuildTarget.parse(target)
     limits, options = filled(ProfileLimits, given), filled(BuildOptions, given)

@@ -12,7 +12,7 @@ import typer
 
 from rankport.runtime.config import CUDA_DEFAULTS, DEFAULTS, EngineConfig, engine_config
 from rankport.runtime.server.config import ServerConfig
-from rankport.sdk.cli.dataclass_options import filled, flags_of, given_values, takes
+from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
 
 
 @takes(
@@ -44,7 +44,7 @@ def serve(
     server, engine = filled(ServerConfig, given), engine_config(**given_values(EngineConfig, given))
     from rankport.runtime.server.grpc.server import Server
     from rankport.runtime.server.loading import loaded_models
-    from rankport.sdk.cli.serve_output import ServerLines, log_to_stderr
+    from rankport.sdk.cli.output.serve import ServerLines, log_to_stderr
 
     log_to_stderr(json_log)
     with loaded_models(bundles, store, engine) as models, Server(models, server) as running:

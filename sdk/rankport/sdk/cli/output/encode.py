@@ -13,7 +13,7 @@ from rich.table import Table
 
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.items_file import BadRow
-from rankport.sdk.cli.writing import write_json, writing
+from rankport.sdk.cli.output.writing import write_json, writing
 
 _SHOWN_BAD_ROWS = 10
 _PLAIN_INTERVAL_S = 10.0  # between progress lines where stderr is no terminal

@@ -19,8 +19,8 @@ def doctor(
     from rich.console import Console
 
     from rankport.runtime.doctor import diagnose
-    from rankport.sdk.cli.doctor_output import print_diagnosis
-    from rankport.sdk.cli.writing import write_json
+    from rankport.sdk.cli.output.doctor import print_diagnosis
+    from rankport.sdk.cli.output.writing import write_json
 
     diagnosis = diagnose()
     print_diagnosis(Console(stderr=str(json_file) == "-"), diagnosis)

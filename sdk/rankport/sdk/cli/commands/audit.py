@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from rankport.exporters.vocabulary.collapse_limits import CollapseLimits
-from rankport.sdk.cli.dataclass_options import filled, flags_of, takes
+from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
 
 
 def audit() -> typer.Typer:
@@ -59,9 +59,9 @@ def tokens(
     limits = filled(CollapseLimits, given)
     from rankport.exporters.vocabulary.audit import audit_tokens
     from rankport.exporters.vocabulary.diagnostics.diagnose import Sampling
-    from rankport.sdk.cli.audit_output import print_audit, write_audit_html, write_plots
-    from rankport.sdk.cli.progress import steps
-    from rankport.sdk.cli.writing import write_json
+    from rankport.sdk.cli.output.audit import print_audit, write_audit_html, write_plots
+    from rankport.sdk.cli.output.progress import steps
+    from rankport.sdk.cli.output.writing import write_json
 
     console = Console(stderr=True)
     with steps(console) as on_step:

@@ -21,7 +21,7 @@ import typer
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.options import size_in_bytes, size_in_words
-from rankport.sdk.cli.device_options import gpu_numbers
+from rankport.sdk.cli.flags.device_options import gpu_numbers
 
 CommandT = TypeVar("CommandT", bound=Callable[..., object])
 T = TypeVar("T")

@@ -17,9 +17,9 @@ def inspect(
 
     from rankport.runtime.backends.tensorrt.status import check_plans
     from rankport.runtime.kinds.table import open_bundle
-    from rankport.sdk.cli.plan_tables import plans_as_json, print_plans
-    from rankport.sdk.cli.tables import print_manifest
-    from rankport.sdk.cli.writing import write_json
+    from rankport.sdk.cli.output.manifest import print_manifest
+    from rankport.sdk.cli.output.plans import plans_as_json, print_plans
+    from rankport.sdk.cli.output.writing import write_json
 
     opened = open_bundle(bundle)
     plans = check_plans(opened)

@@ -1,0 +1,1 @@
+"""Flags of commands: made of the dataclasses that hold them, or read into what a request takes."""

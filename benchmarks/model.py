@@ -34,7 +34,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As the tables show it."""
+        """Name in the tables."""
         return f"{self.prefix} + {self.items} x {self.item}"
 
 
@@ -57,7 +57,7 @@ class Request:
         return cls(draw[: case.prefix], items)
 
     def texts(self) -> tuple[str, list[str]]:
-        """The same as texts of the benchmark's tokenizer."""
+        """Makes texts of as many tokens, for the benchmark's tokenizer."""
         return words(self.prefix), [words(item) for item in self.items]
 
 

@@ -22,7 +22,7 @@ class Usage:
 
     @classmethod
     def now(cls, pid: int) -> "Usage":
-        """Of a running process."""
+        """Reads the usage of a running process."""
         private, resident = _memory_kb(pid)
         return cls(private * 1024 / MB, resident * 1024 / MB)
 

@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def product_tflops(size: int, device: str) -> float:
-    """Of a bfloat16 product of two random matrices of this size."""
+    """Measures a bfloat16 product of two random matrices of this size."""
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     out = torch.empty_like(left)
     return 2 * size**3 / _seconds(lambda: torch.mm(left, right, out=out), device) / 1e12

@@ -142,7 +142,7 @@ def in_process(ranker: Ranker, shape: RequestShape, sets: list[Any], seconds: fl
 
 
 def over_grpc(ranker: Ranker, shape: RequestShape, sets: list[Any], seconds: float) -> float:
-    """The same rate over a port of this machine."""
+    """Measures items a second over a port of this machine."""
     prefixes = prefixes_of(shape)
     requests = [
         wire.score_request("", prefix, list(sets[index % len(sets)]), "error", "skip").SerializeToString()

@@ -112,7 +112,7 @@ class Contender:
         return _drive(submit, prefixes, self.request.queries, callers) / count
 
     def rates(self, seconds: float, *, fresh: bool) -> dict[str, Value]:
-        """Of the seconds of a request."""
+        """Computes rates of the seconds of a request."""
         flops = self.part.workload.model.flops(self.request, cached=not fresh)
         found: dict[str, Value] = {
             "items_per_s": self.request.items / seconds,

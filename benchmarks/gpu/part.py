@@ -41,7 +41,7 @@ class Part:
 
 
 def arguments(description: str | None) -> Part:
-    """Of this process."""
+    """Reads the arguments of this process."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -72,14 +72,14 @@ def arguments(description: str | None) -> Part:
 
 
 def engine_config(device: str, knobs: list[str]) -> EngineConfig:
-    """Of NAME=VALUE pairs over the device's own defaults. A wrong name is an error."""
+    """Makes a config of NAME=VALUE pairs over the device's own defaults. A wrong name is an error."""
     config = _defaults(device)
     pairs = (pair.split("=", 1) for pair in knobs)
     return dataclasses.replace(config, **{name: type(getattr(config, name))(value) for name, value in pairs})
 
 
 def engine_flags(config: EngineConfig) -> list[str]:
-    """The same for `rankport serve`: the device, and every knob that is not at its default there."""
+    """Makes the flags of `rankport serve`: the device, and every knob that is not at its default there."""
     given, usual = dataclasses.asdict(config), dataclasses.asdict(_defaults(config.device))
     changed = {name: value for name, value in given.items() if value != usual[name] or name == "device"}
     return [word for name, value in changed.items() for word in (_FLAGS.get(name, _flag(name)), str(value))]

@@ -81,7 +81,7 @@ class RequestShape:
 
     @property
     def tokens(self) -> int:
-        """Of one request whose prefix is computed once."""
+        """Tokens of one request whose prefix is computed once."""
         return self.prefix + self.items * self.item
 
 

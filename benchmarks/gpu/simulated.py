@@ -36,11 +36,11 @@ from rankport.runtime.store.keyed_items import KeyedItems
 from rankport.runtime.store.namespace import TokenNamespace
 
 SECONDS_A_TOKEN = 0.3e-6
-"""Of the device: below what the product shapes take on an H200, so that it is never the limit."""
+"""Time of the device: below what the product shapes take on an H200, so that it is never the limit."""
 CALL_S = 3e-6
-"""Of one call of the CUDA runtime, such as a copy that is enqueued."""
+"""Time of one call of the CUDA runtime, such as a copy that is enqueued."""
 ENQUEUE_S, REPLAY_S = 1e-3, 1e-4
-"""Of the kernels of a pass, each by itself or as one recording."""
+"""Time to start the kernels of a pass, each by itself or as one recording."""
 
 _TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int64": TensorProto.INT64}
 

@@ -20,7 +20,7 @@ from benchmarks.gpu.shapes import ModelShape, Parameters
 
 DType = Literal["bfloat16", "float16", "float32"]
 SCALES = {"matrix": 2.0**-12, "norm": 1.0}
-"""Of (2 b - 255), whose standard deviation is 148, by kind: 0.036 altogether; norms are this value itself."""
+"""Scales of (2 b - 255), whose standard deviation is 148, by kind: 0.036 altogether; norms are this value itself."""
 STORED: dict[DType, np.dtype[Any]] = {
     "bfloat16": np.dtype("<u2"),  # numpy has no bfloat16: its bits
     "float16": np.dtype("<f2"),
@@ -32,7 +32,7 @@ class Weights(Protocol):
     """What a bundle was made of: random weights, or a checkpoint that is at hand on every machine."""
 
     def shapes(self) -> Parameters:
-        """Of all parameters, by name."""
+        """Tells the shapes of all parameters, by name."""
 
     def stored(self, name: str, shape: tuple[int, ...], dtype: DType) -> NDArray[Any]:
         """A parameter in the form that a file has it in; of bfloat16 the bits."""
@@ -87,7 +87,7 @@ def parameter(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def stored(name: str, shape: tuple[int, ...], dtype: DType) -> NDArray[Any]:
-    """The same in the form that a file has them in; of bfloat16 the bits."""
+    """Makes a parameter in the form that a file has; of bfloat16 the bits."""
     if len(shape) == 1:
         return np.full(shape, _of_float32(np.array([SCALES[kind_of(name)]], np.float32), dtype)[0])
     return _table(SCALES[kind_of(name)], dtype)[random_bytes(name, shape)]

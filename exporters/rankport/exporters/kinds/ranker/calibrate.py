@@ -26,7 +26,7 @@ from rankport.runtime.tokens import TokenRun
 
 _MOST_REQUESTS = 256
 _MOST_ITEMS = 8
-"""Of a request: more would weigh its prefix, which every item repeats, too much."""
+"""Items taken of a request: more would weigh its prefix, which every item repeats, too much."""
 
 
 def calibrate_ranker(

@@ -15,7 +15,7 @@ Arguments = dict[str, Tensor | list[Tensor]]  # of `forward`, in the same order
 
 _PASTS = (5, 4)
 _ITEM_LENGTHS = ((3, 4), (3, 3, 2))
-"""Of the example, by prefix: no two axes share a size by accident."""
+"""Lengths of the example's items, by prefix: no two axes share a size by accident."""
 
 
 @dataclass(frozen=True, slots=True)

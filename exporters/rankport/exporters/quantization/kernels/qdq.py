@@ -35,7 +35,7 @@ from rankport.exporters.quantization.activation import FP8_MAX, Activation
 from rankport.exporters.quantization.weight import QuantizedWeight
 
 _VERSION = 21
-"""Of the operators: the first with blocks and 4-bit types."""
+"""Version of the operators: the first with blocks and 4-bit types."""
 _GRIDS: dict[Literal["int8", "fp8"], tuple[torch.dtype, ir.DataType]] = {
     "int8": (torch.int8, ir.DataType.INT8),
     "fp8": (torch.float8_e4m3fn, ir.DataType.FLOAT8E4M3FN),

@@ -18,7 +18,7 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.tokens import TokenRuns
 
 Takes = Callable[[Mapping[str, int]], bool]
-"""Whether a graph takes a pass of these sizes, by the names of its axes."""
+"""Tells whether a graph takes a pass of these sizes, by the names of its axes."""
 
 
 class DeviceTextBackend:

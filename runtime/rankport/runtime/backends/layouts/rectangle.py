@@ -18,7 +18,7 @@ from rankport.runtime.backends.layouts.sizes import PassSizes, lines, rounded
 from rankport.runtime.tokens import EMBEDDED, TokenRuns, places_within
 
 ROW_TOKENS = 256
-"""Of a row of short items, at most."""
+"""Most tokens of a row of short items."""
 UNSEEN = -30_000.0
 """Added to a score, leaves it no weight; small enough for float16."""
 _MASKS_KEPT = 64

@@ -1,6 +1,6 @@
 """The steps that export and verify are made of, each once.
 
-Owns what a step does for any kind; what a kind does differently is its `Work`. The order, `export` and `verify` own.
+Owns what a step does for any kind, which hands in an `ExportWork` for the rest. `export` and `verify` own the order.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.specs import axis_ranges, graph_specs
 from rankport.exporters.graphs.weights import write_graphs
 from rankport.exporters.kinds.kind import ExportKind
-from rankport.exporters.kinds.work import Plan, work_of
+from rankport.exporters.kinds.work import ExportPlan, work_of
 from rankport.exporters.options.options import ExportOptions, RequestFiles, StrPath, default_name
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.exporters.options.requests_file import JudgedRequest, file_sha256
 from rankport.exporters.proof.prove import Progress, Sources
 from rankport.exporters.proof.tokenization import report_tokenization
-from rankport.exporters.quantization.calibration import Calibration as Watched
+from rankport.exporters.quantization.calibration import InputSums
 from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import Recipe, recipe_of
 from rankport.exporters.quantization.record import record
@@ -80,7 +80,7 @@ def draft_manifest(
     name: str,
     source: Checkpoint,
     prompt: ResolvedPrompt,
-    plan: Plan,
+    plan: ExportPlan,
     options: ExportOptions,
     judged: Sequence[JudgedRequest],
 ) -> ManifestDraft:
@@ -138,7 +138,7 @@ def quantize_source(
             f"--quantize {recipe.name}: the checkpoint is quantized already ({source.quantization.method}, "
             f"{source.quantization.format}), which is kept: leave --quantize out, or export the original"
         )
-    watched: Watched | None = None
+    watched: InputSums | None = None
     used: Calibration | None = None
     if files.calibration is not None:
         file, calibrate = Path(files.calibration), work_of(kind).calibrate
@@ -155,7 +155,7 @@ def quantize_source(
 
 
 def trace_graphs(
-    source: Checkpoint, plan: Plan, options: ExportOptions, on_progress: Progress
+    source: Checkpoint, plan: ExportPlan, options: ExportOptions, on_progress: Progress
 ) -> tuple[dict[str, RoleGraph], list[GraphSpec]]:
     """Traces the graphs for every target: by name, the first target's bare; and as the manifest lists them."""
     on_progress("tracing the graphs")

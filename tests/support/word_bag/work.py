@@ -12,7 +12,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
-from rankport.exporters.kinds.work import Plan, Work
+from rankport.exporters.kinds.work import ExportPlan, ExportWork
 from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.compare import compare
@@ -59,9 +59,9 @@ def _prompt(source: Checkpoint, options: WordBagOptions) -> ResolvedPrompt:
     return framed_prompt(source.tokenizer_file)
 
 
-def _plan(source: Checkpoint, prompt: ResolvedPrompt, options: WordBagOptions) -> Plan:
+def _plan(source: Checkpoint, prompt: ResolvedPrompt, options: WordBagOptions) -> ExportPlan:
     normalize, width = options.unit_length, source.hidden_size
-    return Plan(
+    return ExportPlan(
         shape=ModelShape(hidden_size=width, vocab_size=source.vocab_size, layers=[]),
         limits=Limits(max_prefix_tokens=0, max_item_tokens=options.max_item_tokens or 512),
         embedding=Embedding(
@@ -107,4 +107,6 @@ def _drift(original: Checkpoint) -> Drift:
     raise AssertionError("a word bag has no low bits")
 
 
-WORK: Work[WordBagOptions] = Work(claims=_claims, headless=True, prompt=_prompt, plan=_plan, measure=_measure)
+WORK: ExportWork[WordBagOptions] = ExportWork(
+    claims=_claims, headless=True, prompt=_prompt, plan=_plan, measure=_measure
+)

@@ -13,7 +13,7 @@ from torch import nn
 
 from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_adapter
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.exporters.checkpoints.forms.table import load_form
 from rankport.exporters.checkpoints.stated import head_of
 from rankport.exporters.quantization.facts import QuantizationFacts
@@ -38,7 +38,7 @@ class Checkpoint:
 
     path: Path
     model: nn.Module  # fp32 but for its quantized layers, eval mode, on the CPU, eager attention
-    head: HeadKind
+    head: Head
     architecture: str
     model_type: str
     dtype: str  # of most stored values
@@ -83,7 +83,7 @@ def load_checkpoint(path: Path, *, headless: bool = False, base: Path | None = N
         below,
         path=path,
         model=model,
-        head="none" if headless else _head_kind(type(model).__name__),
+        head="none" if headless else _known_head(type(model).__name__),
         architecture=type(model).__name__,
         parameters=_parameters(model),
         sha256=hashlib.sha256(f"{own}{below.sha256}".encode()).hexdigest(),
@@ -96,7 +96,7 @@ def load_checkpoint(path: Path, *, headless: bool = False, base: Path | None = N
 
 def _load(path: Path, headless: bool) -> Checkpoint:
     folder = CheckpointFolder.open(path)
-    head: HeadKind = "none" if headless else _head_kind(folder.architecture)
+    head: Head = "none" if headless else _known_head(folder.architecture)
     loaded = load_form(folder, head)
     model = loaded.model
     text_config = model.config.get_text_config()  # type: ignore[union-attr, operator]
@@ -140,7 +140,7 @@ def _tokenizer_file(path: Path) -> Path | None:
     return None
 
 
-def _head_kind(architecture: str) -> HeadKind:
+def _known_head(architecture: str) -> Head:
     head = head_of(architecture)
     if head != "none":
         return head

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class StatedModel:
 
     path: Path
     architecture: str  # of an adapter: its base's
-    head: HeadKind  # that the class ends in
+    head: Head  # that the class ends in
     sentence_transformers: bool
 
     @classmethod
@@ -24,7 +24,7 @@ class StatedModel:
         return cls(path, architecture, head_of(architecture), (path / "modules.json").is_file())
 
 
-def head_of(architecture: str) -> HeadKind:
+def head_of(architecture: str) -> Head:
     """Tells the head of a class of transformers by its name."""
     # Control LLM appends its own word to the class that it expands.
     original = architecture.removesuffix("Expansion")

@@ -1,6 +1,6 @@
-"""`Work`: what an export does for one kind of models and not for another.
+"""`ExportWork`: what an export does for one kind of models and not for another.
 
-Owns the seam between the steps of an export and the kinds. A new kind fills a `Work` and adds a row to the table.
+Owns the seam between the steps of an export and the kinds. A new kind fills one, and adds a row to the table.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.options.options import ExportOptions, StrPath
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.exporters.proof.prove import Measure, Progress
-from rankport.exporters.quantization.calibration import Calibration
+from rankport.exporters.quantization.calibration import InputSums
 from rankport.runtime.bundle.manifest import (
     Embedding,
     Labels,
@@ -33,7 +33,7 @@ OptionsT = TypeVar("OptionsT", bound=ExportOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ExportPlan:
     """Decisions of a kind about an export, before any trace. Holds no model: a quantized one has the same plan."""
 
     shape: ModelShape
@@ -44,9 +44,7 @@ class Plan:
     graphs: Callable[[Checkpoint, Target, Precision], dict[str, RoleGraph]]  # traces them; by name
 
 
-Calibrate = Callable[
-    [Checkpoint, ManifestDraft, Tokenizer | None, Path, StrPath | None, Progress], Calibration
-]
+Calibrate = Callable[[Checkpoint, ManifestDraft, Tokenizer | None, Path, StrPath | None, Progress], InputSums]
 """Runs a file of requests through a source. The draft says how they become tokens, the store holds their keys' tokens.
 
 Raises InvalidRequest for a file that cannot be used; the message names the line.
@@ -54,7 +52,7 @@ Raises InvalidRequest for a file that cannot be used; the message names the line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work(Generic[OptionsT]):
+class ExportWork(Generic[OptionsT]):
     """The part of an export that one kind does."""
 
     claims: Callable[
@@ -62,13 +60,13 @@ class Work(Generic[OptionsT]):
     ]  # whether a checkpoint is of this kind, for all that its folder says
     headless: bool  # loads the bare body of a checkpoint, without its LM or classification head
     prompt: Callable[[Checkpoint, OptionsT], ResolvedPrompt]
-    plan: Callable[[Checkpoint, ResolvedPrompt, OptionsT], Plan]
+    plan: Callable[[Checkpoint, ResolvedPrompt, OptionsT], ExportPlan]
     measure: Measure
     calibrate: Calibrate | None = None  # None: takes no requests to calibrate on
 
 
-def work_of(kind: ExportKind) -> Work[Any]:
+def work_of(kind: ExportKind) -> ExportWork[Any]:
     """Imports what a kind does, and torch with it."""
     work = import_module(kind.work).WORK
-    assert isinstance(work, Work), kind.work
+    assert isinstance(work, ExportWork), kind.work
     return work

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 @dataclass(slots=True)
-class Calibration:
+class InputSums:
     """Sums of outer products of each layer's inputs over calibration tokens; layers of one input share theirs."""
 
     hessians: dict[str, Tensor] = field(default_factory=dict)  # layer name -> [in, in]
@@ -17,16 +17,16 @@ class Calibration:
     tokens: int = 0
 
 
-def calibrate(model: nn.Module, run: Callable[[], None]) -> Calibration:
+def calibrate(model: nn.Module, run: Callable[[], None]) -> InputSums:
     """Watches the linear layers of `model` while `run` sends real requests through it."""
-    calibration = Calibration()
+    calibration = InputSums()
     with torch.no_grad(), _watching(model, calibration):
         run()
     return calibration
 
 
 @contextmanager
-def _watching(model: nn.Module, calibration: Calibration) -> Iterator[None]:
+def _watching(model: nn.Module, calibration: InputSums) -> Iterator[None]:
     owners: dict[str, str] = {}
     latest: list[tuple[Tensor, str]] = []  # the input last seen, kept so that its identity stays its own
 

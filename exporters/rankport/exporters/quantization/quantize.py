@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from rankport.exporters.quantization.calibration import Calibration
+from rankport.exporters.quantization.calibration import InputSums
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, set_module
 from rankport.exporters.quantization.recipes import Recipe
@@ -20,7 +20,7 @@ _LAYERS_A_RELEASE = 8
 def quantize(
     model: nn.Module,
     recipe: Recipe,
-    calibration: Calibration | None,
+    calibration: InputSums | None,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
 ) -> QuantizationFacts:
     """Quantizes the body of `model`; its head, of which a graph keeps the label rows only, stays as it is.
@@ -91,7 +91,7 @@ def kept_in(model: nn.Module) -> tuple[str, ...]:
 
 
 def _quantized(
-    layer: nn.Linear, name: str, recipe: Recipe, group: int | None, calibration: Calibration | None
+    layer: nn.Linear, name: str, recipe: Recipe, group: int | None, calibration: InputSums | None
 ) -> QuantizedLinear:
     weight = layer.weight.detach().to(torch.float32)
     hessian = None if calibration is None else calibration.hessians.get(name)

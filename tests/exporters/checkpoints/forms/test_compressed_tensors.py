@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from rankport.exporters.checkpoints.forms import compressed_tensors as loader
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError
 from support.quantized_checkpoints import (
@@ -67,7 +67,7 @@ SCHEMES: dict[str, tuple[Scheme, dict[str, Any], tuple[int, str, set[int | None]
 }
 
 
-def _load(folder: Path, head: HeadKind = "lm_head") -> LoadedModel:
+def _load(folder: Path, head: Head = "lm_head") -> LoadedModel:
     opened = CheckpointFolder.open(folder)
     assert loader.matches(opened)
     return loader.load(opened, head)

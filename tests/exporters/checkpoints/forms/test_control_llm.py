@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rankport.exporters.checkpoints.forms import control_llm
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.kinds.ranker.module import RankerModule, ReadOut
 from rankport.exporters.kinds.ranker.survey import survey
 from rankport.protos.errors import CheckpointError
@@ -24,7 +24,7 @@ CLOSE = 3e-5
 IDS = torch.randint(0, VOCABULARY, (3, 17), generator=torch.Generator().manual_seed(1)).tolist()
 
 
-def load(folder: Path, head: HeadKind = "lm_head") -> LoadedModel:
+def load(folder: Path, head: Head = "lm_head") -> LoadedModel:
     opened = CheckpointFolder.open(folder)
     assert control_llm.matches(opened)
     return control_llm.load(opened, head)

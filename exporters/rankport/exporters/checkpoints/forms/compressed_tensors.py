@@ -11,7 +11,7 @@ from rankport.exporters.checkpoints.forms.compressed_tensors_config import (
     CompressedTensorsConfig,
     LayerScheme,
 )
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.low_bit import (
     LowBitLayer,
     bias_of,
@@ -39,7 +39,7 @@ def matches(folder: CheckpointFolder) -> bool:
     return folder.quantization_method == METHOD
 
 
-def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
+def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
     config = CompressedTensorsConfig.of(folder.raw["quantization_config"])
 

@@ -14,7 +14,7 @@ from rankport.exporters.checkpoints.expansion.family import EXPANDED_TYPE, origi
 from rankport.exporters.checkpoints.expansion.merges import MERGES
 from rankport.exporters.checkpoints.forms import plain
 from rankport.exporters.checkpoints.forms.fill import fill, local_name
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel, parse_config
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
 from rankport.exporters.checkpoints.forms.skeleton import skeleton
 from rankport.protos.errors import CheckpointError
 
@@ -26,7 +26,7 @@ def matches(folder: CheckpointFolder) -> bool:
     return _has_expanded_type(folder) or stacked
 
 
-def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
+def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the field or tensor at fault."""
     expansion = Expansion.of(folder.raw)
     if folder.quantization_method is not None:
@@ -64,7 +64,7 @@ def _require_places(model: nn.Module, folder: CheckpointFolder, unread: set[str]
             )
 
 
-def _load_stacked(folder: CheckpointFolder, head: HeadKind, pairs: tuple[int, ...]) -> LoadedModel:
+def _load_stacked(folder: CheckpointFolder, head: Head, pairs: tuple[int, ...]) -> LoadedModel:
     if pairs:
         raise CheckpointError(
             f"config.json: model_type is {folder.raw.get('model_type')!r}, and layers {list(pairs)} are stored as "

@@ -6,12 +6,12 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.protos.errors import CheckpointError
 
 
 def fill(
-    model: nn.Module, folder: CheckpointFolder, head: HeadKind, taken: Collection[str] = frozenset()
+    model: nn.Module, folder: CheckpointFolder, head: Head, taken: Collection[str] = frozenset()
 ) -> nn.Module:
     """Fills every parameter and persistent buffer in fp32, then ties what the config ties.
 
@@ -82,7 +82,7 @@ def _put(model: nn.Module, place: str, value: Tensor) -> None:
         module._buffers[leaf] = value
 
 
-def _require_ignorable(model: nn.Module, name: str, head: HeadKind) -> None:
+def _require_ignorable(model: nn.Module, name: str, head: Head) -> None:
     # A bare body is loaded from checkpoints with heads of all kinds; elsewhere a tensor left over is a lost one.
     known = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
     if (

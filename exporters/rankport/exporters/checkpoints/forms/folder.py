@@ -12,7 +12,7 @@ from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.protos.errors import CheckpointError
 
-HeadKind = Literal["lm_head", "classification_head", "none"]
+Head = Literal["lm_head", "classification_head", "none"]
 
 
 @dataclass(frozen=True, slots=True)

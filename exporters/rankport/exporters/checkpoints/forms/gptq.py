@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.checkpoints.forms.low_bit import (
     FULL_PRECISION,
     LowBitLayer,
@@ -71,7 +71,7 @@ def matches(folder: CheckpointFolder) -> bool:
     return folder.quantization_method == METHOD
 
 
-def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
+def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
     config = GptqConfig.of(folder.raw[_FIELD])
     layers = [name.removesuffix(".qweight") for name in folder.tensors.names if name.endswith(".qweight")]

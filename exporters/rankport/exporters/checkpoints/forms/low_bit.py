@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.forms.fill import fill, local_name, require_finite
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel, parse_config
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
 from rankport.exporters.checkpoints.forms.pruned import describe, fit_widths
 from rankport.exporters.checkpoints.forms.pruned_config import by_tensors, parse_pruned, require_layers
 from rankport.exporters.checkpoints.forms.skeleton import skeleton
@@ -39,7 +39,7 @@ Read = Callable[[str, nn.Linear], LowBitLayer]
 
 def load_low_bit(
     folder: CheckpointFolder,
-    head: HeadKind,
+    head: Head,
     layers: Iterable[str],
     read: Read,
     packed_shape: Callable[[str], tuple[int, int] | None],
@@ -73,7 +73,7 @@ def load_low_bit(
 
 def _pruned_skeleton(
     folder: CheckpointFolder,
-    head: HeadKind,
+    head: Head,
     layers: tuple[str, ...],
     packed_shape: Callable[[str], tuple[int, int] | None],
 ) -> tuple[nn.Module, tuple[str, ...]]:

@@ -7,7 +7,7 @@ import transformers
 from torch import nn
 
 from rankport.exporters.checkpoints.forms import pruned
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel, parse_config
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
 from rankport.exporters.checkpoints.forms.skeleton import AUTO_CLASSES, quiet
 from rankport.protos.errors import CheckpointError
 
@@ -17,14 +17,14 @@ def matches(folder: CheckpointFolder) -> bool:
     return folder.quantization_method is None
 
 
-def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
+def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Raises CheckpointError naming the tensor or field at fault."""
     fitted = pruned.load(folder, head)
     return fitted or LoadedModel(_from_pretrained(folder, parse_config(folder), head))
 
 
 def _from_pretrained(
-    folder: CheckpointFolder, config: transformers.PreTrainedConfig, head: HeadKind
+    folder: CheckpointFolder, config: transformers.PreTrainedConfig, head: Head
 ) -> nn.Module:
     try:
         with quiet():
@@ -48,7 +48,7 @@ def _from_pretrained(
     return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
 
-def _require_complete(folder: CheckpointFolder, info: dict[str, Any], head: HeadKind) -> None:
+def _require_complete(folder: CheckpointFolder, info: dict[str, Any], head: Head) -> None:
     # transformers fills absent tensors with random numbers; a release must not.
     missing = sorted(key for key in info["missing_keys"] if not (head == "none" and ".pooler." in f".{key}"))
     if missing:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from rankport.exporters.checkpoints.forms.fill import fill
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel, parse_config
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
 from rankport.exporters.checkpoints.forms.pruned_config import (
     PER_LAYER,
     by_tensors,
@@ -45,7 +45,7 @@ class Width:
     stored: int
 
 
-def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel | None:
+def load(folder: CheckpointFolder, head: Head) -> LoadedModel | None:
     """Loads a pruned model; None if the tensors are as config.json says.
 
     Raises CheckpointError naming the tensor or field at fault.
@@ -65,7 +65,7 @@ def load(folder: CheckpointFolder, head: HeadKind) -> LoadedModel | None:
     return LoadedModel(fill(model, folder, head), notes=tuple(notes))
 
 
-def _is_as_stated(folder: CheckpointFolder, head: HeadKind) -> bool:
+def _is_as_stated(folder: CheckpointFolder, head: Head) -> bool:
     """Tells whether transformers takes the config, and what it makes of it is as wide as the tensors."""
     try:
         model = skeleton(parse_config(folder), head)
@@ -102,7 +102,7 @@ def describe(widths: list[Width]) -> list[str]:
     ]
 
 
-def _skeleton(folder: CheckpointFolder, head: HeadKind) -> tuple[nn.Module, dict[int, dict[str, int]] | None]:
+def _skeleton(folder: CheckpointFolder, head: Head) -> tuple[nn.Module, dict[int, dict[str, int]] | None]:
     """Makes the skeleton; gives widths by layer that config.json states, if the model's own code cannot read them."""
     if not folder.raw.get(PER_LAYER):
         return skeleton(parse_pruned(folder), head), None

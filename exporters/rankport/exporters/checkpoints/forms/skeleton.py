@@ -12,17 +12,17 @@ import transformers
 from torch import nn
 from transformers.initialization import no_init_weights
 
-from rankport.exporters.checkpoints.forms.folder import HeadKind
+from rankport.exporters.checkpoints.forms.folder import Head
 from rankport.protos.errors import CheckpointError
 
-AUTO_CLASSES: dict[HeadKind, type] = {
+AUTO_CLASSES: dict[Head, type] = {
     "lm_head": transformers.AutoModelForCausalLM,
     "classification_head": transformers.AutoModelForSequenceClassification,
     "none": transformers.AutoModel,
 }
 
 
-def skeleton(config: transformers.PreTrainedConfig, head: HeadKind) -> nn.Module:
+def skeleton(config: transformers.PreTrainedConfig, head: Head) -> nn.Module:
     """Makes the fp32 model of `config`, in eval mode, its weights undefined. Raises CheckpointError if it cannot."""
     try:
         with quiet(), no_init_weights():

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rankport.exporters.checkpoints.forms import compressed_tensors, control_llm, gptq, plain
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, HeadKind, LoadedModel
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.protos.errors import CheckpointError
 
 
@@ -14,7 +14,7 @@ class Form:
 
     name: str
     matches: Callable[[CheckpointFolder], bool]
-    load: Callable[[CheckpointFolder, HeadKind], LoadedModel]
+    load: Callable[[CheckpointFolder, Head], LoadedModel]
 
 
 FORMS: tuple[Form, ...] = (
@@ -25,7 +25,7 @@ FORMS: tuple[Form, ...] = (
 )
 
 
-def load_form(folder: CheckpointFolder, head: HeadKind) -> LoadedModel:
+def load_form(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Loads the folder by the first form that it has. Raises CheckpointError if it has none."""
     for form in FORMS:
         if form.matches(folder):

@@ -9,7 +9,7 @@ from rankport.exporters.kinds.item_encoder.limits import item_encoder_limits
 from rankport.exporters.kinds.item_encoder.module import EncoderModule, export_encode_graph
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.item_encoder.output import output_form
-from rankport.exporters.kinds.work import Plan
+from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt, prompt_from_file
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Embedding, ModelShape, Precision, Target
@@ -25,10 +25,10 @@ def item_encoder_prompt(source: Checkpoint, options: ItemEncoderOptions) -> Reso
     return resolved
 
 
-def plan_item_encoder(source: Checkpoint, prompt: ResolvedPrompt, options: ItemEncoderOptions) -> Plan:
+def plan_item_encoder(source: Checkpoint, prompt: ResolvedPrompt, options: ItemEncoderOptions) -> ExportPlan:
     """Plans an item encoder. Raises CheckpointError or InvalidRequest for what cannot be exported."""
     embedding = output_form(source, options)
-    return Plan(
+    return ExportPlan(
         shape=ModelShape(hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=[]),
         limits=item_encoder_limits(source, options),
         embedding=embedding,

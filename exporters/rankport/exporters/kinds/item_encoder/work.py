@@ -4,7 +4,7 @@ from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.item_encoder.measure import measure_item_encoder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.item_encoder.plan import item_encoder_prompt, plan_item_encoder
-from rankport.exporters.kinds.work import Work
+from rankport.exporters.kinds.work import ExportWork
 
 
 def _claims(model: StatedModel) -> bool:
@@ -12,7 +12,7 @@ def _claims(model: StatedModel) -> bool:
     return model.sentence_transformers or model.head == "none"
 
 
-WORK: Work[ItemEncoderOptions] = Work(
+WORK: ExportWork[ItemEncoderOptions] = ExportWork(
     claims=_claims,
     headless=True,
     prompt=item_encoder_prompt,

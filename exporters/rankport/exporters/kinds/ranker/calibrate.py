@@ -14,7 +14,7 @@ from rankport.exporters.kinds.ranker.reference import RankerReference
 from rankport.exporters.options.options import StrPath
 from rankport.exporters.options.requests_file import RealRequest, read_requests
 from rankport.exporters.proof.prove import Progress
-from rankport.exporters.quantization.calibration import Calibration, calibrate
+from rankport.exporters.quantization.calibration import InputSums, calibrate
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import RankportError
 from rankport.runtime.bundle.manifest import ManifestDraft
@@ -36,7 +36,7 @@ def calibrate_ranker(
     file: Path,
     store: StrPath | None,
     on_progress: Progress,
-) -> Calibration:
+) -> InputSums:
     """Runs the file's requests through the source. `draft` says how requests become tokens, `store` holds their keys'.
 
     Raises InvalidRequest: the file cannot be used; the message names the line.

@@ -11,7 +11,7 @@ from rankport.exporters.kinds.ranker.module import PackedRanker, RankerModule, R
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.read_out import readout_of, resolve_labels
 from rankport.exporters.kinds.ranker.survey import Survey, survey
-from rankport.exporters.kinds.work import Plan
+from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt, prompt_from_file
 from rankport.runtime.bundle.manifest import Limits, ModelShape, Precision, Target
 
@@ -25,13 +25,13 @@ def ranker_prompt(source: Checkpoint, options: RankerOptions) -> ResolvedPrompt:
     return framed_prompt(source.tokenizer_file, ("prefix",))
 
 
-def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptions) -> Plan:
+def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptions) -> ExportPlan:
     """Plans a ranker. Raises CheckpointError if it cannot be exported exactly, InvalidRequest for a wrong option."""
     labels = resolve_labels(source, options, prompt.labels, prompt.tokenizer)
     facts = survey(RankerModule(source.model, readout_of(labels), embeddings=False))
     limits = _limits(facts, options)
     embedding, pairing = item_tokens(source, options)
-    return Plan(
+    return ExportPlan(
         shape=ModelShape(
             hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=list(facts.layers)
         ),

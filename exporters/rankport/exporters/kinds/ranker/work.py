@@ -5,14 +5,14 @@ from rankport.exporters.kinds.ranker.calibrate import calibrate_ranker
 from rankport.exporters.kinds.ranker.measure import measure_ranker
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.plan import plan_ranker, ranker_prompt
-from rankport.exporters.kinds.work import Work
+from rankport.exporters.kinds.work import ExportWork
 
 
 def _claims(model: StatedModel) -> bool:
     return model.head != "none"
 
 
-WORK: Work[RankerOptions] = Work(
+WORK: ExportWork[RankerOptions] = ExportWork(
     claims=_claims,
     headless=False,
     prompt=ranker_prompt,

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.queries import LABEL_IDS
-from benchmarks.gpu.shapes import ModelShape, scale_of
-from benchmarks.gpu.skeletons import write_skeleton
-from benchmarks.gpu.weights import RandomWeights, save_checkpoint
+from benchmarks.gpu.workload.queries import LABEL_IDS
+from benchmarks.gpu.workload.shapes import ModelShape, scale_of
+from benchmarks.gpu.workload.skeletons import write_skeleton
+from benchmarks.gpu.workload.weights import RandomWeights, save_checkpoint
 from rankport.exporters.export import run_export
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.ranker.kind import RANKER

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.gpu.part import arguments
+from benchmarks.gpu.reports.part import arguments
 
 _ROUNDS = 10
 

@@ -4,10 +4,10 @@ import time
 
 import torch
 
-from benchmarks.gpu.part import Part, arguments
 from benchmarks.gpu.peers import CompiledPeer, measure
-from benchmarks.gpu.shapes import RequestShape
-from benchmarks.gpu.torch_model import random_model
+from benchmarks.gpu.reports.part import Part, arguments
+from benchmarks.gpu.workload.shapes import RequestShape
+from benchmarks.gpu.workload.torch_model import random_model
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import sys
 import xml.etree.ElementTree as ElementTree  # pytest's own report
 from pathlib import Path
 
-from benchmarks.gpu.part import arguments
+from benchmarks.gpu.reports.part import arguments
 
 _SUITES = ("tests/runtime", "tests/exporters")
 _MOST_TOLD = 10

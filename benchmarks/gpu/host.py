@@ -25,12 +25,12 @@ from typing import Any
 import grpc
 import numpy as np
 
-from benchmarks.gpu.figures import Figures
-from benchmarks.gpu.machine import describe_machine
-from benchmarks.gpu.queries import random_prefix, random_query
-from benchmarks.gpu.shapes import FULL, RequestShape
+from benchmarks.gpu.reports.figures import Figures
+from benchmarks.gpu.reports.machine import describe_machine
 from benchmarks.gpu.simulated import simulated_ranker
-from benchmarks.gpu.stored import stored_catalogue
+from benchmarks.gpu.workload.queries import random_prefix, random_query
+from benchmarks.gpu.workload.shapes import FULL, RequestShape
+from benchmarks.gpu.workload.stored import stored_catalogue
 from rankport.protos import wire
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.table import open_bundle

@@ -12,12 +12,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gpu.device_facts import device_load
-from benchmarks.gpu.figures import Value
-from benchmarks.gpu.part import Part, arguments
-from benchmarks.gpu.queries import random_prefix, random_query
-from benchmarks.gpu.runs import run_of
-from benchmarks.gpu.shapes import RequestShape
+from benchmarks.gpu.reports.device_facts import device_load
+from benchmarks.gpu.reports.figures import Value
+from benchmarks.gpu.reports.part import Part, arguments
+from benchmarks.gpu.workload.queries import random_prefix, random_query
+from benchmarks.gpu.workload.runs import run_of
+from benchmarks.gpu.workload.shapes import RequestShape
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker

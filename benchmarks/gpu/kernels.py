@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.gpu.figures import Value
-from benchmarks.gpu.part import Part, arguments
-from benchmarks.gpu.runs import run_of
-from benchmarks.gpu.shapes import RequestShape
+from benchmarks.gpu.reports.figures import Value
+from benchmarks.gpu.reports.part import Part, arguments
+from benchmarks.gpu.workload.runs import run_of
+from benchmarks.gpu.workload.shapes import RequestShape
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, PrefixKV
 from rankport.runtime.kinds.table import open_bundle

@@ -17,7 +17,7 @@ import onnxruntime
 import torch
 from onnx import helper
 
-from benchmarks.gpu.figures import Figures
+from benchmarks.gpu.reports.figures import Figures
 
 HEADS, KV, DIM = 16, 8, 128
 _TYPES = {torch.float16: 10, torch.bfloat16: 16, torch.float32: 1, torch.int64: 7, torch.int32: 6}

@@ -3,9 +3,9 @@
 Needs what `reference` wrote; imports no torch.
 """
 
-from benchmarks.gpu.expected import load_expected
-from benchmarks.gpu.part import Part, arguments
-from benchmarks.gpu.runs import realistic, samples
+from benchmarks.gpu.reports.part import Part, arguments
+from benchmarks.gpu.workload.expected import load_expected
+from benchmarks.gpu.workload.runs import realistic, samples
 from rankport.exporters.kinds.ranker.modes import MODES, SampleRequest
 from rankport.exporters.proof.compare import Logits, compare
 from rankport.protos.errors import RankportError

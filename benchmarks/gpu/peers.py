@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from benchmarks.gpu.part import Part, arguments
-from benchmarks.gpu.queries import EMBEDDED, LABEL_IDS, item_ids, random_query
-from benchmarks.gpu.shapes import ModelShape, RequestShape
-from benchmarks.gpu.torch_model import random_model
+from benchmarks.gpu.reports.part import Part, arguments
+from benchmarks.gpu.workload.queries import EMBEDDED, LABEL_IDS, item_ids, random_query
+from benchmarks.gpu.workload.shapes import ModelShape, RequestShape
+from benchmarks.gpu.workload.torch_model import random_model
 
 KV = list[Tensor]  # key 0, value 0, key 1, ...
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gpu.expected import save_expected
-from benchmarks.gpu.part import arguments
-from benchmarks.gpu.queries import LABEL_IDS
-from benchmarks.gpu.runs import realistic, samples
-from benchmarks.gpu.torch_model import label_logits, random_model
+from benchmarks.gpu.reports.part import arguments
+from benchmarks.gpu.workload.expected import save_expected
+from benchmarks.gpu.workload.queries import LABEL_IDS
+from benchmarks.gpu.workload.runs import realistic, samples
+from benchmarks.gpu.workload.torch_model import label_logits, random_model
 from rankport.exporters.kinds.ranker.modes import SampleRequest
 from rankport.exporters.proof.compare import Logits, compare
 

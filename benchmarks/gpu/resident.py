@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import partial
 
 from benchmarks.gpu.in_process import Contender, repeat
-from benchmarks.gpu.part import Part, arguments
-from benchmarks.gpu.stored import Catalogue, resident_bytes, stored_catalogue
+from benchmarks.gpu.reports.part import Part, arguments
+from benchmarks.gpu.workload.stored import Catalogue, resident_bytes, stored_catalogue
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines

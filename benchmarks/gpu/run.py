@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.figures import write_json
-from benchmarks.gpu.machine import describe_machine
-from benchmarks.gpu.part import engine_config
-from benchmarks.gpu.skeletons import restore
-from benchmarks.gpu.summary import summary
+from benchmarks.gpu.reports.figures import write_json
+from benchmarks.gpu.reports.machine import describe_machine
+from benchmarks.gpu.reports.part import engine_config
+from benchmarks.gpu.reports.summary import summary
+from benchmarks.gpu.workload.skeletons import restore
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.gpu.device_facts import device_load
-from benchmarks.gpu.figures import Value
-from benchmarks.gpu.load import Answer, LoadGenerator, errors_of, quantile
-from benchmarks.gpu.part import Part, arguments, engine_flags
-from benchmarks.gpu.shapes import RequestShape
+from benchmarks.gpu.reports.device_facts import device_load
+from benchmarks.gpu.reports.figures import Value
+from benchmarks.gpu.reports.part import Part, arguments, engine_flags
+from benchmarks.gpu.workload.load import Answer, LoadGenerator, errors_of, quantile
+from benchmarks.gpu.workload.shapes import RequestShape
 
 LIMIT_S = 0.5
 

@@ -18,7 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from benchmarks.gpu.stored import resident_bytes
+from benchmarks.gpu.workload.stored import resident_bytes
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs

@@ -14,9 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.gpu.figures import Figures
-from benchmarks.gpu.skeletons import restore, write_skeleton
-from benchmarks.gpu.weights import CheckpointWeights
+from benchmarks.gpu.reports.figures import Figures
+from benchmarks.gpu.workload.skeletons import restore, write_skeleton
+from benchmarks.gpu.workload.weights import CheckpointWeights
 from rankport.exporters.export import export
 
 FORMS: dict[str, dict[str, str]] = {

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.bundles import export_model
-from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.kernels import measure
-from benchmarks.gpu.part import Part, engine_config
-from benchmarks.gpu.queries import LABEL_IDS
-from benchmarks.gpu.runs import run_of
-from benchmarks.gpu.shapes import FULL, RequestShape, Workload
-from benchmarks.gpu.skeletons import restore, write_skeleton
-from benchmarks.gpu.weights import RandomWeights, save_checkpoint
+from benchmarks.gpu.reports.figures import Figures
+from benchmarks.gpu.reports.part import Part, engine_config
+from benchmarks.gpu.workload.queries import LABEL_IDS
+from benchmarks.gpu.workload.runs import run_of
+from benchmarks.gpu.workload.shapes import FULL, RequestShape, Workload
+from benchmarks.gpu.workload.skeletons import restore, write_skeleton
+from benchmarks.gpu.workload.weights import RandomWeights, save_checkpoint
 from rankport.exporters.kinds.ranker.modes import MODES
 from rankport.exporters.proof.compare import compare
 from rankport.runtime.backends.choice import load_prefix_backend
@@ -80,7 +80,7 @@ def _compare(part: Part, backend: PrefixBackend, request: RequestShape, prefix: 
     """Against transformers in fp32 on the same device, two queries in one pass and each alone."""
     import torch
 
-    from benchmarks.gpu.torch_model import label_logits, random_model
+    from benchmarks.gpu.workload.torch_model import label_logits, random_model
 
     torch.backends.cuda.matmul.allow_tf32 = False
     exact = random_model(part.workload.model, part.device, torch.float32)

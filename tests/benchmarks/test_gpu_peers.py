@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from benchmarks.gpu.peers import WAYS, Peer, batch_of, pass_rows
-from benchmarks.gpu.queries import LABEL_IDS, item_ids, random_query
-from benchmarks.gpu.shapes import FULL, TINY, RequestShape
-from benchmarks.gpu.torch_model import label_logits, random_model
-from benchmarks.gpu.weights import parameter
+from benchmarks.gpu.workload.queries import LABEL_IDS, item_ids, random_query
+from benchmarks.gpu.workload.shapes import FULL, TINY, RequestShape
+from benchmarks.gpu.workload.torch_model import label_logits, random_model
+from benchmarks.gpu.workload.weights import parameter
 from rankport.runtime.tokens import TokenRun
 
 SHAPE = TINY.workloads[0].model

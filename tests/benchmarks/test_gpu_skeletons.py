@@ -7,9 +7,15 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from benchmarks.gpu.shapes import TINY
-from benchmarks.gpu.skeletons import BUNDLE_FOLDER, Edges, restore, write_skeleton
-from benchmarks.gpu.weights import CheckpointWeights, RandomWeights, parameter, save_checkpoint, stored
+from benchmarks.gpu.workload.shapes import TINY
+from benchmarks.gpu.workload.skeletons import BUNDLE_FOLDER, Edges, restore, write_skeleton
+from benchmarks.gpu.workload.weights import (
+    CheckpointWeights,
+    RandomWeights,
+    parameter,
+    save_checkpoint,
+    stored,
+)
 from rankport.exporters.export import export
 from rankport.protos.errors import BundleError
 from rankport.runtime.bundle.bundle import Bundle
@@ -66,7 +72,7 @@ def test_a_skeleton_keeps_only_small_tables_as_they_are(bundle: Bundle, tmp_path
 
 
 def test_weights_of_another_model_are_refused(bundle: Bundle, tmp_path: Path) -> None:
-    import benchmarks.gpu.skeletons as skeletons
+    import benchmarks.gpu.workload.skeletons as skeletons
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(skeletons, "MAX_INLINE_BYTES", 10_000)

@@ -16,7 +16,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.table import open_bundle, rules_of
 from support import checkpoints
-from support.host_device import HostMemory, host_backend
+from support.gpu.host_device import HostMemory, host_backend
 
 RANKER = {"kind": "ranker", "label_ids": (9, 17), "max_prefix_tokens": 40, "max_item_tokens": 24}
 

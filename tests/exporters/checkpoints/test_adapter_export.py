@@ -22,7 +22,8 @@ from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.grpc.server import Server
 from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
-from support import adapters, checkpoints
+from support import checkpoints
+from support.forms import adapters
 from support.serving import LOCAL
 
 QUERY = "senior data engineer"

@@ -16,7 +16,8 @@ from rankport.exporters.export import export
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from support import adapters, checkpoints
+from support import checkpoints
+from support.forms import adapters
 
 INDEX = "model.safetensors.index.json"
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}

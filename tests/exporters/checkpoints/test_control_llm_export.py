@@ -19,8 +19,8 @@ from rankport.runtime.server.grpc.server import Server
 from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support.checkpoints import VOCABULARY, tiny_tokenizer
-from support.control_llm_reference import ControlLlmReference
-from support.expanded_checkpoints import HIDDEN, LAYOUTS, expanded_checkpoint
+from support.forms.control_llm_reference import ControlLlmReference
+from support.forms.expanded_checkpoints import HIDDEN, LAYOUTS, expanded_checkpoint
 from support.serving import LOCAL
 
 YES, NO = 4, 5

@@ -17,11 +17,11 @@ from rankport.runtime.server.grpc.server import Server
 from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support import checkpoints
-from support.adapters import lora
-from support.expanded_checkpoints import expanded_checkpoint
-from support.gptq_checkpoints import Gptq, gptq
-from support.pruned import prune
-from support.quantized_checkpoints import compressed_tensors
+from support.forms.adapters import lora
+from support.forms.expanded_checkpoints import expanded_checkpoint
+from support.forms.gptq_checkpoints import Gptq, gptq
+from support.forms.pruned import prune
+from support.forms.quantized_checkpoints import compressed_tensors
 from support.serving import LOCAL
 
 LABELS = (4, 5)

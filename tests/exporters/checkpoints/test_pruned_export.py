@@ -7,7 +7,8 @@ import torch
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.exporters.export import export
 from rankport.runtime.bundle.bundle import Bundle
-from support import checkpoints, pruned
+from support import checkpoints
+from support.forms import pruned
 
 
 def exported(checkpoint: Path, out: Path) -> Bundle:

@@ -8,7 +8,8 @@ import pytest
 from rankport.exporters.export import export
 from rankport.exporters.kinds.claims import claimed_kind
 from rankport.protos.errors import CheckpointError, InvalidRequest
-from support import adapters, checkpoints
+from support import checkpoints
+from support.forms import adapters
 
 
 def test_a_head_makes_a_ranker_and_a_bare_body_an_item_encoder(tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Precision, Target
 from support import checkpoints
-from support.cuda_kernels import without_kernel
-from support.gptq_checkpoints import Gptq, gptq
+from support.forms.gptq_checkpoints import Gptq, gptq
+from support.forms.quantized_checkpoints import SHAPE, compressed_tensors
+from support.gpu.cuda_kernels import without_kernel
 from support.qdq import IN, fp8_weight, layer_graph, qdq_layer, random_weight
-from support.quantized_checkpoints import SHAPE, compressed_tensors
 
 RANKER = {"kind": "ranker", "label_ids": (4, 5), "max_prefix_tokens": 40, "max_item_tokens": 24}
 

@@ -22,9 +22,9 @@ from rankport.runtime.server.grpc.server import Server
 from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support.checkpoints import VOCABULARY, tiny_tokenizer
-from support.gptq_checkpoints import Gptq, formula_model
-from support.gptq_checkpoints import gptq as write_gptq
-from support.quantized_checkpoints import compressed_tensors, library_model, quiet
+from support.forms.gptq_checkpoints import Gptq, formula_model
+from support.forms.gptq_checkpoints import gptq as write_gptq
+from support.forms.quantized_checkpoints import compressed_tensors, library_model, quiet
 from support.serving import LOCAL
 
 LABELS = (4, 5)  # yes, no

@@ -24,7 +24,7 @@ from rankport.runtime.server.grpc.server import Server
 from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support import checkpoints
-from support.quantized_checkpoints import compressed_tensors
+from support.forms.quantized_checkpoints import compressed_tensors
 from support.serving import LOCAL
 
 LABELS = (9, 17)

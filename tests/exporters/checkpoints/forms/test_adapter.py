@@ -12,7 +12,8 @@ from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.checkpoints.forms.adapter import merge_adapter
 from rankport.exporters.checkpoints.forms.adapter_config import base_of
 from rankport.protos.errors import CheckpointError, InvalidRequest
-from support import adapters, checkpoints
+from support import checkpoints
+from support.forms import adapters
 
 TIED = {"tie_word_embeddings": True}
 BOTH = ["embed_tokens", "lm_head"]

@@ -16,7 +16,7 @@ from rankport.exporters.checkpoints.forms import compressed_tensors as loader
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError
-from support.quantized_checkpoints import (
+from support.forms.quantized_checkpoints import (
     W4A16_CHANNEL_ASYM,
     W8A16_CHANNEL,
     Scheme,

@@ -16,8 +16,8 @@ from rankport.exporters.kinds.ranker.module import RankerModule, ReadOut
 from rankport.exporters.kinds.ranker.survey import survey
 from rankport.protos.errors import CheckpointError
 from support.checkpoints import VOCABULARY
-from support.control_llm_reference import ControlLlmReference
-from support.expanded_checkpoints import FAMILIES, LAYOUTS, MERGE_METHODS, expanded_checkpoint
+from support.forms.control_llm_reference import ControlLlmReference
+from support.forms.expanded_checkpoints import FAMILIES, LAYOUTS, MERGE_METHODS, expanded_checkpoint
 
 CLOSE = 3e-5
 """Of logits around 5, against a reference in float64: fp32's rounding over six layers."""

@@ -16,7 +16,7 @@ from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Loaded
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError
 from support import checkpoints
-from support.gptq_checkpoints import (
+from support.forms.gptq_checkpoints import (
     OPTIMUM,
     Gptq,
     dequantized,
@@ -24,8 +24,8 @@ from support.gptq_checkpoints import (
     packed_rows,
     unpacked_rows,
 )
-from support.gptq_checkpoints import gptq as write
-from support.quantized_checkpoints import read_tensors, rewrite_quantization, rewrite_tensors
+from support.forms.gptq_checkpoints import gptq as write
+from support.forms.quantized_checkpoints import read_tensors, rewrite_quantization, rewrite_tensors
 
 IDS = torch.arange(3, 35)[None]
 LAYER = "model.layers.1.mlp.down_proj"

@@ -10,7 +10,8 @@ from torch import Tensor
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.protos.errors import CheckpointError
-from support import adapters, checkpoints, pruned
+from support import checkpoints
+from support.forms import adapters, pruned
 
 IDS = torch.arange(5, 22)
 FAMILIES: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec
 from support import checkpoints
-from support.quantized_checkpoints import SHAPE, compressed_tensors
+from support.forms.quantized_checkpoints import SHAPE, compressed_tensors
 
 Make = Callable[[Path], tuple[Path, dict[str, object]]]
 

@@ -13,7 +13,7 @@ from rankport.runtime.backends.devices import cuda_calls
 from rankport.runtime.backends.devices.cuda_calls import CudaStream
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.cuda_recording import record
-from support.cuda_driver import CudaDriver, Errors
+from support.gpu.cuda_driver import CudaDriver, Errors
 
 BROKEN = Errors.cudaErrorIllegalAddress
 

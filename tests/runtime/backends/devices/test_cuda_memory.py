@@ -10,7 +10,7 @@ import pytest
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.devices import cuda_calls
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
-from support.cuda_driver import CudaDriver, Errors
+from support.gpu.cuda_driver import CudaDriver, Errors
 
 
 @pytest.fixture

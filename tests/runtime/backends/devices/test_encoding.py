@@ -21,9 +21,9 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.tokens import TokenRun, TokenRuns
 from support import checkpoints
-from support.cuda_kernels import without_kernel
-from support.gpus import has_cuda
-from support.host_device import HostMemory, host_encoder
+from support.gpu.cuda_kernels import without_kernel
+from support.gpu.gpus import has_cuda
+from support.gpu.host_device import HostMemory, host_encoder
 
 pytestmark = pytest.mark.usefixtures("traces")
 

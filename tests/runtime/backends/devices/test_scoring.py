@@ -26,8 +26,8 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.tokens import TokenRun
 from support import checkpoints
-from support.gpus import has_cuda
-from support.host_device import HostMemory, host_backend
+from support.gpu.gpus import has_cuda
+from support.gpu.host_device import HostMemory, host_backend
 
 pytestmark = pytest.mark.usefixtures("traces")
 

@@ -20,7 +20,7 @@ from rankport.runtime.backends.tensorrt.network import BuildRequest, compile_gra
 from rankport.runtime.backends.tensorrt.plan_files import StoredPlan
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
-from support.fake_builder import LEARNED, PLAN, FakeBuilderApi
+from support.gpu.fake_builder import LEARNED, PLAN, FakeBuilderApi
 
 H200 = Gpu("NVIDIA H200", "sm90", 139 * 2**30)
 RTX_A6000 = Gpu("NVIDIA RTX A6000", "sm86", 48 * 2**30)

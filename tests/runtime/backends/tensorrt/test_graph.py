@@ -14,7 +14,7 @@ from rankport.runtime.backends.tensorrt.graph import TensorRtGraph
 from rankport.runtime.backends.tensorrt.module import TensorRt
 from rankport.runtime.backends.tensorrt.profiles import Profile, SizeRange
 from rankport.runtime.bundle.manifest import TensorSpec
-from support.fake_tensorrt import FakeApi, FakeCuda
+from support.gpu.fake_tensorrt import FakeApi, FakeCuda
 
 runtime = pytest.importorskip(
     "cuda.bindings.runtime", reason="cuda-bindings is not installed", exc_type=ImportError

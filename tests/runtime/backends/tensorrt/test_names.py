@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.tensorrt_names import SOURCES, lacking, names_used, write_stub_libraries
+from support.gpu.tensorrt_names import SOURCES, lacking, names_used, write_stub_libraries
 
 RTX_ONLY = {
     "ComputeCapability",

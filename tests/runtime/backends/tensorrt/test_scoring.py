@@ -24,7 +24,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.tokens import TokenRun, TokenRuns
-from support.host_device import HostMemory, host_graph
+from support.gpu.host_device import HostMemory, host_graph
 
 Load = Callable[[ProfileLimits], PrefixBackend]
 

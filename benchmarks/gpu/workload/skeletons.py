@@ -21,7 +21,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gpu.weights import STORED, CheckpointWeights, DType, RandomWeights, Weights
+from benchmarks.gpu.workload.weights import STORED, CheckpointWeights, DType, RandomWeights, Weights
 
 RECIPE_FILE = "weights.recipe.json"
 BUNDLE_FOLDER = "bundle"

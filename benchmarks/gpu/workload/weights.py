@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gpu.shapes import ModelShape, Parameters
+from benchmarks.gpu.workload.shapes import ModelShape, Parameters
 
 DType = Literal["bfloat16", "float16", "float32"]
 SCALES = {"matrix": 2.0**-12, "norm": 1.0}

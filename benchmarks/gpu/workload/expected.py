@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu.part import Part
+from benchmarks.gpu.reports.part import Part
 from rankport.exporters.proof.compare import Logits
 
 

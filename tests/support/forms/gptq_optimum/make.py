@@ -1,8 +1,8 @@
 """Makes the checkpoints beside this file with optimum itself: witnesses of the GPTQ format that no code of ours wrote.
 
 Run by hand, in an environment of its own: `pip install optimum==2.3.0 gptqmodel==7.7.0`, then
-`python tests/support/gptq_optimum/make.py`. `reference.safetensors` holds the logits that GPT-QModel's own layers give
-in fp32 for the ids 3..34, with the stored fp16 scales.
+`python tests/support/forms/gptq_optimum/make.py`. `reference.safetensors` holds the logits that GPT-QModel's own layers
+give in fp32 for the ids 3..34, with the stored fp16 scales.
 """
 
 import sys
@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1]))
+sys.path.insert(0, str(HERE.parents[2]))
 from support import checkpoints  # noqa: E402
 
 VARIANTS: dict[str, dict[str, Any]] = {

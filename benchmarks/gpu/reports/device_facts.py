@@ -2,7 +2,7 @@
 
 import subprocess
 
-from benchmarks.gpu.figures import Value
+from benchmarks.gpu.reports.figures import Value
 
 
 def device_load() -> dict[str, Value]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from support import checkpoints
-from support.quantized_checkpoints import quiet, read_tensors
+from support.forms.quantized_checkpoints import quiet, read_tensors
 
 OPTIMUM = Path(__file__).parent / "gptq_optimum"
 SHAPE: dict[str, Any] = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}

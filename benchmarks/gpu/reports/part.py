@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.gpu.figures import Figures
-from benchmarks.gpu.shapes import RequestShape, Scale, Workload, scale_of
+from benchmarks.gpu.reports.figures import Figures
+from benchmarks.gpu.workload.shapes import RequestShape, Scale, Workload, scale_of
 from rankport.runtime.config import CUDA_DEFAULTS, DEFAULTS, EngineConfig
 
 

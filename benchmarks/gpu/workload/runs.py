@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.gpu.queries import item_ids, random_query
-from benchmarks.gpu.shapes import ModelShape, RequestShape
+from benchmarks.gpu.workload.queries import item_ids, random_query
+from benchmarks.gpu.workload.shapes import ModelShape, RequestShape
 from rankport.exporters.kinds.ranker.modes import SampleRequest
 from rankport.exporters.kinds.ranker.samples import sample_requests
 from rankport.runtime.bundle.manifest import Limits

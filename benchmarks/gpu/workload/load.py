@@ -13,8 +13,8 @@ from typing import Self
 
 import numpy as np
 
-from benchmarks.gpu.queries import random_prefix, random_query
-from benchmarks.gpu.shapes import ModelShape, RequestShape
+from benchmarks.gpu.workload.queries import random_prefix, random_query
+from benchmarks.gpu.workload.shapes import ModelShape, RequestShape
 from rankport.protos.types import ItemStatus
 from rankport.sdk import Client
 

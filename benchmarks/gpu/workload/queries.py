@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gpu.shapes import ModelShape, RequestShape
+from benchmarks.gpu.workload.shapes import ModelShape, RequestShape
 
 EMBEDDED = -1
 LABEL_IDS = (5, 9)

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import Qwen3ForCausalLM
 
-from benchmarks.gpu.queries import EMBEDDED
-from benchmarks.gpu.shapes import ModelShape
-from benchmarks.gpu.weights import SCALES, kind_of, qwen3_config, random_bytes
+from benchmarks.gpu.workload.queries import EMBEDDED
+from benchmarks.gpu.workload.shapes import ModelShape
+from benchmarks.gpu.workload.weights import SCALES, kind_of, qwen3_config, random_bytes
 from rankport.runtime.tokens import TokenRun
 
 _BATCH_TOKENS = 32_768

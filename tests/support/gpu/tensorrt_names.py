@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rankport.runtime.backends.tensorrt.graph import DTYPE_NAMES
 
-SOURCES = Path(__file__).parents[2] / "runtime" / "rankport" / "runtime" / "backends" / "tensorrt"
+SOURCES = Path(__file__).parents[3] / "runtime" / "rankport" / "runtime" / "backends" / "tensorrt"
 
 RECEIVERS = {
     "builder": "Builder",

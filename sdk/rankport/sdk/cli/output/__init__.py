@@ -1,1 +1,1 @@
-"""What commands show and write: tables, progress, JSON, HTML. Knows no flag and no command."""
+"""Output of commands: tables, progress, JSON, HTML. Knows no flag and no command."""

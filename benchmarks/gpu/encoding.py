@@ -18,7 +18,12 @@ from benchmarks.gpu.reports.part import Part, arguments
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
-from rankport.exporters.kinds.item_encoder.modes import measure_encoder, reference_embeddings, sample_runs
+from rankport.exporters.kinds.item_encoder.modes import (
+    answers_by_mode,
+    compare_modes,
+    reference_embeddings,
+    sample_runs,
+)
 from rankport.exporters.kinds.item_encoder.module import EncoderModule
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.steps import stage
@@ -94,7 +99,7 @@ def _parity(part: Part, bundle: Bundle, checkpoint: Path, backend: TextBackend) 
     assert manifest.embedding is not None
     runs = sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens)
     exact = EncoderModule(load_checkpoint(checkpoint, headless=True).model, manifest.embedding)
-    for mode in measure_encoder(backend, reference_embeddings(exact, runs), runs):
+    for mode in compare_modes(reference_embeddings(exact, runs), answers_by_mode(backend, runs)):
         part.figures.add(f"parity {mode.mode}", mode.model_dump(exclude={"mode"}))
 
 

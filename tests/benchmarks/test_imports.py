@@ -1,0 +1,17 @@
+"""Every benchmark finds what it imports: those that need a GPU or hours run too seldom to tell."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = [
+    ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    for file in sorted((ROOT / "benchmarks").rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_benchmark_can_be_imported(module: str) -> None:
+    assert import_module(module).__doc__

@@ -6,75 +6,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rankport.protos.errors import BackendError, StoreError, Unavailable
+from rankport.protos.errors import BackendError, StoreError
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
 from rankport.runtime.store.namespace import TokenNamespace
 from rankport.runtime.store.records import storage_key
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from support.host_tables import HIDDEN, Table, find
 
-ENCODER, K, HIDDEN = "e" * 64, 2, 3
+ENCODER, K = "e" * 64, 2
 SOON_S, NEVER_S = 0.01, 3600.0
-
-
-class Table:
-    """`TokenTable` of host memory, whose thread is whoever writes."""
-
-    def __init__(self, rows: int) -> None:
-        self.values = np.full((rows, HIDDEN), np.nan, np.float32)
-        self.writes = self.calls = 0
-        self.closed = self.stuck = False
-        self.fails: Exception | None = None
-
-    @property
-    def rows(self) -> int:
-        return len(self.values)
-
-    def write(self, row: int, tokens: NDArray[np.floating]) -> None:
-        assert row + len(tokens) <= self.rows
-        self.values[row : row + len(tokens)] = tokens
-        self.writes += 1
-
-    def call(self, step: Callable[[], None]) -> "Future[None]":
-        self.calls += 1
-        if self.closed:
-            raise Unavailable("closed")
-        future: Future[None] = Future()
-        if self.fails is not None:
-            future.set_exception(self.fails)
-        elif not self.stuck:
-            step()
-            future.set_result(None)
-        return future
-
-    def holds(self, item: "Found | None") -> NDArray[np.float32]:
-        assert item is not None
-        return self.values[item.rows]
-
-
-@dataclass(frozen=True)
-class Found:
-    """Where one item lies, for as long as somebody refers to this."""
-
-    rows: NDArray[np.int64]
-    kept: object
-
-
-def find(resident: ResidentTokens, keys: list[str]) -> list[Found | None]:
-    """Where each key lies; None where it does not."""
-    residents = resident.find(keys, np.arange(len(keys)))
-    found: list[Found | None] = [None] * len(keys)
-    if residents is not None:
-        for place, rows in zip(residents.places, residents.rows, strict=True):
-            found[place] = Found(rows, residents.kept)
-    return found
 
 
 def tokens_of(number: int) -> NDArray[np.float16]:
@@ -85,12 +31,6 @@ def put(namespace: TokenNamespace, items: dict[str, int]) -> None:
     namespace.put_many(
         [TokenEntry(key, tokens_of(number), bytes([number]) * 16) for key, number in items.items()]
     )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[TokenStore]:
-    with TokenStore.open(tmp_path / "tokens", create=True) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -115,8 +55,6 @@ def load(namespace: TokenNamespace) -> Iterator[Callable[..., ResidentTokens]]:
 
 
 Load = Callable[..., ResidentTokens]
-
-
 CORRUPT = """
 import sys, lmdb
 path, database, name, place = sys.argv[1], *map(bytes.fromhex, sys.argv[2:4]), int(sys.argv[4])

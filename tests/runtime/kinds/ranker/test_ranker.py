@@ -1,83 +1,24 @@
 """`Ranker`: scores, statuses and messages of every form of item, over a real bundle's prompt and a real store."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import wait
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from rankport.protos import wire
-from rankport.protos.errors import (
-    BundleError,
-    DeadlineExceeded,
-    InvalidRequest,
-    LimitExceeded,
-    NotFound,
-    PairingError,
-    Unavailable,
-)
+from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, NotFound
 from rankport.protos.types import ItemStatus, Key, ScoreResult
 from rankport.runtime.backends.contract import PrefixBatch
-from rankport.runtime.bundle.manifest import Embedding, Labels, ManifestDraft, ModelShape, Pairing
-from rankport.runtime.kinds.ranker.engine import Engine
-from rankport.runtime.kinds.ranker.ranker import Ranker, label_scores
-from rankport.runtime.kinds.replicas import Replicas
-from rankport.runtime.kinds.table import open_bundle
-from rankport.runtime.prompt.encoder import PromptEncoder
-from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.bundle.manifest import Labels
+from rankport.runtime.kinds.ranker.ranker import label_scores
+from rankport.runtime.store.store import TokenStore
 from rankport.runtime.tokens import EMBEDDED, TokenRun
-from support.bundle_samples import (
-    ENCODER_FILES,
-    RANKER_FILES,
-    VOCAB_SIZE,
-    encoder_draft,
-    ranker_draft,
-    write_directory,
-)
 from support.reference_backend import HIDDEN, LABELS, ReferenceBackend
+from support.small_rankers import EMBEDDINGS, ENCODER, mix_draft, ranker_of, text_draft
 
 WAIT_S = 30.0
-ENCODER = "e" * 64
 CLS, SEP, QUERY, COLON, RED, GREEN, SHOES, BOOTS = 1, 2, 4, 5, 6, 7, 9, 10
-EMBEDDINGS = np.random.default_rng(3).normal(size=(3, 2, HIDDEN)).astype(np.float16)
-
-
-def mix_draft(**changes: object) -> ManifestDraft:
-    shape = ModelShape(hidden_size=HIDDEN, vocab_size=VOCAB_SIZE, layers=ranker_draft().shape.layers)
-    embedding = Embedding(tokens=2, hidden_size=HIDDEN, dtype="float16")
-    return ranker_draft(**({"shape": shape, "embedding": embedding} | changes))
-
-
-def text_draft() -> ManifestDraft:
-    return mix_draft(embedding=None, pairing=None)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[TokenStore]:
-    with TokenStore.open(tmp_path / "tokens", create=True) as opened:
-        namespace = opened.namespace(ENCODER, TokenSpec(2, HIDDEN, "float16"), create=True)
-        namespace.put_many([TokenEntry(f"item{row}", EMBEDDINGS[row], bytes(16)) for row in range(3)])
-        yield opened
-
-
-@contextmanager
-def ranker_of(
-    path: Path, draft: ManifestDraft, store: TokenStore | None = None, backend: ReferenceBackend | None = None
-) -> Iterator[Ranker]:
-    bundle = open_bundle(write_directory(path / "bundle", draft, RANKER_FILES))
-    tokens = None if store is None else paired_tokens(store, bundle.manifest)
-    with Ranker(
-        bundle.manifest,
-        PromptEncoder.from_bundle(bundle),
-        Replicas({0: Engine(backend or ReferenceBackend())}),
-        KeyedItems(bundle.manifest, tokens),
-    ) as ranker:
-        yield ranker
 
 
 def run(*ids: int) -> TokenRun:
@@ -135,14 +76,6 @@ def test_a_missing_key_is_skipped_and_the_others_keep_their_places(tmp_path: Pat
     np.testing.assert_allclose(result.logits[[0, 2]], logits, atol=1e-5)
 
 
-def test_an_error_behind_a_missing_key_names_the_right_item(tmp_path: Path, store: TokenStore) -> None:
-    with (
-        ranker_of(tmp_path, mix_draft(), store) as ranker,
-        pytest.raises(InvalidRequest, match="item 2"),
-    ):
-        ranker.score("red", [Key("lost"), "shoes", [999]])
-
-
 def test_a_missing_key_fails_the_request_when_asked_to(tmp_path: Path, store: TokenStore) -> None:
     with ranker_of(tmp_path, mix_draft(), store) as ranker:
         with pytest.raises(NotFound, match=r"item 1: .*'lost'.*2 such items of 3"):
@@ -192,74 +125,6 @@ def test_an_item_with_logits_that_are_not_finite_fails_alone(tmp_path: Path) -> 
     assert "not finite" in result.messages[1]
 
 
-def test_keys_and_embeddings_are_refused_where_they_cannot_be_read(tmp_path: Path, store: TokenStore) -> None:
-    with ranker_of(tmp_path / "text", text_draft(), store) as ranker:
-        with pytest.raises(InvalidRequest, match=r"item 1 is the key 'item0': .* text or token ids"):
-            ranker.score("red", ["shoes", Key("item0")])
-        with pytest.raises(InvalidRequest, match="item 0"):
-            ranker.score("red", [EMBEDDINGS[0]])
-    with (
-        ranker_of(tmp_path / "mix", mix_draft()) as ranker,
-        pytest.raises(InvalidRequest, match=r"without a token store: give it one \(store, --store\)"),
-    ):
-        ranker.score("red", [Key("item0")])
-
-
-@pytest.mark.parametrize("option", [{"truncation": "cut"}, {"on_missing": "ignore"}])
-def test_unknown_options_are_refused(tmp_path: Path, option: dict[str, str]) -> None:
-    with (
-        ranker_of(tmp_path, text_draft()) as ranker,
-        pytest.raises(InvalidRequest, match=next(iter(option.values()))),
-    ):
-        ranker.score("red", ["shoes"], **option)  # type: ignore[arg-type]
-
-
-def test_a_single_text_is_not_a_list_of_items(tmp_path: Path) -> None:
-    with (
-        ranker_of(tmp_path, text_draft()) as ranker,
-        pytest.raises(InvalidRequest, match="give a list of items"),
-    ):
-        ranker.score("red", "shoes")
-
-
-def test_tokens_of_another_encoder_are_refused_with_all_fingerprints(
-    tmp_path: Path, store: TokenStore
-) -> None:
-    other = mix_draft(pairing=Pairing(encoder_fingerprint="f" * 64))
-    path = write_directory(tmp_path / "bundle", other, RANKER_FILES)
-    with pytest.raises(PairingError, match=f"{'f' * 64}.*{ENCODER}"):
-        Ranker.load(path, store=store)
-
-
-def test_tokens_of_another_shape_are_refused(tmp_path: Path, store: TokenStore) -> None:
-    wider = mix_draft(embedding=Embedding(tokens=3, hidden_size=HIDDEN, dtype="float16"))
-    path = write_directory(tmp_path / "bundle", wider, RANKER_FILES)
-    with pytest.raises(PairingError, match=r"\[3, 8\].*\[2, 8\]"):
-        Ranker.load(path, store=store)
-
-
-def test_a_ranker_without_an_encoder_takes_no_store(tmp_path: Path, store: TokenStore) -> None:
-    path = write_directory(tmp_path / "bundle", mix_draft(pairing=None), RANKER_FILES)
-    with pytest.raises(PairingError, match=ENCODER):
-        Ranker.load(path, store=store)
-
-
-def test_an_encoder_is_not_a_ranker(tmp_path: Path) -> None:
-    path = write_directory(tmp_path / "bundle", encoder_draft(), ENCODER_FILES)
-    with pytest.raises(
-        InvalidRequest, match=r"kind: is 'item-encoder', where ranker is looked for: give another"
-    ):
-        Ranker.load(path)
-
-
-def test_a_load_that_fails_lets_go_of_the_store(tmp_path: Path, store: TokenStore) -> None:
-    store.close()
-    path = write_directory(tmp_path / "bundle", mix_draft(), RANKER_FILES)
-    with pytest.raises(BundleError):  # its graphs are no graphs
-        Ranker.load(path, store=tmp_path / "tokens")
-    TokenStore.open(tmp_path / "tokens", read_only=True).close()
-
-
 def test_a_cancelled_future_reaches_the_queue(tmp_path: Path) -> None:
     reached, opened = threading.Event(), threading.Event()
 
@@ -290,14 +155,6 @@ def test_a_deadline_that_passed_while_tokenizing_is_told_as_the_caller_gave_it(t
         ranker.submit("red", ["shoes"], 1e-9).result(WAIT_S)
 
 
-@pytest.mark.parametrize("timeout_s", [float("nan"), -1, "1"])
-def test_a_timeout_that_is_no_time_is_refused(tmp_path: Path, timeout_s: Any) -> None:
-    with ranker_of(tmp_path, text_draft()) as ranker:
-        for call in (ranker.score, ranker.submit):
-            with pytest.raises(InvalidRequest, match="timeout_s is"):
-                call("red", ["shoes"], timeout_s)
-
-
 def test_an_infinite_timeout_is_no_limit(tmp_path: Path) -> None:
     with ranker_of(tmp_path, text_draft()) as ranker:
         assert len(ranker.score("red", ["shoes"], float("inf")).scores) == 1
@@ -308,25 +165,6 @@ def test_items_of_a_generator_are_scored(tmp_path: Path) -> None:
         drawn = ranker.score("red", (text for text in ["shoes", "boots"]))
         np.testing.assert_array_equal(drawn.scores, ranker.score("red", ["shoes", "boots"]).scores)
         assert len(ranker.submit("red", iter(["shoes"])).result(WAIT_S).scores) == 1
-
-
-MALFORMED = [None, b"x", 7, {"a": "b"}, [0.5], [True], np.zeros((2, 2), np.int64), np.array([True]), "\ud800"]
-
-
-@pytest.mark.parametrize("item", MALFORMED, ids=repr)
-def test_a_malformed_item_is_refused_in_the_words_of_the_client(tmp_path: Path, item: Any) -> None:
-    with pytest.raises(InvalidRequest) as remote:
-        wire.score_request("", "red", ["shoes", item], "error", "skip")
-    with ranker_of(tmp_path, text_draft()) as ranker, pytest.raises(InvalidRequest) as local:
-        ranker.score("red", ["shoes", item])
-    assert str(local.value) == str(remote.value)
-
-
-def test_a_closed_ranker_is_unavailable(tmp_path: Path) -> None:
-    with ranker_of(tmp_path, text_draft()) as ranker:
-        ranker.close()
-        with pytest.raises(Unavailable, match="closed; load the bundle again"):
-            ranker.score("red", ["shoes"])
 
 
 def test_it_describes_what_it_takes(tmp_path: Path, store: TokenStore) -> None:

@@ -9,7 +9,8 @@
     ├── Overloaded            the queue is full: retry later         RESOURCE_EXHAUSTED
     ├── DeadlineExceeded      time ran out before an answer          DEADLINE_EXCEEDED
     ├── RequestCancelled      the caller gave up                     CANCELLED
-    ├── Unavailable           server or engine is stopped            UNAVAILABLE
+    ├── Unavailable           server or engine is stopped,           UNAVAILABLE
+    │                         or its GPU lost
     ├── BackendError          a pass failed on the device            INTERNAL
     ├── BundleError           a bundle is not what it says           FAILED_PRECONDITION
     ├── StoreError            a token store cannot be used           FAILED_PRECONDITION

@@ -36,7 +36,8 @@ class Tolerance:
     max_relative_error: float | None = field(
         default=None,
         metadata=flag(
-            "Instead, where activations are rounded to low bits: |difference| / |source| over a mode's logits. "
+            "Instead, in half precision or where activations are rounded to low bits: "
+            "|difference| / |source| over a mode's logits. "
             f"[default: {ROUNDED_RELATIVE_ERROR}, or twice the source's own noise where that is more]"
         ),
     )
@@ -45,8 +46,8 @@ class Tolerance:
         default=None,
         metadata=flag(
             f"Least rank agreement with the source. [default: {EXACT_KENDALL_TAU}; of float16 tokens "
-            f"{FLOAT16_KENDALL_TAU}; of rounded activations {ROUNDED_KENDALL_TAU}, or less as the source's noise "
-            "allows]"
+            f"{FLOAT16_KENDALL_TAU}; in half precision and of rounded activations {ROUNDED_KENDALL_TAU}, or less as "
+            "the source's noise allows]"
         ),
     )
     # At 1 and at 10.

@@ -1,4 +1,7 @@
-"""Limits of how far a bundle may be from its source: those that hold for it, and what misses them."""
+"""Limits of how far a bundle may be from its source: those that hold for it, and what misses them.
+
+In fp32 an absolute error. Where results are rounded a relative one, or twice the noise of the source itself.
+"""
 
 from collections.abc import Sequence
 
@@ -30,7 +33,11 @@ def _parity_shortfalls(parity: Parity) -> list[str]:
         for mode in parity.modes
         if not parity.holds(mode)
     ]
-    return [f"the export misses the tolerance ({parity.limits}): " + "; ".join(failed)] if failed else []
+    if not failed:
+        return []
+    error = "--max-abs-error" if parity.max_relative_tolerance is None else "--max-relative-error"
+    way_out = f" ({error} and --min-kendall-tau allow more)"
+    return [f"the export misses the tolerance ({parity.limits}): " + "; ".join(failed) + way_out]
 
 
 def _quality_shortfalls(quality: Quality, tolerance: Tolerance, manifest: Manifest) -> list[str]:

@@ -31,7 +31,7 @@ class Model(Protocol):
 
     @property
     def alive(self) -> bool:
-        """False once it is closed, or stopped on a bug: it answers nothing any more."""
+        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
 
     def describe(self) -> ModelDescription:
         """Says what it is."""

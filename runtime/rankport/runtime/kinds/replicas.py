@@ -1,7 +1,8 @@
 """`Replicas`: the engines of one model, one a device, and which of them takes a request.
 
 A request goes where its prefix went before, as long as that engine has not much more to do than the idlest. An engine
-that has stopped gets no more; what it had not answered fails as it would alone.
+that has stopped, its device lost say, gets no more; what it had not answered fails with `Unavailable`. The model lives
+while one engine does.
 """
 
 import logging

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 
 from rankport.protos.errors import RankportError, Unavailable
 from rankport.runtime.scheduling.futures import settle
+from rankport.runtime.scheduling.work import why_it_stopped
 
 Step = Callable[[], None]
 
@@ -26,7 +27,7 @@ class DeviceCalls:
         return future
 
     def run(self) -> None:
-        """Runs those that wait now, others after the next pass. A bug in one is raised, with the rest still waiting."""
+        """Runs those that wait now, others after the next pass. Raises a bug or `DeviceLost`; the rest then waits."""
         for _ in range(len(self)):
             future, step = self._waiting.popleft()
             try:
@@ -34,7 +35,7 @@ class DeviceCalls:
             except RankportError as error:
                 settle(future, future.set_exception, error)
             except BaseException as error:
-                settle(future, future.set_exception, Unavailable(f"the engine stopped on a bug: {error!r}"))
+                settle(future, future.set_exception, Unavailable(why_it_stopped(error)))
                 raise
             else:
                 settle(future, future.set_result, None)

@@ -1,8 +1,8 @@
 """Plan of the next pass: pure functions over lengths and tokens.
 
-Owns the budgets and the padding rule. Keeps no state: fairness comes from the order of the requests, which
-the caller rotates so that those served least recently stand first. The first one is always served, whatever
-its size.
+Owns the budgets and how much padding a pass may have; `backends.layouts` pads. Keeps no state: fairness comes from the
+order of the requests, which the caller rotates so that those served least recently stand first. The first one is
+always served, whatever its size.
 """
 
 from collections.abc import Hashable, Sequence
@@ -47,15 +47,15 @@ def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
     computes at least half of its tokens: it finds them cached next time.
     """
     takes = [0] * len(work)
-    layout = _Rectangle()
+    outline = _Outline()
     computed: dict[tuple[Hashable, int], list[NDArray[np.int64]]] = {}  # by branch and first token
     for index, prefix in enumerate(work):
-        size = min(prefix.tokens.size, limits.max_tokens) if layout.empty else prefix.tokens.size
+        size = min(prefix.tokens.size, limits.max_tokens) if outline.empty else prefix.tokens.size
         # One run a prefix, so every run is a row of its own.
-        grown = layout.add(index, prefix.past, items=1, longest=size, tokens=size)
+        grown = outline.add(index, prefix.past, items=1, longest=size, tokens=size)
         alike = computed.setdefault((prefix.branch, int(prefix.tokens[0])), [])
-        if layout.empty or (grown.fits(limits) and not _repeats(prefix, alike)):
-            layout, takes[index] = grown, size
+        if outline.empty or (grown.fits(limits) and not _repeats(prefix, alike)):
+            outline, takes[index] = grown, size
             alike.append(prefix.tokens[:size])
     return takes
 
@@ -63,22 +63,22 @@ def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
 def plan_items(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
     """Plans how many items each request scores in this pass, from its shortest on, 0 for those left out. [requests]"""
     takes = [0] * len(work)
-    layout = _Rectangle()
+    outline = _Outline()
     for index, items in enumerate(work):
-        most = _level_count(items.lengths, limits.max_tokens - layout.tokens, limits.max_padding_ratio)
+        most = _level_count(items.lengths, limits.max_tokens - outline.tokens, limits.max_padding_ratio)
         # Where all a request could bring would leave other rows short, it brings as much as the fullest has.
-        choices = (max(most, 1),) if layout.empty else (most, min(most, layout.fullest))
+        choices = (max(most, 1),) if outline.empty else (most, min(most, outline.fullest))
         for count in filter(None, choices):
             tokens = int(items.lengths[:count].sum())
-            grown = layout.add(items.branch, items.past, count, int(items.lengths[count - 1]), tokens)
-            if layout.empty or grown.fits(limits):
-                layout, takes[index] = grown, count
+            grown = outline.add(items.branch, items.past, count, int(items.lengths[count - 1]), tokens)
+            if outline.empty or grown.fits(limits):
+                outline, takes[index] = grown, count
                 break
     return takes
 
 
 @dataclass(frozen=True, slots=True)
-class _Rectangle:
+class _Outline:
     """The rectangle a pass is padded to: [prefixes, items of the fullest one, tokens of the longest item]."""
 
     rows: dict[Hashable, int] = field(default_factory=dict)  # items by prefix
@@ -95,8 +95,8 @@ class _Rectangle:
     def fullest(self) -> int:
         return max(self.rows.values(), default=0)
 
-    def add(self, branch: Hashable, past: int, items: int, longest: int, tokens: int) -> "_Rectangle":
-        return _Rectangle(
+    def add(self, branch: Hashable, past: int, items: int, longest: int, tokens: int) -> "_Outline":
+        return _Outline(
             rows={**self.rows, branch: self.rows.get(branch, 0) + items},
             longest=max(self.longest, longest),
             tokens=self.tokens + tokens,

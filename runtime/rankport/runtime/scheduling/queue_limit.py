@@ -1,4 +1,7 @@
-"""Limit of what may wait for its first pass before a request is refused."""
+"""Limit of how many requests and tokens may wait for their first pass: `Overloaded` beyond it.
+
+How long they wait is limited by each caller's timeout alone: `worker` drops those whose time is over.
+"""
 
 from rankport.protos.errors import Overloaded
 from rankport.runtime.config import EngineConfig

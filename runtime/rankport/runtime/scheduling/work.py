@@ -69,10 +69,17 @@ class Pass(Generic[RequestT]):
     start: Callable[[], Wait | None]
 
 
+def why_it_stopped(error: BaseException) -> str:
+    """Says what ended an engine."""
+    if isinstance(error, DeviceLost):
+        return f"the engine lost its device: {error}"
+    return f"the engine stopped on a bug: {error!r}"
+
+
 class Work(Protocol[RequestT]):
     """Computation of a worker; called by its thread only.
 
-    A `RankportError` raised here fails the requests at hand. Any other exception is a bug, which ends it.
+    A `RankportError` raised here fails the requests at hand. Any other, `DeviceLost` or a bug, ends the worker.
     """
 
     def prepare(self, request: RequestT) -> None:

@@ -1,7 +1,8 @@
 """The thread that drives a device: a bounded queue in, one future out for every request, whatever fails.
 
-Owns queueing, deadlines, cancellation, fairness, the isolation of failures, and shutdown. What a pass computes is the
-business of the `Work` it is given; overload is `queue_limit`'s, what is done between passes `device_calls`'.
+Owns queueing, deadlines, cancellation, fairness, the isolation of failures, and shutdown. A lost device or a bug ends
+the thread: whatever is unanswered fails with `Unavailable`. What a pass computes is the business of the `Work` it is
+given; overload is `queue_limit`'s, what is done between passes `device_calls`'.
 """
 
 import logging
@@ -19,7 +20,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.device_calls import DeviceCalls
 from rankport.runtime.scheduling.futures import settle
 from rankport.runtime.scheduling.queue_limit import QueueLimit
-from rankport.runtime.scheduling.work import Pass, Request, RequestT, Wait, Work
+from rankport.runtime.scheduling.work import Pass, Request, RequestT, Wait, Work, why_it_stopped
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +113,8 @@ class Worker(Generic[RequestT]):
                 # While the device works on the last pass, the next one is planned and started.
                 self._wait(keep=1 if self._more_to_start() else 0)
         except BaseException as error:
-            log.exception("the engine stopped on a bug")
-            reason = Unavailable(f"the engine stopped on a bug: {error!r}; load the model again")
+            reason = Unavailable(f"{why_it_stopped(error)}; load the model again")
+            log.exception("%s", reason)
         finally:
             self._shut(reason)
 

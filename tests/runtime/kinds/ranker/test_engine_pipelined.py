@@ -164,7 +164,9 @@ def test_a_lost_device_ends_the_engine_and_every_request_hears_of_it() -> None:
         futures = [submit(engine, prefix, items) for prefix, items in requests(5)]
         opened.set()
         for future in futures:
-            with pytest.raises(Unavailable, match=r"an illegal memory access.*load the model again"):
+            with pytest.raises(
+                Unavailable, match=r"lost its device: .*illegal memory access; load the model again"
+            ):
                 future.result(WAIT_S)
         assert not engine.alive
         with pytest.raises(Unavailable):

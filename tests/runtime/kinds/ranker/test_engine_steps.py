@@ -68,5 +68,5 @@ def test_a_step_that_ends_the_engine_leaves_no_other_step_waiting() -> None:
         steps = [engine.call(lost), engine.call(lambda: None)]
         gate.opened.set()
         for step in steps:
-            with pytest.raises(Unavailable, match="the device is gone"):
+            with pytest.raises(Unavailable, match="lost its device: the device is gone"):
                 step.result(WAIT_S)

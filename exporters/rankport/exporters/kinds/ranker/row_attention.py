@@ -1,4 +1,4 @@
-"""Shared-prefix attention laid out for a GPU: the maths of `packed_attention`, with fewer passes over memory.
+"""Shared-prefix attention laid out for ONNX Runtime on CUDA: maths of `packed_attention`, fewer passes over memory.
 
 Tokens come as a rectangle [prefixes, rows, row tokens], each row one item or several short ones beside each other, and
 masks say who sees whom: nothing is gathered, what was copied by head is read in place. Two forms:

@@ -1,6 +1,7 @@
 """Facts of a decoder when it is run: its KV widths and windows, and whether shared-prefix scoring is exact for it.
 
-Widths are read off a real run, never from a family's name. What does not fit is refused here, with the reason.
+Widths are read off a real run, never from a family's name. What the run shows not to fit is refused here, with the
+reason; fields of configs are refused where they are read, in `checkpoints`.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
 """`Layout`: a batch laid out as a form of graphs takes it, and the host arrays that its inputs are.
 
-The seam between the two forms, `packed` and `rectangle`, and the backends that run either.
+The seam between the two forms, `packed` and `rectangle`, and the backends that run either. Texts without a prefix have
+one form, in `padded`.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""`Rectangle`: tokens as graphs for a GPU take them, [prefixes, rows, row tokens].
+"""`Rectangle`: tokens as graphs of `onnx-cuda` take them, [prefixes, rows, row tokens].
 
 A row holds one item, or several short ones beside each other, and its own copy of the prefix's KV under attention: so
 many that copies and scores cost about the same. Items in a pass are of similar length, and padded to the longest.

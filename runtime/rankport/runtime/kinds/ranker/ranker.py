@@ -181,7 +181,7 @@ class Ranker:
 
     @property
     def alive(self) -> bool:
-        """False once it is closed, or stopped on a bug: it answers nothing any more."""
+        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
         return self._engines.alive
 
     def close(self, grace_s: float = 0.0) -> None:

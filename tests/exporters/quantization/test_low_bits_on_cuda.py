@@ -26,7 +26,7 @@ from support import checkpoints
 from support.forms.gptq_checkpoints import Gptq, gptq
 from support.forms.quantized_checkpoints import SHAPE, compressed_tensors
 from support.gpu.cuda_kernels import without_kernel
-from support.qdq import IN, fp8_weight, layer_graph, qdq_layer, random_weight
+from support.gpu.qdq import IN, fp8_weight, layer_graph, qdq_layer, random_weight
 
 RANKER = {"kind": "ranker", "label_ids": (4, 5), "max_prefix_tokens": 40, "max_item_tokens": 24}
 

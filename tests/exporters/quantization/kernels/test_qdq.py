@@ -16,7 +16,7 @@ from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear
 from rankport.exporters.quantization.rounding import int8_rows
 from rankport.runtime.bundle.manifest import Target
-from support.qdq import IN, OUT, QDQ_LAYERS, qdq_graph, qdq_layer
+from support.gpu.qdq import IN, OUT, QDQ_LAYERS, qdq_graph, qdq_layer
 
 
 def session_of(graph: ir.Model, file: Path) -> onnxruntime.InferenceSession:

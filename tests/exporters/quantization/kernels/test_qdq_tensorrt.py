@@ -17,8 +17,8 @@ from rankport.exporters.quantization.linear import QuantizedEmbedding, Quantized
 from rankport.exporters.quantization.recipes import RECIPES, recipe_of
 from rankport.exporters.quantization.rounding import int8_rows, round_to_nearest
 from rankport.runtime.bundle.manifest import Precision
+from support.gpu.qdq import IN, QDQ_LAYERS, qdq_graph, qdq_layer
 from support.gpu.tensorrt_rtx import ParsedGraph
-from support.qdq import IN, QDQ_LAYERS, qdq_graph, qdq_layer
 
 
 @pytest.mark.parametrize("name", QDQ_LAYERS)

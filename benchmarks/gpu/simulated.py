@@ -22,7 +22,7 @@ from benchmarks.gpu.workload.stored import resident_bytes
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
-from rankport.runtime.backends.devices.table import DeviceTable
+from rankport.runtime.backends.devices.table import DeviceTable, embeddings_dtype
 from rankport.runtime.backends.ort.cuda import BoundGraph
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec, TensorSpec
@@ -201,7 +201,8 @@ def simulated_ranker(
     table = None
     if resident:
         rows = resident_bytes(manifest) // (4 * manifest.shape.hidden_size)
-        table = DeviceTable(memory, rows, 2 * CUDA_DEFAULTS.max_batch_tokens, manifest.shape.hidden_size)
+        sent_rows, dtype = 2 * CUDA_DEFAULTS.max_batch_tokens, embeddings_dtype(manifest)
+        table = DeviceTable(memory, rows, sent_rows, manifest.shape.hidden_size, dtype)
     engine = Engine(DevicePrefixBackend(manifest, graphs, memory, table), CUDA_DEFAULTS)
     with ExitStack() as opened:
         catalogue = None

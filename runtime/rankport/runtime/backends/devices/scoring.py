@@ -54,9 +54,8 @@ class DevicePrefixBackend:
         self._memory = memory
         self._labels = len(manifest.labels.names)
         prefix = next(graph for graph in manifest.graphs if graph.role == "prefix")
-        form = EmbeddingsForm(
-            manifest.shape.hidden_size, embeddings_dtype(manifest), 0 if table is None else table.rows
-        )
+        dtype, first_row = np.dtype(embeddings_dtype(manifest)), 0 if table is None else table.rows
+        form = EmbeddingsForm(manifest.shape.hidden_size, dtype, first_row)
         self._lay_out = layout_of(prefix.target, form)
         self._kv = KVLayout(manifest.shape.layers, prefix.outputs[0].dtype)
         self._kv_names = [output.name for output in prefix.outputs]

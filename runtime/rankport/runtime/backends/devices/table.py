@@ -1,7 +1,5 @@
 """Embedding tokens of a catalogue in device memory, where passes gather them by row instead of being sent them."""
 
-from typing import cast
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,7 +72,7 @@ def token_table(manifest: Manifest, config: EngineConfig, memory: DeviceMemory) 
     """
     if manifest.embedding is None or not config.device_tokens_bytes:
         return None
-    hidden, dtype = manifest.shape.hidden_size, cast(DType, embeddings_dtype(manifest).name)
+    hidden, dtype = manifest.shape.hidden_size, embeddings_dtype(manifest)
     rows = config.device_tokens_bytes // (hidden * ITEM_BYTES[dtype])
     if rows < manifest.embedding.tokens:
         raise InvalidRequest(
@@ -94,8 +92,7 @@ def token_table(manifest: Manifest, config: EngineConfig, memory: DeviceMemory) 
         ) from error
 
 
-def embeddings_dtype(manifest: Manifest) -> "np.dtype[np.floating]":
+def embeddings_dtype(manifest: Manifest) -> DType:
     """Tells the type in which a ranker's graphs take embeddings; float32 where they take none."""
     inputs = (tensor for graph in manifest.graphs for tensor in graph.inputs)
-    stated = next((tensor.dtype for tensor in inputs if tensor.name == "embeddings"), "float32")
-    return np.dtype(stated)
+    return next((tensor.dtype for tensor in inputs if tensor.name == "embeddings"), "float32")

@@ -1,4 +1,4 @@
-"""What the host can feed: the whole path of a request, in process and over gRPC, with a device that is never the limit.
+"""Rates that the host can feed: the whole path of a request, in process and over gRPC; the device is never the limit.
 
     python -m benchmarks.gpu.host --bundle build/gpu/mixlm.bundle
     python -m benchmarks.gpu.host --bundle build/gpu/mixlm.bundle --against ../other-tree --rounds 3

@@ -24,7 +24,7 @@ def test_every_file_is_there() -> None:
 
 
 def names_in(body: list[ast.stmt]) -> dict[str, list[ast.stmt]]:
-    """What a module or a class defines, with the body of each."""
+    """Maps the names that a module or a class defines to the body of each."""
     names: dict[str, list[ast.stmt]] = {}
     for node in body:
         match node:

@@ -28,6 +28,13 @@ class Column(Generic[ValuesT]):
     places: NDArray[np.int64]  # [column] of each in the request, ascending
 
 
+def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Adds up lengths to offsets: where runs begin, and the last ends. [runs + 1]"""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
 @dataclass(frozen=True, slots=True)
 class RaggedIds:
     """Runs of token ids behind each other."""
@@ -38,9 +45,7 @@ class RaggedIds:
     @classmethod
     def of_lengths(cls, ids: NDArray[np.int64], lengths: NDArray[np.int64]) -> "RaggedIds":
         """Cuts the ids into runs of these lengths. [runs]"""
-        offsets = np.zeros(len(lengths) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        return cls(ids, offsets)
+        return cls(ids, offsets_of(lengths))
 
     @property
     def lengths(self) -> NDArray[np.int64]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.columns import offsets_of
+
 EMBEDDED = -1
 """The token id that stands for "the next embedding"."""
 
@@ -146,13 +148,6 @@ class TokenRuns:
 
     def __iter__(self) -> Iterator[TokenRun]:
         return map(self.run, range(len(self)))
-
-
-def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Adds up lengths to offsets: where runs begin, and the last ends. [runs + 1]"""
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
 
 
 def places_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 Attention = Callable[..., tuple[Tensor, None]]
-"""What a layer calls: (module, query, key, value, mask, **more) -> ([items, tokens, heads, head_dim], None)."""
+"""Call that a layer makes: (module, query, key, value, mask, **more) -> ([items, tokens, heads, head_dim], None)."""
 
 
 @contextmanager

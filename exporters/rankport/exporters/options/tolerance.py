@@ -8,7 +8,7 @@ from rankport.protos.flags import flag
 EXACT_NDCG_LOSS = 1e-3
 """An export computes what its source computes: NDCG differs by ties at most, in either direction."""
 LOW_BIT_NDCG_LOSS = 1e-2
-"""What quantization at export may cost against the full-precision source; to gain is no failure."""
+"""NDCG that quantization at export may cost against the full-precision source; to gain is no failure."""
 
 
 EXACT_KENDALL_TAU = 0.999

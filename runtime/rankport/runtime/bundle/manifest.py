@@ -27,7 +27,7 @@ WORD_PATTERN = r"^[a-z][a-z0-9-]{0,63}$"
 
 DType = Literal["float32", "float16", "bfloat16", "int64", "int32"]
 Role = Annotated[str, Field(pattern=WORD_PATTERN)]
-"""What a graph is to its kind: which there are, the kind's `ManifestRules` say."""
+"""Part that a graph plays in its kind: which there are, the kind's `ManifestRules` say."""
 Pooling = Literal["last-k", "cls", "mean"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Target = Literal["onnx-cpu", "onnx-cuda", "tensorrt"]

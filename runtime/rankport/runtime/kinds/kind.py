@@ -19,7 +19,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.store.store import TokenStore
 
 Capability = Literal["scores", "encodes"]
-"""What a model answers: `scores` as `Scorer`, `encodes` as `Encoder`."""
+"""Requests that a model answers: `scores` as `Scorer`, `encodes` as `Encoder`."""
 
 
 class Model(Protocol):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, plan_items
 from rankport.runtime.scheduling.pass_results import take_shares
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
@@ -33,7 +34,7 @@ class TextRows:
     compute_s: float  # in passes the request took part in
 
 
-class TextEngine:
+class TextEngine(QueuedEngine):
     """A text backend and its queue. Thread-safe; owns and closes the backend."""
 
     def __init__(
@@ -43,8 +44,8 @@ class TextEngine:
         *,
         clock: Clock = time.monotonic,
     ) -> None:
+        super().__init__(Worker(_TextWork(backend, config), config, name="rankport-encoding", clock=clock))
         self._clock = clock
-        self._worker = Worker(_TextWork(backend, config), config, name="rankport-encoding", clock=clock)
 
     def submit(
         self, texts: TokenRuns, timeout_s: float | None = None, *, spent_s: float = 0.0
@@ -64,19 +65,6 @@ class TextEngine:
         )
         self._worker.submit(request)
         return request.future
-
-    @property
-    def alive(self) -> bool:
-        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
-        return self._worker.alive
-
-    def stop(self, grace_s: float = 0.0) -> None:
-        """Begins to close, and waits for nothing."""
-        self._worker.stop(grace_s)
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees the device."""
-        self._worker.close(grace_s)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a survey reads off a decoder, and what it refuses."""
+"""Facts that a survey reads off a decoder, and what it refuses."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What becomes of CUDA's answers: errors with their reason, a device that is lost, machines without a GPU.
+"""Fate of CUDA's answers: errors with their reason, a device that is lost, machines without a GPU.
 
 The driver is played: what is tested is what we make of it. With a GPU the conformance tests run the real one.
 """

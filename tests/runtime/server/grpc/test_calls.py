@@ -1,4 +1,4 @@
-"""What becomes of a call: answers, the error table, overload, deadlines and cancellations."""
+"""Fate of a call: answers, the error table, overload, deadlines and cancellations."""
 
 import logging
 from collections.abc import Iterator

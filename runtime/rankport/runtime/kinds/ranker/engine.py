@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, PrefixWork, plan_items, plan_prefill
 from rankport.runtime.scheduling.pass_results import check_count, take_shares
 from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease, PrefixCache, SplitKV
@@ -42,7 +43,7 @@ class Scored:
     compute_s: float  # in passes the request took part in
 
 
-class Engine:
+class Engine(QueuedEngine):
     """A scoring backend, its prefix cache and its queue. Thread-safe; owns and closes the backend."""
 
     def __init__(
@@ -54,8 +55,8 @@ class Engine:
         new_cache: Callable[[int, SplitKV], PrefixCache] = PrefixCache,
     ) -> None:
         self._work = _ScoringWork(backend, config, new_cache)
+        super().__init__(Worker(self._work, config, name="rankport-scoring", clock=clock))
         self._clock = clock
-        self._worker = Worker(self._work, config, name="rankport-scoring", clock=clock)
 
     def submit(
         self,
@@ -90,19 +91,6 @@ class Engine:
     def cache_stats(self) -> CacheStats:
         """Returns a snapshot of the prefix cache's counters."""
         return self._work.cache.stats()
-
-    @property
-    def alive(self) -> bool:
-        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
-        return self._worker.alive
-
-    def stop(self, grace_s: float = 0.0) -> None:
-        """Begins to close, and waits for nothing."""
-        self._worker.stop(grace_s)
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees the device."""
-        self._worker.close(grace_s)
 
 
 def prefix_key(run: TokenRun) -> NDArray[np.int64]:

@@ -210,6 +210,6 @@ def simulated_ranker(
             owned = {0: OwnedTable(table, engine.call)}
             catalogue = ResidentTokens(tokens, owned, CUDA_DEFAULTS.device_tokens_refresh_s)
             opened.callback(catalogue.close)
-        keyed = KeyedItems(manifest, tokens, catalogue)
+        keyed = KeyedItems(manifest, tokens, catalogue, CUDA_DEFAULTS.host_tokens_bytes)
         prompt = PromptEncoder.from_bundle(bundle)
         yield opened.enter_context(Ranker(manifest, prompt, Replicas({0: engine}), keyed))

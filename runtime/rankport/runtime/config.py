@@ -78,6 +78,17 @@ class EngineConfig:
             "Seconds from one look at --store for changes of these to the next.", least=0.01, most=_LONGEST_S
         ),
     )
+    host_tokens_bytes: int = field(
+        default=64 * 2**20,
+        metadata=flag(
+            "Embedding tokens of --store that each ranker of them keeps in its own memory, of the keys asked for last, "
+            "in bytes or as 4GiB; a write to the store empties it; 0 reads every key from the store.",
+            name="--host-tokens",
+            least=0,
+            metavar="SIZE",
+            form="size",
+        ),
+    )
     threads: int = field(default=0, metadata=flag("Compute threads a model; 0: one per core.", least=0))
     # "throughput" packs weights for the CPU's matrix product, at the cost of a private copy of them;
     # "footprint" leaves them in the page cache, shared by graphs and processes. Weights whose inputs are rounded in
@@ -105,7 +116,7 @@ class EngineConfig:
         if self.device_tokens_bytes and self.device != "cuda":
             raise InvalidRequest(
                 f"device_tokens_bytes is {self.device_tokens_bytes} with device {self.device!r}: tokens stay on a "
-                "device with 'cuda' only; a CPU reads them from the store's memory map"
+                "device with 'cuda' only; a CPU has --host-tokens"
             )
 
 

@@ -28,7 +28,7 @@ def test_all_gpus_are_those_that_the_machine_shows(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--device-tokens", "1GiB"], "a CPU reads them from the store's memory map"),
+        (["--device-tokens", "1GiB"], "a CPU has --host-tokens"),
         (["--device-ids", "0,1"], "a CPU has one engine"),
         (["--device", "cuda", "--device-ids", "1,1"], "each once"),
         (["--device-ids", "x"], "give numbers of GPUs"),

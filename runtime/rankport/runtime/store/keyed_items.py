@@ -11,6 +11,7 @@ from rankport.protos.types import OnMissing
 from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.encoder import NO_KEYED_TOKENS, KeyedTokens
 from rankport.runtime.store.device_catalogue import ResidentTokens
+from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.store import TokenNamespace, TokenStore
 
 
@@ -53,10 +54,11 @@ class KeyedItems:
         manifest: ManifestDraft,
         tokens: TokenNamespace | None,
         resident: ResidentTokens | None = None,
+        host_bytes: int = 0,
     ) -> None:
-        """Takes `resident`, some of the tokens, that are in device memory already."""
+        """Takes `resident`, some of the tokens, that are in device memory already; keeps others in host memory."""
         self._embedding = manifest.embedding
-        self._tokens = tokens
+        self._tokens = None if tokens is None else HotTokens(tokens, host_bytes)
         self._resident = resident
 
     @property
@@ -93,7 +95,7 @@ class KeyedItems:
             )
         return KeyedTokens(Column(stored.tokens, places[stored.places]), resident, missing)
 
-    def _readable(self, keys: Column[Sequence[str]]) -> TokenNamespace:
+    def _readable(self, keys: Column[Sequence[str]]) -> HotTokens:
         index, key = int(keys.places[0]), keys.values[0]
         if self._embedding is None:
             raise InvalidRequest(f"item {index} is the key {key!r}: this ranker takes text or token ids only")

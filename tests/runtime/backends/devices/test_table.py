@@ -179,7 +179,7 @@ def test_a_ranker_scores_keys_alike_from_device_memory_and_from_the_store(
 def test_tokens_stay_on_a_device_of_cuda_only_and_come_from_a_store(
     bundle: Bundle, memory: HostMemory
 ) -> None:
-    with pytest.raises(InvalidRequest, match="a CPU reads them from the store's memory map"):
+    with pytest.raises(InvalidRequest, match="a CPU has --host-tokens"):
         EngineConfig(device_tokens_bytes=1)
     config = EngineConfig(device="cuda", device_tokens_bytes=K * HIDDEN * 4 - 1)
     with pytest.raises(InvalidRequest, match="loaded without a token store"):

@@ -189,6 +189,22 @@ def test_cancelled_work_is_dropped_before_it_is_computed(served: Serving, stub: 
     assert served.server.counts.snapshot()[Outcome.CANCELLED] == 1
 
 
+def test_work_cancelled_long_before_its_deadline_counts_as_cancelled(
+    served: Serving, stub: pb_grpc.ScoringStub
+) -> None:
+    worker = served.ranker.worker
+    worker.gate.clear()
+    doomed = stub.Score.future(request(), timeout=60)
+    assert worker.arrived.acquire(timeout=10)
+    doomed.cancel()
+    later = stub.Score.future(request())
+    assert worker.arrived.acquire(timeout=10)
+    worker.gate.set()
+    later.result()
+    counts = served.server.counts.snapshot()
+    assert (counts[Outcome.CANCELLED], counts[Outcome.DEADLINE]) == (1, 0)
+
+
 def test_ten_thousand_items_fit_one_message(stub: pb_grpc.ScoringStub) -> None:
     items = np.ones((10_000, 1, 256), np.float32)  # 10 MB: over gRPC's default of 4
     assert len(wire.score_result(stub.Score(request(items))).scores) == 10_000

@@ -103,7 +103,7 @@ class Ranker:
             prompt = PromptEncoder.from_bundle(opened)
             loaded = ranker_engines(opened, config, tokens)
             owned.callback(loaded.close)
-            keyed_items = KeyedItems(manifest, tokens, loaded.resident)
+            keyed_items = KeyedItems(manifest, tokens, loaded.resident, config.host_tokens_bytes)
             return cls(manifest, prompt, loaded.engines, keyed_items, on_close=owned.pop_all().close)
 
     def score(

@@ -84,12 +84,13 @@ class ModelShape(Strict):
 class Segment(Strict):
     """Piece of the prompt; exactly one of `text`, `special`, `field`, `item` is set."""
 
-    text: str | None = None  # literal text, tokenized on its own
+    text: str | None = None  # literal text
     special: list[str] | None = None  # tokens by their name in the vocabulary
     field: str | None = None  # a field of the request's prefix
     item: bool | None = None  # where the item's text, ids or embedding tokens go
     max_tokens: Annotated[int, Field(gt=0)] | None = None  # of `field` or `item`
     keep: Literal["start", "end"] = "start"  # which end survives truncation
+    joined: bool = False  # one text for the tokenizer with the segment before it
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -135,10 +136,38 @@ class Prompt(Strict):
             raise ValueError(f"prefix: field {repeated[0]!r} is used twice")
         return self
 
+    @model_validator(mode="after")
+    def _joins(self) -> Self:
+        segments = [("prefix", index, segment) for index, segment in enumerate(self.prefix)]
+        segments += [("item", index, segment) for index, segment in enumerate(self.item)]
+        before: Segment | None = None
+        for part, index, segment in segments:
+            problem = _join_problem(before, segment, edge=part == "item" and index == 0)
+            if problem:
+                raise ValueError(f"{part}[{index}]: joined = true {problem}")
+            before = segment
+        return self
+
     @property
     def fields(self) -> tuple[str, ...]:
         """Names that a request's prefix gives, in order."""
         return tuple(segment.field for segment in self.prefix if segment.field is not None)
+
+
+def _join_problem(before: Segment | None, segment: Segment, *, edge: bool) -> str:
+    """Says what is wrong with a segment's `joined`; empty where nothing is. `edge`: from the prefix to the item."""
+    if not segment.joined:
+        return ""
+    if before is None:
+        return "has no segment before it: leave it out"
+    if segment.special is not None or before.special is not None:
+        return "beside special: a special token is a token of its own, leave it out"
+    if edge and before.field is not None:
+        return (
+            f"after the field {before.field!r} at the end of the prefix: the prefix's tokens would depend on the item; "
+            "end the prefix in a text segment, or leave it out"
+        )
+    return ""
 
 
 class Labels(Strict):

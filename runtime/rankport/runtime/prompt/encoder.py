@@ -1,11 +1,13 @@
 """`PromptEncoder`: a request's prefix and items as runs of token ids, by the bundle's prompt.
 
-Owns tokenization, templates, limits and the checks of what callers pass. Each segment is tokenized on its own
-and the ids are joined: a prefix has the same ids whatever item follows, so its KV can be reused.
+Owns tokenization, templates, limits and the checks of what callers pass. Each segment is tokenized on its own, or
+together with its neighbours where it is joined to them, and the ids are joined: a prefix has the same ids whatever item
+follows, so its KV can be reused.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self, get_args
 
 import numpy as np
@@ -19,7 +21,9 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Embedding, ManifestDraft
 from rankport.runtime.prompt.checks import checked_columns, checked_ids, checked_rows
 from rankport.runtime.prompt.item_template import ItemTemplate
-from rankport.runtime.prompt.template import Ids, item_template, prefix_template
+from rankport.runtime.prompt.joined_prefix import JoinedPrefix
+from rankport.runtime.prompt.parts import PromptParts
+from rankport.runtime.prompt.template import Ids
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import EMBEDDED, ResidentItems, TableRows, TokenRun, TokenRuns
 
@@ -82,8 +86,9 @@ class PromptEncoder:
         self.fields = manifest.prompt.fields
         self._tokenizer = tokenizer
         self._vocab_size = manifest.shape.vocab_size
-        self._prefix = prefix_template(manifest, tokenizer)
-        self._item = ItemTemplate.of(item_template(manifest, tokenizer))
+        self._max_prefix_tokens = manifest.limits.max_prefix_tokens
+        parts = PromptParts.of(manifest, tokenizer)
+        self._prefix, self._item, self._item_texts = parts.prefix, parts.item, parts.item_texts
         embedding = manifest.embedding
         self._embedding = None if embedding is None or embedding.is_output else embedding
         self._embedded_ids = None if self._embedding is None else _embedded_ids(self._item, self._embedding)
@@ -110,6 +115,10 @@ class PromptEncoder:
         if not isinstance(prefix, str | Mapping):
             return EncodedPrefix(TokenRun(self._whole_prefix(prefix)), truncated=False)
         texts = self._field_texts(prefix)
+        if isinstance(self._prefix, JoinedPrefix):
+            ids, truncated = self._prefix.fill(texts, truncation, "prefix")
+            self._refuse_unknown(RaggedIds.of_lengths(ids, np.array([len(ids)])), lambda _: "prefix")
+            return EncodedPrefix(TokenRun(ids), truncated)
         runs = self._tokenize(texts, lambda index: f"prefix field {self.fields[index]!r}")
         values = [runs.run(index) for index in range(len(runs))]
         ids, truncated = self._prefix.fill(values, truncation, "prefix")
@@ -145,18 +154,22 @@ class PromptEncoder:
         """Encodes items of texts, and of token ids."""
         if columns.texts is not None:
             places = columns.texts.places
-            yield self._filled(self._tokenize_items(columns.texts.values, places), truncation, places)
+            yield self._filled_texts(columns.texts.values, truncation, places)
         if columns.token_ids is not None:
             places = columns.token_ids.places
             checked = checked_columns(columns.token_ids.values, self._vocab_size, places)
             yield self._filled(checked, truncation, places)
 
+    def _filled_texts(
+        self, texts: Sequence[str], truncation: Truncation, places: NDArray[np.int64]
+    ) -> EncodedItems:
+        tokenize = partial(self._tokenize, where=lambda index: f"item {places[index]}")
+        if self._item_texts is None:
+            return self._filled(tokenize(texts), truncation, places)
+        return _none_empty(*self._item_texts.fill(texts, tokenize, truncation, places), places)
+
     def _filled(self, values: RaggedIds, truncation: Truncation, places: NDArray[np.int64]) -> EncodedItems:
-        filled, cut = self._item.fill(values, truncation, places)
-        empty = np.flatnonzero(filled.lengths == 0)
-        if len(empty):
-            raise InvalidRequest(f"item {places[empty[0]]}: has no token: leave it out, or give it text")
-        return EncodedItems(TokenRuns(filled.ids, filled.offsets), places, places[cut])
+        return _none_empty(*self._item.fill(values, truncation, places), places)
 
     def _encoded_embeddings(self, column: Column[Embeddings] | None) -> Iterator[EncodedItems]:
         """Encodes items of embedding tokens: they differ in their rows only."""
@@ -196,9 +209,9 @@ class PromptEncoder:
 
     def _whole_prefix(self, prefix: object) -> Ids:
         ids = checked_ids(prefix, self._vocab_size, "prefix")
-        if len(ids) > self._prefix.limit:
+        if len(ids) > self._max_prefix_tokens:
             raise LimitExceeded(
-                f"prefix: {len(ids)} token ids, max_prefix_tokens is {self._prefix.limit}: "
+                f"prefix: {len(ids)} token ids, max_prefix_tokens is {self._max_prefix_tokens}: "
                 "token ids are never cut, give fewer"
             )
         return ids
@@ -219,9 +232,6 @@ class PromptEncoder:
             )
         return [checked_text(prefix[name], f"prefix field {name!r}") for name in self.fields]
 
-    def _tokenize_items(self, texts: Sequence[str], places: NDArray[np.int64]) -> RaggedIds:
-        return self._tokenize(texts, lambda index: f"item {places[index]}")
-
     def _tokenize(self, texts: Sequence[str], where: Callable[[int], str]) -> RaggedIds:
         """Tokenizes the texts; `where` names one in messages."""
         if not len(texts):
@@ -229,25 +239,37 @@ class PromptEncoder:
         if self._tokenizer is None:
             raise InvalidRequest(f"{where(0)}: is text, but the bundle has no tokenizer: give token ids")
         runs = self._tokenizer.encode_ragged(texts)
-        # A tokenizer may know more tokens than the model has rows (a pruned vocabulary, say).
+        self._refuse_unknown(runs, where)
+        return runs
+
+    def _refuse_unknown(self, runs: RaggedIds, where: Callable[[int], str]) -> None:
+        """Refuses a token that the model has no row for: a tokenizer may know more (a pruned vocabulary, say)."""
         if len(runs.ids) and runs.ids.max() >= self._vocab_size:
             place = int(np.argmax(runs.ids >= self._vocab_size))
             token = int(runs.ids[place])
             text = int(np.searchsorted(runs.offsets, place, side="right")) - 1
+            assert self._tokenizer is not None
             raise InvalidRequest(
                 f"{where(text)}: holds token {token}, {self._tokenizer.decode([token])!r}, outside the model's "
                 f"vocabulary 0 to {self._vocab_size - 1}: leave it out"
             )
-        return runs
+
+
+def _none_empty(filled: RaggedIds, cut: NDArray[np.bool_], places: NDArray[np.int64]) -> EncodedItems:
+    """Makes the result of filled items. Raises `InvalidRequest` for one that has no token."""
+    empty = np.flatnonzero(filled.lengths == 0)
+    if len(empty):
+        raise InvalidRequest(f"item {places[empty[0]]}: has no token: leave it out, or give it text")
+    return EncodedItems(TokenRuns(filled.ids, filled.offsets), places, places[cut])
 
 
 def _embedded_ids(item: ItemTemplate, embedding: Embedding) -> Ids:
     """Makes the ids of every item of embedding tokens: they differ in their rows only. Shared, so read-only."""
-    template = item.template
+    template, limit = item.template, item.template.limit
     if embedding.tokens > template.room:
         raise BundleError(
-            f"embedding.tokens: {embedding.tokens} and the prompt's {template.limit - template.room} literal tokens "
-            f"exceed {template.limit_name} {template.limit}"
+            f"embedding.tokens: {embedding.tokens} and the prompt's {limit.tokens - template.room} literal tokens "
+            f"exceed {limit.name} {limit.tokens}"
         )
     ids = item.around(np.full(embedding.tokens, EMBEDDED, np.int64))
     ids.setflags(write=False)

@@ -47,13 +47,13 @@ class ItemTemplate:
         if truncation == "error" and cut.any():
             first = int(np.argmax(cut))
             self.template.refuse_overlong([values.run(first)], f"item {places[first]}")
-        return self._around(values, np.minimum(lengths, most)), cut
+        return self.around_all(values, np.minimum(lengths, most)), cut
 
     def around(self, ids: Ids) -> Ids:
         """Puts the literals around one item's ids, whatever their length."""
         return np.concatenate([self.before, ids, self.after])
 
-    def _around(self, values: RaggedIds, kept: NDArray[np.int64]) -> RaggedIds:
+    def around_all(self, values: RaggedIds, kept: NDArray[np.int64]) -> RaggedIds:
         """Puts the literals around the first or the last `kept` ids of each run."""
         begins = values.offsets[:-1] if self.slot.keep == "start" else values.offsets[1:] - kept
         place = places_within(kept)

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.bundle.manifest_json import explain
+from rankport.runtime.prompt.compiled import CompiledPrompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
 _KEYS = ("labels", "prefix", "item")
@@ -71,8 +72,9 @@ def validate_prompt(prompt: Prompt, tokenizer: Tokenizer | None) -> None:
     for part, segments in (("prefix", prompt.prefix), ("item", prompt.item)):
         for index, segment in enumerate(segments):
             where = f"prompt: {part}[{index}]"
-            if segment.is_literal and tokenizer is None:
-                raise InvalidRequest(f"{where}: text and special need a tokenizer: the checkpoint has none")
+            if (segment.is_literal or segment.joined) and tokenizer is None:
+                what = "text and special need" if segment.is_literal else "joined needs"
+                raise InvalidRequest(f"{where}: {what} a tokenizer: the checkpoint has none")
             if segment.special is not None and tokenizer is not None:
                 _check_special(segment.special, tokenizer, where)
             if segment.text is not None and tokenizer is not None:
@@ -82,7 +84,7 @@ def validate_prompt(prompt: Prompt, tokenizer: Tokenizer | None) -> None:
 def tokenization_difference(
     prompt: Prompt, tokenizer: Tokenizer, requests: Iterable[tuple[str | Mapping[str, str], str]]
 ) -> tuple[int, int]:
-    """Counts the (prefix, item text) `requests` that tokenize differently as one joined text than by segments.
+    """Counts the (prefix, item text) `requests` that tokenize differently as one joined text than as it is served.
 
     Special tokens stand in the joined text by their text; limits are left out.
 
@@ -90,18 +92,14 @@ def tokenization_difference(
         (samples, different).
     """
     joint = tokenizer.matching_special()
+    compiled = CompiledPrompt.of(prompt, tokenizer)
     samples = different = 0
     for prefix, item in requests:
         fields = dict.fromkeys(prompt.fields, prefix) if isinstance(prefix, str) else prefix
-        segments = [*prompt.prefix, *prompt.item]
-        texts = [_text_of(segment, fields, item) for segment in segments]
-        separate = [
-            token
-            for segment, text in zip(segments, texts, strict=True)
-            for token in _ids_of(segment, text, tokenizer)
-        ]
+        text = "".join(_text_of(segment, fields, item) for segment in [*prompt.prefix, *prompt.item])
+        served = compiled.ids([fields[name] for name in prompt.fields], item, tokenizer)
         samples += 1
-        different += separate != joint.encode_batch(["".join(texts)])[0].tolist()
+        different += served.tolist() != joint.encode_batch([text])[0].tolist()
     return samples, different
 
 
@@ -153,9 +151,3 @@ def _text_of(segment: Segment, fields: Mapping[str, str], item: str) -> str:
     if segment.field is not None:
         return fields[segment.field]
     return item if segment.item else segment.text or ""
-
-
-def _ids_of(segment: Segment, text: str, tokenizer: Tokenizer) -> list[int | None]:
-    if segment.special is not None:
-        return [tokenizer.token_id(name) for name in segment.special]
-    return list(tokenizer.encode_batch([text])[0].tolist())

@@ -1,6 +1,7 @@
 """`PromptTemplate`: one part of a prompt, prefix or item, as literal ids and slots, and how it is cut to fit.
 
-Works on token ids only; where they come from is `encoder`'s business.
+Works on token ids only, of values that are tokenized by themselves; `joined_prefix` and `joined_items` own those that
+are not. Where ids come from is `encoder`'s business.
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,6 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BundleError, LimitExceeded
 from rankport.protos.types import Truncation
-from rankport.runtime.bundle.manifest import ManifestDraft, Segment
-from rankport.runtime.prompt.tokenizer import Tokenizer
 
 Ids = NDArray[np.int64]
 
@@ -36,21 +35,32 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLimit:
+    """Most tokens of a part of the prompt, and the limit's name in messages."""
+
+    tokens: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class PromptTemplate:
     """Literal ids and slots in order, and the most tokens they may have together."""
 
     pieces: tuple[Ids | Slot, ...]
     slots: tuple[Slot, ...]  # those among the pieces, in order
     room: int  # tokens that the literals leave to the slots
-    limit: int
-    limit_name: str  # of the limit in messages
+    limit: TokenLimit
 
     @classmethod
-    def of(cls, pieces: tuple[Ids | Slot, ...], limit: int, limit_name: str) -> Self:
-        """Makes the template of these pieces; its `room` is negative where the literals alone exceed `limit`."""
+    def of(cls, pieces: Sequence[Ids | Slot], limit: TokenLimit, least: int, where: str) -> Self:
+        """Makes the template of these pieces.
+
+        Raises `BundleError`, opened by `where`, if the literals leave less than `least` tokens to the slots.
+        """
         slots = tuple(piece for piece in pieces if isinstance(piece, Slot))
         literals = sum(len(piece) for piece in pieces if not isinstance(piece, Slot))
-        return cls(pieces, slots, limit - literals, limit, limit_name)
+        require_room(literals, limit, least, where)
+        return cls(tuple(pieces), slots, limit.tokens - literals, limit)
 
     def fill(self, values: Sequence[Ids], truncation: Truncation, where: str) -> tuple[Ids, bool]:
         """Joins all ids in order, with `values` in the slots, and says whether any was cut.
@@ -76,32 +86,9 @@ class PromptTemplate:
     def refuse_overlong(self, values: Sequence[Ids], where: str) -> None:
         """Raises `LimitExceeded` if a slot or the whole is over its limit; `where` opens the message."""
         for slot, ids in zip(self.slots, values, strict=True):
-            if slot.max_tokens is not None and len(ids) > slot.max_tokens:
-                raise LimitExceeded(
-                    f"{where}: segment {slot.name!r} has {len(ids)} tokens, "
-                    f"its max_tokens is {slot.max_tokens}: {_WAY_OUT}"
-                )
-        tokens = sum(len(ids) for ids in values)
-        if tokens > self.room:
-            total = self.limit - self.room + tokens
-            names = ", ".join(repr(slot.name) for slot in self.slots)
-            raise LimitExceeded(
-                f"{where}: {total} tokens with segment {names}, {self.limit_name} is {self.limit}: {_WAY_OUT}"
-            )
-
-
-def prefix_template(manifest: ManifestDraft, tokenizer: Tokenizer | None) -> PromptTemplate:
-    """Makes the prefix's template, its literals tokenized; raises `BundleError` if they do not fit the bundle."""
-    pieces = _pieces(manifest.prompt.prefix, tokenizer, manifest.shape.vocab_size, "prompt.prefix")
-    made = PromptTemplate.of(pieces, manifest.limits.max_prefix_tokens, "max_prefix_tokens")
-    return _with_room(made, 0, "prompt.prefix")
-
-
-def item_template(manifest: ManifestDraft, tokenizer: Tokenizer | None) -> PromptTemplate:
-    """Makes an item's template; as `prefix_template`, and it leaves room for at least one token of the item."""
-    pieces = _pieces(manifest.prompt.item, tokenizer, manifest.shape.vocab_size, "prompt.item")
-    made = PromptTemplate.of(pieces, manifest.limits.max_item_tokens, "max_item_tokens")
-    return _with_room(made, 1, "prompt.item")
+            refuse_overlong_slot(slot, len(ids), where)
+        literals = self.limit.tokens - self.room
+        refuse_overlong_whole(self.slots, literals + sum(len(ids) for ids in values), self.limit, where)
 
 
 def fair_shares(lengths: Sequence[int], room: int) -> list[int]:
@@ -114,42 +101,27 @@ def fair_shares(lengths: Sequence[int], room: int) -> list[int]:
     return shares
 
 
-def _with_room(made: PromptTemplate, least: int, where: str) -> PromptTemplate:
-    if made.room < least:
-        raise BundleError(
-            f"{where}: literal segments have {made.limit - made.room} tokens, which {made.limit_name} "
-            f"{made.limit} does not hold with {least} more"
+def refuse_overlong_slot(slot: Slot, tokens: int, where: str) -> None:
+    """Raises `LimitExceeded` if a slot's value has more tokens than its `max_tokens`; `where` opens the message."""
+    if slot.max_tokens is not None and tokens > slot.max_tokens:
+        raise LimitExceeded(
+            f"{where}: segment {slot.name!r} has {tokens} tokens, its max_tokens is {slot.max_tokens}: {_WAY_OUT}"
         )
-    return made
 
 
-def _pieces(
-    segments: Sequence[Segment], tokenizer: Tokenizer | None, vocab_size: int, where: str
-) -> tuple[Ids | Slot, ...]:
-    pieces = tuple(_piece(segment, tokenizer, f"{where}[{index}]") for index, segment in enumerate(segments))
-    for index, piece in enumerate(pieces):
-        if not isinstance(piece, Slot) and len(piece) and piece.max() >= vocab_size:
-            raise BundleError(
-                f"{where}[{index}]: token id {piece.max()} is outside the model's vocabulary of {vocab_size}"
-            )
-    return pieces
+def refuse_overlong_whole(slots: Sequence[Slot], tokens: int, limit: TokenLimit, where: str) -> None:
+    """Raises `LimitExceeded` if a part has more `tokens` than its limit; `where` opens the message."""
+    if tokens > limit.tokens:
+        names = ", ".join(repr(slot.name) for slot in slots)
+        raise LimitExceeded(
+            f"{where}: {tokens} tokens with segment {names}, {limit.name} is {limit.tokens}: {_WAY_OUT}"
+        )
 
 
-def _piece(segment: Segment, tokenizer: Tokenizer | None, where: str) -> Ids | Slot:
-    if segment.field is not None:
-        return Slot(segment.field, segment.max_tokens, segment.keep)
-    if segment.item is not None:
-        return Slot("item", segment.max_tokens, segment.keep)
-    if tokenizer is None:
-        raise BundleError(f"{where}: text and special need a tokenizer, and the bundle has none")
-    if segment.text is not None:
-        return tokenizer.encode_batch([segment.text])[0]
-    assert segment.special is not None
-    return np.array([_special_id(name, tokenizer, where) for name in segment.special], np.int64)
-
-
-def _special_id(name: str, tokenizer: Tokenizer, where: str) -> int:
-    token = tokenizer.token_id(name)
-    if token is None:
-        raise BundleError(f"{where}.special: {name!r} is not in the tokenizer's vocabulary")
-    return token
+def require_room(literals: int, limit: TokenLimit, least: int, where: str) -> None:
+    """Raises `BundleError` if `literals` tokens and `least` more exceed the limit."""
+    if literals + least > limit.tokens:
+        raise BundleError(
+            f"{where}: literal segments have {literals} tokens, which {limit.name} "
+            f"{limit.tokens} does not hold with {least} more"
+        )

@@ -135,6 +135,8 @@ def _segments(manifest: Manifest) -> list[str]:
     shown = []
     for part in (manifest.prompt.prefix, manifest.prompt.item):
         for segment in part:
+            if segment.joined:
+                shown.append("+")
             if segment.special is not None:
                 shown += segment.special
             elif segment.text is not None:

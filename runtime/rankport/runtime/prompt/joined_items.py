@@ -1,0 +1,108 @@
+"""`JoinedItems`: item texts that are tokenized together with the text around them, all in one call.
+
+Limits count the tokens that hold a character of the item's text. Items that fit, the common case, cost what others do;
+only of those that may not fit are the places of tokens looked up.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.columns import RaggedIds
+from rankport.protos.types import Truncation
+from rankport.runtime.prompt.groups import FilledGroup, Group
+from rankport.runtime.prompt.item_template import ItemTemplate
+from rankport.runtime.prompt.template import (
+    Ids,
+    Slot,
+    TokenLimit,
+    refuse_overlong_slot,
+    refuse_overlong_whole,
+    require_room,
+)
+from rankport.runtime.prompt.tokenizer import Tokenizer
+
+Tokenize = Callable[[Sequence[str]], RaggedIds]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedItems:
+    """A group with the item's slot, and the literal ids around it."""
+
+    group: Group
+    around: ItemTemplate  # of the whole group's ids, which no limit of its own cuts
+    limit: TokenLimit
+    tokenizer: Tokenizer
+
+    @classmethod
+    def of(cls, group: Group, around: ItemTemplate, limit: TokenLimit, tokenizer: Tokenizer) -> "JoinedItems":
+        """Makes the part of these. Raises `BundleError` if it leaves no room for a token of an item."""
+        items = cls(group, around, limit, tokenizer)
+        empty = FilledGroup.fill(group, [""], tokenizer)
+        require_room(len(empty.tokens.ids) + items._literals, limit, 1, "prompt.item")
+        return items
+
+    def fill(
+        self, texts: Sequence[str], tokenize: Tokenize, truncation: Truncation, places: NDArray[np.int64]
+    ) -> tuple[RaggedIds, NDArray[np.bool_]]:
+        """Tokenizes every item in its template, and says which were cut. [items]
+
+        Raises:
+            LimitExceeded: under "error", an item is over a limit; the message names it by its place.
+        """
+        runs = self._without_context(tokenize([self.group.text([text]) for text in texts]), texts)
+        room = self.limit.tokens - self._literals
+        cut = np.zeros(len(texts), np.bool_)
+        doubtful = np.flatnonzero(runs.lengths > min(self.slot.max_tokens or room, room))
+        if len(doubtful):
+            fitted: dict[int, Ids] = {}
+            for index in doubtful.tolist():
+                where = f"item {places[index]}"
+                fitted[index], cut[index] = self._fit(texts[index], truncation, where)
+            runs = _replaced(runs, fitted)
+        return self.around.around_all(runs, runs.lengths), cut
+
+    @property
+    def slot(self) -> Slot:
+        """The item's."""
+        (slot,) = self.group.slots
+        return slot
+
+    @property
+    def _literals(self) -> int:
+        """Tokens around the group."""
+        return len(self.around.before) + len(self.around.after)
+
+    def _without_context(self, runs: RaggedIds, texts: Sequence[str]) -> RaggedIds:
+        """Drops the tokens of the group's context from every run."""
+        if not self.group.context:
+            return runs
+        kept = [
+            self.group.without_context(runs.run(index), [text], self.tokenizer)
+            for index, text in enumerate(texts)
+        ]
+        return _joined(kept)
+
+    def _fit(self, text: str, truncation: Truncation, where: str) -> tuple[Ids, bool]:
+        """Tokenizes an item with its limits kept, and says whether it was cut."""
+        filled, cut = FilledGroup.fill(self.group, [text], self.tokenizer), False
+        while True:
+            tokens, (count,) = len(filled.tokens.ids), filled.counts
+            if truncation == "error":
+                refuse_overlong_slot(self.slot, count, where)
+                refuse_overlong_whole((self.slot,), tokens + self._literals, self.limit, where)
+            room = self.limit.tokens - self._literals - (tokens - count)
+            share = max(min(count, self.slot.max_tokens or count, room), 0)
+            if share == count:
+                return filled.tokens.ids, cut
+            filled, cut = filled.shortened([share], self.tokenizer), True
+
+
+def _replaced(runs: RaggedIds, others: dict[int, Ids]) -> RaggedIds:
+    return _joined([others.get(index, runs.run(index)) for index in range(len(runs))])
+
+
+def _joined(runs: Sequence[Ids]) -> RaggedIds:
+    return RaggedIds.of_lengths(np.concatenate(runs), np.array([len(run) for run in runs], np.int64))

@@ -3,17 +3,16 @@
 Owns the order of the steps. Each step lives in a module of its own.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.claims import claimed_kind
 from rankport.exporters.kinds.kind import ExportKind
+from rankport.exporters.kinds.requests import RequestContents
 from rankport.exporters.kinds.table import kind_named, options_of
 from rankport.exporters.kinds.work import work_of
 from rankport.exporters.options.options import ExportOptions, StrPath
 from rankport.exporters.options.proof_options import ProofOptions
-from rankport.exporters.options.requests_file import JudgedRequest, read_judged, read_requests
 from rankport.exporters.proof.limits import shortfalls
 from rankport.exporters.proof.prove import Progress, Proof, Sources, prove
 from rankport.exporters.steps import stage
@@ -50,16 +49,22 @@ def export(
 
 
 def run_export(
-    checkpoint: StrPath, out: StrPath, kind: ExportKind, options: ExportOptions, on_progress: Progress
+    checkpoint: StrPath,
+    out: StrPath,
+    kind: ExportKind,
+    options: ExportOptions,
+    on_progress: Progress,
+    on_proofs: Callable[[Mapping[Target, Proof]], None] = lambda proofs: None,
 ) -> Bundle:
-    """Exports with options made: stage, prove, build plans, publish."""
-    judged = _read_requests(options)
+    """Exports with options made: stage, prove, build plans, publish. `on_proofs` gets what a report shows."""
+    requests = RequestContents.read(options.requests, kind)
     for build_target in options.plans:
         require_target(build_target)
     with BundleStaging(out, overwrite=options.overwrite, kinds=(kind.bundles,)) as staging:
-        draft, sources = stage(staging, kind, checkpoint, options, judged, on_progress)
+        draft, sources = stage(staging, kind, checkpoint, options, requests.judged, on_progress)
         with sources:  # no longer: a builder takes memory of its own
-            proofs = prove_targets(staging.finalize(draft), sources, kind, options, judged, on_progress)
+            proofs = prove_targets(staging.finalize(draft), sources, kind, options, requests, on_progress)
+        on_proofs(proofs)
         bundle = staging.finalize(draft.model_copy(update=_measured(proofs)))
         for build_target in options.plans:
             build_plans(bundle, build_target, on_progress=on_progress)
@@ -72,28 +77,21 @@ def prove_targets(
     sources: Sources,
     kind: ExportKind,
     options: ExportOptions,
-    judged: Sequence[JudgedRequest],
+    requests: RequestContents,
     on_progress: Progress,
 ) -> dict[Target, Proof]:
     """Proves the graphs of each target on the CPU. Raises ParityError for the first that misses its tolerance."""
-    how = ProofOptions(options.tolerance, judged, options.requests.store)
+    how = ProofOptions(options.tolerance, requests.judged, requests.reference, options.requests.store)
     proofs: dict[Target, Proof] = {}
     for target in options.targets:
         view = bundle.for_target(target)
         progress = _prefixed(on_progress, target, options.targets)
         proof = proofs[target] = prove(view, sources, work_of(kind).measure, how, progress)
-        for shortfall in shortfalls(proof.parity, proof.quality, options.tolerance, view.manifest):
+        for shortfall in shortfalls(
+            proof.parity, proof.quality, options.tolerance, view.manifest, proof.agreement
+        ):
             raise ParityError(shortfall)
     return proofs
-
-
-def _read_requests(options: ExportOptions) -> list[JudgedRequest]:
-    """Reads the judged requests. A bad line in any file of requests should not cost the load of a model."""
-    files = options.requests
-    judged = [] if files.judged is None else read_judged(Path(files.judged))
-    if files.calibration is not None:
-        read_requests(Path(files.calibration))
-    return judged
 
 
 def _measured(proofs: dict[Target, Proof]) -> dict[str, object]:
@@ -103,6 +101,7 @@ def _measured(proofs: dict[Target, Proof]) -> dict[str, object]:
         "parity": first.parity,
         "quality": first.quality,
         "drift": first.drift,
+        "agreement": None if first.agreement is None else first.agreement.figures,
         "target_parity": {target: proof.parity for target, proof in others} or None,
     }
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from rankport.exporters.kinds.kind import ExportKind
+from rankport.exporters.kinds.requests import RequestContents
 from rankport.exporters.kinds.table import EXPORT_KINDS, kind_named
 from rankport.exporters.kinds.work import work_of
 from rankport.exporters.options.options import RequestFiles, StrPath
 from rankport.exporters.options.proof_options import ProofOptions, VerifyOptions
-from rankport.exporters.options.requests_file import file_sha256, read_judged
+from rankport.exporters.options.requests_file import file_sha256
 from rankport.exporters.proof.limits import shortfalls
 from rankport.exporters.proof.prove import Progress, Proof, Sources, prove
 from rankport.exporters.quantization.recipes import RECIPES, Recipe, recipe_of
@@ -67,20 +68,22 @@ def run_verify(
     kinds: Sequence[ExportKind] = EXPORT_KINDS,
 ) -> Verdict:
     """Verifies with options made."""
-    judged = [] if options.judged is None else read_judged(Path(options.judged))
     opened = open_bundle(bundle, [kind.bundles for kind in kinds])
+    kind = kind_named(opened.manifest.kind, kinds)
+    requests = RequestContents.read(options.requests, kind)
     views = _views(opened, options.device)
     require_device(options.device)
     _require_calibration(opened.manifest.quantization, options.calibration)
-    kind = kind_named(opened.manifest.kind, kinds)
-    how = ProofOptions(options.tolerance, judged, options.store, options.device)
+    how = ProofOptions(options.tolerance, requests.judged, requests.reference, options.store, options.device)
     proofs: dict[Target, Proof] = {}
     failures: list[str] = []
     with _sources(kind, opened, checkpoint, options, on_progress) as sources:
         for view in views:
             proof = prove(view, sources, work_of(kind).measure, how, on_progress)
             proofs[view.manifest.targets[0]] = proof
-            failures += shortfalls(proof.parity, proof.quality, options.tolerance, view.manifest)
+            failures += shortfalls(
+                proof.parity, proof.quality, options.tolerance, view.manifest, proof.agreement
+            )
     return Verdict(opened, proofs, tuple(failures))
 
 

@@ -6,6 +6,7 @@ Imports no torch: the command line makes its flags of it.
 from dataclasses import dataclass
 
 from rankport.exporters.options.options import ExportOptions
+from rankport.exporters.options.reference_file import ReferenceForm
 from rankport.runtime.kinds.kind import Kind
 
 
@@ -17,6 +18,9 @@ class ExportKind:
     does: str  # in a few words, for the help
     options: type[ExportOptions]
     work: str  # the module whose `WORK` does it, see `kinds.work`; imported when an export runs, for it needs torch
+    reference: ReferenceForm | None = (
+        None  # what an owner's pipeline gives of such a model: see `reference_file`
+    )
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from rankport.exporters.options.reference_file import TRANSFORMS, ReferenceTransform
 from rankport.exporters.options.targets import ExportTargets
 from rankport.exporters.options.tolerance import Tolerance
 from rankport.protos.errors import InvalidRequest
@@ -21,6 +22,26 @@ StrPath = str | os.PathLike[str]
 RecipeName = Literal["int8", "int4", "fp8"]
 RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
 
+REFERENCE_FLAG = flag(
+    "JSONL of what your own pipeline gives, which the bundle must give too: of a ranker "
+    '{"prefix":…, "items":[…], "scores":[…]} or {"prefix":…, "item":…, "score":…}; of an item encoder '
+    '{"item":…, "embedding":[…]} or {"a":…, "b":…, "score":…}.'
+)
+TRANSFORM_FLAG = flag(
+    "What makes your score the bundle's: none, sigmoid (of your logit), logit (of your probability), exp (of your log "
+    "probability), softmax (of your label logits, a list a score); rank compares the order alone.",
+    metavar="HOW",
+)
+
+
+def require_transform(reference: StrPath | None, transform: str) -> None:
+    """Raises InvalidRequest for a transform that is none, or of no reference."""
+    require_choice("reference_transform", transform, TRANSFORMS)
+    if reference is None and transform != "none":
+        raise InvalidRequest(
+            f"--reference-transform {transform} goes with --reference, whose scores it is of"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RequestFiles:
@@ -28,7 +49,9 @@ class RequestFiles:
 
     judged: StrPath | None = None
     calibration: StrPath | None = None
-    store: StrPath | None = None  # token store for keys in both
+    store: StrPath | None = None  # token store for keys in all of them
+    reference: StrPath | None = None  # what the owner's own pipeline gave
+    reference_transform: ReferenceTransform = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +101,14 @@ class ExportOptions:
             metavar="PRECISION",
         ),
     )
+    reference: StrPath | None = field(default=None, metadata=REFERENCE_FLAG)
+    reference_transform: ReferenceTransform = field(default="none", metadata=TRANSFORM_FLAG)
     tolerance: Tolerance = field(default_factory=Tolerance)
     overwrite: bool = field(default=False, metadata=flag("Replace a bundle that is already at --out."))
 
     def __post_init__(self) -> None:
         require_choice("quantize", self.quantize, RECIPE_NAMES)
+        require_transform(self.reference, self.reference_transform)
         require_choice("precision", self.precision, (*get_args(Precision), *RECIPE_NAMES))
         self._check_targets()
         self._check_precision()
@@ -112,8 +138,8 @@ class ExportOptions:
 
     @property
     def requests(self) -> RequestFiles:
-        """The files of real requests; none, unless the kind takes some."""
-        return RequestFiles()
+        """The files of real requests."""
+        return RequestFiles(reference=self.reference, reference_transform=self.reference_transform)
 
     @property
     def recipe(self) -> RecipeName | None:
@@ -159,14 +185,14 @@ class RequestOptions(ExportOptions):
         metadata=flag('JSONL of real requests that rounding is fitted to: {"prefix":…, "items":[…]}.'),
     )
     store: StrPath | None = field(
-        default=None, metadata=flag("Token store for keys in --judged and --calibration.")
+        default=None, metadata=flag("Token store for keys in --judged, --calibration and --reference.")
     )
 
     def __post_init__(self) -> None:
         ExportOptions.__post_init__(self)
-        if self.store is not None and self.judged is None and self.calibration is None:
+        if self.store is not None and (self.judged, self.calibration, self.reference) == (None, None, None):
             raise InvalidRequest(
-                "--store goes with --judged or --calibration: it holds the tokens of their requests' keys"
+                "--store goes with --judged, --calibration or --reference: it holds the tokens of their keys"
             )
         if self.calibration is not None and self.recipe is None:
             raise InvalidRequest("--calibration goes with --quantize: rounding is fitted to its requests")
@@ -174,7 +200,9 @@ class RequestOptions(ExportOptions):
     @property
     def requests(self) -> RequestFiles:
         """The files of real requests."""
-        return RequestFiles(self.judged, self.calibration, self.store)
+        return RequestFiles(
+            self.judged, self.calibration, self.store, self.reference, self.reference_transform
+        )
 
 
 def option_names(options: type[ExportOptions]) -> tuple[str, ...]:

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rankport.exporters.options.options import RequestFiles, StrPath
+from rankport.exporters.options.options import (
+    REFERENCE_FLAG,
+    TRANSFORM_FLAG,
+    RequestFiles,
+    StrPath,
+    require_transform,
+)
+from rankport.exporters.options.reference_file import Reference, ReferenceTransform
 from rankport.exporters.options.requests_file import JudgedRequest
 from rankport.exporters.options.tolerance import Tolerance
 from rankport.protos.flags import flag
@@ -16,7 +23,8 @@ class ProofOptions:
 
     tolerance: Tolerance = field(default_factory=Tolerance)
     judged: Sequence[JudgedRequest] = ()
-    store: StrPath | None = None  # token store for keys in `judged`
+    reference: Reference | None = None  # what the owner's own pipeline gave
+    store: StrPath | None = None  # token store for keys in both
     device: Device = "cpu"  # what runs the bundle; the source is run by torch on the CPU
 
 
@@ -36,15 +44,22 @@ class VerifyOptions:
         default=None, metadata=flag('JSONL of judged requests: {"prefix":…, "items":[…], "gains":[…]}.')
     )
     store: StrPath | None = field(
-        default=None, metadata=flag("Token store for keys in --judged and --calibration.")
+        default=None, metadata=flag("Token store for keys in --judged, --calibration and --reference.")
     )
     device: Device = field(
         default="cpu",
         metadata=flag("What runs the bundle; a CPU emulates half precision. The source is run on the CPU."),
     )
+    reference: StrPath | None = field(default=None, metadata=REFERENCE_FLAG)
+    reference_transform: ReferenceTransform = field(default="none", metadata=TRANSFORM_FLAG)
     tolerance: Tolerance = field(default_factory=Tolerance)
+
+    def __post_init__(self) -> None:
+        require_transform(self.reference, self.reference_transform)
 
     @property
     def requests(self) -> RequestFiles:
         """The files of real requests."""
-        return RequestFiles(self.judged, self.calibration, self.store)
+        return RequestFiles(
+            self.judged, self.calibration, self.store, self.reference, self.reference_transform
+        )

@@ -2,14 +2,15 @@
 
 A judged line: {"prefix": "text" | {field: text} | [token ids], "items": ["text" | [token ids] | {"key": id}, ...],
 "gains": [number, ...]}. Requests to calibrate on are the same without gains, and may have some.
+Owns what a line may be; whether it fits a prompt and a store, `check_requests` knows.
 """
 
 import hashlib
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from rankport.exporters.options.bad_lines import read_lines, repeat_of
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Item, Key, Prefix
 
@@ -34,93 +35,95 @@ class RealRequest:
 
 
 def read_judged(path: Path) -> list[JudgedRequest]:
-    """Reads judged requests. Raises InvalidRequest naming the line and what is wrong with it."""
-    return [_parse_judged(line, place) for line, place in _read_lines(path, "judged requests")]
+    """Reads judged requests. Raises InvalidRequest naming every bad line and what is wrong with it."""
+    return read_lines(path, "judged requests", _parse_judged)
 
 
-def _parse_judged(line: str, place: str) -> JudgedRequest:
-    row = _parse_line(line, place)
+def _parse_judged(row: object, place: str) -> JudgedRequest:
     if not isinstance(row, dict) or set(row) != {"prefix", "items", "gains"}:
-        raise InvalidRequest(f"{place}: needs exactly the keys prefix, items and gains")
+        raise InvalidRequest("needs exactly the keys prefix, items and gains")
     if not isinstance(row["items"], list) or not isinstance(row["gains"], list):
-        raise InvalidRequest(f"{place}: items and gains must be lists")
+        raise InvalidRequest("items and gains must be lists")
     if len(row["items"]) != len(row["gains"]):
-        raise InvalidRequest(f"{place}: {len(row['items'])} items but {len(row['gains'])} gains")
-    if not all(_is_gain(gain) for gain in row["gains"]):
-        raise InvalidRequest(f"{place}: gains must be numbers from 0 on, not {row['gains']}")
+        raise InvalidRequest(f"{len(row['items'])} items but {len(row['gains'])} gains")
+    if not all(is_finite_number(gain) and gain >= 0 for gain in row["gains"]):
+        raise InvalidRequest(f"gains must be numbers from 0 on, not {row['gains']}")
     if not any(gain > 0 for gain in row["gains"]):
+        raise InvalidRequest("no item has a positive gain, so NDCG is undefined: leave the request out")
+    items = parse_items(row["items"])
+    repeated = repeat_of(row["items"])
+    if repeated is not None:
         raise InvalidRequest(
-            f"{place}: no item has a positive gain, so NDCG is undefined: leave the request out"
+            f"item {repeated[1]} repeats item {repeated[0]}, and would count twice: leave one out"
         )
-    items = tuple(_parse_item(item, place) for item in row["items"])
-    return JudgedRequest(_parse_prefix(row["prefix"], place), items, tuple(row["gains"]), place)
-
-
-def _is_gain(gain: object) -> bool:
-    return isinstance(gain, int | float) and not isinstance(gain, bool) and 0 <= gain < float("inf")
+    return JudgedRequest(parse_prefix(row["prefix"]), items, tuple(row["gains"]), place)
 
 
 def read_requests(path: Path) -> list[RealRequest]:
-    """Reads requests to calibrate on; judged ones serve too. Raises InvalidRequest naming the line."""
-    return [_parse_request(line, place) for line, place in _read_lines(path, "calibration requests")]
+    """Reads requests to calibrate on; judged ones serve too. Raises InvalidRequest naming every bad line."""
+    return read_lines(path, "calibration requests", _parse_request)
 
 
-def _parse_request(line: str, place: str) -> RealRequest:
-    row = _parse_line(line, place)
+def _parse_request(row: object, place: str) -> RealRequest:
     if not isinstance(row, dict) or not {"prefix", "items"} <= set(row) <= {"prefix", "items", "gains"}:
-        raise InvalidRequest(f"{place}: needs the keys prefix and items (and may have gains)")
-    if not isinstance(row["items"], list) or not row["items"]:
-        raise InvalidRequest(f"{place}: items must be a list of at least one item")
-    items = tuple(_parse_item(item, place) for item in row["items"])
-    return RealRequest(_parse_prefix(row["prefix"], place), items, place)
+        raise InvalidRequest("needs the keys prefix and items (and may have gains)")
+    return RealRequest(parse_prefix(row["prefix"]), parse_items(row["items"]), place)
 
 
-def file_sha256(path: Path) -> str:
-    """Hashes a whole file of requests. Raises InvalidRequest if it cannot be read."""
+def file_sha256(path: Path, what: str = "calibration requests") -> str:
+    """Hashes a whole file of requests; `what` names it. Raises InvalidRequest if it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise InvalidRequest(f"calibration requests {str(path)!r} cannot be read: {error}") from error
-
-
-def _read_lines(path: Path, what: str) -> list[tuple[str, str]]:
-    """Reads the lines that are not empty, each with its place (file and line). `what` names the file in messages.
-
-    Raises InvalidRequest if the file cannot be read or holds none.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{what} {str(path)!r} cannot be read: {error}") from error
-    placed = [(line, f"{path.name} line {number}") for number, line in enumerate(lines, 1) if line.strip()]
-    if not placed:
-        raise InvalidRequest(f"{what} {str(path)!r}: the file holds no request")
-    return placed
 
 
-def _parse_line(line: str, place: str) -> object:
-    """Parses the JSON of a line. Raises InvalidRequest."""
-    try:
-        parsed: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"{place}: not JSON: {error}") from error
-    return parsed
+def is_finite_number(value: object) -> bool:
+    """Says whether JSON's value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
-def _parse_prefix(prefix: object, place: str) -> Prefix:
+def parse_prefix(prefix: object) -> Prefix:
     """Checks the prefix of a line. Raises InvalidRequest."""
-    if not isinstance(prefix, str | dict | list):
-        raise InvalidRequest(f"{place}: prefix must be text, fields or token ids, not {prefix!r}")
-    return prefix
+    if isinstance(prefix, dict):
+        wrong = [name for name, text in prefix.items() if not isinstance(text, str)]
+        if wrong:
+            raise InvalidRequest(f"prefix field {wrong[0]!r} is {prefix[wrong[0]]!r}, must be text")
+        return prefix
+    if isinstance(prefix, str):
+        return prefix
+    if isinstance(prefix, list):
+        return _parse_ids(prefix, "prefix")
+    raise InvalidRequest(f"prefix must be text, fields or token ids, not {prefix!r}")
 
 
-def _parse_item(item: object, place: str) -> Item:
-    """Checks an item of a line. Raises InvalidRequest."""
+def parse_items(items: object) -> tuple[Item, ...]:
+    """Checks the items of a line. Raises InvalidRequest naming the first that is none."""
+    if not isinstance(items, list) or not items:
+        raise InvalidRequest("items must be a list of at least one item")
+    return tuple(parse_item(item, f"item {index}") for index, item in enumerate(items))
+
+
+def parse_item(item: object, where: str) -> Item:
+    """Checks an item; `where` names it in messages. Raises InvalidRequest."""
     if isinstance(item, dict):
-        if set(item) != {"key"} or not isinstance(item["key"], str):
-            raise InvalidRequest(f'{place}: an item object must be {{"key": "id"}}, not {item!r}')
+        if set(item) != {"key"} or not isinstance(item["key"], str) or not item["key"]:
+            raise InvalidRequest(f'{where}: an item object must be {{"key": "id"}}, not {item!r}')
         return Key(item["key"])
-    if isinstance(item, str | list):
+    if isinstance(item, str):
+        if not item.strip():
+            raise InvalidRequest(f"{where} is an empty text: leave it out")
         return item
-    raise InvalidRequest(f"{place}: an item must be text, token ids or a key, not {item!r}")
+    if isinstance(item, list):
+        if not item:
+            raise InvalidRequest(f"{where} has no token ids: leave it out")
+        return _parse_ids(item, where)
+    raise InvalidRequest(f"{where}: must be text, token ids or a key, not {item!r}")
+
+
+def _parse_ids(ids: list[object], where: str) -> Sequence[int]:
+    wrong = [value for value in ids if not isinstance(value, int) or isinstance(value, bool) or value < 0]
+    if wrong:
+        raise InvalidRequest(f"{where}: token ids are whole numbers from 0 on, not {wrong[0]!r}")
+    return [value for value in ids if isinstance(value, int)]

@@ -1,6 +1,6 @@
 """The distance that an export may have from its source. Imports little, for the command line shows the defaults."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
@@ -17,6 +17,9 @@ FLOAT16_KENDALL_TAU = 0.99
 ROUNDED_RELATIVE_ERROR = 1e-2
 ROUNDED_KENDALL_TAU = 0.99
 """Enough where activations are rounded: the last bit of a sum decides a rounding, which swaps near ties."""
+EXACT_AGREEMENT = (1e-3, 0.99, 0.9999)
+ROUNDED_AGREEMENT = (2e-2, 0.95, 0.99)
+"""Largest error, least Kendall tau and least cosine to the owner's own scores, whose pipeline may round too."""
 LARGEST_RELATIVE_ERROR = 0.1
 LEAST_KENDALL_TAU = 0.9
 """However noisy a source is, an export must be this close to it."""
@@ -58,9 +61,31 @@ class Tolerance:
             f"[default: {EXACT_NDCG_LOSS}, quantized at export {LOW_BIT_NDCG_LOSS}]"
         ),
     )
+    max_reference_error: float | None = field(
+        default=None,
+        metadata=flag(
+            "Largest difference from a score of --reference, after its transform. "
+            f"[default: {EXACT_AGREEMENT[0]}; in half precision or low bits {ROUNDED_AGREEMENT[0]}]"
+        ),
+    )
+    # Mean over requests.
+    min_reference_tau: float | None = field(
+        default=None,
+        metadata=flag(
+            "Least rank agreement with the scores of --reference. "
+            f"[default: {EXACT_AGREEMENT[1]}; in half precision or low bits {ROUNDED_AGREEMENT[1]}]"
+        ),
+    )
+    min_reference_cosine: float | None = field(
+        default=None,
+        metadata=flag(
+            "Least cosine with an embedding of --reference. "
+            f"[default: {EXACT_AGREEMENT[2]}; in half precision or low bits {ROUNDED_AGREEMENT[2]}]"
+        ),
+    )
 
     def __post_init__(self) -> None:
-        for name in ("max_abs_error", "max_relative_error", "min_kendall_tau", "max_ndcg_loss"):
+        for name in (limit.name for limit in fields(self)):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise InvalidRequest(f"--{name.replace('_', '-')} is {value}: must be a number from 0 on")

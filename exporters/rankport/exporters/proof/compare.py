@@ -18,10 +18,11 @@ def compare(mode: str, expected: Sequence[Logits], actual: Sequence[Logits]) -> 
     source = np.concatenate([e.ravel() for e in expected]).astype(np.float64)
     errors = np.abs(np.concatenate([a.ravel() for a in actual]) - source)
     ranked = [
-        _with_ties(rank_value(e), rank_value(a)) for e, a in zip(expected, actual, strict=True) if len(e) > 1
+        with_ties(rank_value(e), rank_value(a)) for e, a in zip(expected, actual, strict=True) if len(e) > 1
     ]
     return ModeParity(
         mode=mode,
+        requests=len(expected),
         items=sum(len(logits) for logits in expected),
         max_abs_error=float(errors.max()),
         mean_abs_error=float(errors.mean()),
@@ -56,13 +57,16 @@ _TIE = 1e-6
 """Source values closer than this have no order: identical items differ by rounding alone."""
 
 
-def _with_ties(
-    expected: NDArray[np.float64], actual: NDArray[np.float64]
+def with_ties(
+    expected: NDArray[np.float64], actual: NDArray[np.float64], tie: float = _TIE
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Makes ties of the source exact in both rankings: each value becomes its group's mean."""
+    """Makes ties of the source exact in both rankings: each value becomes its group's mean. [items] each
+
+    Source values closer than `tie` to the next are of one group.
+    """
     order = np.argsort(expected, kind="stable")
     group = np.empty(len(order), np.int64)
-    group[order] = np.concatenate([[0], np.cumsum(np.diff(expected[order]) > _TIE)])
+    group[order] = np.concatenate([[0], np.cumsum(np.diff(expected[order]) > tie)])
     sizes = np.bincount(group)
     return (np.bincount(group, expected) / sizes)[group], (np.bincount(group, actual) / sizes)[group]
 

@@ -14,15 +14,24 @@ from rankport.exporters.options.tolerance import (
     ROUNDED_RELATIVE_ERROR,
     Tolerance,
 )
+from rankport.exporters.proof.agreement import OwnerAgreement
 from rankport.runtime.bundle.manifest import Manifest, ModeParity, Parity, Precision, Quality, Quantization
 
 
 def shortfalls(
-    parity: Parity, quality: Quality | None, tolerance: Tolerance, manifest: Manifest
+    parity: Parity,
+    quality: Quality | None,
+    tolerance: Tolerance,
+    manifest: Manifest,
+    agreement: OwnerAgreement | None = None,
 ) -> list[str]:
-    """Says what a bundle misses, the tolerance of parity and of ranking quality; empty if it holds."""
+    """Says what a bundle misses: parity, ranking quality, agreement with the owner; empty if it holds."""
     missed = _parity_shortfalls(parity)
-    return missed if quality is None else missed + _quality_shortfalls(quality, tolerance, manifest)
+    if quality is not None:
+        missed += _quality_shortfalls(quality, tolerance, manifest)
+    if agreement is not None and agreement.miss:
+        missed.append(agreement.miss)
+    return missed
 
 
 def _parity_shortfalls(parity: Parity) -> list[str]:
@@ -70,6 +79,7 @@ def summarize(
     quantization: Quantization | None,
     noise: ModeParity | None = None,
     precision: Precision = "fp32",
+    reference: str | None = None,
 ) -> Parity:
     """Makes the manifest's record of a measurement.
 
@@ -88,6 +98,7 @@ def summarize(
         min_kendall_tau=tau,
         noise=noise,
         modes=list(modes),
+        reference=reference,
     )
 
 

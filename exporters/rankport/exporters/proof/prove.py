@@ -4,15 +4,18 @@ Owns the order of a proof and how long each model lives. What is measured, the b
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.options.tolerance import Tolerance
+from rankport.exporters.proof.agreement import OwnerAgreement
 from rankport.exporters.proof.emulation import Runnable, runnable
+from rankport.exporters.proof.evidence import NO_EVIDENCE, Evidence, Series
 from rankport.exporters.proof.limits import summarize
+from rankport.exporters.proof.source_words import source_in_words
 from rankport.exporters.torch_memory import release
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, ModeParity, Parity, Quality
@@ -27,6 +30,8 @@ class Proof:
     parity: Parity
     quality: Quality | None
     drift: list[ModeParity] | None = None  # of a bundle quantized at export, from the full-precision source
+    agreement: OwnerAgreement | None = None  # with the owner's own scores
+    evidence: Evidence = NO_EVIDENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class Drift:
 
     modes: list[ModeParity]
     quality: Quality | None
+    values: Series | None = None  # of the other source and the bundle
+    ndcg: Series | None = None  # of each judged request, of both
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,9 @@ class Measured:
     tolerance: Tolerance  # what is allowed, the form of the output included
     quality: Quality | None  # on judged requests
     drift_from: Callable[[Checkpoint], Drift]  # compares what the bundle answered with another source
+    agreement: OwnerAgreement | None = None  # with the owner's own scores, where those are given
+    reference: str | None = None  # what the exact source is run by, where that is not transformers' class
+    evidence: Evidence = NO_EVIDENCE
 
 
 Measure = Callable[[Manifest, Runnable, Checkpoint, ProofOptions, Progress], Measured]
@@ -117,9 +127,11 @@ def prove(
             manifest.quantization,
             measured.noise,
             manifest.precision,
+            measured.reference or source_in_words(sources.exact, manifest.quantization),
         )
     if not sources.has_original:
-        return Proof(parity, measured.quality)
+        return Proof(parity, measured.quality, None, measured.agreement, measured.evidence)
     on_progress("drift from full precision")
     drift = measured.drift_from(sources.swap())
-    return Proof(parity, drift.quality, drift.modes)
+    evidence = replace(measured.evidence, drift=drift.values, ndcg=drift.ndcg)
+    return Proof(parity, drift.quality, drift.modes, measured.agreement, evidence)

@@ -21,6 +21,7 @@ _CHANGES_NO_OUTPUT = {
     "quality",
     "drift",
     "target_parity",
+    "agreement",
 }
 _OUTSIDE_THE_DRAFT = {"format", "format_version", "fingerprint", "files"}
 
@@ -28,8 +29,8 @@ _OUTSIDE_THE_DRAFT = {"format", "format_version", "fingerprint", "files"}
 def fingerprint(draft: ManifestDraft, files: Iterable[FileEntry]) -> str:
     """Hashes to lowercase hex SHA-256, over canonical JSON of the draft's output-changing fields and the files' hashes.
 
-    Left out: name, version, source, the measurements (tokenization, parity, quality, drift, target_parity), files under
-    `reports/`.
+    Left out: name, version, source, the measurements (tokenization, parity, quality, drift, target_parity,
+    agreement), files under `reports/`.
     A whole `Manifest` gives the same value as the draft it was made from.
     """
     fields = draft.model_dump(

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rankport.runtime.bundle.measurements import Agreement as Agreement
 from rankport.runtime.bundle.measurements import ModeParity as ModeParity
 from rankport.runtime.bundle.measurements import Parity as Parity
 from rankport.runtime.bundle.measurements import Quality as Quality
@@ -245,6 +246,7 @@ class ManifestDraft(Strict):
     quantization: Quantization | None = None
     drift: list[ModeParity] | None = None  # of a bundle quantized at export, from its full-precision source
     target_parity: dict[Target, Parity] | None = None  # of the graphs for the other targets
+    agreement: Agreement | None = None  # with the owner's own scores
 
     @property
     def targets(self) -> tuple[Target, ...]:

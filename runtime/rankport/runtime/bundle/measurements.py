@@ -1,10 +1,10 @@
 """Parts of a manifest: what was measured of a bundle, and what it had to reach."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
-from rankport.runtime.bundle.strict import Strict
+from rankport.runtime.bundle.strict import Sha256, Strict
 
 
 class ModeParity(Strict):
@@ -18,10 +18,11 @@ class ModeParity(Strict):
     top_k_agreement: float
     # |bundle - source| / |source|, Euclidean norms over all values; null in bundles older than the field
     relative_error: float | None = None
+    requests: int | None = None  # that the items belong to
 
 
 class Parity(Strict):
-    """Measured against the checkpoint run by transformers in fp32, low-bit layers by their maths in torch."""
+    """Measured against the source that `reference` names."""
 
     backend: str
     precision: str
@@ -31,6 +32,7 @@ class Parity(Strict):
     modes: list[ModeParity]
     # The source against itself with inputs off by one part in a million, where activations are rounded.
     noise: ModeParity | None = None
+    reference: str | None = None  # what the bundle was compared with, in words
 
     @model_validator(mode="after")
     def _one_tolerance(self) -> Self:
@@ -68,6 +70,42 @@ class Quality(Strict):
     ndcg_at_1_bundle: float
     ndcg_at_10_source: float
     ndcg_at_10_bundle: float
+
+
+class Agreement(Strict):
+    """Agreement with what the owner's own pipeline gave for the same texts, and what it had to reach.
+
+    The bundle answers through its whole runtime: prompt, tokenizer, graphs, scores. A measure without a use is null.
+    """
+
+    sha256: Sha256  # of the owner's file
+    compared: Literal["scores", "embeddings", "similarities"]
+    transform: str  # applied to the owner's score before it is compared; "rank": only the order is
+    requests: int
+    items: int
+    truncated: int  # items, or texts, cut to the bundle's limits
+    max_abs_error: float | None = None
+    mean_abs_error: float | None = None
+    pearson: float | None = None
+    kendall_tau: float | None = None  # mean over requests
+    least_cosine: float | None = None  # over embeddings
+    max_abs_tolerance: float | None = None
+    min_kendall_tau: float | None = None
+    min_cosine: float | None = None
+
+    @property
+    def misses(self) -> tuple[str, ...]:
+        """Measures that are beyond their limits, each beside it; a NaN is."""
+        checks = (
+            ("max abs error", self.max_abs_error, self.max_abs_tolerance, -1),
+            ("Kendall tau", self.kendall_tau, self.min_kendall_tau, 1),
+            ("least cosine", self.least_cosine, self.min_cosine, 1),
+        )
+        return tuple(
+            f"{name} {value:.6g}, allowed {limit:.6g}"
+            for name, value, limit, sign in checks
+            if value is not None and limit is not None and not sign * value >= sign * limit
+        )
 
 
 class TokenizationReport(Strict):

@@ -9,4 +9,5 @@ ITEM_ENCODER = ExportKind(
     "makes embedding tokens of a text",
     ItemEncoderOptions,
     "rankport.exporters.kinds.item_encoder.work",
+    reference="embeddings",
 )

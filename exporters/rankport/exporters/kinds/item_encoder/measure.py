@@ -3,6 +3,9 @@
 from contextlib import closing
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.item_encoder.modes import (
     Answers,
@@ -15,8 +18,10 @@ from rankport.exporters.kinds.item_encoder.modes import (
     sample_runs,
 )
 from rankport.exporters.kinds.item_encoder.module import EncoderModule
+from rankport.exporters.kinds.item_encoder.owner_embeddings import run_reference
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.emulation import Runnable
+from rankport.exporters.proof.evidence import Evidence, Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.runtime.backends.choice import load_text_backend
@@ -44,12 +49,28 @@ def measure_item_encoder(
     with closing(load_text_backend(place.bundle, place.config)) as backend:
         answers = answers_by_mode(backend, runs)
     drift_from = partial(_drift_from, form, runs, answers)
-    return Measured(compare_modes(expected, answers), noise, tolerance, None, drift_from)
+    owner = run_reference(place, manifest, options)
+    evidence = Evidence(
+        "token value", _values(expected, answers), owner=None if owner is None else owner.values
+    )
+    return Measured(
+        compare_modes(expected, answers),
+        noise,
+        tolerance,
+        None,
+        drift_from,
+        agreement=owner,
+        evidence=evidence,
+    )
 
 
 def _drift_from(form: Embedding, runs: Runs, answers: Answers, original: Checkpoint) -> Drift:
     plain = reference_embeddings(EncoderModule(original.model, form), runs)
-    return Drift(compare_modes(plain, answers), None)
+    return Drift(compare_modes(plain, answers), None, _values(plain, answers))
+
+
+def _values(expected: NDArray[np.float32], answers: Answers) -> Series:
+    return Series.of("token values", [expected] * len(answers), list(answers.values()))
 
 
 def _form(manifest: Manifest) -> Embedding:

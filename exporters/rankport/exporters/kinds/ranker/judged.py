@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankport.exporters.options.requests_file import JudgedRequest
 from rankport.exporters.proof.compare import Logits, rank_value
+from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.metrics import ndcg
 from rankport.protos.errors import RankportError
 from rankport.runtime.bundle.manifest import Quality
@@ -25,6 +27,7 @@ class JudgedRun:
     prefix: TokenRun
     items: tuple[TokenRun, ...]
     logits: Logits
+    scores: NDArray[np.float32]  # [items]
 
 
 def run_judged(
@@ -39,26 +42,28 @@ def run_judged(
             prefix, items = ranker.encode(request.prefix, request.items)
         except RankportError as error:
             raise type(error)(f"{request.place}: {error}") from error
-        logits = ranker.score(request.prefix, request.items).logits
-        runs.append(JudgedRun(request, prefix, tuple(items), logits))
+        result = ranker.score(request.prefix, request.items)
+        runs.append(JudgedRun(request, prefix, tuple(items), result.logits, result.scores))
         on_request(done)
     return runs
 
 
 def quality_of(runs: Sequence[JudgedRun], expected: Sequence[Logits]) -> Quality:
     """Computes NDCG of the source, whose logits are `expected`, and of the bundle."""
-
-    def mean_ndcg(logits: Sequence[Logits], k: int) -> float:
-        values = [
-            ndcg(rank_value(rows), run.request.gains, k) for rows, run in zip(logits, runs, strict=True)
-        ]
-        return float(np.mean(values))
-
     actual = [run.logits for run in runs]
     return Quality(
         requests=len(runs),
-        ndcg_at_1_source=mean_ndcg(expected, 1),
-        ndcg_at_1_bundle=mean_ndcg(actual, 1),
-        ndcg_at_10_source=mean_ndcg(expected, 10),
-        ndcg_at_10_bundle=mean_ndcg(actual, 10),
+        ndcg_at_1_source=float(np.mean(_ndcg(runs, expected, 1))),
+        ndcg_at_1_bundle=float(np.mean(_ndcg(runs, actual, 1))),
+        ndcg_at_10_source=float(np.mean(_ndcg(runs, expected, 10))),
+        ndcg_at_10_bundle=float(np.mean(_ndcg(runs, actual, 10))),
     )
+
+
+def ndcg_by_request(runs: Sequence[JudgedRun], expected: Sequence[Logits]) -> Series:
+    """Computes NDCG@10 of each request, of the source and of the bundle."""
+    return Series.of("NDCG@10", _ndcg(runs, expected, 10), _ndcg(runs, [run.logits for run in runs], 10))
+
+
+def _ndcg(runs: Sequence[JudgedRun], logits: Sequence[Logits], k: int) -> list[float]:
+    return [ndcg(rank_value(rows), run.request.gains, k) for rows, run in zip(logits, runs, strict=True)]

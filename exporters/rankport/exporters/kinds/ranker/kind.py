@@ -9,4 +9,5 @@ RANKER = ExportKind(
     "scores text items against a prefix, with --item-encoder embedding tokens too",
     RankerOptions,
     "rankport.exporters.kinds.ranker.work",
+    reference="scores",
 )

@@ -9,14 +9,18 @@ import torch
 from torch import nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.kinds.ranker.judged import JudgedRun, quality_of, run_judged
+from rankport.exporters.kinds.ranker.evidence import ranker_evidence
+from rankport.exporters.kinds.ranker.judged import JudgedRun, ndcg_by_request, quality_of, run_judged
 from rankport.exporters.kinds.ranker.modes import SampleRequest, answers_by_mode, compare_modes
+from rankport.exporters.kinds.ranker.owner_scores import OwnerRun, run_reference
 from rankport.exporters.kinds.ranker.read_out import readout_of
 from rankport.exporters.kinds.ranker.reference import RankerReference
 from rankport.exporters.kinds.ranker.samples import sample_requests
 from rankport.exporters.options.proof_options import ProofOptions
+from rankport.exporters.proof.agreement import AgreementLimits
 from rankport.exporters.proof.compare import Logits, compare
 from rankport.exporters.proof.emulation import Runnable
+from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.runtime.backends.choice import load_prefix_backend
@@ -36,20 +40,20 @@ def measure_ranker(
     expected = _sampled(reference, requests)
     with closing(load_prefix_backend(place.bundle, place.config)) as backend:
         answers = answers_by_mode(backend, requests, lambda mode: on_progress(f"parity: {mode}"))
-    runs = _judged_runs(place, options, on_progress) if options.judged else []
+    runs, owner = _through_runtime(place, manifest, options, on_progress)
     modes = compare_modes(expected, requests, answers)
-    quality = None
+    judged = _judged(reference, runs)
     if runs:
-        judged = _judged(reference, runs)
         modes.append(compare("judged", judged, [run.logits for run in runs]))
-        quality = quality_of(runs, judged)
     served = [logits for mode, part in answers.items() if mode.startswith("prefix_reuse/") for logits in part]
     return Measured(
         modes,
         _noise(reference, requests, expected, manifest),
         options.tolerance,
-        quality,
+        quality_of(runs, judged) if runs else None,
         partial(_drift_from, manifest, requests, served, runs),
+        agreement=None if owner is None else owner.agreement,
+        evidence=ranker_evidence(expected, requests, answers, (runs, judged), owner),
     )
 
 
@@ -61,12 +65,14 @@ def _drift_from(
     original: Checkpoint,
 ) -> Drift:
     reference = _reference(manifest, original)
-    modes = [compare("random tokens", _sampled(reference, requests), served)]
+    sampled = _sampled(reference, requests)
+    modes = [compare("random tokens", sampled, served)]
     if not runs:
-        return Drift(modes, None)
-    judged = _judged(reference, runs)
-    modes.append(compare("judged", judged, [run.logits for run in runs]))
-    return Drift(modes, quality_of(runs, judged))
+        return Drift(modes, None, Series.of("logits", sampled, served))
+    judged, logits = _judged(reference, runs), [run.logits for run in runs]
+    modes.append(compare("judged", judged, logits))
+    values = Series.of("logits", [*sampled, *judged], [*served, *logits])
+    return Drift(modes, quality_of(runs, judged), values, ndcg_by_request(runs, judged))
 
 
 def _noise(
@@ -96,14 +102,30 @@ def _judged(reference: RankerReference, runs: Sequence[JudgedRun]) -> list[Logit
     return [reference.logits(run.prefix, run.items) for run in runs]
 
 
-def _judged_runs(place: Runnable, options: ProofOptions, on_progress: Progress) -> list[JudgedRun]:
-    total = len(options.judged)
+def _through_runtime(
+    place: Runnable, manifest: Manifest, options: ProofOptions, on_progress: Progress
+) -> tuple[list[JudgedRun], OwnerRun | None]:
+    """Answers the judged requests and the owner's by the runtime that serves."""
+    reference = options.reference
+    if not options.judged and reference is None:
+        return [], None
+    judged_of, scored_of = len(options.judged), 0 if reference is None else len(reference.requests)
     with ExitStack() as opened:
         tokens = None
         if options.store is not None:
             tokens = opened.enter_context(closing(TokenStore.open(options.store, read_only=True)))
         ranker = opened.enter_context(Ranker.load(place.bundle, store=tokens, config=place.config))
-        return run_judged(ranker, options.judged, lambda done: on_progress(f"judged requests {done}/{total}"))
+        judged = run_judged(
+            ranker, options.judged, lambda done: on_progress(f"judged requests {done}/{judged_of}")
+        )
+        if reference is None:
+            return judged, None
+        # The manifest of what is run may say fp32: a CPU emulates half precision.
+        limits = AgreementLimits.of(options.tolerance, manifest)
+        owner = run_reference(
+            ranker, reference, limits, 0, lambda done: on_progress(f"owner's requests {done}/{scored_of}")
+        )
+        return judged, owner
 
 
 def _embedding_norm(model: nn.Module) -> float:

@@ -1,0 +1,19 @@
+"""A proof's source in words: what exactly a bundle was compared with."""
+
+import torch
+import transformers
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.runtime.bundle.manifest import Quantization
+
+
+def source_in_words(source: Checkpoint, quantization: Quantization | None) -> str:
+    """Says what the checkpoint is run by. `quantization` is what the bundle's manifest says of it."""
+    merged = "" if source.adapter is None else f" with its {source.adapter.facts.peft_type} adapter merged"
+    model = f"{source.architecture}{merged} in transformers {transformers.__version__}"
+    if quantization is None:
+        return f"{model}, fp32"
+    low_bits = f"{quantization.format} maths in torch {torch.__version__}"
+    if quantization.by == "export":
+        return f"its own {low_bits}, quantized anew ({model}); drift is from the fp32 original"
+    return f"the checkpoint's own {low_bits} ({model})"

@@ -20,7 +20,14 @@ from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support.checkpoints import VOCABULARY, tiny_tokenizer
 from support.forms.control_llm_reference import ControlLlmReference
-from support.forms.expanded_checkpoints import HIDDEN, LAYOUTS, expanded_checkpoint
+from support.forms.expanded_checkpoints import (
+    HIDDEN,
+    LAYOUTS,
+    ONE_ADDED,
+    ONE_PAIR,
+    Layout,
+    expanded_checkpoint,
+)
 from support.serving import LOCAL
 
 YES, NO = 4, 5
@@ -28,12 +35,12 @@ QUERY = "senior data engineer"
 TITLES = ["software engineer", "chief cook", "driver of machine", "nurse"]
 
 # What makes each worth a full export stands beside it.
-EXPANSIONS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
-    "lerp": ("llama", "concat", "lerp", {"norm_alpha": -1}),  # relaxed norms, a share for each
-    "dlerp": ("qwen2", "concat", "dlerp", {"tied": True}),  # the merge reads both answers
-    "moe": ("mistral", "concat", "moe", {"norm_alpha": 0.3}),  # the merge chooses one answer
-    "prog": ("llama", "hybrid", "prog", {}),  # a product on the way out of a pair
-    "stack": ("llama", "stack", "lerp", {}),
+EXPANSIONS: dict[str, tuple[str, str, str, Layout, dict[str, Any]]] = {
+    "lerp": ("llama", "concat", "lerp", ONE_PAIR, {"norm_alpha": -1}),  # relaxed norms, a share for each
+    "dlerp": ("qwen2", "concat", "dlerp", LAYOUTS["concat"], {"tied": True}),  # reads both answers; two pairs
+    "moe": ("mistral", "concat", "moe", ONE_PAIR, {"norm_alpha": 0.3}),  # the merge chooses one answer
+    "prog": ("llama", "concat", "prog", ONE_PAIR, {}),  # a product on the way out of a pair
+    "stack": ("llama", "stack", "lerp", ONE_ADDED, {}),
 }
 
 
@@ -58,8 +65,8 @@ def require_equal_in_every_mode(bundle: Bundle, folder: Path) -> None:
 
 @pytest.mark.parametrize("chosen", EXPANSIONS)
 def test_a_bundle_equals_the_reference_in_every_mode(chosen: str, tmp_path: Path) -> None:
-    family, expand_type, merge_method, options = EXPANSIONS[chosen]
-    folder = expanded_checkpoint(tmp_path / "c", family, expand_type, merge_method, **options)
+    family, expand_type, merge_method, layout, options = EXPANSIONS[chosen]
+    folder = expanded_checkpoint(tmp_path / "c", family, expand_type, merge_method, layout=layout, **options)
     bundle = export(
         folder,
         tmp_path / "b",
@@ -68,7 +75,7 @@ def test_a_bundle_equals_the_reference_in_every_mode(chosen: str, tmp_path: Path
         max_prefix_tokens=40,
         max_item_tokens=24,
     )
-    assert len(bundle.manifest.shape.layers) == LAYOUTS[expand_type].attentions
+    assert len(bundle.manifest.shape.layers) == layout.attentions
     require_equal_in_every_mode(bundle, folder)
 
 

@@ -36,6 +36,10 @@ LAYOUTS = {
     "hybrid": Layout(layers=3, frozen=(0,), pairs=(2,), attentions=4),  # 2 layers: one added, one expanded
 }
 
+# The least that has each kind of layer: what is traced costs by the layer.
+ONE_PAIR = Layout(layers=2, frozen=(0,), pairs=(1,), attentions=3)
+ONE_ADDED = Layout(layers=2, frozen=(0,), pairs=(), attentions=2)
+
 _CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
 _FIELDS: dict[str, dict[str, Any]] = {
     "llama": {"attention_bias": False, "mlp_bias": False, "pretraining_tp": 1, "rope_scaling": None},
@@ -58,10 +62,11 @@ def expanded_checkpoint(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
     fields: dict[str, Any] | None = None,
+    layout: Layout | None = None,
 ) -> Path:
     """Writes config.json and model.safetensors. `twins`: both layers of a pair are equal, as before training."""
     folder.mkdir(parents=True)
-    layout = LAYOUTS[expand_type]
+    layout = layout or LAYOUTS[expand_type]
     config = _config(family, layout, expand_type, merge_method, norm_alpha, factor) | {
         "tie_word_embeddings": tied
     }
@@ -114,7 +119,7 @@ def _config(
             "merge_method": merge_method,
             "freezed_layers": list(layout.frozen),
             "expanded_from": f"/models/{family}-base",
-            "num_ori_layers": 4 if expand_type == "concat" else 2,
+            "num_ori_layers": layout.layers if expand_type == "concat" else 2,
             "num_exp_layers": 1 if stacked else 2,
             "interpolation_factor": factor,
             "interpolation_loss_alpha": 1,

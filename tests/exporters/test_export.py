@@ -61,13 +61,19 @@ def test_a_checkpoint_without_a_tokenizer_is_scored_by_token_ids(tmp_path: Path)
             ranker.score("text", ["text"])
 
 
-def test_a_classification_head_answers_with_its_first_logit(tmp_path: Path) -> None:
+def test_a_classification_head_answers_with_the_label_and_kind_of_score_asked_for(tmp_path: Path) -> None:
     checkpoint = checkpoints.classifier(tmp_path / "c", "qwen2", num_labels=3)
-    bundle = export(checkpoint, tmp_path / "b", kind="ranker", max_prefix_tokens=40, max_item_tokens=24)
+    sizes = {"max_prefix_tokens": 40, "max_item_tokens": 24}
+    bundle = export(checkpoint, tmp_path / "b", kind="ranker", positive="LABEL_1", score="logit", **sizes)
     with Ranker.load(bundle) as ranker:
         result = ranker.score([5, 6], [[7], [8, 9]])
     assert result.logits.shape == (2, 3)
-    assert np.array_equal(result.scores, result.logits[:, 0])
+    first, positive, last = result.logits.T
+    np.testing.assert_allclose(result.scores, positive - np.logaddexp(first, last), atol=1e-5)
+    assert (result.score_kind, result.read_out) == (
+        "logit",
+        "log-odds over LABEL_0, LABEL_1, LABEL_2: LABEL_1",
+    )
 
 
 def test_two_exports_of_one_checkpoint_have_one_fingerprint(traces: KeptTraces, tmp_path: Path) -> None:

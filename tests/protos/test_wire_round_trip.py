@@ -63,6 +63,8 @@ def results(draw: st.DrawFn) -> ScoreResult:
         messages=tuple(draw(st.lists(TEXTS, min_size=items, max_size=items))),
         usage=draw(USAGES),
         fingerprint=draw(TEXTS),
+        score_kind=draw(TEXTS),
+        read_out=draw(TEXTS),
     )
 
 
@@ -75,6 +77,7 @@ def test_a_score_result_comes_back(result: ScoreResult) -> None:
     assert same(result.logits, received.logits)
     assert (result.status, result.messages) == (received.status, received.messages)
     assert (result.usage, result.fingerprint) == (received.usage, received.fingerprint)
+    assert (result.score_kind, result.read_out) == (received.score_kind, received.read_out)
 
 
 @QUICK
@@ -147,6 +150,8 @@ def test_what_there_is_nothing_to_say_of_takes_no_room_on_the_wire() -> None:
         messages=("",) * count,
         usage=Usage(0, 0, 0, 0.0, 0.0, 0.0),
         fingerprint="f",
+        score_kind="probability",
+        read_out="softmax over yes, no: yes",
     )
     assert not wire.score_response(result).outcomes
     assert len(wire.score_response(result).SerializeToString()) < 8 * count + 100

@@ -120,6 +120,8 @@ class DeterministicRanker:
             messages=tuple("" if each else "not in the store" for each in found),
             usage=Usage(1, 2, len(items), 0.25, 0.5, 0.75),
             fingerprint="f" * 64,
+            score_kind="logit",
+            read_out="logit of sum",
         )
 
 
@@ -196,4 +198,6 @@ def description(name: str, kind: str) -> ModelDescription:
         max_prefix_tokens=100,
         max_item_tokens=100,
         paired_encoder="" if encoder else "e" * 64,
+        score_kind="" if encoder else "logit",
+        read_out="" if encoder else "logit of sum",
     )

@@ -50,6 +50,8 @@ class HashEncoder:
             max_prefix_tokens=0,
             max_item_tokens=MAX_CHARS,
             paired_encoder="",
+            score_kind="",
+            read_out="",
         )
 
     def encode(self, texts: Sequence[str], *, truncation: Truncation = "error") -> NDArray[np.float16]:

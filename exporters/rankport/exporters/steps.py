@@ -106,6 +106,7 @@ def draft_manifest(
         tokenizer=TOKENIZER_FILE if source.tokenizer_file is not None else None,
         prompt=prompt.prompt,
         labels=plan.labels,
+        score=plan.score,
         limits=plan.limits,
         embedding=plan.embedding,
         pairing=plan.pairing,

@@ -60,12 +60,14 @@ class ScoreResult:
     An item `not_found` or `failed` has NaN scores and logits; `messages[i]` then says why ("" otherwise).
     """
 
-    scores: NDArray[np.float32]  # [items] probability of the first label, or the head's first logit
+    scores: NDArray[np.float32]  # [items] what they are, `score_kind` and `read_out` say
     logits: NDArray[np.float32]  # [items, labels]
     status: tuple[ItemStatus, ...]  # [items]
     messages: tuple[str, ...]  # [items]
     usage: Usage
     fingerprint: str  # of the bundle that answered
+    score_kind: str  # "probability" | "logit"
+    read_out: str  # how scores are made of the logits: "softmax over yes, no: yes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +99,5 @@ class ModelDescription:
     max_prefix_tokens: int
     max_item_tokens: int
     paired_encoder: str  # fingerprint, "" if none
+    score_kind: str  # "probability" | "logit" | "cosine"; "" of a model that gives no scores
+    read_out: str  # how scores are made of the logits; "" of one that does not

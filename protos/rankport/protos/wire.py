@@ -103,6 +103,8 @@ def score_response(result: ScoreResult) -> pb.ScoreResponse:
         logits=tensor_message(result.logits, "logits"),
         outcomes=_outcome_messages(result.status, result.messages),
         usage=_usage_message(result.usage),
+        score_kind=result.score_kind,
+        read_out=result.read_out,
     )
 
 
@@ -120,6 +122,8 @@ def score_result(response: pb.ScoreResponse) -> ScoreResult:
         messages=messages,
         usage=_usage_value(response.usage),
         fingerprint=response.fingerprint,
+        score_kind=response.score_kind,
+        read_out=response.read_out,
     )
 
 

@@ -17,6 +17,7 @@ from rankport.runtime.bundle.manifest import (
     Parity,
     Prompt,
     Quality,
+    Score,
     Segment,
     TokenizationReport,
 )
@@ -79,6 +80,8 @@ def test_what_changes_no_output_leaves_it(change: dict[str, Any]) -> None:
         {"tokenizer": None},
         {"prompt": Prompt(prefix=BASE.prompt.prefix, item=[Segment(item=True)])},
         {"labels": Labels(source="lm_head", names=["yes", "no"], ids=[11, 10])},
+        {"labels": Labels(source="lm_head", names=["yes", "no"], ids=[11, 12], positive=1)},
+        {"score": Score(kind="logit", transform="log-odds")},
         {"limits": Limits(max_prefix_tokens=8, max_item_tokens=7)},
         {"embedding": Embedding(tokens=2, hidden_size=4, dtype="float32")},
         {"pairing": None},

@@ -40,9 +40,11 @@ def said(result: Result) -> str:
 def scored(*outcomes: tuple[float, ItemStatus, str]) -> ScoreResult:
     scores, status, messages = zip(*outcomes, strict=True)
     logits = np.array(scores, np.float32)[:, None]
-    return ScoreResult(logits[:, 0], logits, status, messages, Usage(0, 4, 9, 0.001, 0.002, 0.003), "f" * 64)
+    usage = Usage(0, 4, 9, 0.001, 0.002, 0.003)
+    return ScoreResult(logits[:, 0], logits, status, messages, usage, "f" * 64, *READ_OUT)
 
 
+READ_OUT = ("probability", "softmax over yes, no: yes")
 LONG = "a welder who\nworks \x1b[31m at sea " * 20
 OK, MISSING = ItemStatus.OK, ItemStatus.NOT_FOUND
 WHY = f"no tokens of key 'k' under encoder {'e' * 64}: run `rankport encode` for it"
@@ -69,6 +71,12 @@ def test_a_long_item_or_message_leaves_rank_score_and_status_in_the_table(
     assert cells[2][2].endswith("…")
     assert max(map(len, table)) <= int(columns)
     assert f"not_found k: {WHY}" in lines
+
+
+def test_table_and_json_say_what_a_score_is(served: Serving) -> None:
+    table, report = at(served, "a", "b"), at(served, "a", "b", "--json")
+    assert "a score is a logit: logit of sum" in said(table)
+    assert json.loads(report.stdout)["score"] == {"kind": "logit", "read_out": "logit of sum"}
 
 
 def test_of_many_messages_the_first_are_shown_and_the_rest_counted(

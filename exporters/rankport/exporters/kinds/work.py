@@ -25,6 +25,7 @@ from rankport.runtime.bundle.manifest import (
     ModelShape,
     Pairing,
     Precision,
+    Score,
     Target,
 )
 from rankport.runtime.prompt.tokenizer import Tokenizer
@@ -39,6 +40,7 @@ class ExportPlan:
     shape: ModelShape
     limits: Limits
     labels: Labels | None = None
+    score: Score | None = None
     embedding: Embedding | None = None
     pairing: Pairing | None = None
     graphs: Callable[[Checkpoint, Target, Precision], dict[str, RoleGraph]]  # traces them; by name

@@ -1,6 +1,6 @@
 """Two sets of answers beside each other: errors, and agreement of the rankings that follow from them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,27 @@ from rankport.runtime.bundle.manifest import ModeParity
 Logits = NDArray[np.float32]  # [items, labels]
 
 
-def compare(mode: str, expected: Sequence[Logits], actual: Sequence[Logits]) -> ModeParity:
+RankValues = Callable[[Logits], NDArray[np.float64]]
+"""Computes what orders the items of a request. [items]"""
+
+
+def first_label(logits: Logits) -> NDArray[np.float64]:
+    """Orders by the logit of the first label: of what has no score of its own."""
+    return logits[:, 0].astype(np.float64)
+
+
+def compare(
+    mode: str,
+    expected: Sequence[Logits],
+    actual: Sequence[Logits],
+    rank_values: RankValues = first_label,
+) -> ModeParity:
     """Measures errors over all logits, and rank agreement averaged over the requests with at least two items."""
     require_finite_results(mode, expected, actual)
     source = np.concatenate([e.ravel() for e in expected]).astype(np.float64)
     errors = np.abs(np.concatenate([a.ravel() for a in actual]) - source)
     ranked = [
-        with_ties(rank_value(e), rank_value(a)) for e, a in zip(expected, actual, strict=True) if len(e) > 1
+        with_ties(rank_values(e), rank_values(a)) for e, a in zip(expected, actual, strict=True) if len(e) > 1
     ]
     return ModeParity(
         mode=mode,
@@ -69,16 +83,6 @@ def with_ties(
     group[order] = np.concatenate([[0], np.cumsum(np.diff(expected[order]) > tie)])
     sizes = np.bincount(group)
     return (np.bincount(group, expected) / sizes)[group], (np.bincount(group, actual) / sizes)[group]
-
-
-def rank_value(logits: Logits) -> NDArray[np.float64]:
-    """Gives what orders the items: log p of the first label, or the only logit. [items]"""
-    exact = logits.astype(np.float64)
-    if exact.shape[1] == 1:
-        return exact[:, 0]
-    peak = exact.max(axis=1)
-    result: NDArray[np.float64] = exact[:, 0] - peak - np.log(np.exp(exact - peak[:, None]).sum(axis=1))
-    return result
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rankport/protos/v1/rankport.proto\x12\x0brankport.v1\"H\n\x06Tensor\x12!\n\x05\x64type\x18\x01 \x01(\x0e\x32\x12.rankport.v1.DType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x03\".\n\x0eRaggedTokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x03\x12\x0f\n\x07lengths\x18\x02 \x03(\x03\"\x19\n\x07Strings\x12\x0e\n\x06values\x18\x01 \x03(\t\"t\n\x0cPrefixFields\x12\x35\n\x06values\x18\x01 \x03(\x0b\x32%.rankport.v1.PrefixFields.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"y\n\x06Prefix\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\x06\x66ields\x18\x02 \x01(\x0b\x32\x19.rankport.v1.PrefixFieldsH\x00\x12*\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x15.rankport.v1.TokenIdsH\x00\x42\x06\n\x04\x66orm\"\x84\x01\n\x04Item\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12*\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x15.rankport.v1.TokenIdsH\x00\x12)\n\nembeddings\x18\x03 \x01(\x0b\x32\x13.rankport.v1.TensorH\x00\x12\r\n\x03key\x18\x04 \x01(\tH\x00\x42\x06\n\x04\x66orm\".\n\nMixedItems\x12 \n\x05items\x18\x01 \x03(\x0b\x32\x11.rankport.v1.Item\"\xe3\x01\n\x05Items\x12%\n\x05texts\x18\x01 \x01(\x0b\x32\x14.rankport.v1.StringsH\x00\x12$\n\x04keys\x18\x02 \x01(\x0b\x32\x14.rankport.v1.StringsH\x00\x12)\n\nembeddings\x18\x03 \x01(\x0b\x32\x13.rankport.v1.TensorH\x00\x12\x30\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x1b.rankport.v1.RaggedTokenIdsH\x00\x12(\n\x05mixed\x18\x05 \x01(\x0b\x32\x17.rankport.v1.MixedItemsH\x00\x42\x06\n\x04\x66orm\"V\n\x0bItemOutcome\x12\r\n\x05index\x18\x01 \x01(\r\x12\'\n\x06status\x18\x02 \x01(\x0e\x32\x17.rankport.v1.ItemStatus\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x92\x01\n\x05Usage\x12\x1c\n\x14prefix_tokens_cached\x18\x01 \x01(\x03\x12\x1e\n\x16prefix_tokens_computed\x18\x02 \x01(\x03\x12\x13\n\x0bitem_tokens\x18\x03 \x01(\x03\x12\x12\n\ntokenize_s\x18\x04 \x01(\x01\x12\x0f\n\x07queue_s\x18\x05 \x01(\x01\x12\x11\n\tcompute_s\x18\x06 \x01(\x01\"\xbe\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x06prefix\x18\x02 \x01(\x0b\x32\x13.rankport.v1.Prefix\x12!\n\x05items\x18\x03 \x01(\x0b\x32\x12.rankport.v1.Items\x12+\n\ntruncation\x18\x04 \x01(\x0e\x32\x17.rankport.v1.Truncation\x12*\n\non_missing\x18\x05 \x01(\x0e\x32\x16.rankport.v1.OnMissing\"\xbd\x01\n\rScoreResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12#\n\x06scores\x18\x02 \x01(\x0b\x32\x13.rankport.v1.Tensor\x12#\n\x06logits\x18\x03 \x01(\x0b\x32\x13.rankport.v1.Tensor\x12*\n\x08outcomes\x18\x04 \x03(\x0b\x32\x18.rankport.v1.ItemOutcome\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.rankport.v1.Usage\"n\n\rEncodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12!\n\x05texts\x18\x02 \x01(\x0b\x32\x12.rankport.v1.Items\x12+\n\ntruncation\x18\x03 \x01(\x0e\x32\x17.rankport.v1.Truncation\"T\n\x0e\x45ncodeResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\'\n\nembeddings\x18\x02 \x01(\x0b\x32\x13.rankport.v1.TensorJ\x04\x08\x03\x10\x04\"\x81\x01\n\x13\x45ncodeStreamRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12!\n\x05texts\x18\x02 \x01(\x0b\x32\x12.rankport.v1.Items\x12+\n\ntruncation\x18\x03 \x01(\x0e\x32\x17.rankport.v1.Truncation\x12\x0b\n\x03ids\x18\x04 \x03(\t\"\x8d\x01\n\x14\x45ncodeStreamResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\'\n\nembeddings\x18\x02 \x01(\x0b\x32\x13.rankport.v1.Tensor\x12*\n\x08outcomes\x18\x03 \x03(\x0b\x32\x18.rankport.v1.ItemOutcome\x12\x0b\n\x03ids\x18\x04 \x03(\t\"\x13\n\x11ListModelsRequest\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.rankport.v1.ModelDescription\"%\n\x14\x44\x65scribeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xcc\x02\n\x10ModelDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\x11\n\tprecision\x18\x06 \x01(\t\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x15\n\rprompt_fields\x18\x08 \x03(\t\x12\x12\n\nitem_forms\x18\t \x03(\t\x12\x13\n\x0bhidden_size\x18\n \x01(\x03\x12\x18\n\x10\x65mbedding_tokens\x18\x0b \x01(\x03\x12\x17\n\x0f\x65mbedding_dtype\x18\x0c \x01(\t\x12\x19\n\x11max_prefix_tokens\x18\r \x01(\x03\x12\x17\n\x0fmax_item_tokens\x18\x0e \x01(\x03\x12\x16\n\x0epaired_encoder\x18\x0f \x01(\t*J\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\"\x04\x08\x03\x10\x05*W\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x14\n\x10TRUNCATION_ERROR\x10\x01\x12\x17\n\x13TRUNCATION_TRUNCATE\x10\x02*W\n\tOnMissing\x12\x1a\n\x16ON_MISSING_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_MISSING_SKIP\x10\x01\x12\x13\n\x0fON_MISSING_FAIL\x10\x02\"\x04\x08\x03\x10\x03*\x8b\x01\n\nItemStatus\x12\x1b\n\x17ITEM_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eITEM_STATUS_OK\x10\x01\x12\x19\n\x15ITEM_STATUS_TRUNCATED\x10\x02\x12\x19\n\x15ITEM_STATUS_NOT_FOUND\x10\x03\x12\x16\n\x12ITEM_STATUS_FAILED\x10\x04\x32I\n\x07Scoring\x12>\n\x05Score\x12\x19.rankport.v1.ScoreRequest\x1a\x1a.rankport.v1.ScoreResponse2\xa7\x01\n\tEmbedding\x12\x41\n\x06\x45ncode\x12\x1a.rankport.v1.EncodeRequest\x1a\x1b.rankport.v1.EncodeResponse\x12W\n\x0c\x45ncodeStream\x12 .rankport.v1.EncodeStreamRequest\x1a!.rankport.v1.EncodeStreamResponse(\x01\x30\x01\x32\x9f\x01\n\x06Models\x12G\n\x04List\x12\x1e.rankport.v1.ListModelsRequest\x1a\x1f.rankport.v1.ListModelsResponse\x12L\n\x08\x44\x65scribe\x12!.rankport.v1.DescribeModelRequest\x1a\x1d.rankport.v1.ModelDescriptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rankport/protos/v1/rankport.proto\x12\x0brankport.v1\"H\n\x06Tensor\x12!\n\x05\x64type\x18\x01 \x01(\x0e\x32\x12.rankport.v1.DType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x03\".\n\x0eRaggedTokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x03\x12\x0f\n\x07lengths\x18\x02 \x03(\x03\"\x19\n\x07Strings\x12\x0e\n\x06values\x18\x01 \x03(\t\"t\n\x0cPrefixFields\x12\x35\n\x06values\x18\x01 \x03(\x0b\x32%.rankport.v1.PrefixFields.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"y\n\x06Prefix\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\x06\x66ields\x18\x02 \x01(\x0b\x32\x19.rankport.v1.PrefixFieldsH\x00\x12*\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x15.rankport.v1.TokenIdsH\x00\x42\x06\n\x04\x66orm\"\x84\x01\n\x04Item\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12*\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x15.rankport.v1.TokenIdsH\x00\x12)\n\nembeddings\x18\x03 \x01(\x0b\x32\x13.rankport.v1.TensorH\x00\x12\r\n\x03key\x18\x04 \x01(\tH\x00\x42\x06\n\x04\x66orm\".\n\nMixedItems\x12 \n\x05items\x18\x01 \x03(\x0b\x32\x11.rankport.v1.Item\"\xe3\x01\n\x05Items\x12%\n\x05texts\x18\x01 \x01(\x0b\x32\x14.rankport.v1.StringsH\x00\x12$\n\x04keys\x18\x02 \x01(\x0b\x32\x14.rankport.v1.StringsH\x00\x12)\n\nembeddings\x18\x03 \x01(\x0b\x32\x13.rankport.v1.TensorH\x00\x12\x30\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x1b.rankport.v1.RaggedTokenIdsH\x00\x12(\n\x05mixed\x18\x05 \x01(\x0b\x32\x17.rankport.v1.MixedItemsH\x00\x42\x06\n\x04\x66orm\"V\n\x0bItemOutcome\x12\r\n\x05index\x18\x01 \x01(\r\x12\'\n\x06status\x18\x02 \x01(\x0e\x32\x17.rankport.v1.ItemStatus\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x92\x01\n\x05Usage\x12\x1c\n\x14prefix_tokens_cached\x18\x01 \x01(\x03\x12\x1e\n\x16prefix_tokens_computed\x18\x02 \x01(\x03\x12\x13\n\x0bitem_tokens\x18\x03 \x01(\x03\x12\x12\n\ntokenize_s\x18\x04 \x01(\x01\x12\x0f\n\x07queue_s\x18\x05 \x01(\x01\x12\x11\n\tcompute_s\x18\x06 \x01(\x01\"\xbe\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x06prefix\x18\x02 \x01(\x0b\x32\x13.rankport.v1.Prefix\x12!\n\x05items\x18\x03 \x01(\x0b\x32\x12.rankport.v1.Items\x12+\n\ntruncation\x18\x04 \x01(\x0e\x32\x17.rankport.v1.Truncation\x12*\n\non_missing\x18\x05 \x01(\x0e\x32\x16.rankport.v1.OnMissing\"\xe3\x01\n\rScoreResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12#\n\x06scores\x18\x02 \x01(\x0b\x32\x13.rankport.v1.Tensor\x12#\n\x06logits\x18\x03 \x01(\x0b\x32\x13.rankport.v1.Tensor\x12*\n\x08outcomes\x18\x04 \x03(\x0b\x32\x18.rankport.v1.ItemOutcome\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.rankport.v1.Usage\x12\x12\n\nscore_kind\x18\x06 \x01(\t\x12\x10\n\x08read_out\x18\x07 \x01(\t\"n\n\rEncodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12!\n\x05texts\x18\x02 \x01(\x0b\x32\x12.rankport.v1.Items\x12+\n\ntruncation\x18\x03 \x01(\x0e\x32\x17.rankport.v1.Truncation\"T\n\x0e\x45ncodeResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\'\n\nembeddings\x18\x02 \x01(\x0b\x32\x13.rankport.v1.TensorJ\x04\x08\x03\x10\x04\"\x81\x01\n\x13\x45ncodeStreamRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12!\n\x05texts\x18\x02 \x01(\x0b\x32\x12.rankport.v1.Items\x12+\n\ntruncation\x18\x03 \x01(\x0e\x32\x17.rankport.v1.Truncation\x12\x0b\n\x03ids\x18\x04 \x03(\t\"\x8d\x01\n\x14\x45ncodeStreamResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\'\n\nembeddings\x18\x02 \x01(\x0b\x32\x13.rankport.v1.Tensor\x12*\n\x08outcomes\x18\x03 \x03(\x0b\x32\x18.rankport.v1.ItemOutcome\x12\x0b\n\x03ids\x18\x04 \x03(\t\"\x13\n\x11ListModelsRequest\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.rankport.v1.ModelDescription\"%\n\x14\x44\x65scribeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xf2\x02\n\x10ModelDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\x11\n\tprecision\x18\x06 \x01(\t\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x15\n\rprompt_fields\x18\x08 \x03(\t\x12\x12\n\nitem_forms\x18\t \x03(\t\x12\x13\n\x0bhidden_size\x18\n \x01(\x03\x12\x18\n\x10\x65mbedding_tokens\x18\x0b \x01(\x03\x12\x17\n\x0f\x65mbedding_dtype\x18\x0c \x01(\t\x12\x19\n\x11max_prefix_tokens\x18\r \x01(\x03\x12\x17\n\x0fmax_item_tokens\x18\x0e \x01(\x03\x12\x16\n\x0epaired_encoder\x18\x0f \x01(\t\x12\x12\n\nscore_kind\x18\x10 \x01(\t\x12\x10\n\x08read_out\x18\x11 \x01(\t*J\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\"\x04\x08\x03\x10\x05*W\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x14\n\x10TRUNCATION_ERROR\x10\x01\x12\x17\n\x13TRUNCATION_TRUNCATE\x10\x02*W\n\tOnMissing\x12\x1a\n\x16ON_MISSING_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_MISSING_SKIP\x10\x01\x12\x13\n\x0fON_MISSING_FAIL\x10\x02\"\x04\x08\x03\x10\x03*\x8b\x01\n\nItemStatus\x12\x1b\n\x17ITEM_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eITEM_STATUS_OK\x10\x01\x12\x19\n\x15ITEM_STATUS_TRUNCATED\x10\x02\x12\x19\n\x15ITEM_STATUS_NOT_FOUND\x10\x03\x12\x16\n\x12ITEM_STATUS_FAILED\x10\x04\x32I\n\x07Scoring\x12>\n\x05Score\x12\x19.rankport.v1.ScoreRequest\x1a\x1a.rankport.v1.ScoreResponse2\xa7\x01\n\tEmbedding\x12\x41\n\x06\x45ncode\x12\x1a.rankport.v1.EncodeRequest\x1a\x1b.rankport.v1.EncodeResponse\x12W\n\x0c\x45ncodeStream\x12 .rankport.v1.EncodeStreamRequest\x1a!.rankport.v1.EncodeStreamResponse(\x01\x30\x01\x32\x9f\x01\n\x06Models\x12G\n\x04List\x12\x1e.rankport.v1.ListModelsRequest\x1a\x1f.rankport.v1.ListModelsResponse\x12L\n\x08\x44\x65scribe\x12!.rankport.v1.DescribeModelRequest\x1a\x1d.rankport.v1.ModelDescriptionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,14 +33,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREFIXFIELDS_VALUESENTRY']._loaded_options = None
   _globals['_PREFIXFIELDS_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_DTYPE']._serialized_start=2438
-  _globals['_DTYPE']._serialized_end=2512
-  _globals['_TRUNCATION']._serialized_start=2514
-  _globals['_TRUNCATION']._serialized_end=2601
-  _globals['_ONMISSING']._serialized_start=2603
-  _globals['_ONMISSING']._serialized_end=2690
-  _globals['_ITEMSTATUS']._serialized_start=2693
-  _globals['_ITEMSTATUS']._serialized_end=2832
+  _globals['_DTYPE']._serialized_start=2514
+  _globals['_DTYPE']._serialized_end=2588
+  _globals['_TRUNCATION']._serialized_start=2590
+  _globals['_TRUNCATION']._serialized_end=2677
+  _globals['_ONMISSING']._serialized_start=2679
+  _globals['_ONMISSING']._serialized_end=2766
+  _globals['_ITEMSTATUS']._serialized_start=2769
+  _globals['_ITEMSTATUS']._serialized_end=2908
   _globals['_TENSOR']._serialized_start=50
   _globals['_TENSOR']._serialized_end=122
   _globals['_TOKENIDS']._serialized_start=124
@@ -68,27 +68,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOREREQUEST']._serialized_start=1116
   _globals['_SCOREREQUEST']._serialized_end=1306
   _globals['_SCORERESPONSE']._serialized_start=1309
-  _globals['_SCORERESPONSE']._serialized_end=1498
-  _globals['_ENCODEREQUEST']._serialized_start=1500
-  _globals['_ENCODEREQUEST']._serialized_end=1610
-  _globals['_ENCODERESPONSE']._serialized_start=1612
-  _globals['_ENCODERESPONSE']._serialized_end=1696
-  _globals['_ENCODESTREAMREQUEST']._serialized_start=1699
-  _globals['_ENCODESTREAMREQUEST']._serialized_end=1828
-  _globals['_ENCODESTREAMRESPONSE']._serialized_start=1831
-  _globals['_ENCODESTREAMRESPONSE']._serialized_end=1972
-  _globals['_LISTMODELSREQUEST']._serialized_start=1974
-  _globals['_LISTMODELSREQUEST']._serialized_end=1993
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1995
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2062
-  _globals['_DESCRIBEMODELREQUEST']._serialized_start=2064
-  _globals['_DESCRIBEMODELREQUEST']._serialized_end=2101
-  _globals['_MODELDESCRIPTION']._serialized_start=2104
-  _globals['_MODELDESCRIPTION']._serialized_end=2436
-  _globals['_SCORING']._serialized_start=2834
-  _globals['_SCORING']._serialized_end=2907
-  _globals['_EMBEDDING']._serialized_start=2910
-  _globals['_EMBEDDING']._serialized_end=3077
-  _globals['_MODELS']._serialized_start=3080
-  _globals['_MODELS']._serialized_end=3239
+  _globals['_SCORERESPONSE']._serialized_end=1536
+  _globals['_ENCODEREQUEST']._serialized_start=1538
+  _globals['_ENCODEREQUEST']._serialized_end=1648
+  _globals['_ENCODERESPONSE']._serialized_start=1650
+  _globals['_ENCODERESPONSE']._serialized_end=1734
+  _globals['_ENCODESTREAMREQUEST']._serialized_start=1737
+  _globals['_ENCODESTREAMREQUEST']._serialized_end=1866
+  _globals['_ENCODESTREAMRESPONSE']._serialized_start=1869
+  _globals['_ENCODESTREAMRESPONSE']._serialized_end=2010
+  _globals['_LISTMODELSREQUEST']._serialized_start=2012
+  _globals['_LISTMODELSREQUEST']._serialized_end=2031
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2033
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2100
+  _globals['_DESCRIBEMODELREQUEST']._serialized_start=2102
+  _globals['_DESCRIBEMODELREQUEST']._serialized_end=2139
+  _globals['_MODELDESCRIPTION']._serialized_start=2142
+  _globals['_MODELDESCRIPTION']._serialized_end=2512
+  _globals['_SCORING']._serialized_start=2910
+  _globals['_SCORING']._serialized_end=2983
+  _globals['_EMBEDDING']._serialized_start=2986
+  _globals['_EMBEDDING']._serialized_end=3153
+  _globals['_MODELS']._serialized_start=3156
+  _globals['_MODELS']._serialized_end=3315
 # @@protoc_insertion_point(module_scope)

@@ -468,11 +468,17 @@ class ScoreResponse(google.protobuf.message.Message):
     LOGITS_FIELD_NUMBER: builtins.int
     OUTCOMES_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
+    SCORE_KIND_FIELD_NUMBER: builtins.int
+    READ_OUT_FIELD_NUMBER: builtins.int
     fingerprint: builtins.str
     """of the bundle that answered: scores of different fingerprints do not compare"""
+    score_kind: builtins.str
+    """"probability" | "logit" """
+    read_out: builtins.str
+    """how scores are made of the logits: "softmax over yes, no: yes" """
     @property
     def scores(self) -> global___Tensor:
-        """float32 [items]: probability of the first label, or the head's first logit"""
+        """float32 [items]: what they are, `score_kind` and `read_out` say"""
 
     @property
     def logits(self) -> global___Tensor:
@@ -492,9 +498,11 @@ class ScoreResponse(google.protobuf.message.Message):
         logits: global___Tensor | None = ...,
         outcomes: collections.abc.Iterable[global___ItemOutcome] | None = ...,
         usage: global___Usage | None = ...,
+        score_kind: builtins.str = ...,
+        read_out: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["logits", b"logits", "scores", b"scores", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "logits", b"logits", "outcomes", b"outcomes", "scores", b"scores", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "logits", b"logits", "outcomes", b"outcomes", "read_out", b"read_out", "score_kind", b"score_kind", "scores", b"scores", "usage", b"usage"]) -> None: ...
 
 global___ScoreResponse = ScoreResponse
 
@@ -673,6 +681,8 @@ class ModelDescription(google.protobuf.message.Message):
     MAX_PREFIX_TOKENS_FIELD_NUMBER: builtins.int
     MAX_ITEM_TOKENS_FIELD_NUMBER: builtins.int
     PAIRED_ENCODER_FIELD_NUMBER: builtins.int
+    SCORE_KIND_FIELD_NUMBER: builtins.int
+    READ_OUT_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     kind: builtins.str
@@ -690,6 +700,10 @@ class ModelDescription(google.protobuf.message.Message):
     max_item_tokens: builtins.int
     paired_encoder: builtins.str
     """fingerprint of the encoder a ranker was trained with"""
+    score_kind: builtins.str
+    """of ScoreResponse.scores: "probability" | "logit" | "cosine"; "" of a model without scores"""
+    read_out: builtins.str
+    """as in ScoreResponse"""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """of the columns of ScoreResponse.logits"""
@@ -720,7 +734,9 @@ class ModelDescription(google.protobuf.message.Message):
         max_prefix_tokens: builtins.int = ...,
         max_item_tokens: builtins.int = ...,
         paired_encoder: builtins.str = ...,
+        score_kind: builtins.str = ...,
+        read_out: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "labels", b"labels", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "labels", b"labels", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
 
 global___ModelDescription = ModelDescription

@@ -1,12 +1,13 @@
 """Description that a loaded bundle gives of itself."""
 
 from rankport.protos.types import ModelDescription
-from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.manifest import Labels, Manifest, Score
 
 
 def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
     """Returns the description of a bundle; `keys` says that items may be keys of a token store."""
     embedding, labels, pairing = manifest.embedding, manifest.labels, manifest.pairing
+    score = manifest.score
     takes_embeddings = embedding is not None and not embedding.is_output
     forms = {
         "text": manifest.tokenizer is not None,
@@ -30,4 +31,14 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
         max_prefix_tokens=manifest.limits.max_prefix_tokens,
         max_item_tokens=manifest.limits.max_item_tokens,
         paired_encoder="" if pairing is None else pairing.encoder_fingerprint,
+        score_kind="" if score is None else score.kind,
+        read_out="" if labels is None or score is None else read_out(labels, score),
     )
+
+
+def read_out(labels: Labels, score: Score) -> str:
+    """Says in a few words how a score is made: `softmax over yes, no: yes`."""
+    positive = labels.names[labels.positive]
+    if score.transform in ("softmax", "log-odds"):
+        return f"{score.transform} over {', '.join(labels.names)}: {positive}"
+    return f"sigmoid of {positive}" if score.transform == "sigmoid" else f"logit of {positive}"

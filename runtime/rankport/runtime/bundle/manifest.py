@@ -177,6 +177,26 @@ class Labels(Strict):
     source: Literal["lm_head", "classification_head"]
     names: list[str]
     ids: list[int]  # token ids for lm_head, class indices for classification_head
+    positive: Annotated[int, Field(ge=0)] = 0  # which of `names` a score speaks for
+    # The token that a classification head passes over at the end: it answers at the last token that is another one.
+    pad_token: Annotated[int, Field(ge=0)] | None = None
+
+
+class Score(Strict):
+    """Meaning of a score, and what is computed of the label logits for it."""
+
+    kind: Literal["probability", "logit", "cosine"]
+    transform: Literal["softmax", "sigmoid", "log-odds", "none"]
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        fitting = _TRANSFORMS[self.kind]
+        if self.transform not in fitting:
+            raise ValueError(f"a {self.kind} is made by {' or '.join(fitting)}, not by {self.transform}")
+        return self
+
+
+_TRANSFORMS = {"probability": ("softmax", "sigmoid"), "logit": ("log-odds", "none"), "cosine": ("none",)}
 
 
 class Limits(Strict):
@@ -237,6 +257,7 @@ class ManifestDraft(Strict):
     tokenizer: str | None  # file of the bundle
     prompt: Prompt
     labels: Labels | None  # of a ranker
+    score: Score | None = None  # of a kind that answers with scores
     limits: Limits
     embedding: Embedding | None
     pairing: Pairing | None

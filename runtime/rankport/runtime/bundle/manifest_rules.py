@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle.files import path_problem
 from rankport.runtime.bundle.fingerprint import fingerprint
-from rankport.runtime.bundle.manifest import Manifest, Role
+from rankport.runtime.bundle.manifest import Labels, Manifest, Role
 from rankport.runtime.bundle.manifest_json import MANIFEST_NAME
 
 Rule = Callable[[Manifest], Iterator[str]]
@@ -108,6 +108,8 @@ def _labels(manifest: Manifest) -> Iterator[str]:
         return
     if not labels.names or len(labels.names) != len(labels.ids):
         yield f"labels: {len(labels.names)} names but {len(labels.ids)} ids: must be one id a name, not none"
+    if labels.positive >= len(labels.names):
+        yield f"labels.positive: {labels.positive} is none of the {len(labels.names)} labels"
     if len(set(labels.names)) < len(labels.names) or len(set(labels.ids)) < len(labels.ids):
         yield "labels: a name or an id is given twice"
     limit = manifest.shape.vocab_size if labels.source == "lm_head" else None
@@ -115,6 +117,16 @@ def _labels(manifest: Manifest) -> Iterator[str]:
         if label < 0 or (limit is not None and label >= limit):
             bound = f"0 to {limit - 1}" if limit is not None else "0 or more"
             yield f"labels.ids[{index}]: {label} is out of range, must be {bound}"
+    yield from _passed_over(labels, manifest.shape.vocab_size)
+
+
+def _passed_over(labels: Labels, vocab_size: int) -> Iterator[str]:
+    if labels.pad_token is None:
+        return
+    if labels.source != "classification_head":
+        yield f"labels.pad_token: an {labels.source} answers at the last token, whichever it is: leave it out"
+    if labels.pad_token >= vocab_size:
+        yield f"labels.pad_token: {labels.pad_token} is out of range, must be 0 to {vocab_size - 1}"
 
 
 def _prompt(manifest: Manifest) -> Iterator[str]:

@@ -10,8 +10,7 @@ import pytest
 from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, NotFound
 from rankport.protos.types import ItemStatus, Key, ScoreResult
 from rankport.runtime.backends.contract import PrefixBatch
-from rankport.runtime.bundle.manifest import Labels
-from rankport.runtime.kinds.ranker.ranker import label_scores
+from rankport.runtime.bundle.manifest import Labels, Score
 from rankport.runtime.store.store import TokenStore
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 from support.reference_backend import HIDDEN, LABELS, ReferenceBackend
@@ -179,14 +178,43 @@ def test_it_describes_what_it_takes(tmp_path: Path, store: TokenStore) -> None:
         assert ranker.describe().fingerprint == ranker.score("red", ["shoes"]).fingerprint
 
 
-def test_a_classification_head_scores_by_its_first_logit(tmp_path: Path) -> None:
-    labels = Labels(source="classification_head", names=["relevant", "rest"], ids=[0, 1])
-    draft = mix_draft(embedding=None, pairing=None, labels=labels)
+@pytest.mark.parametrize(
+    ("score", "read_out"),
+    [
+        (Score(kind="probability", transform="softmax"), "softmax over rest, relevant: relevant"),
+        (Score(kind="logit", transform="log-odds"), "log-odds over rest, relevant: relevant"),
+        (Score(kind="probability", transform="sigmoid"), "sigmoid of relevant"),
+        (Score(kind="logit", transform="none"), "logit of relevant"),
+    ],
+    ids=lambda value: value.transform if isinstance(value, Score) else "",
+)
+def test_scores_are_what_the_manifest_says_and_the_reply_says_it_too(
+    tmp_path: Path, score: Score, read_out: str
+) -> None:
+    labels = Labels(source="classification_head", names=["rest", "relevant"], ids=[0, 1], positive=1)
+    draft = mix_draft(embedding=None, pairing=None, labels=labels, score=score)
     with ranker_of(tmp_path, draft) as ranker:
-        result = ranker.score("red", ["shoes", "boots"])
-    np.testing.assert_array_equal(result.scores, result.logits[:, 0])
+        result, described = ranker.score("red", ["shoes", "boots"]), ranker.describe()
+        empty = ranker.score("red", [])
+    rest, relevant = result.logits.astype(np.float64).T
+    expected = {
+        "softmax": np.exp(relevant) / (np.exp(rest) + np.exp(relevant)),
+        "log-odds": relevant - rest,
+        "sigmoid": 1 / (1 + np.exp(-relevant)),
+        "none": relevant,
+    }
+    np.testing.assert_allclose(result.scores, expected[score.transform], rtol=1e-5)
+    for said in (result, empty, described):
+        assert (said.score_kind, said.read_out) == (score.kind, read_out)
 
 
-def test_label_probabilities_survive_large_logits() -> None:
-    logits = np.array([[1e4, -1e4], [-1e4, 1e4], [500, 500]], np.float32)
-    np.testing.assert_allclose(label_scores(logits, "lm_head"), [1, 0, 0.5])
+def test_a_head_that_passes_over_padding_reads_an_item_before_it(tmp_path: Path, store: TokenStore) -> None:
+    labels = Labels(source="classification_head", names=["a", "b"], ids=[0, 1], pad_token=SEP)
+    with ranker_of(tmp_path, mix_draft(labels=labels), store) as ranker:
+        result = ranker.score("red", ["shoes", [SEP, BOOTS, SEP, SEP], EMBEDDINGS[0], Key("item1")])
+        with pytest.raises(InvalidRequest, match="item 1: is nothing but token 2, the pad token"):
+            ranker.score("red", ["shoes", "", [SEP]])
+        _, whole = ranker.encode("red", ["shoes"])
+    runs = [run(SHOES), run(SEP, BOOTS), embedded(0), embedded(1)]
+    np.testing.assert_allclose(result.logits, expected_logits(RED_PREFIX, runs), atol=1e-5)
+    assert whole[0].ids.tolist() == [SHOES, SEP]

@@ -7,7 +7,7 @@ import numpy as np
 from rankport.exporters.kinds.ranker.judged import JudgedRun, ndcg_by_request
 from rankport.exporters.kinds.ranker.modes import SampleRequest
 from rankport.exporters.kinds.ranker.owner_scores import OwnerRun
-from rankport.exporters.proof.compare import Logits
+from rankport.exporters.proof.compare import Logits, RankValues
 from rankport.exporters.proof.evidence import Evidence, LengthScores, Series
 
 
@@ -17,6 +17,7 @@ def ranker_evidence(
     answers: Mapping[str, Sequence[Logits]],
     judged: tuple[Sequence[JudgedRun], Sequence[Logits]],
     owner: OwnerRun | None,
+    rank_values: RankValues,
 ) -> Evidence:
     """Collects the logits of every mode, of the source (`expected`) and the bundle, and of judged requests too.
 
@@ -34,14 +35,10 @@ def ranker_evidence(
     return Evidence(
         unit="label logit",
         parity=Series.of("logits", source, bundle),
-        ndcg=_ndcg(runs, logits_of_runs),
+        ndcg=ndcg_by_request(runs, logits_of_runs, rank_values) if runs else None,
         lengths=_lengths(runs, owner),
         owner=None if owner is None else owner.agreement.values,
     )
-
-
-def _ndcg(runs: Sequence[JudgedRun], expected: Sequence[Logits]) -> Series | None:
-    return ndcg_by_request(runs, expected) if runs else None
 
 
 def _lengths(runs: Sequence[JudgedRun], owner: OwnerRun | None) -> LengthScores | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.options.requests_file import JudgedRequest
-from rankport.exporters.proof.compare import Logits, rank_value
+from rankport.exporters.proof.compare import Logits, RankValues
 from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.metrics import ndcg
 from rankport.protos.errors import RankportError
@@ -48,22 +48,26 @@ def run_judged(
     return runs
 
 
-def quality_of(runs: Sequence[JudgedRun], expected: Sequence[Logits]) -> Quality:
+def quality_of(runs: Sequence[JudgedRun], expected: Sequence[Logits], rank_values: RankValues) -> Quality:
     """Computes NDCG of the source, whose logits are `expected`, and of the bundle."""
     actual = [run.logits for run in runs]
     return Quality(
         requests=len(runs),
-        ndcg_at_1_source=float(np.mean(_ndcg(runs, expected, 1))),
-        ndcg_at_1_bundle=float(np.mean(_ndcg(runs, actual, 1))),
-        ndcg_at_10_source=float(np.mean(_ndcg(runs, expected, 10))),
-        ndcg_at_10_bundle=float(np.mean(_ndcg(runs, actual, 10))),
+        ndcg_at_1_source=float(np.mean(_ndcg(runs, expected, 1, rank_values))),
+        ndcg_at_1_bundle=float(np.mean(_ndcg(runs, actual, 1, rank_values))),
+        ndcg_at_10_source=float(np.mean(_ndcg(runs, expected, 10, rank_values))),
+        ndcg_at_10_bundle=float(np.mean(_ndcg(runs, actual, 10, rank_values))),
     )
 
 
-def ndcg_by_request(runs: Sequence[JudgedRun], expected: Sequence[Logits]) -> Series:
+def ndcg_by_request(runs: Sequence[JudgedRun], expected: Sequence[Logits], rank_values: RankValues) -> Series:
     """Computes NDCG@10 of each request, of the source and of the bundle."""
-    return Series.of("NDCG@10", _ndcg(runs, expected, 10), _ndcg(runs, [run.logits for run in runs], 10))
+    actual = [run.logits for run in runs]
+    source, bundle = (_ndcg(runs, logits, 10, rank_values) for logits in (expected, actual))
+    return Series.of("NDCG@10", source, bundle)
 
 
-def _ndcg(runs: Sequence[JudgedRun], logits: Sequence[Logits], k: int) -> list[float]:
-    return [ndcg(rank_value(rows), run.request.gains, k) for rows, run in zip(logits, runs, strict=True)]
+def _ndcg(
+    runs: Sequence[JudgedRun], logits: Sequence[Logits], k: int, rank_values: RankValues
+) -> list[float]:
+    return [ndcg(rank_values(rows), run.request.gains, k) for rows, run in zip(logits, runs, strict=True)]

@@ -18,14 +18,15 @@ from rankport.exporters.kinds.ranker.reference import RankerReference
 from rankport.exporters.kinds.ranker.samples import sample_requests
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.agreement import AgreementLimits
-from rankport.exporters.proof.compare import Logits, compare
+from rankport.exporters.proof.compare import Logits, RankValues, compare
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.runtime.backends.choice import load_prefix_backend
-from rankport.runtime.bundle.manifest import Manifest, ModeParity
+from rankport.runtime.bundle.manifest import Labels, Manifest, ModeParity
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.kinds.ranker.scores import rank_values
 from rankport.runtime.store.store import TokenStore
 
 
@@ -35,25 +36,29 @@ def measure_ranker(
     """Measures a ranker; a `proof.prove.Measure`."""
     reference = _reference(manifest, source)
     scale = None if manifest.embedding is None else _embedding_norm(source.model)
-    requests = sample_requests(source.vocab_size, source.hidden_size, manifest.limits, scale)
+    requests = sample_requests(
+        source.vocab_size, source.hidden_size, manifest.limits, scale, ends=_ends(source)
+    )
     on_progress("reference in torch")
     expected = _sampled(reference, requests)
+    as_read = [request.as_read(_labels(manifest).pad_token) for request in requests]
     with closing(load_prefix_backend(place.bundle, place.config)) as backend:
-        answers = answers_by_mode(backend, requests, lambda mode: on_progress(f"parity: {mode}"))
+        answers = answers_by_mode(backend, as_read, lambda mode: on_progress(f"parity: {mode}"))
     runs, owner = _through_runtime(place, manifest, options, on_progress)
-    modes = compare_modes(expected, requests, answers)
+    order = _rank_values(manifest)
+    modes = compare_modes(expected, requests, answers, order)
     judged = _judged(reference, runs)
     if runs:
-        modes.append(compare("judged", judged, [run.logits for run in runs]))
+        modes.append(compare("judged", judged, [run.logits for run in runs], order))
     served = [logits for mode, part in answers.items() if mode.startswith("prefix_reuse/") for logits in part]
     return Measured(
         modes,
         _noise(reference, requests, expected, manifest),
         options.tolerance,
-        quality_of(runs, judged) if runs else None,
+        quality_of(runs, judged, order) if runs else None,
         partial(_drift_from, manifest, requests, served, runs),
         agreement=None if owner is None else owner.agreement,
-        evidence=ranker_evidence(expected, requests, answers, (runs, judged), owner),
+        evidence=ranker_evidence(expected, requests, answers, (runs, judged), owner, order),
     )
 
 
@@ -64,15 +69,15 @@ def _drift_from(
     runs: Sequence[JudgedRun],
     original: Checkpoint,
 ) -> Drift:
-    reference = _reference(manifest, original)
+    reference, order = _reference(manifest, original), _rank_values(manifest)
     sampled = _sampled(reference, requests)
-    modes = [compare("random tokens", sampled, served)]
+    modes = [compare("random tokens", sampled, served, order)]
     if not runs:
         return Drift(modes, None, Series.of("logits", sampled, served))
     judged, logits = _judged(reference, runs), [run.logits for run in runs]
-    modes.append(compare("judged", judged, logits))
+    modes.append(compare("judged", judged, logits, order))
     values = Series.of("logits", [*sampled, *judged], [*served, *logits])
-    return Drift(modes, quality_of(runs, judged), values, ndcg_by_request(runs, judged))
+    return Drift(modes, quality_of(runs, judged, order), values, ndcg_by_request(runs, judged, order))
 
 
 def _noise(
@@ -86,12 +91,31 @@ def _noise(
     if moved is None:
         return None
     with moved:
-        return compare("noise", still, _sampled(reference, requests))
+        return compare("noise", still, _sampled(reference, requests), _rank_values(manifest))
 
 
 def _reference(manifest: Manifest, checkpoint: Checkpoint) -> RankerReference:
+    return RankerReference(checkpoint, readout_of(_labels(manifest)))
+
+
+def _labels(manifest: Manifest) -> Labels:
     assert manifest.labels is not None
-    return RankerReference(checkpoint, readout_of(manifest.labels))
+    return manifest.labels
+
+
+def _rank_values(manifest: Manifest) -> RankValues:
+    assert manifest.score is not None
+    return partial(rank_values, positive=_labels(manifest).positive, transform=manifest.score.transform)
+
+
+def _ends(source: Checkpoint) -> tuple[int, ...]:
+    """Lists the tokens that end or pad a sequence, by the config."""
+    config = source.model.config.get_text_config()  # type: ignore[union-attr, operator]
+    stated = [getattr(config, name, None) for name in ("pad_token_id", "eos_token_id")]
+    tokens = [token for value in stated for token in (value if isinstance(value, list) else [value])]
+    return tuple(
+        dict.fromkeys(token for token in tokens if token is not None and 0 <= token < source.vocab_size)
+    )
 
 
 def _sampled(reference: RankerReference, requests: Sequence[SampleRequest]) -> list[Logits]:
@@ -123,7 +147,11 @@ def _through_runtime(
         # The manifest of what is run may say fp32: a CPU emulates half precision.
         limits = AgreementLimits.of(options.tolerance, manifest)
         owner = run_reference(
-            ranker, reference, limits, 0, lambda done: on_progress(f"owner's requests {done}/{scored_of}")
+            ranker,
+            reference,
+            limits,
+            _labels(manifest).positive,
+            lambda done: on_progress(f"owner's requests {done}/{scored_of}"),
         )
         return judged, owner
 

@@ -9,10 +9,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from rankport.exporters.proof.compare import Logits, compare
+from rankport.exporters.proof.compare import Logits, RankValues, compare, first_label
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, PrefixKV
 from rankport.runtime.bundle.manifest import ModeParity
-from rankport.runtime.tokens import TokenRun
+from rankport.runtime.kinds.ranker.read_position import up_to_read_token
+from rankport.runtime.tokens import TokenRun, TokenRuns
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,11 @@ class SampleRequest:
     prefix: TokenRun
     items: tuple[TokenRun, ...]
     form: str  # "text" | "embeddings"
+
+    def as_read(self, pad_token: int | None) -> "SampleRequest":
+        """Gives the request as a `Ranker` has it computed: items up to the token at which they are read."""
+        items = up_to_read_token(TokenRuns.of(self.items), pad_token, np.arange(len(self.items)))
+        return replace(self, items=tuple(items))
 
 
 def measure(
@@ -47,13 +53,18 @@ def answers_by_mode(
 
 
 def compare_modes(
-    expected: Sequence[Logits], requests: Sequence[SampleRequest], answers: Mapping[str, Sequence[Logits]]
+    expected: Sequence[Logits],
+    requests: Sequence[SampleRequest],
+    answers: Mapping[str, Sequence[Logits]],
+    rank_values: RankValues = first_label,
 ) -> list[ModeParity]:
     """Compares answers with the source's logits, one array a request."""
     forms: dict[str, list[Logits]] = {}
     for request, logits in zip(requests, expected, strict=True):
         forms.setdefault(request.form, []).append(logits)
-    return [compare(mode, forms[mode.partition("/")[2]], logits) for mode, logits in answers.items()]
+    return [
+        compare(mode, forms[mode.partition("/")[2]], logits, rank_values) for mode, logits in answers.items()
+    ]
 
 
 def _full_sequence(backend: PrefixBackend, requests: Sequence[SampleRequest]) -> list[Logits]:

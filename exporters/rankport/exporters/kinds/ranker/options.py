@@ -20,6 +20,22 @@ class RankerOptions(RequestOptions):
         default=None,
         metadata=flag("The same as token ids: 9,17. For checkpoints without a tokenizer."),
     )
+    positive: str | None = field(
+        default=None,
+        metadata=flag(
+            "The label that a score speaks for, by name or id. [default: the first of --labels; of a classification "
+            "head the one named relevant, yes, true, positive, entailment, or LABEL_1 of two]",
+            metavar="LABEL",
+        ),
+    )
+    score: Literal["probability", "logit"] | None = field(
+        default=None,
+        metadata=flag(
+            "What a score is: probability (softmax over the labels, sigmoid of a single one), or logit (log-odds, or "
+            "the single one as it is). [default: probability; logit if the config says regression]",
+            metavar="KIND",
+        ),
+    )
     item_encoder: StrPath | None = field(
         default=None,
         metadata=flag(
@@ -55,6 +71,7 @@ class RankerOptions(RequestOptions):
             raise InvalidRequest("give --labels or --label-ids, not both")
         if self.embedding_tokens is not None and self.item_encoder is None:
             raise InvalidRequest("--embedding-tokens goes with --item-encoder, whose tokens they are")
+        require_choice("score", self.score, ("probability", "logit"))
         require_choice("graphs", self.graphs, ("joint", "separate"))
         require_choice("attention", self.attention, ("shared", "fused"))
         if self.attention is not None and "onnx-cuda" not in self.targets:

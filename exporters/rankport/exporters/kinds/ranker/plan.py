@@ -10,6 +10,7 @@ from rankport.exporters.kinds.ranker.item_tokens import item_tokens
 from rankport.exporters.kinds.ranker.module import PackedRanker, RankerModule, ReadOut, RowRanker
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.read_out import readout_of, resolve_labels
+from rankport.exporters.kinds.ranker.score import resolve_score
 from rankport.exporters.kinds.ranker.survey import Survey, survey
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt, prompt_from_file
@@ -37,6 +38,7 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
         ),
         limits=limits,
         labels=labels,
+        score=resolve_score(source, options, labels),
         embedding=embedding,
         pairing=pairing,
         graphs=partial(_graphs, readout_of(labels), facts, embedding is not None, options),

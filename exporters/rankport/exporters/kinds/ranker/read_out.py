@@ -3,6 +3,7 @@
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.ranker.module import ReadOut
 from rankport.exporters.kinds.ranker.options import RankerOptions
+from rankport.exporters.kinds.ranker.score import positive_of_head, positive_of_tokens
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Labels
 from rankport.runtime.prompt.tokenizer import Tokenizer
@@ -17,12 +18,13 @@ def resolve_labels(
     """Chooses the read-out of a ranker. Flags win over the prompt file.
 
     Raises:
-        InvalidRequest: a label that is no single token of the vocabulary, or no labels for an LM head.
+        InvalidRequest: a label that is no single token of the vocabulary, no labels for an LM head, labels for a
+            classification head, or no word on which label is the positive one.
     """
     if checkpoint.head == "classification_head":
-        return _head_labels(checkpoint, options)
+        return _head_labels(checkpoint, options, prompt_labels)
     if options.label_ids is not None:
-        return _by_id(checkpoint, options.label_ids, tokenizer)
+        return _by_id(checkpoint, options.label_ids, tokenizer, options.positive)
     words = options.labels or tuple(prompt_labels or ())
     if not words:
         raise InvalidRequest(
@@ -31,7 +33,8 @@ def resolve_labels(
         )
     if tokenizer is None:
         raise InvalidRequest(f"labels {list(words)} need a tokenizer.json in the checkpoint: use --label-ids")
-    return _checked(checkpoint, list(words), [_label_token(word, tokenizer) for word in words])
+    ids = [_label_token(word, tokenizer) for word in words]
+    return _checked(checkpoint, list(words), ids, options.positive)
 
 
 def readout_of(labels: Labels) -> ReadOut:
@@ -39,31 +42,46 @@ def readout_of(labels: Labels) -> ReadOut:
     return ReadOut(labels.source, tuple(labels.ids))
 
 
-def _head_labels(checkpoint: Checkpoint, options: RankerOptions) -> Labels:
-    if options.labels is not None or options.label_ids is not None:
-        raise InvalidRequest(
-            f"{checkpoint.architecture} answers by its classification head: leave --labels and --label-ids out"
-        )
+def _head_labels(checkpoint: Checkpoint, options: RankerOptions, prompt_labels: list[str] | None) -> Labels:
     config = checkpoint.model.config
-    names = {int(index): str(name) for index, name in config.id2label.items()}  # type: ignore[union-attr, operator]
+    stated = {int(index): str(name) for index, name in config.id2label.items()}  # type: ignore[union-attr, operator]
     outputs = int(config.num_labels)  # type: ignore[union-attr, arg-type]
+    names = [stated.get(index, f"label_{index}") for index in range(outputs)]
+    given = [word for word in ("--labels", "--label-ids") if getattr(options, word[2:].replace("-", "_"))]
+    given += ["the prompt file's labels"] if prompt_labels else []
+    if given:
+        raise InvalidRequest(
+            f"{checkpoint.architecture} answers by its classification head, with the labels {', '.join(names)}: leave "
+            f"{' and '.join(given)} out; --positive says which of them scores"
+        )
     return Labels(
         source="classification_head",
-        names=[names.get(index, f"label_{index}") for index in range(outputs)],
+        names=names,
         ids=list(range(outputs)),
+        positive=positive_of_head(names, options.positive),
+        pad_token=_passed_over(checkpoint),
     )
 
 
-def _by_id(checkpoint: Checkpoint, ids: tuple[int, ...], tokenizer: Tokenizer | None) -> Labels:
+def _passed_over(checkpoint: Checkpoint) -> int | None:
+    """Gives the pad token: a classification head of transformers answers at the last token that is not it."""
+    token = checkpoint.model.config.get_text_config().pad_token_id  # type: ignore[union-attr, operator]
+    # Some configs say -1, or a token of the tokenizer alone: no sequence has it.
+    return int(token) if token is not None and 0 <= token < checkpoint.vocab_size else None
+
+
+def _by_id(
+    checkpoint: Checkpoint, ids: tuple[int, ...], tokenizer: Tokenizer | None, positive: str | None
+) -> Labels:
     names = [
         str(token) if tokenizer is None else tokenizer.decode([token]).strip() or str(token) for token in ids
     ]
     if len(set(names)) < len(names):
         names = [str(token) for token in ids]
-    return _checked(checkpoint, names, list(ids))
+    return _checked(checkpoint, names, list(ids), positive)
 
 
-def _checked(checkpoint: Checkpoint, names: list[str], ids: list[int]) -> Labels:
+def _checked(checkpoint: Checkpoint, names: list[str], ids: list[int], positive: str | None) -> Labels:
     full = checkpoint.model.get_output_embeddings()  # type: ignore[operator]
     if full is None:
         raise CheckpointError(f"{checkpoint.architecture} has no LM head to read labels from")
@@ -73,7 +91,8 @@ def _checked(checkpoint: Checkpoint, names: list[str], ids: list[int]) -> Labels
             raise InvalidRequest(f"label {name!r} is token {token}, outside the vocabulary of {rows} tokens")
     if len(set(ids)) < len(ids):
         raise InvalidRequest(f"labels {names} map to tokens {ids}: each must be a token of its own")
-    return Labels(source="lm_head", names=names, ids=ids)
+    index = positive_of_tokens(names, ids, positive)
+    return Labels(source="lm_head", names=names, ids=ids, positive=index)
 
 
 def _label_token(word: str, tokenizer: Tokenizer) -> int:

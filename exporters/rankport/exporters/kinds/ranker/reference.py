@@ -1,6 +1,7 @@
 """The source model run by transformers in fp32, the plain way: one full sequence per item, no cache, no padding.
 
-What every export is measured against. Shares no code with the exported graphs.
+What every export is measured against: the public `forward` of the checkpoint's own class, its head and the place where
+it is read included. Shares no code with the exported graphs.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.kinds.ranker.module import ReadOut
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 
@@ -32,19 +34,28 @@ class RankerReference:
         for i, item in enumerate(items):
             by_length.setdefault(len(item.ids), []).append(i)
         for length, members in by_length.items():
-            size = max(1, _BATCH_TOKENS // (length + len(prefix.ids)))
+            size = self._batch_size(length + len(prefix.ids))
             for start in range(0, len(members), size):
                 part = members[start : start + size]
                 result[part] = self._full_sequences(prefix, [items[i] for i in part])
         return result
 
+    def _batch_size(self, length: int) -> int:
+        classifies = self.readout.source == "classification_head"
+        config = self.checkpoint.model.config.get_text_config()  # type: ignore[union-attr, operator]
+        if classifies and config.pad_token_id is None:
+            return 1  # transformers' heads refuse more without a pad token
+        return max(1, _BATCH_TOKENS // length)
+
     def _full_sequences(self, prefix: TokenRun, items: Sequence[TokenRun]) -> NDArray[np.float32]:
         model = self.checkpoint.model
-        with torch.no_grad():
+        with (
+            torch.no_grad(),
+            quiet(),
+        ):  # the heads warn that they see no padding among embeddings: there is none
             inputs = self._inputs(prefix, items)
             if self.readout.source == "classification_head":
-                hidden = model.base_model(**inputs, use_cache=False).last_hidden_state  # type: ignore[operator]
-                logits = model.score(hidden[:, -1])  # type: ignore[operator]
+                logits = model(**inputs, use_cache=False).logits
             else:
                 logits = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
         rows: NDArray[np.float32] = logits[:, list(self.readout.ids)].float().numpy()

@@ -15,6 +15,8 @@ def _layers(manifest: Manifest) -> Iterator[str]:
 
 
 def _labels(manifest: Manifest) -> Iterator[str]:
+    if manifest.score is not None and manifest.score.kind != "cosine":
+        yield f"score: kind {NAME} has no labels to make a {manifest.score.kind} of: cosine, or left out"
     if manifest.labels is not None:
         yield f"labels: kind {NAME} has no labels"
 

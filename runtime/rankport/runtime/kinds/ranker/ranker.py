@@ -33,14 +33,16 @@ from rankport.protos.types import (
     Usage,
 )
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.description import describe
+from rankport.runtime.bundle.description import describe, read_out
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.ranker.engine import Engine, Scored, prefix_key
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
+from rankport.runtime.kinds.ranker.read_position import up_to_read_token
 from rankport.runtime.kinds.ranker.rules import RULES
+from rankport.runtime.kinds.ranker.scores import label_scores
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.prompt.encoder import EncodedItems, EncodedPrefix, PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
@@ -68,8 +70,11 @@ class Ranker:
     ) -> None:
         """Makes a ranker of parts; it closes the engines, then calls `on_close`."""
         assert manifest.labels is not None
+        assert manifest.score is not None
         self._manifest = manifest
         self._labels = manifest.labels
+        self._score = manifest.score
+        self._read_out = read_out(manifest.labels, manifest.score)
         self._prompt = prompt
         self._engines = engines
         self._keyed_items = keyed_items
@@ -153,7 +158,8 @@ class Ranker:
         tokenize_s = time.perf_counter() - begun_s
         if not len(request.items.runs):
             return resolved(self._answer(request, tokenize_s, self._nothing_scored()))
-        run, runs = request.prefix.run, request.items.runs
+        run = request.prefix.run
+        runs = up_to_read_token(request.items.runs, self._labels.pad_token, request.items.places)
         future = self._engines.submit(
             lambda engine: engine.submit(run, runs, timeout_s, spent_s=tokenize_s),
             len(run.ids) + len(runs.ids),
@@ -164,7 +170,7 @@ class Ranker:
     def encode(
         self, prefix: Prefix, items: Iterable[Item] | ItemColumns, *, truncation: Truncation = "error"
     ) -> tuple[TokenRun, list[TokenRun]]:
-        """Gives the tokens of the prefix and of each item as a pass has them.
+        """Gives the tokens of the prefix and of each item, whole: a pass has them up to the one that is read.
 
         Raises as `submit` does; keys must exist.
         """
@@ -226,7 +232,7 @@ class Ranker:
             logits[request.items.places] = scored.logits
         status, messages = request.outcomes(request.items.places[scored.failed])
         return ScoreResult(
-            scores=label_scores(logits, self._labels.source),
+            scores=label_scores(logits, self._labels.positive, self._score.transform),
             logits=logits,
             status=status,
             messages=messages,
@@ -239,6 +245,8 @@ class Ranker:
                 compute_s=scored.compute_s,
             ),
             fingerprint=self._manifest.fingerprint,
+            score_kind=self._score.kind,
+            read_out=self._read_out,
         )
 
 
@@ -269,12 +277,3 @@ class _EncodedRequest:
             yield place, ItemStatus.FAILED, reason
         for place, reason in self.missing.items():
             yield place, ItemStatus.NOT_FOUND, reason
-
-
-def label_scores(logits: NDArray[np.float32], source: str) -> NDArray[np.float32]:
-    """Computes the first label's probability among the labels, or a classification head's first logit. [items]"""
-    if source == "classification_head":
-        return logits[:, 0].copy()
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scores: NDArray[np.float32] = weights[:, 0] / weights.sum(axis=1)
-    return scores

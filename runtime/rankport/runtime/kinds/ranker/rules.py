@@ -19,6 +19,14 @@ def _labels(manifest: Manifest) -> Iterator[str]:
         yield f"labels: kind {NAME} needs labels"
 
 
+def _score(manifest: Manifest) -> Iterator[str]:
+    score = manifest.score
+    if score is None or score.kind == "cosine":
+        yield f"score: kind {NAME} says probability or logit, and how it is made of the label logits"
+    elif score.transform in ("softmax", "log-odds") and manifest.labels and len(manifest.labels.names) < 2:
+        yield f"score.transform: {score.transform} needs labels that compete, and there is one"
+
+
 def _embedding(manifest: Manifest) -> Iterator[str]:
     embedding = manifest.embedding
     if embedding is None:
@@ -36,5 +44,5 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
 
 
 RULES: Mapping[str, ManifestRules] = MappingProxyType(
-    {NAME: ManifestRules(frozenset({"prefix", "score"}), (_layers, _labels, _embedding))}
+    {NAME: ManifestRules(frozenset({"prefix", "score"}), (_layers, _labels, _score, _embedding))}
 )

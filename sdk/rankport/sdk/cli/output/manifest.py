@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rankport.exporters.kinds.table import kinds_with
+from rankport.runtime.bundle.description import read_out
 from rankport.runtime.bundle.manifest import Manifest, ModeParity, Parity, Quality
 
 
@@ -106,8 +107,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ),
         ("prompt", " ".join(_segments(manifest))),
     ]
-    if manifest.labels is not None:
-        facts.append(("labels", ", ".join(manifest.labels.names) + f" ({manifest.labels.source})"))
+    facts += _read_out(manifest)
     if manifest.embedding is not None:
         form = manifest.embedding
         facts.append(
@@ -128,6 +128,20 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
             )
         )
     facts.append(("files", ", ".join(f"{file.path} {file.size / 1e6:.1f} MB" for file in manifest.files)))
+    return facts
+
+
+def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
+    labels, score = manifest.labels, manifest.score
+    if labels is None or score is None:
+        return []
+    facts = [
+        ("labels", f"{', '.join(labels.names)} ({labels.source})"),
+        ("score", f"{score.kind}: {read_out(labels, score)}"),
+    ]
+    if labels.pad_token is not None:
+        read_at = f"the last token that is not {labels.pad_token}, the pad token, as transformers' head does"
+        facts.append(("read at", f"{read_at}; items of embedding tokens at their last"))
     return facts
 
 

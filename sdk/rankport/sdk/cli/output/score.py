@@ -31,12 +31,17 @@ def print_json(items: Sequence[Item], result: ScoreResult) -> None:
         }
         for index in _ranking(result)
     ]
-    report = {"fingerprint": result.fingerprint, "usage": asdict(result.usage), "items": rows}
+    report = {
+        "fingerprint": result.fingerprint,
+        "score": {"kind": result.score_kind, "read_out": result.read_out},
+        "usage": asdict(result.usage),
+        "items": rows,
+    }
     print(json.dumps(report, indent=2, ensure_ascii=False))
 
 
 def print_table(items: Sequence[Item], result: ScoreResult) -> None:
-    """Prints a line an item, the first messages under them, then what it cost."""
+    """Prints a line an item, the first messages under them, then what a score is and what it cost."""
     table = Table()
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
@@ -51,7 +56,8 @@ def print_table(items: Sequence[Item], result: ScoreResult) -> None:
         table.add_row(*row, label, str(result.status[index]), style=None if known else "yellow")
     console = Console()
     console.print(table)
-    for line in (*_messages(items, result, ranking), _cost(result)):
+    meaning = f"a score is a {result.score_kind}: {result.read_out}"
+    for line in (*_messages(items, result, ranking), meaning, _cost(result)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -1,0 +1,30 @@
+"""`rankport inspect`: what a person reads of a manifest."""
+
+from io import StringIO
+
+from rich.console import Console
+
+from rankport.runtime.bundle.manifest import Labels, Score
+from rankport.sdk.cli.output.manifest import print_manifest
+from support.bundle_samples import RANKER_FILES, manifest_of, ranker_draft
+
+
+def shown(**changes: object) -> str:
+    text = StringIO()
+    print_manifest(Console(file=text, width=200), manifest_of(ranker_draft(**changes), RANKER_FILES))
+    return " ".join(text.getvalue().replace("│", " ").split())
+
+
+def test_labels_and_score_are_told() -> None:
+    page = shown()
+    assert "labels yes, no (lm_head)" in page
+    assert "score probability: softmax over yes, no: yes" in page
+    assert "read at" not in page
+
+
+def test_a_head_says_at_which_token_it_is_read() -> None:
+    labels = Labels(source="classification_head", names=["fit"], ids=[0], pad_token=3)
+    page = shown(labels=labels, score=Score(kind="logit", transform="none"))
+    assert "labels fit (classification_head)" in page
+    assert "score logit: logit of fit" in page
+    assert "read at the last token that is not 3, the pad token, as transformers' head does" in page

@@ -1,11 +1,18 @@
 """Small random Hugging Face checkpoints, written to disk as users have them."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+)
 
 VOCABULARY = 101
 WORDS = [
@@ -80,7 +87,7 @@ def body(folder: Path, model_type: str, *, tokenizer: bool = False, **overrides:
 
 def _save(folder: Path, auto: Any, model_type: str, tokenizer: bool, overrides: dict[str, Any]) -> Path:
     torch.manual_seed(sum(map(ord, model_type)))
-    config = AutoConfig.for_model(model_type, **{**_BASE, **overrides})
+    config = AutoConfig.for_model(model_type, **{**_read_by(model_type), **overrides})
     model = auto.from_config(config).eval()
     with torch.no_grad():
         # Norm weights and biases at their initial 1 and 0 would hide a swapped or dropped one.
@@ -91,6 +98,13 @@ def _save(folder: Path, auto: Any, model_type: str, tokenizer: bool, overrides: 
     if tokenizer:
         tiny_tokenizer().save(str(folder / "tokenizer.json"))
     return folder
+
+
+def _read_by(model_type: str) -> dict[str, Any]:
+    """Gives the fields of `_BASE` that the family has: a checkpoint with others is refused."""
+    kind = CONFIG_MAPPING[model_type]
+    known = {field.name for field in dataclasses.fields(kind)} | set(kind.attribute_map)
+    return {name: value for name, value in _BASE.items() if name in known}
 
 
 def tiny_tokenizer() -> Tokenizer:

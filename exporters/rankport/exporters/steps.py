@@ -47,7 +47,7 @@ def stage(
 
     Returns the draft of its manifest, without measurements, and what it is to be measured against.
     """
-    load = partial(load_source, kind, checkpoint, options.base)
+    load = partial(load_source, kind, checkpoint, options.base, options.ignore_remote_code)
     on_progress("loading the checkpoint")
     source = load()
     work = work_of(kind)
@@ -69,10 +69,16 @@ def stage(
     return draft, Sources(source, None if options.recipe is None else load)
 
 
-def load_source(kind: ExportKind, checkpoint: StrPath, base: StrPath | None = None) -> Checkpoint:
+def load_source(
+    kind: ExportKind, checkpoint: StrPath, base: StrPath | None = None, ignore_remote_code: bool = False
+) -> Checkpoint:
     """Loads a checkpoint as its kind needs it. Raises as `load_checkpoint`."""
-    below = None if base is None else Path(base)
-    return load_checkpoint(Path(checkpoint), headless=work_of(kind).headless, base=below)
+    return load_checkpoint(
+        Path(checkpoint),
+        headless=work_of(kind).headless,
+        base=None if base is None else Path(base),
+        ignore_remote_code=ignore_remote_code,
+    )
 
 
 def draft_manifest(
@@ -98,6 +104,7 @@ def draft_manifest(
             tools={tool: importlib.metadata.version(tool) for tool in _TOOLS},
             adapter=adapter_record(source),
             notes=list(source.notes),
+            ignored_code=list(source.ignored_code),
         ),
         precision=options.precision_for(options.chosen_target),
         shape=plan.shape,

@@ -92,7 +92,8 @@ def _sources(
 ) -> Sources:
     """Loads what the bundle was made from, and quantizes it as the export did."""
     manifest = bundle.manifest
-    load = partial(load_source, kind, checkpoint, options.base)
+    # What the export left out on demand is left out again.
+    load = partial(load_source, kind, checkpoint, options.base, bool(manifest.source.ignored_code))
     on_progress("loading the checkpoint")
     source = load()
     stated = manifest.source.checkpoint_sha256

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
+from transformers import CONFIG_MAPPING
 
+from rankport.exporters.checkpoints.config.heads import head_name
+from rankport.exporters.checkpoints.config.own_code import require_none
+from rankport.exporters.checkpoints.config.quantization_files import QUANTIZATION_FILES
 from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_adapter
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, code_beside
 from rankport.exporters.checkpoints.forms.table import load_form
 from rankport.exporters.checkpoints.stated import head_of
 from rankport.exporters.quantization.facts import QuantizationFacts
@@ -28,6 +32,7 @@ _HASHED = (
     "tokenizer.json",
     "modules.json",
     "[0-9]_*/config.json",
+    *QUANTIZATION_FILES,
 )
 _SLOW_TOKENIZERS = ("vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
@@ -48,7 +53,10 @@ class Checkpoint:
     vocab_size: int
     hidden_size: int
     quantization: QuantizationFacts | None
-    notes: tuple[str, ...]  # what the loader read off the tensors against the config's word
+    notes: tuple[str, ...]  # what the loader read off the tensors against the config's word, and left out
+    ignored_code: tuple[
+        str, ...
+    ] = ()  # code of its own that was not run, as `CheckpointFolder.own_code` has it
     adapter: "AdapterMerge | None" = None
 
 
@@ -60,10 +68,13 @@ class AdapterMerge:
     base_sha256: str
 
 
-def load_checkpoint(path: Path, *, headless: bool = False, base: Path | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path, *, headless: bool = False, base: Path | None = None, ignore_remote_code: bool = False
+) -> Checkpoint:
     """Loads a folder with config.json and safetensors. `headless` loads the bare encoder or decoder body.
 
     A folder of a PEFT adapter is merged into its base: the folder `base`, or the one that its config names.
+    `ignore_remote_code` loads transformers' own class of a checkpoint that brings code of its own, which is never run.
 
     Raises:
         CheckpointError: naming the file, field or tensor at fault.
@@ -74,9 +85,12 @@ def load_checkpoint(path: Path, *, headless: bool = False, base: Path | None = N
             raise InvalidRequest(
                 f"--base {base}: checkpoint {str(path)!r} is no adapter (no {ADAPTER_CONFIG})"
             )
-        return _load(path, headless)
+        return _load(path, headless, ignore_remote_code)
     folder = base_of(path, base)
-    below = _load(folder, headless)
+    below = _load(folder, headless, ignore_remote_code)
+    code = code_beside(path)
+    if not ignore_remote_code:
+        require_none(path, code, below.model_type, known=True)
     model, facts = merge_adapter(below.model, path)
     own = checkpoint_sha256(path)
     return dataclasses.replace(
@@ -90,13 +104,19 @@ def load_checkpoint(path: Path, *, headless: bool = False, base: Path | None = N
         tokenizer_file=_tokenizer_file(path) or below.tokenizer_file,
         vocab_size=int(model.get_input_embeddings().num_embeddings),  # type: ignore[operator]
         adapter=AdapterMerge(facts, below.sha256),
+        ignored_code=(*below.ignored_code, *code),
         notes=(*below.notes, *facts.notes),
     )
 
 
-def _load(path: Path, headless: bool) -> Checkpoint:
+def _load(path: Path, headless: bool, ignore_remote_code: bool) -> Checkpoint:
     folder = CheckpointFolder.open(path)
+    code, known = folder.own_code, folder.raw.get("model_type") in CONFIG_MAPPING
+    if not (ignore_remote_code and known):
+        require_none(path, code, folder.raw.get("model_type"), known=known)
     head: Head = "none" if headless else _known_head(folder.architecture)
+    if head == "classification_head":
+        _require_decoder_head(folder)
     loaded = load_form(folder, head)
     model = loaded.model
     text_config = model.config.get_text_config()  # type: ignore[union-attr, operator]
@@ -114,6 +134,7 @@ def _load(path: Path, headless: bool) -> Checkpoint:
         hidden_size=int(text_config.hidden_size),
         quantization=loaded.quantization,
         notes=loaded.notes,
+        ignored_code=code,
     )
 
 
@@ -148,6 +169,19 @@ def _known_head(architecture: str) -> Head:
         f"config.json says architecture {architecture!r}: a ranker is a ...ForCausalLM or "
         "...ForSequenceClassification decoder (use --kind item-encoder for a bare encoder)"
     )
+
+
+def _require_decoder_head(folder: CheckpointFolder) -> None:
+    """Refuses cross-encoders before their weights are read: transformers calls only a decoder's head `score`."""
+    heads = {name for tensor in folder.tensors if (name := head_name(tensor)) is not None}
+    other = min(heads - {"pooler", "lm_head", "cls"}, default=None)
+    if "score" not in heads and other is not None:
+        raise CheckpointError(
+            f"{folder.architecture} is a cross-encoder: an encoder that reads query and item together, its head is "
+            f"named {other!r}; this kind is not supported yet. --kind ranker takes decoders (...ForCausalLM, or "
+            "...ForSequenceClassification with a head named 'score'), whose prefix can be shared; the body of this one "
+            "alone is exported by --kind item-encoder"
+        )
 
 
 def _parameters(model: nn.Module) -> int:

@@ -75,6 +75,13 @@ class ExportOptions:
         default=None,
         metadata=flag("Base checkpoint of an adapter. [default: the folder that its config names]"),
     )
+    ignore_remote_code: bool = field(
+        default=False,
+        metadata=flag(
+            "Export transformers' own class of a checkpoint that brings code of its own (auto_map), which is never "
+            "run; the manifest says so."
+        ),
+    )
     quantize: RecipeName | None = field(
         default=None,
         metadata=flag(

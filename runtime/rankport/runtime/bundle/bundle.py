@@ -79,11 +79,22 @@ def _read_manifest(root: Path) -> bytes:
     try:
         mode = file.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise BundleError(f"no {MANIFEST_NAME} there: not a bundle") from None
+        raise BundleError(f"no {MANIFEST_NAME} there: not a bundle{_what_else(root)}") from None
     if not stat.S_ISREG(mode):
         raise BundleError(f"{MANIFEST_NAME} is no regular file: a bundle holds regular files only")
     with file.open("rb") as stream:
         return stream.read(MAX_MANIFEST_BYTES + 1)
+
+
+def _what_else(root: Path) -> str:
+    """Says what is there instead of a bundle, and what to do with it."""
+    if not root.exists():
+        return ", and no such directory"
+    if any((root / name).is_file() for name in ("config.json", "adapter_config.json", "modules.json")):
+        return (
+            f" but a checkpoint: make a bundle of it with `rankport export {root} --out {root.name}.bundle`"
+        )
+    return ""
 
 
 def _check_files(root: Path, entries: list[FileEntry]) -> None:

@@ -29,7 +29,9 @@ class Source(Strict):
     parameters: Annotated[int, Field(gt=0)]
     tools: dict[str, str]  # versions of what exported it
     adapter: Adapter | None = None  # merged into the model at export
-    notes: list[str] = Field(default_factory=list)  # what was read off the tensors against the config's word
+    # What was read off the tensors against the config's word, and what of the checkpoint was left out.
+    notes: list[str] = Field(default_factory=list)
+    ignored_code: list[str] = Field(default_factory=list)  # code of the checkpoint's own, left out on demand
 
 
 class QuantizedPart(Strict):

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankport.exporters.checkpoints.forms.folder import read_json_object
+from rankport.exporters.checkpoints.config.json_file import read_json_object
+from rankport.exporters.checkpoints.config.quantization_files import method_of, with_quantization
+from rankport.exporters.checkpoints.forms.folder import require_checkpoint
+from rankport.exporters.checkpoints.forms.stored_tensors import INDEX, WEIGHTS
 from rankport.protos.errors import CheckpointError, InvalidRequest
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -94,6 +97,7 @@ def base_of(adapter: Path, base: Path | None) -> Path:
 
     Raises InvalidRequest if there is none, CheckpointError if an adapter cannot be merged into it.
     """
+    _require_alone(adapter)
     named = read_json_object(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
     folder = base if base is not None else Path(str(named or ""))
     if base is None and not (named and folder.is_dir()):
@@ -101,16 +105,25 @@ def base_of(adapter: Path, base: Path | None) -> Path:
             f"checkpoint {str(adapter)!r} is an adapter of {named!r}, which is no folder here: give the folder of its "
             "base with --base"
         )
+    require_checkpoint(folder)
     if is_adapter(folder):
         raise CheckpointError(f"base {str(folder)!r} is an adapter itself: merge it into its own base first")
-    quantized = read_json_object(folder / "config.json").get("quantization_config")
-    if quantized is not None:
-        method = quantized.get("quant_method", "?") if isinstance(quantized, dict) else quantized
+    stated, _ = with_quantization(folder, read_json_object(folder / "config.json"))
+    if method_of(stated) is not None:
         raise CheckpointError(
-            f"base {str(folder)!r} is quantized ({method}), and an adapter merges into full precision only: give the "
-            "checkpoint that it was quantized from with --base"
+            f"base {str(folder)!r} is quantized ({method_of(stated)}), and an adapter merges into full precision only: "
+            "give the checkpoint that it was quantized from with --base"
         )
     return folder
+
+
+def _require_alone(adapter: Path) -> None:
+    whole = next((name for name in (WEIGHTS, INDEX) if (adapter / name).is_file()), None)
+    if whole is not None:
+        raise CheckpointError(
+            f"checkpoint {str(adapter)!r} holds {whole} and {ADAPTER_CONFIG}: is it a whole model or an adapter? "
+            f"Remove {ADAPTER_CONFIG} if its weights are merged, else put the adapter into a folder of its own"
+        )
 
 
 def _require_lora(raw: dict[str, Any]) -> None:

@@ -6,8 +6,13 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.protos.errors import CheckpointError
+
+_BUFFERS = (".attn.bias", ".attention.bias", ".causal_mask", "position_ids")
+"""Masks and counts that old versions of transformers stored among the weights."""
+_SCALES = ("_scale", "_scale_inv", ".scale", ".SCB", ".absmax")
 
 
 def fill(
@@ -68,9 +73,24 @@ def _sound(folder: CheckpointFolder, name: str, shape: tuple[int, ...]) -> Tenso
         raise CheckpointError(
             f"tensor {name!r} has shape {list(folder.tensors.shape(name))}, the config expects {list(shape)}"
         )
+    require_full_precision(folder, name)
     stored = folder.tensors.read(name)
     require_finite(name, stored)
     return stored.to(torch.float32) if stored.is_floating_point() else stored
+
+
+def require_full_precision(folder: CheckpointFolder, name: str) -> None:
+    """Raises CheckpointError for a weight that is stored in 8 bits or less: without its scale it is another number."""
+    dtype = folder.tensors.dtype(name)
+    if dtype.itemsize > 1 or dtype == torch.bool or name.endswith(_BUFFERS):
+        return
+    beside = next((f"{name}{end}" for end in _SCALES if f"{name}{end}" in folder.tensors), None)
+    scale = "nothing says its scale" if beside is None else f"{beside!r} beside it is its scale"
+    raise CheckpointError(
+        f"tensor {name!r} is stored as {str(dtype).removeprefix('torch.')} and {scale}: its quantization_config is "
+        "missing in config.json or is not one that is supported for this layer; export the original in full precision, "
+        "with --quantize if low bits are wanted"
+    )
 
 
 def _put(model: nn.Module, place: str, value: Tensor) -> None:
@@ -83,16 +103,29 @@ def _put(model: nn.Module, place: str, value: Tensor) -> None:
 
 
 def _require_ignorable(model: nn.Module, name: str, head: Head) -> None:
-    # A bare body is loaded from checkpoints with heads of all kinds; elsewhere a tensor left over is a lost one.
     known = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
-    if (
-        head == "none"
-        or name.endswith("rotary_emb.inv_freq")
-        or any(re.search(pattern, name) for pattern in known)
-    ):
-        return
-    raise CheckpointError(
-        f"the checkpoint holds tensor {name!r}, which its config has no place for: the model would run without it"
+    computed = name.endswith(("rotary_emb.inv_freq", "position_ids"))
+    if not computed and not any(re.search(pattern, name) for pattern in known):
+        require_head(name, head)
+
+
+def require_head(name: str, head: Head) -> None:
+    """Raises CheckpointError for a stored tensor without a place, unless a bare body leaves a head's tensor behind."""
+    if head != "none" or head_name(name) is None:
+        raise CheckpointError(
+            f"the checkpoint holds tensor {name!r}, which its config has no place for: the model would run without it"
+            f"{_scale_why(name)}"
+        )
+
+
+def _scale_why(name: str) -> str:
+    leaf = name.rpartition(".")[2]
+    quantized = "scale" in leaf or leaf in ("SCB", "absmax", "quant_map", "qzeros", "g_idx")
+    return (
+        "; it belongs to quantized weights: config.json needs the quantization_config that they were written with, or "
+        "export the original in full precision"
+        if quantized
+        else ""
     )
 
 

@@ -1,6 +1,6 @@
 """A checkpoint folder before any weight is read: its config and what it stores."""
 
-import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,11 +8,20 @@ from typing import Any, Literal
 import transformers
 from torch import nn
 
+from rankport.exporters.checkpoints.config.fields import require_known_fields
+from rankport.exporters.checkpoints.config.json_file import read_json_object as read_json_object
+from rankport.exporters.checkpoints.config.own_code import own_code
+from rankport.exporters.checkpoints.config.quantization_files import method_of, with_quantization
+from rankport.exporters.checkpoints.expansion.family import EXPANDED_TYPE
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.bundle import is_bundle
 
 Head = Literal["lm_head", "classification_head", "none"]
+
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +29,16 @@ class CheckpointFolder:
     """config.json and the stored tensors of one folder."""
 
     path: Path
-    raw: dict[str, Any]  # config.json
+    raw: dict[str, Any]  # config.json, with the quantization_config that a file beside it states
     tensors: StoredTensors
+    notes: tuple[str, ...] = ()  # what was read of other files
 
     @classmethod
     def open(cls, path: Path) -> "CheckpointFolder":
         """Raises CheckpointError naming the file that is missing or damaged."""
-        if not path.is_dir():
-            raise CheckpointError(
-                f"checkpoint {str(path)!r} is not a folder: give a Hugging Face checkpoint on disk"
-            )
-        return cls(path, read_json_object(path / "config.json"), StoredTensors.open(path))
+        require_checkpoint(path)
+        raw, notes = with_quantization(path, read_json_object(path / "config.json"))
+        return cls(path, raw, StoredTensors.open(path), notes)
 
     @property
     def architecture(self) -> str:
@@ -40,12 +48,38 @@ class CheckpointFolder:
     @property
     def quantization_method(self) -> str | None:
         """`quantization_config.quant_method`, if the checkpoint is quantized."""
-        stated = self.raw.get("quantization_config")
-        if stated is None:
-            return None
-        if not isinstance(stated, dict):
-            raise CheckpointError(f"config.json: quantization_config is {stated!r}, must be an object")
-        return str(stated.get("quant_method", "?"))
+        return method_of(self.raw)
+
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """Code that the folder's JSON files ask for instead of transformers', in words; none is ever run."""
+        # Control LLM's own classes are what the form of that name computes.
+        expanded = self.raw.get("model_type") == EXPANDED_TYPE
+        return (() if expanded else own_code("config.json", self.raw)) + code_beside(self.path)
+
+
+def code_beside(path: Path) -> tuple[str, ...]:
+    """Lists code that a folder's tokenizer asks for, as `CheckpointFolder.own_code` does."""
+    file = path / "tokenizer_config.json"
+    return own_code(file.name, read_json_object(file)) if file.is_file() else ()
+
+
+def require_checkpoint(path: Path) -> None:
+    """Raises CheckpointError for what is no folder, or a bundle's; says what to give instead."""
+    if path.is_dir():
+        if is_bundle(path):
+            raise CheckpointError(
+                f"{str(path)!r} is a bundle, which was exported already: `rankport inspect {path}` shows it; give the "
+                "folder of the checkpoint that it was made of"
+            )
+        return
+    hub = ""
+    if _HUB_ID.fullmatch(str(path)):
+        hub = f"; if it is the name of a model on a hub, get it first: hf download {path} --local-dir {path.name}"
+    raise CheckpointError(
+        f"checkpoint {str(path)!r} is not a folder here, and nothing is ever downloaded: give a Hugging Face "
+        f"checkpoint on disk{hub}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +91,22 @@ class LoadedModel:
     notes: tuple[str, ...] = ()  # what the loader read off the tensors against the config's word
 
 
-def read_json_object(file: Path) -> dict[str, Any]:
-    """Reads a JSON object from a file of a checkpoint. Raises CheckpointError."""
-    if not file.is_file():
-        raise CheckpointError(f"checkpoint {str(file.parent)!r} has no {file.name}")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"), object_hook=_special_float)
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file} holds a JSON {type(content).__name__}, must be an object")
-    return content
-
-
-def _special_float(part: dict[str, Any]) -> object:
-    """transformers writes infinities, which JSON lacks, as {"__float__": "Infinity"}."""
-    return float(part["__float__"]) if set(part) == {"__float__"} else part
-
-
 def parse_config(folder: CheckpointFolder) -> transformers.PreTrainedConfig:
-    """Makes transformers' config of the folder, without a quantizer. Raises CheckpointError; runs no code of it."""
-    raw = {key: value for key, value in folder.raw.items() if key != "quantization_config"}
+    """Makes transformers' config of the folder, without a quantizer, all its fields accounted for; runs no code of it.
+
+    Raises CheckpointError naming the field at fault.
+    """
+    # Its quantization and its own code were dealt with before: transformers would look for both.
+    raw = {key: value for key, value in folder.raw.items() if key not in ("quantization_config", "auto_map")}
     kind = str(raw.get("model_type"))
     if kind not in transformers.CONFIG_MAPPING:
-        own = ", and its own code (auto_map) is never run" if "auto_map" in raw else ""
         raise CheckpointError(
             f"{folder.path / 'config.json'}: model_type {kind!r} is unknown to transformers "
-            f"{transformers.__version__}{own}"
+            f"{transformers.__version__}"
         )
     try:
         config: transformers.PreTrainedConfig = transformers.CONFIG_MAPPING[kind].from_dict(raw)
     except Exception as error:  # config classes validate with exceptions of their own
         raise CheckpointError(f"cannot read {folder.path / 'config.json'}: {error}") from error
+    require_known_fields(raw, config, str(folder.path / "config.json"))
     return config

@@ -7,8 +7,9 @@ import transformers
 from torch import nn
 
 from rankport.exporters.checkpoints.forms import pruned
+from rankport.exporters.checkpoints.forms.fill import require_full_precision, require_head
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
-from rankport.exporters.checkpoints.forms.skeleton import AUTO_CLASSES, quiet
+from rankport.exporters.checkpoints.forms.skeleton import model_class, quiet
 from rankport.protos.errors import CheckpointError
 
 
@@ -26,9 +27,11 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
 def _from_pretrained(
     folder: CheckpointFolder, config: transformers.PreTrainedConfig, head: Head
 ) -> nn.Module:
+    for name in folder.tensors:
+        require_full_precision(folder, name)
     try:
         with quiet():
-            model, info = AUTO_CLASSES[head].from_pretrained(  # type: ignore[attr-defined]
+            model, info = model_class(config, head).from_pretrained(  # type: ignore[attr-defined]
                 folder.path,
                 config=config,
                 local_files_only=True,
@@ -56,13 +59,8 @@ def _require_complete(folder: CheckpointFolder, info: dict[str, Any], head: Head
             f"checkpoint {str(folder.path)!r} lacks tensor {missing[0]!r} ({len(missing)} missing in all): "
             f"{_missing_why(folder, missing[0])}"
         )
-    # A bare body is loaded from checkpoints with heads of all kinds; elsewhere a tensor left over is a lost one.
-    unexpected = sorted(info["unexpected_keys"])
-    if unexpected and head != "none":
-        raise CheckpointError(
-            f"checkpoint {str(folder.path)!r} holds tensor {unexpected[0]!r} ({len(unexpected)} such in all), which "
-            "its config has no place for: the model would run without it"
-        )
+    for name in sorted(info["unexpected_keys"]):
+        require_head(name, head)
     if info["mismatched_keys"]:
         name, *shapes = sorted(info["mismatched_keys"])[0]
         stored, expected = (list(shape) for shape in shapes)

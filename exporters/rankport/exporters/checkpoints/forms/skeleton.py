@@ -15,20 +15,45 @@ from transformers.initialization import no_init_weights
 from rankport.exporters.checkpoints.forms.folder import Head
 from rankport.protos.errors import CheckpointError
 
-AUTO_CLASSES: dict[Head, type] = {
+_AUTO_CLASSES: dict[Head, type] = {
     "lm_head": transformers.AutoModelForCausalLM,
     "classification_head": transformers.AutoModelForSequenceClassification,
     "none": transformers.AutoModel,
 }
 
 
+def model_class(config: transformers.PreTrainedConfig, head: Head) -> type:
+    """Finds the class of a config's model with this head. The body of an encoder-decoder is its encoder.
+
+    Raises CheckpointError for an encoder-decoder whose encoder is no model of its own.
+    """
+    encoder = _encoder_class(config) if head == "none" else None
+    if encoder is None and head == "none" and config.is_encoder_decoder:
+        raise CheckpointError(
+            f"{config.model_type} is an encoder-decoder, and transformers has no model of its encoder alone, as it has "
+            "of T5's: an item encoder is an encoder or a decoder"
+        )
+    return encoder or _AUTO_CLASSES[head]
+
+
+def _encoder_class(config: transformers.PreTrainedConfig) -> type | None:
+    """Finds T5EncoderModel and its like: their config is the encoder-decoder's, of which AutoModel makes both."""
+    whole = transformers.AutoModel._model_mapping.get(type(config), None)
+    if not isinstance(whole, type):
+        return None
+    return getattr(transformers, f"{whole.__name__.removesuffix('Model')}EncoderModel", None)
+
+
 def skeleton(config: transformers.PreTrainedConfig, head: Head) -> nn.Module:
     """Makes the fp32 model of `config`, in eval mode, its weights undefined. Raises CheckpointError if it cannot."""
     try:
         with quiet(), no_init_weights():
-            model = AUTO_CLASSES[head].from_config(  # type: ignore[attr-defined]
-                config, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
-            )
+            kind = model_class(config, head)
+            # Auto classes choose one by the config, a class of its own is chosen already.
+            build = getattr(kind, "from_config", None) or kind._from_config  # type: ignore[attr-defined]
+            model = build(config, dtype=torch.float32, attn_implementation="eager")
+    except CheckpointError:
+        raise
     except Exception as error:  # the model's code raises whatever it likes
         raise CheckpointError(
             f"cannot build a {config.model_type} model of config.json: {type(error).__name__}: {error}"

@@ -1,9 +1,12 @@
 """The forms in which checkpoints arrive: one explicit table, first match wins."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rankport.exporters.checkpoints.config.heads import left_out
 from rankport.exporters.checkpoints.forms import compressed_tensors, control_llm, gptq, plain
+from rankport.exporters.checkpoints.forms.fill import local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.protos.errors import CheckpointError
 
@@ -29,9 +32,25 @@ def load_form(folder: CheckpointFolder, head: Head) -> LoadedModel:
     """Loads the folder by the first form that it has. Raises CheckpointError if it has none."""
     for form in FORMS:
         if form.matches(folder):
-            return form.load(folder, head)
+            return _with_notes(form.load(folder, head), folder, head)
     known = ", ".join(form.name for form in FORMS)
+    if folder.quantization_method == "?":
+        raise CheckpointError(
+            "config.json: quantization_config has no quant_method, so nothing says how to read the weights: add the "
+            f"one that they were written with (there are: {known})"
+        )
     raise CheckpointError(
         f"config.json: quantization method {folder.quantization_method!r} is not supported (there are: {known}): "
         "export the original in full precision, with --quantize if low bits are wanted"
     )
+
+
+def _with_notes(loaded: LoadedModel, folder: CheckpointFolder, head: Head) -> LoadedModel:
+    """Adds what was read of other files, and the heads that a bare body left behind."""
+    model = loaded.model
+    heads: tuple[str, ...] = ()
+    if head == "none":
+        encoder, places = type(model).__name__.endswith("EncoderModel"), model.state_dict(keep_vars=True)
+        without = [name for name in folder.tensors if local_name(model, places, name) is None]
+        heads = left_out(without, "decoder" if encoder else None)
+    return dataclasses.replace(loaded, notes=(*folder.notes, *loaded.notes, *heads))

@@ -163,7 +163,8 @@ def _segments(manifest: Manifest) -> list[str]:
 
 def _origin(manifest: Manifest) -> list[tuple[str, str]]:
     adapter = manifest.source.adapter
-    facts = [("note", note) for note in manifest.source.notes]
+    facts = [("code left out", code) for code in manifest.source.ignored_code]
+    facts += [("note", note) for note in manifest.source.notes]
     if adapter is not None:
         base = f"{adapter.base or 'its base'} ({adapter.base_sha256[:12]}…)"
         merged = f"{adapter.type} of rank {adapter.rank} into {base}"

@@ -1,0 +1,113 @@
+"""Fields of published config.json files that no model reads and that change nothing of what one computes.
+
+Owns the table. A field goes here only if every value (or every value listed) leaves the maths alone.
+"""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+ANY_VALUE = frozenset(
+    {
+        # who wrote the file, and of what
+        *("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "architectures"),
+        "trained_from",
+        *("model_type", "torch_dtype", "dtype", "finetuning_task", "language", "license", "name", "tags"),
+        *("trl_version", "peft_version", "adapter_transformers_version"),
+        # read by the loaders of forms and by those who read folders of sentence-transformers
+        *("expansion", "quantization_config", "auto_map", "sentence_transformers", "tokenizer_class"),
+        # how it was trained
+        *("gradient_checkpointing", "pretraining_tp", "freeze_base", "layerdrop", "neftune_noise_alpha"),
+        *("router_aux_loss_coef", "output_router_logits", "label_smoothing", "loss_type", "problem_type"),
+        *("initializer_factor", "init_std", "block_mlp_init_scale", "block_out_init_scale"),
+        *("block_use_xavier_init", "conv_use_xavier_init"),
+        # how it is run or generates, as far as no logit depends on it
+        *("use_cache", "output_past", "torchscript", "return_dict", "task_specific_params", "prefix"),
+        *("cache_implementation", "attn_implementation", "_attn_implementation", "_flash_attn_2_enabled"),
+        *(
+            "_attn_implementation_internal",
+            "_experts_implementation_internal",
+            "use_bfloat16",
+            "fp32",
+            "fp16",
+            "bf16",
+        ),
+        *(
+            "use_flash_attn",
+            "use_memory_efficient_attention",
+            "reference_compile",
+            "deterministic_flash_attn",
+        ),
+        *("repad_logits_with_grad", "use_parallel_embedding", "custom_pipelines", "predict_special_tokens"),
+        *("model_max_length", "tokenizer_model_max_length", "tokenizer_padding_side", "padding_side"),
+        # of TensorFlow's BERT and ELECTRA, of heads that transformers never had
+        *("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"),
+        *("pooler_size_per_head", "pooler_type", "tie_weights_", "output_hidden_states", "output_attentions"),
+        # what transformers works out of layer_types or of a pattern beside them
+        *("_sliding_window_pattern", "sliding_window_pattern"),
+    }
+)
+_PATTERNS = (
+    re.compile(r"_?unsloth_.*"),
+    # Nothing is dropped outside of training.
+    re.compile(r".*(dropout|pdrop|drop_prob|drop_rate|dropout_prob)"),
+    # Ids are the tokenizer's business, and the model classes that read one declare it.
+    re.compile(r".*_token_ids?"),
+)
+ONE_VALUE: Mapping[str, tuple[object, ...]] = MappingProxyType(
+    {
+        "position_embedding_type": ("absolute",),
+        "down_scale_factor": (1,),
+        "gap_size": (0,),
+        "net_structure_type": (0,),
+        "num_memory_blocks": (0,),
+        "mlp_type": ("default",),
+        "norm_type": ("layer_norm",),
+        "use_parallel_block": (True,),
+        "compression_ratio": (1.0,),
+        "block_use_swiglu": (True,),
+        "use_pos_enc": (True,),
+    }
+)
+"""Fields that say nothing new at these values, and something that no model here does at others."""
+
+TWINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "hidden_act": ("hidden_activation",),
+        "hidden_activation": ("hidden_act",),
+        "activation_function": ("hidden_act",),
+        "sliding_window_size": ("sliding_window",),
+        "layer_norm_eps": ("norm_eps", "layer_norm_epsilon", "rms_norm_eps"),
+        "layer_norm_epsilon": ("layer_norm_eps", "norm_eps", "rms_norm_eps"),
+        "norm_eps": ("rms_norm_eps", "layer_norm_eps"),
+        "block_norm_eps": ("norm_eps",),
+        "n_inner": ("intermediate_size",),
+        "conv_dim": ("hidden_size",),
+        "conv_dim_out": ("hidden_size",),
+        "block_dim": ("hidden_size",),
+        "attention_head_size": ("head_dim",),
+        "embedding_size": ("hidden_size",),
+        "emb_size": ("hidden_size",),
+        "num_layers": ("num_hidden_layers",),
+        "n_layer": ("num_hidden_layers",),
+        "num_heads": ("num_attention_heads",),
+    }
+)
+"""Second names that some writers give a field beside the one that counts: both must say the same."""
+
+LENGTHS = ("n_ctx", "n_positions", "seq_length", "max_seq_length", "max_seq_len", "max_sequence_length")
+"""Lengths that a text may have: no less than those of the model's positions."""
+
+
+def is_harmless(field: str, value: object, config: object) -> bool:
+    """Tells whether a field that `config` does not declare, and no model reads, changes nothing at this value."""
+    if field in ANY_VALUE or any(pattern.fullmatch(field) for pattern in _PATTERNS):
+        return True
+    if field in ONE_VALUE and value in ONE_VALUE[field]:
+        return True
+    if field in LENGTHS:
+        positions = getattr(config, "max_position_embeddings", None)
+        return not isinstance(positions, int) or (isinstance(value, int) and value >= positions)
+    if field == "theta":
+        return value == (getattr(config, "rope_parameters", None) or {}).get("rope_theta")
+    return any(value is not None and getattr(config, twin, None) == value for twin in TWINS.get(field, ()))

@@ -1,0 +1,42 @@
+"""Names of the heads that transformers puts on a body: a bare body may be loaded from a checkpoint that has one.
+
+Owns the names, which say what may be left out. Whatever else is stored and has no place is an error.
+"""
+
+import re
+from collections.abc import Iterable
+
+_HEADS = re.compile(
+    r"(?:[a-z_0-9]+\.)??"  # the name that the body has inside, which some heads are stored below
+    r"(?P<head>lm_head|score|classifier|pooler|cls|qa_outputs|embed_out|v_head|value_head"
+    r"|pre_classifier|vocab_transform|vocab_layer_norm|vocab_projector"  # DistilBERT
+    r"|generator_predictions|generator_lm_head|discriminator_predictions"  # ELECTRA
+    r"|predictions|sop_classifier"  # ALBERT
+    r"|lm_predictions|mask_predictions"  # DeBERTa
+    r"|pred_layer|lm_transform_head|classification_head|multiple_choice_head|final_logits_bias"
+    r"|head|decoder(?=\.(?:weight|bias)$))"  # ModernBERT
+    r"(?:\..*)?"
+)
+_LAYER = re.compile(r"(?:.*\.)?layers?\.\d+\..*")
+
+
+def head_name(tensor: str) -> str | None:
+    """Names the head that a stored tensor belongs to by its name; None if it is part of a body, or of nothing known."""
+    if _LAYER.fullmatch(tensor):
+        return None
+    match = _HEADS.fullmatch(tensor)
+    return match["head"] if match else None
+
+
+def left_out(tensors: Iterable[str], also: str | None = None) -> tuple[str, ...]:
+    """Says which heads of a checkpoint a bare body leaves out; `also` is one more part, by its first name."""
+    counts: dict[str, int] = {}
+    for tensor in tensors:
+        first = tensor.partition(".")[0]
+        part = also if also is not None and first == also else head_name(tensor)
+        if part is not None:
+            counts[part] = counts.get(part, 0) + 1
+    return tuple(
+        f"left out: {part}, {count} tensor{'s' if count > 1 else ''}, no part of the body"
+        for part, count in counts.items()
+    )

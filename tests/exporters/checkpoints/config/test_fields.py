@@ -1,0 +1,124 @@
+"""Every field of config.json is honoured, known to change nothing, or refused by name."""
+
+from typing import Any
+
+import pytest
+import transformers
+
+from rankport.exporters.checkpoints.config.fields import require_known_fields
+from rankport.protos.errors import CheckpointError
+
+# Fields of published files beside those that the family declares today.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "bert": {"gradient_checkpointing": False, "position_embedding_type": "absolute", "classifier_dropout": None}
+    | {"directionality": "bidi", "pooler_fc_size": 768, "pooler_type": "first_token_transform"},
+    "xlm-roberta": {"output_past": True, "language": "english", "name": "XLMRoberta", "gradient_checkpointing": False},
+    "distilbert": {"tie_weights_": True, "output_past": True, "finetuning_task": "sst-2"},
+    "albert": {"down_scale_factor": 1, "gap_size": 0, "net_structure_type": 0, "num_memory_blocks": 0},
+    "modernbert": {"position_embedding_type": "absolute", "global_rope_theta": 160000.0, "local_rope_theta": 10000.0}
+    | {"layer_norm_eps": 1e-05, "norm_eps": 1e-05, "reference_compile": None, "repad_logits_with_grad": False},
+    "deberta-v2": {"attention_head_size": 64, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3, "conv_act": "gelu"},
+    "gpt2": {"n_ctx": 1024, "n_positions": 1024, "task_specific_params": {"text-generation": {"max_length": 50}}},
+    "gpt_neox": {"rotary_emb_base": 10000, "rotary_pct": 0.25},
+    "llama": {"rope_theta": 500000.0, "pretraining_tp": 1, "unsloth_fixed": True, "unsloth_version": "2026.1"}
+    | {"rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    | {"original_max_position_embeddings": 8192, "rope_type": "llama3"}, "temperature": 0.6, "torch_dtype": "bfloat16"},
+    "mistral": {"rope_theta": 10000.0, "sliding_window": 4096},
+    "qwen2": {"rope_theta": 1000000.0, "use_sliding_window": False, "max_window_layers": 28, "use_mrope": False},
+    "qwen3": {"rope_theta": 1000000, "rope_scaling": None, "sliding_window": None, "max_window_layers": 28},
+    "qwen3_moe": {"num_experts": 8, "head_dim": 128, "mlp_only_layers": [], "decoder_sparse_step": 1},
+    "gemma2": {"hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh"}
+    | {"cache_implementation": "hybrid", "sliding_window": 4096, "sliding_window_size": 4096},
+    "gemma3_text": {"rope_local_base_freq": 10000, "rope_theta": 1000000, "sliding_window_pattern": 6},
+    "phi3": {"embd_pdrop": 0.0, "resid_pdrop": 0.0, "original_max_position_embeddings": 4096, "rope_scaling": None},
+    "starcoder2": {"mlp_type": "default", "norm_type": "layer_norm", "rope_theta": 1000000},
+    "cohere": {"use_parallel_block": True, "use_parallel_embedding": True, "rope_theta": 10000},
+    "ernie4_5": {"compression_ratio": 1.0, "rope_theta": 500000},
+    "t5": {"n_positions": 512, "output_past": True, "feed_forward_proj": "gated-gelu", "d_ff": 2816},
+}  # fmt: skip
+FAMILIES = (
+    *PUBLISHED,
+    *("mpnet", "roberta", "electra", "mixtral", "olmo2", "smollm3", "granite", "glm4", "exaone4", "lfm2"),
+    *("hunyuan_v1_dense", "ministral", "phi", "gemma", "umt5", "camembert"),
+)
+
+
+def checked(model_type: str, raw: dict[str, Any]) -> None:
+    require_known_fields(raw, transformers.CONFIG_MAPPING[model_type].from_dict(dict(raw)))
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_a_published_config_passes(family: str) -> None:
+    checked(family, {"model_type": family, "architectures": ["X"], "use_cache": True} | PUBLISHED[family])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_transformers_writes_passes(family: str) -> None:
+    checked(family, transformers.CONFIG_MAPPING[family]().to_dict())
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a misspelled field": (
+        "qwen3",
+        {"rms_norm_epsilon": 1e-5},
+        r"'rms_norm_epsilon' is 1e-05, which qwen3 .* does not read \(is 'rms_norm_eps' meant\?\)",
+    ),
+    "a misspelled field that is off": (
+        "llama",
+        {"tie_word_embedding": False},
+        r"'tie_word_embedding' is False.*'tie_word_embeddings' meant",
+    ),
+    "another family's field": (
+        "llama",
+        {"final_logit_softcapping": 30.0},
+        "'final_logit_softcapping' is 30.0",
+    ),
+    "a window that nothing applies": ("llama", {"sliding_window": 4096}, "'sliding_window' is 4096"),
+    "positions that transformers dropped": (
+        "bert",
+        {"position_embedding_type": "relative_key"},
+        r"'position_embedding_type' is 'relative_key', which bert .* \(it knows 'absolute' only\)",
+    ),
+    "another name with another value": (
+        "gemma2",
+        {"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"},
+        "'hidden_act' is 'gelu'",
+    ),
+    "fewer positions under another name": ("qwen2", {"seq_length": 512}, "'seq_length' is 512"),
+    "one field twice": (
+        "gpt2",
+        {"n_embd": 32, "hidden_size": 64},
+        "hidden_size is 64 and n_embd is 32, which are one field of gpt2: remove the wrong one",
+    ),
+    "two rotary bases": (
+        "llama",
+        {"rope_theta": 5e5, "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"}},
+        "rope_theta is 500000.0 and 10000.0 in rope_parameters",
+    ),
+    "two rotary scalings": (
+        "llama",
+        {
+            "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+            "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
+        },
+        "of which only one counts: remove the other",
+    ),
+    "quantized weights of an old writer": ("llama", {"load_in_8bit": True}, "'load_in_8bit' is True"),
+    "quantization under an old name": (
+        "llama",
+        {"compression_config": {"bits": 4}},
+        "'compression_config' is",
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_field_that_nothing_reads_is_refused_by_name(reason: str) -> None:
+    family, fields, message = REFUSED[reason]
+    with pytest.raises(CheckpointError, match=message):
+        checked(family, {"model_type": family} | fields)
+
+
+def test_a_field_of_the_text_config_inside_is_named_with_its_place() -> None:
+    with pytest.raises(CheckpointError, match="config.json: text_config: field 'attention_sinks' is 4"):
+        checked("gemma3", {"model_type": "gemma3", "text_config": {"attention_sinks": 4}})

@@ -120,5 +120,5 @@ def test_a_field_that_nothing_reads_is_refused_by_name(reason: str) -> None:
 
 
 def test_a_field_of_the_text_config_inside_is_named_with_its_place() -> None:
-    with pytest.raises(CheckpointError, match="config.json: text_config: field 'attention_sinks' is 4"):
+    with pytest.raises(CheckpointError, match=r"config.json: text_config: field 'attention_sinks' is 4"):
         checked("gemma3", {"model_type": "gemma3", "text_config": {"attention_sinks": 4}})

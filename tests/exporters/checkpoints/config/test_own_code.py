@@ -44,7 +44,7 @@ def test_code_that_replaces_a_known_class_is_refused_and_left_out_on_demand(chec
 def test_code_of_a_tokenizer_is_refused_too(checkpoint: Path) -> None:
     write(checkpoint / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tok.Slow", "tok.Fast"]})
     with pytest.raises(
-        CheckpointError, match="tokenizer_config.json: auto_map: AutoTokenizer is Slow of tok.py"
+        CheckpointError, match=r"tokenizer_config.json: auto_map: AutoTokenizer is Slow of tok.py"
     ):
         load_checkpoint(checkpoint, headless=True)
     loaded = load_checkpoint(checkpoint, headless=True, ignore_remote_code=True)
@@ -55,6 +55,6 @@ def test_code_of_a_tokenizer_is_refused_too(checkpoint: Path) -> None:
 def test_a_model_type_that_only_its_own_code_knows_cannot_be_exported(checkpoint: Path, ignore: bool) -> None:
     write(checkpoint / "config.json", model_type="mine", auto_map={"AutoConfig": "own.Config"})
     with pytest.raises(
-        CheckpointError, match="AutoConfig is Config of own.py.*'mine' is unknown to transformers"
+        CheckpointError, match=r"AutoConfig is Config of own.py.*'mine' is unknown to transformers"
     ):
         load_checkpoint(checkpoint, headless=True, ignore_remote_code=ignore)

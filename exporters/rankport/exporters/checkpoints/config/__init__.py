@@ -1,1 +1,1 @@
-"""What the JSON files of a checkpoint say, field by field: honoured, harmless, or refused by name. Reads no tensors."""
+"""JSON files of a checkpoint, field by field: honoured, harmless, or refused by name. Reads no tensors."""

@@ -195,7 +195,7 @@ def print_report(console: Console, quality: dict[str, float], speed: dict[str, f
         f"  .venv/bin/rankport serve {OUT / 'ranker.bundle'} {OUT / 'encoder.bundle'} --store {OUT / 'tokens.lmdb'}\n"
         "  .venv/bin/rankport score --server localhost:8500 --model esco-ranker "
         "--field query='resistance welder' --keys occ0492 occ1809\n"
-        "  .venv/bin/rankport export YOUR_CHECKPOINT --kind ranker --labels yes,no --out your.bundle",
+        "  .venv/bin/rankport export YOUR_CHECKPOINT --kind ranker --labels yes,no --prompt PROMPT --out your.bundle",
         soft_wrap=True,
     )
 

@@ -21,12 +21,16 @@ KINDS = ("byte-level", "qwen", "word-piece", "metaspace", "gemma")
 
 
 @cache
-def saved(kind: str, lines: Sequence[str] = LINES, special: tuple[str, ...] = ()) -> str:
-    """Trains a tokenizer; its `tokenizer.json`."""
-    made, trainer = _made(kind, special)
+def saved(
+    kind: str, lines: Sequence[str] = LINES, special: tuple[str, ...] = (), added: tuple[str, ...] = ()
+) -> str:
+    """Trains a tokenizer; its `tokenizer.json`. Text never becomes a `special` token, but an `added` one."""
+    made, trainer = _made(kind)
     made.train_from_iterator(list(lines) * 20, trainer)
     if kind == "gemma":  # its pieces were made of words, its merges are looked up in the whole text
         made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    made.add_special_tokens(list(special))
+    made.add_tokens(list(added))
     return made.to_str()
 
 
@@ -35,16 +39,14 @@ def tokenizer_of(kind: str) -> Tokenizer:
     return Tokenizer(tokenizers.Tokenizer.from_str(saved(kind)))
 
 
-def _made(kind: str, special: tuple[str, ...]) -> tuple[tokenizers.Tokenizer, trainers.Trainer]:
+def _made(kind: str) -> tuple[tokenizers.Tokenizer, trainers.Trainer]:
     if kind == "word-piece":
         made = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
         made.normalizer = normalizers.BertNormalizer()
         made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        return made, trainers.WordPieceTrainer(
-            vocab_size=200, special_tokens=["[UNK]", *special], show_progress=False
-        )
+        return made, trainers.WordPieceTrainer(vocab_size=200, special_tokens=["[UNK]"], show_progress=False)
     made = tokenizers.Tokenizer(models.BPE(byte_fallback=kind == "gemma"))
-    names = list(special)
+    names: list[str] = []
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if kind == "byte-level":
         made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -58,7 +60,7 @@ def _made(kind: str, special: tuple[str, ...]) -> tuple[tokenizers.Tokenizer, tr
         made.decoder = decoders.ByteLevel()
     else:
         alphabet = []
-        names += [f"<0x{byte:02X}>" for byte in range(256)]
+        names = [f"<0x{byte:02X}>" for byte in range(256)]
         if kind == "metaspace":
             made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
         else:

@@ -47,11 +47,14 @@ def stage(
 
     Returns the draft of its manifest, without measurements, and what it is to be measured against.
     """
+    work = work_of(kind)
+    work.check(Path(checkpoint), options)
     load = partial(load_source, kind, checkpoint, options.base, options.ignore_remote_code)
     on_progress("loading the checkpoint")
     source = load()
-    work = work_of(kind)
     prompt = work.prompt(source, options)
+    for warning in prompt.warnings:
+        on_progress(f"warning: {warning}")
     plan = work.plan(source, prompt, options)
     draft = draft_manifest(kind, default_name(staging.out), source, prompt, plan, options, judged)
     if options.recipe is not None:
@@ -103,7 +106,7 @@ def draft_manifest(
             parameters=source.parameters,
             tools={tool: importlib.metadata.version(tool) for tool in _TOOLS},
             adapter=adapter_record(source),
-            notes=list(source.notes),
+            notes=[*source.notes, *prompt.notes, *prompt.warnings],
             ignored_code=list(source.ignored_code),
         ),
         precision=options.precision_for(options.chosen_target),

@@ -45,7 +45,8 @@ def test_the_stated_limits_are_those_of_the_code() -> None:
 
 
 def test_the_example_prompt_file_loads(tmp_path: Path) -> None:
-    example = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    prompts = (Path(__file__).parents[3] / "docs" / "prompts.md").read_text()
+    example = re.search(r"```toml\n(.*?)```", prompts, re.DOTALL)
     assert example is not None
     (tmp_path / "prompt.toml").write_text(example[1])
     loaded = load_prompt_file(tmp_path / "prompt.toml")

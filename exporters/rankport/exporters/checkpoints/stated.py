@@ -24,6 +24,11 @@ class StatedModel:
         return cls(path, architecture, head_of(architecture), (path / "modules.json").is_file())
 
 
+def speaking_folders(path: Path, base: Path | None = None) -> tuple[Path, ...]:
+    """Lists the folders that say what a checkpoint is: itself, and the base of an adapter."""
+    return (path, base_of(path, base)) if (path / ADAPTER_CONFIG).is_file() else (path,)
+
+
 def head_of(architecture: str) -> Head:
     """Tells the head of a class of transformers by its name."""
     # Control LLM appends its own word to the class that it expands.

@@ -53,6 +53,10 @@ Raises InvalidRequest for a file that cannot be used; the message names the line
 """
 
 
+def _no_check(checkpoint: Path, options: ExportOptions) -> None:
+    """Checks nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportWork(Generic[OptionsT]):
     """The part of an export that one kind does."""
@@ -61,6 +65,7 @@ class ExportWork(Generic[OptionsT]):
         [StatedModel], bool
     ]  # whether a checkpoint is of this kind, for all that its folder says
     headless: bool  # loads the bare body of a checkpoint, without its LM or classification head
+    check: Callable[[Path, OptionsT], None] = _no_check  # what its folder's small files tell, before any load
     prompt: Callable[[Checkpoint, OptionsT], ResolvedPrompt]
     plan: Callable[[Checkpoint, ResolvedPrompt, OptionsT], ExportPlan]
     measure: Measure

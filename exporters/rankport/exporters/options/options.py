@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from rankport.exporters.options.presets import BARE, PRESET_WORDS
 from rankport.exporters.options.reference_file import TRANSFORMS, ReferenceTransform
 from rankport.exporters.options.targets import ExportTargets
 from rankport.exporters.options.tolerance import Tolerance
@@ -65,9 +66,15 @@ class ExportOptions:
         default=None, metadata=flag("Model name. [default: the output folder's name, without .bundle]")
     )
     version: str = field(default="1", metadata=flag("Model version."))
-    # Default: the fields of the kind's prefix and the bare item, framed as the tokenizer frames.
+    # Default: bare, but of a ranker that says it has another.
     prompt: StrPath | None = field(
-        default=None, metadata=flag("Prompt file (TOML): segments, limits, special tokens, labels.")
+        default=None,
+        metadata=flag(
+            f"Prompt file (TOML: segments, limits, special tokens, labels); or a preset: {PRESET_WORDS}; or {BARE}: "
+            "fields and item alone, framed as the tokenizer frames. "
+            f"[default: {BARE}; a ranker with a chat template or of a known family must say]",
+            metavar="FILE|NAME",
+        ),
     )
     # Default: within the checkpoint's windows and positions.
     max_item_tokens: int | None = field(default=None, metadata=flag("Longest item the bundle accepts."))

@@ -1,10 +1,15 @@
-"""The prompt of an export: read from a file, or framed as the checkpoint's tokenizer frames a text."""
+"""The prompt of an export: a file, a preset, or framed as the checkpoint's tokenizer frames a text."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tokenizers
 
+from rankport.exporters.options.options import StrPath
+from rankport.exporters.options.presets import BARE, prompt_file_of
 from rankport.protos.errors import BundleError, CheckpointError
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.prompt.prompt_file import load_prompt_file, validate_prompt
@@ -18,6 +23,48 @@ class ResolvedPrompt:
     prompt: Prompt
     labels: list[str] | None
     tokenizer: Tokenizer | None
+    notes: tuple[str, ...] = ()  # what its owner should know, for the manifest
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Lists what is probably not as the model was trained."""
+        return () if self.tokenizer is None else tuple(spaces_apart(self.prompt, self.tokenizer))
+
+
+def resolve_prompt(
+    named: StrPath | None, tokenizer_file: Path | None, fields: tuple[str, ...] = ()
+) -> ResolvedPrompt:
+    """Takes the prompt that `--prompt` names, or frames the fields and the bare item.
+
+    Raises InvalidRequest if there is none of that name, or it does not fit the tokenizer.
+    """
+    if named is None or str(named) == BARE:
+        return framed_prompt(tokenizer_file, fields)
+    return prompt_from_file(prompt_file_of(str(named)), tokenizer_file)
+
+
+def check_prompt_name(named: StrPath | None) -> None:
+    """Raises InvalidRequest for a prompt that is neither file nor preset, or a file that cannot be used."""
+    if named is not None and str(named) != BARE:
+        load_prompt_file(prompt_file_of(str(named)))
+
+
+def spaces_apart(prompt: Prompt, tokenizer: Tokenizer) -> Iterator[str]:
+    """Warns of each text that ends in white space before a value which the tokenizer would have joined to it."""
+    segments = [("prefix", index, segment) for index, segment in enumerate(prompt.prefix)]
+    segments += [("item", index, segment) for index, segment in enumerate(prompt.item)]
+    for (part, index, segment), (_, _, after) in itertools.pairwise(segments):
+        text = segment.text
+        if text is None or not text[-1].isspace() or after.is_literal or after.joined:
+            continue
+        together, *apart = tokenizer.encode_batch([f"{text}a", text, "a"])
+        if together.tolist() != np.concatenate(apart).tolist():
+            value = "the item" if after.item else f"field {after.field!r}"
+            yield (
+                f"prompt: {part}[{index}] text {text[-20:]!r} ends in white space and is tokenized apart from {value}, "
+                f"which makes other tokens than one text does: say joined = true at {value}, unless the model was "
+                "trained on segments tokenized apart"
+            )
 
 
 def prompt_from_file(file: Path, tokenizer_file: Path | None) -> ResolvedPrompt:

@@ -109,8 +109,19 @@ class Agreement(Strict):
 
 
 class TokenizationReport(Strict):
-    """Report of how often the joined text would have tokenized differently from the joined segments."""
+    """Report of how often a request's text, tokenized at once, has other tokens than the bundle serves."""
 
     samples: int
     different: int
     source: str  # where the sampled texts came from
+
+    @property
+    def in_words(self) -> str:
+        """Says what was found, and what to do about it, in one sentence."""
+        if not self.different:
+            return f"all of {self.samples} {self.source} have the tokens of their text tokenized at once"
+        return (
+            f"{self.different} of {self.samples} {self.source} have other tokens here than their text tokenized at "
+            "once, so scores differ from a pipeline that tokenizes at once: say joined = true at the edges of the "
+            "prompt, or use a preset; leave it only if the model was trained on segments tokenized apart"
+        )

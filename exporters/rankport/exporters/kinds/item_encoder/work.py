@@ -3,7 +3,11 @@
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.item_encoder.measure import measure_item_encoder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.exporters.kinds.item_encoder.plan import item_encoder_prompt, plan_item_encoder
+from rankport.exporters.kinds.item_encoder.plan import (
+    check_item_encoder_prompt,
+    item_encoder_prompt,
+    plan_item_encoder,
+)
 from rankport.exporters.kinds.work import ExportWork
 
 
@@ -15,6 +19,7 @@ def _claims(model: StatedModel) -> bool:
 WORK: ExportWork[ItemEncoderOptions] = ExportWork(
     claims=_claims,
     headless=True,
+    check=check_item_encoder_prompt,
     prompt=item_encoder_prompt,
     plan=plan_item_encoder,
     measure=measure_item_encoder,

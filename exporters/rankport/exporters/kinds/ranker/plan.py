@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.stated import speaking_folders
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.ranker.graphs import export_ranker_graphs
 from rankport.exporters.kinds.ranker.item_tokens import item_tokens
@@ -13,17 +14,24 @@ from rankport.exporters.kinds.ranker.read_out import readout_of, resolve_labels
 from rankport.exporters.kinds.ranker.score import resolve_score
 from rankport.exporters.kinds.ranker.survey import Survey, survey
 from rankport.exporters.kinds.work import ExportPlan
-from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt, prompt_from_file
+from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name, resolve_prompt
+from rankport.exporters.options.stated_prompt import require_prompt
 from rankport.runtime.bundle.manifest import Limits, ModelShape, Precision, Target
 
 _DEFAULT_TOKENS = 1024
 
 
+def check_ranker_prompt(checkpoint: Path, options: RankerOptions) -> None:
+    """Raises InvalidRequest for a prompt that is none, or for none where the folder says that there is one."""
+    if options.prompt is None:
+        base = None if options.base is None else Path(options.base)
+        require_prompt(checkpoint, speaking_folders(checkpoint, base))
+    check_prompt_name(options.prompt)
+
+
 def ranker_prompt(source: Checkpoint, options: RankerOptions) -> ResolvedPrompt:
-    """Reads the prompt file, or makes a prompt of one field "prefix" and the bare item."""
-    if options.prompt is not None:
-        return prompt_from_file(Path(options.prompt), source.tokenizer_file)
-    return framed_prompt(source.tokenizer_file, ("prefix",))
+    """Takes the prompt that is named, or makes one of one field "prefix" and the bare item."""
+    return resolve_prompt(options.prompt, source.tokenizer_file, ("prefix",))
 
 
 def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptions) -> ExportPlan:

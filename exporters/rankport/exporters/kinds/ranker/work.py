@@ -4,7 +4,7 @@ from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.ranker.calibrate import calibrate_ranker
 from rankport.exporters.kinds.ranker.measure import measure_ranker
 from rankport.exporters.kinds.ranker.options import RankerOptions
-from rankport.exporters.kinds.ranker.plan import plan_ranker, ranker_prompt
+from rankport.exporters.kinds.ranker.plan import check_ranker_prompt, plan_ranker, ranker_prompt
 from rankport.exporters.kinds.work import ExportWork
 
 
@@ -15,6 +15,7 @@ def _claims(model: StatedModel) -> bool:
 WORK: ExportWork[RankerOptions] = ExportWork(
     claims=_claims,
     headless=False,
+    check=check_ranker_prompt,
     prompt=ranker_prompt,
     plan=plan_ranker,
     measure=measure_ranker,

@@ -119,14 +119,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.pairing is not None:
         facts.append(("paired with encoder", manifest.pairing.encoder_fingerprint))
     if manifest.tokenization is not None:
-        report = manifest.tokenization
-        facts.append(
-            (
-                "tokenized apart",
-                f"prefix + item as one text would tokenize differently for {report.different} of {report.samples} "
-                f"{report.source}; served as apart",
-            )
-        )
+        facts.append(("tokenization", manifest.tokenization.in_words))
     facts.append(("files", ", ".join(f"{file.path} {file.size / 1e6:.1f} MB" for file in manifest.files)))
     return facts
 

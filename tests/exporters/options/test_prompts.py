@@ -1,0 +1,53 @@
+"""Prompts of an export: bare or by file, and warnings of what is tokenized apart."""
+
+from pathlib import Path
+
+import pytest
+
+from rankport.exporters.options.prompts import ResolvedPrompt, resolve_prompt
+from rankport.runtime.bundle.manifest import Prompt, Segment, TokenizationReport
+from support.text_tokenizers import saved, tokenizer_of
+
+
+@pytest.mark.parametrize("named", [None, "bare"])
+def test_bare_is_the_fields_and_the_item(tmp_path: Path, named: str | None) -> None:
+    file = tmp_path / "tokenizer.json"
+    file.write_text(saved("byte-level"))
+    resolved = resolve_prompt(named, file, ("prefix",))
+    assert resolved.prompt == Prompt(prefix=[Segment(field="prefix")], item=[Segment(item=True)])
+    assert resolved.warnings == ()
+
+
+def prompt_of(*, joined: bool) -> Prompt:
+    return Prompt(
+        prefix=[
+            Segment(text="Query: "),
+            Segment(field="query", joined=joined),
+            Segment(text=" Item: ", joined=joined),
+        ],
+        item=[Segment(item=True, joined=joined), Segment(text=" is it ")],
+    )
+
+
+def test_a_text_that_ends_in_a_space_before_a_value_is_warned_of() -> None:
+    apart = ResolvedPrompt(prompt_of(joined=False), None, tokenizer_of("qwen"))
+    assert [warning.split(" is tokenized apart from ")[0] for warning in apart.warnings] == [
+        "prompt: prefix[0] text 'Query: ' ends in white space and",
+        "prompt: prefix[2] text ' Item: ' ends in white space and",
+    ]
+    assert all("say joined = true at" in warning for warning in apart.warnings)
+    assert "apart from field 'query'" in apart.warnings[0]
+    assert "apart from the item" in apart.warnings[1]
+    assert ResolvedPrompt(prompt_of(joined=True), None, tokenizer_of("qwen")).warnings == ()
+
+
+def test_where_the_tokenizer_drops_spaces_there_is_nothing_to_warn_of() -> None:
+    assert ResolvedPrompt(prompt_of(joined=False), None, tokenizer_of("word-piece")).warnings == ()
+
+
+def test_the_report_says_in_a_sentence_what_to_do() -> None:
+    differs = TokenizationReport(samples=200, different=156, source="judged requests")
+    assert differs.in_words.startswith("156 of 200 judged requests have other tokens here than their text")
+    assert "say joined = true at the edges of the prompt, or use a preset" in differs.in_words
+    equal = TokenizationReport(samples=200, different=0, source="judged requests")
+    assert equal.in_words == "all of 200 judged requests have the tokens of their text tokenized at once"

@@ -15,6 +15,8 @@ EXACT_KENDALL_TAU = 0.999
 FLOAT16_KENDALL_TAU = 0.99
 """Enough for embedding tokens that are rounded to float16."""
 ROUNDED_RELATIVE_ERROR = 1e-2
+FLOAT16_RELATIVE_ERROR = 5e-3
+"""Of graphs in float16 whose activations are not rounded to low bits: less than bfloat16 would be off by."""
 ROUNDED_KENDALL_TAU = 0.99
 """Enough where activations are rounded: the last bit of a sum decides a rounding, which swaps near ties."""
 EXACT_AGREEMENT = (1e-3, 0.99, 0.9999)
@@ -32,16 +34,18 @@ class Tolerance:
     max_abs_error: float = field(
         default=1e-4,
         metadata=flag(
-            "Largest difference of a logit (or a token's value, plus its float16 rounding) from the source."
+            "Largest difference of a logit (or a token's value, beyond its float16 rounding) from the source."
         ),
     )
-    # None: ROUNDED_RELATIVE_ERROR, or twice the noise of the source itself (see `limits.summarize`) where that is more.
+    # None: ROUNDED_RELATIVE_ERROR, FLOAT16_RELATIVE_ERROR, or twice the noise of the source itself where that is more:
+    # see `limits.summarize`.
     max_relative_error: float | None = field(
         default=None,
         metadata=flag(
             "Instead, in half precision or where activations are rounded to low bits: "
             "|difference| / |source| over a mode's logits. "
-            f"[default: {ROUNDED_RELATIVE_ERROR}, or twice the source's own noise where that is more]"
+            f"[default: {ROUNDED_RELATIVE_ERROR}, of fp16 alone {FLOAT16_RELATIVE_ERROR}, or twice the source's own "
+            "noise where that is more]"
         ),
     )
     # Mean over requests.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rankport.exporters.options.tolerance import (
     EXACT_NDCG_LOSS,
+    FLOAT16_RELATIVE_ERROR,
     LARGEST_RELATIVE_ERROR,
     LEAST_KENDALL_TAU,
     LOW_BIT_NDCG_LOSS,
@@ -88,8 +89,12 @@ def summarize(
     where it is more than the tolerance, up to LARGEST_RELATIVE_ERROR. Of a bundle in half precision the noise is that
     of the source run in it by transformers.
     """
-    rounded = precision != "fp32" or (quantization is not None and quantization.rounds_activations)
-    relative, tau = _rounded_limits(tolerance, noise) if rounded else (None, tolerance.exact_kendall_tau)
+    low_bit = quantization is not None and quantization.rounds_activations
+    rounded = precision != "fp32" or low_bit
+    least = FLOAT16_RELATIVE_ERROR if precision == "fp16" and not low_bit else ROUNDED_RELATIVE_ERROR
+    relative, tau = (
+        _rounded_limits(tolerance, noise, least) if rounded else (None, tolerance.exact_kendall_tau)
+    )
     return Parity(
         backend=backend,
         precision=_precision_in_words(quantization, precision),
@@ -108,9 +113,9 @@ def _precision_in_words(quantization: Quantization | None, precision: Precision)
     return quantization.format if precision == "fp32" else f"{quantization.format}, rest {precision}"
 
 
-def _rounded_limits(tolerance: Tolerance, noise: ModeParity | None) -> tuple[float, float]:
-    """Gives the largest relative error and least Kendall tau; what the user set is taken as it is."""
-    relative, tau = ROUNDED_RELATIVE_ERROR, ROUNDED_KENDALL_TAU
+def _rounded_limits(tolerance: Tolerance, noise: ModeParity | None, relative: float) -> tuple[float, float]:
+    """Gives the largest relative error, at least `relative`, and least Kendall tau; what the user set stands."""
+    tau = ROUNDED_KENDALL_TAU
     if noise is not None and noise.relative_error is not None:
         relative = max(relative, min(2 * noise.relative_error, LARGEST_RELATIVE_ERROR))
         # Items as close as rounding moves them change places, however small the error.

@@ -41,7 +41,7 @@ def measure_item_encoder(
     noise, tolerance = None, options.tolerance
     moved = moved_as_rounded(source.model, manifest)
     if moved is None:
-        tolerance = output_tolerance(tolerance, form.dtype, expected)
+        tolerance = output_tolerance(tolerance, form.dtype)
     else:
         with moved:
             noise = compare_embeddings("noise", expected, reference_embeddings(module, runs))

@@ -1,0 +1,37 @@
+"""Every planted fault is told by `verify`, by name; the bundles that they are planted into pass."""
+
+from pathlib import Path
+
+import pytest
+
+from mutations import encoder_faults, low_bit_faults, ranker_graphs, ranker_readings
+from mutations.fault import Fault, Subject
+from rankport.exporters.verify import verify
+from rankport.protos.errors import RankportError
+
+FAULTS: list[Fault] = [
+    *ranker_graphs.FAULTS,
+    *ranker_readings.FAULTS,
+    *encoder_faults.FAULTS,
+    *low_bit_faults.FAULTS,
+]
+
+
+def complaints(subject: Subject) -> str:
+    """What `verify` says of a bundle; empty if it holds."""
+    try:
+        return "\n".join(verify(subject.bundle.path, subject.checkpoint, **subject.options).failures)
+    except RankportError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", sorted({fault.subject for fault in FAULTS}))
+def test_the_sound_bundle_passes(name: str, request: pytest.FixtureRequest) -> None:
+    assert complaints(request.getfixturevalue(name)) == ""
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name.replace(" ", "-") for fault in FAULTS])
+def test_the_fault_is_told(fault: Fault, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    said = complaints(fault.plant(request.getfixturevalue(fault.subject), tmp_path))
+    assert fault.told_by in said
+    assert [mode for mode in fault.unseen_by if mode in said] == []

@@ -81,7 +81,10 @@ def test_a_pair_encoder_is_called_a_kind_to_come(tmp_path: Path) -> None:
     folder = folder_of(
         tmp_path, {"config.json": {"_name_or_path": "jinaai/jina-reranker-v2-base-multilingual"}}
     )
-    with pytest.raises(InvalidRequest, match="jina-reranker-v2 is a pair encoder"):
+    with pytest.raises(
+        InvalidRequest,
+        match=r"jina-reranker-v2 is a pair encoder.* for a decoder of that name say its --prompt",
+    ):
         require_prompt(folder, [folder])
 
 

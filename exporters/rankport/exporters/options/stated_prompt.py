@@ -13,7 +13,7 @@ from rankport.protos.errors import CheckpointError, InvalidRequest
 _TEMPLATES = ("chat_template.jinja", "additional_chat_templates/*.jinja")
 _CONFIGS = ("tokenizer_config.json", "chat_template.json", "processor_config.json")
 _NAMING = {"config.json": "_name_or_path", "adapter_config.json": "base_model_name_or_path"}
-_CARD_CHARACTERS = 2000  # of a model card, which opens with the model's name
+_CARD_CHARACTERS = 2000
 _UNKNOWN_WORDS = f"write it as a prompt file, or name a preset: {PRESET_WORDS}"
 
 
@@ -43,12 +43,15 @@ def require_prompt(checkpoint: Path, folders: Sequence[Path]) -> None:
     if not checkpoint.is_dir():
         return  # whoever loads it says what it is
     names = " ".join(name for folder in folders for name in _names(folder))
-    preset, encoder = preset_for(names), pair_encoder_problem(names)
+    cards = " ".join(map(_card, folders))
+    preset, encoder = preset_for(f"{names} {cards}"), pair_encoder_problem(names)
     template = next(filter(None, map(chat_template_file, folders)), None)
     if preset is not None:
         why, fix = f"is of the family {preset.models}", f"--prompt {preset.name} is its published prompt"
     elif encoder:
-        raise InvalidRequest(f"checkpoint {str(checkpoint)!r}: {encoder}")
+        raise InvalidRequest(
+            f"checkpoint {str(checkpoint)!r}: {encoder}; for a decoder of that name say its --prompt"
+        )
     elif template is not None:
         why, fix = (
             f"has a chat template ({template.name})",
@@ -67,9 +70,12 @@ def _names(folder: Path) -> Iterator[str]:
     yield folder.resolve().name
     for file, key in _NAMING.items():
         yield str(_read(folder / file).get(key, ""))
+
+
+def _card(folder: Path) -> str:
+    """Reads the head of a model card, which names its model or its base; comparisons with others come later."""
     card = folder / "README.md"
-    if card.is_file():
-        yield card.read_text(encoding="utf-8", errors="replace")[:_CARD_CHARACTERS]
+    return card.read_text(encoding="utf-8", errors="replace")[:_CARD_CHARACTERS] if card.is_file() else ""
 
 
 def _read(file: Path) -> dict[str, object]:

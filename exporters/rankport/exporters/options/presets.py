@@ -44,6 +44,11 @@ _ENCODER_WORDS = (
 )
 
 
+def is_preset(named: object) -> bool:
+    """Tells whether `--prompt` names a preset."""
+    return any(str(named) == preset.name for preset in PRESETS)
+
+
 def preset_for(names: str) -> Preset | None:
     """Finds the preset of a checkpoint by its names, of folder, config and card, in one text."""
     return next((preset for preset in PRESETS if re.search(preset.pattern, names, re.IGNORECASE)), None)

@@ -1,5 +1,6 @@
 """The plan of a ranker: prompt, labels, limits, embedding tokens and graphs."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rankport.exporters.kinds.ranker.read_out import readout_of, resolve_labels
 from rankport.exporters.kinds.ranker.score import resolve_score
 from rankport.exporters.kinds.ranker.survey import Survey, survey
 from rankport.exporters.kinds.work import ExportPlan
+from rankport.exporters.options.presets import is_preset
 from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name, resolve_prompt
 from rankport.exporters.options.stated_prompt import require_prompt
 from rankport.runtime.bundle.manifest import Limits, ModelShape, Precision, Target
@@ -30,8 +32,14 @@ def check_ranker_prompt(checkpoint: Path, options: RankerOptions) -> None:
 
 
 def ranker_prompt(source: Checkpoint, options: RankerOptions) -> ResolvedPrompt:
-    """Takes the prompt that is named, or makes one of one field "prefix" and the bare item."""
-    return resolve_prompt(options.prompt, source.tokenizer_file, ("prefix",))
+    """Takes the prompt that is named, or makes one of one field "prefix" and the bare item.
+
+    Labels of a preset are tokens: where a classification head answers in their place they say nothing.
+    """
+    resolved = resolve_prompt(options.prompt, source.tokenizer_file, ("prefix",))
+    if source.head == "classification_head" and is_preset(options.prompt):
+        return replace(resolved, labels=None)
+    return resolved
 
 
 def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptions) -> ExportPlan:

@@ -16,6 +16,7 @@ from rankport.exporters.kinds.ranker.owner_scores import OwnerRun, run_reference
 from rankport.exporters.kinds.ranker.read_out import readout_of
 from rankport.exporters.kinds.ranker.reference import RankerReference
 from rankport.exporters.kinds.ranker.samples import sample_requests
+from rankport.exporters.kinds.ranker.score_checks import check_labels, check_scores
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.agreement import AgreementLimits
 from rankport.exporters.proof.compare import Logits, RankValues, compare
@@ -24,7 +25,7 @@ from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.runtime.backends.choice import load_prefix_backend
-from rankport.runtime.bundle.manifest import Labels, Manifest, ModeParity
+from rankport.runtime.bundle.manifest import Labels, Manifest, ModeParity, Score
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.ranker.scores import rank_values
 from rankport.runtime.store.store import TokenStore
@@ -34,6 +35,8 @@ def measure_ranker(
     manifest: Manifest, place: Runnable, source: Checkpoint, options: ProofOptions, on_progress: Progress
 ) -> Measured:
     """Measures a ranker; a `proof.prove.Measure`."""
+    labels = _labels(manifest)
+    check_labels(labels, source)
     reference = _reference(manifest, source)
     scale = None if manifest.embedding is None else _embedding_norm(source.model)
     requests = sample_requests(
@@ -41,10 +44,11 @@ def measure_ranker(
     )
     on_progress("reference in torch")
     expected = _sampled(reference, requests)
-    as_read = [request.as_read(_labels(manifest).pad_token) for request in requests]
+    as_read = [request.as_read(labels.pad_token) for request in requests]
     with closing(load_prefix_backend(place.bundle, place.config)) as backend:
         answers = answers_by_mode(backend, as_read, lambda mode: on_progress(f"parity: {mode}"))
     runs, owner = _through_runtime(place, manifest, options, on_progress)
+    check_scores(labels, _score(manifest), [logits for part in answers.values() for logits in part])
     order = _rank_values(manifest)
     modes = compare_modes(expected, requests, answers, order)
     judged = _judged(reference, runs)
@@ -104,8 +108,12 @@ def _labels(manifest: Manifest) -> Labels:
 
 
 def _rank_values(manifest: Manifest) -> RankValues:
+    return partial(rank_values, positive=_labels(manifest).positive, transform=_score(manifest).transform)
+
+
+def _score(manifest: Manifest) -> Score:
     assert manifest.score is not None
-    return partial(rank_values, positive=_labels(manifest).positive, transform=manifest.score.transform)
+    return manifest.score
 
 
 def _ends(source: Checkpoint) -> tuple[int, ...]:

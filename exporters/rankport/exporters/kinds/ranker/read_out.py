@@ -43,10 +43,7 @@ def readout_of(labels: Labels) -> ReadOut:
 
 
 def _head_labels(checkpoint: Checkpoint, options: RankerOptions, prompt_labels: list[str] | None) -> Labels:
-    config = checkpoint.model.config
-    stated = {int(index): str(name) for index, name in config.id2label.items()}  # type: ignore[union-attr, operator]
-    outputs = int(config.num_labels)  # type: ignore[union-attr, arg-type]
-    names = [stated.get(index, f"label_{index}") for index in range(outputs)]
+    names = head_names(checkpoint)
     given = [word for word in ("--labels", "--label-ids") if getattr(options, word[2:].replace("-", "_"))]
     given += ["the prompt file's labels"] if prompt_labels else []
     if given:
@@ -57,10 +54,24 @@ def _head_labels(checkpoint: Checkpoint, options: RankerOptions, prompt_labels: 
     return Labels(
         source="classification_head",
         names=names,
-        ids=list(range(outputs)),
+        ids=list(range(len(names))),
         positive=positive_of_head(names, options.positive),
         pad_token=_passed_over(checkpoint),
     )
+
+
+def head_names(checkpoint: Checkpoint) -> list[str]:
+    """Lists the names of a classification head's outputs. Raises CheckpointError if two have one."""
+    config = checkpoint.model.config
+    stated = {int(index): str(name) for index, name in config.id2label.items()}  # type: ignore[union-attr, operator]
+    outputs = int(config.num_labels)  # type: ignore[union-attr, arg-type]
+    names = [stated.get(index, f"label_{index}") for index in range(outputs)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise CheckpointError(
+            f"config.json: id2label names several outputs {twice!r}: give each its own name"
+        )
+    return names
 
 
 def _passed_over(checkpoint: Checkpoint) -> int | None:

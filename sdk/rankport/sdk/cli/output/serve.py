@@ -52,7 +52,8 @@ class ServerLines:
 def _line(model: ModelDescription) -> str:
     takes = f"items as {', '.join(model.item_forms)}"
     tokens = f", {model.embedding_tokens} token(s) an item" if model.embedding_tokens else ""
+    scores = f", a score is a {model.score_kind}: {model.read_out}" if model.read_out else ""
     return (
-        f"{model.kind} {model.name} {model.version}: {model.architecture} {model.precision}, {takes}{tokens}, "
+        f"{model.kind} {model.name} {model.version}: {model.architecture} {model.precision}, {takes}{tokens}{scores}, "
         f"fingerprint {model.fingerprint[:12]}"
     )

@@ -1,11 +1,13 @@
 """Presets: the ids of each are those of its published code, written out here by that code's own steps."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
 import tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from rankport.exporters.options.options import ExportOptions
 from rankport.exporters.options.presets import PRESETS, prompt_file_of
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Limits, ModelShape
@@ -150,6 +152,11 @@ def test_every_preset_ships_and_names_its_labels() -> None:
     assert sorted(file.stem for file in folder.iterdir()) == sorted(RECIPES)
     labels = {preset.name: load_prompt_file(preset.file).labels for preset in PRESETS}
     assert labels == {"qwen3-reranker": ["yes", "no"], "bge-gemma": ["Yes"], "mxbai": ["1", "0"]}
+
+
+def test_the_help_of_the_flag_lists_the_presets() -> None:
+    (prompt,) = [option for option in dataclasses.fields(ExportOptions) if option.name == "prompt"]
+    assert all(f"{preset.name} ({preset.models})" in prompt.metadata["help"] for preset in PRESETS)
 
 
 def test_a_preset_says_where_it_was_published() -> None:

@@ -157,6 +157,18 @@ def test_where_a_tokenizer_begins_every_text_anew_the_item_is_tokenized_behind_t
     assert whole_ids(encoder, "red", items) == [run.tolist() for run in tokenizer.encode_batch(texts)]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_instruction_before_an_item_is_one_text_with_it_cut_as_pipelines_cut(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    prompt = Prompt(prefix=[], item=[Segment(text="query: "), Segment(item=True, joined=True)])
+    items = ["what is it", "red shoes " * 9]
+    whole = [run.tolist() for run in tokenizer.encode_batch([f"query: {item}" for item in items])]
+    assert [ids(item) for item in encoded(encoder_of(prompt, tokenizer), items)] == whole
+    short = encoded(encoder_of(prompt, tokenizer, item=14), items, truncation="truncate")
+    assert [ids(item) for item in short] == [run[:14] for run in whole]
+    assert [item.truncated for item in short] == [len(run) > 14 for run in whole]
+
+
 def test_the_report_counts_no_difference_where_segments_are_joined() -> None:
     tokenizer = TOKENIZERS["qwen"]
     apart = Prompt(

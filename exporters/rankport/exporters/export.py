@@ -4,13 +4,15 @@ Owns the order of the steps. Each step lives in a module of its own.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.claims import claimed_kind
 from rankport.exporters.kinds.kind import ExportKind
-from rankport.exporters.kinds.requests import RequestContents
+from rankport.exporters.kinds.requests import read_contents
 from rankport.exporters.kinds.table import kind_named, options_of
 from rankport.exporters.kinds.work import work_of
+from rankport.exporters.options.check_requests import RequestContents, check_requests
 from rankport.exporters.options.options import ExportOptions, StrPath
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.limits import shortfalls
@@ -57,7 +59,7 @@ def run_export(
     on_proofs: Callable[[Mapping[Target, Proof]], None] = lambda proofs: None,
 ) -> Bundle:
     """Exports with options made: stage, prove, build plans, publish. `on_proofs` gets what a report shows."""
-    requests = RequestContents.read(options.requests, kind)
+    requests = _checked_requests(checkpoint, kind, options)
     for build_target in options.plans:
         require_target(build_target)
     with BundleStaging(out, overwrite=options.overwrite, kinds=(kind.bundles,)) as staging:
@@ -92,6 +94,15 @@ def prove_targets(
         ):
             raise ParityError(shortfall)
     return proofs
+
+
+def _checked_requests(checkpoint: StrPath, kind: ExportKind, options: ExportOptions) -> RequestContents:
+    """Reads the files of requests. A bad line in any of them should not cost the load of a model."""
+    contents = read_contents(options.requests, kind)
+    form_of = work_of(kind).request_form if contents else None
+    if form_of is not None:
+        check_requests(contents, form_of(Path(checkpoint), options), options.requests.store)
+    return contents
 
 
 def _measured(proofs: dict[Target, Proof]) -> dict[str, object]:

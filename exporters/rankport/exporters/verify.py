@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rankport.exporters.kinds.kind import ExportKind
-from rankport.exporters.kinds.requests import RequestContents
+from rankport.exporters.kinds.requests import read_contents
 from rankport.exporters.kinds.table import EXPORT_KINDS, kind_named
 from rankport.exporters.kinds.work import work_of
+from rankport.exporters.options.check_requests import RequestForm, check_requests
 from rankport.exporters.options.options import RequestFiles, StrPath
 from rankport.exporters.options.proof_options import ProofOptions, VerifyOptions
 from rankport.exporters.options.requests_file import file_sha256
@@ -70,10 +71,11 @@ def run_verify(
     """Verifies with options made."""
     opened = open_bundle(bundle, [kind.bundles for kind in kinds])
     kind = kind_named(opened.manifest.kind, kinds)
-    requests = RequestContents.read(options.requests, kind)
+    requests = read_contents(options.requests, kind)
     views = _views(opened, options.device)
     require_device(options.device)
     _require_calibration(opened.manifest.quantization, options.calibration)
+    check_requests(requests, RequestForm(opened.manifest, _tokenizer(opened)), options.store)
     how = ProofOptions(options.tolerance, requests.judged, requests.reference, options.store, options.device)
     proofs: dict[Target, Proof] = {}
     failures: list[str] = []

@@ -19,7 +19,7 @@ from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_ada
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, code_beside
 from rankport.exporters.checkpoints.forms.table import load_form
-from rankport.exporters.checkpoints.stated import head_of
+from rankport.exporters.checkpoints.stated import head_of, tokenizer_of_folder
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError, InvalidRequest
@@ -34,7 +34,6 @@ _HASHED = (
     "[0-9]_*/config.json",
     *QUANTIZATION_FILES,
 )
-_SLOW_TOKENIZERS = ("vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def load_checkpoint(
         architecture=type(model).__name__,
         parameters=_parameters(model),
         sha256=hashlib.sha256(f"{own}{below.sha256}".encode()).hexdigest(),
-        tokenizer_file=_tokenizer_file(path) or below.tokenizer_file,
+        tokenizer_file=tokenizer_of_folder(path) or below.tokenizer_file,
         vocab_size=int(model.get_input_embeddings().num_embeddings),  # type: ignore[operator]
         adapter=AdapterMerge(facts, below.sha256),
         ignored_code=(*below.ignored_code, *code),
@@ -129,7 +128,7 @@ def _load(path: Path, headless: bool, ignore_remote_code: bool) -> Checkpoint:
         dtype=folder.tensors.main_dtype(),
         parameters=_parameters(model),
         sha256=checkpoint_sha256(path),
-        tokenizer_file=_tokenizer_file(path),
+        tokenizer_file=tokenizer_of_folder(path),
         vocab_size=int(model.get_input_embeddings().num_embeddings),  # type: ignore[operator]
         hidden_size=int(text_config.hidden_size),
         quantization=loaded.quantization,
@@ -146,19 +145,6 @@ def checkpoint_sha256(path: Path) -> str:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(f"{file.relative_to(path).as_posix()}\0{digest}\n".encode())
     return total.hexdigest()
-
-
-def _tokenizer_file(path: Path) -> Path | None:
-    tokenizer = path / "tokenizer.json"
-    if tokenizer.is_file():
-        return tokenizer
-    slow = [name for name in _SLOW_TOKENIZERS if (path / name).is_file()]
-    if slow:
-        raise CheckpointError(
-            f"checkpoint {str(path)!r} has {slow[0]} and no tokenizer.json: convert it with "
-            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder), or remove it to score by token ids"
-        )
-    return None
 
 
 def _known_head(architecture: str) -> Head:

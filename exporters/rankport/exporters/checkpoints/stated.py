@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
+from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of, is_adapter
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
+from rankport.protos.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +16,39 @@ class StatedModel:
     architecture: str  # of an adapter: its base's
     head: Head  # that the class ends in
     sentence_transformers: bool
+    base: Path | None = None  # of an adapter, where it is not the one that its config names
+
+    @property
+    def tokenizer_file(self) -> Path | None:
+        """The tokenizer.json of the folder, of an adapter without one that of its base."""
+        own = tokenizer_of_folder(self.path)
+        if own is not None or not is_adapter(self.path):
+            return own
+        return tokenizer_of_folder(base_of(self.path, self.base))
 
     @classmethod
     def read(cls, path: Path, base: Path | None = None) -> "StatedModel":
         """Reads a folder's config, of an adapter that of its base. Raises as `load_checkpoint`."""
         folder = base_of(path, base) if (path / ADAPTER_CONFIG).is_file() else path
         architecture = CheckpointFolder.open(folder).architecture
-        return cls(path, architecture, head_of(architecture), (path / "modules.json").is_file())
+        return cls(path, architecture, head_of(architecture), (path / "modules.json").is_file(), base)
+
+
+def tokenizer_of_folder(path: Path) -> Path | None:
+    """Finds tokenizer.json. Raises CheckpointError where there is a tokenizer of another form alone."""
+    tokenizer = path / "tokenizer.json"
+    if tokenizer.is_file():
+        return tokenizer
+    slow = [name for name in _SLOW_TOKENIZERS if (path / name).is_file()]
+    if slow:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} has {slow[0]} and no tokenizer.json: convert it with "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder), or remove it to score by token ids"
+        )
+    return None
+
+
+_SLOW_TOKENIZERS = ("vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
 def speaking_folders(path: Path, base: Path | None = None) -> tuple[Path, ...]:

@@ -1,35 +1,25 @@
 """The files of real requests, read whole before any model is loaded."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.exporters.kinds.kind import ExportKind
+from rankport.exporters.options.check_requests import RequestContents
 from rankport.exporters.options.options import RequestFiles, option_names
-from rankport.exporters.options.reference_file import Reference, read_reference
-from rankport.exporters.options.requests_file import JudgedRequest, RealRequest, read_judged, read_requests
+from rankport.exporters.options.reference_file import read_reference
+from rankport.exporters.options.requests_file import read_judged, read_requests
 from rankport.protos.errors import InvalidRequest
 
 
-@dataclass(frozen=True, slots=True)
-class RequestContents:
-    """Requests of all files."""
-
-    judged: Sequence[JudgedRequest] = ()
-    calibration: Sequence[RealRequest] = ()
-    reference: Reference | None = None
-
-    @classmethod
-    def read(cls, files: RequestFiles, kind: ExportKind) -> "RequestContents":
-        """Reads what is given. Raises InvalidRequest naming every bad line, or a file that the kind has no use for."""
-        _require_use(files, kind)
-        judged = [] if files.judged is None else read_judged(Path(files.judged))
-        calibration = [] if files.calibration is None else read_requests(Path(files.calibration))
-        reference = None
-        if files.reference is not None:
-            assert kind.reference is not None
-            reference = read_reference(Path(files.reference), kind.reference, files.reference_transform)
-        return cls(judged, calibration, reference)
+def read_contents(files: RequestFiles, kind: ExportKind) -> RequestContents:
+    """Reads what is given. Raises InvalidRequest naming every bad line, or a file that the kind has no use for."""
+    _require_use(files, kind)
+    judged = [] if files.judged is None else read_judged(Path(files.judged))
+    calibration = [] if files.calibration is None else read_requests(Path(files.calibration))
+    reference = None
+    if files.reference is not None:
+        assert kind.reference is not None
+        reference = read_reference(Path(files.reference), kind.reference, files.reference_transform)
+    return RequestContents(judged, calibration, reference)
 
 
 def _require_use(files: RequestFiles, kind: ExportKind) -> None:

@@ -13,6 +13,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.kind import ExportKind
+from rankport.exporters.options.check_requests import RequestForm
 from rankport.exporters.options.options import ExportOptions, StrPath
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.exporters.proof.prove import Measure, Progress
@@ -70,6 +71,8 @@ class ExportWork(Generic[OptionsT]):
     plan: Callable[[Checkpoint, ResolvedPrompt, OptionsT], ExportPlan]
     measure: Measure
     calibrate: Calibrate | None = None  # None: takes no requests to calibrate on
+    # What requests must fit, by the small files of a checkpoint; None: nothing is known before it is loaded.
+    request_form: Callable[[Path, OptionsT], RequestForm] | None = None
 
 
 def work_of(kind: ExportKind) -> ExportWork[Any]:

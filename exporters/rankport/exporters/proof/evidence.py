@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 MOST_POINTS = 1500
 """Values kept of a series: beyond it an even sample, with the pairs that differ most."""
 
+ERROR_EDGES: NDArray[np.float64] = 10.0 ** (np.arange(-20, 9) / 2)
+"""Half decades from 1e-10 to 1e4; what is smaller or larger is counted at the ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -21,13 +24,16 @@ class Series:
     source: NDArray[np.float64]  # [values]
     bundle: NDArray[np.float64]  # [values]
     total: int  # values that there were
+    error_counts: tuple[int, ...]  # of all of them, between each two of `ERROR_EDGES`
 
     @classmethod
     def of(cls, name: str, source: Sequence[ArrayLike], bundle: Sequence[ArrayLike]) -> "Series":
         """Joins the arrays of requests, and keeps at most `MOST_POINTS` pairs: some of the worst, the rest evenly."""
         first, second = _joined(source), _joined(bundle)
-        kept = _kept(np.abs(second - first))
-        return cls(name, first[kept], second[kept], len(first))
+        errors = np.abs(second - first)
+        counts, _ = np.histogram(np.clip(errors, ERROR_EDGES[0], ERROR_EDGES[-1]), ERROR_EDGES)
+        kept = _kept(errors)
+        return cls(name, first[kept], second[kept], len(first), tuple(counts.tolist()))
 
     @property
     def errors(self) -> NDArray[np.float64]:

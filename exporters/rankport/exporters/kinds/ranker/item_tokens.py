@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.ranker.options import RankerOptions
+from rankport.exporters.options.options import StrPath
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Embedding, Pairing
 from rankport.runtime.kinds.table import open_bundle
@@ -19,7 +20,7 @@ def item_tokens(source: Checkpoint, options: RankerOptions) -> tuple[Embedding |
             f"input embeddings are {width} wide, hidden states {source.hidden_size}: no ranker of embedding tokens"
         )
     named = str(options.item_encoder)
-    if len(named) == 64 and all(digit in "0123456789abcdef" for digit in named) and not Path(named).exists():
+    if bare_fingerprint(named) is not None:
         if options.embedding_tokens is None:
             raise InvalidRequest(
                 "--item-encoder is a bare fingerprint: say --embedding-tokens, the tokens of an item"
@@ -43,3 +44,10 @@ def item_tokens(source: Checkpoint, options: RankerOptions) -> tuple[Embedding |
         )
     form = Embedding(tokens=tokens.tokens, hidden_size=tokens.hidden_size, dtype=tokens.dtype)
     return form, Pairing(encoder_fingerprint=manifest.fingerprint)
+
+
+def bare_fingerprint(item_encoder: StrPath) -> str | None:
+    """Returns `item_encoder` where it is a fingerprint; None where it is the path of a bundle."""
+    named = str(item_encoder)
+    is_hash = len(named) == 64 and all(digit in "0123456789abcdef" for digit in named)
+    return named if is_hash and not Path(named).exists() else None

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.stated import speaking_folders
+from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.ranker.graphs import export_ranker_graphs
 from rankport.exporters.kinds.ranker.item_tokens import item_tokens
@@ -31,7 +31,7 @@ def check_ranker_prompt(checkpoint: Path, options: RankerOptions) -> None:
     check_prompt_name(options.prompt)
 
 
-def ranker_prompt(source: Checkpoint, options: RankerOptions) -> ResolvedPrompt:
+def ranker_prompt(source: Checkpoint | StatedModel, options: RankerOptions) -> ResolvedPrompt:
     """Takes the prompt that is named, or makes one of one field "prefix" and the bare item.
 
     Labels of a preset are tokens: where a classification head answers in their place they say nothing.

@@ -5,6 +5,7 @@ from rankport.exporters.kinds.ranker.calibrate import calibrate_ranker
 from rankport.exporters.kinds.ranker.measure import measure_ranker
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.plan import check_ranker_prompt, plan_ranker, ranker_prompt
+from rankport.exporters.kinds.ranker.request_form import stated_form
 from rankport.exporters.kinds.work import ExportWork
 
 
@@ -20,4 +21,5 @@ WORK: ExportWork[RankerOptions] = ExportWork(
     plan=plan_ranker,
     measure=measure_ranker,
     calibrate=calibrate_ranker,
+    request_form=stated_form,
 )

@@ -65,10 +65,12 @@ def export(
     from rich.console import Console
 
     from rankport.runtime.backends.tensorrt.status import check_plans
-    from rankport.sdk.cli.output.html_report import write_html
-    from rankport.sdk.cli.output.manifest import print_manifest
+    from rankport.sdk.cli.output.manifest import print_manifest, print_run
     from rankport.sdk.cli.output.plans import print_plans
     from rankport.sdk.cli.output.progress import steps
+    from rankport.sdk.cli.output.report.page import write_html
+    from rankport.sdk.cli.output.report.report import ProofReport
+    from rankport.sdk.cli.output.run_facts import RunFacts
     from rankport.sdk.cli.output.writing import write_json
 
     chosen = {
@@ -81,13 +83,17 @@ def export(
     # Checked before torch is imported where the kind is named: a slip should not cost seconds.
     options = options_of(kind, chosen)
     from rankport.exporters.export import run_export
+    from rankport.exporters.proof.prove import Proof
+    from rankport.runtime.bundle.manifest import Target
 
     console = Console(stderr=True)
+    proofs: dict[Target, Proof] = {}
     with steps(console) as on_step:
-        bundle = run_export(checkpoint, out, kind, options, on_step)
+        bundle = run_export(checkpoint, out, kind, options, on_step, proofs.update)
+    run = RunFacts.of_this()
     print_manifest(console, bundle.manifest)
+    print_run(console, run)
     print_plans(console, check_plans(bundle))
     console.print(f"bundle: {bundle.path}", soft_wrap=True)
     write_json(json_file, bundle.manifest.model_dump(mode="json"))
-    assert bundle.manifest.parity is not None
-    write_html(html_file, bundle.manifest, bundle.manifest.parity, bundle.manifest.quality)
+    write_html(html_file, ProofReport(bundle.manifest, proofs, (), run))

@@ -21,9 +21,11 @@ def verify(
     """Prove a bundle again: against its checkpoint in every mode, and on judged requests. Exit 1 if it fails."""
     from rich.console import Console
 
-    from rankport.sdk.cli.output.html_report import write_html
-    from rankport.sdk.cli.output.manifest import print_measured, print_parity
+    from rankport.sdk.cli.output.manifest import print_measured, print_parity, print_run
     from rankport.sdk.cli.output.progress import steps
+    from rankport.sdk.cli.output.report.page import write_html
+    from rankport.sdk.cli.output.report.report import ProofReport
+    from rankport.sdk.cli.output.run_facts import RunFacts
     from rankport.sdk.cli.output.writing import write_json
 
     options = filled(VerifyOptions, given)
@@ -32,28 +34,17 @@ def verify(
     console = Console(stderr=True)
     with steps(console) as on_step:
         verdict = run_verify(bundle, checkpoint, options, on_step)
-    for proof in verdict.proofs.values():
-        print_parity(console, proof.parity)
-    quality, drift = verdict.proof.quality, verdict.proof.drift
-    print_measured(console, verdict.bundle.manifest.kind, verdict.proof.drift, quality)
+    report = ProofReport(verdict.bundle.manifest, verdict.proofs, verdict.failures, RunFacts.of_this())
+    for target, proof in verdict.proofs.items():
+        print_parity(console, proof.parity, target)
+    first, agreement = report.first, report.first.agreement
+    figures = None if agreement is None else agreement.figures
+    print_measured(console, report.manifest.kind, first.drift, first.quality, figures)
+    print_run(console, report.run)
     for failure in verdict.failures:
-        console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True)
-    write_json(
-        json_file,
-        {
-            "bundle": str(bundle),
-            "fingerprint": verdict.bundle.manifest.fingerprint,
-            "passed": not verdict.failures,
-            "failures": list(verdict.failures),
-            "parity": verdict.proof.parity.model_dump(mode="json"),
-            "quality": None if quality is None else quality.model_dump(mode="json"),
-            "targets": {
-                target: proof.parity.model_dump(mode="json") for target, proof in verdict.proofs.items()
-            },
-            "drift": None if drift is None else [mode.model_dump(mode="json") for mode in drift],
-        },
-    )
-    write_html(html_file, verdict.bundle.manifest, verdict.proof.parity, quality, verdict.failures)
+        console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True, markup=False)
+    write_json(json_file, {"bundle": str(bundle), **report.as_json()})
+    write_html(html_file, report)
     if verdict.failures:
         raise typer.Exit(1)
     console.print("verified", style="bold green")

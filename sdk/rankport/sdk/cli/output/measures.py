@@ -1,0 +1,82 @@
+"""Measures beside their limits, in words: once for the terminal, the page and JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rankport.runtime.bundle.manifest import Agreement, ModeParity, Parity, Quality
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One measured value, and what it had to reach."""
+
+    name: str
+    value: str
+    limit: str = ""  # empty where nothing is asked
+    holds: bool = True
+
+
+def agreement_measures(agreement: Agreement) -> list[Measure]:
+    """Lists what was measured of an agreement with the owner's pipeline."""
+    rows = [
+        _most("max abs error", agreement.max_abs_error, agreement.max_abs_tolerance),
+        _most("mean abs error", agreement.mean_abs_error, None),
+        _least("Kendall tau, mean over requests", agreement.kendall_tau, agreement.min_kendall_tau),
+        _least("Pearson r", agreement.pearson, None),
+        _least("least cosine", agreement.least_cosine, agreement.min_cosine),
+    ]
+    return [row for row in rows if row is not None]
+
+
+def agreement_in_words(agreement: Agreement) -> str:
+    """Says what was compared, and how much of it."""
+    how = {"none": "as it is", "rank": "by order alone"}.get(agreement.transform, f"by {agreement.transform}")
+    cut = f", {agreement.truncated} cut to the bundle's limits" if agreement.truncated else ""
+    if agreement.compared == "scores":
+        return f"{agreement.items} scores of {agreement.requests} requests, yours taken {how}{cut}"
+    return f"{agreement.items} {agreement.compared}, yours taken {how}{cut}"
+
+
+def parity_in_words(parity: Parity) -> str:
+    """Says which graphs were compared with what, and on how much."""
+    return f"{parity.backend} {parity.precision}, against {compared_with(parity)}, {amount(parity.modes)}"
+
+
+def compared_with(parity: Parity) -> str:
+    """Names the source of the comparison."""
+    return parity.reference or "the checkpoint in torch (older bundles do not say more)"
+
+
+def amount(modes: Sequence[ModeParity]) -> str:
+    """Says on how many requests and items a mode was measured at most."""
+    items = max((mode.items for mode in modes), default=0)
+    requests = max((mode.requests or 0 for mode in modes), default=0)
+    return f"up to {requests} requests and {items} items a mode" if requests else f"{items} items a mode"
+
+
+def quality_rows(quality: Quality) -> list[tuple[str, str, str]]:
+    """Lists NDCG of source and bundle, and their difference."""
+    first, tenth = quality.ndcg_at_1_bundle, quality.ndcg_at_10_bundle
+    return [
+        ("source", f"{quality.ndcg_at_1_source:.4f}", f"{quality.ndcg_at_10_source:.4f}"),
+        ("bundle", f"{first:.4f}", f"{tenth:.4f}"),
+        (
+            "difference",
+            f"{first - quality.ndcg_at_1_source:+.4f}",
+            f"{tenth - quality.ndcg_at_10_source:+.4f}",
+        ),
+    ]
+
+
+def _most(name: str, value: float | None, limit: float | None) -> Measure | None:
+    if value is None:
+        return None
+    holds = limit is None or value <= limit
+    return Measure(name, f"{value:.2e}", "" if limit is None else f"≤ {limit:.1e}", holds)
+
+
+def _least(name: str, value: float | None, limit: float | None) -> Measure | None:
+    if value is None:
+        return None
+    holds = limit is None or value >= limit
+    return Measure(name, f"{value:.6f}", "" if limit is None else f"≥ {limit:g}", holds)

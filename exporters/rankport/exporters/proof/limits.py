@@ -56,12 +56,8 @@ def _quality_shortfalls(quality: Quality, tolerance: Tolerance, manifest: Manife
     A bundle of equal maths must not differ in either direction; one that rounds may by more, and one quantized at
     export must not lose.
     """
-    quantization = manifest.quantization
-    lossy = quantization is not None and quantization.by == "export"
-    rounded = manifest.precision != "fp32" or (quantization is not None and quantization.rounds_activations)
-    allowed = tolerance.max_ndcg_loss
-    if allowed is None:
-        allowed = LOW_BIT_NDCG_LOSS if lossy or rounded else EXACT_NDCG_LOSS
+    lossy = _loses_bits(manifest)
+    allowed = allowed_ndcg_loss(tolerance, manifest)
     for k in (1, 10):
         source, bundle = getattr(quality, f"ndcg_at_{k}_source"), getattr(quality, f"ndcg_at_{k}_bundle")
         loss = source - bundle if lossy else abs(source - bundle)
@@ -71,6 +67,19 @@ def _quality_shortfalls(quality: Quality, tolerance: Tolerance, manifest: Manife
                 f"more than --max-ndcg-loss {allowed} apart"
             ]
     return []
+
+
+def allowed_ndcg_loss(tolerance: Tolerance, manifest: Manifest) -> float:
+    """Gives what NDCG may differ by from the source, or, of a bundle quantized at export, lose."""
+    quantization = manifest.quantization
+    rounded = manifest.precision != "fp32" or (quantization is not None and quantization.rounds_activations)
+    if tolerance.max_ndcg_loss is not None:
+        return tolerance.max_ndcg_loss
+    return LOW_BIT_NDCG_LOSS if _loses_bits(manifest) or rounded else EXACT_NDCG_LOSS
+
+
+def _loses_bits(manifest: Manifest) -> bool:
+    return manifest.quantization is not None and manifest.quantization.by == "export"
 
 
 def summarize(

@@ -5,6 +5,7 @@ Owns the order of a proof and how long each model lives. What is measured, the b
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +15,7 @@ from rankport.exporters.options.tolerance import Tolerance
 from rankport.exporters.proof.agreement import OwnerAgreement
 from rankport.exporters.proof.emulation import Runnable, runnable
 from rankport.exporters.proof.evidence import NO_EVIDENCE, Evidence, Series
-from rankport.exporters.proof.limits import summarize
+from rankport.exporters.proof.limits import allowed_ndcg_loss, summarize
 from rankport.exporters.proof.source_words import source_in_words
 from rankport.exporters.torch_memory import release
 from rankport.runtime.bundle.bundle import Bundle
@@ -129,9 +130,14 @@ def prove(
             manifest.precision,
             measured.reference or source_in_words(sources.exact, manifest.quantization),
         )
+    judged = partial(_with_limit, allowed_ndcg_loss(options.tolerance, manifest))
     if not sources.has_original:
-        return Proof(parity, measured.quality, None, measured.agreement, measured.evidence)
+        return Proof(parity, judged(measured.quality), None, measured.agreement, measured.evidence)
     on_progress("drift from full precision")
     drift = measured.drift_from(sources.swap())
     evidence = replace(measured.evidence, drift=drift.values, ndcg=drift.ndcg)
-    return Proof(parity, drift.quality, drift.modes, measured.agreement, evidence)
+    return Proof(parity, judged(drift.quality), drift.modes, measured.agreement, evidence)
+
+
+def _with_limit(most: float, quality: Quality | None) -> Quality | None:
+    return None if quality is None else quality.model_copy(update={"max_ndcg_loss": most})

@@ -70,6 +70,7 @@ class Quality(Strict):
     ndcg_at_1_bundle: float
     ndcg_at_10_source: float
     ndcg_at_10_bundle: float
+    max_ndcg_loss: float | None = None  # that was allowed, at 1 and at 10
 
 
 class Agreement(Strict):

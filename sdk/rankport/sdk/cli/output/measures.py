@@ -39,7 +39,8 @@ def agreement_in_words(agreement: Agreement) -> str:
 
 def parity_in_words(parity: Parity) -> str:
     """Says which graphs were compared with what, and on how much."""
-    return f"{parity.backend} {parity.precision}, against {compared_with(parity)}, {amount(parity.modes)}"
+    ran = f"{parity.backend} {parity.precision}"
+    return f"{ran}, against {compared_with(parity)}, on {amount(parity.modes, None)}"
 
 
 def compared_with(parity: Parity) -> str:
@@ -47,17 +48,19 @@ def compared_with(parity: Parity) -> str:
     return parity.reference or "the checkpoint in torch (older bundles do not say more)"
 
 
-def amount(modes: Sequence[ModeParity]) -> str:
-    """Says on how many requests and items a mode was measured at most."""
-    items = max((mode.items for mode in modes), default=0)
-    requests = max((mode.requests or 0 for mode in modes), default=0)
-    return f"up to {requests} requests and {items} items a mode" if requests else f"{items} items a mode"
+def amount(modes: Sequence[ModeParity], quality: Quality | None) -> str:
+    """Says on how many requests and items the modes were measured."""
+    sampled = [mode for mode in modes if mode.mode != "judged"]
+    items = max((mode.items for mode in sampled), default=0)
+    requests = max((mode.requests or 0 for mode in sampled), default=0)
+    said = f"{requests} sample requests of {items} items" if requests else f"{items} sample items"
+    return f"{said} in each mode" + ("" if quality is None else f", and {quality.requests} judged requests")
 
 
 def quality_rows(quality: Quality) -> list[tuple[str, str, str]]:
-    """Lists NDCG of source and bundle, and their difference."""
+    """Lists NDCG of source and bundle, their difference, and what it may be."""
     first, tenth = quality.ndcg_at_1_bundle, quality.ndcg_at_10_bundle
-    return [
+    rows = [
         ("source", f"{quality.ndcg_at_1_source:.4f}", f"{quality.ndcg_at_10_source:.4f}"),
         ("bundle", f"{first:.4f}", f"{tenth:.4f}"),
         (
@@ -66,6 +69,8 @@ def quality_rows(quality: Quality) -> list[tuple[str, str, str]]:
             f"{tenth - quality.ndcg_at_10_source:+.4f}",
         ),
     ]
+    limit = "" if quality.max_ndcg_loss is None else f"{quality.max_ndcg_loss:g}"
+    return [*rows, ("largest loss allowed", limit, limit)] if limit else rows
 
 
 def _most(name: str, value: float | None, limit: float | None) -> Measure | None:

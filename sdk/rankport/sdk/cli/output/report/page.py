@@ -1,9 +1,11 @@
 """The page itself: verdict, facts, measures beside their limits, plots."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rankport.exporters.kinds.table import kinds_with
+from rankport.exporters.proof.prove import Proof
 from rankport.runtime.bundle.manifest import ModeParity, Parity, Quality
 from rankport.sdk.cli.output.manifest import manifest_facts
 from rankport.sdk.cli.output.measures import (
@@ -36,7 +38,7 @@ def page(report: ProofReport) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width, initial-scale=1'>",
         f"<title>{_text(manifest.name)}: proof</title><style>{STYLE}</style>",
-        f"<h1>{_text(manifest.name)} {_text(manifest.version)}</h1>",
+        f"<h1>{_text(manifest.name)}, version {_text(manifest.version)}</h1>",
         *_verdict(report),
         _facts(_run_facts(report)),
     ]
@@ -54,7 +56,8 @@ def page(report: ProofReport) -> str:
             "<h2>Drift from the fp32 original</h2><p>What the low bits cost; the gate is the ranking quality.</p>",
             _modes(first.drift, None),
         ]
-    parts.append(_quality(first.quality))
+    if first.quality is not None or manifest.kind in kinds_with("judged"):
+        parts.append(_quality(first.quality))
     drawn = plots(first.evidence, first.parity)
     parts += ["<h2>Plots</h2><div class=plots>", *drawn, "</div>"] if drawn else []
     parts += ["<h2>The bundle</h2>", _facts(manifest_facts(manifest))]
@@ -67,28 +70,32 @@ def _verdict(report: ProofReport) -> Iterable[str]:
         yield from (f"<li>{_text(failure)}" for failure in report.failures)
         yield "</ul></div>"
     else:
-        yield f"<div class=verdict><b>Verified.</b> {_text(summary(report.first.parity))}</div>"
+        yield f"<div class=verdict><b>Verified.</b> {_text(summary(report.first))}</div>"
 
 
-def summary(parity: Parity) -> str:
-    """Says in a sentence what was compared with what, and how close it is."""
+def summary(proof: Proof) -> str:
+    """Says in a few sentences what was compared with what, how close it is, and what low bits cost."""
+    parity = proof.parity
     worst = max(parity.modes, key=parity.share)
-    share = f"{parity.share(worst):.0%} of what is allowed"
     if parity.max_abs_tolerance is not None:
         error = f"largest error {worst.max_abs_error:.1e}"
     else:
         error = f"largest relative error {worst.relative_error or 0.0:.1e}"
-    return f"Compared with {compared_with(parity)}: {error} in {len(parity.modes)} modes ({worst.mode}), {share}."
+    said = f"Compared with {compared_with(parity)}: {error} in {len(parity.modes)} modes ({worst.mode}), "
+    said += f"{parity.share(worst):.0%} of what is allowed."
+    if proof.quality is not None:
+        source, bundle = proof.quality.ndcg_at_10_source, proof.quality.ndcg_at_10_bundle
+        whose = "the fp32 original" if proof.drift is not None else "the source"
+        said += f" NDCG@10 is {bundle:.4f}, of {whose} {source:.4f}."
+    return said
 
 
 def _run_facts(report: ProofReport) -> list[tuple[str, str]]:
     parity = report.first.parity
-    quality = report.first.quality
-    judged = "" if quality is None else f"; {quality.requests} judged requests among them"
     return [
         ("compared with", compared_with(parity)),
         ("run by", f"{parity.backend}, {parity.precision}"),
-        ("on", amount(parity.modes) + judged),
+        ("on", amount(parity.modes, report.first.quality)),
         ("date", report.run.date),
         ("machine", report.run.machine),
         ("tools", report.run.tools_in_words),
@@ -97,7 +104,7 @@ def _run_facts(report: ProofReport) -> list[tuple[str, str]]:
 
 
 def _parity(parity: Parity) -> str:
-    notes = f"<p>Against {_text(compared_with(parity))}; run by {_text(parity.backend)}, {_text(parity.precision)}."
+    notes = f"<p>Run by {_text(parity.backend)}, {_text(parity.precision)}."
     if parity.noise is not None:
         notes += (
             f" <b>Noise</b> is how far the source moves from itself by rounding alone: relative error "
@@ -110,54 +117,94 @@ def _parity(parity: Parity) -> str:
 
 def _modes(modes: Sequence[ModeParity], parity: Parity | None) -> str:
     """Writes a row a mode; with `parity` its limits as the last row, and a bar of the error's share of the limit."""
-    names = ["mode", "requests", "items", "max error", "mean error", "relative", "Kendall τ", "top-k"]
-    if parity is not None:
-        names.insert(3, "of the limit")
-    rows = [_mode(mode, parity) for mode in modes]
+    columns = _columns(parity)
+    rows = [_row(columns, _cells(mode, parity), _look(mode, parity)) for mode in modes]
     if parity is not None:
         most, relative = parity.max_abs_tolerance, parity.max_relative_tolerance
-        rows.append(
-            "<tr class=limits><td>limit<td><td><td>100 %"
-            f"<td>{'' if most is None else f'≤ {most:.1e}'}<td><td>{'' if relative is None else f'≤ {relative:.1e}'}"
-            f"<td>≥ {parity.min_kendall_tau:g}<td></tr>"
-        )
-    return _table(names, rows)
+        limits = {"mode": "limit", "of the limit": "100%", "Kendall τ": f"≥ {parity.min_kendall_tau:g}"}
+        limits |= {} if most is None else {"max error": f"≤ {most:.1e}"}
+        limits |= {} if relative is None else {"relative": f"≤ {relative:.1e}"}
+        rows.append(_row(columns, limits, "limits"))
+    return _table(columns, rows)
 
 
-def _mode(mode: ModeParity, parity: Parity | None) -> str:
-    is_noise = parity is not None and mode is parity.noise
-    bad = parity is not None and not is_noise and not parity.holds(mode)
+def _columns(parity: Parity | None) -> dict[str, str]:
+    """Lists the columns with their class: a narrow page leaves out the wide ones."""
+    columns = dict.fromkeys(_COLUMNS, "")
+    columns |= dict.fromkeys(("requests", "items", "mean error", "top-k"), "wide")
+    if parity is None:
+        del columns["of the limit"]
+    else:
+        columns["of the limit"] = "bar"
+        columns["relative" if parity.max_relative_tolerance is None else "max error"] = "wide"
+    return columns
+
+
+_COLUMNS = (
+    "mode",
+    "requests",
+    "items",
+    "of the limit",
+    "max error",
+    "mean error",
+    "relative",
+    "Kendall τ",
+    "top-k",
+)
+
+
+def _cells(mode: ModeParity, parity: Parity | None) -> dict[str, str]:
     bar = ""
-    if parity is not None:
+    if parity is not None and mode is not parity.noise:
         share = parity.share(mode)
-        bar = "<td>" if is_noise else f"<td class=bar><i style='width:{min(share, 1):.1%}'></i>{share:.0%}"
-    relative = "–" if mode.relative_error is None else f"{mode.relative_error:.2e}"
-    look = " class=bad" if bad else " class=noise" if is_noise else ""
-    name = _text(mode.mode).replace("/", "/<wbr>")
-    return (
-        f"<tr{look}><td>{name}<td>{'–' if mode.requests is None else mode.requests}<td>{mode.items}{bar}"
-        f"<td>{mode.max_abs_error:.2e}<td>{mode.mean_abs_error:.2e}<td>{relative}<td>{mode.kendall_tau:.5f}"
-        f"<td>{mode.top_k_agreement:.3f}</tr>"
-    )
+        bar = f"<i style='width:{min(share, 1):.1%}'></i>{share:.0%}"
+    return {
+        "mode": _text(mode.mode).replace("/", "/<wbr>").replace("_", "_<wbr>"),
+        "requests": "–" if mode.requests is None else str(mode.requests),
+        "items": str(mode.items),
+        "of the limit": bar,
+        "max error": f"{mode.max_abs_error:.2e}",
+        "mean error": f"{mode.mean_abs_error:.2e}",
+        "relative": "–" if mode.relative_error is None else f"{mode.relative_error:.2e}",
+        "Kendall τ": f"{mode.kendall_tau:.5f}",
+        "top-k": f"{mode.top_k_agreement:.3f}",
+    }
+
+
+def _look(mode: ModeParity, parity: Parity | None) -> str:
+    if parity is not None and mode is parity.noise:
+        return "noise"
+    return "" if parity is None or parity.holds(mode) else "bad"
+
+
+def _row(columns: Mapping[str, str], cells: Mapping[str, str], look: str) -> str:
+    inner = "".join(f"<td class='{kind}'>{cells.get(name, '')}" for name, kind in columns.items())
+    return f"<tr class='{look}'>{inner}</tr>"
 
 
 def _measures(measures: Sequence[Measure]) -> str:
-    rows = []
-    for row in measures:
-        cells = "".join(f"<td>{_text(cell)}" for cell in (row.name, row.value, row.limit or "–"))
-        rows.append(f"<tr{'' if row.holds else ' class=bad'}>{cells}</tr>")
-    return _table(["", "measured", "limit"], rows)
+    columns = {"": "", "measured": "", "limit": ""}
+    rows = [
+        _row(
+            columns,
+            {"": _text(row.name), "measured": _text(row.value), "limit": _text(row.limit or "–")},
+            "" if row.holds else "bad",
+        )
+        for row in measures
+    ]
+    return _table(columns, rows)
 
 
 def _quality(quality: Quality | None) -> str:
     if quality is None:
         return "<h2>Ranking quality</h2><p>Not measured: give --judged.</p>"
-    rows = [f"<tr><td>{name}<td>{first}<td>{tenth}</tr>" for name, first, tenth in quality_rows(quality)]
-    return f"<h2>Ranking quality on {quality.requests} judged requests</h2>{_table(['', 'NDCG@1', 'NDCG@10'], rows)}"
+    columns = {"": "", "NDCG@1": "", "NDCG@10": ""}
+    rows = [_row(columns, dict(zip(columns, row, strict=True)), "") for row in quality_rows(quality)]
+    return f"<h2>Ranking quality on {quality.requests} judged requests</h2>{_table(columns, rows)}"
 
 
-def _table(names: Sequence[str], rows: Sequence[str]) -> str:
-    head = "".join(f"<th>{name}" for name in names)
+def _table(columns: Mapping[str, str], rows: Sequence[str]) -> str:
+    head = "".join(f"<th class='{kind}'>{name}" for name, kind in columns.items())
     return f"<div class=scroll><table><tr>{head}</tr>{''.join(rows)}</table></div>"
 
 

@@ -68,13 +68,14 @@ def _ndcg(series: Series) -> str:
     source, bundle = series.source[order], series.bundle[order]
     places = np.arange(len(order), dtype=np.float64)
     x, y = svg.Scale.across(places), svg.Scale.up(np.array([0.0, 1.0]))
-    changed = int(np.count_nonzero(series.errors > 1e-9))
+    changed = series.errors[order] > 1e-9
     body = [
         svg.axes(x, y),
         svg.line(x(places), y(source), "of-source"),
-        svg.points(x(places), y(bundle)),
+        svg.points(x(places[~changed]), y(bundle[~changed]), "dots faint"),
+        svg.points(x(places[changed]), y(bundle[changed]), "dots odd"),
     ]
-    note = f"line: source, dots: bundle; {changed} of {len(order)} differ"
+    note = f"line: source, dots: bundle; {int(changed.sum())} of {len(order)} differ (red)"
     return svg.figure(
         "NDCG@10 of each judged request", note, "requests, by the source's NDCG", "NDCG@10", body
     )
@@ -93,7 +94,8 @@ def _lengths(lengths: LengthScores) -> str:
         svg.points(x(lengths.tokens.astype(np.float64)), y(lengths.scores), "dots faint"),
         svg.line(x(middles), y(medians), "of-source"),
     ]
-    note = f"{_drawn(len(lengths.tokens), lengths.total)}; line: median of items of like length"
+    kept = f"{len(lengths.tokens):,} of " if len(lengths.tokens) < lengths.total else ""
+    note = f"{kept}{lengths.total:,} items; line: median of items of like length"
     return svg.figure(
         "Scores by length of the item", note, "tokens of the item, prompt included", "score", body
     )

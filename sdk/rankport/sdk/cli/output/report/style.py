@@ -11,7 +11,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; 
 dt { color: var(--grey) } dd { margin: 0; overflow-wrap: anywhere }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 td, th { padding: .22rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
-th { border-bottom: 2px solid var(--ink); font-weight: 600 }
+th.bar { position: static } th { border-bottom: 2px solid var(--ink); font-weight: 600 }
 td:first-child, th:first-child { text-align: left; padding-left: 0 }
 .limits td { color: var(--grey); border-bottom: 0; font-weight: 600 }
 .noise td { color: var(--grey); font-style: italic }
@@ -26,7 +26,9 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--grey) } svg .axis { fil
 .identity { stroke: var(--grey); stroke-dasharray: 5 4; fill: none }
 .of-source { stroke: #e08a1e; stroke-width: 2; fill: none }
 .dots { stroke: var(--blue); stroke-width: 5; stroke-linecap: round; fill: none; opacity: .55 } .faint { opacity: .25 }
+.odd { stroke: var(--red); opacity: .9 }
 .bar-of { fill: var(--blue) } .limit { stroke: var(--red); stroke-dasharray: 4 3 } svg .limit-name { fill: var(--red) }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0 } dd { margin-bottom: .5rem }
-  td, th { padding: .22rem .45rem; font-size: .9rem } .bar { min-width: 6.5rem } }
+  td, th { padding: .22rem .35rem; font-size: .85rem } td:first-child { white-space: normal }
+  .wide { display: none } .bar { min-width: 4rem } .bar i { max-width: 3rem; left: .35rem } }
 """

@@ -23,7 +23,7 @@ from rankport.runtime.store.store import TokenStore
 
 @dataclass(frozen=True, slots=True)
 class RequestForm:
-    """What requests must fit: prompt, limits, embedding tokens and their encoder, of a bundle or of a planned one."""
+    """Facts that requests must fit: prompt, limits and encoder, of a bundle or a planned one."""
 
     draft: ManifestDraft
     tokenizer: Tokenizer | None

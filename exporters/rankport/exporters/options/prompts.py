@@ -18,7 +18,7 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 
 
 class HasTokenizer(Protocol):
-    """What a prompt is resolved for: a checkpoint, loaded or only stated by its folder."""
+    """Owner of a tokenizer that a prompt is resolved for: a checkpoint, loaded or only stated by its folder."""
 
     @property
     def tokenizer_file(self) -> Path | None:

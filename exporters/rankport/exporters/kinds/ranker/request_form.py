@@ -1,4 +1,4 @@
-"""What requests to a ranker must fit, as far as its checkpoint's small files and the options tell."""
+"""Form that requests to a ranker must fit, as far as its checkpoint's small files and the options tell."""
 
 from pathlib import Path
 

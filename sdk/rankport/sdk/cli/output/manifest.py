@@ -171,7 +171,7 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
         facts.append(("paired with encoder", manifest.pairing.encoder_fingerprint))
     if manifest.tokenization is not None:
         facts.append(("tokenization", manifest.tokenization.in_words))
-    facts.append(("files", ", ".join(f"{file.path} {file.size / 1e6:.1f} MB" for file in manifest.files)))
+    facts.append(("files", ", ".join(f"{file.path} {_size(file.size)}" for file in manifest.files)))
     return facts
 
 
@@ -187,6 +187,10 @@ def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
         read_at = f"the last token that is not {labels.pad_token}, the pad token, as transformers' head does"
         facts.append(("read at", f"{read_at}; items of embedding tokens at their last"))
     return facts
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e6:.1f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:.1f} kB"
 
 
 def _segments(manifest: Manifest) -> list[str]:

@@ -14,7 +14,7 @@ _TOOLS = ("rankport", "torch", "transformers", "onnxruntime", "numpy")
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What ran, when, on what, with what."""
+    """Command of a run, its time, machine and tools."""
 
     command: str
     date: str  # ISO 8601, UTC, to the second

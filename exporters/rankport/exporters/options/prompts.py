@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import tokenizers
@@ -15,14 +14,6 @@ from rankport.protos.errors import BundleError, CheckpointError
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.prompt.prompt_file import load_prompt_file, validate_prompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
-
-
-class HasTokenizer(Protocol):
-    """Owner of a tokenizer that a prompt is resolved for: a checkpoint, loaded or only stated by its folder."""
-
-    @property
-    def tokenizer_file(self) -> Path | None:
-        """The tokenizer.json of the checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,4 +97,7 @@ def test_the_hash_covers_what_decides_the_answers_and_nothing_else(checkpoint: P
     assert checkpoint_sha256(checkpoint) == before
     (checkpoint / "1_Pooling").mkdir()
     (checkpoint / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    assert checkpoint_sha256(checkpoint) == before  # no modules.json names it
+    modules = '[{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]'
+    (checkpoint / "modules.json").write_text(modules)
     assert checkpoint_sha256(checkpoint) != before

@@ -122,8 +122,10 @@ def test_bf16_shards_export(tmp_path: Path) -> None:
 def sentence_transformer(folder: Path, pooling: str, *modules: str) -> Path:
     """Adds what sentence-transformers stores beside a model."""
     (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{pooling}": True}))
-    types = [{"idx": i, "type": f"sentence_transformers.models.{name}"} for i, name in enumerate(modules)]
+    config = {"word_embedding_dimension": 32, f"pooling_mode_{pooling}": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
+    paths = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+    types = [{"path": paths[name], "type": f"sentence_transformers.models.{name}"} for name in modules]
     (folder / "modules.json").write_text(json.dumps(types))
     return folder
 

@@ -30,10 +30,18 @@ def test_an_adapter_is_of_its_bases_kind(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_two_kinds_claim_names_both_and_the_flag(tmp_path: Path) -> None:
     folder = checkpoints.causal_lm(tmp_path / "c", "qwen3")
-    (folder / "modules.json").write_text(json.dumps([]))
+    modules = [{"path": name, "type": f"sentence_transformers.models.{name}"} for name in ("", "Pooling")]
+    (folder / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(InvalidRequest, match=r"Qwen3ForCausalLM\) may be ranker or item-encoder: .*--kind"):
         export(folder, tmp_path / "b", label_ids=(9, 17))
     assert not (tmp_path / "b").exists()
+
+
+def test_a_cross_encoders_folder_is_a_rankers(tmp_path: Path) -> None:
+    folder = checkpoints.causal_lm(tmp_path / "c", "qwen3")
+    modules = [{"path": name, "type": f"sentence_transformers.models.{name}"} for name in ("", "LogitScore")]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    assert claimed_kind(folder).name == "ranker"
 
 
 def test_the_options_of_the_claiming_kind_hold(tmp_path: Path) -> None:

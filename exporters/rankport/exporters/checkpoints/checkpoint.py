@@ -19,6 +19,7 @@ from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_ada
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, code_beside
 from rankport.exporters.checkpoints.forms.table import load_form
+from rankport.exporters.checkpoints.sentence_transformers.modules import module_folders, transformer_folder
 from rankport.exporters.checkpoints.stated import head_of, tokenizer_of_folder
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.exporters.quantization.linear import QuantizedLinear
@@ -30,8 +31,10 @@ _HASHED = (
     "*.safetensors",
     "*.safetensors.index.json",
     "tokenizer.json",
+    "tokenizer_config.json",
     "modules.json",
-    "[0-9]_*/config.json",
+    "config_sentence_transformers.json",
+    "sentence_*_config.json",
     *QUANTIZATION_FILES,
 )
 
@@ -72,25 +75,27 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Loads a folder with config.json and safetensors. `headless` loads the bare encoder or decoder body.
 
-    A folder of a PEFT adapter is merged into its base: the folder `base`, or the one that its config names.
+    A folder of a PEFT adapter is merged into its base: the folder `base`, or the one that its config names. Where
+    `modules.json` names another folder for the transformer, model and tokenizer are read from there.
     `ignore_remote_code` loads transformers' own class of a checkpoint that brings code of its own, which is never run.
 
     Raises:
         CheckpointError: naming the file, field or tensor at fault.
         InvalidRequest: an adapter's base is not at hand, or `base` is given for what is no adapter.
     """
-    if not (path / ADAPTER_CONFIG).is_file():
+    inner = transformer_folder(path)
+    if not (inner / ADAPTER_CONFIG).is_file():
         if base is not None:
             raise InvalidRequest(
                 f"--base {base}: checkpoint {str(path)!r} is no adapter (no {ADAPTER_CONFIG})"
             )
         return _load(path, headless, ignore_remote_code)
-    folder = base_of(path, base)
+    folder = base_of(inner, base)
     below = _load(folder, headless, ignore_remote_code)
-    code = code_beside(path)
+    code = code_beside(inner)
     if not ignore_remote_code:
-        require_none(path, code, below.model_type, known=True)
-    model, facts = merge_adapter(below.model, path)
+        require_none(inner, code, below.model_type, known=True)
+    model, facts = merge_adapter(below.model, inner)
     own = checkpoint_sha256(path)
     return dataclasses.replace(
         below,
@@ -109,10 +114,11 @@ def load_checkpoint(
 
 
 def _load(path: Path, headless: bool, ignore_remote_code: bool) -> Checkpoint:
-    folder = CheckpointFolder.open(path)
+    inner = transformer_folder(path)
+    folder = CheckpointFolder.open(inner)
     code, known = folder.own_code, folder.raw.get("model_type") in CONFIG_MAPPING
     if not (ignore_remote_code and known):
-        require_none(path, code, folder.raw.get("model_type"), known=known)
+        require_none(inner, code, folder.raw.get("model_type"), known=known)
     head: Head = "none" if headless else _known_head(folder.architecture)
     if head == "classification_head":
         _require_decoder_head(folder)
@@ -138,9 +144,13 @@ def _load(path: Path, headless: bool, ignore_remote_code: bool) -> Checkpoint:
 
 
 def checkpoint_sha256(path: Path) -> str:
-    """Hashes the names and contents of the files that decide what the model answers, in name order."""
+    """Hashes the names and contents of the files that decide what the model answers, in name order.
+
+    Of a sentence-transformers folder also those in the folders that `modules.json` names.
+    """
     total = hashlib.sha256()
-    for file in sorted(file for pattern in _HASHED for file in path.glob(pattern)):
+    folders = module_folders(path)
+    for file in sorted({file for folder in folders for pattern in _HASHED for file in folder.glob(pattern)}):
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(f"{file.relative_to(path).as_posix()}\0{digest}\n".encode())

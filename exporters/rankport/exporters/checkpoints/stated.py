@@ -5,41 +5,46 @@ from pathlib import Path
 
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of, is_adapter
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
+from rankport.exporters.checkpoints.sentence_transformers.modules import stated_modules, transformer_folder
 from rankport.protos.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
 class StatedModel:
-    """The class of a checkpoint, and whether sentence-transformers wrote its folder."""
+    """The class of a checkpoint, and whether its folder is an encoder of sentence-transformers."""
 
     path: Path
     architecture: str  # of an adapter: its base's
     head: Head  # that the class ends in
-    sentence_transformers: bool
+    makes_embeddings: bool  # a folder of sentence-transformers that pools
     base: Path | None = None  # of an adapter, where it is not the one that its config names
 
     @property
     def tokenizer_file(self) -> Path | None:
         """The tokenizer.json of the folder, of an adapter without one that of its base."""
-        own = tokenizer_of_folder(self.path)
-        if own is not None or not is_adapter(self.path):
+        own, inner = tokenizer_of_folder(self.path), transformer_folder(self.path)
+        if own is not None or not is_adapter(inner):
             return own
-        return tokenizer_of_folder(base_of(self.path, self.base))
+        return tokenizer_of_folder(base_of(inner, self.base))
 
     @classmethod
     def read(cls, path: Path, base: Path | None = None) -> "StatedModel":
         """Reads a folder's config, of an adapter that of its base. Raises as `load_checkpoint`."""
-        folder = base_of(path, base) if (path / ADAPTER_CONFIG).is_file() else path
-        architecture = CheckpointFolder.open(folder).architecture
-        return cls(path, architecture, head_of(architecture), (path / "modules.json").is_file(), base)
+        modules = stated_modules(path) or ()
+        inner = transformer_folder(path)
+        folder = base_of(inner, base) if (inner / ADAPTER_CONFIG).is_file() else inner
+        architecture = CheckpointFolder.open(transformer_folder(folder)).architecture
+        pools = any(module.kind == "Pooling" for module in modules)
+        return cls(path, architecture, head_of(architecture), pools, base)
 
 
 def tokenizer_of_folder(path: Path) -> Path | None:
-    """Finds tokenizer.json. Raises CheckpointError where there is a tokenizer of another form alone."""
-    tokenizer = path / "tokenizer.json"
+    """Finds tokenizer.json, beside the model. Raises CheckpointError where there is a tokenizer of another form alone."""
+    inner = transformer_folder(path)
+    tokenizer = inner / "tokenizer.json"
     if tokenizer.is_file():
         return tokenizer
-    slow = [name for name in _SLOW_TOKENIZERS if (path / name).is_file()]
+    slow = [name for name in _SLOW_TOKENIZERS if (inner / name).is_file()]
     if slow:
         raise CheckpointError(
             f"checkpoint {str(path)!r} has {slow[0]} and no tokenizer.json: convert it with "
@@ -52,8 +57,10 @@ _SLOW_TOKENIZERS = ("vocab.txt", "vocab.json", "tokenizer.model", "spiece.model"
 
 
 def speaking_folders(path: Path, base: Path | None = None) -> tuple[Path, ...]:
-    """Lists the folders that say what a checkpoint is: itself, and the base of an adapter."""
-    return (path, base_of(path, base)) if (path / ADAPTER_CONFIG).is_file() else (path,)
+    """Lists the folders that say what a checkpoint is: itself, its transformer's, and the base of an adapter."""
+    inner = transformer_folder(path)
+    own = tuple(dict.fromkeys((path, inner)))
+    return (*own, base_of(inner, base)) if (inner / ADAPTER_CONFIG).is_file() else own
 
 
 def head_of(architecture: str) -> Head:

@@ -8,6 +8,10 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rankport.runtime.bundle.embedding import Activation as Activation
+from rankport.runtime.bundle.embedding import DenseLayer as DenseLayer
+from rankport.runtime.bundle.embedding import Embedding as Embedding
+from rankport.runtime.bundle.embedding import Pooling as Pooling
 from rankport.runtime.bundle.measurements import Agreement as Agreement
 from rankport.runtime.bundle.measurements import ModeParity as ModeParity
 from rankport.runtime.bundle.measurements import Parity as Parity
@@ -29,7 +33,6 @@ WORD_PATTERN = r"^[a-z][a-z0-9-]{0,63}$"
 DType = Literal["float32", "float16", "bfloat16", "int64", "int32"]
 Role = Annotated[str, Field(pattern=WORD_PATTERN)]
 """Part that a graph plays in its kind: which there are, the kind's `ManifestRules` say."""
-Pooling = Literal["last-k", "cls", "mean"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Target = Literal["onnx-cpu", "onnx-cuda", "tensorrt"]
 
@@ -204,21 +207,6 @@ class Limits(Strict):
 
     max_prefix_tokens: Annotated[int, Field(ge=0)]
     max_item_tokens: Annotated[int, Field(gt=0)]
-
-
-class Embedding(Strict):
-    """Embedding tokens: what an item encoder makes, or a ranker takes."""
-
-    tokens: Annotated[int, Field(gt=0)]  # k
-    hidden_size: Annotated[int, Field(gt=0)]
-    dtype: Literal["float16", "float32"]
-    pooling: Pooling | None = None  # of a model that makes them
-    normalize: bool | None = None
-
-    @property
-    def is_output(self) -> bool:
-        """True of tokens that the model makes, and says how; False of those that it takes."""
-        return self.pooling is not None
 
 
 class Pairing(Strict):

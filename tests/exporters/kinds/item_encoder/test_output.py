@@ -1,6 +1,5 @@
-"""The tokens of an item encoder, as a sentence-transformers folder states them."""
+"""The tokens of an item encoder, as options and a sentence-transformers folder state them."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,40 +7,33 @@ import pytest
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.item_encoder.output import output_form
-from rankport.protos.errors import CheckpointError
-from support import checkpoints
+from rankport.protos.errors import InvalidRequest
+from support import checkpoints, sentence_folders
 
 
-def pooled(folder: Path, pooling: object, modules: object = None) -> Path:
-    (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    if modules is not None:
-        (folder / "modules.json").write_text(json.dumps(modules))
-    return folder
+def test_a_pooling_that_no_modules_file_names_is_not_taken(tmp_path: Path) -> None:
+    folder = checkpoints.body(tmp_path / "c", "bert")
+    sentence_folders.write(
+        folder, "1_Pooling/config.json", {"pooling_mode": "cls", "embedding_dimension": 32}
+    )
+    source = load_checkpoint(folder, headless=True)
+    with pytest.raises(InvalidRequest, match=r"--pooling last-k .* no modules\.json"):
+        output_form(source, ItemEncoderOptions())
+    assert output_form(source, ItemEncoderOptions(pooling="max")).pooling == "max"
 
 
-@pytest.mark.parametrize(
-    "pooling", [{"pooling_mode": "cls"}, {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}]
-)
-def test_a_sentence_transformers_folder_brings_its_pooling(pooling: object, tmp_path: Path) -> None:
-    modules = [
-        {"type": f"sentence_transformers.models.{name}"} for name in ("Transformer", "Pooling", "Normalize")
-    ]
-    folder = pooled(checkpoints.body(tmp_path / "c", "bert"), pooling, modules)
-    form = output_form(load_checkpoint(folder, headless=True), ItemEncoderOptions())
-    assert (form.pooling, form.normalize) == ("cls", True)
+def test_options_win_over_the_folder(tmp_path: Path) -> None:
+    base = checkpoints.body(tmp_path / "base", "bert")
+    folder = sentence_folders.pooled(base, tmp_path / "c", ["cls", "mean"], ("Normalize", "2_Normalize"))
+    source = load_checkpoint(folder, headless=True)
+    stated = output_form(source, ItemEncoderOptions())
+    assert (stated.poolings, stated.normalize, stated.hidden_size) == (("cls", "mean"), True, 64)
+    form = output_form(source, ItemEncoderOptions(pooling="last-k", tokens=3, normalize=False))
+    assert (form.poolings, form.tokens, form.normalize, form.hidden_size) == (("last-k",), 3, False, 32)
+    with pytest.raises(InvalidRequest, match=r"--tokens goes with --pooling last-k; cls \+ mean makes one"):
+        output_form(source, ItemEncoderOptions(tokens=2))
 
 
-def test_a_module_that_the_graph_lacks_is_refused(tmp_path: Path) -> None:
-    modules = [{"type": "sentence_transformers.models.Dense"}]
-    folder = pooled(checkpoints.body(tmp_path / "c", "bert"), {"pooling_mode": "mean"}, modules)
-    with pytest.raises(CheckpointError, match="Dense"):
-        output_form(load_checkpoint(folder, headless=True), ItemEncoderOptions())
-
-
-@pytest.mark.parametrize(("content", "message"), [("[]", "must be a dict"), ("{", "not readable JSON")])
-def test_a_pooling_file_of_another_form_is_named(content: str, message: str, tmp_path: Path) -> None:
-    folder = pooled(checkpoints.body(tmp_path / "c", "bert"), {})
-    (folder / "1_Pooling" / "config.json").write_text(content)
-    with pytest.raises(CheckpointError, match=message):
-        output_form(load_checkpoint(folder, headless=True), ItemEncoderOptions())
+def test_an_unknown_pooling_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(InvalidRequest, match="--pooling is 'sum': use one of last-k, cls, mean, max"):
+        ItemEncoderOptions(pooling="sum")  # type: ignore[arg-type]

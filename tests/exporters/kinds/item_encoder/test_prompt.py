@@ -7,7 +7,7 @@ import pytest
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.exporters.kinds.item_encoder.plan import check_item_encoder_prompt, item_encoder_prompt
+from rankport.exporters.kinds.item_encoder.prompt import check_item_encoder_prompt, item_encoder_prompt
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Segment
 

@@ -1,16 +1,12 @@
-"""The modes in which an item encoder serves, and its differences from its source in each.
+"""The modes in which an item encoder serves, and its differences from its source in each."""
 
-The source runs one text at a time in torch, without padding or mask.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from rankport.exporters.kinds.item_encoder.module import EncoderModule
+from rankport.exporters.kinds.item_encoder.samples import Runs
 from rankport.exporters.options.tolerance import FLOAT16_KENDALL_TAU, Tolerance
 from rankport.exporters.proof.compare import relative_error, require_finite_results
 from rankport.exporters.proof.metrics import kendall_tau, top_k_agreement
@@ -18,42 +14,7 @@ from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.bundle.manifest import ModeParity
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
-Runs = Sequence[NDArray[np.int64]]
 Answers = Mapping[str, NDArray[np.floating]]  # mode -> embedding tokens [runs, k, hidden]
-
-
-def sample_runs(vocab_size: int, max_item_tokens: int, *, seed: int = 0) -> list[NDArray[np.int64]]:
-    """Draws token runs of lengths from 1 to the limit. [24]"""
-    rng = np.random.default_rng(seed)
-    longest = min(max_item_tokens, 2048)
-    lengths = [1, 2, longest, *rng.integers(1, min(longest, 64) + 1, 21)]
-    return [rng.integers(0, vocab_size, length) for length in lengths]
-
-
-def reference_embeddings(module: EncoderModule, runs: Runs) -> NDArray[np.float32]:
-    """Computes embedding tokens of the source in fp32, before rounding to the output dtype. [runs, k, hidden]"""
-    rows = []
-    with torch.no_grad():
-        for run in runs:
-            ids = torch.tensor(run)[None]
-            hidden = module.model(input_ids=ids).last_hidden_state[0].float().numpy()
-            rows.append(_pool(hidden, module))
-    return np.stack(rows)
-
-
-def _pool(hidden: NDArray[np.float32], module: EncoderModule) -> NDArray[np.float32]:
-    """Pools by the definition, in numpy, apart from the exported code. [k, hidden]"""
-    if module.pooling == "cls":
-        pooled = hidden[:1]
-    elif module.pooling == "mean":
-        pooled = hidden.mean(axis=0, keepdims=True)
-    else:
-        front = np.repeat(hidden[:1], max(0, module.tokens - len(hidden)), axis=0)
-        pooled = np.concatenate([front, hidden[-module.tokens :]])
-    if module.normalize:
-        pooled = pooled / np.maximum(np.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
-    result: NDArray[np.float32] = pooled
-    return result
 
 
 def answers_by_mode(backend: TextBackend, runs: Runs) -> Answers:

@@ -1,28 +1,61 @@
 """The embedding tokens that an item encoder makes."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.exporters.options.sentence_transformers import stored_normalize, stored_pooling
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Embedding
 
 
-def output_form(source: Checkpoint, options: ItemEncoderOptions) -> Embedding:
-    """Chooses pooling and form of an encoder's tokens; a sentence-transformers folder brings its own defaults."""
-    pooling = options.pooling or stored_pooling(source.path)
-    if pooling is None:
+def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: int = 0) -> Embedding:
+    """Chooses pooling and form of an encoder's tokens; a sentence-transformers folder brings its own defaults.
+
+    `skip_tokens` is how many first tokens of an item are its prompt, which the folder may leave out of the pooling.
+    Raises CheckpointError for a folder that cannot be exported, InvalidRequest for options that contradict each other.
+    """
+    folder = read_encoder_folder(source.path)
+    stated = () if folder is None else folder.pooling.modes
+    chosen = stated if options.pooling is None else (options.pooling,)
+    if not chosen:
         raise InvalidRequest(
             "say how the hidden states become embedding tokens: --pooling last-k (with --tokens K), cls or mean; "
-            "the checkpoint has no 1_Pooling/config.json that says it"
+            "the checkpoint has no modules.json of sentence-transformers that says it"
         )
-    if options.tokens is not None and pooling != "last-k":
-        raise InvalidRequest(f"--tokens goes with --pooling last-k; {pooling} makes one token")
-    stored = stored_normalize(source.path)
-    normalize = options.normalize if options.normalize is not None else stored
+    if options.tokens is not None and chosen != ("last-k",):
+        raise InvalidRequest(f"--tokens goes with --pooling last-k; {' + '.join(chosen)} makes one token")
+    if (options.tokens or 1) > 1 and skip_tokens:
+        raise InvalidRequest(
+            f"--tokens {options.tokens}: the pooling leaves the prompt out, and makes one token"
+        )
+    dense = [] if folder is None else [layer for _, layer in folder.dense]
+    width = dense[-1].out_features if dense else source.hidden_size * len(chosen)
+    cut = None if folder is None else folder.truncate_dim
     return Embedding(
         tokens=options.tokens or 1,
-        hidden_size=source.hidden_size,
+        hidden_size=width if cut is None else min(cut, width),
         dtype=options.output_dtype or "float16",
-        pooling=pooling,
-        normalize=normalize,
+        pooling=chosen[0],
+        normalize=options.normalize if options.normalize is not None else _normalizes(folder),
+        further_poolings=list(chosen[1:]),
+        skip_tokens=skip_tokens,
+        dense=dense,
+        cut_from=width if cut is not None and cut < width else None,
     )
+
+
+def dense_folders(source: Checkpoint, form: Embedding) -> Sequence[Path]:
+    """Finds where the weights of a form's dense layers lie. Raises CheckpointError if the folder has others."""
+    folder = read_encoder_folder(source.path)
+    layers = () if folder is None else folder.dense
+    if [layer for _, layer in layers] != form.dense:
+        raise CheckpointError(
+            f"checkpoint {str(source.path)!r} has other Dense modules than the bundle states"
+        )
+    return [place for place, _ in layers]
+
+
+def _normalizes(folder: EncoderFolder | None) -> bool:
+    return folder is not None and folder.normalize

@@ -3,17 +3,14 @@
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.item_encoder.measure import measure_item_encoder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.exporters.kinds.item_encoder.plan import (
-    check_item_encoder_prompt,
-    item_encoder_prompt,
-    plan_item_encoder,
-)
+from rankport.exporters.kinds.item_encoder.plan import plan_item_encoder
+from rankport.exporters.kinds.item_encoder.prompt import check_item_encoder_prompt, item_encoder_prompt
 from rankport.exporters.kinds.work import ExportWork
 
 
 def _claims(model: StatedModel) -> bool:
-    """Claims bare bodies, and whatever sentence-transformers wrote."""
-    return model.sentence_transformers or model.head == "none"
+    """Claims bare bodies, and encoders of sentence-transformers whatever head their config names."""
+    return model.makes_embeddings or model.head == "none"
 
 
 WORK: ExportWork[ItemEncoderOptions] = ExportWork(

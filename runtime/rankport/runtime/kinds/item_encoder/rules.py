@@ -29,6 +29,31 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
     for name in ("pooling", "normalize"):
         if getattr(embedding, name) is None:
             yield f"embedding.{name}: missing"
+    if embedding.skip_tokens >= manifest.limits.max_item_tokens:
+        yield (
+            f"embedding.skip_tokens: {embedding.skip_tokens} leave nothing of "
+            f"limits.max_item_tokens {manifest.limits.max_item_tokens} to pool"
+        )
+
+
+def _widths(manifest: Manifest) -> Iterator[str]:
+    """Follows the width from the hidden states through poolings, dense layers and cut."""
+    embedding = manifest.embedding
+    if embedding is None:
+        return
+    width = manifest.shape.hidden_size * len(embedding.poolings)
+    for index, layer in enumerate(embedding.dense):
+        if layer.in_features != width:
+            yield f"embedding.dense[{index}].in_features: is {layer.in_features}, what comes in has {width}"
+        width = layer.out_features
+    if embedding.cut_from is not None:
+        if not embedding.hidden_size < embedding.cut_from == width:
+            yield (
+                f"embedding.cut_from: is {embedding.cut_from}, must be the width {width} before the cut and above "
+                f"embedding.hidden_size {embedding.hidden_size}"
+            )
+    elif embedding.hidden_size != width:
+        yield f"embedding.hidden_size: is {embedding.hidden_size}, what the model makes has {width}"
 
 
 def _pairing(manifest: Manifest) -> Iterator[str]:
@@ -42,5 +67,5 @@ def _prompt(manifest: Manifest) -> Iterator[str]:
 
 
 RULES: Mapping[str, ManifestRules] = MappingProxyType(
-    {NAME: ManifestRules(frozenset({"encode"}), (_layers, _labels, _embedding, _pairing, _prompt))}
+    {NAME: ManifestRules(frozenset({"encode"}), (_layers, _labels, _embedding, _widths, _pairing, _prompt))}
 )

@@ -1,0 +1,88 @@
+"""A Dense module: a linear layer and an activation over pooled embeddings, its weights in safetensors."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
+from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.manifest import Activation, DenseLayer
+
+WEIGHTS_FILE = "model.safetensors"
+_DEFAULT_ACTIVATION = "torch.nn.modules.activation.Tanh"
+_ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
+    {
+        "Identity": "identity",
+        "Tanh": "tanh",
+        "ReLU": "relu",
+        "GELU": "gelu",
+        "SiLU": "silu",
+        "Sigmoid": "sigmoid",
+    }
+)
+
+
+def dense_layer(folder: Path) -> DenseLayer:
+    """Reads the config of a Dense module. Raises CheckpointError for what cannot be exported."""
+    settings = Settings.read(folder / "config.json")
+    for name in ("module_input_name", "module_output_name"):
+        settings.require(name, ["sentence_embedding"], "must be sentence_embedding: it follows the pooling")
+    sizes = [settings.count(name) for name in ("in_features", "out_features")]
+    if None in sizes:
+        raise CheckpointError(f"{settings.where} must say in_features and out_features")
+    layer = DenseLayer(
+        in_features=sizes[0] or 0,
+        out_features=sizes[1] or 0,
+        bias=settings.flag("bias", True),
+        activation=_activation(settings),
+        residual=settings.flag("use_residual", False),
+    )
+    settings.finish()
+    return layer
+
+
+def dense_weights(folder: Path, layer: DenseLayer) -> Mapping[str, Tensor]:
+    """Reads `linear.weight` [out, in], `linear.bias` [out] and `residual.weight`, as far as the layer has them.
+
+    Raises CheckpointError if the file is missing or damaged, lacks one, or has another tensor or shape.
+    """
+    file = folder / WEIGHTS_FILE
+    if not file.is_file():
+        raise CheckpointError(
+            f"Dense module {str(folder)!r} has no {WEIGHTS_FILE}, and pickles are never loaded: load the model with "
+            "SentenceTransformer and save_pretrained it anew"
+        )
+    try:
+        tensors = safetensors.torch.load_file(file)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if shapes != _shapes(layer):
+        raise CheckpointError(f"{file} holds {shapes}, its config.json asks for {_shapes(layer)}")
+    return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def _shapes(layer: DenseLayer) -> dict[str, tuple[int, ...]]:
+    matrix = (layer.out_features, layer.in_features)
+    shapes: dict[str, tuple[int, ...]] = {"linear.weight": matrix}
+    if layer.bias:
+        shapes["linear.bias"] = (layer.out_features,)
+    if layer.residual and layer.in_features != layer.out_features:
+        shapes["residual.weight"] = matrix
+    return shapes
+
+
+def _activation(settings: Settings) -> Activation:
+    stated = settings.text("activation_function") or _DEFAULT_ACTIVATION
+    name = stated.rsplit(".", 1)[-1]
+    if not stated.startswith("torch.nn.") or name not in _ACTIVATIONS:
+        raise settings.error(
+            "activation_function",
+            stated,
+            f"cannot be exported: there are {', '.join(_ACTIVATIONS)} of torch.nn",
+        )
+    return _ACTIVATIONS[name]

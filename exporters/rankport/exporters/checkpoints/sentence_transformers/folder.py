@@ -1,0 +1,135 @@
+"""`EncoderFolder`: everything that a sentence-transformers folder says about the encoder in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rankport.exporters.checkpoints.sentence_transformers.dense import dense_layer
+from rankport.exporters.checkpoints.sentence_transformers.modules import (
+    MODULES_FILE,
+    StatedModule,
+    stated_modules,
+)
+from rankport.exporters.checkpoints.sentence_transformers.pooling import PoolingSettings, pooling_settings
+from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
+from rankport.exporters.checkpoints.sentence_transformers.transformer import (
+    TransformerSettings,
+    transformer_settings,
+)
+from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.runtime.bundle.manifest import DenseLayer
+
+CONFIG_FILE = "config_sentence_transformers.json"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFolder:
+    """The modules in order, each with its settings, and what `config_sentence_transformers.json` adds."""
+
+    path: Path
+    transformer: TransformerSettings
+    pooling: PoolingSettings
+    dense: tuple[tuple[Path, DenseLayer], ...]  # where the weights lie, and the layer
+    normalize: bool  # after the last Dense
+    prompts: Mapping[str, str]  # by name
+    default_prompt_name: str | None
+    truncate_dim: int | None  # the output's first dimensions, after normalization
+    similarity: str | None  # between two embeddings, in the owner's code; no part of a bundle
+
+    def prompt(self, name: str | None) -> str:
+        """Gives the text before each item: of that name, of the default one, or none. Raises InvalidRequest."""
+        chosen = name or self.default_prompt_name
+        if chosen is None:
+            return ""
+        if chosen not in self.prompts:
+            known = ", ".join(self.prompts) or "none"
+            raise InvalidRequest(
+                f"--prompt-name {chosen!r} is none of the prompts of {self.path / CONFIG_FILE}: there are {known}"
+            )
+        return self.prompts[chosen]
+
+    def notes(self, prompt_name: str | None) -> tuple[str, ...]:
+        """Says what is left to whoever uses the embeddings."""
+        notes = []
+        unused = [name for name, text in self.prompts.items() if text]
+        if unused and not self.prompt(prompt_name):
+            notes.append(
+                f"no prompt is put before an item: {CONFIG_FILE} has the prompts {', '.join(unused)} and no default; "
+                "--prompt-name picks one"
+            )
+        if self.similarity is not None:
+            notes.append(f"{CONFIG_FILE} compares embeddings by {self.similarity}")
+        return tuple(notes)
+
+
+def read_encoder_folder(path: Path) -> EncoderFolder | None:
+    """Reads a folder; None if it is none of sentence-transformers. CheckpointError for what cannot be exported."""
+    modules = stated_modules(path)
+    if modules is None:
+        return None
+    transformer, pooling, *rest = _ordered(path, modules)
+    settings = Settings.read(path / CONFIG_FILE)
+    settings.require("model_type", ["SentenceTransformer"], "is no encoder of one embedding a text")
+    settings.ignore("__version__", "requirements")
+    prompts = _prompts(settings)
+    default = settings.text("default_prompt_name")
+    folder = EncoderFolder(
+        path=path,
+        transformer=transformer_settings(transformer.folder),
+        pooling=pooling_settings(pooling.folder),
+        dense=tuple((module.folder, dense_layer(module.folder)) for module in rest if module.kind == "Dense"),
+        normalize=any(_is_normalize(module) for module in rest),
+        prompts=prompts,
+        default_prompt_name=default,
+        truncate_dim=settings.count("truncate_dim"),
+        similarity=settings.text("similarity_fn_name"),
+    )
+    settings.finish()
+    if default is not None and default not in prompts:
+        raise settings.error("default_prompt_name", default, f"is none of the prompts {', '.join(prompts)}")
+    return folder
+
+
+_AFTER_POOLING = ("Dense", "Normalize", "Dropout")  # Dropout does nothing outside of training
+
+
+def _ordered(path: Path, modules: tuple[StatedModule, ...]) -> tuple[StatedModule, ...]:
+    """Checks that a graph can have these modules in this order: what is pooled once, and normalized last."""
+    kinds = [module.kind for module in modules]
+    file = path / MODULES_FILE
+    for kind in kinds:
+        if kind not in ("Transformer", "Pooling", *_AFTER_POOLING):
+            raise CheckpointError(
+                f"{file} has a {kind} module, which the encode graph lacks: it would be another model. Only "
+                "Transformer, Pooling, Dense and Normalize can be exported: serve this one with "
+                "sentence-transformers, or train one without"
+            )
+    expected = ["Transformer", "Pooling"]
+    last_dense = max((place for place, kind in enumerate(kinds) if kind == "Dense"), default=0)
+    normalized_early = "Normalize" in kinds[:last_dense]
+    if kinds[:2] != expected or any(kinds.count(kind) > 1 for kind in expected) or normalized_early:
+        raise CheckpointError(
+            f"{file} has the modules {', '.join(kinds)}: only Transformer, Pooling, Dense layers and then Normalize, "
+            "in this order, can be exported"
+        )
+    return modules
+
+
+def _is_normalize(module: StatedModule) -> bool:
+    if module.kind != "Normalize":
+        return False
+    settings = Settings.read(module.folder / "config.json")
+    for name in ("module_input_name", "module_output_name"):
+        settings.require(name, ["sentence_embedding"], "must be sentence_embedding: it follows the pooling")
+    settings.finish()
+    return True
+
+
+def _prompts(settings: Settings) -> Mapping[str, str]:
+    prompts = settings.value("prompts") or {}
+    if not isinstance(prompts, dict):
+        raise settings.error("prompts", prompts, "must be an object of texts")
+    for name, text in prompts.items():
+        if text is not None and not isinstance(text, str):
+            raise settings.error(f"prompts.{name}", text, "must be a text")
+    return {name: text for name, text in prompts.items() if text is not None}

@@ -1,0 +1,77 @@
+"""`modules.json`: the modules that sentence-transformers runs in turn, and the folders that hold them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from rankport.protos.errors import CheckpointError
+
+MODULES_FILE = "modules.json"
+_KEYS = frozenset({"idx", "name", "path", "type", "kwargs"})
+_NAMESPACE = "sentence_transformers."
+
+
+@dataclass(frozen=True, slots=True)
+class StatedModule:
+    """One entry: the class, and the folder of its config and weights, which need not exist."""
+
+    kind: str  # the last part of its type: Transformer, Pooling, ...
+    folder: Path
+
+
+def stated_modules(path: Path) -> tuple[StatedModule, ...] | None:
+    """Reads the modules of a checkpoint folder in order; None if it is no folder of sentence-transformers.
+
+    Raises CheckpointError for another form, a path out of the folder, and a class of somebody else's code.
+    """
+    file = path / MODULES_FILE
+    if not file.is_file():
+        return None
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not readable JSON: {error}") from error
+    if not isinstance(entries, list) or not entries:
+        raise CheckpointError(f"{file} must be a list of modules, at least one")
+    return tuple(_module(path, entry, f"{file}[{place}]") for place, entry in enumerate(entries))
+
+
+def transformer_folder(path: Path) -> Path:
+    """Finds where a checkpoint's model and tokenizer lie: the folder itself, or the one that `modules.json` names."""
+    for module in stated_modules(path) or ():
+        if module.kind == "Transformer":
+            return module.folder
+    return path
+
+
+def module_folders(path: Path) -> tuple[Path, ...]:
+    """Lists the checkpoint folder and those that `modules.json` names, each once; a stale one is not among them."""
+    return tuple(dict.fromkeys([path, *(module.folder for module in stated_modules(path) or ())]))
+
+
+def _module(path: Path, entry: object, where: str) -> StatedModule:
+    if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
+        raise CheckpointError(f"{where} must be an object with a type and a path")
+    unknown = sorted(set(entry) - _KEYS)
+    if unknown:
+        raise CheckpointError(f"{where} has the unknown key {unknown[0]!r}")
+    if entry.get("kwargs"):
+        raise CheckpointError(
+            f"{where}.kwargs {entry['kwargs']}: arguments of a call cannot be exported: remove those not needed"
+        )
+    kind: str = entry["type"]
+    if not kind.startswith(_NAMESPACE):
+        raise CheckpointError(
+            f"{where}.type {kind!r} is code of the checkpoint's own, which is never run: save the model with modules "
+            "of sentence-transformers"
+        )
+    return StatedModule(kind.rsplit(".", 1)[-1], path / _inside(entry.get("path"), where))
+
+
+def _inside(place: object, where: str) -> str:
+    if not isinstance(place, str):
+        raise CheckpointError(f"{where}.path is {place!r}, must be a text")
+    parts = PurePosixPath(place.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts:
+        raise CheckpointError(f"{where}.path {place!r} leads out of the checkpoint folder")
+    return parts.as_posix()

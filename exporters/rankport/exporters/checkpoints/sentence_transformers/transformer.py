@@ -1,0 +1,81 @@
+"""`sentence_bert_config.json` and `tokenizer_config.json`: how a text becomes the transformer's input."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
+from rankport.protos.errors import CheckpointError
+
+_CONFIG_FILES = tuple(
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+_UNLIMITED = 1e9  # what tokenizers write for "no limit" is far above
+_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
+
+
+@dataclass(frozen=True, slots=True)
+class TransformerSettings:
+    """Limit and casing of texts."""
+
+    config_file: Path  # that says `max_seq_length`, or would
+    max_seq_length: int | None  # tokens of a text, special ones included; None: only positions limit it
+    keep: Literal["start", "end"]  # which end of a text survives a cut
+    lower_case: bool  # lowercases before the tokenizer's own normalizer
+
+
+def transformer_settings(folder: Path) -> TransformerSettings:
+    """Reads the settings beside a transformer. Raises CheckpointError for one that a graph or tokenizer would lack."""
+    file = next(
+        (folder / name for name in _CONFIG_FILES if (folder / name).is_file()), folder / _CONFIG_FILES[0]
+    )
+    settings = Settings.read(file)
+    task = "only feature-extraction makes embeddings"
+    settings.require("transformer_task", ["feature-extraction"], task)
+    settings.require("module_output_name", ["token_embeddings"], "must be token_embeddings")
+    _check_modalities(settings)
+    for name in ("query_length", "document_length", "query_expansion"):
+        settings.require(name, (), "belongs to multi-vector encoders, which cannot be exported")
+    settings.ignore("unpad_inputs")  # how passes are laid out
+    limit, lower = settings.count("max_seq_length"), settings.flag("do_lower_case", False)
+    for name in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
+        arguments = settings.part(name)
+        arguments.ignore("trust_remote_code", "attn_implementation", "torch_dtype", "dtype", "use_cache")
+        arguments.finish("write it into config.json")
+    own = _tokenizer_arguments(settings)
+    settings.part("processing_kwargs").finish("only max_seq_length cuts texts: set that instead")
+    settings.finish()
+    stored = Settings.read(folder / "tokenizer_config.json")
+    return TransformerSettings(
+        config_file=file,
+        max_seq_length=limit or own or _finite(stored.value("model_max_length")),
+        keep="end" if stored.text("truncation_side") == "left" else "start",
+        lower_case=lower,
+    )
+
+
+def _check_modalities(settings: Settings) -> None:
+    stated = settings.value("modality_config")
+    if stated is None:
+        return
+    if isinstance(stated, dict) and stated.get("text") == _TEXT and "message" not in stated:
+        return
+    raise CheckpointError(
+        f"{settings.where}: modality_config {stated!r}: only texts read by forward into last_hidden_state can be "
+        "exported, not messages of a chat template"
+    )
+
+
+def _tokenizer_arguments(settings: Settings) -> int | None:
+    limit = None
+    for name in ("tokenizer_args", "processor_kwargs"):
+        arguments = settings.part(name)
+        arguments.ignore("trust_remote_code", "padding_side", "use_fast")
+        limit = limit or arguments.count("model_max_length")
+        arguments.finish("save the tokenizer with it, as tokenizer.json")
+    return limit
+
+
+def _finite(limit: object) -> int | None:
+    return int(limit) if isinstance(limit, int | float) and 0 < limit < _UNLIMITED else None

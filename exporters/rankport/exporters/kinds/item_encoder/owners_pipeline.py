@@ -1,0 +1,109 @@
+"""sentence-transformers itself over a folder of its own: the pipeline that the owner of an encoder runs.
+
+Loaded offline, in fp32, on the CPU, from the folder alone. Nothing of what was exported goes into it but a lower limit.
+"""
+
+import importlib.metadata
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.forms.skeleton import quiet
+from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
+from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.kinds.item_encoder.output import output_form
+from rankport.exporters.kinds.item_encoder.prompt import folder_prompt, skipped_tokens
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.bundle.manifest import Manifest
+
+_LIBRARY = "sentence_transformers"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnersPipeline:
+    """A loaded SentenceTransformer and the prompt that it is called with."""
+
+    model: Any
+    prompt: str
+
+    @property
+    def name(self) -> str:
+        """Library and version."""
+        return f"sentence-transformers {importlib.metadata.version('sentence-transformers')}"
+
+    def ids(self, text: str) -> NDArray[np.int64]:
+        """Gives the token ids that the model is given for a text, cut to its limit. [tokens]"""
+        ids: NDArray[np.int64] = self.model.preprocess([text], prompt=self.prompt)["input_ids"][0].numpy()
+        return ids
+
+    def embeddings(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encodes texts, one a pass, so that none is padded. [texts, 1, hidden]"""
+        rows: NDArray[np.float32] = self.model.encode(
+            list(texts), prompt=self.prompt, batch_size=1, show_progress_bar=False, convert_to_numpy=True
+        )
+        return rows[:, None, :]
+
+
+def owners_pipeline(source: Checkpoint, manifest: Manifest) -> OwnersPipeline | str | None:
+    """Loads the pipeline of the folder that a bundle states; a text says why there is none.
+
+    None for a checkpoint that is no folder of sentence-transformers.
+    """
+    folder = read_encoder_folder(source.path)
+    if folder is None:
+        return None
+    if find_spec(_LIBRARY) is None:
+        return "sentence-transformers is not installed"
+    if manifest.quantization is not None and manifest.quantization.by == "checkpoint":
+        return "it does not run the low-bit layers of the bundle"
+    if source.adapter is not None:
+        return "the folder is an adapter, whose base it would look for by name"
+    if source.tokenizer_file is None:
+        return "the folder has no tokenizer.json"
+    prompt = _stated_prompt(source, folder, manifest)
+    return "options say otherwise than the folder" if prompt is None else _loaded(folder, manifest, prompt)
+
+
+def _stated_prompt(source: Checkpoint, folder: EncoderFolder, manifest: Manifest) -> str | None:
+    """Finds the folder's prompt that makes the very form and prompt of a manifest; None if flags made others."""
+    assert manifest.embedding is not None
+    for name in (None, *folder.prompts):
+        options = ItemEncoderOptions(prompt_name=name, output_dtype=manifest.embedding.dtype)
+        try:
+            resolved = folder_prompt(source, folder, name)
+        except InvalidRequest:  # of a prompt that cannot be exported, so this bundle has another
+            continue
+        form = output_form(source, options, skipped_tokens(source, resolved, options))
+        if (resolved.prompt, form) == (manifest.prompt, manifest.embedding):
+            return folder.prompt(name)
+    return None
+
+
+def _loaded(folder: EncoderFolder, manifest: Manifest, prompt: str) -> OwnersPipeline | str:
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model: Any = SentenceTransformer(
+                str(folder.path),
+                device="cpu",
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            )
+    except Exception as error:  # the library raises whatever it likes
+        return f"it cannot load the folder ({type(error).__name__}: {str(error).splitlines()[0]})"
+    if not hasattr(model, "preprocess"):
+        return "its release is older than 6.2"
+    limit = manifest.limits.max_item_tokens
+    if limit < model.max_seq_length:
+        model.max_seq_length = limit
+    return OwnersPipeline(model.eval(), prompt)

@@ -1,0 +1,122 @@
+"""The prompt of an item encoder: a file's, a sentence-transformers folder's, or the bare item."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
+from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
+from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.options.options import StrPath
+from rankport.exporters.options.presets import BARE
+from rankport.exporters.options.prompts import (
+    ResolvedPrompt,
+    check_prompt_name,
+    framed_prompt,
+    resolve_prompt,
+)
+from rankport.exporters.options.stated_prompt import chat_template_file
+from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.runtime.bundle.manifest import Prompt, Segment
+from rankport.runtime.prompt.prompt_file import validate_prompt
+
+
+def check_item_encoder_prompt(checkpoint: Path, options: ItemEncoderOptions) -> None:
+    """Raises InvalidRequest for a prompt that is neither file nor preset."""
+    check_prompt_name(options.prompt)
+
+
+def item_encoder_prompt(source: Checkpoint, options: ItemEncoderOptions) -> ResolvedPrompt:
+    """Takes the prompt that is named, which has an item part alone, or makes one of the bare item.
+
+    A sentence-transformers folder puts its default prompt, or the one of `prompt_name`, before the item, as one text.
+    A chat template is not used: embedding models that carry one read bare texts. The manifest notes it.
+    """
+    folder = read_encoder_folder(source.path)
+    if options.prompt is not None:
+        return _named(options.prompt, source, folder)
+    if folder is not None:
+        resolved = folder_prompt(source, folder, options.prompt_name)
+        notes = folder.notes(options.prompt_name)
+    elif options.prompt_name is not None:
+        raise InvalidRequest(
+            f"--prompt-name {options.prompt_name!r}: checkpoint {str(source.path)!r} has no modules.json of "
+            "sentence-transformers, and so no prompts by name: give --prompt"
+        )
+    else:
+        resolved, notes = framed_prompt(source.tokenizer_file), ()
+    template = chat_template_file(transformer_folder(source.path))
+    if template is not None:
+        notes += (
+            f"prompt: the chat template of {template.name} is not used: an item encoder reads bare texts",
+        )
+    return replace(resolved, notes=notes)
+
+
+def folder_prompt(source: Checkpoint, folder: EncoderFolder, prompt_name: str | None) -> ResolvedPrompt:
+    """Makes the prompt that sentence-transformers would encode a text by. Raises CheckpointError or InvalidRequest."""
+    if folder.transformer.lower_case and source.tokenizer_file is not None:
+        _require_lower_case(source.tokenizer_file, folder)
+    framed = framed_prompt(source.tokenizer_file)
+    text = folder.prompt(prompt_name)
+    if text and framed.tokenizer is None:
+        raise CheckpointError(
+            f"checkpoint {str(source.path)!r} has the prompt {text!r} and no tokenizer.json to read it with"
+        )
+    segments = [
+        part for segment in framed.prompt.item for part in _around(segment, text, folder.transformer.keep)
+    ]
+    prompt = Prompt(prefix=[], item=segments)
+    validate_prompt(prompt, framed.tokenizer)
+    return ResolvedPrompt(prompt, None, framed.tokenizer)
+
+
+def skipped_tokens(source: Checkpoint, resolved: ResolvedPrompt, options: ItemEncoderOptions) -> int:
+    """Counts the first tokens of an item that the folder's pooling leaves out: none, or all up to its prompt's end.
+
+    As sentence-transformers counts: the prompt alone, framed, without its last token if that is a special one.
+    """
+    folder = read_encoder_folder(source.path)
+    if folder is None or folder.pooling.include_prompt or options.prompt is not None:
+        return 0
+    text = folder.prompt(options.prompt_name)
+    if not text or resolved.tokenizer is None:
+        return 0
+    special = [segment.special for segment in resolved.prompt.item if segment.special is not None]
+    tokens = sum(map(len, special)) + len(resolved.tokenizer.encode_batch([text])[0])
+    ends_special = resolved.prompt.item[-1].special is not None
+    return tokens - 1 if ends_special else tokens
+
+
+def _named(named: StrPath, source: Checkpoint, folder: EncoderFolder | None) -> ResolvedPrompt:
+    if folder is not None and not folder.pooling.include_prompt and str(named) != BARE:
+        raise InvalidRequest(
+            f"--prompt {named}: the folder's pooling leaves its own prompts out (include_prompt is false): pick one of "
+            "them with --prompt-name"
+        )
+    resolved = resolve_prompt(named, source.tokenizer_file)
+    if resolved.prompt.prefix:
+        raise InvalidRequest(f"{named}: an item encoder has no prefix: leave [[prefix]] out")
+    return resolved
+
+
+def _around(segment: Segment, text: str, keep: Literal["start", "end"]) -> list[Segment]:
+    """Puts the prompt's text before the item's segment, and leaves others as they are."""
+    if segment.item is None:
+        return [segment]
+    if not text:
+        return [Segment(item=True, keep=keep)]
+    return [Segment(text=text), Segment(item=True, keep=keep, joined=True)]
+
+
+def _require_lower_case(tokenizer_file: Path, folder: EncoderFolder) -> None:
+    normalizer = json.loads(tokenizer_file.read_text(encoding="utf-8")).get("normalizer")
+    parts = [normalizer, *(normalizer or {}).get("normalizers", [])]
+    if any(part and (part["type"] == "Lowercase" or part.get("lowercase")) for part in parts):
+        return
+    raise CheckpointError(
+        f"{folder.transformer.config_file}: do_lower_case is true, and {tokenizer_file} does not lowercase: put a "
+        'normalizer {"type": "Lowercase"} first in it'
+    )

@@ -1,0 +1,52 @@
+"""Samples that a proof of an item encoder encodes: token ids, and texts where there is a tokenizer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.prompt.tokenizer import Tokenizer
+
+Runs = Sequence[NDArray[np.int64]]
+_LONGEST = 2048
+_AWKWARD = (
+    "Senior Nurse",
+    "  two  spaces\tand\na line ",
+    "Köchin, Café & Söhne",
+    "東京のコック",
+    "a-b/c_d (e.f) 3,5 % ½",
+)
+
+
+def sample_runs(vocab_size: int, max_item_tokens: int, *, least: int = 1, seed: int = 0) -> Runs:
+    """Draws token runs of lengths from `least` to the limit. [24]"""
+    rng = np.random.default_rng(seed)
+    longest = min(max_item_tokens, _LONGEST)
+    lengths = [least, min(least + 1, longest), longest]
+    lengths += rng.integers(least, max(min(longest, 64), least) + 1, 21).tolist()
+    return [rng.integers(0, vocab_size, length) for length in lengths]
+
+
+def sample_texts(tokenizer: Tokenizer, max_item_tokens: int, *, seed: int = 0) -> list[str]:
+    """Draws texts of the vocabulary, from one token to more than the limit holds, and adds some of awkward spelling."""
+    rng = np.random.default_rng(seed)
+    longest = min(max_item_tokens, _LONGEST)
+    lengths = [1, 2, 5, longest // 4, longest // 2, longest, longest + longest // 4 + 8]
+    lengths += rng.integers(1, min(longest, 48) + 1, 12).tolist()
+    special = tokenizer.special_tokens()
+    return [*_AWKWARD, *(_text(tokenizer, rng, special, max(1, length)) for length in lengths)]
+
+
+def overlong_text(texts: Sequence[str], max_item_tokens: int) -> str:
+    """Joins texts to one of more tokens than the limit holds, whatever it is: for its token ids alone."""
+    words = " ".join(texts).split()
+    return " ".join(words * (max_item_tokens // len(words) + 2))
+
+
+def _text(tokenizer: Tokenizer, rng: np.random.Generator, special: Sequence[str], length: int) -> str:
+    """Decodes drawn tokens, without those that the text of a special token would become."""
+    while True:
+        ids = rng.integers(0, tokenizer.vocab_size, length)
+        text = tokenizer.decode([token for token in ids if tokenizer.decode([token]).strip() not in special])
+        if text.strip() and not any(name in text for name in special):
+            return text

@@ -1,0 +1,48 @@
+"""The `embedding` section of a manifest: embedding tokens, and how a model that makes them does it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rankport.runtime.bundle.strict import Strict
+
+Pooling = Literal["last-k", "cls", "mean", "max", "mean-sqrt-len", "weighted-mean"]
+Activation = Literal["identity", "tanh", "relu", "gelu", "silu", "sigmoid"]
+
+
+class DenseLayer(Strict):
+    """Linear layer over pooled states, with its activation; in the graph like the rest."""
+
+    in_features: Annotated[int, Field(gt=0)]
+    out_features: Annotated[int, Field(gt=0)]
+    bias: bool = True
+    activation: Activation
+    residual: bool = False  # adds the input, through a matrix of its own where the sizes differ
+
+
+class Embedding(Strict):
+    """Embedding tokens: what an item encoder makes, or a ranker takes."""
+
+    tokens: Annotated[int, Field(gt=0)]  # k
+    hidden_size: Annotated[int, Field(gt=0)]
+    dtype: Literal["float16", "float32"]
+    pooling: Pooling | None = None  # of a model that makes them
+    normalize: bool | None = None
+    further_poolings: list[Pooling] = Field(default_factory=list)  # joined after `pooling`'s states
+    skip_tokens: Annotated[int, Field(ge=0)] = (
+        0  # first tokens of an item that pooling leaves out: its prompt
+    )
+    dense: list[DenseLayer] = Field(default_factory=list)  # between pooling and normalization
+    cut_from: Annotated[int, Field(gt=0)] | None = (
+        None  # width before the cut to `hidden_size`, which is last
+    )
+
+    @property
+    def is_output(self) -> bool:
+        """True of tokens that the model makes, and says how; False of those that it takes."""
+        return self.pooling is not None
+
+    @property
+    def poolings(self) -> tuple[Pooling, ...]:
+        """All poolings, whose states are joined in this order; none of tokens that a model takes."""
+        return () if self.pooling is None else (self.pooling, *self.further_poolings)

@@ -1,0 +1,86 @@
+"""Folders of sentence-transformers with a tiny random BERT, written file by file as its releases write them."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel
+
+WIDTH = 32
+POSITIONS = 40
+_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+_WORDS = [*_SPECIAL, "query", "passage", ":", *"abcdefgh", "cook", "pilot", "nurse"]
+
+
+def bert(folder: Path) -> Path:
+    """Saves the model and its tokenizer, which lowercases nothing; no file of sentence-transformers yet."""
+    torch.manual_seed(7)
+    config = BertConfig(
+        vocab_size=len(_WORDS),
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=POSITIONS,
+        initializer_range=0.3,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(_WORDS)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+    tokenizer.add_special_tokens(_SPECIAL)
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    write(folder, "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **special})
+    return folder
+
+
+def write(folder: Path, file: str, content: object) -> None:
+    """Writes a JSON file, and the folder that it lies in."""
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text(json.dumps(content))
+
+
+def change(folder: Path, file: str, **values: object) -> None:
+    """Sets keys of a JSON object."""
+    place = folder / file
+    write(folder, file, {**(json.loads(place.read_text()) if place.is_file() else {}), **values})
+
+
+def state_modules(folder: Path, *modules: tuple[str, str]) -> None:
+    """Writes modules.json of (class, path) in order."""
+    entries = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, path) in enumerate(modules)
+    ]
+    write(folder, "modules.json", entries)
+
+
+def pooled(base: Path, folder: Path, pooling: object = "mean", *rest: tuple[str, str]) -> Path:
+    """Copies a model and makes it a folder that pools: a mode, several, or a whole config."""
+    shutil.copytree(base, folder)
+    config = pooling if isinstance(pooling, dict) else {"pooling_mode": pooling}
+    write(folder, "1_Pooling/config.json", {"word_embedding_dimension": WIDTH, **config})
+    state_modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"), *rest)
+    return folder
+
+
+def add_dense(folder: Path, path: str, into: int, out: int, **config: Any) -> None:
+    """Writes a Dense module of random weights."""
+    torch.manual_seed(into + out)
+    write(folder, f"{path}/config.json", {"in_features": into, "out_features": out, **config})
+    tensors = {"linear.weight": torch.randn(out, into) * 0.3}
+    if config.get("bias", True):
+        tensors["linear.bias"] = torch.randn(out) * 0.3
+    if config.get("use_residual") and into != out:
+        tensors["residual.weight"] = torch.randn(out, into) * 0.3
+    save_file(tensors, folder / path / "model.safetensors")

@@ -1,5 +1,6 @@
 """Prompts of an export: bare or by file, and warnings of what is tokenized apart."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_a_text_that_ends_in_a_space_before_a_value_is_warned_of() -> None:
 
 def test_where_the_tokenizer_drops_spaces_there_is_nothing_to_warn_of() -> None:
     assert ResolvedPrompt(prompt_of(joined=False), None, tokenizer_of("word-piece")).warnings == ()
+
+
+def test_an_edge_that_no_cut_makes_exact_is_warned_of_with_numbers() -> None:
+    prompt = Prompt(
+        prefix=[Segment(field="query"), Segment(text="wha", joined=True)],
+        item=[Segment(item=True, joined=True)],
+    )
+    (warning,) = ResolvedPrompt(prompt, None, tokenizer_of("qwen")).warnings
+    found = re.search(r"for (\d+) of (\d+) tried values", warning)
+    assert found is not None
+    assert 0 < int(found[1]) < int(found[2])
+    assert "end the prefix in white space or punctuation" in warning
 
 
 def test_the_report_says_in_a_sentence_what_to_do() -> None:

@@ -151,7 +151,9 @@ def test_where_a_tokenizer_begins_every_text_anew_the_item_is_tokenized_behind_t
     tokenizer = TOKENIZERS["metaspace"]
     compiled = CompiledPrompt.of(_BRACKETS, tokenizer)
     assert compiled.edge is not None
-    assert compiled.edge.context == "("
+    # A token "(n" reaches over the bracket: the text is cut before it.
+    assert (compiled.edge.stable, compiled.edge.context, compiled.edge.rest) == (")", ")", "(")
+    assert compiled.edge.exact == compiled.edge.tried
     encoder, items = encoder_of(_BRACKETS, tokenizer), ["shoes", "12 boots", " x"]
     texts = [joined_text(_BRACKETS, "red", item) for item in items]
     assert whole_ids(encoder, "red", items) == [run.tolist() for run in tokenizer.encode_batch(texts)]
@@ -346,5 +348,5 @@ def test_a_changed_context_is_found_and_left_out() -> None:
     tokenizer = TOKENIZERS["metaspace"]
     (group,) = CompiledPrompt.of(_BRACKETS, tokenizer).item
     assert not isinstance(group, np.ndarray)
-    (alone,) = tokenizer.encode_batch(["shoes"])
+    (alone,) = tokenizer.encode_batch(["(shoes"])
     assert group.without_context(np.array([1, 2, 3]), ["shoes"], tokenizer).tolist() == alone.tolist()

@@ -12,6 +12,7 @@ from rankport.exporters.options.options import StrPath
 from rankport.exporters.options.presets import BARE, prompt_file_of
 from rankport.protos.errors import BundleError, CheckpointError
 from rankport.runtime.bundle.manifest import Prompt, Segment
+from rankport.runtime.prompt.compiled import CompiledPrompt
 from rankport.runtime.prompt.prompt_file import load_prompt_file, validate_prompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
@@ -28,7 +29,9 @@ class ResolvedPrompt:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Lists what is probably not as the model was trained."""
-        return () if self.tokenizer is None else tuple(spaces_apart(self.prompt, self.tokenizer))
+        if self.tokenizer is None:
+            return ()
+        return (*spaces_apart(self.prompt, self.tokenizer), *inexact_edge(self.prompt, self.tokenizer))
 
 
 def resolve_prompt(
@@ -65,6 +68,17 @@ def spaces_apart(prompt: Prompt, tokenizer: Tokenizer) -> Iterator[str]:
                 f"which makes other tokens than one text does: say joined = true at {value}, unless the model was "
                 "trained on segments tokenized apart"
             )
+
+
+def inexact_edge(prompt: Prompt, tokenizer: Tokenizer) -> Iterator[str]:
+    """Warns of an edge from prefix to item that no cut makes exact: a token would reach over it."""
+    edge = CompiledPrompt.of(prompt, tokenizer).edge if prompt.item[0].joined else None
+    if edge is not None and edge.exact < edge.tried:
+        yield (
+            f"prompt: the edge from prefix to item gives the tokens of one text for {edge.exact} of {edge.tried} tried "
+            f"values: prefix and item are cut between {edge.stable[-20:]!r} and {edge.rest[:20]!r}; end the prefix in "
+            "white space or punctuation"
+        )
 
 
 def prompt_from_file(file: Path, tokenizer_file: Path | None) -> ResolvedPrompt:

@@ -5,6 +5,7 @@ the space. The text is cut at its last place where no tried value changes the to
 are those of the whole text. A tokenizer's rules are not read: it is asked.
 """
 
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,9 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 
 _VALUES = (
     "",
-    *("a", "it is", "Q", "5", "2024 x", "é", "\u0301", "我们", "ー", "Я", "ا", "😀"),
+    *string.ascii_letters,
+    *string.digits,
+    *("it is", "2024 x", "é", "\u0301", "我们", "ー", "Я", "ا", "😀"),
     *(".", ":", ",", "-", "--", "#", "'s", "'", '"', "(", "/", "_a", "<b>", ">", "##a", "@", "$5", "…", "“"),
     *(" ", "  ", " a", "   a", "\n", "\n\n", " \n", "\na", "\r\n", "\t", "\ta", "\u00a0a", "\u3000"),
 )

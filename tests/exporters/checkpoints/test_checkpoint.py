@@ -37,6 +37,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda c: (c / "model.safetensors").rename(c / "pytorch_model.bin"),
         "pickled weights are never loaded",
     ),
+    "weights of another name": (
+        lambda c: (c / "model.safetensors").rename(c / "gptq_model-4bit-128g.safetensors"),
+        "if 'gptq_model-4bit-128g.safetensors' holds them all, rename it",
+    ),
+    "an adapter's config in a whole model": (
+        lambda c: (c / "adapter_config.json").write_text('{"peft_type": "LORA"}'),
+        "holds model.safetensors and adapter_config.json: is it a whole model or an adapter",
+    ),
+    "a misspelled field": (
+        lambda c: edit_config(c, rms_norm_epsilon=1e-5),
+        r"config.json: field 'rms_norm_epsilon' .*is 'rms_norm_eps' meant",
+    ),
     "truncated weights": (
         lambda c: (c / "model.safetensors").write_bytes(b"12345"),
         "cannot load .*model.safetensors.*copy it again",
@@ -79,6 +91,27 @@ def test_a_bad_checkpoint_is_refused_by_name(damage: str, checkpoint: Path) -> N
     spoil(checkpoint)
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "bert", "deberta-v2"])
+def test_a_cross_encoder_is_no_ranker_and_its_head_is_named(model_type: str, tmp_path: Path) -> None:
+    folder = checkpoints.classifier(tmp_path / "c", model_type, num_hidden_layers=1)
+    with pytest.raises(
+        CheckpointError,
+        match=r"is a cross-encoder: .* its head is named 'classifier'; this kind is not supported yet",
+    ):
+        load_checkpoint(folder)
+    assert load_checkpoint(folder, headless=True).notes[0].startswith("left out: classifier")
+
+
+def test_an_encoder_decoder_without_an_encoder_of_its_own_is_refused_by_the_true_reason(
+    tmp_path: Path,
+) -> None:
+    folder = checkpoints.body(tmp_path / "c", "bart", d_model=32, encoder_layers=1, decoder_layers=1)
+    with pytest.raises(
+        CheckpointError, match="bart is an encoder-decoder, and transformers has no model of its"
+    ):
+        load_checkpoint(folder, headless=True)
 
 
 def test_a_stray_head_beside_tied_embeddings_passes_only_if_it_is_equal(tmp_path: Path) -> None:

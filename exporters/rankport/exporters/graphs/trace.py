@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from textwrap import shorten
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
@@ -49,7 +50,9 @@ def trace(
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        reason = shorten(
+            str(error.__cause__ or error).strip().splitlines()[0], 300
+        )  # may quote a whole graph
         raise CheckpointError(
             f"the model cannot be traced with dynamic sizes, as one that branches on its input cannot: {reason}"
         ) from error

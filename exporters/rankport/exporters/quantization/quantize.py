@@ -82,8 +82,8 @@ def kept_in(model: nn.Module) -> tuple[str, ...]:
     names = [
         name
         for name, module in model.named_modules()
-        if isinstance(weight := getattr(module, "weight", None), nn.Parameter)
-        and weight.ndim > 1
+        # Experts keep the matrices of all of them as parameters of other names.
+        if any(weight.ndim > 1 for weight in module.parameters(recurse=False))
         and module is not head
         and not name.startswith("pooler.")
     ]

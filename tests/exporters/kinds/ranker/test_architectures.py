@@ -36,6 +36,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"logits_scaling": 3.0, "residual_multiplier": 0.5},
     ),  # scaled logits and residuals
     "cohere": ("cohere", {}),  # scaled logits, interleaved rotary
+    "qwen3-moe": (
+        "qwen3_moe",  # a mixture of experts, stored expert by expert
+        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8},
+    ),
 }
 
 

@@ -54,10 +54,13 @@ class StoredTensors:
         if (folder / INDEX).is_file():
             return cls._from_index(folder)
         if not (folder / WEIGHTS).is_file():
-            raise CheckpointError(
-                f"checkpoint {str(folder)!r} has no {WEIGHTS} and no {INDEX}: pickled weights are never loaded, "
-                "convert them with save_pretrained(safe_serialization=True)"
+            other = next((file.name for file in sorted(folder.glob("*.safetensors"))), None)
+            way_out = (
+                "pickled weights are never loaded, convert them with save_pretrained(safe_serialization=True)"
+                if other is None
+                else f"if {other!r} holds them all, rename it to {WEIGHTS}"
             )
+            raise CheckpointError(f"checkpoint {str(folder)!r} has no {WEIGHTS} and no {INDEX}: {way_out}")
         return cls((folder / WEIGHTS,))
 
     @classmethod

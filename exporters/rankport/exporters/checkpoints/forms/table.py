@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rankport.exporters.checkpoints.config.heads import left_out
-from rankport.exporters.checkpoints.forms import compressed_tensors, control_llm, gptq, plain
+from rankport.exporters.checkpoints.forms import compressed_tensors, control_llm, gptq, modelopt, plain
 from rankport.exporters.checkpoints.forms.fill import local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.protos.errors import CheckpointError
@@ -24,6 +24,7 @@ FORMS: tuple[Form, ...] = (
     Form("control-llm", control_llm.matches, control_llm.load),
     Form("compressed-tensors", compressed_tensors.matches, compressed_tensors.load),
     Form("gptq", gptq.matches, gptq.load),
+    Form("modelopt", modelopt.matches, modelopt.load),
     Form("plain", plain.matches, plain.load),
 )
 

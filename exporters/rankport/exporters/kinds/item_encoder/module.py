@@ -8,6 +8,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.graphs.experts import traceable_experts
 from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.graphs.passes.half_precision import to_half_precision
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
@@ -88,7 +89,8 @@ def export_encode_graph(module: EncoderModule, target: Target, precision: Precis
     }
     axes: dict[str, list[str | int]] = {name: ["items", "item_tokens"] for name in arguments}
     on_gpu = target == "onnx-cuda"
-    with graph_kernels(module.model, target), fused_attention(module.model) if on_gpu else nullcontext():
+    fused = fused_attention(module.model) if on_gpu else nullcontext()
+    with graph_kernels(module.model, target), traceable_experts(module.model), fused:
         traced = trace(module, arguments, axes, ["embeddings"])
     graph = cut(traced, {"embeddings": ["items", module.tokens, module.hidden_size]})
     if on_gpu:

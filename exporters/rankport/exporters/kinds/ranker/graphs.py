@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from rankport.exporters.graphs.experts import traceable_experts
 from rankport.exporters.graphs.passes.early_rows import select_rows_early
 from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.graphs.passes.half_precision import to_half_precision
@@ -47,7 +48,7 @@ def export_ranker_graphs(
         for part in ("key", "value")
     }
     logits: Shapes = {"logits": ["items_total", int(module.head.out_features)]}  # type: ignore[arg-type]
-    with shared_prefix_mode(module), graph_kernels(module.model, target):
+    with shared_prefix_mode(module), graph_kernels(module.model, target), traceable_experts(module.model):
         traced = trace(module, inputs.example(), inputs.axes(), [*logits, *kv])
     graphs = _joint(traced, logits, kv, module) if joint else _separate(traced, logits, kv, module)
     on_gpu = target == "onnx-cuda"

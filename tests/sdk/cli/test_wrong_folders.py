@@ -1,0 +1,57 @@
+"""A folder of the wrong kind, given to any command, is named in one line with what to do, and the exit code is 1."""
+
+from pathlib import Path
+
+import pytest
+
+from rankport.protos.errors import BundleError
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.sdk import Ranker
+from support.cli import rankport
+
+COMMANDS = {
+    "inspect": ("inspect", "{}"),
+    "verify": ("verify", "{}", "--checkpoint", "{}"),
+    "serve": ("serve", "{}"),
+    "score": ("score", "b", "--bundle", "{}", "--prefix", "a"),
+    "encode": ("encode", "--bundle", "{}", "--items", "items.csv", "--store", "tokens.lmdb"),
+    "build": ("build", "{}", "--target", "tensorrt-rtx:sm89"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_checkpoint_where_a_bundle_is_asked_for(
+    command: str, ranker_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "items.csv").write_text("id,text\na,b\n")
+    run = rankport(*(part.format(ranker_checkpoint) for part in COMMANDS[command]))
+    assert run.returncode == 1
+    (line,) = run.stderr.strip().splitlines()
+    assert "not a bundle but a checkpoint: make a bundle of it with `rankport export" in line
+
+
+def test_a_checkpoint_where_python_asks_for_a_bundle(ranker_checkpoint: Path) -> None:
+    with pytest.raises(BundleError, match="not a bundle but a checkpoint"):
+        Ranker.load(ranker_checkpoint)
+
+
+def test_a_bundle_where_a_checkpoint_is_asked_for(encoder_bundle: Bundle, tmp_path: Path) -> None:
+    for command in (("export", encoder_bundle.path, "--out", tmp_path / "b"), _verify(encoder_bundle)):
+        run = rankport(*command)
+        assert run.returncode == 1
+        assert "is a bundle, which was exported already: `rankport inspect" in run.stderr
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("kind", [(), ("--kind", "ranker", "--label-ids", "7,8")], ids=["no kind", "ranker"])
+def test_the_name_of_a_model_on_a_hub(kind: tuple[str, ...], tmp_path: Path) -> None:
+    run = rankport("export", "Qwen/Qwen3-0.6B", "--out", tmp_path / "b", *kind)
+    assert run.returncode == 1
+    (line,) = [line for line in run.stderr.splitlines() if "Error" in line]
+    assert "nothing is ever downloaded" in line
+    assert "hf download Qwen/Qwen3-0.6B --local-dir Qwen3-0.6B" in line
+
+
+def _verify(bundle: Bundle) -> tuple[object, ...]:
+    return ("verify", bundle.path, "--checkpoint", bundle.path)

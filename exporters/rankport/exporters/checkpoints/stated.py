@@ -39,7 +39,7 @@ class StatedModel:
 
 
 def tokenizer_of_folder(path: Path) -> Path | None:
-    """Finds tokenizer.json, beside the model. Raises CheckpointError where there is a tokenizer of another form alone."""
+    """Finds tokenizer.json beside the model. Raises CheckpointError where there is one of another form alone."""
     inner = transformer_folder(path)
     tokenizer = inner / "tokenizer.json"
     if tokenizer.is_file():

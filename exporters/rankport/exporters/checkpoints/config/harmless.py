@@ -16,6 +16,7 @@ ANY_VALUE = frozenset(
         *("trl_version", "peft_version", "adapter_transformers_version"),
         # read by the loaders of forms and by those who read folders of sentence-transformers
         *("expansion", "quantization_config", "auto_map", "sentence_transformers", "tokenizer_class"),
+        "sbert_ce_default_activation_function",
         # how it was trained
         *("gradient_checkpointing", "pretraining_tp", "freeze_base", "layerdrop", "neftune_noise_alpha"),
         *("router_aux_loss_coef", "output_router_logits", "label_smoothing", "loss_type", "problem_type"),

@@ -55,6 +55,17 @@ def transformer_settings(folder: Path) -> TransformerSettings:
     )
 
 
+def pair_limit(folder: Path) -> int | None:
+    """Reads how many tokens a CrossEncoder takes of a pair; None: only positions limit it. Raises CheckpointError."""
+    stated = Settings.read(_config_file(folder)).count("max_seq_length")
+    return stated or _finite(Settings.read(folder / "tokenizer_config.json").value("model_max_length"))
+
+
+def _config_file(folder: Path) -> Path:
+    files = [folder / name for name in _CONFIG_FILES]
+    return next((file for file in files if file.is_file()), files[0])
+
+
 def _check_modalities(settings: Settings) -> None:
     stated = settings.value("modality_config")
     if stated is None:

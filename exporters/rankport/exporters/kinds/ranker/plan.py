@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.ranker.graphs import export_ranker_graphs
@@ -15,9 +16,10 @@ from rankport.exporters.kinds.ranker.read_out import readout_of, resolve_labels
 from rankport.exporters.kinds.ranker.score import resolve_score
 from rankport.exporters.kinds.ranker.survey import Survey, survey
 from rankport.exporters.kinds.work import ExportPlan
-from rankport.exporters.options.presets import is_preset
+from rankport.exporters.options.presets import BARE, is_preset
 from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name, resolve_prompt
 from rankport.exporters.options.stated_prompt import require_prompt
+from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Limits, ModelShape, Precision, Target
 
 _DEFAULT_TOKENS = 1024
@@ -46,7 +48,7 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
     """Plans a ranker. Raises CheckpointError if it cannot be exported exactly, InvalidRequest for a wrong option."""
     labels = resolve_labels(source, options, prompt.labels, prompt.tokenizer)
     facts = survey(RankerModule(source.model, readout_of(labels), embeddings=False))
-    limits = _limits(facts, options)
+    limits = _limits(facts, options, _pair_limit(source, options))
     embedding, pairing = item_tokens(source, options)
     return ExportPlan(
         shape=ModelShape(
@@ -61,17 +63,35 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
     )
 
 
-def _limits(facts: Survey, options: RankerOptions) -> Limits:
-    """Chooses limits within the checkpoint's windows and positions. CheckpointError if those asked for exceed them."""
-    total = min(
-        limit for limit in (facts.window, facts.max_positions, 2 * _DEFAULT_TOKENS) if limit is not None
-    )
+def _pair_limit(source: Checkpoint, options: RankerOptions) -> int | None:
+    """Takes a CrossEncoder's limit of prefix and item together, and refuses its prompt where none is given instead."""
+    folder = CrossEncoderFolder.read(source.path)
+    if folder.prompt and options.prompt is None:
+        raise InvalidRequest(
+            f"checkpoint {str(source.path)!r} puts {folder.prompt!r} before each pair (default_prompt_name): write the "
+            f"whole prompt as a file and give it by --prompt, or say --prompt {BARE} to leave it out"
+        )
+    return folder.max_seq_length
+
+
+def _limits(facts: Survey, options: RankerOptions, stated: int | None) -> Limits:
+    """Chooses limits within the checkpoint's windows, positions and `stated` limit of a pair.
+
+    Raises CheckpointError if those asked for exceed what the model can, InvalidRequest if they exceed what is stated.
+    """
+    known = (facts.window, facts.max_positions, stated, 2 * _DEFAULT_TOKENS)
+    total = min(limit for limit in known if limit is not None)
     prefix, item = options.max_prefix_tokens, options.max_item_tokens
     if prefix is None:
         prefix = min(_DEFAULT_TOKENS, max(total - item, 0) if item is not None else total // 2)
     if item is None:
         item = max(1, min(_DEFAULT_TOKENS, total - prefix))
     facts.check_length(prefix, item)
+    if stated is not None and prefix + item > stated:
+        raise InvalidRequest(
+            f"--max-prefix-tokens {prefix} and --max-item-tokens {item}: the folder's model reads {stated} tokens of a "
+            "pair, and cuts the rest: ask for no more together, or set another max_seq_length in the folder"
+        )
     return Limits(max_prefix_tokens=prefix, max_item_tokens=item)
 
 

@@ -1,6 +1,7 @@
 """The logits that answer: label words or ids, or a classification head, checked against the checkpoint."""
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.kinds.ranker.module import ReadOut
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.score import positive_of_head, positive_of_tokens
@@ -15,7 +16,7 @@ def resolve_labels(
     prompt_labels: list[str] | None,
     tokenizer: Tokenizer | None,
 ) -> Labels:
-    """Chooses the read-out of a ranker. Flags win over the prompt file.
+    """Chooses the read-out of a ranker. Flags win over the prompt file, and that over a CrossEncoder's folder.
 
     Raises:
         InvalidRequest: a label that is no single token of the vocabulary, no labels for an LM head, labels for a
@@ -26,6 +27,9 @@ def resolve_labels(
     if options.label_ids is not None:
         return _by_id(checkpoint, options.label_ids, tokenizer, options.positive)
     words = options.labels or tuple(prompt_labels or ())
+    stated = CrossEncoderFolder.read(checkpoint.path).logit_score
+    if not words and stated is not None:
+        return _by_id(checkpoint, stated.ids, tokenizer, options.positive)
     if not words:
         raise InvalidRequest(
             f'{checkpoint.architecture} has an LM head: say which tokens answer, with --labels "yes,no" (the first is '

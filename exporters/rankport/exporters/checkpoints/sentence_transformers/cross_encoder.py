@@ -1,0 +1,67 @@
+"""The word of a CrossEncoder's folder on a ranker: tokens that answer, activation, limit of a pair, prompt."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rankport.exporters.checkpoints.sentence_transformers.folder import CONFIG_FILE
+from rankport.exporters.checkpoints.sentence_transformers.logit_score import LogitScore, stated_logit_score
+from rankport.exporters.checkpoints.sentence_transformers.modules import (
+    MODULES_FILE,
+    stated_modules,
+    transformer_folder,
+)
+from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
+from rankport.exporters.checkpoints.sentence_transformers.transformer import pair_limit
+from rankport.protos.errors import CheckpointError
+
+ScoreKind = Literal["probability", "logit"]
+_ACTIVATIONS: dict[str, ScoreKind] = {"Sigmoid": "probability", "Identity": "logit"}
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEncoderFolder:
+    """Settings by which sentence-transformers makes a score of a pair."""
+
+    logit_score: LogitScore | None  # of a language model
+    score: ScoreKind | None  # by the activation that it states; None: it states none
+    max_seq_length: int | None  # tokens of prefix and item together
+    prompt: str  # that it puts before each pair by default
+
+    @classmethod
+    def read(cls, path: Path) -> "CrossEncoderFolder":
+        """Reads a folder; one that is no CrossEncoder's states nothing. CheckpointError for what a ranker lacks."""
+        config = Settings.read(transformer_folder(path) / "config.json")
+        own = config.part("sentence_transformers")
+        activation = own.text("activation_fn") or config.text("sbert_ce_default_activation_function")
+        modules = stated_modules(path)
+        if modules is None or any(module.kind == "Pooling" for module in modules):
+            return cls(None, _score(config, activation), None, "")
+        for module in modules:
+            if module.kind not in ("Transformer", "LogitScore"):
+                raise CheckpointError(
+                    f"{path / MODULES_FILE} has a {module.kind} module, which a ranker's graph lacks: it would be "
+                    "another model: serve this one with sentence-transformers"
+                )
+        settings = Settings.read(path / CONFIG_FILE)
+        stated = settings.text("activation_fn") or activation
+        prompts, default = settings.part("prompts"), settings.text("default_prompt_name")
+        return cls(
+            logit_score=stated_logit_score(path),
+            score=_score(settings, stated),
+            max_seq_length=pair_limit(transformer_folder(path)),
+            prompt="" if default is None else prompts.text(default) or "",
+        )
+
+
+def _score(settings: Settings, activation: str | None) -> ScoreKind | None:
+    if activation is None:
+        return None
+    name = activation.rsplit(".", 1)[-1]
+    if not activation.startswith("torch.nn.") or name not in _ACTIVATIONS:
+        raise settings.error(
+            "activation_fn",
+            activation,
+            f"cannot be exported: there are {' and '.join(_ACTIVATIONS)} of torch.nn; set one, and --score",
+        )
+    return _ACTIVATIONS[name]

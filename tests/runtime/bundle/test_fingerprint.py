@@ -25,7 +25,7 @@ from rankport.runtime.bundle.manifest_json import parse_manifest
 from support.bundle_samples import ENCODER_FILES, RANKER_FILES, encoder_draft, manifest_of, ranker_draft
 
 GOLDEN = Path(__file__).parent / "golden" / "manifest.json"
-GOLDEN_FINGERPRINT = "681621fefcb79a13c21c7a57aaca9a9765f2b375a17e612c1c95e1d3633a2684"
+GOLDEN_FINGERPRINT = "1e50a2c3ace962646ad6fbfe3d6f69cca6cdbd6f0ffecf285b76c1873009fa8d"
 BASE = manifest_of(ranker_draft(), RANKER_FILES)
 
 PARITY = Parity(

@@ -81,6 +81,9 @@ def test_a_weight_of_8_bits_without_its_scale_is_refused(dtype: torch.dtype, tmp
     add(folder, **{name: load_file(folder / "model.safetensors")[name].to(dtype)})
     with pytest.raises(CheckpointError, match=f"'{name}' is stored as .*8.* and nothing says its scale"):
         load_checkpoint(folder, headless=True)
-    add(folder, **{f"{name}_scale_inv": torch.ones(1)})
-    with pytest.raises(CheckpointError, match=f"'{name}_scale_inv' beside it is its scale"):
-        load_checkpoint(folder, headless=True)
+    for sibling in (f"{name}_scale_inv", name.replace("weight", "SCB")):
+        before = load_file(folder / "model.safetensors")
+        add(folder, **{sibling: torch.ones(1)})
+        with pytest.raises(CheckpointError, match=f"'{sibling}' beside it is its scale"):
+            load_checkpoint(folder, headless=True)
+        save_file(before, folder / "model.safetensors", metadata={"format": "pt"})

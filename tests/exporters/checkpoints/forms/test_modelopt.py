@@ -107,6 +107,19 @@ def test_a_layer_without_its_scale_is_refused(fp8: Path, tmp_path: Path) -> None
         load_checkpoint(folder)
 
 
+def test_an_expert_in_low_bits_is_refused_for_what_it_is(fp8: Path, tmp_path: Path) -> None:
+    folder = as_modelopt(_copy(fp8, tmp_path / "c"))
+    expert = "model.layers.0.mlp.experts.0.down_proj"
+
+    def rename(tensors: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in tensors if name.startswith(LAYER)]:
+            tensors[name.replace(LAYER, expert)] = tensors.pop(name)
+
+    rewrite_tensors(folder, rename)
+    with pytest.raises(CheckpointError, match=f"'{expert}' is an expert's and quantized"):
+        load_checkpoint(folder)
+
+
 def test_full_precision_beside_a_file_that_says_fp8_is_refused(tmp_path: Path) -> None:
     folder = as_modelopt(checkpoints.causal_lm(tmp_path / "c", "qwen3", num_hidden_layers=1))
     with pytest.raises(CheckpointError, match=r"holds no float8 weight: remove hf_quant_config.json"):

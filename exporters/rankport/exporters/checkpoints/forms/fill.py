@@ -12,7 +12,8 @@ from rankport.protos.errors import CheckpointError
 
 _BUFFERS = (".attn.bias", ".attention.bias", ".causal_mask", "position_ids")
 """Masks and counts that old versions of transformers stored among the weights."""
-_SCALES = ("_scale", "_scale_inv", ".scale", ".SCB", ".absmax")
+_SCALES = ("_scale", "_scale_inv", ".absmax")
+_LAYER_SCALES = ("SCB", "scale", "scales")
 
 
 def fill(
@@ -84,7 +85,9 @@ def require_full_precision(folder: CheckpointFolder, name: str) -> None:
     dtype = folder.tensors.dtype(name)
     if dtype.itemsize > 1 or dtype == torch.bool or name.endswith(_BUFFERS):
         return
-    beside = next((f"{name}{end}" for end in _SCALES if f"{name}{end}" in folder.tensors), None)
+    layer = name.rpartition(".")[0]
+    siblings = (*(f"{name}{end}" for end in _SCALES), *(f"{layer}.{leaf}" for leaf in _LAYER_SCALES))
+    beside = next((sibling for sibling in siblings if sibling in folder.tensors), None)
     scale = "nothing says its scale" if beside is None else f"{beside!r} beside it is its scale"
     raise CheckpointError(
         f"tensor {name!r} is stored as {str(dtype).removeprefix('torch.')} and {scale}: its quantization_config is "

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.exporters.checkpoints.forms.fill import fill, local_name, require_finite
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
 from rankport.exporters.checkpoints.forms.pruned import describe, fit_widths
@@ -58,17 +59,26 @@ def load_low_bit(
     for stored in stored_layers:
         place = local_name(model, places, stored)
         if place is None:
-            if head == "none":
-                continue  # of a head that a bare body leaves behind; fill() says so for all else
-            raise CheckpointError(
-                f"the checkpoint holds quantized layer {stored!r}, which its config has no place for: the model would "
-                "run without it"
-            )
+            if head == "none" and head_name(stored) is not None:
+                continue  # of a head that a bare body leaves behind
+            raise CheckpointError(_no_place(stored))
         layer = read(stored, _linear_at(model, place, stored))
         set_module(model, place, layer.linear)
         taken.update(layer.taken)
         replaced.add(place)
     return fill(model, folder, head, taken), replaced, notes
+
+
+def _no_place(stored: str) -> str:
+    if ".experts." in stored:
+        return (
+            f"layer {stored!r} is an expert's and quantized: experts are supported in full precision only, "
+            f"{FULL_PRECISION}"
+        )
+    return (
+        f"the checkpoint holds quantized layer {stored!r}, which its config has no place for: the model would run "
+        "without it"
+    )
 
 
 def _pruned_skeleton(

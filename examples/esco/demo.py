@@ -141,6 +141,7 @@ def server(*arguments: object) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+        process.stdout.close()
 
 
 def show_one(console: Console, client: Client, dataset: Dataset, query: JudgedQuery) -> None:

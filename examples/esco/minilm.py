@@ -79,3 +79,7 @@ def _batches(lengths: Sequence[int]) -> list[list[int]]:
         else:
             batches.append([row])
     return batches
+
+
+if __name__ == "__main__":
+    print(minilm_path())

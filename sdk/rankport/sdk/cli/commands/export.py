@@ -57,8 +57,8 @@ def export(
 ) -> None:
     """Turn a checkpoint into a bundle that is proven equal to it, or leave nothing and exit 1.
 
-    The bundle is measured against transformers in fp32 in every mode that will serve: full sequence, prefix reuse,
-    prefix extension, one item alone, many prefixes and lengths in one pass.
+    The bundle is measured against the checkpoint's own forward (low bits: against their own maths in torch) in every
+    mode that will serve: full sequence, prefix reuse, prefix extension, one item alone, many prefixes in one pass.
 
     Example: `rankport export RANKER --kind ranker --labels yes,no --target onnx-cpu,tensorrt-rtx:sm86,sm89 --out DIR`
     """

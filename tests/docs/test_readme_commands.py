@@ -4,7 +4,6 @@ Stand-ins keep it short: tiny checkpoints where the README names trained ones, s
 free port.
 """
 
-import json
 import re
 import shlex
 import shutil
@@ -17,6 +16,7 @@ from examples.esco.dataset import Dataset
 from examples.esco.demo import server
 from examples.esco.evaluate import write_items, write_judged_requests
 from rankport.runtime.kinds.table import open_bundle
+from support import sentence_folders
 from support.cli import rankport
 
 ROOT = Path(__file__).parents[2]
@@ -51,22 +51,12 @@ RUN = [line for line in LINES if not any(re.match(pattern, line) for pattern in 
 
 
 @pytest.fixture(scope="module")
-def clone(
-    tmp_path_factory: pytest.TempPathFactory, encoder_checkpoint: Path, ranker_checkpoint: Path
-) -> Iterator[Path]:
+def clone(tmp_path_factory: pytest.TempPathFactory, ranker_checkpoint: Path) -> Iterator[Path]:
     """A folder with what a clone has after `make demo`, with stand-ins for what is large. The working directory."""
     folder = tmp_path_factory.mktemp("clone")
     shutil.copytree(ranker_checkpoint, folder / "examples" / "esco" / "checkpoint")
     shutil.copy(ROOT / "examples" / "esco" / "prompt.toml", folder / "examples" / "esco")
-    minilm = shutil.copytree(encoder_checkpoint, folder / "minilm")
-    modules = [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-    ]
-    (minilm / "modules.json").write_text(json.dumps(modules))
-    (minilm / "1_Pooling").mkdir()
-    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
-    (minilm / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    sentence_folders.pooled(sentence_folders.bert(tmp_path_factory.mktemp("bert")), folder / "minilm")
     dataset = Dataset.load()
     queries = dataset.split("test")[:2]
     wanted = {"occ0492", "occ1809"}.union(*(query.item_ids for query in queries))

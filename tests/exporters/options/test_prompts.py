@@ -42,6 +42,15 @@ def test_a_text_that_ends_in_a_space_before_a_value_is_warned_of() -> None:
     assert ResolvedPrompt(prompt_of(joined=True), None, tokenizer_of("qwen")).warnings == ()
 
 
+def test_a_tokenizer_that_joins_few_words_to_a_space_is_warned_of_too() -> None:
+    # " what" is a token of it, " a" is not.
+    prompt = Prompt(
+        prefix=[Segment(text="<Query>: "), Segment(field="query"), Segment(text=":")],
+        item=[Segment(item=True)],
+    )
+    assert len(ResolvedPrompt(prompt, None, tokenizer_of("byte-level")).warnings) == 1
+
+
 def test_where_the_tokenizer_drops_spaces_there_is_nothing_to_warn_of() -> None:
     assert ResolvedPrompt(prompt_of(joined=False), None, tokenizer_of("word-piece")).warnings == ()
 

@@ -1,11 +1,11 @@
 """The prompt of an export: a file, a preset, or framed as the checkpoint's tokenizer frames a text."""
 
 import itertools
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tokenizers
 
 from rankport.exporters.options.options import StrPath
@@ -15,6 +15,9 @@ from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.prompt.compiled import CompiledPrompt
 from rankport.runtime.prompt.prompt_file import load_prompt_file, validate_prompt
 from rankport.runtime.prompt.tokenizer import Tokenizer
+
+_WORDS = (*string.ascii_letters, *string.digits, "what", "is it", "the", "new", "job", "我")
+"""Values that a text before them may be joined to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,20 @@ def spaces_apart(prompt: Prompt, tokenizer: Tokenizer) -> Iterator[str]:
         text = segment.text
         if text is None or not text[-1].isspace() or after.is_literal or after.joined:
             continue
-        together, *apart = tokenizer.encode_batch([f"{text}a", text, "a"])
-        if together.tolist() != np.concatenate(apart).tolist():
+        if _differs_apart(text, tokenizer):
             value = "the item" if after.item else f"field {after.field!r}"
             yield (
                 f"prompt: {part}[{index}] text {text[-20:]!r} ends in white space and is tokenized apart from {value}, "
                 f"which makes other tokens than one text does: say joined = true at {value}, unless the model was "
                 "trained on segments tokenized apart"
             )
+
+
+def _differs_apart(text: str, tokenizer: Tokenizer) -> bool:
+    """Tells whether a word behind a text gives other tokens than the two by themselves."""
+    alone, *runs = tokenizer.encode_batch([text, *_WORDS, *(text + word for word in _WORDS)])
+    apart, together = runs[: len(_WORDS)], runs[len(_WORDS) :]
+    return any([*alone, *word] != whole.tolist() for word, whole in zip(apart, together, strict=True))
 
 
 def inexact_edge(prompt: Prompt, tokenizer: Tokenizer) -> Iterator[str]:

@@ -33,6 +33,12 @@ def mixed(checkpoint: Path) -> Bundle:
     return export(checkpoint, out, target="onnx-cpu,onnx-cuda", precision="fp16", **RANKER)
 
 
+def test_a_view_of_one_target_opens_as_a_bundle_of_its_own(mixed: Bundle) -> None:
+    view = mixed.for_target("onnx-cuda").manifest
+    check_manifest(view, rules_of())
+    assert view.fingerprint != mixed.manifest.fingerprint
+
+
 def test_each_target_is_proven_in_its_precision(mixed: Bundle) -> None:
     manifest = open_bundle(mixed.path).manifest
     assert manifest.targets == ("onnx-cpu", "onnx-cuda")

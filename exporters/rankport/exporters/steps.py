@@ -107,6 +107,7 @@ def draft_manifest(
             tools={tool: importlib.metadata.version(tool) for tool in _TOOLS},
             adapter=adapter_record(source),
             notes=[*source.notes, *prompt.notes, *prompt.warnings],
+            overrides=list(plan.overrides),
             ignored_code=list(source.ignored_code),
         ),
         precision=options.precision_for(options.chosen_target),

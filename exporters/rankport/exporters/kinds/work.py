@@ -44,6 +44,7 @@ class ExportPlan:
     score: Score | None = None
     embedding: Embedding | None = None
     pairing: Pairing | None = None
+    overrides: tuple[str, ...] = ()  # options that say otherwise than the checkpoint's folder
     graphs: Callable[[Checkpoint, Target, Precision], dict[str, RoleGraph]]  # traces them; by name
 
 

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from rankport.exporters.graphs.passes.half_precision import emulate
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.fingerprint import with_own_fingerprint
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.config import Device, EngineConfig
 
@@ -65,7 +66,7 @@ def _twin(bundle: Bundle, folder: Path) -> Bundle:
 
 def _in_fp32(manifest: Manifest) -> Manifest:
     graphs = [graph.model_copy(update={"precision": None}) for graph in manifest.graphs]
-    return manifest.model_copy(update={"precision": "fp32", "graphs": graphs})
+    return with_own_fingerprint(manifest.model_copy(update={"precision": "fp32", "graphs": graphs}))
 
 
 def _link(file: Path, to: Path) -> None:

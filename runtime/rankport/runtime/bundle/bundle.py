@@ -13,6 +13,7 @@ from typing import Self
 
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle.files import regular_files, sha256_of
+from rankport.runtime.bundle.fingerprint import with_own_fingerprint
 from rankport.runtime.bundle.manifest import FORMAT_NAME, FileEntry, GraphSpec, Manifest, Role, Target
 from rankport.runtime.bundle.manifest_json import MANIFEST_NAME, MAX_MANIFEST_BYTES, parse_manifest
 from rankport.runtime.bundle.manifest_rules import KindRules, check_manifest
@@ -49,7 +50,7 @@ class Bundle:
 
     def for_target(self, target: Target) -> Self:
         """Views the bundle as if it had one target's graphs alone."""
-        return type(self)(self.path, self.manifest.for_target(target))
+        return type(self)(self.path, with_own_fingerprint(self.manifest.for_target(target)))
 
     def graph(self, role: Role) -> GraphSpec:
         """Returns the first graph of a role. Raises `BundleError` if there is none."""

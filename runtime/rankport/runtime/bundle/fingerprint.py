@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 
-from rankport.runtime.bundle.manifest import FileEntry, ManifestDraft
+from rankport.runtime.bundle.manifest import FileEntry, Manifest, ManifestDraft
 
 REPORTS_DIRECTORY = "reports/"
 
@@ -39,3 +39,8 @@ def fingerprint(draft: ManifestDraft, files: Iterable[FileEntry]) -> str:
     hashes = {entry.path: entry.sha256 for entry in files if not entry.path.startswith(REPORTS_DIRECTORY)}
     canonical = json.dumps(fields | {"files": hashes}, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def with_own_fingerprint(manifest: Manifest) -> Manifest:
+    """States a changed manifest's own fingerprint: of a view or a twin that is loaded as a bundle is."""
+    return manifest.model_copy(update={"fingerprint": fingerprint(manifest, manifest.files)})

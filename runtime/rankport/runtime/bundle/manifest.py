@@ -266,7 +266,7 @@ class ManifestDraft(Strict):
         """Views one target's graphs alone, in their precision."""
         graphs = [graph for graph in self.graphs if graph.target == target]
         precision = next((graph.precision for graph in graphs if graph.precision is not None), self.precision)
-        return self.model_copy(update={"graphs": graphs, "precision": precision})
+        return self.model_copy(update={"graphs": graphs, "precision": precision, "target_parity": None})
 
 
 class Manifest(ManifestDraft, ManifestHeader):

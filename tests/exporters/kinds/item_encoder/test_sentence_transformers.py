@@ -25,7 +25,7 @@ from rankport.exporters.kinds.item_encoder.reference import EncoderReference
 from rankport.exporters.steps import draft_manifest
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest, ParityError
-from rankport.runtime.bundle.manifest import ManifestDraft
+from rankport.runtime.bundle.manifest import ManifestDraft, Segment
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.prompt.encoder import PromptEncoder
@@ -227,7 +227,7 @@ def test_why_the_owners_pipeline_does_not_stand_for_the_source(base: Path, tmp_p
     source, draft, _ = planned(folder)
     assert isinstance(owners_pipeline(source, draft), OwnersPipeline)
     source, draft, _ = planned(folder, pooling="cls")
-    assert owners_pipeline(source, draft) == "options say otherwise than the folder"
+    assert owners_pipeline(source, draft) == "--pooling may say otherwise than the folder"
     source, draft, _ = planned(base, pooling="cls")
     assert owners_pipeline(source, draft) is None
 
@@ -273,3 +273,36 @@ def test_a_tokenizer_that_the_owner_does_not_use_is_found_before_publishing(
     ):
         export(folder, tmp_path / "b", kind="item-encoder", output_dtype="float32")
     assert not (tmp_path / "b").exists()
+
+
+def misread(draft: ManifestDraft) -> dict[str, ManifestDraft]:
+    """Bundles that an export would make which left out, or misread, what the folder says."""
+    assert draft.embedding is not None
+    before, _, item, after = draft.prompt.item
+    bare = draft.prompt.model_copy(update={"item": [before, Segment(item=True), after]})
+    from_the_end = Segment(item=True, joined=True, keep="end")
+    ends = draft.prompt.model_copy(update={"item": [*draft.prompt.item[:2], from_the_end, after]})
+    assert item.keep == "start"
+    forms = {
+        "embedding.pooling": {"pooling": "mean"},
+        "embedding.normalize": {"normalize": False},
+        "embedding.skip_tokens": {"skip_tokens": 0},
+        "embedding.dense": {"dense": []},
+        "embedding.cut_from": {"cut_from": None},
+    }
+    made = {
+        field: draft.model_copy(update={"embedding": draft.embedding.model_copy(update=change)})
+        for field, change in forms.items()
+    }
+    made["prompt: is .* the folder says"] = draft.model_copy(update={"prompt": bare})
+    made["prompt: .*end"] = draft.model_copy(update={"prompt": ends})
+    wide = draft.limits.model_copy(update={"max_item_tokens": 40})
+    return made | {"limits.max_item_tokens: is 40": draft.model_copy(update={"limits": wide})}
+
+
+def test_what_an_export_misread_of_a_folder_is_told_by_its_field(rich: Path) -> None:
+    source, draft, _ = planned(rich)
+    assert isinstance(owners_pipeline(source, draft), OwnersPipeline)
+    for field, wrong in misread(draft).items():
+        with pytest.raises(ParityError, match=field):
+            owners_pipeline(source, wrong)

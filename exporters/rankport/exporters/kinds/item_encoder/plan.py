@@ -4,6 +4,7 @@ from functools import partial
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.dense import dense_weights
+from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.item_encoder.limits import item_encoder_limits
 from rankport.exporters.kinds.item_encoder.module import EncoderModule, export_encode_graph
@@ -22,8 +23,17 @@ def plan_item_encoder(source: Checkpoint, prompt: ResolvedPrompt, options: ItemE
         shape=ModelShape(hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=[]),
         limits=item_encoder_limits(source, options),
         embedding=embedding,
+        overrides=overrides(source, options),
         graphs=partial(_graphs, embedding),
     )
+
+
+def overrides(source: Checkpoint, options: ItemEncoderOptions) -> tuple[str, ...]:
+    """Names the options that may say otherwise than a sentence-transformers folder; none of another checkpoint."""
+    if read_encoder_folder(source.path) is None:
+        return ()
+    names = ("prompt", "pooling", "tokens", "normalize", "max_item_tokens")
+    return tuple(name for name in names if getattr(options, name) is not None)
 
 
 def encoder_module(source: Checkpoint, embedding: Embedding) -> EncoderModule:

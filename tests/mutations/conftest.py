@@ -1,12 +1,17 @@
 """Sound bundles to plant faults into; exporters' fixtures, whose traces other tests share."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mutations.fault import Subject
+from mutations.fault import Subject, in_manifest
+from mutations.owners import TITLES, judged_keys, owner_embeddings, owner_scores
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import ManifestDraft, Segment
+from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from support import checkpoints
 from support.forms.quantized_checkpoints import compressed_tensors
 
@@ -60,3 +65,53 @@ def low_bit(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Sub
 def encoder(encoder_bundle: Bundle, encoder_checkpoint: Path) -> Subject:
     """An item encoder of one mean-pooled float16 token, bidirectional."""
     return Subject(encoder_bundle, encoder_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def owned(mix: Subject, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """The ranker with a full stop behind each item, and its owner's scores."""
+    folder = tmp_path_factory.mktemp("owned")
+    stop = Segment(text=".", joined=True)
+
+    def with_stop(draft: ManifestDraft) -> dict[str, object]:
+        item, *rest = draft.prompt.item
+        return {"prompt": draft.prompt.model_copy(update={"item": [item, stop, *rest]})}
+
+    return in_manifest(with_stop)(
+        replace(mix, options={"reference": owner_scores(mix.checkpoint, folder / "scores.jsonl")}), folder
+    )
+
+
+@pytest.fixture(scope="session")
+def owned_encoder(encoder: Subject, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """The item encoder and its owner's embeddings."""
+    file = owner_embeddings(encoder.checkpoint, tmp_path_factory.mktemp("owned") / "embeddings.jsonl")
+    return replace(encoder, options={"reference": file})
+
+
+@pytest.fixture(scope="session")
+def keyed(mix: Subject, encoder_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """The ranker, a store of its encoder's tokens, and a judged request of them."""
+    folder = tmp_path_factory.mktemp("keyed")
+    with (
+        ItemEncoder.load(encoder_bundle) as encoder,
+        TokenStore.open(folder / "store", create=True) as store,
+    ):
+        form = encoder.describe()
+        spec = TokenSpec(form.embedding_tokens, form.hidden_size, form.embedding_dtype)
+        tokens = store.namespace(encoder.fingerprint, spec, create=True)
+        rows = zip(TITLES, encoder.encode(TITLES), strict=True)
+        tokens.put_many([TokenEntry(key, row, bytes(16)) for key, row in rows])
+    judged = judged_keys(TITLES, folder / "judged.jsonl")
+    return replace(mix, options={"store": folder / "store", "judged": judged})
+
+
+@pytest.fixture(scope="session")
+def classifier(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A ranker with a classification head of two outputs, whose pad token ends every text."""
+    fields = {"num_hidden_layers": 1, "pad_token_id": 2, "eos_token_id": 2}
+    names = {"id2label": {0: "irrelevant", 1: "relevant"}, "label2id": {"irrelevant": 0, "relevant": 1}}
+    folder = tmp_path_factory.mktemp("classifier")
+    checkpoint = checkpoints.classifier(folder / "c", "qwen2", tokenizer=True, **fields, **names)
+    tokens = {"item_encoder": "e" * 64, "embedding_tokens": 2}
+    return Subject(exported(checkpoint, kind="ranker", **tokens, **LIMITS), checkpoint)

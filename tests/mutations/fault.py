@@ -67,6 +67,15 @@ def in_graphs(edit: Edit, *roles: str) -> Plant:
     return plant
 
 
+def both(first: Plant, second: Plant) -> Plant:
+    """Plants two, for a fault that shows in two places."""
+
+    def plant(subject: Subject, folder: Path) -> Subject:
+        return second(first(subject, folder / "first"), folder / "second")
+
+    return plant
+
+
 def in_manifest(change: Callable[[ManifestDraft], Mapping[str, object]]) -> Plant:
     """Changes fields of the manifest."""
 

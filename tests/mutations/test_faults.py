@@ -4,17 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mutations import encoder_faults, low_bit_faults, ranker_graphs, ranker_readings
 from mutations.fault import Fault, Subject
+from mutations.table import FAULTS, PAGE, table
 from rankport.exporters.verify import verify
 from rankport.protos.errors import RankportError
-
-FAULTS: list[Fault] = [
-    *ranker_graphs.FAULTS,
-    *ranker_readings.FAULTS,
-    *encoder_faults.FAULTS,
-    *low_bit_faults.FAULTS,
-]
 
 
 def complaints(subject: Subject) -> str:
@@ -35,3 +28,13 @@ def test_the_fault_is_told(fault: Fault, request: pytest.FixtureRequest, tmp_pat
     said = complaints(fault.plant(request.getfixturevalue(fault.subject), tmp_path))
     assert fault.told_by in said
     assert [mode for mode in fault.unseen_by if mode in said] == []
+
+
+def test_the_page_lists_every_fault_and_what_tells_it() -> None:
+    assert PAGE.read_text(encoding="utf-8").endswith(f"\n\n{table()}"), (
+        "run python -m mutations.table in tests"
+    )
+
+
+def test_names_of_faults_are_distinct() -> None:
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 40

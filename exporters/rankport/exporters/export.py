@@ -90,7 +90,12 @@ def prove_targets(
         progress = _prefixed(on_progress, target, options.targets)
         proof = proofs[target] = prove(view, sources, work_of(kind).measure, how, progress)
         for shortfall in shortfalls(
-            proof.parity, proof.quality, options.tolerance, view.manifest, proof.agreement
+            proof.parity,
+            proof.quality,
+            options.tolerance,
+            view.manifest,
+            proof.agreement,
+            proof.contradictions,
         ):
             raise ParityError(shortfall)
     return proofs

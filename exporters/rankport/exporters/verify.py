@@ -76,7 +76,14 @@ def run_verify(
     require_device(options.device)
     _require_calibration(opened.manifest.quantization, options.calibration)
     check_requests(requests, RequestForm(opened.manifest, _tokenizer(opened)), options.store)
-    how = ProofOptions(options.tolerance, requests.judged, requests.reference, options.store, options.device)
+    how = ProofOptions(
+        options.tolerance,
+        requests.judged,
+        requests.reference,
+        options.store,
+        options.device,
+        options.batch_queries,
+    )
     proofs: dict[Target, Proof] = {}
     failures: list[str] = []
     with _sources(kind, opened, checkpoint, options, on_progress) as sources:
@@ -84,7 +91,12 @@ def run_verify(
             proof = prove(view, sources, work_of(kind).measure, how, on_progress)
             proofs[view.manifest.targets[0]] = proof
             failures += shortfalls(
-                proof.parity, proof.quality, options.tolerance, view.manifest, proof.agreement
+                proof.parity,
+                proof.quality,
+                options.tolerance,
+                view.manifest,
+                proof.agreement,
+                proof.contradictions,
             )
     return Verdict(opened, proofs, tuple(failures))
 

@@ -26,6 +26,9 @@ class ProofOptions:
     reference: Reference | None = None  # what the owner's own pipeline gave
     store: StrPath | None = None  # token store for keys in both
     device: Device = "cpu"  # what runs the bundle; the source is run by torch on the CPU
+    batch_queries: int | None = (
+        None  # requests whose ranking is compared over all batch sizes; None: a few, over three
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,13 @@ class VerifyOptions:
     )
     reference: StrPath | None = field(default=None, metadata=REFERENCE_FLAG)
     reference_transform: ReferenceTransform = field(default="none", metadata=TRANSFORM_FLAG)
+    batch_queries: int | None = field(
+        default=None,
+        metadata=flag(
+            "Compares the first ten of so many requests (of --judged, or of random tokens) over passes of 1 item, 2, 4 "
+            "and so on to the largest. [default: those of the proof, over three sizes]"
+        ),
+    )
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def __post_init__(self) -> None:

@@ -67,12 +67,12 @@ def relative_error(errors: NDArray[np.float64], source: NDArray[np.float64]) -> 
     return float(np.linalg.norm(errors) / max(float(np.linalg.norm(source)), 1e-12))
 
 
-_TIE = 1e-6
+TIE = 1e-6
 """Source values closer than this have no order: identical items differ by rounding alone."""
 
 
 def with_ties(
-    expected: NDArray[np.float64], actual: NDArray[np.float64], tie: float = _TIE
+    expected: NDArray[np.float64], actual: NDArray[np.float64], tie: float = TIE
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Makes ties of the source exact in both rankings: each value becomes its group's mean. [items] each
 

@@ -16,7 +16,15 @@ from rankport.exporters.options.tolerance import (
     Tolerance,
 )
 from rankport.exporters.proof.agreement import OwnerAgreement
-from rankport.runtime.bundle.manifest import Manifest, ModeParity, Parity, Precision, Quality, Quantization
+from rankport.runtime.bundle.manifest import (
+    BatchIndependence,
+    Manifest,
+    ModeParity,
+    Parity,
+    Precision,
+    Quality,
+    Quantization,
+)
 
 
 def shortfalls(
@@ -25,9 +33,10 @@ def shortfalls(
     tolerance: Tolerance,
     manifest: Manifest,
     agreement: OwnerAgreement | None = None,
+    contradictions: Sequence[str] = (),
 ) -> list[str]:
-    """Says what a bundle misses: parity, ranking quality, agreement with the owner; empty if it holds."""
-    missed = _parity_shortfalls(parity)
+    """Says what a bundle misses: what it states, parity, quality, agreement with the owner; empty if it holds."""
+    missed = [*contradictions, *_parity_shortfalls(parity), *_batch_shortfalls(parity)]
     if quality is not None:
         missed += _quality_shortfalls(quality, tolerance, manifest)
     if agreement is not None and agreement.miss:
@@ -48,6 +57,18 @@ def _parity_shortfalls(parity: Parity) -> list[str]:
     error = "--max-abs-error" if parity.max_relative_tolerance is None else "--max-relative-error"
     way_out = f" ({error} and --min-kendall-tau allow more)"
     return [f"the export misses the tolerance ({parity.limits}): " + "; ".join(failed) + way_out]
+
+
+def _batch_shortfalls(parity: Parity) -> list[str]:
+    """Says how many rankings depend on the batch. Where results are rounded that is measured, and no shortfall."""
+    batches = parity.batches
+    if batches is None or not batches.changed or parity.max_abs_tolerance is None:
+        return []
+    sizes = ", ".join(map(str, batches.sizes))
+    return [
+        f"batch independence: over passes of {sizes} items the first {batches.top} of {batches.changed} of "
+        f"{batches.requests} requests change; what orders them moves by up to {batches.max_abs_difference:.1e}"
+    ]
 
 
 def _quality_shortfalls(quality: Quality, tolerance: Tolerance, manifest: Manifest) -> list[str]:
@@ -90,6 +111,7 @@ def summarize(
     noise: ModeParity | None = None,
     precision: Precision = "fp32",
     reference: str | None = None,
+    batches: BatchIndependence | None = None,
 ) -> Parity:
     """Makes the manifest's record of a measurement.
 
@@ -113,6 +135,7 @@ def summarize(
         noise=noise,
         modes=list(modes),
         reference=reference,
+        batches=batches,
     )
 
 

@@ -16,10 +16,11 @@ from rankport.exporters.proof.agreement import OwnerAgreement
 from rankport.exporters.proof.emulation import Runnable, runnable
 from rankport.exporters.proof.evidence import NO_EVIDENCE, Evidence, Series
 from rankport.exporters.proof.limits import allowed_ndcg_loss, summarize
+from rankport.exporters.proof.same_tokens import tokenizer_differences
 from rankport.exporters.proof.source_words import source_in_words
 from rankport.exporters.torch_memory import release
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.manifest import Manifest, ModeParity, Parity, Quality
+from rankport.runtime.bundle.manifest import BatchIndependence, Manifest, ModeParity, Parity, Quality
 
 Progress = Callable[[str], None]
 
@@ -33,6 +34,7 @@ class Proof:
     drift: list[ModeParity] | None = None  # of a bundle quantized at export, from the full-precision source
     agreement: OwnerAgreement | None = None  # with the owner's own scores
     evidence: Evidence = NO_EVIDENCE
+    contradictions: tuple[str, ...] = ()  # what the bundle states and its source does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Measured:
     drift_from: Callable[[Checkpoint], Drift]  # compares what the bundle answered with another source
     agreement: OwnerAgreement | None = None  # with the owner's own scores, where those are given
     reference: str | None = None  # what the exact source is run by, where that is not transformers' class
+    batches: BatchIndependence | None = None
     evidence: Evidence = NO_EVIDENCE
 
 
@@ -119,6 +122,8 @@ def prove(
 ) -> Proof:
     """Measures every mode on a device, and ranking quality where judged requests are given. Judges nothing."""
     manifest = bundle.manifest
+    on_progress("tokenizer")
+    contradictions = tokenizer_differences(bundle, sources.exact)
     with runnable(bundle, options.device) as place:
         measured = measure(manifest, place, sources.exact, options, on_progress)
         parity = summarize(
@@ -129,14 +134,22 @@ def prove(
             measured.noise,
             manifest.precision,
             measured.reference or source_in_words(sources.exact, manifest.quantization),
+            measured.batches,
         )
     judged = partial(_with_limit, allowed_ndcg_loss(options.tolerance, manifest))
+    proof = Proof(
+        parity,
+        judged(measured.quality),
+        agreement=measured.agreement,
+        evidence=measured.evidence,
+        contradictions=tuple(contradictions),
+    )
     if not sources.has_original:
-        return Proof(parity, judged(measured.quality), None, measured.agreement, measured.evidence)
+        return proof
     on_progress("drift from full precision")
     drift = measured.drift_from(sources.swap())
     evidence = replace(measured.evidence, drift=drift.values, ndcg=drift.ndcg)
-    return Proof(parity, judged(drift.quality), drift.modes, measured.agreement, evidence)
+    return replace(proof, quality=judged(drift.quality), drift=drift.modes, evidence=evidence)
 
 
 def _with_limit(most: float, quality: Quality | None) -> Quality | None:

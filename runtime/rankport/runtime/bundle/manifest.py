@@ -13,6 +13,7 @@ from rankport.runtime.bundle.embedding import DenseLayer as DenseLayer
 from rankport.runtime.bundle.embedding import Embedding as Embedding
 from rankport.runtime.bundle.embedding import Pooling as Pooling
 from rankport.runtime.bundle.measurements import Agreement as Agreement
+from rankport.runtime.bundle.measurements import BatchIndependence as BatchIndependence
 from rankport.runtime.bundle.measurements import ModeParity as ModeParity
 from rankport.runtime.bundle.measurements import Parity as Parity
 from rankport.runtime.bundle.measurements import Quality as Quality

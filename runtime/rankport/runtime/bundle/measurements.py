@@ -21,6 +21,22 @@ class ModeParity(Strict):
     requests: int | None = None  # that the items belong to
 
 
+class BatchIndependence(Strict):
+    """Counts the requests whose ranking depends on what shares their passes.
+
+    Two items that are ties at the smallest size have no order to lose.
+    """
+
+    requests: int
+    items: int
+    sizes: list[int]  # items in a pass, ascending
+    top: int  # first places that are looked at
+    changed: (
+        int  # requests in which one of these fell behind an item that it was ahead of in the smallest passes
+    )
+    max_abs_difference: float  # of what orders the items, between a size and the smallest
+
+
 class Parity(Strict):
     """Measured against the source that `reference` names."""
 
@@ -33,6 +49,7 @@ class Parity(Strict):
     # The source against itself with inputs off by one part in a million, where activations are rounded.
     noise: ModeParity | None = None
     reference: str | None = None  # what the bundle was compared with, in words
+    batches: BatchIndependence | None = None  # of the bundle against itself
 
     @model_validator(mode="after")
     def _one_tolerance(self) -> Self:

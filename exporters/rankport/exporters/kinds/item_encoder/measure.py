@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.item_encoder.batches import batches_of_modes, batches_of_sweep
 from rankport.exporters.kinds.item_encoder.modes import (
     Answers,
     answers_by_mode,
@@ -36,7 +37,7 @@ def measure_item_encoder(
     """
     form = _form(manifest)
     reference = EncoderReference.of(source, form)
-    runs = sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens, least=form.skip_tokens + 1)
+    runs = _samples(manifest)
     on_progress("reference in torch")
     expected = reference.embeddings(runs)
     on_progress("parity: sentence-transformers")
@@ -52,6 +53,13 @@ def measure_item_encoder(
     on_progress("parity: one item, batch")
     with closing(load_text_backend(place.bundle, place.config)) as backend:
         answers = answers_by_mode(backend, runs)
+        if options.batch_queries is None:
+            batches = batches_of_modes(answers)
+        else:
+            many = _samples(manifest, options.batch_queries)
+            batches = batches_of_sweep(
+                backend, many, place.config, lambda size: on_progress(f"{size} items in a pass")
+            )
     modes, drift = compare_modes(expected, answers), list[ModeParity]()
     # Of a model quantized here, what its owner ran is the original: that is drift.
     (modes if manifest.quantization is None else drift).extend(folder.modes)
@@ -65,6 +73,7 @@ def measure_item_encoder(
         tolerance,
         None,
         partial(_drift_from, form, runs, answers, drift),
+        batches=batches,
         agreement=owner,
         reference=folder.compared_with,
         evidence=evidence,
@@ -76,6 +85,11 @@ def _drift_from(
 ) -> Drift:
     plain = EncoderReference.of(original, form).embeddings(runs)
     return Drift([*compare_modes(plain, answers), *folder], None, _values(plain, answers))
+
+
+def _samples(manifest: Manifest, count: int = 24) -> Runs:
+    least = _form(manifest).skip_tokens + 1
+    return sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens, least=least, count=count)
 
 
 def _values(expected: NDArray[np.float32], answers: Answers) -> Series:

@@ -19,16 +19,17 @@ Answers = Mapping[str, NDArray[np.floating]]  # mode -> embedding tokens [runs, 
 
 def answers_by_mode(backend: TextBackend, runs: Runs) -> Answers:
     """Encodes runs alone, and padded together: the short ones, and the longest beside two of them."""
-    alone = np.concatenate([backend.compute(_texts([run])) for run in runs])
+    alone = np.concatenate([backend.compute(runs_of([run])) for run in runs])
     longest = max(range(len(runs)), key=lambda i: len(runs[i]))
     short = [i for i in range(len(runs)) if i != longest]
     batched = np.empty_like(alone)
-    batched[short] = backend.compute(_texts([runs[i] for i in short]))
-    batched[longest] = backend.compute(_texts([runs[short[0]], runs[longest], runs[short[1]]]))[1]
+    batched[short] = backend.compute(runs_of([runs[i] for i in short]))
+    batched[longest] = backend.compute(runs_of([runs[short[0]], runs[longest], runs[short[1]]]))[1]
     return {"one_item": alone, "batch": batched}
 
 
-def _texts(runs: Runs) -> TokenRuns:
+def runs_of(runs: Runs) -> TokenRuns:
+    """Packs runs as a backend takes them."""
     return TokenRuns.of([TokenRun(run) for run in runs])
 
 
@@ -53,7 +54,7 @@ def compare_embeddings(mode: str, expected: NDArray[np.float32], actual: NDArray
     errors = np.abs(actual.astype(np.float64) - expected)
     if actual.dtype == np.float16:
         errors = np.maximum(errors - np.spacing(np.abs(expected).astype(np.float16)) / 2, 0)
-    wanted, got = _similarities(expected), _similarities(actual)
+    wanted, got = similarities(expected), similarities(actual)
     others = [np.arange(len(expected)) != i for i in range(len(expected))]
     return ModeParity(
         mode=mode,
@@ -68,7 +69,8 @@ def compare_embeddings(mode: str, expected: NDArray[np.float32], actual: NDArray
     )
 
 
-def _similarities(tokens: NDArray[np.floating]) -> NDArray[np.float64]:
+def similarities(tokens: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Computes the cosine of each run to each, over all its tokens. [runs, runs]"""
     flat = tokens.astype(np.float64).reshape(len(tokens), -1)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
     return flat @ flat.T

@@ -18,13 +18,15 @@ _AWKWARD = (
 )
 
 
-def sample_runs(vocab_size: int, max_item_tokens: int, *, least: int = 1, seed: int = 0) -> Runs:
-    """Draws token runs of lengths from `least` to the limit. [24]"""
+def sample_runs(
+    vocab_size: int, max_item_tokens: int, *, least: int = 1, count: int = 24, seed: int = 0
+) -> Runs:
+    """Draws token runs of lengths from `least` to the limit. [count]"""
     rng = np.random.default_rng(seed)
     longest = min(max_item_tokens, _LONGEST)
     lengths = [least, min(least + 1, longest), longest]
-    lengths += rng.integers(least, max(min(longest, 64), least) + 1, 21).tolist()
-    return [rng.integers(0, vocab_size, length) for length in lengths]
+    lengths += rng.integers(least, max(min(longest, 64), least) + 1, max(0, count - 3)).tolist()
+    return [rng.integers(0, vocab_size, length) for length in lengths[:count]]
 
 
 def sample_texts(tokenizer: Tokenizer, max_item_tokens: int, *, seed: int = 0) -> list[str]:

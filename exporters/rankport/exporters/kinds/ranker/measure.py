@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.ranker.batches import batches_of_modes, batches_of_sweep, sample_queries
 from rankport.exporters.kinds.ranker.evidence import ranker_evidence
 from rankport.exporters.kinds.ranker.judged import JudgedRun, ndcg_by_request, quality_of, run_judged
 from rankport.exporters.kinds.ranker.modes import SampleRequest, answers_by_mode, compare_modes
@@ -25,7 +26,7 @@ from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.runtime.backends.choice import load_prefix_backend
-from rankport.runtime.bundle.manifest import Labels, Manifest, ModeParity, Score
+from rankport.runtime.bundle.manifest import BatchIndependence, Labels, Manifest, ModeParity, Score
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.ranker.scores import rank_values
 from rankport.runtime.store.store import TokenStore
@@ -50,6 +51,11 @@ def measure_ranker(
     runs, owner = _through_runtime(place, manifest, options, on_progress)
     check_scores(labels, _score(manifest), [logits for part in answers.values() for logits in part])
     order = _rank_values(manifest)
+    if options.batch_queries is None:
+        batches = batches_of_modes(requests, answers, order)
+    else:
+        many = sample_queries(options.batch_queries, manifest, source.vocab_size, runs)
+        batches = _swept(place, many, order, on_progress)
     modes = compare_modes(expected, requests, answers, order)
     judged = _judged(reference, runs)
     if runs:
@@ -61,9 +67,19 @@ def measure_ranker(
         options.tolerance,
         quality_of(runs, judged, order) if runs else None,
         partial(_drift_from, manifest, requests, served, runs),
+        batches=batches,
         agreement=None if owner is None else owner.agreement,
         evidence=ranker_evidence(expected, requests, answers, (runs, judged), owner, order),
     )
+
+
+def _swept(
+    place: Runnable, requests: Sequence[SampleRequest], order: RankValues, on_progress: Progress
+) -> BatchIndependence:
+    with closing(load_prefix_backend(place.bundle, place.config)) as backend:
+        return batches_of_sweep(
+            backend, requests, place.config, order, lambda size: on_progress(f"{size} items in a pass")
+        )
 
 
 def _drift_from(

@@ -115,19 +115,24 @@ def _many_prefixes(backend: PrefixBackend, requests: Sequence[SampleRequest]) ->
 
 
 def _one_pass(backend: PrefixBackend, requests: Sequence[SampleRequest]) -> list[Logits]:
-    filled = [i for i, request in enumerate(requests) if len(request.prefix.ids)]
-    pieces: list[tuple[PrefixKV, ...]] = [() for _ in requests]
-    if filled:
-        runs = tuple(requests[i].prefix for i in filled)
-        empty: tuple[tuple[PrefixKV, ...], ...] = tuple(() for _ in filled)
-        for i, kv in zip(
-            filled, backend.prefill(PrefixBatch.of(empty, runs, np.arange(len(filled)))), strict=True
-        ):
-            pieces[i] = (kv,)
+    pieces = prefill_together(backend, [request.prefix for request in requests])
     items = tuple(item for request in requests for item in request.items)
     counts = [len(request.items) for request in requests]
     logits = backend.score(PrefixBatch.of(tuple(pieces), items, np.repeat(np.arange(len(requests)), counts)))
     return np.split(logits, np.cumsum(counts)[:-1])
+
+
+def prefill_together(backend: PrefixBackend, prefixes: Sequence[TokenRun]) -> list[tuple[PrefixKV, ...]]:
+    """Computes the KV of several prefixes in one pass. An empty one has none."""
+    pieces: list[tuple[PrefixKV, ...]] = [() for _ in prefixes]
+    filled = [i for i, prefix in enumerate(prefixes) if len(prefix.ids)]
+    if filled:
+        runs = tuple(prefixes[i] for i in filled)
+        empty: tuple[tuple[PrefixKV, ...], ...] = tuple(() for _ in filled)
+        computed = backend.prefill(PrefixBatch.of(empty, runs, np.arange(len(filled))))
+        for i, kv in zip(filled, computed, strict=True):
+            pieces[i] = (kv,)
+    return pieces
 
 
 MODES: Mapping[str, Callable[[PrefixBackend, Sequence[SampleRequest]], list[Logits]]] = MappingProxyType(

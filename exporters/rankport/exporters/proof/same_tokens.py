@@ -1,0 +1,85 @@
+"""The bundle's tokenizer beside the checkpoint's own, as transformers loads it: equal ids of sample texts.
+
+Owns the comparison and its texts. Frames and prompts are a kind's.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+import transformers
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.forms.skeleton import quiet
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.prompt.tokenizer import Tokenizer
+
+Encode = Callable[[Sequence[str]], list[list[int]]]
+
+TEXTS = (
+    "engineer",
+    "Senior Data Engineer (m/f/d), C++/C# & .NET",
+    "  two  spaces\tand a tab\nand a line ",
+    "PILOT pilot Pilot",
+    "Café, naïve Żółć, ﬁancée",
+    "İstanbul straße ΣΊΣΥΦΟΣ",
+    "数据工程师 データ 엔지니어",
+    "3.14 1,000,000 2026-11-27 #1 50%",
+    "don't we're l'été",
+    "https://example.org/a?b=c&d=e_f",
+    "emoji 👩‍🍳🚀 and a zero-width\u200bspace",
+    "query: yes no",
+)
+"""Case, accents, spaces, digits, punctuation and scripts: what normalizers and splits of tokenizers differ in."""
+_DRAWN = 52
+_LONGEST_TOKENS = 12
+
+
+def tokenizer_differences(bundle: Bundle, source: Checkpoint) -> list[str]:
+    """Says where the ids of a bundle's tokenizer are not those of its checkpoint's; empty if they are equal."""
+    name, file = bundle.manifest.tokenizer, source.tokenizer_file
+    if name is None or file is None:
+        missing = "bundle" if name is None else "checkpoint"
+        return (
+            []
+            if name is None and file is None
+            else [f"tokenizer: the {missing} has none, its counterpart has"]
+        )
+    tokenizer, own = Tokenizer.from_file(bundle.file(name)), Tokenizer.from_file(file)
+    texts = [*TEXTS, *_drawn(own)]
+    expected = owner_encode(file)(texts)
+    actual = [ids.tolist() for ids in tokenizer.encode_batch(texts)]
+    wrong = [place for place, ids in enumerate(expected) if ids != actual[place]]
+    if not wrong:
+        return []
+    first = min(wrong, key=lambda place: len(texts[place]))
+    return [
+        f"tokenizer: {len(wrong)} of {len(texts)} texts get other ids than by the checkpoint's own tokenizer: "
+        f"{texts[first]!r} is {actual[first]}, there {expected[first]}"
+    ]
+
+
+def owner_encode(file: Path) -> Encode:
+    """Loads the tokenizer as its owner does: by transformers where the folder says how, else from the file alone."""
+    if (file.parent / "tokenizer_config.json").is_file():
+        with quiet():
+            loaded = transformers.AutoTokenizer.from_pretrained(file.parent, local_files_only=True)
+        return lambda texts: [
+            list(map(int, ids)) for ids in loaded(list(texts), add_special_tokens=False)["input_ids"]
+        ]
+    inner = tokenizers.Tokenizer.from_file(str(file))
+    inner.no_padding()
+    inner.no_truncation()
+    return lambda texts: [
+        encoding.ids for encoding in inner.encode_batch(list(texts), add_special_tokens=False)
+    ]
+
+
+def _drawn(tokenizer: Tokenizer) -> list[str]:
+    """Decodes runs of tokens drawn from the vocabulary, special ones left out."""
+    rng = np.random.default_rng(0)
+    special = set(tokenizer.special_tokens())
+    runs = [rng.integers(0, tokenizer.vocab_size, rng.integers(1, _LONGEST_TOKENS)) for _ in range(_DRAWN)]
+    texts = [tokenizer.decode(run) for run in runs]
+    return [text for text in texts if not any(name in text for name in special)]

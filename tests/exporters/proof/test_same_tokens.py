@@ -1,0 +1,22 @@
+"""The owner's tokenizer: as transformers loads the folder, where it says how; else the file alone."""
+
+import json
+from pathlib import Path
+
+from rankport.exporters.proof.same_tokens import owner_encode
+from support.checkpoints import tiny_tokenizer
+
+
+def test_a_file_alone_encodes_without_frame_padding_or_cut(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.enable_padding(length=8)
+    tokenizer.enable_truncation(2)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert owner_encode(tmp_path / "tokenizer.json")(["senior data engineer", "nurse"]) == [[14, 16, 8], [9]]
+
+
+def test_a_folder_that_says_how_is_loaded_by_transformers(tmp_path: Path) -> None:
+    tiny_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]", "do_lower_case": True}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert owner_encode(tmp_path / "tokenizer.json")(["senior data engineer", "nurse"]) == [[14, 16, 8], [9]]

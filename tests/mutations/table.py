@@ -1,0 +1,32 @@
+"""The table of all planted faults, as docs/proof.md has it: `python -m mutations.table`, in tests/, writes it there."""
+
+from pathlib import Path
+
+from mutations import encoder_faults, low_bit_faults, ranker_graphs, ranker_readings, text_faults
+from mutations.fault import Fault
+
+PAGE = Path(__file__).parents[2] / "docs" / "proof.md"
+FAULTS: list[Fault] = [
+    *ranker_graphs.FAULTS,
+    *ranker_readings.FAULTS,
+    *encoder_faults.FAULTS,
+    *low_bit_faults.FAULTS,
+    *text_faults.FAULTS,
+]
+_HEADING = "| fault | what the bundle has | told by |"
+
+
+def table() -> str:
+    """Renders a row a fault."""
+    rows = [f"| {fault.name} | {fault.what} | `{fault.told_by.strip(':')}` |" for fault in FAULTS]
+    return "\n".join([_HEADING, "|---|---|---|", *rows, ""])
+
+
+def main() -> None:
+    """Writes the table in the place of the page's own."""
+    text, _, _ = PAGE.read_text(encoding="utf-8").partition(_HEADING)
+    PAGE.write_text(text + table(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -34,12 +34,16 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "starcoder2": {"mlp_type": "default", "norm_type": "layer_norm", "rope_theta": 1000000},
     "cohere": {"use_parallel_block": True, "use_parallel_embedding": True, "rope_theta": 10000},
     "ernie4_5": {"compression_ratio": 1.0, "rope_theta": 500000},
+    "hunyuan_v1_dense": {"attention_head_dim": 128, "head_dim": 128, "cla_share_factor": 2, "use_cla": False}
+    | {"class_num": 0, "norm_type": "rms", "use_qk_norm": True, "use_rotary_pos_emb": True, "im_start_id": 4},
+    "smollm3": {"transformers.js_config": {"dtype": "q4"}, "_attn_implementation_autoset": True, "mlp_bias": False},
+    "phi": {"qk_layernorm": False, "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
     "t5": {"n_positions": 512, "output_past": True, "feed_forward_proj": "gated-gelu", "d_ff": 2816},
 }  # fmt: skip
 FAMILIES = (
     *PUBLISHED,
-    *("mpnet", "roberta", "electra", "mixtral", "olmo2", "smollm3", "granite", "glm4", "exaone4", "lfm2"),
-    *("hunyuan_v1_dense", "ministral", "phi", "gemma", "umt5", "camembert"),
+    *("mpnet", "roberta", "electra", "mixtral", "olmo2", "granite", "glm4", "exaone4", "lfm2"),
+    *("ministral", "gemma", "umt5", "camembert"),
 )
 
 

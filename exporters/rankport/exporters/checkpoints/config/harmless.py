@@ -10,6 +10,12 @@ from types import MappingProxyType
 ANY_VALUE = frozenset(
     {
         # who wrote the file, and of what
+        *(
+            "transformers.js_config",
+            "_attn_implementation_autoset",
+            "is_llama_config",
+            "matryoshka_dimensions",
+        ),
         *("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "architectures"),
         "trained_from",
         *("model_type", "torch_dtype", "dtype", "finetuning_task", "language", "license", "name", "tags"),
@@ -17,6 +23,9 @@ ANY_VALUE = frozenset(
         # read by the loaders of forms and by those who read folders of sentence-transformers
         *("expansion", "quantization_config", "auto_map", "sentence_transformers", "tokenizer_class"),
         "sbert_ce_default_activation_function",
+        # what the tensors show: one without a place, or a place without one, is an error by itself
+        *("attention_bias", "mlp_bias", "qkv_bias", "use_bias", "bias", "lm_head_bias", "add_bias_linear"),
+        *("add_qkv_bias", "use_qk_norm", "qk_layernorm", "org_vocab_size"),
         # how it was trained
         *("gradient_checkpointing", "pretraining_tp", "freeze_base", "layerdrop", "neftune_noise_alpha"),
         *("router_aux_loss_coef", "output_router_logits", "label_smoothing", "loss_type", "problem_type"),
@@ -44,6 +53,8 @@ ANY_VALUE = frozenset(
         # of TensorFlow's BERT and ELECTRA, of heads that transformers never had
         *("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"),
         *("pooler_size_per_head", "pooler_type", "tie_weights_", "output_hidden_states", "output_attentions"),
+        # of Hunyuan: features that fields beside them switch on
+        *("cla_share_factor", "dense_list", "pool_type"),
         # what transformers works out of layer_types or of a pattern beside them
         *("_sliding_window_pattern", "sliding_window_pattern"),
     }
@@ -52,8 +63,8 @@ _PATTERNS = (
     re.compile(r"_?unsloth_.*"),
     # Nothing is dropped outside of training.
     re.compile(r".*(dropout|pdrop|drop_prob|drop_rate|dropout_prob)"),
-    # Ids are the tokenizer's business, and the model classes that read one declare it.
-    re.compile(r".*_token_ids?"),
+    # Ids of tokens are the tokenizer's business, and the model classes that read one declare it.
+    re.compile(r"(.*_)?ids?"),
 )
 ONE_VALUE: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {
@@ -63,7 +74,11 @@ ONE_VALUE: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "net_structure_type": (0,),
         "num_memory_blocks": (0,),
         "mlp_type": ("default",),
-        "norm_type": ("layer_norm",),
+        "norm_type": ("layer_norm", "rms"),
+        "class_num": (0,),
+        "use_rotary_pos_emb": (True,),
+        "full_attn_mod": (1,),
+        "interpolate_factor": (1,),
         "use_parallel_block": (True,),
         "compression_ratio": (1.0,),
         "block_use_swiglu": (True,),
@@ -87,6 +102,7 @@ TWINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "conv_dim_out": ("hidden_size",),
         "block_dim": ("hidden_size",),
         "attention_head_size": ("head_dim",),
+        "attention_head_dim": ("head_dim",),
         "embedding_size": ("hidden_size",),
         "emb_size": ("hidden_size",),
         "num_layers": ("num_hidden_layers",),

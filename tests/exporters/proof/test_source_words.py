@@ -1,0 +1,36 @@
+"""What a proof says of its source: low bits are never called the fp32 original."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rankport.exporters.proof.source_words import source_in_words
+from rankport.runtime.bundle.manifest import Quantization
+
+
+def source(adapter: object = None) -> Any:
+    return SimpleNamespace(architecture="Qwen3ForCausalLM", adapter=adapter)
+
+
+@pytest.mark.parametrize(
+    ("by", "opening", "drift"),
+    [
+        ("export", "its own int8 maths in torch ", True),
+        ("checkpoint", "the checkpoint's own int8 maths in torch ", False),
+    ],
+)
+def test_low_bits_are_compared_with_their_own_maths(by: Any, opening: str, drift: bool) -> None:
+    quantization = Quantization(by=by, method="m", format="int8", parts=[], kept=[])
+    said = source_in_words(source(), quantization)
+    assert said.startswith(opening)
+    assert ("drift is from the fp32 original" in said) == drift
+    assert not said.endswith("fp32")
+
+
+def test_a_full_precision_source_is_its_class_in_transformers() -> None:
+    assert source_in_words(source(), None).startswith("Qwen3ForCausalLM in transformers ")
+    merged = source(SimpleNamespace(facts=SimpleNamespace(peft_type="LORA")))
+    assert source_in_words(merged, None).startswith(
+        "Qwen3ForCausalLM with its LORA adapter merged in transformers"
+    )

@@ -12,7 +12,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ManifestDraft, Segment
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
-from support import checkpoints
+from support import checkpoints, sentence_folders
 from support.forms.quantized_checkpoints import compressed_tensors
 
 Exported = Callable[..., Bundle]
@@ -115,3 +115,11 @@ def classifier(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> 
     checkpoint = checkpoints.classifier(folder / "c", "qwen2", tokenizer=True, **fields, **names)
     tokens = {"item_encoder": "e" * 64, "embedding_tokens": 2}
     return Subject(exported(checkpoint, kind="ranker", **tokens, **LIMITS), checkpoint)
+
+
+@pytest.fixture(scope="session")
+def folder(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """An item encoder of a sentence-transformers folder: prompt, limit, pooling, Dense, Normalize and a cut."""
+    place = tmp_path_factory.mktemp("folder")
+    checkpoint = sentence_folders.rich(sentence_folders.bert(place / "bert"), place / "c")
+    return Subject(exported(checkpoint, kind="item-encoder", output_dtype="float32"), checkpoint)

@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from mutations import encoder_faults, low_bit_faults, ranker_graphs, ranker_readings, text_faults
+from mutations import (
+    encoder_faults,
+    folder_faults,
+    low_bit_faults,
+    ranker_graphs,
+    ranker_readings,
+    text_faults,
+)
 from mutations.fault import Fault
 
 PAGE = Path(__file__).parents[2] / "docs" / "proof.md"
@@ -12,6 +19,7 @@ FAULTS: list[Fault] = [
     *encoder_faults.FAULTS,
     *low_bit_faults.FAULTS,
     *text_faults.FAULTS,
+    *folder_faults.FAULTS,
 ]
 _HEADING = "| fault | what the bundle has | told by |"
 

@@ -84,3 +84,17 @@ def add_dense(folder: Path, path: str, into: int, out: int, **config: Any) -> No
     if config.get("use_residual") and into != out:
         tensors["residual.weight"] = torch.randn(out, into) * 0.3
     save_file(tensors, folder / path / "model.safetensors")
+
+
+def rich(base: Path, folder: Path) -> Path:
+    """Makes a folder that says all at once: paths, limit, prompt, pooling without it, Dense, Normalize, a cut."""
+    pooled(base, folder / "0_Transformer")
+    change(folder / "0_Transformer", "sentence_bert_config.json", max_seq_length=20)
+    pooling = {"pooling_mode": "weightedmean", "include_prompt": False, "embedding_dimension": WIDTH}
+    write(folder, "1_Pooling/config.json", pooling)
+    add_dense(folder, "2_Dense", WIDTH, 24)
+    modules = [("Transformer", "0_Transformer"), ("Pooling", "1_Pooling"), ("Dense", "2_Dense")]
+    state_modules(folder, *modules, ("Normalize", "3_Normalize"))
+    config = {"prompts": {"query": "query: a"}, "default_prompt_name": "query", "truncate_dim": 16}
+    write(folder, "config_sentence_transformers.json", config)
+    return folder

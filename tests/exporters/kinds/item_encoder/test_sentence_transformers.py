@@ -234,18 +234,7 @@ def test_why_the_owners_pipeline_does_not_stand_for_the_source(base: Path, tmp_p
 
 @pytest.fixture(scope="module")
 def rich(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that says all at once."""
-    folder = tmp_path_factory.mktemp("rich") / "c"
-    folders.pooled(base, folder / "0_Transformer")
-    folders.change(folder / "0_Transformer", "sentence_bert_config.json", max_seq_length=20)
-    pooling = {"pooling_mode": "weightedmean", "include_prompt": False, "embedding_dimension": 32}
-    folders.write(folder, "1_Pooling/config.json", pooling)
-    folders.add_dense(folder, "2_Dense", 32, 24)
-    modules = [("Transformer", "0_Transformer"), ("Pooling", "1_Pooling"), ("Dense", "2_Dense")]
-    folders.state_modules(folder, *modules, ("Normalize", "3_Normalize"))
-    config = {"prompts": {"query": "query: a"}, "default_prompt_name": "query", "truncate_dim": 16}
-    folders.write(folder, "config_sentence_transformers.json", config)
-    return folder
+    return folders.rich(base, tmp_path_factory.mktemp("rich") / "c")
 
 
 def test_a_folder_is_exported_and_proven_against_sentence_transformers(rich: Path, tmp_path: Path) -> None:

@@ -18,14 +18,14 @@ from benchmarks.gpu.reports.part import Part, arguments
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
-from rankport.exporters.kinds.item_encoder.modes import (
+from rankport.exporters.kinds.item_encoder.module import EncoderModule
+from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.kinds.item_encoder.proof.modes import (
     answers_by_mode,
     compare_modes,
     reference_embeddings,
     sample_runs,
 )
-from rankport.exporters.kinds.item_encoder.module import EncoderModule
-from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.steps import stage
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.backends.contract import TextBackend

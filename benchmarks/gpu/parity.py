@@ -6,7 +6,7 @@ Needs what `reference` wrote; imports no torch.
 from benchmarks.gpu.reports.part import Part, arguments
 from benchmarks.gpu.workload.expected import load_expected
 from benchmarks.gpu.workload.runs import realistic, samples
-from rankport.exporters.kinds.ranker.modes import MODES, SampleRequest
+from rankport.exporters.kinds.ranker.proof.modes import MODES, SampleRequest
 from rankport.exporters.proof.compare import Logits, compare
 from rankport.protos.errors import RankportError
 from rankport.runtime.backends.choice import load_prefix_backend

@@ -11,7 +11,7 @@ from benchmarks.gpu.workload.expected import save_expected
 from benchmarks.gpu.workload.queries import LABEL_IDS
 from benchmarks.gpu.workload.runs import realistic, samples
 from benchmarks.gpu.workload.torch_model import label_logits, random_model
-from rankport.exporters.kinds.ranker.modes import SampleRequest
+from rankport.exporters.kinds.ranker.proof.modes import SampleRequest
 from rankport.exporters.proof.compare import Logits, compare
 
 

@@ -19,7 +19,7 @@ from benchmarks.gpu.workload.runs import run_of
 from benchmarks.gpu.workload.shapes import FULL, RequestShape, Workload
 from benchmarks.gpu.workload.skeletons import restore, write_skeleton
 from benchmarks.gpu.workload.weights import RandomWeights, save_checkpoint
-from rankport.exporters.kinds.ranker.modes import MODES
+from rankport.exporters.kinds.ranker.proof.modes import MODES
 from rankport.exporters.proof.compare import compare
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.backends.contract import PrefixBackend

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForCausalLM
 
-from rankport.exporters.kinds.ranker.owner_scores import run_reference
+from rankport.exporters.kinds.ranker.proof.owner_scores import run_reference
 from rankport.exporters.options.reference_file import ReferenceTransform, read_reference
 from rankport.exporters.proof.agreement import AgreementLimits, OwnerAgreement
 from rankport.exporters.verify import verify

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from rankport.exporters.export import export
-from rankport.exporters.kinds.ranker.modes import MODES
-from rankport.exporters.kinds.ranker.samples import sample_requests
+from rankport.exporters.kinds.ranker.proof.modes import MODES
+from rankport.exporters.kinds.ranker.proof.samples import sample_requests
 from rankport.exporters.verify import verify
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend

@@ -6,8 +6,8 @@ import numpy as np
 
 from benchmarks.gpu.workload.queries import item_ids, random_query
 from benchmarks.gpu.workload.shapes import ModelShape, RequestShape
-from rankport.exporters.kinds.ranker.modes import SampleRequest
-from rankport.exporters.kinds.ranker.samples import sample_requests
+from rankport.exporters.kinds.ranker.proof.modes import SampleRequest
+from rankport.exporters.kinds.ranker.proof.samples import sample_requests
 from rankport.runtime.bundle.manifest import Limits
 from rankport.runtime.tokens import TokenRun
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from rankport.exporters.checkpoints.checkpoint import checkpoint_sha256, load_checkpoint
 from rankport.exporters.export import export
-from rankport.exporters.kinds.ranker.modes import MODES, measure
-from rankport.exporters.kinds.ranker.samples import sample_requests
+from rankport.exporters.kinds.ranker.proof.modes import MODES, measure
+from rankport.exporters.kinds.ranker.proof.samples import sample_requests
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend
 from rankport.runtime.bundle.bundle import Bundle

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rankport.exporters.export import export
-from rankport.exporters.kinds.ranker.modes import MODES, measure
-from rankport.exporters.kinds.ranker.samples import sample_requests
+from rankport.exporters.kinds.ranker.proof.modes import MODES, measure
+from rankport.exporters.kinds.ranker.proof.samples import sample_requests
 from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig

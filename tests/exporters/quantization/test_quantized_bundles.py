@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rankport.exporters.export import export
-from rankport.exporters.kinds.ranker.modes import MODES, measure
-from rankport.exporters.kinds.ranker.samples import sample_requests
+from rankport.exporters.kinds.ranker.proof.modes import MODES, measure
+from rankport.exporters.kinds.ranker.proof.samples import sample_requests
 from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ModeParity

@@ -11,7 +11,7 @@ from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
 from rankport.exporters.graphs.weights import PAGE_BYTES
 from rankport.exporters.kinds.ranker.module import ReadOut
-from rankport.exporters.kinds.ranker.reference import RankerReference
+from rankport.exporters.kinds.ranker.proof.reference import RankerReference
 from rankport.exporters.options.requests_file import file_sha256
 from rankport.exporters.options.tolerance import Tolerance
 from rankport.exporters.quantization.quantize import quantize

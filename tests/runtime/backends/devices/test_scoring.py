@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rankport.exporters.export import export
-from rankport.exporters.kinds.ranker.modes import MODES, SampleRequest
-from rankport.exporters.kinds.ranker.samples import sample_requests
+from rankport.exporters.kinds.ranker.proof.modes import MODES, SampleRequest
+from rankport.exporters.kinds.ranker.proof.samples import sample_requests
 from rankport.protos.errors import BackendError, InvalidRequest
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend

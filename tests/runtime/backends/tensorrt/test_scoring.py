@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rankport.exporters.kinds.ranker.modes import MODES
-from rankport.exporters.kinds.ranker.samples import sample_requests
+from rankport.exporters.kinds.ranker.proof.modes import MODES
+from rankport.exporters.kinds.ranker.proof.samples import sample_requests
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.contract import PrefixBackend
 from rankport.runtime.backends.devices.graph import DeviceArray

@@ -1,10 +1,10 @@
 """The item encoder's part of an export."""
 
 from rankport.exporters.checkpoints.stated import StatedModel
-from rankport.exporters.kinds.item_encoder.measure import measure_item_encoder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.item_encoder.plan import plan_item_encoder
 from rankport.exporters.kinds.item_encoder.prompt import check_item_encoder_prompt, item_encoder_prompt
+from rankport.exporters.kinds.item_encoder.proof.measure import measure_item_encoder
 from rankport.exporters.kinds.work import ExportWork
 
 

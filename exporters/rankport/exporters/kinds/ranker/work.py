@@ -2,9 +2,9 @@
 
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.ranker.calibrate import calibrate_ranker
-from rankport.exporters.kinds.ranker.measure import measure_ranker
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.plan import check_ranker_prompt, plan_ranker, ranker_prompt
+from rankport.exporters.kinds.ranker.proof.measure import measure_ranker
 from rankport.exporters.kinds.ranker.request_form import stated_form
 from rankport.exporters.kinds.work import ExportWork
 

@@ -8,7 +8,7 @@ import pytest
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.kinds.ranker import score_checks
-from rankport.exporters.kinds.ranker.score_checks import check_labels, check_scores
+from rankport.exporters.kinds.ranker.proof.score_checks import check_labels, check_scores
 from rankport.protos.errors import CheckpointError, ParityError
 from rankport.runtime.bundle.manifest import Labels, Score
 from rankport.runtime.kinds.ranker.scores import Transform, label_scores

@@ -7,18 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.kinds.item_encoder.batches import batches_of_modes, batches_of_sweep
-from rankport.exporters.kinds.item_encoder.modes import (
+from rankport.exporters.kinds.item_encoder.proof.batches import batches_of_modes, batches_of_sweep
+from rankport.exporters.kinds.item_encoder.proof.modes import (
     Answers,
     answers_by_mode,
     compare_embeddings,
     compare_modes,
     output_tolerance,
 )
-from rankport.exporters.kinds.item_encoder.owner_embeddings import run_reference
-from rankport.exporters.kinds.item_encoder.owners_mode import compare_with_owners
-from rankport.exporters.kinds.item_encoder.reference import EncoderReference
-from rankport.exporters.kinds.item_encoder.samples import Runs, sample_runs
+from rankport.exporters.kinds.item_encoder.proof.owner_embeddings import run_reference
+from rankport.exporters.kinds.item_encoder.proof.owners_mode import compare_with_owners
+from rankport.exporters.kinds.item_encoder.proof.reference import EncoderReference
+from rankport.exporters.kinds.item_encoder.proof.samples import Runs, sample_runs
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from rankport.exporters.kinds.ranker.judged import JudgedRun
-from rankport.exporters.kinds.ranker.modes import SampleRequest, prefill_together
+from rankport.exporters.kinds.ranker.proof.judged import JudgedRun
+from rankport.exporters.kinds.ranker.proof.modes import SampleRequest, prefill_together
 from rankport.exporters.proof.batches import batch_independence
 from rankport.exporters.proof.compare import Logits, RankValues
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rankport.exporters.kinds.ranker.modes import SampleRequest
+from rankport.exporters.kinds.ranker.proof.modes import SampleRequest
 from rankport.runtime.bundle.manifest import Limits
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rankport.exporters.kinds.ranker.judged import JudgedRun, ndcg_by_request
-from rankport.exporters.kinds.ranker.modes import SampleRequest
-from rankport.exporters.kinds.ranker.owner_scores import OwnerRun
+from rankport.exporters.kinds.ranker.proof.judged import JudgedRun, ndcg_by_request
+from rankport.exporters.kinds.ranker.proof.modes import SampleRequest
+from rankport.exporters.kinds.ranker.proof.owner_scores import OwnerRun
 from rankport.exporters.proof.compare import Logits, RankValues
 from rankport.exporters.proof.evidence import Evidence, LengthScores, Series
 

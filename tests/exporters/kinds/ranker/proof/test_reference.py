@@ -9,8 +9,8 @@ import torch
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.kinds.ranker.module import ReadOut
-from rankport.exporters.kinds.ranker.reference import RankerReference
-from rankport.exporters.kinds.ranker.samples import sample_requests
+from rankport.exporters.kinds.ranker.proof.reference import RankerReference
+from rankport.exporters.kinds.ranker.proof.samples import sample_requests
 from rankport.runtime.bundle.manifest import Limits
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 from support import checkpoints

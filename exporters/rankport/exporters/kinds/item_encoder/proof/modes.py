@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.exporters.kinds.item_encoder.samples import Runs
+from rankport.exporters.kinds.item_encoder.proof.samples import Runs
 from rankport.exporters.options.tolerance import FLOAT16_KENDALL_TAU, Tolerance
 from rankport.exporters.proof.compare import relative_error, require_finite_results
 from rankport.exporters.proof.metrics import kendall_tau, top_k_agreement

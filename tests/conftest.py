@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rankport.runtime.bundle.bundle import Bundle
-from support.once import run_folder
+from support.sharing.once import run_folder
 
 PROMPT = """
 labels = ["yes", "no"]
@@ -37,8 +37,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """While there, equal modules are traced once a run: see `support.traces`. Tests of exporters all have it."""
-    from support.traces import kept_traces
+    """While there, equal modules are traced once a run: see `support.sharing.traces`. Tests of exporters all have it."""
+    from support.sharing.traces import kept_traces
 
     with kept_traces(run_folder(tmp_path_factory, "traces")) as kept:
         yield kept
@@ -46,8 +46,8 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def exported(traces: object, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bundle]:
-    """Exports checkpoints to bundles that all workers share, once a run: see `support.exported`."""
-    from support.exported import Exports
+    """Exports checkpoints to bundles that all workers share, once a run: see `support.sharing.exported`."""
+    from support.sharing.exported import Exports
 
     return Exports(run_folder(tmp_path_factory, "bundles"))
 

@@ -13,7 +13,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from support import checkpoints
-from support.traces import KeptTraces
+from support.sharing.traces import KeptTraces
 
 IDS = {"label_ids": (4, 5), "max_prefix_tokens": 40, "max_item_tokens": 24}
 

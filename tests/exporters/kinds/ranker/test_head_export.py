@@ -18,7 +18,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from support import checkpoints
-from support.exported import Exports
+from support.sharing.exported import Exports
 
 BOS, END = 1, 2
 LABELS = {"id2label": {0: "irrelevant", 1: "relevant"}, "label2id": {"irrelevant": 0, "relevant": 1}}

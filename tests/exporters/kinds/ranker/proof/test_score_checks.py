@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from rankport.exporters.kinds.ranker import score_checks
+from rankport.exporters.kinds.ranker.proof import score_checks
 from rankport.exporters.kinds.ranker.proof.score_checks import check_labels, check_scores
 from rankport.protos.errors import CheckpointError, ParityError
 from rankport.runtime.bundle.manifest import Labels, Score

@@ -6,8 +6,8 @@ from typing import Any
 from rankport.exporters.export import export
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
-from support.content import content_hash
-from support.once import made_once
+from support.sharing.content import content_hash
+from support.sharing.once import made_once
 
 
 class Exports:

@@ -16,8 +16,8 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from support.content import content_hash
-from support.once import made_once
+from support.sharing.content import content_hash
+from support.sharing.once import made_once
 
 _REGISTRY = "torch.onnx._internal.exporter._registration.ONNXRegistry.from_torchlib"
 

@@ -37,7 +37,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """While there, equal modules are traced once a run: see `support.sharing.traces`. Tests of exporters all have it."""
+    """While there, equal modules are traced once a run: see `sharing.traces`. Tests of exporters all have it."""
     from support.sharing.traces import kept_traces
 
     with kept_traces(run_folder(tmp_path_factory, "traces")) as kept:

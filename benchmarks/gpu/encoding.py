@@ -18,14 +18,10 @@ from benchmarks.gpu.reports.part import Part, arguments
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
-from rankport.exporters.kinds.item_encoder.module import EncoderModule
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.exporters.kinds.item_encoder.proof.modes import (
-    answers_by_mode,
-    compare_modes,
-    reference_embeddings,
-    sample_runs,
-)
+from rankport.exporters.kinds.item_encoder.proof.modes import answers_by_mode, compare_modes
+from rankport.exporters.kinds.item_encoder.proof.reference import EncoderReference
+from rankport.exporters.kinds.item_encoder.proof.samples import sample_runs
 from rankport.exporters.steps import stage
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.backends.contract import TextBackend
@@ -98,8 +94,8 @@ def _parity(part: Part, bundle: Bundle, checkpoint: Path, backend: TextBackend) 
     manifest = bundle.manifest
     assert manifest.embedding is not None
     runs = sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens)
-    exact = EncoderModule(load_checkpoint(checkpoint, headless=True).model, manifest.embedding)
-    for mode in compare_modes(reference_embeddings(exact, runs), answers_by_mode(backend, runs)):
+    reference = EncoderReference.of(load_checkpoint(checkpoint, headless=True), manifest.embedding)
+    for mode in compare_modes(reference.embeddings(runs), answers_by_mode(backend, runs)):
         part.figures.add(f"parity {mode.mode}", mode.model_dump(exclude={"mode"}))
 
 

@@ -23,7 +23,7 @@ nvidia=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 python3 -c '
 import onnxruntime, pydantic, lmdb, grpc, google.protobuf as protobuf
-import rankport.sdk, rankport.exporters.kinds.ranker.modes, rankport.runtime.server.grpc.server
+import rankport.sdk, rankport.exporters.kinds.ranker.proof.modes, rankport.runtime.server.grpc.server
 print("setup: onnxruntime", onnxruntime.__version__, onnxruntime.get_available_providers())
 print("setup: grpc", grpc.__version__, "protobuf", protobuf.__version__, "pydantic", pydantic.__version__)
 '

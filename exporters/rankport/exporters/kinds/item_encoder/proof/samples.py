@@ -9,6 +9,7 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 
 Runs = Sequence[NDArray[np.int64]]
 _LONGEST = 2048
+_TRIES = 1000
 _AWKWARD = (
     "Senior Nurse",
     "  two  spaces\tand\na line ",
@@ -47,8 +48,9 @@ def overlong_text(texts: Sequence[str], max_item_tokens: int) -> str:
 
 def _text(tokenizer: Tokenizer, rng: np.random.Generator, special: Sequence[str], length: int) -> str:
     """Decodes drawn tokens, without those that the text of a special token would become."""
-    while True:
+    for _ in range(_TRIES):
         ids = rng.integers(0, tokenizer.vocab_size, length)
         text = tokenizer.decode([token for token in ids if tokenizer.decode([token]).strip() not in special])
         if text.strip() and not any(name in text for name in special):
             return text
+    return _AWKWARD[0]  # hardly a token of the vocabulary is one of texts

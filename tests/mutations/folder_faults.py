@@ -1,13 +1,19 @@
 """Faults of encoders from sentence-transformers folders: what a folder says, left out or misread."""
 
+import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
-from mutations.edits import constant
-from mutations.fault import Fault, in_file, in_graphs, in_manifest
+from mutations.edits import THERE, all_of, before_nodes, constant, op, without_nodes
+from mutations.fault import Fault, Subject, as_if_exported_from, in_file, in_graphs, in_manifest
+from rankport.exporters.checkpoints.checkpoint import checkpoint_sha256
 from rankport.runtime.bundle.manifest import ManifestDraft, Segment
+from support import sentence_folders
 
+LAST = slice(-1, None)
+EVERYTHING = 2**62
 OWNERS = "sentence_transformers"
 Change = Callable[[ManifestDraft], Mapping[str, object]]
 
@@ -26,6 +32,14 @@ def _embedding(**values: object) -> Change:
 
 def _limit(draft: ManifestDraft) -> Mapping[str, object]:
     return {"limits": draft.limits.model_copy(update={"max_item_tokens": 40})}
+
+
+def _folding(subject: Subject, folder: Path) -> Subject:
+    checkpoint = folder / "checkpoint"
+    shutil.copytree(subject.checkpoint, checkpoint)
+    own = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+    sentence_folders.change(checkpoint / "0_Transformer", "tokenizer_config.json", **own)
+    return as_if_exported_from(checkpoint, checkpoint_sha256(checkpoint))(subject, folder)
 
 
 FAULTS = [
@@ -76,6 +90,63 @@ FAULTS = [
         "The bundle's tokenizer reads a word as another than the folder's does.",
         "folder",
         in_file("tokenizer.json", lambda data: data.replace(b'"cook"', b'"kook"')),
+        OWNERS,
+    ),
+    Fault(
+        "folder: Dense dropped",
+        "The first values of the mean, where the folder has a layer over it.",
+        "folder",
+        in_graphs(
+            all_of(
+                constant(lambda array: array.shape == (32, 24), lambda old: np.eye(32, 24)),
+                constant("linear.bias", np.zeros_like),
+                without_nodes("Tanh", LAST),
+            )
+        ),
+        OWNERS,
+    ),
+    Fault(
+        "folder: Dense's activation dropped",
+        "The layer over the mean without its tanh.",
+        "folder",
+        in_graphs(without_nodes("Tanh", LAST)),
+        OWNERS,
+    ),
+    Fault(
+        "folder: normalize dropped",
+        "Embeddings keep their length, where the folder ends in Normalize.",
+        "folder",
+        in_graphs(without_nodes("Div", LAST)),
+        OWNERS,
+    ),
+    Fault(
+        "folder: weights of the mean dropped",
+        "All tokens weigh the same, where the folder weighs by position.",
+        "folder",
+        in_graphs(
+            before_nodes("Mul", 1, op("Add", op("Mul", THERE, np.float32(0)), np.float32(1)), which=LAST)
+        ),
+        OWNERS,
+    ),
+    Fault(
+        "folder: prompt in the mean",
+        "The prompt's tokens are pooled, which the folder leaves out.",
+        "folder",
+        in_graphs(before_nodes("GreaterOrEqual", 0, op("Add", THERE, [100]), which=LAST)),
+        OWNERS,
+    ),
+    Fault(
+        "folder: last dimensions kept",
+        "Of an embedding the last values are kept, where the folder keeps the first.",
+        "folder",
+        in_graphs(before_nodes("Slice", 0, op("Slice", THERE, [-1], [-EVERYTHING], [2], [-1]), which=LAST)),
+        OWNERS,
+    ),
+    Fault(
+        "folder: tokenizer_config.json ignored",
+        "Case is kept, where the class of the checkpoint's tokenizer folds it.",
+        "folder",
+        _folding,
         OWNERS,
     ),
 ]

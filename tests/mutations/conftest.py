@@ -1,5 +1,6 @@
 """Sound bundles to plant faults into; exporters' fixtures, whose traces other tests share."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,19 +21,30 @@ LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kept(traces: object) -> None:
-    """Keeps traces, which tests of exporters share."""
+def kept(traces: object, mix_bundle: Bundle) -> None:
+    """Keeps traces, which tests of exporters share, and leaves what an export imports out of every garbage collection."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def plain(ranker_checkpoint: Path, prompt_file: Path, exported: Exported) -> Subject:
+    """A ranker of texts alone, with a tokenizer, a prompt and two label words."""
+    limits = {"max_prefix_tokens": 64, "max_item_tokens": 48}
+    return Subject(
+        exported(ranker_checkpoint, kind="ranker", prompt=prompt_file, **limits), ranker_checkpoint
+    )
 
 
 @pytest.fixture(scope="session")
 def mix(mix_bundle: Bundle, ranker_checkpoint: Path) -> Subject:
-    """A ranker of texts and embedding tokens, with a tokenizer, a prompt and two label words."""
+    """The same of embedding tokens too."""
     return Subject(mix_bundle, ranker_checkpoint)
 
 
 @pytest.fixture(scope="session")
 def half(ranker_checkpoint: Path, encoder_bundle: Bundle, prompt_file: Path, exported: Exported) -> Subject:
-    """The same in float16."""
+    """The ranker of embedding tokens in float16."""
     bundle = exported(
         ranker_checkpoint,
         kind="ranker",
@@ -68,7 +80,7 @@ def encoder(encoder_bundle: Bundle, encoder_checkpoint: Path) -> Subject:
 
 
 @pytest.fixture(scope="session")
-def owned(mix: Subject, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def owned(plain: Subject, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     """The ranker with a full stop behind each item, and its owner's scores."""
     folder = tmp_path_factory.mktemp("owned")
     stop = Segment(text=".", joined=True)
@@ -78,7 +90,7 @@ def owned(mix: Subject, tmp_path_factory: pytest.TempPathFactory) -> Subject:
         return {"prompt": draft.prompt.model_copy(update={"item": [item, stop, *rest]})}
 
     return in_manifest(with_stop)(
-        replace(mix, options={"reference": owner_scores(mix.checkpoint, folder / "scores.jsonl")}), folder
+        replace(plain, options={"reference": owner_scores(plain.checkpoint, folder / "scores.jsonl")}), folder
     )
 
 

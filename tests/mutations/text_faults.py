@@ -109,7 +109,7 @@ TOKENIZERS = [
     Fault(
         "stale tokenizer",
         "The tokenizer is that of an earlier training, two words of which have changed places since.",
-        "mix",
+        "plain",
         tokenizer_json(_older),
         "tokenizer:",
         ("full_sequence",),
@@ -117,7 +117,7 @@ TOKENIZERS = [
     Fault(
         "case folded",
         "Texts are folded to lower case, which the checkpoint's tokenizer tells apart.",
-        "mix",
+        "plain",
         tokenizer_json(_folding),
         "tokenizer:",
     ),
@@ -148,14 +148,14 @@ LABELS = [
     Fault(
         "swapped labels",
         "The bundle calls the token of yes no, and that of no yes.",
-        "mix",
+        "plain",
         labels(lambda stated: {"names": stated.names[::-1]}),
         "labels:",
     ),
     Fault(
         "label id off by one",
         "The head's rows are those of the tokens after the labels.",
-        "mix",
+        "plain",
         labels(lambda stated: {"ids": [token + 1 for token in stated.ids]}),
         "labels:",
     ),

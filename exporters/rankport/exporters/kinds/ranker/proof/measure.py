@@ -49,14 +49,14 @@ def measure_ranker(
     with closing(load_prefix_backend(place.bundle, place.config)) as backend:
         answers = answers_by_mode(backend, as_read, lambda mode: on_progress(f"parity: {mode}"))
     runs, owner = _through_runtime(place, manifest, options, on_progress)
-    check_scores(labels, _score(manifest), [logits for part in answers.values() for logits in part])
     order = _rank_values(manifest)
+    modes = compare_modes(expected, requests, answers, order)
+    check_scores(labels, _score(manifest), [logits for part in answers.values() for logits in part])
     if options.batch_queries is None:
         batches = batches_of_modes(requests, answers, order)
     else:
         many = sample_queries(options.batch_queries, manifest, source.vocab_size, runs)
         batches = _swept(place, many, order, on_progress)
-    modes = compare_modes(expected, requests, answers, order)
     judged = _judged(reference, runs)
     if runs:
         modes.append(compare("judged", judged, [run.logits for run in runs], order))

@@ -22,7 +22,7 @@ LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
 
 @pytest.fixture(scope="session", autouse=True)
 def kept(traces: object, mix_bundle: Bundle) -> None:
-    """Keeps traces, which tests of exporters share, and leaves what an export imports out of every garbage collection."""
+    """Keeps traces, which tests of exporters share, and leaves what an export imports out of garbage collections."""
     gc.collect()
     gc.freeze()
 

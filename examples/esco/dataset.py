@@ -1,20 +1,23 @@
 """The esco_jobs data as frozen dataclasses: items, judged requests by split, training phrases.
 
-Owns reading and the rule that keeps evaluation phrases out of training; data/SOURCE.md says where the data
-come from. Standard library only.
+Owns reading and the rule that keeps evaluation phrases and held-out items out of training; data/SOURCE.md says where
+the data come from. Standard library only.
 """
 
 import csv
 import gzip
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from examples.esco.holdout import MIXED, UNSEEN_SPLITS, choose_held_out, split_of
+
 DATA_DIR = Path(__file__).parent / "data"
-SPLITS = ("train", "valid", "test")
-EVALUATION_SPLITS = ("valid", "test")
+QUERY_SPLITS = ("valid", "test")  # unseen queries whose relevant items training has seen
+EVALUATION_SPLITS = (*QUERY_SPLITS, *UNSEEN_SPLITS)
+SPLITS = ("train", *EVALUATION_SPLITS, MIXED)
 GAINS = {"Exact": 2, "Partial": 1, "Irrelevant": 0}
 
 
@@ -58,20 +61,35 @@ class Dataset:
 
     items: tuple[Item, ...]
     queries: tuple[JudgedQuery, ...]
-    phrases: tuple[Phrase, ...]  # fit for training: none is a variant of a query of an evaluation split
+    phrases: tuple[Phrase, ...]  # fit for training: none names a held-out item or varies an evaluation query
+    held_out: frozenset[str]  # ids of the items that training never reads
 
     @classmethod
     def load(cls, path: Path = DATA_DIR) -> "Dataset":
         """Reads the four files of `path`."""
-        queries = _queries(path)
-        held_out = frozenset(variant_key(query.text) for query in queries if query.split in EVALUATION_SPLITS)
-        return cls(_items(path), queries, _phrases(path, held_out))
+        items, judged = _items(path), _queries(path)
+        isco = {item.id: item.isco for item in items}
+        units = [_relevant_units(query, isco) for query in judged]
+        groups = choose_held_out(
+            [of for of, query in zip(units, judged, strict=True) if query.split == "train"],
+            [of for of, query in zip(units, judged, strict=True) if query.split != "train"],
+        )
+        queries = tuple(
+            replace(query, split=split_of(of, groups)) if query.split == "train" else query
+            for of, query in zip(units, judged, strict=True)
+        )
+        held_out = frozenset(item.id for item in items if item.isco in groups)
+        return cls(items, queries, _training_phrases(_phrases(path), queries, held_out), held_out)
 
     def split(self, name: str) -> tuple[JudgedQuery, ...]:
         """The queries of one split, in file order. ValueError for an unknown one."""
         if name not in SPLITS:
             raise ValueError(f"split {name!r} is none of {', '.join(SPLITS)}")
         return tuple(query for query in self.queries if query.split == name)
+
+    def training_rows(self) -> tuple[int, ...]:
+        """Positions in `items` of those that training may read."""
+        return tuple(row for row, item in enumerate(self.items) if item.id not in self.held_out)
 
     def rows(self) -> dict[str, int]:
         """Position of each item in `items`, by id."""
@@ -86,6 +104,11 @@ def fold(text: str) -> str:
 def variant_key(text: str) -> frozenset[str]:
     """Equal for two phrases of the same words, whatever their case, order, hyphens or plural s."""
     return frozenset(word.rstrip("s") for word in re.findall(r"\w+", text.casefold()))
+
+
+def letters(text: str) -> str:
+    """Equal for two phrases that differ in case, spaces and punctuation only: "power line", "Powerline"."""
+    return "".join(re.findall(r"\w", text.casefold()))
 
 
 def _items(path: Path) -> tuple[Item, ...]:
@@ -105,12 +128,28 @@ def _queries(path: Path) -> tuple[JudgedQuery, ...]:
     )
 
 
-def _phrases(path: Path, held_out: frozenset[frozenset[str]]) -> tuple[Phrase, ...]:
+def _relevant_units(query: JudgedQuery, isco: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(isco[id] for id, gain in zip(query.item_ids, query.gains, strict=True) if gain > 0)
+
+
+def _phrases(path: Path) -> list[Phrase]:
     owners: defaultdict[str, set[str]] = defaultdict(set)
     for row in _read(path / "titles.csv.gz"):
         owners[fold(row["phrase"])].add(row["item_id"])
+    return [Phrase(text, frozenset(ids)) for text, ids in owners.items()]
+
+
+def _training_phrases(
+    phrases: Sequence[Phrase], queries: Sequence[JudgedQuery], held_out: frozenset[str]
+) -> tuple[Phrase, ...]:
+    """Those that name no held-out item and vary neither a title of one nor an evaluation query."""
+    unread = [phrase.text for phrase in phrases if phrase.item_ids & held_out]
+    unread += [query.text for query in queries if query.split in EVALUATION_SPLITS]
+    words, spellings = {variant_key(text) for text in unread}, {letters(text) for text in unread}
     return tuple(
-        Phrase(text, frozenset(ids)) for text, ids in owners.items() if variant_key(text) not in held_out
+        phrase
+        for phrase in phrases
+        if variant_key(phrase.text) not in words and letters(phrase.text) not in spellings
     )
 
 

@@ -37,8 +37,7 @@ class CheckpointRanker:
             embed = self.model.get_input_embeddings()
             prefix = embed(torch.tensor([ids.prefix(self.tokenizer, query)])).expand(len(item_tokens), -1, -1)
             items = torch.from_numpy(item_tokens.astype(np.float32))[:, None]
-            end = embed(torch.tensor([[ids.end]])).expand(len(item_tokens), -1, -1)
-            sequence = torch.cat([prefix, items, end], 1)
+            sequence = torch.cat([prefix, items], 1)
             logits = self.model(inputs_embeds=sequence, use_cache=False, logits_to_keep=1).logits
         rows: NDArray[np.float32] = logits[:, 0, list(ids.labels)].numpy()
         return rows

@@ -1,6 +1,7 @@
 """Training lists: for each phrase its own occupation, others of its unit group, and hard negatives.
 
-Owns the sampling; knows nothing of the model. Lists look like the judged ones, but none of those is read.
+Owns the sampling; knows nothing of the model. Lists look like the judged ones, but none of those is read, and no
+held-out item is in any of them.
 """
 
 from collections import defaultdict
@@ -35,10 +36,11 @@ class ListShape:
 
 @dataclass(frozen=True, slots=True)
 class ListSampler:
-    """Draws lists of item rows and their gains."""
+    """Draws lists of item rows and their gains. Items are those that training may read, by their place among these."""
 
     shape: ListShape
-    owners: tuple[NDArray[np.int64], ...]  # [phrases] item rows that the phrase names
+    rows: NDArray[np.int64]  # [items] where each stands in the dataset
+    owners: tuple[NDArray[np.int64], ...]  # [phrases] items that the phrase names
     lexical: NDArray[np.int64]  # [phrases, NEIGHBOURS] nearest items by BM25
     semantic: NDArray[np.int64]  # [items, NEIGHBOURS] nearest items by MiniLM cosine
     units: tuple[NDArray[np.int64], ...]  # [items] items of the same ISCO unit group
@@ -47,35 +49,37 @@ class ListSampler:
 
     @classmethod
     def build(cls, dataset: Dataset, item_tokens: NDArray[np.floating], shape: ListShape) -> "ListSampler":
-        """Finds every neighbour once. `item_tokens` are unit vectors [items, dim]."""
-        rows = dataset.rows()
-        index = Bm25.build([item.text for item in dataset.items])
-        lexical = np.stack([_nearest(index.scores(phrase.text)) for phrase in dataset.phrases])
-        similar = item_tokens.astype(np.float32) @ item_tokens.astype(np.float32).T
+        """Finds every neighbour once. `item_tokens` are unit vectors [items of the dataset, dim]."""
+        rows = np.array(dataset.training_rows())
+        items = [dataset.items[row] for row in rows]
+        places = {item.id: place for place, item in enumerate(items)}
+        index = Bm25.build([item.text for item in items])
+        tokens = item_tokens[rows].astype(np.float32)
         return cls(
             shape=shape,
-            owners=tuple(np.array([rows[id] for id in sorted(p.item_ids)]) for p in dataset.phrases),
-            lexical=lexical,
-            semantic=np.stack([_nearest(row) for row in similar]),
-            units=_groups([item.isco for item in dataset.items]),
-            minor_groups=_groups([item.isco[:MINOR_GROUP_DIGITS] for item in dataset.items]),
-            isco=np.array([item.isco for item in dataset.items]),
+            rows=rows,
+            owners=tuple(np.array([places[id] for id in sorted(p.item_ids)]) for p in dataset.phrases),
+            lexical=np.stack([_nearest(index.scores(phrase.text)) for phrase in dataset.phrases]),
+            semantic=np.stack([_nearest(row) for row in tokens @ tokens.T]),
+            units=_groups([item.isco for item in items]),
+            minor_groups=_groups([item.isco[:MINOR_GROUP_DIGITS] for item in items]),
+            isco=np.array([item.isco for item in items]),
         )
 
     def draw(self, phrase: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Item rows, the positive first, all different, and their gains. [items], [items]"""
+        """Rows of the dataset, the positive first, all different, and their gains. [items], [items]"""
         owners, shape = self.owners[phrase], self.shape
         positive = int(rng.choice(owners))
-        rows = [positive]
-        self._fill(rows, self.units[positive], 1 + shape.partial, owners, rng)
-        self._fill(rows, self.lexical[phrase], len(rows) + shape.lexical, owners, rng)
-        self._fill(rows, self.semantic[positive], len(rows) + shape.semantic, owners, rng)
-        self._fill(rows, self.minor_groups[positive], len(rows) + shape.minor_group, owners, rng)
-        self._fill(rows, np.arange(len(self.isco)), shape.items, owners, rng)
-        drawn = np.array(rows)
+        places = [positive]
+        self._fill(places, self.units[positive], 1 + shape.partial, owners, rng)
+        self._fill(places, self.lexical[phrase], len(places) + shape.lexical, owners, rng)
+        self._fill(places, self.semantic[positive], len(places) + shape.semantic, owners, rng)
+        self._fill(places, self.minor_groups[positive], len(places) + shape.minor_group, owners, rng)
+        self._fill(places, np.arange(len(self.isco)), shape.items, owners, rng)
+        drawn = np.array(places)
         gains = (self.isco[drawn] == self.isco[positive]).astype(np.int64)
         gains[0] = 2
-        return drawn, gains
+        return self.rows[drawn], gains
 
     def draw_batch(
         self, phrases: Sequence[int], rng: np.random.Generator
@@ -86,19 +90,19 @@ class ListSampler:
 
     @staticmethod
     def _fill(
-        rows: list[int],
+        places: list[int],
         pool: NDArray[np.int64],
         size: int,
         owners: NDArray[np.int64],
         rng: np.random.Generator,
     ) -> None:
-        """Adds items of `pool` to `rows` up to `size`; another owner of the phrase is never a negative."""
+        """Adds items of `pool` to `places` up to `size`; another owner of the phrase is never a negative."""
         tries = rng.choice(pool, min(len(pool), 3 * size), replace=False)
-        for row in tries.tolist():
-            if len(rows) == size:
+        for place in tries.tolist():
+            if len(places) == size:
                 return
-            if row not in rows and row not in owners:
-                rows.append(row)
+            if place not in places and place not in owners:
+                places.append(place)
 
 
 def _nearest(scores: NDArray[np.floating]) -> NDArray[np.int64]:

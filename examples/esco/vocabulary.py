@@ -1,9 +1,13 @@
-"""The ranker's tokenizer: MiniLM's WordPiece vocabulary, pruned to the pieces of the training phrases.
+"""The ranker's tokenizer: WordPiece over whole words of the training texts and of MiniLM's vocabulary.
 
-Pruning instead of training one anew lets every row of the ranker's embedding start from MiniLM's row.
+Whole words, since every row of the ranker's embedding starts from MiniLM's vector of its piece, which says more of a
+word than of its parts. Words that training never meets keep that start: they are what a query about an unseen item
+is made of.
 """
 
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 PAD, UNK, BOS, EOS = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
 LABELS = ("yes", "no")
 PREFIX_MAX_TOKENS = 40  # of the query, as in prompt.toml
+RARE = 3  # times that a word must occur in the items' texts to be a piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,25 +26,50 @@ class PromptIds:
 
     pad: int
     start: int
-    end: int
     labels: tuple[int, int]  # yes, no
 
     @classmethod
     def of(cls, tokenizer: Any) -> "PromptIds":
         """Looks the names up; the demo's own tokenizers have them all."""
-        pad, start, end, yes, no = tokenizer.convert_tokens_to_ids([PAD, BOS, EOS, *LABELS])
-        return cls(pad, start, end, (yes, no))
+        pad, start, yes, no = tokenizer.convert_tokens_to_ids([PAD, BOS, *LABELS])
+        return cls(pad, start, (yes, no))
 
     def prefix(self, tokenizer: Any, query: str) -> list[int]:
         """Start token and query, cut at the prompt's limit."""
         return [self.start, *tokenizer(query, add_special_tokens=False)["input_ids"][:PREFIX_MAX_TOKENS]]
 
 
-def pruned_tokenizer(source: Tokenizer, texts: Iterable[str]) -> Any:
-    """Special tokens, labels, ASCII characters and every piece that `texts` use; adds no token by itself."""
-    pieces = {piece for text in texts for piece in source.encode(text, add_special_tokens=False).tokens}
+def words_of(text: str) -> list[str]:
+    """Runs of the letters a to z, in lower case."""
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def known_words(source: Tokenizer) -> list[str]:
+    """Whole words of the source's vocabulary, three letters or longer, sorted."""
+    return sorted(piece for piece in source.get_vocab() if re.fullmatch("[a-z]{3,}", piece))
+
+
+def ranker_tokenizer(
+    source: Tokenizer, phrases: Sequence[str], items: Sequence[str], words: Iterable[str]
+) -> Any:
+    """Special tokens, labels, ASCII characters, continuations that the texts use, and whole words.
+
+    The words are those of `phrases`, those that occur `RARE` times in `items`, and `words`. Adds no token by itself.
+    """
+    used = {
+        piece for text in (*phrases, *items) for piece in source.encode(text, add_special_tokens=False).tokens
+    }
+    pieces = {piece for piece in used if piece.startswith("##")}
     pieces |= {piece for piece in source.get_vocab() if _is_character(piece)}
-    kept = [*SPECIAL_TOKENS, *LABELS, *sorted(pieces - {*SPECIAL_TOKENS, *LABELS})]
+    pieces |= {word for text in phrases for word in words_of(text)}
+    counts = Counter(word for text in items for word in words_of(text))
+    pieces |= {word for word, count in counts.items() if count >= RARE}
+    return build_tokenizer(pieces | set(words))
+
+
+def build_tokenizer(pieces: Iterable[str]) -> Any:
+    """Special tokens and labels first, then `pieces` in sorted order."""
+    kept = [*SPECIAL_TOKENS, *LABELS, *sorted(set(pieces) - {*SPECIAL_TOKENS, *LABELS})]
     tokenizer = Tokenizer(models.WordPiece({piece: id for id, piece in enumerate(kept)}, unk_token=UNK))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -9,11 +9,11 @@ import pytest
 from safetensors import safe_open
 
 from examples.esco.baselines import cosine_ndcg, mean_ndcg
-from examples.esco.dataset import Dataset
+from examples.esco.dataset import EVALUATION_SPLITS, Dataset
 from examples.esco.evaluate import CheckpointRanker, score_checkpoint
 from examples.esco.minilm import PACKAGE, MiniLM
 from examples.esco.train_ranker import CHECKPOINT_DIR, PROMPT_FILE
-from examples.esco.vocabulary import BOS, EOS, LABELS, PREFIX_MAX_TOKENS
+from examples.esco.vocabulary import BOS, LABELS, PREFIX_MAX_TOKENS
 
 MAX_BYTES = 20_000_000
 QUERIES = 20  # of the test split: their items encode in seconds
@@ -31,14 +31,16 @@ def test_prompt_toml_says_what_training_fed():
     prompt = tomllib.loads(PROMPT_FILE.read_text(encoding="utf-8"))
     assert prompt["labels"] == list(LABELS)
     assert prompt["prefix"] == [{"special": [BOS]}, {"field": "query", "max_tokens": PREFIX_MAX_TOKENS}]
-    assert prompt["item"][0]["item"] is True
-    assert prompt["item"][1:] == [{"special": [EOS]}]
+    assert [segment["item"] for segment in prompt["item"]] == [True]
 
 
 def test_its_report_holds_the_goal_and_names_the_run():
     report = json.loads((CHECKPOINT_DIR / "training.json").read_text(encoding="utf-8"))
-    assert report["ndcg_at_10"]["test"] > 0.72
-    assert {"seed", "passes"} <= report["config"].keys()
+    for split, figure in report["ndcg_at_10"].items():
+        assert figure > report["minilm_ndcg_at_10"][split]
+    assert report["ndcg_at_10"].keys() == set(EVALUATION_SPLITS)
+    assert (report["items"], report["phrases"]) == (2105, 22_767)  # none of an unseen item
+    assert {"seed", "queries", "lists"} <= report["config"].keys()
     assert {"torch", "transformers", "tokenizers"} <= report["versions"].keys()
 
 

@@ -4,7 +4,7 @@ import pytest
 from examples.esco.dataset import Dataset
 from examples.esco.lists import ListSampler, ListShape
 
-PHRASES = range(0, 27_000, 450)
+PHRASES = range(0, 22_500, 375)
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,15 @@ def test_a_list_is_its_phrases_item_first_and_fifteen_different_others(dataset, 
         assert len(set(row.tolist())) == 16
         assert dataset.items[row[0]].id in owners
         assert owners.isdisjoint(dataset.items[other].id for other in row[1:])
+
+
+def test_no_list_has_a_held_out_item(dataset, sampler):
+    rows, _ = sampler.draw_batch(PHRASES, np.random.default_rng(2))
+    assert dataset.held_out.isdisjoint(dataset.items[row].id for row in rows.ravel())
+    read = {dataset.items[row].id for row in sampler.rows}
+    assert read.isdisjoint(dataset.held_out)
+    for pool in (sampler.lexical, sampler.semantic, *sampler.units, *sampler.minor_groups):
+        assert pool.max() < len(read)
 
 
 def test_no_other_owner_of_a_phrase_is_a_negative(dataset, sampler):

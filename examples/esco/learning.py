@@ -65,7 +65,7 @@ class Optimizer:
     def __init__(self, model: Any, rate: float, row_rate: float, weight_decay: float, steps: int) -> None:
         """Decays matrices of the layers only."""
         rows = model.get_input_embeddings().weight
-        layers = [p for p in model.parameters() if p.requires_grad and p is not rows]
+        layers = [parameter for parameter in model.parameters() if parameter is not rows]
         groups = [
             {"params": [rows], "lr": row_rate, "weight_decay": 0.0},
             {"params": [p for p in layers if p.ndim > 1], "lr": rate, "weight_decay": weight_decay},

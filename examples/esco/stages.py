@@ -49,7 +49,7 @@ class StageConfig:
     partial_weight: float = 0.25  # of a partial item in a list's target; the positive's is 1
     distillation: float = 0.3  # share of the teacher in the loss of phrases
     beside: float = 0.3  # weight of the losses of words and fragments
-    keeping: float = 10.0  # weight of the loss that holds items' states before the last layer where they are
+    keeping: float = 3.0  # weight of the loss that holds items' states before the last layer where they are
     scale: float = 6.0  # of the score in the losses; served scores are plainer than a softmax over a list
     sharpness: float  # of the teacher's cosines
 
@@ -121,10 +121,6 @@ def train_queries(material: Material, config: StageConfig, rng: np.random.Genera
     prefixes = material.prefixes([phrase.text for phrase in dataset.phrases])
     words, ids = material.prefixes(list(teacher.words)), PromptIds.of(material.tokenizer)
     item_words = [words_of(dataset.items[row].text) for row in rows]
-    for projection in (model.model.layers[-1].self_attn.v_proj, model.model.layers[-1].self_attn.o_proj):
-        projection.requires_grad_(
-            False
-        )  # else they learn which items are often meant, and unseen ones never are
     optimizer = Optimizer(model, config.rate, config.row_rate, config.weight_decay, config.steps)
     for batch in track(random_batches(len(prefixes), config.batch, config.steps, rng), "queries"):
         some_words = rng.choice(len(words), config.words, replace=False)

@@ -32,11 +32,11 @@ PROMPT_FILE = Path(__file__).parent / "prompt.toml"
 
 
 def _queries_stage() -> StageConfig:
-    return StageConfig(steps=220, batch=128, words=32, fragments=48, rate=5e-4, row_rate=3e-4, sharpness=20.0)
+    return StageConfig(steps=260, batch=128, words=32, fragments=48, rate=6e-4, row_rate=4e-4, sharpness=20.0)
 
 
 def _lists_stage() -> StageConfig:
-    return StageConfig(steps=380, batch=64, words=8, rate=2e-4, row_rate=1e-4, sharpness=15.0)
+    return StageConfig(steps=140, batch=64, words=8, rate=1.5e-4, row_rate=1e-4, sharpness=15.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

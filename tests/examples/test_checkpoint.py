@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 
 from examples.esco.baselines import cosine_ndcg, mean_ndcg
-from examples.esco.dataset import EVALUATION_SPLITS, Dataset
+from examples.esco.dataset import EVALUATION_SPLITS, QUERY_SPLITS, Dataset
 from examples.esco.evaluate import CheckpointRanker, score_checkpoint
 from examples.esco.minilm import PACKAGE, MiniLM
 from examples.esco.train_ranker import CHECKPOINT_DIR, PROMPT_FILE
@@ -36,8 +36,8 @@ def test_prompt_toml_says_what_training_fed():
 
 def test_its_report_holds_the_goal_and_names_the_run():
     report = json.loads((CHECKPOINT_DIR / "training.json").read_text(encoding="utf-8"))
-    for split, figure in report["ndcg_at_10"].items():
-        assert figure > report["minilm_ndcg_at_10"][split]
+    for split in QUERY_SPLITS:
+        assert report["ndcg_at_10"][split] > report["minilm_ndcg_at_10"][split] + 0.1
     assert report["ndcg_at_10"].keys() == set(EVALUATION_SPLITS)
     assert (report["items"], report["phrases"]) == (2105, 22_767)  # none of an unseen item
     assert {"seed", "queries", "lists"} <= report["config"].keys()

@@ -56,7 +56,7 @@ def made(
         checkpoint,
         folder / "b",
         kind="ranker",
-        label_ids=(4, 5),
+        label_ids=(9, 17),
         max_prefix_tokens=40,
         max_item_tokens=24,
         target="tensorrt",

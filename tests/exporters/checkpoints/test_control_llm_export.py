@@ -22,9 +22,9 @@ from support.checkpoints import VOCABULARY, tiny_tokenizer
 from support.forms.control_llm_reference import ControlLlmReference
 from support.forms.expanded_checkpoints import (
     HIDDEN,
-    LAYOUTS,
     ONE_ADDED,
     ONE_PAIR,
+    TWO_PAIRS,
     Layout,
     expanded_checkpoint,
 )
@@ -37,7 +37,7 @@ TITLES = ["software engineer", "chief cook", "driver of machine", "nurse"]
 # What makes each worth a full export stands beside it.
 EXPANSIONS: dict[str, tuple[str, str, str, Layout, dict[str, Any]]] = {
     "lerp": ("llama", "concat", "lerp", ONE_PAIR, {"norm_alpha": -1}),  # relaxed norms, a share for each
-    "dlerp": ("qwen2", "concat", "dlerp", LAYOUTS["concat"], {"tied": True}),  # reads both answers; two pairs
+    "dlerp": ("qwen2", "concat", "dlerp", TWO_PAIRS, {"tied": True}),  # reads both answers; two pairs
     "moe": ("mistral", "concat", "moe", ONE_PAIR, {"norm_alpha": 0.3}),  # the merge chooses one answer
     "prog": ("llama", "concat", "prog", ONE_PAIR, {}),  # a product on the way out of a pair
     "stack": ("llama", "stack", "lerp", ONE_ADDED, {}),

@@ -38,6 +38,7 @@ LAYOUTS = {
 
 # The least that has each kind of layer: what is traced costs by the layer.
 ONE_PAIR = Layout(layers=2, frozen=(0,), pairs=(1,), attentions=3)
+TWO_PAIRS = Layout(layers=3, frozen=(0,), pairs=(1, 2), attentions=5)
 ONE_ADDED = Layout(layers=2, frozen=(0,), pairs=(), attentions=2)
 
 _CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}

@@ -9,6 +9,7 @@ from rankport.exporters.proof.evidence import Evidence, LengthScores, Series
 from rankport.exporters.proof.prove import Proof
 from rankport.runtime.bundle.manifest import (
     Agreement,
+    BatchIndependence,
     Calibration,
     ModeParity,
     Parity,
@@ -91,6 +92,9 @@ def exact_report(*, values: int = 2400, failures: tuple[str, ...] = ()) -> Proof
         min_kendall_tau=0.999,
         modes=[mode(f"{name}/text", 1.7e-6 * (place + 1)) for place, name in enumerate(MODES)],
         reference=EXACT,
+        batches=BatchIndependence(
+            requests=1848, items=36_960, sizes=[1, 16, 256], top=10, changed=0, max_abs_difference=2.4e-6
+        ),
     )
     manifest = manifest_of(ranker_draft(parity=parity, quality=QUALITY), RANKER_FILES)
     agreement = OwnerAgreement(AGREEMENT, "worst: scores.jsonl line 3", "")

@@ -64,11 +64,7 @@ def _batch_shortfalls(parity: Parity) -> list[str]:
     batches = parity.batches
     if batches is None or not batches.changed or parity.max_abs_tolerance is None:
         return []
-    sizes = ", ".join(map(str, batches.sizes))
-    return [
-        f"batch independence: over passes of {sizes} items the first {batches.top} of {batches.changed} of "
-        f"{batches.requests} requests change; what orders them moves by up to {batches.max_abs_difference:.1e}"
-    ]
+    return [batches.in_words]
 
 
 def _quality_shortfalls(quality: Quality, tolerance: Tolerance, manifest: Manifest) -> list[str]:

@@ -36,6 +36,15 @@ class BatchIndependence(Strict):
     )
     max_abs_difference: float  # of what orders the items, between a size and the smallest
 
+    @property
+    def in_words(self) -> str:
+        """Count in words."""
+        sizes = ", ".join(map(str, self.sizes))
+        return (
+            f"batch independence: over passes of {sizes} items {self.changed} of {self.requests} requests change among "
+            f"their first {self.top}; what orders them moves by up to {self.max_abs_difference:.1e}"
+        )
+
 
 class Parity(Strict):
     """Measured against the source that `reference` names."""

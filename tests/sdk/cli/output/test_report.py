@@ -99,6 +99,12 @@ def test_it_says_what_was_compared_with_what_when_where_and_how() -> None:
     assert {"labels", "fingerprint", "source"} <= set(facts)
 
 
+def test_rankings_that_depend_on_the_batch_are_counted_on_the_page() -> None:
+    said = "over passes of 1, 16, 256 items 0 of 1848 requests change among their first 10"
+    assert said in page(exact_report())
+    assert "batch independence" not in page(low_bit_report())
+
+
 def test_agreement_with_the_owner_is_shown_with_its_limits() -> None:
     rows = Parsed(page(exact_report())).tables["Agreement with your own pipeline"]
     assert rows == [

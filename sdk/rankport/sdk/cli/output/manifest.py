@@ -11,7 +11,6 @@ from rankport.runtime.bundle.manifest import Agreement, Manifest, ModeParity, Pa
 from rankport.sdk.cli.output.measures import (
     agreement_in_words,
     agreement_measures,
-    batches_in_words,
     parity_in_words,
     quality_rows,
 )
@@ -33,7 +32,7 @@ def print_parity(console: Console, parity: Parity, target: str) -> None:
             "noise: the source against itself, moved by rounding alone", style="dim", soft_wrap=True
         )
     if parity.batches is not None:
-        console.print(batches_in_words(parity.batches), style="dim", soft_wrap=True)
+        console.print(parity.batches.in_words, style="dim", soft_wrap=True)
 
 
 def _limit_cells(parity: Parity) -> tuple[str, str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rankport.runtime.bundle.manifest import Agreement, BatchIndependence, ModeParity, Parity, Quality
+from rankport.runtime.bundle.manifest import Agreement, ModeParity, Parity, Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,6 @@ def amount(modes: Sequence[ModeParity], quality: Quality | None) -> str:
     requests = max((mode.requests or 0 for mode in sampled), default=0)
     said = f"{requests} sample requests of {items} items" if requests else f"{items} sample items"
     return f"{said} in each mode" + ("" if quality is None else f", and {quality.requests} judged requests")
-
-
-def batches_in_words(batches: BatchIndependence) -> str:
-    """Says how many rankings depend on what shares their passes."""
-    sizes = ", ".join(map(str, batches.sizes))
-    return (
-        f"batch independence: over passes of {sizes} items the first {batches.top} of {batches.changed} of "
-        f"{batches.requests} requests change; what orders them moves by up to {batches.max_abs_difference:.1e}"
-    )
 
 
 def quality_rows(quality: Quality) -> list[tuple[str, str, str]]:

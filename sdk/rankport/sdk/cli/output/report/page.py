@@ -112,7 +112,8 @@ def _parity(parity: Parity) -> str:
             "can be expected to come closer."
         )
     modes = [*parity.modes, *([] if parity.noise is None else [parity.noise])]
-    return f"{notes}</p>{_modes(modes, parity)}"
+    batches = "" if parity.batches is None else f"<p>{_text(parity.batches.in_words)}.</p>"
+    return f"{notes}</p>{_modes(modes, parity)}{batches}"
 
 
 def _modes(modes: Sequence[ModeParity], parity: Parity | None) -> str:

@@ -7,6 +7,7 @@ from mutations import (
     folder_faults,
     low_bit_faults,
     ranker_graphs,
+    ranker_outputs,
     ranker_readings,
     text_faults,
 )
@@ -15,6 +16,7 @@ from mutations.fault import Fault
 PAGE = Path(__file__).parents[2] / "docs" / "proof.md"
 FAULTS: list[Fault] = [
     *ranker_graphs.FAULTS,
+    *ranker_outputs.FAULTS,
     *ranker_readings.FAULTS,
     *encoder_faults.FAULTS,
     *low_bit_faults.FAULTS,

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rankport.exporters.proof.evidence import ERROR_EDGES, MOST_POINTS, LengthScores, Series
 from rankport.sdk.cli.output.manifest import print_manifest, print_run
 from rankport.sdk.cli.output.report.page import page, write_html
+from rankport.sdk.cli.output.report.plots import plots
 from rankport.sdk.cli.output.report.report import ProofReport
 from rankport.sdk.cli.output.run_facts import RunFacts
 from support.proof_reports import AGREEMENT, EXACT, LOW_BITS, QUALITY, RUN, exact_report, low_bit_report
@@ -205,6 +207,15 @@ def test_a_sample_of_values_keeps_the_worst_and_counts_all() -> None:
     assert len(series.source) <= MOST_POINTS
     assert (series.errors.max(), series.total, sum(series.error_counts)) == (0.5, 50_000, 50_000)
     assert series.error_counts[int(np.searchsorted(ERROR_EDGES, 0.5)) - 1] == 1
+
+
+def test_items_of_one_length_are_not_drawn_by_it() -> None:
+    report = exact_report()
+    evidence, parity = report.first.evidence, report.first.parity
+    assert evidence.lengths is not None
+    alike = LengthScores.of(np.ones(9, np.int64), np.arange(9.0))
+    drawn = plots(replace(evidence, lengths=alike), parity)
+    assert len(drawn) == len(plots(evidence, parity)) - 1
 
 
 def test_lengths_are_kept_evenly() -> None:

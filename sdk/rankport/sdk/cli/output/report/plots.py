@@ -22,7 +22,7 @@ def plots(evidence: Evidence, parity: Parity) -> list[str]:
         )
     if evidence.ndcg is not None:
         drawn.append(_ndcg(evidence.ndcg))
-    if evidence.lengths is not None:
+    if evidence.lengths is not None and np.ptp(evidence.lengths.tokens):  # embedding tokens are of one length
         drawn.append(_lengths(evidence.lengths))
     return drawn
 

@@ -142,7 +142,7 @@ def _phrases(path: Path) -> list[Phrase]:
 def _training_phrases(
     phrases: Sequence[Phrase], queries: Sequence[JudgedQuery], held_out: frozenset[str]
 ) -> tuple[Phrase, ...]:
-    """Those that name no held-out item and vary neither a title of one nor an evaluation query."""
+    """Selects those that name no held-out item and vary neither a title of one nor an evaluation query."""
     unread = [phrase.text for phrase in phrases if phrase.item_ids & held_out]
     unread += [query.text for query in queries if query.split in EVALUATION_SPLITS]
     words, spellings = {variant_key(text) for text in unread}, {letters(text) for text in unread}

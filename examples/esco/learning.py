@@ -1,4 +1,4 @@
-"""What both stages of the training share: targets, losses, augmentation, optimizer and schedule."""
+"""Parts that both stages of the training share: targets, losses, augmentation, optimizer and schedule."""
 
 import math
 from collections.abc import Sequence

@@ -56,7 +56,7 @@ class StageConfig:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a stage trains with."""
+    """Inputs that a stage trains with."""
 
     model: Any
     tokenizer: Any

@@ -1,4 +1,4 @@
-"""What MiniLM says of the training texts, computed once: the ranker's start and the teacher's side of its losses.
+"""Vectors of MiniLM for the training texts, computed once: the ranker's start and the teacher's side of its losses.
 
 Reads training phrases, the items that training may read, and single words of MiniLM's own vocabulary; no held-out item.
 """

@@ -16,7 +16,7 @@ FLOAT16_KENDALL_TAU = 0.99
 """Enough for embedding tokens that are rounded to float16."""
 ROUNDED_RELATIVE_ERROR = 1e-2
 FLOAT16_RELATIVE_ERROR = 5e-3
-"""Of graphs in float16 whose activations are not rounded to low bits: less than bfloat16 would be off by."""
+"""Limit of graphs in float16 whose activations are not rounded to low bits: less than bfloat16 would be off by."""
 ROUNDED_KENDALL_TAU = 0.99
 """Enough where activations are rounded: the last bit of a sum decides a rounding, which swaps near ties."""
 EXACT_AGREEMENT = (1e-3, 0.99, 0.9999)

@@ -46,9 +46,8 @@ class HotTokens:
                 self._forget(version)
             find = self._rows.get
             rows = np.fromiter((find(key, -1) for key in keys), np.int64, len(keys))
-            tokens = self._table.take(
-                rows, axis=0, mode="wrap"
-            )  # [keys, k, hidden]; -1 gives a row of any other
+            # [keys, k, hidden]; where there is no row yet, that of any other
+            tokens = self._table.take(rows, axis=0, mode="wrap")
         absent = np.flatnonzero(rows < 0)
         places = np.arange(len(keys))
         if len(absent):

@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says and a bundle cannot do is refused by name, with the way out."""
+"""Settings of a sentence-transformers folder that no bundle can have are refused by name, with the way out."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -36,7 +36,7 @@ Rows = NDArray[np.float32]
 
 
 def owners(folder: Path, **call: Any) -> Rows:
-    """What sentence-transformers gives. [texts, hidden]"""
+    """Encodes the texts by sentence-transformers. [texts, hidden]"""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from sentence_transformers import SentenceTransformer
@@ -56,7 +56,7 @@ def planned(folder: Path, **given: Any) -> tuple[Any, ManifestDraft, Any]:
 
 
 def module_and_reference(folder: Path, **given: Any) -> tuple[Rows, Rows]:
-    """What the module to be traced makes of the texts, padded together, and the reference of one at a time."""
+    """Encodes the texts by the module to be traced, padded together, and by the reference, one at a time."""
     source, draft, tokenizer = planned(folder, **given)
     assert draft.embedding is not None
     tokens = PromptEncoder(draft, tokenizer).encode_items(TEXTS, "truncate").runs

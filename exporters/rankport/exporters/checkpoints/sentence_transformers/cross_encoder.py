@@ -57,11 +57,4 @@ class CrossEncoderFolder:
 def _score(settings: Settings, activation: str | None) -> ScoreKind | None:
     if activation is None:
         return None
-    name = activation.rsplit(".", 1)[-1]
-    if not activation.startswith("torch.nn.") or name not in _ACTIVATIONS:
-        raise settings.error(
-            "activation_fn",
-            activation,
-            f"cannot be exported: there are {' and '.join(_ACTIVATIONS)} of torch.nn; set one, and --score",
-        )
-    return _ACTIVATIONS[name]
+    return settings.of_torch("activation_fn", activation, _ACTIVATIONS, "; set one, and --score")

@@ -78,11 +78,4 @@ def _shapes(layer: DenseLayer) -> dict[str, tuple[int, ...]]:
 
 def _activation(settings: Settings) -> Activation:
     stated = settings.text("activation_function") or _DEFAULT_ACTIVATION
-    name = stated.rsplit(".", 1)[-1]
-    if not stated.startswith("torch.nn.") or name not in _ACTIVATIONS:
-        raise settings.error(
-            "activation_function",
-            stated,
-            f"cannot be exported: there are {', '.join(_ACTIVATIONS)} of torch.nn",
-        )
-    return _ACTIVATIONS[name]
+    return settings.of_torch("activation_function", stated, _ACTIVATIONS)

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rankport.exporters.checkpoints.forms.folder import read_json_object
 from rankport.protos.errors import CheckpointError
+
+T = TypeVar("T")
 
 
 class Settings:
@@ -57,6 +59,15 @@ class Settings:
         if value is not None and not isinstance(value, str):
             raise self.error(name, value, "must be a text")
         return value
+
+    def of_torch(self, name: str, stated: str, known: Mapping[str, T], fix: str = "") -> T:
+        """Finds what a class of torch.nn is here. Raises CheckpointError for one that is not `known`."""
+        kind = stated.rsplit(".", 1)[-1]
+        if not stated.startswith("torch.nn.") or kind not in known:
+            raise self.error(
+                name, stated, f"cannot be exported: there are {', '.join(known)} of torch.nn{fix}"
+            )
+        return known[kind]
 
     def part(self, name: str) -> "Settings":
         """Takes an object; an empty one where it is absent or null."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.flags import flag, within
+from rankport.protos.flags import flag, in_range
 from rankport.runtime.options import (
     check_ranges,
     from_keywords,
@@ -18,7 +18,7 @@ from rankport.runtime.options import (
 @dataclass(frozen=True, slots=True)
 class Sizes:
     count: int = field(default=3, metadata=flag("How many.", least=1))
-    share: float | None = field(default=None, metadata=within(least=0, most=1))
+    share: float | None = field(default=None, metadata=in_range(least=0, most=1))
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ class Words(TypedDict, total=False):
     hide_default: bool  # the help says it, or there is nothing to say
 
 
-def within(*, least: float | None = None, most: float | None = None) -> Mapping[str, object]:
+def in_range(*, least: float | None = None, most: float | None = None) -> Mapping[str, object]:
     """Makes the metadata of a dataclass's field that has a range, and no flag."""
     return MappingProxyType({"least": least, "most": most})
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.flags import flag, within
+from rankport.protos.flags import flag, in_range
 from rankport.runtime.options import check_ranges
 
 Prepacking = Literal["throughput", "footprint"]
@@ -41,7 +41,7 @@ class EngineConfig:
     # Longer prefixes go in chunks, so that others wait little.
     max_prefill_tokens: int = field(default=512, metadata=flag("Tokens of prefixes in one pass.", least=1))
     # Largest padded layout of a pass, as a multiple of its real tokens.
-    max_padding_ratio: float = field(default=1.5, metadata=within(least=1.0))
+    max_padding_ratio: float = field(default=1.5, metadata=in_range(least=1.0))
     # Each pins the KV of its prefix until it is answered.
     max_active_requests: int = field(default=32, metadata=flag("Requests whose passes interleave.", least=1))
     # More are `Overloaded`.

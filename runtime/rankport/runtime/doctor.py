@@ -53,8 +53,8 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Target and whether this machine can make and run it; a reason stands where it cannot."""
+class TargetDiagnosis:
+    """Target, and whether this machine can make and run it; a reason stands where it cannot."""
 
     name: str
     build_problem: str  # empty: it can be built here
@@ -73,7 +73,7 @@ class Diagnosis:
     gpus: tuple[Gpu, ...]
     onnxruntime_providers: tuple[str, ...]
     packages: tuple[Package, ...]
-    targets: tuple[Target, ...]
+    targets: tuple[TargetDiagnosis, ...]
 
 
 class Machine:
@@ -145,23 +145,25 @@ def _package(machine: Machine, names: tuple[str, ...], extra: str) -> Package:
     return Package(names[-1] if names[0].endswith("-gpu") else names[0], None, extra)
 
 
-def _onnx_cpu(have: set[str], runtime_problem: str) -> Target:
+def _onnx_cpu(have: set[str], runtime_problem: str) -> TargetDiagnosis:
     build, run = _missing(have, (*_EXPORT, *_RUNTIME)), runtime_problem or _missing(have, _RUNTIME)
-    return Target("onnx-cpu", build, run, _pip("export" if build else "runtime") if build or run else "")
+    return TargetDiagnosis(
+        "onnx-cpu", build, run, _pip("export" if build else "runtime") if build or run else ""
+    )
 
 
 def _onnx_cuda(
     have: set[str], here: tuple[Gpu, ...], providers: tuple[str, ...], runtime_problem: str
-) -> Target:
+) -> TargetDiagnosis:
     build = _missing(have, (*_EXPORT, *_RUNTIME))
     lacking = _missing(have, _RUNTIME) or runtime_problem
     if not lacking and _CUDA_PROVIDER not in providers:
         lacking = f"onnxruntime here has no {_CUDA_PROVIDER}"
     install = _pip("export") if build else _ONNX_CUDA_INSTALL if lacking and here else ""
-    return Target("onnx-cuda", build, lacking if here else _NO_GPU, install)
+    return TargetDiagnosis("onnx-cuda", build, lacking if here else _NO_GPU, install)
 
 
-def _tensorrt(machine: Machine, module: ModuleName, have: set[str], here: tuple[Gpu, ...]) -> Target:
+def _tensorrt(machine: Machine, module: ModuleName, have: set[str], here: tuple[Gpu, ...]) -> TargetDiagnosis:
     known = CAPABILITIES[module].targets
     _, problem = machine.evaluate(module)
     lacking = _missing(have, _RUNTIME)
@@ -169,7 +171,7 @@ def _tensorrt(machine: Machine, module: ModuleName, have: set[str], here: tuple[
     build = unable or ("" if known or here else f"{_NO_GPU}, and it builds for the one at hand")
     run = _NO_GPU if not here else unable or _cannot_run(have, known, here)
     helps = bool(unable) or (bool(here) and "cuda-bindings" in run)
-    return Target(module.replace("_", "-"), build, run, _pip(EXTRAS[module]) if helps else "")
+    return TargetDiagnosis(module.replace("_", "-"), build, run, _pip(EXTRAS[module]) if helps else "")
 
 
 def _cannot_run(have: set[str], known: tuple[str, ...], here: tuple[Gpu, ...]) -> str:

@@ -14,7 +14,7 @@ from rankport.protos.columns import offsets_of
 EMBEDDED = -1
 """The token id that stands for "the next embedding"."""
 
-Embeddings = NDArray[np.floating]  # [rows, hidden]
+EmbeddingRows = NDArray[np.floating]  # [rows, hidden]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class TokenRun:
     """One run by itself: a prefix, or an item apart from its request."""
 
     ids: NDArray[np.int64]  # [tokens], EMBEDDED where the next row of `embeddings` stands
-    embeddings: Embeddings | None = None  # [count of EMBEDDED, hidden]
+    embeddings: EmbeddingRows | None = None  # [count of EMBEDDED, hidden]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class TokenRuns:
     ids: NDArray[np.int64]  # [tokens] of all runs, EMBEDDED where an embedding stands
     offsets: NDArray[np.int64]  # [runs + 1] of `ids`
     embedded: NDArray[np.int64] | None = None  # [runs + 1] offsets of the EMBEDDED ones; None: there are none
-    blocks: tuple[Embeddings, ...] = ()  # of the embeddings that are sent, in order
+    blocks: tuple[EmbeddingRows, ...] = ()  # of the embeddings that are sent, in order
     table: TableRows | None = None  # None: all embeddings are sent
 
     @classmethod
@@ -64,7 +64,7 @@ class TokenRuns:
         cls,
         ids: NDArray[np.int64],
         lengths: "Sequence[int] | NDArray[np.int64]",
-        blocks: tuple[Embeddings, ...] = (),
+        blocks: tuple[EmbeddingRows, ...] = (),
         table: TableRows | None = None,
     ) -> "TokenRuns":
         """Cuts the ids into runs of these lengths. [runs]"""
@@ -182,11 +182,11 @@ def _joined_tables(parts: Sequence[TokenRuns]) -> TableRows | None:
     return TableRows(np.concatenate(rows), tuple(kept for table in tables for kept in table.kept))
 
 
-def _whole(blocks: tuple[Embeddings, ...]) -> Embeddings:
+def _whole(blocks: tuple[EmbeddingRows, ...]) -> EmbeddingRows:
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
-def _part_of(blocks: tuple[Embeddings, ...], start: int, stop: int) -> tuple[Embeddings, ...]:
+def _part_of(blocks: tuple[EmbeddingRows, ...], start: int, stop: int) -> tuple[EmbeddingRows, ...]:
     """Takes the rows `start` to before `stop` of the blocks."""
     parts, first = [], 0
     for block in blocks:

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rankport.protos.flags import flag, within
+from rankport.protos.flags import flag, in_range
 from rankport.runtime.config import EngineConfig
 from rankport.sdk.cli.app import command_tree
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
@@ -97,7 +97,7 @@ class Knobs:
     )
     quick: bool = field(default=False, metadata=flag("Not so well.", name="--quick"))
     place: str | os.PathLike[str] | None = field(default=None, metadata=flag("Where."))
-    inner: int = field(default=7, metadata=within(least=1))  # has no flag
+    inner: int = field(default=7, metadata=in_range(least=1))  # has no flag
 
 
 LARGE = Knobs(count=9)

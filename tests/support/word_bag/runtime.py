@@ -28,7 +28,7 @@ def _output(manifest: Manifest) -> Iterator[str]:
 
 
 class WordBag:
-    """A loaded bundle. Implements `Encoder`."""
+    """A loaded bundle. Implements `EncodingModel`."""
 
     capabilities: frozenset[Capability] = frozenset({"encodes"})
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from rankport.protos.flags import flag, within
+from rankport.protos.flags import flag, in_range
 from rankport.protos.types import Truncation
 from rankport.runtime.config import Device
 from rankport.runtime.options import check_ranges
@@ -35,7 +35,7 @@ class EncodeJobConfig:
     batch_size: int = field(
         default=64, metadata=flag("Rows encoded, and stored durably, at a time.", least=1)
     )
-    window_batches: int = field(default=32, metadata=within(least=1))  # sorted by length together
+    window_batches: int = field(default=32, metadata=in_range(least=1))  # sorted by length together
     truncation: Truncation = field(
         default="truncate", metadata=flag("Texts over the encoder's limit: cut and counted, or bad rows.")
     )
@@ -45,7 +45,7 @@ class EncodeJobConfig:
     )
     max_bad_rows_kept: int = 100  # in the report; all are counted
     # Single rows; then the encoder is at fault and the job ends.
-    max_failures_in_a_row: int = field(default=32, metadata=within(least=1))
+    max_failures_in_a_row: int = field(default=32, metadata=in_range(least=1))
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -19,7 +19,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.store.store import TokenStore
 
 Capability = Literal["scores", "encodes"]
-"""Requests that a model answers: `scores` as `Scorer`, `encodes` as `Encoder`."""
+"""Requests that a model answers: `scores` as `ScoringModel`, `encodes` as `EncodingModel`."""
 
 
 class Model(Protocol):
@@ -40,7 +40,7 @@ class Model(Protocol):
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
 
 
-class Scorer(Model, Protocol):
+class ScoringModel(Model, Protocol):
     """Model that `scores`."""
 
     def submit(
@@ -55,7 +55,7 @@ class Scorer(Model, Protocol):
         """Scores items against a prefix; see `Ranker.submit`."""
 
 
-class Encoder(Model, Protocol):
+class EncodingModel(Model, Protocol):
     """Model that `encodes`."""
 
     def submit(

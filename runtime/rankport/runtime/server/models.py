@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.types import ModelDescription
-from rankport.runtime.kinds.kind import Capability, Encoder, Model, Scorer
+from rankport.runtime.kinds.kind import Capability, EncodingModel, Model, ScoringModel
 
 M = TypeVar("M", bound=Model, covariant=True)
 
@@ -30,11 +30,11 @@ class ServedModels:
             name: Served(model, replace(model.describe(), name=name)) for name, model in models.items()
         }
 
-    def scorer(self, name: str) -> Served[Scorer]:
+    def scorer(self, name: str) -> Served[ScoringModel]:
         """Finds the model of that name if it scores, or the only one that does if `name` is empty; else `NotFound`."""
         return self._that("scores", name)
 
-    def encoder(self, name: str) -> Served[Encoder]:
+    def encoder(self, name: str) -> Served[EncodingModel]:
         """Finds the model of that name if it encodes, or the only one that does if `name` is empty; else `NotFound`."""
         return self._that("encodes", name)
 

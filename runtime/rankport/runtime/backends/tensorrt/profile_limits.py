@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from rankport.protos.flags import flag, within
+from rankport.protos.flags import flag, in_range
 from rankport.runtime.config import DEFAULTS
 from rankport.runtime.options import check_ranges
 
@@ -18,7 +18,7 @@ class ProfileLimits:
     )
     max_prefixes: int = field(default=8, metadata=flag("Most prefixes in one pass.", least=1))
     # Largest padded layout of a pass, as a multiple of its real tokens.
-    max_padding_ratio: float = field(default=DEFAULTS.max_padding_ratio, metadata=within(least=1.0))
+    max_padding_ratio: float = field(default=DEFAULTS.max_padding_ratio, metadata=in_range(least=1.0))
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -16,7 +16,7 @@ from rankport.protos.errors import InvalidRequest, Overloaded
 from rankport.protos.types import ItemStatus, ModelDescription, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.runtime.kinds.kind import Encoder
+from rankport.runtime.kinds.kind import EncodingModel
 from rankport.runtime.server.calls import Calls, Context
 from rankport.runtime.server.models import Served, ServedModels
 from rankport.runtime.server.ordered import in_order
@@ -75,7 +75,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
 
     async def _encode_chunk(
         self,
-        served: Served[Encoder],
+        served: Served[EncodingModel],
         texts: ItemColumns,
         truncation: Truncation,
         ids: Sequence[str],
@@ -96,7 +96,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         )
 
     async def _encode_all_good(
-        self, encoder: Encoder, texts: ItemColumns, truncation: Truncation, context: Context
+        self, encoder: EncodingModel, texts: ItemColumns, truncation: Truncation, context: Context
     ) -> "list[NDArray[np.floating] | InvalidRequest]":
         """Encodes to a row [k, hidden] a text, or the reason why it has none: bad texts are found by halving."""
         try:
@@ -111,7 +111,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         )
 
     async def _submit_patiently(
-        self, encoder: Encoder, texts: ItemColumns, truncation: Truncation, context: Context
+        self, encoder: EncodingModel, texts: ItemColumns, truncation: Truncation, context: Context
     ) -> Rows:
         def submit(timeout_s: float | None) -> Future[Rows]:
             return encoder.submit(texts, timeout_s, truncation=truncation)

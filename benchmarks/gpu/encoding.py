@@ -94,7 +94,7 @@ def _parity(part: Part, bundle: Bundle, checkpoint: Path, backend: TextBackend) 
     manifest = bundle.manifest
     assert manifest.embedding is not None
     runs = sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens)
-    reference = EncoderReference.of(load_checkpoint(checkpoint, headless=True), manifest.embedding)
+    reference = EncoderReference.of(load_checkpoint(checkpoint, head="none"), manifest.embedding)
     for mode in compare_modes(reference.embeddings(runs), answers_by_mode(backend, runs)):
         part.figures.add(f"parity {mode.mode}", mode.model_dump(exclude={"mode"}))
 

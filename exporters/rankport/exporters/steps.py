@@ -68,7 +68,7 @@ def stage(
     write_graphs(staging.path, {stem: graph.model for stem, graph in graphs.items()}, WEIGHTS_FILE)
     if source.tokenizer_file is not None:
         staging.add(TOKENIZER_FILE, source.tokenizer_file)
-    draft = draft.model_copy(update={"graphs": specs, "axes": axis_ranges(specs, plan.limits)})
+    draft = draft.model_copy(update={"graphs": specs, "axes": axis_ranges(specs, plan.limits, plan.pair)})
     return draft, Sources(source, None if options.recipe is None else load)
 
 
@@ -78,7 +78,7 @@ def load_source(
     """Loads a checkpoint as its kind needs it. Raises as `load_checkpoint`."""
     return load_checkpoint(
         Path(checkpoint),
-        headless=work_of(kind).headless,
+        head=work_of(kind).head,
         base=None if base is None else Path(base),
         ignore_remote_code=ignore_remote_code,
     )
@@ -119,6 +119,7 @@ def draft_manifest(
         labels=plan.labels,
         score=plan.score,
         limits=plan.limits,
+        pair=plan.pair,
         embedding=plan.embedding,
         pairing=plan.pairing,
         tokenization=report_tokenization(prompt, judged),

@@ -51,6 +51,7 @@ class TokenRuns:
     embedded: NDArray[np.int64] | None = None  # [runs + 1] offsets of the EMBEDDED ones; None: there are none
     blocks: tuple[EmbeddingRows, ...] = ()  # of the embeddings that are sent, in order
     table: TableRows | None = None  # None: all embeddings are sent
+    seconds: NDArray[np.int64] | None = None  # [runs] where the second of two texts begins; None: none has two
 
     @classmethod
     def of(cls, runs: Sequence[TokenRun]) -> "TokenRuns":
@@ -85,7 +86,7 @@ class TokenRuns:
             embedded = _joined([_or_none(part.embedded, len(part)) for part in parts])
         blocks = tuple(block for part in parts for block in part.blocks)
         ids = np.concatenate([part.ids for part in parts])
-        return cls(ids, offsets, embedded, blocks, _joined_tables(parts))
+        return cls(ids, offsets, embedded, blocks, _joined_tables(parts), _joined_seconds(parts))
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -103,23 +104,26 @@ class TokenRuns:
             return self
         first, last = self.offsets[start], self.offsets[stop]
         ids, offsets = self.ids[first:last], self.offsets[start : stop + 1] - first
+        seconds = None if self.seconds is None else self.seconds[start:stop]
         if self.embedded is None:
-            return TokenRuns(ids, offsets)
+            return TokenRuns(ids, offsets, seconds=seconds)
         before, after = int(self.embedded[start]), int(self.embedded[stop])
         embedded = self.embedded[start : stop + 1] - before
         if self.table is None:
-            return TokenRuns(ids, offsets, embedded, _part_of(self.blocks, before, after))
+            return TokenRuns(ids, offsets, embedded, _part_of(self.blocks, before, after), seconds=seconds)
         is_sent = self.table.rows < 0
         sent_before = int(np.count_nonzero(is_sent[:before]))
         sent_after = sent_before + int(np.count_nonzero(is_sent[before:after]))
         table = replace(self.table, rows=self.table.rows[before:after])
-        return TokenRuns(ids, offsets, embedded, _part_of(self.blocks, sent_before, sent_after), table)
+        blocks = _part_of(self.blocks, sent_before, sent_after)
+        return TokenRuns(ids, offsets, embedded, blocks, table, seconds)
 
     def take(self, order: NDArray[np.int64]) -> "TokenRuns":
         """Takes the runs in another order. [runs]"""
         ids, offsets = _gathered(self.ids, self.offsets, order)
+        seconds = None if self.seconds is None else self.seconds[order]
         if self.embedded is None:
-            return TokenRuns(ids, offsets)
+            return TokenRuns(ids, offsets, seconds=seconds)
         places, embedded = _gathered(np.arange(self.embedded[-1]), self.embedded, order)
         table, sent = self.table, places
         if table is not None:
@@ -127,7 +131,7 @@ class TokenRuns:
             sent = (np.cumsum(is_sent) - 1)[places[is_sent[places]]]
             table = replace(table, rows=table.rows[places])
         blocks = (_whole(self.blocks)[sent],) if len(sent) else ()
-        return TokenRuns(ids, offsets, embedded, blocks, table)
+        return TokenRuns(ids, offsets, embedded, blocks, table, seconds)
 
     def rows(self, first: int) -> NDArray[np.int64]:
         """Numbers the row of each embedding where those that are sent lie from row `first` on. [count of EMBEDDED]"""
@@ -180,6 +184,13 @@ def _joined_tables(parts: Sequence[TokenRuns]) -> TableRows | None:
         return None
     rows = [np.full(part.sent, -1, np.int64) if part.table is None else part.table.rows for part in parts]
     return TableRows(np.concatenate(rows), tuple(kept for table in tables for kept in table.kept))
+
+
+def _joined_seconds(parts: Sequence[TokenRuns]) -> NDArray[np.int64] | None:
+    """Joins where second texts begin; a run without one has it begin at its end."""
+    if all(part.seconds is None for part in parts):
+        return None
+    return np.concatenate([part.lengths if part.seconds is None else part.seconds for part in parts])
 
 
 def _whole(blocks: tuple[EmbeddingRows, ...]) -> EmbeddingRows:

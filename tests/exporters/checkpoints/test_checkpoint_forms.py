@@ -146,7 +146,7 @@ def test_a_sentence_transformers_folder_exports_as_it_pools(form: str, tmp_path:
     )
     with ItemEncoder.load(bundle, config=EngineConfig(threads=1)) as encoder:
         vectors = encoder.encode(TITLES)[:, 0]
-    model, tokenizer = load_checkpoint(folder, headless=True).model, checkpoints.tiny_tokenizer()
+    model, tokenizer = load_checkpoint(folder, head="none").model, checkpoints.tiny_tokenizer()
     for title, vector in zip(TITLES, vectors, strict=True):
         states = adapters.outputs(model, torch.tensor([tokenizer.encode(title).ids]))[0]
         pooled = states[-1] if pooling == "lasttoken" else states.mean(0)

@@ -25,7 +25,7 @@ ON_TENSORRT = EngineConfig(device="tensorrt", max_batch_tokens=64)
 
 def test_a_cpu_runs_what_was_made_for_it(mix_bundle: Bundle, encoder_bundle: Bundle) -> None:
     require_device("cpu")
-    for backend in (load_prefix_backend(mix_bundle), load_text_backend(encoder_bundle)):
+    for backend in (load_prefix_backend(mix_bundle), load_text_backend(encoder_bundle, "encode")):
         backend.close()
     made_for = {device: is_made_for(encoder_bundle, device) for device in get_args(Device)}
     assert made_for == {"cpu": True, "cuda": False, "tensorrt": False}
@@ -36,7 +36,7 @@ def test_graphs_for_another_device_are_refused_with_the_way_out(encoder_bundle: 
         InvalidRequest,
         match="not for CUDA: take --device cpu, or export it with --target onnx-cuda",
     ):
-        load_text_backend(encoder_bundle, EngineConfig(device="cuda"))
+        load_text_backend(encoder_bundle, "encode", EngineConfig(device="cuda"))
 
 
 @needs_no_gpu
@@ -51,7 +51,7 @@ def test_a_gpu_is_warmed_up_with_the_smallest_and_the_largest_passes(
 ) -> None:
     backend = ReferenceEncodingBackend()
     _play_tensorrt(monkeypatch, backend)
-    assert load_text_backend(encoder_bundle, ON_TENSORRT, gpu=3) is backend
+    assert load_text_backend(encoder_bundle, "encode", ON_TENSORRT, gpu=3) is backend
     longest = min(128, encoder_bundle.manifest.limits.max_item_tokens)
     assert {(len(lengths), max(lengths)) for lengths in backend.passes} == {
         (count, length) for length in (2, longest) for count in (1, max(1, 64 // length))
@@ -69,10 +69,10 @@ def test_a_backend_that_fails_its_warm_up_is_closed(
     backend = ReferenceEncodingBackend(before_pass=fail)
     _play_tensorrt(monkeypatch, backend)
     with pytest.raises(type(error)):
-        load_text_backend(encoder_bundle, ON_TENSORRT)
+        load_text_backend(encoder_bundle, "encode", ON_TENSORRT)
     assert backend.closed
 
 
 def _play_tensorrt(patch: pytest.MonkeyPatch, backend: ReferenceEncodingBackend) -> None:
     place = "rankport.runtime.backends.tensorrt.backends.tensorrt_text_backend"
-    patch.setattr(place, lambda bundle, device: backend)
+    patch.setattr(place, lambda bundle, role, device: backend)

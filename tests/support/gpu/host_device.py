@@ -107,7 +107,7 @@ def host_backend(
 
 def host_encoder(bundle: Bundle, memory: HostMemory, takes: Takes = lambda sizes: True) -> DeviceTextBackend:
     """Makes the backend of an item encoder, see above."""
-    return DeviceTextBackend(bundle.manifest, host_graph(bundle, "encode"), memory, takes)
+    return DeviceTextBackend(bundle, "encode", host_graph(bundle, "encode"), memory, takes)
 
 
 def host_graph(bundle: Bundle, role: str) -> BoundGraph:

@@ -35,7 +35,7 @@ class WordBag:
     def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
         self._manifest = bundle.manifest
         self._prompt = PromptEncoder.from_bundle(bundle)
-        self._engine = TextEngine(load_text_backend(bundle, config), config)
+        self._engine = TextEngine(load_text_backend(bundle, "encode", config), config)
 
     def submit(
         self,

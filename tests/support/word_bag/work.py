@@ -94,7 +94,7 @@ def _measure(
     assert manifest.embedding is not None
     expected = np.stack([expected_row(table, run, bool(manifest.embedding.normalize)) for run in runs])
     texts = TokenRuns.of([TokenRun(run) for run in runs])
-    with closing(load_text_backend(place.bundle, place.config)) as backend:
+    with closing(load_text_backend(place.bundle, "encode", place.config)) as backend:
         alone = np.concatenate([backend.compute(texts.part(i, i + 1)) for i in range(len(texts))])
         batch = backend.compute(texts)
     modes = [
@@ -108,5 +108,5 @@ def _drift(original: Checkpoint) -> Drift:
 
 
 WORK: ExportWork[WordBagOptions] = ExportWork(
-    claims=_claims, headless=True, prompt=_prompt, plan=_plan, measure=_measure
+    claims=_claims, head="none", prompt=_prompt, plan=_plan, measure=_measure
 )

@@ -8,11 +8,11 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 from transformers import CONFIG_MAPPING
 
-from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.exporters.checkpoints.config.own_code import require_none
 from rankport.exporters.checkpoints.config.quantization_files import QUANTIZATION_FILES
 from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_adapter
@@ -24,6 +24,9 @@ from rankport.exporters.checkpoints.stated import head_of, tokenizer_of_folder
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError, InvalidRequest
+
+WantedHead = Literal["own", "none"]
+"""What is loaded of a checkpoint: the class that its config names, or the bare encoder or decoder body of it."""
 
 _HASHED = (
     "config.json",
@@ -71,9 +74,9 @@ class AdapterMerge:
 
 
 def load_checkpoint(
-    path: Path, *, headless: bool = False, base: Path | None = None, ignore_remote_code: bool = False
+    path: Path, *, head: WantedHead = "own", base: Path | None = None, ignore_remote_code: bool = False
 ) -> Checkpoint:
-    """Loads a folder with config.json and safetensors. `headless` loads the bare encoder or decoder body.
+    """Loads a folder with config.json and safetensors.
 
     A folder of a PEFT adapter is merged into its base: the folder `base`, or the one that its config names. Where
     `modules.json` names another folder for the transformer, model and tokenizer are read from there.
@@ -89,9 +92,9 @@ def load_checkpoint(
             raise InvalidRequest(
                 f"--base {base}: checkpoint {str(path)!r} is no adapter (no {ADAPTER_CONFIG})"
             )
-        return _load(path, headless, ignore_remote_code)
+        return _load(path, head, ignore_remote_code)
     folder = base_of(inner, base)
-    below = _load(folder, headless, ignore_remote_code)
+    below = _load(folder, head, ignore_remote_code)
     code = code_beside(inner)
     if not ignore_remote_code:
         require_none(inner, code, below.model_type, known=True)
@@ -101,7 +104,7 @@ def load_checkpoint(
         below,
         path=path,
         model=model,
-        head="none" if headless else _known_head(type(model).__name__),
+        head=_loaded_head(head, type(model).__name__),
         architecture=type(model).__name__,
         parameters=_parameters(model),
         sha256=hashlib.sha256(f"{own}{below.sha256}".encode()).hexdigest(),
@@ -113,15 +116,13 @@ def load_checkpoint(
     )
 
 
-def _load(path: Path, headless: bool, ignore_remote_code: bool) -> Checkpoint:
+def _load(path: Path, wanted: WantedHead, ignore_remote_code: bool) -> Checkpoint:
     inner = transformer_folder(path)
     folder = CheckpointFolder.open(inner)
     code, known = folder.own_code, folder.raw.get("model_type") in CONFIG_MAPPING
     if not (ignore_remote_code and known):
         require_none(inner, code, folder.raw.get("model_type"), known=known)
-    head: Head = "none" if headless else _known_head(folder.architecture)
-    if head == "classification_head":
-        _require_decoder_head(folder)
+    head = _loaded_head(wanted, folder.architecture)
     loaded = load_form(folder, head)
     model = loaded.model
     text_config = model.config.get_text_config()  # type: ignore[union-attr, operator]
@@ -157,27 +158,14 @@ def checkpoint_sha256(path: Path) -> str:
     return total.hexdigest()
 
 
-def _known_head(architecture: str) -> Head:
-    head = head_of(architecture)
-    if head != "none":
+def _loaded_head(wanted: WantedHead, architecture: str) -> Head:
+    head = "none" if wanted == "none" else head_of(architecture)
+    if wanted == "none" or head != "none":
         return head
     raise CheckpointError(
-        f"config.json says architecture {architecture!r}: a ranker is a ...ForCausalLM or "
-        "...ForSequenceClassification decoder (use --kind item-encoder for a bare encoder)"
+        f"config.json says architecture {architecture!r}, which has no head that answers (...ForCausalLM, "
+        "...ForSequenceClassification, ...ForTokenClassification): use --kind item-encoder for a bare encoder"
     )
-
-
-def _require_decoder_head(folder: CheckpointFolder) -> None:
-    """Refuses cross-encoders before their weights are read: transformers calls only a decoder's head `score`."""
-    heads = {name for tensor in folder.tensors if (name := head_name(tensor)) is not None}
-    other = min(heads - {"pooler", "lm_head", "cls"}, default=None)
-    if "score" not in heads and other is not None:
-        raise CheckpointError(
-            f"{folder.architecture} is a cross-encoder: an encoder that reads query and item together, its head is "
-            f"named {other!r}; this kind is not supported yet. --kind ranker takes decoders (...ForCausalLM, or "
-            "...ForSequenceClassification with a head named 'score'), whose prefix can be shared; the body of this one "
-            "alone is exported by --kind item-encoder"
-        )
 
 
 def _parameters(model: nn.Module) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of, is_adapter
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.exporters.checkpoints.sentence_transformers.modules import stated_modules, transformer_folder
@@ -18,6 +19,7 @@ class StatedModel:
     head: Head  # that the class ends in
     makes_embeddings: bool  # a folder of sentence-transformers that pools
     base: Path | None = None  # of an adapter, where it is not the one that its config names
+    encoder_head: str | None = None  # name of a head that no decoder of transformers has, as it is stored
 
     @property
     def tokenizer_file(self) -> Path | None:
@@ -33,9 +35,10 @@ class StatedModel:
         modules = stated_modules(path) or ()
         inner = transformer_folder(path)
         folder = base_of(inner, base) if (inner / ADAPTER_CONFIG).is_file() else inner
-        architecture = CheckpointFolder.open(transformer_folder(folder)).architecture
+        stored = CheckpointFolder.open(transformer_folder(folder))
+        architecture = stored.architecture
         pools = any(module.kind == "Pooling" for module in modules)
-        return cls(path, architecture, head_of(architecture), pools, base)
+        return cls(path, architecture, head_of(architecture), pools, base, _encoder_head(stored))
 
 
 def tokenizer_of_folder(path: Path) -> Path | None:
@@ -51,6 +54,14 @@ def tokenizer_of_folder(path: Path) -> Path | None:
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder), or remove it to score by token ids"
         )
     return None
+
+
+def _encoder_head(stored: CheckpointFolder) -> str | None:
+    """Finds a classification head that is not named `score`, as transformers calls that of its decoders."""
+    if head_of(stored.architecture) != "classification_head":
+        return None
+    heads = {name for tensor in stored.tensors if (name := head_name(tensor)) is not None}
+    return None if "score" in heads else min(heads - {"pooler", "lm_head", "cls"}, default=None)
 
 
 _SLOW_TOKENIZERS = ("vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
@@ -69,6 +80,8 @@ def head_of(architecture: str) -> Head:
     original = architecture.removesuffix("Expansion")
     if original.endswith("ForSequenceClassification"):
         return "classification_head"
+    if original.endswith("ForTokenClassification"):
+        return "token_head"
     if original.endswith(("CausalLM", "LMHeadModel")):
         return "lm_head"
     return "none"

@@ -9,6 +9,7 @@ from rankport.runtime.bundle.manifest import (
     DType,
     GraphSpec,
     Limits,
+    Pair,
     Precision,
     Target,
     TensorSpec,
@@ -49,10 +50,11 @@ def _tensor_spec(value: ir.Value) -> TensorSpec:
     return TensorSpec(name=value.name, dtype=_DTYPES[value.dtype], shape=shape)
 
 
-def axis_ranges(graphs: list[GraphSpec], limits: Limits) -> dict[str, AxisRange]:
+def axis_ranges(graphs: list[GraphSpec], limits: Limits, pair: Pair | None = None) -> dict[str, AxisRange]:
     """Bounds item and prefix lengths, as the model does; how many share a pass is the runtime's choice."""
+    longest = limits.max_item_tokens + limits.max_prefix_tokens if pair is None else pair.max_tokens
     bounded = {
-        "item_tokens": AxisRange(min=1, max=limits.max_item_tokens + limits.max_prefix_tokens),
+        "item_tokens": AxisRange(min=1, max=longest),
         "row_tokens": AxisRange(min=1, max=_LARGEST_AXIS),
         "past": AxisRange(min=0, max=max(1, limits.max_prefix_tokens)),
         "embedding_count": AxisRange(min=1, max=_LARGEST_AXIS),

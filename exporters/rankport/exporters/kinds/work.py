@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.checkpoint import Checkpoint, WantedHead
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.kind import ExportKind
@@ -24,6 +24,7 @@ from rankport.runtime.bundle.manifest import (
     Limits,
     ManifestDraft,
     ModelShape,
+    Pair,
     Pairing,
     Precision,
     Score,
@@ -40,6 +41,7 @@ class ExportPlan:
 
     shape: ModelShape
     limits: Limits
+    pair: Pair | None = None
     labels: Labels | None = None
     score: Score | None = None
     embedding: Embedding | None = None
@@ -66,7 +68,7 @@ class ExportWork(Generic[OptionsT]):
     claims: Callable[
         [StatedModel], bool
     ]  # whether a checkpoint is of this kind, for all that its folder says
-    headless: bool  # loads the bare body of a checkpoint, without its LM or classification head
+    head: WantedHead  # what is loaded of a checkpoint: the bare body, or the class with its own head
     check: Callable[[Path, OptionsT], None] = _no_check  # what its folder's small files tell, before any load
     prompt: Callable[[Checkpoint, OptionsT], ResolvedPrompt]
     plan: Callable[[Checkpoint, ResolvedPrompt, OptionsT], ExportPlan]

@@ -20,7 +20,7 @@ from rankport.runtime.backends.contract import (
 )
 from rankport.runtime.backends.tensorrt.plan_files import stored_plans
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.manifest import Limits, Manifest, Target
+from rankport.runtime.bundle.manifest import Manifest, Role, Target
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
@@ -41,10 +41,12 @@ def load_prefix_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu:
     return _warmed(backends.prefix(view, config, gpu), view, config, warm_up_prefixes)
 
 
-def load_text_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> TextBackend:
-    """Loads the backend of a bundle that encodes texts; otherwise as `load_prefix_backend`, errors too."""
+def load_text_backend(
+    bundle: Bundle, role: Role, config: EngineConfig = DEFAULTS, *, gpu: int = 0
+) -> TextBackend:
+    """Loads the graph of a role that takes texts; otherwise as `load_prefix_backend`, errors too."""
     view, backends = _backends(bundle, config.device)
-    return _warmed(backends.text(view, config, gpu), view, config, warm_up_texts)
+    return _warmed(backends.text(view, role, config, gpu), view, config, warm_up_texts)
 
 
 def is_made_for(bundle: Bundle, device: Device) -> bool:
@@ -74,7 +76,7 @@ def warm_up_prefixes(backend: PrefixBackend, manifest: Manifest, config: EngineC
     """
     limits = manifest.limits
     prefix = TokenRun(np.zeros(min(limits.max_prefix_tokens, 64), np.int64))
-    for length, count in _warm_up_sizes(limits, config):
+    for length, count in _warm_up_sizes(limits.max_item_tokens, config):
         pieces: PrefixPieces = ()
         if len(prefix.ids):
             pieces = backend.prefill(PrefixBatch.of([()], [prefix], np.zeros(1, np.int64)))
@@ -83,7 +85,7 @@ def warm_up_prefixes(backend: PrefixBackend, manifest: Manifest, config: EngineC
 
 def warm_up_texts(backend: TextBackend, manifest: Manifest, config: EngineConfig) -> None:
     """Runs the smallest and the largest passes of texts that will come; raises as `warm_up_prefixes`."""
-    for length, count in _warm_up_sizes(manifest.limits, config):
+    for length, count in _warm_up_sizes(manifest.max_text_tokens, config):
         backend.compute(_zeros(length, count))
 
 
@@ -93,10 +95,13 @@ def _zeros(length: int, count: int) -> TokenRuns:
 
 @dataclass(frozen=True, slots=True)
 class _Backends:
-    """Loaders of a device's backends, by contract; each takes the bundle, how to run it and the number of a GPU."""
+    """Loaders of a device's backends, by contract; each takes the bundle, how to run it and the number of a GPU.
+
+    That of texts also takes the role of the graph.
+    """
 
     prefix: Callable[[Bundle, EngineConfig, int], PrefixBackend]
-    text: Callable[[Bundle, EngineConfig, int], TextBackend]
+    text: Callable[[Bundle, Role, EngineConfig, int], TextBackend]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ def _cpu_backends() -> _Backends:
 
     return _Backends(
         prefix=lambda bundle, config, _: OnnxRuntimePrefixBackend(bundle, config),
-        text=lambda bundle, config, _: OnnxRuntimeTextBackend(bundle, config),
+        text=lambda bundle, role, config, _: OnnxRuntimeTextBackend(bundle, role, config),
     )
 
 
@@ -154,7 +159,7 @@ def _cuda_backends() -> _Backends:
 
     return _Backends(
         prefix=lambda bundle, config, gpu: cuda_prefix_backend(bundle, config, device=gpu),
-        text=lambda bundle, _, gpu: cuda_text_backend(bundle, device=gpu),
+        text=lambda bundle, role, _, gpu: cuda_text_backend(bundle, role, device=gpu),
     )
 
 
@@ -166,7 +171,7 @@ def _tensorrt_backends() -> _Backends:
 
     return _Backends(
         prefix=lambda bundle, _, gpu: tensorrt_prefix_backend(bundle, device=gpu),
-        text=lambda bundle, _, gpu: tensorrt_text_backend(bundle, device=gpu),
+        text=lambda bundle, role, _, gpu: tensorrt_text_backend(bundle, role, device=gpu),
     )
 
 
@@ -207,9 +212,9 @@ def _way_out(manifest: Manifest, lacking: Target) -> str:
     return f"take {' or '.join(devices)}, or export it with --target {lacking}"
 
 
-def _warm_up_sizes(limits: Limits, config: EngineConfig) -> list[tuple[int, int]]:
-    """Returns tokens of an item, and how many items, of each pass."""
-    lengths = {min(2, limits.max_item_tokens), min(128, limits.max_item_tokens)}
+def _warm_up_sizes(longest: int, config: EngineConfig) -> list[tuple[int, int]]:
+    """Returns tokens of an item, at most `longest`, and how many items, of each pass."""
+    lengths = {min(2, longest), min(128, longest)}
     return [
         (length, count)
         for length in sorted(lengths)

@@ -210,6 +210,13 @@ class Limits(Strict):
     max_item_tokens: Annotated[int, Field(gt=0)]
 
 
+class Pair(Strict):
+    """Reading of prefix and item together, as two texts of one sequence, and what is cut where they are too long."""
+
+    max_tokens: Annotated[int, Field(gt=0)]  # of both, the prompt's literal tokens too
+    cut: Literal["longest-first", "only-first", "only-second"] = "longest-first"
+
+
 class Pairing(Strict):
     """Item encoder that a ranker of embedding tokens was trained with."""
 
@@ -248,6 +255,7 @@ class ManifestDraft(Strict):
     labels: Labels | None  # of a ranker
     score: Score | None = None  # of a kind that answers with scores
     limits: Limits
+    pair: Pair | None = None  # of a kind that reads prefix and item in one sequence
     embedding: Embedding | None
     pairing: Pairing | None
     tokenization: TokenizationReport | None
@@ -257,6 +265,11 @@ class ManifestDraft(Strict):
     drift: list[ModeParity] | None = None  # of a bundle quantized at export, from its full-precision source
     target_parity: dict[Target, Parity] | None = None  # of the graphs for the other targets
     agreement: Agreement | None = None  # with the owner's own scores
+
+    @property
+    def max_text_tokens(self) -> int:
+        """Longest run of tokens that a graph of texts is given."""
+        return self.limits.max_item_tokens if self.pair is None else self.pair.max_tokens
 
     @property
     def targets(self) -> tuple[Target, ...]:

@@ -44,7 +44,7 @@ def add(folder: Path, **tensors: torch.Tensor) -> None:
 
 def test_a_body_of_a_ranker_says_which_head_it_left_out(tmp_path: Path) -> None:
     folder = checkpoints.classifier(tmp_path / "c", "qwen2", num_hidden_layers=1, num_labels=2)
-    assert load_checkpoint(folder, headless=True).notes == ("left out: score, 1 tensor, no part of the body",)
+    assert load_checkpoint(folder, head="none").notes == ("left out: score, 1 tensor, no part of the body",)
 
 
 def test_a_body_of_a_masked_language_model_says_so_too(tmp_path: Path) -> None:
@@ -52,9 +52,7 @@ def test_a_body_of_a_masked_language_model_says_so_too(tmp_path: Path) -> None:
         "bert", vocab_size=101, hidden_size=32, num_hidden_layers=1, num_attention_heads=4
     )
     AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
-    assert load_checkpoint(tmp_path, headless=True).notes == (
-        "left out: cls, 5 tensors, no part of the body",
-    )
+    assert load_checkpoint(tmp_path, head="none").notes == ("left out: cls, 5 tensors, no part of the body",)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +69,7 @@ def test_an_item_encoder_is_refused_for_a_tensor_without_a_place(
     folder = checkpoints.body(tmp_path / "c", model_type, num_hidden_layers=1)
     add(folder, **{name: torch.ones(4)})
     with pytest.raises(CheckpointError, match=rf"'{name}'.*{why}"):
-        load_checkpoint(folder, headless=True)
+        load_checkpoint(folder, head="none")
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8, torch.uint8], ids=str)
@@ -80,10 +78,10 @@ def test_a_weight_of_8_bits_without_its_scale_is_refused(dtype: torch.dtype, tmp
     name = "layers.0.mlp.up_proj.weight"
     add(folder, **{name: load_file(folder / "model.safetensors")[name].to(dtype)})
     with pytest.raises(CheckpointError, match=f"'{name}' is stored as .*8.* and nothing says its scale"):
-        load_checkpoint(folder, headless=True)
+        load_checkpoint(folder, head="none")
     for sibling in (f"{name}_scale_inv", name.replace("weight", "SCB")):
         before = load_file(folder / "model.safetensors")
         add(folder, **{sibling: torch.ones(1)})
         with pytest.raises(CheckpointError, match=f"'{sibling}' beside it is its scale"):
-            load_checkpoint(folder, headless=True)
+            load_checkpoint(folder, head="none")
         save_file(before, folder / "model.safetensors", metadata={"format": "pt"})

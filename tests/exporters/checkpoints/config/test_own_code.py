@@ -35,8 +35,8 @@ def test_code_that_replaces_a_known_class_is_refused_and_left_out_on_demand(chec
     write(checkpoint / "config.json", auto_map={"AutoModel": "own.Bidirectional"})
     entry = "config.json: auto_map: AutoModel is Bidirectional of own.py"
     with pytest.raises(CheckpointError, match=rf"never run \({entry}\).*--ignore-remote-code"):
-        load_checkpoint(checkpoint, headless=True)
-    loaded = load_checkpoint(checkpoint, headless=True, ignore_remote_code=True)
+        load_checkpoint(checkpoint, head="none")
+    loaded = load_checkpoint(checkpoint, head="none", ignore_remote_code=True)
     assert loaded.ignored_code == (entry,)
     assert type(loaded.model).__name__ == "Qwen2Model"
 
@@ -46,8 +46,8 @@ def test_code_of_a_tokenizer_is_refused_too(checkpoint: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"tokenizer_config.json: auto_map: AutoTokenizer is Slow of tok.py"
     ):
-        load_checkpoint(checkpoint, headless=True)
-    loaded = load_checkpoint(checkpoint, headless=True, ignore_remote_code=True)
+        load_checkpoint(checkpoint, head="none")
+    loaded = load_checkpoint(checkpoint, head="none", ignore_remote_code=True)
     assert [entry.split(" is ")[1] for entry in loaded.ignored_code] == ["Slow of tok.py", "Fast of tok.py"]
 
 
@@ -57,4 +57,4 @@ def test_a_model_type_that_only_its_own_code_knows_cannot_be_exported(checkpoint
     with pytest.raises(
         CheckpointError, match=r"AutoConfig is Config of own.py.*'mine' is unknown to transformers"
     ):
-        load_checkpoint(checkpoint, headless=True, ignore_remote_code=ignore)
+        load_checkpoint(checkpoint, head="none", ignore_remote_code=ignore)

@@ -143,8 +143,8 @@ def test_bodies_and_whole_models_take_each_others_adapters(kind: str, tmp_path: 
     base = checkpoints.causal_lm(tmp_path / "base", "llama")
     trained = adapters.lora(tmp_path / "adapter", base, kind=kind, modules_to_save=["norm"])
     body = trained.model.base_model.model.base_model
-    for headless in (True, False):
-        model, _ = merge_adapter(load_checkpoint(base, headless=headless).model, trained.folder)
+    for head in ("none", "own"):
+        model, _ = merge_adapter(load_checkpoint(base, head=head).model, trained.folder)
         assert (adapters.outputs(model.base_model) - adapters.outputs(body)).abs().max() <= 1e-5
 
 

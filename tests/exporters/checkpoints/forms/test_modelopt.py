@@ -59,9 +59,9 @@ def test_weights_and_inputs_are_scaled_as_stored(preset: str, beside: bool, tmp_
 def test_without_a_scale_of_inputs_weights_alone_are_low_bit(tmp_path: Path) -> None:
     folder = as_modelopt(compressed_tensors(tmp_path / "c", "FP8", num_hidden_layers=1))
     rewrite_tensors(folder, lambda t: [t.pop(name) for name in [*t] if name.endswith("input_scale")] and None)
-    loaded = load_checkpoint(folder, headless=True)
+    loaded = load_checkpoint(folder, head="none")
     stored = read_tensors(folder)
-    whole = load_checkpoint(tmp_path / "c-dense", headless=True).model
+    whole = load_checkpoint(tmp_path / "c-dense", head="none").model
     for name, parameter in whole.named_parameters():
         value = stored[f"model.{name}"].to(torch.float32)
         parameter.data = value * stored.get(f"model.{name}_scale", torch.tensor(1.0)).to(torch.float32)

@@ -86,7 +86,7 @@ def test_a_classifier_and_a_bare_body_are_fitted_alike(tmp_path: Path) -> None:
     overrides = {"num_hidden_layers": 4, "num_labels": 3}
     folder = checkpoints.classifier(tmp_path / "source", "llama", **overrides)
     folder = pruned.prune(folder, tmp_path / "pruned", **PER_LAYER)
-    headed, body = load_checkpoint(folder), load_checkpoint(folder, headless=True)
+    headed, body = load_checkpoint(folder), load_checkpoint(folder, head="none")
     assert headed.head == "classification_head"
     assert body.notes == (*headed.notes, "left out: score, 1 tensor, no part of the body")
     assert len(headed.notes) == 4

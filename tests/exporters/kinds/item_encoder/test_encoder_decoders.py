@@ -26,7 +26,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_decoder_of_a_whole_t5_is_left_out_and_noted(whole: Path, tmp_path: Path) -> None:
     encoder = T5EncoderModel.from_pretrained(whole)
     encoder.save_pretrained(tmp_path)
-    of_whole, alone = (load_checkpoint(folder, headless=True) for folder in (whole, tmp_path))
+    of_whole, alone = (load_checkpoint(folder, head="none") for folder in (whole, tmp_path))
     assert [note.split(",")[0] for note in of_whole.notes] == ["left out: decoder"]
     assert alone.notes == ()
     for name, parameter in encoder.named_parameters():

@@ -13,7 +13,7 @@ def test_positions_that_start_behind_the_padding_id_shorten_the_limit(tmp_path: 
     folder = checkpoints.body(
         tmp_path / "c", "roberta", max_position_embeddings=66, pad_token_id=1, bos_token_id=0
     )
-    source = load_checkpoint(folder, headless=True)
+    source = load_checkpoint(folder, head="none")
     assert item_encoder_limits(source, ItemEncoderOptions()).max_item_tokens == 64
     with pytest.raises(CheckpointError, match=r"65 exceed .* 64"):
         item_encoder_limits(source, ItemEncoderOptions(max_item_tokens=65))

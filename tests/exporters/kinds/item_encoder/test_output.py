@@ -16,7 +16,7 @@ def test_a_pooling_that_no_modules_file_names_is_not_taken(tmp_path: Path) -> No
     sentence_folders.write(
         folder, "1_Pooling/config.json", {"pooling_mode": "cls", "embedding_dimension": 32}
     )
-    source = load_checkpoint(folder, headless=True)
+    source = load_checkpoint(folder, head="none")
     with pytest.raises(InvalidRequest, match=r"--pooling last-k .* no modules\.json"):
         output_form(source, ItemEncoderOptions())
     assert output_form(source, ItemEncoderOptions(pooling="max")).pooling == "max"
@@ -25,7 +25,7 @@ def test_a_pooling_that_no_modules_file_names_is_not_taken(tmp_path: Path) -> No
 def test_options_win_over_the_folder(tmp_path: Path) -> None:
     base = checkpoints.body(tmp_path / "base", "bert")
     folder = sentence_folders.pooled(base, tmp_path / "c", ["cls", "mean"], ("Normalize", "2_Normalize"))
-    source = load_checkpoint(folder, headless=True)
+    source = load_checkpoint(folder, head="none")
     stated = output_form(source, ItemEncoderOptions())
     assert (stated.poolings, stated.normalize, stated.hidden_size) == (("cls", "mean"), True, 64)
     form = output_form(source, ItemEncoderOptions(pooling="last-k", tokens=3, normalize=False))

@@ -15,7 +15,7 @@ from rankport.runtime.bundle.manifest import Segment
 def test_a_chat_template_beside_an_item_encoder_is_noted(encoder_checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
     shutil.copytree(encoder_checkpoint, folder)
-    source = load_checkpoint(folder, headless=True)
+    source = load_checkpoint(folder, head="none")
     assert item_encoder_prompt(source, ItemEncoderOptions()).notes == ()
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     resolved = item_encoder_prompt(source, ItemEncoderOptions())

@@ -49,7 +49,7 @@ def owners(folder: Path, **call: Any) -> Rows:
 def planned(folder: Path, **given: Any) -> tuple[Any, ManifestDraft, Any]:
     """The checkpoint, the draft of its manifest and the tokenizer, as an export has them before any trace."""
     options = ItemEncoderOptions(output_dtype="float32", **given)
-    source = load_checkpoint(folder, headless=True)
+    source = load_checkpoint(folder, head="none")
     prompt = item_encoder_prompt(source, options)
     plan = plan_item_encoder(source, prompt, options)
     return source, draft_manifest(ITEM_ENCODER, "c", source, prompt, plan, options, []), prompt.tokenizer
@@ -196,7 +196,7 @@ def test_folders_are_those_that_modules_json_names(base: Path, tmp_path: Path) -
 def test_the_checkpoints_hash_covers_what_is_read_and_no_stale_file(base: Path, tmp_path: Path) -> None:
     folder = folders.pooled(base, tmp_path / "c", "mean", ("Dense", "2_Dense"))
     folders.add_dense(folder, "2_Dense", 32, 24)
-    seen = {load_checkpoint(folder, headless=True).sha256}
+    seen = {load_checkpoint(folder, head="none").sha256}
     changes: Sequence[Callable[[], object]] = (
         lambda: folders.add_dense(folder, "2_Dense", 32, 23),
         lambda: folders.change(folder, "2_Dense/config.json", bias=False),
@@ -207,10 +207,10 @@ def test_the_checkpoints_hash_covers_what_is_read_and_no_stale_file(base: Path, 
     )
     for change in changes:
         change()
-        seen.add(load_checkpoint(folder, headless=True).sha256)
+        seen.add(load_checkpoint(folder, head="none").sha256)
     assert len(seen) == 1 + len(changes)
     folders.write(folder, "9_Pooling/config.json", {"pooling_mode": "max"})
-    assert load_checkpoint(folder, headless=True).sha256 in seen
+    assert load_checkpoint(folder, head="none").sha256 in seen
 
 
 def test_a_lower_case_folder_needs_a_tokenizer_that_does_it(base: Path, tmp_path: Path) -> None:

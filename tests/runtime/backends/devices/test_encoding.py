@@ -57,7 +57,7 @@ def device(bundle: Bundle, memory: HostMemory) -> Iterator[DeviceTextBackend]:
 
 @pytest.fixture
 def expected(bundle: Bundle) -> NDArray[np.floating]:
-    return OnnxRuntimeTextBackend(bundle.for_target("onnx-cpu")).compute(_texts(bundle))
+    return OnnxRuntimeTextBackend(bundle.for_target("onnx-cpu"), "encode").compute(_texts(bundle))
 
 
 def texts_of(runs: list[NDArray[np.int64]]) -> TokenRuns:
@@ -167,13 +167,13 @@ def test_half_precision_is_proven_by_its_twin(precision: str, tmp_path: Path) ->
 @pytest.mark.skipif(has_cuda(), reason="there is a GPU")
 def test_without_a_gpu_the_error_says_what_to_install(bundle: Bundle) -> None:
     with pytest.raises(BackendError, match=r"pip install 'rankport\[cuda\]'|no NVIDIA GPU"):
-        load_text_backend(bundle, EngineConfig(device="cuda"))
+        load_text_backend(bundle, "encode", EngineConfig(device="cuda"))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU, or no onnxruntime-gpu")
 def test_tokens_on_cuda_are_those_of_the_cpu(bundle: Bundle, expected: NDArray[np.floating]) -> None:
-    backend = load_text_backend(bundle, EngineConfig(device="cuda"))
+    backend = load_text_backend(bundle, "encode", EngineConfig(device="cuda"))
     np.testing.assert_allclose(backend.compute(_texts(bundle)), expected, atol=2e-3)
     backend.close()
 

@@ -118,7 +118,7 @@ def test_the_plan_of_an_encoder_gives_the_tokens_of_onnxruntime(
         [TokenRun(np.arange(3, 3 + 1 + count % limits.max_item_tokens) % VOCABULARY) for count in range(40)]
     )
     answers = []
-    for backend in (tensorrt_text_backend(bundle), OnnxRuntimeTextBackend(bundle)):
+    for backend in (tensorrt_text_backend(bundle, "encode"), OnnxRuntimeTextBackend(bundle, "encode")):
         answers.append(backend.compute(texts))
         backend.close()
     np.testing.assert_allclose(*answers, atol=2e-3)

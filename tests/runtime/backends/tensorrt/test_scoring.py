@@ -106,8 +106,8 @@ def test_an_encoder_gives_the_tokens_of_the_cpu_backend(
     )
     lengths = (0, 3, 1, longest - 1, 7, 2, 1, 11)
     texts = TokenRuns.of([TokenRun(np.arange(5, 5 + length % longest + 1) % 30) for length in lengths])
-    backend = tensorrt_text_backend(encoder_bundle)
-    expected = OnnxRuntimeTextBackend(encoder_bundle, EngineConfig(threads=1)).compute(texts)
+    backend = tensorrt_text_backend(encoder_bundle, "encode")
+    expected = OnnxRuntimeTextBackend(encoder_bundle, "encode", EngineConfig(threads=1)).compute(texts)
     np.testing.assert_allclose(backend.compute(texts), expected, atol=2e-3)
     backend.close()
     assert not memory.alive

@@ -18,7 +18,8 @@ from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.bundle import is_bundle
 
-Head = Literal["lm_head", "classification_head", "none"]
+Head = Literal["lm_head", "classification_head", "token_head", "none"]
+"""What a class of transformers ends in: the next token, labels of the whole, labels of each token, or hidden states."""
 
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")

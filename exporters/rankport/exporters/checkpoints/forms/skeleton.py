@@ -18,6 +18,7 @@ from rankport.protos.errors import CheckpointError
 _AUTO_CLASSES: dict[Head, type] = {
     "lm_head": transformers.AutoModelForCausalLM,
     "classification_head": transformers.AutoModelForSequenceClassification,
+    "token_head": transformers.AutoModelForTokenClassification,
     "none": transformers.AutoModel,
 }
 

@@ -15,7 +15,7 @@ def _claims(model: StatedModel) -> bool:
 
 WORK: ExportWork[ItemEncoderOptions] = ExportWork(
     claims=_claims,
-    headless=True,
+    head="none",
     check=check_item_encoder_prompt,
     prompt=item_encoder_prompt,
     plan=plan_item_encoder,

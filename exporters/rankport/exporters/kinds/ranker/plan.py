@@ -8,6 +8,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
 from rankport.exporters.graphs.role_graph import RoleGraph
+from rankport.exporters.kinds.ranker.decoders import require_decoder
 from rankport.exporters.kinds.ranker.graphs import export_ranker_graphs
 from rankport.exporters.kinds.ranker.item_tokens import item_tokens
 from rankport.exporters.kinds.ranker.module import PackedRanker, RankerModule, ReadOut, RowRanker
@@ -25,10 +26,16 @@ from rankport.runtime.bundle.manifest import Limits, ModelShape, Precision, Targ
 _DEFAULT_TOKENS = 1024
 
 
-def check_ranker_prompt(checkpoint: Path, options: RankerOptions) -> None:
-    """Raises InvalidRequest for a prompt that is none, or for none where the folder says that there is one."""
+def check_ranker(checkpoint: Path, options: RankerOptions) -> None:
+    """Checks what the folder says before any weight is read.
+
+    Raises:
+        CheckpointError: the class is no decoder with a head that answers.
+        InvalidRequest: for a prompt that is none, or for none where the folder says that there is one.
+    """
+    base = None if options.base is None else Path(options.base)
+    require_decoder(checkpoint, base)
     if options.prompt is None:
-        base = None if options.base is None else Path(options.base)
         require_prompt(checkpoint, speaking_folders(checkpoint, base))
     check_prompt_name(options.prompt)
 

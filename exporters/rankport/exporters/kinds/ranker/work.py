@@ -2,21 +2,22 @@
 
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.ranker.calibrate import calibrate_ranker
+from rankport.exporters.kinds.ranker.decoders import is_decoder
 from rankport.exporters.kinds.ranker.options import RankerOptions
-from rankport.exporters.kinds.ranker.plan import check_ranker_prompt, plan_ranker, ranker_prompt
+from rankport.exporters.kinds.ranker.plan import check_ranker, plan_ranker, ranker_prompt
 from rankport.exporters.kinds.ranker.proof.measure import measure_ranker
 from rankport.exporters.kinds.ranker.request_form import stated_form
 from rankport.exporters.kinds.work import ExportWork
 
 
 def _claims(model: StatedModel) -> bool:
-    return model.head != "none"
+    return is_decoder(model)
 
 
 WORK: ExportWork[RankerOptions] = ExportWork(
     claims=_claims,
-    headless=False,
-    check=check_ranker_prompt,
+    head="own",
+    check=check_ranker,
     prompt=ranker_prompt,
     plan=plan_ranker,
     measure=measure_ranker,

@@ -1,5 +1,6 @@
-"""An encoder of texts on a device: pads them to sizes that come again, and runs one graph on one stream."""
+"""A graph of texts on a device: pads them to sizes that come again, and runs one graph on one stream."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
@@ -12,9 +13,10 @@ from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.uploads import Uploads
 from rankport.runtime.backends.devices.workspace import Recordings
-from rankport.runtime.backends.layouts.padded import pad
+from rankport.runtime.backends.layouts.padded import RowForm, pad
 from rankport.runtime.backends.layouts.sizes import lines, rounded
-from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import Role
 from rankport.runtime.tokens import TokenRuns
 
 Takes = Callable[[Mapping[str, int]], bool]
@@ -26,19 +28,18 @@ class DeviceTextBackend:
 
     def __init__(
         self,
-        manifest: Manifest,
+        bundle: Bundle,
+        role: Role,
         graph: DeviceGraph,
         memory: DeviceMemory,
         takes: Takes = lambda sizes: True,
     ) -> None:
         """Loads nothing. `takes` says which passes fit the graph; larger ones go in parts, single texts as they are."""
-        assert manifest.embedding is not None
         self._graph, self._memory, self._takes = graph, memory, takes
-        self._dtype = manifest.embedding.dtype
-        self._longest = manifest.limits.max_item_tokens  # positions end there
-        self._shape = (manifest.embedding.tokens, manifest.embedding.hidden_size)
+        self._role, self._row = role, RowForm.of(bundle.graph(role))
+        self._longest = bundle.manifest.max_text_tokens  # positions end there
         self._uploads = Uploads(memory)
-        self._downloads: Downloads[np.floating] = Downloads(memory, np.dtype(self._dtype))
+        self._downloads: Downloads[np.floating] = Downloads(memory, np.dtype(self._row.dtype))
         self._recordings = Recordings()
 
     def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
@@ -53,12 +54,12 @@ class DeviceTextBackend:
             half = len(texts) // 2
             parts = self.start(texts.part(0, half)), self.start(texts.part(half, len(texts)))
             return Started(lambda: np.concatenate([part.results() for part in parts]), done=False)
-        inputs = self._uploads.send(pad(texts).inputs(items, item_tokens))
-        written = self._downloads.hold(items * int(np.prod(self._shape)))
-        outputs = {"embeddings": DeviceArray(written, (items, *self._shape), self._dtype)}
-        fixed = self._recordings.number("encode", (items, item_tokens), (self._uploads.pointer, written))
+        inputs = self._uploads.send(pad(texts).inputs(items, item_tokens, self._graph.input_names))
+        written = self._downloads.hold(items * math.prod(self._row.shape))
+        outputs = {self._row.name: DeviceArray(written, (items, *self._row.shape), self._row.dtype)}
+        fixed = self._recordings.number(self._role, (items, item_tokens), (self._uploads.pointer, written))
         self._graph.run(inputs, {}, outputs, fixed=fixed)
-        return self._downloads.fetch((len(texts), *self._shape))
+        return self._downloads.fetch((len(texts), *self._row.shape))
 
     def close(self) -> None:
         """Frees the graph, the workspace and the stream."""

@@ -106,16 +106,17 @@ class OnnxRuntimePrefixBackend:
 
 
 class OnnxRuntimeTextBackend:
-    """The `encode` graph of a bundle on the CPU. Implements `TextBackend`."""
+    """A graph of texts on the CPU. Implements `TextBackend`."""
 
-    def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
-        self._encode = _Session(bundle, "encode", config or EngineConfig())
+    def __init__(self, bundle: Bundle, role: Role, config: EngineConfig | None = None) -> None:
+        self._graph = _Session(bundle, role, config or EngineConfig())
 
     def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
         """See `TextBackend.compute`. Texts are padded to the longest."""
         padded = pad(texts)
-        inputs = padded.inputs(*padded.ids.shape)
-        return self._encode.run({name: value.array() for name, value in inputs.items()})[0]
+        items, longest = padded.ids.shape
+        inputs = padded.inputs(items, longest, self._graph.input_names)
+        return self._graph.run({name: value.array() for name, value in inputs.items()})[0]
 
     def start(self, texts: TokenRuns) -> Started[np.floating]:
         """See `TextBackend.start`. Nothing goes on beside it on a CPU."""
@@ -124,7 +125,7 @@ class OnnxRuntimeTextBackend:
 
     def close(self) -> None:
         """Frees the session."""
-        self._encode.close()
+        self._graph.close()
 
 
 class _Session:
@@ -140,7 +141,7 @@ class _Session:
         assert session is not None, "closed"
         self._session: onnxruntime.InferenceSession | None = session
         self._file, self._config = graph.file, config
-        self._names = {value.name for value in session.get_inputs()}
+        self.input_names = frozenset(value.name for value in session.get_inputs())
         self._outputs = [output.name for output in graph.outputs]
         lacking = set(self._outputs) - {value.name for value in session.get_outputs()}
         if lacking:
@@ -157,7 +158,7 @@ class _Session:
         try:
             return cast(
                 list[NDArray[np.float32]],
-                self._session.run(self._outputs, {name: inputs[name] for name in self._names}),
+                self._session.run(self._outputs, {name: inputs[name] for name in self.input_names}),
             )
         except Exception as error:  # onnxruntime's exception classes share no other base
             raise BackendError(f"ONNX Runtime failed: {error}") from error

@@ -42,11 +42,11 @@ def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
     return DevicePrefixBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
 
 
-def cuda_text_backend(bundle: Bundle, *, device: int = 0) -> DeviceTextBackend:
-    """Loads the item encoder on one GPU. Raises as `cuda_prefix_backend`."""
+def cuda_text_backend(bundle: Bundle, role: Role, *, device: int = 0) -> DeviceTextBackend:
+    """Loads a graph of texts on one GPU. Raises as `cuda_prefix_backend`."""
     with _on_gpu(device) as memory:
-        graph = _load(bundle, "encode", memory)
-    return DeviceTextBackend(bundle.manifest, graph, memory)
+        graph = _load(bundle, role, memory)
+    return DeviceTextBackend(bundle, role, graph, memory)
 
 
 @contextmanager

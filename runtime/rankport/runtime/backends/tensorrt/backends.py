@@ -28,11 +28,12 @@ def tensorrt_prefix_backend(bundle: Bundle, *, device: int = 0) -> PrefixBackend
     return BackendInParts(backend, {"prefix": first.profiles, "score": last.profiles})
 
 
-def tensorrt_text_backend(bundle: Bundle, *, device: int = 0) -> TextBackend:
-    """Loads an item encoder on one GPU. Raises as `tensorrt_prefix_backend`."""
-    memory, (graph,) = _load_graphs(bundle, ["encode"], device)
+def tensorrt_text_backend(bundle: Bundle, role: Role, *, device: int = 0) -> TextBackend:
+    """Loads a graph of texts on one GPU. Raises as `tensorrt_prefix_backend`."""
+    memory, (graph,) = _load_graphs(bundle, [role], device)
     return DeviceTextBackend(
-        bundle.manifest,
+        bundle,
+        role,
         graph,
         memory,
         lambda sizes: any(profile.misfit(sizes) is None for profile in graph.profiles),

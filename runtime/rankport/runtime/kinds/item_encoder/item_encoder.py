@@ -64,7 +64,7 @@ class ItemEncoder:
         with ExitStack() as loaded:
             engines = {}
             for gpu in config.device_ids:
-                engines[gpu] = TextEngine(load_text_backend(opened, config, gpu=gpu), config)
+                engines[gpu] = TextEngine(load_text_backend(opened, "encode", config, gpu=gpu), config)
                 loaded.callback(engines[gpu].close)
             loaded.pop_all()
         return cls(manifest, prompt, Replicas(engines))

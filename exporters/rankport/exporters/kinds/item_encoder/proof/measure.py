@@ -51,7 +51,7 @@ def measure_item_encoder(
         with moved:
             noise = compare_embeddings("noise", expected, reference.embeddings(runs))
     on_progress("parity: one item, batch")
-    with closing(load_text_backend(place.bundle, place.config)) as backend:
+    with closing(load_text_backend(place.bundle, "encode", place.config)) as backend:
         answers = answers_by_mode(backend, runs)
         if options.batch_queries is None:
             batches = batches_of_modes(answers)

@@ -1,0 +1,25 @@
+"""Which checkpoints are rankers: decoders whose head answers, so that a prefix can be shared."""
+
+from pathlib import Path
+
+from rankport.exporters.checkpoints.stated import StatedModel
+from rankport.protos.errors import CheckpointError
+
+
+def is_decoder(model: StatedModel) -> bool:
+    """Tells whether a class reads from left to right and ends in labels, by its name and the name of its head."""
+    return model.head in ("lm_head", "classification_head") and model.encoder_head is None
+
+
+def require_decoder(checkpoint: Path, base: Path | None) -> None:
+    """Raises CheckpointError, before any weight is read, for what is no decoder with such a head."""
+    model = StatedModel.read(checkpoint, base)
+    if model.encoder_head is not None:
+        raise CheckpointError(
+            f"{model.architecture} reads a text in both directions, its head is named {model.encoder_head!r}: "
+            "--kind cross-encoder scores pairs with it, --kind classifier gives its labels. --kind ranker takes "
+            "decoders (...ForCausalLM, or ...ForSequenceClassification with a head named 'score'), whose prefix can "
+            "be shared"
+        )
+    if model.head == "token_head":
+        raise CheckpointError(f"{model.architecture} labels each token of a text: use --kind tagger")

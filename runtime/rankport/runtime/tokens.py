@@ -51,7 +51,7 @@ class TokenRuns:
     embedded: NDArray[np.int64] | None = None  # [runs + 1] offsets of the EMBEDDED ones; None: there are none
     blocks: tuple[EmbeddingRows, ...] = ()  # of the embeddings that are sent, in order
     table: TableRows | None = None  # None: all embeddings are sent
-    seconds: NDArray[np.int64] | None = None  # [runs] where the second of two texts begins; None: none has two
+    seconds: NDArray[np.int64] | None = None  # [runs] where a second text begins; None: none has one
 
     @classmethod
     def of(cls, runs: Sequence[TokenRun]) -> "TokenRuns":

@@ -7,6 +7,7 @@ from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of, is_adapter
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.exporters.checkpoints.sentence_transformers.modules import stated_modules, transformer_folder
+from rankport.exporters.checkpoints.two_tower.config import ARCHITECTURE
 from rankport.protos.errors import CheckpointError
 
 
@@ -84,4 +85,4 @@ def head_of(architecture: str) -> Head:
         return "token_head"
     if original.endswith(("CausalLM", "LMHeadModel")):
         return "lm_head"
-    return "none"
+    return "towers" if architecture == ARCHITECTURE else "none"

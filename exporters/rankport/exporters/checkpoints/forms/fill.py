@@ -100,7 +100,8 @@ def _put(model: nn.Module, place: str, value: Tensor) -> None:
     owner, _, leaf = place.rpartition(".")
     module = model.get_submodule(owner)
     if leaf in module._parameters:
-        module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+        # Set, not swapped: a recurrent module lists its parameters a second time.
+        setattr(module, leaf, nn.Parameter(value, requires_grad=False))
     else:
         module._buffers[leaf] = value
 

@@ -18,8 +18,9 @@ from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.bundle import is_bundle
 
-Head = Literal["lm_head", "classification_head", "token_head", "none"]
-"""What a class of transformers ends in: the next token, labels of the whole, labels of each token, or hidden states."""
+Head = Literal["lm_head", "classification_head", "token_head", "towers", "none"]
+"""What a class ends in: the next token, labels of the whole, labels of each token, a score of two towers, or hidden
+states."""
 
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")

@@ -5,7 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rankport.exporters.checkpoints.config.heads import left_out
-from rankport.exporters.checkpoints.forms import compressed_tensors, control_llm, gptq, modelopt, plain
+from rankport.exporters.checkpoints.forms import (
+    compressed_tensors,
+    control_llm,
+    gptq,
+    modelopt,
+    plain,
+    two_tower,
+)
 from rankport.exporters.checkpoints.forms.fill import local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
 from rankport.protos.errors import CheckpointError
@@ -21,6 +28,7 @@ class Form:
 
 
 FORMS: tuple[Form, ...] = (
+    Form("two-tower", two_tower.matches, two_tower.load),
     Form("control-llm", control_llm.matches, control_llm.load),
     Form("compressed-tensors", compressed_tensors.matches, compressed_tensors.load),
     Form("gptq", gptq.matches, gptq.load),

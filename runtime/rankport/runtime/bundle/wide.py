@@ -40,12 +40,12 @@ class WideFeature(Strict):
 
     @property
     def shift(self) -> float:
-        """What is subtracted first."""
+        """Number that is subtracted first."""
         return (self.mean if self.scaling == "mean-std" else self.min) or 0.0
 
     @property
     def divisor(self) -> float:
-        """What the difference is divided by."""
+        """Number that the difference is divided by."""
         if self.std is not None:
             return self.std
         return 1.0 if self.max is None or self.min is None else self.max - self.min

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rankport.exporters.export import export
-from rankport.exporters.kinds.item_encoder.proof.samples import sample_runs
+from rankport.exporters.kinds.texts.samples import sample_runs
 from rankport.exporters.options.tolerance import LEAST_KENDALL_TAU, ROUNDED_KENDALL_TAU
 from rankport.exporters.verify import verify
 from rankport.protos.errors import BackendError, InvalidRequest

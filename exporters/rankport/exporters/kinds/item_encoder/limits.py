@@ -1,10 +1,9 @@
 """The limits of an item encoder: what it was asked for, within its position encodings and its folder's word."""
 
-from torch import nn
-
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.kinds.texts.positions import position_limit
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Limits
 
@@ -16,10 +15,7 @@ def item_encoder_limits(source: Checkpoint, options: ItemEncoderOptions) -> Limi
 
     A sentence-transformers folder says where texts are cut, special tokens included: less may be asked for, not more.
     """
-    config = source.model.config.get_text_config()  # type: ignore[union-attr, operator]
-    most = getattr(config, "max_position_embeddings", None)
-    if most is not None:
-        most -= _position_offset(source.model)
+    most = position_limit(source.model)
     folder = read_encoder_folder(source.path)
     if folder is not None and (stated := folder.transformer.max_seq_length) is not None:
         _check_stated(options.max_item_tokens, stated, folder.transformer.config_file.name)
@@ -43,12 +39,3 @@ def _check_stated(asked: int | None, stated: int, file: str) -> None:
             f"--max-item-tokens {asked}: the folder's model reads {stated} tokens of a text, and cuts the rest: ask "
             f"for no more, or set another max_seq_length in {file}"
         )
-
-
-def _position_offset(model: nn.Module) -> int:
-    """Counts positions never used: RoBERTa and its kin count positions from padding_idx + 1 on, so many of them."""
-    tables = (part for name, part in model.named_modules() if name.endswith("position_embeddings"))
-    padding = [
-        part.padding_idx for part in tables if isinstance(part, nn.Embedding) and part.padding_idx is not None
-    ]
-    return max(padding, default=-1) + 1

@@ -1,21 +1,13 @@
-"""An item encoder checkpoint as one function: padded token ids -> embedding tokens. And its `encode` graph."""
+"""An item encoder checkpoint as one function: padded token ids -> embedding tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from types import MappingProxyType
 
-import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.graphs.experts import traceable_experts
-from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
-from rankport.exporters.graphs.passes.half_precision import to_half_precision
-from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
-from rankport.exporters.kinds.item_encoder.attention import fused_attention
 from rankport.exporters.kinds.item_encoder.pooling import PooledStates
-from rankport.exporters.quantization.kernels.select import graph_kernels
-from rankport.runtime.bundle.manifest import Activation, DenseLayer, Embedding, Precision, Target
+from rankport.runtime.bundle.manifest import Activation, DenseLayer, Embedding
 
 DenseWeights = Mapping[str, Tensor]
 """`linear.weight` [out, in], and as far as the layer has them `linear.bias` [out] and `residual.weight`."""
@@ -79,23 +71,3 @@ class _Dense(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         made: Tensor = self.activation(self.linear(states))
         return made + self.residual(states) if self.adds_input else made
-
-
-def export_encode_graph(module: EncoderModule, target: Target, precision: Precision = "fp32") -> ir.Model:
-    """Makes the `encode` graph."""
-    arguments: dict[str, Tensor | list[Tensor]] = {
-        "input_ids": torch.ones(3, 7, dtype=torch.int64),
-        "attention_mask": torch.tensor([[1] * 7, [1] * 5 + [0] * 2, [1] * 4 + [0] * 3]),
-    }
-    axes: dict[str, list[str | int]] = {name: ["items", "item_tokens"] for name in arguments}
-    on_gpu = target == "onnx-cuda"
-    fused = fused_attention(module.model) if on_gpu else nullcontext()
-    with graph_kernels(module.model, target), traceable_experts(module.model), fused:
-        traced = trace(module, arguments, axes, ["embeddings"])
-    graph = cut(traced, {"embeddings": ["items", module.tokens, module.hidden_size]})
-    if on_gpu:
-        fuse_for_cuda(graph)
-    if precision != "fp32":
-        to_half_precision(graph, precision, fused=on_gpu)
-    drop_intermediate_shapes(graph)
-    return graph

@@ -7,10 +7,11 @@ from rankport.exporters.checkpoints.sentence_transformers.dense import dense_wei
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.item_encoder.limits import item_encoder_limits
-from rankport.exporters.kinds.item_encoder.module import EncoderModule, export_encode_graph
+from rankport.exporters.kinds.item_encoder.module import EncoderModule
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.item_encoder.output import dense_folders, output_form
 from rankport.exporters.kinds.item_encoder.prompt import skipped_tokens
+from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.runtime.bundle.manifest import Embedding, ModelShape, Precision, Target
@@ -46,5 +47,8 @@ def encoder_module(source: Checkpoint, embedding: Embedding) -> EncoderModule:
 def _graphs(
     embedding: Embedding, source: Checkpoint, target: Target, precision: Precision
 ) -> dict[str, RoleGraph]:
-    graph = export_encode_graph(encoder_module(source, embedding), target, precision)
+    module, row = encoder_module(source, embedding), (embedding.tokens, embedding.hidden_size)
+    graph = export_text_graph(
+        TextGraph(module, source.model, "embeddings", ("items", *row)), target, precision
+    )
     return {"encode": RoleGraph(graph, {"encode": ("embeddings",)})}

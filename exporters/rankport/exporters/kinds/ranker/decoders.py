@@ -1,4 +1,4 @@
-"""Which checkpoints are rankers: decoders whose head answers, so that a prefix can be shared."""
+"""Tests of a checkpoint for being a ranker: a decoder whose head answers, so that a prefix can be shared."""
 
 from pathlib import Path
 

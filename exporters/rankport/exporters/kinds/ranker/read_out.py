@@ -2,9 +2,10 @@
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
+from rankport.exporters.kinds.labels.heads import head_names
+from rankport.exporters.kinds.labels.score import positive_of_head, positive_of_tokens
 from rankport.exporters.kinds.ranker.module import ReadOut
 from rankport.exporters.kinds.ranker.options import RankerOptions
-from rankport.exporters.kinds.ranker.score import positive_of_head, positive_of_tokens
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Labels
 from rankport.runtime.prompt.tokenizer import Tokenizer
@@ -62,20 +63,6 @@ def _head_labels(checkpoint: Checkpoint, options: RankerOptions, prompt_labels: 
         positive=positive_of_head(names, options.positive),
         pad_token=_passed_over(checkpoint),
     )
-
-
-def head_names(checkpoint: Checkpoint) -> list[str]:
-    """Lists the names of a classification head's outputs. Raises CheckpointError if two have one."""
-    config = checkpoint.model.config
-    stated = {int(index): str(name) for index, name in config.id2label.items()}  # type: ignore[union-attr, operator]
-    outputs = int(config.num_labels)  # type: ignore[union-attr, arg-type]
-    names = [stated.get(index, f"label_{index}") for index in range(outputs)]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise CheckpointError(
-            f"config.json: id2label names several outputs {twice!r}: give each its own name"
-        )
-    return names
 
 
 def _passed_over(checkpoint: Checkpoint) -> int | None:

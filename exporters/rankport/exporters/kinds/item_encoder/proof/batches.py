@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.exporters.kinds.item_encoder.proof.modes import Answers, runs_of, similarities
-from rankport.exporters.kinds.item_encoder.proof.samples import Runs
+from rankport.exporters.kinds.item_encoder.proof.modes import similarities
+from rankport.exporters.kinds.texts.rows import Answers, runs_of
+from rankport.exporters.kinds.texts.samples import Runs
 from rankport.exporters.proof.batches import Rankings, batch_independence
 from rankport.exporters.proof.compare import TIE
 from rankport.runtime.backends.contract import TextBackend

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.item_encoder.proof.batches import batches_of_modes, batches_of_sweep
 from rankport.exporters.kinds.item_encoder.proof.modes import (
-    Answers,
-    answers_by_mode,
     compare_embeddings,
     compare_modes,
     output_tolerance,
@@ -18,7 +16,8 @@ from rankport.exporters.kinds.item_encoder.proof.modes import (
 from rankport.exporters.kinds.item_encoder.proof.owner_embeddings import run_reference
 from rankport.exporters.kinds.item_encoder.proof.owners_mode import compare_with_owners
 from rankport.exporters.kinds.item_encoder.proof.reference import EncoderReference
-from rankport.exporters.kinds.item_encoder.proof.samples import Runs, sample_runs
+from rankport.exporters.kinds.texts.rows import Answers, answers_by_mode
+from rankport.exporters.kinds.texts.samples import Runs, sample_runs
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series

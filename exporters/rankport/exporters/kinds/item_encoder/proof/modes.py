@@ -1,36 +1,15 @@
 """The modes in which an item encoder serves, and its differences from its source in each."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.exporters.kinds.item_encoder.proof.samples import Runs
+from rankport.exporters.kinds.texts.rows import Answers
 from rankport.exporters.options.tolerance import FLOAT16_KENDALL_TAU, Tolerance
 from rankport.exporters.proof.compare import relative_error, require_finite_results
 from rankport.exporters.proof.metrics import kendall_tau, top_k_agreement
-from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.bundle.manifest import ModeParity
-from rankport.runtime.tokens import TokenRun, TokenRuns
-
-Answers = Mapping[str, NDArray[np.floating]]  # mode -> embedding tokens [runs, k, hidden]
-
-
-def answers_by_mode(backend: TextBackend, runs: Runs) -> Answers:
-    """Encodes runs alone, and padded together: the short ones, and the longest beside two of them."""
-    alone = np.concatenate([backend.compute(runs_of([run])) for run in runs])
-    longest = max(range(len(runs)), key=lambda i: len(runs[i]))
-    short = [i for i in range(len(runs)) if i != longest]
-    batched = np.empty_like(alone)
-    batched[short] = backend.compute(runs_of([runs[i] for i in short]))
-    batched[longest] = backend.compute(runs_of([runs[short[0]], runs[longest], runs[short[1]]]))[1]
-    return {"one_item": alone, "batch": batched}
-
-
-def runs_of(runs: Runs) -> TokenRuns:
-    """Packs runs as a backend takes them."""
-    return TokenRuns.of([TokenRun(run) for run in runs])
 
 
 def compare_modes(expected: NDArray[np.float32], answers: Answers) -> list[ModeParity]:

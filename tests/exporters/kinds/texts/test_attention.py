@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rankport.exporters.graphs.attention_interface import attention_of
-from rankport.exporters.kinds.item_encoder.attention import fused_attention
+from rankport.exporters.kinds.texts.attention import fused_attention
 
 
 class Model(nn.Module):

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from rankport.exporters.kinds.labels.score import positive_of_head, positive_of_tokens, resolve_score
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.read_out import resolve_labels
-from rankport.exporters.kinds.ranker.score import positive_of_head, positive_of_tokens, resolve_score
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Labels, Score
 from support import checkpoints
@@ -36,7 +36,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def answer(checkpoint: Checkpoint, **options: Any) -> tuple[Labels, Score]:
     chosen = RankerOptions(**options)
     labels = resolve_labels(checkpoint, chosen, None, None)
-    return labels, resolve_score(checkpoint, chosen, labels)
+    return labels, resolve_score(checkpoint, chosen.score, labels)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.kinds.ranker.read_out import head_names
+from rankport.exporters.kinds.labels.heads import head_names
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.proof.compare import Logits
 from rankport.protos.errors import ParityError

@@ -1,4 +1,4 @@
-"""Score of a ranker: which label it speaks for, and what is computed of the logits for it.
+"""Score of a model: which label it speaks for, and what is computed of the logits for it.
 
 Unless told otherwise, a score is what transformers' text classification computes: softmax of labels that exclude each
 other, sigmoid of a single one or of labels that do not, the output itself of a regression.
@@ -7,8 +7,7 @@ other, sigmoid of a single one or of labels that do not, the output itself of a 
 from collections.abc import Sequence
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
-from rankport.exporters.kinds.ranker.options import RankerOptions
+from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder, ScoreKind
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Labels, Score
 
@@ -16,14 +15,14 @@ _PLAIN = ("relevant", "yes", "true", "positive", "entailment")
 _PLAIN_OF_TWO = ("label_1", "1")
 
 
-def resolve_score(checkpoint: Checkpoint, options: RankerOptions, labels: Labels) -> Score:
-    """Chooses kind and transform of the score: as asked, as a CrossEncoder's activation, or by `problem_type`."""
+def resolve_score(checkpoint: Checkpoint, wanted: ScoreKind | None, labels: Labels) -> Score:
+    """Chooses kind and transform of the score: as `wanted`, as a CrossEncoder's activation, or by `problem_type`."""
     problem = None
     if labels.source == "classification_head":
         problem = getattr(checkpoint.model.config, "problem_type", None)
     compete = len(labels.names) > 1 and problem not in ("multi_label_classification", "regression")
     stated = CrossEncoderFolder.read(checkpoint.path).score
-    kind = options.score or stated or ("logit" if problem == "regression" else "probability")
+    kind = wanted or stated or ("logit" if problem == "regression" else "probability")
     if kind == "probability":
         return Score(kind=kind, transform="softmax" if compete else "sigmoid")
     return Score(kind="logit", transform="log-odds" if compete else "none")

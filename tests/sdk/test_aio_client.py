@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rankport.protos import errors
-from rankport.sdk import AsyncClient, Client
+from rankport.sdk import AsyncClient, Client, Key
 from support.serving import Serving, serving
 
 
@@ -52,6 +52,21 @@ def test_its_results_are_those_of_the_blocking_client(served: Serving) -> None:
             assert np.array_equal(await client.encode(["a"]), served.encoder.encode(["a"]))
             assert await client.models() == await asyncio.to_thread(blocking.models)
             assert await client.describe("ranker") == served.ranker.describe()
+
+    run(served, body)
+
+
+def test_rank_is_that_of_the_blocking_client(served: Serving) -> None:
+    items = ["a", Key("missing"), "c", "b"]
+    with Client(served.address) as client:
+        expected = client.rank("q", iter(items), top_k=3, return_items=True)
+
+    async def body(client: AsyncClient) -> None:
+        ranking = await client.rank("q", iter(items), top_k=3, return_items=True)
+        assert ranking.items == expected.items == ("c", "b", "a")
+        np.testing.assert_array_equal(ranking.logits, expected.logits)
+        with pytest.raises(errors.InvalidRequest, match="top_k is 0"):
+            await client.rank("q", items, top_k=0)
 
     run(served, body)
 

@@ -1,6 +1,7 @@
 """Exported bundles behind `rankport serve`: over gRPC comes what the models answer in process."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rankport.protos.errors import LimitExceeded, NotFound
+from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound
 from rankport.protos.types import Item, ItemStatus, Key
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
-from rankport.sdk import Client
+from rankport.sdk import Client, Scorer
 
 TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook"]
 ONE_THREAD = EngineConfig(threads=1)
@@ -120,6 +121,31 @@ def test_every_form_of_item_scores_as_in_process(
         assert (remote.status, remote.messages) == (local.status, local.messages)
         assert remote.fingerprint == local.fingerprint
     assert remote.status[-1] is ItemStatus.NOT_FOUND
+
+
+def test_rank_is_the_same_in_process_remote_and_of_a_scorer_that_picked_the_kind(
+    client: Client, ranker: Ranker, mix_bundle: Bundle, store: Path, tmp_path: Path
+) -> None:
+    copied = shutil.copytree(store, tmp_path / "store")  # LMDB opens a path once a process
+    items: list[Item] = [*map(Key, TITLES), Key("nobody"), "nurse"]
+    scores = ranker.score("head nurse", items).scores
+    with Scorer.load(mix_bundle.path, copied, config=ONE_THREAD) as scorer:
+        assert isinstance(scorer.model, Ranker)
+        assert scorer.describe() == ranker.describe()
+        rankings = [model.rank("head nurse", items, 5, True) for model in (ranker, client, scorer)]
+        assert scorer.alive
+    assert not scorer.alive
+    for ranking in rankings:
+        order = ranking.indices.tolist()
+        np.testing.assert_allclose(ranking.scores, -np.sort(-scores)[:5], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(ranking.scores, scores[order], rtol=0, atol=1e-5)
+        assert ranking.items == tuple(items[place] for place in order)
+
+
+def test_a_scorer_refuses_a_bundle_that_scores_nothing_and_says_what_it_does(encoder_bundle: Bundle) -> None:
+    says = r"bundle 'tiny-encoder' of kind item-encoder encodes, and scores nothing"
+    with pytest.raises(InvalidRequest, match=says):
+        Scorer.load(encoder_bundle.path, config=ONE_THREAD)
 
 
 def test_errors_are_those_in_process(client: Client, ranker: Ranker) -> None:

@@ -1,15 +1,17 @@
 """Values that `Ranker` (in process) and `Client` (remote) take and return alike.
 
-Owns no behaviour beyond validation; needs numpy only.
+Owns no behaviour beyond tables of their columns; needs numpy only.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rankport.protos.tables import TableColumn, TableColumns, arrow_table, pandas_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,24 @@ class ScoreResult:
     fingerprint: str  # of the bundle that answered
     score_kind: str  # "probability" | "logit"
     read_out: str  # how scores are made of the logits: "softmax over yes, no: yes"
+
+    def columns(self) -> TableColumns:
+        """Returns the columns of its table, a row an item: index, score, logits (a list a row), status, message."""
+        return {
+            "index": TableColumn("integer", np.arange(len(self.scores))),
+            "score": TableColumn("number", self.scores),
+            "logits": TableColumn("numbers", list(self.logits)),
+            "status": TableColumn("text", [str(status) for status in self.status]),
+            "message": TableColumn("text", self.messages),
+        }
+
+    def to_pandas(self) -> Any:
+        """Makes a `pandas.DataFrame` of the columns. Raises `InvalidRequest` where pandas is not installed."""
+        return pandas_table(self.columns())
+
+    def to_arrow(self) -> Any:
+        """Makes a `pyarrow.Table` of the columns; a score that is missing is null. Raises as `to_pandas`."""
+        return arrow_table(self.columns())
 
 
 @dataclass(frozen=True, slots=True)

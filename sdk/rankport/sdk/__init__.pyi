@@ -14,6 +14,7 @@ from rankport.protos.errors import RankportError as RankportError
 from rankport.protos.errors import RequestCancelled as RequestCancelled
 from rankport.protos.errors import StoreError as StoreError
 from rankport.protos.errors import Unavailable as Unavailable
+from rankport.protos.ranking import Ranking as Ranking
 from rankport.protos.types import EncodedText as EncodedText
 from rankport.protos.types import ItemStatus as ItemStatus
 from rankport.protos.types import Key as Key
@@ -23,6 +24,7 @@ from rankport.protos.types import Usage as Usage
 from rankport.runtime.config import EngineConfig as EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder as ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker as Ranker
+from rankport.runtime.kinds.scorer import Scorer as Scorer
 from rankport.runtime.server.config import ServerConfig as ServerConfig
 from rankport.runtime.server.grpc.server import Server as Server
 from rankport.runtime.store.store import TokenStore as TokenStore

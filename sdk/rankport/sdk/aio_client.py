@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos import wire
-from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.arguments import checked_items, checked_timeout_s
+from rankport.protos.ranking import Ranking, check_top_k
 from rankport.protos.types import (
     EncodedText,
     Item,
@@ -78,6 +79,23 @@ class AsyncClient:
         with rankport_errors(self._address, timeout_s):
             response = await self._scoring.Score(request, timeout=timeout_s)
         return wire.score_result(response)
+
+    async def rank(
+        self,
+        prefix: Prefix,
+        items: Iterable[Item],
+        top_k: int | None = None,
+        return_items: bool = False,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+    ) -> Ranking:
+        """Ranks as `Client.rank`."""
+        check_top_k(top_k)
+        given = checked_items(items)
+        result = await self.score(prefix, given, timeout_s, truncation=truncation, on_missing=on_missing)
+        return Ranking.of(result, given if return_items else None, top_k)
 
     async def encode(
         self,

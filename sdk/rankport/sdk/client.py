@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rankport.protos import wire
 from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.ranking import Ranks
 from rankport.protos.types import (
     EncodedText,
     Item,
@@ -31,7 +32,7 @@ from rankport.sdk._remote import (
 )
 
 
-class Client:
+class Client(Ranks):
     """Connection to a rankport server. Thread-safe; make one per process, not one per request.
 
     >>> with Client("localhost:8500", timeout_s=1.0) as client:

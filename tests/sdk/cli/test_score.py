@@ -1,6 +1,8 @@
 """`rankport score`: what it reads, what it refuses as wrong usage, and a table that fits any terminal."""
 
+import csv
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.ranking import Ranking
 from rankport.protos.types import Item, ItemStatus, Key, ScoreResult, Usage
 from rankport.sdk.cli.app import command_tree
-from rankport.sdk.cli.output.score import print_table
+from rankport.sdk.cli.output.score import write_table
 from support.serving import Serving, serving
 
 NARROW = {"COLUMNS": "80", "TERM": "dumb"}
@@ -56,7 +59,8 @@ def test_a_long_item_or_message_leaves_rank_score_and_status_in_the_table(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     items: list[Item] = [LONG, Key("k"), "[bold]short"]
-    print_table(items, scored((0.25, OK, ""), (np.nan, MISSING, WHY), (0.5, OK, "")))
+    result = scored((0.25, OK, ""), (np.nan, MISSING, WHY), (0.5, OK, ""))
+    write_table(Ranking.of(result, items), sys.stdout)
     lines = capsys.readouterr().out.splitlines()
     table = [line for line in lines if line.startswith(("│", "┃"))]
     cells = [[cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in table]
@@ -82,10 +86,30 @@ def test_table_and_json_say_what_a_score_is(served: Serving) -> None:
 def test_of_many_messages_the_first_are_shown_and_the_rest_counted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    print_table([Key(str(row)) for row in range(25)], scored(*[(np.nan, MISSING, "why")] * 25))
+    items = [Key(str(row)) for row in range(25)]
+    write_table(Ranking.of(scored(*[(np.nan, MISSING, "why")] * 25), items), sys.stdout)
     shown = capsys.readouterr().out
     assert shown.count(": why") == 10
-    assert "… and 15 more: --json has them all" in shown
+    assert "… and 15 more: --format json has them all" in shown
+
+
+def test_csv_and_json_have_rank_place_item_score_and_status_best_first(served: Serving) -> None:
+    table = list(csv.reader(at(served, "a", "bb", "a,c", "--format", "csv").stdout.splitlines()))
+    rows = json.loads(at(served, "a", "bb", "a,c", "--format", "json").stdout)["items"]
+    assert table[0] == ["rank", "index", "item", "score", "status", "message"]
+    assert [row[:3] for row in table[1:]] == [["1", "2", "a,c"], ["2", "1", "bb"], ["3", "0", "a"]]
+    assert [[row[name] for name in table[0]] for row in rows] == [
+        [int(rank), int(index), item, float(score), status, message]
+        for rank, index, item, score, status, message in table[1:]
+    ]
+
+
+def test_a_file_is_written_as_its_ending_says_and_nothing_is_printed(served: Serving, tmp_path: Path) -> None:
+    printed = at(served, "a", "bb", "--top-k", "1", "--format", "csv").stdout
+    result = at(served, "a", "bb", "--top-k", "1", "--out", str(tmp_path / "new" / "ranked.csv"))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert (tmp_path / "new" / "ranked.csv").read_text() == printed
+    assert len(printed.splitlines()) == 2
 
 
 @pytest.mark.parametrize("line", ['{"token_ids": [1.5]}', '{"token_ids": [true]}', '{"token_ids": ["1"]}'])
@@ -135,10 +159,24 @@ def test_on_missing_reaches_the_ranker(served: Serving, monkeypatch: pytest.Monk
     [
         (("--bundle", "b", "--prefix", "q", "--model", "foo", "a"), "--model goes with --server"),
         (("--server", "s:1", "--field", "query=x", "--field", "query=y", "a"), "'query' is given 2 times"),
+        (
+            ("--server", "s:1", "--prefix", "q", "--out", "x.txt", "a"),
+            "--out x.txt: its ending says no format",
+        ),
+        (("--server", "s:1", "--prefix", "q", "--json", "--format", "csv", "a"), "--json and --format csv"),
+        (("--server", "s:1", "--prefix", "q", "--top-k", "0", "a"), "--top-k"),
         (("--server", "s:1", "--prefix", "q", "--timeout-s", "-1", "a"), "--timeout-s: timeout_s is -1.0"),
         (("--server", "s:1", "--prefix", "q", "--timeout-s", "nan", "a"), "--timeout-s: timeout_s is nan"),
     ],
-    ids=["model of a bundle", "field twice", "negative timeout", "no timeout"],
+    ids=[
+        "model of a bundle",
+        "field twice",
+        "no format",
+        "two formats",
+        "no items",
+        "negative timeout",
+        "no timeout",
+    ],
 )
 def test_wrong_usage_is_told_before_anything_is_loaded(arguments: tuple[str, ...], says: str) -> None:
     result = run(*arguments)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.ranking import Ranks
 from rankport.protos.types import (
     Item,
     ItemStatus,
@@ -54,7 +55,7 @@ from rankport.runtime.tokens import TokenRun
 _ON_MISSING = get_args(OnMissing)
 
 
-class Ranker:
+class Ranker(Ranks):
     """A loaded ranker bundle. Any thread may call it; a context manager."""
 
     capabilities: frozenset[Capability] = frozenset({"scores"})

@@ -1,29 +1,18 @@
 """`rankport score`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import typer
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import Item, OnMissing, Prefix, ScoreResult, Truncation
+from rankport.protos.ranking import Ranks
+from rankport.protos.types import Prefix, Truncation
 
-
-class _Scorer(Protocol):
-    """Ranker in process, or the client of a served one."""
-
-    def score(
-        self,
-        prefix: Prefix,
-        items: Iterable[Item],
-        timeout_s: float | None,
-        *,
-        truncation: Truncation,
-        on_missing: OnMissing,
-    ) -> ScoreResult: ...
+_Format = Literal["table", "csv", "json"]
 
 
 def score(
@@ -52,16 +41,29 @@ def score(
         typer.Option(help="Keys that the store lacks: their status says so, or nothing is scored."),
     ] = "skip",
     timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Only the first so many. [default: all]")] = None,
+    form: Annotated[
+        _Format | None,
+        typer.Option(
+            "--format", help="How they are written. [default: by the ending of --out, else a table]"
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write to this file, .csv or .json, instead of standard output."),
+    ] = None,
 ) -> None:
-    """Score items against a prefix and print them best first.
+    """Score items against a prefix and print them best first: rank, item or key, score, status.
+
+    Works for bundles of every kind that scores. Equal scores keep the order given; items without a score come last.
 
     Exit codes: 0 scored, also if single items were not found or failed; 1 an error; 2 wrong usage.
     """
     from rankport.sdk.cli.flags.items import from_arguments, from_file
-    from rankport.sdk.cli.output.score import print_json, print_table
-    from rankport.sdk.cli.output.writing import writing
+    from rankport.sdk.cli.output.score import write_ranking
 
+    written = _format(form, as_json, out)
     limit_s = _timeout(timeout_s)
     wanted = _prefix(prefix, field or [])
     given = [*from_arguments(items or [], keys), *(from_file(items_file, keys) if items_file else [])]
@@ -69,9 +71,23 @@ def score(
         raise typer.BadParameter("no items: give them as arguments or with --items FILE")
     truncation: Truncation = "truncate" if truncate else "error"
     with _scorer(server, model, bundle, store) as scorer:
-        result = scorer.score(wanted, given, limit_s, truncation=truncation, on_missing=on_missing)
-    with writing("standard output"):
-        (print_json if as_json else print_table)(given, result)
+        ranking = scorer.rank(
+            wanted, given, top_k, True, limit_s, truncation=truncation, on_missing=on_missing
+        )
+    write_ranking(ranking, written, out)
+
+
+def _format(form: _Format | None, as_json: bool, out: Path | None) -> _Format:
+    if as_json and form not in (None, "json"):
+        raise typer.BadParameter(f"--json and --format {form} contradict each other: give one of them")
+    if form is not None or as_json:
+        return form or "json"
+    if out is None:
+        return "table"
+    endings: dict[str, _Format] = {".csv": "csv", ".json": "json"}
+    if out.suffix not in endings:
+        raise typer.BadParameter(f"--out {out}: its ending says no format: give .csv, .json or --format")
+    return endings[out.suffix]
 
 
 def _timeout(timeout_s: float | None) -> float | None:
@@ -82,7 +98,7 @@ def _timeout(timeout_s: float | None) -> float | None:
 
 
 @contextmanager
-def _scorer(server: str | None, model: str, bundle: Path | None, store: Path | None) -> Iterator[_Scorer]:
+def _scorer(server: str | None, model: str, bundle: Path | None, store: Path | None) -> Iterator[Ranks]:
     if (server is None) == (bundle is None):
         raise typer.BadParameter("give either --server or --bundle")
     if server is not None:
@@ -95,11 +111,11 @@ def _scorer(server: str | None, model: str, bundle: Path | None, store: Path | N
         return
     if model:
         raise typer.BadParameter("--model goes with --server; a bundle is one model")
-    from rankport.runtime.kinds.ranker.ranker import Ranker
+    from rankport.runtime.kinds.scorer import Scorer
 
     assert bundle is not None
-    with Ranker.load(bundle, store=store) as ranker:
-        yield ranker
+    with Scorer.load(bundle, store) as scorer:
+        yield scorer
 
 
 def _prefix(prefix: str | None, fields: Sequence[str]) -> Prefix:

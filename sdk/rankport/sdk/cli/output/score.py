@@ -1,79 +1,105 @@
-"""Result of `rankport score`, best first: a table for people, JSON for pipelines."""
+"""Result of `rankport score`, best first: a table for people, CSV and JSON for pipelines."""
 
+import csv
 import json
 import re
-from collections.abc import Sequence
+import sys
 from dataclasses import asdict
-from typing import Any
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal, TextIO
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rankport.protos.types import Item, Key, ScoreResult
+from rankport.protos.ranking import Ranking
+from rankport.protos.tables import TableColumn
+from rankport.sdk.cli.output.writing import writing
+
+Format = Literal["table", "csv", "json"]
 
 _SHOWN_CHARACTERS = 100
 _SHOWN_MESSAGES = 10
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
-def print_json(items: Sequence[Item], result: ScoreResult) -> None:
-    """Prints one object, every item with its message."""
-    rows = [
-        {
-            "index": index,
-            "item": _label(items[index]),
-            "score": _number(result.scores[index]),
-            "logits": [_number(logit) for logit in result.logits[index]],
-            "status": result.status[index],
-            "message": result.messages[index],
-        }
-        for index in _ranking(result)
-    ]
+def write_ranking(ranking: Ranking, form: Format, file: Path | None) -> None:
+    """Writes a ranking with its items to a file, which is replaced, or to standard output."""
+    if file is None:
+        with writing("standard output"):
+            _WRITERS[form](ranking, sys.stdout)
+        return
+    text = StringIO(newline="")
+    _WRITERS[form](ranking, text)
+    with writing(f"--out {file}"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+
+def write_json(ranking: Ranking, stream: TextIO) -> None:
+    """Writes one object, every item with its logits and message."""
+    columns = ranking.columns()
+    values = {name: _json_values(column) for name, column in columns.items()}
+    values["logits"] = [[_number(logit) for logit in row] for row in ranking.logits]
+    names = ("rank", "index", "item", "score", "logits", "status", "message")
     report = {
-        "fingerprint": result.fingerprint,
-        "score": {"kind": result.score_kind, "read_out": result.read_out},
-        "usage": asdict(result.usage),
-        "items": rows,
+        "fingerprint": ranking.fingerprint,
+        "score": {"kind": ranking.score_kind, "read_out": ranking.read_out},
+        "usage": asdict(ranking.usage),
+        "items": [{name: values[name][row] for name in names} for row in range(len(ranking))],
     }
-    print(json.dumps(report, indent=2, ensure_ascii=False))
+    stream.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
-def print_table(items: Sequence[Item], result: ScoreResult) -> None:
-    """Prints a line an item, the first messages under them, then what a score is and what it cost."""
+def write_csv(ranking: Ranking, stream: TextIO) -> None:
+    """Writes a line an item, headed by the names of the columns; what is missing is empty."""
+    columns = ranking.columns()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(_csv_values(column) for column in columns.values()), strict=True))
+
+
+def write_table(ranking: Ranking, stream: TextIO) -> None:
+    """Writes a line an item, the first messages under them, then what a score is and what it cost."""
     table = Table()
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     # The one column that gives way where the terminal is narrow; its cells are cut, not wrapped.
     table.add_column("item", max_width=_SHOWN_CHARACTERS)
     table.add_column("status", no_wrap=True)
-    ranking = _ranking(result)
-    for rank, index in enumerate(ranking, 1):
-        known = result.scores[index] == result.scores[index]
-        row = (str(rank) if known else "-", f"{result.scores[index]:.6f}" if known else "-")
-        label = Text(_one_line(_label(items[index])), no_wrap=True, overflow="ellipsis")
-        table.add_row(*row, label, str(result.status[index]), style=None if known else "yellow")
-    console = Console()
+    names = _names(ranking)
+    for row, rank in enumerate(ranking.ranks):
+        cells = ("-", "-") if rank is None else (str(rank), f"{ranking.scores[row]:.6f}")
+        label = Text(_one_line(names[row]), no_wrap=True, overflow="ellipsis")
+        table.add_row(*cells, label, str(ranking.status[row]), style="yellow" if rank is None else None)
+    console = Console(file=stream)
     console.print(table)
-    meaning = f"a score is a {result.score_kind}: {result.read_out}"
-    for line in (*_messages(items, result, ranking), meaning, _cost(result)):
+    meaning = f"a score is a {ranking.score_kind}: {ranking.read_out}"
+    for line in (*_messages(ranking, names), meaning, _cost(ranking)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _messages(items: Sequence[Item], result: ScoreResult, ranking: Sequence[int]) -> list[str]:
-    told = [index for index in ranking if result.messages[index]]
+_WRITERS = {"table": write_table, "csv": write_csv, "json": write_json}
+
+
+def _names(ranking: Ranking) -> list[str]:
+    return [str(name) for name in ranking.columns()["item"].values]
+
+
+def _messages(ranking: Ranking, names: list[str]) -> list[str]:
+    told = [row for row, message in enumerate(ranking.messages) if message]
     lines = []
-    for index in told[:_SHOWN_MESSAGES]:
-        label = _one_line(_label(items[index]))
+    for row in told[:_SHOWN_MESSAGES]:
+        label = _one_line(names[row])
         short = label if len(label) <= _SHOWN_CHARACTERS else f"{label[:_SHOWN_CHARACTERS]}…"
-        lines.append(f"{result.status[index]} {short}: {result.messages[index]}")
+        lines.append(f"{ranking.status[row]} {short}: {ranking.messages[row]}")
     more = len(told) - len(lines)
-    return [*lines, f"… and {more} more: --json has them all"] if more else lines
+    return [*lines, f"… and {more} more: --format json has them all"] if more else lines
 
 
-def _cost(result: ScoreResult) -> str:
-    usage = result.usage
+def _cost(ranking: Ranking) -> str:
+    usage = ranking.usage
     return (
         f"prefix {usage.prefix_tokens_cached} tokens cached, {usage.prefix_tokens_computed} computed; items "
         f"{usage.item_tokens} tokens; tokenize {usage.tokenize_s * 1e3:.1f} ms, queue {usage.queue_s * 1e3:.1f} ms, "
@@ -81,17 +107,19 @@ def _cost(result: ScoreResult) -> str:
     )
 
 
-def _ranking(result: ScoreResult) -> list[int]:
-    """Orders the indices of the items, best first, those without a score last."""
-    return [int(index) for index in np.argsort(-result.scores, kind="stable")]  # NaN sorts last
+def _json_values(column: TableColumn) -> list[Any]:
+    if column.type == "number":
+        return [_number(value) for value in column.values]
+    if column.type == "integer":
+        return [int(value) for value in column.values]
+    return list(column.values)
 
 
-def _label(item: Item) -> str:
-    if isinstance(item, str):
-        return item
-    if isinstance(item, Key):
-        return item.id
-    return f"{'x'.join(map(str, np.shape(item)))} {'token ids' if np.ndim(item) == 1 else 'embeddings'}"
+def _csv_values(column: TableColumn) -> list[object]:
+    """Takes values as they are; of a number as many digits as tell it from its neighbours."""
+    if column.type == "number":
+        return ["" if value != value else f"{value:.9g}" for value in column.values]
+    return list(column.values)
 
 
 def _one_line(text: str) -> str:

@@ -1,0 +1,149 @@
+"""`Scorer`: a loaded bundle of any kind that scores. Owns the choice of the kind by the bundle, and no maths."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self, cast
+
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.columns import ItemColumns
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.ranking import Ranks
+from rankport.protos.types import Item, ModelDescription, OnMissing, Prefix, ScoreResult, Truncation
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.kind import Capability, Kind, Model, ScoringModel
+from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
+from rankport.runtime.scheduling.futures import result_within
+from rankport.runtime.store.store import TokenStore
+
+
+class Scorer(Ranks):
+    """A loaded bundle that scores, whatever its kind. Any thread may call it; a context manager.
+
+    >>> with Scorer.load("model.bundle") as scorer:
+    ...     scorer.rank("nurse", ["hospital nurse", "welder"], top_k=1, return_items=True).items
+    """
+
+    def __init__(self, model: ScoringModel, owned: ExitStack) -> None:
+        """Takes over a model, and what is closed after it."""
+        self._model = model
+        self._owned = owned
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | os.PathLike[str] | Bundle,
+        store: TokenStore | str | os.PathLike[str] | None = None,
+        *,
+        config: EngineConfig = DEFAULTS,
+    ) -> Self:
+        """Loads a bundle by its kind. With a `store` items may be keys, where the bundle takes embedding tokens.
+
+        Raises:
+            BundleError: the bundle is not what it says.
+            InvalidRequest: it does not score; the message says what it does. Or it takes no embedding tokens, and a
+                store is given.
+            RankportError: as the `load` of its kind.
+        """
+        return cls.load_of(KINDS, bundle, store, config)
+
+    @classmethod
+    def load_of(
+        cls,
+        kinds: Iterable[Kind],
+        bundle: str | os.PathLike[str] | Bundle,
+        store: TokenStore | str | os.PathLike[str] | None,
+        config: EngineConfig,
+    ) -> Self:
+        """Loads as `load`, a bundle of one of these kinds."""
+        rows = tuple(kinds)
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, rows)
+        kind = kind_of(opened, rows)
+        with ExitStack() as owned:
+            tokens = _opened(store, owned)
+            model = kind.load(opened, config, tokens)
+            owned.callback(model.close)
+            _require_scores(opened, model)
+            if tokens is not None and not kind.reads_tokens(opened):
+                raise InvalidRequest(f"store: {_said(opened)} takes no embedding tokens: leave the store out")
+            return cls(cast(ScoringModel, model), owned.pop_all())
+
+    @property
+    def model(self) -> ScoringModel:
+        """The model of its kind: a `Ranker`, say."""
+        return self._model
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Capabilities of the model."""
+        return self._model.capabilities
+
+    def score(
+        self,
+        prefix: Prefix,
+        items: Iterable[Item] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+    ) -> ScoreResult:
+        """Scores every item against the prefix. Result and errors are those of the model's own `score`."""
+        timeout_s = checked_timeout_s(timeout_s)
+        future = self.submit(prefix, items, timeout_s, truncation=truncation, on_missing=on_missing)
+        return result_within(future, timeout_s)
+
+    def submit(
+        self,
+        prefix: Prefix,
+        items: Iterable[Item] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+    ) -> "Future[ScoreResult]":
+        """Scores as `score`, at once with a future. Cancelling it drops what is not computed yet."""
+        return self._model.submit(prefix, items, timeout_s, truncation=truncation, on_missing=on_missing)
+
+    def describe(self) -> ModelDescription:
+        """Says what the bundle is, and which forms of items it takes."""
+        return self._model.describe()
+
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
+        return self._model.alive
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
+        self._model.close(grace_s)
+        self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _opened(store: TokenStore | str | os.PathLike[str] | None, owned: ExitStack) -> TokenStore | None:
+    """Opens a store that is named by its path, until `owned` ends; one that is open stays its caller's."""
+    if store is None or isinstance(store, TokenStore):
+        return store
+    return owned.enter_context(TokenStore.open(store, read_only=True))
+
+
+def _require_scores(bundle: Bundle, model: Model) -> None:
+    if "scores" not in model.capabilities:
+        does = " and ".join(sorted(model.capabilities))
+        raise InvalidRequest(
+            f"{_said(bundle)} {does}, and scores nothing: load it by its kind, or give another"
+        )
+
+
+def _said(bundle: Bundle) -> str:
+    return f"bundle {bundle.manifest.name!r} of kind {bundle.manifest.kind}"

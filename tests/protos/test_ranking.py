@@ -1,0 +1,124 @@
+"""A ranking: best first, ties in the request's order, what has no score last; and results as tables."""
+
+import builtins
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.ranking import Ranking, Ranks
+from rankport.protos.types import Item, ItemStatus, Key, ScoreResult, Usage
+
+NAN = float("nan")
+ITEMS: list[Item] = ["cook", Key("gone"), [1, 2, 3], "chef", np.zeros((2, 4), np.float32)]
+SCORES = [0.5, NAN, 0.75, 0.5, 0.25]
+COLUMNS = ["rank", "index", "item", "score", "status", "message"]
+
+
+def result(scores: list[float]) -> ScoreResult:
+    """A result of two labels, where an item without a score was not found."""
+    array = np.array(scores, np.float32)
+    lacking = np.isnan(array)
+    return ScoreResult(
+        scores=array,
+        logits=np.stack([array, -array], axis=1),
+        status=tuple(ItemStatus.NOT_FOUND if gone else ItemStatus.OK for gone in lacking),
+        messages=tuple("no such key" if gone else "" for gone in lacking),
+        usage=Usage(1, 2, 3, 0.1, 0.2, 0.3),
+        fingerprint="f" * 64,
+        score_kind="logit",
+        read_out="logit of yes",
+    )
+
+
+class FixedScores(Ranks):
+    """Scores that stand fixed; remembers how it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def score(
+        self, prefix: Any, items: Iterable[Item], timeout_s: float | None = None, **options: Any
+    ) -> ScoreResult:
+        self.asked.append((prefix, list(items), timeout_s, options))
+        return result(SCORES)
+
+
+def test_the_best_come_first_ties_as_given_and_items_without_a_score_last() -> None:
+    ranking = Ranking.of(result(SCORES), ITEMS)
+    assert ranking.indices.tolist() == [2, 0, 3, 4, 1]
+    assert ranking.ranks == (1, 2, 3, 4, None)
+    assert ranking.items == tuple(ITEMS[place] for place in (2, 0, 3, 4, 1))
+    np.testing.assert_array_equal(ranking.scores, np.array([0.75, 0.5, 0.5, 0.25, NAN], np.float32))
+    np.testing.assert_array_equal(ranking.logits[:, 1], -ranking.scores)
+    assert (ranking.status[-1], ranking.messages[-1]) == (ItemStatus.NOT_FOUND, "no such key")
+    assert (ranking.score_kind, ranking.read_out, ranking.usage.item_tokens) == ("logit", "logit of yes", 3)
+
+
+def test_rank_hands_all_on_to_score_and_keeps_the_first_few() -> None:
+    scores = FixedScores()
+    ranking = scores.rank("q", iter(ITEMS), 2, True, 1.5, truncation="truncate", on_missing="fail")
+    options = {"truncation": "truncate", "on_missing": "fail"}
+    assert scores.asked == [("q", ITEMS, 1.5, options)]
+    assert (ranking.indices.tolist(), ranking.items) == ([2, 0], (ITEMS[2], ITEMS[0]))
+    assert len(scores.rank("q", ITEMS, top_k=9)) == 5
+    assert scores.rank("q", ITEMS).items is None
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 1.5, True, "3"])
+def test_a_top_k_that_is_no_count_is_refused_before_anything_is_scored(top_k: Any) -> None:
+    scores = FixedScores()
+    with pytest.raises(InvalidRequest, match=r"top_k is .*: it must be 1 or more items"):
+        scores.rank("q", ITEMS, top_k)
+    assert scores.asked == []
+
+
+def test_a_ranking_is_a_pandas_table() -> None:
+    table = Ranking.of(result(SCORES), ITEMS).to_pandas()
+    assert list(table.columns) == COLUMNS
+    assert table["rank"].tolist()[:4] == [1, 2, 3, 4]
+    assert table["rank"].isna().tolist() == [False] * 4 + [True]
+    assert table["item"].tolist() == ["3 token ids", "cook", "chef", "2x4 embeddings", "gone"]
+    assert (str(table["rank"].dtype), str(table["score"].dtype)) == ("Int64", "float32")
+    assert table["status"].tolist() == ["ok"] * 4 + ["not_found"]
+
+
+def test_a_ranking_is_an_arrow_table_whose_missing_values_are_null() -> None:
+    table = Ranking.of(result(SCORES), ITEMS).to_arrow()
+    assert table.column_names == COLUMNS
+    assert table["rank"].to_pylist() == [1, 2, 3, 4, None]
+    assert table["score"].to_pylist() == [0.75, 0.5, 0.5, 0.25, None]
+    assert Ranking.of(result(SCORES)).to_arrow().column_names == [name for name in COLUMNS if name != "item"]
+
+
+def test_a_result_is_a_table_in_the_order_of_its_items() -> None:
+    frame, table = result(SCORES).to_pandas(), result(SCORES).to_arrow()
+    assert list(frame.columns) == table.column_names == ["index", "score", "logits", "status", "message"]
+    assert frame["index"].tolist() == table["index"].to_pylist() == [0, 1, 2, 3, 4]
+    assert table["logits"].to_pylist()[2] == list(frame["logits"][2]) == [0.75, -0.75]
+    assert frame["message"].tolist() == table["message"].to_pylist() == ["", "no such key", "", "", ""]
+
+
+def test_a_table_of_no_items_has_its_columns_and_their_types() -> None:
+    ranking = Ranking.of(result([]), [])
+    full = Ranking.of(result(SCORES), ITEMS)
+    assert ranking.to_arrow().schema == full.to_arrow().schema
+    assert ranking.to_pandas().dtypes.to_dict() == full.to_pandas().dtypes.to_dict()
+
+
+@pytest.mark.parametrize(("method", "library"), [("to_pandas", "pandas"), ("to_arrow", "pyarrow")])
+def test_a_library_that_is_not_there_is_named_with_its_extra(
+    method: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(name: str) -> object:
+        if name == library:
+            raise ModuleNotFoundError(name=name)
+        return builtins.__import__(name)
+
+    monkeypatch.setattr("rankport.protos.tables.import_module", without)
+    with pytest.raises(
+        InvalidRequest, match=rf"{method}\(\) needs {library}: pip install 'rankport\[tables\]'"
+    ):
+        getattr(result(SCORES), method)()

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest_rules import KindRules
+from rankport.runtime.kinds.cross_encoder.kind import CROSS_ENCODER
 from rankport.runtime.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.ranker.kind import RANKER
@@ -13,6 +14,7 @@ from rankport.runtime.kinds.ranker.kind import RANKER
 KINDS: tuple[Kind, ...] = (
     RANKER,
     ITEM_ENCODER,
+    CROSS_ENCODER,
 )
 
 

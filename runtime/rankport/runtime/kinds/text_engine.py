@@ -13,7 +13,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import TextBackend
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
@@ -29,7 +28,7 @@ from rankport.runtime.tokens import TokenRuns
 class TextRows:
     """Rows of one request, in the order of its texts."""
 
-    rows: NDArray[np.floating]  # [texts, ...] in the bundle's output dtype
+    rows: NDArray[np.floating]  # [texts, ...] in the graph's dtype, finite or not
     queue_s: float  # from submission, outside the request's passes
     compute_s: float  # in passes the request took part in
 
@@ -44,7 +43,7 @@ class TextEngine(QueuedEngine):
         *,
         clock: Clock = time.monotonic,
     ) -> None:
-        super().__init__(Worker(_TextWork(backend, config), config, name="rankport-encoding", clock=clock))
+        super().__init__(Worker(_TextWork(backend, config), config, name="rankport-texts", clock=clock))
         self._clock = clock
 
     def submit(
@@ -80,10 +79,7 @@ class _TextRequest(Request):
         return self.texts.finished
 
     def answer(self, waited_s: float) -> TextRows:
-        rows = self.texts.results()
-        if not np.isfinite(rows).all():
-            raise BackendError("encode gave values that are not finite: check the texts and the checkpoint")
-        return TextRows(rows, waited_s, self.compute_s)
+        return TextRows(self.texts.results(), waited_s, self.compute_s)
 
 
 class _TextWork:
@@ -112,5 +108,5 @@ class _TextWork:
 
     def _encode(self, shares: Sequence[tuple[_TextRequest, int]]) -> Wait | None:
         texts = TokenRuns.join([request.texts.upcoming(count) for request, count in shares])
-        started = on_device("encode", self._backend.start, texts)
-        return take_shares("encode", started, [(request.texts, count) for request, count in shares])
+        started = on_device("compute", self._backend.start, texts)
+        return take_shares("compute", started, [(request.texts, count) for request, count in shares])

@@ -16,9 +16,7 @@ from rankport.protos.types import Truncation
 
 Ids = NDArray[np.int64]
 
-_WAY_OUT = (
-    "shorten it, or have it cut: truncation 'truncate' (score --truncate, encode --truncation truncate)"
-)
+WAY_OUT = "shorten it, or have it cut: truncation 'truncate' (score --truncate, encode --truncation truncate)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ def refuse_overlong_slot(slot: Slot, tokens: int, where: str) -> None:
     """Raises `LimitExceeded` if a slot's value has more tokens than its `max_tokens`; `where` opens the message."""
     if slot.max_tokens is not None and tokens > slot.max_tokens:
         raise LimitExceeded(
-            f"{where}: segment {slot.name!r} has {tokens} tokens, its max_tokens is {slot.max_tokens}: {_WAY_OUT}"
+            f"{where}: segment {slot.name!r} has {tokens} tokens, its max_tokens is {slot.max_tokens}: {WAY_OUT}"
         )
 
 
@@ -114,7 +112,7 @@ def refuse_overlong_whole(slots: Sequence[Slot], tokens: int, limit: TokenLimit,
     if tokens > limit.tokens:
         names = ", ".join(repr(slot.name) for slot in slots)
         raise LimitExceeded(
-            f"{where}: {tokens} tokens with segment {names}, {limit.name} is {limit.tokens}: {_WAY_OUT}"
+            f"{where}: {tokens} tokens with segment {names}, {limit.name} is {limit.tokens}: {WAY_OUT}"
         )
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
 from rankport.exporters.kinds.labels import score_checks
+from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
 from rankport.protos.errors import CheckpointError, ParityError
 from rankport.runtime.bundle.manifest import Labels, Score
-from rankport.runtime.kinds.ranker.scores import Transform, label_scores
+from rankport.runtime.kinds.scores import Transform, label_scores
 from support import checkpoints
 
 YES, NO = 4, 5

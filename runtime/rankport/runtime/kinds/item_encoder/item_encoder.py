@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.columns import ItemColumns
+from rankport.protos.errors import BackendError
 from rankport.protos.types import ModelDescription, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
@@ -27,6 +27,7 @@ from rankport.runtime.kinds.item_encoder.rules import RULES
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows
+from rankport.runtime.kinds.text_engines import text_engines
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 
@@ -55,19 +56,11 @@ class ItemEncoder:
             InvalidRequest: it is no item encoder, or has no graph for the device.
             BackendError: there is no such device, or what drives it is not installed.
         """
-        from rankport.runtime.backends.choice import load_text_backend
-
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
         manifest = opened.manifest
         check_manifest(manifest, RULES)  # of a bundle that was opened as one of any kind
         prompt = PromptEncoder.from_bundle(opened)
-        with ExitStack() as loaded:
-            engines = {}
-            for gpu in config.device_ids:
-                engines[gpu] = TextEngine(load_text_backend(opened, "encode", config, gpu=gpu), config)
-                loaded.callback(engines[gpu].close)
-            loaded.pop_all()
-        return cls(manifest, prompt, Replicas(engines))
+        return cls(manifest, prompt, text_engines(opened, "encode", config))
 
     @property
     def fingerprint(self) -> str:
@@ -141,4 +134,6 @@ class ItemEncoder:
 
 
 def _tokens(answer: TextRows) -> NDArray[np.floating]:
+    if not np.isfinite(answer.rows).all():
+        raise BackendError("encode gave values that are not finite: check the texts and the checkpoint")
     return answer.rows

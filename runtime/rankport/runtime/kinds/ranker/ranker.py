@@ -7,7 +7,7 @@ Owns the way from texts, ids, embedding tokens and keys to an answer with scores
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ from typing import Self, get_args
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.columns import ItemColumns
@@ -25,7 +24,6 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.ranking import Ranks
 from rankport.protos.types import (
     Item,
-    ItemStatus,
     ModelDescription,
     OnMissing,
     Prefix,
@@ -34,7 +32,7 @@ from rankport.protos.types import (
     Usage,
 )
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.description import describe, read_out
+from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
@@ -43,9 +41,9 @@ from rankport.runtime.kinds.ranker.engine import Engine, Scored, prefix_key
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
 from rankport.runtime.kinds.ranker.read_position import up_to_read_token
 from rankport.runtime.kinds.ranker.rules import RULES
-from rankport.runtime.kinds.ranker.scores import label_scores
 from rankport.runtime.kinds.replicas import Replicas
-from rankport.runtime.prompt.encoder import EncodedItems, EncodedPrefix, PromptEncoder
+from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
+from rankport.runtime.prompt.encoder import EncodedPrefix, PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
@@ -70,12 +68,8 @@ class Ranker(Ranks):
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         """Makes a ranker of parts; it closes the engines, then calls `on_close`."""
-        assert manifest.labels is not None
-        assert manifest.score is not None
         self._manifest = manifest
-        self._labels = manifest.labels
-        self._score = manifest.score
-        self._read_out = read_out(manifest.labels, manifest.score)
+        self._form = ScoreForm.of(manifest)
         self._prompt = prompt
         self._engines = engines
         self._keyed_items = keyed_items
@@ -157,10 +151,11 @@ class Ranker(Ranks):
         begun_s = time.perf_counter()
         request = self._encode(prefix, items, truncation, on_missing)
         tokenize_s = time.perf_counter() - begun_s
-        if not len(request.items.runs):
+        encoded = request.scored.items
+        if not len(encoded.runs):
             return resolved(self._answer(request, tokenize_s, self._nothing_scored()))
         run = request.prefix.run
-        runs = up_to_read_token(request.items.runs, self._labels.pad_token, request.items.places)
+        runs = up_to_read_token(encoded.runs, self._form.labels.pad_token, encoded.places)
         future = self._engines.submit(
             lambda engine: engine.submit(run, runs, timeout_s, spent_s=tokenize_s),
             len(run.ids) + len(runs.ids),
@@ -176,7 +171,7 @@ class Ranker(Ranks):
         Raises as `submit` does; keys must exist.
         """
         request = self._encode(prefix, items, truncation, "fail")
-        return request.prefix.run, list(request.items.runs)
+        return request.prefix.run, list(request.scored.items.runs)
 
     def describe(self) -> ModelDescription:
         """Says what the bundle is, and which forms of items it takes."""
@@ -220,61 +215,26 @@ class Ranker(Ranks):
             encoded_prefix = self._prompt.encode_prefix(prefix, truncation)
             keyed = self._keyed_items.resolve(columns.keys, on_missing, columns.count)
             encoded = self._prompt.encode_items(columns, truncation, keyed)
-        return _EncodedRequest(columns.count, encoded_prefix, encoded, keyed.missing)
+        return _EncodedRequest(
+            encoded_prefix, ScoredItems(columns.count, encoded, encoded_prefix.truncated, keyed.missing)
+        )
 
     def _nothing_scored(self) -> Scored:
-        logits = np.empty((0, len(self._labels.names)), np.float32)
-        return Scored(logits, np.empty(0, np.bool_), 0, 0, queue_s=0.0, compute_s=0.0)
+        return Scored(self._form.nothing(), np.empty(0, np.bool_), 0, 0, queue_s=0.0, compute_s=0.0)
 
     def _answer(self, request: "_EncodedRequest", tokenize_s: float, scored: Scored) -> ScoreResult:
-        logits = scored.logits
-        if len(logits) < request.count:
-            logits = np.full((request.count, scored.logits.shape[1]), np.nan, np.float32)
-            logits[request.items.places] = scored.logits
-        status, messages = request.outcomes(request.items.places[scored.failed])
-        return ScoreResult(
-            scores=label_scores(logits, self._labels.positive, self._score.transform),
-            logits=logits,
-            status=status,
-            messages=messages,
-            usage=Usage(
-                prefix_tokens_cached=scored.prefix_tokens_cached,
-                prefix_tokens_computed=scored.prefix_tokens_computed,
-                item_tokens=len(request.items.runs.ids),
-                tokenize_s=tokenize_s,
-                queue_s=scored.queue_s,
-                compute_s=scored.compute_s,
-            ),
-            fingerprint=self._manifest.fingerprint,
-            score_kind=self._score.kind,
-            read_out=self._read_out,
+        usage = Usage(
+            prefix_tokens_cached=scored.prefix_tokens_cached,
+            prefix_tokens_computed=scored.prefix_tokens_computed,
+            item_tokens=len(request.scored.items.runs.ids),
+            tokenize_s=tokenize_s,
+            queue_s=scored.queue_s,
+            compute_s=scored.compute_s,
         )
+        return self._form.answer(request.scored, scored.logits, scored.failed, usage)
 
 
 @dataclass(frozen=True, slots=True)
 class _EncodedRequest:
-    count: int  # of items, those without tokens too
     prefix: EncodedPrefix
-    items: EncodedItems
-    missing: Mapping[int, str]  # why there are no tokens, by the place of the item
-
-    def outcomes(self, failed: NDArray[np.int64]) -> tuple[tuple[ItemStatus, ...], tuple[str, ...]]:
-        """Makes status and message of every item; those at the places `failed` have no finite logit."""
-        status, messages = [ItemStatus.OK] * self.count, [""] * self.count
-        for place, own, message in self._told(failed):
-            status[place], messages[place] = own, message
-        return tuple(status), tuple(messages)
-
-    def _told(self, failed: NDArray[np.int64]) -> Iterator[tuple[int, ItemStatus, str]]:
-        """Yields the items that there is something to say of; what comes later counts."""
-        if self.prefix.truncated:
-            for place in self.items.places.tolist():
-                yield place, ItemStatus.TRUNCATED, "prefix cut to the bundle's limits"
-        which = "prefix and item" if self.prefix.truncated else "item"
-        for place in self.items.truncated.tolist():
-            yield place, ItemStatus.TRUNCATED, f"{which} cut to the bundle's limits"
-        for place in failed.tolist():
-            reason = "the model gave a logit that is not finite: check the item and the checkpoint"
-            yield place, ItemStatus.FAILED, reason
-        for place, reason in self.missing.items():
-            yield place, ItemStatus.NOT_FOUND, reason
+    scored: ScoredItems

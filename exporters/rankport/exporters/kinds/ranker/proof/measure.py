@@ -28,7 +28,7 @@ from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.bundle.manifest import BatchIndependence, Labels, Manifest, ModeParity, Score
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.kinds.ranker.scores import rank_values
+from rankport.runtime.kinds.scores import rank_values
 from rankport.runtime.store.store import TokenStore
 
 

@@ -1,0 +1,1 @@
+"""Cross-encoders: prefix and item read together in one sequence -> scores."""

@@ -1,0 +1,154 @@
+"""`CrossEncoder`: scores items against a prefix that is read with each of them, in this process.
+
+Owns the way from texts or ids to an answer with scores and statuses. Runs come from `prompt.pairs`, logits from
+`text_engine`. Answers the same requests as a ranker does, at the price of the prefix for every item.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.columns import ItemColumns
+from rankport.protos.types import (
+    Item,
+    ModelDescription,
+    OnMissing,
+    Prefix,
+    ScoreResult,
+    Truncation,
+    Usage,
+)
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.description import describe
+from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.manifest_rules import check_manifest
+from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.cross_encoder.rules import RULES
+from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.replicas import Replicas
+from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
+from rankport.runtime.kinds.text_engine import TextEngine, TextRows
+from rankport.runtime.kinds.text_engines import text_engines
+from rankport.runtime.prompt.pairs import PairEncoder
+from rankport.runtime.scheduling.futures import converted, resolved, result_within
+
+
+class CrossEncoder:
+    """A loaded cross-encoder bundle. Any thread may call it; a context manager."""
+
+    capabilities: frozenset[Capability] = frozenset({"scores"})
+
+    def __init__(self, manifest: Manifest, pairs: PairEncoder, engines: Replicas[TextEngine]) -> None:
+        """Makes a cross-encoder of parts; it closes the engines."""
+        self._manifest = manifest
+        self._form = ScoreForm.of(manifest)
+        self._pairs = pairs
+        self._engines = engines
+
+    @classmethod
+    def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
+        """Loads a cross-encoder bundle.
+
+        Raises:
+            BundleError: the bundle is not what it says.
+            InvalidRequest: it is no cross-encoder, or has no graph for the device.
+            BackendError: there is no such device, or what drives it is not installed.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
+        check_manifest(opened.manifest, RULES)  # of a bundle that was opened as one of any kind
+        return cls(opened.manifest, PairEncoder.from_bundle(opened), text_engines(opened, "score", config))
+
+    def score(
+        self,
+        prefix: Prefix,
+        items: Iterable[Item] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+    ) -> ScoreResult:
+        """Scores every item, a text or token ids, against the prefix; no items give an empty result.
+
+        `on_missing` speaks of keys of a token store, which a cross-encoder does not take.
+
+        Raises:
+            InvalidRequest: prefix or an item is malformed; the message has the item's index.
+            LimitExceeded: a pair is too long and `truncation` is "error".
+            Overloaded: the queue is full.
+            DeadlineExceeded: `timeout_s` seconds passed.
+            BackendError: a pass over this request's tokens failed.
+            Unavailable: the model is closed.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        future = self.submit(prefix, items, timeout_s, truncation=truncation, on_missing=on_missing)
+        return result_within(future, timeout_s)
+
+    def submit(
+        self,
+        prefix: Prefix,
+        items: Iterable[Item] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+    ) -> "Future[ScoreResult]":
+        """Scores as `score`, at once with a future. Cancelling it drops what is not computed yet.
+
+        Tokenizes before it returns. Raises what is known by then: `InvalidRequest`, `LimitExceeded`, `Overloaded`,
+        `Unavailable`; the future raises the rest.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        begun_s = time.perf_counter()
+        columns = ItemColumns.of(items)
+        request = ScoredItems(columns.count, self._pairs.encode(prefix, columns, truncation), part="pair")
+        tokenize_s = time.perf_counter() - begun_s
+        runs = request.items.runs
+        if not len(runs):
+            return resolved(self._answer(request, tokenize_s, TextRows(self._form.nothing(), 0.0, 0.0)))
+        future = self._engines.submit(
+            lambda engine: engine.submit(runs, timeout_s, spent_s=tokenize_s), len(runs.ids)
+        )
+        return converted(future, partial(self._answer, request, tokenize_s))
+
+    def describe(self) -> ModelDescription:
+        """Says what the bundle is."""
+        return describe(self._manifest)
+
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
+        return self._engines.alive
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
+        self._engines.close(grace_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _answer(self, request: ScoredItems, tokenize_s: float, answer: TextRows) -> ScoreResult:
+        logits = answer.rows.astype(np.float32, copy=False)
+        runs = request.items.runs
+        prefixes = 0 if runs.seconds is None else int(runs.seconds.sum())
+        usage = Usage(
+            prefix_tokens_cached=0,
+            prefix_tokens_computed=prefixes,
+            item_tokens=len(runs.ids) - prefixes,
+            tokenize_s=tokenize_s,
+            queue_s=answer.queue_s,
+            compute_s=answer.compute_s,
+        )
+        failed = np.logical_not(np.isfinite(logits).all(axis=1))
+        return self._form.answer(request, logits, failed, usage)

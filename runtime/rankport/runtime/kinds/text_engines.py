@@ -1,0 +1,22 @@
+"""The engines of a model whose one graph takes texts: one a device."""
+
+from contextlib import ExitStack
+
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import Role
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.replicas import Replicas
+from rankport.runtime.kinds.text_engine import TextEngine
+
+
+def text_engines(bundle: Bundle, role: Role, config: EngineConfig) -> Replicas[TextEngine]:
+    """Loads the graph of a role on every device of `config`. Raises as `load_text_backend`."""
+    from rankport.runtime.backends.choice import load_text_backend
+
+    with ExitStack() as loaded:
+        engines = {}
+        for gpu in config.device_ids:
+            engines[gpu] = TextEngine(load_text_backend(bundle, role, config, gpu=gpu), config)
+            loaded.callback(engines[gpu].close)
+        loaded.pop_all()
+    return Replicas(engines)

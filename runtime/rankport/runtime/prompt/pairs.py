@@ -1,0 +1,166 @@
+"""`PairEncoder`: prefix and item as two texts of one sequence, for models that read both together.
+
+Owns how a pair that is too long is cut: as the `tokenizers` library does, whose strategies the manifest names.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.columns import ItemColumns
+from rankport.protos.errors import LimitExceeded
+from rankport.protos.types import Item, Prefix, Truncation
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import ManifestDraft, Pair
+from rankport.runtime.prompt.encoder import EncodedItems, PromptEncoder
+from rankport.runtime.prompt.item_template import ItemTemplate
+from rankport.runtime.prompt.parts import PromptParts
+from rankport.runtime.prompt.template import WAY_OUT, PromptTemplate
+from rankport.runtime.prompt.tokenizer import Tokenizer
+from rankport.runtime.tokens import TokenRuns, places_within
+
+_NO_LIMIT = 2**31 - 1
+
+
+class PairEncoder:
+    """Immutable once built: safe to use from several threads at once."""
+
+    def __init__(self, manifest: ManifestDraft, tokenizer: Tokenizer | None) -> None:
+        """Tokenizes the prompt's literals. Raises `BundleError` if they do not fit tokenizer, model or limit."""
+        assert manifest.pair is not None
+        parts = PromptParts.of(manifest, tokenizer)
+        assert isinstance(parts.prefix, PromptTemplate), "a pair's texts are tokenized apart"
+        self._pair = manifest.pair
+        self._first, self._second = _Frame.of(ItemTemplate.of(parts.prefix)), _Frame.of(parts.item)
+        # Neither text has a limit of its own: what is cut of one depends on the other.
+        limits = manifest.limits.model_copy(
+            update={"max_prefix_tokens": _NO_LIMIT, "max_item_tokens": _NO_LIMIT}
+        )
+        self._prompt = PromptEncoder(manifest.model_copy(update={"limits": limits}), tokenizer)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> Self:
+        """Makes the encoder of an opened bundle. Raises `BundleError` if its tokenizer and prompt do not fit."""
+        name = bundle.manifest.tokenizer
+        return cls(bundle.manifest, None if name is None else Tokenizer.from_file(bundle.file(name)))
+
+    def encode(
+        self, prefix: Prefix, items: Iterable[Item] | ItemColumns, truncation: Truncation = "error"
+    ) -> EncodedItems:
+        """Encodes each pair of the prefix and an item as one run, whose second text is the item.
+
+        Token ids as a prefix are all that stands before the item, and never cut.
+
+        Raises:
+            InvalidRequest: prefix or an item is malformed; the message has the item's index.
+            LimitExceeded: a pair is too long and `truncation` is "error", or no cut of one text makes it fit.
+        """
+        first = self._prompt.encode_prefix(prefix, truncation).run.ids
+        encoded = self._prompt.encode_items(items, truncation)
+        frame = self._first if isinstance(prefix, str | Mapping) else _Frame(len(first), 0, keep_end=False)
+        kept = self._kept(len(first) - frame.tokens, frame, encoded, truncation)
+        runs = _joined(first, frame, encoded.runs, self._second, kept)
+        return replace(encoded, runs=runs, truncated=np.union1d(encoded.truncated, encoded.places[kept.cut]))
+
+    def _kept(self, first: int, frame: "_Frame", items: EncodedItems, truncation: Truncation) -> "_Kept":
+        """Shares the room of a pair out. `first`: tokens of the first text within its frame."""
+        second = items.runs.lengths - self._second.tokens
+        room = self._pair.max_tokens - frame.tokens - self._second.tokens
+        over = first + second > room
+        if over.any() and truncation == "error":
+            place = int(np.argmax(over))
+            raise LimitExceeded(
+                f"item {items.places[place]}: {first + second[place]} tokens with the prefix's {first}, the pair has "
+                f"room for {room} (pair.max_tokens {self._pair.max_tokens}): {WAY_OUT}"
+            )
+        firsts, seconds = _shares(np.full(len(second), first), second, room, self._pair)
+        unfit = (firsts < min(first, 1)) | (seconds < np.minimum(second, 1))
+        if unfit.any():
+            place = int(np.argmax(unfit))
+            raise LimitExceeded(
+                f"item {items.places[place]}: prefix of {first} and item of {second[place]} tokens do not fit the "
+                f"pair's room of {room}, of which {self._pair.cut} cuts one: shorten the other"
+            )
+        return _Kept(firsts, seconds, (firsts < first) | (seconds < second))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Literal tokens around one of the two texts, and which of its ends survives a cut."""
+
+    before: int
+    after: int
+    keep_end: bool
+
+    @classmethod
+    def of(cls, template: ItemTemplate) -> "_Frame":
+        return cls(len(template.before), len(template.after), template.slot.keep == "end")
+
+    @property
+    def tokens(self) -> int:
+        return self.before + self.after
+
+    def ranges(
+        self, starts: NDArray[np.int64], lengths: NDArray[np.int64], kept: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Lists begin and length of what stays of framed texts: frame, text, frame. [texts, 3] each"""
+        ends = starts + lengths
+        text = ends - self.after - kept if self.keep_end else starts + self.before
+        count = np.full(len(starts), 1)
+        begins = np.stack([starts, text, ends - self.after], axis=1)
+        return begins, np.stack([count * self.before, kept, count * self.after], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Tokens of each pair's texts that stay. [pairs] each"""
+
+    firsts: NDArray[np.int64]
+    seconds: NDArray[np.int64]
+    cut: NDArray[np.bool_]
+
+
+def _shares(
+    first: NDArray[np.int64], second: NDArray[np.int64], room: int, pair: Pair
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Says how many tokens of each text stay in `room`. [pairs] each
+
+    longest-first as `tokenizers` has it: the longer text gives way down to the length of the shorter; then both have
+    half, the longer one (the second of equal ones) what is odd.
+    """
+    if pair.cut == "only-second":
+        return first, np.minimum(second, room - first)
+    if pair.cut == "only-first":
+        return np.minimum(first, room - second), second
+    shorter = np.minimum(first, second)
+    longer = np.maximum(shorter, room - shorter)
+    halves = shorter + longer > room
+    shorter = np.where(halves, room // 2, shorter)
+    longer = np.where(halves, room - room // 2, longer)
+    first_is_longer = first > second
+    fits = first + second <= room
+    return (
+        np.where(fits, first, np.where(first_is_longer, longer, shorter)),
+        np.where(fits, second, np.where(first_is_longer, shorter, longer)),
+    )
+
+
+def _joined(
+    prefix: NDArray[np.int64], first: _Frame, items: TokenRuns, second: _Frame, kept: _Kept
+) -> TokenRuns:
+    """Puts what stays of prefix and item behind each other, pair by pair."""
+    count = len(items)
+    source = np.concatenate([prefix, items.ids])
+    zeros = np.zeros(count, np.int64)
+    first_begins, first_lengths = first.ranges(zeros, zeros + len(prefix), kept.firsts)
+    second_begins, second_lengths = second.ranges(
+        items.offsets[:-1] + len(prefix), items.lengths, kept.seconds
+    )
+    begins = np.concatenate([first_begins, second_begins], axis=1).reshape(-1)
+    lengths = np.concatenate([first_lengths, second_lengths], axis=1)
+    ids = source[np.repeat(begins, lengths.reshape(-1)) + places_within(lengths.reshape(-1))]
+    runs = TokenRuns.of_lengths(ids, lengths.sum(axis=1))
+    return replace(runs, seconds=first_lengths.sum(axis=1))

@@ -1,0 +1,95 @@
+"""Pairs of texts cut as the tokenizers library cuts them."""
+
+import random
+
+import numpy as np
+import pytest
+import tokenizers
+
+from rankport.protos.errors import InvalidRequest, LimitExceeded
+from rankport.runtime.bundle.manifest import Limits, ManifestDraft, ModelShape, Pair, Prompt, Segment
+from rankport.runtime.prompt.pairs import PairEncoder
+from rankport.runtime.prompt.tokenizer import Tokenizer
+
+WORDS = [f"w{number}" for number in range(40)]
+SPECIAL = ["[CLS]", "[SEP]", "[UNK]"]
+CUTS = {"longest-first": "longest_first", "only-first": "only_first", "only-second": "only_second"}
+
+
+def word_tokenizer() -> tokenizers.Tokenizer:
+    """A word a token, pairs framed as BERT does."""
+    vocabulary = {word: place for place, word in enumerate([*SPECIAL, *WORDS])}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 0), ("[SEP]", 1)],
+    )
+    return made
+
+
+def pair_encoder(max_tokens: int, cut: str = "longest-first", keep: str = "start") -> PairEncoder:
+    separator = Segment(special=["[SEP]"])
+    prompt = Prompt(
+        prefix=[Segment(special=["[CLS]"]), Segment(field="query", keep=keep), separator],  # type: ignore[arg-type]
+        item=[Segment(item=True, keep=keep), separator],  # type: ignore[arg-type]
+    )
+    draft = ManifestDraft.model_construct(
+        prompt=prompt,
+        shape=ModelShape(hidden_size=8, vocab_size=len(SPECIAL) + len(WORDS), layers=[]),
+        limits=Limits(max_prefix_tokens=max_tokens, max_item_tokens=max_tokens),
+        pair=Pair(max_tokens=max_tokens, cut=cut),  # type: ignore[arg-type]
+        embedding=None,
+        tokenizer="tokenizer.json",
+    )
+    return PairEncoder(draft, Tokenizer(word_tokenizer()))
+
+
+def text(rng: random.Random, most: int) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randint(1, most)))
+
+
+@pytest.mark.parametrize("keep", ["start", "end"])
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("max_tokens", [12, 13])
+def test_pairs_are_cut_as_tokenizers_cuts_them(max_tokens: int, cut: str, keep: str) -> None:
+    encoder, library = pair_encoder(max_tokens, cut, keep), word_tokenizer()
+    direction = "right" if keep == "start" else "left"
+    library.enable_truncation(max_tokens, strategy=CUTS[cut], direction=direction)
+    rng, compared = random.Random(max_tokens), 0
+    for _ in range(60):
+        first, seconds = text(rng, 11), [text(rng, 14) for _ in range(3)]
+        try:
+            encoded = encoder.encode(first, seconds, "truncate")
+        except LimitExceeded as error:
+            assert cut != "longest-first"
+            assert f"of which {cut} cuts one: shorten the other" in str(error)
+            continue
+        assert encoded.runs.seconds is not None
+        for run, begin, second in zip(encoded.runs, encoded.runs.seconds, seconds, strict=True):
+            expected = library.encode(first, second)
+            assert run.ids.tolist() == expected.ids
+            assert begin == expected.type_ids.index(1)
+            compared += 1
+    assert compared > 20
+
+
+def test_what_is_cut_is_told_by_place_and_refused_where_nobody_asked_for_a_cut() -> None:
+    encoder = pair_encoder(10)
+    items = ["w1", "w1 w2 w3 w4 w5 w6 w7"]
+    assert encoder.encode("w0 w1", items, "truncate").truncated.tolist() == [1]
+    with pytest.raises(LimitExceeded, match=r"item 1: 9 tokens with the prefix's 2, the pair has room for 7"):
+        encoder.encode("w0 w1", items)
+    assert len(encoder.encode("w0", []).runs) == 0
+    with pytest.raises(InvalidRequest, match="fields missing"):
+        encoder.encode({"q": "w0"}, items)
+
+
+def test_token_ids_as_prefix_are_all_before_the_item_and_never_cut() -> None:
+    encoder = pair_encoder(8)
+    encoded = encoder.encode([0, 5, 6, 1], ["w1 w2 w3 w4 w5 w6", [7]], "truncate")
+    assert [run.ids.tolist() for run in encoded.runs] == [[0, 5, 6, 1, 4, 5, 6, 1], [0, 5, 6, 1, 7, 1]]
+    np.testing.assert_array_equal(encoded.runs.seconds, [4, 4])
+    with pytest.raises(LimitExceeded, match="do not fit"):
+        encoder.encode([0, 5, 6, 7, 8, 9, 10, 1], ["w1"], "truncate")

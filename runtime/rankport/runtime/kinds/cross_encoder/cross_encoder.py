@@ -16,6 +16,7 @@ import numpy as np
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.columns import ItemColumns
+from rankport.protos.ranking import Ranks
 from rankport.protos.types import (
     Item,
     ModelDescription,
@@ -40,7 +41,7 @@ from rankport.runtime.prompt.pairs import PairEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 
 
-class CrossEncoder:
+class CrossEncoder(Ranks):
     """A loaded cross-encoder bundle. Any thread may call it; a context manager."""
 
     capabilities: frozenset[Capability] = frozenset({"scores"})

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import TextBackend
+from rankport.runtime.bundle.manifest import Role
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, plan_items
@@ -41,9 +42,10 @@ class TextEngine(QueuedEngine):
         backend: TextBackend,
         config: EngineConfig = DEFAULTS,
         *,
+        role: Role = "encode",
         clock: Clock = time.monotonic,
     ) -> None:
-        super().__init__(Worker(_TextWork(backend, config), config, name="rankport-texts", clock=clock))
+        super().__init__(Worker(_TextWork(backend, config, role), config, name="rankport-texts", clock=clock))
         self._clock = clock
 
     def submit(
@@ -83,10 +85,11 @@ class _TextRequest(Request):
 
 
 class _TextWork:
-    """Encode passes over the backend; lives in the worker's thread."""
+    """Passes over the backend; lives in the worker's thread."""
 
-    def __init__(self, backend: TextBackend, config: EngineConfig) -> None:
+    def __init__(self, backend: TextBackend, config: EngineConfig, role: Role) -> None:
         self._backend = backend
+        self._role = role  # in messages of failed passes
         self._limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
 
     def prepare(self, request: _TextRequest) -> None:
@@ -97,7 +100,7 @@ class _TextWork:
         work = [ItemWork(request.texts.remaining, past=0, branch=None) for request in active]
         takes = plan_items(work, self._limits)
         shares = [(request, take) for request, take in zip(active, takes, strict=True) if take]
-        return Pass(tuple(request for request, _ in shares), partial(self._encode, shares))
+        return Pass(tuple(request for request, _ in shares), partial(self._compute, shares))
 
     def retire(self, request: _TextRequest) -> None:
         """Does nothing: a request holds nothing."""
@@ -106,7 +109,7 @@ class _TextWork:
         """Frees the device."""
         self._backend.close()
 
-    def _encode(self, shares: Sequence[tuple[_TextRequest, int]]) -> Wait | None:
+    def _compute(self, shares: Sequence[tuple[_TextRequest, int]]) -> Wait | None:
         texts = TokenRuns.join([request.texts.upcoming(count) for request, count in shares])
-        started = on_device("compute", self._backend.start, texts)
-        return take_shares("compute", started, [(request.texts, count) for request, count in shares])
+        started = on_device(self._role, self._backend.start, texts)
+        return take_shares(self._role, started, [(request.texts, count) for request, count in shares])

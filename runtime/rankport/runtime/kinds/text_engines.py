@@ -16,7 +16,8 @@ def text_engines(bundle: Bundle, role: Role, config: EngineConfig) -> Replicas[T
     with ExitStack() as loaded:
         engines = {}
         for gpu in config.device_ids:
-            engines[gpu] = TextEngine(load_text_backend(bundle, role, config, gpu=gpu), config)
+            backend = load_text_backend(bundle, role, config, gpu=gpu)
+            engines[gpu] = TextEngine(backend, config, role=role)
             loaded.callback(engines[gpu].close)
         loaded.pop_all()
     return Replicas(engines)

@@ -133,7 +133,7 @@ def test_only_the_guilty_request_of_a_pass_fails() -> None:
 
 @pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("done", [True, False], ids=["a CPU", "a device under way"])
-def test_tokens_that_are_not_finite_fail_their_own_request_alone(done: bool) -> None:
+def test_tokens_that_are_not_finite_are_in_their_own_request_alone(done: bool) -> None:
     opened = threading.Event()
 
     class Backend(ReferenceEncodingBackend):
@@ -145,12 +145,8 @@ def test_tokens_that_are_not_finite_fail_their_own_request_alone(done: bool) -> 
     engine = TextEngine(backend)
     futures = [engine.submit(texts(ids(token, 2))) for token in (9, 3, RED, 4)]
     opened.set()
-    for index, future in enumerate(futures):
-        if index == 2:
-            with pytest.raises(BackendError, match="not finite"):
-                future.result(WAIT_S)
-        else:
-            assert np.isfinite(future.result(WAIT_S).rows).all()
+    finite = [bool(np.isfinite(future.result(WAIT_S).rows).all()) for future in futures]
+    assert finite == [True, True, False, True]
     assert len(backend.passes) <= 2  # the first was begun alone at most
     engine.close()
 

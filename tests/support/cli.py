@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -16,12 +17,17 @@ from rankport.sdk.cli import main
 
 def rankport(*arguments: object) -> CompletedProcess[str]:
     """Runs one command in this process, which has loaded torch already; whatever comes of it."""
-    command = ["rankport", *map(str, arguments)]
+    return in_process(main, "rankport", *arguments)
+
+
+def in_process(entry: Callable[[], object], *words: object) -> CompletedProcess[str]:
+    """Runs a command line of any program by its entry point."""
+    command = [str(word) for word in words]
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     terminated = signal.getsignal(signal.SIGTERM)  # the command sets one for a process of its own
     try:
         with patch.object(sys, "argv", command), redirect_stdout(out), redirect_stderr(err):
-            main()
+            entry()
         status: str | int | None = 0
     except SystemExit as exit_:
         status = exit_.code

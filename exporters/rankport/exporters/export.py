@@ -35,7 +35,8 @@ def export(
     """Exports a Hugging Face checkpoint folder to a bundle directory and proves it equal to its source.
 
     `options` are the fields of the kind's options: `RankerOptions`, `ItemEncoderOptions`. `kind` may be left out where
-    exactly one kind claims the checkpoint. On any error nothing is left at `out`.
+    exactly one kind claims the checkpoint, or does the task that optimum infers; `on_progress` is told which and why.
+    On any error nothing is left at `out`.
 
     Raises:
         InvalidRequest: an option is wrong.
@@ -44,9 +45,12 @@ def export(
         BackendError, BundleError: plans that `target` names cannot be built: see `build_plans`.
     """
     base = options.get("base")
-    chosen = (
-        claimed_kind(checkpoint, None if base is None else str(base)) if kind is None else kind_named(kind)
-    )
+    if kind is None:
+        claimed = claimed_kind(checkpoint, None if base is None else str(base))
+        on_progress(str(claimed))
+        chosen = claimed.kind
+    else:
+        chosen = kind_named(kind)
     return run_export(checkpoint, out, chosen, options_of(chosen, options), on_progress)
 
 

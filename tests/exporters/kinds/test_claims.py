@@ -1,6 +1,7 @@
-"""A checkpoint that is exported without a kind: exactly one kind must claim it."""
+"""A checkpoint that is exported without a kind: one kind must claim it, and optimum's word tells several apart."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,49 @@ def test_a_checkpoint_that_two_kinds_claim_names_both_and_the_flag(tmp_path: Pat
     with pytest.raises(InvalidRequest, match=r"Qwen3ForCausalLM\) may be ranker or item-encoder: .*--kind"):
         export(folder, tmp_path / "b", label_ids=(9, 17))
     assert not (tmp_path / "b").exists()
+
+
+def test_the_choice_is_told_with_its_reason(tmp_path: Path) -> None:
+    decoder, body = checkpoints.causal_lm(tmp_path / "lm", "qwen3"), checkpoints.body(tmp_path / "b", "bert")
+    assert str(claimed_kind(decoder)) == (
+        "kind: ranker (optimum: text-generation of transformers; Qwen3ForCausalLM with an LM head)"
+    )
+    assert (
+        claimed_kind(body).reason == "optimum: feature-extraction of transformers; BertModel without a head"
+    )
+    told: list[str] = []
+    with pytest.raises(
+        InvalidRequest, match="pooling"
+    ):  # the export says the kind, and goes on to what is missing
+        export(body, tmp_path / "bundle", on_progress=told.append)
+    assert told[0].startswith("kind: item-encoder (optimum: feature-extraction")
+
+
+def test_an_embedding_model_that_names_an_lm_class_is_an_item_encoder_by_its_library(tmp_path: Path) -> None:
+    folder = checkpoints.causal_lm(tmp_path / "c", "qwen3")
+    modules = [{"path": name, "type": f"sentence_transformers.models.{name}"} for name in ("", "Pooling")]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "config_sentence_transformers.json").write_text("{}")
+    claimed = claimed_kind(folder)
+    assert claimed.name == "item-encoder"
+    assert claimed.reason.startswith("optimum: feature-extraction of sentence_transformers; Qwen3ForCausalLM")
+    assert claimed.reason.endswith("; --kind ranker is possible too")
+
+
+@pytest.mark.parametrize("architecture", ["NeverHeardOfModel", "__name__", "pipeline"])
+def test_where_optimum_knows_nothing_the_claims_decide(tmp_path: Path, architecture: str) -> None:
+    folder = checkpoints.body(tmp_path / "c", "bert")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": [architecture]}))
+    claimed = claimed_kind(folder)
+    assert claimed.name == "item-encoder"
+    assert f"optimum knows no task of {architecture}" in claimed.reason
+
+
+def test_without_optimum_the_claims_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optimum.exporters.tasks", None)
+    claimed = claimed_kind(checkpoints.body(tmp_path / "c", "bert"))
+    assert (claimed.name, "optimum cannot be asked" in claimed.reason) == ("item-encoder", True)
 
 
 def test_a_cross_encoders_folder_is_a_rankers(tmp_path: Path) -> None:

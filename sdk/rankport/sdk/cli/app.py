@@ -2,6 +2,8 @@
 
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -51,17 +53,20 @@ class _Commands(TyperGroup):
         return list(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in _COMMANDS:
-            return None
-        command = getattr(import_module(f"rankport.sdk.cli.commands.{cmd_name}"), cmd_name)
-        if cmd_name in _GROUPS:
-            app = command()
-        else:
-            app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-            app.command(name=cmd_name)(command)
-        loaded = typer.main.get_command(app)
-        loaded.name = cmd_name
-        return loaded
+        return _command(cmd_name) if cmd_name in _COMMANDS else None
+
+
+def _command(name: str) -> Any:
+    """Imports a command."""
+    command = getattr(import_module(f"rankport.sdk.cli.commands.{name}"), name)
+    if name in _GROUPS:
+        app = command()
+    else:
+        app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        app.command(name=name)(command)
+    loaded = typer.main.get_command(app)
+    loaded.name = name
+    return loaded
 
 
 def command_tree() -> typer.Typer:
@@ -79,10 +84,19 @@ def _main() -> None:
 
 def run() -> None:
     """Runs the command line of this process and exits."""
+    _run(command_tree())
+
+
+def run_command(name: str, arguments: Sequence[str], program: str) -> None:
+    """Runs one command, that another program offers as its own, and exits. `program` is what its help calls it."""
+    _run(partial(_command(name), args=list(arguments), prog_name=program))
+
+
+def _run(command: Callable[[], object]) -> None:
     # As Ctrl-C does, a terminated command cleans up what it has half made. `serve` has a handler of its own.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        command_tree()()
+        command()
     except RankportError as error:
         sys.stderr.write(f"rankport: {type(error).__name__}: {error}\n")
         sys.exit(1)

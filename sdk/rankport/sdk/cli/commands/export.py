@@ -79,7 +79,9 @@ def export(
     if kind is None:
         from rankport.exporters.kinds.claims import claimed_kind
 
-        kind = claimed_kind(checkpoint, given["base"])
+        claimed = claimed_kind(checkpoint, given["base"])
+        Console(stderr=True).print(str(claimed), highlight=False, markup=False, soft_wrap=True)
+        kind = claimed.kind
     # Checked before torch is imported where the kind is named: a slip should not cost seconds.
     options = options_of(kind, chosen)
     from rankport.exporters.export import run_export

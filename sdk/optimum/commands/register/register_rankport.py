@@ -1,0 +1,10 @@
+"""Registration of `optimum-cli export rankport`. optimum reads this folder, which it calls a namespace, at its start.
+
+No folder above this file has an `__init__.py`: it would hide optimum itself.
+"""
+
+from optimum.commands.export.base import ExportCommand
+
+from rankport.sdk.cli.optimum_command import RankportExportCommand
+
+REGISTER_COMMANDS = [(RankportExportCommand, ExportCommand)]

@@ -3,9 +3,9 @@
 Strict both ways: what does not fit raises `InvalidRequest` naming the field and, for items, the index.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,30 +24,18 @@ from rankport.protos.types import (
     Prefix,
     ScoreResult,
     Truncation,
-    Usage,
 )
 from rankport.protos.v1 import rankport_pb2 as pb
-
-_TRUNCATION: dict[Truncation, pb.Truncation.ValueType] = {
-    "error": pb.TRUNCATION_ERROR,
-    "truncate": pb.TRUNCATION_TRUNCATE,
-}
-_ON_MISSING: dict[OnMissing, pb.OnMissing.ValueType] = {
-    "skip": pb.ON_MISSING_SKIP,
-    "fail": pb.ON_MISSING_FAIL,
-}
-_STATUS: dict[ItemStatus, pb.ItemStatus.ValueType] = {
-    ItemStatus.OK: pb.ITEM_STATUS_OK,
-    ItemStatus.TRUNCATED: pb.ITEM_STATUS_TRUNCATED,
-    ItemStatus.NOT_FOUND: pb.ITEM_STATUS_NOT_FOUND,
-    ItemStatus.FAILED: pb.ITEM_STATUS_FAILED,
-}
-_STATUS_VALUE: dict[int, ItemStatus] = {code: status for status, code in _STATUS.items()}
-
-_USAGE = tuple(field.name for field in fields(Usage))
-
-Choice = TypeVar("Choice", Truncation, OnMissing)
-Code = TypeVar("Code", pb.Truncation.ValueType, pb.OnMissing.ValueType)
+from rankport.protos.wire_parts import (
+    ON_MISSING,
+    TRUNCATION,
+    enum_code,
+    enum_value,
+    outcome_messages,
+    outcomes_of,
+    usage_message,
+    usage_value,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +68,8 @@ def score_request(
         model=model,
         prefix=prefix_message(prefix),
         items=items_message(items),
-        truncation=_code(_TRUNCATION, truncation, "truncation"),
-        on_missing=_code(_ON_MISSING, on_missing, "on_missing"),
+        truncation=enum_code(TRUNCATION, truncation, "truncation"),
+        on_missing=enum_code(ON_MISSING, on_missing, "on_missing"),
     )
 
 
@@ -90,8 +78,8 @@ def score_query(request: pb.ScoreRequest) -> ScoreQuery:
     return ScoreQuery(
         prefix=prefix_value(request.prefix),
         items=items_value(request.items),
-        truncation=_choice(_TRUNCATION, request.truncation, "truncation"),
-        on_missing=_choice(_ON_MISSING, request.on_missing, "on_missing"),
+        truncation=enum_value(TRUNCATION, request.truncation, "truncation"),
+        on_missing=enum_value(ON_MISSING, request.on_missing, "on_missing"),
     )
 
 
@@ -101,8 +89,8 @@ def score_response(result: ScoreResult) -> pb.ScoreResponse:
         fingerprint=result.fingerprint,
         scores=tensor_message(result.scores, "scores"),
         logits=tensor_message(result.logits, "logits"),
-        outcomes=_outcome_messages(result.status, result.messages),
-        usage=_usage_message(result.usage),
+        outcomes=outcome_messages(result.status, result.messages),
+        usage=usage_message(result.usage),
         score_kind=result.score_kind,
         read_out=result.read_out,
     )
@@ -114,13 +102,13 @@ def score_result(response: pb.ScoreResponse) -> ScoreResult:
     logits = float32_array(response.logits, "logits", axes=2)
     if len(scores) != len(logits):
         raise InvalidRequest(f"response has {len(scores)} scores and {len(logits)} rows of logits")
-    status, messages = _outcomes(response.outcomes, len(scores))
+    status, messages = outcomes_of(response.outcomes, len(scores))
     return ScoreResult(
         scores=scores,
         logits=logits,
         status=status,
         messages=messages,
-        usage=_usage_value(response.usage),
+        usage=usage_value(response.usage),
         fingerprint=response.fingerprint,
         score_kind=response.score_kind,
         read_out=response.read_out,
@@ -134,7 +122,7 @@ def encode_request(
     return pb.EncodeRequest(
         model=model,
         texts=items_message(texts, "texts"),
-        truncation=_code(_TRUNCATION, truncation, "truncation"),
+        truncation=enum_code(TRUNCATION, truncation, "truncation"),
     )
 
 
@@ -148,7 +136,7 @@ def encode_query(request: pb.EncodeRequest | pb.EncodeStreamRequest) -> EncodeQu
         )
     return EncodeQuery(
         texts=texts,
-        truncation=_choice(_TRUNCATION, request.truncation, "truncation"),
+        truncation=enum_value(TRUNCATION, request.truncation, "truncation"),
     )
 
 
@@ -173,7 +161,7 @@ def stream_request(
         model=model,
         ids=[id for id, _ in chunk],
         texts=_stream_texts(chunk),
-        truncation=_code(_TRUNCATION, truncation, "truncation"),
+        truncation=enum_code(TRUNCATION, truncation, "truncation"),
     )
 
 
@@ -189,7 +177,7 @@ def stream_response(
         fingerprint=fingerprint,
         ids=ids,
         embeddings=tensor_message(embeddings, "embeddings"),
-        outcomes=_outcome_messages(status, messages),
+        outcomes=outcome_messages(status, messages),
     )
 
 
@@ -198,7 +186,7 @@ def stream_results(response: pb.EncodeStreamResponse) -> list[EncodedText]:
     embeddings = encode_result(response)
     if len(embeddings) != len(response.ids):
         raise InvalidRequest(f"response has {len(embeddings)} embeddings and {len(response.ids)} ids")
-    status, messages = _outcomes(response.outcomes, len(embeddings))
+    status, messages = outcomes_of(response.outcomes, len(embeddings))
     return [EncodedText(*row) for row in zip(response.ids, embeddings, status, messages, strict=True)]
 
 
@@ -224,58 +212,3 @@ def _stream_texts(chunk: Sequence[tuple[str, str | Sequence[int]]]) -> pb.Items:
             except InvalidRequest as error:
                 raise InvalidRequest(f"text of id {id!r}: {of_single_item(str(error))}") from None
         raise
-
-
-def _usage_message(usage: Usage) -> pb.Usage:
-    return pb.Usage(**{name: getattr(usage, name) for name in _USAGE})
-
-
-def _usage_value(message: pb.Usage) -> Usage:
-    return Usage(**{name: getattr(message, name) for name in _USAGE})
-
-
-def _code(codes: Mapping[Choice, Code], value: Choice, field: str) -> Code:
-    try:
-        return codes[value]
-    except (KeyError, TypeError):
-        raise InvalidRequest(f"{field} is {value!r}; give one of {', '.join(codes)}") from None
-
-
-def _choice(codes: Mapping[Choice, Code], code: Code, field: str) -> Choice:
-    """Reads the value of an enum's number; 0, "not set", is the first one."""
-    if not code:
-        return next(iter(codes))
-    for value, known in codes.items():
-        if known == code:
-            return value
-    raise InvalidRequest(f"{field} is {code}; this version knows {sorted(codes.values())}")
-
-
-def _outcome_messages(status: Sequence[ItemStatus], messages: Sequence[str]) -> list[pb.ItemOutcome]:
-    """Reads what there is to say of some items; nothing of the others."""
-    if status.count(ItemStatus.OK) == len(status) and not any(messages):
-        return []
-    return [
-        pb.ItemOutcome(index=index, status=_STATUS[own], message=message)
-        for index, (own, message) in enumerate(zip(status, messages, strict=True))
-        if own is not ItemStatus.OK or message
-    ]
-
-
-def _outcomes(
-    outcomes: Sequence[pb.ItemOutcome], items: int
-) -> tuple[tuple[ItemStatus, ...], tuple[str, ...]]:
-    """Reads status and message of every item."""
-    if not outcomes:
-        return (ItemStatus.OK,) * items, ("",) * items
-    status, messages = [ItemStatus.OK] * items, [""] * items
-    for outcome in outcomes:
-        if outcome.index >= items:
-            raise InvalidRequest(f"outcomes name item {outcome.index}, but there are {items} items")
-        if outcome.status not in _STATUS_VALUE:
-            raise InvalidRequest(
-                f"status {outcome.status} is unknown; this version knows {sorted(_STATUS_VALUE)}"
-            )
-        status[outcome.index] = _STATUS_VALUE[outcome.status]
-        messages[outcome.index] = outcome.message
-    return tuple(status), tuple(messages)

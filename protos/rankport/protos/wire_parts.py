@@ -1,0 +1,91 @@
+"""Parts of messages that several calls share: enums, outcomes of items, what a request cost.
+
+Strict both ways, as `wire`, which has the messages themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TypeVar
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import ItemStatus, OnMissing, Truncation, Usage
+from rankport.protos.v1 import rankport_pb2 as pb
+
+TRUNCATION: dict[Truncation, pb.Truncation.ValueType] = {
+    "error": pb.TRUNCATION_ERROR,
+    "truncate": pb.TRUNCATION_TRUNCATE,
+}
+ON_MISSING: dict[OnMissing, pb.OnMissing.ValueType] = {
+    "skip": pb.ON_MISSING_SKIP,
+    "fail": pb.ON_MISSING_FAIL,
+}
+_STATUS: dict[ItemStatus, pb.ItemStatus.ValueType] = {
+    ItemStatus.OK: pb.ITEM_STATUS_OK,
+    ItemStatus.TRUNCATED: pb.ITEM_STATUS_TRUNCATED,
+    ItemStatus.NOT_FOUND: pb.ITEM_STATUS_NOT_FOUND,
+    ItemStatus.FAILED: pb.ITEM_STATUS_FAILED,
+}
+_STATUS_VALUE: dict[int, ItemStatus] = {code: status for status, code in _STATUS.items()}
+
+_USAGE = tuple(field.name for field in fields(Usage))
+
+Choice = TypeVar("Choice", Truncation, OnMissing)
+Code = TypeVar("Code", pb.Truncation.ValueType, pb.OnMissing.ValueType)
+
+
+def usage_message(usage: Usage) -> pb.Usage:
+    """Writes what a request cost."""
+    return pb.Usage(**{name: getattr(usage, name) for name in _USAGE})
+
+
+def usage_value(message: pb.Usage) -> Usage:
+    """Reads what a request cost."""
+    return Usage(**{name: getattr(message, name) for name in _USAGE})
+
+
+def enum_code(codes: Mapping[Choice, Code], value: Choice, field: str) -> Code:
+    """Writes the number of an enum's value; `InvalidRequest`, naming the field, for one that is unknown."""
+    try:
+        return codes[value]
+    except (KeyError, TypeError):
+        raise InvalidRequest(f"{field} is {value!r}; give one of {', '.join(codes)}") from None
+
+
+def enum_value(codes: Mapping[Choice, Code], code: Code, field: str) -> Choice:
+    """Reads the value of an enum's number; 0, "not set", is the first one."""
+    if not code:
+        return next(iter(codes))
+    for value, known in codes.items():
+        if known == code:
+            return value
+    raise InvalidRequest(f"{field} is {code}; this version knows {sorted(codes.values())}")
+
+
+def outcome_messages(status: Sequence[ItemStatus], messages: Sequence[str]) -> list[pb.ItemOutcome]:
+    """Writes what there is to say of some items; nothing of the others."""
+    if status.count(ItemStatus.OK) == len(status) and not any(messages):
+        return []
+    return [
+        pb.ItemOutcome(index=index, status=_STATUS[own], message=message)
+        for index, (own, message) in enumerate(zip(status, messages, strict=True))
+        if own is not ItemStatus.OK or message
+    ]
+
+
+def outcomes_of(
+    outcomes: Sequence[pb.ItemOutcome], items: int
+) -> tuple[tuple[ItemStatus, ...], tuple[str, ...]]:
+    """Reads status and message of every item; `InvalidRequest` for an item that is not there."""
+    if not outcomes:
+        return (ItemStatus.OK,) * items, ("",) * items
+    status, messages = [ItemStatus.OK] * items, [""] * items
+    for outcome in outcomes:
+        if outcome.index >= items:
+            raise InvalidRequest(f"outcomes name item {outcome.index}, but there are {items} items")
+        if outcome.status not in _STATUS_VALUE:
+            raise InvalidRequest(
+                f"status {outcome.status} is unknown; this version knows {sorted(_STATUS_VALUE)}"
+            )
+        status[outcome.index] = _STATUS_VALUE[outcome.status]
+        messages[outcome.index] = outcome.message
+    return tuple(status), tuple(messages)

@@ -73,7 +73,7 @@ def test_its_bundle_is_proven_and_opens_strictly(bundle: Bundle) -> None:
 
 
 def test_without_its_row_it_is_refused_by_name(bundle: Bundle) -> None:
-    with pytest.raises(InvalidRequest, match="is 'word-bag', where ranker or .* is looked for"):
+    with pytest.raises(InvalidRequest, match=r"is 'word-bag', where ranker or .* is looked for"):
         open_bundle(bundle.path)
 
 

@@ -126,7 +126,7 @@ class DeterministicRanker:
 
 
 class DeterministicEncoder:
-    """Encodes a text to [1, 3] of its sum; "bad" and texts longer than 100 characters are refused."""
+    """Encodes a text to [1, 3] of its sum, of a query negative; "bad" and texts over 100 characters are refused."""
 
     capabilities = frozenset({"encodes"})
     fingerprint = "e" * 64
@@ -137,11 +137,16 @@ class DeterministicEncoder:
         self.overloads_left = 0
 
     def encode(self, texts: Any, timeout_s: float | None = None, **options: Any) -> NDArray[np.floating]:
-        rows: NDArray[np.floating] = self.submit(texts, timeout_s, **options).result()
+        rows: NDArray[np.floating] = self.submit_texts(texts, timeout_s, **options).result()
         return rows
 
-    def submit(
-        self, texts: Sequence[Any], timeout_s: float | None = None, *, truncation: str = "error"
+    def submit_texts(
+        self,
+        texts: Sequence[Any],
+        timeout_s: float | None = None,
+        *,
+        truncation: str = "error",
+        side: str | None = None,
     ) -> "Future[NDArray[np.floating]]":
         if self.overloads_left:
             self.overloads_left -= 1
@@ -151,7 +156,7 @@ class DeterministicEncoder:
                 raise InvalidRequest(f"item {index} is {text!r}")
             if truncation == "error" and len(text) > 100:
                 raise LimitExceeded(f"item {index} is longer than 100")
-        return self.worker.submit(lambda: self._rows(texts), timeout_s)
+        return self.worker.submit(lambda: self._rows(texts, side), timeout_s)
 
     @property
     def alive(self) -> bool:
@@ -163,8 +168,9 @@ class DeterministicEncoder:
     def close(self, grace_s: float = 0.0) -> None:
         self.worker.close()
 
-    def _rows(self, texts: Sequence[Any]) -> NDArray[np.floating]:
-        rows = np.array([[[value(text) % 1000] * HIDDEN] for text in texts], np.float16)
+    def _rows(self, texts: Sequence[Any], side: str | None) -> NDArray[np.floating]:
+        sign = -1 if side == "query" else 1
+        rows = np.array([[[sign * (value(text) % 1000)] * HIDDEN] for text in texts], np.float16)
         return rows.reshape(len(texts), 1, HIDDEN)
 
 

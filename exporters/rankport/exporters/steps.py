@@ -118,6 +118,7 @@ def draft_manifest(
         prompt=prompt.prompt,
         labels=plan.labels,
         score=plan.score,
+        wide=list(plan.wide),
         limits=plan.limits,
         pair=plan.pair,
         embedding=plan.embedding,

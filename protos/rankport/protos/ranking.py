@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_items
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.features import FeatureColumns
 from rankport.protos.tables import TableColumn, TableColumns, arrow_table, pandas_table
 from rankport.protos.types import (
+    Features,
     Item,
     ItemStatus,
     Key,
@@ -134,6 +136,43 @@ class Ranks(ABC):
         check_top_k(top_k)
         given = checked_items(items)
         result = self.score(prefix, given, timeout_s, truncation=truncation, on_missing=on_missing)
+        return Ranking.of(result, given if return_items else None, top_k)
+
+
+class WeighingRanks(Ranks):
+    """Base of what scores with wide features too."""
+
+    @abstractmethod
+    def score(
+        self,
+        prefix: Prefix,
+        items: Iterable[Item],
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
+    ) -> ScoreResult:
+        """Scores every item against the prefix, with its wide features."""
+
+    def rank(
+        self,
+        prefix: Prefix,
+        items: Iterable[Item],
+        top_k: int | None = None,
+        return_items: bool = False,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
+    ) -> Ranking:
+        """Ranks as `Ranks.rank`; `features` are those of the items in the order given."""
+        check_top_k(top_k)
+        given = checked_items(items)
+        result = self.score(
+            prefix, given, timeout_s, truncation=truncation, on_missing=on_missing, features=features
+        )
         return Ranking.of(result, given if return_items else None, top_k)
 
 

@@ -27,6 +27,12 @@ Prefix = str | Mapping[str, str] | Sequence[int]
 Item = str | Sequence[int] | NDArray[np.floating] | NDArray[np.integer] | Key
 """One item: text, token ids, embedding tokens [k, hidden], or a key of the token store."""
 
+Side = Literal["query", "item"]
+"""Side of two towers that a text is read by."""
+
+Features = NDArray[np.floating] | Mapping[str, Sequence[float] | NDArray[np.floating]]
+"""Wide features of a request: [items, features] in the bundle's order, or a column [items] by name. NaN: missing."""
+
 Truncation = Literal["error", "truncate"]
 """What happens to a text longer than its segment's limit: an error, or a cut that its item's status tells."""
 

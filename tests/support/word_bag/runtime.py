@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.columns import ItemColumns
-from rankport.protos.types import ModelDescription, Truncation
+from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
@@ -37,12 +37,13 @@ class WordBag:
         self._prompt = PromptEncoder.from_bundle(bundle)
         self._engine = TextEngine(load_text_backend(bundle, "encode", config), config)
 
-    def submit(
+    def submit_texts(
         self,
         texts: Iterable[str | Sequence[int]] | ItemColumns,
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
+        side: Side | None = None,
     ) -> "Future[NDArray[np.floating]]":
         """Encodes at least one text. [texts, 1, hidden]"""
         runs = self._prompt.encode_items(ItemColumns.of(texts, "texts"), truncation).runs

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.ranker.kind import RANKER
+from rankport.exporters.kinds.two_tower.kind import TWO_TOWER
 from rankport.exporters.options.options import ExportOptions, flag_name, option_names
 from rankport.protos.errors import InvalidRequest
 
 EXPORT_KINDS: tuple[ExportKind, ...] = (
     RANKER,
     ITEM_ENCODER,
+    TWO_TOWER,
 )
 
 

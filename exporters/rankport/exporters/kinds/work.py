@@ -29,6 +29,7 @@ from rankport.runtime.bundle.manifest import (
     Precision,
     Score,
     Target,
+    WideFeature,
 )
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
@@ -44,6 +45,7 @@ class ExportPlan:
     pair: Pair | None = None
     labels: Labels | None = None
     score: Score | None = None
+    wide: tuple[WideFeature, ...] = ()
     embedding: Embedding | None = None
     pairing: Pairing | None = None
     overrides: tuple[str, ...] = ()  # options that say otherwise than the checkpoint's folder

@@ -12,6 +12,7 @@ import numpy as np
 
 from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.runtime.backends.contract import (
+    ArrayGraph,
     DeviceLost,
     PrefixBackend,
     PrefixBatch,
@@ -47,6 +48,16 @@ def load_text_backend(
     """Loads the graph of a role that takes texts; otherwise as `load_prefix_backend`, errors too."""
     view, backends = _backends(bundle, config.device)
     return _warmed(backends.text(view, role, config, gpu), view, config, warm_up_texts)
+
+
+def load_array_graph(bundle: Bundle, role: Role, config: EngineConfig = DEFAULTS) -> ArrayGraph:
+    """Loads the graph of a role that takes plain arrays. It runs on the CPU, beside whatever device the others are on.
+
+    Raises InvalidRequest as `load_prefix_backend`, BundleError if the graph cannot be loaded.
+    """
+    from rankport.runtime.backends.ort.cpu import OnnxRuntimeArrayGraph
+
+    return OnnxRuntimeArrayGraph(_DEVICES[config.device].view(bundle), role, config)
 
 
 def is_made_for(bundle: Bundle, device: Device) -> bool:

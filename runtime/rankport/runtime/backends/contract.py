@@ -4,7 +4,7 @@ A backend is driven by one thread at a time. It owns device memory and padding; 
 prompts or caches. A pass is *started*, and its *results* are waited for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -111,3 +111,13 @@ class TextBackend(Protocol):
 
     def close(self) -> None:
         """Frees the device."""
+
+
+class ArrayGraph(Protocol):
+    """A graph of plain arrays. Any thread may call it."""
+
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Computes the graph's one output."""
+
+    def close(self) -> None:
+        """Frees the graph."""

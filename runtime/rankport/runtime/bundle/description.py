@@ -39,6 +39,8 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
 def read_out(labels: Labels, score: Score) -> str:
     """Says in a few words how a score is made: `softmax over yes, no: yes`."""
     positive = labels.names[labels.positive]
+    if score.kind == "cosine":
+        return "cosine of query and item"
     if score.transform in ("softmax", "log-odds"):
         return f"{score.transform} over {', '.join(labels.names)}: {positive}"
     return f"sigmoid of {positive}" if score.transform == "sigmoid" else f"logit of {positive}"

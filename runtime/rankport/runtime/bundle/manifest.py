@@ -25,6 +25,7 @@ from rankport.runtime.bundle.provenance import QuantizedPart as QuantizedPart
 from rankport.runtime.bundle.provenance import Source as Source
 from rankport.runtime.bundle.strict import Sha256
 from rankport.runtime.bundle.strict import Strict as Strict
+from rankport.runtime.bundle.wide import WideFeature as WideFeature
 
 FORMAT_NAME: Final = "rankport-bundle"
 FORMAT_VERSION = 1
@@ -254,6 +255,7 @@ class ManifestDraft(Strict):
     prompt: Prompt
     labels: Labels | None  # of a ranker
     score: Score | None = None  # of a kind that answers with scores
+    wide: list[WideFeature] = Field(default_factory=list)  # that a request brings, in the order of the graph
     limits: Limits
     pair: Pair | None = None  # of a kind that reads prefix and item in one sequence
     embedding: Embedding | None
@@ -269,7 +271,8 @@ class ManifestDraft(Strict):
     @property
     def max_text_tokens(self) -> int:
         """Longest run of tokens that a graph of texts is given."""
-        return self.limits.max_item_tokens if self.pair is None else self.pair.max_tokens
+        apart = max(self.limits.max_item_tokens, self.limits.max_prefix_tokens)
+        return apart if self.pair is None else self.pair.max_tokens
 
     @property
     def targets(self) -> tuple[Target, ...]:

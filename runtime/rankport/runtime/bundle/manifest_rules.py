@@ -21,6 +21,7 @@ class ManifestRules:
 
     roles: frozenset[Role]  # of its graphs, once each for a target
     rules: tuple[Rule, ...]
+    other_roles: tuple[frozenset[Role], ...] = ()  # that a bundle may have instead
 
 
 KindRules = Mapping[str, ManifestRules]
@@ -40,7 +41,7 @@ def check_manifest(manifest: Manifest, kinds: KindRules) -> None:
             f"{MANIFEST_NAME}: kind: is {manifest.kind!r}, where {' or '.join(kinds)} is looked for: give another "
             "bundle (`rankport inspect` tells what one is), or update rankport"
         )
-    for rule in (*_RULES, _graph_roles(own.roles), *own.rules, _fingerprint):
+    for rule in (*_RULES, _graph_roles((own.roles, *own.other_roles)), *own.rules, _fingerprint):
         for complaint in rule(manifest):
             raise BundleError(f"{MANIFEST_NAME}: {complaint}")
 
@@ -73,13 +74,14 @@ def _references(manifest: Manifest) -> Iterator[str]:
             yield f"tokenizer: {manifest.tokenizer!r} has more than one use"
 
 
-def _graph_roles(expected: frozenset[Role]) -> Rule:
+def _graph_roles(expected: tuple[frozenset[Role], ...]) -> Rule:
     def rule(manifest: Manifest) -> Iterator[str]:
         for target in manifest.targets or (None,):
             roles = [graph.role for graph in manifest.graphs if graph.target == target]
-            if set(roles) != expected or len(roles) != len(expected):
+            if set(roles) not in expected or len(roles) != len(set(roles)):
+                known = " or ".join(str(sorted(roles)) for roles in expected)
                 yield (
-                    f"graphs: kind {manifest.kind} has the roles {sorted(expected)}, once each for a target; "
+                    f"graphs: kind {manifest.kind} has the roles {known}, once each for a target; "
                     f"here {sorted(roles)}"
                 )
 

@@ -6,20 +6,32 @@ Owns the words for what models can do. Who serves binds its methods to a capabil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from types import TracebackType
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.columns import ItemColumns
-from rankport.protos.types import Item, ModelDescription, OnMissing, Prefix, ScoreResult, Truncation
+from rankport.protos.features import FeatureColumns
+from rankport.protos.types import (
+    Features,
+    Item,
+    ModelDescription,
+    OnMissing,
+    Prefix,
+    ScoreResult,
+    Side,
+    Truncation,
+)
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.store.store import TokenStore
 
-Capability = Literal["scores", "encodes"]
-"""Requests that a model answers: `scores` as `ScoringModel`, `encodes` as `EncodingModel`."""
+Capability = Literal["scores", "weighs", "encodes"]
+"""Requests that a model answers: `scores` as `ScoringModel`, with wide features `weighs` as `WeighingModel`, `encodes`
+as `EncodingModel`."""
 
 
 class Model(Protocol):
@@ -55,17 +67,59 @@ class ScoringModel(Model, Protocol):
         """Scores items against a prefix; see `Ranker.submit`."""
 
 
+class WeighingModel(ScoringModel, Protocol):
+    """Model that `weighs`: it scores with wide features."""
+
+    def submit(
+        self,
+        prefix: Prefix,
+        items: Iterable[Item] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
+    ) -> "Future[ScoreResult]":
+        """Scores items against a prefix, with the wide features of each; see `Towers.submit`."""
+
+
 class EncodingModel(Model, Protocol):
     """Model that `encodes`."""
 
-    def submit(
+    def submit_texts(
         self,
         texts: Iterable[str | Sequence[int]] | ItemColumns,
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
+        side: Side | None = None,
     ) -> "Future[NDArray[np.floating]]":
-        """Encodes texts as embedding tokens; see `ItemEncoder.submit`."""
+        """Encodes texts as embedding tokens, of a model of two towers as items unless it is the query's `side`."""
+
+
+class OfflineEncoder(EncodingModel, Protocol):
+    """Model that `encodes`, as a job drives it: loaded for nothing else."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Namespace of its tokens in a store."""
+
+    def encode(
+        self,
+        texts: Iterable[str | Sequence[int]] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> NDArray[np.floating]:
+        """Computes the tokens of the texts. [texts, k, hidden]"""
+
+    def __enter__(self) -> Self:
+        """Gives the model."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +132,5 @@ class Kind:
     reads_tokens: Callable[[Bundle], bool] = lambda bundle: (
         False
     )  # whether its items may be keys of a token store
+    # Loads it for a job that fills a store, on the very device that is asked for; None: it makes nothing to store.
+    load_encoder: Callable[[Bundle, EngineConfig], OfflineEncoder] | None = None

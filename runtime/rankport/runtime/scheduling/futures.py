@@ -1,10 +1,11 @@
 """Futures made of futures, and waiting for them."""
 
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import DeadlineExceeded, RankportError
 
@@ -19,6 +20,17 @@ def converted(inner: "Future[InnerT]", convert: Callable[[InnerT], OuterT]) -> "
     outer.add_done_callback(partial(_cancel_inner, weakref.ref(inner)))
     inner.add_done_callback(partial(_resolve_outer, outer, convert))
     return outer
+
+
+def gathered(parts: "Sequence[Future[InnerT]]") -> "Future[tuple[InnerT, ...]]":
+    """Makes a future of the results of all, at least one; an error of one is its own. Cancelling it cancels all."""
+    gathering = _Gathering[InnerT](len(parts))
+    refs = [weakref.ref(part) for part in parts]
+    for ref in refs:
+        gathering.outer.add_done_callback(partial(_cancel_inner, ref))
+    for place, part in enumerate(parts):
+        part.add_done_callback(partial(gathering.take, place))
+    return gathering.outer
 
 
 def resolved(result: OuterT) -> "Future[OuterT]":
@@ -48,6 +60,31 @@ def result_within(future: "Future[OuterT]", timeout_s: float | None) -> OuterT:
         ) from None
     finally:
         future.cancel()  # does nothing once there is a result
+
+
+class _Gathering(Generic[InnerT]):
+    """Results so far of several futures, none of which it refers to."""
+
+    def __init__(self, count: int) -> None:
+        self.outer: Future[tuple[InnerT, ...]] = Future()
+        self._results: dict[int, InnerT] = {}
+        self._count = count
+        self._lock = threading.Lock()
+
+    def take(self, place: int, part: "Future[InnerT]") -> None:
+        if part.cancelled():
+            self.outer.cancel()
+            return
+        error = part.exception()
+        if error is not None:
+            settle(self.outer, self.outer.set_exception, error)
+            return
+        with self._lock:
+            self._results[place] = part.result()
+            complete = len(self._results) == self._count
+        if complete:
+            ordered = tuple(self._results[index] for index in range(self._count))
+            settle(self.outer, self.outer.set_result, ordered)
 
 
 def _cancel_inner(inner: "weakref.ref[Future[InnerT]]", outer: "Future[OuterT]") -> None:

@@ -102,6 +102,9 @@ class TwoTower(nn.Module):
         table: nn.Module = next(iter(self.towers.values())).embedding  # type: ignore[assignment]
         return table
 
+    def get_output_embeddings(self) -> None:
+        """Has none: a head of two towers makes no tokens."""
+
     def tie_weights(self) -> None:
         """Does nothing: the body of a tower ties nothing to a head."""
 

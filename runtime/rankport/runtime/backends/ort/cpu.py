@@ -5,7 +5,7 @@ It and `cuda` beside it alone import onnxruntime.
 
 import itertools
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -128,6 +128,21 @@ class OnnxRuntimeTextBackend:
         self._graph.close()
 
 
+class OnnxRuntimeArrayGraph:
+    """A graph of plain arrays on the CPU. Implements `ArrayGraph`."""
+
+    def __init__(self, bundle: Bundle, role: Role, config: EngineConfig | None = None) -> None:
+        self._graph = _Session(bundle, role, config or EngineConfig())
+
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """See `ArrayGraph.run`."""
+        return self._graph.run(inputs)[0]
+
+    def close(self) -> None:
+        """Frees the session."""
+        self._graph.close()
+
+
 class _Session:
     """One role of a graph, loaded; takes more inputs than the graph has and ignores what it does not read."""
 
@@ -153,7 +168,7 @@ class _Session:
             return None
         return _Session(bundle, role, self._config, shared=self)
 
-    def run(self, inputs: dict[str, Array]) -> list[NDArray[np.float32]]:
+    def run(self, inputs: Mapping[str, Array]) -> list[NDArray[np.float32]]:
         assert self._session is not None, "closed"
         try:
             return cast(

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.columns import ItemColumns
-from rankport.protos.errors import BackendError
-from rankport.protos.types import ModelDescription, Truncation
+from rankport.protos.errors import BackendError, InvalidRequest
+from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
@@ -110,6 +110,19 @@ class ItemEncoder:
             lambda engine: engine.submit(runs, timeout_s, spent_s=spent_s), len(runs.ids)
         )
         return converted(future, _tokens)
+
+    def submit_texts(
+        self,
+        texts: Iterable[Text] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        side: Side | None = None,
+    ) -> "Future[NDArray[np.floating]]":
+        """Encodes as `submit`. Raises InvalidRequest for a `side` of the query: it has one side."""
+        if side == "query":
+            raise InvalidRequest(f"side is {side!r}, and an item encoder has one side: leave it out")
+        return self.submit(texts, timeout_s, truncation=truncation)
 
     def describe(self) -> ModelDescription:
         """Says what the bundle is."""

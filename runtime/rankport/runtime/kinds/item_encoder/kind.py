@@ -26,4 +26,8 @@ def _load(bundle: Bundle, config: EngineConfig, store: TokenStore | None) -> Ite
     return encoder
 
 
-ITEM_ENCODER = Kind(NAME, RULES[NAME], _load)
+def _load_encoder(bundle: Bundle, config: EngineConfig) -> ItemEncoder:
+    return ItemEncoder.load(bundle, config=config)
+
+
+ITEM_ENCODER = Kind(NAME, RULES[NAME], _load, load_encoder=_load_encoder)

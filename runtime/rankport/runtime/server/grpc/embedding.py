@@ -43,7 +43,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
 
             def submit(timeout_s: float | None) -> Future[Rows]:
                 query = wire.encode_query(request)
-                return served.model.submit(query.texts, timeout_s, truncation=query.truncation)
+                return served.model.submit_texts(query.texts, timeout_s, truncation=query.truncation)
 
             rows = await self._submitter.run(submit, context.time_remaining())
             return wire.encode_response(rows, served.description.fingerprint)
@@ -114,7 +114,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         self, encoder: EncodingModel, texts: ItemColumns, truncation: Truncation, context: Context
     ) -> Rows:
         def submit(timeout_s: float | None) -> Future[Rows]:
-            return encoder.submit(texts, timeout_s, truncation=truncation)
+            return encoder.submit_texts(texts, timeout_s, truncation=truncation)
 
         for delay_s in _OVERLOAD_DELAYS_S:
             try:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.exporters.kinds.item_encoder.proof.modes import similarities
+from rankport.exporters.kinds.texts.embeddings import similarities
 from rankport.exporters.kinds.texts.rows import Answers, runs_of
 from rankport.exporters.kinds.texts.samples import Runs
 from rankport.exporters.proof.batches import Rankings, batch_independence

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.kinds.item_encoder.proof.modes import compare_embeddings
 from rankport.exporters.kinds.item_encoder.proof.owners_pipeline import OwnersPipeline, owners_pipeline
+from rankport.exporters.kinds.texts.embeddings import compare_embeddings
 from rankport.exporters.kinds.texts.samples import overlong_text, sample_texts
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.source_words import source_in_words

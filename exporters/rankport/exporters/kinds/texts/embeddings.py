@@ -1,4 +1,4 @@
-"""The modes in which an item encoder serves, and its differences from its source in each."""
+"""Embeddings of texts beside those of the source: differences of values, and of what is nearest to each."""
 
 from dataclasses import replace
 
@@ -51,5 +51,5 @@ def compare_embeddings(mode: str, expected: NDArray[np.float32], actual: NDArray
 def similarities(tokens: NDArray[np.floating]) -> NDArray[np.float64]:
     """Computes the cosine of each run to each, over all its tokens. [runs, runs]"""
     flat = tokens.astype(np.float64).reshape(len(tokens), -1)
-    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
     return flat @ flat.T

@@ -1,0 +1,1 @@
+"""Two towers: graphs of representations and of their score. The table imports `kind`, an export `work`."""

@@ -1,0 +1,94 @@
+"""Facts of two towers that an export needs, of the reference module and of a module of one's own alike."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.two_tower.config import Side, TwoTowerConfig
+from rankport.exporters.checkpoints.two_tower.module import TowersModule, TwoTower
+from rankport.exporters.kinds.texts.positions import position_limit
+from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.manifest import Score
+from rankport.runtime.bundle.wide import WideFeature
+
+
+@dataclass(frozen=True, slots=True)
+class TowerFacts:
+    """What two towers take and give."""
+
+    width: int  # of a representation
+    outputs: tuple[str, ...]  # names of the logits
+    positive: int  # which of them a score speaks for
+    wide: tuple[WideFeature, ...]
+    shared: bool  # one tower reads both sides
+    max_query_tokens: int
+    max_item_tokens: int
+    score: Score
+
+
+class TracedTowers(TowersModule, Protocol):
+    """A `TowersModule` with its facts."""
+
+    facts: TowerFacts
+
+
+def towers_of(source: Checkpoint) -> TowersModule:
+    """Gives the module of a checkpoint. Raises CheckpointError if it has no towers."""
+    if not isinstance(source.model, TowersModule):
+        raise CheckpointError(
+            f"{source.architecture} has no two towers: a checkpoint's config.json says model_type "
+            "'rankport-two-tower', a module of one's own is given to `export_towers`"
+        )
+    return source.model
+
+
+def facts_of(source: Checkpoint) -> TowerFacts:
+    """Finds the facts of a checkpoint's towers. Raises CheckpointError as `towers_of`."""
+    module = towers_of(source)
+    if isinstance(module, TwoTower):
+        _require_positions(module)
+        return _stated(module.config)
+    facts: TowerFacts = source.model.facts  # type: ignore[assignment]
+    return facts
+
+
+def body_of(module: nn.Module, side: Side) -> nn.Module:
+    """Finds the model of transformers that reads a side, where there is one; else the module itself."""
+    if isinstance(module, TwoTower):
+        tower = module.towers[module.config.place(side)]
+        return getattr(tower, "body", tower)
+    return module
+
+
+def _stated(config: TwoTowerConfig) -> TowerFacts:
+    return TowerFacts(
+        width=config.width,
+        outputs=config.outputs,
+        positive=0 if config.head is None else config.head.positive,
+        wide=tuple(config.wide),
+        shared=config.shared,
+        max_query_tokens=config.max_query_tokens,
+        max_item_tokens=config.max_item_tokens,
+        score=_score(config),
+    )
+
+
+def _score(config: TwoTowerConfig) -> Score:
+    if config.head is None and config.interactions == ["cosine"]:
+        return Score(kind="cosine", transform="none")
+    if config.objective == "pointwise":
+        return Score(kind="probability", transform="sigmoid")
+    return Score(kind="logit", transform="none")
+
+
+def _require_positions(module: TwoTower) -> None:
+    for side, stated in (("query", module.config.max_query_tokens), ("item", module.config.max_item_tokens)):
+        body = body_of(module, side)  # type: ignore[arg-type]
+        most = position_limit(body) if hasattr(body, "config") else None
+        if most is not None and stated > most:
+            raise CheckpointError(
+                f"config.json: max_{side}_tokens {stated} exceed the position encodings of the tower's body, {most} "
+                "tokens: lower it"
+            )

@@ -1,0 +1,86 @@
+"""The graphs of two towers: texts to representations, a graph a tower; representations and features to logits."""
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.two_tower.config import Side
+from rankport.exporters.checkpoints.two_tower.module import TowersModule
+from rankport.exporters.graphs.role_graph import RoleGraph
+from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
+from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
+from rankport.exporters.kinds.two_tower.facts import TowerFacts, body_of, towers_of
+from rankport.exporters.quantization.kernels.select import graph_kernels
+from rankport.runtime.bundle.manifest import Precision, Target
+from rankport.runtime.kinds.two_tower.rules import APART, SCORE, SHARED
+
+ROWS, LOGITS = "representations", "logits"
+
+
+class Represent(nn.Module):
+    """(input_ids, attention_mask), both [items, tokens] int64, padded at the end -> [items, 1, width]."""
+
+    def __init__(self, module: TowersModule, side: Side, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module, self.side, self.dtype = module, side, dtype
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Represents padded texts."""
+        return self.module.represent(input_ids, attention_mask, self.side)[:, None, :].to(self.dtype)
+
+
+class ScoreRows(nn.Module):
+    """(query [width], items [items, width], features [items, features] or none), float32 -> [items, outputs]."""
+
+    def __init__(self, module: TowersModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, query: Tensor, items: Tensor, features: Tensor | None = None) -> Tensor:
+        """Scores representations."""
+        return self.module.score(query, items, features)
+
+
+def two_tower_graphs(
+    facts: TowerFacts, dtype: str, source: Checkpoint, target: Target, precision: Precision
+) -> dict[str, RoleGraph]:
+    """Traces the graphs of a target. That of the score is in float32 whatever the precision: it runs on the CPU."""
+    sides: dict[str, Side] = (
+        {SHARED: "item"} if facts.shared else {APART["query"]: "query", APART["item"]: "item"}
+    )
+    graphs = {
+        role: RoleGraph(_represent(facts, dtype, source, side, target, precision), {role: (ROWS,)})
+        for role, side in sides.items()
+    }
+    return graphs | {SCORE: RoleGraph(_score(facts, source, target), {SCORE: (LOGITS,)})}
+
+
+def _represent(
+    facts: TowerFacts, dtype: str, source: Checkpoint, side: Side, target: Target, precision: Precision
+) -> ir.Model:
+    module = towers_of(source)
+    graph = TextGraph(
+        Represent(module, side, torch.float16 if dtype == "float16" else torch.float32),
+        body_of(source.model, side),
+        ROWS,
+        ["items", 1, facts.width],
+    )
+    return export_text_graph(graph, target, precision)
+
+
+def _score(facts: TowerFacts, source: Checkpoint, target: Target) -> ir.Model:
+    generator = torch.Generator().manual_seed(0)
+    arguments: dict[str, Tensor | list[Tensor]] = {
+        "query": torch.randn(facts.width, generator=generator),
+        "items": torch.randn(3, facts.width, generator=generator),
+    }
+    axes: dict[str, list[str | int]] = {"query": [facts.width], "items": ["items", facts.width]}
+    if facts.wide:
+        arguments["features"] = torch.randn(3, len(facts.wide), generator=generator)
+        axes["features"] = ["items", len(facts.wide)]
+    with graph_kernels(source.model, target):
+        traced = trace(ScoreRows(towers_of(source)), arguments, axes, [LOGITS])
+    graph = cut(traced, {LOGITS: ["items", len(facts.outputs)]})
+    drop_intermediate_shapes(graph)
+    return graph

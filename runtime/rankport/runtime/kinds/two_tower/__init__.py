@@ -1,0 +1,1 @@
+"""Two towers: texts to representations, and scores of representations that are given."""

@@ -1,0 +1,24 @@
+"""Two towers as the table of kinds lists them."""
+
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.kind import Kind
+from rankport.runtime.kinds.two_tower.rules import NAME, RULES
+from rankport.runtime.kinds.two_tower.towers import Towers
+from rankport.runtime.store.store import TokenStore
+
+
+def _load(bundle: Bundle, config: EngineConfig, store: TokenStore | None) -> Towers:
+    return Towers.load(bundle, store=store, config=config)
+
+
+def _load_encoder(bundle: Bundle, config: EngineConfig) -> Towers:
+    return Towers.load(bundle, config=config)
+
+
+def _reads_tokens(bundle: Bundle) -> bool:
+    return True
+
+
+TWO_TOWER = Kind(NAME, RULES[NAME], _load, _reads_tokens, _load_encoder)
+"""The row of the table."""

@@ -1,0 +1,160 @@
+"""Parts of loaded towers: a reader a side, what scores, and the stored representations."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from rankport.protos.errors import InvalidRequest, PairingError
+from rankport.protos.types import Side
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.description import read_out
+from rankport.runtime.bundle.manifest import Labels, Manifest, Role, Score, Segment
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.replicas import Replicas
+from rankport.runtime.kinds.score_answer import ScoreForm
+from rankport.runtime.kinds.text_engine import TextEngine
+from rankport.runtime.kinds.text_engines import text_engines
+from rankport.runtime.kinds.two_tower.reader import Reader
+from rankport.runtime.kinds.two_tower.rules import NAME, role_of
+from rankport.runtime.kinds.two_tower.scorers import CosineScorer, GraphScorer, RowScorer
+from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.store.namespace import TokenNamespace
+from rankport.runtime.store.store import TokenStore
+
+_OUTPUT = Labels(source="classification_head", names=["cosine"], ids=[0])
+_COSINE = Score(kind="cosine", transform="none")
+
+
+@dataclass(frozen=True, slots=True)
+class TowerParts:
+    """What two towers are made of. Whoever takes it calls `close`."""
+
+    query: Reader
+    item: Reader
+    scorer: RowScorer
+    form: ScoreForm
+    same_reading: bool  # a text has one representation, of whichever side
+    close: Callable[[float], None]
+
+    def reader(self, side: Side) -> Reader:
+        """Gives the reader of a side."""
+        return self.query if side == "query" else self.item
+
+
+def load_parts(bundle: Bundle, query: Bundle | None, config: EngineConfig) -> TowerParts:
+    """Loads a two-tower, or an item encoder; `query` is the bundle of the latter that reads queries.
+
+    Raises as `load_text_backend`, InvalidRequest for a `query` that does not go with the bundle.
+    """
+    with ExitStack() as loaded:
+        if bundle.manifest.kind == NAME:
+            parts = _two_tower(bundle, query, config, loaded)
+        else:
+            parts = _item_encoder(bundle, query, config, loaded)
+        loaded.pop_all()
+    return parts
+
+
+def stored_rows(store: TokenStore, manifest: Manifest) -> TokenNamespace:
+    """Finds a bundle's own representations. Raises PairingError if the store has none, with its fingerprint."""
+    held = store.fingerprints()
+    if manifest.fingerprint not in held:
+        raise PairingError(
+            f"store {store.path} has no representations of bundle {manifest.name!r} ({manifest.fingerprint}), but of "
+            f"{', '.join(held) or 'no encoder'}: run `rankport encode` with this bundle"
+        )
+    return store.namespace(manifest.fingerprint)
+
+
+def _two_tower(bundle: Bundle, query: Bundle | None, config: EngineConfig, loaded: ExitStack) -> TowerParts:
+    manifest = bundle.manifest
+    if query is not None:
+        raise InvalidRequest(
+            f"query: bundle {manifest.name!r} of kind {NAME} reads queries itself: leave it out"
+        )
+    prompt = PromptEncoder.from_bundle(bundle)
+    engines = {
+        role: _engines(bundle, role, config, loaded)
+        for role in dict.fromkeys(role_of(manifest, side) for side in ("query", "item"))
+    }
+    sides = {
+        side: Reader(prompt, engines[role_of(manifest, side)], as_prefix=side == "query")
+        for side in ("query", "item")
+    }
+    scorer = GraphScorer(bundle, config)
+    loaded.callback(scorer.close)
+    return TowerParts(
+        sides["query"],
+        sides["item"],
+        scorer,
+        ScoreForm.of(manifest),
+        same_reading=len(engines) == 1 and _frame(manifest.prompt.prefix) == _frame(manifest.prompt.item),
+        close=_closer(tuple(engines.values()), scorer),
+    )
+
+
+def _item_encoder(
+    bundle: Bundle, query: Bundle | None, config: EngineConfig, loaded: ExitStack
+) -> TowerParts:
+    _require_one_token(bundle.manifest)
+    item = _encoder_reader(bundle, config, loaded)
+    asking = item
+    if query is not None:
+        _require_twin(bundle.manifest, query.manifest)
+        asking = _encoder_reader(query, config, loaded)
+    scorer = CosineScorer()
+    engines = tuple({id(reader.engines): reader.engines for reader in (item, asking)}.values())
+    return TowerParts(
+        asking,
+        item,
+        scorer,
+        ScoreForm(_OUTPUT, _COSINE, bundle.manifest.fingerprint, read_out(_OUTPUT, _COSINE)),
+        same_reading=query is None,
+        close=_closer(engines, scorer),
+    )
+
+
+def _encoder_reader(bundle: Bundle, config: EngineConfig, loaded: ExitStack) -> Reader:
+    return Reader(
+        PromptEncoder.from_bundle(bundle), _engines(bundle, "encode", config, loaded), as_prefix=False
+    )
+
+
+def _require_one_token(manifest: Manifest) -> None:
+    assert manifest.embedding is not None
+    if manifest.embedding.tokens != 1:
+        raise InvalidRequest(
+            f"bundle {manifest.name!r} makes {manifest.embedding.tokens} tokens of a text, and a cosine is of one: "
+            "export it with a pooling that makes one"
+        )
+
+
+def _require_twin(item: Manifest, query: Manifest) -> None:
+    """Checks that two item encoders are one model, read with two prompts."""
+    if query.kind != item.kind or query.embedding != item.embedding:
+        raise InvalidRequest(f"query: bundle {query.name!r} makes other representations than {item.name!r}")
+    if query.source.checkpoint_sha256 != item.source.checkpoint_sha256:
+        raise InvalidRequest(f"query: bundle {query.name!r} is of another checkpoint than {item.name!r}")
+
+
+def _engines(bundle: Bundle, role: Role, config: EngineConfig, loaded: ExitStack) -> Replicas[TextEngine]:
+    engines = text_engines(bundle, role, config)
+    loaded.callback(engines.close)
+    return engines
+
+
+def _closer(engines: tuple[Replicas[TextEngine], ...], scorer: RowScorer) -> Callable[[float], None]:
+    def close(grace_s: float) -> None:
+        for each in engines:
+            each.close(grace_s)
+        scorer.close()
+
+    return close
+
+
+def _frame(segments: list[Segment]) -> list[Segment]:
+    """Gives the segments with the value that they are around as if it were an item."""
+    return [
+        segment if segment.field is None else segment.model_copy(update={"field": None, "item": True})
+        for segment in segments
+    ]

@@ -1,0 +1,102 @@
+"""Reading of a request: its query, items and features, as far as they are known before anything is computed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.arguments import is_embedding
+from rankport.protos.columns import Column, Embeddings, ItemColumns
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.features import FeatureColumns
+from rankport.protos.types import Features, Item, OnMissing, Prefix, Truncation
+from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.kinds.two_tower.features import ordered_features
+from rankport.runtime.kinds.two_tower.loading import TowerParts
+from rankport.runtime.kinds.two_tower.request import Rows, TowersRequest
+from rankport.runtime.prompt.checks import checked_rows
+from rankport.runtime.prompt.encoder import EncodedItems, EncodedPrefix
+from rankport.runtime.store.keyed_items import KeyedItems
+from rankport.runtime.tokens import TokenRuns
+
+Query = Prefix | NDArray[np.floating]
+"""A query: text, fields by name, token ids, or its representation [width]."""
+_ONE = np.zeros(1, np.int64)
+_NONE = np.empty(0, np.int64)
+_NO_TEXTS = EncodedItems(TokenRuns.of([]), _NONE, _NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReader:
+    """The bundle as far as a request is read by it."""
+
+    manifest: Manifest
+    parts: TowerParts
+    keyed_items: KeyedItems
+
+    def read(
+        self,
+        query: Query,
+        items: Iterable[Item] | ItemColumns,
+        truncation: Truncation,
+        on_missing: OnMissing,
+        features: Features | FeatureColumns | None,
+    ) -> TowersRequest:
+        """Tokenizes texts, reads the store and checks what is given. Raises as `Towers.submit`."""
+        if on_missing not in get_args(OnMissing):
+            raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(get_args(OnMissing))}")
+        columns = item_columns(items)
+        wide = ordered_features(features, self.manifest.wide, columns.count)
+        asked = self._query(query, truncation)
+        keyed = self.keyed_items.resolve(columns.keys, on_missing, columns.count)
+        texts = _NO_TEXTS
+        if columns.texts is not None or columns.token_ids is not None:
+            own = replace(columns, keys=None, embeddings=None)
+            texts = self.parts.item.prompt.encode_items(own, truncation)
+        there = [column for column in (columns.embeddings, keyed.stored) if column is not None]
+        rows = self._rows(there, columns.count)
+        places = np.sort(np.concatenate([texts.places, *(column.places for column in there)]))
+        return TowersRequest(columns.count, asked, texts, rows, places, wide, keyed.missing)
+
+    @property
+    def width(self) -> int:
+        """Values of a representation."""
+        assert self.manifest.embedding is not None
+        return self.manifest.embedding.hidden_size
+
+    def _query(self, query: Query, truncation: Truncation) -> EncodedPrefix | Rows:
+        if isinstance(query, np.ndarray) and is_embedding(query):
+            return given_query(query, self.width)
+        return self.parts.query.read(query, truncation)  # type: ignore[arg-type]  # an array is of ids then
+
+    def _rows(self, there: list[Column[Embeddings]], count: int) -> Rows:
+        """Puts the representations that are there in their places. [count, width]"""
+        rows = np.zeros((count, self.width), np.float32)
+        for column in there:
+            if len(column.places):
+                rows[column.places] = checked_rows(column.values, column.places, 1, self.width)
+        return rows
+
+
+def item_columns(items: Iterable[Item] | ItemColumns) -> ItemColumns:
+    """Sorts items into columns; representations may be rows [width], or all of them an array [items, width]."""
+    if isinstance(items, np.ndarray) and items.ndim == 2 and items.dtype.kind == "f":
+        items = items[:, None, :]
+    columns = ItemColumns.of(items)
+    given = columns.embeddings
+    if given is None or isinstance(given.values, np.ndarray):
+        return columns
+    values = [value[None] if value.ndim == 1 else value for value in given.values]
+    return replace(columns, embeddings=replace(given, values=values))
+
+
+def given_query(row: NDArray[np.floating], width: int) -> Rows:
+    """Takes the representation of a query, [width] or [1, width]. Raises InvalidRequest for another shape, or NaN."""
+    values = row[None] if row.ndim == 1 else row
+    try:
+        checked: Rows = checked_rows([values], _ONE, 1, width).astype(np.float32)
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error).replace("item 0", "prefix", 1)) from None
+    return checked.reshape(width)

@@ -1,0 +1,56 @@
+"""Scores of representations that are given: by the bundle's graph, or their cosine."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.backends.choice import load_array_graph
+from rankport.runtime.backends.contract import ArrayGraph
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.two_tower.rules import SCORE
+
+Rows = NDArray[np.float32]
+_LEAST_NORM = np.float32(1e-12)
+
+
+class RowScorer(Protocol):
+    """What scores items against a query, both by their representations. Any thread may call it."""
+
+    def logits(self, query: Rows, items: Rows, features: Rows | None) -> Rows:
+        """Scores items [items, width] against the query [width], features [items, features]. [items, outputs]"""
+
+    def close(self) -> None:
+        """Frees what it holds."""
+
+
+class GraphScorer:
+    """The `score` graph of a bundle, on the CPU beside every device: it is small, its inputs lie in host memory."""
+
+    def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
+        self._graph: ArrayGraph = load_array_graph(bundle, SCORE, config)
+
+    def logits(self, query: Rows, items: Rows, features: Rows | None) -> Rows:
+        """See `RowScorer.logits`."""
+        inputs: Mapping[str, Rows] = {"query": query, "items": items}
+        return self._graph.run(inputs if features is None else {**inputs, "features": features})
+
+    def close(self) -> None:
+        """Frees the graph."""
+        self._graph.close()
+
+
+class CosineScorer:
+    """The cosine: score of an item encoder's tokens."""
+
+    def logits(self, query: Rows, items: Rows, features: Rows | None) -> Rows:
+        """See `RowScorer.logits`. One output."""
+        norms = np.maximum(np.linalg.norm(items, axis=1), _LEAST_NORM)
+        norms *= max(np.linalg.norm(query), _LEAST_NORM)
+        cosines: Rows = (items @ query) / norms
+        return cosines[:, None]
+
+    def close(self) -> None:
+        """Does nothing: it holds nothing."""

@@ -1,0 +1,269 @@
+"""`Towers`: texts to representations, and scores of items against a query by their representations, in this process."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.columns import ItemColumns
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.features import FeatureColumns
+from rankport.protos.ranking import WeighingRanks
+from rankport.protos.types import (
+    Features,
+    Item,
+    ModelDescription,
+    OnMissing,
+    ScoreResult,
+    Side,
+    Truncation,
+)
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.description import describe
+from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.manifest_rules import check_manifest
+from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.item_encoder.rules import RULES as ITEM_ENCODER_RULES
+from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.text_engine import TextRows
+from rankport.runtime.kinds.two_tower.loading import TowerParts, load_parts, stored_rows
+from rankport.runtime.kinds.two_tower.reading import Query, RequestReader
+from rankport.runtime.kinds.two_tower.request import TowersRequest
+from rankport.runtime.kinds.two_tower.rules import RULES
+from rankport.runtime.prompt.encoder import EncodedPrefix
+from rankport.runtime.scheduling.futures import converted, gathered, resolved, result_within
+from rankport.runtime.store.keyed_items import KeyedItems
+from rankport.runtime.store.store import TokenStore
+from rankport.runtime.tokens import TokenRuns
+
+Text = str | Sequence[int]
+_RULES = {**RULES, **ITEM_ENCODER_RULES}
+
+
+class Towers(WeighingRanks):
+    """Two loaded towers and what scores them. Any thread may call it; a context manager.
+
+    >>> with Towers.load("towers.bundle", store="rows.lmdb") as towers:
+    ...     towers.score("wing flutter", [Key("17"), "a text"], features={"bm25": [8.1, 2.4]}).scores
+    """
+
+    capabilities: frozenset[Capability] = frozenset({"scores", "weighs", "encodes"})
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        parts: TowerParts,
+        keyed_items: KeyedItems,
+        *,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Makes towers of parts; closes them, then calls `on_close`."""
+        assert manifest.embedding is not None
+        self._manifest = manifest
+        self._width = manifest.embedding.hidden_size
+        self._dtype = np.dtype(manifest.embedding.dtype)
+        self._parts = parts
+        self._together = parts.query.engines is parts.item.engines
+        self._reader = RequestReader(manifest, parts, keyed_items)
+        self._on_close = on_close
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | os.PathLike[str] | Bundle,
+        *,
+        store: TokenStore | str | os.PathLike[str] | None = None,
+        query: str | os.PathLike[str] | Bundle | None = None,
+        config: EngineConfig = DEFAULTS,
+    ) -> Self:
+        """Loads a bundle of two towers, or an item encoder's, whose score is the cosine.
+
+        With a `store` items may be keys of what `rankport encode` made with this bundle. `query` is the bundle of an
+        item encoder exported with the prompt of queries, where they have one of their own.
+
+        Raises:
+            BundleError: the bundle is not what it says.
+            InvalidRequest: it is of another kind, or `query` does not go with it.
+            PairingError: the store has no representations of this bundle.
+            StoreError: the store cannot be read.
+        """
+        opened = _opened(bundle)
+        manifest = opened.manifest
+        with ExitStack() as owned:
+            if store is not None and not isinstance(store, TokenStore):
+                store = TokenStore.open(store, read_only=True)
+                owned.callback(store.close)
+            tokens = None if store is None else stored_rows(store, manifest)
+            parts = load_parts(opened, None if query is None else _opened(query), config)
+            keyed_items = KeyedItems(manifest, tokens, host_bytes=config.host_tokens_bytes)
+            return cls(manifest, parts, keyed_items, on_close=owned.pop_all().close)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that changes an output: the namespace of item representations in a store."""
+        return self._manifest.fingerprint
+
+    def represent(
+        self,
+        texts: Iterable[Text] | ItemColumns,
+        side: Side | None = None,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> NDArray[np.floating]:
+        """Computes the representations of texts, or token ids. [texts, width] in the bundle's type
+
+        `side` may be left out where both sides read a text alike. Raises as `ItemEncoder.encode`, and InvalidRequest
+        where the side is missing.
+        """
+        if side is None and not self._parts.same_reading:
+            raise InvalidRequest(
+                "side is missing, and query and item are read differently: give query or item"
+            )
+        return self.encode(texts, timeout_s, truncation=truncation, side=side or "item")[:, 0]
+
+    def encode(
+        self,
+        texts: Iterable[Text] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        side: Side = "item",
+    ) -> NDArray[np.floating]:
+        """Computes what a store keeps: `represent`, as one token a text. [texts, 1, width]"""
+        timeout_s = checked_timeout_s(timeout_s)
+        future = self.submit_texts(texts, timeout_s, truncation=truncation, side=side)
+        return result_within(future, timeout_s)
+
+    def submit_texts(
+        self,
+        texts: Iterable[Text] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        side: Side | None = None,
+    ) -> "Future[NDArray[np.floating]]":
+        """Encodes as `encode`, at once with a future; without a side as items. Cancelling it drops what is left."""
+        if side not in (None, *get_args(Side)):
+            raise InvalidRequest(f"side is {side!r}: give query or item")
+        timeout_s = checked_timeout_s(timeout_s)
+        begun_s = time.perf_counter()
+        reader = self._parts.reader(side or "item")
+        runs = reader.read_all(ItemColumns.of(texts, "texts"), truncation)
+        if not len(runs):
+            return resolved(np.empty((0, 1, self._width), self._dtype))
+        return converted(reader.submit(runs, timeout_s, time.perf_counter() - begun_s), _rows)
+
+    def score(
+        self,
+        prefix: Query,
+        items: Iterable[Item] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
+    ) -> ScoreResult:
+        """Scores items, as texts, token ids, keys or representations [width], against a query that is read once.
+
+        `features` are the bundle's wide features of each item: an array [items, features] in the bundle's order, or a
+        column by name. Raises as `Ranker.score`, and InvalidRequest for features that are not the bundle's.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        future = self.submit(
+            prefix, items, timeout_s, truncation=truncation, on_missing=on_missing, features=features
+        )
+        return result_within(future, timeout_s)
+
+    def submit(
+        self,
+        prefix: Query,
+        items: Iterable[Item] | ItemColumns,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
+    ) -> "Future[ScoreResult]":
+        """Scores as `score`, at once with a future. Cancelling it drops what is not computed yet."""
+        timeout_s = checked_timeout_s(timeout_s)
+        begun_s = time.perf_counter()
+        request = self._reader.read(prefix, items, truncation, on_missing, features)
+        tokenize_s = time.perf_counter() - begun_s
+        answer = partial(self._answer, request, tokenize_s)
+        parts = self._queue(request, timeout_s, tokenize_s) if len(request.places) else ()
+        return converted(gathered(parts), answer) if parts else resolved(answer(()))
+
+    def describe(self) -> ModelDescription:
+        """Says what the bundle is, and which forms of items it takes."""
+        return describe(self._manifest, keys=self._reader.keyed_items.readable)
+
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
+        return self._parts.query.engines.alive and self._parts.item.engines.alive
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
+        self._parts.close(grace_s)
+        self._on_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _queue(
+        self, request: TowersRequest, timeout_s: float | None, spent_s: float
+    ) -> tuple["Future[TextRows]", ...]:
+        """Queues what is to be computed: nothing where query and items are given."""
+        query, item = self._parts.query, self._parts.item
+        runs = [request.texts.runs] if len(request.texts.places) else []
+        if not isinstance(request.query, EncodedPrefix):
+            return tuple(item.submit(run, timeout_s, spent_s) for run in runs)
+        asked = TokenRuns.of([request.query.run])
+        if self._together:
+            return (query.submit(TokenRuns.join([asked, *runs]), timeout_s, spent_s),)
+        first = query.submit(asked, timeout_s, spent_s)
+        try:
+            return (first, *(item.submit(run, timeout_s, spent_s) for run in runs))
+        except BaseException:
+            first.cancel()
+            raise
+
+    def _answer(
+        self, request: TowersRequest, tokenize_s: float, computed: tuple[TextRows, ...]
+    ) -> ScoreResult:
+        begun_s = time.perf_counter()
+        logits = self._parts.form.nothing()
+        if len(request.places):
+            read = isinstance(request.query, EncodedPrefix)
+            query, rows = request.filled(computed, self._together and read)
+            features = None if request.features is None else request.features[request.places]
+            logits = self._parts.scorer.logits(query, rows, features)
+        failed = np.asarray(~np.isfinite(logits).all(axis=1), np.bool_)
+        if failed.any():
+            logits = np.where(failed[:, None], np.float32(np.nan), logits)
+        usage = request.usage(computed, tokenize_s, time.perf_counter() - begun_s)
+        return self._parts.form.answer(request.scored, logits, failed, usage)
+
+
+def _opened(bundle: str | os.PathLike[str] | Bundle) -> Bundle:
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _RULES)
+    check_manifest(opened.manifest, _RULES)  # of a bundle that was opened as one of any kind
+    return opened
+
+
+def _rows(answer: TextRows) -> NDArray[np.floating]:
+    return answer.rows

@@ -16,7 +16,7 @@ from rankport.runtime.bundle.wide import WideFeature
 
 @dataclass(frozen=True, slots=True)
 class TowerFacts:
-    """What two towers take and give."""
+    """Sizes, names and limits of two towers."""
 
     width: int  # of a representation
     outputs: tuple[str, ...]  # names of the logits

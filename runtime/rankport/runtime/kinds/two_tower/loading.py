@@ -27,7 +27,7 @@ _COSINE = Score(kind="cosine", transform="none")
 
 @dataclass(frozen=True, slots=True)
 class TowerParts:
-    """What two towers are made of. Whoever takes it calls `close`."""
+    """Parts that two towers are made of. Whoever takes them calls `close`."""
 
     query: Reader
     item: Reader

@@ -17,7 +17,7 @@ _LEAST_NORM = np.float32(1e-12)
 
 
 class RowScorer(Protocol):
-    """What scores items against a query, both by their representations. Any thread may call it."""
+    """Scores of items against a query, both by their representations. Any thread may ask for them."""
 
     def logits(self, query: Rows, items: Rows, features: Rows | None) -> Rows:
         """Scores items [items, width] against the query [width], features [items, features]. [items, outputs]"""

@@ -37,7 +37,7 @@ Lists = Sequence[Rows]  # [queries] of logits [items, outputs]
 
 @dataclass(frozen=True, slots=True)
 class TowerAnswers:
-    """What a bundle answered."""
+    """Answers of a bundle, by mode."""
 
     rows: dict[str, NDArray[np.floating]]  # mode -> representations [texts, width]
     logits: dict[str, Lists]  # mode -> logits of each query

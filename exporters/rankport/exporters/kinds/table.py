@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from rankport.exporters.kinds.cross_encoder.kind import CROSS_ENCODER
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.ranker.kind import RANKER
@@ -12,6 +13,7 @@ from rankport.protos.errors import InvalidRequest
 EXPORT_KINDS: tuple[ExportKind, ...] = (
     RANKER,
     ITEM_ENCODER,
+    CROSS_ENCODER,
     TWO_TOWER,
 )
 

@@ -27,6 +27,9 @@ class CrossEncoderFolder:
     score: ScoreKind | None  # by the activation that it states; None: it states none
     max_seq_length: int | None  # tokens of prefix and item together
     prompt: str  # that it puts before each pair by default
+    is_own: bool = (
+        False  # whether sentence-transformers wrote the folder, so that its owner runs it by that library
+    )
 
     @classmethod
     def read(cls, path: Path) -> "CrossEncoderFolder":
@@ -36,7 +39,7 @@ class CrossEncoderFolder:
         activation = own.text("activation_fn") or config.text("sbert_ce_default_activation_function")
         modules = stated_modules(path)
         if modules is None or any(module.kind == "Pooling" for module in modules):
-            return cls(None, _score(config, activation), None, "")
+            return cls(None, _score(config, activation), None, "", is_own=activation is not None)
         for module in modules:
             if module.kind not in ("Transformer", "LogitScore"):
                 raise CheckpointError(
@@ -51,6 +54,7 @@ class CrossEncoderFolder:
             score=_score(settings, stated),
             max_seq_length=pair_limit(transformer_folder(path)),
             prompt="" if default is None else prompts.text(default) or "",
+            is_own=True,
         )
 
 

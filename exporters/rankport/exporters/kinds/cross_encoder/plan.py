@@ -1,0 +1,124 @@
+"""The plan of a cross-encoder: frame of a pair, labels, limit, and its one graph."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
+from rankport.exporters.graphs.role_graph import RoleGraph
+from rankport.exporters.kinds.cross_encoder.options import CrossEncoderOptions
+from rankport.exporters.kinds.labels.heads import head_names
+from rankport.exporters.kinds.labels.score import positive_of_head, resolve_score
+from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
+from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer, inputs_of
+from rankport.exporters.kinds.texts.positions import position_limit
+from rankport.exporters.kinds.work import ExportPlan
+from rankport.exporters.options.prompts import ResolvedPrompt, tokenizer_of
+from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.runtime.bundle.manifest import Labels, Limits, ModelShape, Pair, Precision, Target
+
+_DEFAULT_TOKENS = 512
+
+
+def cross_encoder_prompt(source: Checkpoint, options: CrossEncoderOptions) -> ResolvedPrompt:
+    """Makes the prompt by which the checkpoint's tokenizer frames two texts."""
+    frame = PairFrame.of(source.tokenizer_file)
+    return ResolvedPrompt(frame.prompt, None, tokenizer_of(source.tokenizer_file))
+
+
+def plan_cross_encoder(
+    source: Checkpoint, prompt: ResolvedPrompt, options: CrossEncoderOptions
+) -> ExportPlan:
+    """Plans a cross-encoder. Raises CheckpointError or InvalidRequest for what cannot be exported."""
+    _require_encoder(source)
+    names = head_names(source)
+    labels = Labels(
+        source="classification_head",
+        names=names,
+        ids=list(range(len(names))),
+        positive=positive_of_head(names, options.positive),
+    )
+    most = _limit(source, options)
+    typed = PairFrame.of(source.tokenizer_file).typed
+    return ExportPlan(
+        shape=ModelShape(hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=[]),
+        limits=Limits(max_prefix_tokens=most, max_item_tokens=most),
+        pair=Pair(max_tokens=most, cut=options.cut),
+        labels=labels,
+        score=resolve_score(source, options.score, labels),
+        overrides=_overrides(source, options),
+        graphs=partial(_graphs, len(names), inputs_of(source.model, typed=typed)),
+    )
+
+
+class HeadModule(nn.Module):
+    """(input_ids, attention_mask and, of some, token_type_ids: [items, tokens] int64) -> [items, labels] float32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Takes over a model of transformers that ends in a classification head."""
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Computes the logits of padded texts."""
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        return logits.to(torch.float32)
+
+
+def _graphs(
+    labels: int, inputs: tuple[str, ...], source: Checkpoint, target: Target, precision: Precision
+) -> dict[str, RoleGraph]:
+    of = TextGraph(HeadModule(source.model), source.model, "logits", ("items", labels), inputs)
+    return {"score": RoleGraph(export_text_graph(of, target, precision), {"score": ("logits",)})}
+
+
+def _overrides(source: Checkpoint, options: CrossEncoderOptions) -> tuple[str, ...]:
+    """Names the options that may say otherwise than a CrossEncoder's folder; none of another checkpoint."""
+    if not CrossEncoderFolder.read(source.path).is_own:
+        return ()
+    given = [name for name in ("score", "max_pair_tokens") if getattr(options, name) is not None]
+    return (*given, *(("cut",) if options.cut != "longest-first" else ()))
+
+
+def _require_encoder(source: Checkpoint) -> None:
+    if source.head != "classification_head":
+        raise CheckpointError(
+            f"{source.architecture} has no head over a whole pair: a cross-encoder is a ...ForSequenceClassification"
+        )
+    if hasattr(source.model, "score"):
+        raise CheckpointError(
+            f"{source.architecture} is a decoder, which reads from left to right: --kind ranker shares its prefix "
+            "among the items"
+        )
+
+
+def _limit(source: Checkpoint, options: CrossEncoderOptions) -> int:
+    """Chooses how long a pair may be: as asked, as the folder says, within positions."""
+    folder = CrossEncoderFolder.read(source.path)
+    if folder.prompt:
+        raise InvalidRequest(
+            f"checkpoint {str(source.path)!r} puts {folder.prompt!r} before each pair (default_prompt_name), which a "
+            "pair's frame lacks: put it into the texts, and take default_prompt_name out of "
+            "config_sentence_transformers.json"
+        )
+    tokenizer = None if source.tokenizer_file is None else PairTokenizer.of(source.tokenizer_file)
+    stated = folder.max_seq_length or (None if tokenizer is None else tokenizer.limit)
+    positions = position_limit(source.model)
+    known = [limit for limit in (stated, positions) if limit is not None]
+    asked = options.max_pair_tokens
+    most = asked or min(known, default=_DEFAULT_TOKENS)
+    if positions is not None and most > positions:
+        raise CheckpointError(
+            f"--max-pair-tokens {most} exceed the checkpoint's position encodings of {positions} tokens: ask for less"
+        )
+    if asked is not None and folder.max_seq_length is not None and asked > folder.max_seq_length:
+        raise InvalidRequest(
+            f"--max-pair-tokens {asked}: the folder's model reads {folder.max_seq_length} tokens of a pair, and cuts "
+            "the rest: ask for no more, or set another max_seq_length in the folder"
+        )
+    return most

@@ -122,7 +122,7 @@ def inputs_of(model: nn.Module, *, typed: bool) -> tuple[str, ...]:
 def _loaded(file: Path) -> Any:
     if (file.parent / "tokenizer_config.json").is_file():
         return transformers.AutoTokenizer.from_pretrained(file.parent, local_files_only=True)
-    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))
+    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
 
 
 def _special(names: list[str]) -> list[Segment]:

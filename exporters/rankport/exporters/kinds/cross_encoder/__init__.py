@@ -1,1 +1,1 @@
-"""Cross-encoders: a classification head over prefix and item read together. The table imports `kind`, exports `work`."""
+"""Cross-encoders: a classification head over two texts read together. The table imports `kind`, an export `work`."""

@@ -68,6 +68,8 @@ def stage(
     write_graphs(staging.path, {stem: graph.model for stem, graph in graphs.items()}, WEIGHTS_FILE)
     if source.tokenizer_file is not None:
         staging.add(TOKENIZER_FILE, source.tokenizer_file)
+    for name, content in plan.files.items():
+        staging.add(name, content)
     draft = draft.model_copy(update={"graphs": specs, "axes": axis_ranges(specs, plan.limits, plan.pair)})
     return draft, Sources(source, None if options.recipe is None else load)
 
@@ -119,6 +121,7 @@ def draft_manifest(
         labels=plan.labels,
         score=plan.score,
         wide=list(plan.wide),
+        tagging=plan.tagging,
         limits=plan.limits,
         pair=plan.pair,
         embedding=plan.embedding,

@@ -29,8 +29,8 @@ _STATUS_VALUE: dict[int, ItemStatus] = {code: status for status, code in _STATUS
 
 _USAGE = tuple(field.name for field in fields(Usage))
 
-Choice = TypeVar("Choice", Truncation, OnMissing)
-Code = TypeVar("Code", pb.Truncation.ValueType, pb.OnMissing.ValueType)
+Choice = TypeVar("Choice", bound=str)
+Code = TypeVar("Code", bound=int)
 
 
 def usage_message(usage: Usage) -> pb.Usage:

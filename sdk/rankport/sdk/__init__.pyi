@@ -15,6 +15,9 @@ from rankport.protos.errors import RequestCancelled as RequestCancelled
 from rankport.protos.errors import StoreError as StoreError
 from rankport.protos.errors import Unavailable as Unavailable
 from rankport.protos.ranking import Ranking as Ranking
+from rankport.protos.tagging import Span as Span
+from rankport.protos.tagging import TagResult as TagResult
+from rankport.protos.tagging import WordTags as WordTags
 from rankport.protos.types import EncodedText as EncodedText
 from rankport.protos.types import ItemStatus as ItemStatus
 from rankport.protos.types import Key as Key
@@ -25,6 +28,7 @@ from rankport.runtime.config import EngineConfig as EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder as ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker as Ranker
 from rankport.runtime.kinds.scorer import Scorer as Scorer
+from rankport.runtime.kinds.tagger.tagger import Tagger as Tagger
 from rankport.runtime.server.config import ServerConfig as ServerConfig
 from rankport.runtime.server.grpc.server import Server as Server
 from rankport.runtime.store.store import TokenStore as TokenStore

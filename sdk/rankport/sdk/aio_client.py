@@ -1,15 +1,16 @@
 """Client for asyncio: `Client` with `async` in front."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from typing import Self, cast
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos import wire
+from rankport.protos import tag_wire, wire
 from rankport.protos.arguments import checked_items, checked_timeout_s
 from rankport.protos.ranking import Ranking, check_top_k
+from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     EncodedText,
     Item,
@@ -62,6 +63,7 @@ class AsyncClient:
         # These classes exist in the stubs' types only.
         self._scoring = cast("pb_grpc.ScoringAsyncStub", pb_grpc.ScoringStub(self._channel))
         self._embedding = cast("pb_grpc.EmbeddingAsyncStub", pb_grpc.EmbeddingStub(self._channel))
+        self._tagging = cast("pb_grpc.TaggingAsyncStub", pb_grpc.TaggingStub(self._channel))
         self._models = cast("pb_grpc.ModelsAsyncStub", pb_grpc.ModelsStub(self._channel))
 
     async def score(
@@ -132,6 +134,22 @@ class AsyncClient:
             finally:
                 call.cancel()
         requests.raise_error()
+
+    async def tag(
+        self,
+        texts: Iterable[str | Sequence[str]],
+        timeout_s: float | None = None,
+        *,
+        truncation: TagTruncation = "error",
+        stride: int | None = None,
+    ) -> TagResult:
+        """Tags as `Client.tag`."""
+        timeout_s = self._timeout(timeout_s)
+        given = TagTexts.of(texts)
+        request = tag_wire.tag_request(self._model, given, truncation, stride)
+        with rankport_errors(self._address, timeout_s):
+            response = await self._tagging.Tag(request, timeout=timeout_s)
+        return tag_wire.tag_result(response, given)
 
     async def describe(self, model: str | None = None) -> ModelDescription:
         """Describes as `Client.describe`."""

@@ -1,6 +1,6 @@
 """Client that blocks: `Ranker` and `ItemEncoder` as a server offers them, with the same names and results."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Self
 
@@ -8,9 +8,10 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos import wire
+from rankport.protos import tag_wire, wire
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.ranking import Ranks
+from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     EncodedText,
     Item,
@@ -71,6 +72,7 @@ class Client(Ranks):
         )
         self._scoring = pb_grpc.ScoringStub(self._channel)
         self._embedding = pb_grpc.EmbeddingStub(self._channel)
+        self._tagging = pb_grpc.TaggingStub(self._channel)
         self._models = pb_grpc.ModelsStub(self._channel)
 
     def score(
@@ -157,6 +159,22 @@ class Client(Ranks):
             finally:
                 call.cancel()
         requests.raise_error()
+
+    def tag(
+        self,
+        texts: Iterable[str | Sequence[str]],
+        timeout_s: float | None = None,
+        *,
+        truncation: TagTruncation = "error",
+        stride: int | None = None,
+    ) -> TagResult:
+        """Finds the spans of texts, or of texts as lists of words. As `Tagger.tag`."""
+        timeout_s = self._timeout(timeout_s)
+        given = TagTexts.of(texts)
+        request = tag_wire.tag_request(self._model, given, truncation, stride)
+        with rankport_errors(self._address, timeout_s):
+            response = self._tagging.Tag(request, timeout=timeout_s)
+        return tag_wire.tag_result(response, given)
 
     def describe(self, model: str | None = None) -> ModelDescription:
         """Describes the client's model, or the named one."""

@@ -35,6 +35,7 @@ _HASHED = (
     "*.safetensors.index.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "crf.json",
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_*_config.json",

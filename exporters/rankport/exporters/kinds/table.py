@@ -6,6 +6,7 @@ from rankport.exporters.kinds.cross_encoder.kind import CROSS_ENCODER
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.ranker.kind import RANKER
+from rankport.exporters.kinds.tagger.kind import TAGGER
 from rankport.exporters.kinds.two_tower.kind import TWO_TOWER
 from rankport.exporters.options.options import ExportOptions, flag_name, option_names
 from rankport.protos.errors import InvalidRequest
@@ -15,6 +16,7 @@ EXPORT_KINDS: tuple[ExportKind, ...] = (
     ITEM_ENCODER,
     CROSS_ENCODER,
     TWO_TOWER,
+    TAGGER,
 )
 
 

@@ -3,8 +3,8 @@
 Owns the seam between the steps of an export and the kinds. A new kind fills one, and adds a row to the table.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -28,6 +28,7 @@ from rankport.runtime.bundle.manifest import (
     Pairing,
     Precision,
     Score,
+    Tagging,
     Target,
     WideFeature,
 )
@@ -48,6 +49,8 @@ class ExportPlan:
     wide: tuple[WideFeature, ...] = ()
     embedding: Embedding | None = None
     pairing: Pairing | None = None
+    tagging: Tagging | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)  # of the bundle, beside graphs and tokenizer
     overrides: tuple[str, ...] = ()  # options that say otherwise than the checkpoint's folder
     graphs: Callable[[Checkpoint, Target, Precision], dict[str, RoleGraph]]  # traces them; by name
 

@@ -72,6 +72,8 @@ class _TruncationEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """the call fails with LimitExceeded"""
     TRUNCATION_TRUNCATE: _Truncation.ValueType  # 2
     """the text is cut and the item's status is TRUNCATED"""
+    TRUNCATION_WINDOWS: _Truncation.ValueType  # 3
+    """of Tag alone: the text is read in overlapping windows"""
 
 class Truncation(_Truncation, metaclass=_TruncationEnumTypeWrapper):
     """What happens to a text longer than its place in the prompt."""
@@ -82,6 +84,8 @@ TRUNCATION_ERROR: Truncation.ValueType  # 1
 """the call fails with LimitExceeded"""
 TRUNCATION_TRUNCATE: Truncation.ValueType  # 2
 """the text is cut and the item's status is TRUNCATED"""
+TRUNCATION_WINDOWS: Truncation.ValueType  # 3
+"""of Tag alone: the text is read in overlapping windows"""
 global___Truncation = Truncation
 
 class _OnMissing:
@@ -136,6 +140,34 @@ ITEM_STATUS_NOT_FOUND: ItemStatus.ValueType  # 3
 ITEM_STATUS_FAILED: ItemStatus.ValueType  # 4
 """the result is NaN"""
 global___ItemStatus = ItemStatus
+
+class _TextUnit:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TextUnitEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TextUnit.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TEXT_UNIT_UNSPECIFIED: _TextUnit.ValueType  # 0
+    """CODE_POINTS"""
+    TEXT_UNIT_CODE_POINTS: _TextUnit.ValueType  # 1
+    """Python"""
+    TEXT_UNIT_UTF16: _TextUnit.ValueType  # 2
+    """Java, JavaScript, C#: an emoji counts two (a surrogate pair)"""
+    TEXT_UNIT_UTF8: _TextUnit.ValueType  # 3
+    """bytes: Go, Rust, C"""
+
+class TextUnit(_TextUnit, metaclass=_TextUnitEnumTypeWrapper):
+    """What places in a text are counted in."""
+
+TEXT_UNIT_UNSPECIFIED: TextUnit.ValueType  # 0
+"""CODE_POINTS"""
+TEXT_UNIT_CODE_POINTS: TextUnit.ValueType  # 1
+"""Python"""
+TEXT_UNIT_UTF16: TextUnit.ValueType  # 2
+"""Java, JavaScript, C#: an emoji counts two (a surrogate pair)"""
+TEXT_UNIT_UTF8: TextUnit.ValueType  # 3
+"""bytes: Go, Rust, C"""
+global___TextUnit = TextUnit
 
 @typing.final
 class Tensor(google.protobuf.message.Message):
@@ -620,6 +652,183 @@ class EncodeStreamResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "fingerprint", b"fingerprint", "ids", b"ids", "outcomes", b"outcomes"]) -> None: ...
 
 global___EncodeStreamResponse = EncodeStreamResponse
+
+@typing.final
+class RaggedWords(google.protobuf.message.Message):
+    """The words of several texts behind each other."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WORDS_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    @property
+    def words(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def counts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """of each text's words; they add up to the number of words"""
+
+    def __init__(
+        self,
+        *,
+        words: collections.abc.Iterable[builtins.str] | None = ...,
+        counts: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts", "words", b"words"]) -> None: ...
+
+global___RaggedWords = RaggedWords
+
+@typing.final
+class TagRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
+    WORDS_FIELD_NUMBER: builtins.int
+    TRUNCATION_FIELD_NUMBER: builtins.int
+    STRIDE_FIELD_NUMBER: builtins.int
+    UNIT_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    truncation: global___Truncation.ValueType
+    stride: builtins.int
+    """with WINDOWS: tokens that neighbouring windows share; unset: a quarter of a window"""
+    unit: global___TextUnit.ValueType
+    @property
+    def texts(self) -> global___Strings: ...
+    @property
+    def words(self) -> global___RaggedWords:
+        """places are then those in the words of a text joined by one space"""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        texts: global___Strings | None = ...,
+        words: global___RaggedWords | None = ...,
+        truncation: global___Truncation.ValueType = ...,
+        stride: builtins.int | None = ...,
+        unit: global___TextUnit.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_stride", b"_stride", "form", b"form", "stride", b"stride", "texts", b"texts", "words", b"words"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_stride", b"_stride", "form", b"form", "model", b"model", "stride", b"stride", "texts", b"texts", "truncation", b"truncation", "unit", b"unit", "words", b"words"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stride", b"_stride"]) -> typing.Literal["stride"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["texts", "words"] | None: ...
+
+global___TagRequest = TagRequest
+
+@typing.final
+class TagResponse(google.protobuf.message.Message):
+    """Spans as columns, in the order of the texts and within a text of their place; those of one text do not overlap."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    NAMES_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    STARTS_FIELD_NUMBER: builtins.int
+    ENDS_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    SCORES_FIELD_NUMBER: builtins.int
+    WORDS_FIELD_NUMBER: builtins.int
+    OUTCOMES_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
+    fingerprint: builtins.str
+    @property
+    def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """of the labels, without the scheme's prefixes"""
+
+    @property
+    def counts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[texts] spans of each"""
+
+    @property
+    def starts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[spans] in the request's unit"""
+
+    @property
+    def ends(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[spans] behind the last one"""
+
+    @property
+    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[spans] place of each in `names`"""
+
+    @property
+    def scores(self) -> global___Tensor:
+        """float32 [spans]: probabilities"""
+
+    @property
+    def words(self) -> global___WordTags:
+        """of a request of words"""
+
+    @property
+    def outcomes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemOutcome]:
+        """of texts that were cut or read in windows"""
+
+    @property
+    def usage(self) -> global___Usage: ...
+    def __init__(
+        self,
+        *,
+        fingerprint: builtins.str = ...,
+        names: collections.abc.Iterable[builtins.str] | None = ...,
+        counts: collections.abc.Iterable[builtins.int] | None = ...,
+        starts: collections.abc.Iterable[builtins.int] | None = ...,
+        ends: collections.abc.Iterable[builtins.int] | None = ...,
+        labels: collections.abc.Iterable[builtins.int] | None = ...,
+        scores: global___Tensor | None = ...,
+        words: global___WordTags | None = ...,
+        outcomes: collections.abc.Iterable[global___ItemOutcome] | None = ...,
+        usage: global___Usage | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["scores", b"scores", "usage", b"usage", "words", b"words"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts", "ends", b"ends", "fingerprint", b"fingerprint", "labels", b"labels", "names", b"names", "outcomes", b"outcomes", "scores", b"scores", "starts", b"starts", "usage", b"usage", "words", b"words"]) -> None: ...
+
+global___TagResponse = TagResponse
+
+@typing.final
+class WordTags(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: builtins.int
+    TAGS_FIELD_NUMBER: builtins.int
+    SCORES_FIELD_NUMBER: builtins.int
+    FIRST_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    @property
+    def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """tags as the model spells them: "B-city" """
+
+    @property
+    def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[words] place of each in `names`"""
+
+    @property
+    def scores(self) -> global___Tensor:
+        """float32 [words]: NaN of a word that is no token to the model"""
+
+    @property
+    def first(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[spans] first word of each, counted within its text"""
+
+    @property
+    def last(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[spans] behind its last word"""
+
+    def __init__(
+        self,
+        *,
+        names: collections.abc.Iterable[builtins.str] | None = ...,
+        tags: collections.abc.Iterable[builtins.int] | None = ...,
+        scores: global___Tensor | None = ...,
+        first: collections.abc.Iterable[builtins.int] | None = ...,
+        last: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["scores", b"scores"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["first", b"first", "last", b"last", "names", b"names", "scores", b"scores", "tags", b"tags"]) -> None: ...
+
+global___WordTags = WordTags
 
 @typing.final
 class ListModelsRequest(google.protobuf.message.Message):

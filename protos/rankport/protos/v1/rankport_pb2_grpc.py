@@ -221,6 +221,81 @@ class Embedding(object):
             _registered_method=True)
 
 
+class TaggingStub(object):
+    """Finds labelled spans in texts with a tagger.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Tag = channel.unary_unary(
+                '/rankport.v1.Tagging/Tag',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.TagRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.TagResponse.FromString,
+                _registered_method=True)
+
+
+class TaggingServicer(object):
+    """Finds labelled spans in texts with a tagger.
+    """
+
+    def Tag(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_TaggingServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Tag': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tag,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.TagRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.TagResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'rankport.v1.Tagging', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('rankport.v1.Tagging', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Tagging(object):
+    """Finds labelled spans in texts with a tagger.
+    """
+
+    @staticmethod
+    def Tag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.Tagging/Tag',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.TagRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.TagResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class ModelsStub(object):
     """What this server serves.
     """

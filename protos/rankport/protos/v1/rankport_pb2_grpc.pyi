@@ -124,6 +124,35 @@ class EmbeddingServicer(metaclass=abc.ABCMeta):
 
 def add_EmbeddingServicer_to_server(servicer: EmbeddingServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
 
+class TaggingStub:
+    """Finds labelled spans in texts with a tagger."""
+
+    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    Tag: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.TagRequest,
+        rankport.protos.v1.rankport_pb2.TagResponse,
+    ]
+
+class TaggingAsyncStub:
+    """Finds labelled spans in texts with a tagger."""
+
+    Tag: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.TagRequest,
+        rankport.protos.v1.rankport_pb2.TagResponse,
+    ]
+
+class TaggingServicer(metaclass=abc.ABCMeta):
+    """Finds labelled spans in texts with a tagger."""
+
+    @abc.abstractmethod
+    def Tag(
+        self,
+        request: rankport.protos.v1.rankport_pb2.TagRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.TagResponse, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.TagResponse]]: ...
+
+def add_TaggingServicer_to_server(servicer: TaggingServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+
 class ModelsStub:
     """What this server serves."""
 

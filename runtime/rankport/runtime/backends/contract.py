@@ -100,6 +100,19 @@ class PrefixBackend(Protocol):
         """Frees the device."""
 
 
+class TokenBackend(Protocol):
+    """Texts as token ids: one row for each of their tokens, padding left out."""
+
+    def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
+        """Computes the rows of all tokens, in the order of the texts. [tokens, ...], in the bundle's output dtype"""
+
+    def start(self, texts: TokenRuns) -> Started[np.floating]:
+        """Starts `compute`. Several may be under way; they end in order."""
+
+    def close(self) -> None:
+        """Frees the device."""
+
+
 class TextBackend(Protocol):
     """Texts as token ids: one row each."""
 

@@ -25,6 +25,8 @@ from rankport.runtime.bundle.provenance import QuantizedPart as QuantizedPart
 from rankport.runtime.bundle.provenance import Source as Source
 from rankport.runtime.bundle.strict import Sha256
 from rankport.runtime.bundle.strict import Strict as Strict
+from rankport.runtime.bundle.tagging import Crf as Crf
+from rankport.runtime.bundle.tagging import Tagging as Tagging
 from rankport.runtime.bundle.wide import WideFeature as WideFeature
 
 FORMAT_NAME: Final = "rankport-bundle"
@@ -179,9 +181,9 @@ def _join_problem(before: Segment | None, segment: Segment, *, edge: bool) -> st
 class Labels(Strict):
     """Read-out: rows of the LM head for label tokens, or the outputs of a classification head."""
 
-    source: Literal["lm_head", "classification_head"]
+    source: Literal["lm_head", "classification_head", "token_head"]
     names: list[str]
-    ids: list[int]  # token ids for lm_head, class indices for classification_head
+    ids: list[int]  # token ids for lm_head, outputs of the head otherwise
     positive: Annotated[int, Field(ge=0)] = 0  # which of `names` a score speaks for
     # The token that a classification head passes over at the end: it answers at the last token that is another one.
     pad_token: Annotated[int, Field(ge=0)] | None = None
@@ -256,6 +258,7 @@ class ManifestDraft(Strict):
     labels: Labels | None  # of a ranker
     score: Score | None = None  # of a kind that answers with scores
     wide: list[WideFeature] = Field(default_factory=list)  # that a request brings, in the order of the graph
+    tagging: Tagging | None = None  # of a tagger
     limits: Limits
     pair: Pair | None = None  # of a kind that reads prefix and item in one sequence
     embedding: Embedding | None

@@ -74,6 +74,21 @@ def _references(manifest: Manifest) -> Iterator[str]:
             yield f"tokenizer: {manifest.tokenizer!r} has more than one use"
 
 
+def _tagging(manifest: Manifest) -> Iterator[str]:
+    tagging = manifest.tagging
+    if tagging is None:
+        return
+    if all(graph.role != "tag" for graph in manifest.graphs):
+        yield "tagging: belongs to a bundle whose graph tags tokens: must be null"
+    if tagging.crf is None:
+        return
+    file = tagging.crf.file
+    if all(entry.path != file for entry in manifest.files):
+        yield f"tagging.crf.file: {file!r} is not in files"
+    if file == manifest.tokenizer or any(graph.file == file for graph in manifest.graphs):
+        yield f"tagging.crf.file: {file!r} has more than one use"
+
+
 def _graph_roles(expected: tuple[frozenset[Role], ...]) -> Rule:
     def rule(manifest: Manifest) -> Iterator[str]:
         for target in manifest.targets or (None,):
@@ -146,4 +161,4 @@ def _fingerprint(manifest: Manifest) -> Iterator[str]:
         yield f"fingerprint: {manifest.fingerprint} is stated, but the fields and files give {computed}"
 
 
-_RULES: tuple[Rule, ...] = (_files, _references, _graphs, _labels, _prompt)
+_RULES: tuple[Rule, ...] = (_files, _references, _tagging, _graphs, _labels, _prompt)

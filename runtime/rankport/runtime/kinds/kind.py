@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.columns import ItemColumns
 from rankport.protos.features import FeatureColumns
+from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     Features,
     Item,
@@ -29,9 +30,9 @@ from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.store.store import TokenStore
 
-Capability = Literal["scores", "weighs", "encodes"]
+Capability = Literal["scores", "weighs", "encodes", "tags"]
 """Requests that a model answers: `scores` as `ScoringModel`, with wide features `weighs` as `WeighingModel`, `encodes`
-as `EncodingModel`."""
+as `EncodingModel`, `tags` as `TaggingModel`."""
 
 
 class Model(Protocol):
@@ -120,6 +121,20 @@ class OfflineEncoder(EncodingModel, Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Closes it."""
+
+
+class TaggingModel(Model, Protocol):
+    """Model that `tags`."""
+
+    def submit(
+        self,
+        texts: Iterable[str | Sequence[str]] | TagTexts,
+        timeout_s: float | None = None,
+        *,
+        truncation: TagTruncation = "error",
+        stride: int | None = None,
+    ) -> "Future[TagResult]":
+        """Finds the spans of texts; see `Tagger.submit`."""
 
 
 @dataclass(frozen=True, slots=True)

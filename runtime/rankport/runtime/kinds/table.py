@@ -12,6 +12,7 @@ from rankport.runtime.kinds.cross_encoder.kind import CROSS_ENCODER
 from rankport.runtime.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.runtime.kinds.kind import Kind, OfflineEncoder
 from rankport.runtime.kinds.ranker.kind import RANKER
+from rankport.runtime.kinds.tagger.kind import TAGGER
 from rankport.runtime.kinds.two_tower.kind import TWO_TOWER
 
 KINDS: tuple[Kind, ...] = (
@@ -19,6 +20,7 @@ KINDS: tuple[Kind, ...] = (
     ITEM_ENCODER,
     CROSS_ENCODER,
     TWO_TOWER,
+    TAGGER,
 )
 
 

@@ -1,4 +1,4 @@
-"""Engine of the kinds that make a row of each text: many requests, one device, batches of similar length.
+"""Engine of the kinds that make a row of each text or token: many requests, one device, batches of similar length.
 
 Owns the life of a request from token ids to rows. What a row is, the kind knows; the queue and the thread are
 `worker`'s, batching is `pass_plan`'s.
@@ -13,13 +13,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import TextBackend
+from rankport.runtime.backends.contract import TextBackend, TokenBackend
 from rankport.runtime.bundle.manifest import Role
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, plan_items
 from rankport.runtime.scheduling.pass_results import take_shares
-from rankport.runtime.scheduling.runs_by_length import RunsByLength
+from rankport.runtime.scheduling.runs_by_length import RowOf, RunsByLength
 from rankport.runtime.scheduling.work import Pass, Request, Wait, on_device
 from rankport.runtime.scheduling.worker import Clock, Worker
 from rankport.runtime.tokens import TokenRuns
@@ -29,7 +29,7 @@ from rankport.runtime.tokens import TokenRuns
 class TextRows:
     """Rows of one request, in the order of its texts."""
 
-    rows: NDArray[np.floating]  # [texts, ...] in the graph's dtype, finite or not
+    rows: NDArray[np.floating]  # [texts, ...], or [tokens, ...], in the graph's dtype, finite or not
     queue_s: float  # from submission, outside the request's passes
     compute_s: float  # in passes the request took part in
 
@@ -39,14 +39,16 @@ class TextEngine(QueuedEngine):
 
     def __init__(
         self,
-        backend: TextBackend,
+        backend: TextBackend | TokenBackend,
         config: EngineConfig = DEFAULTS,
         *,
         role: Role = "encode",
+        row_of: RowOf = "run",
         clock: Clock = time.monotonic,
     ) -> None:
+        """Takes the backend over; `row_of` says what it answers with a row for."""
         super().__init__(Worker(_TextWork(backend, config, role), config, name="rankport-texts", clock=clock))
-        self._clock = clock
+        self._clock, self._row_of = clock, row_of
 
     def submit(
         self, texts: TokenRuns, timeout_s: float | None = None, *, spent_s: float = 0.0
@@ -56,7 +58,7 @@ class TextEngine(QueuedEngine):
         Raises `InvalidRequest` without texts or for an empty one, `Overloaded`, `Unavailable`. The future
         raises `DeadlineExceeded`, `BackendError`, `Unavailable`.
         """
-        runs = RunsByLength.of(texts, "text")
+        runs = RunsByLength.of(texts, "text", self._row_of)
         request = _TextRequest(
             tokens=runs.tokens,
             submitted_s=self._clock(),
@@ -87,7 +89,7 @@ class _TextRequest(Request):
 class _TextWork:
     """Passes over the backend; lives in the worker's thread."""
 
-    def __init__(self, backend: TextBackend, config: EngineConfig, role: Role) -> None:
+    def __init__(self, backend: TextBackend | TokenBackend, config: EngineConfig, role: Role) -> None:
         self._backend = backend
         self._role = role  # in messages of failed passes
         self._limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)

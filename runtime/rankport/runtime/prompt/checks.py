@@ -3,6 +3,8 @@
 `where` names the part of the request in the message: "prefix", "item 3".
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +47,24 @@ def checked_columns(runs: RaggedIds, vocab_size: int, places: NDArray[np.int64])
         item = int(np.searchsorted(runs.offsets, wrong, side="right")) - 1
         checked_ids(runs.run(item), vocab_size, f"item {places[item]}")
     return runs
+
+
+def refuse_unknown(
+    runs: RaggedIds, vocab_size: int, where: Callable[[int], str], decode: Callable[[list[int]], str]
+) -> None:
+    """Refuses a token that the model has no row for: a tokenizer may know more (a pruned vocabulary, say).
+
+    Raises:
+        InvalidRequest: an id of `vocab_size` or more; `where` names the run in the message.
+    """
+    if len(runs.ids) and runs.ids.max() >= vocab_size:
+        place = int(np.argmax(runs.ids >= vocab_size))
+        token = int(runs.ids[place])
+        run = int(np.searchsorted(runs.offsets, place, side="right")) - 1
+        raise InvalidRequest(
+            f"{where(run)}: holds token {token}, {decode([token])!r}, outside the model's vocabulary 0 to "
+            f"{vocab_size - 1}: leave it out"
+        )
 
 
 def checked_rows(

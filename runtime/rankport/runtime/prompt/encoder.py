@@ -19,7 +19,7 @@ from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.protos.types import Item, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Embedding, ManifestDraft
-from rankport.runtime.prompt.checks import checked_columns, checked_ids, checked_rows
+from rankport.runtime.prompt.checks import checked_columns, checked_ids, checked_rows, refuse_unknown
 from rankport.runtime.prompt.item_template import ItemTemplate
 from rankport.runtime.prompt.joined_prefix import JoinedPrefix
 from rankport.runtime.prompt.parts import PromptParts
@@ -243,16 +243,9 @@ class PromptEncoder:
         return runs
 
     def _refuse_unknown(self, runs: RaggedIds, where: Callable[[int], str]) -> None:
-        """Refuses a token that the model has no row for: a tokenizer may know more (a pruned vocabulary, say)."""
-        if len(runs.ids) and runs.ids.max() >= self._vocab_size:
-            place = int(np.argmax(runs.ids >= self._vocab_size))
-            token = int(runs.ids[place])
-            text = int(np.searchsorted(runs.offsets, place, side="right")) - 1
-            assert self._tokenizer is not None
-            raise InvalidRequest(
-                f"{where(text)}: holds token {token}, {self._tokenizer.decode([token])!r}, outside the model's "
-                f"vocabulary 0 to {self._vocab_size - 1}: leave it out"
-            )
+        """Refuses a token that the model has no row for."""
+        assert self._tokenizer is not None
+        refuse_unknown(runs, self._vocab_size, where, self._tokenizer.decode)
 
 
 def _none_empty(filled: RaggedIds, cut: NDArray[np.bool_], places: NDArray[np.int64]) -> EncodedItems:

@@ -32,6 +32,21 @@ class SpannedTokens:
         return SpannedTokens(self.ids[first:last], self.starts[first:last], self.ends[first:last])
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedTokens:
+    """Tokens of several texts as columns, with their characters and words."""
+
+    ids: RaggedIds  # [texts] runs
+    starts: NDArray[np.int64]  # [tokens] in characters of the text, or of the given word
+    ends: NDArray[np.int64]  # [tokens]
+    words: NDArray[np.int64]  # [tokens] word of each within its text, as the tokenizer splits; -1: of none
+
+    def take(self, tokens: NDArray[np.int64], lengths: NDArray[np.int64]) -> "PlacedTokens":
+        """Takes some tokens, and says how many are of each text. [texts]"""
+        ids = RaggedIds.of_lengths(self.ids.ids[tokens], lengths)
+        return PlacedTokens(ids, self.starts[tokens], self.ends[tokens], self.words[tokens])
+
+
 class Tokenizer:
     """Wraps a `tokenizers.Tokenizer`; immutable, safe to use from several threads at once."""
 
@@ -73,6 +88,15 @@ class Tokenizer:
         encodings = self._inner.encode_batch(list(texts), add_special_tokens=False)
         return [_spanned(encoding) for encoding in encodings]
 
+    def encode_places(self, texts: Sequence[str]) -> PlacedTokens:
+        """Encodes all texts in one call, nothing added, with the characters and words of their tokens. [texts] runs"""
+        return _placed(self._inner.encode_batch(list(texts), add_special_tokens=False))
+
+    def encode_word_places(self, texts: Sequence[Sequence[str]]) -> PlacedTokens:
+        """Encodes texts of words, each word apart, as `encode_places`; characters are counted within a word."""
+        lists = [list(words) for words in texts]
+        return _placed(self._inner.encode_batch(lists, is_pretokenized=True, add_special_tokens=False))
+
     def token_id(self, name: str) -> int | None:
         """Returns the id of a token by its exact name in the vocabulary, or None."""
         return self._inner.token_to_id(name)
@@ -99,3 +123,14 @@ class Tokenizer:
 def _spanned(encoding: tokenizers.Encoding) -> SpannedTokens:
     places = np.array(encoding.offsets, np.int64).reshape(-1, 2)
     return SpannedTokens(np.array(encoding.ids, np.int64), places[:, 0], places[:, 1])
+
+
+def _placed(encodings: Sequence[tokenizers.Encoding]) -> PlacedTokens:
+    lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+    count = int(lengths.sum())
+    ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int64, count)
+    places = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
+    starts, ends = np.fromiter(places, np.int64, 2 * count).reshape(-1, 2).T
+    words = chain.from_iterable(encoding.word_ids for encoding in encodings)
+    numbers = np.fromiter((-1 if word is None else word for word in words), np.int64, count)
+    return PlacedTokens(RaggedIds.of_lengths(ids, lengths), starts, ends, numbers)

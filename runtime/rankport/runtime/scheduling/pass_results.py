@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import FloatT, Started
-from rankport.runtime.scheduling.runs_by_length import RunsByLength
+from rankport.runtime.scheduling.runs_by_length import RowOf, RunsByLength
 from rankport.runtime.scheduling.work import Wait, on_device
 
 Shares = Sequence[tuple[RunsByLength, int]]
@@ -28,20 +28,20 @@ def take_shares(operation: str, started: Started[FloatT], shares: Shares) -> Wai
 
 
 def _recorder(operation: str, results: Callable[[], NDArray[FloatT]], shares: Shares) -> Wait:
-    ends = np.cumsum([count for _, count in shares])
+    ends = np.cumsum([0, *(runs.rows(count) for runs, count in shares)]).tolist()
 
     def wait() -> None:
         rows = on_device(operation, results)
-        check_count(operation, len(rows), int(ends[-1]))
-        for (runs, count), end in zip(shares, ends.tolist(), strict=True):
-            runs.record(rows[end - count : end])
+        check_count(operation, len(rows), ends[-1], shares[0][0].row_of)
+        for (runs, count), start, end in zip(shares, ends[:-1], ends[1:], strict=True):
+            runs.record(rows[start:end], count)
 
     return wait
 
 
-def check_count(operation: str, given: int, asked: int) -> None:
-    """Raises `BackendError` unless there is one result a run."""
+def check_count(operation: str, given: int, asked: int, row_of: RowOf = "run") -> None:
+    """Raises `BackendError` unless there are as many results as asked for."""
     if given != asked:
         raise BackendError(
-            f"{operation} gave {given} results for {asked} runs: the backend breaks its contract"
+            f"{operation} gave {given} results for {asked} {row_of}s: the backend breaks its contract"
         )

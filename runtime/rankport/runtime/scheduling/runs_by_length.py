@@ -4,13 +4,17 @@ Neighbours in length share a pass with little padding.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.columns import offsets_of
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.tokens import TokenRuns
+from rankport.runtime.tokens import TokenRuns, places_within
+
+RowOf = Literal["run", "token"]
+"""What a row of results is of."""
 
 
 @dataclass(slots=True, eq=False)
@@ -20,12 +24,13 @@ class RunsByLength:
     runs: TokenRuns
     lengths: NDArray[np.int64]  # [runs] tokens, ascending
     order: NDArray[np.int64] | None  # [runs] place of each in the request; None: as they stand
+    row_of: RowOf = "run"
     taken: int = 0
     done: int = 0
-    parts: list[NDArray[Any]] = field(default_factory=list)  # results so far, each [some runs, ...]
+    parts: list[NDArray[Any]] = field(default_factory=list)  # results so far, each [some rows, ...]
 
     @classmethod
-    def of(cls, runs: TokenRuns, noun: str) -> "RunsByLength":
+    def of(cls, runs: TokenRuns, noun: str, row_of: RowOf = "run") -> "RunsByLength":
         """Sorts. Raises `InvalidRequest`, calling a run a `noun`, when there is none or one has no tokens."""
         lengths = runs.lengths
         if not len(lengths):
@@ -33,9 +38,9 @@ class RunsByLength:
         if lengths.min() == 0:
             raise InvalidRequest(f"{noun} {int(np.argmin(lengths))} has no tokens: give at least one")
         if np.all(lengths[1:] >= lengths[:-1]):
-            return cls(runs, lengths, None)
+            return cls(runs, lengths, None, row_of)
         order = np.argsort(lengths, kind="stable")
-        return cls(runs.take(order), lengths[order], order)
+        return cls(runs.take(order), lengths[order], order, row_of)
 
     @property
     def exhausted(self) -> bool:
@@ -65,17 +70,30 @@ class RunsByLength:
         """Notes that the next runs are in a pass now."""
         self.taken += count
 
-    def record(self, results: NDArray[Any]) -> None:
-        """Keeps the results of the next runs taken. [some runs, ...]"""
+    def rows(self, count: int) -> int:
+        """Counts the rows that the next runs will have."""
+        return count if self.row_of == "run" else int(self.remaining[:count].sum())
+
+    def record(self, results: NDArray[Any], count: int) -> None:
+        """Keeps the results of the next `count` runs taken. [rows, ...]"""
         self.parts.append(results)
-        self.done += len(results)
+        self.done += count
 
     def results(self) -> NDArray[Any]:
-        """Results of all runs in the order of the request. [runs, ...]"""
+        """Results of all runs in the order of the request. [rows, ...]"""
         assert self.finished
         by_length = self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
         if self.order is None:
             return by_length
         given = np.empty_like(by_length)
-        given[self.order] = by_length
+        given[self._given_rows(self.order)] = by_length
         return given
+
+    def _given_rows(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Gives the place in the request of each row as they stand by length. [rows]"""
+        if self.row_of == "run":
+            return order
+        given = np.empty_like(self.lengths)
+        given[order] = self.lengths
+        begins = offsets_of(given)[:-1][order]
+        return np.repeat(begins, self.lengths) + places_within(self.lengths)

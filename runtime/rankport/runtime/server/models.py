@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.types import ModelDescription
-from rankport.runtime.kinds.kind import Capability, EncodingModel, Model, ScoringModel
+from rankport.runtime.kinds.kind import Capability, EncodingModel, Model, ScoringModel, TaggingModel
 
 M = TypeVar("M", bound=Model, covariant=True)
 
@@ -37,6 +37,10 @@ class ServedModels:
     def encoder(self, name: str) -> Served[EncodingModel]:
         """Finds the model of that name if it encodes, or the only one that does if `name` is empty; else `NotFound`."""
         return self._that("encodes", name)
+
+    def tagger(self, name: str) -> Served[TaggingModel]:
+        """Finds the model of that name if it tags, or the only one that does if `name` is empty; else `NotFound`."""
+        return self._that("tags", name)
 
     def description(self, name: str) -> ModelDescription:
         """Describes the model of that name, or the only one if `name` is empty; else `NotFound`."""

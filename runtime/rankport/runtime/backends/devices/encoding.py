@@ -24,7 +24,7 @@ Takes = Callable[[Mapping[str, int]], bool]
 
 
 class DeviceTextBackend:
-    """Implements `TextBackend`. Owns and closes the graph and the memory."""
+    """Implements `TextBackend`, or `TokenBackend` where its rows are of tokens. Owns and closes graph and memory."""
 
     def __init__(
         self,
@@ -54,12 +54,16 @@ class DeviceTextBackend:
             half = len(texts) // 2
             parts = self.start(texts.part(0, half)), self.start(texts.part(half, len(texts)))
             return Started(lambda: np.concatenate([part.results() for part in parts]), done=False)
-        inputs = self._uploads.send(pad(texts).inputs(items, item_tokens, self._graph.input_names))
-        written = self._downloads.hold(items * math.prod(self._row.shape))
-        outputs = {self._row.name: DeviceArray(written, (items, *self._row.shape), self._row.dtype)}
+        padded, shape = pad(texts), self._row.padded(items, item_tokens)
+        inputs = self._uploads.send(padded.inputs(items, item_tokens, self._graph.input_names))
+        written = self._downloads.hold(math.prod(shape))
+        outputs = {self._row.name: DeviceArray(written, shape, self._row.dtype)}
         fixed = self._recordings.number(self._role, (items, item_tokens), (self._uploads.pointer, written))
         self._graph.run(inputs, {}, outputs, fixed=fixed)
-        return self._downloads.fetch((len(texts), *self._row.shape))
+        started = self._downloads.fetch(self._row.padded(len(texts), item_tokens))
+        if not self._row.of_tokens:
+            return started
+        return Started(lambda: padded.cut(started.results()), started.done)
 
     def close(self) -> None:
         """Frees the graph, the workspace and the stream."""

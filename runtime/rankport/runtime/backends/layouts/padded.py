@@ -41,26 +41,40 @@ class Padded:
             made[TYPES] = HostArray.padded(types.shape, types)
         return made
 
+    def cut(self, results: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Takes the rows of real tokens, text after text, out of those of a pass. [tokens, ...]"""
+        return results[np.arange(results.shape[1])[None, :] < self.lengths[:, None]]
+
 
 @dataclass(frozen=True, slots=True)
 class RowForm:
-    """Form of the row that a graph of texts makes of each."""
+    """Form of the row that a graph of texts makes of each, or of each of its tokens."""
 
     name: str  # of the output
     dtype: Literal["float32", "float16"]
     shape: tuple[int, ...]
+    of_tokens: bool = False
 
     @classmethod
     def of(cls, graph: GraphSpec) -> "RowForm":
-        """Reads it off the graph's one output, [items, ...]. Raises `BundleError` if it has no such rows."""
+        """Reads it off the graph's one output, [items, ...] or [items, item_tokens, ...].
+
+        Raises `BundleError` if it has no such rows.
+        """
         (output,) = graph.outputs
-        sizes = tuple(size for size in output.shape[1:] if isinstance(size, int))
-        if len(sizes) + 1 != len(output.shape) or output.dtype not in ("float32", "float16"):
+        of_tokens = output.shape[1:2] == ["item_tokens"]
+        axes = 2 if of_tokens else 1
+        sizes = tuple(size for size in output.shape[axes:] if isinstance(size, int))
+        if len(sizes) + axes != len(output.shape) or output.dtype not in ("float32", "float16"):
             raise BundleError(
                 f"{graph.file}: output {output.name!r} is {output.dtype} {output.shape}: rows of a fixed shape in "
                 "float32 or float16 are needed"
             )
-        return cls(output.name, output.dtype, sizes)
+        return cls(output.name, output.dtype, sizes, of_tokens)
+
+    def padded(self, items: int, item_tokens: int) -> tuple[int, ...]:
+        """Gives the shape of the output of a padded pass."""
+        return (items, item_tokens, *self.shape) if self.of_tokens else (items, *self.shape)
 
 
 def pad(texts: TokenRuns) -> Padded:

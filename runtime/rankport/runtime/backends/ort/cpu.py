@@ -18,7 +18,7 @@ from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, Started
 from rankport.runtime.backends.layouts.by_target import layout_of
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm
-from rankport.runtime.backends.layouts.padded import pad
+from rankport.runtime.backends.layouts.padded import RowForm, pad
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import check_graph_files
 from rankport.runtime.bundle.manifest import GraphSpec, LayerKV, Role
@@ -106,17 +106,21 @@ class OnnxRuntimePrefixBackend:
 
 
 class OnnxRuntimeTextBackend:
-    """A graph of texts on the CPU. Implements `TextBackend`."""
+    """A graph of texts on the CPU. Implements `TextBackend`, or `TokenBackend` where its rows are of tokens."""
 
     def __init__(self, bundle: Bundle, role: Role, config: EngineConfig | None = None) -> None:
         self._graph = _Session(bundle, role, config or EngineConfig())
+        self._row = RowForm.of(bundle.graph(role))
 
     def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
         """See `TextBackend.compute`. Texts are padded to the longest."""
         padded = pad(texts)
         items, longest = padded.ids.shape
         inputs = padded.inputs(items, longest, self._graph.input_names)
-        return self._graph.run({name: value.array() for name, value in inputs.items()})[0]
+        rows: NDArray[np.floating] = self._graph.run({name: value.array() for name, value in inputs.items()})[
+            0
+        ]
+        return padded.cut(rows) if self._row.of_tokens else rows
 
     def start(self, texts: TokenRuns) -> Started[np.floating]:
         """See `TextBackend.start`. Nothing goes on beside it on a CPU."""

@@ -24,6 +24,7 @@ from rankport.runtime.server.counts import CallCounts
 from rankport.runtime.server.grpc.embedding import EmbeddingService
 from rankport.runtime.server.grpc.models import ModelsService
 from rankport.runtime.server.grpc.scoring import ScoringService
+from rankport.runtime.server.grpc.tagging import TaggingService
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.submitter import Submitter
 
@@ -145,6 +146,7 @@ class Server:
         status = health.aio.HealthServicer()
         pb_grpc.add_ScoringServicer_to_server(ScoringService(models, calls, submitter), server)
         pb_grpc.add_EmbeddingServicer_to_server(embedding, server)
+        pb_grpc.add_TaggingServicer_to_server(TaggingService(models, calls, submitter), server)
         pb_grpc.add_ModelsServicer_to_server(ModelsService(models, calls), server)
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

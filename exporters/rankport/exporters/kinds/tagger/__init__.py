@@ -1,0 +1,1 @@
+"""Taggers: labels of tokens to spans. The table imports `kind`, an export `work`."""

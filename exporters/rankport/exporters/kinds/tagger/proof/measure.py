@@ -1,0 +1,75 @@
+"""The proof of a tagger bundle: the logits of its tokens, the places it reads, and its spans."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from functools import partial
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.tagger.proof.logits import (
+    Rows,
+    batches_of_modes,
+    batches_of_sweep,
+    bundle_logits,
+    compare_logits,
+    source_logits,
+)
+from rankport.exporters.kinds.texts.samples import Runs, sample_runs
+from rankport.exporters.options.proof_options import ProofOptions
+from rankport.exporters.proof.emulation import Runnable
+from rankport.exporters.proof.evidence import Evidence, Series
+from rankport.exporters.proof.noise import moved_as_rounded
+from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.runtime.backends.choice import load_text_backend
+from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.kinds.tagger.rules import ROLE
+
+
+def measure_tagger(
+    manifest: Manifest, place: Runnable, source: Checkpoint, options: ProofOptions, on_progress: Progress
+) -> Measured:
+    """Measures a tagger; a `proof.prove.Measure`.
+
+    Raises ParityError if the bundle reads other tokens or places in a text than transformers does.
+    """
+    runs = _samples(manifest)
+    on_progress("reference in torch")
+    expected = source_logits(source.model, runs)
+    noise, moved = None, moved_as_rounded(source.model, manifest)
+    if moved is not None:
+        with moved:
+            noise = compare_logits("noise", expected, source_logits(source.model, runs))
+    on_progress("parity: one item, batch")
+    with closing(load_text_backend(place.bundle, ROLE, place.config)) as backend:
+        answers = bundle_logits(backend, runs)
+        if options.batch_queries is None:
+            batches = batches_of_modes(answers)
+        else:
+            many = _samples(manifest, options.batch_queries)
+            batches = batches_of_sweep(
+                backend, many, place.config, lambda size: on_progress(f"{size} items in a pass")
+            )
+    modes = [compare_logits(mode, expected, rows) for mode, rows in answers.items()]
+    return Measured(
+        modes,
+        noise,
+        options.tolerance,
+        None,
+        partial(_drift_from, runs, answers),
+        batches=batches,
+        evidence=Evidence("logit", _values(expected, answers)),
+    )
+
+
+def _drift_from(runs: Runs, answers: Mapping[str, Rows], original: Checkpoint) -> Drift:
+    plain = source_logits(original.model, runs)
+    modes = [compare_logits(mode, plain, rows) for mode, rows in answers.items()]
+    return Drift(modes, None, _values(plain, answers))
+
+
+def _samples(manifest: Manifest, count: int = 24) -> Runs:
+    return sample_runs(manifest.shape.vocab_size, manifest.limits.max_item_tokens, count=count)
+
+
+def _values(expected: Rows, answers: Mapping[str, Rows]) -> Series:
+    rows = [row for rows in answers.values() for row in rows]
+    return Series.of("logits", [*expected] * len(answers), rows)

@@ -1,0 +1,1 @@
+"""Taggers: texts or words -> spans with labels, and tags of words."""

@@ -1,0 +1,133 @@
+"""CRF decoding against every path and every cut written out."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from rankport.protos.columns import offsets_of
+from rankport.runtime.kinds.tagger.by_step import ByStep
+from rankport.runtime.kinds.tagger.labels import LabelScheme
+from rankport.runtime.kinds.tagger.linear_chain import best_labels, label_probabilities
+from rankport.runtime.kinds.tagger.semi_markov import SegmentScores, best_segments
+from rankport.runtime.kinds.tagger.tables import CrfTables, crf_labels
+
+OFFSETS = offsets_of(np.array([3, 0, 5, 1]))
+BIO = ["O", "B-a", "I-a", "B-b", "I-b"]
+SCHEMES = [BIO, ["O", "a", "b"], ["B-a", "I-a", "E-a", "S-a", "O", "S-b", "B-b", "E-b"]]
+
+
+def texts(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields the first unit of each text and its logits, empty ones left out."""
+    for first, last in itertools.pairwise(OFFSETS.tolist()):
+        if first < last:
+            yield first, values[first:last]
+
+
+def test_linear_chain_finds_the_best_path_and_its_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    tables = CrfTables(tuple(BIO), rng.normal(size=(5, 5)), rng.normal(size=5), rng.normal(size=5))
+    logits = rng.normal(size=(OFFSETS[-1], 5)) * 2
+    steps = ByStep.of(OFFSETS)
+    labels = best_labels(tables, logits, steps)
+    probabilities = label_probabilities(tables, logits, steps, labels)
+    for first, own in texts(logits):
+        scores = {}
+        for path in itertools.product(range(5), repeat=len(own)):
+            moves = sum(tables.transitions[a, b] for a, b in itertools.pairwise(path))
+            scores[path] = (
+                tables.start[path[0]] + tables.end[path[-1]] + moves + own[range(len(own)), path].sum()
+            )
+        best = max(scores, key=scores.__getitem__)
+        assert tuple(labels[first : first + len(own)]) == best
+        total = sum(map(np.exp, scores.values()))
+        for place, label in enumerate(best):
+            through = sum(np.exp(score) for path, score in scores.items() if path[place] == label)
+            assert probabilities[first + place] == pytest.approx(through / total)
+
+
+@pytest.mark.parametrize("names", SCHEMES, ids=["BIO", "IO", "BIOES"])
+def test_semi_markov_finds_the_best_cut_and_its_probabilities(names: list[str]) -> None:
+    rng = np.random.default_rng(len(names))
+    scheme = LabelScheme.of(names)
+    labels = crf_labels("semi-markov", scheme)
+    count, most = len(labels), 3
+    sizes = [(count, count), (count,), (count,), (count, most)]
+    tables = CrfTables(labels, *(rng.normal(size=size) for size in sizes))
+    logits = rng.normal(size=(OFFSETS[-1], len(names))) * 2
+    spans = best_segments(tables, SegmentScores.of(logits, scheme, tables), ByStep.of(OFFSETS))
+    expected = [
+        (first + begin, first + end, scheme.types.index(labels[label]), probability)
+        for first, own in texts(logits)
+        for begin, end, label, probability in best_cut(own, names, scheme, tables)
+        if labels[label] != "O"
+    ]
+    found = list(zip(spans.first, spans.last, spans.types, spans.scores, strict=True))
+    assert [span[:3] for span in found] == [span[:3] for span in expected]
+    np.testing.assert_allclose([span[3] for span in found], [span[3] for span in expected], rtol=1e-9)
+
+
+Cut = tuple[tuple[int, int, int], ...]
+
+
+def best_cut(
+    logits: np.ndarray, names: list[str], scheme: LabelScheme, tables: CrfTables
+) -> list[tuple[int, int, int, float]]:
+    """Tries every cut of one text; gives the best one's segments with their probabilities."""
+    assert tables.lengths is not None
+    scores = {
+        cut: cut_score(cut, logits, names, scheme, tables) for cut in cuts(len(logits), tables.lengths.shape)
+    }
+    best = max(scores, key=scores.__getitem__)
+    total = sum(map(np.exp, scores.values()))
+    return [
+        (*segment, sum(np.exp(score) for cut, score in scores.items() if segment in cut) / total)
+        for segment in best
+    ]
+
+
+def cuts(units: int, sizes: tuple[int, ...]) -> Iterator[Cut]:
+    labels, most = sizes
+    if not units:
+        yield ()
+    for length in range(1, min(most, units) + 1):
+        for before in cuts(units - length, sizes):
+            for label in range(labels):
+                yield (*before, (units - length, units, label))
+
+
+def cut_score(
+    cut: Cut, logits: np.ndarray, names: list[str], scheme: LabelScheme, tables: CrfTables
+) -> float:
+    labels = [label for _, _, label in cut]
+    moves = sum(tables.transitions[a, b] for a, b in itertools.pairwise(labels))
+    own = sum(segment_score(*segment, logits, names, scheme, tables) for segment in cut)
+    return float(tables.start[labels[0]] + tables.end[labels[-1]] + moves + own)
+
+
+def segment_score(
+    begin: int,
+    end: int,
+    label: int,
+    logits: np.ndarray,
+    names: list[str],
+    scheme: LabelScheme,
+    tables: CrfTables,
+) -> float:
+    """Adds the logits of the labels that spell a segment; what cannot be spelled cannot be."""
+    assert tables.lengths is not None
+    name, length = tables.labels[label], end - begin
+    if name == "O":
+        spelled = ["O"] if length == 1 else ["?"]
+    elif scheme.scheme == "IO":
+        spelled = [name] * length
+    elif scheme.scheme == "BIO":
+        spelled = [f"B-{name}", *[f"I-{name}"] * (length - 1)]
+    else:
+        spelled = [f"S-{name}"] if length == 1 else [f"B-{name}", *[f"I-{name}"] * (length - 2), f"E-{name}"]
+    if any(tag not in names for tag in spelled):
+        return -np.inf
+    return tables.lengths[label, length - 1] + sum(
+        logits[begin + place, names.index(tag)] for place, tag in enumerate(spelled)
+    )

@@ -1,5 +1,6 @@
 from rankport.exporters.export import export as export
 from rankport.exporters.verify import verify as verify
+from rankport.protos.classes import ClassifyResult as ClassifyResult
 from rankport.protos.errors import BackendError as BackendError
 from rankport.protos.errors import BundleError as BundleError
 from rankport.protos.errors import CheckpointError as CheckpointError
@@ -25,6 +26,7 @@ from rankport.protos.types import ModelDescription as ModelDescription
 from rankport.protos.types import ScoreResult as ScoreResult
 from rankport.protos.types import Usage as Usage
 from rankport.runtime.config import EngineConfig as EngineConfig
+from rankport.runtime.kinds.classifying import Classifier as Classifier
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder as ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker as Ranker
 from rankport.runtime.kinds.scorer import Scorer as Scorer

@@ -7,8 +7,9 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos import tag_wire, wire
+from rankport.protos import class_wire, tag_wire, wire
 from rankport.protos.arguments import checked_items, checked_timeout_s
+from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.ranking import Ranking, check_top_k
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
@@ -64,6 +65,9 @@ class AsyncClient:
         self._scoring = cast("pb_grpc.ScoringAsyncStub", pb_grpc.ScoringStub(self._channel))
         self._embedding = cast("pb_grpc.EmbeddingAsyncStub", pb_grpc.EmbeddingStub(self._channel))
         self._tagging = cast("pb_grpc.TaggingAsyncStub", pb_grpc.TaggingStub(self._channel))
+        self._classification = cast(
+            "pb_grpc.ClassificationAsyncStub", pb_grpc.ClassificationStub(self._channel)
+        )
         self._models = cast("pb_grpc.ModelsAsyncStub", pb_grpc.ModelsStub(self._channel))
 
     async def score(
@@ -98,6 +102,21 @@ class AsyncClient:
         given = checked_items(items)
         result = await self.score(prefix, given, timeout_s, truncation=truncation, on_missing=on_missing)
         return Ranking.of(result, given if return_items else None, top_k)
+
+    async def classify(
+        self,
+        texts: Iterable[ClassText] | ClassTexts,
+        prefix: Prefix | None = None,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> ClassifyResult:
+        """Classifies as `Client.classify`."""
+        timeout_s = self._timeout(timeout_s)
+        request = class_wire.classify_request(self._model, texts, prefix, truncation)
+        with rankport_errors(self._address, timeout_s):
+            response = await self._classification.Classify(request, timeout=timeout_s)
+        return class_wire.classify_result(response)
 
     async def encode(
         self,

@@ -8,8 +8,9 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos import tag_wire, wire
+from rankport.protos import class_wire, tag_wire, wire
 from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.ranking import Ranks
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
@@ -73,6 +74,7 @@ class Client(Ranks):
         self._scoring = pb_grpc.ScoringStub(self._channel)
         self._embedding = pb_grpc.EmbeddingStub(self._channel)
         self._tagging = pb_grpc.TaggingStub(self._channel)
+        self._classification = pb_grpc.ClassificationStub(self._channel)
         self._models = pb_grpc.ModelsStub(self._channel)
 
     def score(
@@ -120,6 +122,21 @@ class Client(Ranks):
         future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
         call.add_done_callback(finish)
         return future
+
+    def classify(
+        self,
+        texts: Iterable[ClassText] | ClassTexts,
+        prefix: Prefix | None = None,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> ClassifyResult:
+        """Tells the labels of texts or pairs. Arguments, result and errors are those of `Classifier.classify`."""
+        timeout_s = self._timeout(timeout_s)
+        request = class_wire.classify_request(self._model, texts, prefix, truncation)
+        with rankport_errors(self._address, timeout_s):
+            response = self._classification.Classify(request, timeout=timeout_s)
+        return class_wire.classify_result(response)
 
     def encode(
         self,

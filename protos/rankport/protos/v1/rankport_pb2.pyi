@@ -831,6 +831,92 @@ class WordTags(google.protobuf.message.Message):
 global___WordTags = WordTags
 
 @typing.final
+class ClassifyRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
+    FIRST_TEXTS_FIELD_NUMBER: builtins.int
+    PREFIX_FIELD_NUMBER: builtins.int
+    TRUNCATION_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    truncation: global___Truncation.ValueType
+    @property
+    def texts(self) -> global___Items:
+        """forms texts, token_ids, or a mix of the two; of pairs: the second texts"""
+
+    @property
+    def first_texts(self) -> global___Items:
+        """of pairs: the first text of each, as many as `texts`"""
+
+    @property
+    def prefix(self) -> global___Prefix:
+        """or one first text for all: what a model that shares prefixes reads once"""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        texts: global___Items | None = ...,
+        first_texts: global___Items | None = ...,
+        prefix: global___Prefix | None = ...,
+        truncation: global___Truncation.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["first_texts", b"first_texts", "prefix", b"prefix", "texts", b"texts"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["first_texts", b"first_texts", "model", b"model", "prefix", b"prefix", "texts", b"texts", "truncation", b"truncation"]) -> None: ...
+
+global___ClassifyRequest = ClassifyRequest
+
+@typing.final
+class ClassifyResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    PROBABILITIES_FIELD_NUMBER: builtins.int
+    LOGITS_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    EXCLUSIVE_FIELD_NUMBER: builtins.int
+    OUTCOMES_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
+    fingerprint: builtins.str
+    """of the bundle that answered"""
+    exclusive: builtins.bool
+    """a text has one of the labels: its probabilities add up to 1; otherwise each stands by itself"""
+    @property
+    def probabilities(self) -> global___Tensor:
+        """float32 [texts, labels]; NaN rows for texts that failed"""
+
+    @property
+    def logits(self) -> global___Tensor:
+        """float32 [texts, labels]"""
+
+    @property
+    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """of the columns"""
+
+    @property
+    def outcomes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemOutcome]:
+        """as in ScoreResponse"""
+
+    @property
+    def usage(self) -> global___Usage: ...
+    def __init__(
+        self,
+        *,
+        fingerprint: builtins.str = ...,
+        probabilities: global___Tensor | None = ...,
+        logits: global___Tensor | None = ...,
+        labels: collections.abc.Iterable[builtins.str] | None = ...,
+        exclusive: builtins.bool = ...,
+        outcomes: collections.abc.Iterable[global___ItemOutcome] | None = ...,
+        usage: global___Usage | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["logits", b"logits", "probabilities", b"probabilities", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["exclusive", b"exclusive", "fingerprint", b"fingerprint", "labels", b"labels", "logits", b"logits", "outcomes", b"outcomes", "probabilities", b"probabilities", "usage", b"usage"]) -> None: ...
+
+global___ClassifyResponse = ClassifyResponse
+
+@typing.final
 class ListModelsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

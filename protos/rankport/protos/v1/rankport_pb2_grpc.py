@@ -296,6 +296,81 @@ class Tagging(object):
             _registered_method=True)
 
 
+class ClassificationStub(object):
+    """Tells which of its labels texts, or pairs of texts, have.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Classify = channel.unary_unary(
+                '/rankport.v1.Classification/Classify',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ClassifyRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ClassifyResponse.FromString,
+                _registered_method=True)
+
+
+class ClassificationServicer(object):
+    """Tells which of its labels texts, or pairs of texts, have.
+    """
+
+    def Classify(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ClassificationServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Classify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Classify,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ClassifyRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ClassifyResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'rankport.v1.Classification', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('rankport.v1.Classification', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Classification(object):
+    """Tells which of its labels texts, or pairs of texts, have.
+    """
+
+    @staticmethod
+    def Classify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.Classification/Classify',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ClassifyRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class ModelsStub(object):
     """What this server serves.
     """

@@ -153,6 +153,35 @@ class TaggingServicer(metaclass=abc.ABCMeta):
 
 def add_TaggingServicer_to_server(servicer: TaggingServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
 
+class ClassificationStub:
+    """Tells which of its labels texts, or pairs of texts, have."""
+
+    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    Classify: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.ClassifyRequest,
+        rankport.protos.v1.rankport_pb2.ClassifyResponse,
+    ]
+
+class ClassificationAsyncStub:
+    """Tells which of its labels texts, or pairs of texts, have."""
+
+    Classify: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.ClassifyRequest,
+        rankport.protos.v1.rankport_pb2.ClassifyResponse,
+    ]
+
+class ClassificationServicer(metaclass=abc.ABCMeta):
+    """Tells which of its labels texts, or pairs of texts, have."""
+
+    @abc.abstractmethod
+    def Classify(
+        self,
+        request: rankport.protos.v1.rankport_pb2.ClassifyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.ClassifyResponse, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.ClassifyResponse]]: ...
+
+def add_ClassificationServicer_to_server(servicer: ClassificationServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+
 class ModelsStub:
     """What this server serves."""
 

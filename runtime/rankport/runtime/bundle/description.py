@@ -32,8 +32,19 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
         max_item_tokens=manifest.limits.max_item_tokens,
         paired_encoder="" if pairing is None else pairing.encoder_fingerprint,
         score_kind="" if score is None else score.kind,
-        read_out="" if labels is None or score is None else read_out(labels, score),
+        read_out=_read_out(manifest),
     )
+
+
+def _read_out(manifest: Manifest) -> str:
+    """Says how scores, or the probabilities of classes, are made of logits."""
+    labels, score, head = manifest.labels, manifest.score, manifest.head
+    if labels is None:
+        return ""
+    if head is not None:
+        names = ", ".join(labels.names)
+        return f"softmax over {names}" if head.exclusive else f"sigmoid of each of {names}"
+    return "" if score is None else read_out(labels, score)
 
 
 def read_out(labels: Labels, score: Score) -> str:

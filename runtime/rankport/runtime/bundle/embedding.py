@@ -1,4 +1,4 @@
-"""The `embedding` section of a manifest: embedding tokens, and how a model that makes them does it."""
+"""The sections `embedding` and `head` of a manifest: what is made of pooled hidden states, and how."""
 
 from typing import Annotated, Literal
 
@@ -45,4 +45,18 @@ class Embedding(Strict):
     @property
     def poolings(self) -> tuple[Pooling, ...]:
         """All poolings, whose states are joined in this order; none of tokens that a model takes."""
+        return () if self.pooling is None else (self.pooling, *self.further_poolings)
+
+
+class ClassHead(Strict):
+    """Head of a classifier: what its outputs mean, and what is pooled for it where the class has no head of its own."""
+
+    exclusive: bool  # a text has one of the labels (softmax); otherwise each stands by itself (sigmoid)
+    pooling: Pooling | None = None  # of the hidden states (`last-k`: the last); None: the class's own head
+    further_poolings: list[Pooling] = Field(default_factory=list)  # joined after `pooling`'s states
+    dense: list[DenseLayer] = Field(default_factory=list)  # from the pooled states to the logits
+
+    @property
+    def poolings(self) -> tuple[Pooling, ...]:
+        """All poolings, whose states are joined in this order; none of a class's own head."""
         return () if self.pooling is None else (self.pooling, *self.further_poolings)

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from rankport.runtime.bundle.embedding import Activation as Activation
+from rankport.runtime.bundle.embedding import ClassHead as ClassHead
 from rankport.runtime.bundle.embedding import DenseLayer as DenseLayer
 from rankport.runtime.bundle.embedding import Embedding as Embedding
 from rankport.runtime.bundle.embedding import Pooling as Pooling
@@ -261,6 +262,7 @@ class ManifestDraft(Strict):
     tagging: Tagging | None = None  # of a tagger
     limits: Limits
     pair: Pair | None = None  # of a kind that reads prefix and item in one sequence
+    head: ClassHead | None = None  # of a classifier
     embedding: Embedding | None
     pairing: Pairing | None
     tokenization: TokenizationReport | None

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.columns import ItemColumns
 from rankport.protos.features import FeatureColumns
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
@@ -30,9 +31,9 @@ from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.store.store import TokenStore
 
-Capability = Literal["scores", "weighs", "encodes", "tags"]
+Capability = Literal["scores", "weighs", "encodes", "tags", "classifies"]
 """Requests that a model answers: `scores` as `ScoringModel`, with wide features `weighs` as `WeighingModel`, `encodes`
-as `EncodingModel`, `tags` as `TaggingModel`."""
+as `EncodingModel`, `tags` as `TaggingModel`, `classifies` as `ClassifyingModel`."""
 
 
 class Model(Protocol):
@@ -96,6 +97,20 @@ class EncodingModel(Model, Protocol):
         side: Side | None = None,
     ) -> "Future[NDArray[np.floating]]":
         """Encodes texts as embedding tokens, of a model of two towers as items unless it is the query's `side`."""
+
+
+class ClassifyingModel(Model, Protocol):
+    """Model that `classifies`."""
+
+    def submit_classify(
+        self,
+        texts: Iterable[ClassText] | ClassTexts,
+        prefix: Prefix | None = None,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> "Future[ClassifyResult]":
+        """Tells the labels of texts, of pairs, or of texts that share a first one; see `Classifier.classify`."""
 
 
 class OfflineEncoder(EncodingModel, Protocol):

@@ -19,19 +19,28 @@ def label_scores(logits: NDArray[np.float32], positive: int, transform: Transfor
     """
     match transform:
         case "softmax":
-            weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-            shares: NDArray[np.float32] = weights[:, positive] / weights.sum(axis=1)
-            return shares
+            return label_probabilities(logits, exclusive=True)[:, positive]
         case "sigmoid":
-            chosen = logits[:, positive]
-            decay = np.exp(-np.abs(chosen))  # never overflows
-            probabilities: NDArray[np.float32] = np.where(chosen < 0, decay, np.float32(1)) / (1 + decay)
-            return probabilities
+            return label_probabilities(logits[:, [positive]], exclusive=False)[:, 0]
         case "log-odds":
             others = np.delete(logits, positive, axis=1)
             return logits[:, positive] - _log_sum_exp(others)
         case "none":
             return logits[:, positive].copy()
+
+
+def label_probabilities(logits: NDArray[np.float32], *, exclusive: bool) -> NDArray[np.float32]:
+    """Computes the probability of every label: softmax of those that exclude each other, else sigmoid. [texts, labels]
+
+    NaN rows give NaN.
+    """
+    if not exclusive:
+        decay = np.exp(-np.abs(logits))  # never overflows
+        alone: NDArray[np.float32] = np.where(logits < 0, decay, np.float32(1)) / (1 + decay)
+        return alone
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float32] = weights / weights.sum(axis=1, keepdims=True)
+    return shares
 
 
 def rank_values(logits: NDArray[np.float32], positive: int, transform: Transform) -> NDArray[np.float64]:

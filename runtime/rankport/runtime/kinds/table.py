@@ -8,6 +8,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest_rules import KindRules
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.classifier.kind import CLASSIFIER
 from rankport.runtime.kinds.cross_encoder.kind import CROSS_ENCODER
 from rankport.runtime.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.runtime.kinds.kind import Kind, OfflineEncoder
@@ -19,6 +20,7 @@ KINDS: tuple[Kind, ...] = (
     RANKER,
     ITEM_ENCODER,
     CROSS_ENCODER,
+    CLASSIFIER,
     TWO_TOWER,
     TAGGER,
 )

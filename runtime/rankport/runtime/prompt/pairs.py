@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.columns import ItemColumns
-from rankport.protos.errors import LimitExceeded
+from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.types import Item, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.manifest import ManifestDraft, Pair
+from rankport.runtime.bundle.manifest import ManifestDraft, Pair, Prompt, Segment
 from rankport.runtime.prompt.encoder import EncodedItems, PromptEncoder
 from rankport.runtime.prompt.item_template import ItemTemplate
 from rankport.runtime.prompt.parts import PromptParts
@@ -40,6 +40,9 @@ class PairEncoder:
             update={"max_prefix_tokens": _NO_LIMIT, "max_item_tokens": _NO_LIMIT}
         )
         self._prompt = PromptEncoder(manifest.model_copy(update={"limits": limits}), tokenizer)
+        firsts = [_as_item(segment) for segment in manifest.prompt.prefix]
+        apart = {"limits": limits, "prompt": Prompt(prefix=[], item=firsts)}
+        self._firsts = PromptEncoder(manifest.model_copy(update=apart), tokenizer)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Self:
@@ -61,28 +64,55 @@ class PairEncoder:
         first = self._prompt.encode_prefix(prefix, truncation).run.ids
         encoded = self._prompt.encode_items(items, truncation)
         frame = self._first if isinstance(prefix, str | Mapping) else _Frame(len(first), 0, keep_end=False)
-        kept = self._kept(len(first) - frame.tokens, frame, encoded, truncation)
-        runs = _joined(first, frame, encoded.runs, self._second, kept)
-        return replace(encoded, runs=runs, truncated=np.union1d(encoded.truncated, encoded.places[kept.cut]))
+        every = _Firsts(
+            TokenRuns.of_lengths(first, np.array([len(first)])), np.zeros(len(encoded.runs), np.int64)
+        )
+        return self._encoded(every, frame, encoded, truncation)
 
-    def _kept(self, first: int, frame: "_Frame", items: EncodedItems, truncation: Truncation) -> "_Kept":
-        """Shares the room of a pair out. `first`: tokens of the first text within its frame."""
+    def encode_apart(
+        self, firsts: ItemColumns, seconds: ItemColumns, truncation: Truncation = "error"
+    ) -> EncodedItems:
+        """Encodes pairs, each with a first text of its own: as many first texts as second ones.
+
+        Token ids take the place of a text, first or second, within the tokens that the prompt puts around it.
+
+        Raises as `encode` does.
+        """
+        try:
+            first = self._firsts.encode_items(firsts, truncation).runs
+        except InvalidRequest as error:
+            raise type(error)(f"first texts: {error}") from error
+        encoded = self._prompt.encode_items(seconds, truncation)
+        every = _Firsts(first, np.arange(len(first)))
+        return self._encoded(every, self._first, encoded, truncation)
+
+    def _encoded(
+        self, firsts: "_Firsts", frame: "_Frame", items: EncodedItems, truncation: Truncation
+    ) -> EncodedItems:
+        kept = self._kept(firsts.lengths - frame.tokens, frame, items, truncation)
+        runs = _joined(firsts, frame, items.runs, self._second, kept)
+        return replace(items, runs=runs, truncated=np.union1d(items.truncated, items.places[kept.cut]))
+
+    def _kept(
+        self, first: NDArray[np.int64], frame: "_Frame", items: EncodedItems, truncation: Truncation
+    ) -> "_Kept":
+        """Shares the room of each pair out. `first`: tokens of its first text within the frame. [pairs]"""
         second = items.runs.lengths - self._second.tokens
         room = self._pair.max_tokens - frame.tokens - self._second.tokens
         over = first + second > room
         if over.any() and truncation == "error":
             place = int(np.argmax(over))
             raise LimitExceeded(
-                f"item {items.places[place]}: {first + second[place]} tokens with the prefix's {first}, the pair has "
-                f"room for {room} (pair.max_tokens {self._pair.max_tokens}): {WAY_OUT}"
+                f"item {items.places[place]}: {first[place] + second[place]} tokens with the prefix's {first[place]}, "
+                f"the pair has room for {room} (pair.max_tokens {self._pair.max_tokens}): {WAY_OUT}"
             )
-        firsts, seconds = _shares(np.full(len(second), first), second, room, self._pair)
-        unfit = (firsts < min(first, 1)) | (seconds < np.minimum(second, 1))
+        firsts, seconds = _shares(first, second, room, self._pair)
+        unfit = (firsts < np.minimum(first, 1)) | (seconds < np.minimum(second, 1))
         if unfit.any():
             place = int(np.argmax(unfit))
             raise LimitExceeded(
-                f"item {items.places[place]}: prefix of {first} and item of {second[place]} tokens do not fit the "
-                f"pair's room of {room}, of which {self._pair.cut} cuts one: shorten the other"
+                f"item {items.places[place]}: prefix of {first[place]} and item of {second[place]} tokens do not fit "
+                f"the pair's room of {room}, of which {self._pair.cut} cuts one: shorten the other"
             )
         return _Kept(firsts, seconds, (firsts < first) | (seconds < second))
 
@@ -112,6 +142,31 @@ class _Frame:
         count = np.full(len(starts), 1)
         begins = np.stack([starts, text, ends - self.after], axis=1)
         return begins, np.stack([count * self.before, kept, count * self.after], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Firsts:
+    """First texts in their frames, and which of them each pair has."""
+
+    runs: TokenRuns
+    which: NDArray[np.int64]  # [pairs]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each pair's first text, frame included. [pairs]"""
+        return self.runs.lengths[self.which]
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Places of each pair's first text among the ids. [pairs]"""
+        return self.runs.offsets[:-1][self.which]
+
+
+def _as_item(segment: Segment) -> Segment:
+    """Makes the segment of a first text that of an item, by which many are encoded at once."""
+    if segment.field is None:
+        return segment
+    return Segment(item=True, keep=segment.keep, max_tokens=segment.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +203,12 @@ def _shares(
     )
 
 
-def _joined(
-    prefix: NDArray[np.int64], first: _Frame, items: TokenRuns, second: _Frame, kept: _Kept
-) -> TokenRuns:
-    """Puts what stays of prefix and item behind each other, pair by pair."""
-    count = len(items)
-    source = np.concatenate([prefix, items.ids])
-    zeros = np.zeros(count, np.int64)
-    first_begins, first_lengths = first.ranges(zeros, zeros + len(prefix), kept.firsts)
-    second_begins, second_lengths = second.ranges(
-        items.offsets[:-1] + len(prefix), items.lengths, kept.seconds
-    )
+def _joined(firsts: _Firsts, first: _Frame, items: TokenRuns, second: _Frame, kept: _Kept) -> TokenRuns:
+    """Puts what stays of first text and item behind each other, pair by pair."""
+    source = np.concatenate([firsts.runs.ids, items.ids])
+    first_begins, first_lengths = first.ranges(firsts.starts, firsts.lengths, kept.firsts)
+    behind = items.offsets[:-1] + len(firsts.runs.ids)
+    second_begins, second_lengths = second.ranges(behind, items.lengths, kept.seconds)
     begins = np.concatenate([first_begins, second_begins], axis=1).reshape(-1)
     lengths = np.concatenate([first_lengths, second_lengths], axis=1)
     ids = source[np.repeat(begins, lengths.reshape(-1)) + places_within(lengths.reshape(-1))]

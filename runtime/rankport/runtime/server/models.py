@@ -6,7 +6,14 @@ from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.types import ModelDescription
-from rankport.runtime.kinds.kind import Capability, EncodingModel, Model, ScoringModel, TaggingModel
+from rankport.runtime.kinds.kind import (
+    Capability,
+    ClassifyingModel,
+    EncodingModel,
+    Model,
+    ScoringModel,
+    TaggingModel,
+)
 
 M = TypeVar("M", bound=Model, covariant=True)
 
@@ -33,6 +40,10 @@ class ServedModels:
     def scorer(self, name: str) -> Served[ScoringModel]:
         """Finds the model of that name if it scores, or the only one that does if `name` is empty; else `NotFound`."""
         return self._that("scores", name)
+
+    def classifier(self, name: str) -> Served[ClassifyingModel]:
+        """Finds the model of that name if it classifies, or the only one that does if `name` is empty."""
+        return self._that("classifies", name)
 
     def encoder(self, name: str) -> Served[EncodingModel]:
         """Finds the model of that name if it encodes, or the only one that does if `name` is empty; else `NotFound`."""

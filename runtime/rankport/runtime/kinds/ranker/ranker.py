@@ -19,6 +19,7 @@ from zlib import crc32
 import numpy as np
 
 from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.ranking import Ranks
@@ -36,6 +37,7 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.class_answer import ClassForm
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.ranker.engine import Engine, Scored, prefix_key
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
@@ -56,8 +58,6 @@ _ON_MISSING = get_args(OnMissing)
 class Ranker(Ranks):
     """A loaded ranker bundle. Any thread may call it; a context manager."""
 
-    capabilities: frozenset[Capability] = frozenset({"scores"})
-
     def __init__(
         self,
         manifest: Manifest,
@@ -70,6 +70,7 @@ class Ranker(Ranks):
         """Makes a ranker of parts; it closes the engines, then calls `on_close`."""
         self._manifest = manifest
         self._form = ScoreForm.of(manifest)
+        self._classes = ClassForm.of_scores(manifest)
         self._prompt = prompt
         self._engines = engines
         self._keyed_items = keyed_items
@@ -163,6 +164,28 @@ class Ranker(Ranks):
         )
         return converted(future, partial(self._answer, request, tokenize_s))
 
+    def submit_classify(
+        self,
+        texts: Iterable[ClassText] | ClassTexts,
+        prefix: Prefix | None = None,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> "Future[ClassifyResult]":
+        """Tells the labels of texts behind a prefix that all share, by the head that scores them; as `submit`."""
+        if self._classes is None:
+            raise InvalidRequest(f"bundle {self._manifest.name!r} has no head of classes: score with it")
+        columns = ClassTexts.of(texts)
+        if columns.firsts is not None:
+            raise InvalidRequest(
+                f"texts[0] is a pair, and ranker {self._manifest.name!r} shares one prefix among all texts: give the "
+                "first text as prefix, in a call for each"
+            )
+        if prefix is None:
+            prefix = {}
+        scored = self.submit(prefix, columns.texts, timeout_s, truncation=truncation)
+        return converted(scored, self._classes.of_result)
+
     def encode(
         self, prefix: Prefix, items: Iterable[Item] | ItemColumns, *, truncation: Truncation = "error"
     ) -> tuple[TokenRun, list[TokenRun]]:
@@ -180,6 +203,11 @@ class Ranker(Ranks):
     def cache_stats(self) -> CacheStats:
         """Returns a snapshot of the prefix cache's counters."""
         return CacheStats.total([engine.cache_stats() for engine in self._engines.engines])
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Capabilities: a head of classes also `classifies`."""
+        return frozenset({"scores"}) if self._classes is None else frozenset({"scores", "classifies"})
 
     @property
     def alive(self) -> bool:

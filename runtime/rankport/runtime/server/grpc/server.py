@@ -21,6 +21,7 @@ from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.calls import Calls
 from rankport.runtime.server.config import DEFAULTS, ServerConfig
 from rankport.runtime.server.counts import CallCounts
+from rankport.runtime.server.grpc.classification import ClassificationService
 from rankport.runtime.server.grpc.embedding import EmbeddingService
 from rankport.runtime.server.grpc.models import ModelsService
 from rankport.runtime.server.grpc.scoring import ScoringService
@@ -147,6 +148,8 @@ class Server:
         pb_grpc.add_ScoringServicer_to_server(ScoringService(models, calls, submitter), server)
         pb_grpc.add_EmbeddingServicer_to_server(embedding, server)
         pb_grpc.add_TaggingServicer_to_server(TaggingService(models, calls, submitter), server)
+        classification = ClassificationService(models, calls, submitter)
+        pb_grpc.add_ClassificationServicer_to_server(classification, server)
         pb_grpc.add_ModelsServicer_to_server(ModelsService(models, calls), server)
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -80,6 +80,8 @@ def test_reflection_lists_every_service_and_describes_ours(channel: grpc.Channel
     assert {service.name for service in listed.list_services_response.service} == {
         "rankport.v1.Scoring",
         "rankport.v1.Embedding",
+        "rankport.v1.Classification",
+        "rankport.v1.Tagging",
         "rankport.v1.Models",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",

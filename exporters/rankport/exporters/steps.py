@@ -11,6 +11,8 @@ from pathlib import Path
 
 from rankport.exporters.checkpoints.adapter_record import adapter_record
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
+from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.specs import axis_ranges, graph_specs
@@ -26,7 +28,7 @@ from rankport.exporters.quantization.calibration import InputSums
 from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import Recipe, recipe_of
 from rankport.exporters.quantization.record import record
-from rankport.protos.errors import CheckpointError
+from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Calibration, GraphSpec, ManifestDraft, Quantization, Source
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
@@ -52,6 +54,7 @@ def stage(
     load = partial(load_source, kind, checkpoint, options.base, options.ignore_remote_code)
     on_progress("loading the checkpoint")
     source = load()
+    _require_own_target(source, options)
     prompt = work.prompt(source, options)
     for warning in prompt.warnings:
         on_progress(f"warning: {warning}")
@@ -72,6 +75,21 @@ def stage(
         staging.add(name, content)
     draft = draft.model_copy(update={"graphs": specs, "axes": axis_ranges(specs, plan.limits, plan.pair)})
     return draft, Sources(source, None if options.recipe is None else load)
+
+
+def _require_own_target(source: Checkpoint, options: ExportOptions) -> None:
+    """Raises InvalidRequest where a graph that was given would have to be made for another device, or rounded."""
+    if not isinstance(source.model, OnnxModel):
+        return
+    if options.targets != ("onnx-cpu",):
+        asked = f"--target {','.join(options.targets)}"
+    elif options.recipe is not None:
+        asked = f"--quantize {options.recipe}"
+    else:
+        return
+    raise InvalidRequest(
+        f"{asked}: {GRAPH} is imported as it is, for onnx-cpu in fp32: export the original checkpoint, or leave it out"
+    )
 
 
 def load_source(

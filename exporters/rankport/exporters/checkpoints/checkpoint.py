@@ -18,6 +18,7 @@ from rankport.exporters.checkpoints.config.quantization_files import QUANTIZATIO
 from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_adapter
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, code_beside
+from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors
 from rankport.exporters.checkpoints.forms.table import load_form
 from rankport.exporters.checkpoints.sentence_transformers.modules import module_folders, transformer_folder
 from rankport.exporters.checkpoints.stated import head_of, tokenizer_of_folder
@@ -134,7 +135,7 @@ def _load(path: Path, wanted: WantedHead, ignore_remote_code: bool) -> Checkpoin
         architecture=folder.architecture,
         model_type=str(folder.raw["model_type"]),
         dtype=folder.tensors.main_dtype(),
-        parameters=_parameters(model),
+        parameters=loaded.parameters or _parameters(model),
         sha256=checkpoint_sha256(path),
         tokenizer_file=tokenizer_of_folder(path),
         vocab_size=int(model.get_input_embeddings().num_embeddings),  # type: ignore[operator]
@@ -152,7 +153,10 @@ def checkpoint_sha256(path: Path) -> str:
     """
     total = hashlib.sha256()
     folders = module_folders(path)
-    for file in sorted({file for folder in folders for pattern in _HASHED for file in folder.glob(pattern)}):
+    hashed = {file for folder in folders for pattern in _HASHED for file in folder.glob(pattern)}
+    graphs = (onnx_tensors(folder) for folder in folders)
+    hashed |= {file for graph in graphs if graph is not None for file in graph.files}
+    for file in sorted(hashed):
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(f"{file.relative_to(path).as_posix()}\0{digest}\n".encode())

@@ -6,6 +6,8 @@ from pathlib import Path
 from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of, is_adapter
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
+from rankport.exporters.checkpoints.forms.onnx_file import OnnxTensors
+from rankport.exporters.checkpoints.forms.onnx_model import stated_head
 from rankport.exporters.checkpoints.sentence_transformers.modules import stated_modules, transformer_folder
 from rankport.exporters.checkpoints.two_tower.config import ARCHITECTURE
 from rankport.protos.errors import CheckpointError
@@ -39,7 +41,7 @@ class StatedModel:
         stored = CheckpointFolder.open(transformer_folder(folder))
         architecture = stored.architecture
         pools = any(module.kind == "Pooling" for module in modules)
-        return cls(path, architecture, head_of(architecture), pools, base, _encoder_head(stored))
+        return cls(path, architecture, stored_head(stored), pools, base, _encoder_head(stored))
 
 
 def tokenizer_of_folder(path: Path) -> Path | None:
@@ -57,10 +59,18 @@ def tokenizer_of_folder(path: Path) -> Path | None:
     return None
 
 
+def stored_head(stored: CheckpointFolder) -> Head:
+    """Tells the head of a folder: that of its class, of a graph if it gives logits."""
+    head = head_of(stored.architecture)
+    return stated_head(stored.tensors, head) if isinstance(stored.tensors, OnnxTensors) else head
+
+
 def _encoder_head(stored: CheckpointFolder) -> str | None:
     """Finds a classification head that is not named `score`, as transformers calls that of its decoders."""
-    if head_of(stored.architecture) != "classification_head":
+    if stored_head(stored) != "classification_head":
         return None
+    if isinstance(stored.tensors, OnnxTensors):
+        return "logits"  # of a graph nobody shares a prefix
     heads = {name for tensor in stored.tensors if (name := head_name(tensor)) is not None}
     return None if "score" in heads else min(heads - {"pooler", "lm_head", "cls"}, default=None)
 

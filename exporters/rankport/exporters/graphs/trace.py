@@ -15,6 +15,7 @@ import onnx_ir.passes.common as passes
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.graphs.imported import inline_imported
 from rankport.exporters.graphs.passes.divide_by_root import divide_by_root
 from rankport.exporters.graphs.passes.first_sizes import read_first_sizes
 from rankport.exporters.graphs.passes.low_bit_types import store_int4
@@ -61,6 +62,7 @@ def trace(
     # The tracer's graphs are cycles that hold the weights.
     del program
     release()
+    inline_imported(model, module, OPSET)
     passes.LiftConstantsToInitializersPass(lift_all_constants=False)(model)
     passes.ClearMetadataAndDocStringPass()(model)
     divide_by_root(model)

@@ -4,12 +4,17 @@ import torch
 import transformers
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
+from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
 from rankport.runtime.bundle.manifest import Quantization
 
 
 def source_in_words(source: Checkpoint, quantization: Quantization | None) -> str:
     """Says what the checkpoint is run by. `quantization` is what the bundle's manifest says of it."""
     merged = "" if source.adapter is None else f" with its {source.adapter.facts.peft_type} adapter merged"
+    if isinstance(source.model, OnnxModel):
+        runtime = source.model.graph.runtime.version
+        return f"{GRAPH} as it was given, run by ONNX Runtime {runtime} one text at a time, without padding, fp32"
     model = f"{source.architecture}{merged} in transformers {transformers.__version__}"
     if quantization is None:
         return f"{model}, fp32"

@@ -13,6 +13,7 @@ from rankport.exporters.checkpoints.config.json_file import read_json_object as 
 from rankport.exporters.checkpoints.config.own_code import own_code
 from rankport.exporters.checkpoints.config.quantization_files import method_of, with_quantization
 from rankport.exporters.checkpoints.expansion.family import EXPANDED_TYPE
+from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors, unread_graph
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.protos.errors import CheckpointError
@@ -40,7 +41,9 @@ class CheckpointFolder:
         """Raises CheckpointError naming the file that is missing or damaged."""
         require_checkpoint(path)
         raw, notes = with_quantization(path, read_json_object(path / "config.json"))
-        return cls(path, raw, StoredTensors.open(path), notes)
+        graph = onnx_tensors(path)
+        tensors = StoredTensors.open(path) if graph is None else graph
+        return cls(path, raw, tensors, notes if graph is not None else (*notes, *unread_graph(path)))
 
     @property
     def architecture(self) -> str:
@@ -91,6 +94,7 @@ class LoadedModel:
     model: nn.Module  # fp32 but for its quantized layers, eval mode, on the CPU, eager attention
     quantization: QuantizationFacts | None = None
     notes: tuple[str, ...] = ()  # what the loader read off the tensors against the config's word
+    parameters: int | None = None  # where they are not the model's own
 
 
 def parse_config(folder: CheckpointFolder) -> transformers.PreTrainedConfig:

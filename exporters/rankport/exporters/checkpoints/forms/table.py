@@ -10,6 +10,7 @@ from rankport.exporters.checkpoints.forms import (
     control_llm,
     gptq,
     modelopt,
+    onnx_model,
     plain,
     two_tower,
 )
@@ -28,6 +29,7 @@ class Form:
 
 
 FORMS: tuple[Form, ...] = (
+    Form("onnx", onnx_model.matches, onnx_model.load),
     Form("two-tower", two_tower.matches, two_tower.load),
     Form("control-llm", control_llm.matches, control_llm.load),
     Form("compressed-tensors", compressed_tensors.matches, compressed_tensors.load),
@@ -58,7 +60,7 @@ def _with_notes(loaded: LoadedModel, folder: CheckpointFolder, head: Head) -> Lo
     """Adds what was read of other files, and the heads that a bare body left behind."""
     model = loaded.model
     heads: tuple[str, ...] = ()
-    if head == "none":
+    if head == "none" and not isinstance(model, onnx_model.OnnxModel):
         encoder, places = type(model).__name__.endswith("EncoderModel"), model.state_dict(keep_vars=True)
         without = [name for name in folder.tensors if local_name(model, places, name) is None]
         heads = left_out(without, "decoder" if encoder else None)

@@ -1,0 +1,60 @@
+"""Folders as `optimum-cli export onnx` writes them: model.onnx, config.json and the tokenizer's files.
+
+Made by torch's own exporter, which optimum calls too, with its names of inputs, outputs and axes.
+"""
+
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.onnx.utils import export as torch_script_export
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OPSET = 14  # of optimum for BERT
+_AXES = {0: "batch_size", 1: "sequence_length"}
+
+
+class _Wrapped(nn.Module):
+    def __init__(self, model: nn.Module, output: str) -> None:
+        super().__init__()
+        self.model, self.output = model, output
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        answer = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        rows: Tensor = getattr(answer, self.output)
+        return rows
+
+
+def onnx_folder(
+    checkpoint: Path, folder: Path, output: str = "last_hidden_state", name: str | None = None
+) -> Path:
+    """Writes the ONNX folder of a BERT-like checkpoint with tokenizer, one output, called `name` where it is given."""
+    auto = transformers.AutoModel
+    if output == "logits":
+        auto = transformers.AutoModelForSequenceClassification
+    model = auto.from_pretrained(checkpoint, attn_implementation="eager").eval()
+    folder.mkdir(parents=True)
+    ids = torch.ones(2, 5, dtype=torch.int64)
+    # Logits of a text have no axis of tokens.
+    axes = {value: dict(_AXES) for value in INPUTS} | {
+        (name or output): {0: "batch_size"} if output == "logits" else dict(_AXES)
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch_script_export(
+            _Wrapped(model, output),
+            (ids, torch.ones_like(ids), torch.zeros_like(ids)),
+            str(folder / "model.onnx"),
+            opset_version=OPSET,
+            input_names=list(INPUTS),
+            output_names=[name or output],
+            dynamic_axes=axes,
+        )
+    copied: Sequence[Path] = [file for file in checkpoint.iterdir() if file.suffix == ".json"]
+    for file in copied:
+        shutil.copy(file, folder / file.name)
+    return folder

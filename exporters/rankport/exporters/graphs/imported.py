@@ -106,6 +106,7 @@ def inline_imported(model: ir.Model, module: nn.Module, opset: int) -> None:
     source.graph.remove(inner)
     model.graph.insert_before(node, inner)
     ir.convenience.replace_all_uses_with(node.outputs[0], output, replace_graph_outputs=True)
+    output.name = node.outputs[0].name  # by which it may be an output of the whole
     model.graph.remove(node, safe=True)
     model.opset_imports.pop(_DOMAIN, None)
     model.opset_imports.update(

@@ -56,6 +56,21 @@ def test_a_byte_of_the_graph_is_another_checkpoint(folder: Path, source: Path) -
     assert checkpoint_sha256(folder) != checkpoint_sha256(source)
 
 
+def test_weights_in_a_file_beside_the_graph_are_read_and_hashed(folder: Path) -> None:
+    ids = torch.tensor([[5, 9, 17]])
+    inside = load_checkpoint(folder, head="none")
+    ir.save(ir.load(folder / "model.onnx"), folder / "model.onnx", external_data="model.onnx_data")
+    beside = load_checkpoint(folder, head="none")
+    assert beside.parameters == inside.parameters
+    torch.testing.assert_close(
+        beside.model(ids).last_hidden_state, inside.model(ids).last_hidden_state, atol=0, rtol=0
+    )
+    data = bytearray((folder / "model.onnx_data").read_bytes())
+    data[0] ^= 1
+    (folder / "model.onnx_data").write_bytes(data)
+    assert checkpoint_sha256(folder) != beside.sha256
+
+
 def test_a_graph_beside_weights_is_told_and_not_read(folder: Path, encoder_checkpoint: Path) -> None:
     shutil.copy(encoder_checkpoint / "model.safetensors", folder)
     loaded = load_checkpoint(folder, head="none")

@@ -136,8 +136,8 @@ def _output_of(tensors: OnnxTensors, head: Head) -> str:
     """Finds the output that the head is read from. Raises CheckpointError naming what is missing."""
     if head not in _OUTPUTS:
         raise CheckpointError(
-            f"{tensors.file}: a graph is imported for kinds that read texts, and {head} is no head of theirs: export the "
-            "original checkpoint"
+            f"{tensors.file}: a graph is imported for kinds that read texts, and {head} is no head of theirs: export "
+            "the original checkpoint"
         )
     names, task = _OUTPUTS[head]
     output = next((name for name in names if name in tensors.outputs), None)

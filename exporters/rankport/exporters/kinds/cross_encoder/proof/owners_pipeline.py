@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
+from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.runtime.bundle.manifest import Manifest
@@ -65,6 +67,8 @@ def owners_pipeline(source: Checkpoint, manifest: Manifest) -> OwnersPipeline | 
         return "sentence-transformers is not installed"
     if manifest.quantization is not None and manifest.quantization.by == "checkpoint":
         return "it does not run the low-bit layers of the bundle"
+    if isinstance(source.model, OnnxModel):
+        return f"it does not run {GRAPH} by itself"
     if source.adapter is not None:
         return "the folder is an adapter, whose base it would look for by name"
     if source.tokenizer_file is None:

@@ -90,6 +90,11 @@ def _require_encoder(source: Checkpoint) -> None:
         raise CheckpointError(
             f"{source.architecture} has no head over a whole pair: a cross-encoder is a ...ForSequenceClassification"
         )
+    if source.model.config.is_encoder_decoder:  # type: ignore[union-attr]
+        raise CheckpointError(
+            f"{source.architecture} is an encoder-decoder, whose head reads what its decoder makes of the pair: a "
+            "cross-encoder's graph holds an encoder"
+        )
     if hasattr(source.model, "score"):
         raise CheckpointError(
             f"{source.architecture} is a decoder, which reads from left to right: --kind ranker shares its prefix "

@@ -19,8 +19,8 @@ from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.exporters.kinds.item_encoder.proof.reference import EncoderReference
 from rankport.exporters.kinds.texts.embeddings import compare_modes
+from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
 from rankport.exporters.kinds.texts.rows import answers_by_mode
 from rankport.exporters.kinds.texts.samples import sample_runs
 from rankport.exporters.steps import stage

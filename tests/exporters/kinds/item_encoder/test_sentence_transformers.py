@@ -18,10 +18,11 @@ from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.exporters.kinds.item_encoder.plan import encoder_module, plan_item_encoder
+from rankport.exporters.kinds.item_encoder.plan import plan_item_encoder
 from rankport.exporters.kinds.item_encoder.prompt import item_encoder_prompt
 from rankport.exporters.kinds.item_encoder.proof.owners_pipeline import OwnersPipeline, owners_pipeline
-from rankport.exporters.kinds.item_encoder.proof.reference import EncoderReference
+from rankport.exporters.kinds.texts.encoder_module import encoder_module
+from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
 from rankport.exporters.steps import draft_manifest
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest, ParityError

@@ -2,9 +2,6 @@
 
 from functools import partial
 
-import torch
-from torch import Tensor, nn
-
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.graphs.role_graph import RoleGraph
@@ -12,6 +9,7 @@ from rankport.exporters.kinds.cross_encoder.options import CrossEncoderOptions
 from rankport.exporters.kinds.labels.heads import head_names
 from rankport.exporters.kinds.labels.score import positive_of_head, resolve_score
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
+from rankport.exporters.kinds.texts.head_module import HeadModule
 from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer, inputs_of
 from rankport.exporters.kinds.texts.positions import position_limit
 from rankport.exporters.kinds.work import ExportPlan
@@ -51,23 +49,6 @@ def plan_cross_encoder(
         overrides=_overrides(source, options),
         graphs=partial(_graphs, len(names), inputs_of(source.model, typed=typed)),
     )
-
-
-class HeadModule(nn.Module):
-    """(input_ids, attention_mask and, of some, token_type_ids: [items, tokens] int64) -> [items, labels] float32."""
-
-    def __init__(self, model: nn.Module) -> None:
-        """Takes over a model of transformers that ends in a classification head."""
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> Tensor:
-        """Computes the logits of padded texts."""
-        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
-        return logits.to(torch.float32)
 
 
 def _graphs(

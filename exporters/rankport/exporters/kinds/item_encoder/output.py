@@ -1,12 +1,9 @@
 """The embedding tokens that an item encoder makes."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Embedding
 
 
@@ -44,17 +41,6 @@ def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: in
         dense=dense,
         cut_from=width if cut is not None and cut < width else None,
     )
-
-
-def dense_folders(source: Checkpoint, form: Embedding) -> Sequence[Path]:
-    """Finds where the weights of a form's dense layers lie. Raises CheckpointError if the folder has others."""
-    folder = read_encoder_folder(source.path)
-    layers = () if folder is None else folder.dense
-    if [layer for _, layer in layers] != form.dense:
-        raise CheckpointError(
-            f"checkpoint {str(source.path)!r} has other Dense modules than the bundle states"
-        )
-    return [place for place, _ in layers]
 
 
 def _normalizes(folder: EncoderFolder | None) -> bool:

@@ -3,14 +3,13 @@
 from functools import partial
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.sentence_transformers.dense import dense_weights
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.item_encoder.limits import item_encoder_limits
-from rankport.exporters.kinds.item_encoder.module import EncoderModule
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
-from rankport.exporters.kinds.item_encoder.output import dense_folders, output_form
+from rankport.exporters.kinds.item_encoder.output import output_form
 from rankport.exporters.kinds.item_encoder.prompt import skipped_tokens
+from rankport.exporters.kinds.texts.encoder_module import encoder_module
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt
@@ -35,13 +34,6 @@ def overrides(source: Checkpoint, options: ItemEncoderOptions) -> tuple[str, ...
         return ()
     names = ("prompt", "pooling", "tokens", "normalize", "max_item_tokens")
     return tuple(name for name in names if getattr(options, name) is not None)
-
-
-def encoder_module(source: Checkpoint, embedding: Embedding) -> EncoderModule:
-    """Makes the module of a checkpoint, with the dense layers of its folder."""
-    folders = dense_folders(source, embedding)
-    weights = [dense_weights(place, layer) for place, layer in zip(folders, embedding.dense, strict=True)]
-    return EncoderModule(source.model, embedding, weights)
 
 
 def _graphs(

@@ -1,14 +1,13 @@
 """The prompt of an item encoder: a file's, a sentence-transformers folder's, or the bare item."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
 from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.kinds.texts.folder_prompt import folder_prompt
 from rankport.exporters.options.options import StrPath
 from rankport.exporters.options.presets import BARE
 from rankport.exporters.options.prompts import (
@@ -18,9 +17,7 @@ from rankport.exporters.options.prompts import (
     resolve_prompt,
 )
 from rankport.exporters.options.stated_prompt import chat_template_file
-from rankport.protos.errors import CheckpointError, InvalidRequest
-from rankport.runtime.bundle.manifest import Prompt, Segment
-from rankport.runtime.prompt.prompt_file import validate_prompt
+from rankport.protos.errors import InvalidRequest
 
 
 def check_item_encoder_prompt(checkpoint: Path, options: ItemEncoderOptions) -> None:
@@ -55,24 +52,6 @@ def item_encoder_prompt(source: Checkpoint, options: ItemEncoderOptions) -> Reso
     return replace(resolved, notes=notes)
 
 
-def folder_prompt(source: Checkpoint, folder: EncoderFolder, prompt_name: str | None) -> ResolvedPrompt:
-    """Makes the prompt that sentence-transformers would encode a text by. Raises CheckpointError or InvalidRequest."""
-    if folder.transformer.lower_case and source.tokenizer_file is not None:
-        _require_lower_case(source.tokenizer_file, folder)
-    framed = framed_prompt(source.tokenizer_file)
-    text = folder.prompt(prompt_name)
-    if text and framed.tokenizer is None:
-        raise CheckpointError(
-            f"checkpoint {str(source.path)!r} has the prompt {text!r} and no tokenizer.json to read it with"
-        )
-    segments = [
-        part for segment in framed.prompt.item for part in _around(segment, text, folder.transformer.keep)
-    ]
-    prompt = Prompt(prefix=[], item=segments)
-    validate_prompt(prompt, framed.tokenizer)
-    return ResolvedPrompt(prompt, None, framed.tokenizer)
-
-
 def skipped_tokens(source: Checkpoint, resolved: ResolvedPrompt, options: ItemEncoderOptions) -> int:
     """Counts the first tokens of an item that the folder's pooling leaves out: none, or all up to its prompt's end.
 
@@ -100,23 +79,3 @@ def _named(named: StrPath, source: Checkpoint, folder: EncoderFolder | None) -> 
     if resolved.prompt.prefix:
         raise InvalidRequest(f"{named}: an item encoder has no prefix: leave [[prefix]] out")
     return resolved
-
-
-def _around(segment: Segment, text: str, keep: Literal["start", "end"]) -> list[Segment]:
-    """Puts the prompt's text before the item's segment, and leaves others as they are."""
-    if segment.item is None:
-        return [segment]
-    if not text:
-        return [Segment(item=True, keep=keep)]
-    return [Segment(text=text), Segment(item=True, keep=keep, joined=True)]
-
-
-def _require_lower_case(tokenizer_file: Path, folder: EncoderFolder) -> None:
-    normalizer = json.loads(tokenizer_file.read_text(encoding="utf-8")).get("normalizer")
-    parts = [normalizer, *(normalizer or {}).get("normalizers", [])]
-    if any(part and (part["type"] == "Lowercase" or part.get("lowercase")) for part in parts):
-        return
-    raise CheckpointError(
-        f"{folder.transformer.config_file}: do_lower_case is true, and {tokenizer_file} does not lowercase: put a "
-        'normalizer {"type": "Lowercase"} first in it'
-    )

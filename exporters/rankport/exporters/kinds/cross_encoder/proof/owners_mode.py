@@ -6,7 +6,7 @@ import numpy as np
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.cross_encoder.proof.owners_pipeline import OwnersPipeline, owners_pipeline
-from rankport.exporters.kinds.cross_encoder.proof.samples import SampledPairs
+from rankport.exporters.kinds.texts.pair_samples import SampledTexts
 from rankport.exporters.proof.compare import Logits, RankValues, compare
 from rankport.exporters.proof.source_words import source_in_words
 from rankport.protos.errors import ParityError
@@ -30,7 +30,7 @@ class OwnersAnswers:
         return [compare(MODE, self.expected, answers, order)] if self.expected else []
 
 
-def owners_answers(manifest: Manifest, source: Checkpoint, part: SampledPairs) -> OwnersAnswers:
+def owners_answers(manifest: Manifest, source: Checkpoint, part: SampledTexts) -> OwnersAnswers:
     """Has the folder's own pipeline answer pairs of texts, those over the limit too.
 
     Raises ParityError where its scores are not the manifest's score of its logits, and no option asked for that.
@@ -46,7 +46,7 @@ def owners_answers(manifest: Manifest, source: Checkpoint, part: SampledPairs) -
     return OwnersAnswers(part.cut(logits), f"{plain}; and {pipeline.name} on {len(part.texts)} pairs")
 
 
-def _check_scores(manifest: Manifest, pipeline: OwnersPipeline, part: SampledPairs, logits: Logits) -> None:
+def _check_scores(manifest: Manifest, pipeline: OwnersPipeline, part: SampledTexts, logits: Logits) -> None:
     labels, score = manifest.labels, manifest.score
     assert labels is not None
     assert score is not None

@@ -10,12 +10,12 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.item_encoder.proof.batches import batches_of_modes, batches_of_sweep
 from rankport.exporters.kinds.item_encoder.proof.owner_embeddings import run_reference
 from rankport.exporters.kinds.item_encoder.proof.owners_mode import compare_with_owners
-from rankport.exporters.kinds.item_encoder.proof.reference import EncoderReference
 from rankport.exporters.kinds.texts.embeddings import (
     compare_embeddings,
     compare_modes,
     output_tolerance,
 )
+from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
 from rankport.exporters.kinds.texts.rows import Answers, answers_by_mode
 from rankport.exporters.kinds.texts.samples import Runs, sample_runs
 from rankport.exporters.options.proof_options import ProofOptions

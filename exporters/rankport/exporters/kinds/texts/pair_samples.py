@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.exporters.kinds.cross_encoder.proof.reference import PairIds
 from rankport.exporters.kinds.texts.pair_frame import PairTokenizer
+from rankport.exporters.kinds.texts.pair_reference import PairIds
 from rankport.exporters.kinds.texts.samples import sample_runs, sample_texts
 from rankport.protos.errors import ParityError
 from rankport.runtime.bundle.manifest import Manifest
@@ -19,7 +19,7 @@ _REQUESTS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class SampledPairs:
+class SampledTexts:
     """Pairs of one mode: as the runtime makes runs of them, and as the source is given them."""
 
     mode: str
@@ -28,6 +28,11 @@ class SampledPairs:
     requests: Sequence[int]  # items of each, in order
     texts: Sequence[tuple[str, str]] = ()  # of each pair; none where there is no tokenizer
 
+    @property
+    def is_plain(self) -> bool:
+        """True of texts within the limit, asked alone and beside others: the other modes are named for what they do."""
+        return self.mode in ("pair", "text")
+
     def cut(self, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Cuts rows of all pairs into those of each request."""
         return np.split(rows, np.cumsum(self.requests)[:-1])
@@ -35,7 +40,7 @@ class SampledPairs:
 
 def sampled_pairs(
     manifest: Manifest, tokenizer: Tokenizer | None, owner: PairTokenizer | None, inputs: Sequence[str]
-) -> list[SampledPairs]:
+) -> list[SampledTexts]:
     """Draws pairs: short enough, in the other order, and over the limit.
 
     Raises ParityError where the bundle makes other ids or token types of a pair than the checkpoint's tokenizer.
@@ -53,7 +58,7 @@ def sampled_pairs(
     asked = [("pair", query, items) for query in first]
     asked += [("pair_order", item, first) for item in items[:_REQUESTS]]
     asked += [("truncation", query, texts) for query in (texts[0], max(texts, key=len))]
-    made: dict[str, list[SampledPairs]] = {}
+    made: dict[str, list[SampledTexts]] = {}
     for mode, query, candidates in asked:
         made.setdefault(mode, []).append(
             _of_texts(manifest, mode, query, candidates, pairs, owner, "token_type_ids" in inputs)
@@ -69,7 +74,7 @@ def _of_texts(
     pairs: PairEncoder,
     owner: PairTokenizer,
     typed: bool,
-) -> SampledPairs:
+) -> SampledTexts:
     assert manifest.pair is not None
     pair = manifest.pair
     runs = pairs.encode(first, list(items), "truncate").runs
@@ -81,7 +86,7 @@ def _of_texts(
         source.append(
             PairIds(np.array(ids, np.int64), np.array(types, np.int64) if typed and types else None)
         )
-    return SampledPairs(mode, runs, source, [len(items)], [(first, item) for item in items])
+    return SampledTexts(mode, runs, source, [len(items)], [(first, item) for item in items])
 
 
 def _require_same(
@@ -106,8 +111,8 @@ def _require_same(
             )
 
 
-def together(parts: Sequence[SampledPairs]) -> SampledPairs:
-    return SampledPairs(
+def together(parts: Sequence[SampledTexts]) -> SampledTexts:
+    return SampledTexts(
         parts[0].mode,
         TokenRuns.join([part.runs for part in parts]),
         [pair for part in parts for pair in part.source],
@@ -116,7 +121,7 @@ def together(parts: Sequence[SampledPairs]) -> SampledPairs:
     )
 
 
-def _drawn(manifest: Manifest, pairs: PairEncoder, typed: bool) -> SampledPairs:
+def _drawn(manifest: Manifest, pairs: PairEncoder, typed: bool) -> SampledTexts:
     """Draws whole sequences of ids, cut anywhere into prefix and item."""
     assert manifest.pair is not None
     items = sample_runs(manifest.shape.vocab_size, manifest.pair.max_tokens - 3, count=12)
@@ -128,5 +133,5 @@ def _drawn(manifest: Manifest, pairs: PairEncoder, typed: bool) -> SampledPairs:
         for item in items:
             types = np.repeat([0, 1], [len(prefix), len(item)]) if typed else None
             source.append(PairIds(np.concatenate([prefix, item]), types))
-        parts.append(SampledPairs("pair", runs, source, [len(items)]))
+        parts.append(SampledTexts("pair", runs, source, [len(items)]))
     return together(parts)

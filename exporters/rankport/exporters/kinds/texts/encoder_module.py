@@ -1,12 +1,17 @@
 """An item encoder checkpoint as one function: padded token ids -> embedding tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.kinds.item_encoder.pooling import PooledStates
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.sentence_transformers.dense import dense_weights
+from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
+from rankport.exporters.kinds.texts.pooling import PooledStates
+from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Activation, DenseLayer, Embedding
 
 DenseWeights = Mapping[str, Tensor]
@@ -43,15 +48,36 @@ class EncoderModule(nn.Module):
         self.cuts = embedding.cut_from is not None
         self.dtype = torch.float16 if embedding.dtype == "float16" else torch.float32
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
         """Encodes padded texts. [items, k, hidden] in the output dtype"""
-        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
         pooled: Tensor = self.dense(self.pooling(hidden, attention_mask))
         if self.normalize:
             pooled = nn.functional.normalize(pooled, dim=-1, eps=1e-12)
         if self.cuts:
             pooled = pooled[:, :, : self.hidden_size]
         return pooled.to(self.dtype)
+
+
+def encoder_module(source: Checkpoint, embedding: Embedding) -> EncoderModule:
+    """Makes the module of a checkpoint, with the dense layers of its folder."""
+    folders = dense_folders(source, embedding)
+    weights = [dense_weights(place, layer) for place, layer in zip(folders, embedding.dense, strict=True)]
+    return EncoderModule(source.model, embedding, weights)
+
+
+def dense_folders(source: Checkpoint, form: Embedding) -> Sequence[Path]:
+    """Finds where the weights of a form's dense layers lie. Raises CheckpointError if the folder has others."""
+    folder = read_encoder_folder(source.path)
+    layers = () if folder is None else folder.dense
+    if [layer for _, layer in layers] != form.dense:
+        raise CheckpointError(
+            f"checkpoint {str(source.path)!r} has other Dense modules than the bundle states"
+        )
+    return [place for place, _ in layers]
 
 
 class _Dense(nn.Module):

@@ -17,7 +17,7 @@ from torch import nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.dense import WEIGHTS_FILE
-from rankport.exporters.kinds.item_encoder.output import dense_folders
+from rankport.exporters.kinds.texts.encoder_module import dense_folders
 from rankport.runtime.bundle.manifest import Activation, DenseLayer, Embedding, Pooling
 
 Rows = NDArray[np.float32]

@@ -1,0 +1,50 @@
+"""The prompt by which a sentence-transformers folder reads a text."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder
+from rankport.exporters.options.prompts import ResolvedPrompt, framed_prompt
+from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.manifest import Prompt, Segment
+from rankport.runtime.prompt.prompt_file import validate_prompt
+
+
+def folder_prompt(source: Checkpoint, folder: EncoderFolder, prompt_name: str | None) -> ResolvedPrompt:
+    """Makes the prompt that sentence-transformers would encode a text by. Raises CheckpointError or InvalidRequest."""
+    if folder.transformer.lower_case and source.tokenizer_file is not None:
+        _require_lower_case(source.tokenizer_file, folder)
+    framed = framed_prompt(source.tokenizer_file)
+    text = folder.prompt(prompt_name)
+    if text and framed.tokenizer is None:
+        raise CheckpointError(
+            f"checkpoint {str(source.path)!r} has the prompt {text!r} and no tokenizer.json to read it with"
+        )
+    segments = [
+        part for segment in framed.prompt.item for part in _around(segment, text, folder.transformer.keep)
+    ]
+    prompt = Prompt(prefix=[], item=segments)
+    validate_prompt(prompt, framed.tokenizer)
+    return ResolvedPrompt(prompt, None, framed.tokenizer)
+
+
+def _around(segment: Segment, text: str, keep: Literal["start", "end"]) -> list[Segment]:
+    """Puts the prompt's text before the item's segment, and leaves others as they are."""
+    if segment.item is None:
+        return [segment]
+    if not text:
+        return [Segment(item=True, keep=keep)]
+    return [Segment(text=text), Segment(item=True, keep=keep, joined=True)]
+
+
+def _require_lower_case(tokenizer_file: Path, folder: EncoderFolder) -> None:
+    normalizer = json.loads(tokenizer_file.read_text(encoding="utf-8")).get("normalizer")
+    parts = [normalizer, *(normalizer or {}).get("normalizers", [])]
+    if any(part and (part["type"] == "Lowercase" or part.get("lowercase")) for part in parts):
+        return
+    raise CheckpointError(
+        f"{folder.transformer.config_file}: do_lower_case is true, and {tokenizer_file} does not lowercase: put a "
+        'normalizer {"type": "Lowercase"} first in it'
+    )

@@ -1,0 +1,72 @@
+"""Answers of a bundle with a head over whole texts, mode by mode, beside those of its source."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.exporters.kinds.texts.pair_samples import SampledTexts
+from rankport.exporters.proof.compare import Logits, RankValues, compare
+from rankport.exporters.proof.emulation import Runnable
+from rankport.exporters.proof.evidence import Series
+from rankport.exporters.proof.prove import Progress
+from rankport.runtime.backends.choice import load_text_backend
+from rankport.runtime.backends.contract import TextBackend
+from rankport.runtime.bundle.manifest import ModeParity, Role
+
+_ALONE = 1
+
+Answers = Mapping[str, Mapping[int, Logits]]
+"""Logits [pairs, labels] by mode, and by how many pairs shared a pass; the largest is all of them."""
+
+
+def answers_of(
+    place: Runnable, role: Role, samples: Sequence[SampledTexts], on_progress: Progress
+) -> Answers:
+    """Answers the samples of each mode in one pass, plain ones alone too."""
+    answers: dict[str, dict[int, Logits]] = {}
+    with closing(load_text_backend(place.bundle, role, place.config)) as backend:
+        for part in samples:
+            on_progress(f"parity: {part.mode}")
+            sizes = (_ALONE, len(part.runs)) if part.is_plain else (len(part.runs),)
+            answers[part.mode] = {size: _in_passes(backend, part, size) for size in sizes}
+    return answers
+
+
+def _in_passes(backend: TextBackend, part: SampledTexts, size: int) -> Logits:
+    starts = range(0, len(part.runs), size)
+    passes = [backend.compute(part.runs.part(start, min(start + size, len(part.runs)))) for start in starts]
+    return np.concatenate(passes).astype(np.float32)
+
+
+def modes_of(
+    samples: Sequence[SampledTexts],
+    expected: Mapping[str, NDArray[np.float32]],
+    answers: Answers,
+    order: RankValues,
+) -> list[ModeParity]:
+    """Compares the answers of each mode, and of each size of a pass, with the source's logits by mode."""
+    modes = []
+    for part in samples:
+        for size, logits in answers[part.mode].items():
+            alone = part.is_plain and size == _ALONE
+            name = "one_item" if alone else "batch" if part.is_plain else part.mode
+            modes.append(compare(name, part.cut(expected[part.mode]), part.cut(logits), order))
+    return modes
+
+
+def rankings_of(
+    samples: Sequence[SampledTexts], answers: Answers, order: RankValues
+) -> dict[int, list[NDArray[np.float64]]]:
+    """Gives what orders the texts of each plain request, by the texts in a pass."""
+    (part,) = (part for part in samples if part.is_plain)
+    return {size: [order(rows) for rows in part.cut(logits)] for size, logits in answers[part.mode].items()}
+
+
+def series_of(
+    samples: Sequence[SampledTexts], expected: Mapping[str, NDArray[np.float32]], answers: Answers
+) -> Series:
+    """Puts all logits of source and bundle beside each other."""
+    pairs = [(expected[part.mode], logits) for part in samples for logits in answers[part.mode].values()]
+    return Series.of("logits", [source for source, _ in pairs], [bundle for _, bundle in pairs])

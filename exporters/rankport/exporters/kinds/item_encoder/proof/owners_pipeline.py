@@ -22,7 +22,8 @@ from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderF
 from rankport.exporters.kinds.item_encoder.limits import item_encoder_limits
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
 from rankport.exporters.kinds.item_encoder.output import output_form
-from rankport.exporters.kinds.texts.folder_prompt import folder_prompt, skipped_tokens
+from rankport.exporters.kinds.item_encoder.prompt import skipped_tokens
+from rankport.exporters.kinds.texts.folder_prompt import folder_prompt
 from rankport.exporters.options.options import flag_name
 from rankport.protos.errors import InvalidRequest, ParityError
 from rankport.runtime.bundle.manifest import Embedding, Manifest, Prompt

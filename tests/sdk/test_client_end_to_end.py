@@ -143,7 +143,7 @@ def test_rank_is_the_same_in_process_remote_and_of_a_scorer_that_picked_the_kind
 
 
 def test_a_scorer_refuses_a_bundle_that_scores_nothing_and_says_what_it_does(encoder_bundle: Bundle) -> None:
-    says = r"bundle 'tiny-encoder' of kind item-encoder encodes, and scores nothing"
+    says = r"bundle 'tiny-encoder' of kind item-encoder encodes, and scores nothing: Towers ranks"
     with pytest.raises(InvalidRequest, match=says):
         Scorer.load(encoder_bundle.path, config=ONE_THREAD)
 

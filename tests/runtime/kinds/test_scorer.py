@@ -49,6 +49,10 @@ def test_it_scores_as_its_model_until_it_is_closed(tmp_path: Path) -> None:
         own, alone = scorer.score("q", ["nurse"]), scorer.model.submit("q", ["nurse"]).result()
         assert own.logits.tolist() == alone.logits.tolist()
         assert scorer.capabilities == {"scores"}
+        with pytest.raises(
+            InvalidRequest, match=r"features: bundle .* of kind ranker takes no wide features"
+        ):
+            scorer.rank("q", ["nurse"], features={"bm25": [1.0]})
     with pytest.raises(Unavailable):
         scorer.score("q", ["nurse"])
 

@@ -10,17 +10,18 @@ from typing import Self, cast
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.ranking import Ranks
-from rankport.protos.types import Item, ModelDescription, OnMissing, Prefix, ScoreResult, Truncation
+from rankport.protos.features import FeatureColumns
+from rankport.protos.ranking import WeighingRanks
+from rankport.protos.types import Features, Item, ModelDescription, OnMissing, Prefix, ScoreResult, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.kind import Capability, Kind, Model, ScoringModel
+from rankport.runtime.kinds.kind import Capability, Kind, Model, ScoringModel, WeighingModel
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
 from rankport.runtime.scheduling.futures import result_within
 from rankport.runtime.store.store import TokenStore
 
 
-class Scorer(Ranks):
+class Scorer(WeighingRanks):
     """A loaded bundle that scores, whatever its kind. Any thread may call it; a context manager.
 
     >>> with Scorer.load("model.bundle") as scorer:
@@ -89,10 +90,16 @@ class Scorer(Ranks):
         *,
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
     ) -> ScoreResult:
-        """Scores every item against the prefix. Result and errors are those of the model's own `score`."""
+        """Scores every item against the prefix. Result and errors are those of the model's own `score`.
+
+        Raises `InvalidRequest` too for wide `features` that the model has no use for.
+        """
         timeout_s = checked_timeout_s(timeout_s)
-        future = self.submit(prefix, items, timeout_s, truncation=truncation, on_missing=on_missing)
+        future = self.submit(
+            prefix, items, timeout_s, truncation=truncation, on_missing=on_missing, features=features
+        )
         return result_within(future, timeout_s)
 
     def submit(
@@ -103,9 +110,20 @@ class Scorer(Ranks):
         *,
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
     ) -> "Future[ScoreResult]":
         """Scores as `score`, at once with a future. Cancelling it drops what is not computed yet."""
-        return self._model.submit(prefix, items, timeout_s, truncation=truncation, on_missing=on_missing)
+        if features is None:
+            return self._model.submit(prefix, items, timeout_s, truncation=truncation, on_missing=on_missing)
+        if "weighs" not in self.capabilities:
+            described = self.describe()
+            raise InvalidRequest(
+                f"features: bundle {described.name!r} of kind {described.kind} takes no wide features: leave them out"
+            )
+        model = cast(WeighingModel, self._model)
+        return model.submit(
+            prefix, items, timeout_s, truncation=truncation, on_missing=on_missing, features=features
+        )
 
     def describe(self) -> ModelDescription:
         """Says what the bundle is, and which forms of items it takes."""
@@ -140,9 +158,10 @@ def _opened(store: TokenStore | str | os.PathLike[str] | None, owned: ExitStack)
 def _require_scores(bundle: Bundle, model: Model) -> None:
     if "scores" not in model.capabilities:
         does = " and ".join(sorted(model.capabilities))
-        raise InvalidRequest(
-            f"{_said(bundle)} {does}, and scores nothing: load it by its kind, or give another"
+        way_out = (
+            "Towers ranks by the cosine of what it makes" if does == "encodes" else "load it by its kind"
         )
+        raise InvalidRequest(f"{_said(bundle)} {does}, and scores nothing: {way_out}, or give another")
 
 
 def _said(bundle: Bundle) -> str:

@@ -97,3 +97,23 @@ def mix_bundle(
         max_prefix_tokens=64,
         max_item_tokens=48,
     )
+
+
+@pytest.fixture(scope="session")
+def wide_towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint of two towers: a CNN for queries, an LSTM for items, all interactions, wide features and an MLP."""
+    from support import two_towers
+
+    module = two_towers.two_tower(
+        towers={"query": two_towers.CNN, "item": two_towers.LSTM},
+        interactions=["cosine", "dot", "hadamard", "concat", "difference"],
+        wide=two_towers.WIDE,
+        head=two_towers.MLP | {"outputs": ["clicked", "applied"], "positive": 1},
+    )
+    return two_towers.saved(module, tmp_path_factory.mktemp("towers") / "wide", tokenizer=True)
+
+
+@pytest.fixture(scope="session")
+def wide_bundle(wide_towers: Path, exported: Callable[..., Bundle]) -> Bundle:
+    """Bundle of `wide_towers`."""
+    return exported(wide_towers, name="tiny-towers", kind="two-tower")

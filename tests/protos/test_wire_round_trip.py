@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from rankport.protos import wire
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.tensors import tensor_message
 from rankport.protos.types import EncodedText, ItemStatus, Key, ModelDescription, ScoreResult, Usage
 from rankport.protos.v1 import rankport_pb2 as pb
 from support.effort import scale
@@ -51,6 +53,55 @@ def test_a_score_request_comes_back(prefix: Any, items: Any, truncation: Any, on
     assert len(items) == len(query.items)
     assert all(same(*pair) for pair in zip(items, query.items, strict=True))
     assert (query.truncation, query.on_missing) == (truncation, on_missing)
+
+
+def test_features_and_sides_come_back() -> None:
+    values = np.array([[1.0, np.nan], [2.5, -3.0]], np.float32)
+    for features, names in (
+        (values, ()),
+        ({"bm25": values[:, 0], "length": [np.nan, -3]}, ("bm25", "length")),
+    ):
+        sent = wire.score_request("m", "q", ["a", "b"], "error", "skip", features).SerializeToString()
+        query = wire.score_query(pb.ScoreRequest.FromString(sent))
+        assert query.features is not None
+        assert (query.features.names, query.features.values.tobytes()) == (names, values.tobytes())
+    assert wire.score_query(wire.score_request("m", "q", ["a"], "error", "skip")).features is None
+    for side in ("query", "item", None):
+        assert wire.encode_query(wire.encode_request("m", ["a"], "error", side)).side == side
+        assert wire.encode_query(wire.stream_request("m", [("1", "a")], "error", side)).side == side
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"feature_names": ["a", "b", "c"]}, "features has 2 columns and 3 feature_names"),
+        ({"features": None, "feature_names": ["a"]}, r"feature_names are \['a'\], and features is not set"),
+        ({"features": tensor_message(np.ones(2, np.float32), "x")}, "expected float32 with 2"),
+    ],
+)
+def test_features_that_do_not_fit_are_named(change: dict[str, Any], message: str) -> None:
+    request = wire.score_request("m", "q", ["a"], "error", "skip", np.ones((1, 2), np.float32))
+    for field, value in change.items():
+        request.ClearField(field)
+        if value is not None:
+            request.MergeFrom(pb.ScoreRequest(**{field: value}))
+    with pytest.raises(InvalidRequest, match=message):
+        wire.score_query(request)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ([1.0, 2.0], r"features has shape \[2\]; give an array \[items, features\], or columns by name"),
+        ({"a": [1.0], "b": [1.0, 2.0]}, "columns of unequal length: {'a': 1, 'b': 2}"),
+        ({"a": ["x"]}, r"features\['a'\] holds what is no number"),
+        ({"a": [[1.0]]}, r"features\['a'\] has shape \[1, 1\]; give one number an item"),
+        ({3: [1.0]}, "features: the name 3 is a int; give text"),
+    ],
+)
+def test_features_of_another_form_are_refused(features: Any, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        wire.score_request("m", "q", ["a"], "error", "skip", features)
 
 
 @st.composite

@@ -53,7 +53,10 @@ def _numbers(values: object, where: str) -> NDArray[np.float32]:
     try:
         array = np.asarray(values)
         if array.dtype.kind in "fiub":
-            return array.astype(np.float32)
+            with np.errstate(
+                over="ignore"
+            ):  # what overflows becomes infinite, which a bundle refuses by name
+                return array.astype(np.float32)
     except (TypeError, ValueError):  # ragged, or of objects that are no numbers
         pass
     raise InvalidRequest(f"{where} holds what is no number; give floats, NaN where one is missing")

@@ -127,3 +127,4 @@ class ModelDescription:
     paired_encoder: str  # fingerprint, "" if none
     score_kind: str  # "probability" | "logit" | "cosine"; "" of a model that gives no scores
     read_out: str  # how scores are made of the logits; "" of one that does not
+    features: tuple[str, ...] = ()  # wide features that a request brings with each item, in order

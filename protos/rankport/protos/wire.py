@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.features import FeatureColumns
 from rankport.protos.items import items_message, items_value, prefix_message, prefix_value
 from rankport.protos.tensors import float32_array, tensor_array, tensor_message
 from rankport.protos.types import (
     EncodedText,
+    Features,
     Item,
     ItemStatus,
     ModelDescription,
     OnMissing,
     Prefix,
     ScoreResult,
+    Side,
     Truncation,
 )
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -33,6 +36,8 @@ from rankport.protos.wire_parts import (
     enum_value,
     outcome_messages,
     outcomes_of,
+    side_code,
+    side_value,
     usage_message,
     usage_value,
 )
@@ -46,6 +51,7 @@ class ScoreQuery:
     items: ItemColumns
     truncation: Truncation
     on_missing: OnMissing
+    features: FeatureColumns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class EncodeQuery:
 
     texts: ItemColumns  # of texts and token ids
     truncation: Truncation
+    side: Side | None = None
 
 
 def score_request(
@@ -62,14 +69,18 @@ def score_request(
     items: Iterable[Item] | ItemColumns,
     truncation: Truncation,
     on_missing: OnMissing,
+    features: Features | FeatureColumns | None = None,
 ) -> pb.ScoreRequest:
-    """Writes `Ranker.score`'s arguments as a message; `InvalidRequest` if one does not fit the wire."""
+    """Writes `Towers.score`'s arguments as a message; `InvalidRequest` if one does not fit the wire."""
+    wide = None if features is None else FeatureColumns.of(features)
     return pb.ScoreRequest(
         model=model,
         prefix=prefix_message(prefix),
         items=items_message(items),
         truncation=enum_code(TRUNCATION, truncation, "truncation"),
         on_missing=enum_code(ON_MISSING, on_missing, "on_missing"),
+        features=None if wide is None else tensor_message(wide.values, "features"),
+        feature_names=() if wide is None else wide.names,
     )
 
 
@@ -80,6 +91,7 @@ def score_query(request: pb.ScoreRequest) -> ScoreQuery:
         items=items_value(request.items),
         truncation=enum_value(TRUNCATION, request.truncation, "truncation"),
         on_missing=enum_value(ON_MISSING, request.on_missing, "on_missing"),
+        features=_features(request),
     )
 
 
@@ -116,13 +128,14 @@ def score_result(response: pb.ScoreResponse) -> ScoreResult:
 
 
 def encode_request(
-    model: str, texts: Iterable[str | Sequence[int]], truncation: Truncation
+    model: str, texts: Iterable[str | Sequence[int]], truncation: Truncation, side: Side | None = None
 ) -> pb.EncodeRequest:
     """Writes `ItemEncoder.encode`'s arguments as a message; `InvalidRequest` if one does not fit the wire."""
     return pb.EncodeRequest(
         model=model,
         texts=items_message(texts, "texts"),
         truncation=enum_code(TRUNCATION, truncation, "truncation"),
+        side=side_code(side),
     )
 
 
@@ -137,6 +150,7 @@ def encode_query(request: pb.EncodeRequest | pb.EncodeStreamRequest) -> EncodeQu
     return EncodeQuery(
         texts=texts,
         truncation=enum_value(TRUNCATION, request.truncation, "truncation"),
+        side=side_value(request.side),
     )
 
 
@@ -154,7 +168,10 @@ def encode_result(response: pb.EncodeResponse | pb.EncodeStreamResponse) -> NDAr
 
 
 def stream_request(
-    model: str, chunk: Sequence[tuple[str, str | Sequence[int]]], truncation: Truncation
+    model: str,
+    chunk: Sequence[tuple[str, str | Sequence[int]]],
+    truncation: Truncation,
+    side: Side | None = None,
 ) -> pb.EncodeStreamRequest:
     """Writes a chunk of (id, text) pairs as a message; `InvalidRequest`, with the id, if one does not fit the wire."""
     return pb.EncodeStreamRequest(
@@ -162,6 +179,7 @@ def stream_request(
         ids=[id for id, _ in chunk],
         texts=_stream_texts(chunk),
         truncation=enum_code(TRUNCATION, truncation, "truncation"),
+        side=side_code(side),
     )
 
 
@@ -200,6 +218,18 @@ def description_value(message: pb.ModelDescription) -> ModelDescription:
     values: dict[str, Any] = {field.name: getattr(message, field.name) for field in fields(ModelDescription)}
     repeated = {name: tuple(value) for name, value in values.items() if not isinstance(value, str | int)}
     return ModelDescription(**(values | repeated))
+
+
+def _features(request: pb.ScoreRequest) -> FeatureColumns | None:
+    names = tuple(request.feature_names)
+    if not request.HasField("features"):
+        if names:
+            raise InvalidRequest(f"feature_names are {list(names)}, and features is not set")
+        return None
+    values = float32_array(request.features, "features", axes=2)
+    if names and len(names) != values.shape[1]:
+        raise InvalidRequest(f"features has {values.shape[1]} columns and {len(names)} feature_names")
+    return FeatureColumns(values, names)
 
 
 def _stream_texts(chunk: Sequence[tuple[str, str | Sequence[int]]]) -> pb.Items:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TypeVar
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import ItemStatus, OnMissing, Truncation, Usage
+from rankport.protos.types import ItemStatus, OnMissing, Side, Truncation, Usage
 from rankport.protos.v1 import rankport_pb2 as pb
 
 TRUNCATION: dict[Truncation, pb.Truncation.ValueType] = {
@@ -19,6 +19,7 @@ ON_MISSING: dict[OnMissing, pb.OnMissing.ValueType] = {
     "skip": pb.ON_MISSING_SKIP,
     "fail": pb.ON_MISSING_FAIL,
 }
+SIDE: dict[Side, pb.Side.ValueType] = {"item": pb.SIDE_ITEM, "query": pb.SIDE_QUERY}
 _STATUS: dict[ItemStatus, pb.ItemStatus.ValueType] = {
     ItemStatus.OK: pb.ITEM_STATUS_OK,
     ItemStatus.TRUNCATED: pb.ITEM_STATUS_TRUNCATED,
@@ -49,6 +50,16 @@ def enum_code(codes: Mapping[Choice, Code], value: Choice, field: str) -> Code:
         return codes[value]
     except (KeyError, TypeError):
         raise InvalidRequest(f"{field} is {value!r}; give one of {', '.join(codes)}") from None
+
+
+def side_code(side: Side | None) -> pb.Side.ValueType:
+    """Writes a side, or none. Raises as `enum_code`."""
+    return pb.SIDE_UNSPECIFIED if side is None else enum_code(SIDE, side, "side")
+
+
+def side_value(code: pb.Side.ValueType) -> Side | None:
+    """Reads a side; None if it is not set. Raises as `enum_value`."""
+    return enum_value(SIDE, code, "side") if code else None
 
 
 def enum_value(codes: Mapping[Choice, Code], code: Code, field: str) -> Choice:

@@ -33,6 +33,7 @@ _HOMES = {
     "rankport.runtime.kinds.classifying": ("Classifier",),
     "rankport.runtime.kinds.item_encoder.item_encoder": ("ItemEncoder",),
     "rankport.runtime.kinds.ranker.ranker": ("Ranker",),
+    "rankport.runtime.kinds.two_tower.towers": ("Towers",),
     "rankport.runtime.kinds.scorer": ("Scorer",),
     "rankport.runtime.kinds.tagger.tagger": ("Tagger",),
     "rankport.runtime.server.config": ("ServerConfig",),

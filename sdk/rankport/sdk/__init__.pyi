@@ -31,6 +31,7 @@ from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder as Item
 from rankport.runtime.kinds.ranker.ranker import Ranker as Ranker
 from rankport.runtime.kinds.scorer import Scorer as Scorer
 from rankport.runtime.kinds.tagger.tagger import Tagger as Tagger
+from rankport.runtime.kinds.two_tower.towers import Towers as Towers
 from rankport.runtime.server.config import ServerConfig as ServerConfig
 from rankport.runtime.server.grpc.server import Server as Server
 from rankport.runtime.store.store import TokenStore as TokenStore

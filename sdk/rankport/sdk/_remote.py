@@ -15,7 +15,7 @@ from rankport.protos.errors import (
     Unavailable,
     from_status,
 )
-from rankport.protos.types import Truncation
+from rankport.protos.types import Side, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 
 Text = str | Sequence[int]
@@ -87,11 +87,14 @@ class ChunkRequests:
     `raise_error`: raised inside gRPC's own reader it would only be logged.
     """
 
-    def __init__(self, model: str, truncation: Truncation, chunk_texts: int) -> None:
+    def __init__(
+        self, model: str, truncation: Truncation, chunk_texts: int, side: Side | None = None
+    ) -> None:
         if chunk_texts < 1:
             raise InvalidRequest(f"chunk_texts is {chunk_texts}: it must be at least 1")
         self._model = model
         self._truncation = truncation
+        self._side = side
         self._chunk_texts = chunk_texts
         self._chunk: list[tuple[str, Text]] = []
         self._error: Exception | None = None
@@ -133,5 +136,5 @@ class ChunkRequests:
 
     def _rest(self) -> Iterator[pb.EncodeStreamRequest]:
         if self._chunk:
-            yield wire.stream_request(self._model, self._chunk, self._truncation)
+            yield wire.stream_request(self._model, self._chunk, self._truncation, self._side)
             self._chunk = []

@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 from rankport.protos import class_wire, tag_wire, wire
 from rankport.protos.arguments import checked_items, checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
+from rankport.protos.features import FeatureColumns
 from rankport.protos.ranking import Ranking, check_top_k
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     EncodedText,
+    Features,
     Item,
     ModelDescription,
     OnMissing,
     Prefix,
     ScoreResult,
+    Side,
     Truncation,
 )
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -78,10 +81,11 @@ class AsyncClient:
         *,
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
     ) -> ScoreResult:
         """Scores as `Client.score`."""
         timeout_s = self._timeout(timeout_s)
-        request = wire.score_request(self._model, prefix, items, truncation, on_missing)
+        request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
         with rankport_errors(self._address, timeout_s):
             response = await self._scoring.Score(request, timeout=timeout_s)
         return wire.score_result(response)
@@ -96,11 +100,14 @@ class AsyncClient:
         *,
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
     ) -> Ranking:
         """Ranks as `Client.rank`."""
         check_top_k(top_k)
         given = checked_items(items)
-        result = await self.score(prefix, given, timeout_s, truncation=truncation, on_missing=on_missing)
+        result = await self.score(
+            prefix, given, timeout_s, truncation=truncation, on_missing=on_missing, features=features
+        )
         return Ranking.of(result, given if return_items else None, top_k)
 
     async def classify(
@@ -124,10 +131,11 @@ class AsyncClient:
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
+        side: Side | None = None,
     ) -> NDArray[np.floating]:
         """Encodes as `Client.encode`."""
         timeout_s = self._timeout(timeout_s)
-        request = wire.encode_request(self._model, texts, truncation)
+        request = wire.encode_request(self._model, texts, truncation, side)
         with rankport_errors(self._address, timeout_s):
             response = await self._embedding.Encode(request, timeout=timeout_s)
         return wire.encode_result(response)
@@ -139,10 +147,11 @@ class AsyncClient:
         *,
         truncation: Truncation = "error",
         chunk_texts: int = 64,
+        side: Side | None = None,
     ) -> AsyncIterator[EncodedText]:
         """Encodes as `Client.encode_stream`."""
         timeout_s = checked_timeout_s(timeout_s)
-        requests = ChunkRequests(self._model, truncation, chunk_texts)
+        requests = ChunkRequests(self._model, truncation, chunk_texts, side)
         drawn = requests.drawn_async(texts) if isinstance(texts, AsyncIterable) else requests.drawn(texts)
         with rankport_errors(self._address, timeout_s):
             call = self._embedding.EncodeStream(drawn, timeout=timeout_s)

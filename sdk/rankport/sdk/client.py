@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 from rankport.protos import class_wire, tag_wire, wire
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
-from rankport.protos.ranking import Ranks
+from rankport.protos.features import FeatureColumns
+from rankport.protos.ranking import WeighingRanks
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     EncodedText,
+    Features,
     Item,
     ModelDescription,
     OnMissing,
     Prefix,
     ScoreResult,
+    Side,
     Truncation,
 )
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -34,7 +37,7 @@ from rankport.sdk._remote import (
 )
 
 
-class Client(Ranks):
+class Client(WeighingRanks):
     """Connection to a rankport server. Thread-safe; make one per process, not one per request.
 
     >>> with Client("localhost:8500", timeout_s=1.0) as client:
@@ -85,10 +88,11 @@ class Client(Ranks):
         *,
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
     ) -> ScoreResult:
         """Scores `items` against their shared prefix. Arguments, result and errors are those of `Ranker.score`."""
         timeout_s = self._timeout(timeout_s)
-        request = wire.score_request(self._model, prefix, items, truncation, on_missing)
+        request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
         with rankport_errors(self._address, timeout_s):
             response = self._scoring.Score(request, timeout=timeout_s)
         return wire.score_result(response)
@@ -101,10 +105,11 @@ class Client(Ranks):
         *,
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
     ) -> "Future[ScoreResult]":
         """Scores as `score`, at once with a future. `cancel()` on it cancels the work at the server."""
         timeout_s = self._timeout(timeout_s)
-        request = wire.score_request(self._model, prefix, items, truncation, on_missing)
+        request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
         with rankport_errors(self._address, timeout_s):
             call = self._scoring.Score.future(request, timeout=timeout_s)
         future: Future[ScoreResult] = Future()
@@ -144,10 +149,13 @@ class Client(Ranks):
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
+        side: Side | None = None,
     ) -> NDArray[np.floating]:
-        """Encodes texts to tokens [texts, k, hidden], float16 or float32. As `ItemEncoder.encode`."""
+        """Encodes texts to tokens [texts, k, hidden], float16 or float32. As `ItemEncoder.encode`, and
+        `Towers.encode`, which reads them as items unless `side` says query.
+        """
         timeout_s = self._timeout(timeout_s)
-        request = wire.encode_request(self._model, texts, truncation)
+        request = wire.encode_request(self._model, texts, truncation, side)
         with rankport_errors(self._address, timeout_s):
             response = self._embedding.Encode(request, timeout=timeout_s)
         return wire.encode_result(response)
@@ -159,6 +167,7 @@ class Client(Ranks):
         *,
         truncation: Truncation = "error",
         chunk_texts: int = 64,
+        side: Side | None = None,
     ) -> Iterator[EncodedText]:
         """Encodes (id, text) pairs in bulk, in order; draws them no faster than the server works.
 
@@ -167,7 +176,7 @@ class Client(Ranks):
         the results of what came before it.
         """
         timeout_s = checked_timeout_s(timeout_s)
-        requests = ChunkRequests(self._model, truncation, chunk_texts)
+        requests = ChunkRequests(self._model, truncation, chunk_texts, side)
         with rankport_errors(self._address, timeout_s):
             call = self._embedding.EncodeStream(requests.drawn(texts), timeout=timeout_s)
             try:

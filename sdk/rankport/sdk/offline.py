@@ -19,7 +19,8 @@ from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, names
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from rankport.runtime.kinds.table import open_bundle
+from rankport.runtime.kinds.table import load_encoder, open_bundle
+from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.options import from_keywords, refuse_unknown
 from rankport.runtime.store.store import TokenStore
 from rankport.sdk.client import Client
@@ -59,7 +60,7 @@ def build(
 
 
 def encode(
-    encoder: StrPath | ItemEncoder | Client,
+    encoder: StrPath | ItemEncoder | Towers | Client,
     items: StrPath,
     store: StrPath | TokenStore,
     *,
@@ -73,8 +74,9 @@ def encode(
 
     >>> encode("encoder.bundle", "items.csv", "tokens.lmdb", text_columns=["title", "description"])
 
-    `encoder` is an item encoder's bundle, loaded on `device`, or one that is loaded here or served. `options` are
-    those of `rankport encode`: fields of `FileColumns` and `EncodeJobConfig`.
+    `encoder` is a bundle of an item encoder or of two towers, whose items are represented, loaded on `device`; or one
+    that is loaded here or served. `options` are those of `rankport encode`: fields of `FileColumns` and
+    `EncodeJobConfig`.
 
     Raises:
         InvalidRequest: an option, format or column that there is not, or a file that broke off.
@@ -87,12 +89,16 @@ def encode(
     refuse_unknown("encode", options, FileColumns, EncodeJobConfig)
     config = encode_job_config(device, **given)
     with ExitStack() as opened:
-        if not isinstance(encoder, ItemEncoder | Client):
+        source: Encoder
+        if isinstance(encoder, Client):
+            source = _ServedEncoder(encoder)
+        elif isinstance(encoder, ItemEncoder | Towers):
+            source = encoder
+        else:
             engine = engine_config(device, device_ids=(device_id,))
-            encoder = opened.enter_context(ItemEncoder.load(encoder, config=engine))
+            source = opened.enter_context(load_encoder(encoder, engine))
         if not isinstance(store, TokenStore):
             store = opened.enter_context(TokenStore.open(store, create=True))
-        source: Encoder = _ServedEncoder(encoder) if isinstance(encoder, Client) else encoder
         return run_encode_job(
             source,
             namespace_of(store, source),

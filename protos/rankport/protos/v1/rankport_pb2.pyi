@@ -112,6 +112,26 @@ ON_MISSING_FAIL: OnMissing.ValueType  # 2
 """the call fails with NotFound"""
 global___OnMissing = OnMissing
 
+class _Side:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SideEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Side.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SIDE_UNSPECIFIED: _Side.ValueType  # 0
+    """ITEM"""
+    SIDE_ITEM: _Side.ValueType  # 1
+    SIDE_QUERY: _Side.ValueType  # 2
+
+class Side(_Side, metaclass=_SideEnumTypeWrapper):
+    """Which tower of a two-tower reads a text."""
+
+SIDE_UNSPECIFIED: Side.ValueType  # 0
+"""ITEM"""
+SIDE_ITEM: Side.ValueType  # 1
+SIDE_QUERY: Side.ValueType  # 2
+global___Side = Side
+
 class _ItemStatus:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -470,6 +490,8 @@ class ScoreRequest(google.protobuf.message.Message):
     ITEMS_FIELD_NUMBER: builtins.int
     TRUNCATION_FIELD_NUMBER: builtins.int
     ON_MISSING_FIELD_NUMBER: builtins.int
+    FEATURES_FIELD_NUMBER: builtins.int
+    FEATURE_NAMES_FIELD_NUMBER: builtins.int
     model: builtins.str
     truncation: global___Truncation.ValueType
     on_missing: global___OnMissing.ValueType
@@ -477,6 +499,14 @@ class ScoreRequest(google.protobuf.message.Message):
     def prefix(self) -> global___Prefix: ...
     @property
     def items(self) -> global___Items: ...
+    @property
+    def features(self) -> global___Tensor:
+        """float32 [items, features]: of a model with wide features, NaN where one is missing"""
+
+    @property
+    def feature_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """of the columns of `features`; none: those of the model, in its order"""
+
     def __init__(
         self,
         *,
@@ -485,9 +515,11 @@ class ScoreRequest(google.protobuf.message.Message):
         items: global___Items | None = ...,
         truncation: global___Truncation.ValueType = ...,
         on_missing: global___OnMissing.ValueType = ...,
+        features: global___Tensor | None = ...,
+        feature_names: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["items", b"items", "prefix", b"prefix"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["items", b"items", "model", b"model", "on_missing", b"on_missing", "prefix", b"prefix", "truncation", b"truncation"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["features", b"features", "items", b"items", "prefix", b"prefix"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["feature_names", b"feature_names", "features", b"features", "items", b"items", "model", b"model", "on_missing", b"on_missing", "prefix", b"prefix", "truncation", b"truncation"]) -> None: ...
 
 global___ScoreRequest = ScoreRequest
 
@@ -545,8 +577,11 @@ class EncodeRequest(google.protobuf.message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     TEXTS_FIELD_NUMBER: builtins.int
     TRUNCATION_FIELD_NUMBER: builtins.int
+    SIDE_FIELD_NUMBER: builtins.int
     model: builtins.str
     truncation: global___Truncation.ValueType
+    side: global___Side.ValueType
+    """of a two-tower"""
     @property
     def texts(self) -> global___Items:
         """forms texts, token_ids, or a mix of the two"""
@@ -557,9 +592,10 @@ class EncodeRequest(google.protobuf.message.Message):
         model: builtins.str = ...,
         texts: global___Items | None = ...,
         truncation: global___Truncation.ValueType = ...,
+        side: global___Side.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["texts", b"texts"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "texts", b"texts", "truncation", b"truncation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "side", b"side", "texts", b"texts", "truncation", b"truncation"]) -> None: ...
 
 global___EncodeRequest = EncodeRequest
 
@@ -594,10 +630,13 @@ class EncodeStreamRequest(google.protobuf.message.Message):
     TEXTS_FIELD_NUMBER: builtins.int
     TRUNCATION_FIELD_NUMBER: builtins.int
     IDS_FIELD_NUMBER: builtins.int
+    SIDE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """of the first message, for the whole stream; later ones repeat it or leave it empty"""
     truncation: global___Truncation.ValueType
     """as `model`: the first message's value, or unset"""
+    side: global___Side.ValueType
+    """as `truncation`"""
     @property
     def texts(self) -> global___Items:
         """forms texts, token_ids, or a mix of the two"""
@@ -613,9 +652,10 @@ class EncodeStreamRequest(google.protobuf.message.Message):
         texts: global___Items | None = ...,
         truncation: global___Truncation.ValueType = ...,
         ids: collections.abc.Iterable[builtins.str] | None = ...,
+        side: global___Side.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["texts", b"texts"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ids", b"ids", "model", b"model", "texts", b"texts", "truncation", b"truncation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ids", b"ids", "model", b"model", "side", b"side", "texts", b"texts", "truncation", b"truncation"]) -> None: ...
 
 global___EncodeStreamRequest = EncodeStreamRequest
 
@@ -978,6 +1018,7 @@ class ModelDescription(google.protobuf.message.Message):
     PAIRED_ENCODER_FIELD_NUMBER: builtins.int
     SCORE_KIND_FIELD_NUMBER: builtins.int
     READ_OUT_FIELD_NUMBER: builtins.int
+    FEATURES_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     kind: builtins.str
@@ -1011,6 +1052,10 @@ class ModelDescription(google.protobuf.message.Message):
     def item_forms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """of "text", "token_ids", "embeddings", "key" """
 
+    @property
+    def features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """wide features that a request brings with each item, in order"""
+
     def __init__(
         self,
         *,
@@ -1031,7 +1076,8 @@ class ModelDescription(google.protobuf.message.Message):
         paired_encoder: builtins.str = ...,
         score_kind: builtins.str = ...,
         read_out: builtins.str = ...,
+        features: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "labels", b"labels", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "features", b"features", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "labels", b"labels", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
 
 global___ModelDescription = ModelDescription

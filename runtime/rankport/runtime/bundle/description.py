@@ -32,6 +32,7 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
         max_item_tokens=manifest.limits.max_item_tokens,
         paired_encoder="" if pairing is None else pairing.encoder_fingerprint,
         score_kind="" if score is None else score.kind,
+        features=tuple(feature.name for feature in manifest.wide),
         read_out=_read_out(manifest),
     )
 

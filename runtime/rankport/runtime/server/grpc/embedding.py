@@ -1,9 +1,10 @@
 """Service `Embedding`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,17 @@ from rankport.protos import wire
 from rankport.protos.arguments import of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, Overloaded
-from rankport.protos.types import ItemStatus, ModelDescription, Truncation
+from rankport.protos.types import ItemStatus, ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.runtime.kinds.kind import EncodingModel
 from rankport.runtime.server.calls import Calls, Context
-from rankport.runtime.server.models import Served, ServedModels
+from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.ordered import in_order
 from rankport.runtime.server.submitter import Submitter
 
 Rows = NDArray[np.floating]  # [texts, k, hidden]
+SubmitTexts = Callable[[ItemColumns, float | None], "Future[Rows]"]
+"""Way of texts to a model, with all that is asked of the call."""
 
 # A stream is bulk work: it gives way to calls that wait for an answer, for about 13 s in all.
 _OVERLOAD_DELAYS_S = tuple(0.05 * 2**attempt for attempt in range(8))
@@ -43,7 +45,9 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
 
             def submit(timeout_s: float | None) -> Future[Rows]:
                 query = wire.encode_query(request)
-                return served.model.submit_texts(query.texts, timeout_s, truncation=query.truncation)
+                return served.model.submit_texts(
+                    query.texts, timeout_s, truncation=query.truncation, side=query.side
+                )
 
             rows = await self._submitter.run(submit, context.time_remaining())
             return wire.encode_response(rows, served.description.fingerprint)
@@ -61,29 +65,30 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
     async def _chunks(
         self, requests: AsyncIterator[pb.EncodeStreamRequest], context: Context
     ) -> AsyncIterator[Coroutine[Any, Any, pb.EncodeStreamResponse]]:
-        """Yields the work of each message. Model and truncation are those of the first."""
+        """Yields the work of each message. Model, truncation and side are those of the first."""
         first: pb.EncodeStreamRequest | None = None
-        truncation: Truncation | None = None
+        asked: wire.EncodeQuery | None = None
         number = 0
         async for request in requests:
             first = first or request
             number += 1
             query = _stream_query(request, first, number)
-            truncation = truncation or query.truncation
+            asked = asked or query
             served = self._models.encoder(first.model)
-            yield self._encode_chunk(served, query.texts, truncation, request.ids, context)
+            submit = partial(served.model.submit_texts, truncation=asked.truncation, side=asked.side)
+            yield self._encode_chunk(served.description, submit, query.texts, request.ids, context)
 
     async def _encode_chunk(
         self,
-        served: Served[EncodingModel],
+        model: ModelDescription,
+        submit: SubmitTexts,
         texts: ItemColumns,
-        truncation: Truncation,
         ids: Sequence[str],
         context: Context,
     ) -> pb.EncodeStreamResponse:
-        parts = await self._encode_all_good(served.model, texts, truncation, context)
+        parts = await self._encode_all_good(submit, texts, context)
         failures = [part if isinstance(part, InvalidRequest) else None for part in parts]
-        embeddings = _failed_rows(served.description, len(texts))
+        embeddings = _failed_rows(model, len(texts))
         for row, part in zip(embeddings, parts, strict=True):
             if not isinstance(part, InvalidRequest):
                 row[:] = part
@@ -92,36 +97,30 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
             embeddings=embeddings,
             status=[ItemStatus.FAILED if failure else ItemStatus.OK for failure in failures],
             messages=[of_single_item(str(failure)) if failure else "" for failure in failures],
-            fingerprint=served.description.fingerprint,
+            fingerprint=model.fingerprint,
         )
 
     async def _encode_all_good(
-        self, encoder: EncodingModel, texts: ItemColumns, truncation: Truncation, context: Context
+        self, submit: SubmitTexts, texts: ItemColumns, context: Context
     ) -> "list[NDArray[np.floating] | InvalidRequest]":
         """Encodes to a row [k, hidden] a text, or the reason why it has none: bad texts are found by halving."""
         try:
-            return list(await self._submit_patiently(encoder, texts, truncation, context))
+            return list(await self._submit_patiently(submit, texts, context))
         except InvalidRequest as error:
             if len(texts) <= 1:
                 return [error] * len(texts)
         middle = len(texts) // 2
-        left = await self._encode_all_good(encoder, texts.part(0, middle), truncation, context)
-        return left + await self._encode_all_good(
-            encoder, texts.part(middle, len(texts)), truncation, context
-        )
+        left = await self._encode_all_good(submit, texts.part(0, middle), context)
+        return left + await self._encode_all_good(submit, texts.part(middle, len(texts)), context)
 
-    async def _submit_patiently(
-        self, encoder: EncodingModel, texts: ItemColumns, truncation: Truncation, context: Context
-    ) -> Rows:
-        def submit(timeout_s: float | None) -> Future[Rows]:
-            return encoder.submit_texts(texts, timeout_s, truncation=truncation)
-
+    async def _submit_patiently(self, submit: SubmitTexts, texts: ItemColumns, context: Context) -> Rows:
+        run = partial(submit, texts)
         for delay_s in _OVERLOAD_DELAYS_S:
             try:
-                return await self._submitter.run(submit, context.time_remaining())
+                return await self._submitter.run(run, context.time_remaining())
             except Overloaded:
                 await asyncio.sleep(delay_s)
-        return await self._submitter.run(submit, context.time_remaining())
+        return await self._submitter.run(run, context.time_remaining())
 
 
 def _stream_query(
@@ -146,6 +145,8 @@ def _check_stays(request: pb.EncodeStreamRequest, first: pb.EncodeStreamRequest)
         raise InvalidRequest(
             f"truncation is {request.truncation}, but the stream began with {first.truncation}"
         )
+    if request.side not in (pb.SIDE_UNSPECIFIED, first.side):
+        raise InvalidRequest(f"side is {request.side}, but the stream began with {first.side}")
 
 
 def _failed_rows(model: ModelDescription, texts: int) -> Rows:

@@ -1,13 +1,16 @@
 """Service `Scoring`."""
 
 from concurrent.futures import Future
+from typing import Any
 
 from rankport.protos import wire
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ScoreResult
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.server.calls import Calls, Context
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.models import Served, ServedModels
 from rankport.runtime.server.submitter import Submitter
 
 _QUICK_FORMS = ("embeddings", "token_ids")
@@ -23,6 +26,20 @@ def is_quick(request: pb.ScoreRequest) -> bool:
     )
 
 
+def submit_score(
+    served: Served[ScoringModel], query: wire.ScoreQuery, timeout_s: float | None
+) -> "Future[ScoreResult]":
+    """Submits a query. Raises as the model's `submit`, `InvalidRequest` for features that it does not take."""
+    options: dict[str, Any] = {"truncation": query.truncation, "on_missing": query.on_missing}
+    if query.features is not None:
+        if "weighs" not in served.model.capabilities:
+            raise InvalidRequest(
+                f"features: {served.description.name!r} of kind {served.description.kind} takes none: leave them out"
+            )
+        options["features"] = query.features
+    return served.model.submit(query.prefix, query.items, timeout_s, **options)
+
+
 class ScoringService(pb_grpc.ScoringServicer):
     """Answers Score with the models of a server that score."""
 
@@ -33,17 +50,10 @@ class ScoringService(pb_grpc.ScoringServicer):
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
         async with self._calls.answering(context):
-            scorer = self._models.scorer(request.model).model
+            served = self._models.scorer(request.model)
 
             def submit(timeout_s: float | None) -> Future[ScoreResult]:
-                query = wire.score_query(request)
-                return scorer.submit(
-                    query.prefix,
-                    query.items,
-                    timeout_s,
-                    truncation=query.truncation,
-                    on_missing=query.on_missing,
-                )
+                return submit_score(served, wire.score_query(request), timeout_s)
 
             remaining_s = context.time_remaining()
             result = await self._submitter.run(submit, remaining_s, in_loop=is_quick(request))

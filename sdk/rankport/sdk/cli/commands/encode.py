@@ -19,7 +19,9 @@ from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_val
     *flags_of(EngineConfig, only=("device",)),
 )
 def encode(
-    bundle: Annotated[Path, typer.Option(help="Item encoder bundle that makes the tokens.")],
+    bundle: Annotated[
+        Path, typer.Option(help="Bundle that makes the tokens: of an item encoder, or two towers.")
+    ],
     items: Annotated[
         Path, typer.Option(help="The items: .csv, .jsonl or .parquet; CSV and JSONL also as .gz.")
     ],
@@ -50,7 +52,7 @@ def encode(
 
     from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
     from rankport.runtime.jobs.items_file import ItemsFile
-    from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+    from rankport.runtime.kinds.table import load_encoder
     from rankport.runtime.store.store import TokenStore
     from rankport.sdk.cli.output.encode import (
         failure_of,
@@ -66,7 +68,7 @@ def encode(
     with _wrong_usage():
         file = ItemsFile.open(items, **asdict(filled(FileColumns, given)))
     with (
-        ItemEncoder.load(bundle, config=engine_config(device, device_ids=(device_id,))) as encoder,
+        load_encoder(bundle, engine_config(device, device_ids=(device_id,))) as encoder,
         TokenStore.open(store, create=True) as tokens,
         write_bad_rows(bad_rows) as on_bad_row,
         _continuable(),

@@ -1,0 +1,113 @@
+"""Two towers served: features and sides over the wire, and a store filled by the command."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import Key
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.loading import loaded_models
+from rankport.sdk import AsyncClient, Client, Towers, encode
+from support.cli import rankport
+from support.deterministic_models import DeterministicRanker
+
+ONE = EngineConfig(threads=1)
+ITEMS = ["nurse", "data engineer", "chief cook"]
+FEATURES = {"bm25": [1.0, float("nan"), 7.5], "length": [20.0, 150.0, 300.0], "clicks": [0.0, 2.0, -1.0]}
+COLUMNS = np.array(list(FEATURES.values()), np.float32).T
+
+
+@pytest.fixture(scope="module")
+def store(wide_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store filled by `rankport encode`."""
+    folder = tmp_path_factory.mktemp("store")
+    items = folder / "items.jsonl"
+    items.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(ITEMS)))
+    options = ("--items", items, "--id-column", "id", "--text-column", "text", "--store", folder / "rows")
+    result = rankport("encode", "--bundle", wide_bundle.path, *options)
+    assert result.returncode == 0, result.stderr
+    return folder / "rows"
+
+
+@pytest.fixture(scope="module")
+def server(wide_bundle: Bundle, store: Path) -> Iterator[Server]:
+    with (
+        loaded_models([str(wide_bundle.path)], store, ONE) as models,
+        Server({**models, "ranker": DeterministicRanker()}, ServerConfig(port=0)) as running,
+    ):
+        yield running
+
+
+def test_a_client_scores_as_in_process(wide_bundle: Bundle, server: Server) -> None:
+    keys = [Key("0"), "data engineer", Key("2")]
+    with Towers.load(wide_bundle, config=ONE) as towers, Client(server.address, "tiny-towers") as client:
+        expected = towers.score("senior nurse", ITEMS, features=COLUMNS)
+        for features in (COLUMNS, FEATURES):
+            result = client.score("senior nurse", keys, features=features)
+            np.testing.assert_allclose(result.logits, expected.logits, atol=2e-6)
+        assert client.submit("senior nurse", ITEMS, features=FEATURES).result(30).score_kind == "logit"
+        ranking = client.rank("senior nurse", keys, top_k=1, features=FEATURES)
+        assert ranking.indices.tolist() == [int(expected.scores.argmax())]
+        for side in ("query", "item"):
+            rows = client.encode(ITEMS, side=side)
+            np.testing.assert_allclose(rows[:, 0], towers.represent(ITEMS, side=side), atol=1e-6)
+        stream = client.encode_stream(enumerate_texts(), side="query")
+        np.testing.assert_allclose(
+            [text.embeddings for text in stream], client.encode(ITEMS, side="query"), atol=1e-6
+        )
+        assert client.describe().features == ("bm25", "length", "clicks")
+
+
+def enumerate_texts() -> Iterator[tuple[str, str]]:
+    return ((str(index), text) for index, text in enumerate(ITEMS))
+
+
+def test_an_async_client_ranks_with_features(server: Server) -> None:
+    async def ranked() -> list[int]:
+        async with AsyncClient(server.address, "tiny-towers") as client:
+            rows = await client.encode(ITEMS, side="item")
+            ranking = await client.rank("senior nurse", [*rows[:, 0]], features=FEATURES)
+            return ranking.indices.tolist()
+
+    with Client(server.address, "tiny-towers") as client:
+        assert asyncio.run(ranked()) == client.rank("senior nurse", ITEMS, features=FEATURES).indices.tolist()
+
+
+def test_errors_are_those_of_the_model(server: Server) -> None:
+    with Client(server.address, "tiny-towers") as client:
+        with pytest.raises(InvalidRequest, match=r"features missing \['length', 'clicks'\], unknown \['x'\]"):
+            client.score("nurse", ["a"], features={"bm25": [1.0], "x": [2.0]})
+        with pytest.raises(InvalidRequest, match="features are missing: give bm25, length, clicks"):
+            client.score("nurse", ["a"])
+    with (
+        Client(server.address, "ranker") as client,
+        pytest.raises(InvalidRequest, match="features: 'ranker' of kind ranker takes none: leave them out"),
+    ):
+        client.score("nurse", ["a"], features={"bm25": [1.0]})
+
+
+def test_encode_says_which_bundles_make_tokens(mix_bundle: Bundle, store: Path, tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"id": "1", "text": "nurse"}\n')
+    with pytest.raises(
+        InvalidRequest,
+        match="of kind ranker makes no tokens to store: give one of kind item-encoder or two-tower",
+    ):
+        encode(mix_bundle.path, items, store, id_column="id", text_columns=["text"])
+
+
+def test_encode_takes_loaded_towers_and_a_server(wide_bundle: Bundle, server: Server, tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"id": "1", "text": "nurse"}\n')
+    columns = {"id_column": "id", "text_columns": ["text"]}
+    with Towers.load(wide_bundle, config=ONE) as towers, Client(server.address, "tiny-towers") as client:
+        assert encode(towers, items, tmp_path / "rows", **columns).encoded == 1
+        assert encode(client, items, tmp_path / "rows", **columns).unchanged == 1

@@ -14,6 +14,7 @@ from rankport.protos import errors
 from rankport.protos.types import ItemStatus, Key
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.server.config import ServerConfig
 from rankport.sdk import Client
 from support.serving import Serving, serving
@@ -44,7 +45,7 @@ def test_score_gives_the_result_of_the_ranker_in_process(served: Serving, client
 
 @pytest.mark.parametrize(
     ("remote", "local"),
-    [(Client.score, Ranker.score), (Client.submit, Ranker.submit), (Client.encode, ItemEncoder.encode)],
+    [(Client.score, Towers.score), (Client.submit, Towers.submit), (Client.encode, Towers.encode)],
     ids=["score", "submit", "encode"],
 )
 def test_calls_take_the_arguments_of_the_models_in_process(remote: Any, local: Any) -> None:
@@ -52,6 +53,14 @@ def test_calls_take_the_arguments_of_the_models_in_process(remote: Any, local: A
     assert [(each.name, each.kind, each.default) for each in arguments] == [
         (each.name, each.kind, each.default) for each in expected
     ]
+
+
+@pytest.mark.parametrize(
+    ("remote", "local"), [(Client.score, Ranker.score), (Client.encode, ItemEncoder.encode)]
+)
+def test_what_only_two_towers_take_comes_last(remote: Any, local: Any) -> None:
+    arguments, expected = (list(inspect.signature(call).parameters) for call in (remote, local))
+    assert arguments[: len(expected)] == expected
 
 
 def test_submit_gives_a_future_of_the_same_result(client: Client) -> None:

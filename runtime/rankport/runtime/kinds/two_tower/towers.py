@@ -128,7 +128,7 @@ class Towers(WeighingRanks):
             raise InvalidRequest(
                 "side is missing, and query and item are read differently: give query or item"
             )
-        return self.encode(texts, timeout_s, truncation=truncation, side=side or "item")[:, 0]
+        return self.encode(texts, timeout_s, truncation=truncation, side=side)[:, 0]
 
     def encode(
         self,
@@ -136,9 +136,9 @@ class Towers(WeighingRanks):
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
-        side: Side = "item",
+        side: Side | None = None,
     ) -> NDArray[np.floating]:
-        """Computes what a store keeps: `represent`, as one token a text. [texts, 1, width]"""
+        """Computes what a store keeps: `represent`, as one token a text, items without a side. [texts, 1, width]"""
         timeout_s = checked_timeout_s(timeout_s)
         future = self.submit_texts(texts, timeout_s, truncation=truncation, side=side)
         return result_within(future, timeout_s)

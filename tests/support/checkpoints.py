@@ -72,20 +72,20 @@ _BASE: dict[str, Any] = {
 
 def causal_lm(folder: Path, model_type: str, *, tokenizer: bool = False, **overrides: Any) -> Path:
     """A decoder with an LM head."""
-    return _save(folder, AutoModelForCausalLM, model_type, tokenizer, overrides)
+    return save(folder, AutoModelForCausalLM, model_type, tokenizer, overrides)
 
 
 def classifier(folder: Path, model_type: str, *, tokenizer: bool = False, **overrides: Any) -> Path:
     """A decoder with a classification head."""
-    return _save(folder, AutoModelForSequenceClassification, model_type, tokenizer, overrides)
+    return save(folder, AutoModelForSequenceClassification, model_type, tokenizer, overrides)
 
 
 def body(folder: Path, model_type: str, *, tokenizer: bool = False, **overrides: Any) -> Path:
     """An encoder or decoder without a head."""
-    return _save(folder, AutoModel, model_type, tokenizer, overrides)
+    return save(folder, AutoModel, model_type, tokenizer, overrides)
 
 
-def _save(folder: Path, auto: Any, model_type: str, tokenizer: bool, overrides: dict[str, Any]) -> Path:
+def save(folder: Path, auto: Any, model_type: str, tokenizer: bool, overrides: dict[str, Any]) -> Path:
     torch.manual_seed(sum(map(ord, model_type)))
     config = AutoConfig.for_model(model_type, **{**_read_by(model_type), **overrides})
     model = auto.from_config(config).eval()

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.kinds.texts.rows import runs_of
 from rankport.exporters.kinds.texts.samples import Runs
 from rankport.exporters.proof.batches import Rankings, batch_independence
@@ -22,7 +23,7 @@ _RANKED = 200  # tokens whose labels are ranked
 
 def source_logits(model: nn.Module, runs: Runs) -> Rows:
     """Runs the checkpoint's own forward, one text at a time, without padding or mask."""
-    with torch.no_grad():
+    with torch.no_grad(), quiet():
         return [model(input_ids=torch.tensor(run)[None]).logits[0].float().numpy() for run in runs]
 
 

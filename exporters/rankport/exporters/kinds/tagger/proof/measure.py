@@ -13,6 +13,8 @@ from rankport.exporters.kinds.tagger.proof.logits import (
     compare_logits,
     source_logits,
 )
+from rankport.exporters.kinds.tagger.proof.pipeline import compare_with_pipeline
+from rankport.exporters.kinds.tagger.proof.texts import compare_texts
 from rankport.exporters.kinds.texts.samples import Runs, sample_runs
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.emulation import Runnable
@@ -22,6 +24,9 @@ from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.kinds.tagger.rules import ROLE
+
+_TIE = 1e-6
+"""Logits closer than this have no order."""
 
 
 def measure_tagger(
@@ -49,6 +54,11 @@ def measure_tagger(
                 backend, many, place.config, lambda size: on_progress(f"{size} items in a pass")
             )
     modes = [compare_logits(mode, expected, rows) for mode, rows in answers.items()]
+    on_progress("parity: texts, words, windows")
+    modes += compare_texts(manifest, place, source, _TIE + 4 * max(mode.max_abs_error for mode in modes))
+    piped = compare_with_pipeline(manifest, place, source)
+    if piped is not None:
+        modes.append(piped)
     return Measured(
         modes,
         noise,

@@ -173,5 +173,5 @@ def test_a_prompt_that_is_neither_file_nor_preset_lists_the_presets() -> None:
 
 @pytest.mark.parametrize("named", ["jina-v2", "bge-base", "bge-reranker-v2-m3"])
 def test_a_pair_encoder_has_no_preset_and_is_called_a_kind_to_come(named: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"pair encoder.* pair encoders are a kind to come"):
+    with pytest.raises(InvalidRequest, match=r"pair encoder.*: export it with --kind cross-encoder"):
         prompt_file_of(named)

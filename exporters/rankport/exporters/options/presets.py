@@ -39,8 +39,8 @@ _PAIR_ENCODERS = (
 )
 PRESET_WORDS = ", ".join(f"{preset.name} ({preset.models})" for preset in PRESETS)
 _ENCODER_WORDS = (
-    "a pair encoder: it reads prefix and item in both directions, so no prompt makes a ranker of it; pair encoders "
-    "are a kind to come"
+    "a pair encoder: it reads prefix and item in both directions, so no prompt makes a ranker of it: export it "
+    "with --kind cross-encoder"
 )
 
 

@@ -5,7 +5,6 @@ Made by torch's own exporter, which optimum calls too, with its names of inputs,
 
 import shutil
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +14,11 @@ from torch.onnx.utils import export as torch_script_export
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET = 14  # of optimum for BERT
+_TASKS = {
+    "feature-extraction": (transformers.AutoModel, "last_hidden_state"),
+    "text-classification": (transformers.AutoModelForSequenceClassification, "logits"),
+    "token-classification": (transformers.AutoModelForTokenClassification, "logits"),
+}
 _AXES = {0: "batch_size", 1: "sequence_length"}
 
 
@@ -29,20 +33,15 @@ class _Wrapped(nn.Module):
         return rows
 
 
-def onnx_folder(
-    checkpoint: Path, folder: Path, output: str = "last_hidden_state", name: str | None = None
-) -> Path:
-    """Writes the ONNX folder of a BERT-like checkpoint with tokenizer, one output, called `name` where it is given."""
-    auto = transformers.AutoModel
-    if output == "logits":
-        auto = transformers.AutoModelForSequenceClassification
+def onnx_folder(checkpoint: Path, folder: Path, task: str = "feature-extraction") -> Path:
+    """Writes the ONNX folder of a BERT-like checkpoint, as `--task` asks for."""
+    auto, output = _TASKS[task]
     model = auto.from_pretrained(checkpoint, attn_implementation="eager").eval()
     folder.mkdir(parents=True)
     ids = torch.ones(2, 5, dtype=torch.int64)
-    # Logits of a text have no axis of tokens.
-    axes = {value: dict(_AXES) for value in INPUTS} | {
-        (name or output): {0: "batch_size"} if output == "logits" else dict(_AXES)
-    }
+    axes = {value: dict(_AXES) for value in (*INPUTS, output)}
+    if task == "text-classification":
+        axes[output] = {0: "batch_size"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch_script_export(
@@ -51,10 +50,9 @@ def onnx_folder(
             str(folder / "model.onnx"),
             opset_version=OPSET,
             input_names=list(INPUTS),
-            output_names=[name or output],
+            output_names=[output],
             dynamic_axes=axes,
         )
-    copied: Sequence[Path] = [file for file in checkpoint.iterdir() if file.suffix == ".json"]
-    for file in copied:
+    for file in checkpoint.glob("*.json"):
         shutil.copy(file, folder / file.name)
     return folder

@@ -17,7 +17,7 @@ def test_its_bundle_gives_the_scores_of_the_checkpoint(tmp_path: Path) -> None:
     from sentence_transformers import CrossEncoder
 
     checkpoint = cross_encoder_folder(tmp_path / "ce")
-    folder = onnx_folder(checkpoint, tmp_path / "onnx", output="logits")
+    folder = onnx_folder(checkpoint, tmp_path / "onnx", "text-classification")
     bundle = export(folder, tmp_path / "bundle", kind="cross-encoder")
     assert bundle.manifest.source.notes[0] == "imported: model.onnx as it was given, its output logits"
     assert [tensor.name for tensor in bundle.manifest.graphs[0].inputs] == [

@@ -46,6 +46,26 @@ def server(wide_bundle: Bundle, store: Path) -> Iterator[Server]:
         yield running
 
 
+def test_the_score_command_takes_features_at_a_server_and_with_a_bundle(
+    wide_bundle: Bundle, server: Server, tmp_path: Path
+) -> None:
+    lines = [
+        {"text": text, "features": {name: column[row] for name, column in FEATURES.items()}}
+        for row, text in enumerate(ITEMS)
+    ]
+    lines[1]["features"] |= {"bm25": None}  # type: ignore[operator]
+    file = tmp_path / "items.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with Towers.load(wide_bundle, config=ONE) as towers:
+        expected = towers.rank("senior nurse", ITEMS, features=COLUMNS)
+    for source in (("--server", server.address, "--model", "tiny-towers"), ("--bundle", wide_bundle.path)):
+        done = rankport("score", *source, "--prefix", "senior nurse", "--items", file, "--format", "json")
+        assert done.returncode == 0, done.stderr
+        rows = json.loads(done.stdout)["items"]
+        assert [row["index"] for row in rows] == expected.indices.tolist()
+        np.testing.assert_allclose([row["score"] for row in rows], expected.scores, atol=2e-6)
+
+
 def test_a_client_scores_as_in_process(wide_bundle: Bundle, server: Server) -> None:
     keys = [Key("0"), "data engineer", Key("2")]
     with Towers.load(wide_bundle, config=ONE) as towers, Client(server.address, "tiny-towers") as client:

@@ -124,6 +124,14 @@ def test_token_ids_that_are_no_integers_are_refused_by_line(
     assert served.ranker.worker.computed == 0
 
 
+@pytest.mark.parametrize("features", ['{"bm25": "high"}', "[1.0]", '{"bm25": true}'])
+def test_features_that_are_no_numbers_by_name_are_refused_by_line(served: Serving, features: str) -> None:
+    result = at(served, "--items", "-", stdin=f'{{"text": "a", "features": {features}}}\n')
+    assert result.exit_code == 2
+    assert "stdin, line 1: features are" in said(result)
+    assert served.ranker.worker.computed == 0
+
+
 @pytest.mark.parametrize(
     ("stdin", "labels"),
     [

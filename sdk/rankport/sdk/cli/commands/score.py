@@ -9,7 +9,7 @@ import typer
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.ranking import Ranks
+from rankport.protos.ranking import WeighingRanks
 from rankport.protos.types import Prefix, Truncation
 
 _Format = Literal["table", "csv", "json"]
@@ -30,8 +30,9 @@ def score(
         typer.Option(
             "--items",
             metavar="FILE",
-            help='One text a line; .jsonl: a text, {"key": ...}, {"token_ids": ...} or {"embeddings": ...}; - for '
-            "stdin, JSONL if its first line is an object.",
+            help='One text a line; .jsonl: a text, {"text": ...}, {"key": ...}, {"token_ids": ...} or {"embeddings": '
+            '...}, with "features": {"name": number} where the model weighs some; - for stdin, JSONL if its first '
+            "line is an object.",
         ),
     ] = None,
     keys: Annotated[bool, typer.Option("--keys", help="The items are keys of the token store.")] = False,
@@ -60,7 +61,7 @@ def score(
 
     Exit codes: 0 scored, also if single items were not found or failed; 1 an error; 2 wrong usage.
     """
-    from rankport.sdk.cli.flags.items import from_arguments, from_file
+    from rankport.sdk.cli.flags.items import feature_columns, from_arguments, from_file
     from rankport.sdk.cli.output.score import write_ranking
 
     written = _format(form, as_json, out)
@@ -72,7 +73,14 @@ def score(
     truncation: Truncation = "truncate" if truncate else "error"
     with _scorer(server, model, bundle, store) as scorer:
         ranking = scorer.rank(
-            wanted, given, top_k, True, limit_s, truncation=truncation, on_missing=on_missing
+            wanted,
+            [each.item for each in given],
+            top_k,
+            return_items=True,
+            timeout_s=limit_s,
+            truncation=truncation,
+            on_missing=on_missing,
+            features=feature_columns(given),
         )
     write_ranking(ranking, written, out)
 
@@ -98,7 +106,9 @@ def _timeout(timeout_s: float | None) -> float | None:
 
 
 @contextmanager
-def _scorer(server: str | None, model: str, bundle: Path | None, store: Path | None) -> Iterator[Ranks]:
+def _scorer(
+    server: str | None, model: str, bundle: Path | None, store: Path | None
+) -> Iterator[WeighingRanks]:
     if (server is None) == (bundle is None):
         raise typer.BadParameter("give either --server or --bundle")
     if server is not None:

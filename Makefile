@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal format clean
+.PHONY: help demo test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,15 @@ bench-gpu-rehearsal: $(VENV)/.demo ## The same on this CPU with toy models, in m
 
 bench: $(VENV)/.demo ## Shared-prefix scoring against peers and the machine's own ceiling; build/bench/scoring.json
 	$(BIN)/python -m benchmarks.scoring
+
+bench-reading: $(VENV)/.demo build/optimum/.made ## Cross-encoder and classifier against sentence-transformers and optimum's ONNX; build/bench/reading.json
+	$(BIN)/python -m benchmarks.reading --optimum build/optimum/bin/python
+
+# An environment of its own: the exporter of optimum needs an older transformers.
+build/optimum/.made:
+	$(PYTHON) -m venv build/optimum
+	build/optimum/bin/pip install -q $(PIP_FLAGS) torch==2.13.0 'optimum[onnxruntime]'
+	@touch $@
 
 format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .

@@ -6,6 +6,7 @@ Owns the order of the steps. Each step lives in a module of its own.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.kinds.claims import claimed_kind
 from rankport.exporters.kinds.kind import ExportKind
@@ -61,13 +62,17 @@ def run_export(
     options: ExportOptions,
     on_progress: Progress,
     on_proofs: Callable[[Mapping[Target, Proof]], None] = lambda proofs: None,
+    load: Callable[[], Checkpoint] | None = None,
 ) -> Bundle:
-    """Exports with options made: stage, prove, build plans, publish. `on_proofs` gets what a report shows."""
+    """Exports with options made: stage, prove, build plans, publish. `on_proofs` gets what a report shows.
+
+    `load` gives what is no folder on disk.
+    """
     requests = _checked_requests(checkpoint, kind, options)
     for build_target in options.plans:
         require_target(build_target)
     with BundleStaging(out, overwrite=options.overwrite, kinds=(kind.bundles,)) as staging:
-        draft, sources = stage(staging, kind, checkpoint, options, requests.judged, on_progress)
+        draft, sources = stage(staging, kind, checkpoint, options, requests.judged, on_progress, load)
         with sources:  # no longer: a builder takes memory of its own
             proofs = prove_targets(staging.finalize(draft), sources, kind, options, requests, on_progress)
         on_proofs(proofs)

@@ -5,7 +5,7 @@ Owns what a step does for any kind, which hands in an `ExportWork` for the rest.
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -44,14 +44,16 @@ def stage(
     options: ExportOptions,
     judged: Sequence[JudgedRequest],
     on_progress: Progress,
+    load: Callable[[], Checkpoint] | None = None,
 ) -> tuple[ManifestDraft, Sources]:
     """Takes a checkpoint to graphs and weights in `staging`: prompt, plan, low bits if asked for, graphs.
 
-    Returns the draft of its manifest, without measurements, and what it is to be measured against.
+    `load` gives what is no folder on disk. Returns the draft of its manifest, without measurements, and what it is to
+    be measured against.
     """
     work = work_of(kind)
     work.check(Path(checkpoint), options)
-    load = partial(load_source, kind, checkpoint, options.base, options.ignore_remote_code)
+    load = load or partial(load_source, kind, checkpoint, options.base, options.ignore_remote_code)
     on_progress("loading the checkpoint")
     source = load()
     _require_own_target(source, options)

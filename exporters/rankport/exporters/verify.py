@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.requests import read_contents
 from rankport.exporters.kinds.table import EXPORT_KINDS, kind_named
@@ -67,8 +68,9 @@ def run_verify(
     options: VerifyOptions,
     on_progress: Progress,
     kinds: Sequence[ExportKind] = EXPORT_KINDS,
+    load: Callable[[], Checkpoint] | None = None,
 ) -> Verdict:
-    """Verifies with options made."""
+    """Verifies with options made. `load` gives what is no folder on disk."""
     opened = open_bundle(bundle, [kind.bundles for kind in kinds])
     kind = kind_named(opened.manifest.kind, kinds)
     requests = read_contents(options.requests, kind)
@@ -86,7 +88,7 @@ def run_verify(
     )
     proofs: dict[Target, Proof] = {}
     failures: list[str] = []
-    with _sources(kind, opened, checkpoint, options, on_progress) as sources:
+    with _sources(kind, opened, checkpoint, options, on_progress, load) as sources:
         for view in views:
             proof = prove(view, sources, work_of(kind).measure, how, on_progress)
             proofs[view.manifest.targets[0]] = proof
@@ -102,12 +104,17 @@ def run_verify(
 
 
 def _sources(
-    kind: ExportKind, bundle: Bundle, checkpoint: StrPath, options: VerifyOptions, on_progress: Progress
+    kind: ExportKind,
+    bundle: Bundle,
+    checkpoint: StrPath,
+    options: VerifyOptions,
+    on_progress: Progress,
+    load: Callable[[], Checkpoint] | None,
 ) -> Sources:
     """Loads what the bundle was made from, and quantizes it as the export did."""
     manifest = bundle.manifest
     # What the export left out on demand is left out again.
-    load = partial(load_source, kind, checkpoint, options.base, bool(manifest.source.ignored_code))
+    load = load or partial(load_source, kind, checkpoint, options.base, bool(manifest.source.ignored_code))
     on_progress("loading the checkpoint")
     source = load()
     stated = manifest.source.checkpoint_sha256

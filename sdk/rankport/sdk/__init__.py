@@ -8,6 +8,7 @@ from typing import Any
 
 _HOMES = {
     "rankport.exporters.export": ("export",),
+    "rankport.exporters.own_towers": ("export_towers", "verify_towers"),
     "rankport.exporters.verify": ("verify",),
     "rankport.protos.errors": (
         "BackendError",

@@ -1,4 +1,6 @@
 from rankport.exporters.export import export as export
+from rankport.exporters.own_towers import export_towers as export_towers
+from rankport.exporters.own_towers import verify_towers as verify_towers
 from rankport.exporters.verify import verify as verify
 from rankport.protos.classes import ClassifyResult as ClassifyResult
 from rankport.protos.errors import BackendError as BackendError

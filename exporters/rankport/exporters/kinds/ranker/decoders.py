@@ -23,3 +23,5 @@ def require_decoder(checkpoint: Path, base: Path | None) -> None:
         )
     if model.head == "token_head":
         raise CheckpointError(f"{model.architecture} labels each token of a text: use --kind tagger")
+    if model.head == "towers":
+        raise CheckpointError(f"{model.architecture} is a two-tower: use --kind two-tower")

@@ -1,13 +1,13 @@
 """Facts of two towers that an export needs, of the reference module and of a module of one's own alike."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.two_tower.config import Side, TwoTowerConfig
 from rankport.exporters.checkpoints.two_tower.module import TowersModule, TwoTower
+from rankport.exporters.checkpoints.two_tower.scoring import WideInput
 from rankport.exporters.kinds.texts.positions import position_limit
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Score
@@ -28,10 +28,33 @@ class TowerFacts:
     score: Score
 
 
-class TracedTowers(TowersModule, Protocol):
-    """A `TowersModule` with its facts."""
+class OwnTowers(nn.Module):
+    """A module of one's own with its facts: a `TowersModule` whose wide features are scaled before it sees them."""
 
-    facts: TowerFacts
+    def __init__(self, module: nn.Module, facts: TowerFacts) -> None:
+        super().__init__()
+        self.module, self.facts = module, facts
+        self.wide = WideInput(facts.wide)
+        tables = (part for part in module.modules() if isinstance(part, nn.Embedding))
+        self._table: tuple[nn.Module, ...] = (next(tables, nn.Identity()),)  # no part of it a second time
+
+    def represent(self, input_ids: Tensor, attention_mask: Tensor, side: Side) -> Tensor:
+        """Represents as the module does. [texts, width]"""
+        rows: Tensor = self.module.represent(input_ids, attention_mask, side)  # type: ignore[operator]
+        return rows
+
+    def score(self, query: Tensor, items: Tensor, features: Tensor | None = None) -> Tensor:
+        """Scores as the module does. [items, outputs]"""
+        scaled = None if features is None else self.wide(features)
+        logits: Tensor = self.module.score(query, items, scaled)  # type: ignore[operator]
+        return logits
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Gives its first table of embeddings, as models of transformers do."""
+        return self._table[0]
+
+    def get_output_embeddings(self) -> None:
+        """Has none: a head of two towers makes no tokens."""
 
 
 def towers_of(source: Checkpoint) -> TowersModule:
@@ -50,8 +73,8 @@ def facts_of(source: Checkpoint) -> TowerFacts:
     if isinstance(module, TwoTower):
         _require_positions(module)
         return _stated(module.config)
-    facts: TowerFacts = source.model.facts  # type: ignore[assignment]
-    return facts
+    assert isinstance(module, OwnTowers)
+    return module.facts
 
 
 def body_of(module: nn.Module, side: Side) -> nn.Module:

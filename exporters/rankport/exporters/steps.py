@@ -144,6 +144,7 @@ def draft_manifest(
         tagging=plan.tagging,
         limits=plan.limits,
         pair=plan.pair,
+        head=plan.head,
         embedding=plan.embedding,
         pairing=plan.pairing,
         tokenization=report_tokenization(prompt, judged),

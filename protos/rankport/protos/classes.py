@@ -43,7 +43,7 @@ class ClassTexts:
         if not all(paired):
             raise InvalidRequest(
                 f"texts[{paired.index(False)}] is one text, texts[{paired.index(True)}] a pair of them: give all "
-                "alike, or score them in two calls"
+                "alike, or classify them in two calls"
             )
         return cls.paired(*(_text_columns([pair[side] for pair in listed], _SIDES[side]) for side in (1, 0)))
 

@@ -21,13 +21,14 @@ from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, 
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors
 from rankport.exporters.checkpoints.forms.table import load_form
 from rankport.exporters.checkpoints.sentence_transformers.modules import module_folders, transformer_folder
-from rankport.exporters.checkpoints.stated import head_of, tokenizer_of_folder
+from rankport.exporters.checkpoints.stated import head_of, makes_embeddings, tokenizer_of_folder
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError, InvalidRequest
 
-WantedHead = Literal["own", "none"]
-"""What is loaded of a checkpoint: the class that its config names, or the bare encoder or decoder body of it."""
+WantedHead = Literal["own", "none", "stated"]
+"""What is loaded of a checkpoint: the class that its config names, the bare encoder or decoder body of it, or the body
+where `modules.json` pools its states and the class otherwise."""
 
 _HASHED = (
     "config.json",
@@ -106,7 +107,7 @@ def load_checkpoint(
         below,
         path=path,
         model=model,
-        head=_loaded_head(head, type(model).__name__),
+        head=_loaded_head(head, type(model).__name__, path),
         architecture=type(model).__name__,
         parameters=_parameters(model),
         sha256=hashlib.sha256(f"{own}{below.sha256}".encode()).hexdigest(),
@@ -124,7 +125,7 @@ def _load(path: Path, wanted: WantedHead, ignore_remote_code: bool) -> Checkpoin
     code, known = folder.own_code, folder.raw.get("model_type") in CONFIG_MAPPING
     if not (ignore_remote_code and known):
         require_none(inner, code, folder.raw.get("model_type"), known=known)
-    head = _loaded_head(wanted, folder.architecture)
+    head = _loaded_head(wanted, folder.architecture, path)
     loaded = load_form(folder, head)
     model = loaded.model
     text_config = model.config.get_text_config()  # type: ignore[union-attr, operator]
@@ -163,9 +164,10 @@ def checkpoint_sha256(path: Path) -> str:
     return total.hexdigest()
 
 
-def _loaded_head(wanted: WantedHead, architecture: str) -> Head:
-    head = "none" if wanted == "none" else head_of(architecture)
-    if wanted == "none" or head != "none":
+def _loaded_head(wanted: WantedHead, architecture: str, path: Path) -> Head:
+    bare = wanted == "none" or (wanted == "stated" and makes_embeddings(path))
+    head = "none" if bare else head_of(architecture)
+    if bare or head != "none":
         return head
     raise CheckpointError(
         f"config.json says architecture {architecture!r}, which has no head that answers (...ForCausalLM, "

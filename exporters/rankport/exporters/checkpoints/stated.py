@@ -1,5 +1,6 @@
 """The word of a checkpoint folder on what it is, before any weight is read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,13 @@ from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.exporters.checkpoints.forms.onnx_file import OnnxTensors
 from rankport.exporters.checkpoints.forms.onnx_model import stated_head
-from rankport.exporters.checkpoints.sentence_transformers.modules import stated_modules, transformer_folder
+from rankport.exporters.checkpoints.sentence_transformers.folder import CONFIG_FILE
+from rankport.exporters.checkpoints.sentence_transformers.modules import (
+    StatedModule,
+    stated_modules,
+    transformer_folder,
+)
+from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
 from rankport.exporters.checkpoints.two_tower.config import ARCHITECTURE
 from rankport.protos.errors import CheckpointError
 
@@ -23,6 +30,10 @@ class StatedModel:
     makes_embeddings: bool  # a folder of sentence-transformers that pools
     base: Path | None = None  # of an adapter, where it is not the one that its config names
     encoder_head: str | None = None  # name of a head that no decoder of transformers has, as it is stored
+    outputs: int = 0  # of a classification head, as the config counts them
+    has_class_labels: bool = (
+        False  # what is pooled ends in labels that config_sentence_transformers.json names
+    )
 
     @property
     def tokenizer_file(self) -> Path | None:
@@ -40,8 +51,33 @@ class StatedModel:
         folder = base_of(inner, base) if (inner / ADAPTER_CONFIG).is_file() else inner
         stored = CheckpointFolder.open(transformer_folder(folder))
         architecture = stored.architecture
-        pools = any(module.kind == "Pooling" for module in modules)
-        return cls(path, architecture, stored_head(stored), pools, base, _encoder_head(stored))
+        return cls(
+            path,
+            architecture,
+            stored_head(stored),
+            _pools(modules),
+            base,
+            _encoder_head(stored),
+            _outputs(stored),
+            Settings.read(path / CONFIG_FILE).has("labels"),
+        )
+
+
+def makes_embeddings(path: Path) -> bool:
+    """Tells whether a folder is one of sentence-transformers that pools hidden states."""
+    return _pools(stated_modules(path) or ())
+
+
+def _pools(modules: Sequence[StatedModule]) -> bool:
+    return any(module.kind == "Pooling" for module in modules)
+
+
+def _outputs(stored: CheckpointFolder) -> int:
+    """Counts the outputs of a classification head as transformers does: two where nothing is said."""
+    if stored_head(stored) != "classification_head":
+        return 0
+    names, count = stored.raw.get("id2label"), stored.raw.get("num_labels")
+    return len(names) if isinstance(names, dict) else count if isinstance(count, int) else 2
 
 
 def tokenizer_of_folder(path: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from rankport.exporters.kinds.classifier.kind import CLASSIFIER
 from rankport.exporters.kinds.cross_encoder.kind import CROSS_ENCODER
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.kind import ExportKind
@@ -15,6 +16,7 @@ EXPORT_KINDS: tuple[ExportKind, ...] = (
     RANKER,
     ITEM_ENCODER,
     CROSS_ENCODER,
+    CLASSIFIER,
     TWO_TOWER,
     TAGGER,
 )

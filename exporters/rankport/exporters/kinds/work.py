@@ -19,6 +19,7 @@ from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.exporters.proof.prove import Measure, Progress
 from rankport.exporters.quantization.calibration import InputSums
 from rankport.runtime.bundle.manifest import (
+    ClassHead,
     Embedding,
     Labels,
     Limits,
@@ -47,6 +48,7 @@ class ExportPlan:
     labels: Labels | None = None
     score: Score | None = None
     wide: tuple[WideFeature, ...] = ()
+    head: ClassHead | None = None
     embedding: Embedding | None = None
     pairing: Pairing | None = None
     tagging: Tagging | None = None

@@ -35,6 +35,7 @@ class EncoderFolder:
     default_prompt_name: str | None
     truncate_dim: int | None  # the output's first dimensions, after normalization
     similarity: str | None  # between two embeddings, in the owner's code; no part of a bundle
+    labels: tuple[str, ...] | None = None  # of the last Dense layer's outputs, where it is a classifier's
 
     def prompt(self, name: str | None) -> str:
         """Gives the text before each item: of that name, of the default one, or none. Raises InvalidRequest."""
@@ -56,6 +57,10 @@ class EncoderFolder:
             notes.append(
                 f"no prompt is put before an item: {CONFIG_FILE} has the prompts {', '.join(unused)} and no default; "
                 "--prompt-name picks one"
+            )
+        if self.labels is not None:
+            notes.append(
+                f"{CONFIG_FILE} names labels, which embedding tokens do not have: --kind classifier has them"
             )
         if self.similarity is not None:
             notes.append(f"{CONFIG_FILE} compares embeddings by {self.similarity}")
@@ -83,6 +88,7 @@ def read_encoder_folder(path: Path) -> EncoderFolder | None:
         default_prompt_name=default,
         truncate_dim=settings.count("truncate_dim"),
         similarity=settings.text("similarity_fn_name"),
+        labels=_labels(settings),
     )
     settings.finish()
     if default is not None and default not in prompts:
@@ -123,6 +129,17 @@ def _is_normalize(module: StatedModule) -> bool:
         settings.require(name, ["sentence_embedding"], "must be sentence_embedding: it follows the pooling")
     settings.finish()
     return True
+
+
+def _labels(settings: Settings) -> tuple[str, ...] | None:
+    labels = settings.value("labels")
+    if labels is None:
+        return None
+    if not isinstance(labels, list) or not all(isinstance(name, str) and name for name in labels):
+        raise settings.error("labels", labels, "must be a list of names")
+    if len(set(labels)) < len(labels):
+        raise settings.error("labels", labels, "has a name twice")
+    return tuple(labels)
 
 
 def _prompts(settings: Settings) -> Mapping[str, str]:

@@ -9,8 +9,8 @@ from rankport.exporters.kinds.work import ExportWork
 
 
 def _claims(model: StatedModel) -> bool:
-    """Claims bare bodies, and encoders of sentence-transformers whatever head their config names."""
-    return model.makes_embeddings or model.head == "none"
+    """Claims bare bodies, and encoders of sentence-transformers without labels, whatever head their config names."""
+    return not model.has_class_labels and (model.makes_embeddings or model.head == "none")
 
 
 WORK: ExportWork[ItemEncoderOptions] = ExportWork(

@@ -38,12 +38,14 @@ class EncoderReference:
 
     def embeddings(self, runs: Sequence[NDArray[np.int64]]) -> Rows:
         """Encodes runs of token ids. [runs, k, hidden]"""
-        return np.stack([self._tokens(self._hidden(run)) for run in runs])
+        return np.stack([self.embedding(run) for run in runs])
 
-    def _hidden(self, run: NDArray[np.int64]) -> Rows:
+    def embedding(self, run: NDArray[np.int64], types: NDArray[np.int64] | None = None) -> Rows:
+        """Encodes one run of token ids, with its token types where the model is given some. [k, hidden]"""
+        given = {} if types is None else {"token_type_ids": torch.tensor(types)[None]}
         with torch.no_grad():
-            states: Rows = self.model(input_ids=torch.tensor(run)[None]).last_hidden_state[0].float().numpy()
-        return states
+            states = self.model(input_ids=torch.tensor(run)[None], **given).last_hidden_state[0]
+        return self._tokens(states.float().numpy())
 
     def _tokens(self, hidden: Rows) -> Rows:
         form = self.form

@@ -53,6 +53,10 @@ class PairTokenizer:
         encoded = self.inner(first, second, **truncation)
         return list(encoded["input_ids"]), encoded.get("token_type_ids")
 
+    def encode_one(self, text: str, max_tokens: int) -> list[int]:
+        """Gives the ids of a text, cut to `max_tokens`."""
+        return list(self.inner(text, truncation=True, max_length=max_tokens)["input_ids"])
+
     def frame(self) -> "PairFrame":
         """Reads the frame off a pair of letters. Raises CheckpointError for one that segments cannot say."""
         encoded = self.inner("a", "b")

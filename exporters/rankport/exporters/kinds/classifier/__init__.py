@@ -1,0 +1,1 @@
+"""Classifiers: labels of a text, or of two read together. The table imports `kind`, an export `work`."""

@@ -1,0 +1,127 @@
+"""The proof of a classifier bundle: texts or pairs alone and padded beside others, and over the limit.
+
+A text is compared as a request whose items are its labels: that their order stays is what a classifier is asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
+from rankport.exporters.kinds.classifier.head import resolve_head
+from rankport.exporters.kinds.classifier.plan import classifier_inputs
+from rankport.exporters.kinds.classifier.proof.class_checks import check_classes
+from rankport.exporters.kinds.classifier.proof.reference import HeadReference, head_reference
+from rankport.exporters.kinds.classifier.proof.samples import sampled_texts
+from rankport.exporters.kinds.texts.head_answers import Answers, answers_of, modes_of, rankings_of, series_of
+from rankport.exporters.kinds.texts.pair_frame import PairTokenizer
+from rankport.exporters.kinds.texts.pair_samples import SampledTexts, sampled_pairs
+from rankport.exporters.options.prompts import tokenizer_of
+from rankport.exporters.options.proof_options import ProofOptions
+from rankport.exporters.proof.batches import batch_independence
+from rankport.exporters.proof.compare import Logits, compare, first_label
+from rankport.exporters.proof.emulation import Runnable
+from rankport.exporters.proof.evidence import Evidence
+from rankport.exporters.proof.noise import moved_as_rounded
+from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.protos.errors import ParityError
+from rankport.runtime.bundle.manifest import ClassHead, Manifest
+
+
+def measure_classifier(
+    manifest: Manifest, place: Runnable, source: Checkpoint, options: ProofOptions, on_progress: Progress
+) -> Measured:
+    """Measures a classifier; a `proof.prove.Measure`.
+
+    Raises ParityError if the bundle has other labels, or makes other token ids of a text, than the checkpoint.
+    """
+    head, outputs = _head(manifest), _outputs(manifest)
+    _require_same_head(manifest, source)
+    asked = _samples(manifest, source)
+    on_progress("reference in torch")
+    expected = _expected(head_reference(source, head, outputs), asked)
+    samples = [_by_label(part, outputs) for part in asked]
+    moved, noise = moved_as_rounded(source.model, manifest), None
+    if moved is not None:
+        with moved:
+            again = _expected(head_reference(source, head, outputs), asked)
+        noise = compare("noise", list(expected.values()), list(again.values()))
+    rows = answers_of(place, "classify", asked, on_progress)
+    check_classes(head, [logits for by_size in rows.values() for logits in by_size.values()])
+    answers = {
+        mode: {size: _flat(logits) for size, logits in by_size.items()} for mode, by_size in rows.items()
+    }
+    return Measured(
+        modes_of(samples, expected, answers, first_label),
+        noise,
+        options.tolerance,
+        None,
+        partial(_drift_from, head, outputs, asked, answers),
+        batches=batch_independence(rankings_of(samples, answers, first_label)),
+        evidence=Evidence("label logit", series_of(samples, expected, answers)),
+    )
+
+
+def _samples(manifest: Manifest, source: Checkpoint) -> list[SampledTexts]:
+    file = source.tokenizer_file
+    owner = None if file is None else PairTokenizer.of(file)
+    if manifest.pair is not None:
+        return sampled_pairs(manifest, tokenizer_of(file), owner, classifier_inputs(source, paired=True))
+    return sampled_texts(manifest, tokenizer_of(file), owner, _before(manifest, source))
+
+
+def _before(manifest: Manifest, source: Checkpoint) -> str | None:
+    """Gives the text that the owner puts before each; None of a prompt that an option named."""
+    if any(segment.text is not None for segment in manifest.prompt.item) and source.head != "none":
+        return None
+    folder = read_encoder_folder(source.path) if source.head == "none" else None
+    return "" if folder is None else folder.prompt(None)
+
+
+def _expected(reference: HeadReference, asked: Sequence[SampledTexts]) -> Mapping[str, Logits]:
+    return {part.mode: _flat(reference.logits(part.source)) for part in asked}
+
+
+def _by_label(part: SampledTexts, outputs: int) -> SampledTexts:
+    """Makes each text a request whose items are its labels."""
+    return replace(part, requests=[outputs] * len(part.runs))
+
+
+def _flat(logits: NDArray[np.float32]) -> Logits:
+    """Lays rows of labels out as items of one logit each. [texts * labels, 1]"""
+    return logits.reshape(-1, 1)
+
+
+def _drift_from(
+    head: ClassHead, outputs: int, asked: Sequence[SampledTexts], answers: Answers, original: Checkpoint
+) -> Drift:
+    plain = _expected(head_reference(original, head, outputs), asked)
+    samples = [_by_label(part, outputs) for part in asked]
+    return Drift(modes_of(samples, plain, answers, first_label), None, series_of(samples, plain, answers))
+
+
+def _require_same_head(manifest: Manifest, source: Checkpoint) -> None:
+    """Raises ParityError for labels or a head that the checkpoint states otherwise."""
+    assert manifest.labels is not None
+    renamed = "labels" in manifest.source.overrides
+    labels, head = resolve_head(source, manifest.labels.names if renamed else None)
+    for what, ours, theirs in (
+        ("labels.names", manifest.labels.names, labels.names),
+        ("head", manifest.head, head),
+    ):
+        if ours != theirs:
+            raise ParityError(f"{what}: the bundle says {ours}, the checkpoint {theirs}")
+
+
+def _head(manifest: Manifest) -> ClassHead:
+    assert manifest.head is not None
+    return manifest.head
+
+
+def _outputs(manifest: Manifest) -> int:
+    assert manifest.labels is not None
+    return len(manifest.labels.names)

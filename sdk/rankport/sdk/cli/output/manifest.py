@@ -156,7 +156,7 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
         ),
         (
             "limits",
-            f"prefix {manifest.limits.max_prefix_tokens}, item {manifest.limits.max_item_tokens} tokens",
+            _limits(manifest),
         ),
         ("prompt", " ".join(_segments(manifest))),
     ]
@@ -175,6 +175,12 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
         facts.append(("tokenization", manifest.tokenization.in_words))
     facts.append(("files", ", ".join(f"{file.path} {_size(file.size)}" for file in manifest.files)))
     return facts
+
+
+def _limits(manifest: Manifest) -> str:
+    if manifest.pair is not None:
+        return f"pair {manifest.pair.max_tokens} tokens, cut {manifest.pair.cut}"
+    return f"prefix {manifest.limits.max_prefix_tokens}, item {manifest.limits.max_item_tokens} tokens"
 
 
 def _read_out(manifest: Manifest) -> list[tuple[str, str]]:

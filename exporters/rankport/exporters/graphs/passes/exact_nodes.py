@@ -19,6 +19,8 @@ from rankport.exporters.graphs.passes.fusions.norms import find_norms
 
 _PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger", "MatMulNBits")
 _NORMS = ("LayerNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
+_LAST_PRODUCTS = (*_PRODUCTS, *_NORMS, "Conv", "LSTM")
+"""What a representation is made of last: these sum in fp32."""
 _ROUNDING = ("Abs", "Clip", "Div", "Max", "ReduceMax", "Round")
 """What a scale and a code are computed by."""
 _CODES = (ir.DataType.INT8, ir.DataType.INT32, ir.DataType.FLOAT8E4M3FN)
@@ -70,7 +72,7 @@ def _pooling(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
     last = _producer_of(graph, "embeddings")
     if last is None:
         return set()
-    return _before(last, ends=lambda node: node in norms or node.op_type in _PRODUCTS + _NORMS)
+    return _before(last, ends=lambda node: node in norms or node.op_type in _LAST_PRODUCTS)
 
 
 def _chooses_embeddings(node: ir.Node) -> bool:

@@ -15,7 +15,7 @@ from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.runtime.bundle.manifest import Precision, Target
 from rankport.runtime.kinds.two_tower.rules import APART, SCORE, SHARED
 
-ROWS, LOGITS = "representations", "logits"
+ROWS, LOGITS = "embeddings", "logits"
 
 
 class Represent(nn.Module):

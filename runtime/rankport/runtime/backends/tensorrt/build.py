@@ -200,7 +200,11 @@ def _graphs(bundle: Bundle) -> list[_Graph]:
     """Chooses the files to build: a role's graph made for TensorRT, else that of standard float operators."""
     chosen: dict[Role, GraphSpec] = {}
     for target in reversed(_GRAPH_TARGETS):
-        chosen |= {spec.role: spec for spec in bundle.manifest.graphs if spec.target == target}
+        chosen |= {
+            spec.role: spec
+            for spec in bundle.manifest.graphs
+            if spec.target == target and _takes_tokens(spec)
+        }
     if not chosen:
         targets = sorted({spec.target for spec in bundle.manifest.graphs})
         raise BundleError(
@@ -214,6 +218,11 @@ def _graphs(bundle: Bundle) -> list[_Graph]:
         )
         for file in files
     ]
+
+
+def _takes_tokens(spec: GraphSpec) -> bool:
+    """Says whether a graph runs on the GPU: one of plain arrays stays on the CPU."""
+    return any(tensor.name == "input_ids" for tensor in spec.inputs)
 
 
 def _key(

@@ -85,7 +85,7 @@ def profiles_for(
     past = axes["past"].max if "past" in axes else 0
     tokens = max(limits.max_batch_tokens, longest)
     profiles = []
-    for box in _boxes(roles, longest, limits):
+    for box in _boxes(_takes_texts(names), roles, longest, limits):
         largest, usual = _axis_sizes(box, tokens, past), _axis_sizes(box.half(), tokens, past // 2)
         profiles.append(
             Profile(
@@ -161,23 +161,28 @@ class _Box:
         return _Box(self.kind, *halves)
 
 
-def _boxes(roles: Collection[Role], longest: int, limits: ProfileLimits) -> list[_Box]:
+def _takes_texts(axes: Collection[str]) -> bool:
+    """Says whether a graph takes texts beside each other, whatever its role: none continues a prefix."""
+    return set(axes) == {"items", "item_tokens"}
+
+
+def _boxes(texts: bool, roles: Collection[Role], longest: int, limits: ProfileLimits) -> list[_Box]:
     """Leaves out boxes that an earlier one holds: each profile costs time to build and space."""
     boxes: list[_Box] = []
-    for box in _all_boxes(roles, longest, limits):
+    for box in _all_boxes(texts, roles, longest, limits):
         if not any(earlier.holds(box) for earlier in boxes):
             boxes.append(box)
     return boxes
 
 
-def _all_boxes(roles: Collection[Role], longest: int, limits: ProfileLimits) -> list[_Box]:
+def _all_boxes(texts: bool, roles: Collection[Role], longest: int, limits: ProfileLimits) -> list[_Box]:
     tokens = max(limits.max_batch_tokens, longest)
     slots = int(tokens * limits.max_padding_ratio)
     prefixes = limits.max_prefixes
     one_run = _Box("latency", 1, 1, longest)
     run_each = _Box("throughput", prefixes, 1, min(longest, max(1, _STEP * slots // prefixes)))
     ladder = _ladder(longest, tokens, slots)
-    if "encode" in roles:
+    if texts:
         return [one_run, *(_Box("throughput", 1, items, length) for items, length in ladder)]
     if set(roles) == {"prefix"}:  # one run a prefix
         return [one_run, run_each]

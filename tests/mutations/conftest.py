@@ -37,6 +37,12 @@ def plain(ranker_checkpoint: Path, prompt_file: Path, exported: Exported) -> Sub
 
 
 @pytest.fixture(scope="session")
+def towers(wide_bundle: Bundle, wide_towers: Path) -> Subject:
+    """Two towers apart, with wide features."""
+    return Subject(wide_bundle, wide_towers)
+
+
+@pytest.fixture(scope="session")
 def mix(mix_bundle: Bundle, ranker_checkpoint: Path) -> Subject:
     """The same of embedding tokens too."""
     return Subject(mix_bundle, ranker_checkpoint)

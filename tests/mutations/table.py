@@ -10,6 +10,7 @@ from mutations import (
     ranker_outputs,
     ranker_readings,
     text_faults,
+    tower_faults,
 )
 from mutations.fault import Fault
 
@@ -22,6 +23,7 @@ FAULTS: list[Fault] = [
     *low_bit_faults.FAULTS,
     *text_faults.FAULTS,
     *folder_faults.FAULTS,
+    *tower_faults.FAULTS,
 ]
 _HEADING = "| fault | what the bundle has | told by |"
 

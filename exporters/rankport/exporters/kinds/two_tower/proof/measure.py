@@ -13,9 +13,10 @@ from rankport.exporters.checkpoints.two_tower.config import Side
 from rankport.exporters.kinds.texts.embeddings import compare_embeddings, output_tolerance
 from rankport.exporters.kinds.texts.rows import answers_by_mode
 from rankport.exporters.kinds.texts.samples import Runs
-from rankport.exporters.kinds.two_tower.facts import towers_of
+from rankport.exporters.kinds.two_tower.facts import facts_of, towers_of
 from rankport.exporters.kinds.two_tower.proof.reference import Rows, TowersReference
 from rankport.exporters.kinds.two_tower.proof.samples import TowerSamples
+from rankport.exporters.kinds.two_tower.proof.stated import require_stated
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.batches import batch_independence
 from rankport.exporters.proof.compare import RankValues, compare
@@ -50,7 +51,8 @@ class TowerAnswers:
 def measure_two_tower(
     manifest: Manifest, place: Runnable, source: Checkpoint, options: ProofOptions, on_progress: Progress
 ) -> Measured:
-    """Measures two towers; a `proof.prove.Measure`."""
+    """Measures two towers; a `proof.prove.Measure`. Raises ParityError for what the manifest says and they do not."""
+    require_stated(manifest, facts_of(source))
     reference = TowersReference(towers_of(source))
     samples = TowerSamples.of(manifest, PromptEncoder.from_bundle(place.bundle))
     on_progress("reference in torch")

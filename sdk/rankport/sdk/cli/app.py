@@ -42,7 +42,19 @@ rankport score --server localhost:8500 --prefix "query" --keys item-1 item-2
 """
 
 
-_COMMANDS = ("export", "verify", "inspect", "ground", "encode", "serve", "score", "doctor", "build", "audit")
+_COMMANDS = (
+    "export",
+    "verify",
+    "inspect",
+    "ground",
+    "encode",
+    "serve",
+    "score",
+    "tag",
+    "doctor",
+    "build",
+    "audit",
+)
 _GROUPS = ("audit",)  # of further commands
 
 

@@ -35,7 +35,7 @@ def feature_columns(items: Sequence[GivenItem]) -> dict[str, list[float]] | None
     return {name: [given.features.get(name, math.nan) for given in items] for name in names} or None
 
 
-def from_file(path: str, keys: bool) -> list[GivenItem]:
+def from_file(path: str, keys: bool, option: str = "--items") -> list[GivenItem]:
     """Reads the items of a file, one a line; "-" is standard input. Raises `typer.BadParameter` naming the line."""
     try:
         if path == "-":
@@ -44,7 +44,7 @@ def from_file(path: str, keys: bool) -> list[GivenItem]:
         with Path(path).open(encoding="utf-8") as stream:
             return _parse(stream, keys, jsonl=path.endswith(".jsonl"), name=path)
     except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"--items {path}: {error}") from error
+        raise typer.BadParameter(f"{option} {path}: {error}") from error
 
 
 def _holds_objects(lines: Iterable[str]) -> bool:

@@ -1,0 +1,90 @@
+"""`rankport tag`."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import typer
+
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.tagging import TagResult, TagTruncation
+
+
+class _Tags(Protocol):
+    """What tags, in process or at a server."""
+
+    def tag(
+        self,
+        texts: Sequence[str],
+        timeout_s: float | None = None,
+        *,
+        truncation: TagTruncation = "error",
+        stride: int | None = None,
+    ) -> TagResult: ...
+
+
+def tag(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to find spans in.")] = None,
+    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Tag at this server ...")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="... or with this bundle, in process.")] = None,
+    model: Annotated[str, typer.Option(help="Which of the server's models, if it has several.")] = "",
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--texts", metavar="FILE", help="One text a line; .jsonl: a JSON string a line; - for stdin."
+        ),
+    ] = None,
+    truncation: Annotated[
+        Literal["error", "truncate", "windows"],
+        typer.Option(help="Texts longer than the model reads: refused, cut, or read in overlapping windows."),
+    ] = "windows",
+    stride: Annotated[
+        int | None,
+        typer.Option(help="Tokens that neighbouring windows share. [default: a quarter of a window]"),
+    ] = None,
+    timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text, with its spans.")] = False,
+) -> None:
+    """Find labelled spans in texts: where each begins and ends in characters, its label, its score, its text.
+
+    Exit codes: 0 tagged; 1 an error; 2 wrong usage.
+    """
+    from rankport.sdk.cli.flags.items import from_arguments, from_file
+    from rankport.sdk.cli.output.tag import write_json_lines, write_table
+
+    given = [*from_arguments(texts or [], False), *(from_file(file, False, "--texts") if file else [])]
+    lines = [own.item for own in given if isinstance(own.item, str) and not own.features]
+    if not given or len(lines) < len(given):
+        raise typer.BadParameter("give texts, as arguments or with --texts FILE")
+    limit_s = _timeout(timeout_s)
+    with _tagger(server, model, bundle) as tagger:
+        result = tagger.tag(lines, limit_s, truncation=truncation, stride=stride)
+    (write_json_lines if as_json else write_table)(lines, result)
+
+
+def _timeout(timeout_s: float | None) -> float | None:
+    try:
+        return checked_timeout_s(timeout_s)
+    except InvalidRequest as error:
+        raise typer.BadParameter(str(error), param_hint="--timeout-s") from error
+
+
+@contextmanager
+def _tagger(server: str | None, model: str, bundle: Path | None) -> Iterator[_Tags]:
+    if (server is None) == (bundle is None):
+        raise typer.BadParameter("give either --server or --bundle")
+    if server is not None:
+        from rankport.sdk.client import Client
+
+        with Client(server, model) as client:
+            yield client
+        return
+    if model:
+        raise typer.BadParameter("--model goes with --server; a bundle is one model")
+    from rankport.runtime.kinds.tagger.tagger import Tagger
+
+    assert bundle is not None
+    with Tagger.load(bundle) as tagger:
+        yield tagger

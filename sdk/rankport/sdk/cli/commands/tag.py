@@ -13,7 +13,7 @@ from rankport.protos.tagging import TagResult, TagTruncation
 
 
 class _Tags(Protocol):
-    """What tags, in process or at a server."""
+    """A tagger, in process or at a server."""
 
     def tag(
         self,

@@ -92,6 +92,24 @@ def test_float16_rows_are_proven_within_their_rounding(
         assert towers.encode(["nurse"]).dtype == np.float16
 
 
+def test_graphs_for_gpus_are_proven_in_half_precision(
+    wide_towers: Path, exported: Callable[..., Bundle]
+) -> None:
+    bundle = exported(wide_towers, kind="two-tower", target="onnx-cuda,tensorrt", precision="bf16")
+    assert bundle.manifest.parity is not None
+    assert bundle.manifest.parity.backend == "onnxruntime-cpu, half precision emulated"
+    assert list(bundle.manifest.target_parity or {}) == ["tensorrt"]
+    dtypes = {
+        tensor.dtype
+        for graph in bundle.manifest.graphs
+        for tensor in (*graph.inputs, *graph.outputs)
+        if tensor.dtype != "int64"
+    }
+    assert dtypes == {"float32"}  # representations, and all that the score takes and gives
+    with pytest.raises(InvalidRequest, match="is in bf16, which a CPU does not compute in"):
+        Towers.load(bundle)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

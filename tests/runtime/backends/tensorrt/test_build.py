@@ -53,6 +53,13 @@ def plan(bundle: Bundle, **options: object) -> StoredPlan:
     return built.plan
 
 
+def test_a_graph_of_plain_arrays_gets_no_plan(bundle: Bundle, wide_bundle: Bundle, tmp_path: Path) -> None:
+    """It runs on the CPU beside every device."""
+    towers = open_bundle(shutil.copytree(wide_bundle.path, tmp_path / "towers"))
+    built = build_plans(towers, BuildTarget.parse("tensorrt"), options=BuildOptions())
+    assert [each.plan.record.key.graph for each in built] == ["represent-query.onnx", "represent-item.onnx"]
+
+
 def test_float32_is_what_was_proven_unless_asked_otherwise(api: FakeBuilderApi) -> None:
     assert compiled(api) == PLAN
     assert api.config.flags == set()

@@ -56,6 +56,14 @@ def test_a_scoring_graph_has_profiles_of_one_request_and_of_many() -> None:
     assert taken == ["latency", "throughput", "latency"]
 
 
+def test_a_graph_of_texts_has_the_profiles_of_an_encoder_whatever_its_role() -> None:
+    limits = ProfileLimits(max_batch_tokens=8192)
+    expected = profiles_for(ENCODER, ["encode"], AXES, limits)
+    assert {profile.name.split("-")[0] for profile in expected} == {"latency", "throughput"}
+    for role in ("represent-query", "score", "classify"):
+        assert profiles_for(ENCODER, [role], AXES, limits) == expected
+
+
 def test_the_roles_of_a_graph_decide_its_profiles() -> None:
     prefix = profiles_for(RANKER, ["prefix"], AXES)
     assert {profile.axes["items"].max for profile in prefix} == {1}

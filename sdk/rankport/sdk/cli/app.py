@@ -51,6 +51,7 @@ _COMMANDS = (
     "serve",
     "score",
     "tag",
+    "classify",
     "doctor",
     "build",
     "audit",

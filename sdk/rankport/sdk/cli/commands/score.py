@@ -11,8 +11,7 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.ranking import WeighingRanks
 from rankport.protos.types import Prefix, Truncation
-
-_Format = Literal["table", "csv", "json"]
+from rankport.sdk.cli.flags.written import Format, written_format
 
 
 def score(
@@ -44,7 +43,7 @@ def score(
     timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="Only the first so many. [default: all]")] = None,
     form: Annotated[
-        _Format | None,
+        Format | None,
         typer.Option(
             "--format", help="How they are written. [default: by the ending of --out, else a table]"
         ),
@@ -64,7 +63,7 @@ def score(
     from rankport.sdk.cli.flags.items import feature_columns, from_arguments, from_file
     from rankport.sdk.cli.output.score import write_ranking
 
-    written = _format(form, as_json, out)
+    written = written_format(form, as_json, out)
     limit_s = _timeout(timeout_s)
     wanted = _prefix(prefix, field or [])
     given = [*from_arguments(items or [], keys), *(from_file(items_file, keys) if items_file else [])]
@@ -83,19 +82,6 @@ def score(
             features=feature_columns(given),
         )
     write_ranking(ranking, written, out)
-
-
-def _format(form: _Format | None, as_json: bool, out: Path | None) -> _Format:
-    if as_json and form not in (None, "json"):
-        raise typer.BadParameter(f"--json and --format {form} contradict each other: give one of them")
-    if form is not None or as_json:
-        return form or "json"
-    if out is None:
-        return "table"
-    endings: dict[str, _Format] = {".csv": "csv", ".json": "json"}
-    if out.suffix not in endings:
-        raise typer.BadParameter(f"--out {out}: its ending says no format: give .csv, .json or --format")
-    return endings[out.suffix]
 
 
 def _timeout(timeout_s: float | None) -> float | None:

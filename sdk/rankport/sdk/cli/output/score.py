@@ -2,10 +2,8 @@
 
 import csv
 import json
-import re
-import sys
 from dataclasses import asdict
-from io import StringIO
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -15,33 +13,24 @@ from rich.text import Text
 
 from rankport.protos.ranking import Ranking
 from rankport.protos.tables import TableColumn
-from rankport.sdk.cli.output.writing import writing
+from rankport.sdk.cli.output.values import csv_values, number, one_line, write_out
 
 Format = Literal["table", "csv", "json"]
 
 _SHOWN_CHARACTERS = 100
 _SHOWN_MESSAGES = 10
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def write_ranking(ranking: Ranking, form: Format, file: Path | None) -> None:
     """Writes a ranking with its items to a file, which is replaced, or to standard output."""
-    if file is None:
-        with writing("standard output"):
-            _WRITERS[form](ranking, sys.stdout)
-        return
-    text = StringIO(newline="")
-    _WRITERS[form](ranking, text)
-    with writing(f"--out {file}"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text.getvalue(), encoding="utf-8", newline="")
+    write_out(partial(_WRITERS[form], ranking), file)
 
 
 def write_json(ranking: Ranking, stream: TextIO) -> None:
     """Writes one object, every item with its logits and message."""
     columns = ranking.columns()
     values = {name: _json_values(column) for name, column in columns.items()}
-    values["logits"] = [[_number(logit) for logit in row] for row in ranking.logits]
+    values["logits"] = [[number(logit) for logit in row] for row in ranking.logits]
     names = ("rank", "index", "item", "score", "logits", "status", "message")
     report = {
         "fingerprint": ranking.fingerprint,
@@ -57,7 +46,7 @@ def write_csv(ranking: Ranking, stream: TextIO) -> None:
     columns = ranking.columns()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*(_csv_values(column) for column in columns.values()), strict=True))
+    writer.writerows(zip(*(csv_values(column) for column in columns.values()), strict=True))
 
 
 def write_table(ranking: Ranking, stream: TextIO) -> None:
@@ -71,7 +60,7 @@ def write_table(ranking: Ranking, stream: TextIO) -> None:
     names = _names(ranking)
     for row, rank in enumerate(ranking.ranks):
         cells = ("-", "-") if rank is None else (str(rank), f"{ranking.scores[row]:.6f}")
-        label = Text(_one_line(names[row]), no_wrap=True, overflow="ellipsis")
+        label = Text(one_line(names[row]), no_wrap=True, overflow="ellipsis")
         table.add_row(*cells, label, str(ranking.status[row]), style="yellow" if rank is None else None)
     console = Console(file=stream)
     console.print(table)
@@ -91,7 +80,7 @@ def _messages(ranking: Ranking, names: list[str]) -> list[str]:
     told = [row for row, message in enumerate(ranking.messages) if message]
     lines = []
     for row in told[:_SHOWN_MESSAGES]:
-        label = _one_line(names[row])
+        label = one_line(names[row])
         short = label if len(label) <= _SHOWN_CHARACTERS else f"{label[:_SHOWN_CHARACTERS]}…"
         lines.append(f"{ranking.status[row]} {short}: {ranking.messages[row]}")
     more = len(told) - len(lines)
@@ -109,22 +98,7 @@ def _cost(ranking: Ranking) -> str:
 
 def _json_values(column: TableColumn) -> list[Any]:
     if column.type == "number":
-        return [_number(value) for value in column.values]
+        return [number(value) for value in column.values]
     if column.type == "integer":
         return [int(value) for value in column.values]
     return list(column.values)
-
-
-def _csv_values(column: TableColumn) -> list[object]:
-    """Takes values as they are; of a number as many digits as tell it from its neighbours."""
-    if column.type == "number":
-        return ["" if value != value else f"{value:.9g}" for value in column.values]
-    return list(column.values)
-
-
-def _one_line(text: str) -> str:
-    return _CONTROL.sub(" ", text)
-
-
-def _number(value: Any) -> float | None:
-    return None if value != value else float(value)  # NaN is no JSON

@@ -1,0 +1,105 @@
+"""`rankport classify`."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import typer
+
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.classes import ClassifyResult, ClassText
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import Prefix, Truncation
+from rankport.sdk.cli.flags.written import Format, written_format
+
+
+def classify(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Classify at this server ...")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="... or with this bundle, in process.")] = None,
+    model: Annotated[str, typer.Option(help="Which of the server's models, if it has several.")] = "",
+    prefix: Annotated[
+        str | None, typer.Option(help="First text of all pairs, of a bundle that reads two together.")
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help='One text a line; .jsonl: a text, {"texts": [first, second]} or {"token_ids": ...}; - for stdin.',
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="List every label of this probability or more, not the likeliest alone."
+        ),
+    ] = None,
+    truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts over a limit, and say so.")] = False,
+    timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="How it is written. [default: by the ending of --out, else a table]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write to this file, .csv or .json, instead of standard output."),
+    ] = None,
+) -> None:
+    """Tell the labels of texts, or of pairs, in their order: label, probability, text, status.
+
+    Works for classifiers, and for rankers with a head of classes.
+
+    Exit codes: 0 classified, also if single texts failed; 1 an error; 2 wrong usage.
+    """
+    from rankport.sdk.cli.flags.texts import texts_of_file
+    from rankport.sdk.cli.output.classes import Classified, write_classes
+
+    written = written_format(form, as_json, out)
+    given: list[ClassText] = [*(texts or []), *(texts_of_file(file) if file else [])]
+    if not given:
+        raise typer.BadParameter("no texts: give them as arguments or with --file FILE")
+    truncation: Truncation = "truncate" if truncate else "error"
+    with _classifier(server, model, bundle) as classifier:
+        result = classifier.classify(given, prefix, _timeout(timeout_s), truncation=truncation)
+    write_classes(Classified(result, given, threshold), written, out)
+
+
+class _Classifies(Protocol):
+    def classify(
+        self,
+        texts: Iterable[ClassText],
+        prefix: Prefix | None = None,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> ClassifyResult: ...
+
+
+def _timeout(timeout_s: float | None) -> float | None:
+    try:
+        return checked_timeout_s(timeout_s)
+    except InvalidRequest as error:
+        raise typer.BadParameter(str(error), param_hint="--timeout-s") from error
+
+
+@contextmanager
+def _classifier(server: str | None, model: str, bundle: Path | None) -> Iterator[_Classifies]:
+    if (server is None) == (bundle is None):
+        raise typer.BadParameter("give either --server or --bundle")
+    if server is not None:
+        from rankport.sdk.client import Client
+
+        with Client(server, model) as client:
+            yield client
+        return
+    if model:
+        raise typer.BadParameter("--model goes with --server; a bundle is one model")
+    from rankport.runtime.kinds.classifying import Classifier
+
+    assert bundle is not None
+    with Classifier.load(bundle) as classifier:
+        yield classifier

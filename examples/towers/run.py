@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.towers.cranfield import Collection
+from examples.towers.pair_latency import pair_bundle
 from examples.towers.training import Trained, save, train
 from examples.towers.wide_features import WideIndex
-from rankport.sdk import EngineConfig, Key, Towers, encode, export
+from rankport.sdk import EngineConfig, Key, Scorer, Towers, encode, export
 
 OUT = Path("build") / "towers"
-LATENCY_ITEMS, LATENCY_RUNS = 100, 30
+LATENCY_ITEMS, LATENCY_RUNS = 50, 30
 
 
 def main() -> None:
@@ -56,9 +57,14 @@ def run(out: Path) -> dict[str, Any]:
         "encode",
         lambda: encode(bundle.path, out / "items.csv", out / "rows.lmdb", **columns),
     )
-    with Towers.load(bundle, store=out / "rows.lmdb", config=EngineConfig(threads=2)) as towers:
+    pairs = _timed(seconds, "export cross-encoder", lambda: pair_bundle(out))
+    config = EngineConfig(threads=2)
+    with (
+        Towers.load(bundle, store=out / "rows.lmdb", config=config) as towers,
+        Scorer.load(pairs, config=config) as cross_encoder,
+    ):
         scores, apart = _timed(seconds, "rank", lambda: _ranked(towers, collection, index, trained))
-        latency = _latency(towers, collection, index)
+        latency = _latency(towers, cross_encoder, collection, index)
     return {
         "queries": {"train": len(collection.train), "test": len(collection.test)},
         "docs": len(collection.docs),
@@ -102,8 +108,10 @@ def _quality(collection: Collection, index: WideIndex, trained: Trained) -> dict
     }
 
 
-def _latency(towers: Towers, collection: Collection, index: WideIndex) -> dict[str, float]:
-    """Measures the median time of a request of `LATENCY_ITEMS` documents: stored, given, and as texts."""
+def _latency(
+    towers: Towers, cross_encoder: Scorer, collection: Collection, index: WideIndex
+) -> dict[str, float]:
+    """Measures the median time of a request of `LATENCY_ITEMS` documents: stored, given, as texts, and in pairs."""
     keys = [Key(str(place)) for place in range(LATENCY_ITEMS)]
     texts = list(collection.docs[:LATENCY_ITEMS])
     queries = [collection.queries[place] for place in collection.test.tolist()]
@@ -127,6 +135,9 @@ def _latency(towers: Towers, collection: Collection, index: WideIndex) -> dict[s
         "given_representations": median(lambda query: towers.score(asked[query], rows, features=wide[query])),
         "query_and_item_texts": median(
             lambda query: towers.score(query, texts, features=wide[query], truncation="truncate"), runs=2
+        ),
+        "cross_encoder_of_the_same_body": median(
+            lambda query: cross_encoder.score(query, texts, truncation="truncate"), runs=2
         ),
     }
 

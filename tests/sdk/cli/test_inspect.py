@@ -4,7 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from rankport.runtime.bundle.manifest import Labels, Score
+from rankport.runtime.bundle.manifest import Labels, Score, WideFeature
 from rankport.sdk.cli.output.manifest import print_manifest
 from support.bundle_samples import RANKER_FILES, manifest_of, ranker_draft
 
@@ -28,3 +28,12 @@ def test_a_head_says_at_which_token_it_is_read() -> None:
     assert "labels fit (classification_head)" in page
     assert "score logit: logit of fit" in page
     assert "read at the last token that is not 3, the pad token, as transformers' head does" in page
+
+
+def test_wide_features_are_told_with_what_a_missing_one_counts_as() -> None:
+    wide = [
+        WideFeature(name="bm25", scaling="mean-std", mean=4.0, std=2.0, nan=0.5),
+        WideFeature(name="clicks"),
+    ]
+    page = shown(wide=wide)
+    assert "wide features bm25 (mean-std; missing counts as 0.5), clicks (none; none may be missing)" in page

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from rankport.exporters.kinds.table import kinds_with
 from rankport.runtime.bundle.description import read_out
-from rankport.runtime.bundle.manifest import Agreement, Manifest, ModeParity, Parity, Quality
+from rankport.runtime.bundle.manifest import Agreement, Manifest, ModeParity, Parity, Quality, WideFeature
 from rankport.sdk.cli.output.measures import (
     agreement_in_words,
     agreement_measures,
@@ -194,7 +194,14 @@ def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
     if labels.pad_token is not None:
         read_at = f"the last token that is not {labels.pad_token}, the pad token, as transformers' head does"
         facts.append(("read at", f"{read_at}; items of embedding tokens at their last"))
+    if manifest.wide:
+        facts.append(("wide features", ", ".join(map(_feature, manifest.wide))))
     return facts
+
+
+def _feature(feature: WideFeature) -> str:
+    missing = "none may be missing" if feature.nan is None else f"missing counts as {feature.nan:g}"
+    return f"{feature.name} ({feature.scaling}; {missing})"
 
 
 def _size(nbytes: int) -> str:

@@ -79,6 +79,7 @@ def measure_two_tower(
         None,
         partial(_drift_from, manifest, samples, answers),
         batches=_batches(reference, manifest, samples, answers),
+        reference=f"{source.architecture}'s own represent and score in torch, one text at a time",
         evidence=evidence,
     )
 

@@ -15,6 +15,7 @@ from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from support import checkpoints, sentence_folders
 from support.forms.quantized_checkpoints import compressed_tensors
+from support.pair_encoders import cross_encoder_folder
 
 Exported = Callable[..., Bundle]
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
@@ -133,6 +134,13 @@ def classifier(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> 
     checkpoint = checkpoints.classifier(folder / "c", "qwen2", tokenizer=True, **fields, **names)
     tokens = {"item_encoder": "e" * 64, "embedding_tokens": 2}
     return Subject(exported(checkpoint, kind="ranker", **tokens, **LIMITS), checkpoint)
+
+
+@pytest.fixture(scope="session")
+def pairs(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A cross-encoder that sentence-transformers wrote: token types, one output, a sigmoid."""
+    checkpoint = cross_encoder_folder(tmp_path_factory.mktemp("pairs") / "ce")
+    return Subject(exported(checkpoint, kind="cross-encoder"), checkpoint)
 
 
 @pytest.fixture(scope="session")

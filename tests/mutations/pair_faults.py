@@ -10,7 +10,7 @@ OWNER = "sentence_transformers"
 
 
 def _unframed(draft: ManifestDraft) -> Mapping[str, object]:
-    first, *rest = draft.prompt.prefix
+    rest = draft.prompt.prefix[1:]
     return {"prompt": draft.prompt.model_copy(update={"prefix": rest})}
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from rankport.protos import wire
+from rankport.protos.arguments import check_prefix
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.tensors import tensor_message
 from rankport.protos.types import EncodedText, ItemStatus, Key, ModelDescription, ScoreResult, Usage
@@ -53,6 +54,15 @@ def test_a_score_request_comes_back(prefix: Any, items: Any, truncation: Any, on
     assert len(items) == len(query.items)
     assert all(same(*pair) for pair in zip(items, query.items, strict=True))
     assert (query.truncation, query.on_missing) == (truncation, on_missing)
+
+
+def test_what_stands_for_a_query_comes_back_and_only_two_towers_take_it() -> None:
+    row = np.array([0.5, -1.0], np.float16)
+    for query in (Key("q17"), row):
+        sent = wire.score_request("m", query, ["a"], "error", "skip").SerializeToString()
+        assert same(query, wire.score_query(pb.ScoreRequest.FromString(sent)).prefix)
+        with pytest.raises(InvalidRequest, match="give text, fields by name, or token ids"):
+            check_prefix(query)
 
 
 def test_features_and_sides_come_back() -> None:

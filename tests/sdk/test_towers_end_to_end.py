@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.types import Key
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
@@ -33,6 +33,9 @@ def store(wide_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path
     items.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(ITEMS)))
     options = ("--items", items, "--id-column", "id", "--text-column", "text", "--store", folder / "rows")
     result = rankport("encode", "--bundle", wide_bundle.path, *options)
+    assert result.returncode == 0, result.stderr
+    items.write_text('{"id": "q", "text": "senior nurse"}\n')
+    result = rankport("encode", "--bundle", wide_bundle.path, *options, "--side", "query")
     assert result.returncode == 0, result.stderr
     return folder / "rows"
 
@@ -86,6 +89,23 @@ def test_a_client_scores_as_in_process(wide_bundle: Bundle, server: Server) -> N
         assert client.describe().features == ("bm25", "length", "clicks")
 
 
+def test_a_query_may_be_stored_or_given(wide_bundle: Bundle, server: Server) -> None:
+    with Towers.load(wide_bundle, config=ONE) as towers:
+        expected = towers.score("senior nurse", ITEMS, features=FEATURES)
+        row = towers.represent(["senior nurse"], side="query")[0]
+    with Client(server.address, "tiny-towers") as client:
+        for query in (Key("q"), row):
+            result = client.score(query, ITEMS, features=FEATURES)
+            np.testing.assert_allclose(result.logits, expected.logits, atol=2e-6)
+            assert result.usage.prefix_tokens_computed == 0
+        with pytest.raises(
+            NotFound, match="no query of key 'r' is stored: run `rankport encode --side query`"
+        ):
+            client.score(Key("r"), ITEMS, features=FEATURES)
+        with pytest.raises(InvalidRequest, match=r"prefix: .* \[1, 2\]"):
+            client.score(np.ones(2, np.float32), ITEMS, features=FEATURES)
+
+
 def enumerate_texts() -> Iterator[tuple[str, str]]:
     return ((str(index), text) for index, text in enumerate(ITEMS))
 
@@ -131,3 +151,16 @@ def test_encode_takes_loaded_towers_and_a_server(wide_bundle: Bundle, server: Se
     with Towers.load(wide_bundle, config=ONE) as towers, Client(server.address, "tiny-towers") as client:
         assert encode(towers, items, tmp_path / "rows", **columns).encoded == 1
         assert encode(client, items, tmp_path / "rows", **columns).unchanged == 1
+        assert encode(towers, items, tmp_path / "rows", side="query", **columns).encoded == 1
+        assert encode(client, items, tmp_path / "rows", side="query", **columns).unchanged == 1
+        with pytest.raises(InvalidRequest, match="side is 'left': give query or item"):
+            encode(towers, items, tmp_path / "rows", side="left", **columns)  # type: ignore[arg-type]
+
+
+def test_a_side_of_what_has_one_is_refused(encoder_bundle: Bundle, tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"id": "1", "text": "nurse"}\n')
+    with pytest.raises(InvalidRequest, match="of kind item-encoder has one side: leave it out"):
+        encode(
+            encoder_bundle.path, items, tmp_path / "rows", id_column="id", text_columns=["text"], side="query"
+        )

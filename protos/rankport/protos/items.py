@@ -10,7 +10,7 @@ from rankport.protos.arguments import ItemForm, check_prefix, checked_text, is_e
 from rankport.protos.columns import Column, ItemColumns, RaggedIds
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.tensors import ids_message, ragged_ids, tensor_array, tensor_message
-from rankport.protos.types import Item, Key, Prefix
+from rankport.protos.types import Item, Key, Prefix, Query
 from rankport.protos.v1 import rankport_pb2 as pb
 
 
@@ -26,6 +26,26 @@ def prefix_message(prefix: Prefix) -> pb.Prefix:
         }
         return pb.Prefix(fields=pb.PrefixFields(values=values))
     return pb.Prefix(token_ids=ids_message(prefix, "prefix"))
+
+
+def query_message(query: Query) -> pb.Prefix:
+    """Writes a prefix, or what stands for it where two towers score; raises as `prefix_message`."""
+    if isinstance(query, Key):
+        return pb.Prefix(key=checked_text(query.id, "prefix"))
+    if isinstance(query, np.ndarray) and is_embedding(query):
+        return pb.Prefix(embeddings=tensor_message(query, "prefix"))
+    return prefix_message(query)  # type: ignore[arg-type]  # an array is of ids then
+
+
+def query_value(message: pb.Prefix) -> Query:
+    """Reads what `query_message` wrote; raises as `prefix_value`."""
+    match message.WhichOneof("form"):
+        case "key":
+            return Key(message.key)
+        case "embeddings":
+            return tensor_array(message.embeddings, "prefix.embeddings")
+        case _:
+            return prefix_value(message)
 
 
 def prefix_value(message: pb.Prefix) -> Prefix:

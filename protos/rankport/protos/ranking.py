@@ -22,6 +22,7 @@ from rankport.protos.types import (
     Key,
     OnMissing,
     Prefix,
+    Query,
     ScoreResult,
     Truncation,
     Usage,
@@ -145,7 +146,7 @@ class WeighingRanks(Ranks):
     @abstractmethod
     def score(
         self,
-        prefix: Prefix,
+        prefix: Query,
         items: Iterable[Item],
         timeout_s: float | None = None,
         *,
@@ -157,7 +158,7 @@ class WeighingRanks(Ranks):
 
     def rank(
         self,
-        prefix: Prefix,
+        prefix: Query,
         items: Iterable[Item],
         top_k: int | None = None,
         return_items: bool = False,

@@ -14,7 +14,7 @@ from rankport.protos.arguments import of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
-from rankport.protos.items import items_message, items_value, prefix_message, prefix_value
+from rankport.protos.items import items_message, items_value, query_message, query_value
 from rankport.protos.tensors import float32_array, tensor_array, tensor_message
 from rankport.protos.types import (
     EncodedText,
@@ -23,7 +23,7 @@ from rankport.protos.types import (
     ItemStatus,
     ModelDescription,
     OnMissing,
-    Prefix,
+    Query,
     ScoreResult,
     Side,
     Truncation,
@@ -47,7 +47,7 @@ from rankport.protos.wire_parts import (
 class ScoreQuery:
     """Arguments of `Ranker.score` that a request carries."""
 
-    prefix: Prefix
+    prefix: Query
     items: ItemColumns
     truncation: Truncation
     on_missing: OnMissing
@@ -65,7 +65,7 @@ class EncodeQuery:
 
 def score_request(
     model: str,
-    prefix: Prefix,
+    prefix: Query,
     items: Iterable[Item] | ItemColumns,
     truncation: Truncation,
     on_missing: OnMissing,
@@ -75,7 +75,7 @@ def score_request(
     wide = None if features is None else FeatureColumns.of(features)
     return pb.ScoreRequest(
         model=model,
-        prefix=prefix_message(prefix),
+        prefix=query_message(prefix),
         items=items_message(items),
         truncation=enum_code(TRUNCATION, truncation, "truncation"),
         on_missing=enum_code(ON_MISSING, on_missing, "on_missing"),
@@ -87,7 +87,7 @@ def score_request(
 def score_query(request: pb.ScoreRequest) -> ScoreQuery:
     """Reads what a score request asks for; `InvalidRequest` if it is malformed."""
     return ScoreQuery(
-        prefix=prefix_value(request.prefix),
+        prefix=query_value(request.prefix),
         items=items_value(request.items),
         truncation=enum_value(TRUNCATION, request.truncation, "truncation"),
         on_missing=enum_value(ON_MISSING, request.on_missing, "on_missing"),

@@ -20,6 +20,7 @@ from rankport.protos.types import (
     ModelDescription,
     OnMissing,
     Prefix,
+    Query,
     ScoreResult,
     Side,
     Truncation,
@@ -75,7 +76,7 @@ class AsyncClient:
 
     async def score(
         self,
-        prefix: Prefix,
+        prefix: Query,
         items: Iterable[Item],
         timeout_s: float | None = None,
         *,
@@ -92,7 +93,7 @@ class AsyncClient:
 
     async def rank(
         self,
-        prefix: Prefix,
+        prefix: Query,
         items: Iterable[Item],
         top_k: int | None = None,
         return_items: bool = False,

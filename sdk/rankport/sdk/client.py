@@ -21,6 +21,7 @@ from rankport.protos.types import (
     ModelDescription,
     OnMissing,
     Prefix,
+    Query,
     ScoreResult,
     Side,
     Truncation,
@@ -82,7 +83,7 @@ class Client(WeighingRanks):
 
     def score(
         self,
-        prefix: Prefix,
+        prefix: Query,
         items: Iterable[Item],
         timeout_s: float | None = None,
         *,
@@ -99,7 +100,7 @@ class Client(WeighingRanks):
 
     def submit(
         self,
-        prefix: Prefix,
+        prefix: Query,
         items: Iterable[Item],
         timeout_s: float | None = None,
         *,

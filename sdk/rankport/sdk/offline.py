@@ -3,22 +3,25 @@
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.types import ModelDescription, Truncation
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.backends.tensorrt.build import BuildTarget, BuiltPlan, build_plans
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
+from rankport.runtime.bundle.fingerprint import side_fingerprint
 from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, namespace_of, run_encode_job
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.kinds.kind import OfflineEncoder
 from rankport.runtime.kinds.table import load_encoder, open_bundle
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.options import from_keywords, refuse_unknown
@@ -66,6 +69,7 @@ def encode(
     *,
     device: Device = "cpu",
     device_id: int = 0,
+    side: Side | None = None,
     on_progress: Callable[[EncodeProgress], None] | None = None,
     on_bad_row: Callable[[BadRow], None] | None = None,
     **options: Any,
@@ -75,8 +79,8 @@ def encode(
     >>> encode("encoder.bundle", "items.csv", "tokens.lmdb", text_columns=["title", "description"])
 
     `encoder` is a bundle of an item encoder or of two towers, whose items are represented, loaded on `device`; or one
-    that is loaded here or served. `options` are those of `rankport encode`: fields of `FileColumns` and
-    `EncodeJobConfig`.
+    that is loaded here or served. With `side` "query" the query tower represents the texts, apart from items. `options`
+    are those of `rankport encode`: fields of `FileColumns` and `EncodeJobConfig`.
 
     Raises:
         InvalidRequest: an option, format or column that there is not, or a file that broke off.
@@ -91,12 +95,12 @@ def encode(
     with ExitStack() as opened:
         source: Encoder
         if isinstance(encoder, Client):
-            source = _ServedEncoder(encoder)
+            source = _ServedEncoder(encoder, side)
         elif isinstance(encoder, ItemEncoder | Towers):
-            source = encoder
+            source = of_side(encoder, side)
         else:
             engine = engine_config(device, device_ids=(device_id,))
-            source = opened.enter_context(load_encoder(encoder, engine))
+            source = of_side(opened.enter_context(load_encoder(encoder, engine)), side)
         if not isinstance(store, TokenStore):
             store = opened.enter_context(TokenStore.open(store, create=True))
         return run_encode_job(
@@ -109,19 +113,51 @@ def encode(
         )
 
 
-class _ServedEncoder:
-    """Item encoder of a server, as the job takes it."""
+def of_side(encoder: OfflineEncoder | ItemEncoder | Towers, side: Side | None) -> Encoder:
+    """Gives the side of an encoder that reads texts; its items are what it makes without a side.
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    Raises InvalidRequest for a side of what has only one, or one that there is not.
+    """
+    if side not in (None, *get_args(Side)):
+        raise InvalidRequest(f"side is {side!r}: give query or item")
+    if side is None or (side == "item" and isinstance(encoder, Towers)):
+        return encoder
+    if not isinstance(encoder, Towers):
+        described = encoder.describe()
+        raise InvalidRequest(f"side: {described.name!r} of kind {described.kind} has one side: leave it out")
+    return _Queries(encoder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Queries:
+    """The query tower, as the job takes it."""
+
+    towers: Towers
+
+    @property
+    def fingerprint(self) -> str:
+        return side_fingerprint(self.towers.fingerprint, "query")
+
+    def describe(self) -> ModelDescription:
+        return self.towers.describe()
+
+    def encode(self, texts: Any, /, *, truncation: Truncation) -> NDArray[np.floating]:
+        return self.towers.encode(texts, truncation=truncation, side="query")
+
+
+class _ServedEncoder:
+    """Encoder of a server, as the job takes it."""
+
+    def __init__(self, client: Client, side: Side | None) -> None:
+        self._client, self._side = client, side
         self._description = client.describe()
 
     @property
     def fingerprint(self) -> str:
-        return self._description.fingerprint
+        return side_fingerprint(self._description.fingerprint, self._side or "item")
 
     def describe(self) -> ModelDescription:
         return self._description
 
     def encode(self, texts: Any, /, *, truncation: Truncation) -> NDArray[np.floating]:
-        return self._client.encode(texts, truncation=truncation)
+        return self._client.encode(texts, truncation=truncation, side=self._side)

@@ -313,8 +313,12 @@ class Prefix(google.protobuf.message.Message):
     TEXT_FIELD_NUMBER: builtins.int
     FIELDS_FIELD_NUMBER: builtins.int
     TOKEN_IDS_FIELD_NUMBER: builtins.int
+    EMBEDDINGS_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
     text: builtins.str
     """fills the prompt's only field"""
+    key: builtins.str
+    """of a query of the server's token store, of a two-tower"""
     @property
     def fields(self) -> global___PrefixFields:
         """exactly the fields of ModelDescription.prompt_fields"""
@@ -323,16 +327,22 @@ class Prefix(google.protobuf.message.Message):
     def token_ids(self) -> global___TokenIds:
         """the whole prefix, taken as it is: no template, no special tokens added"""
 
+    @property
+    def embeddings(self) -> global___Tensor:
+        """[width]: the representation of a two-tower's query"""
+
     def __init__(
         self,
         *,
         text: builtins.str = ...,
         fields: global___PrefixFields | None = ...,
         token_ids: global___TokenIds | None = ...,
+        embeddings: global___Tensor | None = ...,
+        key: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["fields", b"fields", "form", b"form", "text", b"text", "token_ids", b"token_ids"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["fields", b"fields", "form", b"form", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["text", "fields", "token_ids"] | None: ...
+    def HasField(self, field_name: typing.Literal["embeddings", b"embeddings", "fields", b"fields", "form", b"form", "key", b"key", "text", b"text", "token_ids", b"token_ids"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "fields", b"fields", "form", b"form", "key", b"key", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["text", "fields", "token_ids", "embeddings", "key"] | None: ...
 
 global___Prefix = Prefix
 

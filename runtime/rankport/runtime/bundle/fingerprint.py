@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 
+from rankport.protos.types import Side
 from rankport.runtime.bundle.manifest import FileEntry, Manifest, ManifestDraft
 
 REPORTS_DIRECTORY = "reports/"
@@ -39,6 +40,11 @@ def fingerprint(draft: ManifestDraft, files: Iterable[FileEntry]) -> str:
     hashes = {entry.path: entry.sha256 for entry in files if not entry.path.startswith(REPORTS_DIRECTORY)}
     canonical = json.dumps(fields | {"files": hashes}, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def side_fingerprint(fingerprint: str, side: Side) -> str:
+    """Names the namespace of what one side of two towers makes: of items it is the bundle's own fingerprint."""
+    return fingerprint if side == "item" else hashlib.sha256(f"{fingerprint}:{side}".encode()).hexdigest()
 
 
 def with_own_fingerprint(manifest: Manifest) -> Manifest:

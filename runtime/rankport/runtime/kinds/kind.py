@@ -22,6 +22,7 @@ from rankport.protos.types import (
     ModelDescription,
     OnMissing,
     Prefix,
+    Query,
     ScoreResult,
     Side,
     Truncation,
@@ -74,7 +75,7 @@ class WeighingModel(ScoringModel, Protocol):
 
     def submit(
         self,
-        prefix: Prefix,
+        prefix: Query,
         items: Iterable[Item] | ItemColumns,
         timeout_s: float | None = None,
         *,

@@ -12,7 +12,16 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
 from rankport.protos.ranking import WeighingRanks
-from rankport.protos.types import Features, Item, ModelDescription, OnMissing, Prefix, ScoreResult, Truncation
+from rankport.protos.types import (
+    Features,
+    Item,
+    ModelDescription,
+    OnMissing,
+    Prefix,
+    Query,
+    ScoreResult,
+    Truncation,
+)
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.kind import Capability, Kind, Model, ScoringModel, WeighingModel
@@ -84,7 +93,7 @@ class Scorer(WeighingRanks):
 
     def score(
         self,
-        prefix: Prefix,
+        prefix: Query,
         items: Iterable[Item] | ItemColumns,
         timeout_s: float | None = None,
         *,
@@ -104,7 +113,7 @@ class Scorer(WeighingRanks):
 
     def submit(
         self,
-        prefix: Prefix,
+        prefix: Query,
         items: Iterable[Item] | ItemColumns,
         timeout_s: float | None = None,
         *,
@@ -114,7 +123,8 @@ class Scorer(WeighingRanks):
     ) -> "Future[ScoreResult]":
         """Scores as `score`, at once with a future. Cancelling it drops what is not computed yet."""
         if features is None:
-            return self._model.submit(prefix, items, timeout_s, truncation=truncation, on_missing=on_missing)
+            own = cast(Prefix, prefix)  # a model that takes no other refuses it by name
+            return self._model.submit(own, items, timeout_s, truncation=truncation, on_missing=on_missing)
         if "weighs" not in self.capabilities:
             described = self.describe()
             raise InvalidRequest(

@@ -213,3 +213,5 @@ def test_keys_need_a_store(towers: Towers) -> None:
         InvalidRequest, match=r"item 0 is the key '0', but .* was loaded without a token store"
     ):
         towers.score(QUERY, [Key("0")], features=COLUMNS[:1])
+    with pytest.raises(InvalidRequest, match="prefix is the key 'q', and no stored queries are at hand"):
+        towers.score(Key("q"), ["nurse"], features=COLUMNS[:1])

@@ -8,6 +8,7 @@ from rankport.protos.errors import InvalidRequest, PairingError
 from rankport.protos.types import Side
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import read_out
+from rankport.runtime.bundle.fingerprint import side_fingerprint
 from rankport.runtime.bundle.manifest import Labels, Manifest, Role, Score, Segment
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.replicas import Replicas
@@ -55,15 +56,31 @@ def load_parts(bundle: Bundle, query: Bundle | None, config: EngineConfig) -> To
     return parts
 
 
-def stored_rows(store: TokenStore, manifest: Manifest) -> TokenNamespace:
-    """Finds a bundle's own representations. Raises PairingError if the store has none, with its fingerprint."""
-    held = store.fingerprints()
-    if manifest.fingerprint not in held:
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """Representations that a store has of a bundle, by side; None: it has none."""
+
+    items: TokenNamespace | None = None
+    queries: TokenNamespace | None = None
+
+
+def stored_rows(
+    store: TokenStore, manifest: Manifest, query: Manifest | None, same_reading: bool
+) -> StoredRows:
+    """Finds a bundle's own representations; `query` is the bundle that reads queries, if that is another.
+
+    Raises PairingError if the store has none, with the fingerprints.
+    """
+    held, own = store.fingerprints(), manifest.fingerprint
+    asked = side_fingerprint(own, "query") if query is None else query.fingerprint
+    if asked not in held and same_reading:
+        asked = own
+    if own not in held and asked not in held:
         raise PairingError(
-            f"store {store.path} has no representations of bundle {manifest.name!r} ({manifest.fingerprint}), but of "
+            f"store {store.path} has no representations of bundle {manifest.name!r} ({own}), but of "
             f"{', '.join(held) or 'no encoder'}: run `rankport encode` with this bundle"
         )
-    return store.namespace(manifest.fingerprint)
+    return StoredRows(*(store.namespace(name) if name in held else None for name in (own, asked)))
 
 
 def _two_tower(bundle: Bundle, query: Bundle | None, config: EngineConfig, loaded: ExitStack) -> TowerParts:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from rankport.protos.arguments import is_embedding
 from rankport.protos.columns import Column, Embeddings, ItemColumns
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.features import FeatureColumns
-from rankport.protos.types import Features, Item, OnMissing, Prefix, Truncation
+from rankport.protos.types import Features, Item, Key, OnMissing, Query, Truncation
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.kinds.two_tower.features import ordered_features
 from rankport.runtime.kinds.two_tower.loading import TowerParts
@@ -19,10 +19,9 @@ from rankport.runtime.kinds.two_tower.request import Rows, TowersRequest
 from rankport.runtime.prompt.checks import checked_rows
 from rankport.runtime.prompt.encoder import EncodedItems, EncodedPrefix
 from rankport.runtime.store.keyed_items import KeyedItems
+from rankport.runtime.store.namespace import TokenNamespace
 from rankport.runtime.tokens import TokenRuns
 
-Query = Prefix | NDArray[np.floating]
-"""A query: text, fields by name, token ids, or its representation [width]."""
 _ONE = np.zeros(1, np.int64)
 _NONE = np.empty(0, np.int64)
 _NO_TEXTS = EncodedItems(TokenRuns.of([]), _NONE, _NONE)
@@ -35,6 +34,7 @@ class RequestReader:
     manifest: Manifest
     parts: TowerParts
     keyed_items: KeyedItems
+    queries: TokenNamespace | None = None  # of stored queries
 
     def read(
         self,
@@ -67,9 +67,25 @@ class RequestReader:
         return self.manifest.embedding.hidden_size
 
     def _query(self, query: Query, truncation: Truncation) -> EncodedPrefix | Rows:
+        if isinstance(query, Key):
+            return self._stored_query(query)
         if isinstance(query, np.ndarray) and is_embedding(query):
             return given_query(query, self.width)
         return self.parts.query.read(query, truncation)  # type: ignore[arg-type]  # an array is of ids then
+
+    def _stored_query(self, key: Key) -> Rows:
+        if self.queries is None:
+            raise InvalidRequest(
+                f"prefix is the key {key.id!r}, and no stored queries are at hand: give a store that `rankport encode "
+                "--side query` filled with this bundle, or the query itself"
+            )
+        stored = self.queries.read([key.id])
+        if not len(stored.places):
+            raise NotFound(
+                f"prefix: no query of key {key.id!r} is stored: run `rankport encode --side query` for it"
+            )
+        row: Rows = stored.tokens[0, 0].astype(np.float32)
+        return row
 
     def _rows(self, there: list[Column[Embeddings]], count: int) -> Rows:
         """Puts the representations that are there in their places. [count, width]"""

@@ -22,6 +22,7 @@ from rankport.protos.types import (
     Item,
     ModelDescription,
     OnMissing,
+    Query,
     ScoreResult,
     Side,
     Truncation,
@@ -34,8 +35,8 @@ from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.item_encoder.rules import RULES as ITEM_ENCODER_RULES
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.text_engine import TextRows
-from rankport.runtime.kinds.two_tower.loading import TowerParts, load_parts, stored_rows
-from rankport.runtime.kinds.two_tower.reading import Query, RequestReader
+from rankport.runtime.kinds.two_tower.loading import StoredRows, TowerParts, load_parts, stored_rows
+from rankport.runtime.kinds.two_tower.reading import RequestReader
 from rankport.runtime.kinds.two_tower.request import TowersRequest
 from rankport.runtime.kinds.two_tower.rules import RULES
 from rankport.runtime.prompt.encoder import EncodedPrefix
@@ -61,7 +62,7 @@ class Towers(WeighingRanks):
         self,
         manifest: Manifest,
         parts: TowerParts,
-        keyed_items: KeyedItems,
+        reader: RequestReader,
         *,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -72,7 +73,7 @@ class Towers(WeighingRanks):
         self._dtype = np.dtype(manifest.embedding.dtype)
         self._parts = parts
         self._together = parts.query.engines is parts.item.engines
-        self._reader = RequestReader(manifest, parts, keyed_items)
+        self._reader = reader
         self._on_close = on_close
 
     @classmethod
@@ -86,7 +87,8 @@ class Towers(WeighingRanks):
     ) -> Self:
         """Loads a bundle of two towers, or an item encoder's, whose score is the cosine.
 
-        With a `store` items may be keys of what `rankport encode` made with this bundle. `query` is the bundle of an
+        With a `store` items may be keys of what `rankport encode` made with this bundle, and queries of what it made
+        with `--side query`. `query` is the bundle of an
         item encoder exported with the prompt of queries, where they have one of their own.
 
         Raises:
@@ -101,10 +103,17 @@ class Towers(WeighingRanks):
             if store is not None and not isinstance(store, TokenStore):
                 store = TokenStore.open(store, read_only=True)
                 owned.callback(store.close)
-            tokens = None if store is None else stored_rows(store, manifest)
-            parts = load_parts(opened, None if query is None else _opened(query), config)
-            keyed_items = KeyedItems(manifest, tokens, host_bytes=config.host_tokens_bytes)
-            return cls(manifest, parts, keyed_items, on_close=owned.pop_all().close)
+            asking = None if query is None else _opened(query)
+            parts = load_parts(opened, asking, config)
+            owned.callback(parts.close, 0.0)
+            rows = StoredRows()
+            if store is not None:
+                rows = stored_rows(
+                    store, manifest, None if asking is None else asking.manifest, parts.same_reading
+                )
+            keyed_items = KeyedItems(manifest, rows.items, host_bytes=config.host_tokens_bytes)
+            reader = RequestReader(manifest, parts, keyed_items, rows.queries)
+            return cls(manifest, parts, reader, on_close=owned.pop_all().close)
 
     @property
     def fingerprint(self) -> str:

@@ -1,11 +1,11 @@
 """Service `Scoring`."""
 
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from rankport.protos import wire
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import ScoreResult
+from rankport.protos.types import Prefix, ScoreResult
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.kinds.kind import ScoringModel
@@ -37,7 +37,8 @@ def submit_score(
                 f"features: {served.description.name!r} of kind {served.description.kind} takes none: leave them out"
             )
         options["features"] = query.features
-    return served.model.submit(query.prefix, query.items, timeout_s, **options)
+    prefix = cast(Prefix, query.prefix)  # a model that takes no other refuses it by name
+    return served.model.submit(prefix, query.items, timeout_s, **options)
 
 
 class ScoringService(pb_grpc.ScoringServicer):

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
+from rankport.protos.types import Side
 from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.runtime.jobs.config import GPU_DEFAULTS, EncodeJobConfig, FileColumns, encode_job_config
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
@@ -27,6 +28,10 @@ def encode(
     ],
     store: Annotated[Path, typer.Option(help="Token store directory; made if it is not there.")],
     device_id: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
+    side: Annotated[
+        str | None,
+        typer.Option(help="Side of two towers that reads the texts: item or query. [default: item]"),
+    ] = None,
     max_bad_rows: Annotated[
         int | None,
         typer.Option(min=0, help="Exit 1 if more rows than this are bad. [default: any number is fine]"),
@@ -61,6 +66,7 @@ def encode(
         write_bad_rows,
         write_report,
     )
+    from rankport.sdk.offline import of_side
 
     console = Console(stderr=True)
     device: Device = given["device"]
@@ -73,15 +79,16 @@ def encode(
         write_bad_rows(bad_rows) as on_bad_row,
         _continuable(),
     ):
-        namespace = namespace_of(tokens, encoder)
+        source = of_side(encoder, cast(Side | None, side))
+        namespace = namespace_of(tokens, source)
         with show_progress(console, file.count()) as on_progress:
             report = run_encode_job(
-                encoder, namespace, file.rows(), config, on_progress=on_progress, on_bad_row=on_bad_row
+                source, namespace, file.rows(), config, on_progress=on_progress, on_bad_row=on_bad_row
             )
         stored = len(namespace)
     print_report(console, report, stored)
     failure = failure_of(report, max_bad_rows)
-    write_report(json_file, report, stored, encoder.fingerprint, failure)
+    write_report(json_file, report, stored, source.fingerprint, failure)
     if failure:
         console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True, markup=False)
         raise typer.Exit(1)

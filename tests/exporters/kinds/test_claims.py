@@ -9,7 +9,8 @@ import pytest
 from rankport.exporters.export import export
 from rankport.exporters.kinds.claims import claimed_kind
 from rankport.protos.errors import CheckpointError, InvalidRequest
-from support import checkpoints
+from support import checkpoints, sentence_folders
+from support.class_folders import pooled_levels
 from support.forms import adapters
 
 
@@ -99,3 +100,17 @@ def test_the_options_of_the_claiming_kind_hold(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_checkpoint_is_refused_as_ever(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a folder"):
         claimed_kind(tmp_path / "absent")
+
+
+def test_several_labels_may_be_classes_and_one_output_is_a_score(tmp_path: Path) -> None:
+    many = checkpoints.classifier(tmp_path / "many", "bert", num_labels=3)
+    one = checkpoints.classifier(tmp_path / "one", "bert", num_labels=1)
+    with pytest.raises(InvalidRequest, match="may be cross-encoder or classifier: say which with --kind"):
+        claimed_kind(many)
+    assert claimed_kind(one).name == "cross-encoder"
+
+
+def test_pooled_states_with_labels_are_a_classifier(tmp_path: Path) -> None:
+    base = sentence_folders.bert(tmp_path / "base")
+    assert claimed_kind(pooled_levels(base, tmp_path / "labels")).name == "classifier"
+    assert claimed_kind(pooled_levels(base, tmp_path / "none", labels=None)).name == "item-encoder"

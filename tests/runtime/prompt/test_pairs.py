@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tokenizers
 
+from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.runtime.bundle.manifest import Limits, ManifestDraft, ModelShape, Pair, Prompt, Segment
 from rankport.runtime.prompt.pairs import PairEncoder
@@ -98,3 +99,22 @@ def test_token_ids_as_prefix_are_all_before_the_item_and_never_cut() -> None:
     np.testing.assert_array_equal(encoded.runs.seconds, [4, 4])
     with pytest.raises(LimitExceeded, match="do not fit"):
         encoder.encode([0, 5, 6, 7, 8, 9, 10, 1], ["w1"], "truncate")
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_pairs_with_first_texts_of_their_own_are_as_each_alone(cut: str) -> None:
+    encoder, rng = pair_encoder(14, cut), random.Random(3)
+    firsts, seconds = [text(rng, 5) for _ in range(20)], [text(rng, 5) for _ in range(20)]
+    apart = encoder.encode_apart(ItemColumns.of(firsts), ItemColumns.of(seconds), "truncate")
+    assert apart.runs.seconds is not None
+    for place, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
+        alone = encoder.encode(first, [second], "truncate")
+        assert alone.runs.seconds is not None
+        assert apart.runs.run(place).ids.tolist() == alone.runs.ids.tolist()
+        assert apart.runs.seconds[place] == alone.runs.seconds[0]
+
+
+def test_a_first_text_that_is_none_is_told_by_its_place() -> None:
+    encoder = pair_encoder(14)
+    with pytest.raises(InvalidRequest, match="first texts: item 1"):
+        encoder.encode_apart(ItemColumns.of(["w1", [99]]), ItemColumns.of(["w1", "w2"]))

@@ -59,7 +59,7 @@ class StatedModel:
             base,
             _encoder_head(stored),
             _outputs(stored),
-            Settings.read(path / CONFIG_FILE).has("labels"),
+            Settings.read(path / CONFIG_FILE).value("labels") is not None,
         )
 
 

@@ -1,7 +1,7 @@
 """Description that a loaded bundle gives of itself."""
 
 from rankport.protos.types import ModelDescription
-from rankport.runtime.bundle.manifest import Labels, Manifest, Score
+from rankport.runtime.bundle.manifest import ClassHead, Labels, Manifest, Score
 
 
 def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
@@ -43,9 +43,14 @@ def _read_out(manifest: Manifest) -> str:
     if labels is None:
         return ""
     if head is not None:
-        names = ", ".join(labels.names)
-        return f"softmax over {names}" if head.exclusive else f"sigmoid of each of {names}"
+        return class_read_out(labels, head)
     return "" if score is None else read_out(labels, score)
+
+
+def class_read_out(labels: Labels, head: ClassHead) -> str:
+    """Says in a few words how probabilities of labels are made: `softmax over low, high`."""
+    names = ", ".join(labels.names)
+    return f"softmax over {names}" if head.exclusive else f"sigmoid of each of {names}"
 
 
 def read_out(labels: Labels, score: Score) -> str:

@@ -13,9 +13,11 @@ from rankport.exporters.kinds.ranker.proof.modes import measure
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
 from rankport.exporters.kinds.ranker.proof.samples import sample_requests
 from rankport.exporters.kinds.ranker.read_out import readout_of
+from rankport.protos.errors import InvalidRequest
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS
+from rankport.runtime.kinds.classifying import Classifier
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from support import checkpoints
 from support.sharing.exported import Exports
@@ -103,3 +105,20 @@ def test_the_proof_sees_a_head_that_is_read_at_another_token(source: Checkpoint,
     assert max(mode.max_abs_error for mode in right) < 1e-4
     assert min(mode.max_abs_error for mode in wrong if mode.mode.endswith("/text")) > 0.1
     assert max(mode.max_abs_error for mode in wrong if mode.mode.endswith("/embeddings")) < 1e-4
+
+
+def test_a_head_of_classes_classifies_behind_a_shared_prefix(bundle: Bundle, ranker: Ranker) -> None:
+    scored = ranker.score(PREFIX, TITLES)
+    with Classifier.load(bundle) as classifier:
+        assert classifier.capabilities == {"scores", "classifies"}
+        result = classifier.classify(TITLES, prefix=PREFIX)
+        with pytest.raises(
+            InvalidRequest, match="shares one prefix among all texts: give the first text as prefix"
+        ):
+            classifier.classify([(PREFIX, TITLES[0])])
+        alone = classifier.classify(["nurse"])
+    np.testing.assert_array_equal(result.logits, scored.logits)
+    np.testing.assert_allclose(result.probabilities[:, 1], scored.scores, atol=1e-6)
+    np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, atol=1e-6)
+    assert (result.labels, result.exclusive) == (("irrelevant", "relevant"), True)
+    assert alone.probabilities.shape == (1, 2)

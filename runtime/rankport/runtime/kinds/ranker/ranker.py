@@ -182,7 +182,7 @@ class Ranker(Ranks):
                 "first text as prefix, in a call for each"
             )
         if prefix is None:
-            prefix = {}
+            prefix = "" if len(self._prompt.fields) == 1 else {}
         scored = self.submit(prefix, columns.texts, timeout_s, truncation=truncation)
         return converted(scored, self._classes.of_result)
 

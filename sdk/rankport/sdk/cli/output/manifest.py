@@ -6,8 +6,16 @@ from rich.console import Console
 from rich.table import Table
 
 from rankport.exporters.kinds.table import kinds_with
-from rankport.runtime.bundle.description import read_out
-from rankport.runtime.bundle.manifest import Agreement, Manifest, ModeParity, Parity, Quality, WideFeature
+from rankport.runtime.bundle.description import class_read_out, read_out
+from rankport.runtime.bundle.manifest import (
+    Agreement,
+    ClassHead,
+    Manifest,
+    ModeParity,
+    Parity,
+    Quality,
+    WideFeature,
+)
 from rankport.sdk.cli.output.measures import (
     agreement_in_words,
     agreement_measures,
@@ -185,6 +193,12 @@ def _limits(manifest: Manifest) -> str:
 
 def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
     labels, score = manifest.labels, manifest.score
+    if labels is not None and manifest.head is not None:
+        return [
+            ("labels", f"{', '.join(labels.names)} ({labels.source})"),
+            ("probabilities", class_read_out(labels, manifest.head)),
+            ("head", _head(manifest.head)),
+        ]
     if labels is None or score is None:
         return []
     facts = [
@@ -202,6 +216,13 @@ def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
 def _feature(feature: WideFeature) -> str:
     missing = "none may be missing" if feature.nan is None else f"missing counts as {feature.nan:g}"
     return f"{feature.name} ({feature.scaling}; {missing})"
+
+
+def _head(head: ClassHead) -> str:
+    if head.pooling is None:
+        return "the class's own"
+    layers = [f"{layer.in_features} x {layer.out_features} {layer.activation}" for layer in head.dense]
+    return ", ".join([" + ".join(head.poolings), *layers])
 
 
 def _size(nbytes: int) -> str:

@@ -52,7 +52,9 @@ class ServerLines:
 def _line(model: ModelDescription) -> str:
     takes = f"items as {', '.join(model.item_forms)}"
     tokens = f", {model.embedding_tokens} token(s) an item" if model.embedding_tokens else ""
-    scores = f", a score is a {model.score_kind}: {model.read_out}" if model.read_out else ""
+    scores = f", a score is a {model.score_kind}: {model.read_out}" if model.score_kind else ""
+    if model.read_out and not model.score_kind:
+        scores = f", a label's probability is the {model.read_out}"
     return (
         f"{model.kind} {model.name} {model.version}: {model.architecture} {model.precision}, {takes}{tokens}{scores}, "
         f"fingerprint {model.fingerprint[:12]}"

@@ -1,0 +1,182 @@
+"""A classifier from its folder to labels, in process, over gRPC and at the command line."""
+
+import asyncio
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rankport.exporters.verify import verify
+from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound
+from rankport.protos.types import ItemStatus
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.classifying import Classifier
+from rankport.runtime.kinds.scorer import Scorer
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.grpc.server import Server
+from rankport.sdk import AsyncClient, Client
+from support.class_folders import LEVELS, pooled_levels
+from support.cli import rankport
+from support.pair_encoders import LIMIT
+from support.sharing.exported import Exports
+
+TEXTS = ["senior software engineer", "cook", "the chief machine operator of the senior pilot", "driver"]
+
+
+@pytest.fixture(scope="module")
+def bundle(levels: Path, exported: Exports) -> Bundle:
+    return exported(levels, kind="classifier")
+
+
+@pytest.fixture(scope="module")
+def classifier(bundle: Bundle) -> Iterator[Classifier]:
+    with Classifier.load(bundle) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def address(classifier: Classifier) -> Iterator[str]:
+    with Server({"levels": classifier.model}, ServerConfig(port=0, grace_s=5.0)) as server:
+        yield server.address
+
+
+def probabilities(folder: Path, texts: list[str]) -> np.ndarray:
+    """What transformers gives for each text alone."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        rows = [
+            model(**tokenizer(text, truncation=True, return_tensors="pt")).logits.softmax(-1)
+            for text in texts
+        ]
+    made: np.ndarray = torch.cat(rows).numpy()
+    return made
+
+
+def test_its_probabilities_are_those_of_transformers_whatever_their_length(
+    classifier: Classifier, levels: Path
+) -> None:
+    texts = [*TEXTS, " ".join(TEXTS * 8)]
+    with pytest.raises(LimitExceeded, match="item 4"):
+        classifier.classify(texts)
+    result = classifier.classify(texts, truncation="truncate")
+    expected = probabilities(levels, texts)
+    np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
+    assert result.labels == LEVELS
+    assert result.exclusive
+    assert result.best == tuple(LEVELS[place] for place in expected.argmax(axis=1))
+    assert [status is ItemStatus.TRUNCATED for status in result.status] == [False] * 4 + [True]
+    assert result.messages[4] == "text cut to the bundle's limits"
+    assert result.usage.item_tokens == 5 + 3 + 10 + 3 + LIMIT
+
+
+def test_the_bundle_says_what_it_reads_and_how_near_it_is(bundle: Bundle, levels: Path) -> None:
+    manifest = bundle.manifest
+    assert manifest.parity is not None
+    assert [mode.mode for mode in manifest.parity.modes] == ["one_item", "batch", "truncation"]
+    assert max(mode.max_abs_error for mode in manifest.parity.modes) <= 1e-5
+    assert manifest.head is not None
+    assert manifest.head.exclusive
+    assert manifest.head.pooling is None
+    assert manifest.pair is None
+    assert verify(bundle.path, levels).failures == ()
+    said = rankport("inspect", bundle.path)
+    assert said.returncode == 0
+    assert "softmax over low, medium, high" in said.stdout
+    assert "the class's own" in said.stdout
+
+
+def test_pairs_and_other_requests_are_refused_by_name(classifier: Classifier, bundle: Bundle) -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"texts\[0\] is a pair, and classifier 'shared' reads one text: give"
+    ):
+        classifier.classify([("a", "b")])
+    with pytest.raises(
+        InvalidRequest, match="prefix: classifier 'shared' reads one text: leave the prefix out"
+    ):
+        classifier.classify(["a"], "b")
+    with pytest.raises(InvalidRequest, match="classifies, and scores nothing"):
+        Scorer.load(bundle)
+    empty = classifier.classify([])
+    assert (empty.probabilities.shape, empty.best) == ((0, 3), ())
+
+
+def test_clients_get_what_the_process_gets(classifier: Classifier, address: str) -> None:
+    expected = classifier.classify(TEXTS)
+    with Client(address, timeout_s=30.0) as client:
+        remote = client.classify(TEXTS)
+        with pytest.raises(InvalidRequest, match="is a pair"):
+            client.classify([("a", "b")])
+        with pytest.raises(NotFound, match="no model that scores"):
+            client.score("a", ["b"])
+        assert client.describe().read_out == "softmax over low, medium, high"
+    np.testing.assert_array_equal(remote.probabilities, expected.probabilities)
+    np.testing.assert_array_equal(remote.logits, expected.logits)
+    assert (remote.best, remote.labels, remote.exclusive) == (
+        expected.best,
+        expected.labels,
+        expected.exclusive,
+    )
+    assert remote.fingerprint == expected.fingerprint
+
+    async def ask() -> tuple[str, ...]:
+        async with AsyncClient(address, timeout_s=30.0) as client:
+            return (await client.classify(TEXTS)).best
+
+    assert asyncio.run(ask()) == expected.best
+
+
+def test_the_command_writes_tables_csv_and_json(
+    classifier: Classifier, bundle: Bundle, address: str, tmp_path: Path
+) -> None:
+    expected = classifier.classify(TEXTS)
+    table = rankport("classify", *TEXTS, "--bundle", bundle.path)
+    assert table.returncode == 0
+    assert all(
+        text in table.stdout for text in ("cook", "3 labels: labels exclude each other", expected.best[0])
+    )
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
+    rankport(
+        "classify", "--file", tmp_path / "texts.jsonl", "--server", address, "--out", tmp_path / "out.csv"
+    )
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [(row["text"], row["label"]) for row in rows] == list(zip(TEXTS, expected.best, strict=True))
+    assert list(rows[0]) == ["index", "text", "label", "probability", "status", "message"]
+    said = rankport("classify", *TEXTS, "--bundle", bundle.path, "--json", "--threshold", 0.2)
+    told = json.loads(said.stdout)
+    assert [text["label"] for text in told["texts"]] == [", ".join(names) for names in expected.above(0.2)]
+    assert list(told["texts"][0]["probabilities"]) == list(LEVELS)
+    assert rankport("classify", "--bundle", bundle.path).returncode == 2
+
+
+def test_pairs_of_a_pooled_body_in_int8(bert: Path, tmp_path: Path, exported: Exports) -> None:
+    folder = pooled_levels(bert, tmp_path / "pooled", "cls")
+    bundle = exported(folder, texts="pair", quantize="int8")
+    manifest = bundle.manifest
+    assert (manifest.kind, manifest.source.overrides) == ("classifier", [])
+    assert manifest.head is not None
+    assert manifest.head.pooling == "cls"
+    assert [layer.out_features for layer in manifest.head.dense] == [16, 3]
+    assert manifest.parity is not None
+    assert manifest.drift is not None
+    modes = [mode.mode for mode in manifest.parity.modes]
+    assert modes == ["one_item", "batch", "pair_order", "truncation"]
+    assert [mode.mode for mode in manifest.drift] == modes
+    pairs = [("cook", "a b c pilot"), ("a nurse", "b"), ("cook", "d")]
+    with Classifier.load(bundle) as classifier:
+        result = classifier.classify(pairs)
+        shared = classifier.classify(["a b c pilot", "d"], prefix="cook")
+        np.testing.assert_allclose(shared.logits, result.logits[[0, 2]], atol=1e-5)
+        with pytest.raises(
+            InvalidRequest, match=r"texts\[0\] is one text, .* give pairs \(first, second\), or"
+        ):
+            classifier.classify(["cook"])
+        with pytest.raises(InvalidRequest, match="leave one of the two out"):
+            classifier.classify(pairs, prefix="cook")
+        with pytest.raises(LimitExceeded, match=r"item 1: .* the pair has room for"):
+            classifier.classify([pairs[0], ("a " * 30, "b " * 30)])

@@ -70,3 +70,26 @@ def series_of(
     """Puts all logits of source and bundle beside each other."""
     pairs = [(expected[part.mode], logits) for part in samples for logits in answers[part.mode].values()]
     return Series.of("logits", [source for source, _ in pairs], [bundle for _, bundle in pairs])
+
+
+def noise_of(
+    samples: Sequence[SampledTexts],
+    still: Mapping[str, NDArray[np.float32]],
+    moved: Mapping[str, NDArray[np.float32]],
+    order: RankValues,
+) -> ModeParity:
+    """Compares the source with itself moved: the worst of each figure over the modes, whose items differ in closeness."""
+    modes = [
+        compare("noise", part.cut(still[part.mode]), part.cut(moved[part.mode]), order) for part in samples
+    ]
+    return modes[0].model_copy(
+        update={
+            "requests": sum(mode.requests or 0 for mode in modes),
+            "items": sum(mode.items for mode in modes),
+            "max_abs_error": max(mode.max_abs_error for mode in modes),
+            "mean_abs_error": max(mode.mean_abs_error for mode in modes),
+            "relative_error": max(mode.relative_error or 0.0 for mode in modes),
+            "kendall_tau": min(mode.kendall_tau for mode in modes),
+            "top_k_agreement": min(mode.top_k_agreement for mode in modes),
+        }
+    )

@@ -17,13 +17,20 @@ from rankport.exporters.kinds.classifier.plan import classifier_inputs
 from rankport.exporters.kinds.classifier.proof.class_checks import check_classes
 from rankport.exporters.kinds.classifier.proof.reference import HeadReference, head_reference
 from rankport.exporters.kinds.classifier.proof.samples import sampled_texts
-from rankport.exporters.kinds.texts.head_answers import Answers, answers_of, modes_of, rankings_of, series_of
+from rankport.exporters.kinds.texts.head_answers import (
+    Answers,
+    answers_of,
+    modes_of,
+    noise_of,
+    rankings_of,
+    series_of,
+)
 from rankport.exporters.kinds.texts.pair_frame import PairTokenizer
 from rankport.exporters.kinds.texts.pair_samples import SampledTexts, sampled_pairs
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.batches import batch_independence
-from rankport.exporters.proof.compare import Logits, compare, first_label
+from rankport.exporters.proof.compare import Logits, first_label
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence
 from rankport.exporters.proof.noise import moved_as_rounded
@@ -49,7 +56,7 @@ def measure_classifier(
     if moved is not None:
         with moved:
             again = _expected(head_reference(source, head, outputs), asked)
-        noise = compare("noise", list(expected.values()), list(again.values()))
+        noise = noise_of(samples, expected, again, first_label)
     rows = answers_of(place, "classify", asked, on_progress)
     check_classes(head, [logits for by_size in rows.values() for logits in by_size.values()])
     answers = {

@@ -6,14 +6,21 @@ from functools import partial
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.cross_encoder.proof.owners_mode import owners_answers
 from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
-from rankport.exporters.kinds.texts.head_answers import Answers, answers_of, modes_of, rankings_of, series_of
+from rankport.exporters.kinds.texts.head_answers import (
+    Answers,
+    answers_of,
+    modes_of,
+    noise_of,
+    rankings_of,
+    series_of,
+)
 from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer, inputs_of
 from rankport.exporters.kinds.texts.pair_reference import PairReference
 from rankport.exporters.kinds.texts.pair_samples import SampledTexts, sampled_pairs, together
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.batches import batch_independence
-from rankport.exporters.proof.compare import Logits, RankValues, compare
+from rankport.exporters.proof.compare import Logits, RankValues
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence
 from rankport.exporters.proof.noise import moved_as_rounded
@@ -41,8 +48,8 @@ def measure_cross_encoder(
     moved, noise = moved_as_rounded(source.model, manifest), None
     if moved is not None:
         with moved:
-            again = [reference.logits(part.source) for part in samples]
-            noise = compare("noise", list(expected.values()), again, order)
+            again = {part.mode: reference.logits(part.source) for part in samples}
+        noise = noise_of(samples, expected, again, order)
     on_progress("parity: sentence-transformers")
     asked = together([part for part in samples if part.mode in ("pair", "truncation")])
     owner = owners_answers(manifest, source, asked)

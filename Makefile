@@ -7,13 +7,19 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading format clean
+.PHONY: help demo examples test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.demo ## The main job on real input: export, prove, encode, serve, score; build/demo/report.json
 	$(BIN)/python -m examples.esco.demo
+
+examples: $(VENV)/.demo ## Kinds that read, each trained, exported and measured on real data; build/NAME/report.json
+	$(BIN)/python -m examples.cross_encoder.run
+	$(BIN)/python -m examples.fit.run
+	$(BIN)/python -m examples.intent.run
+	$(BIN)/python -m examples.towers.run
 
 test: lint types contracts stubs-fresh unit ## Lint, types, import contracts, stubs, all tests
 

@@ -3,6 +3,7 @@
 Made by torch's own exporter, which optimum calls too, with its names of inputs, outputs and axes.
 """
 
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -55,4 +56,6 @@ def onnx_folder(checkpoint: Path, folder: Path, task: str = "feature-extraction"
         )
     for file in checkpoint.glob("*.json"):
         shutil.copy(file, folder / file.name)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"export_model_type": "transformer"}))
     return folder

@@ -17,7 +17,7 @@ ANY_VALUE = frozenset(
             "matryoshka_dimensions",
         ),
         *("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "architectures"),
-        "trained_from",
+        *("trained_from", "export_model_type"),
         *("model_type", "torch_dtype", "dtype", "finetuning_task", "language", "license", "name", "tags"),
         *("trl_version", "peft_version", "adapter_transformers_version"),
         # read by the loaders of forms and by those who read folders of sentence-transformers

@@ -102,6 +102,16 @@ def parse_config(folder: CheckpointFolder) -> transformers.PreTrainedConfig:
 
     Raises CheckpointError naming the field at fault.
     """
+    config = config_facts(folder)
+    require_known_fields(folder.raw, config, str(folder.path / "config.json"))
+    return config
+
+
+def config_facts(folder: CheckpointFolder) -> transformers.PreTrainedConfig:
+    """Makes transformers' config for a model whose maths are not the config's: a field may be one that nothing reads.
+
+    Raises CheckpointError for what transformers cannot read.
+    """
     # Its quantization and its own code were dealt with before: transformers would look for both.
     raw = {key: value for key, value in folder.raw.items() if key not in ("quantization_config", "auto_map")}
     kind = str(raw.get("model_type"))
@@ -114,5 +124,4 @@ def parse_config(folder: CheckpointFolder) -> transformers.PreTrainedConfig:
         config: transformers.PreTrainedConfig = transformers.CONFIG_MAPPING[kind].from_dict(raw)
     except Exception as error:  # config classes validate with exceptions of their own
         raise CheckpointError(f"cannot read {folder.path / 'config.json'}: {error}") from error
-    require_known_fields(raw, config, str(folder.path / "config.json"))
     return config

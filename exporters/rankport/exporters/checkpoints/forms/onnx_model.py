@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 
 from rankport.exporters.checkpoints.config.positions import unused_positions
-from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
+from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, config_facts
 from rankport.exporters.checkpoints.forms.onnx_file import GRAPH, GraphValue, OnnxTensors
 from rankport.exporters.checkpoints.forms.skeleton import skeleton
 from rankport.exporters.graphs.imported import ImportedGraph
@@ -94,7 +94,7 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
         )
     inputs = _checked_inputs(tensors)
     output = _output_of(tensors, head)
-    config = parse_config(folder)
+    config = config_facts(folder)  # the graph is the maths
     width = _checked_width(tensors.outputs[output], output, config, head)
     try:
         graph = ImportedGraph(tensors.file, output, width, rows_are_tokens=head != "classification_head")

@@ -72,7 +72,8 @@ def test_weights_in_a_file_beside_the_graph_are_read_and_hashed(folder: Path) ->
 
 
 def test_a_graph_beside_weights_is_told_and_not_read(folder: Path, encoder_checkpoint: Path) -> None:
-    shutil.copy(encoder_checkpoint / "model.safetensors", folder)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(encoder_checkpoint / name, folder)
     loaded = load_checkpoint(folder, head="none")
     assert not isinstance(loaded.model, OnnxModel)
     assert "not read: model.onnx, for the folder has the weights themselves" in loaded.notes

@@ -20,7 +20,7 @@ _ROUNDING = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class OwnersAnswers:
-    """What the owner's pipeline gave for pairs, if there is one."""
+    """Answers of the owner's pipeline for pairs, if there is one."""
 
     expected: list[Logits]  # of each request; none without a pipeline
     compared_with: str | None  # in words

@@ -8,6 +8,8 @@ import pytest
 
 from rankport.exporters.export import export
 from rankport.exporters.kinds.claims import claimed_kind
+from rankport.exporters.kinds.table import EXPORT_KINDS
+from rankport.exporters.kinds.tasks import TASK_KINDS
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from support import checkpoints, sentence_folders
 from support.class_folders import pooled_levels
@@ -74,6 +76,11 @@ def test_where_optimum_knows_nothing_the_claims_decide(tmp_path: Path, architect
     claimed = claimed_kind(folder)
     assert claimed.name == "item-encoder"
     assert f"optimum knows no task of {architecture}" in claimed.reason
+
+
+def test_every_kind_that_does_a_task_is_in_the_table() -> None:
+    spoken_for = {name for names in TASK_KINDS.values() for name in names}
+    assert spoken_for == {kind.name for kind in EXPORT_KINDS} - {"two-tower"}  # of which optimum knows no task
 
 
 def test_without_optimum_the_claims_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def noise_of(
     moved: Mapping[str, NDArray[np.float32]],
     order: RankValues,
 ) -> ModeParity:
-    """Compares the source with itself moved: the worst of each figure over the modes, whose items differ in closeness."""
+    """Compares the source with itself moved: each figure at its worst over the modes, as close items differ in them."""
     modes = [
         compare("noise", part.cut(still[part.mode]), part.cut(moved[part.mode]), order) for part in samples
     ]

@@ -31,6 +31,10 @@ special = ["[EOS]"]
 
 def pytest_collection_finish() -> None:
     """Leaves all that is imported by now out of every garbage collection: an export asks for one a trace."""
+    _freeze()
+
+
+def _freeze() -> None:
     gc.collect()
     gc.freeze()
 
@@ -38,8 +42,10 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """While there, equal modules are traced once a run: see `sharing.traces`. Tests of exporters all have it."""
-    from support.sharing.traces import kept_traces
+    from support.sharing.traces import import_tracer, kept_traces
 
+    import_tracer()
+    _freeze()
     with kept_traces(run_folder(tmp_path_factory, "traces")) as kept:
         yield kept
 

@@ -5,10 +5,13 @@ platform, nor on the test that asks. Each is made once a run.
 """
 
 import functools
+import io
 import pkgutil
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,15 @@ class KeptTraces:
             yield
         finally:
             self._keeps = True
+
+
+def import_tracer() -> None:
+    """Imports all that an export uses: torch imports most of its tracer with the first trace."""
+    import_module("rankport.exporters.export")
+    ones = torch.ones(2)
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(torch.nn.ReLU().eval(), (ones,), dynamo=True, verbose=False)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import onnx_ir.passes.common as passes
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.graphs.decompose import decomposed_in_place
 from rankport.exporters.graphs.imported import inline_imported
 from rankport.exporters.graphs.passes.divide_by_root import divide_by_root
 from rankport.exporters.graphs.passes.first_sizes import read_first_sizes
@@ -38,7 +39,7 @@ def trace(
     """
     dynamic, names = _dynamic_shapes(arguments, axes)
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), _quiet(), _uncached(), decomposed_in_place():
             program = torch.onnx.export(
                 module,
                 kwargs=dict(arguments),
@@ -119,6 +120,13 @@ def drop_intermediate_shapes(model: ir.Model) -> None:
         for value in node.outputs:
             if id(value) not in kept:
                 value.shape = None
+
+
+@contextmanager
+def _uncached() -> Iterator[None]:
+    """Has torch work out each operator's sizes anew: with dynamic sizes, looking them up takes it longer."""
+    with torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
+        yield
 
 
 @contextmanager

@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.exporters.checkpoints.forms.fill import fill, local_name, require_finite
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
-from rankport.exporters.checkpoints.forms.pruned import describe, fit_widths
-from rankport.exporters.checkpoints.forms.pruned_config import by_tensors, parse_pruned, require_layers
+from rankport.exporters.checkpoints.forms.pruning.pruned import describe, fit_widths
+from rankport.exporters.checkpoints.forms.pruning.pruned_config import (
+    by_tensors,
+    parse_pruned,
+    require_layers,
+)
+from rankport.exporters.checkpoints.forms.pruning.whole_shapes import WholeShapes
 from rankport.exporters.checkpoints.forms.skeleton import skeleton
-from rankport.exporters.checkpoints.forms.whole_shapes import WholeShapes
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
 from rankport.exporters.quantization.linear import QuantizedLinear, set_module
 from rankport.exporters.quantization.quantize import kept_in

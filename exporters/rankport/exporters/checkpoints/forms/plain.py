@@ -6,9 +6,9 @@ import torch
 import transformers
 from torch import nn
 
-from rankport.exporters.checkpoints.forms import pruned
 from rankport.exporters.checkpoints.forms.fill import require_full_precision, require_head
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
+from rankport.exporters.checkpoints.forms.pruning import pruned
 from rankport.exporters.checkpoints.forms.skeleton import model_class, quiet
 from rankport.protos.errors import CheckpointError
 

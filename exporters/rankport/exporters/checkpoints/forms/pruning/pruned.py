@@ -13,7 +13,7 @@ from torch import nn
 
 from rankport.exporters.checkpoints.forms.fill import fill
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel, parse_config
-from rankport.exporters.checkpoints.forms.pruned_config import (
+from rankport.exporters.checkpoints.forms.pruning.pruned_config import (
     PER_LAYER,
     by_tensors,
     parse_pruned,

@@ -40,6 +40,7 @@ WORDS = (4, 10, 20, 40, 80, 120)
 QUERY = "senior nurse in emergency care"
 LABELS = 7
 BATCH = 32
+KINDS = ("cross-encoder", "classifier")
 GOALS = {"fp32": 1.5, "int8": 2.2}
 
 Answer = Callable[[Sequence[str]], np.ndarray]
@@ -52,6 +53,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--optimum", type=Path, help="Python of an environment with optimum[onnxruntime]")
+    parser.add_argument("--kind", choices=KINDS, help="default: both")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="default: %(default)s")
@@ -65,9 +67,10 @@ def main() -> None:
     report: dict[str, Any] = {"texts": len(texts), "words": list(WORDS), "threads": arguments.threads}
     with tempfile.TemporaryDirectory() as folder:
         classifier = save_classifier(Path(folder) / "classifier")
-        for kind, checkpoint in (("cross-encoder", TRAINED / "checkpoint"), ("classifier", classifier)):
+        for kind in KINDS if arguments.kind is None else (arguments.kind,):
+            checkpoint = classifier if kind == "classifier" else TRAINED / "checkpoint"
             with console.status(f"{kind}: exporting and loading") as status, ExitStack() as opened:
-                sides = ours(kind, checkpoint, Path(folder), arguments.threads, opened)
+                sides = ours(kind, checkpoint, arguments.threads, opened)
                 sides |= peers(kind, checkpoint, arguments.optimum, arguments.threads, opened)
                 status.update(f"{kind}: measuring")
                 report[kind] = measure(sides, texts, arguments.rounds)
@@ -101,13 +104,14 @@ def save_classifier(folder: Path) -> Path:
     return folder
 
 
-def ours(kind: str, checkpoint: Path, work: Path, threads: int, opened: ExitStack) -> dict[str, Answer]:
+def ours(kind: str, checkpoint: Path, threads: int, opened: ExitStack) -> dict[str, Answer]:
     """Exports and loads our bundles."""
     config = EngineConfig(threads=threads)
     sides: dict[str, Answer] = {}
     for precision, recipe in (("fp32", None), ("int8", "int8")):
-        bundle = work / f"{kind}-{precision}.bundle"
-        export(checkpoint, bundle, kind=kind, quantize=recipe)
+        bundle = checkpoint.parent / f"{kind}{'' if recipe is None else f'-{recipe}'}.bundle"
+        if not bundle.exists():  # the example leaves those of the cross-encoder
+            export(checkpoint, bundle, kind=kind, quantize=recipe)
         if kind == "cross-encoder":
             scorer = opened.enter_context(Scorer.load(bundle, config=config))
             sides[precision] = lambda texts, scorer=scorer: (

@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from rankport.exporters.proof.same_tokens import owner_encode
+from rankport.protos.errors import CheckpointError
 from support.checkpoints import tiny_tokenizer
 
 
@@ -20,3 +23,10 @@ def test_a_folder_that_says_how_is_loaded_by_transformers(tmp_path: Path) -> Non
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]", "do_lower_case": True}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     assert owner_encode(tmp_path / "tokenizer.json")(["senior data engineer", "nurse"]) == [[14, 16, 8], [9]]
+
+
+def test_a_class_that_does_not_fit_the_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    tiny_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "AlbertTokenizer"}))
+    with pytest.raises(CheckpointError, match=r"transformers cannot load this tokenizer: .* tokenizer_class"):
+        owner_encode(tmp_path / "tokenizer.json")

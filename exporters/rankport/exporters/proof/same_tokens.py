@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
-import transformers
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.forms.skeleton import quiet
+from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
@@ -64,8 +63,7 @@ def tokenizer_differences(bundle: Bundle, source: Checkpoint) -> list[str]:
 def owner_encode(file: Path) -> Encode:
     """Loads the tokenizer as its owner does: by transformers where the folder says how, else from the file alone."""
     if (file.parent / "tokenizer_config.json").is_file():
-        with quiet():
-            loaded = transformers.AutoTokenizer.from_pretrained(file.parent, local_files_only=True)
+        loaded = own_tokenizer(file)
         return lambda texts: [
             list(map(int, ids)) for ids in loaded(list(texts), add_special_tokens=False)["input_ids"]
         ]

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import transformers
 from torch import nn
 
-from rankport.exporters.checkpoints.forms.skeleton import quiet
+from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Prompt, Segment
 
@@ -27,15 +26,7 @@ class PairTokenizer:
     @classmethod
     def of(cls, tokenizer_file: Path) -> Self:
         """Loads it as the folder says, or from tokenizer.json alone. Raises CheckpointError if transformers cannot."""
-        try:
-            with quiet():
-                inner = _loaded(tokenizer_file)
-        except Exception as error:  # the library raises whatever it likes
-            raise CheckpointError(
-                f"{tokenizer_file.parent}: transformers cannot load the tokenizer, which says how two texts are framed "
-                f"({type(error).__name__}: {str(error).splitlines()[0]})"
-            ) from error
-        return cls(inner, tokenizer_file)
+        return cls(own_tokenizer(tokenizer_file), tokenizer_file)
 
     @property
     def limit(self) -> int | None:
@@ -121,12 +112,6 @@ def inputs_of(model: nn.Module, *, typed: bool) -> tuple[str, ...]:
             "model_input_names in tokenizer_config.json to what the model was trained with"
         )
     return ("input_ids", "attention_mask", "token_type_ids")
-
-
-def _loaded(file: Path) -> Any:
-    if (file.parent / "tokenizer_config.json").is_file():
-        return transformers.AutoTokenizer.from_pretrained(file.parent, local_files_only=True)
-    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
 
 
 def _special(names: list[str]) -> list[Segment]:

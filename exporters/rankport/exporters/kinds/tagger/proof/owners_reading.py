@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import transformers
-
-from rankport.exporters.checkpoints.forms.skeleton import quiet
+from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
 
 Text = str | Sequence[str]
 
@@ -39,12 +37,7 @@ class OwnersTokenizer:
 
     def __init__(self, file: Path) -> None:
         """Loads it as its owner does: by the folder's word, or from tokenizer.json alone where there is none."""
-        with quiet():
-            if (file.parent / "tokenizer_config.json").is_file():
-                inner = transformers.AutoTokenizer.from_pretrained(file.parent, local_files_only=True)
-            else:
-                inner = transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
-        self.inner: Any = inner
+        self.inner: Any = own_tokenizer(file)
 
     def read(self, text: Text, *, by_word: bool) -> OwnReading:
         """Reads a text, or a list of words as `is_split_into_words` does."""

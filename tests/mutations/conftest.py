@@ -13,7 +13,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ManifestDraft, Segment
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
-from support import checkpoints, sentence_folders
+from support import checkpoints, sentence_folders, taggers
 from support.forms.quantized_checkpoints import compressed_tensors
 from support.pair_encoders import cross_encoder_folder
 
@@ -149,3 +149,12 @@ def folder(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subj
     place = tmp_path_factory.mktemp("folder")
     checkpoint = sentence_folders.rich(sentence_folders.bert(place / "bert"), place / "c")
     return Subject(exported(checkpoint, kind="item-encoder", output_dtype="float32"), checkpoint)
+
+
+@pytest.fixture(scope="session")
+def tagger(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A tagger of words, decoded by a linear-chain CRF."""
+    checkpoint = taggers.tagger_checkpoint(tmp_path_factory.mktemp("tagger") / "c")
+    tables = taggers.random_crf(taggers.NAMES)
+    taggers.write_crf(checkpoint, tables, kind="linear-chain", labels=list(taggers.NAMES), unit="word")
+    return Subject(exported(checkpoint, kind="tagger", max_item_tokens=24), checkpoint)

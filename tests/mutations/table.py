@@ -10,6 +10,7 @@ from mutations import (
     ranker_graphs,
     ranker_outputs,
     ranker_readings,
+    tagger_faults,
     text_faults,
     tower_faults,
 )
@@ -26,6 +27,7 @@ FAULTS: list[Fault] = [
     *text_faults.FAULTS,
     *folder_faults.FAULTS,
     *tower_faults.FAULTS,
+    *tagger_faults.FAULTS,
 ]
 _HEADING = "| fault | what the bundle has | told by |"
 

@@ -37,6 +37,7 @@ def plan_tagger(source: Checkpoint, prompt: ResolvedPrompt, options: TaggerOptio
         limits=tagger_limits(source, options),
         labels=Labels(source="token_head", names=list(scheme.names), ids=list(range(len(scheme.names)))),
         tagging=Tagging(scheme=scheme.scheme, unit=_unit(files, options), crf=crf),
+        overrides=tuple(name for name in ("prompt", "unit") if getattr(options, name) is not None),
         files={} if files is None else {BUNDLE_FILE: files.tables.to_bytes()},
         graphs=partial(_graphs, len(scheme.names)),
     )

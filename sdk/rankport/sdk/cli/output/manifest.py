@@ -192,13 +192,16 @@ def _limits(manifest: Manifest) -> str:
 
 
 def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
-    labels, score = manifest.labels, manifest.score
+    labels, score, tagging = manifest.labels, manifest.score, manifest.tagging
     if labels is not None and manifest.head is not None:
         return [
             ("labels", f"{', '.join(labels.names)} ({labels.source})"),
             ("probabilities", class_read_out(labels, manifest.head)),
             ("head", _head(manifest.head)),
         ]
+    if labels is not None and tagging is not None:
+        crf = "" if tagging.crf is None else f", decoded by a {tagging.crf.kind} CRF"
+        return [("labels", f"{', '.join(labels.names)} ({tagging.scheme}, one a {tagging.unit}{crf})")]
     if labels is None or score is None:
         return []
     facts = [

@@ -39,6 +39,12 @@ class OwnersTokenizer:
         """Loads it as its owner does: by the folder's word, or from tokenizer.json alone where there is none."""
         self.inner: Any = own_tokenizer(file)
 
+    def frame(self) -> tuple[list[int], list[int]]:
+        """Gives the special tokens that it puts before and after a text."""
+        bare, framed = (list(self.inner("a", add_special_tokens=own)["input_ids"]) for own in (False, True))
+        start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
+        return framed[:start], framed[start + len(bare) :]
+
     def read(self, text: Text, *, by_word: bool) -> OwnReading:
         """Reads a text, or a list of words as `is_split_into_words` does."""
         given = not isinstance(text, str)

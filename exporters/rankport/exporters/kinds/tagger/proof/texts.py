@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.labels.heads import head_names
 from rankport.exporters.kinds.tagger.crf_files import read_crf
 from rankport.exporters.kinds.tagger.proof.logits import source_logits
 from rankport.exporters.kinds.tagger.proof.owners_reading import OwnersTokenizer, OwnReading, Text
@@ -21,7 +22,7 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.same_tokens import TEXTS
 from rankport.protos.errors import ParityError
 from rankport.protos.tagging import Span, TagResult, TagTexts, TagTruncation
-from rankport.runtime.bundle.manifest import Manifest, ModeParity
+from rankport.runtime.bundle.manifest import Manifest, ModeParity, Segment
 from rankport.runtime.kinds.tagger.labels import LabelScheme
 from rankport.runtime.kinds.tagger.reading import TextReader
 from rankport.runtime.kinds.tagger.tagger import Tagger
@@ -51,25 +52,28 @@ class OwnTagger:
 
     @classmethod
     def of(cls, source: Checkpoint, manifest: Manifest) -> "OwnTagger":
-        """Takes labels, tokenizer and CRF from the checkpoint; frame, unit and limit as the bundle states them."""
+        """Takes labels, CRF, tokenizer and its frame from the checkpoint.
+
+        The limit is the bundle's, and so are a prompt that was asked for, and the unit where no CRF says it.
+        """
         assert source.tokenizer_file is not None
-        assert manifest.labels is not None
         assert manifest.tagging is not None
         tokenizer = OwnersTokenizer(source.tokenizer_file)
-        place = next(i for i, segment in enumerate(manifest.prompt.item) if segment.item)
-        segments = manifest.prompt.item
-        before = [token for segment in segments[:place] for token in _literal(segment, tokenizer)]
-        after = [token for segment in segments[place + 1 :] for token in _literal(segment, tokenizer)]
-        names = manifest.labels.names
-        room = manifest.limits.max_item_tokens - len(before) - len(after)
+        names = head_names(source)
+        crf = read_crf(source.path, LabelScheme.of(names))
+        frame = tokenizer.frame()
+        most = None
+        if "prompt" in manifest.source.overrides:
+            own = next(i for i, segment in enumerate(manifest.prompt.item) if segment.item)
+            most = manifest.prompt.item[own].max_tokens
+            frame = (
+                _literals(manifest.prompt.item[:own], tokenizer),
+                _literals(manifest.prompt.item[own + 1 :], tokenizer),
+            )
+        room = manifest.limits.max_item_tokens - sum(map(len, frame))
+        unit = manifest.tagging.unit if crf is None else crf.unit
         return cls(
-            source.model,
-            tokenizer,
-            OwnDecoder(names, read_crf(source.path, LabelScheme.of(names))),
-            before,
-            after,
-            manifest.tagging.unit == "word",
-            min(room, segments[place].max_tokens or room),
+            source.model, tokenizer, OwnDecoder(names, crf), *frame, unit == "word", min(room, most or room)
         )
 
     def read(self, text: Text) -> OwnReading:
@@ -206,8 +210,12 @@ def _is_tied(owner: OwnTagger, reading: OwnReading, logits: NDArray[np.float32],
     return any(_places(owner.spans(reading, other)) != places for other in moved)
 
 
-def _literal(segment: object, tokenizer: OwnersTokenizer) -> list[int]:
-    special, text = getattr(segment, "special", None), getattr(segment, "text", None)
-    if special is not None:
-        return [int(token) for token in tokenizer.inner.convert_tokens_to_ids(list(special))]
-    return [int(token) for token in tokenizer.inner(text, add_special_tokens=False)["input_ids"]]
+def _literals(segments: Sequence[Segment], tokenizer: OwnersTokenizer) -> list[int]:
+    """Reads segments of special tokens and texts."""
+    ids: list[int] = []
+    for segment in segments:
+        if segment.special is not None:
+            ids += map(int, tokenizer.inner.convert_tokens_to_ids(list(segment.special)))
+        else:
+            ids += map(int, tokenizer.inner(segment.text, add_special_tokens=False)["input_ids"])
+    return ids

@@ -79,7 +79,11 @@ def test_the_manifest_says_what_is_read_and_given(wide_bundle: Bundle, bert_bund
 def test_verify_repeats_the_proof_and_finds_another_checkpoint(
     wide_bundle: Bundle, wide_towers: Path, bert_towers: Path
 ) -> None:
-    assert verify(wide_bundle.path, wide_towers).failures == ()
+    verdict = verify(wide_bundle.path, wide_towers, batch_queries=40)
+    assert verdict.failures == ()
+    batches = verdict.proof.parity.batches
+    assert batches is not None
+    assert (batches.items, batches.sizes[:3], batches.changed) == (6 * 40, [1, 2, 4], 0)
     with pytest.raises(CheckpointError, match="the bundle was exported from"):
         verify(wide_bundle.path, bert_towers)
 

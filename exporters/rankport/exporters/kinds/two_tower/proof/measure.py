@@ -14,11 +14,11 @@ from rankport.exporters.kinds.texts.embeddings import compare_embeddings, output
 from rankport.exporters.kinds.texts.rows import answers_by_mode
 from rankport.exporters.kinds.texts.samples import Runs
 from rankport.exporters.kinds.two_tower.facts import facts_of, towers_of
+from rankport.exporters.kinds.two_tower.proof.batches import rankings_by_size, rows_by_size
 from rankport.exporters.kinds.two_tower.proof.reference import Rows, TowersReference
 from rankport.exporters.kinds.two_tower.proof.samples import TowerSamples
 from rankport.exporters.kinds.two_tower.proof.stated import require_stated
 from rankport.exporters.options.proof_options import ProofOptions
-from rankport.exporters.proof.batches import batch_independence
 from rankport.exporters.proof.compare import RankValues, compare
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series
@@ -78,7 +78,7 @@ def measure_two_tower(
         options.tolerance if moved is not None else tolerance,
         None,
         partial(_drift_from, manifest, samples, answers),
-        batches=_batches(reference, manifest, samples, answers),
+        batches=_batches(manifest, place, reference, samples, answers, options, on_progress),
         reference=f"{source.architecture}'s own represent and score in torch, one text at a time",
         evidence=evidence,
     )
@@ -184,21 +184,22 @@ def _rank_values(manifest: Manifest) -> RankValues:
 
 
 def _batches(
-    reference: TowersReference, manifest: Manifest, samples: TowerSamples, answers: TowerAnswers
+    manifest: Manifest,
+    place: Runnable,
+    reference: TowersReference,
+    samples: TowerSamples,
+    answers: TowerAnswers,
+    options: ProofOptions,
+    on_progress: Progress,
 ) -> BatchIndependence:
-    """Compares the rankings by items that were represented one at a time and together."""
+    """Compares the rankings by items that were represented alone and together, or over all sizes where it is asked."""
     values = _rank_values(manifest)
-    queries = answers.of_side("query").astype(np.float32)
-
-    def rankings(items: NDArray[np.floating]) -> list[NDArray[np.float64]]:
-        of = items.astype(np.float32)
-        return [
-            values(reference.logits(query, of, own))
-            for query, own in zip(queries, samples.features, strict=True)
-        ]
-
     alone, together = answers.of_side("item"), answers.rows["item_batch"]
-    return batch_independence({1: rankings(alone), len(alone) - 1: rankings(together)})
+    if options.batch_queries is None:
+        return rankings_by_size({1: alone, len(alone) - 1: together}, reference, samples, values)
+    many = TowerSamples.of(manifest, PromptEncoder.from_bundle(place.bundle), options.batch_queries)
+    by_size = rows_by_size(place, many, lambda size: on_progress(f"{size} items in a pass"))
+    return rankings_by_size(by_size, reference, many, values)
 
 
 def _drift_from(

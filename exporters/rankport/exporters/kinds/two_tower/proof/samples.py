@@ -10,7 +10,7 @@ from rankport.exporters.kinds.two_tower.proof.reference import Rows
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.prompt.encoder import PromptEncoder
 
-_QUERIES, _ITEMS = 6, 24
+_QUERIES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class TowerSamples:
     holes: tuple[Rows | None, ...]  # the same with NaN where the bundle states what that counts as
 
     @classmethod
-    def of(cls, manifest: Manifest, prompt: PromptEncoder) -> "TowerSamples":
+    def of(cls, manifest: Manifest, prompt: PromptEncoder, items: int = 24) -> "TowerSamples":
         """Draws samples that fit a bundle."""
         vocabulary, limits = manifest.shape.vocab_size, manifest.limits
         frame = len(prompt.encode_items([[0]]).runs.ids) - 1
-        bodies = sample_runs(vocabulary, limits.max_item_tokens - frame, count=_ITEMS)
+        bodies = sample_runs(vocabulary, limits.max_item_tokens - frame, count=items)
         runs = prompt.encode_items([body.tolist() for body in bodies]).runs
         rng = np.random.default_rng(1)
         features = tuple(_features(manifest, len(bodies), rng) for _ in range(_QUERIES))

@@ -1,11 +1,15 @@
 """The reference module against its definition in numpy, and texts against padding."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from rankport.exporters.checkpoints.two_tower.losses import ranking_loss
 from rankport.exporters.checkpoints.two_tower.module import TowersModule, TwoTower
+from rankport.exporters.quantization.quantize import quantize
+from rankport.exporters.quantization.recipes import recipe_of
 from support.two_towers import BERT, CNN, LSTM, MLP, VOCAB, WIDE, two_tower
 
 TOWERS = {"cnn": CNN | {"windows": [2, 3]}, "lstm": LSTM, "lstm-forward": LSTM | {"bidirectional": False}}
@@ -90,3 +94,15 @@ def test_losses_by_hand() -> None:
     assert float(ranking_loss("listwise", logits, torch.zeros(2))) == 0.0
     expected = (np.log(2) + np.log(1 + np.exp(1.0))) / 2
     assert float(ranking_loss("pointwise", logits, torch.tensor([2.0, 0.0]))) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("tower", [*TOWERS, BERT])
+def test_towers_read_a_table_in_low_bits(tower: str) -> None:
+    """What `--quantize` puts in the place of the table and of linear layers."""
+    fields: dict[str, Any] = {"towers": {"shared": TOWERS.get(tower, BERT)}, "head": MLP}
+    module, low = two_tower(**fields), two_tower(**fields)
+    facts = quantize(low, recipe_of("int8", "onnx-cpu"), None)
+    assert [scheme.part for scheme in facts.schemes][-1] == "embedding"
+    ids = torch.randint(1, VOCAB, (2, 5))
+    rows = [each.represent(ids, torch.ones_like(ids), "item") for each in (module, low)]
+    assert 0 < (rows[0] - rows[1]).abs().max() < 0.1 * rows[0].abs().max()

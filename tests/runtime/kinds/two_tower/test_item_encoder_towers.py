@@ -34,6 +34,9 @@ def test_it_scores_by_the_cosine_of_its_tokens(
             for items in (ITEMS, [Key("0"), "welder", Key("2")], towers.represent(ITEMS)):
                 result = towers.score("data engineer", items)
                 np.testing.assert_allclose(result.scores, cosines, atol=1e-5)
+            described = towers.describe()
+            assert described.item_forms == ("text", "token_ids", "embeddings", "key")
+            assert (described.labels, described.score_kind) == (("cosine",), "cosine")
             assert (result.score_kind, result.read_out) == ("cosine", "cosine of query and item")
             with pytest.raises(InvalidRequest, match="the bundle has no wide features: leave them out"):
                 towers.score("data engineer", ITEMS, features={"bm25": [1.0] * 3})

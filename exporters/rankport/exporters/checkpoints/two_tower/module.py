@@ -98,8 +98,8 @@ class TwoTower(nn.Module):
             shutil.copyfile(tokenizer_file, folder / "tokenizer.json")
 
     def get_input_embeddings(self) -> nn.Module:
-        """Gives the word embeddings of the first tower, as models of transformers do."""
-        table: nn.Module = next(iter(self.towers.values())).embedding  # type: ignore[assignment]
+        """Gives the word embeddings of the tower that reads items, as models of transformers do."""
+        table: nn.Module = self.towers[self.config.place("item")].embedding  # type: ignore[assignment]
         return table
 
     def get_output_embeddings(self) -> None:

@@ -53,8 +53,8 @@ class _Cnn(nn.Module):
         self.projection = _projection(tower.own_width, tower.projection)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        seen = attention_mask[:, None, :].to(self.embedding.weight.dtype)
-        states = self.embedding(input_ids).transpose(1, 2) * seen  # [texts, size, tokens]
+        words = self.embedding(input_ids)
+        states = (words * attention_mask[:, :, None].to(words.dtype)).transpose(1, 2)  # [texts, size, tokens]
         largest = [self._largest(convolution, states, attention_mask) for convolution in self.convolutions]
         rows: Tensor = self.projection(torch.cat(largest, dim=1))
         return rows

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Self, get_args
@@ -213,7 +214,17 @@ class Towers(WeighingRanks):
 
     def describe(self) -> ModelDescription:
         """Says what the bundle is, and which forms of items it takes."""
-        return describe(self._manifest, keys=self._reader.keyed_items.readable)
+        keys, form = self._reader.keyed_items.readable, self._parts.form
+        described = describe(self._manifest, keys=keys)
+        # What an item encoder's manifest does not say.
+        texts = tuple(name for name in described.item_forms if name in ("text", "token_ids"))
+        return replace(
+            described,
+            item_forms=(*texts, "embeddings", *(("key",) if keys else ())),
+            labels=tuple(form.labels.names),
+            score_kind=form.score.kind,
+            read_out=form.read_out,
+        )
 
     @property
     def alive(self) -> bool:

@@ -14,6 +14,7 @@ from rankport.runtime.bundle.manifest import ManifestDraft, Segment
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from support import checkpoints, sentence_folders, taggers
+from support.class_folders import level_classifier
 from support.forms.quantized_checkpoints import compressed_tensors
 from support.pair_encoders import cross_encoder_folder
 
@@ -141,6 +142,13 @@ def pairs(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subje
     """A cross-encoder that sentence-transformers wrote: token types, one output, a sigmoid."""
     checkpoint = cross_encoder_folder(tmp_path_factory.mktemp("pairs") / "ce")
     return Subject(exported(checkpoint, kind="cross-encoder"), checkpoint)
+
+
+@pytest.fixture(scope="session")
+def classes(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A classifier of single texts, with three labels."""
+    checkpoint = level_classifier(tmp_path_factory.mktemp("classes") / "c")
+    return Subject(exported(checkpoint, kind="classifier"), checkpoint)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mutations import (
+    class_faults,
     encoder_faults,
     folder_faults,
     low_bit_faults,
@@ -23,6 +24,7 @@ FAULTS: list[Fault] = [
     *ranker_readings.FAULTS,
     *encoder_faults.FAULTS,
     *pair_faults.FAULTS,
+    *class_faults.FAULTS,
     *low_bit_faults.FAULTS,
     *text_faults.FAULTS,
     *folder_faults.FAULTS,

@@ -92,7 +92,13 @@ def prove_targets(
     on_progress: Progress,
 ) -> dict[Target, Proof]:
     """Proves the graphs of each target on the CPU. Raises ParityError for the first that misses its tolerance."""
-    how = ProofOptions(options.tolerance, requests.judged, requests.reference, options.requests.store)
+    how = ProofOptions(
+        options.tolerance,
+        requests.judged,
+        requests.reference,
+        options.requests.store,
+        judged_texts=requests.judged_texts,
+    )
     proofs: dict[Target, Proof] = {}
     for target in options.targets:
         view = bundle.for_target(target)

@@ -84,6 +84,7 @@ def run_verify(
         requests.reference,
         options.store,
         options.device,
+        requests.judged_texts,
         options.batch_queries,
     )
     proofs: dict[Target, Proof] = {}

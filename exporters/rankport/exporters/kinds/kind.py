@@ -4,6 +4,7 @@ Imports no torch: the command line makes its flags of it.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from rankport.exporters.options.options import ExportOptions
 from rankport.exporters.options.reference_file import ReferenceForm
@@ -18,6 +19,9 @@ class ExportKind:
     does: str  # in a few words, for the help
     options: type[ExportOptions]
     work: str  # the module whose `WORK` does it, see `kinds.work`; imported when an export runs, for it needs torch
+    judged: Literal["items", "texts"] = (
+        "items"  # what a line of --judged is: see `requests_file`, `judged_texts`
+    )
     reference: ReferenceForm | None = (
         None  # what an owner's pipeline gives of such a model: see `reference_file`
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from rankport.exporters.options.bad_lines import BadLines
+from rankport.exporters.options.judged_texts import JudgedText
 from rankport.exporters.options.options import StrPath
 from rankport.exporters.options.reference_file import Reference
 from rankport.exporters.options.requests_file import JudgedRequest, RealRequest
@@ -36,9 +37,10 @@ class RequestContents:
     judged: Sequence[JudgedRequest] = field(default=())
     calibration: Sequence[RealRequest] = field(default=())
     reference: Reference | None = None
+    judged_texts: Sequence[JudgedText] = field(default=())  # of a classifier
 
     def __bool__(self) -> bool:
-        return bool(self.judged or self.calibration or self.reference)
+        return bool(self.judged or self.calibration or self.reference or self.judged_texts)
 
 
 def check_requests(contents: RequestContents, form: RequestForm, store: StrPath | None) -> None:

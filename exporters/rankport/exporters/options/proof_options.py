@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from rankport.exporters.options.judged_texts import JudgedText
 from rankport.exporters.options.options import (
     REFERENCE_FLAG,
     TRANSFORM_FLAG,
@@ -26,6 +27,7 @@ class ProofOptions:
     reference: Reference | None = None  # what the owner's own pipeline gave
     store: StrPath | None = None  # token store for keys in both
     device: Device = "cpu"  # what runs the bundle; the source is run by torch on the CPU
+    judged_texts: Sequence[JudgedText] = ()  # of a classifier
     batch_queries: int | None = (
         None  # requests whose ranking is compared over all batch sizes; None: a few, over three
     )
@@ -44,7 +46,10 @@ class VerifyOptions:
         metadata=flag("The requests that the export was calibrated on, if it was quantized with them."),
     )
     judged: StrPath | None = field(
-        default=None, metadata=flag('JSONL of judged requests: {"prefix":…, "items":[…], "gains":[…]}.')
+        default=None,
+        metadata=flag(
+            'JSONL of judged requests: {"prefix":…, "items":[…], "gains":[…]}; of a classifier {"text":…, "label":…}.'
+        ),
     )
     store: StrPath | None = field(
         default=None, metadata=flag("Token store for keys in --judged, --calibration and --reference.")

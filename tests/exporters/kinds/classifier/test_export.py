@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from rankport.exporters.options.tolerance import Tolerance
 from rankport.exporters.verify import verify
 from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound
 from rankport.protos.types import ItemStatus
@@ -154,9 +155,33 @@ def test_the_command_writes_tables_csv_and_json(
     assert rankport("classify", "--bundle", bundle.path).returncode == 2
 
 
+def test_judged_texts_give_the_accuracy_of_source_and_bundle(
+    classifier: Classifier, bundle: Bundle, levels: Path, tmp_path: Path
+) -> None:
+    best = classifier.classify(TEXTS).best
+    wrong = LEVELS[LEVELS.index(best[0]) - 1]
+    lines = [{"text": text, "label": label} for text, label in zip(TEXTS, (wrong, *best[1:]), strict=True)]
+    file = tmp_path / "judged.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    verdict = verify(bundle.path, levels, judged=file)
+    assert verdict.failures == ()
+    quality = verdict.proof.quality
+    assert quality is not None
+    assert (quality.requests, quality.ndcg_at_1_source, quality.ndcg_at_1_bundle) == (4, 0.75, 0.75)
+    file.write_text(json.dumps({"text": "cook", "label": "none"}) + "\n")
+    with pytest.raises(InvalidRequest, match="label 'none' is none of low, medium, high"):
+        verify(bundle.path, levels, judged=file)
+    file.write_text(json.dumps({"text": "cook"}) + "\n")
+    with pytest.raises(InvalidRequest, match="line 1: needs exactly the keys text"):
+        verify(bundle.path, levels, judged=file)
+
+
 def test_pairs_of_a_pooled_body_in_int8(bert: Path, tmp_path: Path, exported: Exports) -> None:
     folder = pooled_levels(bert, tmp_path / "pooled", "cls")
-    bundle = exported(folder, texts="pair", quantize="int8")
+    judged = tmp_path / "judged.jsonl"
+    judged.write_text(json.dumps({"texts": ["cook", "a b c pilot"], "label": ["low", "high"]}) + "\n")
+    loss = Tolerance(max_ndcg_loss=1.0)
+    bundle = exported(folder, texts="pair", quantize="int8", judged=judged, tolerance=loss)
     manifest = bundle.manifest
     assert (manifest.kind, manifest.source.overrides) == ("classifier", [])
     assert manifest.head is not None
@@ -167,6 +192,8 @@ def test_pairs_of_a_pooled_body_in_int8(bert: Path, tmp_path: Path, exported: Ex
     modes = [mode.mode for mode in manifest.parity.modes]
     assert modes == ["one_item", "batch", "pair_order", "truncation"]
     assert [mode.mode for mode in manifest.drift] == modes
+    assert manifest.quality is not None
+    assert manifest.quality.requests == 1
     pairs = [("cook", "a b c pilot"), ("a nurse", "b"), ("cook", "d")]
     with Classifier.load(bundle) as classifier:
         result = classifier.classify(pairs)

@@ -1,5 +1,6 @@
 """Labels and head of a checkpoint: what fits is taken, what does not is refused by name."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from rankport.exporters.kinds.classifier.checks import check_classifier
 from rankport.exporters.kinds.classifier.head import resolve_head
 from rankport.exporters.kinds.classifier.options import ClassifierOptions
 from rankport.exporters.kinds.classifier.plan import classifier_module, plan_classifier
@@ -166,3 +168,20 @@ def test_probabilities_are_compared_with_torch() -> None:
     logits = np.array([[1000.0, -1000.0, 3.0], [0.1, 0.2, -0.3]], np.float32)
     check_classes(ClassHead(exclusive=True), [logits])
     check_classes(ClassHead(exclusive=False), [logits])
+
+
+def test_judged_texts_are_checked_before_a_model_is_loaded(levels: Path, tmp_path: Path) -> None:
+    file = tmp_path / "judged.jsonl"
+    rows = [
+        {"text": "a", "label": "high"},
+        {"text": "a", "label": "none"},
+        {"texts": ["a", "b"], "label": "low"},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InvalidRequest) as told:
+        check_classifier(levels, ClassifierOptions(judged=file))
+    assert "2 of 3 lines cannot be used" in str(told.value)
+    assert "line 2: label 'none' is none of low, medium, high" in str(told.value)
+    assert "line 3: is a pair: give --texts pair" in str(told.value)
+    with pytest.raises(InvalidRequest, match="line 1: is one text, and --texts pair reads two"):
+        check_classifier(levels, ClassifierOptions(judged=file, texts="pair"))

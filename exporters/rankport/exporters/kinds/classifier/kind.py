@@ -9,4 +9,5 @@ CLASSIFIER = ExportKind(
     "tells the labels of a text, or of two read together",
     ClassifierOptions,
     "rankport.exporters.kinds.classifier.work",
+    judged="texts",
 )

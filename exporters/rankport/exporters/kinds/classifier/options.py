@@ -3,7 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from rankport.exporters.options.options import ExportOptions, require_choice, require_count
+from rankport.exporters.options.options import (
+    ExportOptions,
+    RequestFiles,
+    StrPath,
+    require_choice,
+    require_count,
+)
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 
@@ -22,6 +28,13 @@ class ClassifierOptions(ExportOptions):
     labels: tuple[str, ...] | None = field(
         default=None,
         metadata=flag("Names of the head's outputs, in order, comma-separated. [default: the folder's]"),
+    )
+    judged: StrPath | None = field(
+        default=None,
+        metadata=flag(
+            'JSONL of judged texts: {"text":…, "label":…}, of pairs {"texts":[first, second], "label":…}. NDCG@1 is '
+            "then the accuracy."
+        ),
     )
     max_pair_tokens: int | None = field(
         default=None,
@@ -49,6 +62,13 @@ class ClassifierOptions(ExportOptions):
             raise InvalidRequest(
                 "--max-pair-tokens and --cut go with --texts pair; one text has --max-item-tokens"
             )
+
+    @property
+    def requests(self) -> RequestFiles:
+        """The files of real texts."""
+        return RequestFiles(
+            self.judged, reference=self.reference, reference_transform=self.reference_transform
+        )
 
     def _check_pair(self) -> None:
         if self.max_item_tokens is not None:

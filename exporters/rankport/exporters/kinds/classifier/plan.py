@@ -31,9 +31,15 @@ def plan_classifier(source: Checkpoint, prompt: ResolvedPrompt, options: Classif
         pair=Pair(max_tokens=most, cut=options.cut) if paired else None,
         labels=labels,
         head=head,
-        overrides=() if options.labels is None else ("labels",),
+        overrides=_overrides(options),
         graphs=partial(_graphs, head, len(labels.names), classifier_inputs(source, paired=paired)),
     )
+
+
+def _overrides(options: ClassifierOptions) -> tuple[str, ...]:
+    """Names the options that say otherwise than the checkpoint's folder and tokenizer."""
+    names = ("labels", "max_item_tokens", "max_pair_tokens", "prompt")
+    return tuple(name for name in names if getattr(options, name) is not None)
 
 
 def classifier_inputs(source: Checkpoint, *, paired: bool) -> tuple[str, ...]:

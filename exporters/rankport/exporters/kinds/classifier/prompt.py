@@ -1,7 +1,6 @@
 """The prompt of a classifier: one text or two, framed as the checkpoint's tokenizer frames them."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
@@ -10,18 +9,12 @@ from rankport.exporters.kinds.texts.folder_prompt import folder_prompt
 from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer
 from rankport.exporters.options.prompts import (
     ResolvedPrompt,
-    check_prompt_name,
     framed_prompt,
     resolve_prompt,
     tokenizer_of,
 )
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.manifest import Prompt, Segment
-
-
-def check_classifier_prompt(checkpoint: Path, options: ClassifierOptions) -> None:
-    """Raises InvalidRequest for a prompt that is neither file nor preset."""
-    check_prompt_name(options.prompt)
 
 
 def classifier_prompt(source: Checkpoint, options: ClassifierOptions) -> ResolvedPrompt:

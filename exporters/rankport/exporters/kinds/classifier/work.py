@@ -2,9 +2,10 @@
 
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.checkpoints.stated import StatedModel
+from rankport.exporters.kinds.classifier.checks import check_classifier
 from rankport.exporters.kinds.classifier.options import ClassifierOptions
 from rankport.exporters.kinds.classifier.plan import plan_classifier
-from rankport.exporters.kinds.classifier.prompt import check_classifier_prompt, classifier_prompt
+from rankport.exporters.kinds.classifier.prompt import classifier_prompt
 from rankport.exporters.kinds.classifier.proof.measure import measure_classifier
 from rankport.exporters.kinds.work import ExportWork
 
@@ -21,7 +22,7 @@ def _claims(model: StatedModel) -> bool:
 WORK: ExportWork[ClassifierOptions] = ExportWork(
     claims=_claims,
     head="stated",
-    check=check_classifier_prompt,
+    check=check_classifier,
     prompt=classifier_prompt,
     plan=plan_classifier,
     measure=measure_classifier,

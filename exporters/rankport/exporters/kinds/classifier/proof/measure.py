@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
 from rankport.exporters.kinds.classifier.head import resolve_head
+from rankport.exporters.kinds.classifier.limits import classifier_limit
+from rankport.exporters.kinds.classifier.options import ClassifierOptions
 from rankport.exporters.kinds.classifier.plan import classifier_inputs
 from rankport.exporters.kinds.classifier.proof.class_checks import check_classes
+from rankport.exporters.kinds.classifier.proof.judged import JudgedClasses
 from rankport.exporters.kinds.classifier.proof.reference import HeadReference, head_reference
 from rankport.exporters.kinds.classifier.proof.samples import sampled_texts
 from rankport.exporters.kinds.texts.head_answers import (
@@ -48,9 +51,12 @@ def measure_classifier(
     """
     head, outputs = _head(manifest), _outputs(manifest)
     _require_same_head(manifest, source)
+    _require_same_limit(manifest, source)
+    judged = _judged(manifest, place, source, options)
     asked = _samples(manifest, source)
     on_progress("reference in torch")
-    expected = _expected(head_reference(source, head, outputs), asked)
+    reference = head_reference(source, head, outputs)
+    expected = _expected(reference, asked)
     samples = [_by_label(part, outputs) for part in asked]
     moved, noise = moved_as_rounded(source.model, manifest), None
     if moved is not None:
@@ -66,11 +72,20 @@ def measure_classifier(
         modes_of(samples, expected, answers, first_label),
         noise,
         options.tolerance,
-        None,
-        partial(_drift_from, head, outputs, asked, answers),
+        None if judged is None else judged.quality(reference),
+        partial(_drift_from, head, outputs, asked, answers, judged),
         batches=batch_independence(rankings_of(samples, answers, first_label)),
         evidence=Evidence("label logit", series_of(samples, expected, answers)),
     )
+
+
+def _judged(
+    manifest: Manifest, place: Runnable, source: Checkpoint, options: ProofOptions
+) -> JudgedClasses | None:
+    if not options.judged_texts:
+        return None
+    typed = "token_type_ids" in classifier_inputs(source, paired=manifest.pair is not None)
+    return JudgedClasses.run(options.judged_texts, manifest, place, typed=typed)
 
 
 def _samples(manifest: Manifest, source: Checkpoint) -> list[SampledTexts]:
@@ -83,7 +98,7 @@ def _samples(manifest: Manifest, source: Checkpoint) -> list[SampledTexts]:
 
 def _before(manifest: Manifest, source: Checkpoint) -> str | None:
     """Gives the text that the owner puts before each; None of a prompt that an option named."""
-    if any(segment.text is not None for segment in manifest.prompt.item) and source.head != "none":
+    if "prompt" in manifest.source.overrides:
         return None
     folder = read_encoder_folder(source.path) if source.head == "none" else None
     return "" if folder is None else folder.prompt(None)
@@ -104,11 +119,18 @@ def _flat(logits: NDArray[np.float32]) -> Logits:
 
 
 def _drift_from(
-    head: ClassHead, outputs: int, asked: Sequence[SampledTexts], answers: Answers, original: Checkpoint
+    head: ClassHead,
+    outputs: int,
+    asked: Sequence[SampledTexts],
+    answers: Answers,
+    judged: JudgedClasses | None,
+    original: Checkpoint,
 ) -> Drift:
-    plain = _expected(head_reference(original, head, outputs), asked)
+    reference = head_reference(original, head, outputs)
+    plain = _expected(reference, asked)
     samples = [_by_label(part, outputs) for part in asked]
-    return Drift(modes_of(samples, plain, answers, first_label), None, series_of(samples, plain, answers))
+    quality = None if judged is None else judged.quality(reference)
+    return Drift(modes_of(samples, plain, answers, first_label), quality, series_of(samples, plain, answers))
 
 
 def _require_same_head(manifest: Manifest, source: Checkpoint) -> None:
@@ -122,6 +144,18 @@ def _require_same_head(manifest: Manifest, source: Checkpoint) -> None:
     ):
         if ours != theirs:
             raise ParityError(f"{what}: the bundle says {ours}, the checkpoint {theirs}")
+
+
+def _require_same_limit(manifest: Manifest, source: Checkpoint) -> None:
+    """Raises ParityError for a limit that no option asked for, and that is not the checkpoint's."""
+    stated = ClassifierOptions(texts="one" if manifest.pair is None else "pair")
+    if {"max_item_tokens", "max_pair_tokens"}.isdisjoint(manifest.source.overrides):
+        most = classifier_limit(source, stated)
+        if manifest.limits.max_item_tokens != most:
+            raise ParityError(
+                f"limits: the bundle reads {manifest.limits.max_item_tokens} tokens, the checkpoint {most}, and no "
+                "option asked for another limit"
+            )
 
 
 def _head(manifest: Manifest) -> ClassHead:

@@ -98,6 +98,10 @@ def _wide(model: ir.Model) -> None:
     model.graph.inputs[0].dtype = ir.DataType.INT32
 
 
+def _fixed(model: ir.Model) -> None:
+    model.graph.inputs[0].shape = ir.Shape([1, 128])
+
+
 def _half(model: ir.Model) -> None:
     model.graph.outputs[0].dtype = ir.DataType.FLOAT16
 
@@ -112,6 +116,7 @@ def _foreign(model: ir.Model) -> None:
     [
         (_input("position_ids"), r"reads the input 'position_ids': what is imported reads input_ids"),
         (_wide, r"input 'input_ids' is INT32, must be INT64"),
+        (_fixed, r"input 'input_ids' has the shape \(1, 128\), must be \[items, tokens\], both open"),
         (_half, r"output 'last_hidden_state' is FLOAT16 .* must be FLOAT \[items, tokens, width\]"),
         (_foreign, r"has operators of the domain 'com.example'"),
     ],

@@ -124,6 +124,11 @@ def _checked_inputs(tensors: OnnxTensors) -> tuple[str, ...]:
             )
         if value.dtype != "INT64":
             raise CheckpointError(f"{tensors.file}: input {name!r} is {value.dtype}, must be INT64")
+        if value.shape is None or len(value.shape) != 2 or any(size is not None for size in value.shape):
+            raise CheckpointError(
+                f"{tensors.file}: input {name!r} has the shape {value.shape}, must be [items, tokens], both open: "
+                "export it again with dynamic axes"
+            )
     for name in _INPUTS[:2]:
         if name not in tensors.inputs:
             raise CheckpointError(

@@ -19,6 +19,7 @@ examples: $(VENV)/.demo ## Kinds that read, each trained, exported and measured 
 	$(BIN)/python -m examples.cross_encoder.run
 	$(BIN)/python -m examples.fit.run
 	$(BIN)/python -m examples.intent.run
+	$(BIN)/python -m examples.tagging.run
 	$(BIN)/python -m examples.towers.run
 
 test: lint types contracts stubs-fresh unit ## Lint, types, import contracts, stubs, all tests

@@ -105,9 +105,11 @@ def host_backend(
     )
 
 
-def host_encoder(bundle: Bundle, memory: HostMemory, takes: Takes = lambda sizes: True) -> DeviceTextBackend:
-    """Makes the backend of an item encoder, see above."""
-    return DeviceTextBackend(bundle, "encode", host_graph(bundle, "encode"), memory, takes)
+def host_encoder(
+    bundle: Bundle, memory: HostMemory, takes: Takes = lambda sizes: True, role: str = "encode"
+) -> DeviceTextBackend:
+    """Makes the backend of a graph of texts, an item encoder's unless `role` says another, see above."""
+    return DeviceTextBackend(bundle, role, host_graph(bundle, role), memory, takes)
 
 
 def host_graph(bundle: Bundle, role: str) -> BoundGraph:

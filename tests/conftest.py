@@ -108,7 +108,7 @@ def mix_bundle(
 @pytest.fixture(scope="session")
 def wide_towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint of two towers: a CNN for queries, an LSTM for items, all interactions, wide features and an MLP."""
-    from support import two_towers
+    from support.reading import two_towers
 
     module = two_towers.two_tower(
         towers={"query": two_towers.CNN, "item": two_towers.LSTM},

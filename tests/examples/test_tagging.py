@@ -15,7 +15,7 @@ from examples.tagging.dataset import read_skillspan, read_snips, span_f1, spans_
 from rankport.exporters.kinds.tagger.crf_files import read_crf
 from rankport.runtime.kinds.tagger.labels import LabelScheme
 from support.effort import FACTOR
-from support.taggers import NAMES
+from support.reading.taggers import NAMES
 
 FULL = pytest.mark.skipif(
     FACTOR == 1 or find_spec(PACKAGE) is None, reason=f"minutes: make test-full, and the package {PACKAGE}"

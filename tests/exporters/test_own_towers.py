@@ -15,7 +15,7 @@ from rankport.runtime.bundle.wide import WideFeature
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.two_tower.towers import Towers
 from support.checkpoints import VOCABULARY, tiny_tokenizer
-from support.two_towers import two_tower
+from support.reading.two_towers import two_tower
 
 FEATURES = (WideFeature(name="bm25", scaling="mean-std", mean=2.0, std=4.0, nan=2.0), "clicks")
 

@@ -5,7 +5,7 @@ import numpy as np
 from mutations.edits import THERE, behind, op
 from mutations.fault import Fault, in_file, in_graphs, in_manifest
 from rankport.runtime.bundle.manifest import ManifestDraft, Prompt
-from support.taggers import NAMES
+from support.reading.taggers import NAMES
 
 _COUNT = len(NAMES)
 

@@ -12,8 +12,8 @@ from rankport.exporters.kinds.table import EXPORT_KINDS
 from rankport.exporters.kinds.tasks import TASK_KINDS
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from support import checkpoints, sentence_folders
-from support.class_folders import pooled_levels
 from support.forms import adapters
+from support.reading.class_folders import pooled_levels
 
 
 def test_a_head_makes_a_ranker_and_a_bare_body_an_item_encoder(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.grpc.server import Server
 from rankport.sdk.cli.app import command_tree
-from support.taggers import LabelledTokens, labels_of, tagger_bundle, tagger_of
+from support.reading.taggers import LabelledTokens, labels_of, tagger_bundle, tagger_of
 
 LONG = "the of and to in New York is on that by this with Ghent the sushi of"
 

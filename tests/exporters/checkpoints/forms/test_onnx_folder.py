@@ -14,7 +14,7 @@ from rankport.exporters.checkpoints.checkpoint import checkpoint_sha256, load_ch
 from rankport.exporters.checkpoints.config.positions import unused_positions
 from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
 from rankport.protos.errors import CheckpointError
-from support.onnx_folders import onnx_folder
+from support.reading.onnx_folders import onnx_folder
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.protos.errors import CheckpointError
-from support.two_towers import BERT, CNN, LSTM, MLP, VOCAB, WIDE, loaded, saved, two_tower
+from support.reading.two_towers import BERT, CNN, LSTM, MLP, VOCAB, WIDE, loaded, saved, two_tower
 
 
 def test_a_saved_module_loads_with_its_weights(tmp_path: Path) -> None:

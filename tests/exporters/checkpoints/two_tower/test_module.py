@@ -10,7 +10,7 @@ from rankport.exporters.checkpoints.two_tower.losses import ranking_loss
 from rankport.exporters.checkpoints.two_tower.module import TowersModule, TwoTower
 from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import recipe_of
-from support.two_towers import BERT, CNN, LSTM, MLP, VOCAB, WIDE, two_tower
+from support.reading.two_towers import BERT, CNN, LSTM, MLP, VOCAB, WIDE, two_tower
 
 TOWERS = {"cnn": CNN | {"windows": [2, 3]}, "lstm": LSTM, "lstm-forward": LSTM | {"bidirectional": False}}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from support import sentence_folders
-from support.class_folders import level_classifier
+from support.reading.class_folders import level_classifier
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,9 @@ from rankport.runtime.kinds.scorer import Scorer
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.grpc.server import Server
 from rankport.sdk import AsyncClient, Client
-from support.class_folders import LEVELS, pooled_levels
 from support.cli import rankport
-from support.pair_encoders import LIMIT
+from support.reading.class_folders import LEVELS, pooled_levels
+from support.reading.pair_encoders import LIMIT
 from support.sharing.exported import Exports
 
 TEXTS = ["senior software engineer", "cook", "the chief machine operator of the senior pilot", "driver"]

@@ -20,7 +20,7 @@ from rankport.exporters.kinds.texts.pair_reference import PairIds
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import ClassHead
 from support import checkpoints, sentence_folders
-from support.class_folders import LEVELS, level_classifier, pooled_levels
+from support.reading.class_folders import LEVELS, level_classifier, pooled_levels
 
 
 def loaded(folder: Path) -> Checkpoint:

@@ -13,8 +13,8 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.classifying import Classifier
 from rankport.runtime.prompt.tokenizer import Tokenizer
-from support.onnx_folders import onnx_folder
-from support.pair_encoders import pair_classifier
+from support.reading.onnx_folders import onnx_folder
+from support.reading.pair_encoders import pair_classifier
 
 TEXTS = ["senior nurse", "junior data engineer driver"]
 

@@ -14,7 +14,7 @@ from rankport.protos.types import ItemStatus
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.cross_encoder.cross_encoder import CrossEncoder
 from rankport.runtime.kinds.scorer import Scorer
-from support.pair_encoders import LIMIT, cross_encoder_folder
+from support.reading.pair_encoders import LIMIT, cross_encoder_folder
 
 QUERY = "senior software engineer"
 ITEMS = ["junior software engineer", "cook", "the chief machine operator of the senior pilot", "driver"]

@@ -10,17 +10,18 @@ import torch
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.exporters.kinds.cross_encoder.options import CrossEncoderOptions
-from rankport.exporters.kinds.cross_encoder.plan import HeadModule, cross_encoder_prompt, plan_cross_encoder
-from rankport.exporters.kinds.cross_encoder.proof.reference import PairReference
-from rankport.exporters.kinds.cross_encoder.proof.samples import sampled_pairs
+from rankport.exporters.kinds.cross_encoder.plan import cross_encoder_prompt, plan_cross_encoder
 from rankport.exporters.kinds.cross_encoder.work import WORK
+from rankport.exporters.kinds.texts.head_module import HeadModule
 from rankport.exporters.kinds.texts.pair_frame import PairTokenizer, inputs_of
+from rankport.exporters.kinds.texts.pair_reference import PairReference
+from rankport.exporters.kinds.texts.pair_samples import sampled_pairs
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.backends.layouts.padded import pad
 from rankport.runtime.bundle.manifest import ManifestDraft
 from support import checkpoints
-from support.pair_encoders import LIMIT, pair_classifier, pair_tokenizer
+from support.reading.pair_encoders import LIMIT, pair_classifier, pair_tokenizer
 
 FAMILIES = {
     "bert": ("bert", True),

@@ -7,8 +7,8 @@ import numpy as np
 from rankport.exporters.export import export
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.scorer import Scorer
-from support.onnx_folders import onnx_folder
-from support.pair_encoders import cross_encoder_folder
+from support.reading.onnx_folders import onnx_folder
+from support.reading.pair_encoders import cross_encoder_folder
 
 PAIRS = ("senior software engineer", ["junior software engineer", "cook", "the chief machine operator"])
 

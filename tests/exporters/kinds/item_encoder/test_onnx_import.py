@@ -15,7 +15,7 @@ from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from support.onnx_folders import onnx_folder
+from support.reading.onnx_folders import onnx_folder
 
 TITLES = ["senior nurse", "data engineer welder", "pilot"]
 

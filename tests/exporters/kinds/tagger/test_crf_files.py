@@ -10,7 +10,7 @@ from rankport.protos.errors import BundleError, CheckpointError
 from rankport.runtime.bundle.manifest import Crf
 from rankport.runtime.kinds.tagger.labels import LabelScheme
 from rankport.runtime.kinds.tagger.tables import CrfTables
-from support.taggers import NAMES, random_crf, write_crf
+from support.reading.taggers import NAMES, random_crf, write_crf
 
 SCHEME = LabelScheme.of(NAMES)
 CHAIN = {"kind": "linear-chain", "labels": list(NAMES), "unit": "word"}

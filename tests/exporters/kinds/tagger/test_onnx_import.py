@@ -12,7 +12,7 @@ from rankport.exporters.kinds.texts.rows import runs_of
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.config import EngineConfig
 from support.checkpoints import VOCABULARY, tiny_tokenizer
-from support.onnx_folders import onnx_folder
+from support.reading.onnx_folders import onnx_folder
 
 LABELS = {0: "O", 1: "B-job", 2: "I-job"}
 

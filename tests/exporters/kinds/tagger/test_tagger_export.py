@@ -12,7 +12,7 @@ from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.tagger.tagger import Tagger
-from support.taggers import NAMES, random_crf, tagger_checkpoint, write_crf
+from support.reading.taggers import NAMES, random_crf, tagger_checkpoint, write_crf
 
 TEXTS = ["sushi in New York, please!", "👩‍🍳 cooks 🍣 in İzmir", "", "the café of Ghent " * 9]
 ONE_THREAD = EngineConfig(threads=1)

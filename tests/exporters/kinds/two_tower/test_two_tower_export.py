@@ -15,7 +15,7 @@ from rankport.protos.errors import CheckpointError, InvalidRequest, ParityError
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.two_tower.towers import Towers
-from support.two_towers import BERT, MLP, saved, two_tower
+from support.reading.two_towers import BERT, MLP, saved, two_tower
 
 
 @pytest.fixture(scope="module")

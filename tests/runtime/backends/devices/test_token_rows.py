@@ -16,7 +16,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.tokens import TokenRun, TokenRuns
 from support.gpu.host_device import HostMemory, host_graph
-from support.taggers import NAMES, tagger_checkpoint, tagger_draft
+from support.reading.taggers import NAMES, tagger_checkpoint, tagger_draft
 
 pytestmark = pytest.mark.usefixtures("traces")
 

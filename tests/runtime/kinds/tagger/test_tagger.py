@@ -11,7 +11,7 @@ from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.types import ItemStatus
 from rankport.runtime.bundle.manifest import Tagging
 from rankport.runtime.kinds.tagger.tagger import Tagger
-from support.taggers import NAMES, LabelledTokens, labels_of, tagger_bundle, tagger_of
+from support.reading.taggers import NAMES, LabelledTokens, labels_of, tagger_bundle, tagger_of
 
 WORDS = {
     "New": "B-city",

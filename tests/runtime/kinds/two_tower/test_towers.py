@@ -51,7 +51,7 @@ def expected(wide_towers: Path) -> NDArray[np.float32]:
     import torch
 
     from support.checkpoints import tiny_tokenizer
-    from support.two_towers import loaded
+    from support.reading.two_towers import loaded
 
     module, tokenizer = loaded(wide_towers), tiny_tokenizer()
     ids = [torch.tensor([tokenizer.encode(text).ids]) for text in (QUERY, *ITEMS)]

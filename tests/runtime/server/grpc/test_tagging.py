@@ -16,7 +16,7 @@ from rankport.runtime.kinds.tagger.tagger import Tagger
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.grpc.server import Server
 from rankport.sdk import AsyncClient, Client
-from support.taggers import LabelledTokens, labels_of, tagger_bundle, tagger_of
+from support.reading.taggers import LabelledTokens, labels_of, tagger_bundle, tagger_of
 
 LABELS = {"New": "B-city", "York": "I-city", "sushi": "B-food", "Ghent": "B-city"}
 EMOJI = "👩‍🍳 né sushi in New York"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from support import sentence_folders
-from support.pair_encoders import pair_classifier
+from support.reading.pair_encoders import pair_classifier
 
 LEVELS = ("low", "medium", "high")
 RELU, IDENTITY = "torch.nn.modules.activation.ReLU", "torch.nn.modules.linear.Identity"

@@ -23,8 +23,8 @@ from examples.tagging.train import Recipe, train_tagger
 from rankport.sdk import Client, EngineConfig, Server, ServerConfig, Tagger, export
 
 OUT = Path("build/tagging")
-SNIPS = Recipe(epochs=0.7, frozen_layers=1, batch_tokens=768, rate=8e-4)
-SKILLS = Recipe(epochs=0.7, frozen_layers=1, batch_tokens=768, rate=6e-4)
+SNIPS = Recipe(epochs=0.5, rate=6e-4)
+SKILLS = Recipe(epochs=0.4, rate=5e-4)
 TEXT = "play 👩‍🎤 Björk on Spotify, then book a table for two in Ghent"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from examples.towers.cranfield import Collection
 from examples.towers.pair_latency import pair_bundle
@@ -31,6 +32,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--out", type=Path, default=OUT, help="where checkpoint, bundle and report go")
     out: Path = arguments.parse_args().out
+    disable_progress_bar()
+    set_verbosity_error()  # of a head that is not in MiniLM's checkpoint
     out.mkdir(parents=True, exist_ok=True)
     report = run(out)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ from rankport.exporters.checkpoints.two_tower.losses import ranking_loss
 from rankport.exporters.checkpoints.two_tower.module import TwoTower, bert_tower
 from rankport.exporters.checkpoints.two_tower.scoring import interact
 
-MAX_QUERY_TOKENS, MAX_ITEM_TOKENS = 64, 128
+MAX_QUERY_TOKENS, MAX_ITEM_TOKENS = 64, 80  # more tokens of an abstract cost time and gain nothing here
 INTERACTIONS: list[Interaction] = ["cosine", "dot"]
 HIDDEN, STEPS, LEARNING_RATE, WEIGHT_DECAY = 16, 250, 0.02, 1e-2
 BATCH_TOKENS = 4096

@@ -33,6 +33,7 @@ TAKEN_APART: dict[str, Computation] = {
     "axes reversed": lambda x: x[0].T @ x[0],
     "dropout of a model that is not trained": lambda x: nn.functional.dropout(x * 2, 0.5, training=False) + 1,
     "a number less a tensor": lambda x: 1 - torch.tanh(x),
+    "a square": lambda x: torch.square(x) + 1,
     "a constant made on the way": lambda x: x * torch.tensor(3.0),
 }
 

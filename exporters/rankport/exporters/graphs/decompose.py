@@ -118,6 +118,10 @@ def _reverse_axes(node: Node, source: Node) -> None:
     _become(node, _aten.permute.default, source, list(reversed(range(source.meta["val"].dim()))))
 
 
+def _square(node: Node, source: Node) -> None:
+    _become(node, _aten.pow.Tensor_Scalar, source, 2)
+
+
 def _subtract_from(node: Node, source: Node, number: float, _: float = 1) -> None:
     _become(node, _aten.sub.Tensor, number, source)
 
@@ -195,6 +199,7 @@ _RULES: dict[object, Callable[..., None]] = {
     _aten.numpy_T.default: _reverse_axes,
     _aten.reshape.default: _reshape,
     _aten.rsub.Scalar: _subtract_from,
+    _aten.square.default: _square,
     _aten.to.device: _convert,
     _aten.to.dtype: _convert,
     _aten.to.dtype_layout: _convert,

@@ -63,6 +63,9 @@ class Dataset:
     queries: tuple[JudgedQuery, ...]
     phrases: tuple[Phrase, ...]  # fit for training: none names a held-out item or varies an evaluation query
     held_out: frozenset[str]  # ids of the items that training never reads
+    unread: frozenset[frozenset[str]] = (
+        frozenset()
+    )  # variant keys of their titles and of the evaluation queries
 
     @classmethod
     def load(cls, path: Path = DATA_DIR) -> "Dataset":
@@ -79,7 +82,11 @@ class Dataset:
             for of, query in zip(units, judged, strict=True)
         )
         held_out = frozenset(item.id for item in items if item.isco in groups)
-        return cls(items, queries, _training_phrases(_phrases(path), queries, held_out), held_out)
+        phrases = _phrases(path)
+        unread = [phrase.text for phrase in phrases if phrase.item_ids & held_out]
+        unread += [query.text for query in queries if query.split in EVALUATION_SPLITS]
+        keys = frozenset(variant_key(text) for text in unread)
+        return cls(items, queries, _training_phrases(phrases, unread, keys), held_out, keys)
 
     def split(self, name: str) -> tuple[JudgedQuery, ...]:
         """The queries of one split, in file order. ValueError for an unknown one."""
@@ -140,16 +147,14 @@ def _phrases(path: Path) -> list[Phrase]:
 
 
 def _training_phrases(
-    phrases: Sequence[Phrase], queries: Sequence[JudgedQuery], held_out: frozenset[str]
+    phrases: Sequence[Phrase], unread: Sequence[str], keys: frozenset[frozenset[str]]
 ) -> tuple[Phrase, ...]:
-    """Selects those that name no held-out item and vary neither a title of one nor an evaluation query."""
-    unread = [phrase.text for phrase in phrases if phrase.item_ids & held_out]
-    unread += [query.text for query in queries if query.split in EVALUATION_SPLITS]
-    words, spellings = {variant_key(text) for text in unread}, {letters(text) for text in unread}
+    """Selects those that vary no unread text, by its variant key or its letters."""
+    spellings = {letters(text) for text in unread}
     return tuple(
         phrase
         for phrase in phrases
-        if variant_key(phrase.text) not in words and letters(phrase.text) not in spellings
+        if variant_key(phrase.text) not in keys and letters(phrase.text) not in spellings
     )
 
 

@@ -1,13 +1,12 @@
-"""Parts that both stages of the training share: targets, losses, augmentation, optimizer and schedule."""
+"""Parts of the training: targets, augmentation, order, optimizer and schedule."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from examples.esco.dataset import Dataset
 
@@ -17,39 +16,32 @@ class ItemTargets:
 
     def __init__(self, dataset: Dataset, group_share: float) -> None:
         """`group_share` of the target goes to the rest of the unit group, evenly."""
-        isco = np.array([dataset.items[row].isco for row in dataset.training_rows()])
+        items = [dataset.items[row] for row in dataset.training_rows()]
+        places = {item.id: place for place, item in enumerate(items)}
+        self._owners = [[places[id] for id in sorted(phrase.item_ids)] for phrase in dataset.phrases]
+        isco = np.array([item.isco for item in items])
         group = torch.from_numpy(isco[:, None] == isco[None, :]).float().fill_diagonal_(0)
         others = group.sum(1, keepdim=True)
         share = torch.where(others > 0, group_share, 0.0)
         self._targets = share * group / others.clamp(min=1) + torch.diag((1 - share)[:, 0])
 
-    def of(self, items: NDArray[np.int64]) -> torch.Tensor:
-        """Distributions over the training items, for phrases that mean `items`. [phrases, training items]"""
-        return self._targets[torch.from_numpy(items)]
+    def draw(self, phrases: NDArray[np.int64], rng: np.random.Generator) -> torch.Tensor:
+        """Distributions over the training items; one item of each phrase is its own. [phrases, training items]"""
+        items = [int(rng.choice(self._owners[phrase])) for phrase in phrases]
+        return self._targets[torch.tensor(items)]
 
 
-def listwise_loss(gaps: torch.Tensor, gains: torch.Tensor, partial_weight: float) -> torch.Tensor:
-    """Cross-entropy of a softmax over each list [batch, items] with its weighted gains (Cao et al., 2007)."""
-    target = (gains == 2) + partial_weight * (gains == 1)
-    return functional.cross_entropy(gaps, target / target.sum(1, keepdim=True))
-
-
-def distillation_loss(scores: torch.Tensor, cosines: torch.Tensor, sharpness: float) -> torch.Tensor:
-    """Cross-entropy of softmax(scores) with the teacher's softmax(sharpness x cosines). [batch, items] each"""
-    return functional.cross_entropy(scores, torch.softmax(sharpness * cosines, 1))
-
-
-def drop_words(ids: list[int], share: float, rng: np.random.Generator) -> list[int]:
-    """Leaves out each token after the first with probability `share`, never all of them."""
+def drop_pieces(ids: list[int], share: float, rng: np.random.Generator) -> list[int]:
+    """Leaves out each id after the first with probability `share`, never all of them."""
     kept = [id for id in ids[1:] if rng.random() >= share]
     return [ids[0], *(kept or ids[1:])]
 
 
-def add_noise(tokens: torch.Tensor, length: float, constant: torch.Tensor) -> torch.Tensor:
-    """Item tokens turned a little: noise of about `length`, none along the constant, unit length again."""
-    noise = torch.randn(tokens.shape) * (length / tokens.shape[-1] ** 0.5)
-    noise = noise - (noise @ constant)[..., None] * constant
-    return functional.normalize(tokens + noise, dim=-1)
+def respell(
+    ids: list[int], spellings: Mapping[int, Sequence[int]], share: float, rng: np.random.Generator
+) -> list[int]:
+    """Puts the spelling of a word in its place with probability `share`, where it has one."""
+    return [piece for id in ids for piece in (spellings.get(id, (id,)) if rng.random() < share else (id,))]
 
 
 def random_batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -73,7 +65,7 @@ class Optimizer:
         ]
         self._parameters: Sequence[torch.nn.Parameter] = [rows, *layers]
         self._adam = torch.optim.AdamW(groups, betas=(0.9, 0.98))
-        warmup = 10
+        warmup = 20
 
         def factor(step: int) -> float:
             return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -1,63 +1,109 @@
-"""Vectors of MiniLM for the training texts, computed once: the ranker's start and the teacher's side of its losses.
+"""What the ranker's query vectors are taught: MiniLM's vectors of many texts, turned by a linear head.
 
-Reads training phrases, the items that training may read, and single words of MiniLM's own vocabulary; no held-out item.
+MiniLM tells texts apart; the head, fitted on training phrases and their occupations, says which differences matter to
+the task. It is linear, so it holds for words that no training phrase has. Reads no held-out item.
 """
 
-import re
-from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
-from examples.esco.cosine_start import embedding_rows
 from examples.esco.dataset import Dataset
+from examples.esco.learning import ItemTargets, random_batches
 from examples.esco.minilm import MiniLM
-from examples.esco.vocabulary import known_words, ranker_tokenizer
+from examples.esco.practice import PracticeTexts
+from examples.esco.vocabulary import english_words, known_words, words_of
 
 NEAREST = 10  # phrases that say how near a word is to the domain
 PHRASE_STEP = 4  # of the phrases it is compared with
 
 
 @dataclass(frozen=True, slots=True)
-class Teacher:
-    """Texts and their unit vectors."""
+class Texts:
+    """Texts of one kind and MiniLM's unit vectors of them."""
 
-    phrases: NDArray[np.float32]  # [phrases of the dataset, hidden]
-    words: tuple[str, ...]  # single words, from all of MiniLM's vocabulary
-    word_vectors: NDArray[np.float32]  # [words, hidden]
+    texts: tuple[str, ...]
+    vectors: NDArray[np.float32]  # [texts, hidden]
 
     @classmethod
-    def build(cls, dataset: Dataset, minilm: MiniLM) -> "Teacher":
-        """Encodes phrases and words."""
-        words = known_words(minilm.tokenizer.backend_tokenizer)
-        return cls(minilm.encode([p.text for p in dataset.phrases]), tuple(words), minilm.encode(words))
-
-    def nearest_words(self, count: int) -> list[str]:
-        """The words that are nearest to training phrases, by their mean cosine to the `NEAREST` nearest ones."""
-        some = self.phrases[::PHRASE_STEP]
-        blocks = np.array_split(self.word_vectors, 1 + len(self.words) // 1000)
-        nearness = np.concatenate(
-            [np.partition(block @ some.T, -NEAREST, 1)[:, -NEAREST:].mean(1) for block in blocks]
-        )
-        return [self.words[row] for row in np.argsort(nearness)[::-1][:count]]
+    def encode(cls, texts: list[str], minilm: MiniLM) -> "Texts":
+        """Asks MiniLM."""
+        return cls(tuple(texts), minilm.encode(texts))
 
 
-def build_vocabulary(
-    dataset: Dataset, minilm: MiniLM, teacher: Teacher, nearest: int, constant: NDArray[np.floating]
-) -> tuple[Any, NDArray[np.float32]]:
-    """The ranker's tokenizer and the rows [pieces, hidden] that its embedding starts from.
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """All that the ranker learns from."""
 
-    A piece's row is MiniLM's vector of it as a text, weighted by the logarithm of its inverse document frequency.
-    """
-    phrases = [phrase.text for phrase in dataset.phrases]
-    items = [dataset.items[row].text for row in dataset.training_rows()]
-    source = minilm.tokenizer.backend_tokenizer
-    tokenizer = ranker_tokenizer(source, phrases, items, teacher.nearest_words(nearest))
-    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    found = Counter(id for text in (*phrases, *items) for id in set(tokenizer.encode(text)))
-    total = len(phrases) + len(items)
-    weights = np.log([total / (found[id] + 1) for id in range(len(tokenizer))])
-    vectors = minilm.encode([re.sub("^##", "", piece) for piece in pieces])
-    return tokenizer, embedding_rows(vectors, weights / weights.max(), constant)
+    phrases: Texts  # of the dataset, in its order
+    words: Texts  # of MiniLM's vocabulary, of English, of the training texts; the nearest to the domain first
+    practice: Texts
+
+    @classmethod
+    def build(
+        cls, dataset: Dataset, minilm: MiniLM, practice: int, practice_words: int, rng: np.random.Generator
+    ) -> "Teacher":
+        """Draws `practice` texts with the `practice_words` nearest words, and encodes everything."""
+        phrases = Texts.encode([phrase.text for phrase in dataset.phrases], minilm)
+        read = (*phrases.texts, *(dataset.items[row].text for row in dataset.training_rows()))
+        known = {*known_words(minilm.tokenizer.backend_tokenizer), *english_words()}
+        words = by_nearness(Texts.encode(sorted(known.union(*map(words_of, read))), minilm), phrases)
+        texts = PracticeTexts.of(dataset, words.texts[:practice_words]).draw(practice, rng)
+        return cls(phrases, words, Texts.encode(texts, minilm))
+
+
+def by_nearness(words: Texts, phrases: Texts) -> Texts:
+    """The words in the order of their mean cosine to the `NEAREST` nearest phrases."""
+    some = phrases.vectors[::PHRASE_STEP]
+    blocks = np.array_split(words.vectors, 1 + len(words.texts) // 1000)
+    nearness = np.concatenate(
+        [np.partition(block @ some.T, -NEAREST, 1)[:, -NEAREST:].mean(1) for block in blocks]
+    )
+    order = np.argsort(-nearness, kind="stable")
+    return Texts(tuple(words.texts[row] for row in order), words.vectors[order])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadConfig:
+    """Choices of the head's fit."""
+
+    epochs: int = 3
+    batch: int = 256
+    rate: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A linear map of unit vectors, and unit length again."""
+
+    weight: torch.Tensor  # [hidden, hidden] what is added
+
+    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Turns `vectors` [texts, hidden]."""
+        return functional.normalize(vectors + vectors @ self.weight, dim=-1)
+
+    @classmethod
+    def fit(
+        cls,
+        vectors: NDArray[np.float32],
+        targets: ItemTargets,
+        item_tokens: torch.Tensor,
+        sharpness: float,
+        config: HeadConfig,
+        rng: np.random.Generator,
+    ) -> "Head":
+        """Pulls phrases' `vectors` [phrases, hidden] to their own among `item_tokens` [training items, hidden]."""
+        head = cls(torch.zeros(vectors.shape[1], vectors.shape[1], requires_grad=True))
+        adam = torch.optim.AdamW([head.weight], lr=config.rate, weight_decay=0.01)
+        steps = config.epochs * len(vectors) // config.batch
+        for step, batch in enumerate(random_batches(len(vectors), config.batch, steps, rng)):
+            for group in adam.param_groups:
+                group["lr"] = config.rate * (1 - step / steps)
+            scores = sharpness * head(torch.from_numpy(vectors[batch])) @ item_tokens.T
+            adam.zero_grad()
+            functional.cross_entropy(scores, targets.draw(batch, rng)).backward()  # type: ignore[no-untyped-call]
+            adam.step()
+        return cls(head.weight.detach())

@@ -18,25 +18,19 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
+from examples.esco.bag import Bag
 from examples.esco.baselines import cosine_ndcg, mean_ndcg
-from examples.esco.cosine_start import Shape, build_model, constant_direction
 from examples.esco.dataset import EVALUATION_SPLITS, Dataset
+from examples.esco.decoder import LateDecoder, Shape, constant_direction
 from examples.esco.evaluate import score_checkpoint
-from examples.esco.lists import ListShape
+from examples.esco.learning import ItemTargets
+from examples.esco.lessons import Lesson, LessonConfig, train_queries
 from examples.esco.minilm import MiniLM
-from examples.esco.stages import Material, StageConfig, train_lists, train_queries
-from examples.esco.teacher import Teacher, build_vocabulary
+from examples.esco.teacher import Head, HeadConfig, Teacher, Texts
+from examples.esco.vocabulary import piece_texts, ranker_tokenizer, useful_words
 
 CHECKPOINT_DIR = Path(__file__).parent / "checkpoint"
 PROMPT_FILE = Path(__file__).parent / "prompt.toml"
-
-
-def _queries_stage() -> StageConfig:
-    return StageConfig(steps=260, batch=128, words=32, fragments=48, rate=6e-4, row_rate=4e-4, sharpness=20.0)
-
-
-def _lists_stage() -> StageConfig:
-    return StageConfig(steps=140, batch=64, words=8, rate=1.5e-4, row_rate=1e-4, sharpness=15.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +39,13 @@ class TrainingConfig:
 
     seed: int = 7
     threads: int = 1
-    nearest_words: int = 5000  # of MiniLM's vocabulary, beside the words of the training texts
+    pieces: int = 16_200  # of the vocabulary
+    practice: int = 30_000  # texts
+    practice_words: int = 12_000  # that they are made of
+    group_share: float = 0.4  # of a phrase's target, for the rest of its item's unit group
+    head: HeadConfig = field(default_factory=HeadConfig)
     shape: Shape = field(default_factory=Shape)
-    queries: StageConfig = field(default_factory=_queries_stage)
-    lists: StageConfig = field(default_factory=_lists_stage)
-    list_shape: ListShape = field(default_factory=ListShape)
+    lessons: LessonConfig = field(default_factory=LessonConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +66,57 @@ def train(
     dataset: Dataset,
     minilm: MiniLM,
     item_tokens: NDArray[np.float16],
-    on_stage: Callable[[str, Any, Any], None] = lambda *_: None,
+    on_stage: Callable[[str], None] = lambda _: None,
 ) -> TrainedRanker:
     """Trains on the dataset's phrases with `item_tokens` [items, hidden], in dataset order.
 
-    `on_stage` is given the name, model and tokenizer after the start and after each stage.
+    `on_stage` is given the name of each stage when it ends.
     """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    constant = constant_direction(item_tokens[list(dataset.training_rows())])
-    teacher = Teacher.build(dataset, minilm)
-    tokenizer, rows = build_vocabulary(dataset, minilm, teacher, config.nearest_words, constant)
-    direction = torch.from_numpy(constant)
-    model = build_model(config.shape, tokenizer, torch.from_numpy(rows), direction)
-    material = Material(model, tokenizer, dataset, teacher, item_tokens, direction)
-    model.train()
-    on_stage("start", model, tokenizer)
-    train_queries(material, config.queries, rng)
-    on_stage("queries", model, tokenizer)
-    train_lists(material, config.lists, config.list_shape, rng)
-    on_stage("lists", model, tokenizer)
-    model.eval()
-    return TrainedRanker(model, tokenizer)
+    tokens = torch.from_numpy(item_tokens[list(dataset.training_rows())].astype(np.float32))
+    teacher = Teacher.build(dataset, minilm, config.practice, config.practice_words, rng)
+    on_stage("texts")
+    targets = ItemTargets(dataset, config.group_share)
+    head = Head.fit(teacher.phrases.vectors, targets, tokens, config.lessons.sharpness, config.head, rng)
+    decoder = start(config, dataset, minilm, teacher, head, tokens)
+    on_stage("start")
+    decoder.model.train()
+    lessons = (lesson(decoder, head, texts) for texts in (teacher.phrases, teacher.practice, teacher.words))
+    train_queries(decoder, *lessons, targets, tokens, config.lessons, rng)
+    on_stage("queries")
+    return TrainedRanker(decoder.model.eval(), decoder.tokenizer)
+
+
+def start(
+    config: TrainingConfig,
+    dataset: Dataset,
+    minilm: MiniLM,
+    teacher: Teacher,
+    head: Head,
+    item_tokens: torch.Tensor,
+) -> LateDecoder:
+    """The decoder with the query vectors of the best bag of words; `item_tokens` [training items, hidden]."""
+    tokenizer = ranker_tokenizer(
+        minilm.tokenizer.backend_tokenizer,
+        teacher.phrases.texts,
+        [dataset.items[row].text for row in dataset.training_rows()],
+        useful_words(teacher.words.texts),
+        config.pieces,
+    )
+    kinds = (teacher.phrases, teacher.practice, teacher.words)
+    ids = [
+        run for kind in kinds for run in tokenizer(list(kind.texts), add_special_tokens=False)["input_ids"]
+    ]
+    vectors = torch.cat([head(torch.from_numpy(kind.vectors)) for kind in kinds])
+    pieces = head(torch.from_numpy(minilm.encode(piece_texts(tokenizer))))
+    constant = torch.from_numpy(constant_direction(item_tokens.numpy()))
+    return LateDecoder.build(config.shape, tokenizer, Bag.fit(ids, vectors, pieces), constant)
+
+
+def lesson(decoder: LateDecoder, head: Head, texts: Texts) -> Lesson:
+    """The texts as the decoder reads them, with the vectors that the head makes of MiniLM's."""
+    return Lesson(decoder.prefixes(list(texts.texts)), head(torch.from_numpy(texts.vectors)))
 
 
 def evaluate(path: Path, dataset: Dataset, item_tokens: NDArray[np.float16]) -> dict[str, float]:
@@ -125,7 +150,7 @@ def main() -> None:
         seconds[stage] = round(clock() - start - sum(seconds.values()))
 
     item_tokens = minilm.encode([item.text for item in dataset.items]).astype(np.float16)
-    train(config, dataset, minilm, item_tokens, lambda stage, *_: note(stage)).save(out)
+    train(config, dataset, minilm, item_tokens, note).save(out)
     report = {
         "seconds": seconds,
         "ndcg_at_10": evaluate(out, dataset, item_tokens),

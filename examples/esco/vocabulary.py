@@ -5,10 +5,12 @@ word than of its parts. Words that training never meets keep that start: they ar
 is made of.
 """
 
+import gzip
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -16,7 +18,9 @@ from transformers import PreTrainedTokenizerFast
 
 PAD, UNK, BOS, EOS = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
 LABELS = ("yes", "no")
+ENGLISH_WORDS = Path(__file__).parent / "data" / "words.txt.gz"
 PREFIX_MAX_TOKENS = 40  # of the query, as in prompt.toml
+FREQUENCY = 2  # weight of a word's rank in English beside that of its nearness
 RARE = 3  # times that a word must occur in the items' texts to be a piece
 
 
@@ -49,22 +53,37 @@ def known_words(source: Tokenizer) -> list[str]:
     return sorted(piece for piece in source.get_vocab() if re.fullmatch("[a-z]{3,}", piece))
 
 
+def english_words() -> list[str]:
+    """60,000 frequent words of English, the most frequent first."""
+    return gzip.decompress(ENGLISH_WORDS.read_bytes()).decode("ascii").split()
+
+
+def useful_words(near: Sequence[str]) -> list[str]:
+    """Those words first that are both near to the domain, as `near` has them, and frequent in English."""
+    frequency = {word: rank for rank, word in enumerate(english_words())}
+    rare = len(frequency)
+    ranks = {word: rank + FREQUENCY * frequency.get(word, rare) for rank, word in enumerate(near)}
+    return sorted(near, key=ranks.__getitem__)
+
+
 def ranker_tokenizer(
-    source: Tokenizer, phrases: Sequence[str], items: Sequence[str], words: Iterable[str]
+    source: Tokenizer, phrases: Sequence[str], items: Sequence[str], words: Iterable[str], size: int
 ) -> Any:
     """Special tokens, labels, ASCII characters, continuations that the texts use, and whole words.
 
-    The words are those of `phrases`, those that occur `RARE` times in `items`, and `words`. Adds no token by itself.
+    The words are those of `phrases`, those that occur `RARE` times in `items`, and the first of `words` up to `size`
+    pieces in all. Adds no token by itself.
     """
     used = {
         piece for text in (*phrases, *items) for piece in source.encode(text, add_special_tokens=False).tokens
     }
-    pieces = {piece for piece in used if piece.startswith("##")}
+    pieces = {*SPECIAL_TOKENS, *LABELS} | {piece for piece in used if piece.startswith("##")}
     pieces |= {piece for piece in source.get_vocab() if _is_character(piece)}
     pieces |= {word for text in phrases for word in words_of(text)}
     counts = Counter(word for text in items for word in words_of(text))
     pieces |= {word for word, count in counts.items() if count >= RARE}
-    return build_tokenizer(pieces | set(words))
+    others = [word for word in words if word not in pieces]
+    return build_tokenizer(pieces.union(others[: max(0, size - len(pieces))]))
 
 
 def build_tokenizer(pieces: Iterable[str]) -> Any:
@@ -76,6 +95,31 @@ def build_tokenizer(pieces: Iterable[str]) -> Any:
     tokenizer.decoder = decoders.WordPiece()
     build: Any = PreTrainedTokenizerFast
     return build(tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNK, bos_token=BOS, eos_token=EOS)
+
+
+def piece_texts(tokenizer: Any) -> list[str]:
+    """Each piece as a text of its own, in the order of ids."""
+    return [piece.removeprefix("##") for piece in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
+
+
+def spellings(tokenizer: Any) -> dict[int, tuple[int, ...]]:
+    """How each word of six letters or more is spelt in shorter pieces, longest first, by its id."""
+    vocab: dict[str, int] = tokenizer.get_vocab()
+    found = {id: _spell(word, vocab) for word, id in vocab.items() if re.fullmatch("[a-z]{6,}", word)}
+    return {id: pieces for id, pieces in found.items() if pieces}
+
+
+def _spell(word: str, vocab: Mapping[str, int]) -> tuple[int, ...]:
+    pieces: list[int] = []
+    start, end = 0, len(word) - 1
+    while start < end:
+        piece = word[start:end] if start == 0 else f"##{word[start:end]}"
+        if piece in vocab:
+            pieces.append(vocab[piece])
+            start, end = end, len(word)
+        else:
+            end -= 1
+    return tuple(pieces) if start == len(word) else ()
 
 
 def _is_character(piece: str) -> bool:

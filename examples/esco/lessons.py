@@ -33,7 +33,7 @@ class BatchShape:
 class LessonConfig:
     """Every choice of the training, made on the valid splits."""
 
-    steps: int = 1400
+    steps: int = 600
     batch: BatchShape = field(default_factory=BatchShape)
     rate: float = 7e-4
     row_rate: float = 3e-4
@@ -42,7 +42,7 @@ class LessonConfig:
     respelt: float = 0.15  # share of words that are fed in pieces
     teaching: float = 3.0  # weight of 1 - cosine to the teacher's vector
     ranking: float = 0.5  # weight of the teacher's order of the training items
-    choosing: float = 0.1  # weight of a phrase's own choice among them
+    choosing: float = 0.05  # weight of a phrase's own choice among them
     length: float = 0.05  # weight, in the teaching, of the squared distance of a vector's length to 1
     sharpness: float = 20.0  # of the cosines in both
 

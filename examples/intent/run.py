@@ -22,9 +22,6 @@ from examples.intent.training import Body, train_head
 from rankport.sdk import Classifier, EngineConfig, export
 
 OUT = Path("build/intent")
-SNIPS_TEXTS = 9_000
-"""Texts of snips to learn from: all 13,287 give half a point more, and take half a minute longer."""
-
 REQUEST_TEXTS = 32
 
 
@@ -39,7 +36,7 @@ def main() -> None:
     console, begun = Console(), time.perf_counter()
     body = Body.load()
     sets = {
-        "snips": (_some(read_snips("train"), SNIPS_TEXTS), read_snips("test")),
+        "snips": (read_snips("train"), read_snips("test")),
         "banking77": (read_banking77("train"), read_banking77("test")),
     }
     report: dict[str, Any] = {
@@ -105,11 +102,6 @@ def print_table(console: Console, report: Mapping[str, Mapping[str, float]]) -> 
         figures = (f"{row['accuracy_checkpoint']:.4f}", f"{row['accuracy_bundle']:.4f}")
         table.add_row(name, f"{row['labels']}", *figures, f"{row['texts_per_s']:,.0f}")
     console.print(table)
-
-
-def _some(texts: IntentTexts, count: int) -> IntentTexts:
-    rows = np.random.default_rng(0).permutation(len(texts))[:count].tolist()
-    return IntentTexts([texts.texts[row] for row in rows], [texts.intents[row] for row in rows])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.checkpoints.own_tokenizer import own_tokenizer
 
 Text = str | Sequence[str]
@@ -48,13 +49,14 @@ class OwnersTokenizer:
     def read(self, text: Text, *, by_word: bool) -> OwnReading:
         """Reads a text, or a list of words as `is_split_into_words` does."""
         given = not isinstance(text, str)
-        encoding = self.inner(
-            list(text) if given else text,
-            is_split_into_words=given,
-            add_special_tokens=False,
-            truncation=False,
-            return_offsets_mapping=True,
-        )
+        with quiet():  # of texts that are longer than it would cut them to
+            encoding = self.inner(
+                list(text) if given else text,
+                is_split_into_words=given,
+                add_special_tokens=False,
+                truncation=False,
+                return_offsets_mapping=True,
+            )
         characters = " ".join(text) if given else str(text)
         words = encoding.word_ids()
         # A space that the tokenizer put before a text or word stands at its first character.

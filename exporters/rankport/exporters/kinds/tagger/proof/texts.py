@@ -128,7 +128,7 @@ def compare_texts(manifest: Manifest, place: Runnable, source: Checkpoint, tie: 
     awkward = [text for text in AWKWARD if not any(name in text for name in special)]
     drawn = [*awkward, *sample_texts(tokenizer, manifest.limits.max_item_tokens)]
     drawn = [text for text in drawn if len(tokenizer.encode_batch([text])[0]) <= owner.room]
-    long = overlong_text(drawn, 2 * manifest.limits.max_item_tokens)
+    long = _of_tokens(overlong_text(drawn, 2 * owner.room), 2 * owner.room, tokenizer)
     modes: dict[str, Sequence[Text]] = {
         "spans": drawn,
         "words": [text.split() for text in drawn],
@@ -136,6 +136,13 @@ def compare_texts(manifest: Manifest, place: Runnable, source: Checkpoint, tie: 
     }
     with Tagger.load(place.bundle, config=place.config) as tagger:
         return [_compare(mode, texts, owner, reader, tagger, tie) for mode, texts in modes.items()]
+
+
+def _of_tokens(text: str, tokens: int, tokenizer: Tokenizer) -> str:
+    """Cuts a text to about so many tokens."""
+    words = text.split()
+    share = tokens / len(tokenizer.encode_batch([text])[0])
+    return " ".join(words[: max(1, int(share * len(words)))])
 
 
 def _compare(

@@ -24,7 +24,7 @@ from rankport.sdk import Client, EngineConfig, Server, ServerConfig, Tagger, exp
 
 OUT = Path("build/tagging")
 SNIPS = Recipe(epochs=0.5, rate=6e-4)
-SKILLS = Recipe(epochs=0.4, rate=5e-4)
+SKILLS = Recipe(epochs=0.5, rate=5e-4)
 TEXT = "play 👩‍🎤 Björk on Spotify, then book a table for two in Ghent"
 
 

@@ -67,7 +67,7 @@ def test_the_bundles_tag_as_their_checkpoints(tmp_path: Path) -> None:
     slots, constrained, skills = figures.values()
     assert slots["f1_bundle"] >= 0.85
     assert constrained["f1_bundle"] >= 0.85
-    assert skills["f1_bundle"] >= 0.35
+    assert skills["f1_bundle"] >= 0.2
     for own in (slots, skills):
         assert own["f1_bundle"] == pytest.approx(own["f1_checkpoint"], abs=1e-3)
         assert own["equal_tags"] >= 0.9995

@@ -6,7 +6,7 @@ import pytest
 
 from rankport.exporters.export import export
 from support.effort import FACTOR
-from support.taggers import tagger_checkpoint
+from support.reading.taggers import tagger_checkpoint
 
 pytestmark = pytest.mark.skipif(FACTOR == 1, reason="a trace each: make test-full")
 

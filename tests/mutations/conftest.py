@@ -13,8 +13,9 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ManifestDraft, Segment
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
-from support import checkpoints, sentence_folders, taggers
+from support import checkpoints, sentence_folders
 from support.forms.quantized_checkpoints import compressed_tensors
+from support.reading import taggers
 from support.reading.class_folders import level_classifier
 from support.reading.pair_encoders import cross_encoder_folder
 

@@ -13,15 +13,16 @@ import tempfile
 import time
 
 import numpy as np
-import onnxruntime
-from optimum.onnxruntime import ORTModelForSequenceClassification
-from transformers import AutoTokenizer
 
 BATCH = 32
 
 
 def main() -> None:
     """Exports the checkpoint, says so, then answers."""
+    import onnxruntime
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from transformers import AutoTokenizer
+
     checkpoint, threads = sys.argv[1], int(sys.argv[2])
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     options = onnxruntime.SessionOptions()

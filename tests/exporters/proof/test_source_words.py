@@ -10,7 +10,7 @@ from rankport.runtime.bundle.manifest import Quantization
 
 
 def source(adapter: object = None) -> Any:
-    return SimpleNamespace(architecture="Qwen3ForCausalLM", adapter=adapter)
+    return SimpleNamespace(architecture="Qwen3ForCausalLM", adapter=adapter, model=None)
 
 
 @pytest.mark.parametrize(

@@ -213,11 +213,11 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     loaded: list[int] = []
 
     def with_cpu(make: Callable[..., object]) -> Callable[..., object]:
-        def made(bundle: Bundle, config: EngineConfig, *, gpu: int = 0) -> object:
+        def made(*bundle_and_role: object, gpu: int = 0) -> object:
             loaded.append(gpu)
             if gpu == 9:
                 raise InvalidRequest("no such GPU")
-            return make(bundle, EngineConfig(threads=1))
+            return make(*bundle_and_role[:-1], EngineConfig(threads=1))  # the last says the device
 
         return made
 

@@ -34,10 +34,10 @@ def check_ranker(checkpoint: Path, options: RankerOptions) -> None:
         InvalidRequest: for a prompt that is none, or for none where the folder says that there is one.
     """
     base = None if options.base is None else Path(options.base)
-    require_decoder(checkpoint, base)
     if options.prompt is None:
         require_prompt(checkpoint, speaking_folders(checkpoint, base))
     check_prompt_name(options.prompt)
+    require_decoder(checkpoint, base)
 
 
 def ranker_prompt(source: Checkpoint | StatedModel, options: RankerOptions) -> ResolvedPrompt:

@@ -23,8 +23,8 @@ from examples.fit.training import Recipe, train
 from rankport.sdk import Classifier, EngineConfig, export
 
 OUT = Path("build/fit")
-CANDIDATES = 8
-"""Candidates of a training query, drawn of its 20."""
+CANDIDATES = 4
+"""Candidates of a training query, beside those that fit exactly."""
 
 REQUEST_PAIRS = 20
 

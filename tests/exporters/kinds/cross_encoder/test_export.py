@@ -76,7 +76,12 @@ def test_its_bundle_says_what_was_compared_with_what(bundle: Bundle) -> None:
 
 
 def test_verify_proves_a_published_bundle_again(bundle: Bundle, folder: Path) -> None:
-    assert verify(bundle.path, folder).failures == ()
+    verdict = verify(bundle.path, folder, batch_queries=3)
+    assert verdict.failures == ()
+    batches = verdict.proof.parity.batches
+    assert batches is not None
+    assert (batches.requests, batches.items, batches.changed) == (3, 60, 0)
+    assert batches.sizes[:3] == [1, 2, 4]
 
 
 def test_any_scorer_of_its_answers_alike(bundle: Bundle, model: CrossEncoder) -> None:

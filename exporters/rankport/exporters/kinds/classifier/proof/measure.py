@@ -30,6 +30,7 @@ from rankport.exporters.kinds.texts.head_answers import (
 )
 from rankport.exporters.kinds.texts.pair_frame import PairTokenizer
 from rankport.exporters.kinds.texts.pair_samples import SampledTexts, sampled_pairs
+from rankport.exporters.kinds.texts.sweep import drawn_requests, swept
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.batches import batch_independence
@@ -40,6 +41,7 @@ from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.protos.errors import ParityError
 from rankport.runtime.bundle.manifest import ClassHead, Manifest
+from rankport.runtime.prompt.pairs import PairEncoder
 
 
 def measure_classifier(
@@ -68,13 +70,19 @@ def measure_classifier(
     answers = {
         mode: {size: _flat(logits) for size, logits in by_size.items()} for mode, by_size in rows.items()
     }
+    if options.batch_queries is None:
+        batches = batch_independence(rankings_of(samples, answers, first_label))
+    else:
+        pairs = None if manifest.pair is None else PairEncoder(manifest, tokenizer_of(source.tokenizer_file))
+        many = drawn_requests(manifest, pairs, options.batch_queries)
+        batches = swept(place, "classify", many, _labels_of, on_progress)
     return Measured(
         modes_of(samples, expected, answers, first_label),
         noise,
         options.tolerance,
         None if judged is None else judged.quality(reference),
         partial(_drift_from, head, outputs, asked, answers, judged),
-        batches=batch_independence(rankings_of(samples, answers, first_label)),
+        batches=batches,
         evidence=Evidence("label logit", series_of(samples, expected, answers)),
     )
 
@@ -111,6 +119,11 @@ def _expected(reference: HeadReference, asked: Sequence[SampledTexts]) -> Mappin
 def _by_label(part: SampledTexts, outputs: int) -> SampledTexts:
     """Makes each text a request whose items are its labels."""
     return replace(part, requests=[outputs] * len(part.runs))
+
+
+def _labels_of(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Orders the labels of all texts of a request. [texts * labels]"""
+    return logits.reshape(-1).astype(np.float64)
 
 
 def _flat(logits: NDArray[np.float32]) -> Logits:

@@ -17,6 +17,7 @@ from rankport.exporters.kinds.texts.head_answers import (
 from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer, inputs_of
 from rankport.exporters.kinds.texts.pair_reference import PairReference
 from rankport.exporters.kinds.texts.pair_samples import SampledTexts, sampled_pairs, together
+from rankport.exporters.kinds.texts.sweep import drawn_requests, swept
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.batches import batch_independence
@@ -27,6 +28,7 @@ from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.runtime.bundle.manifest import Manifest, ModeParity
 from rankport.runtime.kinds.scores import rank_values
+from rankport.runtime.prompt.pairs import PairEncoder
 
 
 def measure_cross_encoder(
@@ -56,6 +58,12 @@ def measure_cross_encoder(
     answers = answers_of(place, "score", samples, on_progress)
     check_scores(labels, score, [logits for by_size in answers.values() for logits in by_size.values()])
     served = [logits for mode in ("pair", "truncation") for logits in _served(samples, answers, mode)]
+    if options.batch_queries is None:
+        batches = batch_independence(rankings_of(samples, answers, order))
+    else:
+        pairs = PairEncoder(manifest, tokenizer_of(source.tokenizer_file))
+        many = drawn_requests(manifest, pairs, options.batch_queries)
+        batches = swept(place, "score", many, order, on_progress)
     modes, drift = modes_of(samples, expected, answers, order), list[ModeParity]()
     # Of a model quantized here, what its owner ran is the original: that is drift.
     (modes if manifest.quantization is None else drift).extend(owner.mode(served, order))
@@ -66,7 +74,7 @@ def measure_cross_encoder(
         None,
         partial(_drift_from, samples, answers, order, drift),
         reference=owner.compared_with,
-        batches=batch_independence(rankings_of(samples, answers, order)),
+        batches=batches,
         evidence=Evidence("label logit", series_of(samples, expected, answers)),
     )
 

@@ -105,7 +105,7 @@ class LateDecoder:
         last.self_attn.o_proj.weight[:, -1] += self.gains.carried * self.constant
 
     def query_vectors(self, prefixes: list[list[int]]) -> torch.Tensor:
-        """What the last layer takes from an item's token after each prefix. [prefixes, hidden]"""
+        """Computes what the last layer takes from an item's token after each prefix. [prefixes, hidden]"""
         decoder, ids = self.model.model, PromptIds.of(self.tokenizer)
         tokens, lengths = pad_right(prefixes, ids.pad)
         places = torch.arange(tokens.shape[1])

@@ -1,4 +1,4 @@
-"""What the ranker's query vectors are taught: MiniLM's vectors of many texts, turned by a linear head.
+"""Lessons of the ranker's query vectors: MiniLM's vectors of many texts, turned by a linear head.
 
 MiniLM tells texts apart; the head, fitted on training phrases and their occupations, says which differences matter to
 the task. It is linear, so it holds for words that no training phrase has. Reads no held-out item.

@@ -59,7 +59,7 @@ def english_words() -> list[str]:
 
 
 def useful_words(near: Sequence[str]) -> list[str]:
-    """Those words first that are both near to the domain, as `near` has them, and frequent in English."""
+    """Orders words, those first that are both near to the domain, as `near` has them, and frequent in English."""
     frequency = {word: rank for rank, word in enumerate(english_words())}
     rare = len(frequency)
     ranks = {word: rank + FREQUENCY * frequency.get(word, rare) for rank, word in enumerate(near)}

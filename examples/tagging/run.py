@@ -30,7 +30,7 @@ TEXT = "play 👩‍🎤 Björk on Spotify, then book a table for two in Ghent"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured of one bundle."""
+    """Measurements of one bundle."""
 
     task: str
     texts: int

@@ -18,7 +18,7 @@ from rankport.protos.types import ItemStatus, Usage
 
 Text = str | Sequence[int] | NDArray[np.integer]
 ClassText = Text | tuple[Text, Text]
-"""What is classified: a text, or token ids; or a pair of them, of a model that reads two texts together."""
+"""Input of a classifier: a text, or token ids; or a pair of them, of a model that reads two texts together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError, InvalidRequest
 
 WantedHead = Literal["own", "none", "stated"]
-"""What is loaded of a checkpoint: the class that its config names, the bare encoder or decoder body of it, or the body
-where `modules.json` pools its states and the class otherwise."""
+"""Part of a checkpoint that is loaded: the class that its config names, the bare encoder or decoder body of it, or the
+body where `modules.json` pools its states and the class otherwise."""
 
 _HASHED = (
     "config.json",

@@ -1,13 +1,18 @@
-"""The engines of a model whose one graph takes texts: one a device."""
+"""Parts of the models whose one graph takes texts: their engines, one a device, and what any of them does."""
 
 from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
 
+from rankport.protos.types import ModelDescription, Usage
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.manifest import Role
+from rankport.runtime.bundle.description import describe
+from rankport.runtime.bundle.manifest import Manifest, Role
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.replicas import Replicas
-from rankport.runtime.kinds.text_engine import TextEngine
+from rankport.runtime.kinds.text_engine import TextEngine, TextRows
 from rankport.runtime.scheduling.runs_by_length import RowOf
+from rankport.runtime.tokens import TokenRuns
 
 
 def text_engines(
@@ -27,3 +32,46 @@ def text_engines(
             loaded.callback(engines[gpu].close)
         loaded.pop_all()
     return Replicas(engines)
+
+
+class TextModel:
+    """A loaded model of texts: what it is, whether it lives, and its end. A context manager."""
+
+    def __init__(self, manifest: Manifest, engines: Replicas[TextEngine]) -> None:
+        """Takes the engines over."""
+        self._manifest = manifest
+        self._engines = engines
+
+    def describe(self) -> ModelDescription:
+        """Says what the bundle is."""
+        return describe(self._manifest)
+
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
+        return self._engines.alive
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
+        self._engines.close(grace_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def usage_of(runs: TokenRuns, tokenize_s: float, answer: TextRows) -> Usage:
+    """Counts what texts cost: the first of two is computed for each, and nothing is cached."""
+    firsts = 0 if runs.seconds is None else int(runs.seconds.sum())
+    return Usage(
+        prefix_tokens_cached=0,
+        prefix_tokens_computed=firsts,
+        item_tokens=len(runs.ids) - firsts,
+        tokenize_s=tokenize_s,
+        queue_s=answer.queue_s,
+        compute_s=answer.compute_s,
+    )

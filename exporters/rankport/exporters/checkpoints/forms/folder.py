@@ -20,7 +20,7 @@ from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.bundle import is_bundle
 
 Head = Literal["lm_head", "classification_head", "token_head", "towers", "none"]
-"""What a class ends in: the next token, labels of the whole, labels of each token, a score of two towers, or hidden
+"""End of a class: the next token, labels of the whole, labels of each token, a score of two towers, or hidden
 states."""
 
 

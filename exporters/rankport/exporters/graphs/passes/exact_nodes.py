@@ -20,7 +20,7 @@ from rankport.exporters.graphs.passes.fusions.norms import find_norms
 _PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger", "MatMulNBits")
 _NORMS = ("LayerNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
 _LAST_PRODUCTS = (*_PRODUCTS, *_NORMS, "Conv", "LSTM")
-"""What a representation is made of last: these sum in fp32."""
+"""Values that a representation is made of last: these sum in fp32."""
 _ROUNDING = ("Abs", "Clip", "Div", "Max", "ReduceMax", "Round")
 """What a scale and a code are computed by."""
 _CODES = (ir.DataType.INT8, ir.DataType.INT32, ir.DataType.FLOAT8E4M3FN)

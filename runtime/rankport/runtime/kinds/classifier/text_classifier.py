@@ -8,16 +8,14 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
-from rankport.protos.types import ModelDescription, Prefix, Truncation, Usage
+from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
@@ -28,21 +26,20 @@ from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows
-from rankport.runtime.kinds.text_engines import text_engines
+from rankport.runtime.kinds.text_engines import TextModel, text_engines, usage_of
 from rankport.runtime.scheduling.futures import converted, resolved
 
 
-class TextClassifier:
+class TextClassifier(TextModel):
     """A loaded classifier bundle. Any thread may call it; a context manager."""
 
     capabilities: frozenset[Capability] = frozenset({"classifies"})
 
     def __init__(self, manifest: Manifest, encoder: ClassEncoder, engines: Replicas[TextEngine]) -> None:
         """Makes a classifier of parts; it closes the engines."""
-        self._manifest = manifest
+        super().__init__(manifest, engines)
         self._form = ClassForm.of(manifest)
         self._encoder = encoder
-        self._engines = engines
 
     @classmethod
     def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
@@ -83,36 +80,6 @@ class TextClassifier:
         )
         return converted(future, partial(self._answer, request, tokenize_s))
 
-    def describe(self) -> ModelDescription:
-        """Says what the bundle is."""
-        return describe(self._manifest)
-
-    @property
-    def alive(self) -> bool:
-        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
-        return self._engines.alive
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
-        self._engines.close(grace_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _answer(self, request: ScoredItems, tokenize_s: float, answer: TextRows) -> ClassifyResult:
-        runs = request.items.runs
-        firsts = 0 if runs.seconds is None else int(runs.seconds.sum())
-        usage = Usage(
-            prefix_tokens_cached=0,
-            prefix_tokens_computed=firsts,
-            item_tokens=len(runs.ids) - firsts,
-            tokenize_s=tokenize_s,
-            queue_s=answer.queue_s,
-            compute_s=answer.compute_s,
-        )
+        usage = usage_of(request.items.runs, tokenize_s, answer)
         return self._form.answer(request, answer.rows.astype(np.float32, copy=False), usage)

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -17,9 +16,8 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import BackendError, InvalidRequest
-from rankport.protos.types import ModelDescription, Side, Truncation
+from rankport.protos.types import Side, Truncation
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
@@ -27,14 +25,14 @@ from rankport.runtime.kinds.item_encoder.rules import RULES
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows
-from rankport.runtime.kinds.text_engines import text_engines
+from rankport.runtime.kinds.text_engines import TextModel, text_engines
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 
 Text = str | Sequence[int]
 
 
-class ItemEncoder:
+class ItemEncoder(TextModel):
     """A loaded item encoder bundle. Any thread may call it; a context manager."""
 
     capabilities: frozenset[Capability] = frozenset({"encodes"})
@@ -42,10 +40,9 @@ class ItemEncoder:
     def __init__(self, manifest: Manifest, prompt: PromptEncoder, engines: Replicas[TextEngine]) -> None:
         """Makes an encoder of parts; it closes the engines."""
         assert manifest.embedding is not None
-        self._manifest = manifest
+        super().__init__(manifest, engines)
         self._embedding = manifest.embedding
         self._prompt = prompt
-        self._engines = engines
 
     @classmethod
     def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
@@ -123,27 +120,6 @@ class ItemEncoder:
         if side == "query":
             raise InvalidRequest(f"side is {side!r}, and an item encoder has one side: leave it out")
         return self.submit(texts, timeout_s, truncation=truncation)
-
-    def describe(self) -> ModelDescription:
-        """Says what the bundle is."""
-        return describe(self._manifest)
-
-    @property
-    def alive(self) -> bool:
-        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
-        return self._engines.alive
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
-        self._engines.close(grace_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _tokens(answer: TextRows) -> NDArray[np.floating]:

@@ -35,7 +35,7 @@ from rankport.protos import wire
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.server import Server
 
 _MODEL = FULL.workloads[0].model
 _SHAPE = FULL.workloads[0].requests[0]

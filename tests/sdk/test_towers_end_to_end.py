@@ -13,8 +13,8 @@ from rankport.protos.types import Key
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.grpc.server import Server
 from rankport.runtime.server.loading import loaded_models
+from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client, Towers, encode
 from support.cli import rankport
 from support.deterministic_models import DeterministicRanker

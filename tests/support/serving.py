@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.server import Server
 from support.deterministic_models import DeterministicEncoder, DeterministicRanker
 
 LOCAL = ServerConfig(port=0, grace_s=5.0)

@@ -38,7 +38,7 @@ _HOMES = {
     "rankport.runtime.kinds.scorer": ("Scorer",),
     "rankport.runtime.kinds.tagger.tagger": ("Tagger",),
     "rankport.runtime.server.config": ("ServerConfig",),
-    "rankport.runtime.server.grpc.server": ("Server",),
+    "rankport.runtime.server.server": ("Server",),
     "rankport.runtime.store.store": ("TokenStore",),
     "rankport.sdk.aio_client": ("AsyncClient",),
     "rankport.sdk.client": ("Client",),

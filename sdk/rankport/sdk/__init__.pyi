@@ -35,7 +35,7 @@ from rankport.runtime.kinds.scorer import Scorer as Scorer
 from rankport.runtime.kinds.tagger.tagger import Tagger as Tagger
 from rankport.runtime.kinds.two_tower.towers import Towers as Towers
 from rankport.runtime.server.config import ServerConfig as ServerConfig
-from rankport.runtime.server.grpc.server import Server as Server
+from rankport.runtime.server.server import Server as Server
 from rankport.runtime.store.store import TokenStore as TokenStore
 from rankport.sdk.aio_client import AsyncClient as AsyncClient
 from rankport.sdk.client import Client as Client

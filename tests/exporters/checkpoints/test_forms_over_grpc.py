@@ -13,7 +13,7 @@ from rankport.exporters.kinds.ranker.module import ReadOut
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.server import Server
 from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support import checkpoints

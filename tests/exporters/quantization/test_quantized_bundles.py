@@ -18,7 +18,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ModeParity
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.server import Server
 from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support.checkpoints import VOCABULARY, tiny_tokenizer

@@ -20,7 +20,7 @@ from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest, ParityError
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.server import Server
 from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support import checkpoints

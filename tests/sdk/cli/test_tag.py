@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.server import Server
 from rankport.sdk.cli.app import command_tree
 from support.reading.taggers import LabelledTokens, labels_of, tagger_bundle, tagger_of
 

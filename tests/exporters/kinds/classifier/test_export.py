@@ -19,7 +19,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.classifying import Classifier
 from rankport.runtime.kinds.scorer import Scorer
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client
 from support.cli import rankport
 from support.reading.class_folders import LEVELS, pooled_levels

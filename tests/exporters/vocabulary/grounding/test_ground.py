@@ -17,7 +17,7 @@ from rankport.exporters.vocabulary.grounding.ground import ground
 from rankport.exporters.vocabulary.grounding.options import GroundingOptions
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.server import Server
 from rankport.sdk import Client
 from support import checkpoints
 from support.serving import LOCAL

@@ -18,7 +18,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
-from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.server import Server
 from rankport.sdk import Client
 from support.deterministic_models import DeterministicRanker
 from support.serving import LOCAL, Serving, serving

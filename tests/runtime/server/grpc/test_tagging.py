@@ -14,7 +14,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.kinds.tagger.tagger import Tagger
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.grpc.server import Server
+from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client
 from support.reading.taggers import LabelledTokens, labels_of, tagger_bundle, tagger_of
 

@@ -6,22 +6,19 @@ from rankport.protos import class_wire
 from rankport.protos.classes import ClassifyResult
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.runtime.server.calls import Calls, Context
-from rankport.runtime.server.models import ServedModels
-from rankport.runtime.server.submitter import Submitter
+from rankport.runtime.server.core import Core
+from rankport.runtime.server.grpc.calls import Context, answering
 
 
 class ClassificationService(pb_grpc.ClassificationServicer):
     """Answers Classify with the models of a server that classify."""
 
-    def __init__(self, models: ServedModels, calls: Calls, submitter: Submitter) -> None:
-        self._models = models
-        self._calls = calls
-        self._submitter = submitter
+    def __init__(self, core: Core) -> None:
+        self._core = core
 
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:  # noqa: N802
-        async with self._calls.answering(context):
-            classifier = self._models.classifier(request.model).model
+        async with answering(context, self._core.admission):
+            classifier = self._core.models.classifier(request.model).model
 
             def submit(timeout_s: float | None) -> Future[ClassifyResult]:
                 query = class_wire.classify_query(request)
@@ -29,5 +26,5 @@ class ClassificationService(pb_grpc.ClassificationServicer):
                     query.texts, query.prefix, timeout_s, truncation=query.truncation
                 )
 
-            result = await self._submitter.run(submit, context.time_remaining())
+            result = await self._core.submitter.run(submit, context.time_remaining())
             return class_wire.classify_response(result)

@@ -17,10 +17,9 @@ from rankport.protos.errors import InvalidRequest, Overloaded
 from rankport.protos.types import ItemStatus, ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.runtime.server.calls import Calls, Context
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.core import Core
+from rankport.runtime.server.grpc.calls import Context, answering
 from rankport.runtime.server.ordered import in_order
-from rankport.runtime.server.submitter import Submitter
 
 Rows = NDArray[np.floating]  # [texts, k, hidden]
 SubmitTexts = Callable[[ItemColumns, float | None], "Future[Rows]"]
@@ -33,15 +32,12 @@ _OVERLOAD_DELAYS_S = tuple(0.05 * 2**attempt for attempt in range(8))
 class EmbeddingService(pb_grpc.EmbeddingServicer):
     """Answers Encode and EncodeStream with the models of a server that encode."""
 
-    def __init__(self, models: ServedModels, calls: Calls, submitter: Submitter, stream_window: int) -> None:
-        self._models = models
-        self._calls = calls
-        self._submitter = submitter
-        self._stream_window = stream_window
+    def __init__(self, core: Core) -> None:
+        self._core = core
 
     async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:  # noqa: N802
-        async with self._calls.answering(context):
-            served = self._models.encoder(request.model)
+        async with answering(context, self._core.admission):
+            served = self._core.models.encoder(request.model)
 
             def submit(timeout_s: float | None) -> Future[Rows]:
                 query = wire.encode_query(request)
@@ -49,16 +45,16 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
                     query.texts, timeout_s, truncation=query.truncation, side=query.side
                 )
 
-            rows = await self._submitter.run(submit, context.time_remaining())
+            rows = await self._core.submitter.run(submit, context.time_remaining())
             return wire.encode_response(rows, served.description.fingerprint)
 
     # A coroutine that writes sees the call's cancellation; a generator, suspended at its yield, would not.
     async def EncodeStream(  # type: ignore[override]  # noqa: N802
         self, requests: AsyncIterator[pb.EncodeStreamRequest], context: Context
     ) -> None:
-        async with self._calls.answering(context):
+        async with answering(context, self._core.admission):
             chunks = self._chunks(requests, context)
-            async with aclosing(in_order(chunks, self._stream_window)) as responses:
+            async with aclosing(in_order(chunks, self._core.config.stream_window)) as responses:
                 async for response in responses:
                     await context.write(response)
 
@@ -74,7 +70,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
             number += 1
             query = _stream_query(request, first, number)
             asked = asked or query
-            served = self._models.encoder(first.model)
+            served = self._core.models.encoder(first.model)
             submit = partial(served.model.submit_texts, truncation=asked.truncation, side=asked.side)
             yield self._encode_chunk(served.description, submit, query.texts, request.ids, context)
 
@@ -117,10 +113,10 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         run = partial(submit, texts)
         for delay_s in _OVERLOAD_DELAYS_S:
             try:
-                return await self._submitter.run(run, context.time_remaining())
+                return await self._core.submitter.run(run, context.time_remaining())
             except Overloaded:
                 await asyncio.sleep(delay_s)
-        return await self._submitter.run(run, context.time_remaining())
+        return await self._core.submitter.run(run, context.time_remaining())
 
 
 def _stream_query(

@@ -3,22 +3,21 @@
 from rankport.protos import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.runtime.server.calls import Calls, Context
-from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.core import Core
+from rankport.runtime.server.grpc.calls import Context, answering
 
 
 class ModelsService(pb_grpc.ModelsServicer):
     """Describes the models of a server."""
 
-    def __init__(self, models: ServedModels, calls: Calls) -> None:
-        self._models = models
-        self._calls = calls
+    def __init__(self, core: Core) -> None:
+        self._core = core
 
     async def List(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
-        async with self._calls.answering(context):
-            descriptions = self._models.descriptions()
+        async with answering(context, self._core.admission):
+            descriptions = self._core.models.descriptions()
             return pb.ListModelsResponse(models=map(wire.description_message, descriptions))
 
     async def Describe(self, request: pb.DescribeModelRequest, context: Context) -> pb.ModelDescription:  # noqa: N802
-        async with self._calls.answering(context):
-            return wire.description_message(self._models.description(request.model))
+        async with answering(context, self._core.admission):
+            return wire.description_message(self._core.models.description(request.model))

@@ -9,9 +9,9 @@ from rankport.protos.types import Prefix, ScoreResult
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.kinds.kind import ScoringModel
-from rankport.runtime.server.calls import Calls, Context
-from rankport.runtime.server.models import Served, ServedModels
-from rankport.runtime.server.submitter import Submitter
+from rankport.runtime.server.core import Core
+from rankport.runtime.server.grpc.calls import Context, answering
+from rankport.runtime.server.models import Served
 
 _QUICK_FORMS = ("embeddings", "token_ids")
 _QUICK_BYTES, _QUICK_PREFIX_BYTES = 2**20, 2**10
@@ -44,18 +44,16 @@ def submit_score(
 class ScoringService(pb_grpc.ScoringServicer):
     """Answers Score with the models of a server that score."""
 
-    def __init__(self, models: ServedModels, calls: Calls, submitter: Submitter) -> None:
-        self._models = models
-        self._calls = calls
-        self._submitter = submitter
+    def __init__(self, core: Core) -> None:
+        self._core = core
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
-        async with self._calls.answering(context):
-            served = self._models.scorer(request.model)
+        async with answering(context, self._core.admission):
+            served = self._core.models.scorer(request.model)
 
             def submit(timeout_s: float | None) -> Future[ScoreResult]:
                 return submit_score(served, wire.score_query(request), timeout_s)
 
             remaining_s = context.time_remaining()
-            result = await self._submitter.run(submit, remaining_s, in_loop=is_quick(request))
+            result = await self._core.submitter.run(submit, remaining_s, in_loop=is_quick(request))
             return wire.score_response(result)

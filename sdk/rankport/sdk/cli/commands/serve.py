@@ -42,8 +42,8 @@ def serve(
         if entry.startswith("="):
             raise typer.BadParameter(f"{entry!r} gives no name: give NAME=DIRECTORY, or the directory alone")
     server, engine = filled(ServerConfig, given), engine_config(**given_values(EngineConfig, given))
-    from rankport.runtime.server.grpc.server import Server
     from rankport.runtime.server.loading import loaded_models
+    from rankport.runtime.server.server import Server
     from rankport.sdk.cli.output.serve import ServerLines, log_to_stderr
 
     log_to_stderr(json_log)

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from rankport.protos.types import ModelDescription
-from rankport.runtime.server.grpc.server import Server
 from rankport.runtime.server.logs import JsonFormatter
+from rankport.runtime.server.server import Server
 from rankport.sdk.cli.output.writing import writing
 
 

@@ -1,0 +1,23 @@
+"""Core of a server, which all its fronts share: models, admission, threads, settings."""
+
+from dataclasses import dataclass
+
+from rankport.runtime.server.admission import Admission
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.submitter import Submitter
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """Parts of a server that know no protocol. They live on one event loop, that of the server's thread."""
+
+    models: ServedModels
+    admission: Admission
+    submitter: Submitter
+    config: ServerConfig
+
+    @classmethod
+    def of(cls, models: ServedModels, config: ServerConfig) -> "Core":
+        """Makes admission and threads by the settings."""
+        return cls(models, Admission(config.max_pending_calls), Submitter(config.tokenizer_threads), config)

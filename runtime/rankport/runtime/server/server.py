@@ -1,0 +1,124 @@
+"""Server: its event loop in a thread of its own, start, health, and the graceful stop. Fronts speak the protocols."""
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Self
+
+from rankport.protos.types import ModelDescription
+from rankport.runtime.kinds.kind import Model
+from rankport.runtime.server.config import DEFAULTS, ServerConfig
+from rankport.runtime.server.core import Core
+from rankport.runtime.server.counts import CallCounts
+from rankport.runtime.server.grpc.front import GrpcFront, host_port
+from rankport.runtime.server.models import ServedModels
+
+_log = logging.getLogger(__name__)
+_HEALTH_PERIOD_S = 0.5
+
+
+class Server:
+    """Serves models that its caller loaded, and closes, over gRPC.
+
+    >>> with Server({"jobs": ranker}, ServerConfig(port=0)) as server:
+    ...     Client(server.address).score(prefix, items)
+    """
+
+    def __init__(self, models: Mapping[str, Model], config: ServerConfig = DEFAULTS) -> None:
+        """Takes the models by the names that requests use. Raises `InvalidRequest` if there is none."""
+        self._core = Core.of(ServedModels(models), config)
+        self._bound: Future[int] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_asked: asyncio.Event = asyncio.Event()
+        self._grace_s = config.grace_s
+        self._switch_before_s: float | None = None
+        self._thread = threading.Thread(target=self._run, name="rankport-server", daemon=True)
+
+    def start(self) -> Self:
+        """Returns when calls are answered. Raises `Unavailable` if the address cannot be taken."""
+        self._thread.start()
+        self._bound.result()
+        self._switch_soon()
+        return self
+
+    @property
+    def port(self) -> int:
+        """Port that it listens on, also where the config says 0. Waits for `start`."""
+        return self._bound.result()
+
+    @property
+    def address(self) -> str:
+        """host:port, for a client on this machine."""
+        return host_port(self._core.config.host, self.port)
+
+    @property
+    def models(self) -> tuple[ModelDescription, ...]:
+        """Descriptions of what it serves, under the names of requests."""
+        return self._core.models.descriptions()
+
+    @property
+    def counts(self) -> CallCounts:
+        """Calls by outcome, readable from any thread."""
+        return self._core.admission.counts
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """Refuses new calls with UNAVAILABLE, finishes those in progress, cuts off the rest after `grace_s`.
+
+        Returns when the port is free. `grace_s` defaults to the config's. May be called twice, and before
+        `start`.
+        """
+        if self._loop is None:
+            return
+        self._grace_s = self._core.config.grace_s if grace_s is None else grace_s
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop_asked.set)
+        self._thread.join()
+        self._switch_as_before()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _switch_soon(self) -> None:
+        interval_s = self._core.config.switch_interval_s
+        if interval_s is not None:
+            self._switch_before_s = sys.getswitchinterval()
+            sys.setswitchinterval(interval_s)
+
+    def _switch_as_before(self) -> None:
+        if self._switch_before_s is not None:
+            sys.setswitchinterval(self._switch_before_s)
+            self._switch_before_s = None
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:
+            if self._bound.done():
+                _log.exception("the server ended")
+            else:
+                self._bound.set_exception(error)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        front = GrpcFront(self._core)
+        await front.report(self._core.models.alive())
+        self._bound.set_result(await front.start())
+        watch = asyncio.create_task(self._watch_health(front))
+        await self._stop_asked.wait()
+        watch.cancel()
+        await front.not_serving()
+        finished = await self._core.admission.drain(self._grace_s)
+        await front.stop(finished=finished)
+        self._core.submitter.close()
+
+    async def _watch_health(self, front: GrpcFront) -> None:
+        """Reports health: a model whose engine stopped no longer counts as serving, nor does the server as a whole."""
+        while True:
+            await asyncio.sleep(_HEALTH_PERIOD_S)
+            await front.report(self._core.models.alive())

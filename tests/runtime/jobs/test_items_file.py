@@ -1,18 +1,19 @@
-import builtins
 import csv
 import gzip
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyarrow import parquet
 
 from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.runtime.jobs.config import FileColumns
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
 from support.effort import scale
 
@@ -29,12 +30,8 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def open_items(
-    path: Path, *, text: Sequence[str] = ("text",), separator: str = " ", file_format: str | None = None
-) -> ItemsFile:
-    return ItemsFile.open(
-        path, id_column="id", text_columns=text, separator=separator, file_format=file_format
-    )
+def open_items(path: Path, *, text: Sequence[str] = ("text",), **options: Any) -> ItemsFile:
+    return ItemsFile.open(path, id_column="id", text_columns=text, **options)
 
 
 def rows_of(path: Path, *, text: Sequence[str] = ("text",), separator: str = " ") -> list[ItemRow | BadRow]:
@@ -67,39 +64,6 @@ def test_formats_give_the_same_rows(write: Write, name: str, content: bytes) -> 
     assert [(row.id, row.text) for row in rows if isinstance(row, ItemRow)] == [("a", "one"), ("b", "two")]
     assert len(rows) == file.count() == 2
     assert rows == list(file.rows())
-
-
-def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
-    table = pyarrow.table({"more": [1, 2, 3], "id": [7, 8, 9], "text": ["one", None, "three"]})
-    parquet.write_table(table, tmp_path / "x.parquet", row_group_size=2)
-    file = open_items(tmp_path / "x.parquet")
-    assert list(file.rows()) == [
-        ItemRow(1, "7", "one"),
-        BadRow(2, "no text in text", "8"),
-        ItemRow(3, "9", "three"),
-    ]
-    assert file.count() == 3
-
-
-def test_parquet_bytes_are_read_as_utf8(tmp_path: Path) -> None:
-    kind = pyarrow.binary()
-    table = pyarrow.table({"id": ["a", "b"], "text": pyarrow.array(["é".encode(), b"\xff"], kind)})
-    parquet.write_table(table, tmp_path / "x.parquet")
-    good, bad = open_items(tmp_path / "x.parquet").rows()
-    assert good == ItemRow(1, "a", "é")
-    assert isinstance(bad, BadRow)
-    assert bad.id == "b"
-    assert "text is not valid UTF-8" in bad.reason
-
-
-def test_parquet_strings_that_are_not_utf8_are_bad_rows(tmp_path: Path) -> None:
-    raw = pyarrow.array([b"good", b"\xff"], pyarrow.binary())
-    forged = pyarrow.Array.from_buffers(pyarrow.string(), 2, raw.buffers())
-    parquet.write_table(pyarrow.table({"id": ["a", "b"], "text": forged}), tmp_path / "x.parquet")
-    good, bad = open_items(tmp_path / "x.parquet").rows()
-    assert good == ItemRow(1, "a", "good")
-    assert isinstance(bad, BadRow)
-    assert "not UTF-8" in bad.reason
 
 
 def test_format_may_be_named_where_the_file_name_does_not_tell(write: Write) -> None:
@@ -174,21 +138,21 @@ CSV_BAD = {
     b"x,": "no text in text",
     b"x,\xff\xfe": "text is not valid UTF-8",
     b"\xff,text": "id is not valid UTF-8",
-    b'x,"y"z': "broken CSV",
-    b'x,"never closed': "broken CSV",
     b"k" * 65_536 + b",text": "id has 65536 bytes, the limit is 65535",
-    b"x," + b"y" * 131_073: "broken CSV: field larger than field limit",
+    b"x," + b"y" * 200_000: "over 150000 characters: raise max_row_length (--max-row-length) to read it",
+    b'x,"' + b'y,""\nz,nothing\n' * 20_000 + b'"': "over 150000 characters",
 }
 
 
 @pytest.mark.parametrize("bad", CSV_BAD, ids=range(len(CSV_BAD)))
 def test_bad_csv_row_is_told_and_passed_over(write: Write, bad: bytes) -> None:
-    before, found, after = rows_of(write("x.csv", b'id,text\na,"o\nne"\n' + bad + b"\nb,two\n"))
+    path = write("x.csv", b'id,text\na,"o\nne"\n' + bad + b"\nb,two\n")
+    before, found, after = open_items(path, max_row_length=150_000).rows()
     assert before == ItemRow(2, "a", "o\nne")
     assert isinstance(found, BadRow)
     assert found.line == 4
     assert CSV_BAD[bad] in found.reason
-    assert after == ItemRow(5, "b", "two")
+    assert after == ItemRow(5 + bad.count(b"\n"), "b", "two")
 
 
 JSON_BAD = {
@@ -222,6 +186,57 @@ def test_bad_jsonl_row_is_told_and_passed_over(write: Write, bad: bytes) -> None
     assert after == ItemRow(4, "5", "two")
 
 
+@pytest.mark.parametrize("mark", ["utf-16", "utf-32", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(("name", "content"), [("x.csv", CSV), ("x.jsonl", JSONL)])
+def test_other_encodings_are_told_with_the_way_to_convert(
+    write: Write, name: str, content: bytes, mark: str
+) -> None:
+    known = mark[:6].upper()
+    path = write(name, content.decode().encode(mark))
+    with pytest.raises(InvalidRequest, match=rf"in {known}.*UTF-8 is needed: convert it \(iconv -f {known}"):
+        open_items(path)
+
+
+@pytest.mark.parametrize("change", ["other content", "appended", "replaced", "gone"])
+def test_file_that_changes_while_it_is_read_is_an_error(write: Write, change: str) -> None:
+    path = write("x.csv", CSV)
+    rows = open_items(path).rows()
+    assert next(rows) == ItemRow(2, "a", "one")
+    match change:
+        case "other content":
+            path.write_bytes(CSV.replace(b"two", b"three"))
+        case "appended":
+            path.write_bytes(CSV + b"c,three\n")
+        case "replaced":
+            os.replace(write("other.csv", CSV), path)
+        case "gone":
+            path.unlink()
+    with pytest.raises(InvalidRequest, match=r"x\.csv (was changed while it was read|breaks off)"):
+        list(rows)
+
+
+def test_column_that_goes_between_opening_and_reading_is_an_error(write: Write) -> None:
+    file = open_items(write("x.csv", CSV))
+    write("x.csv", b"id,title\na,one\n")
+    with pytest.raises(InvalidRequest, match="changed since it was opened: no column 'text'"):
+        list(file.rows())
+
+
+def test_long_line_of_json_is_one_bad_row(write: Write) -> None:
+    long = b'{"id": "b", "text": "' + b"x" * 1000 + b'"}\n'
+    path = write("x.jsonl", JSONL.splitlines(keepends=True)[0] + long + long[:-1])
+    rows = list(open_items(path, max_row_length=500).rows())
+    assert [(row.line, type(row)) for row in rows] == [(1, ItemRow), (2, BadRow), (3, BadRow)]
+    assert isinstance(rows[1], BadRow)
+    assert "over 500 bytes: raise max_row_length" in rows[1].reason
+    assert len([row for row in open_items(path, max_row_length=1024).rows() if isinstance(row, ItemRow)]) == 3
+
+
+def test_row_length_has_a_range(write: Write) -> None:
+    with pytest.raises(InvalidRequest, match="max_row_length is 0"):
+        FileColumns(max_row_length=0)
+
+
 def test_known_id_of_a_bad_row_is_told(write: Write) -> None:
     [row] = rows_of(write("x.jsonl", b'{"id": "x", "text": 3}'))
     assert row == BadRow(1, "text is of type int, not text", "x")
@@ -236,20 +251,6 @@ def test_gzip_that_breaks_off_is_an_error_that_names_the_last_row(write: Write) 
     assert next(rows) == ItemRow(1, "0", "0")
     with pytest.raises(InvalidRequest, match=r"x\.jsonl\.gz breaks off after row \d\d+"):
         list(rows)
-
-
-def test_parquet_without_pyarrow_names_the_extra(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without_pyarrow(name: str, *args: object, **kwargs: object) -> object:
-        if name.startswith("pyarrow"):
-            raise ModuleNotFoundError(name)
-        return real(name, *args, **kwargs)  # type: ignore[arg-type]
-
-    path = write("x.parquet", b"")
-    monkeypatch.setattr(builtins, "__import__", without_pyarrow)
-    with pytest.raises(InvalidRequest, match=r"pip install 'rankport\[parquet\]'"):
-        open_items(path)
 
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
@@ -286,7 +287,10 @@ def test_whatever_the_json_module_writes_is_read_back(write: Write, rows: list[t
 @given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\x1f", b"")), max_size=12))
 def test_no_garbage_ends_the_reading(write: Write, garbage: list[bytes]) -> None:
     body = b"\n".join(garbage)
-    assert rows_of(write("x.csv", b"id,text\nfirst,row\n" + body))[0] == ItemRow(2, "first", "row")
+    rows = open_items(write("x.csv", b"id,text\nfirst,row\n" + body)).rows()
+    assert next(rows) == ItemRow(2, "first", "row")
+    with suppress(InvalidRequest):
+        list(rows)
     last = b'\n{"id": "last", "text": "row"}'
     found = rows_of(write("x.jsonl", b'{"id": "first", "text": "row"}\n' + body + last))
     assert isinstance(found[-1], ItemRow)

@@ -13,7 +13,7 @@ FileFormat = Literal["csv", "jsonl", "parquet"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileColumns:
-    """Columns of a file of items that make its rows."""
+    """Columns of a file of items that make its rows, and how long a row may be. Raises as `EncodeJobConfig`."""
 
     id_column: str = field(default="id", metadata=flag("Column with the key that requests will name."))
     text_columns: tuple[str, ...] = field(
@@ -26,6 +26,15 @@ class FileColumns:
     file_format: FileFormat | None = field(
         default=None, metadata=flag("Format of --items, if its name does not tell.", name="--format")
     )
+    max_row_length: int = field(
+        default=16 * 2**20,
+        metadata=flag(
+            "Longest row of a CSV, in characters, or of a JSONL, in bytes; longer ones are bad rows.", least=1
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

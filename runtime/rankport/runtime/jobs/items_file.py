@@ -2,22 +2,29 @@
 
 Owns which columns make a row and when a row is bad; `row_readers` has the formats.
 
-A row is bad where it cannot be read (broken CSV or JSON, bytes that are not UTF-8), where its id is missing,
-blank, too long, or no string or integer, and where its text columns are all blank or one is no string. Ids
-are taken verbatim. A file that breaks as a whole (its gzip stream, its Parquet pages) is an error: nobody
-knows what lay behind the break.
+A row is bad where it cannot be read (broken JSON, fields too few or too many, bytes that are not UTF-8, a length over
+the limit), where its id is missing, blank, too long, or of a type without one exact text, and where its text columns
+are all blank or one is no text. A file that breaks as a whole (its gzip stream, its Parquet pages, a quote in its CSV
+that leaves open where the next row is) or changes while it is read is an error: nobody knows what lies behind it.
+
+Ids are text, taken verbatim, or integers, decimals (with the digits of their column: 12.50), UUIDs, dates, times and
+timestamps, as their text. A bool or a float is no id: 1, 1.0 and true are one item to some writers and three to others.
 """
 
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import get_args
+from uuid import UUID
 
 from rankport.protos.errors import InvalidRequest, NotFound
-from rankport.runtime.jobs.config import FileFormat
-from rankport.runtime.jobs.row_readers import BadRow, CsvReader, JsonlReader, ParquetReader, Record, RowReader
+from rankport.runtime.jobs.config import FileColumns, FileFormat
+from rankport.runtime.jobs.parquet_reader import ParquetReader
+from rankport.runtime.jobs.records import BadRow, Moment, Record, RowReader
+from rankport.runtime.jobs.row_readers import CsvReader, JsonlReader
 from rankport.runtime.store.records import MAX_KEY_BYTES
 
 __all__ = ["FORMATS", "BadRow", "FileFormat", "ItemRow", "ItemsFile"]
@@ -31,6 +38,8 @@ _SUFFIXES: Mapping[str, FileFormat] = {
     ".parquet": "parquet",
 }
 _FILE_ERRORS = (OSError, EOFError, zlib.error)
+_ROWS_A_LOOK = 4096  # at whether the file is the one that was opened
+_EXACT = (int, Decimal, UUID, Moment)  # types with one text each, beside text
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +70,11 @@ class ItemsFile:
         text_columns: Sequence[str],
         separator: str = " ",
         file_format: str | None = None,
+        max_row_length: int = FileColumns().max_row_length,
     ) -> "ItemsFile":
         """Checks the file and its columns. Its name tells the format, unless `file_format` does.
+
+        A row of CSV or JSONL over `max_row_length` (characters, or bytes of JSONL) is a bad row.
 
         Raises:
             NotFound: no such file.
@@ -74,7 +86,7 @@ class ItemsFile:
             raise NotFound(f"no items file {file}")
         if not text_columns:
             raise InvalidRequest("no text column: name at least one")
-        reader = _reader(file, file_format)
+        reader = _reader(file, file_format, max_row_length)
         try:
             columns = reader.columns()
         except _FILE_ERRORS as error:
@@ -93,11 +105,23 @@ class ItemsFile:
         """
         line = 0
         try:
-            for record in self.reader.records(tuple(dict.fromkeys((self.id_column, *self.text_columns)))):
+            state = _state(self.path)
+            columns = tuple(dict.fromkeys((self.id_column, *self.text_columns)))
+            for number, record in enumerate(self.reader.records(columns)):
+                if number % _ROWS_A_LOOK == 0:
+                    self._check_unchanged(state, line)
                 line = record.line
                 yield record if isinstance(record, BadRow) else self._row(record)
+            self._check_unchanged(state, line)
         except _FILE_ERRORS as error:
             raise InvalidRequest(f"{self.path} breaks off after row {line}: {error}") from error
+
+    def _check_unchanged(self, state: tuple[int, ...], line: int) -> None:
+        if _state(self.path) != state:
+            raise InvalidRequest(
+                f"{self.path} was changed while it was read, by row {line}: rows of two files may have mixed; "
+                "run again once it stands still"
+            )
 
     def count(self) -> int | None:
         """Counts rows, roughly, for a progress bar; None where counting would cost too much."""
@@ -123,13 +147,13 @@ class _BadValueError(ValueError):
     """Reason why a row is bad."""
 
 
-def _reader(path: Path, file_format: str | None) -> RowReader:
+def _reader(path: Path, file_format: str | None, max_row_length: int) -> RowReader:
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     match file_format or _SUFFIXES.get(suffixes[-1] if suffixes else ""):
         case "csv":
-            return CsvReader(path)
+            return CsvReader(path, max_row_length)
         case "jsonl":
-            return JsonlReader(path)
+            return JsonlReader(path, max_row_length)
         case "parquet":
             return ParquetReader(path)
         case None:
@@ -140,15 +164,29 @@ def _reader(path: Path, file_format: str | None) -> RowReader:
             raise InvalidRequest(f"unknown format {other!r}; there are {', '.join(FORMATS)}")
 
 
+def _state(path: Path) -> tuple[int, ...]:
+    """Returns what differs once a file is written to, or another stands in its place."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def _item_id(name: str, value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    item_id = _text(name, value)
+    exact = isinstance(value, _EXACT) and not isinstance(value, bool)
+    item_id = _exact_text(value) if exact else _text(name, value)
     if _is_blank(item_id):
         raise _BadValueError(f"no id in {name}")
     if len(item_id.encode()) > MAX_KEY_BYTES:
         raise _BadValueError(f"{name} has {len(item_id.encode())} bytes, the limit is {MAX_KEY_BYTES}")
     return item_id
+
+
+def _exact_text(value: object) -> str:
+    match value:
+        case Moment():
+            return value.text
+        case Decimal():
+            return format(value, "f")
+    return str(value)
 
 
 def _text(name: str, value: object) -> str:
@@ -158,7 +196,8 @@ def _text(name: str, value: object) -> str:
     try:
         text = value.decode() if isinstance(value, bytes) else value
         if not isinstance(text, str):
-            raise _BadValueError(f"{name} is of type {type(value).__name__}, not text")
+            kind = value.type if isinstance(value, Moment) else type(value).__name__
+            raise _BadValueError(f"{name} is of type {kind}, not text")
         text.encode()  # lone surrogates: what CSV reading makes of stray bytes, and JSON of broken escapes
     except UnicodeError as error:
         raise _BadValueError(f"{name} is not valid UTF-8: {error.reason}") from error  # type: ignore[attr-defined]

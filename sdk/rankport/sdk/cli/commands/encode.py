@@ -48,7 +48,8 @@ def encode(
 
     Items whose text is stored already are skipped, so run it again after every change of the catalogue. Killed at
     any moment it loses nothing: the same command goes on where it stopped. A bad row never ends the job; it is
-    reported at the end and keeps whatever was stored for its id.
+    reported at the end and keeps whatever was stored for its id. A quote in a CSV that is never closed, or closed amid
+    its text, ends it: nobody knows which lines behind it are rows.
 
     Exit codes: 0 done, bad rows included unless --max-bad-rows says otherwise; 1 no row could be used, too many bad
     rows, or the bundle, the store or the file failed; 2 wrong usage, such as a column that is not there.

@@ -1,0 +1,69 @@
+"""Files of text: gzip told by magic bytes, not by a name; UTF-8, with other encodings told by name.
+
+Owns opening and encodings; what a line means is `row_readers`'s.
+"""
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from rankport.protos.errors import InvalidRequest
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK_BYTES = 2**20
+_MAX_COUNTED_GZIP_BYTES = 64 * 2**20
+_SAMPLED_BYTES = 4096
+_MARKS = (  # the longer first: that of UTF-32 starts as that of UTF-16
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Opens a file, unpacked where it is gzip."""
+    with path.open("rb") as stream:
+        compressed = stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    return cast("BinaryIO", gzip.open(path)) if compressed else path.open("rb")
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIOWrapper]:
+    """Opens a file as UTF-8 with line ends as they are; bytes that are not UTF-8 become lone surrogates."""
+    with (
+        open_bytes(path) as stream,
+        TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text,
+    ):
+        yield text
+
+
+def check_encoding(path: Path) -> None:
+    """Raises `InvalidRequest` for a file in UTF-16 or UTF-32, told by its mark or by the zeros of its first line."""
+    with open_bytes(path) as stream:
+        start = stream.read(_SAMPLED_BYTES)
+    named = next((name for mark, name in _MARKS if start.startswith(mark)), None)
+    name = named or ("UTF-16" if b"\0" in start.partition(b"\n")[0] else None)
+    if name:
+        how = "" if named else " as it seems: its first line has zero bytes"
+        raise InvalidRequest(
+            f"{path} is in {name}{how}, and UTF-8 is needed: "
+            f"convert it (iconv -f {name} -t UTF-8 {path.name} > utf8-{path.name})"
+        )
+
+
+def count_lines(path: Path, *, quote: bytes | None, header_lines: int) -> int | None:
+    """Counts line ends of a file, less its header; with `quote` only those not between two of these bytes."""
+    with open_bytes(path) as stream:
+        if isinstance(stream, gzip.GzipFile) and path.stat().st_size > _MAX_COUNTED_GZIP_BYTES:
+            return None
+        lines, inside, last = 0, False, b"\n"
+        while chunk := stream.read(_CHUNK_BYTES):
+            last = chunk[-1:]
+            parts = chunk.split(quote) if quote else [chunk]
+            lines += sum(part.count(b"\n") for part in parts[inside::2])
+            inside ^= len(parts) % 2 == 0
+    return max(0, lines + (last != b"\n") - header_lines)

@@ -1,0 +1,126 @@
+"""Parquet: what becomes of a value of each type, and of values that have no text."""
+
+import builtins
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
+
+
+def open_items(path: Path) -> ItemsFile:
+    return ItemsFile.open(path, id_column="id", text_columns=["text"])
+
+
+def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
+    table = pyarrow.table({"more": [1, 2, 3], "id": [7, 8, 9], "text": ["one", None, "three"]})
+    parquet.write_table(table, tmp_path / "x.parquet", row_group_size=2)
+    file = open_items(tmp_path / "x.parquet")
+    assert list(file.rows()) == [
+        ItemRow(1, "7", "one"),
+        BadRow(2, "no text in text", "8"),
+        ItemRow(3, "9", "three"),
+    ]
+    assert file.count() == 3
+
+
+def test_parquet_bytes_are_read_as_utf8(tmp_path: Path) -> None:
+    kind = pyarrow.binary()
+    table = pyarrow.table({"id": ["a", "b"], "text": pyarrow.array(["é".encode(), b"\xff"], kind)})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    good, bad = open_items(tmp_path / "x.parquet").rows()
+    assert good == ItemRow(1, "a", "é")
+    assert isinstance(bad, BadRow)
+    assert bad.id == "b"
+    assert "text is not valid UTF-8" in bad.reason
+
+
+def test_parquet_strings_that_are_not_utf8_are_bad_rows(tmp_path: Path) -> None:
+    raw = pyarrow.array([b"good", b"\xff"], pyarrow.binary())
+    forged = pyarrow.Array.from_buffers(pyarrow.string(), 2, raw.buffers())
+    parquet.write_table(pyarrow.table({"id": ["a", "b"], "text": forged}), tmp_path / "x.parquet")
+    good, bad = open_items(tmp_path / "x.parquet").rows()
+    assert good == ItemRow(1, "a", "good")
+    assert isinstance(bad, BadRow)
+    assert "not UTF-8" in bad.reason
+
+
+UUID_TEXT = "0ed38662-9653-4ce9-809c-eefa7b92d857"
+IDS = {
+    "large string": (pyarrow.array(["a"], pyarrow.large_string()), "a"),
+    "dictionary": (pyarrow.array(["a"]).dictionary_encode(), "a"),
+    "uint64": (pyarrow.array([2**64 - 1], pyarrow.uint64()), "18446744073709551615"),
+    "decimal": (pyarrow.array([Decimal("12.50")]), "12.50"),
+    "wide decimal": (pyarrow.array([Decimal(10**30)], pyarrow.decimal256(40, 0)), "1" + "0" * 30),
+    "uuid": (pyarrow.array([UUID(UUID_TEXT).bytes], pyarrow.uuid()), UUID_TEXT),
+    "date": (pyarrow.array([date(2024, 2, 29)]), "2024-02-29"),
+    "ns": (pyarrow.array([1], pyarrow.timestamp("ns")), "1970-01-01 00:00:00.000000001"),
+    "ns, zone": (pyarrow.array([1], pyarrow.timestamp("ns", "UTC")), "1970-01-01 00:00:00.000000001Z"),
+    "time": (pyarrow.array([1], pyarrow.time64("ns")), "00:00:00.000000001"),
+}
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_scalar_with_one_exact_text_is_an_id(tmp_path: Path, name: str) -> None:
+    column, text = IDS[name]
+    parquet.write_table(pyarrow.table({"id": column, "text": ["x"]}), tmp_path / "x.parquet")
+    assert list(open_items(tmp_path / "x.parquet").rows()) == [ItemRow(1, text, "x")]
+
+
+NO_IDS = {
+    "null": (pyarrow.array([None], pyarrow.timestamp("ns")), "no id in id"),
+    "float": (pyarrow.array([1.5]), "id is of type float, not text"),
+    "bool": (pyarrow.array([True]), "id is of type bool, not text"),
+    "list": (pyarrow.array([[1]]), "id is of type list, not text"),
+    "date": (
+        pyarrow.array([2**31 - 1], pyarrow.date32()),
+        "id has a value of type date32[day] that cannot be",
+    ),
+    "duration": (
+        pyarrow.array([2**62], pyarrow.duration("ms")),
+        "id has a value of type duration[ms] that cannot",
+    ),
+    "moment": (
+        pyarrow.array([2**62], pyarrow.timestamp("us")),
+        "id has a value of type timestamp[us] that cannot",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_IDS)
+def test_value_that_is_no_id_is_one_bad_row_with_its_column_and_type(tmp_path: Path, name: str) -> None:
+    column, problem = NO_IDS[name]
+    both = pyarrow.table({"id": column, "text": ["x"]})
+    parquet.write_table(both, tmp_path / "x.parquet")
+    [bad] = open_items(tmp_path / "x.parquet").rows()
+    assert isinstance(bad, BadRow)
+    assert problem in bad.reason
+
+
+def test_moment_in_a_text_column_is_a_bad_row(tmp_path: Path) -> None:
+    table = pyarrow.table({"id": ["a"], "text": pyarrow.array([1], pyarrow.timestamp("ns"))})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    assert list(open_items(tmp_path / "x.parquet").rows()) == [
+        BadRow(1, "text is of type timestamp[ns], not text", "a")
+    ]
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without_pyarrow(name: str, *args: object, **kwargs: object) -> object:
+        if name.startswith("pyarrow"):
+            raise ModuleNotFoundError(name)
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    path = tmp_path / "x.parquet"
+    path.touch()
+    monkeypatch.setattr(builtins, "__import__", without_pyarrow)
+    with pytest.raises(InvalidRequest, match=r"pip install 'rankport\[parquet\]'"):
+        open_items(path)

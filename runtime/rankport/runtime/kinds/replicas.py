@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from rankport.protos.errors import Overloaded, Unavailable
+from rankport.protos.own_process import OwnProcess
+from rankport.runtime.scheduling.worker import check_loaded_here
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Replicas(Generic[EngineT]):
         self._all = [_Replica(engine, gpu) for gpu, engine in engines.items()]
         self._slack_tokens = slack_tokens
         self._closed = False
+        self._process = OwnProcess()
         self._lock = threading.Lock()
 
     @property
@@ -62,6 +65,7 @@ class Replicas(Generic[EngineT]):
 
         Raises `Overloaded` if one only lacks room, else `Unavailable`.
         """
+        self.check_process()
         if len(self._all) == 1:
             return call(self._all[0].engine)
         refusal: Overloaded | Unavailable = Unavailable("all engines have stopped; load the model again")
@@ -79,6 +83,10 @@ class Replicas(Generic[EngineT]):
             future.add_done_callback(lambda _, replica=replica: self._add(replica, -tokens))  # type: ignore[misc]
             return future
         raise refusal
+
+    def check_process(self) -> None:
+        """Raises `Unavailable` in a child forked from the process that loaded the model."""
+        check_loaded_here(self._process)
 
     @property
     def alive(self) -> bool:

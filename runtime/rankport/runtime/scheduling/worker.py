@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Generic
 
 from rankport.protos.errors import DeadlineExceeded, RankportError, Unavailable
+from rankport.protos.own_process import OwnProcess
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.device_calls import DeviceCalls
 from rankport.runtime.scheduling.futures import settle
@@ -36,6 +37,7 @@ class Worker(Generic[RequestT]):
         self._work = work
         self._config = config
         self._clock = clock
+        self._process = OwnProcess()
         self._condition = threading.Condition()  # guards the fields down to `_closed_because`
         self._arrivals: deque[RequestT] = deque()
         self._device_calls = DeviceCalls()
@@ -52,8 +54,9 @@ class Worker(Generic[RequestT]):
     def submit(self, request: RequestT) -> None:
         """Queues a request; its future will be resolved, or cancelled by its owner.
 
-        Raises `Overloaded` when the queue is full, `Unavailable` after `close` or a crash.
+        Raises `Overloaded` when the queue is full, `Unavailable` after `close` or a crash, and in a forked child.
         """
+        check_loaded_here(self._process)
         with self._condition:
             if self._closed_because is not None:
                 raise Unavailable(*self._closed_because.args)
@@ -65,8 +68,10 @@ class Worker(Generic[RequestT]):
     def call(self, step: Callable[[], None]) -> "Future[None]":
         """Has the thread do something else with the device, between two passes.
 
-        Raises `Unavailable` after `close` or a crash. The future raises what `step` raises, or `Unavailable`.
+        Raises `Unavailable` after `close` or a crash, and in a forked child. The future raises what `step` raises, or
+        `Unavailable`.
         """
+        check_loaded_here(self._process)
         with self._condition:
             if self._closed_because is not None:
                 raise Unavailable(*self._closed_because.args)
@@ -75,14 +80,16 @@ class Worker(Generic[RequestT]):
 
     @property
     def alive(self) -> bool:
-        """False after `close` or a crash."""
-        return self._closed_because is None
+        """False after `close` or a crash, and in a forked child."""
+        return self._closed_because is None and not self._process.forked
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Refuses new requests and lets accepted ones finish for `grace_s` seconds, fails the rest.
 
-        Waits for nothing. Called again, it can only shorten the grace.
+        Waits for nothing. Called again, it can only shorten the grace; in a forked child it does nothing.
         """
+        if self._process.forked:  # the condition may have been held by a thread that is not here
+            return
         with self._condition:
             until_s = self._clock() + grace_s
             self._drain_until_s = min(
@@ -96,7 +103,9 @@ class Worker(Generic[RequestT]):
     def close(self, grace_s: float = 0.0) -> None:
         """Stops, and waits until that is done."""
         self.stop(grace_s)
-        if threading.current_thread() is not self._thread:  # a future's callback may close
+        if (
+            not self._process.forked and threading.current_thread() is not self._thread
+        ):  # a future's callback may close
             self._thread.join()
 
     def _run(self) -> None:
@@ -273,6 +282,11 @@ class Worker(Generic[RequestT]):
         for request in outstanding:
             _log_failure(partial(self._work.retire, request))
         _log_failure(self._work.close)
+
+
+def check_loaded_here(process: OwnProcess) -> None:
+    """Raises `Unavailable` in a child forked from the process that loaded a model."""
+    process.check("the model was loaded", "load it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import RankportError, Unavailable
+from rankport.protos.own_process import OwnProcess
 from rankport.runtime.backends.contract import TokenTable
 from rankport.runtime.store.namespace import TokenNamespace, Written
 from rankport.runtime.tokens import ResidentItems
@@ -72,6 +73,7 @@ class ResidentTokens:
         self._version: int | None = None  # of the store, at the last scan that came to its end
         self._left_out = False  # items then, for want of capacity
         self._closing = threading.Event()
+        self._process = OwnProcess()
         begun_s = time.perf_counter()
         self._refresh(patience=0.0)
         _log.info(
@@ -113,7 +115,9 @@ class ResidentTokens:
         return ResidentItems(rows, places, catalogue)
 
     def close(self) -> None:
-        """Ends the thread. What was found stays valid."""
+        """Ends the thread. What was found stays valid. In a forked child, where there is none, it does nothing."""
+        if self._process.forked:
+            return
         self._closing.set()
         self._thread.join()
 

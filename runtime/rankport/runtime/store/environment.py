@@ -6,7 +6,6 @@ LMDB forbids changing the map while a transaction of the same process is open: a
 it reads. So every transaction here holds a share of a gate, and a resize waits until it is alone.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import lmdb
 
 from rankport.protos.errors import StoreError
+from rankport.protos.own_process import OwnProcess
 
 T = TypeVar("T")
 Transaction: TypeAlias = "lmdb.Transaction[memoryview]"  # generic in lmdb's stubs only
@@ -34,7 +34,7 @@ class LmdbEnvironment:
         self.read_only = read_only
         self._path = path
         self._env = env
-        self._pid = os.getpid()
+        self._process = OwnProcess()
         self._changed = threading.Condition()
         self._open_transactions = 0
         self._resizing = False
@@ -127,9 +127,16 @@ class LmdbEnvironment:
         """Returns the handle of a database, made in the write transaction `txn` if there is none."""
         return self._env.open_db(name, txn=txn, create=True)
 
+    def check_process(self) -> None:
+        """Raises `StoreError` in a forked child, before a lock that another thread may have held at the fork."""
+        if self._process.forked:
+            raise StoreError(
+                f"token store {self._path} was opened before a fork: open it in the child process"
+            )
+
     def close(self) -> None:
-        """Waits for open transactions and frees the map. Closing twice does nothing."""
-        if self._closed:
+        """Waits for open transactions and frees the map. Closing twice, or in a forked child, does nothing."""
+        if self._closed or self._process.forked:
             return
         with self._alone():
             self._closed = True
@@ -149,6 +156,7 @@ class LmdbEnvironment:
                 raise
 
     def _enter(self) -> None:
+        self.check_process()
         with self._changed:
             self._changed.wait_for(lambda: not self._resizing)
             self._check_open()
@@ -161,6 +169,7 @@ class LmdbEnvironment:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        self.check_process()
         with self._changed:
             self._changed.wait_for(lambda: not self._resizing)
             self._resizing = True
@@ -183,10 +192,6 @@ class LmdbEnvironment:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreError(f"token store {self._path} is closed: open it again")
-        if os.getpid() != self._pid:
-            raise StoreError(
-                f"token store {self._path} was opened before a fork: open it in the child process"
-            )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

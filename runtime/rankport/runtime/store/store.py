@@ -96,6 +96,7 @@ class TokenStore:
             raise InvalidRequest(f"encoder fingerprint {fingerprint!r}: use 1 to 128 of A-Z a-z 0-9 . _ -")
         if create and spec is None:
             raise InvalidRequest(f"creating namespace {fingerprint} needs its TokenSpec")
+        self._env.check_process()
         with self._lock:
             known = self._namespaces.get(fingerprint) or self._open_namespace(fingerprint, spec, create)
             self._namespaces[fingerprint] = known

@@ -237,6 +237,7 @@ class Ranker(Ranks):
         if on_missing not in _ON_MISSING:
             raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(_ON_MISSING)}")
         columns = ItemColumns.of(items)
+        self._engines.check_process()  # before a lock is taken that a thread may have held at a fork
         # Texts are tokenized without the interpreter's lock; all else holds it, and threads that take turns at it
         # within a request pay for each turn: one request after the other is twice as fast.
         with self._turn if columns.texts is None else nullcontext():

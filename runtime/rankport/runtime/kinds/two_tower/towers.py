@@ -205,6 +205,7 @@ class Towers(WeighingRanks):
     ) -> "Future[ScoreResult]":
         """Scores as `score`, at once with a future. Cancelling it drops what is not computed yet."""
         timeout_s = checked_timeout_s(timeout_s)
+        self._parts.item.engines.check_process()  # what is given as rows is scored without an engine
         begun_s = time.perf_counter()
         request = self._reader.read(prefix, items, truncation, on_missing, features)
         tokenize_s = time.perf_counter() - begun_s

@@ -1,0 +1,28 @@
+"""`OwnProcess`: the process that made an object whose threads, locks or connections a fork does not bring along."""
+
+import os
+
+from rankport.protos.errors import Unavailable
+
+
+class OwnProcess:
+    """The process that it is made in."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    @property
+    def forked(self) -> bool:
+        """True in a child that `fork()` made of that process."""
+        return os.getpid() != self._pid
+
+    def check(self, made: str, remedy: str) -> None:
+        """Raises `Unavailable` in such a child, where the object would wait for ever for what is not there.
+
+        `made` says what happened to the object before the fork, `remedy` what to do in the child.
+        """
+        if self.forked:
+            raise Unavailable(
+                f"{made} before a fork(), which copies no threads: {remedy} in the child process, or start "
+                "processes by 'spawn'"
+            )

@@ -166,6 +166,7 @@ def test_on_missing_reaches_the_ranker(served: Serving, monkeypatch: pytest.Monk
     ("arguments", "says"),
     [
         (("--bundle", "b", "--prefix", "q", "--model", "foo", "a"), "--model goes with --server"),
+        (("--bundle", "b", "--prefix", "q", "--frozen", "a"), "--frozen goes with --store"),
         (("--server", "s:1", "--field", "query=x", "--field", "query=y", "a"), "'query' is given 2 times"),
         (
             ("--server", "s:1", "--prefix", "q", "--out", "x.txt", "a"),
@@ -178,6 +179,7 @@ def test_on_missing_reaches_the_ranker(served: Serving, monkeypatch: pytest.Monk
     ],
     ids=[
         "model of a bundle",
+        "frozen without a store",
         "field twice",
         "no format",
         "two formats",

@@ -46,7 +46,7 @@ class Model(Protocol):
 
     @property
     def alive(self) -> bool:
-        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
+        """False once it is closed, its device lost, or stopped on a bug, and while its token store cannot be read."""
 
     def describe(self) -> ModelDescription:
         """Says what it is."""

@@ -23,12 +23,15 @@ def loaded_models(
     store: str | os.PathLike[str] | None,
     config: EngineConfig,
     kinds: Sequence[Kind] = KINDS,
+    *,
+    frozen: bool = False,
 ) -> Iterator[Mapping[str, Model]]:
     """Opens the models of `bundles` by name, until the end of the block.
 
     Each entry is a bundle's directory, or NAME=DIRECTORY to name it otherwise than its manifest does. All models that
-    take tokens read the one `store`. The load's leftovers are collected, and what stays is taken out of the garbage
-    collector's sight: its full passes over a loaded model would stop requests for 100 ms and more.
+    take tokens read the one `store`, `frozen` without a lock. The load's leftovers are collected, and what stays is
+    taken out of the garbage collector's sight: its full passes over a loaded model would stop requests for 100 ms and
+    more.
 
     Raises:
         InvalidRequest: two bundles have one name, or an entry an empty one; tokens are to stay on a device, and none
@@ -36,7 +39,11 @@ def loaded_models(
         RankportError: as the `load` of their kinds.
     """
     with ExitStack() as owned:
-        tokens = None if store is None else owned.enter_context(TokenStore.open(store, read_only=True))
+        tokens = (
+            None
+            if store is None
+            else owned.enter_context(TokenStore.open(store, read_only=True, frozen=frozen))
+        )
         models: dict[str, Model] = {}
         named = _named(bundles, kinds)
         if config.device_tokens_bytes and not any(

@@ -1,27 +1,35 @@
 """Environment of LMDB whose map grows by itself while threads and processes read it.
 
-Owns transactions, the map size and the translation of LMDB's errors; it knows nothing of tokens.
+Owns transactions, the map size, and which file is open: another that takes its place is opened, one that was cut short
+is not touched. It knows nothing of tokens; `causes` explains errors, `data_file` watches the file.
 
 LMDB forbids changing the map while a transaction of the same process is open: a reader would lose the memory
-it reads. So every transaction here holds a share of a gate, and a resize waits until it is alone.
+it reads. So every transaction here holds a share of a gate, and a resize or reopening waits until it is alone.
 """
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 import lmdb
 
 from rankport.protos.errors import StoreError
 from rankport.protos.own_process import OwnProcess
+from rankport.runtime.store import causes
+from rankport.runtime.store.data_file import FileState
+from rankport.runtime.store.open_file import Database, OpenFile, Opening, Transaction
+
+__all__ = ["Database", "LmdbEnvironment", "Opening", "Transaction"]
 
 T = TypeVar("T")
-Transaction: TypeAlias = "lmdb.Transaction[memoryview]"  # generic in lmdb's stubs only
-Database: TypeAlias = Any  # lmdb exports no name for the type of its database handles
+Accept = Callable[[OpenFile], None]
 
-_MAX_READERS = 1024  # read transactions at one time, over all processes
+_log = logging.getLogger(__name__)
+_RETRY_S = 0.1  # from one try to open another file to the next
 
 
 class LmdbEnvironment:
@@ -30,37 +38,31 @@ class LmdbEnvironment:
     Do not open one transaction inside another: a resize between the two would wait for ever.
     """
 
-    def __init__(self, path: Path, env: lmdb.Environment, read_only: bool) -> None:
-        self.read_only = read_only
-        self._path = path
-        self._env = env
+    def __init__(self, file: OpenFile, opening: Opening, accept: Accept) -> None:
+        self.read_only = opening.read_only
+        self._path = opening.path
+        self._opening = opening
+        self._accept = accept
+        self._file = file
+        self._generation = 0  # of the file: how many came before it
         self._process = OwnProcess()
         self._changed = threading.Condition()
         self._open_transactions = 0
         self._resizing = False
         self._closed = False
+        self._reopening = threading.Lock()
+        self._other_since_s: float | None = None  # that another file is there, or none
+        self._next_try_s = 0.0
+        self._trouble = ""  # as it was logged last
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool, map_bytes: int, max_dbs: int) -> "LmdbEnvironment":
-        """Opens the directory `path`, which must exist; `map_bytes` is where the map starts.
+    def open(cls, opening: Opening, accept: Accept) -> "LmdbEnvironment":
+        """Opens the directory, which must exist. `accept` checks a file that later stands in its place.
 
         Raises:
-            StoreError: LMDB cannot open it, or this process has it open already.
+            StoreError: LMDB cannot open it, it is cut short, or this process has it open already.
         """
-        try:
-            env = lmdb.open(
-                str(path),
-                map_size=map_bytes,
-                readonly=read_only,
-                create=not read_only,
-                max_readers=_MAX_READERS,
-                max_dbs=max_dbs,
-            )
-            # A process killed in a read transaction would pin its pages for ever.
-            env.reader_check()
-        except lmdb.Error as error:
-            raise _open_error(path, error) from error
-        return cls(path, env, read_only)
+        return cls(OpenFile.open(opening), opening, accept)
 
     def is_empty(self) -> bool:
         """Says whether no database was ever made in it."""
@@ -68,9 +70,24 @@ class LmdbEnvironment:
             return txn.stat()["entries"] == 0
 
     def version(self) -> int:
-        """Returns a number that differs after every write, of whatever process."""
+        """Returns a number that differs after every write, of whatever process, and for every other file."""
         with self.read() as txn:
-            return txn.id()
+            return hash((self._generation, self._file.data.written_ns, txn.id()))
+
+    @property
+    def alive(self) -> bool:
+        """False where no read would succeed now. Logs when that changes."""
+        try:
+            with self.read():
+                trouble = ""
+        except StoreError as error:
+            trouble = str(error)
+        before, self._trouble = self._trouble, trouble
+        if trouble and not before and not self._closed:
+            _log.error("%s", trouble)
+        elif before and not trouble:
+            _log.info("token store %s can be read again", self._path)
+        return not trouble
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -79,9 +96,10 @@ class LmdbEnvironment:
         Raises:
             StoreError: the environment is closed, or LMDB failed.
         """
-        with self._translated():
+        with self._translated(causes.failure):
             txn = self._begin(write=False)
             try:
+                self._file.check_frozen(txn)
                 yield txn
             finally:
                 txn.abort()
@@ -97,10 +115,10 @@ class LmdbEnvironment:
             raise StoreError(
                 f"token store {self._path} is open read-only: open it without read_only to write"
             )
-        with self._translated():
+        with self._translated(causes.write_failure):
             while True:
                 txn = self._begin(write=True)
-                map_bytes = self._env.info()["map_size"]
+                map_bytes = self._file.env.info()["map_size"]
                 try:
                     with txn:
                         return body(txn)
@@ -110,22 +128,26 @@ class LmdbEnvironment:
                     self._leave()
                 self._grow(map_bytes)
 
-    def open_db(self, name: bytes) -> Database:
-        """Returns the handle of an existing database.
+    def open_db(self, name: bytes) -> None:
+        """Opens an existing database, whose handle `db` gives from then on.
 
         Raises:
             StoreError: there is none of that name.
         """
-        if not self.read_only:
-            return self.write(lambda txn: self._env.open_db(name, txn=txn, create=False))
-        # Without a transaction of ours lmdb makes its own, which must be the only one opening a handle.
-        with self._translated(), self._alone():
-            self._env.set_mapsize(0)
-            return self._env.open_db(name, create=False)
+        if self.read_only:
+            # Without a transaction of ours lmdb makes its own, which must be the only one opening a handle.
+            with self._translated(causes.failure), self._alone():
+                self._file.open_db(name)
+        else:
+            self.write(lambda txn: self._file.open_db(name, txn))
+
+    def db(self, name: bytes) -> Database:
+        """Gives the handle of an open database: within a transaction, for another file has others."""
+        return self._file.handles[name]
 
     def create_db(self, name: bytes, txn: Transaction) -> Database:
-        """Returns the handle of a database, made in the write transaction `txn` if there is none."""
-        return self._env.open_db(name, txn=txn, create=True)
+        """Returns the handle, in the write transaction `txn` alone, of a database; made if there is none."""
+        return self._file.env.open_db(name, txn=txn, create=True)
 
     def check_process(self) -> None:
         """Raises `StoreError` in a forked child, before a lock that another thread may have held at the fork."""
@@ -140,20 +162,76 @@ class LmdbEnvironment:
             return
         with self._alone():
             self._closed = True
-            self._env.close()
+            self._file.close()
 
     def _begin(self, *, write: bool) -> Transaction:
         while True:
+            self._look(write)
             self._enter()
             try:
-                return self._env.begin(write=write, buffers=True)
+                return self._file.env.begin(write=write, buffers=True)
             except lmdb.MapResizedError:
                 self._leave()
                 with self._alone():
-                    self._env.set_mapsize(0)  # another process grew the map: take over its size
+                    self._file.env.set_mapsize(0)  # another process grew the map: take over its size
             except BaseException:
                 self._leave()
                 raise
+
+    def _look(self, write: bool) -> None:
+        """Makes sure that the file is the one in the directory, or that the one before it may still be read."""
+        self.check_process()
+        self._check_open()
+        state = self._file.data.look()
+        if state is FileState.SAME and self._file.whole:
+            self._other_since_s = None
+            return
+        if not self.read_only or write:
+            raise StoreError(
+                f"token store {self._path} is {state.value} since it was opened to write to, which ends here: run again"
+            )
+        with self._reopening:
+            self._reopen(state)
+
+    def _reopen(self, state: FileState) -> None:
+        state = self._file.data.look()  # of what another thread has opened meanwhile
+        if state is FileState.SAME and self._file.whole:
+            return
+        now_s = time.monotonic()
+        since_s = self._other_since_s = now_s if self._other_since_s is None else self._other_since_s
+        readable = state in (FileState.REPLACED, FileState.GONE) and self._file.whole
+        error: Exception = StoreError("no new one can be opened yet")
+        if now_s >= self._next_try_s and state is not FileState.GONE:
+            self._next_try_s = now_s + min(_RETRY_S, self._opening.swap_s)
+            try:
+                self._take_over(state)
+                return
+            except (StoreError, lmdb.Error, OSError) as cause:
+                error = cause
+        if not readable or now_s - since_s >= self._opening.swap_s:
+            raise StoreError(
+                f"token store {self._path} is {state.value} under this process: {error}. Put a store into its place by "
+                "renaming a directory, never by writing over its files"
+            ) from error
+
+    def _take_over(self, state: FileState) -> None:
+        """Opens the file that is there now in the place of the one that was open."""
+        with self._alone():
+            before = self._file
+            if state is not FileState.REPLACED:
+                before.close()  # the same file again, which LMDB opens once
+            fresh = OpenFile.open(self._opening)
+            try:
+                self._accept(fresh)
+                for name in before.handles:
+                    fresh.open_db(name)
+            except BaseException:
+                fresh.close()
+                raise
+            before.close()
+            self._file, self._generation = fresh, self._generation + 1
+            self._other_since_s = None
+        _log.warning("token store %s was %s: opened anew", self._path, state.value)
 
     def _enter(self) -> None:
         self.check_process()
@@ -186,25 +264,16 @@ class LmdbEnvironment:
     def _grow(self, full_bytes: int) -> None:
         with self._alone():
             # Another thread may have met the same full map and grown it already.
-            if self._env.info()["map_size"] <= full_bytes:
-                self._env.set_mapsize(2 * full_bytes)
+            if self._file.env.info()["map_size"] <= full_bytes:
+                self._file.env.set_mapsize(2 * full_bytes)
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreError(f"token store {self._path} is closed: open it again")
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, explain: Callable[[Path, lmdb.Error], StoreError]) -> Iterator[None]:
         try:
             yield
         except lmdb.Error as error:
-            raise StoreError(f"token store {self._path}: LMDB failed: {error}") from error
-
-
-def _open_error(path: Path, error: lmdb.Error) -> StoreError:
-    if "already open in this process" in str(error):
-        return StoreError(
-            f"token store {path} is already open in this process, and LMDB allows that once: "
-            "pass the open TokenStore object around, or close it first"
-        )
-    return StoreError(f"token store {path} cannot be opened: {error}")
+            raise explain(self._path, error) from error

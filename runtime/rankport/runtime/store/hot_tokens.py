@@ -32,6 +32,11 @@ class HotTokens:
         """Fingerprint of the encoder that made the tokens."""
         return self._namespace.fingerprint
 
+    @property
+    def alive(self) -> bool:
+        """False where the store cannot be read now."""
+        return self._namespace.alive
+
     def __len__(self) -> int:
         """Counts the keys whose tokens are here."""
         return len(self._rows)

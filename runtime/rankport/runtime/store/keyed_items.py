@@ -66,6 +66,11 @@ class KeyedItems:
         """True where there is a store to read."""
         return self._tokens is not None
 
+    @property
+    def alive(self) -> bool:
+        """False where there is a store, and it cannot be read now."""
+        return self._tokens is None or self._tokens.alive
+
     def resolve(self, keys: Column[Sequence[str]] | None, on_missing: OnMissing, items: int) -> KeyedTokens:
         """Reads the tokens of a request's keys, and why some have none, at once; the request has so many `items`.
 

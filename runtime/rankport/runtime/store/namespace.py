@@ -69,11 +69,11 @@ class Written(NamedTuple):
 class TokenNamespace:
     """Item key -> tokens of one encoder. Any thread may call it while its store is open."""
 
-    def __init__(self, env: LmdbEnvironment, db: Database, fingerprint: str, spec: TokenSpec) -> None:
+    def __init__(self, env: LmdbEnvironment, database: bytes, fingerprint: str, spec: TokenSpec) -> None:
         self.fingerprint = fingerprint
         self.spec = spec
         self._env = env
-        self._db = db
+        self._database = database
 
     def read(self, keys: Sequence[str], *, skip_corrupt: bool = False) -> StoredTokens:
         """Reads the tokens of those keys that are there: one transaction, one copy.
@@ -84,7 +84,8 @@ class TokenNamespace:
         """
         names = storage_keys(keys)
         with self._env.read() as txn:
-            found = [txn.get(name, None, self._db) for name in names]
+            db = self._db
+            found = [txn.get(name, None, db) for name in names]
             places = [place for place, value in enumerate(found) if value is not None]
             values = [value for value in found if value is not None]
             if len(places) < len(names):
@@ -147,8 +148,9 @@ class TokenNamespace:
         pairs = [(storage_key(entry.key), self._pack(entry, written_us)) for entry in entries]
 
         def body(txn: Transaction) -> None:
+            db = self._db
             for name, value in pairs:
-                txn.put(name, value, db=self._db)
+                txn.put(name, value, db=db)
 
         self._env.write(body)
 
@@ -161,6 +163,11 @@ class TokenNamespace:
         """
         names = [storage_key(key) for key in keys]
         return self._env.write(lambda txn: sum(txn.delete(name, db=self._db) for name in names))
+
+    @property
+    def alive(self) -> bool:
+        """False where no read would succeed now."""
+        return self._env.alive
 
     def __len__(self) -> int:
         with self._env.read() as txn:
@@ -184,6 +191,10 @@ class TokenNamespace:
     def pages(self) -> Iterator[list["Written"]]:
         """Yields the keys with their marks, some at a time; otherwise as `keys`, but without what is corrupt."""
         return self._walk(skip_corrupt=True)
+
+    @property
+    def _db(self) -> Database:
+        return self._env.db(self._database)
 
     def _walk(self, *, skip_corrupt: bool) -> Iterator[list["Written"]]:
         after: bytes | None = None

@@ -10,7 +10,10 @@ Databases of the environment
 The JSON has sorted keys and no spaces. A namespace and its spec appear in one transaction.
 
 Several processes may read while one writes; writers take turns. One process opens a directory once: a server
-of several rankers gives them one `TokenStore`, whose methods any thread may call.
+of several rankers gives them one `TokenStore`, whose methods any thread may call. A *frozen* store is read without a
+lock: on a volume that cannot be written, and from any number of containers, as long as nobody writes.
+
+A store that another one replaces, by a directory renamed into its place, is opened anew by its readers.
 """
 
 import json
@@ -19,13 +22,17 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import lmdb
+
 from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.runtime.store.environment import Database, LmdbEnvironment, Transaction
+from rankport.runtime.store.environment import LmdbEnvironment, Opening, Transaction
 from rankport.runtime.store.namespace import EntryInfo, TokenEntry, TokenNamespace
+from rankport.runtime.store.open_file import OpenFile
 from rankport.runtime.store.records import TokenSpec
 
 __all__ = ["EntryInfo", "TokenEntry", "TokenNamespace", "TokenSpec", "TokenStore"]
@@ -33,6 +40,7 @@ __all__ = ["EntryInfo", "TokenEntry", "TokenNamespace", "TokenSpec", "TokenStore
 FORMAT_NAME = "rankport-token-store"
 FORMAT_VERSION = 1
 START_MAP_BYTES = 64 * 2**20
+SWAP_S = 5.0
 
 _META = b"meta"
 _FORMAT_KEY = b"format"
@@ -46,10 +54,10 @@ _LMDB_FILES = {"data.mdb", "lock.mdb"}
 class TokenStore:
     """Directory of namespaces; a context manager."""
 
-    def __init__(self, path: Path, env: LmdbEnvironment, meta: Database) -> None:
+    def __init__(self, path: Path, env: LmdbEnvironment, in_use: dict[str, TokenSpec]) -> None:
         self.path = path
         self._env = env
-        self._meta = meta
+        self._in_use = in_use  # which a store that comes into the place of this one must have
         self._lock = threading.Lock()
         self._namespaces: dict[str, TokenNamespace] = {}
 
@@ -60,25 +68,37 @@ class TokenStore:
         *,
         create: bool = False,
         read_only: bool = False,
+        frozen: bool = False,
         map_bytes: int = START_MAP_BYTES,
+        swap_s: float = SWAP_S,
     ) -> "TokenStore":
         """Opens the store at directory `path`; `create` makes it if there is none.
 
-        `map_bytes` is where the memory map starts; it doubles when full. The file takes only what is stored.
+        `frozen` opens it read-only and without a lock. `map_bytes` is where the memory map starts; it doubles when
+        full. The file takes only what is stored. If the directory goes, its tokens are read on for `swap_s` seconds, in
+        which another store may come into its place.
 
         Raises:
-            InvalidRequest: both `create` and `read_only`.
+            InvalidRequest: `create` with `read_only` or `frozen`.
             StoreError: no store there, not a store, a newer format, or open in this process already.
         """
         directory = Path(path)
-        if create and read_only:
+        if create and (read_only or frozen):
             raise InvalidRequest(f"token store {directory}: a store that is created cannot be read-only")
         _check_directory(directory, create)
-        env = LmdbEnvironment.open(
-            directory, read_only=read_only, map_bytes=map_bytes, max_dbs=_MAX_NAMESPACES + 1
+        opening = Opening(
+            path=directory,
+            read_only=read_only or frozen,
+            frozen=frozen,
+            map_bytes=map_bytes,
+            max_dbs=_MAX_NAMESPACES + 1,
+            swap_s=swap_s,
         )
+        in_use: dict[str, TokenSpec] = {}
+        env = LmdbEnvironment.open(opening, partial(_check_successor, directory, in_use))
         try:
-            return cls(directory, env, _open_meta(env, directory, create))
+            _open_meta(env, directory, create)
+            return cls(directory, env, in_use)
         except BaseException:
             env.close()
             raise
@@ -113,7 +133,7 @@ class TokenStore:
             StoreError: a spec cannot be read, or the store is closed.
         """
         specs: dict[str, TokenSpec] = {}
-        with self._env.read() as txn, txn.cursor(self._meta) as cursor:
+        with self._env.read() as txn, txn.cursor(self._env.db(_META)) as cursor:
             more = cursor.set_range(_NAMESPACE)
             while more and bytes(cursor.key()).startswith(_NAMESPACE):
                 fingerprint = bytes(cursor.key())[len(_NAMESPACE) :].decode()
@@ -139,14 +159,17 @@ class TokenStore:
         stored = self.fingerprints().get(fingerprint)
         if stored is None:
             raise StoreError(f"no tokens of encoder {fingerprint} here. {self._contents()}")
-        db = self._env.open_db(_TOKENS + fingerprint.encode())
-        return TokenNamespace(self._env, db, fingerprint, stored)
+        database = _TOKENS + fingerprint.encode()
+        self._env.open_db(database)
+        self._in_use[fingerprint] = stored
+        return TokenNamespace(self._env, database, fingerprint, stored)
 
     def _create_namespace(self, fingerprint: str, spec: TokenSpec) -> None:
         def body(txn: Transaction) -> None:
             # Another process may have been first: its spec stays, and is compared when read back.
             self._env.create_db(_TOKENS + fingerprint.encode(), txn)
-            txn.put(_NAMESPACE + fingerprint.encode(), _to_json(asdict(spec)), overwrite=False, db=self._meta)
+            name, value = _NAMESPACE + fingerprint.encode(), _to_json(asdict(spec))
+            txn.put(name, value, overwrite=False, db=self._env.db(_META))
 
         self._env.write(body)
 
@@ -181,17 +204,29 @@ def _check_directory(path: Path, create: bool) -> None:
         raise StoreError(f"{path} holds {others[0]!r}: a new token store needs an empty directory")
 
 
-def _open_meta(env: LmdbEnvironment, path: Path, create: bool) -> Database:
+def _open_meta(env: LmdbEnvironment, path: Path, create: bool) -> None:
     # A process killed while creating a store leaves an environment without databases: creating goes on there.
     if create and env.is_empty():
         env.write(lambda txn: _write_format(env, txn))
     try:
-        meta = env.open_db(_META)
+        env.open_db(_META)
     except StoreError as error:
         raise StoreError(f"{path} is not a token store: it has no database 'meta'") from error
     with env.read() as txn:
-        _check_format(path, bytes(txn.get(_FORMAT_KEY, b"", db=meta)))
-    return meta
+        _check_format(path, bytes(txn.get(_FORMAT_KEY, b"", db=env.db(_META))))
+
+
+def _check_successor(path: Path, in_use: Mapping[str, TokenSpec], file: OpenFile) -> None:
+    """Makes sure that a file in the place of an open store has what is read of that."""
+    try:
+        file.open_db(_META)
+    except lmdb.Error as error:
+        raise StoreError(f"{path} is not a token store: it has no database 'meta'") from error
+    _check_format(path, file.get(_META, _FORMAT_KEY) or b"")
+    for fingerprint, spec in in_use.items():
+        stored = file.get(_META, _NAMESPACE + fingerprint.encode())
+        if stored != _to_json(asdict(spec)):
+            raise StoreError(f"the new one has no tokens {spec} of encoder {fingerprint}")
 
 
 def _write_format(env: LmdbEnvironment, txn: Transaction) -> None:

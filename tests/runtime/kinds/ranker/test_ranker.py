@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, NotFound
+from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, NotFound, StoreError
 from rankport.protos.types import ItemStatus, Key, ScoreResult
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.bundle.manifest import Labels, Score
@@ -81,6 +81,21 @@ def test_a_missing_key_fails_the_request_when_asked_to(tmp_path: Path, store: To
             ranker.score("red", [Key("item0"), Key("lost"), Key("gone")], on_missing="fail")
         with pytest.raises(NotFound, match="'lost'"):
             ranker.encode("red", [Key("lost")])
+
+
+def test_a_ranker_whose_store_cannot_be_read_is_not_alive_and_scores_texts(
+    tmp_path: Path, store: TokenStore
+) -> None:
+    with ranker_of(tmp_path, mix_draft(), store) as ranker:
+        assert ranker.alive
+        (tmp_path / "tokens").rename(tmp_path / "away")
+        assert not ranker.alive
+        with pytest.raises(StoreError, match="is gone"):
+            ranker.score("red", [Key("item0")])
+        assert ranker.score("red", ["shoes"]).status == (ItemStatus.OK,)
+        (tmp_path / "away").rename(tmp_path / "tokens")
+        assert ranker.alive
+        assert ranker.score("red", [Key("item0")]).status == (ItemStatus.OK,)
 
 
 def test_only_missing_keys_compute_nothing(tmp_path: Path, store: TokenStore) -> None:

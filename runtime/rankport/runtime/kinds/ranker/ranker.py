@@ -211,8 +211,8 @@ class Ranker(Ranks):
 
     @property
     def alive(self) -> bool:
-        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
-        return self._engines.alive
+        """False once it is closed, its device lost, or stopped on a bug, and while its token store cannot be read."""
+        return self._engines.alive and self._keyed_items.alive
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""

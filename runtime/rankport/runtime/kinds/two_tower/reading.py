@@ -36,6 +36,11 @@ class RequestReader:
     keyed_items: KeyedItems
     queries: TokenNamespace | None = None  # of stored queries
 
+    @property
+    def alive(self) -> bool:
+        """False where there is a store, and it cannot be read now."""
+        return self.keyed_items.alive and (self.queries is None or self.queries.alive)
+
     def read(
         self,
         query: Query,

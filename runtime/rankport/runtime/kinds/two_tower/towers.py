@@ -229,8 +229,9 @@ class Towers(WeighingRanks):
 
     @property
     def alive(self) -> bool:
-        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
-        return self._parts.query.engines.alive and self._parts.item.engines.alive
+        """False once it is closed, its device lost, or stopped on a bug, and while its token store cannot be read."""
+        engines = self._parts.query.engines, self._parts.item.engines
+        return all(each.alive for each in engines) and self._reader.alive
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""

@@ -1,7 +1,7 @@
 """`rankport score`."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +19,10 @@ def score(
     server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Score at this server ...")] = None,
     bundle: Annotated[Path | None, typer.Option(help="... or with this bundle, in process.")] = None,
     store: Annotated[Path | None, typer.Option(help="Token store for --bundle and --keys.")] = None,
+    frozen: Annotated[
+        bool,
+        typer.Option("--frozen", help="Read --store without a lock: nobody writes to it while it is open."),
+    ] = False,
     model: Annotated[str, typer.Option(help="Which of the server's models, if it has several.")] = "",
     prefix: Annotated[str | None, typer.Option(help="Text of the prompt's only field.")] = None,
     field: Annotated[
@@ -70,7 +74,7 @@ def score(
     if not given:
         raise typer.BadParameter("no items: give them as arguments or with --items FILE")
     truncation: Truncation = "truncate" if truncate else "error"
-    with _scorer(server, model, bundle, store) as scorer:
+    with _scorer(server, model, bundle, store, frozen) as scorer:
         ranking = scorer.rank(
             wanted,
             [each.item for each in given],
@@ -93,10 +97,12 @@ def _timeout(timeout_s: float | None) -> float | None:
 
 @contextmanager
 def _scorer(
-    server: str | None, model: str, bundle: Path | None, store: Path | None
+    server: str | None, model: str, bundle: Path | None, store: Path | None, frozen: bool
 ) -> Iterator[WeighingRanks]:
     if (server is None) == (bundle is None):
         raise typer.BadParameter("give either --server or --bundle")
+    if frozen and store is None:
+        raise typer.BadParameter("--frozen goes with --store")
     if server is not None:
         if store is not None:
             raise typer.BadParameter("--store goes with --bundle; a server has its own")
@@ -108,10 +114,14 @@ def _scorer(
     if model:
         raise typer.BadParameter("--model goes with --server; a bundle is one model")
     from rankport.runtime.kinds.scorer import Scorer
+    from rankport.runtime.store.store import TokenStore
 
     assert bundle is not None
-    with Scorer.load(bundle, store) as scorer:
-        yield scorer
+    with ExitStack() as opened:
+        tokens = None
+        if store is not None:
+            tokens = opened.enter_context(TokenStore.open(store, read_only=True, frozen=frozen))
+        yield opened.enter_context(Scorer.load(bundle, tokens))
 
 
 def _prefix(prefix: str | None, fields: Sequence[str]) -> Prefix:

@@ -30,6 +30,10 @@ def serve(
         typer.Argument(metavar="BUNDLE...", help="Bundle directories; NAME=DIRECTORY names one otherwise."),
     ],
     store: Annotated[Path | None, typer.Option(help="Token store that rankers read keys from.")] = None,
+    frozen: Annotated[
+        bool,
+        typer.Option("--frozen", help="Read --store without a lock: nobody writes to it while it is open."),
+    ] = False,
     json_log: Annotated[bool, typer.Option("--json-log", help="Write every line as a JSON object.")] = False,
     **given: Any,
 ) -> None:
@@ -42,12 +46,14 @@ def serve(
         if entry.startswith("="):
             raise typer.BadParameter(f"{entry!r} gives no name: give NAME=DIRECTORY, or the directory alone")
     server, engine = filled(ServerConfig, given), engine_config(**given_values(EngineConfig, given))
+    if frozen and store is None:
+        raise typer.BadParameter("--frozen goes with --store")
     from rankport.runtime.server.loading import loaded_models
     from rankport.runtime.server.server import Server
     from rankport.sdk.cli.output.serve import ServerLines, log_to_stderr
 
     log_to_stderr(json_log)
-    with loaded_models(bundles, store, engine) as models, Server(models, server) as running:
+    with loaded_models(bundles, store, engine, frozen=frozen) as models, Server(models, server) as running:
         lines = ServerLines(running, json_log)
         lines.models()
         with _stop_signal() as stopped:

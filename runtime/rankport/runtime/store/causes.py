@@ -1,0 +1,74 @@
+"""Causes behind LMDB's errors, in words with a way out: LMDB itself gives a number of the system."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import lmdb
+
+from rankport.protos.errors import StoreError
+
+_FULL_BYTES = 2**20  # LMDB tells a write that found too little room as a failed one
+_FROZEN = "open it frozen (frozen=True, --frozen), which reads without a lock, if nobody writes to it"
+
+
+def open_error(path: Path, error: lmdb.Error, *, read_only: bool) -> StoreError:
+    """Explains why an environment cannot be opened."""
+    text = str(error)
+    if "already open in this process" in text:
+        return StoreError(
+            f"token store {path} is already open in this process, and LMDB allows that once: "
+            "pass the open TokenStore object around, or close it first"
+        )
+    if os.strerror(errno.EACCES) in text or os.strerror(errno.EROFS) in text:
+        return _permission_error(path, read_only)
+    return _shared_error(path, error) or StoreError(f"token store {path} cannot be opened: {error}")
+
+
+def failure(path: Path, error: lmdb.Error) -> StoreError:
+    """Explains why a transaction failed."""
+    return _shared_error(path, error) or StoreError(f"token store {path}: LMDB failed: {error}")
+
+
+def write_failure(path: Path, error: lmdb.Error) -> StoreError:
+    """Explains why a write failed; what was stored before it stays."""
+    text, free_bytes = str(error), shutil.disk_usage(path).free
+    size = (path / "data.mdb").stat().st_size
+    full = os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text
+    stays = f"{path / 'data.mdb'} has {size} bytes, and what was stored before stays"
+    if full or (os.strerror(errno.EIO) in text and free_bytes < _FULL_BYTES):
+        return StoreError(
+            f"token store {path}: the disk is full ({free_bytes} bytes free); {stays}: "
+            "free some, or move the store to a larger disk, and run again"
+        )
+    if os.strerror(errno.EFBIG) in text or os.strerror(errno.EIO) in text:
+        return StoreError(
+            f"token store {path}: a write failed ({error}); {stays}: look for a limit of the size of files "
+            "(ulimit -f), a quota or a failing disk, and run again"
+        )
+    return failure(path, error)
+
+
+def _permission_error(path: Path, read_only: bool) -> StoreError:
+    if not os.access(path / "data.mdb", os.R_OK):
+        return StoreError(f"token store {path} cannot be opened: no permission to read {path / 'data.mdb'}")
+    if read_only:
+        return StoreError(
+            f"token store {path} cannot be opened: its readers write to lock.mdb, and this user may not: "
+            f"give it permission to write {path / 'lock.mdb'} and to create it in {path}, or {_FROZEN}"
+        )
+    return StoreError(
+        f"token store {path} cannot be opened for writing: "
+        f"give this user permission to write {path / 'data.mdb'} and {path / 'lock.mdb'}"
+    )
+
+
+def _shared_error(path: Path, error: lmdb.Error) -> StoreError | None:
+    """Explains a lock that a process of the same number holds: LMDB tells processes apart by that."""
+    if os.strerror(errno.EAGAIN) not in str(error) and "mdb_txn_begin: Permission denied" not in str(error):
+        return None
+    return StoreError(
+        f"token store {path}: a process of the same number as this one, {os.getpid()}, reads it in another container: "
+        f"{_FROZEN}, or let the containers share one namespace of processes"
+    )

@@ -38,6 +38,11 @@ class EngineConfig:
     # On a CPU a matrix product is at full speed from a few hundred rows on; more only adds activation memory and
     # makes deadlines, which are checked between passes, coarser.
     max_batch_tokens: int = field(default=2048, metadata=flag("Tokens of items in one pass.", least=1))
+    # Whole texts have nothing to read again: fewer keep a layer's activations in the processor's cache.
+    max_text_batch_tokens: int = field(
+        default=768,
+        metadata=flag("Tokens of whole texts in one pass, at most --max-batch-tokens.", least=1),
+    )
     # Longer prefixes go in chunks, so that others wait little.
     max_prefill_tokens: int = field(default=512, metadata=flag("Tokens of prefixes in one pass.", least=1))
     # Largest padded layout of a pass, as a multiple of its real tokens.
@@ -119,6 +124,11 @@ class EngineConfig:
                 "device with 'cuda' only; a CPU has --host-tokens"
             )
 
+    @property
+    def text_batch_tokens(self) -> int:
+        """Tokens of whole texts in one pass, within those of any pass."""
+        return min(self.max_batch_tokens, self.max_text_batch_tokens)
+
 
 DEFAULTS = EngineConfig()
 """The engine as it is without a word from the user."""
@@ -127,6 +137,7 @@ CUDA_DEFAULTS = EngineConfig(
     device="cuda",
     # A GPU is at full speed from some ten thousand tokens on.
     max_batch_tokens=16_384,
+    max_text_batch_tokens=16_384,
     # The mask of a chunk grows with its square.
     max_prefill_tokens=4_096,
     # Padding is computed: see `rectangle`.

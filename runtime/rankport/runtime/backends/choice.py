@@ -87,7 +87,7 @@ def warm_up_prefixes(backend: PrefixBackend, manifest: Manifest, config: EngineC
     """
     limits = manifest.limits
     prefix = TokenRun(np.zeros(min(limits.max_prefix_tokens, 64), np.int64))
-    for length, count in _warm_up_sizes(limits.max_item_tokens, config):
+    for length, count in _warm_up_sizes(limits.max_item_tokens, config.max_batch_tokens):
         pieces: PrefixPieces = ()
         if len(prefix.ids):
             pieces = backend.prefill(PrefixBatch.of([()], [prefix], np.zeros(1, np.int64)))
@@ -96,7 +96,7 @@ def warm_up_prefixes(backend: PrefixBackend, manifest: Manifest, config: EngineC
 
 def warm_up_texts(backend: TextBackend, manifest: Manifest, config: EngineConfig) -> None:
     """Runs the smallest and the largest passes of texts that will come; raises as `warm_up_prefixes`."""
-    for length, count in _warm_up_sizes(manifest.max_text_tokens, config):
+    for length, count in _warm_up_sizes(manifest.max_text_tokens, config.text_batch_tokens):
         backend.compute(_zeros(length, count))
 
 
@@ -223,11 +223,7 @@ def _way_out(manifest: Manifest, lacking: Target) -> str:
     return f"take {' or '.join(devices)}, or export it with --target {lacking}"
 
 
-def _warm_up_sizes(longest: int, config: EngineConfig) -> list[tuple[int, int]]:
+def _warm_up_sizes(longest: int, pass_tokens: int) -> list[tuple[int, int]]:
     """Returns tokens of an item, at most `longest`, and how many items, of each pass."""
     lengths = {min(2, longest), min(128, longest)}
-    return [
-        (length, count)
-        for length in sorted(lengths)
-        for count in (1, max(1, config.max_batch_tokens // length))
-    ]
+    return [(length, count) for length in sorted(lengths) for count in (1, max(1, pass_tokens // length))]

@@ -92,7 +92,7 @@ class _TextWork:
     def __init__(self, backend: TextBackend | TokenBackend, config: EngineConfig, role: Role) -> None:
         self._backend = backend
         self._role = role  # in messages of failed passes
-        self._limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
+        self._limits = PassLimits(config.text_batch_tokens, config.max_padding_ratio)
 
     def prepare(self, request: _TextRequest) -> None:
         """Does nothing: texts need nothing computed before them."""

@@ -1,4 +1,4 @@
-"""`select_rows_early`: the selection climbs row-wise nodes only, and no output changes."""
+"""`select_rows_early`, `select_first_early`: the selection climbs row-wise nodes only, and no output changes."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from rankport.exporters.graphs.passes.early_rows import select_rows_early
+from rankport.exporters.graphs.passes.early_rows import select_first_early, select_rows_early
 
 Shape = tuple[int | str, ...]
 RowWise = Callable[["Builder", ir.Value], ir.Value]
@@ -255,3 +255,43 @@ def test_a_selection_that_is_an_output_itself_stays() -> None:
     expected = run(model)
     assert select_rows_early(model, "rows") == 0
     assert np.array_equal(run(model)[0], expected[0])
+
+
+def first_by_gather(b: Builder, states: ir.Value) -> ir.Value:
+    return b.add("Gather", states, b.constant(np.array(0)), shape=(1, FEATURES), axis=1)
+
+
+def first_by_slice(b: Builder, states: ir.Value) -> ir.Value:
+    bounds = [b.constant(np.array([number])) for number in (0, 1, 1)]
+    return b.add("Slice", states, *bounds, shape=(1, 1, FEATURES))
+
+
+@pytest.mark.parametrize("first", [first_by_gather, first_by_slice])
+def test_a_block_computes_its_first_token_alone(first: RowWise) -> None:
+    b = Builder()
+    attention = b.add("CumSum", b.states, b.constant(np.array(1)))
+    residual = b.add("Add", b.states, product(b, attention))
+    block = b.add("Add", residual, product(b, layer_norm(b, residual)))
+    model = b.model(first(b, block))
+    expected = run(model)
+    assert select_first_early(model) == 5
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(run(model), expected, strict=True))
+    gathers = [node for node in model.graph if node.op_type == "Gather"]
+    rows = [
+        node.inputs[0].name for node in gathers if node.inputs[0] and node.inputs[1].name == "first_token"
+    ]
+    assert sorted(rows) == ["CumSum0.0", "states"]
+
+
+def test_first_tokens_stay_where_all_tokens_are_read_too() -> None:
+    b = Builder()
+    states = product(b, b.states)
+    model = b.model(first_by_gather(b, states), states)
+    assert select_first_early(model) == 0
+
+
+@pytest.mark.parametrize("place", [1, -1])
+def test_other_tokens_than_the_first_are_left_alone(place: int) -> None:
+    b = Builder()
+    read = b.add("Gather", product(b, b.states), b.constant(np.array(place)), shape=(1, FEATURES), axis=1)
+    assert select_first_early(b.model(read)) == 0

@@ -87,13 +87,19 @@ def test_no_texts_give_no_tokens(tmp_path: Path) -> None:
         st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=9), min_size=1, max_size=9), max_size=5
     ),
     st.integers(1, 30),
+    st.sampled_from([0, 5]),
     st.floats(1.0, 3.0),
 )
 def test_batches_keep_their_limits_and_change_nothing(
-    requests: list[list[list[int]]], max_batch_tokens: int, max_padding_ratio: float
+    requests: list[list[list[int]]], max_batch_tokens: int, extra_tokens: int, max_padding_ratio: float
 ) -> None:
     backend = ReferenceEncodingBackend()
-    config = EngineConfig(max_batch_tokens=max_batch_tokens, max_padding_ratio=max_padding_ratio)
+    # The limit of texts holds beside a larger one of all passes.
+    config = EngineConfig(
+        max_batch_tokens=max_batch_tokens + extra_tokens,
+        max_text_batch_tokens=max_batch_tokens,
+        max_padding_ratio=max_padding_ratio,
+    )
     engine = TextEngine(backend, config)
     futures = [engine.submit(texts(*(ids(*text) for text in own))) for own in requests]
     for own, future in zip(requests, futures, strict=True):

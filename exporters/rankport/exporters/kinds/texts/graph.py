@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.graphs.experts import traceable_experts
+from rankport.exporters.graphs.passes.early_rows import select_first_early
 from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.graphs.passes.half_precision import to_half_precision
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
@@ -43,6 +44,7 @@ def export_text_graph(of: TextGraph, target: Target, precision: Precision = "fp3
     with graph_kernels(of.model, target), traceable_experts(of.model), fused:
         traced = trace(of.module, arguments, axes, [of.output])
     graph = cut(traced, {of.output: of.shape})
+    select_first_early(graph)
     if on_gpu:
         fuse_for_cuda(graph)
     if precision != "fp32":

@@ -43,7 +43,10 @@ class IntegerKernel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Emits the rounding and the operator; the token's scale comes last, as the operator takes one a tensor."""
         scales = self.activation.scales(x)
-        codes = (self.activation.codes(x, scales) + _ZERO).to(torch.uint8)
+        # One operator that rounds (ties to even), saturates and narrows, as `Activation.codes` does.
+        codes = torch.onnx.ops.symbolic(
+            "QuantizeLinear", [x / scales, self.one, self.zero], dtype=torch.uint8, shape=x.shape, version=21
+        )
         product = torch.onnx.ops.symbolic(
             "com.microsoft::MatMulIntegerToFloat",
             [codes, self.codes, self.one, self.scales, self.zero],

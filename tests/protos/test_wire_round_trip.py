@@ -20,7 +20,7 @@ from support.effort import scale
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 IDS = st.lists(st.integers(0, 2**40), max_size=8)
 FLOATS = st.sampled_from([np.float16, np.float32]).flatmap(
-    lambda dtype: npst.arrays(dtype, st.tuples(st.integers(0, 3), st.integers(1, 4)))
+    lambda dtype: npst.arrays(dtype, st.tuples(st.integers(1, 3), st.integers(1, 4)))
 )
 FORMS = (TEXTS, TEXTS.map(Key), IDS, FLOATS)
 ITEMS = st.one_of(*(st.lists(form, max_size=6) for form in FORMS), st.lists(st.one_of(*FORMS), max_size=6))
@@ -85,7 +85,7 @@ def test_features_and_sides_come_back() -> None:
     ("change", "message"),
     [
         ({"feature_names": ["a", "b", "c"]}, "features has 2 columns and 3 feature_names"),
-        ({"features": None, "feature_names": ["a"]}, r"feature_names are \['a'\], and features is not set"),
+        ({"features": None, "feature_names": ["a"]}, "there are 1 feature_names, and features is not set"),
         ({"features": tensor_message(np.ones(2, np.float32), "x")}, "expected float32 with 2"),
     ],
 )

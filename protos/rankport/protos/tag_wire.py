@@ -104,12 +104,15 @@ def tag_response(result: TagResult, texts: TagTexts, unit: TextUnit) -> pb.TagRe
 
 def tag_result(response: pb.TagResponse, texts: TagTexts) -> TagResult:
     """Reads the result in a response to `texts`; `InvalidRequest` if its parts do not fit each other."""
-    counts = np.array(response.counts, np.int64)
+    _require(
+        len(response.counts) == len(texts), f"counts has {len(response.counts)} values for {len(texts)} texts"
+    )
+    _require(min(response.counts, default=0) >= 0, f"counts has {min(response.counts, default=0)}")
+    spans = sum(response.counts)  # of any size
     scores = float32_array(response.scores, "scores", axes=1)
     columns: tuple[Sized, ...] = (response.starts, response.ends, response.labels, scores)
     for name, column in zip(("starts", "ends", "labels", "scores"), columns, strict=True):
-        _require(len(column) == counts.sum(), f"{name} has {len(column)} values for {counts.sum()} spans")
-    _require(len(counts) == len(texts), f"counts has {len(counts)} values for {len(texts)} texts")
+        _require(len(column) == spans, f"{name} has {len(column)} values for {spans} spans")
     labels = _places(response.labels, response.names, "labels")
     status, messages = outcomes_of(response.outcomes, len(texts))
     return TagResult(
@@ -117,9 +120,9 @@ def tag_result(response: pb.TagResponse, texts: TagTexts) -> TagResult:
         ends=np.array(response.ends, np.int64),
         labels=labels,
         scores=scores,
-        offsets=offsets_of(counts),
+        offsets=offsets_of(np.array(response.counts, np.int64)),
         names=tuple(response.names),
-        words=_words_value(response, texts, int(counts.sum())),
+        words=_words_value(response, texts, spans),
         status=status,
         messages=messages,
         usage=usage_value(response.usage),
@@ -132,12 +135,12 @@ def _texts(request: pb.TagRequest) -> TagTexts:
         case "texts":
             return TagTexts(request.texts.values[:])
         case "words":
-            words, counts = request.words.words[:], request.words.counts[:]
+            words, counts = request.words.words, request.words.counts
             if min(counts, default=0) < 0 or sum(counts) != len(words):
                 raise InvalidRequest(
                     f"words.counts add up to {sum(counts)}, or one is below 0; there are {len(words)} words"
                 )
-            return TagTexts.of_words(words, counts)
+            return TagTexts.of_words(words[:], counts[:])
         case _:
             raise InvalidRequest("form is not set; give texts or words")
 

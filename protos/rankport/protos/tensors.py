@@ -13,6 +13,9 @@ from rankport.protos.v1 import rankport_pb2 as pb
 
 Ids = Sequence[int] | NDArray[np.integer]
 
+_MAX_AXES = 4
+_MAX_SIZE = 2**31 - 1
+
 # Little-endian on every machine.
 _DTYPES: dict[int, np.dtype[np.floating]] = {
     pb.DTYPE_FLOAT32: np.dtype("<f4"),
@@ -39,15 +42,14 @@ def tensor_array(tensor: pb.Tensor, field: str) -> NDArray[np.floating]:
     """Reads the tensor as a read-only array over the message's own bytes.
 
     Raises:
-        InvalidRequest: an unknown dtype, a negative size, or a byte count that is not the shape's.
+        InvalidRequest: an unknown dtype, a shape out of range or with rows of no values, or a byte count that is not
+            the shape's.
     """
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None:
         known = ", ".join(f"{code} ({dtype.name})" for code, dtype in _DTYPES.items())
         raise InvalidRequest(f"{field}.dtype is {tensor.dtype}; this version knows {known}")
-    shape = tuple(tensor.shape)
-    if any(size < 0 for size in shape):
-        raise InvalidRequest(f"{field}.shape is {list(shape)}; sizes are 0 or more")
+    shape = _checked_shape(tensor, field)
     expected = math.prod(shape) * dtype.itemsize
     data = tensor.data  # each look at it is a copy
     if len(data) != expected:
@@ -55,6 +57,23 @@ def tensor_array(tensor: pb.Tensor, field: str) -> NDArray[np.floating]:
             f"{field}.data has {len(data)} bytes; shape {list(shape)} of {dtype.name} takes {expected}"
         )
     return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _checked_shape(tensor: pb.Tensor, field: str) -> tuple[int, ...]:
+    """Takes a shape that costs no more than its bytes: rows without values would, since answers are made for each."""
+    if len(tensor.shape) > _MAX_AXES:
+        raise InvalidRequest(f"{field}.shape has {len(tensor.shape)} axes; the most are {_MAX_AXES}")
+    shape = tuple(tensor.shape)
+    values_of_row = math.prod(shape[1:])
+    if any(size < 0 for size in shape) or values_of_row > _MAX_SIZE:
+        raise InvalidRequest(
+            f"{field}.shape is {list(shape)}; sizes are 0 or more, and a row has at most {_MAX_SIZE} values"
+        )
+    if not values_of_row and shape[0]:
+        raise InvalidRequest(
+            f"{field}.shape is {list(shape)}: {shape[0]} rows without values; the first size of an empty tensor is 0"
+        )
+    return shape
 
 
 def float32_array(tensor: pb.Tensor, field: str, axes: int) -> NDArray[np.float32]:

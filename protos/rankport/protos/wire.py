@@ -221,15 +221,15 @@ def description_value(message: pb.ModelDescription) -> ModelDescription:
 
 
 def _features(request: pb.ScoreRequest) -> FeatureColumns | None:
-    names = tuple(request.feature_names)
+    names = len(request.feature_names)
     if not request.HasField("features"):
         if names:
-            raise InvalidRequest(f"feature_names are {list(names)}, and features is not set")
+            raise InvalidRequest(f"there are {names} feature_names, and features is not set")
         return None
     values = float32_array(request.features, "features", axes=2)
-    if names and len(names) != values.shape[1]:
-        raise InvalidRequest(f"features has {values.shape[1]} columns and {len(names)} feature_names")
-    return FeatureColumns(values, names)
+    if names and names != values.shape[1]:
+        raise InvalidRequest(f"features has {values.shape[1]} columns and {names} feature_names")
+    return FeatureColumns(values, tuple(request.feature_names))
 
 
 def _stream_texts(chunk: Sequence[tuple[str, str | Sequence[int]]]) -> pb.Items:

@@ -57,6 +57,8 @@ class EngineConfig:
     max_queued_tokens: int = field(
         default=1_000_000, metadata=flag("Tokens that those have together.", least=1)
     )
+    # More are `LimitExceeded`, once texts are tokenized. None: as many as there are; a server sets it.
+    max_request_tokens: int | None = field(default=None, metadata=in_range(least=1))
     prefix_cache_bytes: int = field(
         default=256 * 2**20,
         metadata=flag(

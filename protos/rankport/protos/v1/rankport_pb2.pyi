@@ -14,11 +14,14 @@ Rules that hold for every call:
     NOT_FOUND            NotFound                        no such model or, where asked for, no such item
     FAILED_PRECONDITION  PairingError, StoreError        the store's tokens do not fit this ranker
     RESOURCE_EXHAUSTED   Overloaded                      nothing was computed; retry later or elsewhere
+    RESOURCE_EXHAUSTED   without `rankport-error`        gRPC's own limit of a message's size: never retry
     DEADLINE_EXCEEDED    DeadlineExceeded
     CANCELLED            RequestCancelled
     UNAVAILABLE          Unavailable                     the server is stopping; retry elsewhere
     INTERNAL             BackendError                    a pass failed, or an unexpected error: the message has its
                                                          id in the server's log
+- `grpc-status-details-bin` has the same as google.rpc messages: ErrorInfo (reason: the error class, domain
+  "rankport"), BadRequest where a field is at fault, RetryInfo where a retry may succeed.
 - Compatible changes only add: fields, enum values, services. Unknown fields are ignored, unknown enum values
   in a request are errors.
 """
@@ -981,16 +984,46 @@ class ListModelsResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MODELS_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
     @property
     def models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ModelDescription]: ...
+    @property
+    def limits(self) -> global___RequestLimits: ...
     def __init__(
         self,
         *,
         models: collections.abc.Iterable[global___ModelDescription] | None = ...,
+        limits: global___RequestLimits | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["models", b"models"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["limits", b"limits"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["limits", b"limits", "models", b"models"]) -> None: ...
 
 global___ListModelsResponse = ListModelsResponse
+
+@typing.final
+class RequestLimits(google.protobuf.message.Message):
+    """What one request may be; a larger one is refused with LimitExceeded. A model's own limits are in its description."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    MESSAGE_BYTES_FIELD_NUMBER: builtins.int
+    items: builtins.int
+    tokens: builtins.int
+    """of prefix and items together: text, token ids and embedding tokens"""
+    message_bytes: builtins.int
+    """of a message in either direction"""
+    def __init__(
+        self,
+        *,
+        items: builtins.int = ...,
+        tokens: builtins.int = ...,
+        message_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["items", b"items", "message_bytes", b"message_bytes", "tokens", b"tokens"]) -> None: ...
+
+global___RequestLimits = RequestLimits
 
 @typing.final
 class DescribeModelRequest(google.protobuf.message.Message):

@@ -14,11 +14,14 @@ Rules that hold for every call:
     NOT_FOUND            NotFound                        no such model or, where asked for, no such item
     FAILED_PRECONDITION  PairingError, StoreError        the store's tokens do not fit this ranker
     RESOURCE_EXHAUSTED   Overloaded                      nothing was computed; retry later or elsewhere
+    RESOURCE_EXHAUSTED   without `rankport-error`        gRPC's own limit of a message's size: never retry
     DEADLINE_EXCEEDED    DeadlineExceeded
     CANCELLED            RequestCancelled
     UNAVAILABLE          Unavailable                     the server is stopping; retry elsewhere
     INTERNAL             BackendError                    a pass failed, or an unexpected error: the message has its
                                                          id in the server's log
+- `grpc-status-details-bin` has the same as google.rpc messages: ErrorInfo (reason: the error class, domain
+  "rankport"), BadRequest where a field is at fault, RetryInfo where a retry may succeed.
 - Compatible changes only add: fields, enum values, services. Unknown fields are ignored, unknown enum values
   in a request are errors.
 """

@@ -1,9 +1,9 @@
-"""Limit of how many requests and tokens may wait for their first pass: `Overloaded` beyond it.
+"""Limits of the queue: `Overloaded` where too many requests or tokens wait, `LimitExceeded` for one that is too large.
 
 How long they wait is limited by each caller's timeout alone: `worker` drops those whose time is over.
 """
 
-from rankport.protos.errors import Overloaded
+from rankport.protos.errors import LimitExceeded, Overloaded
 from rankport.runtime.config import EngineConfig
 
 
@@ -15,8 +15,16 @@ class QueueLimit:
         self._requests = self._tokens = 0
 
     def enter(self, tokens: int) -> None:
-        """Takes in a request of so many tokens. Raises `Overloaded` if there is no room; one alone always has."""
+        """Takes in a request of so many tokens. Raises `Overloaded` if there is no room; one alone always has.
+
+        Raises `LimitExceeded` for one of more tokens than a request may have.
+        """
         config = self._config
+        if config.max_request_tokens is not None and tokens > config.max_request_tokens:
+            raise LimitExceeded(
+                f"the request has {tokens} tokens, the limit is {config.max_request_tokens} (max_request_tokens): "
+                "send fewer items at once"
+            )
         if self._requests >= config.max_queued_requests or (
             self._requests and self._tokens + tokens > config.max_queued_tokens
         ):

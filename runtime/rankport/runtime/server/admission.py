@@ -2,40 +2,41 @@
 
 import asyncio
 import logging
+import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rankport.protos.errors import Overloaded, Unavailable
+from rankport.runtime.options import size_in_words
+from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import CallCounts, Outcome
+from rankport.runtime.server.pace import Pace
 
 _log = logging.getLogger(__name__)
+_STOPPING = "the server is stopping; send the request to another one"
 
 
 class Admission:
-    """Admits calls and counts them. All fronts of a server share one, on the server's event loop."""
+    """Admits work and counts calls. All fronts of a server share one, on the server's event loop.
 
-    def __init__(self, max_pending: int) -> None:
+    Work is a request that is read and waits for its answer; an open call or stream that sent nothing is none.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
         self.counts = CallCounts()
-        self._max_pending = max_pending
-        self._pending = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._stopping = False
-
-    @contextmanager
-    def answering(self, given_up: Callable[[], Outcome]) -> Iterator[None]:
-        """Wraps the work of a call: admits and counts it. `given_up` tells why the caller cancelled it.
-
-        Raises:
-            Unavailable: the server is stopping.
-            Overloaded: as many calls are pending as may be.
-        """
-        with self.counted(given_up), self.admitted():
-            yield
+        self.stopping = asyncio.Event()  # set once nothing new is admitted
+        self._config = config
+        self._pending = self._pending_bytes = 0
+        self._open = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+        self._last_arrival_s = 0.0
+        self._pace = Pace()
 
     @contextmanager
     def counted(self, given_up: Callable[[], Outcome]) -> Iterator[None]:
-        """Wraps a call and counts how it ends."""
+        """Wraps a call and counts how it ends. `given_up` tells why its caller cancelled it."""
         try:
             yield
         except asyncio.CancelledError:
@@ -47,29 +48,70 @@ class Admission:
         self.counts.add(Outcome.ANSWERED)
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Wraps work that has a place among the pending. Raises as `answering`."""
-        if self._stopping:
-            raise Unavailable("the server is stopping; send the request to another one")
-        if self._pending >= self._max_pending:
-            raise Overloaded(
-                f"{self._pending} calls are pending, the limit is {self._max_pending}; retry later"
-            )
+    def admitted(self, nbytes: int) -> Iterator[None]:
+        """Wraps the work of a request of so many bytes.
+
+        Raises:
+            Unavailable: the server is stopping.
+            Overloaded: as many requests, or bytes of them, are pending as may be; one alone always may.
+        """
+        self.check_running()
+        self._check_room(nbytes)
         self._pending += 1
-        self._idle.clear()
+        self._pending_bytes += nbytes
         try:
             yield
         finally:
             self._pending -= 1
-            if not self._pending:
-                self._idle.set()
+            self._pending_bytes -= nbytes
+            self._pace.ended()
+
+    def check_running(self) -> None:
+        """Raises `Unavailable` once the server is stopping."""
+        if self.stopping.is_set():
+            raise Unavailable(_STOPPING)
+
+    def retry_after_s(self) -> float:
+        """Estimates when half of what is pending will be done, with jitter that spreads out who comes back."""
+        return self._pace.seconds_for(self._pending / 2) * random.uniform(0.5, 1.5)
+
+    def opened(self) -> None:
+        """Notes that a call arrived. `drain` waits until it is `closed`."""
+        self._last_arrival_s = time.monotonic()
+        self._open += 1
+        self._none_open.clear()
+
+    def closed(self) -> None:
+        """Notes that a call's answer or refusal is on its way."""
+        self._open -= 1
+        if not self._open:
+            self._none_open.set()
 
     async def drain(self, timeout_s: float) -> bool:
-        """Refuses new calls and waits for those in progress. True if none is left."""
-        self._stopping = True
+        """Refuses new work and waits for the calls that are open. True if none is left."""
+        self.stopping.set()
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            await asyncio.wait_for(self._none_open.wait(), timeout_s)
         except TimeoutError:
-            _log.warning("%d calls were not done after %.1f s and are cut off", self._pending, timeout_s)
+            _log.warning("%d calls were not done after %.1f s and are cut off", self._open, timeout_s)
             return False
         return True
+
+    async def quiet(self, quiet_s: float, timeout_s: float) -> bool:
+        """Waits until no call arrived for `quiet_s`, for `timeout_s` at most. True if so."""
+        end_s = time.monotonic() + timeout_s
+        while (now_s := time.monotonic()) < min(end_s, self._last_arrival_s + quiet_s):
+            await asyncio.sleep(min(end_s, self._last_arrival_s + quiet_s) - now_s)
+        return now_s >= self._last_arrival_s + quiet_s
+
+    def _check_room(self, nbytes: int) -> None:
+        calls, most_bytes = self._config.max_pending_calls, self._config.max_pending_bytes
+        if self._pending >= calls:
+            raise Overloaded(
+                f"{self._pending} requests are pending, the limit is {calls} (max_pending_calls); retry later"
+            )
+        if self._pending and self._pending_bytes + nbytes > most_bytes:
+            raise Overloaded(
+                f"pending requests have {self._pending_bytes} bytes and this one {nbytes}, the limit is "
+                f"{size_in_words(most_bytes)} (max_pending_bytes); retry later"
+            )

@@ -13,13 +13,24 @@ class ServerConfig:
     Raises `InvalidRequest` for a value out of range.
     """
 
-    host: str = field(default="127.0.0.1", metadata=flag("Address to listen on; 0.0.0.0 for all."))
+    host: str = field(
+        default="127.0.0.1",
+        metadata=flag("Address to listen on; 0.0.0.0 for all; unix:/PATH for a socket, without a port."),
+    )
     port: int = field(
         default=8500, metadata=flag("Port to listen on; 0 takes a free one.", least=0, most=65535)
     )
-    # Over all models; a stream counts as one.
+    # Over all models. Open calls and streams that wait for their client are none.
     max_pending_calls: int = field(
-        default=512, metadata=flag("Calls worked on or waiting; more are refused.", least=1)
+        default=512, metadata=flag("Requests worked on or waiting; more are refused.", least=1)
+    )
+    max_pending_bytes: int = field(
+        default=2**30,
+        metadata=flag("Bytes of these together; more are refused.", least=1, metavar="SIZE", form="size"),
+    )
+    max_request_items: int = field(default=100_000, metadata=flag("Items of one request.", least=1))
+    max_request_tokens: int = field(
+        default=4_000_000, metadata=flag("Tokens of one request, prefix and items together.", least=1)
     )
     # 10,000 items of one 1,024-wide float16 token are 20 MB.
     max_message_bytes: int = field(
@@ -28,13 +39,35 @@ class ServerConfig:
             "Largest message in or out, in bytes or as 64MiB.", least=1, metavar="SIZE", form="size"
         ),
     )
+    max_connection_calls: int = field(
+        default=1024,
+        metadata=flag("Calls that one connection has open; its client holds back the rest.", least=1),
+    )
+    max_connection_streams: int = field(
+        default=64, metadata=flag("Encode streams that one connection has open; more are refused.", least=1)
+    )
     # The tokenizers release the interpreter lock.
     tokenizer_threads: int = field(
         default=4, metadata=flag("Threads that read and tokenize requests.", least=1)
     )
     # One computes while the next is tokenized.
     stream_window: int = field(default=2, metadata=flag("Messages of one encode stream worked on.", least=1))
-    grace_s: float = field(default=30.0, metadata=flag("Time for calls in progress at a stop.", least=0))
+    stream_idle_s: float = field(
+        default=60.0,
+        metadata=flag(
+            "Seconds after which a stream whose client neither sends nor reads is ended.", least=0.01
+        ),
+    )
+    # With what follows it less than the 30 s that Kubernetes and Docker Compose users are used to.
+    grace_s: float = field(default=25.0, metadata=flag("Time for calls in progress at a stop.", least=0))
+    lame_duck_s: float = field(
+        default=0.0,
+        metadata=flag(
+            "Time at a stop, before grace, in which health is NOT_SERVING and calls are answered: as long as load "
+            "balancers take to notice.",
+            least=0,
+        ),
+    )
     # Threads that read and tokenize let the one that drives the device go on this soon: by default it would wait 5 ms
     # for each of them after every call of the device, far longer than a pass takes. None: as the interpreter is.
     switch_interval_s: float | None = 2e-4

@@ -1,9 +1,10 @@
-"""Core of a server, which all its fronts share: models, admission, threads, settings."""
+"""Core of a server, which all its fronts share: models, admission, limits, threads, settings."""
 
 from dataclasses import dataclass
 
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.limits import RequestLimits
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.submitter import Submitter
 
@@ -14,10 +15,12 @@ class Core:
 
     models: ServedModels
     admission: Admission
+    limits: RequestLimits
     submitter: Submitter
     config: ServerConfig
 
     @classmethod
     def of(cls, models: ServedModels, config: ServerConfig) -> "Core":
-        """Makes admission and threads by the settings."""
-        return cls(models, Admission(config.max_pending_calls), Submitter(config.tokenizer_threads), config)
+        """Makes admission, limits and threads by the settings."""
+        submitter = Submitter(config.tokenizer_threads)
+        return cls(models, Admission(config), RequestLimits.of(config), submitter, config)

@@ -18,6 +18,9 @@ from rankport.runtime.server.models import ServedModels
 
 _log = logging.getLogger(__name__)
 _HEALTH_PERIOD_S = 0.5
+# After the last call the port refuses calls until none comes for a moment: those that are on their way as it closes
+# are told that the connection is gone.
+_QUIET_S, _LINGER_S = 0.05, 0.5
 
 
 class Server:
@@ -65,7 +68,8 @@ class Server:
         return self._core.admission.counts
 
     def stop(self, grace_s: float | None = None) -> None:
-        """Refuses new calls with UNAVAILABLE, finishes those in progress, cuts off the rest after `grace_s`.
+        """Reports NOT_SERVING for the config's `lame_duck_s`, then refuses new calls with UNAVAILABLE, finishes those
+        in progress, and cuts off the rest after `grace_s`.
 
         Returns when the port is free. `grace_s` defaults to the config's. May be called twice, and before
         `start`.
@@ -113,8 +117,10 @@ class Server:
         await self._stop_asked.wait()
         watch.cancel()
         await front.not_serving()
-        finished = await self._core.admission.drain(self._grace_s)
-        await front.stop(finished=finished)
+        await asyncio.sleep(self._core.config.lame_duck_s)
+        admission = self._core.admission
+        done = await admission.drain(self._grace_s)
+        await front.stop(quiet=done and await admission.quiet(_QUIET_S, _LINGER_S))
         self._core.submitter.close()
 
     async def _watch_health(self, front: GrpcFront) -> None:

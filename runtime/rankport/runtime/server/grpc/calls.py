@@ -2,31 +2,60 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 import grpc
+from google.protobuf.message import Message
 
-from rankport.protos.errors import ERROR_METADATA_KEY, status_code
-from rankport.runtime.server.admission import Admission
+from rankport.protos.errors import Overloaded, status_code
+from rankport.protos.request_size import Request, request_size
+from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.failures import told
+from rankport.runtime.server.grpc.details import trailers_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
-# HTTP/2 headers carry the message percent-encoded, and peers take 8 KiB of headers in all.
-_MAX_ENCODED_MESSAGE = 4096
+M = TypeVar("M", bound=Message)
+# The message travels twice, percent-encoded and in the details, and peers take 8 KiB of headers in all.
+_MAX_ENCODED_MESSAGE = 2048
 _TRAVEL_S = 0.1  # by which a call may reach the server, and its deadline pass here, later than in the client
 
 
 @asynccontextmanager
-async def answering(context: Context, admission: Admission) -> AsyncIterator[None]:
-    """Wraps the work of a call: whatever it raises ends the call with the status of the table."""
+async def open_call(context: Context, core: Core) -> AsyncIterator[None]:
+    """Wraps a call that is no work by itself: whatever it raises ends it with the status of the table."""
     allowed_s = context.time_remaining()
+    admission = core.admission
+    admission.opened()
+    # Its stub has a class for the type of a callback.
+    context.add_done_callback(lambda _: admission.closed())  # type: ignore[arg-type]
     try:
-        with admission.answering(lambda: _why_given_up(allowed_s, context.time_remaining())):
+        with admission.counted(lambda: _why_given_up(allowed_s, context.time_remaining())):
             yield
     except Exception as error:
-        await _abort(context, error)
+        await _abort(context, core, error)
+
+
+@asynccontextmanager
+async def answering(context: Context, core: Core, request: Request) -> AsyncIterator[None]:
+    """Wraps the work of a call, within the limits of a request and of what may be pending. Fails as `open_call`."""
+    async with open_call(context, core):
+        check_limits(core, request)
+        with core.admission.admitted(request.ByteSize()):
+            yield
+
+
+def check_limits(core: Core, request: Request) -> None:
+    """Raises `LimitExceeded` for a request, of a call of its own or of a stream, that is too large."""
+    core.limits.check_bytes(request.ByteSize())
+    core.limits.check(request_size(request))
+
+
+def fitting(response: M, core: Core) -> M:
+    """Returns an answer that may be sent; `LimitExceeded`, which says so, instead of gRPC's own refusal."""
+    core.limits.check_bytes(response.ByteSize(), "the answer")
+    return response
 
 
 def _why_given_up(allowed_s: float | None, left_s: float | None) -> Outcome:
@@ -36,13 +65,15 @@ def _why_given_up(allowed_s: float | None, left_s: float | None) -> Outcome:
     return Outcome.DEADLINE if left_s <= min(_TRAVEL_S, allowed_s / 5) else Outcome.CANCELLED
 
 
-async def _abort(context: Context, error: Exception) -> NoReturn:
+async def _abort(context: Context, core: Core, error: Exception) -> NoReturn:
     failure = told(error)
-    trailers = ((ERROR_METADATA_KEY, type(failure).__name__),)
-    await context.abort(status_code(failure), _clipped(str(failure)), trailing_metadata=trailers)
+    code, message = status_code(failure), _clipped(str(failure))
+    retry_after_s = core.admission.retry_after_s() if isinstance(failure, Overloaded) else None
+    trailers = trailers_of(code, message, failure, retry_after_s)
+    await context.abort(code, message, trailing_metadata=trailers)
 
 
 def _clipped(message: str) -> str:
-    if len(quote(message)) <= _MAX_ENCODED_MESSAGE:
+    if len(message) <= _MAX_ENCODED_MESSAGE and len(quote(message)) <= _MAX_ENCODED_MESSAGE:
         return message
     return message[: _MAX_ENCODED_MESSAGE // 12] + "…"  # a character takes up to 12 encoded bytes

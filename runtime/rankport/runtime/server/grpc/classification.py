@@ -7,7 +7,7 @@ from rankport.protos.classes import ClassifyResult
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.calls import Context, answering
+from rankport.runtime.server.grpc.calls import Context, answering, fitting
 
 
 class ClassificationService(pb_grpc.ClassificationServicer):
@@ -17,7 +17,7 @@ class ClassificationService(pb_grpc.ClassificationServicer):
         self._core = core
 
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:  # noqa: N802
-        async with answering(context, self._core.admission):
+        async with answering(context, self._core, request):
             classifier = self._core.models.classifier(request.model).model
 
             def submit(timeout_s: float | None) -> Future[ClassifyResult]:
@@ -27,4 +27,4 @@ class ClassificationService(pb_grpc.ClassificationServicer):
                 )
 
             result = await self._core.submitter.run(submit, context.time_remaining())
-            return class_wire.classify_response(result)
+            return fitting(class_wire.classify_response(result), self._core)

@@ -1,11 +1,12 @@
 """Service `Embedding`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing, suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,18 @@ from rankport.protos import wire
 from rankport.protos.arguments import of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, Overloaded
+from rankport.protos.request_size import request_size
 from rankport.protos.types import ItemStatus, ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.calls import Context, answering
+from rankport.runtime.server.grpc.calls import Context, answering, check_limits, fitting, open_call
+from rankport.runtime.server.grpc.streams import OpenStreams, StreamMessages
 from rankport.runtime.server.ordered import in_order
 
+T = TypeVar("T")
 Rows = NDArray[np.floating]  # [texts, k, hidden]
+Row = NDArray[np.floating] | InvalidRequest  # [k, hidden], or the reason why there is none
 SubmitTexts = Callable[[ItemColumns, float | None], "Future[Rows]"]
 """Way of texts to a model, with all that is asked of the call."""
 
@@ -34,10 +39,12 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._open_streams = OpenStreams(core.config.max_connection_streams)
 
     async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:  # noqa: N802
-        async with answering(context, self._core.admission):
+        async with answering(context, self._core, request):
             served = self._core.models.encoder(request.model)
+            self._check_answer(served.description, request_size(request).items)
 
             def submit(timeout_s: float | None) -> Future[Rows]:
                 query = wire.encode_query(request)
@@ -46,62 +53,61 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
                 )
 
             rows = await self._core.submitter.run(submit, context.time_remaining())
-            return wire.encode_response(rows, served.description.fingerprint)
+            return fitting(wire.encode_response(rows, served.description.fingerprint), self._core)
 
     # A coroutine that writes sees the call's cancellation; a generator, suspended at its yield, would not.
     async def EncodeStream(  # type: ignore[override]  # noqa: N802
         self, requests: AsyncIterator[pb.EncodeStreamRequest], context: Context
     ) -> None:
-        async with answering(context, self._core.admission):
-            chunks = self._chunks(requests, context)
-            async with aclosing(in_order(chunks, self._core.config.stream_window)) as responses:
-                async for response in responses:
-                    await context.write(response)
+        config = self._core.config
+        async with open_call(context, self._core):
+            self._core.admission.check_running()
+            with self._open_streams.one_of(context.peer()):
+                messages = StreamMessages(requests, self._core.admission, config.stream_idle_s)
+                chunks = self._chunks(messages, context)
+                async with aclosing(in_order(chunks, config.stream_window)) as responses:
+                    async for response in responses:
+                        await messages.read_in_time(context.write(fitting(response, self._core)))
 
     async def _chunks(
-        self, requests: AsyncIterator[pb.EncodeStreamRequest], context: Context
+        self, messages: StreamMessages[pb.EncodeStreamRequest], context: Context
     ) -> AsyncIterator[Coroutine[Any, Any, pb.EncodeStreamResponse]]:
         """Yields the work of each message. Model, truncation and side are those of the first."""
         first: pb.EncodeStreamRequest | None = None
         asked: wire.EncodeQuery | None = None
         number = 0
-        async for request in requests:
+        async for request in messages:
             first = first or request
             number += 1
+            check_limits(self._core, request)
+            served = self._core.models.encoder(first.model)
+            self._check_answer(served.description, request_size(request).items)
             query = _stream_query(request, first, number)
             asked = asked or query
-            served = self._core.models.encoder(first.model)
             submit = partial(served.model.submit_texts, truncation=asked.truncation, side=asked.side)
-            yield self._encode_chunk(served.description, submit, query.texts, request.ids, context)
+            chunk = _Chunk(served.description, submit, query.texts, request.ids, request.ByteSize())
+            yield self._answer(chunk, messages, context)
 
-    async def _encode_chunk(
-        self,
-        model: ModelDescription,
-        submit: SubmitTexts,
-        texts: ItemColumns,
-        ids: Sequence[str],
-        context: Context,
+    async def _answer(
+        self, chunk: "_Chunk", messages: StreamMessages[pb.EncodeStreamRequest], context: Context
     ) -> pb.EncodeStreamResponse:
-        parts = await self._encode_all_good(submit, texts, context)
-        failures = [part if isinstance(part, InvalidRequest) else None for part in parts]
-        embeddings = _failed_rows(model, len(texts))
-        for row, part in zip(embeddings, parts, strict=True):
-            if not isinstance(part, InvalidRequest):
-                row[:] = part
-        return wire.stream_response(
-            ids=ids,
-            embeddings=embeddings,
-            status=[ItemStatus.FAILED if failure else ItemStatus.OK for failure in failures],
-            messages=[of_single_item(str(failure)) if failure else "" for failure in failures],
-            fingerprint=model.fingerprint,
-        )
+        with messages.working(), ExitStack() as work:
 
-    async def _encode_all_good(
-        self, submit: SubmitTexts, texts: ItemColumns, context: Context
-    ) -> "list[NDArray[np.floating] | InvalidRequest]":
-        """Encodes to a row [k, hidden] a text, or the reason why it has none: bad texts are found by halving."""
+            async def enter() -> None:
+                work.enter_context(self._core.admission.admitted(chunk.nbytes))
+
+            await _patiently(enter)
+            parts = await self._encode_all_good(chunk.submit, chunk.texts, context)
+        return chunk.response(parts)
+
+    async def _encode_all_good(self, submit: SubmitTexts, texts: ItemColumns, context: Context) -> list[Row]:
+        """Encodes each text, or gives the reason why it cannot be: bad texts are found by halving."""
+
+        async def encode() -> Rows:
+            return await self._core.submitter.run(partial(submit, texts), context.time_remaining())
+
         try:
-            return list(await self._submit_patiently(submit, texts, context))
+            return list(await _patiently(encode))
         except InvalidRequest as error:
             if len(texts) <= 1:
                 return [error] * len(texts)
@@ -109,14 +115,45 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         left = await self._encode_all_good(submit, texts.part(0, middle), context)
         return left + await self._encode_all_good(submit, texts.part(middle, len(texts)), context)
 
-    async def _submit_patiently(self, submit: SubmitTexts, texts: ItemColumns, context: Context) -> Rows:
-        run = partial(submit, texts)
-        for delay_s in _OVERLOAD_DELAYS_S:
-            try:
-                return await self._core.submitter.run(run, context.time_remaining())
-            except Overloaded:
-                await asyncio.sleep(delay_s)
-        return await self._core.submitter.run(run, context.time_remaining())
+    def _check_answer(self, model: ModelDescription, texts: int) -> None:
+        """Raises `LimitExceeded` before anything is computed for an answer that could not be sent."""
+        values = texts * model.embedding_tokens * model.hidden_size
+        self._core.limits.check_bytes(values * np.dtype(model.embedding_dtype).itemsize, "the answer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """One message of a stream."""
+
+    model: ModelDescription
+    submit: SubmitTexts
+    texts: ItemColumns
+    ids: Sequence[str]
+    nbytes: int
+
+    def response(self, parts: Sequence[Row]) -> pb.EncodeStreamResponse:
+        """Writes the answer: rows of NaN for texts that failed, with the reason."""
+        failures = [part if isinstance(part, InvalidRequest) else None for part in parts]
+        embeddings = _failed_rows(self.model, len(self.texts))
+        for row, part in zip(embeddings, parts, strict=True):
+            if not isinstance(part, InvalidRequest):
+                row[:] = part
+        return wire.stream_response(
+            ids=self.ids,
+            embeddings=embeddings,
+            status=[ItemStatus.FAILED if failure else ItemStatus.OK for failure in failures],
+            messages=[of_single_item(str(failure)) if failure else "" for failure in failures],
+            fingerprint=self.model.fingerprint,
+        )
+
+
+async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Tries again where there is an overload, for as long as bulk work waits."""
+    for delay_s in _OVERLOAD_DELAYS_S:
+        with suppress(Overloaded):
+            return await attempt()
+        await asyncio.sleep(delay_s)
+    return await attempt()
 
 
 def _stream_query(

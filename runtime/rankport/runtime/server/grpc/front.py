@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Mapping
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,10 +17,11 @@ from rankport.runtime.server.grpc.classification import ClassificationService
 from rankport.runtime.server.grpc.embedding import EmbeddingService
 from rankport.runtime.server.grpc.models import ModelsService
 from rankport.runtime.server.grpc.scoring import ScoringService
+from rankport.runtime.server.grpc.strict_server import StrictServer
 from rankport.runtime.server.grpc.tagging import TaggingService
 
-# Streams that never end by themselves, such as health watches, are cut off this long after the last call.
-_LINGER_S = 0.5
+_NO_LIMIT = 2**31 - 1
+_FAREWELL_S = 0.1  # for what never ends by itself, such as health watches
 _SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 _STATUS = {
     True: health_pb2.HealthCheckResponse.SERVING,
@@ -34,14 +36,18 @@ class GrpcFront:
         self._config = core.config
         self._server = grpc.aio.server(options=_options(core.config))
         self._health = health.aio.HealthServicer()
-        pb_grpc.add_ScoringServicer_to_server(ScoringService(core), self._server)
-        pb_grpc.add_EmbeddingServicer_to_server(EmbeddingService(core), self._server)
-        pb_grpc.add_TaggingServicer_to_server(TaggingService(core), self._server)
-        pb_grpc.add_ClassificationServicer_to_server(ClassificationService(core), self._server)
-        pb_grpc.add_ModelsServicer_to_server(ModelsService(core), self._server)
+        self._add_services(core)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
+
+    def _add_services(self, core: Core) -> None:
+        strict: Any = StrictServer(self._server, core)  # the stubs ask for a whole server
+        pb_grpc.add_ScoringServicer_to_server(ScoringService(core), strict)
+        pb_grpc.add_EmbeddingServicer_to_server(EmbeddingService(core), strict)
+        pb_grpc.add_TaggingServicer_to_server(TaggingService(core), strict)
+        pb_grpc.add_ClassificationServicer_to_server(ClassificationService(core), strict)
+        pb_grpc.add_ModelsServicer_to_server(ModelsService(core), strict)
 
     async def start(self) -> int:
         """Answers calls from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""
@@ -59,9 +65,12 @@ class GrpcFront:
         """Reports everything as not serving from now on, whatever `report` says."""
         await self._health.enter_graceful_shutdown()
 
-    async def stop(self, *, finished: bool) -> None:
-        """Frees the port. Calls that are left are cut off, at once unless all are `finished`."""
-        await self._server.stop(_LINGER_S if finished else None)
+    async def stop(self, *, quiet: bool) -> None:
+        """Frees the port and closes connections: what is left of calls ends as UNAVAILABLE.
+
+        `quiet`: no calls arrive, and clients may be told with more ceremony. gRPC cancels calls that arrive meanwhile.
+        """
+        await self._server.stop(_FAREWELL_S if quiet else None)
 
 
 def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
@@ -92,8 +101,15 @@ def _try_to_bind(config: ServerConfig) -> None:
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", config.max_message_bytes),
-        ("grpc.max_send_message_length", config.max_message_bytes),
+        # The services refuse what is too large, and say so; gRPC's own refusal looks like an overload.
+        ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, _NO_LIMIT)),
+        ("grpc.max_send_message_length", -1),
+        # Past these gRPC would cancel calls that no service has seen; it holds back those of a connection instead.
+        ("grpc.max_concurrent_streams", config.max_connection_calls),
+        ("grpc.http.overload_protection", 0),
+        ("grpc.server.max_pending_requests", _NO_LIMIT),
+        ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
+        ("grpc.server_max_unrequested_time_in_server", _NO_LIMIT // 1000),
         # Two servers on one port would share its calls at random; the second one fails instead.
         ("grpc.so_reuseport", 0),
         # Clients that vanished without a word are noticed, and their work dropped.

@@ -4,7 +4,7 @@ from rankport.protos import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.calls import Context, answering
+from rankport.runtime.server.grpc.calls import Context, open_call
 
 
 class ModelsService(pb_grpc.ModelsServicer):
@@ -14,10 +14,16 @@ class ModelsService(pb_grpc.ModelsServicer):
         self._core = core
 
     async def List(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
-        async with answering(context, self._core.admission):
+        async with open_call(context, self._core):
             descriptions = self._core.models.descriptions()
-            return pb.ListModelsResponse(models=map(wire.description_message, descriptions))
+            return pb.ListModelsResponse(
+                models=map(wire.description_message, descriptions), limits=self._limits()
+            )
 
     async def Describe(self, request: pb.DescribeModelRequest, context: Context) -> pb.ModelDescription:  # noqa: N802
-        async with answering(context, self._core.admission):
+        async with open_call(context, self._core):
             return wire.description_message(self._core.models.description(request.model))
+
+    def _limits(self) -> pb.RequestLimits:
+        limits = self._core.limits
+        return pb.RequestLimits(items=limits.items, tokens=limits.tokens, message_bytes=limits.message_bytes)

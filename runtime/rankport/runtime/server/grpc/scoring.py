@@ -10,7 +10,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.calls import Context, answering
+from rankport.runtime.server.grpc.calls import Context, answering, fitting
 from rankport.runtime.server.models import Served
 
 _QUICK_FORMS = ("embeddings", "token_ids")
@@ -48,7 +48,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         self._core = core
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
-        async with answering(context, self._core.admission):
+        async with answering(context, self._core, request):
             served = self._core.models.scorer(request.model)
 
             def submit(timeout_s: float | None) -> Future[ScoreResult]:
@@ -56,4 +56,4 @@ class ScoringService(pb_grpc.ScoringServicer):
 
             remaining_s = context.time_remaining()
             result = await self._core.submitter.run(submit, remaining_s, in_loop=is_quick(request))
-            return wire.score_response(result)
+            return fitting(wire.score_response(result), self._core)

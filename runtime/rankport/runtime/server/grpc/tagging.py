@@ -7,7 +7,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.calls import Context, answering
+from rankport.runtime.server.grpc.calls import Context, answering, fitting
 
 
 class TaggingService(pb_grpc.TaggingServicer):
@@ -17,7 +17,7 @@ class TaggingService(pb_grpc.TaggingServicer):
         self._core = core
 
     async def Tag(self, request: pb.TagRequest, context: Context) -> pb.TagResponse:  # noqa: N802
-        async with answering(context, self._core.admission):
+        async with answering(context, self._core, request):
             tagger = self._core.models.tagger(request.model).model
 
             def submit(timeout_s: float | None) -> Future[pb.TagResponse]:
@@ -29,4 +29,5 @@ class TaggingService(pb_grpc.TaggingServicer):
                     future, lambda result: tag_wire.tag_response(result, query.texts, query.unit)
                 )
 
-            return await self._core.submitter.run(submit, context.time_remaining())
+            response = await self._core.submitter.run(submit, context.time_remaining())
+            return fitting(response, self._core)

@@ -45,7 +45,8 @@ def serve(
     for entry in bundles:
         if entry.startswith("="):
             raise typer.BadParameter(f"{entry!r} gives no name: give NAME=DIRECTORY, or the directory alone")
-    server, engine = filled(ServerConfig, given), engine_config(**given_values(EngineConfig, given))
+    server = filled(ServerConfig, given)
+    engine = engine_config(**given_values(EngineConfig, given), max_request_tokens=server.max_request_tokens)
     if frozen and store is None:
         raise typer.BadParameter("--frozen goes with --store")
     from rankport.runtime.server.loading import loaded_models

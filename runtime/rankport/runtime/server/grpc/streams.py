@@ -1,0 +1,100 @@
+"""Messages of streams, as long as their client goes on and the server does; and how many a connection has open."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Generic, Literal, TypeVar
+
+from rankport.protos.errors import DeadlineExceeded, Overloaded
+from rankport.runtime.server.admission import Admission
+
+T = TypeVar("T")
+
+
+class StreamMessages(Generic[T]):
+    """Messages of one stream. Between them it is no work, and not for ever."""
+
+    def __init__(self, requests: AsyncIterator[T], admission: Admission, idle_s: float) -> None:
+        self._requests = requests
+        self._admission = admission
+        self._idle_s = idle_s
+        self._working = 0
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Wraps the work of a message: a client that waits for its answer is not idle."""
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        """Yields each message.
+
+        Raises:
+            DeadlineExceeded: the client sent nothing for too long, and nothing of it is worked on.
+            Unavailable: the server is stopping; what was read before is still answered.
+        """
+        stopping = asyncio.ensure_future(self._admission.stopping.wait())
+        try:
+            while (message := await self._next(stopping)) is not None:
+                yield message
+        finally:
+            stopping.cancel()
+
+    async def read_in_time(self, written: Awaitable[None]) -> None:
+        """Waits until an answer is written. Raises `DeadlineExceeded` if the client does not read."""
+        try:
+            await asyncio.wait_for(written, self._idle_s)
+        except TimeoutError:
+            raise DeadlineExceeded(self._idle("read nothing")) from None
+
+    async def _next(self, stopping: "asyncio.Future[Literal[True]]") -> T | None:
+        self._admission.check_running()
+        reading = asyncio.ensure_future(anext(self._requests, None))
+        try:
+            while not reading.done():
+                await asyncio.wait(
+                    (reading, stopping), timeout=self._idle_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if reading.done():
+                    break
+                self._admission.check_running()
+                if not self._working:
+                    raise DeadlineExceeded(self._idle("sent nothing"))
+            return reading.result()
+        finally:
+            reading.cancel()
+
+    def _idle(self, what: str) -> str:
+        return f"the client {what} for {self._idle_s:g} s (stream_idle_s): open a stream when there is work for it"
+
+
+class OpenStreams:
+    """Streams that are open, by connection."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def one_of(self, peer: str) -> Iterator[None]:
+        """Wraps a stream of a connection. Raises `Overloaded` if it has as many as it may."""
+        if not peer.startswith("unix"):  # whose connections have all one name
+            self._check(peer)
+        self._open[peer] += 1
+        try:
+            yield
+        finally:
+            self._open[peer] -= 1
+            if not self._open[peer]:
+                del self._open[peer]
+
+    def _check(self, peer: str) -> None:
+        if self._open[peer] >= self._most:
+            raise Overloaded(
+                f"the connection has {self._open[peer]} encode streams open, the limit is {self._most} "
+                "(max_connection_streams): send more on each"
+            )

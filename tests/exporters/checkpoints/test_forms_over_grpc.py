@@ -9,7 +9,7 @@ import pytest
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
-from rankport.exporters.kinds.ranker.module import ReadOut
+from rankport.exporters.kinds.labels.label_head import ReadOut
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker

@@ -101,7 +101,8 @@ def test_a_cross_encoders_folder_is_a_rankers(tmp_path: Path) -> None:
 def test_the_options_of_the_claiming_kind_hold(tmp_path: Path) -> None:
     folder = checkpoints.body(tmp_path / "c", "bert")
     with pytest.raises(
-        InvalidRequest, match="--labels belongs to --kind ranker or classifier, not item-encoder"
+        InvalidRequest,
+        match="--labels belongs to --kind ranker or cross-encoder or classifier, not item-encoder",
     ):
         export(folder, tmp_path / "b", labels=("yes", "no"))
 

@@ -22,6 +22,7 @@ CHAT = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TOKENIZERS = {
     "qwen3-reranker": saved("qwen", (*LINES, "system user assistant"), CHAT, ("<think>", "</think>")),
     "mxbai": saved("qwen", (*LINES, "query: document: Relevance: 0 1"), CHAT),
+    "monot5": saved("metaspace", (*LINES, "Query: Document: Relevant: true false"), ("<pad>", "</s>")),
     "bge-gemma": saved("gemma", (*LINES, "Given a query A and a passage B, Yes or No"), ("<bos>", "<eos>")),
 }
 
@@ -77,11 +78,17 @@ def _bge_gemma(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: in
     return [*head, *tail, *sep_inputs, *prompt_inputs]
 
 
+def _monot5(hf: PreTrainedTokenizerFast, query: str, doc: str, max_length: int) -> list[int]:
+    text = f"Query: {query} Document: {doc} Relevant:"
+    return [*hf.encode(text, add_special_tokens=False)[: max_length - 1], hf.convert_tokens_to_ids("</s>")]
+
+
 Recipe = Callable[[PreTrainedTokenizerFast, str, str, int], list[int]]
 RECIPES: dict[str, tuple[Recipe, int]] = {
     "qwen3-reranker": (_qwen3_reranker, 8192),
     "mxbai": (_mxbai, 8192),
     "bge-gemma": (_bge_gemma, 512),
+    "monot5": (_monot5, 512),
 }
 PAIRS = (
     ("what is it", "it is"),
@@ -124,7 +131,7 @@ def test_a_preset_has_the_ids_of_its_published_code(name: str) -> None:
         assert prefix + ids(item) == recipe(hf, query, doc, max_length), (query, doc)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ["qwen3-reranker", "mxbai", "bge-gemma"])
 def test_a_preset_cuts_a_long_item_as_its_published_code(name: str) -> None:
     hf = _published(name)
     recipe, max_length = RECIPES[name]
@@ -135,6 +142,14 @@ def test_a_preset_cuts_a_long_item_as_its_published_code(name: str) -> None:
     (item,) = encoded(_encoder(name, len(published) - len(prefix)), [doc], truncation="truncate")
     assert item.truncated
     assert prefix + ids(item) == published
+
+
+def test_monot5_asks_its_question_behind_a_passage_that_is_cut() -> None:
+    (item,) = encoded(_encoder("monot5", 40), ["blue shoes, boots " * 40], truncation="truncate")
+    question, hf = _encoder("monot5"), _published("monot5")
+    asked = [*hf.encode(" Relevant:", add_special_tokens=False), hf.convert_tokens_to_ids("</s>")]
+    assert (item.truncated, len(ids(item)), ids(item)[-len(asked) :]) == (True, 40, asked)
+    assert ids(question.encode_prefix("red")) == hf.encode("Query: red Document:", add_special_tokens=False)
 
 
 @pytest.mark.parametrize("name", ["mxbai", "bge-gemma"])
@@ -151,7 +166,12 @@ def test_every_preset_ships_and_names_its_labels() -> None:
     folder = PRESETS[0].file.parent
     assert sorted(file.stem for file in folder.iterdir()) == sorted(RECIPES)
     labels = {preset.name: load_prompt_file(preset.file).labels for preset in PRESETS}
-    assert labels == {"qwen3-reranker": ["yes", "no"], "bge-gemma": ["Yes"], "mxbai": ["1", "0"]}
+    assert labels == {
+        "qwen3-reranker": ["yes", "no"],
+        "bge-gemma": ["Yes"],
+        "mxbai": ["1", "0"],
+        "monot5": ["▁true", "▁false"],
+    }
 
 
 def test_the_help_of_the_flag_lists_the_presets() -> None:

@@ -10,7 +10,7 @@ import pytest
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
 from rankport.exporters.graphs.weights import PAGE_BYTES
-from rankport.exporters.kinds.ranker.module import ReadOut
+from rankport.exporters.kinds.labels.label_head import ReadOut
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
 from rankport.exporters.options.requests_file import file_sha256
 from rankport.exporters.options.tolerance import Tolerance

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+
 from rankport.exporters.checkpoints.config.heads import head_name
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of, is_adapter
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
@@ -131,4 +133,6 @@ def head_of(architecture: str) -> Head:
         return "token_head"
     if original.endswith(("CausalLM", "LMHeadModel")):
         return "lm_head"
+    if original in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
+        return "seq2seq_lm_head"
     return "towers" if architecture == ARCHITECTURE else "none"

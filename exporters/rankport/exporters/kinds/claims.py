@@ -14,6 +14,7 @@ from rankport.protos.errors import InvalidRequest
 
 _HEADS = {
     "lm_head": "with an LM head",
+    "seq2seq_lm_head": "of encoder and decoder, with an LM head",
     "classification_head": "with a classification head",
     "token_head": "with a head for each token",
     "towers": "of two towers",

@@ -28,9 +28,11 @@ class Preset:
         return _FOLDER / f"{self.name}.toml"
 
 
+MONO_T5 = Preset("monot5", "monoT5", r"mono[-_]?t5")
 PRESETS = (
     Preset("qwen3-reranker", "Qwen3-Reranker", r"qwen3[-_]reranker"),
     Preset("bge-gemma", "bge-reranker-v2-gemma", r"bge[-_]reranker[-_]v2[-_]gemma"),
+    MONO_T5,
     Preset("mxbai", "mxbai-rerank-v2", r"mxbai[-_]rerank[-_](base|large)[-_]v2"),
 )
 _PAIR_ENCODERS = (

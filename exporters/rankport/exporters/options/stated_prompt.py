@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rankport.exporters.options.presets import BARE, PRESET_WORDS, pair_encoder_problem, preset_for
+from rankport.exporters.options.presets import BARE, PRESET_WORDS, Preset, pair_encoder_problem, preset_for
 from rankport.protos.errors import CheckpointError, InvalidRequest
 
 _TEMPLATES = ("chat_template.jinja", "additional_chat_templates/*.jinja")
@@ -42,9 +42,7 @@ def require_prompt(checkpoint: Path, folders: Sequence[Path]) -> None:
     """
     if not checkpoint.is_dir():
         return  # whoever loads it says what it is
-    names = " ".join(name for folder in folders for name in _names(folder))
-    cards = " ".join(map(_card, folders))
-    preset, encoder = preset_for(f"{names} {cards}"), pair_encoder_problem(names)
+    preset, encoder = stated_preset(folders), pair_encoder_problem(_all_names(folders))
     template = next(filter(None, map(chat_template_file, folders)), None)
     if preset is not None:
         why, fix = f"is of the family {preset.models}", f"--prompt {preset.name} is its published prompt"
@@ -63,6 +61,16 @@ def require_prompt(checkpoint: Path, folders: Sequence[Path]) -> None:
         f"checkpoint {str(checkpoint)!r} {why}, and bare text would score otherwise: {fix}; or say --prompt {BARE} if "
         "it was trained on bare text"
     )
+
+
+def stated_preset(folders: Sequence[Path]) -> Preset | None:
+    """Finds the family of rerankers that a checkpoint's folders name. Raises CheckpointError for a damaged file."""
+    cards = " ".join(map(_card, folders))
+    return preset_for(f"{_all_names(folders)} {cards}")
+
+
+def _all_names(folders: Sequence[Path]) -> str:
+    return " ".join(name for folder in folders for name in _names(folder))
 
 
 def _names(folder: Path) -> Iterator[str]:

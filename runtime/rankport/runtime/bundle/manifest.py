@@ -218,7 +218,8 @@ class Pair(Strict):
     """Reading of prefix and item together, as two texts of one sequence, and what is cut where they are too long."""
 
     max_tokens: Annotated[int, Field(gt=0)]  # of both, the prompt's literal tokens too
-    cut: Literal["longest-first", "only-first", "only-second"] = "longest-first"
+    # `each`: prefix and item each to a limit of its own, `limits`.
+    cut: Literal["longest-first", "only-first", "only-second", "each"] = "longest-first"
 
 
 class Pairing(Strict):

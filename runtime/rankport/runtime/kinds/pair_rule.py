@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.manifest import Manifest, Pair
 from rankport.runtime.bundle.manifest_rules import Rule
 
 
@@ -12,6 +12,9 @@ def pair_rule(name: str) -> Rule:
     def rule(manifest: Manifest) -> Iterator[str]:
         if manifest.pair is None:
             yield f"pair: kind {name} reads two texts together: must say how long they may be"
+            return
+        if manifest.pair.cut == "each":
+            yield from _each_cut(manifest, manifest.pair, name)
             return
         if len(manifest.prompt.fields) != 1:
             yield f"prompt.prefix: kind {name} has one first text, so one field: here {len(manifest.prompt.fields)}"
@@ -26,3 +29,13 @@ def pair_rule(name: str) -> Rule:
             )
 
     return rule
+
+
+def _each_cut(manifest: Manifest, pair: Pair, name: str) -> Iterator[str]:
+    """Follows texts whose prompt is any, each within a limit of its own."""
+    limits = manifest.limits
+    if limits.max_prefix_tokens + limits.max_item_tokens != pair.max_tokens:
+        yield (
+            f"pair.max_tokens: is {pair.max_tokens}, and kind {name} cuts each text to its own limit (cut is each): "
+            f"must be {limits.max_prefix_tokens} + {limits.max_item_tokens} of limits"
+        )

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rankport.exporters.checkpoints.forms import control_llm
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
-from rankport.exporters.kinds.ranker.module import RankerModule, ReadOut
+from rankport.exporters.kinds.labels.label_head import ReadOut
+from rankport.exporters.kinds.ranker.module import RankerModule
 from rankport.exporters.kinds.ranker.survey import survey
 from rankport.protos.errors import CheckpointError
 from support.checkpoints import VOCABULARY

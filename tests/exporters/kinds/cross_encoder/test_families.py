@@ -9,10 +9,11 @@ import torch
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.checkpoints.stated import StatedModel
+from rankport.exporters.kinds.cross_encoder.checks import check_cross_encoder
 from rankport.exporters.kinds.cross_encoder.options import CrossEncoderOptions
 from rankport.exporters.kinds.cross_encoder.plan import cross_encoder_prompt, plan_cross_encoder
 from rankport.exporters.kinds.cross_encoder.work import WORK
-from rankport.exporters.kinds.texts.head_module import HeadModule
+from rankport.exporters.kinds.texts.head_module import head_module
 from rankport.exporters.kinds.texts.pair_frame import PairTokenizer, inputs_of
 from rankport.exporters.kinds.texts.pair_reference import PairReference
 from rankport.exporters.kinds.texts.pair_samples import sampled_pairs
@@ -33,14 +34,25 @@ FAMILIES = {
     "xlm-roberta": ("roberta", False),
     "camembert": ("roberta", False),
     "mpnet": ("roberta", False),
+    "bart": ("roberta", False),  # its decoder reads the pair again
     "modernbert": ("bert", False),  # takes none, whatever the tokenizer gives
+}
+SIZES = {
+    "bart": {
+        "decoder_layers": 1,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "decoder_attention_heads": 4,
+        "id2label": {0: "irrelevant", 1: "relevant"},
+        "label2id": {"irrelevant": 0, "relevant": 1},
+    }
 }
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_padded_pairs_are_answered_as_its_class_answers_each(model_type: str, tmp_path: Path) -> None:
     frame, typed = FAMILIES[model_type]
-    folder = pair_classifier(tmp_path / "c", model_type, frame)
+    folder = pair_classifier(tmp_path / "c", model_type, frame, **SIZES.get(model_type, {}))
     assert WORK.claims(StatedModel.read(folder))
     source = load_checkpoint(folder)
     options = CrossEncoderOptions()
@@ -64,7 +76,7 @@ def test_padded_pairs_are_answered_as_its_class_answers_each(model_type: str, tm
         arrays = pad(part.runs).inputs(len(part.runs), int(part.runs.lengths.max()), inputs)
         with torch.no_grad():
             given = {name: torch.tensor(value.array()) for name, value in arrays.items()}
-            padded = HeadModule(source.model)(**given).numpy()
+            padded = head_module(source.model)(**given).numpy()
         np.testing.assert_allclose(padded, PairReference(source.model).logits(part.source), atol=2e-5)
 
 
@@ -88,15 +100,21 @@ def test_a_frame_that_segments_cannot_say_is_refused(tmp_path: Path) -> None:
     [
         (
             {"max_item_tokens": 9},
-            r"--max-item-tokens 9: a cross-encoder cuts both texts together: give --max-pair",
+            r"--max-item-tokens 9: .* that its tokenizer frames: give --max-pair-tokens",
         ),
-        ({"prompt": "bare"}, r"--prompt bare: a cross-encoder's two texts are framed by its tokenizer"),
+        ({"max_prefix_tokens": 9}, r"--max-prefix-tokens 9: .*: give --max-pair-tokens"),
+        ({"prompt": "bare"}, r"--prompt bare: BertFor.* by a head over two texts that its tokenizer frames"),
+        ({"labels": ("yes", "no")}, r"--labels yes,no: .*: --positive says which of its labels scores"),
+        ({"label_ids": (4,)}, r"--label-ids 4: .*: --positive says which of its labels scores"),
         ({"cut": "longest"}, r"--cut is 'longest': use one of longest-first, only-first, only-second"),
     ],
 )
-def test_options_of_other_kinds_are_refused_with_the_way(options: dict[str, Any], error: str) -> None:
+def test_options_of_other_heads_are_refused_with_the_way(
+    options: dict[str, Any], error: str, tmp_path: Path
+) -> None:
+    folder = pair_classifier(tmp_path / "c")
     with pytest.raises(InvalidRequest, match=error):
-        CrossEncoderOptions(**options)
+        check_cross_encoder(folder, CrossEncoderOptions(**options))
 
 
 def test_limits_follow_the_tokenizer_within_the_positions(tmp_path: Path) -> None:
@@ -123,13 +141,9 @@ def test_which_label_scores_is_said_or_asked_for(tmp_path: Path) -> None:
         plan_cross_encoder(source, cross_encoder_prompt(source, CrossEncoderOptions()), CrossEncoderOptions())
 
 
-def test_an_encoder_decoder_is_refused_by_its_reason(tmp_path: Path) -> None:
-    source = load_checkpoint(
-        checkpoints.classifier(tmp_path / "c", "bart", encoder_layers=1, decoder_layers=1)
-    )
-    with pytest.raises(
-        CheckpointError, match="is an encoder-decoder, whose head reads what its decoder makes"
-    ):
+def test_an_encoder_decoder_whose_texts_do_not_end_where_it_reads_is_refused(tmp_path: Path) -> None:
+    source = load_checkpoint(checkpoints.classifier(tmp_path / "c", "bart", **SIZES["bart"]))
+    with pytest.raises(CheckpointError, match=r"answers at the last end token \(2, .* does not end a text"):
         plan_cross_encoder(source, cross_encoder_prompt(source, CrossEncoderOptions()), CrossEncoderOptions())
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.graphs.weights import PAGE_BYTES
-from rankport.exporters.kinds.ranker.module import ReadOut
+from rankport.exporters.kinds.labels.label_head import ReadOut
 from rankport.runtime.bundle.bundle import Bundle
 from support import checkpoints
 
@@ -116,7 +116,7 @@ def test_graphs_hold_no_path_of_the_exporting_machine(mix_bundle: Bundle) -> Non
 
 
 def test_the_read_out_uses_the_heads_bias(tmp_path: Path) -> None:
-    from rankport.exporters.kinds.ranker.module import label_head
+    from rankport.exporters.kinds.labels.label_head import label_head
 
     checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "phi", num_key_value_heads=4))
     full = checkpoint.model.get_output_embeddings()  # type: ignore[operator]

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from rankport.exporters.kinds.labels.label_head import readout_of
 from rankport.exporters.kinds.ranker.proof.modes import measure
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
 from rankport.exporters.kinds.ranker.proof.samples import sample_requests
-from rankport.exporters.kinds.ranker.read_out import readout_of
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.bundle.bundle import Bundle

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
-from rankport.exporters.kinds.ranker.module import RankerModule, ReadOut
+from rankport.exporters.kinds.labels.label_head import ReadOut
+from rankport.exporters.kinds.ranker.module import RankerModule
 from rankport.exporters.kinds.ranker.survey import stated_windows, survey
 from rankport.protos.errors import CheckpointError
 from support import checkpoints

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
+from rankport.exporters.kinds.labels.label_head import readout_of
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
-from rankport.exporters.kinds.ranker.read_out import readout_of
 from rankport.protos.types import Item, ItemStatus, Key, Prefix
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig

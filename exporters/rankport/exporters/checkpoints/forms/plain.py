@@ -85,8 +85,11 @@ def _require_sound_weights(model: nn.Module, folder: CheckpointFolder) -> None:
                 f"checkpoint {str(folder.path)!r}: tensor {name!r} holds NaN or infinity: it is damaged"
             )
     head, table = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[operator]
+    # transformers says of any T5 that it is tied, and ties none that is stored with a head of its own.
+    stored_apart = model.config.is_encoder_decoder  # type: ignore[union-attr]
     if (
-        head is not None
+        not stored_apart
+        and head is not None
         and getattr(model.config, "tie_word_embeddings", False)
         and head.weight is not table.weight
     ):

@@ -57,11 +57,6 @@ def pooled_form(head: ClassHead, outputs: int) -> Embedding | None:
 
 
 def _require_encoder(source: Checkpoint) -> None:
-    if source.model.config.is_encoder_decoder:  # type: ignore[union-attr]
-        raise CheckpointError(
-            f"{source.architecture} is an encoder-decoder, whose head reads what its decoder makes of the text: a "
-            "classifier's graph holds an encoder"
-        )
     if hasattr(source.model, "score"):
         raise CheckpointError(
             f"{source.architecture} is a decoder, which reads from left to right: --kind ranker shares its prefix "

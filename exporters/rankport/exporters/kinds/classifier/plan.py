@@ -12,8 +12,9 @@ from rankport.exporters.kinds.classifier.limits import classifier_limit
 from rankport.exporters.kinds.classifier.options import ClassifierOptions
 from rankport.exporters.kinds.texts.encoder_module import EncoderModule, encoder_module
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
-from rankport.exporters.kinds.texts.head_module import HeadModule
+from rankport.exporters.kinds.texts.head_module import head_module
 from rankport.exporters.kinds.texts.pair_frame import PairFrame, inputs_of
+from rankport.exporters.kinds.texts.seq2seq import require_read_again
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt
 from rankport.runtime.bundle.manifest import ClassHead, Limits, ModelShape, Pair, Precision, Target
@@ -24,6 +25,8 @@ _ROLE = "classify"
 def plan_classifier(source: Checkpoint, prompt: ResolvedPrompt, options: ClassifierOptions) -> ExportPlan:
     """Plans a classifier. Raises CheckpointError or InvalidRequest for what cannot be exported."""
     labels, head = resolve_head(source, options.labels)
+    if source.head == "classification_head":
+        require_read_again(source, prompt)
     most, paired = classifier_limit(source, options), options.texts == "pair"
     return ExportPlan(
         shape=ModelShape(hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=[]),
@@ -66,7 +69,7 @@ class PooledHead(nn.Module):
 def classifier_module(source: Checkpoint, head: ClassHead, outputs: int) -> nn.Module:
     """Makes the module of a checkpoint: the class's own head, or pooled states through the folder's Dense layers."""
     form = pooled_form(head, outputs)
-    return HeadModule(source.model) if form is None else PooledHead(encoder_module(source, form))
+    return head_module(source.model) if form is None else PooledHead(encoder_module(source, form))
 
 
 def _graphs(

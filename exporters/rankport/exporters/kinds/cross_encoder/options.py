@@ -1,24 +1,36 @@
 """Options of the export of a cross-encoder, beside what every export can."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from rankport.exporters.options.options import ExportOptions, require_choice, require_count
+from rankport.exporters.options.options import ExportOptions, flag_name, require_choice, require_count
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 
 Cut = Literal["longest-first", "only-first", "only-second"]
+_OF_FRAMES = ("max_pair_tokens", "cut")
+_OF_PROMPTS = ("labels", "label_ids", "prompt", "max_prefix_tokens", "max_item_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossEncoderOptions(ExportOptions):
     """Options of a cross-encoder. By default it is what a CrossEncoder's folder and the tokenizer say."""
 
+    labels: tuple[str, ...] | None = field(
+        default=None,
+        metadata=flag(
+            "Of an encoder-decoder with an LM head (T5): tokens that answer, comma-separated, the positive one first."
+        ),
+    )
+    label_ids: tuple[int, ...] | None = field(
+        default=None, metadata=flag("The same as token ids: 1176,6136. For checkpoints without a tokenizer.")
+    )
     positive: str | None = field(
         default=None,
         metadata=flag(
             "The label that a score speaks for, by name or id. [default: the only one, the one named relevant, yes, "
-            "true, positive, entailment, or LABEL_1 of two]",
+            "true, positive, entailment, or LABEL_1 of two; the first of --labels]",
             metavar="LABEL",
         ),
     )
@@ -36,6 +48,10 @@ class CrossEncoderOptions(ExportOptions):
             "Longest pair the bundle accepts, special tokens included. [default: the folder's, within the positions]"
         ),
     )
+    max_prefix_tokens: int | None = field(
+        default=None,
+        metadata=flag("With --prompt: longest prefix the bundle accepts. [default: a quarter of the whole]"),
+    )
     cut: Cut = field(
         default="longest-first",
         metadata=flag(
@@ -50,12 +66,34 @@ class CrossEncoderOptions(ExportOptions):
         require_choice("score", self.score, ("probability", "logit"))
         require_choice("cut", self.cut, get_args(Cut))
         require_count("max_pair_tokens", self.max_pair_tokens, least=1)
-        if self.max_item_tokens is not None:
-            raise InvalidRequest(
-                f"--max-item-tokens {self.max_item_tokens}: a cross-encoder cuts both texts together: give "
-                "--max-pair-tokens"
-            )
-        if self.prompt is not None:
-            raise InvalidRequest(
-                f"--prompt {self.prompt}: a cross-encoder's two texts are framed by its tokenizer: leave it out"
-            )
+        require_count("max_prefix_tokens", self.max_prefix_tokens, least=1)
+        if self.labels is not None and self.label_ids is not None:
+            raise InvalidRequest("give --labels or --label-ids, not both")
+
+    def refuse_of_prompts(self, architecture: str) -> None:
+        """Raises InvalidRequest for an option of an LM head, whose prompt is any: the tokenizer frames two texts."""
+        self._refuse(
+            _OF_PROMPTS, f"{architecture} answers by a head over two texts that its tokenizer frames"
+        )
+
+    def refuse_of_frames(self, architecture: str) -> None:
+        """Raises InvalidRequest for an option of two texts in a frame, where the prompt is any."""
+        self._refuse(_OF_FRAMES, f"{architecture} reads a prompt, each text within a limit of its own")
+
+    def _refuse(self, names: Sequence[str], why: str) -> None:
+        given = next((name for name in names if getattr(self, name) != self._default(name)), None)
+        if given is None:
+            return
+        instead = {
+            "max_item_tokens": "give --max-pair-tokens",
+            "max_prefix_tokens": "give --max-pair-tokens",
+            "labels": "--positive says which of its labels scores",
+            "label_ids": "--positive says which of its labels scores",
+            "max_pair_tokens": "give --max-prefix-tokens and --max-item-tokens",
+        }
+        value = getattr(self, given)
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        raise InvalidRequest(f"{flag_name(given)} {shown}: {why}: {instead.get(given, 'leave it out')}")
+
+    def _default(self, name: str) -> object:
+        return type(self).__dataclass_fields__[name].default

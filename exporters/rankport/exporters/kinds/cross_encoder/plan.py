@@ -5,13 +5,19 @@ from functools import partial
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.graphs.role_graph import RoleGraph
+from rankport.exporters.kinds.cross_encoder.first_token import (
+    answers_by_token,
+    first_token_prompt,
+    plan_first_token,
+)
 from rankport.exporters.kinds.cross_encoder.options import CrossEncoderOptions
 from rankport.exporters.kinds.labels.heads import head_names
 from rankport.exporters.kinds.labels.score import positive_of_head, resolve_score
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
-from rankport.exporters.kinds.texts.head_module import HeadModule
+from rankport.exporters.kinds.texts.head_module import head_module
 from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer, inputs_of
 from rankport.exporters.kinds.texts.positions import position_limit
+from rankport.exporters.kinds.texts.seq2seq import require_read_again
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt, tokenizer_of
 from rankport.protos.errors import CheckpointError, InvalidRequest
@@ -21,7 +27,9 @@ _DEFAULT_TOKENS = 512
 
 
 def cross_encoder_prompt(source: Checkpoint, options: CrossEncoderOptions) -> ResolvedPrompt:
-    """Makes the prompt by which the checkpoint's tokenizer frames two texts."""
+    """Makes the prompt by which the checkpoint's tokenizer frames two texts, or takes the one that is named."""
+    if answers_by_token(source):
+        return first_token_prompt(source, options)
     frame = PairFrame.of(source.tokenizer_file)
     return ResolvedPrompt(frame.prompt, None, tokenizer_of(source.tokenizer_file))
 
@@ -30,7 +38,10 @@ def plan_cross_encoder(
     source: Checkpoint, prompt: ResolvedPrompt, options: CrossEncoderOptions
 ) -> ExportPlan:
     """Plans a cross-encoder. Raises CheckpointError or InvalidRequest for what cannot be exported."""
+    if answers_by_token(source):
+        return plan_first_token(source, prompt, options)
     _require_encoder(source)
+    require_read_again(source, prompt)
     names = head_names(source)
     labels = Labels(
         source="classification_head",
@@ -54,7 +65,7 @@ def plan_cross_encoder(
 def _graphs(
     labels: int, inputs: tuple[str, ...], source: Checkpoint, target: Target, precision: Precision
 ) -> dict[str, RoleGraph]:
-    of = TextGraph(HeadModule(source.model), source.model, "logits", ("items", labels), inputs)
+    of = TextGraph(head_module(source.model), source.model, "logits", ("items", labels), inputs)
     return {"score": RoleGraph(export_text_graph(of, target, precision), {"score": ("logits",)})}
 
 
@@ -69,12 +80,8 @@ def _overrides(source: Checkpoint, options: CrossEncoderOptions) -> tuple[str, .
 def _require_encoder(source: Checkpoint) -> None:
     if source.head != "classification_head":
         raise CheckpointError(
-            f"{source.architecture} has no head over a whole pair: a cross-encoder is a ...ForSequenceClassification"
-        )
-    if source.model.config.is_encoder_decoder:  # type: ignore[union-attr]
-        raise CheckpointError(
-            f"{source.architecture} is an encoder-decoder, whose head reads what its decoder makes of the pair: a "
-            "cross-encoder's graph holds an encoder"
+            f"{source.architecture} has no head over a whole pair: a cross-encoder is a ...ForSequenceClassification, "
+            "or an encoder-decoder whose first token answers (T5ForConditionalGeneration)"
         )
     if hasattr(source.model, "score"):
         raise CheckpointError(

@@ -9,8 +9,10 @@ from rankport.exporters.kinds.work import ExportWork
 
 
 def _claims(model: StatedModel) -> bool:
-    """Claims bare bodies, and encoders of sentence-transformers without labels, whatever head their config names."""
-    return not model.has_class_labels and (model.makes_embeddings or model.head == "none")
+    """Claims bodies, encoder-decoders for their encoder, and sentence-transformers' encoders without labels."""
+    return not model.has_class_labels and (
+        model.makes_embeddings or model.head in ("none", "seq2seq_lm_head")
+    )
 
 
 WORK: ExportWork[ItemEncoderOptions] = ExportWork(

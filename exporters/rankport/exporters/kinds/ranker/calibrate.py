@@ -9,8 +9,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.labels.label_head import readout_of
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
-from rankport.exporters.kinds.ranker.read_out import readout_of
 from rankport.exporters.options.options import StrPath
 from rankport.exporters.options.requests_file import RealRequest, read_requests
 from rankport.exporters.proof.prove import Progress

@@ -21,6 +21,11 @@ def require_decoder(checkpoint: Path, base: Path | None) -> None:
             "decoders (...ForCausalLM, or ...ForSequenceClassification with a head named 'score'), whose prefix can "
             "be shared"
         )
+    if model.head == "seq2seq_lm_head":
+        raise CheckpointError(
+            f"{model.architecture} is an encoder-decoder, whose encoder reads prefix and item in both directions: "
+            "--kind cross-encoder scores pairs by the first token that it writes"
+        )
     if model.head == "token_head":
         raise CheckpointError(f"{model.architecture} labels each token of a text: use --kind tagger")
     if model.head == "towers":

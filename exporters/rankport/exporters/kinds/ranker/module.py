@@ -6,24 +6,15 @@ such function.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.kinds.labels.label_head import ReadOut, label_head
 from rankport.exporters.kinds.ranker.packed_attention import PackedPrefix
 from rankport.exporters.kinds.ranker.row_attention import RowPrefix
 from rankport.exporters.kinds.ranker.shared_prefix import KEYWORD, KV, SharedPrefix, attending_to_prefix
-from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError
-
-
-@dataclass(frozen=True, slots=True)
-class ReadOut:
-    """Logits that answer a request: rows of the LM head, or all outputs of a classification head."""
-
-    source: str  # "lm_head" | "classification_head"
-    ids: tuple[int, ...]
 
 
 class RankerModule(nn.Module):
@@ -124,32 +115,6 @@ def _pairs(past: list[Tensor]) -> list[KV]:
 
 def _outputs(logits: Tensor, shared: SharedPrefix) -> list[Tensor]:
     return [logits, *(states for layer in sorted(shared.new) for states in shared.new[layer])]
-
-
-def label_head(model: nn.Module, readout: ReadOut) -> nn.Module:
-    """Gives the classification head, or makes one of the LM head's label rows. Raises CheckpointError without one."""
-    if readout.source == "classification_head":
-        head = getattr(model, "score", None)
-        if not isinstance(head, nn.Module):
-            raise CheckpointError(
-                f"{type(model).__name__} has no classification head named `score`: it is no decoder, whose prefix "
-                "could be shared"
-            )
-        return head
-    full = model.get_output_embeddings()  # type: ignore[operator]
-    if not isinstance(full, nn.Linear | QuantizedLinear):
-        raise CheckpointError(
-            f"{type(model).__name__} has an LM head of type {type(full).__name__}, expected Linear"
-        )
-    rows = torch.tensor(readout.ids)
-    bias = None if full.bias is None else full.bias.detach()[rows].clone()
-    if isinstance(full, QuantizedLinear):
-        return QuantizedLinear(full.quantized.rows(rows), bias, full.activation)
-    head = nn.Linear(full.in_features, len(readout.ids), bias=bias is not None)
-    head.weight = nn.Parameter(full.weight.detach()[rows].clone(), requires_grad=False)
-    if bias is not None:
-        head.bias = nn.Parameter(bias, requires_grad=False)
-    return head
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
 from rankport.exporters.graphs.role_graph import RoleGraph
+from rankport.exporters.kinds.labels.label_head import ReadOut, readout_of
 from rankport.exporters.kinds.labels.score import resolve_score
 from rankport.exporters.kinds.ranker.decoders import require_decoder
 from rankport.exporters.kinds.ranker.graphs import export_ranker_graphs
 from rankport.exporters.kinds.ranker.item_tokens import item_tokens
-from rankport.exporters.kinds.ranker.module import PackedRanker, RankerModule, ReadOut, RowRanker
+from rankport.exporters.kinds.ranker.module import PackedRanker, RankerModule, RowRanker
 from rankport.exporters.kinds.ranker.options import RankerOptions
-from rankport.exporters.kinds.ranker.read_out import readout_of, resolve_labels
+from rankport.exporters.kinds.ranker.read_out import resolve_labels
 from rankport.exporters.kinds.ranker.survey import Survey, survey
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.presets import BARE, is_preset

@@ -49,7 +49,8 @@ def _can_be_fused(model: nn.Module) -> bool:
         **kwargs: object,
     ) -> tuple[Tensor, None]:
         masked = attention_mask is not None and attention_mask.dtype != torch.bool
-        lacking.append(softcap is not None or s_aux is not None or masked or value.shape != key.shape)
+        crossing = key.shape[2] != query.shape[2] or value.shape != key.shape
+        lacking.append(softcap is not None or s_aux is not None or masked or crossing)
         items, heads, tokens, _ = query.shape
         return query.new_zeros(items, tokens, heads, value.shape[-1]), None
 

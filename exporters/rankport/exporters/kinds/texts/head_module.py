@@ -1,7 +1,16 @@
-"""A checkpoint that ends in a classification head as one function: padded token ids -> logits."""
+"""A checkpoint that ends in a head over whole texts as one function: padded token ids -> logits.
+
+Heads of encoders are the class's own forward. Of encoder-decoders the decoder is in the graph too: it reads the text
+again and answers at its end, or makes one step, whose next token is the answer.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from rankport.protos.errors import CheckpointError
 
 
 class HeadModule(nn.Module):
@@ -19,3 +28,79 @@ class HeadModule(nn.Module):
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
         return logits.to(torch.float32)
+
+
+class ReadAgainModule(nn.Module):
+    """(input_ids, attention_mask: [items, tokens] int64, padded at the end) -> [items, labels] float32.
+
+    What BART's and T5's ...ForSequenceClassification compute of a text that ends in the end token: their own forward
+    finds it by a mask whose count of tokens a graph cannot know.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Takes over an encoder-decoder that ends in a classification head."""
+        super().__init__()
+        self.model = model
+        self.start = decoder_start(model)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Computes the logits of padded texts."""
+        start = torch.full_like(input_ids[:, :1], self.start)
+        states: Tensor = self.model.base_model(  # type: ignore[operator]
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=torch.cat([start, input_ids[:, :-1]], dim=1),
+            use_cache=False,
+        ).last_hidden_state
+        last = attention_mask.sum(dim=1, keepdim=True) - 1  # [items, 1]
+        ends = states.gather(1, last[:, :, None].expand(-1, -1, states.shape[2]))
+        logits: Tensor = self.model.classification_head(ends[:, 0])  # type: ignore[operator]
+        return logits.to(torch.float32)
+
+
+class FirstStepModule(nn.Module):
+    """(input_ids, attention_mask: [items, tokens] int64, padded at the end) -> [items, labels] float32.
+
+    Logits of the label tokens as the first that the decoder writes. The forward is the model's own, so that what
+    follows the head (scaling) stays its own code; `answering` puts the label rows in the head's place.
+    """
+
+    def __init__(self, model: nn.Module, head: nn.Module) -> None:
+        """Takes over an encoder-decoder that ends in an LM head, and the label rows of that head."""
+        super().__init__()
+        self.model, self.head = model, head
+        self.start = decoder_start(model)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Computes the logits of padded texts."""
+        start = torch.full_like(input_ids[:, :1], self.start)
+        logits: Tensor = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=start, use_cache=False
+        ).logits
+        return logits[:, 0].to(torch.float32)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Has the model, while open, end in the label rows alone."""
+        full = self.model.get_output_embeddings()  # type: ignore[operator]
+        self.model.set_output_embeddings(self.head)  # type: ignore[operator]
+        try:
+            yield
+        finally:
+            self.model.set_output_embeddings(full)  # type: ignore[operator]
+
+
+def head_module(model: nn.Module) -> HeadModule | ReadAgainModule:
+    """Makes the module of a model with a classification head. Raises CheckpointError as `decoder_start`."""
+    return ReadAgainModule(model) if model.config.is_encoder_decoder else HeadModule(model)  # type: ignore[union-attr]
+
+
+def decoder_start(model: nn.Module) -> int:
+    """Gives the token that an encoder-decoder's decoder begins with. Raises CheckpointError if nothing says so."""
+    start = model.config.decoder_start_token_id  # type: ignore[union-attr]
+    if not isinstance(start, int):
+        raise CheckpointError(
+            f"config.json: decoder_start_token_id is {start!r}: {type(model).__name__} begins with it: add it (T5's is "
+            "its pad token, 0)"
+        )
+    return start

@@ -14,7 +14,7 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.prove import Progress
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.manifest import BatchIndependence, Manifest, Role
-from rankport.runtime.prompt.pairs import PairEncoder
+from rankport.runtime.prompt.pair_prompts import PairReader
 from rankport.runtime.tokens import TokenRuns
 
 ITEMS = 20
@@ -23,7 +23,7 @@ ITEMS = 20
 _LONGEST = 64
 
 
-def drawn_requests(manifest: Manifest, pairs: PairEncoder | None, count: int) -> list[TokenRuns]:
+def drawn_requests(manifest: Manifest, pairs: PairReader | None, count: int) -> list[TokenRuns]:
     """Draws `count` requests of random tokens: pairs of one first text and 20 second ones, or single texts."""
     vocab = manifest.shape.vocab_size
     if pairs is None:
@@ -31,11 +31,12 @@ def drawn_requests(manifest: Manifest, pairs: PairEncoder | None, count: int) ->
         return [runs_of([run]) for run in runs]
     assert manifest.pair is not None
     most = min(_LONGEST, manifest.pair.max_tokens // 2 - 2)
+    first_most = min(max(1, most // 4), manifest.limits.max_prefix_tokens)
     items = sample_runs(vocab, most, count=count * ITEMS, seed=1)
-    firsts = sample_runs(vocab, max(1, most // 4), count=count)
+    firsts = sample_runs(vocab, first_most, count=count)
     parts = [items[place * ITEMS : (place + 1) * ITEMS] for place in range(count)]
     return [
-        pairs.encode(first.tolist(), [item.tolist() for item in part]).runs
+        pairs.encode(first.tolist(), [item.tolist() for item in part], "truncate").runs
         for first, part in zip(firsts, parts, strict=True)
     ]
 

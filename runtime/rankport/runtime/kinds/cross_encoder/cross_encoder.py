@@ -1,6 +1,6 @@
 """`CrossEncoder`: scores items against a prefix that is read with each of them, in this process.
 
-Owns the way from texts or ids to an answer with scores and statuses. Runs come from `prompt.pairs`, logits from
+Owns the way from texts or ids to an answer with scores and statuses. Runs come from `prompt.pair_prompts`, logits from
 `text_engine`. Answers the same requests as a ranker does, at the price of the prefix for every item.
 """
 
@@ -33,7 +33,7 @@ from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows
 from rankport.runtime.kinds.text_engines import TextModel, text_engines, usage_of
-from rankport.runtime.prompt.pairs import PairEncoder
+from rankport.runtime.prompt.pair_prompts import PairReader, pair_reader_of
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 
 
@@ -42,7 +42,7 @@ class CrossEncoder(TextModel, Ranks):
 
     capabilities: frozenset[Capability] = frozenset({"scores"})
 
-    def __init__(self, manifest: Manifest, pairs: PairEncoder, engines: Replicas[TextEngine]) -> None:
+    def __init__(self, manifest: Manifest, pairs: PairReader, engines: Replicas[TextEngine]) -> None:
         """Makes a cross-encoder of parts; it closes the engines."""
         super().__init__(manifest, engines)
         self._form = ScoreForm.of(manifest)
@@ -59,7 +59,7 @@ class CrossEncoder(TextModel, Ranks):
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
         check_manifest(opened.manifest, RULES)  # of a bundle that was opened as one of any kind
-        return cls(opened.manifest, PairEncoder.from_bundle(opened), text_engines(opened, "score", config))
+        return cls(opened.manifest, pair_reader_of(opened), text_engines(opened, "score", config))
 
     def score(
         self,

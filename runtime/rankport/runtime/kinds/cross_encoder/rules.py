@@ -18,8 +18,8 @@ def _shape(manifest: Manifest) -> Iterator[str]:
 
 
 def _labels(manifest: Manifest) -> Iterator[str]:
-    if manifest.labels is None or manifest.labels.source != "classification_head":
-        yield f"labels: kind {NAME} answers by a classification head: must be its outputs"
+    if manifest.labels is None or manifest.labels.source not in ("classification_head", "lm_head"):
+        yield f"labels: kind {NAME} answers by a classification head, or by tokens of an LM head: must be one's outputs"
     score = manifest.score
     if score is None or score.kind == "cosine":
         yield f"score: kind {NAME} says probability or logit, and how it is made of the label logits"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from rankport.exporters.kinds.ranker.module import ReadOut
+from rankport.exporters.kinds.labels.label_head import ReadOut
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
 from rankport.exporters.kinds.ranker.proof.samples import sample_requests
 from rankport.runtime.bundle.manifest import Limits

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.cross_encoder.first_token import answers_by_token
+from rankport.exporters.kinds.cross_encoder.proof.first_token import FirstTokenReference, prompted_pairs
 from rankport.exporters.kinds.cross_encoder.proof.owners_mode import owners_answers
 from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
 from rankport.exporters.kinds.texts.head_answers import (
@@ -26,9 +28,9 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
-from rankport.runtime.bundle.manifest import Manifest, ModeParity
+from rankport.runtime.bundle.manifest import Labels, Manifest, ModeParity
 from rankport.runtime.kinds.scores import rank_values
-from rankport.runtime.prompt.pairs import PairEncoder
+from rankport.runtime.prompt.pair_prompts import pair_reader
 
 
 def measure_cross_encoder(
@@ -45,7 +47,7 @@ def measure_cross_encoder(
     order = partial(rank_values, positive=labels.positive, transform=score.transform)
     samples = _samples(manifest, source)
     on_progress("reference in torch")
-    reference = PairReference(source.model)
+    reference = _reference(labels, source)
     expected = {part.mode: reference.logits(part.source) for part in samples}
     moved, noise = moved_as_rounded(source.model, manifest), None
     if moved is not None:
@@ -61,7 +63,7 @@ def measure_cross_encoder(
     if options.batch_queries is None:
         batches = batch_independence(rankings_of(samples, answers, order))
     else:
-        pairs = PairEncoder(manifest, tokenizer_of(source.tokenizer_file))
+        pairs = pair_reader(manifest, tokenizer_of(source.tokenizer_file))
         many = drawn_requests(manifest, pairs, options.batch_queries)
         batches = swept(place, "score", many, order, on_progress)
     modes, drift = modes_of(samples, expected, answers, order), list[ModeParity]()
@@ -72,7 +74,7 @@ def measure_cross_encoder(
         noise,
         options.tolerance,
         None,
-        partial(_drift_from, samples, answers, order, drift),
+        partial(_drift_from, labels, samples, answers, order, drift),
         reference=owner.compared_with,
         batches=batches,
         evidence=Evidence("label logit", series_of(samples, expected, answers)),
@@ -81,9 +83,17 @@ def measure_cross_encoder(
 
 def _samples(manifest: Manifest, source: Checkpoint) -> list[SampledTexts]:
     file = source.tokenizer_file
+    if answers_by_token(source):
+        return prompted_pairs(manifest, tokenizer_of(file))
     inputs = inputs_of(source.model, typed=PairFrame.of(file).typed)
     owner = None if file is None else PairTokenizer.of(file)
     return sampled_pairs(manifest, tokenizer_of(file), owner, inputs)
+
+
+def _reference(labels: Labels, source: Checkpoint) -> PairReference | FirstTokenReference:
+    if answers_by_token(source):
+        return FirstTokenReference(source.model, labels.ids)
+    return PairReference(source.model)
 
 
 def _served(samples: Sequence[SampledTexts], answers: Answers, mode: str) -> list[Logits]:
@@ -92,13 +102,14 @@ def _served(samples: Sequence[SampledTexts], answers: Answers, mode: str) -> lis
 
 
 def _drift_from(
+    labels: Labels,
     samples: Sequence[SampledTexts],
     answers: Answers,
     order: RankValues,
     owner: list[ModeParity],
     original: Checkpoint,
 ) -> Drift:
-    reference = PairReference(original.model)
+    reference = _reference(labels, original)
     plain = {part.mode: reference.logits(part.source) for part in samples}
     return Drift(
         [*modes_of(samples, plain, answers, order), *owner], None, series_of(samples, plain, answers)

@@ -69,6 +69,8 @@ def owners_pipeline(source: Checkpoint, manifest: Manifest) -> OwnersPipeline | 
         return "it does not run the low-bit layers of the bundle"
     if isinstance(source.model, OnnxModel):
         return f"it does not run {GRAPH} by itself"
+    if source.head == "seq2seq_lm_head":
+        return "it knows no answer by the first token of an encoder-decoder"
     if source.adapter is not None:
         return "the folder is an adapter, whose base it would look for by name"
     if source.tokenizer_file is None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.labels.label_head import readout_of
 from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
 from rankport.exporters.kinds.ranker.proof.batches import batches_of_modes, batches_of_sweep, sample_queries
 from rankport.exporters.kinds.ranker.proof.evidence import ranker_evidence
@@ -17,7 +18,6 @@ from rankport.exporters.kinds.ranker.proof.modes import SampleRequest, answers_b
 from rankport.exporters.kinds.ranker.proof.owner_scores import OwnerRun, run_reference
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
 from rankport.exporters.kinds.ranker.proof.samples import sample_requests
-from rankport.exporters.kinds.ranker.read_out import readout_of
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.agreement import AgreementLimits
 from rankport.exporters.proof.compare import Logits, RankValues, compare

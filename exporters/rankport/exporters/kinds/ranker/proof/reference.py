@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.forms.skeleton import quiet
-from rankport.exporters.kinds.ranker.module import ReadOut
+from rankport.exporters.kinds.labels.label_head import ReadOut
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 
 _BATCH_TOKENS = 4096

@@ -1,0 +1,30 @@
+"""Checks of a cross-encoder's export before any weight is read: options that fit its head, and its prompt."""
+
+from pathlib import Path
+
+from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
+from rankport.exporters.kinds.cross_encoder.options import CrossEncoderOptions
+from rankport.exporters.options.presets import PRESET_WORDS
+from rankport.exporters.options.prompts import check_prompt_name
+from rankport.exporters.options.stated_prompt import require_prompt
+from rankport.protos.errors import InvalidRequest
+
+
+def check_cross_encoder(checkpoint: Path, options: CrossEncoderOptions) -> None:
+    """Checks options against the head that the folder states.
+
+    Raises InvalidRequest for an option of another head, and for an encoder-decoder's prompt that is none, or missing.
+    """
+    base = None if options.base is None else Path(options.base)
+    model = StatedModel.read(checkpoint, base)
+    if model.head != "seq2seq_lm_head":
+        options.refuse_of_prompts(model.architecture)
+        return
+    options.refuse_of_frames(model.architecture)
+    check_prompt_name(options.prompt)
+    if options.prompt is None:
+        require_prompt(checkpoint, speaking_folders(checkpoint, base))
+        raise InvalidRequest(
+            f"{model.architecture} reads a prompt, and nothing says which: give the one that it was trained with as "
+            f"--prompt FILE, or a preset: {PRESET_WORDS}"
+        )

@@ -1,0 +1,50 @@
+"""Heads of encoder-decoders: a padded batch against transformers' own forward of each text alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
+from rankport.exporters.kinds.texts.head_module import head_module
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.classifying import Classifier
+from support.reading.pair_encoders import pair_classifier
+from support.reading.seq2seq import t5
+
+NAMES = {"id2label": {0: "low", 1: "high"}, "label2id": {"low": 0, "high": 1}}
+
+
+@pytest.mark.parametrize("family", ["T5", "MT5", "UMT5"])
+def test_a_t5_reads_the_end_of_its_decoder_whatever_the_padding(family: str, tmp_path: Path) -> None:
+    source = load_checkpoint(t5(tmp_path / "c", f"{family}ForSequenceClassification", **NAMES))
+    end = source.model.config.eos_token_id
+    lengths = [9, 4, 6]
+    ids = torch.randint(2, 99, (3, 9))
+    mask = torch.tensor([[1] * length + [0] * (9 - length) for length in lengths])
+    for row, length in zip(ids, lengths, strict=True):
+        row[length - 1] = row[1] = end  # of both texts
+    with torch.no_grad():
+        rows = head_module(source.model)(ids, mask)
+        for row, text, length in zip(rows, ids, lengths, strict=True):
+            own = source.model(input_ids=text[None, :length]).logits[0]
+            torch.testing.assert_close(row, own, atol=2e-5, rtol=0)
+
+
+def test_a_bart_classifies_pairs_as_transformers_does(
+    tmp_path: Path, exported: Callable[..., Bundle]
+) -> None:
+    sizes = {"decoder_layers": 1, "decoder_ffn_dim": 48, "decoder_attention_heads": 4, "init_std": 0.3}
+    folder = pair_classifier(tmp_path / "c", "bart", "roberta", encoder_ffn_dim=48, **sizes, **NAMES)
+    bundle = exported(folder, kind="classifier", texts="pair")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    pairs = [("senior nurse", "cook"), ("pilot", "the chief machine operator of sales")]
+    with Classifier.load(bundle) as classifier, torch.no_grad():
+        result = classifier.classify(pairs)
+        for pair, row in zip(pairs, result.logits, strict=True):
+            own = model(**tokenizer(*pair, return_tensors="pt")).logits[0]
+            np.testing.assert_allclose(row, own.numpy(), atol=1e-5)

@@ -19,11 +19,11 @@ def served() -> Iterator[Serving]:
         yield running
 
 
-def run(served: Serving, body: Callable[[AsyncClient], Awaitable[None]]) -> None:
+def run(served: Serving, body: Callable[[AsyncClient], Awaitable[None]], *, retry: bool = True) -> None:
     """Runs `body` with a client in an event loop of its own."""
 
     async def main() -> None:
-        async with AsyncClient(served.address, timeout_s=10) as client:
+        async with AsyncClient(served.address, timeout_s=10, retry=retry) as client:
             await body(client)
 
     asyncio.run(main())
@@ -88,7 +88,7 @@ def test_an_error_of_the_server_is_raised_as_itself(served: Serving, cls: type[e
         with pytest.raises(cls, match="why"):
             await client.score("q", ["a"])
 
-    run(served, body)
+    run(served, body, retry=False)
 
 
 def test_a_cancelled_task_drops_its_work_at_the_server(served: Serving) -> None:

@@ -46,6 +46,8 @@ class PairingError(RankportError):
 class Overloaded(RankportError):
     """Queue that is full; nothing was computed."""
 
+    retry_after_s: float | None = None  # when to come back, where the server said so; below 0: not at all
+
 
 class DeadlineExceeded(RankportError, TimeoutError):
     """Time of a request that ran out before its answer was ready."""

@@ -1,8 +1,9 @@
-"""Parts that the blocking and the asyncio client share: channel options, errors, and the messages of a stream."""
+"""Parts that the blocking and the asyncio client share: errors, and the messages of a stream."""
 
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import grpc
 
@@ -11,6 +12,7 @@ from rankport.protos.errors import (
     ERROR_METADATA_KEY,
     InvalidRequest,
     LimitExceeded,
+    Overloaded,
     RankportError,
     Unavailable,
     from_status,
@@ -19,31 +21,8 @@ from rankport.protos.types import Side, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 
 Text = str | Sequence[int]
-ChannelOptions = Sequence[tuple[str, Any]]
 
-_OPTIONS: ChannelOptions = (
-    # The server sets the limits, and says so in its error.
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # A server that vanished without a word is noticed during a call that has no deadline.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-)
-
-
-_OTHER_SCHEMES = ("http://", "https://", "grpc://", "grpcs://")
-
-
-def checked_address(address: object) -> str:
-    """Returns `address` if it may be a gRPC target; `InvalidRequest` if it is none, empty, or a URL."""
-    if isinstance(address, str) and address.strip() and not address.lower().startswith(_OTHER_SCHEMES):
-        return address
-    raise InvalidRequest(f"address is {address!r:.200}; give host:port")
-
-
-def channel_options(more: ChannelOptions) -> ChannelOptions:
-    """Takes the defaults, overridden by `more`."""
-    return list((dict(_OPTIONS) | dict(more)).items())
+_PUSHBACK = "grpc-retry-pushback-ms"
 
 
 @contextmanager
@@ -56,16 +35,29 @@ def rankport_errors(address: str, timeout_s: float | None) -> Iterator[None]:
     except (ValueError, grpc.aio.UsageError) as error:  # what the two kinds of closed channels raise
         if isinstance(error, RankportError):
             raise
-        raise Unavailable(f"the client of {address} is closed; make a new one") from error
+        raise closed_client(address) from error
+
+
+def closed_client(address: str) -> Unavailable:
+    """Makes the error of a call with a client that is closed."""
+    return Unavailable(f"the client of {address} is closed; make a new one")
 
 
 def error_of(call: grpc.Call, address: str, timeout_s: float | None) -> RankportError:
     """Makes the error of a failed call: the server's own, or a description of what kept the answer away."""
-    code, details = call.code(), call.details() or ""
-    name = dict(call.trailing_metadata() or ()).get(ERROR_METADATA_KEY)
+    trailers = {key: _text(value) for key, value in call.trailing_metadata() or ()}
+    error = _told_by(call.code(), call.details() or "", trailers.get(ERROR_METADATA_KEY), address, timeout_s)
+    if isinstance(error, Overloaded):
+        error.retry_after_s = _seconds(trailers.get(_PUSHBACK))
+    return error
+
+
+def _told_by(
+    code: grpc.StatusCode, details: str, name: str | None, address: str, timeout_s: float | None
+) -> RankportError:
     # A deadline is the caller's: the server knows only what was left of it.
     if name is not None and (code is not grpc.StatusCode.DEADLINE_EXCEEDED or timeout_s is None):
-        return from_status(code, details, name.decode() if isinstance(name, bytes) else name)
+        return from_status(code, details, name)
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             details = f"no answer from {address} within {timeout_s} s: allow more time, or send less at once"
@@ -78,6 +70,17 @@ def error_of(call: grpc.Call, address: str, timeout_s: float | None) -> Rankport
         case _:
             details = f"{address} answered {code.name}: {details}"
     return from_status(code, details)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _seconds(pushback_ms: str | None) -> float | None:
+    """Reads a hint of when to come back; what is no whole number means never, as gRPC has it."""
+    if pushback_ms is None:
+        return None
+    return int(pushback_ms) / 1000 if re.fullmatch(r"\d{1,9}", pushback_ms) else -1.0
 
 
 class ChunkRequests:

@@ -1,7 +1,10 @@
 """Client for asyncio: `Client` with `async` in front."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from typing import Self, cast
+import asyncio
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self, TypeVar, cast
 
 import grpc
 import numpy as np
@@ -10,7 +13,9 @@ from numpy.typing import NDArray
 from rankport.protos import class_wire, tag_wire, wire
 from rankport.protos.arguments import checked_items, checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
+from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
+from rankport.protos.own_process import OwnProcess
 from rankport.protos.ranking import Ranking, check_top_k
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
@@ -27,18 +32,16 @@ from rankport.protos.types import (
 )
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.sdk._remote import (
-    ChannelOptions,
-    ChunkRequests,
-    Text,
-    channel_options,
-    checked_address,
-    rankport_errors,
-)
+from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
+from rankport.sdk.channels import ChannelOptions, Target
+from rankport.sdk.retries import RetryBudget
+
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
 
 
 class AsyncClient:
-    """Connection to a rankport server, for the event loop it is made in.
+    """Connection to a rankport server, for any event loop: each that it is called in has a channel of its own.
 
     >>> async with AsyncClient("localhost:8500", timeout_s=1.0) as client:
     ...     (await client.score("nurse", ["hospital nurse", "welder"])).scores
@@ -48,31 +51,25 @@ class AsyncClient:
 
     def __init__(
         self,
-        address: str,
+        address: str | Sequence[str],
         model: str = "",
         timeout_s: float | None = None,
         *,
         credentials: grpc.ChannelCredentials | None = None,
         options: ChannelOptions = (),
+        retry: bool = True,
     ) -> None:
-        """Connects as `Client`; must be called in a running event loop."""
-        self._address = checked_address(address)
+        """Takes what `Client` takes, and connects with the first call in a loop; may be made outside of one."""
+        self._target = Target.of(address)
+        self._address = self._target.told
         self._model = model
         self._timeout_s = checked_timeout_s(timeout_s)
-        merged = channel_options(options)
-        self._channel = (
-            grpc.aio.secure_channel(address, credentials, merged)
-            if credentials
-            else grpc.aio.insecure_channel(address, merged)
-        )
-        # These classes exist in the stubs' types only.
-        self._scoring = cast("pb_grpc.ScoringAsyncStub", pb_grpc.ScoringStub(self._channel))
-        self._embedding = cast("pb_grpc.EmbeddingAsyncStub", pb_grpc.EmbeddingStub(self._channel))
-        self._tagging = cast("pb_grpc.TaggingAsyncStub", pb_grpc.TaggingStub(self._channel))
-        self._classification = cast(
-            "pb_grpc.ClassificationAsyncStub", pb_grpc.ClassificationStub(self._channel)
-        )
-        self._models = cast("pb_grpc.ModelsAsyncStub", pb_grpc.ModelsStub(self._channel))
+        self._credentials = credentials
+        self._options = self._target.options(options, secure=credentials is not None, retry=retry)
+        self._retries = RetryBudget(enabled=retry)
+        self._lock = threading.Lock()
+        self._by_loop: dict[asyncio.AbstractEventLoop, _Connection] = {}
+        self._closed = False
 
     async def score(
         self,
@@ -87,8 +84,7 @@ class AsyncClient:
         """Scores as `Client.score`."""
         timeout_s = self._timeout(timeout_s)
         request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
-        with rankport_errors(self._address, timeout_s):
-            response = await self._scoring.Score(request, timeout=timeout_s)
+        response = await self._answer(lambda to: to.scoring.Score, request, timeout_s)
         return wire.score_result(response)
 
     async def rank(
@@ -122,8 +118,7 @@ class AsyncClient:
         """Classifies as `Client.classify`."""
         timeout_s = self._timeout(timeout_s)
         request = class_wire.classify_request(self._model, texts, prefix, truncation)
-        with rankport_errors(self._address, timeout_s):
-            response = await self._classification.Classify(request, timeout=timeout_s)
+        response = await self._answer(lambda to: to.classification.Classify, request, timeout_s)
         return class_wire.classify_result(response)
 
     async def encode(
@@ -137,8 +132,7 @@ class AsyncClient:
         """Encodes as `Client.encode`."""
         timeout_s = self._timeout(timeout_s)
         request = wire.encode_request(self._model, texts, truncation, side)
-        with rankport_errors(self._address, timeout_s):
-            response = await self._embedding.Encode(request, timeout=timeout_s)
+        response = await self._answer(lambda to: to.embedding.Encode, request, timeout_s)
         return wire.encode_result(response)
 
     async def encode_stream(
@@ -154,8 +148,9 @@ class AsyncClient:
         timeout_s = checked_timeout_s(timeout_s)
         requests = ChunkRequests(self._model, truncation, chunk_texts, side)
         drawn = requests.drawn_async(texts) if isinstance(texts, AsyncIterable) else requests.drawn(texts)
+        embedding = self._connected().embedding
         with rankport_errors(self._address, timeout_s):
-            call = self._embedding.EncodeStream(drawn, timeout=timeout_s)
+            call = embedding.EncodeStream(drawn, timeout=timeout_s)
             try:
                 async for response in call:
                     for result in wire.stream_results(response):
@@ -176,26 +171,33 @@ class AsyncClient:
         timeout_s = self._timeout(timeout_s)
         given = TagTexts.of(texts)
         request = tag_wire.tag_request(self._model, given, truncation, stride)
-        with rankport_errors(self._address, timeout_s):
-            response = await self._tagging.Tag(request, timeout=timeout_s)
+        response = await self._answer(lambda to: to.tagging.Tag, request, timeout_s)
         return tag_wire.tag_result(response, given)
 
     async def describe(self, model: str | None = None) -> ModelDescription:
         """Describes as `Client.describe`."""
         request = pb.DescribeModelRequest(model=self._model if model is None else model)
-        with rankport_errors(self._address, self._timeout_s):
-            response = await self._models.Describe(request, timeout=self._timeout_s)
+        response = await self._answer(lambda to: to.models.Describe, request, self._timeout_s)
         return wire.description_value(response)
 
     async def models(self) -> tuple[ModelDescription, ...]:
         """Describes all models, as `Client.models`."""
-        with rankport_errors(self._address, self._timeout_s):
-            response = await self._models.List(pb.ListModelsRequest(), timeout=self._timeout_s)
+        response = await self._answer(lambda to: to.models.List, pb.ListModelsRequest(), self._timeout_s)
         return tuple(map(wire.description_value, response.models))
 
     async def close(self) -> None:
-        """Ends the connection; calls in progress raise `RequestCancelled`."""
-        await self._channel.close()
+        """Ends the connections of all loops; calls in progress raise `RequestCancelled`."""
+        self._closed = True
+        with self._lock:
+            connections, self._by_loop = self._by_loop, {}
+        here = asyncio.get_running_loop()
+        for loop, connection in connections.items():
+            if connection.process.forked:
+                continue
+            if loop is here:
+                await connection.channel.close()
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(connection.channel.close(), loop)
 
     async def __aenter__(self) -> Self:
         return self
@@ -203,5 +205,71 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    async def _answer(
+        self,
+        method: "Callable[[_Connection], grpc.aio.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
+        request: RequestT,
+        timeout_s: float | None,
+    ) -> AnswerT:
+        """Calls a method, again where the server was overloaded and there is time."""
+        tries = self._retries.tries(timeout_s)
+        while True:
+            call = method(self._connected())
+            try:
+                with rankport_errors(self._address, timeout_s):
+                    return await call(request, timeout=tries.left_s())
+            except Overloaded as error:
+                await asyncio.sleep(tries.wait_s(error))
+
+    def _connected(self) -> "_Connection":
+        """Gives the connection of the running loop; those of loops that have ended are let go."""
+        if self._closed:
+            raise closed_client(self._address)
+        loop = asyncio.get_running_loop()
+        connection = self._by_loop.get(loop)
+        if connection is None:
+            with self._lock:
+                left = {each: has for each, has in self._by_loop.items() if not each.is_closed()}
+                for has in left.values():
+                    self._check_process(has)
+                connection = self._connect()
+                self._by_loop = {**left, loop: connection}
+        self._check_process(connection)
+        return connection
+
+    def _check_process(self, connection: "_Connection") -> None:
+        connection.process.check(f"the client of {self._address} connected", "make a client")
+
+    def _connect(self) -> "_Connection":
+        uri = self._target.uri
+        channel = (
+            grpc.aio.secure_channel(uri, self._credentials, self._options)
+            if self._credentials
+            else grpc.aio.insecure_channel(uri, self._options)
+        )
+        # These classes exist in the stubs' types only.
+        return _Connection(
+            channel,
+            OwnProcess(),
+            cast("pb_grpc.ScoringAsyncStub", pb_grpc.ScoringStub(channel)),
+            cast("pb_grpc.EmbeddingAsyncStub", pb_grpc.EmbeddingStub(channel)),
+            cast("pb_grpc.TaggingAsyncStub", pb_grpc.TaggingStub(channel)),
+            cast("pb_grpc.ClassificationAsyncStub", pb_grpc.ClassificationStub(channel)),
+            cast("pb_grpc.ModelsAsyncStub", pb_grpc.ModelsStub(channel)),
+        )
+
     def _timeout(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """A channel of one loop with the stubs of all services, and the process that has it."""
+
+    channel: grpc.aio.Channel
+    process: OwnProcess
+    scoring: "pb_grpc.ScoringAsyncStub"
+    embedding: "pb_grpc.EmbeddingAsyncStub"
+    tagging: "pb_grpc.TaggingAsyncStub"
+    classification: "pb_grpc.ClassificationAsyncStub"
+    models: "pb_grpc.ModelsAsyncStub"

@@ -1,8 +1,11 @@
 """Client that blocks: `Ranker` and `ItemEncoder` as a server offers them, with the same names and results."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Self
+from dataclasses import dataclass
+from typing import Self, TypeVar
 
 import grpc
 import numpy as np
@@ -11,7 +14,9 @@ from numpy.typing import NDArray
 from rankport.protos import class_wire, tag_wire, wire
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
+from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
+from rankport.protos.own_process import OwnProcess
 from rankport.protos.ranking import WeighingRanks
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
@@ -28,14 +33,13 @@ from rankport.protos.types import (
 )
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.sdk._remote import (
-    ChannelOptions,
-    ChunkRequests,
-    Text,
-    channel_options,
-    checked_address,
-    rankport_errors,
-)
+from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
+from rankport.sdk.channels import ChannelOptions, Target
+from rankport.sdk.retries import RetryBudget
+from rankport.sdk.submitted import submitted
+
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
 
 
 class Client(WeighingRanks):
@@ -50,36 +54,36 @@ class Client(WeighingRanks):
 
     def __init__(
         self,
-        address: str,
+        address: str | Sequence[str],
         model: str = "",
         timeout_s: float | None = None,
         *,
         credentials: grpc.ChannelCredentials | None = None,
         options: ChannelOptions = (),
+        retry: bool = True,
     ) -> None:
         """Connects with the first call.
 
         Args:
-            address: host:port, or any gRPC target.
+            address: host:port, or any gRPC target. Servers of a list of host:port, and all those that dns:///host:port
+                stands for, are asked in turn; names in a list are looked up here, once.
             model: which of the server's models; may stay empty where one model fits the call.
             timeout_s: of calls that give none themselves; None waits for ever.
             credentials: for TLS, e.g. `grpc.ssl_channel_credentials(root_certificates)`.
             options: gRPC channel options, over the defaults.
+            retry: calls that no server could take (`Unavailable`, `Overloaded`) are made up to three times more, within
+                their timeout, as long as retries stay few among all calls.
         """
-        self._address = checked_address(address)
+        self._target = Target.of(address)
+        self._address = self._target.told
         self._model = model
         self._timeout_s = checked_timeout_s(timeout_s)
-        merged = channel_options(options)
-        self._channel = (
-            grpc.secure_channel(address, credentials, merged)
-            if credentials
-            else grpc.insecure_channel(address, merged)
-        )
-        self._scoring = pb_grpc.ScoringStub(self._channel)
-        self._embedding = pb_grpc.EmbeddingStub(self._channel)
-        self._tagging = pb_grpc.TaggingStub(self._channel)
-        self._classification = pb_grpc.ClassificationStub(self._channel)
-        self._models = pb_grpc.ModelsStub(self._channel)
+        self._credentials = credentials
+        self._options = self._target.options(options, secure=credentials is not None, retry=retry)
+        self._retries = RetryBudget(enabled=retry)
+        self._lock = threading.Lock()
+        self._connection: _Connection | None = None
+        self._closed = False
 
     def score(
         self,
@@ -94,8 +98,7 @@ class Client(WeighingRanks):
         """Scores `items` against their shared prefix. Arguments, result and errors are those of `Ranker.score`."""
         timeout_s = self._timeout(timeout_s)
         request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
-        with rankport_errors(self._address, timeout_s):
-            response = self._scoring.Score(request, timeout=timeout_s)
+        response = self._answer(lambda to: to.scoring.Score, request, timeout_s)
         return wire.score_result(response)
 
     def submit(
@@ -111,23 +114,13 @@ class Client(WeighingRanks):
         """Scores as `score`, at once with a future. `cancel()` on it cancels the work at the server."""
         timeout_s = self._timeout(timeout_s)
         request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
-        with rankport_errors(self._address, timeout_s):
-            call = self._scoring.Score.future(request, timeout=timeout_s)
-        future: Future[ScoreResult] = Future()
-
-        def finish(_: object) -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                with rankport_errors(self._address, timeout_s):
-                    response = call.result()
-                future.set_result(wire.score_result(response))
-            except Exception as error:
-                future.set_exception(error)
-
-        future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
-        call.add_done_callback(finish)
-        return future
+        method = self._connected().scoring.Score
+        return submitted(
+            lambda left_s: method.future(request, timeout=left_s),
+            wire.score_result,
+            lambda: rankport_errors(self._address, timeout_s),
+            self._retries.tries(timeout_s),
+        )
 
     def classify(
         self,
@@ -140,8 +133,7 @@ class Client(WeighingRanks):
         """Tells the labels of texts or pairs. Arguments, result and errors are those of `Classifier.classify`."""
         timeout_s = self._timeout(timeout_s)
         request = class_wire.classify_request(self._model, texts, prefix, truncation)
-        with rankport_errors(self._address, timeout_s):
-            response = self._classification.Classify(request, timeout=timeout_s)
+        response = self._answer(lambda to: to.classification.Classify, request, timeout_s)
         return class_wire.classify_result(response)
 
     def encode(
@@ -157,8 +149,7 @@ class Client(WeighingRanks):
         """
         timeout_s = self._timeout(timeout_s)
         request = wire.encode_request(self._model, texts, truncation, side)
-        with rankport_errors(self._address, timeout_s):
-            response = self._embedding.Encode(request, timeout=timeout_s)
+        response = self._answer(lambda to: to.embedding.Encode, request, timeout_s)
         return wire.encode_result(response)
 
     def encode_stream(
@@ -178,8 +169,9 @@ class Client(WeighingRanks):
         """
         timeout_s = checked_timeout_s(timeout_s)
         requests = ChunkRequests(self._model, truncation, chunk_texts, side)
+        embedding = self._connected().embedding
         with rankport_errors(self._address, timeout_s):
-            call = self._embedding.EncodeStream(requests.drawn(texts), timeout=timeout_s)
+            call = embedding.EncodeStream(requests.drawn(texts), timeout=timeout_s)
             try:
                 for response in call:
                     yield from wire.stream_results(response)
@@ -199,26 +191,25 @@ class Client(WeighingRanks):
         timeout_s = self._timeout(timeout_s)
         given = TagTexts.of(texts)
         request = tag_wire.tag_request(self._model, given, truncation, stride)
-        with rankport_errors(self._address, timeout_s):
-            response = self._tagging.Tag(request, timeout=timeout_s)
+        response = self._answer(lambda to: to.tagging.Tag, request, timeout_s)
         return tag_wire.tag_result(response, given)
 
     def describe(self, model: str | None = None) -> ModelDescription:
         """Describes the client's model, or the named one."""
         request = pb.DescribeModelRequest(model=self._model if model is None else model)
-        with rankport_errors(self._address, self._timeout_s):
-            response = self._models.Describe(request, timeout=self._timeout_s)
+        response = self._answer(lambda to: to.models.Describe, request, self._timeout_s)
         return wire.description_value(response)
 
     def models(self) -> tuple[ModelDescription, ...]:
         """Describes all models of the server."""
-        with rankport_errors(self._address, self._timeout_s):
-            response = self._models.List(pb.ListModelsRequest(), timeout=self._timeout_s)
+        response = self._answer(lambda to: to.models.List, pb.ListModelsRequest(), self._timeout_s)
         return tuple(map(wire.description_value, response.models))
 
     def close(self) -> None:
-        """Ends the connection; calls in progress raise `RequestCancelled`."""
-        self._channel.close()
+        """Ends the connection; calls in progress raise `RequestCancelled`. Does nothing to that of a forked parent."""
+        self._closed = True
+        if self._connection is not None and not self._connection.process.forked:
+            self._connection.channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -226,5 +217,60 @@ class Client(WeighingRanks):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _answer(
+        self,
+        method: "Callable[[_Connection], grpc.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
+        request: RequestT,
+        timeout_s: float | None,
+    ) -> AnswerT:
+        """Calls a method, again where the server was overloaded and there is time."""
+        tries = self._retries.tries(timeout_s)
+        while True:
+            call = method(self._connected())
+            try:
+                with rankport_errors(self._address, timeout_s):
+                    return call(request, timeout=tries.left_s())
+            except Overloaded as error:
+                time.sleep(tries.wait_s(error))
+
+    def _connected(self) -> "_Connection":
+        if self._closed:
+            raise closed_client(self._address)
+        if self._connection is None:
+            with self._lock:
+                self._connection = self._connection or self._connect()
+        self._connection.process.check(f"the client of {self._address} connected", "make a client")
+        return self._connection
+
+    def _connect(self) -> "_Connection":
+        uri = self._target.uri
+        channel = (
+            grpc.secure_channel(uri, self._credentials, self._options)
+            if self._credentials
+            else grpc.insecure_channel(uri, self._options)
+        )
+        return _Connection(
+            channel,
+            OwnProcess(),
+            pb_grpc.ScoringStub(channel),
+            pb_grpc.EmbeddingStub(channel),
+            pb_grpc.TaggingStub(channel),
+            pb_grpc.ClassificationStub(channel),
+            pb_grpc.ModelsStub(channel),
+        )
+
     def _timeout(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """A channel with the stubs of all services, and the process that has it."""
+
+    channel: grpc.Channel
+    process: OwnProcess
+    scoring: pb_grpc.ScoringStub
+    embedding: pb_grpc.EmbeddingStub
+    tagging: pb_grpc.TaggingStub
+    classification: pb_grpc.ClassificationStub
+    models: pb_grpc.ModelsStub

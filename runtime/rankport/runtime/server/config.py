@@ -68,6 +68,13 @@ class ServerConfig:
             least=0,
         ),
     )
+    # Clients that spread over several servers find those that came later.
+    max_connection_age_s: float = field(
+        default=0.0,
+        metadata=flag(
+            "Have clients connect anew after so long, ± 10 %, losing no call; 0: never.", least=0, most=1e6
+        ),
+    )
     # Threads that read and tokenize let the one that drives the device go on this soon: by default it would wait 5 ms
     # for each of them after every call of the device, far longer than a pass takes. None: as the interpreter is.
     switch_interval_s: float | None = 2e-4

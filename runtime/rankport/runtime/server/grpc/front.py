@@ -100,6 +100,7 @@ def _try_to_bind(config: ServerConfig) -> None:
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:
+    age_ms = round(config.max_connection_age_s * 1000)
     return [
         # The services refuse what is too large, and say so; gRPC's own refusal looks like an overload.
         ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, _NO_LIMIT)),
@@ -110,6 +111,9 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.server.max_pending_requests", _NO_LIMIT),
         ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
         ("grpc.server_max_unrequested_time_in_server", _NO_LIMIT // 1000),
+        # Calls in progress finish; by default streams that never do would keep their connection.
+        *([("grpc.max_connection_age_ms", age_ms)] if age_ms else []),
+        *([("grpc.max_connection_age_grace_ms", round(config.grace_s * 1000))] if age_ms else []),
         # Two servers on one port would share its calls at random; the second one fails instead.
         ("grpc.so_reuseport", 0),
         # Clients that vanished without a word are noticed, and their work dropped.

@@ -1,0 +1,154 @@
+"""Channels of both clients: which addresses they have in turn, and how they lose and find servers again.
+
+Retries of a server that cannot be reached are gRPC's own, by its service config: bounded by the call's timeout, with
+jitter and a budget. Those of overload are `_retries`': gRPC would wait for a hint past the call's timeout, and send
+a message again that is too large.
+"""
+
+import json
+import logging
+import re
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Self
+
+from rankport.protos.errors import InvalidRequest, Unavailable
+
+ChannelOptions = Sequence[tuple[str, Any]]
+
+_log = logging.getLogger(__name__)
+_OTHER_SCHEMES = ("http://", "https://", "grpc://", "grpcs://")
+_HOST_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s\[\]:/]+)):(?P<port>\d{1,5})")
+
+_OPTIONS: ChannelOptions = (
+    # The server sets the limits, and says so in its error.
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A server that vanished without a word is noticed during a call that has no deadline.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # One that is back is found within about a second, however long it was gone; by default gRPC looks every 2 minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # This is the time that one attempt may take, and by default 20 s: a host that drops packets would cost it all.
+    ("grpc.min_reconnect_backoff_ms", 3_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+    # A request that is larger is not tried again; the default of 256 KiB is a few hundred items.
+    ("grpc.per_rpc_retry_buffer_size", 128 * 2**20),
+)
+_RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                # 0.1, 0.3 and 0.9 s, each ± 20 %: longer than the look for a server that is back.
+                "initialBackoff": "0.1s",
+                "backoffMultiplier": 3,
+                "maxBackoff": "2s",
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    # Every failure takes a token, every success gives a tenth of one; none is tried again with half of them gone.
+    "retryThrottling": {"maxTokens": 40, "tokenRatio": 0.1},
+}
+_IN_TURN = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    # Passes over servers that report that they are about to stop.
+    "healthCheckConfig": {"serviceName": ""},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Place that a client connects to."""
+
+    told: str  # the address in messages
+    uri: str  # as gRPC takes it
+    several: bool  # servers, asked in turn
+    name: str | None = None  # that their certificates are for, where the uri does not say it
+
+    @classmethod
+    def of(cls, address: object) -> Self:
+        """Takes a gRPC target (host:port, dns:///host:port, unix:path) or a list of host:port, looked up here.
+
+        Raises:
+            InvalidRequest: it is none, empty, or a URL.
+            Unavailable: no name of a list is known.
+        """
+        if isinstance(address, str):
+            return cls(address, _checked(address), several=address.startswith("dns:"))
+        if not isinstance(address, Iterable):
+            raise InvalidRequest(f"address is {address!r:.200}; give host:port, or a list of them")
+        listed = [_checked(each) for each in address]
+        if not listed:
+            raise InvalidRequest("address is an empty list; give host:port, or a list of them")
+        if len(listed) == 1:
+            return cls.of(listed[0])
+        hosts = {_host_and_port(each)[0] for each in listed}
+        return cls(", ".join(listed), _looked_up(listed), True, hosts.pop() if len(hosts) == 1 else None)
+
+    def options(self, more: ChannelOptions, *, secure: bool, retry: bool) -> ChannelOptions:
+        """Makes the channel options, overridden by `more`.
+
+        Raises InvalidRequest for addresses of several hosts behind TLS, unless `more` names their certificates' host.
+        """
+        config = {**(_RETRIES if retry else {}), **(_IN_TURN if self.several else {})}
+        options = dict(_OPTIONS) | {"grpc.service_config": json.dumps(config)}
+        if self.uri != self.told and secure:
+            options["grpc.ssl_target_name_override"] = self.name
+        options |= dict(more)
+        if options.get("grpc.ssl_target_name_override", "") is None:
+            raise InvalidRequest(
+                f"addresses {self.told} are of several hosts, and TLS checks one name: give "
+                'options=[("grpc.ssl_target_name_override", NAME)]'
+            )
+        return list(options.items())
+
+
+def _checked(address: object) -> str:
+    if isinstance(address, str) and address.strip() and not address.lower().startswith(_OTHER_SCHEMES):
+        return address
+    raise InvalidRequest(f"address is {address!r:.200}; give host:port")
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    matched = _HOST_PORT.fullmatch(address)
+    if matched is None:
+        raise InvalidRequest(f"address {address!r:.200} is one of several; give each as host:port")
+    return matched["v6"] or matched["host"], int(matched["port"])
+
+
+def _looked_up(addresses: Sequence[str]) -> str:
+    """Writes several servers as gRPC takes them: by numbers, all of one family."""
+    found: dict[tuple[str, int], None] = {}
+    for address in addresses:
+        host, port = _host_and_port(address)
+        try:
+            found |= dict.fromkeys((number, port) for number in _numbers(host))
+        except OSError as error:
+            _log.warning("address %s is left out: %s cannot be looked up: %s", address, host, error)
+    if not found:
+        raise Unavailable(f"none of {', '.join(addresses)} can be looked up; check the names")
+    if all(ip_address(number).version == 4 for number, _ in found):
+        return "ipv4:" + ",".join(f"{number}:{port}" for number, port in found)
+    return "ipv6:" + ",".join(f"[{_as_v6(number)}]:{port}" for number, port in found)
+
+
+def _numbers(host: str) -> list[str]:
+    """Looks a host up: its IPv4 addresses, those of IPv6 where it has no others."""
+    entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    by_family = {
+        family: [str(entry[4][0]) for entry in entries if entry[0] == family] for family in _FAMILIES
+    }
+    return by_family[socket.AF_INET] or by_family[socket.AF_INET6]
+
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+
+def _as_v6(number: str) -> str:
+    return f"::ffff:{number}" if ip_address(number).version == 4 else number

@@ -1,0 +1,69 @@
+"""Retries of overload, for both clients: whether a call is made again and when. Knows no channel; waits for nothing."""
+
+import random
+import threading
+import time
+
+from rankport.protos.errors import Overloaded
+
+_MOST = 3  # of one call
+_FIRST_WAIT_S = 0.1  # without a hint of the server; three times as long from one to the next
+_JITTER = 0.2  # so that those who were refused together do not come back together
+_SHARE = 0.1  # of calls, over time
+_AT_ONCE = 10.0  # in a row
+
+
+class RetryBudget:
+    """Retries that the calls of a client may make: one for ten calls, and ten in a row. Any thread may ask."""
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        """Allows none where it is not `enabled`."""
+        self._enabled = enabled
+        self._left = _AT_ONCE
+        self._lock = threading.Lock()
+
+    def tries(self, timeout_s: float | None) -> "Tries":
+        """Begins a call that may take `timeout_s` seconds together with its retries."""
+        with self._lock:
+            self._left = min(self._left + _SHARE, _AT_ONCE)
+        return Tries(self, timeout_s)
+
+    def take(self) -> bool:
+        """Takes a retry, if one is left."""
+        with self._lock:
+            if not self._enabled or self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+
+class Tries:
+    """Attempts of one call."""
+
+    def __init__(self, budget: RetryBudget, timeout_s: float | None) -> None:
+        self._budget = budget
+        self._until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        self._made = 0
+
+    def left_s(self) -> float | None:
+        """Seconds left for the call, 0 or more; None without a limit."""
+        return None if self._until_s is None else max(self._until_s - time.monotonic(), 0.0)
+
+    def wait_s(self, error: Overloaded) -> float:
+        """Says how long to wait before the next attempt. Raises `error` if there is to be none.
+
+        The server's hint, if it gave one, is the least; nothing waits past the call's timeout.
+        """
+        hint_s, left_s = error.retry_after_s, self.left_s()
+        wait_s = _FIRST_WAIT_S * 3**self._made if hint_s is None else hint_s
+        wait_s *= 1 + _JITTER * random.random()
+        never = hint_s is not None and hint_s < 0  # as gRPC has it
+        if (
+            never
+            or self._made == _MOST
+            or (left_s is not None and wait_s >= left_s)
+            or not self._budget.take()
+        ):
+            raise error
+        self._made += 1
+        return wait_s

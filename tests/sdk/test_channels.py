@@ -1,0 +1,96 @@
+"""Addresses of a client as gRPC takes them, and what is refused of them."""
+
+import json
+import logging
+from typing import Any
+
+import grpc
+import pytest
+
+from rankport.protos.errors import InvalidRequest, Unavailable
+from rankport.sdk import AsyncClient, Client
+from rankport.sdk.channels import Target
+
+TWO = ["127.0.0.1:1", "127.0.0.1:2"]
+
+
+def config_of(address: Any, *, retry: bool = True) -> dict[str, Any]:
+    options = dict(Target.of(address).options((), secure=False, retry=retry))
+    config: dict[str, Any] = json.loads(options["grpc.service_config"])
+    return config
+
+
+@pytest.mark.parametrize(
+    ("address", "uri"),
+    [
+        ("jobs:8500", "jobs:8500"),
+        ("dns:///jobs:8500", "dns:///jobs:8500"),
+        ("unix:/run/rankport", "unix:/run/rankport"),
+        (["jobs:8500"], "jobs:8500"),
+        (TWO, "ipv4:127.0.0.1:1,127.0.0.1:2"),
+        (("localhost:1", "127.0.0.1:1", "127.0.0.1:2"), "ipv4:127.0.0.1:1,127.0.0.1:2"),
+        (["[::1]:1", "127.0.0.1:2"], "ipv6:[::1]:1,[::ffff:127.0.0.1]:2"),
+    ],
+)
+def test_an_address_and_a_list_become_a_target(address: Any, uri: str) -> None:
+    assert Target.of(address).uri == uri
+
+
+def test_servers_of_a_list_and_of_a_dns_name_are_asked_in_turn() -> None:
+    for address in (TWO, "dns:///jobs:8500"):
+        assert config_of(address)["loadBalancingConfig"] == [{"round_robin": {}}]
+        assert config_of(address)["healthCheckConfig"] == {"serviceName": ""}
+    assert "loadBalancingConfig" not in config_of("jobs:8500")
+
+
+def test_without_retry_none_are_made() -> None:
+    assert config_of("jobs:8500")["methodConfig"][0]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert config_of("jobs:8500", retry=False) == {}
+
+
+def test_a_lost_server_is_looked_for_every_second_however_long_it_was_gone() -> None:
+    options = dict(Target.of("jobs:1").options((), secure=False, retry=True))
+    assert options["grpc.max_reconnect_backoff_ms"] == 1000
+    assert options["grpc.dns_min_time_between_resolutions_ms"] == 1000
+
+
+def test_options_of_the_caller_come_over_the_defaults() -> None:
+    options = Target.of("jobs:1").options([("grpc.keepalive_time_ms", 5)], secure=False, retry=True)
+    assert dict(options)["grpc.keepalive_time_ms"] == 5
+
+
+@pytest.mark.parametrize("cls", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ([], "address is an empty list; give host:port"),
+        (["a:1", "http://b:2"], "address is 'http://b:2'; give host:port"),
+        (["a:1", "b"], "address 'b' is one of several; give each as host:port"),
+        (["a:1", "dns:///b:2"], "address 'dns:///b:2' is one of several; give each as host:port"),
+        ([1, 2], "address is 1; give host:port"),
+        (8500, "address is 8500; give host:port, or a list of them"),
+    ],
+)
+def test_what_is_no_address_is_refused_at_once(cls: type, address: Any, told: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        cls(address)
+    assert told in str(refused.value)
+
+
+def test_a_name_that_is_not_known_is_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    unknown = "nowhere.invalid:1"
+    with caplog.at_level(logging.WARNING):
+        assert Target.of([unknown, "127.0.0.1:2"]).uri == "ipv4:127.0.0.1:2"
+    assert "address nowhere.invalid:1 is left out" in caplog.text
+    with pytest.raises(Unavailable, match=r"none of nowhere.invalid:1, nowhere.invalid:2 can be looked up"):
+        Target.of([unknown, "nowhere.invalid:2"])
+
+
+def test_behind_tls_several_addresses_have_the_name_of_their_one_host() -> None:
+    options = dict(Target.of(["localhost:1", "localhost:2"]).options((), secure=True, retry=True))
+    assert options["grpc.ssl_target_name_override"] == "localhost"
+    credentials = grpc.ssl_channel_credentials()
+    with pytest.raises(InvalidRequest, match="are of several hosts, and TLS checks one name"):
+        Client(["localhost:1", "127.0.0.1:2"], credentials=credentials)
+    named = [("grpc.ssl_target_name_override", "jobs")]
+    Client(["localhost:1", "127.0.0.1:2"], credentials=credentials, options=named).close()

@@ -1,0 +1,95 @@
+"""A client in another loop, thread or process than the one that made it."""
+
+import asyncio
+import gc
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rankport.protos.errors import Unavailable
+from rankport.sdk import AsyncClient, Client
+from support.forking import in_forked_child
+from support.serving import Serving, serving
+
+SCORE_OF_A = 97.0 + ord("q")
+
+
+@pytest.fixture
+def served() -> Iterator[Serving]:
+    with serving() as running:
+        yield running
+
+
+async def score(client: AsyncClient) -> float:
+    return float((await client.score("q", ["a"])).scores[0])
+
+
+def test_a_client_made_outside_of_a_loop_answers_in_one(served: Serving) -> None:
+    client = AsyncClient(served.address, timeout_s=10)
+    assert asyncio.run(score(client)) == SCORE_OF_A
+
+
+def test_a_client_answers_in_one_loop_after_another(served: Serving) -> None:
+    client = AsyncClient(served.address, timeout_s=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [asyncio.run(score(client)) for _ in range(3)] == [SCORE_OF_A] * 3
+        gc.collect()  # of the channels whose loops have ended
+
+
+def test_a_client_answers_in_loops_of_several_threads_at_once(served: Serving) -> None:
+    client = AsyncClient(served.address, timeout_s=10)
+
+    async def scores() -> list[float]:
+        return [await score(client) for _ in range(5)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: asyncio.run(scores()), range(4))) == [[SCORE_OF_A] * 5] * 4
+
+
+def test_closed_in_one_loop_it_is_closed_in_all(served: Serving) -> None:
+    client = AsyncClient(served.address, timeout_s=10)
+    asyncio.run(score(client))
+    asyncio.run(client.close())
+    with pytest.raises(Unavailable, match="is closed; make a new one"):
+        asyncio.run(score(client))
+
+
+def test_closing_before_the_first_call_closes_it() -> None:
+    client = Client("127.0.0.1:1")
+    client.close()
+    with pytest.raises(Unavailable, match="is closed; make a new one"):
+        client.score("q", ["a"])
+
+
+def test_a_client_that_connected_before_a_fork_says_so(served: Serving) -> None:
+    told = (
+        f"Unavailable: the client of {served.address} connected before a fork(), which copies no threads: make a "
+        "client in the child process, or start processes by 'spawn'"
+    )
+    with Client(served.address, timeout_s=10) as client:
+        client.score("q", ["a"])
+        assert in_forked_child(lambda: client.score("q", ["a"])) == told
+        assert in_forked_child(lambda: client.submit("q", ["a"])) == told
+        assert in_forked_child(lambda: list(client.encode_stream([("1", "a")]))) == told
+        assert in_forked_child(client.close) == "None"
+        assert float(client.score("q", ["a"]).scores[0]) == SCORE_OF_A
+
+    async def in_child() -> str:
+        async with AsyncClient(served.address, timeout_s=10) as client:
+            await score(client)
+            return in_forked_child(lambda: _without_loop(client))
+
+    assert asyncio.run(in_child()) == told
+
+
+def _without_loop(client: AsyncClient) -> float:
+    asyncio.events._set_running_loop(None)  # the child is in the parent's
+    return asyncio.run(score(client))
+
+
+def test_a_client_that_did_not_connect_yet_answers_in_the_child(served: Serving) -> None:
+    client = Client(served.address, timeout_s=10)
+    assert in_forked_child(lambda: float(client.score("q", ["a"]).scores[0])) == repr(SCORE_OF_A)

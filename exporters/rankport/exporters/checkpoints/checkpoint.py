@@ -21,14 +21,19 @@ from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, 
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors
 from rankport.exporters.checkpoints.forms.table import load_form
 from rankport.exporters.checkpoints.sentence_transformers.modules import module_folders, transformer_folder
-from rankport.exporters.checkpoints.stated import head_of, makes_embeddings, tokenizer_of_folder
+from rankport.exporters.checkpoints.stated import (
+    has_class_labels,
+    head_of,
+    makes_embeddings,
+    tokenizer_of_folder,
+)
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.exporters.quantization.linear import QuantizedLinear
 from rankport.protos.errors import CheckpointError, InvalidRequest
 
-WantedHead = Literal["own", "none", "stated"]
+WantedHead = Literal["own", "none", "stated", "labelled"]
 """Part of a checkpoint that is loaded: the class that its config names, the bare encoder or decoder body of it, or the
-body where `modules.json` pools its states and the class otherwise."""
+body where `modules.json` pools its states (`labelled`: to labels that the folder names) and the class otherwise."""
 
 _HASHED = (
     "config.json",
@@ -165,7 +170,9 @@ def checkpoint_sha256(path: Path) -> str:
 
 
 def _loaded_head(wanted: WantedHead, architecture: str, path: Path) -> Head:
-    bare = wanted == "none" or (wanted == "stated" and makes_embeddings(path))
+    bare = wanted == "none" or (wanted in ("stated", "labelled") and makes_embeddings(path))
+    if wanted == "labelled":
+        bare = bare and has_class_labels(path)
     head = "none" if bare else head_of(architecture)
     if bare or head != "none":
         return head

@@ -61,13 +61,18 @@ class StatedModel:
             base,
             _encoder_head(stored),
             _outputs(stored),
-            Settings.read(path / CONFIG_FILE).value("labels") is not None,
+            has_class_labels(path),
         )
 
 
 def makes_embeddings(path: Path) -> bool:
     """Tells whether a folder is one of sentence-transformers that pools hidden states."""
     return _pools(stated_modules(path) or ())
+
+
+def has_class_labels(path: Path) -> bool:
+    """Tells whether config_sentence_transformers.json names labels, in which what is pooled ends."""
+    return Settings.read(path / CONFIG_FILE).value("labels") is not None
 
 
 def _pools(modules: Sequence[StatedModule]) -> bool:

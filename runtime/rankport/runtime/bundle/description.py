@@ -42,9 +42,9 @@ def _read_out(manifest: Manifest) -> str:
     labels, score, head = manifest.labels, manifest.score, manifest.head
     if labels is None:
         return ""
-    if head is not None:
-        return class_read_out(labels, head)
-    return "" if score is None else read_out(labels, score)
+    if score is not None:
+        return read_out(labels, score)
+    return "" if head is None else class_read_out(labels, head)
 
 
 def class_read_out(labels: Labels, head: ClassHead) -> str:

@@ -263,7 +263,7 @@ class ManifestDraft(Strict):
     tagging: Tagging | None = None  # of a tagger
     limits: Limits
     pair: Pair | None = None  # of a kind that reads prefix and item in one sequence
-    head: ClassHead | None = None  # of a classifier
+    head: ClassHead | None = None  # of a classifier, or of a ranker that is a body without a head of its own
     embedding: Embedding | None
     pairing: Pairing | None
     tokenization: TokenizationReport | None

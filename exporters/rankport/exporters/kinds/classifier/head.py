@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.config.json_file import read_json_object
-from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
-from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
 from rankport.exporters.kinds.labels.heads import head_names
+from rankport.exporters.kinds.labels.pooled_head import are_exclusive, pooled_head
 from rankport.protos.errors import CheckpointError, InvalidRequest
-from rankport.runtime.bundle.manifest import ClassHead, Embedding, Labels
+from rankport.runtime.bundle.manifest import ClassHead, Labels
 
 
 def resolve_head(source: Checkpoint, named: Sequence[str] | None) -> tuple[Labels, ClassHead]:
@@ -21,17 +19,9 @@ def resolve_head(source: Checkpoint, named: Sequence[str] | None) -> tuple[Label
     if source.head == "classification_head":
         _require_encoder(source)
         stated = tuple(head_names(source))
-        head = ClassHead(exclusive=_exclusive(source, len(stated)))
+        head = ClassHead(exclusive=are_exclusive(source, len(stated)))
     elif source.head == "none":
-        folder = _folder(source)
-        outputs = folder.dense[-1][1].out_features
-        stated = _folder_names(source, folder, outputs, wanted=named is None)
-        head = ClassHead(
-            exclusive=_exclusive(source, outputs),
-            pooling=folder.pooling.modes[0],
-            further_poolings=list(folder.pooling.modes[1:]),
-            dense=[layer for _, layer in folder.dense],
-        )
+        stated, head = pooled_head(source, named=named is not None)
     else:
         raise CheckpointError(
             f"{source.architecture} has no head over a whole text: a classifier is a ...ForSequenceClassification, or "
@@ -41,84 +31,12 @@ def resolve_head(source: Checkpoint, named: Sequence[str] | None) -> tuple[Label
     return Labels(source="classification_head", names=list(names), ids=list(range(len(names)))), head
 
 
-def pooled_form(head: ClassHead, outputs: int) -> Embedding | None:
-    """States a head of pooled states as an encoder of one token of as many values as it has outputs, else None."""
-    if head.pooling is None:
-        return None
-    return Embedding(
-        tokens=1,
-        hidden_size=outputs,
-        dtype="float32",
-        pooling=head.pooling,
-        normalize=False,
-        further_poolings=head.further_poolings,
-        dense=head.dense,
-    )
-
-
 def _require_encoder(source: Checkpoint) -> None:
     if hasattr(source.model, "score"):
         raise CheckpointError(
             f"{source.architecture} is a decoder, which reads from left to right: --kind ranker shares its prefix "
             "among the texts, and its bundle classifies too (Classifier.load)"
         )
-
-
-def _exclusive(source: Checkpoint, outputs: int) -> bool:
-    """Says whether labels exclude each other. Raises CheckpointError for a regression."""
-    problem = getattr(source.model.config, "problem_type", None)
-    if problem == "regression":
-        raise CheckpointError(
-            "config.json: problem_type is regression, whose output is no class: --kind cross-encoder gives it as a "
-            "score of a pair, or set problem_type to what the head was trained for"
-        )
-    return problem != "multi_label_classification" and outputs > 1
-
-
-def _folder(source: Checkpoint) -> EncoderFolder:
-    """Reads a folder whose Dense layers end in labels. Raises CheckpointError for another."""
-    folder = read_encoder_folder(source.path)
-    if folder is None or not folder.dense:
-        raise CheckpointError(
-            f"{source.architecture} in {str(source.path)!r} has no head: a classifier is a "
-            "...ForSequenceClassification, or a sentence-transformers folder whose Dense layers end in its labels"
-        )
-    if folder.normalize or folder.truncate_dim is not None:
-        raise CheckpointError(
-            f"checkpoint {str(source.path)!r} has a Normalize module or truncate_dim behind its Dense layers: of "
-            "logits they would be other ones: take them out"
-        )
-    if folder.dense[-1][1].activation == "sigmoid":
-        raise CheckpointError(
-            f"{folder.dense[-1][0] / 'config.json'}: activation_function is Sigmoid, so its outputs are probabilities "
-            "already: set Identity, and problem_type multi_label_classification in config.json if labels do not "
-            "exclude each other"
-        )
-    return folder
-
-
-def _folder_names(
-    source: Checkpoint, folder: EncoderFolder, outputs: int, *, wanted: bool
-) -> tuple[str, ...]:
-    """Takes the names that the folder states: its own `labels`, or id2label of the body's config."""
-    stated, where = folder.labels, "config_sentence_transformers.json: labels"
-    config = transformer_folder(source.path) / "config.json"
-    names = read_json_object(config).get("id2label")
-    if stated is None and isinstance(names, dict):
-        stated = tuple(str(names[index]) for index in sorted(names, key=int))
-        where = f"{config}: id2label"
-    if not wanted:
-        return ("",) * outputs
-    if stated is None:
-        raise InvalidRequest(
-            f"checkpoint {str(source.path)!r} does not name the {outputs} outputs of its last Dense layer: give "
-            "--labels, in order"
-        )
-    if len(stated) != outputs:
-        raise CheckpointError(
-            f"{where} has {len(stated)} labels, and the last Dense layer {outputs} outputs: name each output once"
-        )
-    return stated
 
 
 def _named(names: Sequence[str], outputs: int) -> Sequence[str]:

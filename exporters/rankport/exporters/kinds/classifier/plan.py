@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.graphs.role_graph import RoleGraph
-from rankport.exporters.kinds.classifier.head import pooled_form, resolve_head
+from rankport.exporters.kinds.classifier.head import resolve_head
 from rankport.exporters.kinds.classifier.limits import classifier_limit
 from rankport.exporters.kinds.classifier.options import ClassifierOptions
+from rankport.exporters.kinds.labels.pooled_head import pooled_form
 from rankport.exporters.kinds.texts.encoder_module import EncoderModule, encoder_module
 from rankport.exporters.kinds.texts.graph import TextGraph, export_text_graph
 from rankport.exporters.kinds.texts.head_module import head_module

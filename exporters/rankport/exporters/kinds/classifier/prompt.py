@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
+from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
 from rankport.exporters.kinds.classifier.options import ClassifierOptions
 from rankport.exporters.kinds.texts.folder_prompt import folder_prompt
 from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer
@@ -39,8 +39,20 @@ def classifier_prompt(source: Checkpoint, options: ClassifierOptions) -> Resolve
     if folder is not None:
         if stated and not folder.pooling.include_prompt:
             _refuse_prompt(stated, source)
-        return folder_prompt(source, folder, None)
+        return replace(folder_prompt(source, folder, None), notes=_whole_sequences(source, folder))
     return _keeping_side(framed_prompt(source.tokenizer_file), source)
+
+
+def _whole_sequences(source: Checkpoint, folder: EncoderFolder) -> tuple[str, ...]:
+    """Notes of a decoder that texts share nothing here, and what else could be had."""
+    if not any(getattr(part, "is_causal", False) for part in source.model.modules()):
+        return ()
+    if folder.pooling.modes == ("last-k",):
+        return (
+            "whole sequences: a decoder that is read at its last token can share a prefix among texts: --kind ranker",
+        )
+    pooled = " and ".join(folder.pooling.modes)
+    return (f"whole sequences: a decoder pooled by {pooled} is read at all tokens, and shares no prefix",)
 
 
 def _keeping_side(resolved: ResolvedPrompt, source: Checkpoint) -> ResolvedPrompt:

@@ -14,6 +14,8 @@ def is_decoder(model: StatedModel) -> bool:
 def require_decoder(checkpoint: Path, base: Path | None) -> None:
     """Raises CheckpointError, before any weight is read, for what is no decoder with such a head."""
     model = StatedModel.read(checkpoint, base)
+    if model.makes_embeddings and model.has_class_labels:
+        return  # its body ends in Dense layers, whatever head its class has
     if model.encoder_head is not None:
         raise CheckpointError(
             f"{model.architecture} reads a text in both directions, its head is named {model.encoder_head!r}: "

@@ -47,7 +47,7 @@ def export_ranker_graphs(
         for layer, width in enumerate(facts.layers)
         for part in ("key", "value")
     }
-    logits: Shapes = {"logits": ["items_total", int(module.head.out_features)]}  # type: ignore[arg-type]
+    logits: Shapes = {"logits": ["items_total", module.outputs]}
     with shared_prefix_mode(module), graph_kernels(module.model, target), traceable_experts(module.model):
         traced = trace(module, inputs.example(), inputs.axes(), [*logits, *kv])
     graphs = _joint(traced, logits, kv, module) if joint else _separate(traced, logits, kv, module)

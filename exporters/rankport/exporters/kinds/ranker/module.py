@@ -28,13 +28,17 @@ class RankerModule(nn.Module):
         [logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ...].
     """
 
-    def __init__(self, model: nn.Module, readout: ReadOut, *, embeddings: bool) -> None:
+    def __init__(
+        self, model: nn.Module, readout: ReadOut, *, embeddings: bool, head: nn.Module | None = None
+    ) -> None:
+        """Takes over a model that ends in a label head, or a bare body and the `head` behind its last state."""
         super().__init__()
         self.model = model
-        self.head = label_head(model, readout)
+        self.head = label_head(model, readout) if head is None else head
         self.embed_tokens = model.get_input_embeddings()  # type: ignore[operator]
         self.takes_embeddings = embeddings
         self.classifies = readout.source == "classification_head"
+        self.outputs = len(readout.ids)
 
     def inputs(self, input_ids: Tensor, embeddings: Tensor | None, embedding_rows: Tensor | None) -> Tensor:
         """Embeds packed tokens, or takes the embedding given for a token. [tokens, hidden]"""
@@ -85,9 +89,17 @@ class PackedRanker(RankerModule):
 class RowRanker(RankerModule):
     """Tokens in a rectangle of rows: a GPU's layout."""
 
-    def __init__(self, model: nn.Module, readout: ReadOut, *, embeddings: bool, fused: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        readout: ReadOut,
+        *,
+        embeddings: bool,
+        fused: bool,
+        head: nn.Module | None = None,
+    ) -> None:
         """See `RowPrefix` for `fused`."""
-        super().__init__(model, readout, embeddings=embeddings)
+        super().__init__(model, readout, embeddings=embeddings, head=head)
         self.fused = fused
 
     def forward(

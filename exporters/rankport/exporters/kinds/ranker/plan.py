@@ -15,6 +15,7 @@ from rankport.exporters.kinds.ranker.graphs import export_ranker_graphs
 from rankport.exporters.kinds.ranker.item_tokens import item_tokens
 from rankport.exporters.kinds.ranker.module import PackedRanker, RankerModule, RowRanker
 from rankport.exporters.kinds.ranker.options import RankerOptions
+from rankport.exporters.kinds.ranker.pooled import dense_head, pair_limit_of, pooled_last
 from rankport.exporters.kinds.ranker.read_out import resolve_labels
 from rankport.exporters.kinds.ranker.survey import Survey, survey
 from rankport.exporters.kinds.work import ExportPlan
@@ -22,7 +23,7 @@ from rankport.exporters.options.presets import BARE, is_preset
 from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name, resolve_prompt
 from rankport.exporters.options.stated_prompt import require_prompt
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.bundle.manifest import Limits, ModelShape, Precision, Target
+from rankport.runtime.bundle.manifest import ClassHead, Limits, ModelShape, Precision, Target
 
 _DEFAULT_TOKENS = 1024
 
@@ -47,16 +48,19 @@ def ranker_prompt(source: Checkpoint | StatedModel, options: RankerOptions) -> R
     Labels of a preset are tokens: where a classification head answers in their place they say nothing.
     """
     resolved = resolve_prompt(options.prompt, source.tokenizer_file, ("prefix",))
-    if source.head == "classification_head" and is_preset(options.prompt):
+    if source.head in ("classification_head", "none") and is_preset(options.prompt):
         return replace(resolved, labels=None)
     return resolved
 
 
 def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptions) -> ExportPlan:
     """Plans a ranker. Raises CheckpointError if it cannot be exported exactly, InvalidRequest for a wrong option."""
-    labels = resolve_labels(source, options, prompt.labels, prompt.tokenizer)
-    facts = survey(RankerModule(source.model, readout_of(labels), embeddings=False))
-    limits = _limits(facts, options, _pair_limit(source, options))
+    pooled = pooled_last(source, options)
+    names, head = (None, None) if pooled is None else pooled
+    labels = resolve_labels(source, options, prompt.labels, prompt.tokenizer, names)
+    dense = dense_head(source, head, len(labels.names))
+    facts = survey(RankerModule(source.model, readout_of(labels), embeddings=False, head=dense))
+    limits = _limits(facts, options, _pair_limit(source, options) or pair_limit_of(source))
     embedding, pairing = item_tokens(source, options)
     return ExportPlan(
         shape=ModelShape(
@@ -65,9 +69,10 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
         limits=limits,
         labels=labels,
         score=resolve_score(source, options.score, labels),
+        head=head,
         embedding=embedding,
         pairing=pairing,
-        graphs=partial(_graphs, readout_of(labels), facts, embedding is not None, options),
+        graphs=partial(_graphs, readout_of(labels), head, facts, embedding is not None, options),
     )
 
 
@@ -105,6 +110,7 @@ def _limits(facts: Survey, options: RankerOptions, stated: int | None) -> Limits
 
 def _graphs(
     readout: ReadOut,
+    head: ClassHead | None,
     facts: Survey,
     embeddings: bool,
     options: RankerOptions,
@@ -113,10 +119,12 @@ def _graphs(
     precision: Precision,
 ) -> dict[str, RoleGraph]:
     module: PackedRanker | RowRanker
+    dense = dense_head(source, head, len(readout.ids))
     if target == "onnx-cuda":
-        module = RowRanker(source.model, readout, embeddings=embeddings, fused=options.fused_attention)
+        fused = options.fused_attention
+        module = RowRanker(source.model, readout, embeddings=embeddings, fused=fused, head=dense)
     else:
-        module = PackedRanker(source.model, readout, embeddings=embeddings)
+        module = PackedRanker(source.model, readout, embeddings=embeddings, head=dense)
     # One graph for both roles where weights are low-bit, unless asked otherwise: see `graphs`.
     joint = source.quantization is not None if options.graphs is None else options.graphs == "joint"
     return export_ranker_graphs(module, facts, joint=joint, target=target, precision=precision)

@@ -1,5 +1,7 @@
 """The logits that answer: label words or ids, or a classification head, checked against the checkpoint."""
 
+from collections.abc import Sequence
+
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.labels.heads import head_names
 from rankport.exporters.kinds.labels.label_tokens import NamedLabels, labels_of_tokens
@@ -15,8 +17,11 @@ def resolve_labels(
     options: RankerOptions,
     prompt_labels: list[str] | None,
     tokenizer: Tokenizer | None,
+    pooled: Sequence[str] | None = None,
 ) -> Labels:
     """Chooses the read-out of a ranker. Flags win over the prompt file, and that over a CrossEncoder's folder.
+
+    `pooled` are the names of a bare body's labels.
 
     Raises:
         InvalidRequest: a label that is no single token of the vocabulary, no labels for an LM head, labels for a
@@ -24,25 +29,38 @@ def resolve_labels(
     """
     if checkpoint.head == "classification_head":
         return _head_labels(checkpoint, options, prompt_labels)
+    if pooled is not None:
+        return _labels_of(pooled, "its Dense layers", checkpoint, options, prompt_labels)
     named = NamedLabels(options.labels, options.label_ids, options.positive)
     return labels_of_tokens(checkpoint, named, prompt_labels, tokenizer)
 
 
 def _head_labels(checkpoint: Checkpoint, options: RankerOptions, prompt_labels: list[str] | None) -> Labels:
     names = head_names(checkpoint)
+    labels = _labels_of(names, "its classification head", checkpoint, options, prompt_labels)
+    return labels.model_copy(update={"pad_token": _passed_over(checkpoint)})
+
+
+def _labels_of(
+    names: Sequence[str],
+    by: str,
+    checkpoint: Checkpoint,
+    options: RankerOptions,
+    prompt_labels: list[str] | None,
+) -> Labels:
+    """Takes every output of a head. Raises InvalidRequest for labels that were given in their place."""
     given = [word for word in ("--labels", "--label-ids") if getattr(options, word[2:].replace("-", "_"))]
     given += ["the prompt file's labels"] if prompt_labels else []
     if given:
         raise InvalidRequest(
-            f"{checkpoint.architecture} answers by its classification head, with the labels {', '.join(names)}: leave "
+            f"{checkpoint.architecture} answers by {by}, with the labels {', '.join(names)}: leave "
             f"{' and '.join(given)} out; --positive says which of them scores"
         )
     return Labels(
         source="classification_head",
-        names=names,
+        names=list(names),
         ids=list(range(len(names))),
         positive=positive_of_head(names, options.positive),
-        pad_token=_passed_over(checkpoint),
     )
 
 

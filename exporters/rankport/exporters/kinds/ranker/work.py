@@ -16,7 +16,7 @@ def _claims(model: StatedModel) -> bool:
 
 WORK: ExportWork[RankerOptions] = ExportWork(
     claims=_claims,
-    head="own",
+    head="labelled",
     check=check_ranker,
     prompt=ranker_prompt,
     plan=plan_ranker,

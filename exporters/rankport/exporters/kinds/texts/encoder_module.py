@@ -41,7 +41,7 @@ class EncoderModule(nn.Module):
         super().__init__()
         self.model = model
         self.pooling = PooledStates(embedding)
-        self.dense = nn.Sequential(*map(_Dense, embedding.dense, dense))
+        self.dense = dense_stack(embedding.dense, dense)
         self.tokens = embedding.tokens
         self.hidden_size = embedding.hidden_size
         self.normalize = embedding.normalize
@@ -64,9 +64,13 @@ class EncoderModule(nn.Module):
 
 def encoder_module(source: Checkpoint, embedding: Embedding) -> EncoderModule:
     """Makes the module of a checkpoint, with the dense layers of its folder."""
-    folders = dense_folders(source, embedding)
-    weights = [dense_weights(place, layer) for place, layer in zip(folders, embedding.dense, strict=True)]
-    return EncoderModule(source.model, embedding, weights)
+    return EncoderModule(source.model, embedding, stored_dense(source, embedding))
+
+
+def stored_dense(source: Checkpoint, form: Embedding) -> list[DenseWeights]:
+    """Reads the weights of a form's dense layers. Raises CheckpointError as `dense_folders`."""
+    folders = dense_folders(source, form)
+    return [dense_weights(place, layer) for place, layer in zip(folders, form.dense, strict=True)]
 
 
 def dense_folders(source: Checkpoint, form: Embedding) -> Sequence[Path]:
@@ -78,6 +82,11 @@ def dense_folders(source: Checkpoint, form: Embedding) -> Sequence[Path]:
             f"checkpoint {str(source.path)!r} has other Dense modules than the bundle states"
         )
     return [place for place, _ in layers]
+
+
+def dense_stack(layers: Sequence[DenseLayer], weights: Sequence[DenseWeights]) -> nn.Sequential:
+    """Makes Dense layers one behind the other. [..., in] -> [..., out]"""
+    return nn.Sequential(*map(_Dense, layers, weights))
 
 
 class _Dense(nn.Module):

@@ -45,9 +45,10 @@ class EncoderReference:
         given = {} if types is None else {"token_type_ids": torch.tensor(types)[None]}
         with torch.no_grad():
             states = self.model(input_ids=torch.tensor(run)[None], **given).last_hidden_state[0]
-        return self._tokens(states.float().numpy())
+        return self.tokens(states.float().numpy())
 
-    def _tokens(self, hidden: Rows) -> Rows:
+    def tokens(self, hidden: Rows) -> Rows:
+        """Makes the embedding tokens of one text's final states [tokens, width]. [k, hidden]"""
         form = self.form
         rows = np.concatenate([_pooled(pooling, hidden, form) for pooling in form.poolings], axis=-1)
         for layer, folder in zip(form.dense, self.dense, strict=True):

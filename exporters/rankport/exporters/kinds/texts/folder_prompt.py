@@ -15,7 +15,7 @@ from rankport.runtime.prompt.prompt_file import validate_prompt
 def folder_prompt(source: Checkpoint, folder: EncoderFolder, prompt_name: str | None) -> ResolvedPrompt:
     """Makes the prompt that sentence-transformers would encode a text by. Raises CheckpointError or InvalidRequest."""
     if folder.transformer.lower_case and source.tokenizer_file is not None:
-        _require_lower_case(source.tokenizer_file, folder)
+        require_lower_case(source.tokenizer_file, folder)
     framed = framed_prompt(source.tokenizer_file)
     text = folder.prompt(prompt_name)
     if text and framed.tokenizer is None:
@@ -39,7 +39,8 @@ def _around(segment: Segment, text: str, keep: Literal["start", "end"]) -> list[
     return [Segment(text=text), Segment(item=True, keep=keep, joined=True)]
 
 
-def _require_lower_case(tokenizer_file: Path, folder: EncoderFolder) -> None:
+def require_lower_case(tokenizer_file: Path, folder: EncoderFolder) -> None:
+    """Raises CheckpointError where a folder lowercases texts and its tokenizer does not."""
     normalizer = json.loads(tokenizer_file.read_text(encoding="utf-8")).get("normalizer")
     parts = [normalizer, *(normalizer or {}).get("normalizers", [])]
     if any(part and (part["type"] == "Lowercase" or part.get("lowercase")) for part in parts):

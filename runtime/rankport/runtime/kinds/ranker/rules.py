@@ -27,6 +27,25 @@ def _score(manifest: Manifest) -> Iterator[str]:
         yield f"score.transform: {score.transform} needs labels that compete, and there is one"
 
 
+def _head(manifest: Manifest) -> Iterator[str]:
+    """Follows the width from the last state through dense layers to the labels."""
+    head, labels = manifest.head, manifest.labels
+    if head is None:
+        return
+    if head.pooling != "last-k" or head.further_poolings:
+        pooled = " and ".join(head.poolings) or None
+        yield f"head.pooling: is {pooled}, and kind {NAME} reads the last state: must be last-k"
+    if labels is None or labels.source != "classification_head":
+        yield "labels: a head of dense layers answers by its outputs: source must be classification_head"
+    width = manifest.shape.hidden_size
+    for index, layer in enumerate(head.dense):
+        if layer.in_features != width:
+            yield f"head.dense[{index}].in_features: is {layer.in_features}, what comes in has {width}"
+        width = layer.out_features
+    if labels is not None and width != len(labels.names):
+        yield f"labels: {len(labels.names)} names, and head ends in {width} outputs: must be one name an output"
+
+
 def _embedding(manifest: Manifest) -> Iterator[str]:
     embedding = manifest.embedding
     if embedding is None:
@@ -44,5 +63,5 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
 
 
 RULES: Mapping[str, ManifestRules] = MappingProxyType(
-    {NAME: ManifestRules(frozenset({"prefix", "score"}), (_layers, _labels, _score, _embedding))}
+    {NAME: ManifestRules(frozenset({"prefix", "score"}), (_layers, _labels, _score, _head, _embedding))}
 )

@@ -10,7 +10,9 @@ from torch import nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.labels.label_head import readout_of
+from rankport.exporters.kinds.labels.pooled_head import pooled_head
 from rankport.exporters.kinds.labels.score_checks import check_labels, check_scores
+from rankport.exporters.kinds.ranker.pooled import pooled_reference
 from rankport.exporters.kinds.ranker.proof.batches import batches_of_modes, batches_of_sweep, sample_queries
 from rankport.exporters.kinds.ranker.proof.evidence import ranker_evidence
 from rankport.exporters.kinds.ranker.proof.judged import JudgedRun, ndcg_by_request, quality_of, run_judged
@@ -25,6 +27,7 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.protos.errors import ParityError
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.bundle.manifest import BatchIndependence, Labels, Manifest, ModeParity, Score
 from rankport.runtime.kinds.ranker.ranker import Ranker
@@ -37,7 +40,7 @@ def measure_ranker(
 ) -> Measured:
     """Measures a ranker; a `proof.prove.Measure`."""
     labels = _labels(manifest)
-    check_labels(labels, source)
+    _check_labels(manifest, source)
     reference = _reference(manifest, source)
     scale = None if manifest.embedding is None else _embedding_norm(source.model)
     requests = sample_requests(
@@ -115,7 +118,22 @@ def _noise(
 
 
 def _reference(manifest: Manifest, checkpoint: Checkpoint) -> RankerReference:
-    return RankerReference(checkpoint, readout_of(_labels(manifest)))
+    labels = _labels(manifest)
+    pooled = pooled_reference(checkpoint, manifest.head, len(labels.names))
+    return RankerReference(checkpoint, readout_of(labels), pooled)
+
+
+def _check_labels(manifest: Manifest, source: Checkpoint) -> None:
+    """Raises ParityError for labels, or a head, that the checkpoint states otherwise."""
+    if source.head != "none":
+        check_labels(_labels(manifest), source)
+        return
+    names, head = pooled_head(source, named=False)
+    if _labels(manifest).names != list(names) or manifest.head != head:
+        raise ParityError(
+            f"labels, head: the bundle has {_labels(manifest).names} and {manifest.head}, the checkpoint "
+            f"{list(names)} and {head}"
+        )
 
 
 def _labels(manifest: Manifest) -> Labels:

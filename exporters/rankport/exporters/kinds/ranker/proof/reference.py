@@ -15,6 +15,7 @@ from torch import Tensor
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.kinds.labels.label_head import ReadOut
+from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 
 _BATCH_TOKENS = 4096
@@ -26,6 +27,7 @@ class RankerReference:
 
     checkpoint: Checkpoint
     readout: ReadOut
+    pooled: EncoderReference | None = None  # what takes a bare body's states to logits
 
     def logits(self, prefix: TokenRun, items: Sequence[TokenRun]) -> NDArray[np.float32]:
         """Computes the logits after each prefix + item. Sequences of equal length share a batch. [items, labels]"""
@@ -41,7 +43,7 @@ class RankerReference:
         return result
 
     def _batch_size(self, length: int) -> int:
-        classifies = self.readout.source == "classification_head"
+        classifies = self.readout.source == "classification_head" and self.pooled is None
         config = self.checkpoint.model.config.get_text_config()  # type: ignore[union-attr, operator]
         if classifies and config.pad_token_id is None:
             return 1  # transformers' heads refuse more without a pad token
@@ -54,6 +56,9 @@ class RankerReference:
             quiet(),
         ):  # the heads warn that they see no padding among embeddings: there is none
             inputs = self._inputs(prefix, items)
+            if self.pooled is not None:
+                states = model(**inputs, use_cache=False).last_hidden_state.float().numpy()
+                return np.stack([self.pooled.tokens(state)[0] for state in states])
             if self.readout.source == "classification_head":
                 logits = model(**inputs, use_cache=False).logits
             else:

@@ -8,14 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.types import Key, Truncation
 from rankport.runtime.bundle.manifest import Limits, Prompt, Segment
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import EMBEDDED
-from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
+from support.bundle_samples import (
+    ENCODER_FILES,
+    encoder_draft,
+    ranker_draft,
+    tokenizer_json,
+    write_directory,
+)
 from support.prompt_encoders import BLUE, CLS, GREEN, RED, SEP, SHOES, encoded, ids, made
 
 
@@ -122,12 +130,28 @@ def test_one_text_in_place_of_a_list_is_refused(encoder: PromptEncoder, items: A
 @pytest.mark.parametrize("item", ["", "  ", [], np.array([], np.int64)])
 def test_an_item_without_a_token_is_refused(item: Any) -> None:
     bare = made(prompt=Prompt(prefix=[], item=[Segment(item=True)]))
-    with pytest.raises(InvalidRequest, match="item 1: has no token"):
+    with pytest.raises(InvalidRequest, match="item 1: is empty: it has no token of its own"):
         encoded(bare, ["red", item])
 
 
-def test_an_empty_item_inside_a_template_still_has_tokens(encoder: PromptEncoder) -> None:
-    assert ids(encoded(encoder, [""])[0]) == [SEP]
+@pytest.mark.parametrize("truncation", ["error", "truncate"])
+def test_empty_items_are_told_apart_where_they_are_to_be_skipped(
+    encoder: PromptEncoder, truncation: Truncation
+) -> None:
+    items = ["", "red", [], " \n", [GREEN], "blue"]
+    result = encoder.encode_items(items, truncation, skip_empty=True)
+    assert [run.ids.tolist() for run in result.runs] == [[RED, SEP], [GREEN, SEP], [BLUE, SEP]]
+    assert result.places.tolist() == [1, 4, 5]
+    assert result.empty.tolist() == [0, 2, 3]
+    assert len(encoder.encode_items(["", []], skip_empty=True).runs) == 0
+
+
+def test_a_text_that_the_tokenizer_makes_nothing_of_is_empty() -> None:
+    inner = tokenizers.Tokenizer.from_str(tokenizer_json().decode())
+    inner.normalizer = tokenizers.normalizers.BertNormalizer()  # type: ignore[assignment]
+    encoder = PromptEncoder(ranker_draft(), Tokenizer(inner))
+    result = encoder.encode_items(["red", "\u200b", "red"], skip_empty=True)  # a space of no width
+    assert (result.places.tolist(), result.empty.tolist()) == ([0, 2], [1])
 
 
 @pytest.mark.parametrize("truncation", ["error", "truncate"])

@@ -118,3 +118,22 @@ def test_a_first_text_that_is_none_is_told_by_its_place() -> None:
     encoder = pair_encoder(14)
     with pytest.raises(InvalidRequest, match="first texts: item 1"):
         encoder.encode_apart(ItemColumns.of(["w1", [99]]), ItemColumns.of(["w1", "w2"]))
+
+
+def test_a_pair_of_which_either_text_is_empty_is_told_apart() -> None:
+    encoder = pair_encoder(14)
+    firsts, seconds = ["w1", "", "w3", "w4", " "], ["w11 w12", "w21", [], "w41", "w51"]
+    apart = encoder.encode_apart(ItemColumns.of(firsts), ItemColumns.of(seconds), skip_empty=True)
+    assert apart.places.tolist() == [0, 3]
+    assert apart.empty.tolist() == [1, 2, 4]
+    for place, run in zip((0, 3), apart.runs, strict=True):
+        assert run.ids.tolist() == encoder.encode(firsts[place], [seconds[place]]).runs.ids.tolist()
+    with pytest.raises(InvalidRequest, match="first texts: item 1: is empty"):
+        encoder.encode_apart(ItemColumns.of(firsts), ItemColumns.of(seconds))
+
+
+def test_items_without_a_text_are_told_apart_and_a_prefix_may_have_none() -> None:
+    encoder = pair_encoder(14)
+    encoded = encoder.encode("", ["w1", "", "w3"], skip_empty=True)
+    assert (encoded.places.tolist(), encoded.empty.tolist()) == ([0, 2], [1])
+    assert encoded.runs.run(1).ids.tolist() == encoder.encode("", ["w3"]).runs.ids.tolist()

@@ -47,9 +47,13 @@ class ClassForm:
         return np.empty((0, len(self.labels)), np.float32)
 
     def answer(self, request: ScoredItems, logits: NDArray[np.float32], usage: Usage) -> ClassifyResult:
-        """Makes the result of logits [texts, labels], of which some may not be finite."""
+        """Makes the result of logits [texts that were read, labels], of which some may not be finite."""
         failed = np.logical_not(np.isfinite(logits).all(axis=1))
         known = np.where(failed[:, None], np.float32(np.nan), logits) if failed.any() else logits
+        if len(known) < request.count:
+            every = np.full((request.count, len(self.labels)), np.nan, np.float32)
+            every[request.items.places] = known
+            known = every
         status, messages = request.outcomes(request.items.places[failed])
         return ClassifyResult(
             labels=self.labels,

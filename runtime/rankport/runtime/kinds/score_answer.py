@@ -11,7 +11,7 @@ from rankport.protos.types import ItemStatus, ScoreResult, Usage
 from rankport.runtime.bundle.description import read_out
 from rankport.runtime.bundle.manifest import Labels, Manifest, Score
 from rankport.runtime.kinds.scores import label_scores
-from rankport.runtime.prompt.encoder import EncodedItems
+from rankport.runtime.prompt.encoder import EMPTY, EncodedItems
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class ScoredItems:
         for place in failed.tolist():
             reason = "the model gave a logit that is not finite: check the item and the checkpoint"
             yield place, ItemStatus.FAILED, reason
+        for place in self.items.empty.tolist():
+            yield place, ItemStatus.FAILED, f"{self.part} {EMPTY}"
         for place, reason in self.missing.items():
             yield place, ItemStatus.NOT_FOUND, reason
 

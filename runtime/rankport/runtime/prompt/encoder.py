@@ -6,7 +6,7 @@ follows, so its KV can be reused.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self, get_args
 
@@ -28,6 +28,8 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.tokens import EMBEDDED, ResidentItems, TableRows, TokenRun, TokenRuns
 
 _NO_PLACES = np.empty(0, np.int64)
+EMPTY = "is empty: it has no token of its own, or blanks alone; leave it out, or give it text"
+"""Message of an item that there is nothing to compute of."""
 _TRUNCATIONS = get_args(Truncation)
 
 
@@ -60,6 +62,9 @@ class EncodedItems:
     runs: TokenRuns
     places: NDArray[np.int64]  # [runs] of each in the request, ascending
     truncated: NDArray[np.int64]  # places of those whose text was cut to a limit, ascending
+    empty: NDArray[np.int64] = field(
+        default_factory=_NO_PLACES.copy
+    )  # of those that have no run, and why, ascending
 
     @classmethod
     def in_order(cls, parts: "Sequence[EncodedItems]") -> "EncodedItems":
@@ -71,7 +76,8 @@ class EncodedItems:
         places = np.concatenate([part.places for part in parts])
         order = np.argsort(places, kind="stable")
         runs = TokenRuns.join([part.runs for part in parts]).take(order)
-        return cls(runs, places[order], np.sort(np.concatenate([part.truncated for part in parts])))
+        truncated = np.sort(np.concatenate([part.truncated for part in parts]))
+        return cls(runs, places[order], truncated, np.sort(np.concatenate([part.empty for part in parts])))
 
 
 class PromptEncoder:
@@ -129,13 +135,16 @@ class PromptEncoder:
         items: Iterable[Item] | ItemColumns,
         truncation: Truncation = "error",
         keyed: KeyedTokens = NO_KEYED_TOKENS,
+        *,
+        skip_empty: bool = False,
     ) -> EncodedItems:
         """Encodes the items that bring tokens, and those whose keys have some; texts are tokenized in one call.
 
-        Text, token ids or embedding tokens fill the item segment; the other segments are put around them.
+        Text, token ids or embedding tokens fill the item segment; the other segments are put around them. An item is
+        empty that has no token of its own, or a text of blanks: with `skip_empty` it is told apart, and gets no run.
 
         Raises:
-            InvalidRequest: an item is malformed, has no token, or is a key without a store; the message has its index.
+            InvalidRequest: an item is malformed, empty, or is a key without a store; the message has its index.
             LimitExceeded: an item is too long and `truncation` is "error".
         """
         _check_truncation(truncation)
@@ -148,13 +157,17 @@ class PromptEncoder:
         ]
         if columns.keys is not None and keyed is NO_KEYED_TOKENS and len(columns.keys.places):
             raise InvalidRequest(f"item {columns.keys.places[0]} is a Key; give text or token ids")
-        return EncodedItems.in_order(encoded)
+        joined = EncodedItems.in_order(encoded)
+        if len(joined.empty) and not skip_empty:
+            raise InvalidRequest(f"item {joined.empty[0]}: {EMPTY}")
+        return joined
 
     def _encoded_ids(self, columns: ItemColumns, truncation: Truncation) -> Iterator[EncodedItems]:
         """Encodes items of texts, and of token ids."""
         if columns.texts is not None:
-            places = columns.texts.places
-            yield self._filled_texts(columns.texts.values, truncation, places)
+            texts, empty = _without_blanks(columns.texts)
+            filled = self._filled_texts(texts.values, truncation, texts.places)
+            yield replace(filled, empty=np.concatenate([filled.empty, empty]))
         if columns.token_ids is not None:
             places = columns.token_ids.places
             checked = checked_columns(columns.token_ids.values, self._vocab_size, places)
@@ -166,10 +179,14 @@ class PromptEncoder:
         tokenize = partial(self._tokenize, where=lambda index: f"item {places[index]}")
         if self._item_texts is None:
             return self._filled(tokenize(texts), truncation, places)
-        return _none_empty(*self._item_texts.fill(texts, tokenize, truncation, places), places)
+        return _encoded(*self._item_texts.fill(texts, tokenize, truncation, places), places)
 
     def _filled(self, values: RaggedIds, truncation: Truncation, places: NDArray[np.int64]) -> EncodedItems:
-        return _none_empty(*self._item.fill(values, truncation, places), places)
+        empty = values.lengths == 0
+        if not empty.any():
+            return _encoded(*self._item.fill(values, truncation, places), places)
+        left = RaggedIds.of_lengths(values.ids, values.lengths[~empty])
+        return replace(self._filled(left, truncation, places[~empty]), empty=places[empty])
 
     def _encoded_embeddings(self, column: Column[Embeddings] | None) -> Iterator[EncodedItems]:
         """Encodes items of embedding tokens: they differ in their rows only."""
@@ -248,11 +265,18 @@ class PromptEncoder:
         refuse_unknown(runs, self._vocab_size, where, self._tokenizer.decode)
 
 
-def _none_empty(filled: RaggedIds, cut: NDArray[np.bool_], places: NDArray[np.int64]) -> EncodedItems:
-    """Makes the result of filled items. Raises `InvalidRequest` for one that has no token."""
-    empty = np.flatnonzero(filled.lengths == 0)
-    if len(empty):
-        raise InvalidRequest(f"item {places[empty[0]]}: has no token: leave it out, or give it text")
+def _without_blanks(texts: Column[Sequence[str]]) -> tuple[Column[Sequence[str]], NDArray[np.int64]]:
+    """Leaves out texts of blanks alone, and gives their places."""
+    filled = list(map(str.strip, texts.values))
+    if all(filled):
+        return texts, _NO_PLACES
+    kept = np.array(list(map(bool, filled)), np.bool_)
+    left = [text for text, has_some in zip(texts.values, filled, strict=True) if has_some]
+    return Column(left, texts.places[kept]), texts.places[~kept]
+
+
+def _encoded(filled: RaggedIds, cut: NDArray[np.bool_], places: NDArray[np.int64]) -> EncodedItems:
+    """Makes the result of filled items."""
     return EncodedItems(TokenRuns(filled.ids, filled.offsets), places, places[cut])
 
 

@@ -27,16 +27,23 @@ class PairPrompt:
         self._prompt = PromptEncoder(manifest, tokenizer)
 
     def encode(
-        self, prefix: Prefix, items: Iterable[Item] | ItemColumns, truncation: Truncation = "error"
+        self,
+        prefix: Prefix,
+        items: Iterable[Item] | ItemColumns,
+        truncation: Truncation = "error",
+        *,
+        skip_empty: bool = False,
     ) -> EncodedItems:
         """Encodes each pair of the prefix and an item as one run, whose second text is the item.
 
+        An empty item is as `PromptEncoder.encode_items` has it.
+
         Raises:
-            InvalidRequest: prefix or an item is malformed; the message has the item's index.
+            InvalidRequest: prefix or an item is malformed or empty; the message has the item's index.
             LimitExceeded: prefix or an item is too long and `truncation` is "error".
         """
         first = self._prompt.encode_prefix(prefix, truncation)
-        encoded = self._prompt.encode_items(items, truncation)
+        encoded = self._prompt.encode_items(items, truncation, skip_empty=skip_empty)
         truncated = encoded.places if first.truncated else encoded.truncated
         return replace(encoded, runs=_behind(first.run.ids, encoded.runs), truncated=truncated)
 

@@ -51,18 +51,24 @@ class PairEncoder:
         return cls(bundle.manifest, None if name is None else Tokenizer.from_file(bundle.file(name)))
 
     def encode(
-        self, prefix: Prefix, items: Iterable[Item] | ItemColumns, truncation: Truncation = "error"
+        self,
+        prefix: Prefix,
+        items: Iterable[Item] | ItemColumns,
+        truncation: Truncation = "error",
+        *,
+        skip_empty: bool = False,
     ) -> EncodedItems:
         """Encodes each pair of the prefix and an item as one run, whose second text is the item.
 
-        Token ids as a prefix are all that stands before the item, and never cut.
+        Token ids as a prefix are all that stands before the item, and never cut. An empty item is as
+        `PromptEncoder.encode_items` has it.
 
         Raises:
-            InvalidRequest: prefix or an item is malformed; the message has the item's index.
+            InvalidRequest: prefix or an item is malformed or empty; the message has the item's index.
             LimitExceeded: a pair is too long and `truncation` is "error", or no cut of one text makes it fit.
         """
         first = self._prompt.encode_prefix(prefix, truncation).run.ids
-        encoded = self._prompt.encode_items(items, truncation)
+        encoded = self._prompt.encode_items(items, truncation, skip_empty=skip_empty)
         frame = self._first if isinstance(prefix, str | Mapping) else _Frame(len(first), 0, keep_end=False)
         every = _Firsts(
             TokenRuns.of_lengths(first, np.array([len(first)])), np.zeros(len(encoded.runs), np.int64)
@@ -70,20 +76,27 @@ class PairEncoder:
         return self._encoded(every, frame, encoded, truncation)
 
     def encode_apart(
-        self, firsts: ItemColumns, seconds: ItemColumns, truncation: Truncation = "error"
+        self,
+        firsts: ItemColumns,
+        seconds: ItemColumns,
+        truncation: Truncation = "error",
+        *,
+        skip_empty: bool = False,
     ) -> EncodedItems:
         """Encodes pairs, each with a first text of its own: as many first texts as second ones.
 
         Token ids take the place of a text, first or second, within the tokens that the prompt puts around it.
 
-        Raises as `encode` does.
+        A pair is empty of which either text is. Raises as `encode` does.
         """
         try:
-            first = self._firsts.encode_items(firsts, truncation).runs
+            first = self._firsts.encode_items(firsts, truncation, skip_empty=skip_empty)
         except InvalidRequest as error:
             raise type(error)(f"first texts: {error}") from error
-        encoded = self._prompt.encode_items(seconds, truncation)
-        every = _Firsts(first, np.arange(len(first)))
+        encoded = self._prompt.encode_items(seconds, truncation, skip_empty=skip_empty)
+        if len(first.empty):
+            encoded = _without(encoded, first.empty)
+        every = _Firsts(first.runs, np.searchsorted(first.places, encoded.places))
         return self._encoded(every, self._first, encoded, truncation)
 
     def _encoded(
@@ -160,6 +173,13 @@ class _Firsts:
     def starts(self) -> NDArray[np.int64]:
         """Places of each pair's first text among the ids. [pairs]"""
         return self.runs.offsets[:-1][self.which]
+
+
+def _without(items: EncodedItems, empty: NDArray[np.int64]) -> EncodedItems:
+    """Leaves out pairs that are empty for their first texts."""
+    left = np.flatnonzero(~np.isin(items.places, empty))
+    truncated = np.setdiff1d(items.truncated, empty)
+    return EncodedItems(items.runs.take(left), items.places[left], truncated, np.union1d(items.empty, empty))
 
 
 def _as_item(segment: Segment) -> Segment:

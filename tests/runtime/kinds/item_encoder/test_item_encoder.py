@@ -228,3 +228,12 @@ def test_it_describes_what_it_makes(tmp_path: Path) -> None:
         HIDDEN,
         "float16",
     )
+
+
+@pytest.mark.parametrize("empty", ["", " \n", []])
+def test_an_empty_text_is_refused_by_its_place(tmp_path: Path, empty: str | list[int]) -> None:
+    with (
+        encoder_of(tmp_path, ReferenceEncodingBackend()) as encoder,
+        pytest.raises(InvalidRequest, match="item 1: is empty: it has no token of its own"),
+    ):
+        encoder.encode(["red", empty])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, NotFound, StoreError
-from rankport.protos.types import ItemStatus, Key, ScoreResult
+from rankport.protos.types import Item, ItemStatus, Key, ScoreResult
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.bundle.manifest import Labels, Score
 from rankport.runtime.store.store import TokenStore
@@ -105,6 +105,29 @@ def test_only_missing_keys_compute_nothing(tmp_path: Path, store: TokenStore) ->
     assert result.status == (ItemStatus.NOT_FOUND,)
     assert result.logits.shape == (1, LABELS)
     assert not backend.passes
+
+
+EMPTY = "item is empty: it has no token of its own, or blanks alone; leave it out, or give it text"
+
+
+@pytest.mark.parametrize("empty", ["", " \n\t", [], np.array([], np.int64)])
+def test_an_empty_item_fails_and_the_others_are_scored_as_without_it(tmp_path: Path, empty: Item) -> None:
+    with ranker_of(tmp_path, text_draft()) as ranker:
+        result, without = (
+            ranker.score("red", ["shoes", empty, [BOOTS]]),
+            ranker.score("red", ["shoes", [BOOTS]]),
+        )
+        nothing = ranker.score("red", [empty, ""])
+        with pytest.raises(InvalidRequest, match=r"item 1: is empty"):
+            ranker.encode("red", ["shoes", empty])
+    assert result.status == (ItemStatus.OK, ItemStatus.FAILED, ItemStatus.OK)
+    assert result.messages == ("", EMPTY, "")
+    np.testing.assert_array_equal(result.logits[[0, 2]], without.logits)
+    np.testing.assert_array_equal(result.scores[[0, 2]], without.scores)
+    assert np.isnan(result.scores[1])
+    assert np.isnan(result.logits[1]).all()
+    assert nothing.messages == (EMPTY, EMPTY)
+    assert np.isnan(nothing.scores).all()
 
 
 def test_no_items_give_an_empty_result(tmp_path: Path) -> None:
@@ -227,7 +250,7 @@ def test_a_head_that_passes_over_padding_reads_an_item_before_it(tmp_path: Path,
     labels = Labels(source="classification_head", names=["a", "b"], ids=[0, 1], pad_token=SEP)
     with ranker_of(tmp_path, mix_draft(labels=labels), store) as ranker:
         result = ranker.score("red", ["shoes", [SEP, BOOTS, SEP, SEP], EMBEDDINGS[0], Key("item1")])
-        with pytest.raises(InvalidRequest, match="item 1: is nothing but token 2, the pad token"):
+        with pytest.raises(InvalidRequest, match="item 2: is nothing but token 2, the pad token"):
             ranker.score("red", ["shoes", "", [SEP]])
         _, whole = ranker.encode("red", ["shoes"])
     runs = [run(SHOES), run(SEP, BOOTS), embedded(0), embedded(1)]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,13 +40,13 @@ def found(tagger: Tagger, text: str) -> list[tuple[str, str]]:
 def test_spans_are_at_their_characters(tmp_path: Path) -> None:
     text = "  sushi in\tNew  York, Ghent!"
     with tagging(tmp_path) as (tagger, _):
-        result = tagger.tag([text, "", "two", "Ghent"])
+        result = tagger.tag([text, "two", "Ghent"])
     assert [(text[s.start : s.end], s.label) for s in result.spans(0)] == [
         ("sushi", "food"),
         ("New  York", "city"),
         ("Ghent", "city"),
     ]
-    assert result.offsets.tolist() == [0, 3, 3, 3, 4]
+    assert result.offsets.tolist() == [0, 3, 3, 4]
     probability = np.exp(3) / (np.exp(3) + len(NAMES) - 1)
     np.testing.assert_allclose(result.scores, probability, rtol=1e-6)
     assert set(result.status) == {ItemStatus.OK}
@@ -180,9 +181,25 @@ def test_options_are_refused_by_name(tmp_path: Path, options: dict[str, object],
 def test_no_texts_give_an_empty_result(tmp_path: Path) -> None:
     with tagging(tmp_path) as (tagger, _):
         result = tagger.tag([])
-        blank = tagger.tag(["", " \n"])
     assert (len(result.starts), result.offsets.tolist(), result.status) == (0, [0], ())
-    assert blank.offsets.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("texts", "offsets"),
+    [
+        (["", "Ghent", " \n"], [0, 0, 1, 1]),
+        ([[], ["Ghent"], [" ", ""]], [0, 0, 1, 1]),
+        (["", " "], [0, 0, 0]),
+    ],
+)
+def test_an_empty_text_fails_alone(tmp_path: Path, texts: Any, offsets: list[int]) -> None:
+    with tagging(tmp_path) as (tagger, _):
+        result = tagger.tag(texts)
+    assert result.offsets.tolist() == offsets
+    empty = [status is ItemStatus.FAILED for status in result.status]
+    assert empty == [not "".join(text).strip() for text in texts]
+    told = "text is empty: it has no token of its own, or blanks alone; leave it out, or give it text"
+    assert set(result.messages) - {""} == {told}
 
 
 def test_a_text_without_a_finite_logit_fails_alone(tmp_path: Path) -> None:

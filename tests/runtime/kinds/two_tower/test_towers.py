@@ -215,3 +215,15 @@ def test_keys_need_a_store(towers: Towers) -> None:
         towers.score(QUERY, [Key("0")], features=COLUMNS[:1])
     with pytest.raises(InvalidRequest, match="prefix is the key 'q', and no stored queries are at hand"):
         towers.score(Key("q"), ["nurse"], features=COLUMNS[:1])
+
+
+def test_an_empty_item_fails_and_the_others_are_scored_as_without_it(towers: Towers) -> None:
+    result = towers.score(QUERY, [ITEMS[0], "", ITEMS[2]], features=COLUMNS[:3])
+    without = towers.score(QUERY, [ITEMS[0], ITEMS[2]], features=COLUMNS[[0, 2]])
+    assert result.status == (ItemStatus.OK, ItemStatus.FAILED, ItemStatus.OK)
+    assert result.messages[1].startswith("item is empty: it has no token of its own")
+    np.testing.assert_allclose(result.scores[[0, 2]], without.scores, atol=1e-6)
+    assert np.isnan(result.scores[1])
+    for side in ("query", "item"):
+        with pytest.raises(InvalidRequest, match="item 1: is empty"):
+            towers.encode(["nurse", " "], side=side)  # type: ignore[arg-type]

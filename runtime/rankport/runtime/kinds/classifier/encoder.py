@@ -38,7 +38,9 @@ class ClassEncoder:
         if isinstance(self.reads, PairEncoder):
             return ScoredItems(len(texts), self._pairs(self.reads, texts, prefix, truncation), part="pair")
         self._refuse_first_texts(texts, prefix)
-        return ScoredItems(len(texts), self.reads.encode_items(texts.texts, truncation), part="text")
+        return ScoredItems(
+            len(texts), self.reads.encode_items(texts.texts, truncation, skip_empty=True), part="text"
+        )
 
     def _refuse_first_texts(self, texts: ClassTexts, prefix: Prefix | None) -> None:
         if texts.firsts is not None:
@@ -54,9 +56,9 @@ class ClassEncoder:
         if texts.firsts is not None and prefix is not None:
             raise InvalidRequest("prefix: the pairs have first texts of their own: leave one of the two out")
         if texts.firsts is not None:
-            return reads.encode_apart(texts.firsts, texts.texts, truncation)
+            return reads.encode_apart(texts.firsts, texts.texts, truncation, skip_empty=True)
         if prefix is not None:
-            return reads.encode(prefix, texts.texts, truncation)
+            return reads.encode(prefix, texts.texts, truncation, skip_empty=True)
         raise InvalidRequest(
             f"texts[0] is one text, and classifier {self.name!r} reads two together: give pairs (first, second), or "
             "the first text of all as prefix"

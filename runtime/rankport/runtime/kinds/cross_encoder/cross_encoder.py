@@ -72,6 +72,7 @@ class CrossEncoder(TextModel, Ranks):
     ) -> ScoreResult:
         """Scores every item, a text or token ids, against the prefix; no items give an empty result.
 
+        An empty item, one without a token of its own or of blanks alone, has failed; the others are scored.
         `on_missing` speaks of keys of a token store, which a cross-encoder does not take.
 
         Raises:
@@ -103,7 +104,8 @@ class CrossEncoder(TextModel, Ranks):
         timeout_s = checked_timeout_s(timeout_s)
         begun_s = time.perf_counter()
         columns = ItemColumns.of(items)
-        request = ScoredItems(columns.count, self._pairs.encode(prefix, columns, truncation), part="pair")
+        pairs = self._pairs.encode(prefix, columns, truncation, skip_empty=True)
+        request = ScoredItems(columns.count, pairs, part="pair")
         tokenize_s = time.perf_counter() - begun_s
         runs = request.items.runs
         if not len(runs):

@@ -118,8 +118,7 @@ class Ranker(Ranks):
     ) -> ScoreResult:
         """Scores every item against the prefix; no items give an empty result.
 
-        An item of empty text is scored as the prompt without it, where the prompt puts tokens around items.
-        (`rankport encode` takes a row without text for a mistake: a bad row.)
+        An empty item, one without a token of its own or of blanks alone, has failed; the others are scored.
 
         Raises:
             InvalidRequest: prefix, an item or an option is malformed; the message has the item's index.
@@ -150,7 +149,7 @@ class Ranker(Ranks):
         """
         timeout_s = checked_timeout_s(timeout_s)
         begun_s = time.perf_counter()
-        request = self._encode(prefix, items, truncation, on_missing)
+        request = self._encode(prefix, items, truncation, on_missing, skip_empty=True)
         tokenize_s = time.perf_counter() - begun_s
         encoded = request.scored.items
         if not len(encoded.runs):
@@ -191,7 +190,7 @@ class Ranker(Ranks):
     ) -> tuple[TokenRun, list[TokenRun]]:
         """Gives the tokens of the prefix and of each item, whole: a pass has them up to the one that is read.
 
-        Raises as `submit` does; keys must exist.
+        Raises as `submit` does, and InvalidRequest for an empty item; keys must exist.
         """
         request = self._encode(prefix, items, truncation, "fail")
         return request.prefix.run, list(request.scored.items.runs)
@@ -233,6 +232,8 @@ class Ranker(Ranks):
         items: Iterable[Item] | ItemColumns,
         truncation: Truncation,
         on_missing: OnMissing,
+        *,
+        skip_empty: bool = False,
     ) -> "_EncodedRequest":
         if on_missing not in _ON_MISSING:
             raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(_ON_MISSING)}")
@@ -243,7 +244,7 @@ class Ranker(Ranks):
         with self._turn if columns.texts is None else nullcontext():
             encoded_prefix = self._prompt.encode_prefix(prefix, truncation)
             keyed = self._keyed_items.resolve(columns.keys, on_missing, columns.count)
-            encoded = self._prompt.encode_items(columns, truncation, keyed)
+            encoded = self._prompt.encode_items(columns, truncation, keyed, skip_empty=skip_empty)
         return _EncodedRequest(
             encoded_prefix, ScoredItems(columns.count, encoded, encoded_prefix.truncated, keyed.missing)
         )

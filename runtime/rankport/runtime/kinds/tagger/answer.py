@@ -13,6 +13,7 @@ from rankport.runtime.kinds.tagger.labels import LabelScheme
 from rankport.runtime.kinds.tagger.reading import ReadTexts
 from rankport.runtime.kinds.tagger.spans import UnitSpans, tags_of
 from rankport.runtime.kinds.tagger.units import Units
+from rankport.runtime.prompt.encoder import EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class Answered:
         for text in np.flatnonzero(self.failed).tolist():
             status[text] = ItemStatus.FAILED
             messages[text] = "the model gave a logit that is not finite: check the text and the checkpoint"
+        for text in np.flatnonzero(np.diff(self.read.units.offsets) == 0).tolist():
+            status[text], messages[text] = ItemStatus.FAILED, f"text {EMPTY}"
         return tuple(status), tuple(messages)
 
 

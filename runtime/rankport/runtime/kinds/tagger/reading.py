@@ -102,7 +102,7 @@ class TextReader:
             lists = [texts.words[start:end] for start, end in pairwise(edges)]
             tokens = self._tokenizer.encode_word_places(lists)
         refuse_unknown(tokens.ids, self._vocab_size, lambda text: f"texts[{text}]", self._tokenizer.decode)
-        return tokens
+        return _without_blanks(texts, tokens)
 
     def _refuse_long(self, text: int, tokens: PlacedTokens) -> None:
         framed = tokens.ids.lengths[text] + len(self._frame.before) + len(self._frame.after)
@@ -118,3 +118,12 @@ class TextReader:
         if self._frame.slot.keep == "end":
             begins = tokens.ids.offsets[1:] - kept
         return tokens.take(np.repeat(begins, kept) + places_within(kept), kept)
+
+
+def _without_blanks(texts: TagTexts, tokens: PlacedTokens) -> PlacedTokens:
+    """Leaves out the tokens of texts of blanks alone, which some tokenizers make tokens of."""
+    filled = np.array([bool(text.strip()) for text in texts.texts], np.bool_)
+    kept = np.where(filled, tokens.ids.lengths, 0)
+    if kept.sum() == len(tokens.ids.ids):
+        return tokens
+    return tokens.take(np.flatnonzero(np.repeat(filled, tokens.ids.lengths)), kept)

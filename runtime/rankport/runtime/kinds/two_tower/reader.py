@@ -12,7 +12,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows
-from rankport.runtime.prompt.encoder import EncodedPrefix, PromptEncoder
+from rankport.runtime.prompt.encoder import EMPTY, EncodedPrefix, PromptEncoder
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
 
@@ -53,6 +53,8 @@ class Reader:
     def _read_one(self, index: int, text: object, truncation: Truncation) -> TokenRun:
         if not isinstance(text, str | Sequence | np.ndarray):
             raise InvalidRequest(f"item {index} is a {type(text).__name__}; give text or token ids")
+        if not len(text.strip() if isinstance(text, str) else text):
+            raise InvalidRequest(f"item {index}: {EMPTY}")
         try:
             return self.read(text, truncation).run  # type: ignore[arg-type]
         except InvalidRequest as error:

@@ -59,7 +59,7 @@ class RequestReader:
         texts = _NO_TEXTS
         if columns.texts is not None or columns.token_ids is not None:
             own = replace(columns, keys=None, embeddings=None)
-            texts = self.parts.item.prompt.encode_items(own, truncation)
+            texts = self.parts.item.prompt.encode_items(own, truncation, skip_empty=True)
         there = [column for column in (columns.embeddings, keyed.stored) if column is not None]
         rows = self._rows(there, columns.count)
         places = np.sort(np.concatenate([texts.places, *(column.places for column in there)]))

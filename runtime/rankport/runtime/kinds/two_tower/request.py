@@ -31,7 +31,7 @@ class TowersRequest:
         """The items as an answer tells of them."""
         return ScoredItems(
             self.count,
-            EncodedItems(self.texts.runs, self.places, self.texts.truncated),
+            EncodedItems(self.texts.runs, self.places, self.texts.truncated, self.texts.empty),
             isinstance(self.query, EncodedPrefix) and self.query.truncated,
             self.missing,
         )

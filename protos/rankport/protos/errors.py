@@ -1,4 +1,4 @@
-"""Errors of rankport and their gRPC statuses: one tree, one table, used by server and client alike.
+"""Errors of rankport and their statuses of gRPC and HTTP: one tree, a table each, used by server and client alike.
 
     RankportError
     ├── InvalidRequest        the caller's input is wrong            INVALID_ARGUMENT
@@ -97,8 +97,24 @@ STATUS_CODES: dict[type[RankportError], grpc.StatusCode] = {
     ParityError: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
+HTTP_STATUSES: dict[type[RankportError], int] = {
+    InvalidRequest: 400,
+    LimitExceeded: 413,
+    NotFound: 404,
+    PairingError: 409,
+    Overloaded: 429,
+    DeadlineExceeded: 504,
+    RequestCancelled: 499,  # nobody is there to read it; as proxies log it
+    Unavailable: 503,
+    BackendError: 500,
+    BundleError: 409,
+    StoreError: 409,
+    CheckpointError: 409,
+    ParityError: 409,
+}
+
 ERROR_METADATA_KEY = "rankport-error"
-"""Trailing-metadata key under which the server names the error class."""
+"""Trailing-metadata key, and header of HTTP, under which the server names the error class."""
 
 _BY_NAME: dict[str, type[RankportError]] = {cls.__name__: cls for cls in STATUS_CODES}
 _BY_CODE: dict[grpc.StatusCode, type[RankportError]] = {
@@ -109,6 +125,11 @@ _BY_CODE: dict[grpc.StatusCode, type[RankportError]] = {
 def status_code(error: BaseException) -> grpc.StatusCode:
     """Returns the gRPC status of an error; INTERNAL for anything that is not a `RankportError`."""
     return STATUS_CODES.get(type(error), grpc.StatusCode.INTERNAL)  # type: ignore[arg-type]
+
+
+def http_status(error: BaseException) -> int:
+    """Returns the HTTP status of an error; 500 for anything that is not a `RankportError`."""
+    return HTTP_STATUSES.get(type(error), 500)  # type: ignore[arg-type]
 
 
 def from_status(code: grpc.StatusCode, message: str, error_name: str | None = None) -> RankportError:

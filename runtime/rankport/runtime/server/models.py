@@ -1,11 +1,13 @@
 """Models of a server by name. Does not own them: who loaded them closes them."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from rankport.protos.errors import InvalidRequest, NotFound
-from rankport.protos.types import ModelDescription
+from rankport.protos.types import ModelDescription, Prefix, ScoreResult
+from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.kind import (
     Capability,
     ClassifyingModel,
@@ -68,6 +70,21 @@ class ServedModels:
     def _that(self, capability: Capability, name: str) -> Served[Any]:
         able = {name: each for name, each in self._all.items() if capability in each.model.capabilities}
         return _find(able, name, f"model that {capability}")
+
+
+def submit_score(
+    served: Served[ScoringModel], query: ScoreQuery, timeout_s: float | None
+) -> "Future[ScoreResult]":
+    """Submits a query. Raises as the model's `submit`, `InvalidRequest` for features that it does not take."""
+    options: dict[str, Any] = {"truncation": query.truncation, "on_missing": query.on_missing}
+    if query.features is not None:
+        if "weighs" not in served.model.capabilities:
+            raise InvalidRequest(
+                f"features: {served.description.name!r} of kind {served.description.kind} takes none: leave them out"
+            )
+        options["features"] = query.features
+    prefix = cast(Prefix, query.prefix)  # a model that takes no other refuses it by name
+    return served.model.submit(prefix, query.items, timeout_s, **options)
 
 
 def _find(candidates: Mapping[str, Served[M]], name: str, what: str) -> Served[M]:

@@ -1,17 +1,14 @@
 """Service `Scoring`."""
 
 from concurrent.futures import Future
-from typing import Any, cast
 
 from rankport.protos import wire
-from rankport.protos.errors import InvalidRequest
-from rankport.protos.types import Prefix, ScoreResult
+from rankport.protos.types import ScoreResult
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, answering, fitting
-from rankport.runtime.server.models import Served
+from rankport.runtime.server.models import submit_score
 
 _QUICK_FORMS = ("embeddings", "token_ids")
 _QUICK_BYTES, _QUICK_PREFIX_BYTES = 2**20, 2**10
@@ -24,21 +21,6 @@ def is_quick(request: pb.ScoreRequest) -> bool:
         and request.ByteSize() <= _QUICK_BYTES
         and request.prefix.ByteSize() <= _QUICK_PREFIX_BYTES
     )
-
-
-def submit_score(
-    served: Served[ScoringModel], query: wire.ScoreQuery, timeout_s: float | None
-) -> "Future[ScoreResult]":
-    """Submits a query. Raises as the model's `submit`, `InvalidRequest` for features that it does not take."""
-    options: dict[str, Any] = {"truncation": query.truncation, "on_missing": query.on_missing}
-    if query.features is not None:
-        if "weighs" not in served.model.capabilities:
-            raise InvalidRequest(
-                f"features: {served.description.name!r} of kind {served.description.kind} takes none: leave them out"
-            )
-        options["features"] = query.features
-    prefix = cast(Prefix, query.prefix)  # a model that takes no other refuses it by name
-    return served.model.submit(prefix, query.items, timeout_s, **options)
 
 
 class ScoringService(pb_grpc.ScoringServicer):

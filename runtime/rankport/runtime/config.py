@@ -43,6 +43,15 @@ class EngineConfig:
         default=768,
         metadata=flag("Tokens of whole texts in one pass, at most --max-batch-tokens.", least=1),
     )
+    # So that whoever comes next waits for a short pass; longer ones compute little faster.
+    max_bulk_tokens: int = field(
+        default=512,
+        metadata=flag(
+            "Tokens of one pass that requests of more than these have together while smaller ones come; without, as "
+            "many as a pass has.",
+            least=1,
+        ),
+    )
     # Longer prefixes go in chunks, so that others wait little.
     max_prefill_tokens: int = field(default=512, metadata=flag("Tokens of prefixes in one pass.", least=1))
     # Largest padded layout of a pass, as a multiple of its real tokens.
@@ -140,6 +149,7 @@ CUDA_DEFAULTS = EngineConfig(
     # A GPU is at full speed from some ten thousand tokens on.
     max_batch_tokens=16_384,
     max_text_batch_tokens=16_384,
+    max_bulk_tokens=4_096,
     # The mask of a chunk grows with its square.
     max_prefill_tokens=4_096,
     # Padding is computed: see `rectangle`.

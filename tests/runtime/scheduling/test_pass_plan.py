@@ -1,5 +1,7 @@
 """The scheduler: every pass makes progress, keeps its limits, and wastes little."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,26 @@ def test_equal_tokens_after_different_pasts_are_not_the_same() -> None:
 def test_a_large_request_takes_whole_passes_and_small_ones_share() -> None:
     assert plan_items([equal_items(10_000), equal_items(5)], LIMITS) == [50, 0]
     assert plan_items([equal_items(5), equal_items(5), equal_items(5)], LIMITS) == [5, 5, 5]
+
+
+def test_large_requests_have_a_bounded_part_of_a_pass_together() -> None:
+    limits = replace(LIMITS, max_bulk_tokens=40)
+    large = replace(equal_items(10_000), large=True)
+    assert plan_items([large], limits) == [20]
+    assert plan_items([large, large], limits) == [20, 0]
+    assert plan_items([replace(equal_items(8), large=True), large, equal_items(10)], limits) == [8, 12, 10]
+    assert plan_items([equal_items(30), large], limits) == [30, 20]
+    assert plan_items([replace(item_work(70), large=True)], limits) == [1]  # the first is always served
+
+
+def test_a_large_request_computes_a_bounded_chunk_of_its_prefix() -> None:
+    limits = replace(LIMITS, max_bulk_tokens=40)
+    large = replace(prefix_work(*range(250)), large=True)
+    assert plan_prefill([large], limits) == [40]
+    assert plan_prefill([prefix_work(*range(500, 530)), large], limits) == [30, 0]
+    assert plan_prefill(
+        [replace(prefix_work(*range(25)), large=True), prefix_work(*range(500, 530))], limits
+    ) == [25, 30]
 
 
 def test_a_large_request_gives_a_small_one_company_of_its_size() -> None:

@@ -7,7 +7,7 @@ Owns the life of a request from token ids to rows. What a row is, the kind knows
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -61,6 +61,7 @@ class TextEngine(QueuedEngine):
         runs = RunsByLength.of(texts, "text", self._row_of)
         request = _TextRequest(
             tokens=runs.tokens,
+            to_compute=runs.tokens,
             submitted_s=self._clock(),
             timeout_s=timeout_s,
             spent_s=spent_s,
@@ -97,12 +98,18 @@ class _TextWork:
     def prepare(self, request: _TextRequest) -> None:
         """Does nothing: texts need nothing computed before them."""
 
-    def plan(self, active: Sequence[_TextRequest]) -> Pass[_TextRequest]:
+    def plan(self, active: Sequence[_TextRequest], max_bulk_tokens: int | None) -> Pass[_TextRequest]:
         """Plans one pass over all requests: their texts are alike, all continue the empty prefix."""
-        work = [ItemWork(request.texts.remaining, past=0, branch=None) for request in active]
-        takes = plan_items(work, self._limits)
+        work = [
+            ItemWork(request.texts.remaining, past=0, branch=None, large=request.large) for request in active
+        ]
+        takes = plan_items(work, replace(self._limits, max_bulk_tokens=max_bulk_tokens))
         shares = [(request, take) for request, take in zip(active, takes, strict=True) if take]
-        return Pass(tuple(request for request, _ in shares), partial(self._compute, shares))
+        return Pass(
+            tuple(request for request, _ in shares),
+            tuple(int(request.texts.remaining[:take].sum()) for request, take in shares),
+            partial(self._compute, shares),
+        )
 
     def retire(self, request: _TextRequest) -> None:
         """Does nothing: a request holds nothing."""

@@ -1,8 +1,8 @@
 """Plan of the next pass: pure functions over lengths and tokens.
 
 Owns the budgets and how much padding a pass may have; `backends.layouts` pads. Keeps no state: fairness comes from the
-order of the requests, which the caller rotates so that those served least recently stand first. The first one is
-always served, whatever its size.
+order of the requests and from what large ones may have of a pass, both of which `turns` says. The first one is always
+served, whatever its size.
 """
 
 from collections.abc import Hashable, Sequence
@@ -20,6 +20,14 @@ class PassLimits:
 
     max_tokens: int
     max_padding_ratio: float  # padded layout / real tokens
+    max_bulk_tokens: int | None = None  # of large requests together; None: as many as of all
+
+    def left(self, tokens: int, bulk_tokens: int, large: bool) -> int:
+        """Counts the tokens that a request may still have of a pass with so many, of which large ones have some."""
+        left = self.max_tokens - tokens
+        if large and self.max_bulk_tokens is not None:
+            left = min(left, self.max_bulk_tokens - bulk_tokens)
+        return left
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,7 @@ class PrefixWork:
     tokens: NDArray[np.int64]  # [remaining], at least one
     past: int  # tokens before them, whose KV exists
     branch: Hashable  # equal where that KV is the same
+    large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,7 @@ class ItemWork:
     lengths: NDArray[np.int64]  # [remaining], ascending, at least one
     past: int  # prefix tokens
     branch: Hashable  # equal where the prefix is the same
+    large: bool = False
 
 
 def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
@@ -47,15 +57,17 @@ def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
     computes at least half of its tokens: it finds them cached next time.
     """
     takes = [0] * len(work)
-    outline = _Outline()
+    outline, bulk_tokens = _Outline(), 0
     computed: dict[tuple[Hashable, int], list[NDArray[np.int64]]] = {}  # by branch and first token
     for index, prefix in enumerate(work):
-        size = min(prefix.tokens.size, limits.max_tokens) if outline.empty else prefix.tokens.size
+        left = limits.left(outline.tokens, bulk_tokens, prefix.large)
+        size = min(prefix.tokens.size, left) if outline.empty else prefix.tokens.size
         # One run a prefix, so every run is a row of its own.
         grown = outline.add(index, prefix.past, items=1, longest=size, tokens=size)
         alike = computed.setdefault((prefix.branch, int(prefix.tokens[0])), [])
-        if outline.empty or (grown.fits(limits) and not _repeats(prefix, alike)):
+        if outline.empty or (size <= left and grown.fits(limits) and not _repeats(prefix, alike)):
             outline, takes[index] = grown, size
+            bulk_tokens += size * prefix.large
             alike.append(prefix.tokens[:size])
     return takes
 
@@ -63,9 +75,10 @@ def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
 def plan_items(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
     """Plans how many items each request scores in this pass, from its shortest on, 0 for those left out. [requests]"""
     takes = [0] * len(work)
-    outline = _Outline()
+    outline, bulk_tokens = _Outline(), 0
     for index, items in enumerate(work):
-        most = _level_count(items.lengths, limits.max_tokens - outline.tokens, limits.max_padding_ratio)
+        left = limits.left(outline.tokens, bulk_tokens, items.large)
+        most = _level_count(items.lengths, left, limits.max_padding_ratio)
         # Where all a request could bring would leave other rows short, it brings as much as the fullest has.
         choices = (max(most, 1),) if outline.empty else (most, min(most, outline.fullest))
         for count in filter(None, choices):
@@ -73,6 +86,7 @@ def plan_items(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
             grown = outline.add(items.branch, items.past, count, int(items.lengths[count - 1]), tokens)
             if outline.empty or grown.fits(limits):
                 outline, takes[index] = grown, count
+                bulk_tokens += tokens * items.large
                 break
     return takes
 

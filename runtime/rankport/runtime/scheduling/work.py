@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from rankport.protos.errors import BackendError, RankportError
+from rankport.protos.errors import BackendError, DeadlineExceeded, RankportError
 from rankport.runtime.backends.contract import DeviceLost
 
 ReturnT = TypeVar("ReturnT")
@@ -20,6 +20,9 @@ class Request(ABC):
     """A request as the worker sees it; `Work` subclasses it with what is to be computed."""
 
     tokens: int  # weight in the queue
+    to_compute: int  # of them, what is not cached, once it is prepared
+    large: bool = False  # by what is to compute, once it is prepared
+    owed: float = 0.0  # tokens, by its share of the passes so far: see `turns`
     submitted_s: float  # by the worker's clock
     timeout_s: float | None  # as the caller gave it
     spent_s: float = 0.0  # of it, before submission
@@ -45,6 +48,13 @@ class Request(ABC):
         A `RankportError` raised here fails this request alone.
         """
 
+    def deadline_error(self) -> DeadlineExceeded:
+        """Makes the error of one that expired."""
+        stage = f"after {self.compute_s:.3f} s of computing" if self.started else "before its first pass"
+        return DeadlineExceeded(
+            f"timeout_s={self.timeout_s} ran out {stage}: allow more time, or send fewer items at once"
+        )
+
     def expired(self, now_s: float) -> bool:
         return self.timeout_s is not None and self.spent_s + now_s - self.submitted_s >= self.timeout_s
 
@@ -66,7 +76,17 @@ class Pass(Generic[RequestT]):
     """
 
     requests: tuple[RequestT, ...]  # that take part, at least one
+    tokens: tuple[int, ...]  # of each
     start: Callable[[], Wait | None]
+
+
+@dataclass(frozen=True, slots=True)
+class StartedPass(Generic[RequestT]):
+    """A pass that the device is at work on."""
+
+    requests: tuple[RequestT, ...]
+    wait: Wait
+    started_s: float
 
 
 def why_it_stopped(error: BaseException) -> str:
@@ -85,8 +105,11 @@ class Work(Protocol[RequestT]):
     def prepare(self, request: RequestT) -> None:
         """Prepares an active request, before every pass."""
 
-    def plan(self, active: Sequence[RequestT]) -> Pass[RequestT]:
-        """Plans the next pass over some unfinished, prepared requests, those served least recently first."""
+    def plan(self, active: Sequence[RequestT], max_bulk_tokens: int | None) -> Pass[RequestT]:
+        """Plans the next pass over some unfinished, prepared requests, in the order of their turns.
+
+        The large ones may have `max_bulk_tokens` of it together; None: as many as the pass may have.
+        """
 
     def retire(self, request: RequestT) -> None:
         """Frees what `prepare` took, if anything; harmless when repeated."""

@@ -1,8 +1,8 @@
 """The thread that drives a device: a bounded queue in, one future out for every request, whatever fails.
 
-Owns queueing, deadlines, cancellation, fairness, the isolation of failures, and shutdown. A lost device or a bug ends
+Owns queueing, deadlines, cancellation, the isolation of failures, and shutdown. A lost device or a bug ends
 the thread: whatever is unanswered fails with `Unavailable`. What a pass computes is the business of the `Work` it is
-given; overload is `queue_limit`'s, what is done between passes `device_calls`'.
+given; overload is `queue_limit`'s, whose turn it is `turns`', what is done between passes `device_calls`'.
 """
 
 import logging
@@ -11,17 +11,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic
 
-from rankport.protos.errors import DeadlineExceeded, RankportError, Unavailable
+from rankport.protos.errors import RankportError, Unavailable
 from rankport.protos.own_process import OwnProcess
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.device_calls import DeviceCalls
 from rankport.runtime.scheduling.futures import settle
 from rankport.runtime.scheduling.queue_limit import QueueLimit
-from rankport.runtime.scheduling.work import Pass, Request, RequestT, Wait, Work, why_it_stopped
+from rankport.runtime.scheduling.turns import Turns
+from rankport.runtime.scheduling.work import Pass, RequestT, StartedPass, Work, why_it_stopped
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,9 @@ class Worker(Generic[RequestT]):
         self._drain_until_s: float | None = None  # set by `close`
         self._closed_because: Unavailable | None = None  # no submit from then on
         self._waiting: deque[RequestT] = deque()  # the thread's own, as is `_active`
-        self._active: list[RequestT] = []  # least recently served first
-        self._under_way: deque[_StartedPass[RequestT]] = deque()  # in the order of their start
+        self._active: list[RequestT] = []  # as they came
+        self._turns = Turns(min(config.max_bulk_tokens, config.max_batch_tokens))
+        self._under_way: deque[StartedPass[RequestT]] = deque()  # in the order of their start
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -152,18 +153,19 @@ class Worker(Generic[RequestT]):
         now_s = self._clock()
         for request in [each for each in requests if each.future.cancelled() or each.expired(now_s)]:
             requests.remove(request)
-            self._fail(request, _deadline_error(request))  # a cancelled future takes no error
+            self._fail(request, request.deadline_error())  # a cancelled future takes no error
 
     def _prepare(self, requests: Iterable[RequestT]) -> None:
         for request in tuple(requests):
             try:
                 self._work.prepare(request)
+                self._turns.size(request)
             except RankportError as error:
                 self._active.remove(request)
                 self._fail(request, error)
 
     def _run_pass(self) -> None:
-        planned = self._work.plan(self._active)
+        planned = self._work.plan(self._turns.order(self._active), self._turns.bulk_limit(self._active))
         self._start(planned.requests)
         error = self._attempt(planned)
         if error is None:
@@ -185,7 +187,7 @@ class Worker(Generic[RequestT]):
             self._prepare([request])
         if request not in self._active:
             return
-        planned = self._work.plan([request])
+        planned = self._work.plan([request], None)
         error = self._attempt(planned)
         self._wait(keep=1)
         if error is not None:
@@ -202,9 +204,10 @@ class Worker(Generic[RequestT]):
         if failure is not None or wait is None:
             self._account(planned.requests, started_s)
         if failure is None:
-            self._rotate(planned.requests)
+            self._turns.charge(self._active, zip(planned.requests, planned.tokens, strict=True))
+            self._let_go(planned.requests)
             if wait is not None:
-                self._under_way.append(_StartedPass(planned.requests, wait, started_s))
+                self._under_way.append(StartedPass(planned.requests, wait, started_s))
         return failure
 
     def _wait(self, *, keep: int) -> None:
@@ -240,14 +243,13 @@ class Worker(Generic[RequestT]):
                     request.started = True
                     self._queue_limit.leave(request.tokens)
 
-    def _rotate(self, served: Iterable[RequestT]) -> None:
-        """Moves served requests to the end, lets go of those with nothing left to start, answers the finished ones."""
+    def _let_go(self, served: Iterable[RequestT]) -> None:
+        """Lets go of the served requests with nothing left to start, and answers the finished ones."""
         for request in served:
-            self._active.remove(request)
-            if not request.exhausted:
-                self._active.append(request)
-            elif request.finished:
-                self._answer(request)
+            if request.exhausted:
+                self._active.remove(request)
+                if request.finished:
+                    self._answer(request)
 
     def _answer(self, request: RequestT) -> None:
         # Passes of one request may overlap: together they can take longer than it was there.
@@ -289,24 +291,8 @@ def check_loaded_here(process: OwnProcess) -> None:
     process.check("the model was loaded", "load it")
 
 
-@dataclass(frozen=True, slots=True)
-class _StartedPass(Generic[RequestT]):
-    """A pass that the device is at work on."""
-
-    requests: tuple[RequestT, ...]
-    wait: Wait
-    started_s: float
-
-
 def _log_failure(step: Callable[[], None]) -> None:
     try:
         step()
     except Exception:
         log.exception("a step of the engine's shutdown failed")
-
-
-def _deadline_error(request: Request) -> DeadlineExceeded:
-    stage = f"after {request.compute_s:.3f} s of computing" if request.started else "before its first pass"
-    return DeadlineExceeded(
-        f"timeout_s={request.timeout_s} ran out {stage}: allow more time, or send fewer items at once"
-    )

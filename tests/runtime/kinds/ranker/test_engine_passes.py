@@ -5,6 +5,7 @@ from concurrent.futures import wait
 
 import numpy as np
 
+from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.config import EngineConfig
 from support.engines import (
     ITEMS,
@@ -68,6 +69,41 @@ def test_a_small_request_is_answered_in_the_middle_of_a_large_one() -> None:
         wait([large, small], WAIT_S)
     assert done_at["small"] <= 5
     assert done_at["large"] >= 50
+
+
+def test_a_large_request_has_short_passes_while_small_ones_come_and_whole_ones_alone() -> None:
+    backend, small = ReferenceBackend(), []
+    items = [token_run(index % 40) for index in range(400)]
+    with running(backend, EngineConfig(max_batch_tokens=100, max_bulk_tokens=10)) as engine:
+        scored(submit(engine, token_run(3), ITEMS))
+
+        def come_in_third_pass(kind: str, batch: PrefixBatch) -> None:
+            if len(backend.passes) == first + 2:
+                small.append((submit(engine, token_run(3), ITEMS), len(backend.passes)))
+                small[0][0].add_done_callback(lambda _: small.append(len(backend.passes)))
+
+        first = len(backend.passes)
+        backend.before_pass = come_in_third_pass
+        large = scored(submit(engine, token_run(1), items))
+    np.testing.assert_allclose(large.logits, expected(backend, token_run(1), items), atol=1e-6)
+    (future, came), done = small
+    np.testing.assert_allclose(scored(future).logits, expected(backend, token_run(3), ITEMS), atol=1e-6)
+    assert done == came + 2  # the pass that it came in, and its own
+    tokens = backend.tokens("score")[1:]
+    assert tokens[:2] == [100, 100]
+    assert set(tokens[3:-1]) == {10}
+
+
+def test_equal_prefixes_that_come_together_are_computed_once_chunk_by_chunk() -> None:
+    with gated(EngineConfig(max_prefill_tokens=4)) as (engine, backend, gate):
+        prefix = token_run(*range(1, 31))
+        futures = [submit(engine, prefix, ITEMS) for _ in range(5)]
+        gate.opened.set()
+        results = [scored(future) for future in futures]
+    assert sum(backend.tokens("prefill")) == 30
+    assert sum(result.prefix_tokens_computed for result in results) == 30
+    for result in results:
+        np.testing.assert_allclose(result.logits, expected(backend, prefix, ITEMS), atol=1e-6)
 
 
 def test_large_requests_take_turns() -> None:

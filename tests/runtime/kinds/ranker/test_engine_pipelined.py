@@ -93,6 +93,23 @@ def test_a_large_request_has_passes_of_its_own_under_way() -> None:
     assert result.queue_s >= 0
 
 
+def test_one_pass_at_most_follows_the_one_in_which_a_request_was_cancelled() -> None:
+    def cancel_in_third(batch: PrefixBatch) -> None:
+        if backend.order[-1] == 2:
+            future.cancel()
+            started.append(backend.started)
+
+    started: list[int] = []
+    backend = DeviceLike(before_results=cancel_in_third)
+    with held(backend) as (engine, opened):
+        future = submit(engine, token_run(1, 2), [token_run(3 + i % 40) for i in range(60)])
+        opened.set()
+        engine.close(WAIT_S)  # which lets it go on, were it not cancelled
+    assert future.cancelled()
+    assert started == [4]  # the third under way, and the one behind it
+    assert backend.started == 4
+
+
 def test_a_pass_that_fails_on_its_way_fails_its_requests_alone() -> None:
     def refuse(batch: PrefixBatch) -> None:
         if POISON in batch.runs.ids:

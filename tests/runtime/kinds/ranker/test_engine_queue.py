@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import CancelledError, wait
+from contextlib import closing
 
 import pytest
 
@@ -11,6 +12,7 @@ from rankport.protos.errors import (
 )
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.ranker.engine import Engine
 from support.engines import (
     ITEMS,
     WAIT_S,
@@ -71,6 +73,23 @@ def test_a_request_is_cancelled_between_its_passes() -> None:
         cancelled.set()
         scored(submit(engine, token_run(3), ITEMS))
     assert len(backend.passes) <= 6
+
+
+def test_no_pass_follows_the_one_in_which_a_request_was_cancelled() -> None:
+    backend, asked = ReferenceBackend(), []
+
+    def cancel_in_third_pass(kind: str, batch: PrefixBatch) -> None:
+        if len(backend.passes) == 2:
+            assert submitted.wait(WAIT_S)
+            assert asked[0].cancel()
+
+    submitted = threading.Event()
+    backend.before_pass = cancel_in_third_pass
+    with closing(Engine(backend, EngineConfig(max_batch_tokens=10))) as engine:
+        asked.append(submit(engine, token_run(1), [token_run(2)] * 1000))
+        submitted.set()
+        engine.close(WAIT_S)  # which lets it go on, were it not cancelled
+    assert [kind for kind, _ in backend.passes] == ["prefill", "score", "score"]
 
 
 def test_a_deadline_ends_a_request_between_its_passes() -> None:

@@ -11,7 +11,7 @@ Deadlines and cancellations are checked before each pass.
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from operator import itemgetter
@@ -74,6 +74,7 @@ class Engine(QueuedEngine):
         runs = RunsByLength.of(items, "item")
         request = _ScoringRequest(
             tokens=prefix.ids.size + runs.tokens,
+            to_compute=prefix.ids.size + runs.tokens,
             submitted_s=self._clock(),
             timeout_s=timeout_s,
             spent_s=spent_s,
@@ -171,16 +172,19 @@ class _ScoringWork:
         """Leases the prefix as far as it is cached by now."""
         lease = self._leases.get(request)
         if lease is None:
-            self._leases[request] = self.cache.match(request.key)
+            lease = self._leases[request] = self.cache.match(request.key)
+            request.to_compute -= lease.length
         elif lease.length < request.key.size:
             self.cache.extend(lease, request.key[lease.length :])
 
-    def plan(self, active: Sequence[_ScoringRequest]) -> Pass[_ScoringRequest]:
+    def plan(self, active: Sequence[_ScoringRequest], max_bulk_tokens: int | None) -> Pass[_ScoringRequest]:
         """Plans prefill and score passes in turn, while there is work for both."""
         waiting = [request for request in active if self._leases[request].length < request.key.size]
         ready = [request for request in active if self._leases[request].length == request.key.size]
         self._prefilled_last = bool(waiting) and not (ready and self._prefilled_last)
-        return self._plan_prefill(waiting) if self._prefilled_last else self._plan_items(ready)
+        if self._prefilled_last:
+            return self._plan_prefill(waiting, replace(self._prefill_limits, max_bulk_tokens=max_bulk_tokens))
+        return self._plan_items(ready, replace(self._item_limits, max_bulk_tokens=max_bulk_tokens))
 
     def retire(self, request: _ScoringRequest) -> None:
         """Returns the lease."""
@@ -193,19 +197,23 @@ class _ScoringWork:
         self.cache.clear()
         self._backend.close()
 
-    def _plan_prefill(self, requests: Sequence[_ScoringRequest]) -> Pass[_ScoringRequest]:
+    def _plan_prefill(self, requests: Sequence[_ScoringRequest], limits: PassLimits) -> Pass[_ScoringRequest]:
         work = []
         for request in requests:
             lease = self._leases[request]
-            work.append(PrefixWork(request.key[lease.length :], lease.length, lease.branch))
-        return _pass(requests, plan_prefill(work, self._prefill_limits), self._prefill)
+            rest = request.key[lease.length :]
+            work.append(PrefixWork(rest, lease.length, lease.branch, request.large))
+        takes = plan_prefill(work, limits)
+        return _pass(requests, takes, takes, self._prefill)
 
-    def _plan_items(self, requests: Sequence[_ScoringRequest]) -> Pass[_ScoringRequest]:
+    def _plan_items(self, requests: Sequence[_ScoringRequest], limits: PassLimits) -> Pass[_ScoringRequest]:
         work = [
-            ItemWork(request.items.remaining, request.key.size, self._leases[request].branch)
+            ItemWork(request.items.remaining, request.key.size, self._leases[request].branch, request.large)
             for request in requests
         ]
-        return _pass(requests, plan_items(work, self._item_limits), self._score)
+        takes = plan_items(work, limits)
+        tokens = [int(one.lengths[:take].sum()) for one, take in zip(work, takes, strict=True)]
+        return _pass(requests, takes, tokens, self._score)
 
     def _prefill(self, shares: Shares) -> None:
         """Computes and stores the next `share` tokens of each request's prefix."""
@@ -244,7 +252,8 @@ class _ScoringWork:
 def _pass(
     requests: Sequence[_ScoringRequest],
     takes: Sequence[int],
+    tokens: Sequence[int],
     start: Callable[[Shares], Wait | None],
 ) -> Pass[_ScoringRequest]:
     shares = tuple((request, take) for request, take in zip(requests, takes, strict=True) if take)
-    return Pass(tuple(request for request, _ in shares), partial(start, shares))
+    return Pass(tuple(request for request, _ in shares), tuple(filter(None, tokens)), partial(start, shares))

@@ -1,0 +1,127 @@
+"""Streams: those that are open are no work, and none stays open for ever."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import grpc
+import pytest
+
+from rankport.protos import wire
+from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.server.config import ServerConfig
+from support.serving import Serving, serving
+from support.statuses import refusal
+
+REQUEST = wire.score_request("", "query", ["a"], "error", "skip")
+ADDED = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own
+
+
+class OpenStream:
+    """An encode stream that sends what it is told to."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._outbox: queue.Queue[pb.EncodeStreamRequest | None] = queue.Queue()
+        self.answers: Any = pb_grpc.EmbeddingStub(channel).EncodeStream(iter(self._outbox.get, None))
+
+    def send(self, text: str) -> None:
+        self._outbox.put(wire.stream_request("", [("id", text)], "error"))
+
+    def close(self) -> None:
+        self.answers.cancel()
+        self._outbox.put(None)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as opened:
+        yield opened
+
+
+def opened(stack: ExitStack, address: str, streams: int = 1) -> list[OpenStream]:
+    channel = stack.enter_context(grpc.insecure_channel(address, ADDED))
+    made = [OpenStream(channel) for _ in range(streams)]
+    for stream in made:
+        stack.callback(stream.close)
+    return made
+
+
+def served_with(stack: ExitStack, **settings: Any) -> Serving:
+    return stack.enter_context(serving(ServerConfig(port=0, **settings)))
+
+
+def test_idle_streams_take_no_place_of_a_request(stack: ExitStack) -> None:
+    served = served_with(stack, max_pending_calls=1)
+    streams = opened(stack, served.address, 5)
+    streams[0].send("a")
+    assert wire.stream_results(next(streams[0].answers))[0].id == "id"
+    channel = stack.enter_context(grpc.insecure_channel(served.address))
+    assert len(wire.score_result(pb_grpc.ScoringStub(channel).Score(REQUEST, timeout=10)).scores) == 1
+    for stream in streams:
+        stream.send("b")
+    assert all(wire.stream_results(next(stream.answers))[0].id == "id" for stream in streams)
+
+
+def test_a_connection_has_so_many_streams_open_and_others_theirs(stack: ExitStack) -> None:
+    served = served_with(stack, max_connection_streams=2)
+    first, second = opened(stack, served.address, 2)
+    for stream in (first, second):
+        stream.send("a")
+        next(stream.answers)
+    channel = stack.enter_context(grpc.insecure_channel(served.address, ADDED))
+    others = [OpenStream(channel) for _ in range(3)]
+    for stream in others[:2]:
+        stack.callback(stream.close)
+        stream.send("a")
+        next(stream.answers)
+    stack.callback(others[2].close)
+    refused = refusal(lambda: next(others[2].answers))
+    assert refused.name == "Overloaded"
+    assert "has 2 encode streams open, the limit is 2 (max_connection_streams)" in refused.message
+    others[0].close()
+    later = OpenStream(channel)
+    stack.callback(later.close)
+    later.send("a")
+    next(later.answers)
+
+
+def test_a_stream_that_sends_nothing_is_ended(stack: ExitStack) -> None:
+    served = served_with(stack, stream_idle_s=0.05)
+    (idle,) = opened(stack, served.address)
+    refused = refusal(lambda: next(idle.answers))
+    assert (refused.code, refused.name) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DeadlineExceeded")
+    assert "sent nothing for 0.05 s (stream_idle_s)" in refused.message
+
+
+def test_a_stream_that_waits_for_its_answer_is_not_idle(stack: ExitStack) -> None:
+    served = served_with(stack, stream_idle_s=0.05)
+    served.encoder.worker.gate.clear()
+    (waiting, idle) = opened(stack, served.address, 2)
+    waiting.send("a")
+    assert served.encoder.worker.arrived.acquire(timeout=10)
+    refusal(lambda: next(idle.answers))  # by now the time is over for the other as well
+    served.encoder.worker.gate.set()
+    assert wire.stream_results(next(waiting.answers))[0].id == "id"
+
+
+def test_a_stop_ends_idle_streams_at_once_and_answers_what_was_read(stack: ExitStack) -> None:
+    served = served_with(stack, grace_s=60)
+    served.encoder.worker.gate.clear()
+    busy, idle = opened(stack, served.address, 2)
+    busy.send("a")
+    assert served.encoder.worker.arrived.acquire(timeout=10)
+    began = time.monotonic()
+    stopping = threading.Thread(target=served.server.stop)
+    stopping.start()
+    refused = refusal(lambda: next(idle.answers))
+    assert (refused.code, refused.name) == (grpc.StatusCode.UNAVAILABLE, "Unavailable")
+    assert stopping.is_alive()
+    served.encoder.worker.gate.set()
+    assert wire.stream_results(next(busy.answers))[0].id == "id"
+    assert refusal(lambda: next(busy.answers)).name == "Unavailable"
+    stopping.join(timeout=30)
+    assert time.monotonic() - began < 30

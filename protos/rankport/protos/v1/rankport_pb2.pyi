@@ -103,6 +103,8 @@ class _OnMissingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """the item's status is NOT_FOUND; the others are scored"""
     ON_MISSING_FAIL: _OnMissing.ValueType  # 2
     """the call fails with NotFound"""
+    ON_MISSING_ENCODE: _OnMissing.ValueType  # 3
+    """encoded from the text of its KeyedText by the ranker's paired encoder, served beside it"""
 
 class OnMissing(_OnMissing, metaclass=_OnMissingEnumTypeWrapper):
     """What happens to a key that the token store does not have."""
@@ -113,6 +115,8 @@ ON_MISSING_SKIP: OnMissing.ValueType  # 1
 """the item's status is NOT_FOUND; the others are scored"""
 ON_MISSING_FAIL: OnMissing.ValueType  # 2
 """the call fails with NotFound"""
+ON_MISSING_ENCODE: OnMissing.ValueType  # 3
+"""encoded from the text of its KeyedText by the ranker's paired encoder, served beside it"""
 global___OnMissing = OnMissing
 
 class _Side:
@@ -150,6 +154,10 @@ class _ItemStatusEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """the key is not in the token store; the result is NaN"""
     ITEM_STATUS_FAILED: _ItemStatus.ValueType  # 4
     """the result is NaN"""
+    ITEM_STATUS_ENCODED: _ItemStatus.ValueType  # 5
+    """has a result: the store lacked the key, and its text was encoded"""
+    ITEM_STATUS_SKIPPED: _ItemStatus.ValueType  # 6
+    """behind the depth that the server scores under pressure; the result is NaN"""
 
 class ItemStatus(_ItemStatus, metaclass=_ItemStatusEnumTypeWrapper): ...
 
@@ -162,6 +170,10 @@ ITEM_STATUS_NOT_FOUND: ItemStatus.ValueType  # 3
 """the key is not in the token store; the result is NaN"""
 ITEM_STATUS_FAILED: ItemStatus.ValueType  # 4
 """the result is NaN"""
+ITEM_STATUS_ENCODED: ItemStatus.ValueType  # 5
+"""has a result: the store lacked the key, and its text was encoded"""
+ITEM_STATUS_SKIPPED: ItemStatus.ValueType  # 6
+"""behind the depth that the server scores under pressure; the result is NaN"""
 global___ItemStatus = ItemStatus
 
 class _TextUnit:
@@ -191,6 +203,33 @@ TEXT_UNIT_UTF16: TextUnit.ValueType  # 2
 TEXT_UNIT_UTF8: TextUnit.ValueType  # 3
 """bytes: Go, Rust, C"""
 global___TextUnit = TextUnit
+
+class _ModelState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ModelStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ModelState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    MODEL_STATE_UNSPECIFIED: _ModelState.ValueType  # 0
+    """never sent"""
+    MODEL_STATE_LOADING: _ModelState.ValueType  # 1
+    MODEL_STATE_WARMING: _ModelState.ValueType  # 2
+    MODEL_STATE_READY: _ModelState.ValueType  # 3
+    MODEL_STATE_DRAINING: _ModelState.ValueType  # 4
+    MODEL_STATE_FAILED: _ModelState.ValueType  # 5
+    """never served; `reason` says why"""
+
+class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper): ...
+
+MODEL_STATE_UNSPECIFIED: ModelState.ValueType  # 0
+"""never sent"""
+MODEL_STATE_LOADING: ModelState.ValueType  # 1
+MODEL_STATE_WARMING: ModelState.ValueType  # 2
+MODEL_STATE_READY: ModelState.ValueType  # 3
+MODEL_STATE_DRAINING: ModelState.ValueType  # 4
+MODEL_STATE_FAILED: ModelState.ValueType  # 5
+"""never served; `reason` says why"""
+global___ModelState = ModelState
 
 @typing.final
 class Tensor(google.protobuf.message.Message):
@@ -357,6 +396,7 @@ class Item(google.protobuf.message.Message):
     TOKEN_IDS_FIELD_NUMBER: builtins.int
     EMBEDDINGS_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
+    KEYED_TEXT_FIELD_NUMBER: builtins.int
     text: builtins.str
     key: builtins.str
     """of the server's token store"""
@@ -366,6 +406,8 @@ class Item(google.protobuf.message.Message):
     def embeddings(self) -> global___Tensor:
         """[k, hidden]"""
 
+    @property
+    def keyed_text(self) -> global___KeyedText: ...
     def __init__(
         self,
         *,
@@ -373,12 +415,55 @@ class Item(google.protobuf.message.Message):
         token_ids: global___TokenIds | None = ...,
         embeddings: global___Tensor | None = ...,
         key: builtins.str = ...,
+        keyed_text: global___KeyedText | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["embeddings", b"embeddings", "form", b"form", "key", b"key", "text", b"text", "token_ids", b"token_ids"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "form", b"form", "key", b"key", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["text", "token_ids", "embeddings", "key"] | None: ...
+    def HasField(self, field_name: typing.Literal["embeddings", b"embeddings", "form", b"form", "key", b"key", "keyed_text", b"keyed_text", "text", b"text", "token_ids", b"token_ids"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "form", b"form", "key", b"key", "keyed_text", b"keyed_text", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["text", "token_ids", "embeddings", "key", "keyed_text"] | None: ...
 
 global___Item = Item
+
+@typing.final
+class KeyedText(google.protobuf.message.Message):
+    """A key, and the text to encode where the store lacks it: see OnMissing."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    text: builtins.str
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["key", b"key", "text", b"text"]) -> None: ...
+
+global___KeyedText = KeyedText
+
+@typing.final
+class KeyedTexts(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
+    @property
+    def keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def texts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """one a key"""
+
+    def __init__(
+        self,
+        *,
+        keys: collections.abc.Iterable[builtins.str] | None = ...,
+        texts: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["keys", b"keys", "texts", b"texts"]) -> None: ...
+
+global___KeyedTexts = KeyedTexts
 
 @typing.final
 class MixedItems(google.protobuf.message.Message):
@@ -409,6 +494,7 @@ class Items(google.protobuf.message.Message):
     EMBEDDINGS_FIELD_NUMBER: builtins.int
     TOKEN_IDS_FIELD_NUMBER: builtins.int
     MIXED_FIELD_NUMBER: builtins.int
+    KEYED_TEXTS_FIELD_NUMBER: builtins.int
     @property
     def texts(self) -> global___Strings: ...
     @property
@@ -421,6 +507,8 @@ class Items(google.protobuf.message.Message):
     def token_ids(self) -> global___RaggedTokenIds: ...
     @property
     def mixed(self) -> global___MixedItems: ...
+    @property
+    def keyed_texts(self) -> global___KeyedTexts: ...
     def __init__(
         self,
         *,
@@ -429,10 +517,11 @@ class Items(google.protobuf.message.Message):
         embeddings: global___Tensor | None = ...,
         token_ids: global___RaggedTokenIds | None = ...,
         mixed: global___MixedItems | None = ...,
+        keyed_texts: global___KeyedTexts | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["embeddings", b"embeddings", "form", b"form", "keys", b"keys", "mixed", b"mixed", "texts", b"texts", "token_ids", b"token_ids"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "form", b"form", "keys", b"keys", "mixed", b"mixed", "texts", b"texts", "token_ids", b"token_ids"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["texts", "keys", "embeddings", "token_ids", "mixed"] | None: ...
+    def HasField(self, field_name: typing.Literal["embeddings", b"embeddings", "form", b"form", "keyed_texts", b"keyed_texts", "keys", b"keys", "mixed", b"mixed", "texts", b"texts", "token_ids", b"token_ids"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "form", b"form", "keyed_texts", b"keyed_texts", "keys", b"keys", "mixed", b"mixed", "texts", b"texts", "token_ids", b"token_ids"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["texts", "keys", "embeddings", "token_ids", "mixed", "keyed_texts"] | None: ...
 
 global___Items = Items
 
@@ -472,6 +561,7 @@ class Usage(google.protobuf.message.Message):
     TOKENIZE_S_FIELD_NUMBER: builtins.int
     QUEUE_S_FIELD_NUMBER: builtins.int
     COMPUTE_S_FIELD_NUMBER: builtins.int
+    ITEMS_CACHED_FIELD_NUMBER: builtins.int
     prefix_tokens_cached: builtins.int
     prefix_tokens_computed: builtins.int
     item_tokens: builtins.int
@@ -480,6 +570,8 @@ class Usage(google.protobuf.message.Message):
     """waiting for the device"""
     compute_s: builtins.float
     """of the passes this request took part in"""
+    items_cached: builtins.int
+    """scores taken from the server's score cache"""
     def __init__(
         self,
         *,
@@ -489,8 +581,9 @@ class Usage(google.protobuf.message.Message):
         tokenize_s: builtins.float = ...,
         queue_s: builtins.float = ...,
         compute_s: builtins.float = ...,
+        items_cached: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["compute_s", b"compute_s", "item_tokens", b"item_tokens", "prefix_tokens_cached", b"prefix_tokens_cached", "prefix_tokens_computed", b"prefix_tokens_computed", "queue_s", b"queue_s", "tokenize_s", b"tokenize_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["compute_s", b"compute_s", "item_tokens", b"item_tokens", "items_cached", b"items_cached", "prefix_tokens_cached", b"prefix_tokens_cached", "prefix_tokens_computed", b"prefix_tokens_computed", "queue_s", b"queue_s", "tokenize_s", b"tokenize_s"]) -> None: ...
 
 global___Usage = Usage
 
@@ -547,12 +640,15 @@ class ScoreResponse(google.protobuf.message.Message):
     USAGE_FIELD_NUMBER: builtins.int
     SCORE_KIND_FIELD_NUMBER: builtins.int
     READ_OUT_FIELD_NUMBER: builtins.int
+    DEPTH_FIELD_NUMBER: builtins.int
     fingerprint: builtins.str
     """of the bundle that answered: scores of different fingerprints do not compare"""
     score_kind: builtins.str
     """"probability" | "logit" """
     read_out: builtins.str
     """how scores are made of the logits: "softmax over yes, no: yes" """
+    depth: builtins.int
+    """of a server under pressure: how many items, from the first one on, were scored"""
     @property
     def scores(self) -> global___Tensor:
         """float32 [items]: what they are, `score_kind` and `read_out` say"""
@@ -577,11 +673,137 @@ class ScoreResponse(google.protobuf.message.Message):
         usage: global___Usage | None = ...,
         score_kind: builtins.str = ...,
         read_out: builtins.str = ...,
+        depth: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["logits", b"logits", "scores", b"scores", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "logits", b"logits", "outcomes", b"outcomes", "read_out", b"read_out", "score_kind", b"score_kind", "scores", b"scores", "usage", b"usage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_depth", b"_depth", "depth", b"depth", "logits", b"logits", "scores", b"scores", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_depth", b"_depth", "depth", b"depth", "fingerprint", b"fingerprint", "logits", b"logits", "outcomes", b"outcomes", "read_out", b"read_out", "score_kind", b"score_kind", "scores", b"scores", "usage", b"usage"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_depth", b"_depth"]) -> typing.Literal["depth"] | None: ...
 
 global___ScoreResponse = ScoreResponse
+
+@typing.final
+class ScoreStreamRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    REQUEST_FIELD_NUMBER: builtins.int
+    TIMEOUT_S_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """sent back with the answer; the sender's to choose"""
+    timeout_s: builtins.float
+    """time limit of this request, counted from its arrival; 0: that of the stream alone"""
+    @property
+    def request(self) -> global___ScoreRequest: ...
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        request: global___ScoreRequest | None = ...,
+        timeout_s: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id", "request", b"request", "timeout_s", b"timeout_s"]) -> None: ...
+
+global___ScoreStreamRequest = ScoreStreamRequest
+
+@typing.final
+class ScoreStreamResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    RESPONSE_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    @property
+    def response(self) -> global___ScoreResponse: ...
+    @property
+    def error(self) -> global___StreamError: ...
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        response: global___ScoreResponse | None = ...,
+        error: global___StreamError | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "id", b"id", "outcome", b"outcome", "response", b"response"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["response", "error"] | None: ...
+
+global___ScoreStreamResponse = ScoreStreamResponse
+
+@typing.final
+class StreamError(google.protobuf.message.Message):
+    """What a call of its own would have ended with."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    RETRY_AFTER_S_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """error class: "LimitExceeded" """
+    message: builtins.str
+    retry_after_s: builtins.float
+    """of Overloaded"""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        message: builtins.str = ...,
+        retry_after_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "name", b"name", "retry_after_s", b"retry_after_s"]) -> None: ...
+
+global___StreamError = StreamError
+
+@typing.final
+class LookupRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    KEYS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """whose store is read: a model that takes keys"""
+    @property
+    def keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        keys: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["keys", b"keys", "model", b"model"]) -> None: ...
+
+global___LookupRequest = LookupRequest
+
+@typing.final
+class LookupResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    EMBEDDINGS_FIELD_NUMBER: builtins.int
+    OUTCOMES_FIELD_NUMBER: builtins.int
+    fingerprint: builtins.str
+    """of the encoder that made the tokens"""
+    @property
+    def embeddings(self) -> global___Tensor:
+        """[keys, k, hidden] in the store's type; NaN rows for keys that are not there"""
+
+    @property
+    def outcomes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemOutcome]:
+        """as in ScoreResponse"""
+
+    def __init__(
+        self,
+        *,
+        fingerprint: builtins.str = ...,
+        embeddings: global___Tensor | None = ...,
+        outcomes: collections.abc.Iterable[global___ItemOutcome] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["embeddings", b"embeddings"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "fingerprint", b"fingerprint", "outcomes", b"outcomes"]) -> None: ...
+
+global___LookupResponse = LookupResponse
 
 @typing.final
 class EncodeRequest(google.protobuf.message.Message):
@@ -1124,3 +1346,230 @@ class ModelDescription(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "features", b"features", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "labels", b"labels", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
 
 global___ModelDescription = ModelDescription
+
+@typing.final
+class ModelVersion(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    PATH_FIELD_NUMBER: builtins.int
+    SINCE_S_FIELD_NUMBER: builtins.int
+    REQUESTS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    version: builtins.str
+    state: global___ModelState.ValueType
+    reason: builtins.str
+    kind: builtins.str
+    fingerprint: builtins.str
+    path: builtins.str
+    """of a bundle that Load was asked for"""
+    since_s: builtins.float
+    """of this state, in seconds of Unix time"""
+    requests: builtins.int
+    """that it answers now"""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        version: builtins.str = ...,
+        state: global___ModelState.ValueType = ...,
+        reason: builtins.str = ...,
+        kind: builtins.str = ...,
+        fingerprint: builtins.str = ...,
+        path: builtins.str = ...,
+        since_s: builtins.float = ...,
+        requests: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "kind", b"kind", "name", b"name", "path", b"path", "reason", b"reason", "requests", b"requests", "since_s", b"since_s", "state", b"state", "version", b"version"]) -> None: ...
+
+global___ModelVersion = ModelVersion
+
+@typing.final
+class AliasTarget(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    WEIGHT_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """NAME@VERSION"""
+    weight: builtins.float
+    """its share of requests is this one's part of the sum"""
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        weight: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "weight", b"weight"]) -> None: ...
+
+global___AliasTarget = AliasTarget
+
+@typing.final
+class AliasRecord(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TARGETS_FIELD_NUMBER: builtins.int
+    UNTIL_S_FIELD_NUMBER: builtins.int
+    until_s: builtins.float
+    """Unix time"""
+    @property
+    def targets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AliasTarget]: ...
+    def __init__(
+        self,
+        *,
+        targets: collections.abc.Iterable[global___AliasTarget] | None = ...,
+        until_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["targets", b"targets", "until_s", b"until_s"]) -> None: ...
+
+global___AliasRecord = AliasRecord
+
+@typing.final
+class ModelAlias(google.protobuf.message.Message):
+    """Requests with a `x-request-id` in their metadata always go to the same target, as long as weights stay; of more weight
+    for a later target come all that had it and some that did not. Requests without one are drawn at random.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: builtins.int
+    TARGETS_FIELD_NUMBER: builtins.int
+    EARLIER_FIELD_NUMBER: builtins.int
+    alias: builtins.str
+    @property
+    def targets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AliasTarget]: ...
+    @property
+    def earlier(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AliasRecord]:
+        """what RollBack sets, the last one first"""
+
+    def __init__(
+        self,
+        *,
+        alias: builtins.str = ...,
+        targets: collections.abc.Iterable[global___AliasTarget] | None = ...,
+        earlier: collections.abc.Iterable[global___AliasRecord] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alias", b"alias", "earlier", b"earlier", "targets", b"targets"]) -> None: ...
+
+global___ModelAlias = ModelAlias
+
+@typing.final
+class ListVersionsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ListVersionsRequest = ListVersionsRequest
+
+@typing.final
+class ListVersionsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: builtins.int
+    ALIASES_FIELD_NUMBER: builtins.int
+    @property
+    def versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ModelVersion]:
+        """the last failed ones too"""
+
+    @property
+    def aliases(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ModelAlias]: ...
+    def __init__(
+        self,
+        *,
+        versions: collections.abc.Iterable[global___ModelVersion] | None = ...,
+        aliases: collections.abc.Iterable[global___ModelAlias] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["aliases", b"aliases", "versions", b"versions"]) -> None: ...
+
+global___ListVersionsResponse = ListVersionsResponse
+
+@typing.final
+class LoadModelRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    ALIAS_FIELD_NUMBER: builtins.int
+    REPLACE_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """a bundle's directory, absolute or below a root"""
+    name: builtins.str
+    """empty: that of its manifest"""
+    version: builtins.str
+    """empty: that of its manifest"""
+    alias: builtins.str
+    """moved to it, whole, once it is ready"""
+    replace: builtins.bool
+    """and what that named before is unloaded, unless another alias names it"""
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        name: builtins.str = ...,
+        version: builtins.str = ...,
+        alias: builtins.str = ...,
+        replace: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alias", b"alias", "name", b"name", "path", b"path", "replace", b"replace", "version", b"version"]) -> None: ...
+
+global___LoadModelRequest = LoadModelRequest
+
+@typing.final
+class UnloadModelRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """NAME@VERSION"""
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
+
+global___UnloadModelRequest = UnloadModelRequest
+
+@typing.final
+class SetAliasRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: builtins.int
+    TARGETS_FIELD_NUMBER: builtins.int
+    alias: builtins.str
+    @property
+    def targets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AliasTarget]:
+        """none: the alias is removed"""
+
+    def __init__(
+        self,
+        *,
+        alias: builtins.str = ...,
+        targets: collections.abc.Iterable[global___AliasTarget] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alias", b"alias", "targets", b"targets"]) -> None: ...
+
+global___SetAliasRequest = SetAliasRequest
+
+@typing.final
+class RollBackRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: builtins.int
+    alias: builtins.str
+    def __init__(
+        self,
+        *,
+        alias: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alias", b"alias"]) -> None: ...
+
+global___RollBackRequest = RollBackRequest

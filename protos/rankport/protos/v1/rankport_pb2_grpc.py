@@ -40,6 +40,11 @@ class ScoringStub(object):
                 request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ScoreResponse.FromString,
                 _registered_method=True)
+        self.ScoreStream = channel.stream_stream(
+                '/rankport.v1.Scoring/ScoreStream',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ScoreStreamRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ScoreStreamResponse.FromString,
+                _registered_method=True)
 
 
 class ScoringServicer(object):
@@ -52,6 +57,14 @@ class ScoringServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ScoreStream(self, request_iterator, context):
+        """Many requests on one stream. Each is answered as soon as it is scored, in whatever order, under its `id`; one that
+        fails is answered with its error, and the stream goes on. Flow control slows the sender down to the server's pace.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ScoringServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +72,11 @@ def add_ScoringServicer_to_server(servicer, server):
                     servicer.Score,
                     request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ScoreRequest.FromString,
                     response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ScoreResponse.SerializeToString,
+            ),
+            'ScoreStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ScoreStream,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ScoreStreamRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ScoreStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -99,6 +117,33 @@ class Scoring(object):
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def ScoreStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/rankport.v1.Scoring/ScoreStream',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ScoreStreamRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ScoreStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class EmbeddingStub(object):
     """Turns texts into embedding tokens with an item encoder.
@@ -119,6 +164,11 @@ class EmbeddingStub(object):
                 '/rankport.v1.Embedding/EncodeStream',
                 request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeStreamRequest.SerializeToString,
                 response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeStreamResponse.FromString,
+                _registered_method=True)
+        self.Lookup = channel.unary_unary(
+                '/rankport.v1.Embedding/Lookup',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.LookupRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.LookupResponse.FromString,
                 _registered_method=True)
 
 
@@ -141,6 +191,13 @@ class EmbeddingServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Lookup(self, request, context):
+        """The stored tokens of keys, of the store that a model reads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EmbeddingServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -153,6 +210,11 @@ def add_EmbeddingServicer_to_server(servicer, server):
                     servicer.EncodeStream,
                     request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeStreamRequest.FromString,
                     response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeStreamResponse.SerializeToString,
+            ),
+            'Lookup': grpc.unary_unary_rpc_method_handler(
+                    servicer.Lookup,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.LookupRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.LookupResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -210,6 +272,33 @@ class Embedding(object):
             '/rankport.v1.Embedding/EncodeStream',
             rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeStreamRequest.SerializeToString,
             rankport_dot_protos_dot_v1_dot_rankport__pb2.EncodeStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Lookup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.Embedding/Lookup',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.LookupRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.LookupResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -478,6 +567,263 @@ class Models(object):
             '/rankport.v1.Models/Describe',
             rankport_dot_protos_dot_v1_dot_rankport__pb2.DescribeModelRequest.SerializeToString,
             rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelDescription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class ModelAdminStub(object):
+    """Versions of models and the names that requests find them by. It changes what the server answers: keep it from those
+    who only ask. Names are "NAME@VERSION" for one version; "NAME" alone is what an alias of that name says, else the
+    version that was loaded first of those that are there.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListVersions = channel.unary_unary(
+                '/rankport.v1.ModelAdmin/ListVersions',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ListVersionsRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ListVersionsResponse.FromString,
+                _registered_method=True)
+        self.Load = channel.unary_unary(
+                '/rankport.v1.ModelAdmin/Load',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelVersion.FromString,
+                _registered_method=True)
+        self.Unload = channel.unary_unary(
+                '/rankport.v1.ModelAdmin/Unload',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelVersion.FromString,
+                _registered_method=True)
+        self.SetAlias = channel.unary_unary(
+                '/rankport.v1.ModelAdmin/SetAlias',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.SetAliasRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelAlias.FromString,
+                _registered_method=True)
+        self.RollBack = channel.unary_unary(
+                '/rankport.v1.ModelAdmin/RollBack',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.RollBackRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelAlias.FromString,
+                _registered_method=True)
+
+
+class ModelAdminServicer(object):
+    """Versions of models and the names that requests find them by. It changes what the server answers: keep it from those
+    who only ask. Names are "NAME@VERSION" for one version; "NAME" alone is what an alias of that name says, else the
+    version that was loaded first of those that are there.
+    """
+
+    def ListVersions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Load(self, request, context):
+        """Loads a bundle below one of the server's roots and warms it up; then moves an alias to it, if one is named. It goes
+        on when the call is given up. A failure leaves all that is served as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unload(self, request, context):
+        """Finishes the requests that a version has, then closes it. Refused while an alias names it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAlias(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBack(self, request, context):
+        """Sets an alias back to what it was before the last change of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ModelAdminServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVersions,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ListVersionsRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ListVersionsResponse.SerializeToString,
+            ),
+            'Load': grpc.unary_unary_rpc_method_handler(
+                    servicer.Load,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.LoadModelRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelVersion.SerializeToString,
+            ),
+            'Unload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unload,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.UnloadModelRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelVersion.SerializeToString,
+            ),
+            'SetAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAlias,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.SetAliasRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelAlias.SerializeToString,
+            ),
+            'RollBack': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBack,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.RollBackRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelAlias.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'rankport.v1.ModelAdmin', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('rankport.v1.ModelAdmin', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ModelAdmin(object):
+    """Versions of models and the names that requests find them by. It changes what the server answers: keep it from those
+    who only ask. Names are "NAME@VERSION" for one version; "NAME" alone is what an alias of that name says, else the
+    version that was loaded first of those that are there.
+    """
+
+    @staticmethod
+    def ListVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.ModelAdmin/ListVersions',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ListVersionsRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ListVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Load(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.ModelAdmin/Load',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.LoadModelRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.ModelAdmin/Unload',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.UnloadModelRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.ModelAdmin/SetAlias',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.SetAliasRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelAlias.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.ModelAdmin/RollBack',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.RollBackRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ModelAlias.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,14 @@ class ScoringStub:
         rankport.protos.v1.rankport_pb2.ScoreResponse,
     ]
 
+    ScoreStream: grpc.StreamStreamMultiCallable[
+        rankport.protos.v1.rankport_pb2.ScoreStreamRequest,
+        rankport.protos.v1.rankport_pb2.ScoreStreamResponse,
+    ]
+    """Many requests on one stream. Each is answered as soon as it is scored, in whatever order, under its `id`; one that
+    fails is answered with its error, and the stream goes on. Flow control slows the sender down to the server's pace.
+    """
+
 class ScoringAsyncStub:
     """Scores the items of one query against their shared prefix."""
 
@@ -56,6 +64,14 @@ class ScoringAsyncStub:
         rankport.protos.v1.rankport_pb2.ScoreRequest,
         rankport.protos.v1.rankport_pb2.ScoreResponse,
     ]
+
+    ScoreStream: grpc.aio.StreamStreamMultiCallable[
+        rankport.protos.v1.rankport_pb2.ScoreStreamRequest,
+        rankport.protos.v1.rankport_pb2.ScoreStreamResponse,
+    ]
+    """Many requests on one stream. Each is answered as soon as it is scored, in whatever order, under its `id`; one that
+    fails is answered with its error, and the stream goes on. Flow control slows the sender down to the server's pace.
+    """
 
 class ScoringServicer(metaclass=abc.ABCMeta):
     """Scores the items of one query against their shared prefix."""
@@ -66,6 +82,16 @@ class ScoringServicer(metaclass=abc.ABCMeta):
         request: rankport.protos.v1.rankport_pb2.ScoreRequest,
         context: _ServicerContext,
     ) -> typing.Union[rankport.protos.v1.rankport_pb2.ScoreResponse, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.ScoreResponse]]: ...
+
+    @abc.abstractmethod
+    def ScoreStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[rankport.protos.v1.rankport_pb2.ScoreStreamRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankport.protos.v1.rankport_pb2.ScoreStreamResponse], collections.abc.AsyncIterator[rankport.protos.v1.rankport_pb2.ScoreStreamResponse]]:
+        """Many requests on one stream. Each is answered as soon as it is scored, in whatever order, under its `id`; one that
+        fails is answered with its error, and the stream goes on. Flow control slows the sender down to the server's pace.
+        """
 
 def add_ScoringServicer_to_server(servicer: ScoringServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
 
@@ -87,6 +113,12 @@ class EmbeddingStub:
     stream goes on. Flow control slows the sender down to the server's pace.
     """
 
+    Lookup: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.LookupRequest,
+        rankport.protos.v1.rankport_pb2.LookupResponse,
+    ]
+    """The stored tokens of keys, of the store that a model reads."""
+
 class EmbeddingAsyncStub:
     """Turns texts into embedding tokens with an item encoder."""
 
@@ -103,6 +135,12 @@ class EmbeddingAsyncStub:
     """Bulk encoding: one response per request message, in order. A bad text is reported in its own status and the
     stream goes on. Flow control slows the sender down to the server's pace.
     """
+
+    Lookup: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.LookupRequest,
+        rankport.protos.v1.rankport_pb2.LookupResponse,
+    ]
+    """The stored tokens of keys, of the store that a model reads."""
 
 class EmbeddingServicer(metaclass=abc.ABCMeta):
     """Turns texts into embedding tokens with an item encoder."""
@@ -124,6 +162,14 @@ class EmbeddingServicer(metaclass=abc.ABCMeta):
         """Bulk encoding: one response per request message, in order. A bad text is reported in its own status and the
         stream goes on. Flow control slows the sender down to the server's pace.
         """
+
+    @abc.abstractmethod
+    def Lookup(
+        self,
+        request: rankport.protos.v1.rankport_pb2.LookupRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.LookupResponse, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.LookupResponse]]:
+        """The stored tokens of keys, of the store that a model reads."""
 
 def add_EmbeddingServicer_to_server(servicer: EmbeddingServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
 
@@ -230,3 +276,124 @@ class ModelsServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[rankport.protos.v1.rankport_pb2.ModelDescription, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.ModelDescription]]: ...
 
 def add_ModelsServicer_to_server(servicer: ModelsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+
+class ModelAdminStub:
+    """Versions of models and the names that requests find them by. It changes what the server answers: keep it from those
+    who only ask. Names are "NAME@VERSION" for one version; "NAME" alone is what an alias of that name says, else the
+    version that was loaded first of those that are there.
+    """
+
+    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    ListVersions: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.ListVersionsRequest,
+        rankport.protos.v1.rankport_pb2.ListVersionsResponse,
+    ]
+
+    Load: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.LoadModelRequest,
+        rankport.protos.v1.rankport_pb2.ModelVersion,
+    ]
+    """Loads a bundle below one of the server's roots and warms it up; then moves an alias to it, if one is named. It goes
+    on when the call is given up. A failure leaves all that is served as it is.
+    """
+
+    Unload: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.UnloadModelRequest,
+        rankport.protos.v1.rankport_pb2.ModelVersion,
+    ]
+    """Finishes the requests that a version has, then closes it. Refused while an alias names it."""
+
+    SetAlias: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.SetAliasRequest,
+        rankport.protos.v1.rankport_pb2.ModelAlias,
+    ]
+
+    RollBack: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.RollBackRequest,
+        rankport.protos.v1.rankport_pb2.ModelAlias,
+    ]
+    """Sets an alias back to what it was before the last change of it."""
+
+class ModelAdminAsyncStub:
+    """Versions of models and the names that requests find them by. It changes what the server answers: keep it from those
+    who only ask. Names are "NAME@VERSION" for one version; "NAME" alone is what an alias of that name says, else the
+    version that was loaded first of those that are there.
+    """
+
+    ListVersions: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.ListVersionsRequest,
+        rankport.protos.v1.rankport_pb2.ListVersionsResponse,
+    ]
+
+    Load: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.LoadModelRequest,
+        rankport.protos.v1.rankport_pb2.ModelVersion,
+    ]
+    """Loads a bundle below one of the server's roots and warms it up; then moves an alias to it, if one is named. It goes
+    on when the call is given up. A failure leaves all that is served as it is.
+    """
+
+    Unload: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.UnloadModelRequest,
+        rankport.protos.v1.rankport_pb2.ModelVersion,
+    ]
+    """Finishes the requests that a version has, then closes it. Refused while an alias names it."""
+
+    SetAlias: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.SetAliasRequest,
+        rankport.protos.v1.rankport_pb2.ModelAlias,
+    ]
+
+    RollBack: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.RollBackRequest,
+        rankport.protos.v1.rankport_pb2.ModelAlias,
+    ]
+    """Sets an alias back to what it was before the last change of it."""
+
+class ModelAdminServicer(metaclass=abc.ABCMeta):
+    """Versions of models and the names that requests find them by. It changes what the server answers: keep it from those
+    who only ask. Names are "NAME@VERSION" for one version; "NAME" alone is what an alias of that name says, else the
+    version that was loaded first of those that are there.
+    """
+
+    @abc.abstractmethod
+    def ListVersions(
+        self,
+        request: rankport.protos.v1.rankport_pb2.ListVersionsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.ListVersionsResponse, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.ListVersionsResponse]]: ...
+
+    @abc.abstractmethod
+    def Load(
+        self,
+        request: rankport.protos.v1.rankport_pb2.LoadModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.ModelVersion, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.ModelVersion]]:
+        """Loads a bundle below one of the server's roots and warms it up; then moves an alias to it, if one is named. It goes
+        on when the call is given up. A failure leaves all that is served as it is.
+        """
+
+    @abc.abstractmethod
+    def Unload(
+        self,
+        request: rankport.protos.v1.rankport_pb2.UnloadModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.ModelVersion, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.ModelVersion]]:
+        """Finishes the requests that a version has, then closes it. Refused while an alias names it."""
+
+    @abc.abstractmethod
+    def SetAlias(
+        self,
+        request: rankport.protos.v1.rankport_pb2.SetAliasRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.ModelAlias, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.ModelAlias]]: ...
+
+    @abc.abstractmethod
+    def RollBack(
+        self,
+        request: rankport.protos.v1.rankport_pb2.RollBackRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.ModelAlias, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.ModelAlias]]:
+        """Sets an alias back to what it was before the last change of it."""
+
+def add_ModelAdminServicer_to_server(servicer: ModelAdminServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

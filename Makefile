@@ -33,6 +33,7 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy -p rankport.protos -p rankport.runtime -p rankport.exporters -p rankport.sdk
+	$(BIN)/mypy sdk/optimum/commands/register/register_rankport.py
 
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports

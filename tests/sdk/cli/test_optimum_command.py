@@ -63,6 +63,20 @@ def test_its_errors_and_exit_codes_are_ours(arguments: tuple[str, ...], status: 
     assert says in " ".join(done.stderr.replace("│", " ").split())
 
 
+def test_without_optimum_its_name_leads_to_nothing_that_could_be_taken_for_it() -> None:
+    code = (
+        "import sys; sys.path[:] = [path for path in sys.path if 'site-packages' not in path] + sys.argv[1:]\n"
+        "import importlib.util, optimum\n"
+        "print(optimum.__spec__.loader is None or optimum.__file__ is None, hasattr(optimum, '__version__'))\n"
+        "for name in ('exporters', 'gptq', 'quanto', 'version', 'commands.export'):\n"
+        "    print(importlib.util.find_spec(f'optimum.{name}'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, str(SDK)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "False", *["None"] * 5]
+
+
 def test_no_init_file_hides_optimum_and_our_own_command_line_does_not_load_it() -> None:
     assert list((SDK / "optimum").rglob("__init__.py")) == []
     code = "import sys; import rankport.sdk.cli.app; print(*sys.modules)"

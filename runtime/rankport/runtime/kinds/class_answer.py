@@ -42,6 +42,12 @@ class ClassForm:
             return None
         return cls(tuple(labels.names), score.transform != "sigmoid", manifest.fingerprint)
 
+    @classmethod
+    def of_pairs(cls, manifest: Manifest) -> Self | None:
+        """Takes it from a cross-encoder's manifest; None of a single label, which is a score and no class."""
+        form = cls.of_scores(manifest)
+        return None if form is None or len(form.labels) < 2 else form
+
     def nothing(self) -> NDArray[np.float32]:
         """Makes the logits of no texts. [0, labels]"""
         return np.empty((0, len(self.labels)), np.float32)

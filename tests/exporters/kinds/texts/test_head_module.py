@@ -10,8 +10,10 @@ import transformers
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.kinds.texts.head_module import head_module
+from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.classifying import Classifier
+from rankport.runtime.kinds.scorer import Scorer
 from support.reading.pair_encoders import pair_classifier
 from support.reading.seq2seq import t5
 
@@ -34,17 +36,29 @@ def test_a_t5_reads_the_end_of_its_decoder_whatever_the_padding(family: str, tmp
             torch.testing.assert_close(row, own, atol=2e-5, rtol=0)
 
 
-def test_a_bart_classifies_pairs_as_transformers_does(
+def test_a_bart_scores_and_classifies_pairs_as_transformers_does(
     tmp_path: Path, exported: Callable[..., Bundle]
 ) -> None:
     sizes = {"decoder_layers": 1, "decoder_ffn_dim": 48, "decoder_attention_heads": 4, "init_std": 0.3}
     folder = pair_classifier(tmp_path / "c", "bart", "roberta", encoder_ffn_dim=48, **sizes, **NAMES)
-    bundle = exported(folder, kind="classifier", texts="pair")
+    bundle = exported(folder, kind="cross-encoder", positive="high")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     pairs = [("senior nurse", "cook"), ("pilot", "the chief machine operator of sales")]
-    with Classifier.load(bundle) as classifier, torch.no_grad():
+    with torch.no_grad():
+        own = torch.cat([model(**tokenizer(*pair, return_tensors="pt")).logits for pair in pairs])
+    with Classifier.load(bundle) as classifier:
         result = classifier.classify(pairs)
-        for pair, row in zip(pairs, result.logits, strict=True):
-            own = model(**tokenizer(*pair, return_tensors="pt")).logits[0]
-            np.testing.assert_allclose(row, own.numpy(), atol=1e-5)
+        np.testing.assert_allclose(result.logits, own.numpy(), atol=1e-5)
+        np.testing.assert_allclose(result.probabilities, own.softmax(1).numpy(), atol=1e-5)
+        assert result.labels == ("low", "high")
+        shared = classifier.classify(["cook"], prefix="senior nurse")
+        np.testing.assert_allclose(shared.logits, result.logits[:1], atol=1e-6)
+        assert classifier.classify([]).probabilities.shape == (0, 2)
+        with pytest.raises(InvalidRequest, match="cross-encoder 'shared' reads two together: give pairs"):
+            classifier.classify(["cook"])
+        with pytest.raises(InvalidRequest, match="the pairs have first texts of their own"):
+            classifier.classify(pairs, prefix="nurse")
+    with Scorer.load(bundle) as scorer:
+        scores = scorer.score("senior nurse", ["cook"]).scores
+        np.testing.assert_allclose(scores, own[:1].softmax(1)[:, 1].numpy(), atol=1e-5)

@@ -77,6 +77,12 @@ def test_a_ranker_without_an_encoder_takes_no_store(tmp_path: Path, store: Token
         Ranker.load(path, store=store)
 
 
+def test_a_ranker_of_texts_ignores_no_store_in_silence(tmp_path: Path, store: TokenStore) -> None:
+    path = write_directory(tmp_path / "bundle", text_draft(), RANKER_FILES)
+    with pytest.raises(InvalidRequest, match="takes texts alone, no embedding tokens: leave the store out"):
+        Ranker.load(path, store=store)
+
+
 def test_an_encoder_is_not_a_ranker(tmp_path: Path) -> None:
     path = write_directory(tmp_path / "bundle", encoder_draft(), ENCODER_FILES)
     with pytest.raises(

@@ -7,6 +7,7 @@ from rankport.protos.classes import ClassTexts
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.class_pairs import encode_class_pairs
 from rankport.runtime.kinds.score_answer import ScoredItems
 from rankport.runtime.prompt.encoder import EncodedItems, PromptEncoder
 from rankport.runtime.prompt.pairs import PairEncoder
@@ -36,7 +37,9 @@ class ClassEncoder:
         if not len(texts):
             return ScoredItems(0, EncodedItems.in_order([]))
         if isinstance(self.reads, PairEncoder):
-            return ScoredItems(len(texts), self._pairs(self.reads, texts, prefix, truncation), part="pair")
+            whose = f"classifier {self.name!r}"
+            pairs = encode_class_pairs(whose, self.reads, texts, prefix, truncation)
+            return ScoredItems(len(texts), pairs, part="pair")
         self._refuse_first_texts(texts, prefix)
         return ScoredItems(
             len(texts), self.reads.encode_items(texts.texts, truncation, skip_empty=True), part="text"
@@ -49,17 +52,3 @@ class ClassEncoder:
             )
         if prefix is not None:
             raise InvalidRequest(f"prefix: classifier {self.name!r} reads one text: leave the prefix out")
-
-    def _pairs(
-        self, reads: PairEncoder, texts: ClassTexts, prefix: Prefix | None, truncation: Truncation
-    ) -> EncodedItems:
-        if texts.firsts is not None and prefix is not None:
-            raise InvalidRequest("prefix: the pairs have first texts of their own: leave one of the two out")
-        if texts.firsts is not None:
-            return reads.encode_apart(texts.firsts, texts.texts, truncation, skip_empty=True)
-        if prefix is not None:
-            return reads.encode(prefix, texts.texts, truncation, skip_empty=True)
-        raise InvalidRequest(
-            f"texts[0] is one text, and classifier {self.name!r} reads two together: give pairs (first, second), or "
-            "the first text of all as prefix"
-        )

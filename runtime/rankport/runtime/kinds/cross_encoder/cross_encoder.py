@@ -14,7 +14,9 @@ from typing import Self
 import numpy as np
 
 from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.columns import ItemColumns
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.ranking import Ranks
 from rankport.protos.types import (
     Item,
@@ -27,26 +29,34 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.class_answer import ClassForm
+from rankport.runtime.kinds.class_pairs import encode_class_pairs
 from rankport.runtime.kinds.cross_encoder.rules import RULES
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows
 from rankport.runtime.kinds.text_engines import TextModel, text_engines, usage_of
+from rankport.runtime.prompt.encoder import EncodedItems
 from rankport.runtime.prompt.pair_prompts import PairReader, pair_reader_of
+from rankport.runtime.prompt.pairs import PairEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 
 
 class CrossEncoder(TextModel, Ranks):
     """A loaded cross-encoder bundle. Any thread may call it; a context manager."""
 
-    capabilities: frozenset[Capability] = frozenset({"scores"})
-
     def __init__(self, manifest: Manifest, pairs: PairReader, engines: Replicas[TextEngine]) -> None:
         """Makes a cross-encoder of parts; it closes the engines."""
         super().__init__(manifest, engines)
         self._form = ScoreForm.of(manifest)
+        self._classes = ClassForm.of_pairs(manifest)
         self._pairs = pairs
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Capabilities: a head of two or more labels also `classifies`."""
+        return frozenset({"scores"}) if self._classes is None else frozenset({"scores", "classifies"})
 
     @classmethod
     def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
@@ -106,7 +116,33 @@ class CrossEncoder(TextModel, Ranks):
         columns = ItemColumns.of(items)
         pairs = self._pairs.encode(prefix, columns, truncation, skip_empty=True)
         request = ScoredItems(columns.count, pairs, part="pair")
-        tokenize_s = time.perf_counter() - begun_s
+        return self._submitted(request, timeout_s, time.perf_counter() - begun_s)
+
+    def submit_classify(
+        self,
+        texts: Iterable[ClassText] | ClassTexts,
+        prefix: Prefix | None = None,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> "Future[ClassifyResult]":
+        """Tells the labels of pairs as `Classifier.classify`, by the head that scores them; as `submit`."""
+        if self._classes is None or not isinstance(self._pairs, PairEncoder):
+            raise InvalidRequest(f"bundle {self._manifest.name!r} has no head of classes: score with it")
+        timeout_s = checked_timeout_s(timeout_s)
+        begun_s = time.perf_counter()
+        columns = ClassTexts.of(texts)
+        whose = f"cross-encoder {self._manifest.name!r}"
+        encoded = EncodedItems.in_order([])
+        if len(columns):
+            encoded = encode_class_pairs(whose, self._pairs, columns, prefix, truncation)
+        request = ScoredItems(len(columns), encoded, part="pair")
+        scored = self._submitted(request, timeout_s, time.perf_counter() - begun_s)
+        return converted(scored, self._classes.of_result)
+
+    def _submitted(
+        self, request: ScoredItems, timeout_s: float | None, tokenize_s: float
+    ) -> "Future[ScoreResult]":
         runs = request.items.runs
         if not len(runs):
             return resolved(self._answer(request, tokenize_s, TextRows(self._form.nothing(), 0.0, 0.0)))

@@ -89,13 +89,17 @@ class Ranker(Ranks):
 
         Raises:
             BundleError: the bundle is not what it says.
-            InvalidRequest: it is no ranker.
+            InvalidRequest: it is no ranker, or takes no embedding tokens, and a store is given.
             PairingError: the store has no tokens of the encoder that the ranker was trained with.
             StoreError: the store cannot be read.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
         manifest = opened.manifest
         check_manifest(manifest, RULES)  # of a bundle that was opened as one of any kind
+        if store is not None and manifest.embedding is None:
+            raise InvalidRequest(
+                f"store: ranker {manifest.name!r} takes texts alone, no embedding tokens: leave the store out"
+            )
         with ExitStack() as owned:
             if store is not None and not isinstance(store, TokenStore):
                 store = TokenStore.open(store, read_only=True)

@@ -18,6 +18,7 @@ from rankport.exporters.kinds.classifier.options import ClassifierOptions
 from rankport.exporters.kinds.classifier.plan import classifier_inputs
 from rankport.exporters.kinds.classifier.proof.class_checks import check_classes
 from rankport.exporters.kinds.classifier.proof.judged import JudgedClasses
+from rankport.exporters.kinds.classifier.proof.owners_mode import compare_classes_with_owners
 from rankport.exporters.kinds.classifier.proof.reference import HeadReference, head_reference
 from rankport.exporters.kinds.classifier.proof.samples import sampled_texts
 from rankport.exporters.kinds.texts.head_answers import (
@@ -40,7 +41,7 @@ from rankport.exporters.proof.evidence import Evidence
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.protos.errors import ParityError
-from rankport.runtime.bundle.manifest import ClassHead, Manifest
+from rankport.runtime.bundle.manifest import ClassHead, Manifest, ModeParity
 from rankport.runtime.prompt.pairs import PairEncoder
 
 
@@ -65,6 +66,8 @@ def measure_classifier(
         with moved:
             again = _expected(head_reference(source, head, outputs), asked)
         noise = noise_of(samples, expected, again, first_label)
+    on_progress("parity: sentence-transformers")
+    owner = compare_classes_with_owners(manifest, place, source)
     rows = answers_of(place, "classify", asked, on_progress)
     check_classes(head, [logits for by_size in rows.values() for logits in by_size.values()])
     answers = {
@@ -76,12 +79,16 @@ def measure_classifier(
         pairs = None if manifest.pair is None else PairEncoder(manifest, tokenizer_of(source.tokenizer_file))
         many = drawn_requests(manifest, pairs, options.batch_queries)
         batches = swept(place, "classify", many, _labels_of, on_progress)
+    modes, drift = modes_of(samples, expected, answers, first_label), list[ModeParity]()
+    # Of a model quantized here, what its owner ran is the original: that is drift.
+    (modes if manifest.quantization is None else drift).extend(owner.modes)
     return Measured(
-        modes_of(samples, expected, answers, first_label),
+        modes,
         noise,
         options.tolerance,
         None if judged is None else judged.quality(reference),
-        partial(_drift_from, head, outputs, asked, answers, judged),
+        partial(_drift_from, head, outputs, asked, answers, judged, drift),
+        reference=owner.compared_with,
         batches=batches,
         evidence=Evidence("label logit", series_of(samples, expected, answers)),
     )
@@ -137,13 +144,15 @@ def _drift_from(
     asked: Sequence[SampledTexts],
     answers: Answers,
     judged: JudgedClasses | None,
+    owner: list[ModeParity],
     original: Checkpoint,
 ) -> Drift:
     reference = head_reference(original, head, outputs)
     plain = _expected(reference, asked)
     samples = [_by_label(part, outputs) for part in asked]
     quality = None if judged is None else judged.quality(reference)
-    return Drift(modes_of(samples, plain, answers, first_label), quality, series_of(samples, plain, answers))
+    modes = [*modes_of(samples, plain, answers, first_label), *owner]
+    return Drift(modes, quality, series_of(samples, plain, answers))
 
 
 def _require_same_head(manifest: Manifest, source: Checkpoint) -> None:

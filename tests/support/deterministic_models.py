@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, Overloaded
 from rankport.protos.types import ItemStatus, Key, ModelDescription, ScoreResult, Usage
+from rankport.runtime.kinds.kind import ModelCounts
 
 HIDDEN = 3
 
@@ -99,6 +100,9 @@ class DeterministicRanker:
     def alive(self) -> bool:
         return self.worker.alive
 
+    def counts(self) -> ModelCounts:
+        return ModelCounts({})
+
     def describe(self) -> ModelDescription:
         return description(self.name, "ranker")
 
@@ -161,6 +165,9 @@ class DeterministicEncoder:
     @property
     def alive(self) -> bool:
         return self.worker.alive
+
+    def counts(self) -> ModelCounts:
+        return ModelCounts({})
 
     def describe(self) -> ModelDescription:
         return description(self.name, "item-encoder")

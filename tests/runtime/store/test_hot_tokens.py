@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import StoreError
-from rankport.runtime.store.hot_tokens import HotTokens
+from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
 from rankport.runtime.store.store import TokenNamespace, TokenStore
 from support.effort import scale
 from support.token_samples import ENCODER, SPEC, entry, raw_put
@@ -106,3 +106,15 @@ def test_what_was_written_before_a_read_is_read(namespace: TokenNamespace) -> No
             latest[0] = number
         stop.set()
         assert all(reader.result() for reader in readers)
+
+
+@pytest.mark.parametrize("room", [0, 1 << 20])
+def test_keys_are_counted_by_where_their_tokens_were(namespace: TokenNamespace, room: int) -> None:
+    namespace.put_many([entry("a"), entry("b")])
+    hot = HotTokens(namespace, room)
+    hot.read(["a", "b", "none"])
+    hot.read(["a", "none"])
+    found = 1 if room else 0  # "a", the second time
+    assert hot.counts() == StoreCounts(
+        host_keys=found, store_keys=3 - found, missing_keys=2, host_kept=2 if room else 0
+    )

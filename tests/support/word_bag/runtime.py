@@ -14,7 +14,7 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.kind import Capability, Kind
+from rankport.runtime.kinds.kind import Capability, Kind, ModelCounts
 from rankport.runtime.kinds.text_engine import TextEngine
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted
@@ -53,6 +53,10 @@ class WordBag:
     def alive(self) -> bool:
         """False once it answers nothing any more."""
         return self._engine.alive
+
+    def counts(self) -> ModelCounts:
+        """Counts what the engine did."""
+        return ModelCounts({"cpu": self._engine.counts()})
 
     def describe(self) -> ModelDescription:
         """Describes the bundle."""

@@ -3,7 +3,7 @@
 Owns the words for what models can do. Who serves binds its methods to a capability, never to a kind.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
@@ -30,11 +30,25 @@ from rankport.protos.types import (
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.store.hot_tokens import StoreCounts
 from rankport.runtime.store.store import TokenStore
 
 Capability = Literal["scores", "weighs", "encodes", "tags", "classifies"]
 """Requests that a model answers: `scores` as `ScoringModel`, with wide features `weighs` as `WeighingModel`, `encodes`
 as `EncodingModel`, `tags` as `TaggingModel`, `classifies` as `ClassifyingModel`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCounts:
+    """Counters of a loaded model: since its start, and what it has now."""
+
+    engines: Mapping[
+        str, EngineCounts
+    ]  # by what they run on, "cpu" or "cuda:0", and their role where it has several
+    cache: CacheStats | None = None  # of prefixes
+    store: StoreCounts | None = None
 
 
 class Model(Protocol):
@@ -47,6 +61,9 @@ class Model(Protocol):
     @property
     def alive(self) -> bool:
         """False once it is closed, its device lost, or stopped on a bug, and while its token store cannot be read."""
+
+    def counts(self) -> ModelCounts:
+        """Returns a snapshot of its counters, without waiting for anything."""
 
     def describe(self) -> ModelDescription:
         """Says what it is."""

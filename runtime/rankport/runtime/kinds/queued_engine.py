@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.worker import Worker
 
 
@@ -15,6 +16,10 @@ class QueuedEngine:
     def alive(self) -> bool:
         """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
         return self._worker.alive
+
+    def counts(self) -> EngineCounts:
+        """Returns a snapshot of its counters."""
+        return self._worker.counts()
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Begins to close, and waits for nothing."""

@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from rankport.protos.errors import Overloaded, Unavailable
 from rankport.protos.own_process import OwnProcess
+from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.worker import check_loaded_here
 
 _log = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ class AnyEngine(Protocol):
 
     @property
     def alive(self) -> bool: ...
+
+    def counts(self) -> EngineCounts: ...
 
     def stop(self, grace_s: float = 0.0) -> None: ...
 
@@ -92,6 +95,14 @@ class Replicas(Generic[EngineT]):
     def alive(self) -> bool:
         """False once all have stopped."""
         return any(replica.engine.alive for replica in self._all)
+
+    def counts(self) -> dict[str, EngineCounts]:
+        """Returns the counters of each engine, by what it runs on."""
+        counted = ((replica.gpu, replica.engine.counts()) for replica in self._all)
+        return {
+            counts.device if counts.device == "cpu" else f"{counts.device}:{gpu}": counts
+            for gpu, counts in counted
+        }
 
     def close(self, grace_s: float = 0.0) -> None:
         """Closes all at the same time, so that one grace is enough; also from a callback of one of them."""

@@ -17,7 +17,7 @@ from rankport.runtime.backends.contract import TextBackend, TokenBackend
 from rankport.runtime.bundle.manifest import Role
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
-from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, plan_items
+from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, items_size, plan_items
 from rankport.runtime.scheduling.pass_results import take_shares
 from rankport.runtime.scheduling.runs_by_length import RowOf, RunsByLength
 from rankport.runtime.scheduling.work import Pass, Request, Wait, on_device
@@ -109,6 +109,7 @@ class _TextWork:
             tuple(request for request, _ in shares),
             tuple(int(request.texts.remaining[:take].sum()) for request, take in shares),
             partial(self._compute, shares),
+            items_size(self._role, work, takes),
         )
 
     def retire(self, request: _TextRequest) -> None:

@@ -9,6 +9,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest, Role
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.kind import ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows
 from rankport.runtime.scheduling.runs_by_length import RowOf
@@ -50,6 +51,10 @@ class TextModel:
     def alive(self) -> bool:
         """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
         return self._engines.alive
+
+    def counts(self) -> ModelCounts:
+        """Returns a snapshot of its counters."""
+        return ModelCounts(self._engines.counts())
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""

@@ -5,6 +5,7 @@ order of the requests and from what large ones may have of a pass, both of which
 served, whatever its size.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.scheduling.prefix_cache import common_length
+from rankport.runtime.scheduling.work import PassSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,24 @@ def plan_items(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
                 bulk_tokens += tokens * items.large
                 break
     return takes
+
+
+def items_size(stage: str, work: Sequence[ItemWork], takes: Sequence[int]) -> PassSize:
+    """Sizes the pass that takes so many items of each request."""
+    rows: Counter[Hashable] = Counter()
+    tokens = longest = 0
+    for items, take in zip(work, takes, strict=True):
+        if take:
+            rows[items.branch] += take
+            tokens += int(items.lengths[:take].sum())
+            longest = max(longest, int(items.lengths[take - 1]))
+    return PassSize(stage, rows.total(), tokens, len(rows) * max(rows.values()) * longest)
+
+
+def prefill_size(takes: Sequence[int]) -> PassSize:
+    """Sizes the pass that computes so many tokens of each request's prefix."""
+    runs = sum(1 for take in takes if take)
+    return PassSize("prefill", runs, sum(takes), runs * max(takes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,16 @@ class QueueLimit:
         self._config = config
         self._requests = self._tokens = 0
 
+    @property
+    def requests(self) -> int:
+        """Requests that wait."""
+        return self._requests
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that they have."""
+        return self._tokens
+
     def enter(self, tokens: int) -> None:
         """Takes in a request of so many tokens. Raises `Overloaded` if there is no room; one alone always has.
 

@@ -67,6 +67,21 @@ Wait = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
+class PassSize:
+    """Size of a pass, as it is told to people."""
+
+    stage: str  # "prefill", "score", or the role of a graph of texts
+    runs: int  # prefixes, items or texts
+    tokens: int
+    padded_tokens: int  # of the layout, padding included
+
+    @property
+    def in_words(self) -> str:
+        """Words for it: its stage, runs and tokens."""
+        return f"a {self.stage} pass of {self.runs} runs, {self.tokens} tokens"
+
+
+@dataclass(frozen=True, slots=True)
 class Pass(Generic[RequestT]):
     """One call of the device.
 
@@ -78,6 +93,7 @@ class Pass(Generic[RequestT]):
     requests: tuple[RequestT, ...]  # that take part, at least one
     tokens: tuple[int, ...]  # of each
     start: Callable[[], Wait | None]
+    size: PassSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +101,7 @@ class StartedPass(Generic[RequestT]):
     """A pass that the device is at work on."""
 
     requests: tuple[RequestT, ...]
+    size: PassSize
     wait: Wait
     started_s: float
 

@@ -17,6 +17,7 @@ from typing import Any, Generic
 from rankport.protos.errors import RankportError, Unavailable
 from rankport.protos.own_process import OwnProcess
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.scheduling.counts import EngineCounts, Queue, WorkerCounts
 from rankport.runtime.scheduling.device_calls import DeviceCalls
 from rankport.runtime.scheduling.futures import settle
 from rankport.runtime.scheduling.queue_limit import QueueLimit
@@ -49,6 +50,7 @@ class Worker(Generic[RequestT]):
         self._active: list[RequestT] = []  # as they came
         self._turns = Turns(min(config.max_bulk_tokens, config.max_batch_tokens))
         self._under_way: deque[StartedPass[RequestT]] = deque()  # in the order of their start
+        self._counts = WorkerCounts(clock)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -84,6 +86,11 @@ class Worker(Generic[RequestT]):
         """False after `close` or a crash, and in a forked child."""
         return self._closed_because is None and not self._process.forked
 
+    def counts(self) -> EngineCounts:
+        """Returns a snapshot of the counters; any thread may ask for it, and waits for nothing."""
+        waiting = self._queue_limit.requests, self._queue_limit.tokens
+        return self._counts.snapshot(self._config.device, Queue(*waiting, len(self._active)))
+
     def stop(self, grace_s: float = 0.0) -> None:
         """Refuses new requests and lets accepted ones finish for `grace_s` seconds, fails the rest.
 
@@ -113,6 +120,7 @@ class Worker(Generic[RequestT]):
         reason = Unavailable("the engine was closed before the request was answered")
         try:
             while self._take_arrivals():
+                self._counts.step()
                 self._device_calls.run()
                 self._drop_dead(self._waiting)
                 self._drop_dead(self._active)
@@ -126,12 +134,14 @@ class Worker(Generic[RequestT]):
             reason = Unavailable(f"{why_it_stopped(error)}; load the model again")
             log.exception("%s", reason)
         finally:
+            self._counts.idle()
             self._shut(reason)
 
     def _take_arrivals(self) -> bool:
         """Waits until there is something to do; False when the time to stop has come."""
         with self._condition:
             busy = bool(self._waiting or self._active)
+            self._counts.idle()
             self._condition.wait_for(
                 lambda: busy or self._arrivals or self._device_calls or self._drain_until_s is not None
             )
@@ -197,17 +207,19 @@ class Worker(Generic[RequestT]):
     def _attempt(self, planned: Pass[RequestT]) -> RankportError | None:
         """Starts a pass, and ends it where the device did so at once."""
         started_s, failure, wait = self._clock(), None, None
+        self._counts.begins(planned.size, len(planned.requests))
         try:
             wait = planned.start()
         except RankportError as error:
             failure = error
         if failure is not None or wait is None:
             self._account(planned.requests, started_s)
+            self._counts.ended(planned.size, len(planned.requests), failed=failure is not None)
         if failure is None:
             self._turns.charge(self._active, zip(planned.requests, planned.tokens, strict=True))
             self._let_go(planned.requests)
             if wait is not None:
-                self._under_way.append(StartedPass(planned.requests, wait, started_s))
+                self._under_way.append(StartedPass(planned.requests, planned.size, wait, started_s))
         return failure
 
     def _wait(self, *, keep: int) -> None:
@@ -220,6 +232,7 @@ class Worker(Generic[RequestT]):
             except RankportError as error:
                 failure = error
             self._account(started.requests, started.started_s)
+            self._counts.ended(started.size, len(started.requests), failed=failure is not None)
             for request in started.requests:
                 if request not in self._unanswered:
                     continue  # failed with an earlier pass
@@ -259,6 +272,7 @@ class Worker(Generic[RequestT]):
         except RankportError as error:
             self._fail(request, error)
         else:
+            self._counts.answered(waited_s, request.compute_s)
             self._resolve(request, request.future.set_result, answer)
 
     def _fail(self, request: RequestT, error: RankportError) -> None:

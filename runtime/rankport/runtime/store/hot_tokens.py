@@ -6,10 +6,23 @@ and a checksum. Pages of the table that were never written take no memory.
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from rankport.runtime.store.namespace import StoredTokens, TokenNamespace
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCounts:
+    """Counters of keys that a model was asked for, by where their tokens were, and how many are kept now."""
+
+    host_keys: int  # in this process's memory
+    store_keys: int  # read from the store
+    missing_keys: int
+    host_kept: int  # now, in this process's memory
+    device_keys: int = 0  # in device memory
+    device_kept: int = 0  # now, in device memory
 
 
 class HotTokens:
@@ -26,6 +39,7 @@ class HotTokens:
         self._next = 0  # row to be written next: the one written longest ago
         self._version: int | None = None  # of the store that the rows are from
         self._turn = threading.Lock()
+        self._asked = self._read = self._missing = 0  # keys: in all, of the store, and of these not there
 
     @property
     def fingerprint(self) -> str:
@@ -37,6 +51,11 @@ class HotTokens:
         """False where the store cannot be read now."""
         return self._namespace.alive
 
+    def counts(self) -> StoreCounts:
+        """Returns the counters; any thread may ask for them."""
+        asked, read, missing = self._asked, self._read, self._missing
+        return StoreCounts(asked - read, read - missing, missing, len(self._rows))
+
     def __len__(self) -> int:
         """Counts the keys whose tokens are here."""
         return len(self._rows)
@@ -44,7 +63,9 @@ class HotTokens:
     def read(self, keys: Sequence[str]) -> StoredTokens:
         """Reads the tokens of those keys that are stored; raises as `TokenNamespace.read`."""
         if not self._capacity:
-            return self._namespace.read(keys)
+            stored = self._namespace.read(keys)
+            self._count(len(keys), len(keys), len(keys) - len(stored.places))
+            return stored
         version = self._namespace.version()
         with self._turn:
             if version != self._version:
@@ -63,8 +84,15 @@ class HotTokens:
             if len(stored.places) < len(absent):
                 places = np.delete(places, np.delete(absent, stored.places))
                 tokens = tokens[places]
+        self._count(len(keys), len(absent), len(keys) - len(places))
         tokens.setflags(write=False)
         return StoredTokens(tokens, places)
+
+    def _count(self, asked: int, read: int, missing: int) -> None:
+        with self._turn:
+            self._asked += asked
+            self._read += read
+            self._missing += missing
 
     def _forget(self, version: int) -> None:
         self._rows.clear()

@@ -1,6 +1,7 @@
 """Items given by key: which store a ranker may read, and the embedding tokens of a request's keys."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from rankport.protos.types import OnMissing
 from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.encoder import NO_KEYED_TOKENS, KeyedTokens
 from rankport.runtime.store.device_catalogue import ResidentTokens
-from rankport.runtime.store.hot_tokens import HotTokens
+from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
 from rankport.runtime.store.store import TokenNamespace, TokenStore
 
 
@@ -60,6 +61,7 @@ class KeyedItems:
         self._embedding = manifest.embedding
         self._tokens = None if tokens is None else HotTokens(tokens, host_bytes)
         self._resident = resident
+        self._device_keys = 0  # found there; threads that add at once may lose one of them
 
     @property
     def readable(self) -> bool:
@@ -70,6 +72,13 @@ class KeyedItems:
     def alive(self) -> bool:
         """False where there is a store, and it cannot be read now."""
         return self._tokens is None or self._tokens.alive
+
+    def counts(self) -> StoreCounts | None:
+        """Returns the counters of what was read for its keys; None without a store."""
+        if self._tokens is None:
+            return None
+        resident = 0 if self._resident is None else len(self._resident)
+        return replace(self._tokens.counts(), device_keys=self._device_keys, device_kept=resident)
 
     def resolve(self, keys: Column[Sequence[str]] | None, on_missing: OnMissing, items: int) -> KeyedTokens:
         """Reads the tokens of a request's keys, and why some have none, at once; the request has so many `items`.
@@ -85,6 +94,7 @@ class KeyedItems:
         resident = None if self._resident is None else self._resident.find(keys.values, keys.places)
         places = keys.places
         if resident is not None:
+            self._device_keys += len(resident.places)
             places = np.setdiff1d(places, resident.places, assume_unique=True)
         if len(places) == len(keys.places):
             left = keys.values

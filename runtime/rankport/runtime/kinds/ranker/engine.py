@@ -22,11 +22,19 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
-from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, PrefixWork, plan_items, plan_prefill
+from rankport.runtime.scheduling.pass_plan import (
+    ItemWork,
+    PassLimits,
+    PrefixWork,
+    items_size,
+    plan_items,
+    plan_prefill,
+    prefill_size,
+)
 from rankport.runtime.scheduling.pass_results import check_count, take_shares
 from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease, PrefixCache, SplitKV
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
-from rankport.runtime.scheduling.work import Pass, Request, Wait, on_device
+from rankport.runtime.scheduling.work import Pass, PassSize, Request, Wait, on_device
 from rankport.runtime.scheduling.worker import Clock, Worker
 from rankport.runtime.tokens import EMBEDDED, TokenRun, TokenRuns
 
@@ -204,7 +212,7 @@ class _ScoringWork:
             rest = request.key[lease.length :]
             work.append(PrefixWork(rest, lease.length, lease.branch, request.large))
         takes = plan_prefill(work, limits)
-        return _pass(requests, takes, takes, self._prefill)
+        return _pass(requests, takes, takes, self._prefill, prefill_size(takes))
 
     def _plan_items(self, requests: Sequence[_ScoringRequest], limits: PassLimits) -> Pass[_ScoringRequest]:
         work = [
@@ -213,7 +221,7 @@ class _ScoringWork:
         ]
         takes = plan_items(work, limits)
         tokens = [int(one.lengths[:take].sum()) for one, take in zip(work, takes, strict=True)]
-        return _pass(requests, takes, tokens, self._score)
+        return _pass(requests, takes, tokens, self._score, items_size("score", work, takes))
 
     def _prefill(self, shares: Shares) -> None:
         """Computes and stores the next `share` tokens of each request's prefix."""
@@ -254,6 +262,8 @@ def _pass(
     takes: Sequence[int],
     tokens: Sequence[int],
     start: Callable[[Shares], Wait | None],
+    size: PassSize,
 ) -> Pass[_ScoringRequest]:
     shares = tuple((request, take) for request, take in zip(requests, takes, strict=True) if take)
-    return Pass(tuple(request for request, _ in shares), tuple(filter(None, tokens)), partial(start, shares))
+    requests = tuple(request for request, _ in shares)
+    return Pass(requests, tuple(filter(None, tokens)), partial(start, shares), size)

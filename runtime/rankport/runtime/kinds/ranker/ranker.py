@@ -38,7 +38,7 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.class_answer import ClassForm
-from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.ranker.engine import Engine, Scored, prefix_key
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
 from rankport.runtime.kinds.ranker.read_position import up_to_read_token
@@ -216,6 +216,10 @@ class Ranker(Ranks):
     def alive(self) -> bool:
         """False once it is closed, its device lost, or stopped on a bug, and while its token store cannot be read."""
         return self._engines.alive and self._keyed_items.alive
+
+    def counts(self) -> ModelCounts:
+        """Returns a snapshot of its counters."""
+        return ModelCounts(self._engines.counts(), self.cache_stats(), self._keyed_items.counts())
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""

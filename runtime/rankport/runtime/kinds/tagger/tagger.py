@@ -23,7 +23,7 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.tagger.answer import Answered, texts_with
 from rankport.runtime.kinds.tagger.decoder import Decoder
@@ -129,6 +129,10 @@ class Tagger:
     def alive(self) -> bool:
         """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
         return self._engines.alive
+
+    def counts(self) -> ModelCounts:
+        """Returns a snapshot of its counters."""
+        return ModelCounts(self._engines.counts())
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""

@@ -19,6 +19,7 @@ from rankport.runtime.kinds.two_tower.reader import Reader
 from rankport.runtime.kinds.two_tower.rules import NAME, role_of
 from rankport.runtime.kinds.two_tower.scorers import CosineScorer, GraphScorer, RowScorer
 from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.store.namespace import TokenNamespace
 from rankport.runtime.store.store import TokenStore
 
@@ -36,6 +37,14 @@ class TowerParts:
     form: ScoreForm
     same_reading: bool  # a text has one representation, of whichever side
     close: Callable[[float], None]
+
+    def counts(self) -> dict[str, EngineCounts]:
+        """Returns the counters of the engines, by what they run on, and by side where each has its own."""
+        query, item = self.query.engines, self.item.engines
+        if query is item:
+            return item.counts()
+        sides = {"query": query.counts(), "item": item.counts()}
+        return {f"{on} {side}": counts for side, engines in sides.items() for on, counts in engines.items()}
 
     def reader(self, side: Side) -> Reader:
         """Gives the reader of a side."""

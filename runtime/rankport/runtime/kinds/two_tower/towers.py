@@ -34,7 +34,7 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.item_encoder.rules import RULES as ITEM_ENCODER_RULES
-from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.text_engine import TextRows
 from rankport.runtime.kinds.two_tower.loading import StoredRows, TowerParts, load_parts, stored_rows
 from rankport.runtime.kinds.two_tower.reading import RequestReader
@@ -232,6 +232,10 @@ class Towers(WeighingRanks):
         """False once it is closed, its device lost, or stopped on a bug, and while its token store cannot be read."""
         engines = self._parts.query.engines, self._parts.item.engines
         return all(each.alive for each in engines) and self._reader.alive
+
+    def counts(self) -> ModelCounts:
+        """Returns a snapshot of its counters."""
+        return ModelCounts(self._parts.counts(), store=self._reader.keyed_items.counts())
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""

@@ -1,0 +1,115 @@
+"""Counts of a worker: what its passes were made of, how long its requests took, and whether its thread still moves.
+
+Plain numbers that the worker's thread writes and any thread reads; who exports them is the server's business.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rankport.runtime.histogram import COUNTS, Histogram, HistogramCounts
+from rankport.runtime.scheduling.work import PassSize
+
+
+@dataclass(frozen=True, slots=True)
+class StageCounts:
+    """Sums over the passes of one stage."""
+
+    passes: int = 0
+    runs: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0  # of the layouts, padding included
+
+    def plus(self, size: PassSize) -> "StageCounts":
+        """Adds a pass."""
+        return StageCounts(
+            self.passes + 1,
+            self.runs + size.runs,
+            self.tokens + size.tokens,
+            self.padded_tokens + size.padded_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Requests that an engine has now."""
+
+    waiting_requests: int  # for their first pass
+    waiting_tokens: int
+    active_requests: int  # that take part in passes
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCounts:
+    """Counters of an engine since its start, and what it does now."""
+
+    device: str  # kind of it: "cpu", "cuda", "tensorrt"
+    queue: Queue
+    stages: Mapping[str, StageCounts]
+    failed_passes: int
+    busy_s: float  # that at least one pass was under way
+    pass_requests: HistogramCounts  # requests that shared a pass
+    queue_s: HistogramCounts  # of answered requests, outside their passes
+    compute_s: HistogramCounts  # of answered requests, in their passes
+    silent_s: float  # since the thread's last step, 0 while it has nothing to do
+    doing: str  # what it does since then
+
+
+class WorkerCounts:
+    """Counters of one worker's thread."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._stages: dict[str, StageCounts] = {}
+        self._failed = 0
+        self._busy_s, self._busy_since_s = 0.0, 0.0
+        self._under_way: list[str] = []  # passes started and not ended, in words
+        self._pass_requests, self._queue_s, self._compute_s = Histogram(COUNTS), Histogram(), Histogram()
+        self._step_s: float | None = None  # time of the last step; None while the thread has nothing to do
+
+    def idle(self) -> None:
+        """Notes that the thread waits for work."""
+        self._step_s = None
+
+    def step(self) -> None:
+        """Notes that the thread goes on."""
+        self._step_s = self._clock()
+
+    def begins(self, size: PassSize, requests: int) -> None:
+        """Notes that a pass is about to be started."""
+        self.step()
+        if not self._under_way:
+            self._busy_since_s = self._clock()
+        self._under_way.append(f"{size.in_words} of {requests} requests")
+
+    def ended(self, size: PassSize, requests: int, *, failed: bool) -> None:
+        """Notes that the oldest pass under way has ended, or the newest did not start."""
+        self.step()
+        self._under_way.pop(0)
+        if not self._under_way:
+            self._busy_s += self._clock() - self._busy_since_s
+        if failed:
+            self._failed += 1
+            return
+        self._stages[size.stage] = self._stages.get(size.stage, StageCounts()).plus(size)
+        self._pass_requests.add(requests)
+
+    def answered(self, queue_s: float, compute_s: float) -> None:
+        """Notes how long a request took."""
+        self._queue_s.add(queue_s)
+        self._compute_s.add(compute_s)
+
+    def snapshot(self, device: str, queue: Queue) -> EngineCounts:
+        """Returns a copy; any thread may ask for it."""
+        now_s, step_s, under_way = self._clock(), self._step_s, [*self._under_way]
+        return EngineCounts(
+            device=device,
+            queue=queue,
+            stages=dict(self._stages),
+            failed_passes=self._failed,
+            busy_s=self._busy_s + (now_s - self._busy_since_s if under_way else 0.0),
+            pass_requests=self._pass_requests.snapshot(),
+            queue_s=self._queue_s.snapshot(),
+            compute_s=self._compute_s.snapshot(),
+            silent_s=0.0 if step_s is None else max(now_s - step_s, 0.0),
+            doing=under_way[0] if under_way else "a step between passes",
+        )

@@ -17,6 +17,7 @@ from support import checkpoints, sentence_folders
 from support.forms.quantized_checkpoints import compressed_tensors
 from support.reading import taggers
 from support.reading.class_folders import level_classifier
+from support.reading.onnx_folders import sentence_folder
 from support.reading.pair_encoders import cross_encoder_folder
 
 Exported = Callable[..., Bundle]
@@ -158,6 +159,16 @@ def folder(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subj
     place = tmp_path_factory.mktemp("folder")
     checkpoint = sentence_folders.rich(sentence_folders.bert(place / "bert"), place / "c")
     return Subject(exported(checkpoint, kind="item-encoder", output_dtype="float32"), checkpoint)
+
+
+@pytest.fixture(scope="session")
+def imported(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """An item encoder of a graph that optimum would export, which gives embeddings of its own."""
+    place = tmp_path_factory.mktemp("imported")
+    base = checkpoints.body(place / "base", "bert", tokenizer=True, num_hidden_layers=1)
+    checkpoint = sentence_folder(base, place / "onnx")
+    bundle = exported(checkpoint, kind="item-encoder", output_dtype="float32", max_item_tokens=32)
+    return Subject(bundle, checkpoint)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rankport.exporters.checkpoints.checkpoint import checkpoint_sha256
+from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
 from rankport.exporters.graphs.bundle_writer import BundleStaging
 from rankport.exporters.graphs.weights import write_graphs
 from rankport.exporters.steps import WEIGHTS_FILE
@@ -114,6 +115,21 @@ def in_source(
         save_file(
             {name: tensor.clone().contiguous() for name, tensor in stored.items()}, weights, {"format": "pt"}
         )
+        return as_if_exported_from(checkpoint, checkpoint_sha256(checkpoint))(subject, folder)
+
+    return plant
+
+
+def in_source_graph(edit: Edit) -> Plant:
+    """Edits the graph that a checkpoint is, of which the bundle was made as if it did not say so."""
+
+    def plant(subject: Subject, folder: Path) -> Subject:
+        checkpoint = folder / "checkpoint"
+        shutil.copytree(subject.checkpoint, checkpoint)
+        file = checkpoint / GRAPH
+        model = ir.load(file)
+        edit(model)
+        ir.save(model, file)
         return as_if_exported_from(checkpoint, checkpoint_sha256(checkpoint))(subject, folder)
 
     return plant

@@ -6,6 +6,7 @@ from mutations import (
     class_faults,
     encoder_faults,
     folder_faults,
+    import_faults,
     low_bit_faults,
     pair_faults,
     ranker_graphs,
@@ -28,6 +29,7 @@ FAULTS: list[Fault] = [
     *low_bit_faults.FAULTS,
     *text_faults.FAULTS,
     *folder_faults.FAULTS,
+    *import_faults.FAULTS,
     *tower_faults.FAULTS,
     *tagger_faults.FAULTS,
 ]

@@ -34,24 +34,49 @@ class _Wrapped(nn.Module):
         return rows
 
 
+class _Pooled(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        given = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        states = self.model(input_ids=input_ids, **given).last_hidden_state
+        weights = attention_mask[:, :, None].to(states.dtype)
+        means = (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+        return states, nn.functional.normalize(means, dim=-1)
+
+
 def onnx_folder(checkpoint: Path, folder: Path, task: str = "feature-extraction") -> Path:
     """Writes the ONNX folder of a BERT-like checkpoint, as `--task` asks for."""
     auto, output = _TASKS[task]
     model = auto.from_pretrained(checkpoint, attn_implementation="eager").eval()
+    axes = {output: {0: "batch_size"} if task == "text-classification" else dict(_AXES)}
+    return _written(checkpoint, folder, _Wrapped(model, output), axes)
+
+
+def sentence_folder(checkpoint: Path, folder: Path) -> Path:
+    """Writes the ONNX folder of a model of sentence-transformers: states, and their means of unit length."""
+    model = transformers.AutoModel.from_pretrained(checkpoint, attn_implementation="eager").eval()
+    axes = {"token_embeddings": dict(_AXES), "sentence_embedding": {0: "batch_size"}}
+    return _written(checkpoint, folder, _Pooled(model), axes)
+
+
+def _written(checkpoint: Path, folder: Path, module: nn.Module, outputs: dict[str, dict[int, str]]) -> Path:
     folder.mkdir(parents=True)
     ids = torch.ones(2, 5, dtype=torch.int64)
-    axes = {value: dict(_AXES) for value in (*INPUTS, output)}
-    if task == "text-classification":
-        axes[output] = {0: "batch_size"}
+    axes = {value: dict(_AXES) for value in INPUTS} | outputs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch_script_export(
-            _Wrapped(model, output),
+            module,
             (ids, torch.ones_like(ids), torch.zeros_like(ids)),
             str(folder / "model.onnx"),
             opset_version=OPSET,
             input_names=list(INPUTS),
-            output_names=[output],
+            output_names=list(outputs),
             dynamic_axes=axes,
         )
     for file in checkpoint.glob("*.json"):

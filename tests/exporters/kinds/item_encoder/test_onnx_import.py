@@ -9,13 +9,16 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.export import export
 from rankport.exporters.kinds.claims import claimed_kind
+from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.kinds.item_encoder.output import output_form
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from support.reading.onnx_folders import onnx_folder
+from support.reading.onnx_folders import onnx_folder, sentence_folder
 
 TITLES = ["senior nurse", "data engineer welder", "pilot"]
 
@@ -81,6 +84,36 @@ def test_a_graph_without_hidden_states_is_refused_by_name(folder: Path, tmp_path
         CheckpointError, match=r"has no hidden states: its outputs are logits.*feature-extraction"
     ):
         export(other, tmp_path / "bundle", kind="item-encoder", pooling="mean")
+
+
+def test_how_a_graph_pools_is_read_off_its_own_embedding(encoder_checkpoint: Path, tmp_path: Path) -> None:
+    folder = sentence_folder(encoder_checkpoint, tmp_path / "folder")
+    source = load_checkpoint(folder, head="none")
+    form = output_form(source, ItemEncoderOptions())
+    assert (form.pooling, form.normalize, form.hidden_size) == ("mean", True, 32)
+    assert output_form(source, ItemEncoderOptions(pooling="mean", normalize=True)) == form
+    for options in ({"pooling": "cls"}, {"normalize": False}):
+        with pytest.raises(InvalidRequest, match="the graph's own sentence_embedding is mean, normalized"):
+            output_form(source, ItemEncoderOptions(**options))  # type: ignore[arg-type]
+    behind_layers = shutil.copytree(folder, tmp_path / "dense")
+    change_embedding(behind_layers)
+    with pytest.raises(CheckpointError, match=r"gives sentence_embedding \[32\], which no pooling makes"):
+        output_form(load_checkpoint(behind_layers, head="none"), ItemEncoderOptions())
+
+
+def change_embedding(folder: Path) -> None:
+    """Has the graph's own embedding go through a layer behind the pooling."""
+    import onnx_ir as ir
+
+    model = ir.load(folder / "model.onnx")
+    (place,) = [i for i, value in enumerate(model.graph.outputs) if value.name == "sentence_embedding"]
+    pooled = model.graph.outputs[place]
+    node = ir.node("Tanh", [pooled])
+    made = node.outputs[0]
+    made.type, made.shape, pooled.name, made.name = pooled.type, pooled.shape, "pooled", pooled.name
+    model.graph.append(node)
+    model.graph.outputs[place] = made
+    ir.save(model, folder / "model.onnx")
 
 
 def test_a_class_whose_graph_has_no_head_is_an_item_encoder(folder: Path, tmp_path: Path) -> None:

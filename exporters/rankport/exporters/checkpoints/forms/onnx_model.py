@@ -21,6 +21,8 @@ from rankport.protos.errors import BackendError, CheckpointError
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 HIDDEN, LOGITS = ("last_hidden_state", "token_embeddings"), ("logits",)
+EMBEDDING = "sentence_embedding"
+"""Output of a graph of sentence-transformers beside its hidden states: what they are pooled to."""
 _OUTPUTS: Mapping[Head, tuple[tuple[str, ...], str]] = MappingProxyType(
     {
         "none": (HIDDEN, "feature-extraction"),
@@ -47,11 +49,13 @@ class OnnxModel(nn.Module):
         graph: ImportedGraph,
         inputs: Sequence[str],
         unused_positions: int,
+        gives_embeddings: bool = False,
     ) -> None:
         super().__init__()
         self.config, self.graph = config, graph
         self.inputs = tuple(inputs)
         self.unused_positions = unused_positions  # see `config.positions`
+        self.gives_embeddings = gives_embeddings  # beside hidden states, of which a graph may have both
 
     def forward(
         self,
@@ -60,15 +64,25 @@ class OnnxModel(nn.Module):
         token_type_ids: Tensor | None = None,
     ) -> BaseModelOutput | SequenceClassifierOutput:
         """Computes the graph. Without a mask all tokens count, without types all are of the first text."""
+        rows = self.graph(self._given(input_ids, attention_mask, token_type_ids))
+        if self.graph.output in LOGITS:
+            return SequenceClassifierOutput(logits=rows)
+        return BaseModelOutput(last_hidden_state=rows)
+
+    def own_embedding(self, input_ids: Tensor) -> Tensor:
+        """Computes the graph's own embeddings of unpadded texts [items, tokens], where it gives some. [items, width]"""
+        arrays = {name: value.numpy() for name, value in self._given(input_ids, None, None).items()}
+        return torch.from_numpy(self.graph.runtime.run(EMBEDDING, arrays))
+
+    def _given(
+        self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
+    ) -> dict[str, Tensor]:
         given = {
             "input_ids": input_ids,
             "attention_mask": torch.ones_like(input_ids) if attention_mask is None else attention_mask,
             "token_type_ids": torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids,
         }
-        rows = self.graph({name: given[name] for name in self.inputs})
-        if self.graph.output in LOGITS:
-            return SequenceClassifierOutput(logits=rows)
-        return BaseModelOutput(last_hidden_state=rows)
+        return {name: given[name] for name in self.inputs}
 
     def get_input_embeddings(self) -> Vocabulary:
         """Tells the size of the vocabulary."""
@@ -101,8 +115,9 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
     except BackendError as error:
         raise CheckpointError(str(error)) from error
     unused = unused_positions(skeleton(config, "none"))
-    model = OnnxModel(config, graph, inputs, unused).eval()
-    left = [name for name in tensors.outputs if name != output]
+    pooled = head == "none" and EMBEDDING in tensors.outputs
+    model = OnnxModel(config, graph, inputs, unused, pooled).eval()
+    left = [name for name in tensors.outputs if name != output and not (pooled and name == EMBEDDING)]
     notes = (
         f"imported: {GRAPH} as it was given, its output {output}",
         *(f"left out: output {name} of {GRAPH}" for name in left),

@@ -1,10 +1,12 @@
 """The embedding tokens that an item encoder makes."""
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.forms.onnx_model import EMBEDDING
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
 from rankport.exporters.kinds.item_encoder.options import ItemEncoderOptions
+from rankport.exporters.kinds.item_encoder.own_embedding import own_form
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.bundle.manifest import Embedding
+from rankport.runtime.bundle.manifest import Embedding, Pooling
 
 
 def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: int = 0) -> Embedding:
@@ -15,6 +17,10 @@ def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: in
     """
     folder = read_encoder_folder(source.path)
     stated = () if folder is None else folder.pooling.modes
+    own = None if stated else own_form(source)
+    if own is not None:
+        _require_own(options, *own)
+        stated = (own[0],)
     chosen = stated if options.pooling is None else (options.pooling,)
     if not chosen:
         raise InvalidRequest(
@@ -35,7 +41,7 @@ def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: in
         hidden_size=width if cut is None else min(cut, width),
         dtype=options.output_dtype or "float16",
         pooling=chosen[0],
-        normalize=options.normalize if options.normalize is not None else _normalizes(folder),
+        normalize=options.normalize if options.normalize is not None else _normalizes(folder, own),
         further_poolings=list(chosen[1:]),
         skip_tokens=skip_tokens,
         dense=dense,
@@ -43,5 +49,15 @@ def output_form(source: Checkpoint, options: ItemEncoderOptions, skip_tokens: in
     )
 
 
-def _normalizes(folder: EncoderFolder | None) -> bool:
-    return folder is not None and folder.normalize
+def _normalizes(folder: EncoderFolder | None, own: tuple[Pooling, bool] | None) -> bool:
+    return own[1] if own is not None else folder is not None and folder.normalize
+
+
+def _require_own(options: ItemEncoderOptions, pooling: Pooling, normalize: bool) -> None:
+    """Raises InvalidRequest for options that make other embeddings than a graph's own."""
+    if options.pooling not in (None, pooling) or options.normalize not in (None, normalize):
+        how = f"{pooling}, {'normalized' if normalize else 'not normalized'}"
+        raise InvalidRequest(
+            f"--pooling {options.pooling}, --normalize {options.normalize}: the graph's own {EMBEDDING} is {how}: "
+            f"leave them out, or take {EMBEDDING} out of the graph's outputs"
+        )

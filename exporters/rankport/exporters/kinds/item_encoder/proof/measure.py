@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.forms.onnx_model import EMBEDDING
+from rankport.exporters.kinds.item_encoder.own_embedding import own_rows
 from rankport.exporters.kinds.item_encoder.proof.batches import batches_of_modes, batches_of_sweep
 from rankport.exporters.kinds.item_encoder.proof.owner_embeddings import run_reference
 from rankport.exporters.kinds.item_encoder.proof.owners_mode import compare_with_owners
@@ -60,6 +62,9 @@ def measure_item_encoder(
                 backend, many, place.config, lambda size: on_progress(f"{size} items in a pass")
             )
     modes, drift = compare_modes(expected, answers), list[ModeParity]()
+    own = own_rows(source, runs)
+    if own is not None:
+        modes.append(compare_embeddings(EMBEDDING, own, answers["one_item"]))
     # Of a model quantized here, what its owner ran is the original: that is drift.
     (modes if manifest.quantization is None else drift).extend(folder.modes)
     owner = run_reference(place, manifest, options)

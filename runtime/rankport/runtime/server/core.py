@@ -1,4 +1,4 @@
-"""Core of a server, which all its fronts share: models, admission, limits, threads, settings."""
+"""Core of a server, which all its fronts share: models, admission, limits, threads, statistics, settings."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.limits import RequestLimits
 from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.statistics import Statistics
 from rankport.runtime.server.submitter import Submitter
 
 
@@ -17,10 +18,11 @@ class Core:
     admission: Admission
     limits: RequestLimits
     submitter: Submitter
+    statistics: Statistics
     config: ServerConfig
 
     @classmethod
     def of(cls, models: ServedModels, config: ServerConfig) -> "Core":
         """Makes admission, limits and threads by the settings."""
         submitter = Submitter(config.tokenizer_threads)
-        return cls(models, Admission(config), RequestLimits.of(config), submitter, config)
+        return cls(models, Admission(config), RequestLimits.of(config), submitter, Statistics(), config)

@@ -55,9 +55,13 @@ class ServedModels:
         """Finds the model of that name if it tags, or the only one that does if `name` is empty; else `NotFound`."""
         return self._that("tags", name)
 
+    def any(self, name: str) -> Served[Model]:
+        """Finds the model of that name, or the only one if `name` is empty; else `NotFound`."""
+        return _find(self._all, name, "model")
+
     def description(self, name: str) -> ModelDescription:
         """Describes the model of that name, or the only one if `name` is empty; else `NotFound`."""
-        return _find(self._all, name, "model").description
+        return self.any(name).description
 
     def alive(self) -> dict[str, bool]:
         """Says whether each model still answers, by name."""

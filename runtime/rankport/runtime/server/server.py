@@ -13,7 +13,8 @@ from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.config import DEFAULTS, ServerConfig
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import CallCounts
-from rankport.runtime.server.grpc.front import GrpcFront, host_port
+from rankport.runtime.server.grpc.address import address_of
+from rankport.runtime.server.grpc.front import GrpcFront
 from rankport.runtime.server.models import ServedModels
 
 _log = logging.getLogger(__name__)
@@ -49,13 +50,13 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Port that it listens on, also where the config says 0. Waits for `start`."""
+        """Port that it listens on, also where the config says 0; 0 of a unix socket. Waits for `start`."""
         return self._bound.result()
 
     @property
     def address(self) -> str:
-        """host:port, for a client on this machine."""
-        return host_port(self._core.config.host, self.port)
+        """host:port, or unix:PATH, for a client on this machine."""
+        return address_of(self._core.config.host, self.port)
 
     @property
     def models(self) -> tuple[ModelDescription, ...]:

@@ -85,7 +85,9 @@ def test_reflection_lists_every_service_and_describes_ours(channel: grpc.Channel
         "rankport.v1.Models",
         "rankport.v1.ModelAdmin",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
+        "inference.GRPCInferenceService",
     }
     files = described.file_descriptor_response.file_descriptor_proto
     assert any(b"rankport/protos/v1/rankport.proto" in file for file in files)

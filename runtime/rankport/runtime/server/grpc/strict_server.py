@@ -24,8 +24,10 @@ class _Malformed:
 class StrictServer:
     """Stands for a server where services are added to it: their methods then never see a message that is malformed."""
 
-    def __init__(self, server: grpc.aio.Server, core: Core) -> None:
+    def __init__(self, server: grpc.aio.Server, core: Core, service: str | None = None) -> None:
+        """Adds to `server`, under the name `service` where that on the wire is not that of the stubs."""
         self._server = server
+        self._service = service
         self._core = core
 
     def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
@@ -34,7 +36,9 @@ class StrictServer:
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Adds the methods of a service."""
         strict = {name: self._strict(handler) for name, handler in handlers.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, strict),))
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(self._service or service, strict),)
+        )
 
     def _strict(self, handler: Any) -> Any:
         parse, write = _parsing(handler.request_deserializer), handler.response_serializer

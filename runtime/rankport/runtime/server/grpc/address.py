@@ -1,0 +1,61 @@
+"""Address that a server listens on: host and port, or a unix socket; and what keeps it from being taken."""
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+import grpc
+
+from rankport.protos.errors import Unavailable
+from rankport.runtime.server.config import ServerConfig
+
+_UNIX = "unix:"
+
+
+def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
+    """Takes the address, and returns its port; 0 of a unix socket. Raises `Unavailable`, with the reason."""
+    address = address_of(config.host, config.port)
+    try:
+        _try_to_bind(config)  # gRPC would not say what is wrong
+        port = server.add_insecure_port(address)
+    except (OSError, RuntimeError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "gRPC refused it"
+        raise Unavailable(f"cannot listen on {address}: {reason}; choose another host or port") from error
+    return 0 if config.host.startswith(_UNIX) else port
+
+
+def address_of(host: str, port: int) -> str:
+    """Writes an address, an IPv6 one in brackets, that of a unix socket as it is."""
+    if host.startswith(_UNIX):
+        return host
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def _try_to_bind(config: ServerConfig) -> None:
+    """Raises the `OSError` of an address that is taken, forbidden or unknown."""
+    if config.host.startswith(_UNIX):
+        _check_socket(Path(config.host.removeprefix(_UNIX)))
+        return
+    addresses = socket.getaddrinfo(
+        config.host.strip("[]"), config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, kind, protocol, _, address = addresses[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC, past what lingers of a server
+        probe.bind(address)
+
+
+def _check_socket(path: Path) -> None:
+    """Raises the `OSError` of a path where no socket can be, or where one answers; gRPC takes one nobody answers on."""
+    if not path.exists():
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(str(path))
+        path.unlink()
+        return
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise OSError(errno.EEXIST, "a file that is no socket is there")
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))

@@ -1,0 +1,32 @@
+"""Options of gRPC's core that a server runs with."""
+
+from rankport.runtime.server.config import ServerConfig
+
+_NO_LIMIT = 2**31 - 1
+
+
+def server_options(config: ServerConfig) -> list[tuple[str, int]]:
+    """Makes the options of the settings."""
+    age_ms = round(config.max_connection_age_s * 1000)
+    return [
+        # The services refuse what is too large, and say so; gRPC's own refusal looks like an overload.
+        ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, _NO_LIMIT)),
+        ("grpc.max_send_message_length", -1),
+        # Past these gRPC would cancel calls that no service has seen; it holds back those of a connection instead.
+        ("grpc.max_concurrent_streams", config.max_connection_calls),
+        ("grpc.http.overload_protection", 0),
+        ("grpc.server.max_pending_requests", _NO_LIMIT),
+        ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
+        ("grpc.server_max_unrequested_time_in_server", _NO_LIMIT // 1000),
+        # Calls in progress finish; by default streams that never do would keep their connection.
+        *([("grpc.max_connection_age_ms", age_ms)] if age_ms else []),
+        *([("grpc.max_connection_age_grace_ms", round(config.grace_s * 1000))] if age_ms else []),
+        # Two servers on one port would share its calls at random; the second one fails instead.
+        ("grpc.so_reuseport", 0),
+        # Clients that vanished without a word are noticed, and their work dropped.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # Clients may do the same at this pace.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ]

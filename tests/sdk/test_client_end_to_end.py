@@ -4,9 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,10 @@ from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from rankport.sdk import Client, Scorer
+from support.serving import RANKPORT, Command, serve
 
 TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook"]
 ONE_THREAD = EngineConfig(threads=1)
-CLI = [sys.executable, "-W", "error", "-c", "from rankport.sdk.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
@@ -52,36 +50,10 @@ def ranker(mix_bundle: Bundle, store: Path) -> Iterator[Ranker]:
         yield loaded
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """`rankport serve` and what it said until it was ready."""
-
-    process: "subprocess.Popen[str]"
-    lines: list[dict[str, Any]]
-
-    @property
-    def address(self) -> str:
-        return str(self.lines[-1]["address"])
-
-
-def serve(*arguments: str) -> Command:
-    command = [*CLI, "serve", *arguments, "--port", "0", "--threads", "1", "--json-log"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(json.loads(line))
-        if lines[-1]["event"] == "ready":
-            return Command(process, lines)
-    raise AssertionError(f"ended with {process.wait()} before it was ready")
-
-
 @pytest.fixture(scope="module")
 def served(mix_bundle: Bundle, encoder_bundle: Bundle, store: Path) -> Iterator[Command]:
-    command = serve(f"mix={mix_bundle.path}", str(encoder_bundle.path), "--store", str(store))
-    yield command
-    command.process.kill()
-    command.process.communicate()
+    with serve(f"mix={mix_bundle.path}", encoder_bundle.path, "--store", store) as command:
+        yield command
 
 
 @pytest.fixture
@@ -91,7 +63,7 @@ def client(served: Command) -> Iterator[Client]:
 
 
 def rankport(*arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, input=stdin, check=False)
+    return subprocess.run([*RANKPORT, *arguments], capture_output=True, text=True, input=stdin, check=False)
 
 
 def test_serve_says_what_it_serves(served: Command, ranker: Ranker, encoder: ItemEncoder) -> None:
@@ -226,12 +198,12 @@ def test_the_score_command_says_what_is_wrong(arguments: list[str], status: int,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_serve_in_good_order(encoder_bundle: Bundle, number: signal.Signals) -> None:
-    command = serve(str(encoder_bundle.path))
-    with Client(command.address, timeout_s=60) as client:
-        client.encode(["nurse"])
-    command.process.send_signal(number)
-    rest, _ = command.process.communicate(timeout=60)
-    assert command.process.returncode == 0
+    with serve(encoder_bundle.path) as command:
+        with Client(command.address, timeout_s=60) as client:
+            client.encode(["nurse"])
+        command.process.send_signal(number)
+        rest, _ = command.process.communicate(timeout=60)
+        assert command.process.returncode == 0
     *_, last = [json.loads(line) for line in rest.splitlines()]
     assert last["event"] == "stopped"
     assert last["calls"]["answered"] == 1

@@ -1,13 +1,18 @@
-"""Servers of deterministic models, for tests of the server and of the clients."""
+"""Servers for tests of the server and of the clients: of deterministic models in process, of bundles in another."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import IO, Any
 
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from support.deterministic_models import DeterministicEncoder, DeterministicRanker
 
+RANKPORT = (sys.executable, "-W", "error", "-c", "from rankport.sdk.cli import main; main()")
 LOCAL = ServerConfig(port=0, grace_s=5.0)
 
 
@@ -36,3 +41,37 @@ def serving(config: ServerConfig = LOCAL, *, max_queued: int = 1000) -> Iterator
         yield Serving(server, ranker, encoder)
     ranker.close()
     encoder.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`rankport serve` and what it said until it was ready."""
+
+    process: "subprocess.Popen[str]"
+    lines: list[dict[str, Any]]
+
+    @property
+    def address(self) -> str:
+        return str(self.lines[-1]["address"])
+
+
+@contextmanager
+def serve(*arguments: object) -> Iterator[Command]:
+    """Serves bundles by the command, on a free port, until the end of the block."""
+    command = [*RANKPORT, "serve", *map(str, arguments)]
+    command += ["--port", "0", "--threads", "1", "--json-log"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Command(process, _until_ready(process.stdout))
+        finally:
+            process.kill()
+
+
+def _until_ready(output: IO[str]) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    for line in output:
+        lines.append(json.loads(line))
+        if lines[-1]["event"] == "ready":
+            return lines
+    raise AssertionError(f"ended before it was ready, after {lines}")

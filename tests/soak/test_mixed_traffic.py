@@ -1,0 +1,110 @@
+"""A served ranker under all that clients do at once: every call answered or refused rightly, memory flat, a good end.
+
+A moment in an ordinary run, ten minutes under `make test-full`.
+"""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from soak.traffic import Caller, Ledger, Question, questions_of
+from support.effort import FACTOR
+from support.serving import Command, serve
+
+CALLERS = 6
+SECONDS = 4.0 if FACTOR == 1 else 600.0
+SETTLED = 0.3  # of the time, after which memory is to stay
+GROWTH_BYTES = 24 * 2**20  # of a heap that is broken in
+KEYS = [f"item {number}" for number in range(40)]
+
+
+@pytest.fixture(scope="module")
+def store(encoder_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("soak") / "tokens.lmdb"
+    with ItemEncoder.load(encoder_bundle, config=EngineConfig(threads=1)) as encoder:
+        made, rows = encoder.describe(), encoder.encode(KEYS)
+    spec = TokenSpec(made.embedding_tokens, made.hidden_size, made.embedding_dtype)
+    with TokenStore.open(path, create=True) as opened:
+        namespace = opened.namespace(made.fingerprint, spec, create=True)
+        namespace.put_many([TokenEntry(key, row, bytes(16)) for key, row in zip(KEYS, rows, strict=True)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def questions(mix_bundle: Bundle, store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
+    """What callers ask, with the answers of a model of this process, which reads a copy of the store."""
+    copied = shutil.copytree(store, tmp_path_factory.mktemp("copy") / "tokens.lmdb")
+    with Ranker.load(mix_bundle, store=copied, config=EngineConfig(threads=1)) as ranker:
+        return questions_of(ranker.score, KEYS)
+
+
+@pytest.fixture
+def command(mix_bundle: Bundle, store: Path) -> Iterator[Command]:
+    limits = ("--max-pending-calls", "64", "--max-request-items", "1000", "--grace-s", "10")
+    with serve(f"ranker={mix_bundle.path}", "--store", store, *limits) as command:
+        yield command
+
+
+def test_every_call_is_answered_or_refused_rightly(
+    command: Command, questions: Sequence[Question], store: Path
+) -> None:
+    ledger, stop = Ledger(), threading.Event()
+    callers = [Caller(command.address, questions, ledger, seed) for seed in range(CALLERS)]
+    threads = [threading.Thread(target=caller.run, args=(stop.is_set,)) for caller in callers]
+    for thread in threads:
+        thread.start()
+    begun, settled_bytes = time.monotonic(), 0
+    while (passed_s := time.monotonic() - begun) < SECONDS and any(thread.is_alive() for thread in threads):
+        if not settled_bytes and passed_s > SECONDS * SETTLED:
+            settled_bytes = resident_bytes(command.process.pid)
+            replace_store(store)
+        stop.wait(0.1)
+    grown_bytes = resident_bytes(command.process.pid) - settled_bytes
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+    assert not ledger.wrong, ledger.wrong[:5]
+    assert ledger.counts["score: answered"] > 20
+    assert ledger.counts["cancel: cancelled"] > 0
+    assert ledger.counts["hurry: DeadlineExceeded"] > 0
+    assert ledger.counts["too much: LimitExceeded"] > 0
+    assert grown_bytes < GROWTH_BYTES, f"{grown_bytes / 2**20:.1f} MiB more, after {ledger.counts}"
+    assert_good_end(command, ledger)
+
+
+def assert_good_end(command: Command, ledger: Ledger) -> None:
+    """Stops the server, whose count of answers is the callers' own, but for those that were given up as they came."""
+    command.process.send_signal(signal.SIGTERM)
+    rest, _ = command.process.communicate(timeout=60)
+    assert command.process.returncode == 0
+    calls = json.loads(rest.splitlines()[-1])["calls"]
+    answered = sum(count for kind, count in ledger.counts.items() if kind.endswith(": answered"))
+    given_up = sum(count for kind, count in ledger.counts.items() if kind.startswith(("cancel:", "hurry:")))
+    assert answered <= calls["answered"] <= answered + given_up
+    assert calls["backend"] == calls["other"] == 0
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that a process holds."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def replace_store(store: Path) -> None:
+    """Puts an equal store in the place of the one that is read."""
+    beside, old = store.with_name("beside.lmdb"), store.with_name("old.lmdb")
+    shutil.copytree(store, beside)
+    store.rename(old)
+    beside.rename(store)

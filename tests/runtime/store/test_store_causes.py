@@ -49,7 +49,9 @@ with TokenStore.open(sys.argv[1], create=True) as store:
 
 def started(code: str, path: Path, *options: str, before: str = "") -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", code.format(before=before), str(path), *options]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def output_of(process: "subprocess.Popen[str]") -> str:
@@ -79,6 +81,15 @@ def test_reader_of_the_same_number_in_another_container_is_named(made: Path, fro
             f"a process of the same number as this one, {process.pid}, reads it in another container" in told
         )
         assert "--frozen" in told
+
+
+def test_writer_of_the_same_number_as_a_reader_in_another_container_is_named(made: Path) -> None:
+    process = started(WRITE, made, before="sys.stdin.readline()")
+    with (made / "lock.mdb").open("r+b") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX, 1, process.pid)
+        _, errors = process.communicate("\n", timeout=60)
+    assert f"a process of the same number as this one, {process.pid}" in errors
+    assert "write to a store of its own, and rename that" in errors
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")

@@ -109,7 +109,7 @@ def test_file_that_is_cut_under_a_reader_is_told_and_its_copy_is_read_once_whole
         assert number_of(namespace) == 1
         for size in (0, 100, 3 * 4096, len(whole) - 4096):
             (path / "data.mdb").write_bytes(whole[:size])
-            with pytest.raises(StoreError, match=r"is cut short.*never by writing over its files"):
+            with pytest.raises(StoreError, match=r"is cut short under this process: .*never by writing over"):
                 number_of(namespace)
             assert not namespace.alive
         (path / "data.mdb").write_bytes(whole)

@@ -23,12 +23,14 @@ def open_error(path: Path, error: lmdb.Error, *, read_only: bool) -> StoreError:
         )
     if os.strerror(errno.EACCES) in text or os.strerror(errno.EROFS) in text:
         return _permission_error(path, read_only)
-    return _shared_error(path, error) or StoreError(f"token store {path} cannot be opened: {error}")
+    return _shared_error(path, error, read_only) or StoreError(
+        f"token store {path} cannot be opened: {error}"
+    )
 
 
-def failure(path: Path, error: lmdb.Error) -> StoreError:
+def failure(path: Path, error: lmdb.Error, *, read_only: bool) -> StoreError:
     """Explains why a transaction failed."""
-    return _shared_error(path, error) or StoreError(f"token store {path}: LMDB failed: {error}")
+    return _shared_error(path, error, read_only) or StoreError(f"token store {path}: LMDB failed: {error}")
 
 
 def write_failure(path: Path, error: lmdb.Error) -> StoreError:
@@ -47,7 +49,7 @@ def write_failure(path: Path, error: lmdb.Error) -> StoreError:
             f"token store {path}: a write failed ({error}); {stays}: look for a limit of the size of files "
             "(ulimit -f), a quota or a failing disk, and run again"
         )
-    return failure(path, error)
+    return failure(path, error, read_only=False)
 
 
 def _permission_error(path: Path, read_only: bool) -> StoreError:
@@ -64,11 +66,14 @@ def _permission_error(path: Path, read_only: bool) -> StoreError:
     )
 
 
-def _shared_error(path: Path, error: lmdb.Error) -> StoreError | None:
+def _shared_error(path: Path, error: lmdb.Error, read_only: bool) -> StoreError | None:
     """Explains a lock that a process of the same number holds: LMDB tells processes apart by that."""
     if os.strerror(errno.EAGAIN) not in str(error) and "mdb_txn_begin: Permission denied" not in str(error):
         return None
+    way_out = (
+        _FROZEN if read_only else "write to a store of its own, and rename that into the place of this one"
+    )
     return StoreError(
         f"token store {path}: a process of the same number as this one, {os.getpid()}, reads it in another container: "
-        f"{_FROZEN}, or let the containers share one namespace of processes"
+        f"{way_out}; or let the containers share one namespace of processes"
     )

@@ -30,6 +30,7 @@ Accept = Callable[[OpenFile], None]
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 0.1  # from one try to open another file to the next
+_NONE_THERE = "no other one stands there"
 
 
 class LmdbEnvironment:
@@ -53,6 +54,7 @@ class LmdbEnvironment:
         self._reopening = threading.Lock()
         self._other_since_s: float | None = None  # that another file is there, or none
         self._next_try_s = 0.0
+        self._refusal = _NONE_THERE  # of another file, the last time
         self._trouble = ""  # as it was logged last
 
     @classmethod
@@ -96,7 +98,7 @@ class LmdbEnvironment:
         Raises:
             StoreError: the environment is closed, or LMDB failed.
         """
-        with self._translated(causes.failure):
+        with self._translated(self._explain):
             txn = self._begin(write=False)
             try:
                 self._file.check_frozen(txn)
@@ -136,7 +138,7 @@ class LmdbEnvironment:
         """
         if self.read_only:
             # Without a transaction of ours lmdb makes its own, which must be the only one opening a handle.
-            with self._translated(causes.failure), self._alone():
+            with self._translated(self._explain), self._alone():
                 self._file.open_db(name)
         else:
             self.write(lambda txn: self._file.open_db(name, txn))
@@ -200,19 +202,20 @@ class LmdbEnvironment:
         now_s = time.monotonic()
         since_s = self._other_since_s = now_s if self._other_since_s is None else self._other_since_s
         readable = state in (FileState.REPLACED, FileState.GONE) and self._file.whole
-        error: Exception = StoreError("no new one can be opened yet")
-        if now_s >= self._next_try_s and state is not FileState.GONE:
+        if state is FileState.GONE:
+            self._refusal = _NONE_THERE
+        elif now_s >= self._next_try_s:
             self._next_try_s = now_s + min(_RETRY_S, self._opening.swap_s)
             try:
                 self._take_over(state)
                 return
             except (StoreError, lmdb.Error, OSError) as cause:
-                error = cause
+                self._refusal = str(cause)
         if not readable or now_s - since_s >= self._opening.swap_s:
             raise StoreError(
-                f"token store {self._path} is {state.value} under this process: {error}. Put a store into its place by "
-                "renaming a directory, never by writing over its files"
-            ) from error
+                f"token store {self._path} is {state.value} under this process: {self._refusal}. Put a store into its "
+                "place by renaming a directory, never by writing over its files"
+            )
 
     def _take_over(self, state: FileState) -> None:
         """Opens the file that is there now in the place of the one that was open."""
@@ -231,7 +234,7 @@ class LmdbEnvironment:
             before.close()
             self._file, self._generation = fresh, self._generation + 1
             self._other_since_s = None
-        _log.warning("token store %s was %s: opened anew", self._path, state.value)
+        _log.warning("token store %s was replaced, or is whole again: opened anew", self._path)
 
     def _enter(self) -> None:
         self.check_process()
@@ -277,3 +280,6 @@ class LmdbEnvironment:
             yield
         except lmdb.Error as error:
             raise explain(self._path, error) from error
+
+    def _explain(self, path: Path, error: lmdb.Error) -> StoreError:
+        return causes.failure(path, error, read_only=self.read_only)

@@ -58,7 +58,7 @@ class OpenFile:
             return cls._checked(env, opening)
         except lmdb.Error as error:
             env.close()
-            raise causes.failure(opening.path, error) from error
+            raise causes.failure(opening.path, error, read_only=opening.read_only) from error
         except BaseException:
             env.close()
             raise

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading format clean
+.PHONY: help demo examples test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading bench-fairness format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ bench-gpu-rehearsal: $(VENV)/.demo ## The same on this CPU with toy models, in m
 
 bench: $(VENV)/.demo ## Shared-prefix scoring against peers and the machine's own ceiling; build/bench/scoring.json
 	$(BIN)/python -m benchmarks.scoring
+
+bench-fairness: $(VENV)/.demo ## Small requests beside one of 60,000 items (after `make demo`); build/bench/fairness.json
+	$(BIN)/python -m benchmarks.fairness
 
 bench-reading: $(VENV)/.demo build/optimum/.made ## Cross-encoder and classifier against sentence-transformers and optimum's ONNX; build/bench/reading.json
 	$(BIN)/python -m benchmarks.reading --optimum build/optimum/bin/python

@@ -75,6 +75,22 @@ class ServerConfig:
             "Have clients connect anew after so long, ± 10 %, losing no call; 0: never.", least=0, most=1e6
         ),
     )
+    model_roots: tuple[str, ...] = field(
+        default=(),
+        metadata=flag(
+            "Folder below which bundles may be loaded while it runs; may be given again. None: no bundle is.",
+            name="--model-root",
+            form="repeat",
+            metavar="DIRECTORY",
+        ),
+    )
+    warm_up_s: float = field(
+        default=300.0,
+        metadata=flag("Time for the first request of a model loaded while it runs.", least=0.01),
+    )
+    canary_seed: int = field(
+        default=0, metadata=flag("Seed of the draws between an alias's versions, for requests without an id.")
+    )
     # Threads that read and tokenize let the one that drives the device go on this soon: by default it would wait 5 ms
     # for each of them after every call of the device, far longer than a pass takes. None: as the interpreter is.
     switch_interval_s: float | None = 2e-4

@@ -5,16 +5,130 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.kind import Kind, Model
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
+from rankport.runtime.server.roots import below_a_root
 from rankport.runtime.store.store import TokenStore
 
 _log = logging.getLogger(__name__)
+
+
+class ModelLoader:
+    """Loads bundles of any kind for one server, with one token store and one engine's settings. Closes them.
+
+    A load's leftovers are collected, and what stays is taken out of the garbage collector's sight: its full passes over
+    a loaded model would stop requests for 100 ms and more.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore | None,
+        config: EngineConfig,
+        kinds: Sequence[Kind] = KINDS,
+        roots: Sequence[str] = (),
+    ) -> None:
+        """Takes the folders below which a running server may load bundles. `open` makes one that owns its store."""
+        self._store, self._config, self._kinds, self._roots = store, config, kinds, roots
+        self._open: dict[int, Model] = {}  # by identity
+        self._closed = False
+
+    @classmethod
+    @contextmanager
+    def opened(
+        cls,
+        store: str | os.PathLike[str] | None,
+        config: EngineConfig,
+        kinds: Sequence[Kind] = KINDS,
+        *,
+        frozen: bool = False,
+        roots: Sequence[str] = (),
+    ) -> "Iterator[ModelLoader]":
+        """Opens the store, `frozen` without a lock, and closes all that was loaded at the end of the block."""
+        with ExitStack() as owned:
+            tokens = None
+            if store is not None:
+                tokens = owned.enter_context(TokenStore.open(store, read_only=True, frozen=frozen))
+            loader = cls(tokens, config, kinds, roots)
+            owned.callback(loader.close_all)
+            yield loader
+
+    def load_all(self, bundles: Sequence[str]) -> Mapping[str, Model]:
+        """Loads models by name. Each entry is a bundle's directory, or NAME=DIRECTORY to name it otherwise.
+
+        Raises:
+            InvalidRequest: two bundles have one name, or an entry an empty one; tokens are to stay on a device, and
+                none of them takes any.
+            RankportError: as the `load` of their kinds.
+        """
+        named = _named(bundles, self._kinds)
+        if self._config.device_tokens_bytes and not any(
+            kind_of(bundle, self._kinds).reads_tokens(bundle) for bundle in named.values()
+        ):
+            raise InvalidRequest(
+                f"device_tokens_bytes is {self._config.device_tokens_bytes}, and none of {', '.join(named)} takes "
+                "embedding tokens: leave --device-tokens out, or serve a ranker that takes them"
+            )
+        models = {name: self._load(bundle) for name, bundle in named.items()}
+        _settle()
+        return models
+
+    def open(self, path: str) -> "_Opened":
+        """Opens a bundle below a root. Raises `InvalidRequest` for another path, `BundleError` for a bad bundle."""
+        return _Opened(self, open_bundle(below_a_root(path, self._roots), self._kinds))
+
+    def load(self, bundle: Bundle) -> Model:
+        """Loads one bundle while others answer. Raises as its kind, `Unavailable` if the server stops meanwhile."""
+        model = self._load(bundle)
+        if self._closed:
+            self.close(model, 0.0)
+            raise Unavailable("the server is stopping; load it at another one")
+        _settle()
+        return model
+
+    def close(self, model: Model, grace_s: float) -> None:
+        """Closes a model that was loaded here, and frees its memory; leaves others to who loaded them."""
+        if self._open.pop(id(model), None) is None:
+            return
+        model.close(grace_s)
+        gc.unfreeze()
+        _settle()
+
+    def close_all(self) -> None:
+        """Closes what is left; a load that is under way closes its model itself."""
+        self._closed = True
+        while self._open:
+            self._open.popitem()[1].close()
+        gc.unfreeze()
+
+    def _load(self, bundle: Bundle) -> Model:
+        model = kind_of(bundle, self._kinds).load(bundle, self._config, self._store)
+        self._open[id(model)] = model
+        return model
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A bundle that may be loaded."""
+
+    loader: ModelLoader
+    bundle: Bundle
+
+    @property
+    def name(self) -> str:
+        return self.bundle.manifest.name
+
+    @property
+    def version(self) -> str:
+        return self.bundle.manifest.version
+
+    def load(self) -> Model:
+        return self.loader.load(self.bundle)
 
 
 @contextmanager
@@ -26,41 +140,17 @@ def loaded_models(
     *,
     frozen: bool = False,
 ) -> Iterator[Mapping[str, Model]]:
-    """Opens the models of `bundles` by name, until the end of the block.
+    """Opens the models of `bundles` by name, until the end of the block. Raises as `ModelLoader.load_all`.
 
-    Each entry is a bundle's directory, or NAME=DIRECTORY to name it otherwise than its manifest does. All models that
-    take tokens read the one `store`, `frozen` without a lock. The load's leftovers are collected, and what stays is
-    taken out of the garbage collector's sight: its full passes over a loaded model would stop requests for 100 ms and
-    more.
-
-    Raises:
-        InvalidRequest: two bundles have one name, or an entry an empty one; tokens are to stay on a device, and none
-            of them takes any.
-        RankportError: as the `load` of their kinds.
+    All models that take tokens read the one `store`, `frozen` without a lock.
     """
-    with ExitStack() as owned:
-        tokens = (
-            None
-            if store is None
-            else owned.enter_context(TokenStore.open(store, read_only=True, frozen=frozen))
-        )
-        models: dict[str, Model] = {}
-        named = _named(bundles, kinds)
-        if config.device_tokens_bytes and not any(
-            kind_of(bundle, kinds).reads_tokens(bundle) for bundle in named.values()
-        ):
-            raise InvalidRequest(
-                f"device_tokens_bytes is {config.device_tokens_bytes}, and none of {', '.join(named)} takes "
-                "embedding tokens: leave --device-tokens out, or serve a ranker that takes them"
-            )
-        for name, bundle in named.items():
-            model = kind_of(bundle, kinds).load(bundle, config, tokens)
-            owned.callback(model.close)
-            models[name] = model
-        gc.collect()
-        gc.freeze()
-        owned.callback(gc.unfreeze)
-        yield models
+    with ModelLoader.opened(store, config, kinds, frozen=frozen) as loader:
+        yield loader.load_all(bundles)
+
+
+def _settle() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 def _named(bundles: Sequence[str], kinds: Sequence[Kind]) -> dict[str, Bundle]:

@@ -1,12 +1,16 @@
-"""Models of a server by name. Does not own them: who loaded them closes them."""
+"""Models of a server by name: versions, and the aliases that requests find them by. Does not own them.
 
-from collections.abc import Mapping
+A name finds what an alias of it says, else the version of that name which was loaded first of those that are ready;
+NAME@VERSION finds that version and no other.
+"""
+
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.types import ModelDescription, Prefix, ScoreResult
+from rankport.protos.versions import AliasTarget, ModelAlias, ModelVersions
 from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.kind import (
     Capability,
@@ -16,64 +20,157 @@ from rankport.runtime.kinds.kind import (
     ScoringModel,
     TaggingModel,
 )
+from rankport.runtime.server.aliases import Aliases
+from rankport.runtime.server.versions import Served, Version, Versions, able
 
-M = TypeVar("M", bound=Model, covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Served(Generic[M]):
-    """Model and its description under the name it is served by."""
-
-    model: M
-    description: ModelDescription
+__all__ = ["Served", "ServedModels", "submit_score"]
 
 
 class ServedModels:
-    """Finds the model that a request names, or the only one that fits."""
+    """Finds the model that a request names, or the only one that fits.
 
-    def __init__(self, models: Mapping[str, Model]) -> None:
-        """Raises `InvalidRequest` if there is no model, or one without a name."""
+    What it finds is in use, and stays open, while it is entered as a context: `with models.scorer(name) as served`.
+    """
+
+    def __init__(self, models: Mapping[str, Model], seed: int = 0) -> None:
+        """Takes models that are ready. `seed` is that of the draws between an alias's targets.
+
+        Raises `InvalidRequest` if there is no model, or one without a name.
+        """
         if not models or "" in models:
             raise InvalidRequest(f"models are named {sorted(models)}; give at least one, each with a name")
-        self._all: dict[str, Served[Any]] = {
-            name: Served(model, replace(model.describe(), name=name)) for name, model in models.items()
-        }
+        self.versions = Versions(models)
+        self.aliases = Aliases(seed)
 
-    def scorer(self, name: str) -> Served[ScoringModel]:
+    def scorer(self, name: str, request_id: str = "") -> Served[ScoringModel]:
         """Finds the model of that name if it scores, or the only one that does if `name` is empty; else `NotFound`."""
-        return self._that("scores", name)
+        return self._that("scores", name, request_id)
 
-    def classifier(self, name: str) -> Served[ClassifyingModel]:
+    def classifier(self, name: str, request_id: str = "") -> Served[ClassifyingModel]:
         """Finds the model of that name if it classifies, or the only one that does if `name` is empty."""
-        return self._that("classifies", name)
+        return self._that("classifies", name, request_id)
 
-    def encoder(self, name: str) -> Served[EncodingModel]:
+    def encoder(self, name: str, request_id: str = "") -> Served[EncodingModel]:
         """Finds the model of that name if it encodes, or the only one that does if `name` is empty; else `NotFound`."""
-        return self._that("encodes", name)
+        return self._that("encodes", name, request_id)
 
-    def tagger(self, name: str) -> Served[TaggingModel]:
+    def tagger(self, name: str, request_id: str = "") -> Served[TaggingModel]:
         """Finds the model of that name if it tags, or the only one that does if `name` is empty; else `NotFound`."""
-        return self._that("tags", name)
+        return self._that("tags", name, request_id)
 
-    def any(self, name: str) -> Served[Model]:
+    def any(self, name: str, request_id: str = "") -> Served[Model]:
         """Finds the model of that name, or the only one if `name` is empty; else `NotFound`."""
-        return _find(self._all, name, "model")
+        name = name or self._only_name(self._names(), "model")
+        version = self._pick(name, request_id)
+        if version is None:
+            raise self._unknown(name)
+        return _served(version)
+
+    def version(self, name: str, version: str) -> Served[Model] | None:
+        """Finds a version that is ready by the two parts of its name."""
+        ready = [found for found in self.versions.of_name(name) if found.version == version]
+        return _served(ready[0]) if ready else None
 
     def description(self, name: str) -> ModelDescription:
-        """Describes the model of that name, or the only one if `name` is empty; else `NotFound`."""
-        return self.any(name).description
+        """Describes the model of that name, of several the one with the most weight; or the only one."""
+        name = name or self._only_name(self._names(), "model")
+        targets = self.targets(name)
+        if not targets:
+            raise self._unknown(name)
+        heaviest = max(targets, key=lambda target: target.weight)
+        return _served(self.versions.ready(heaviest.model)).description
 
     def alive(self) -> dict[str, bool]:
-        """Says whether each model still answers, by name."""
-        return {name: each.model.alive for name, each in self._all.items()}
+        """Says of each name whether all that it stands for still answers."""
+        return {name: all(map(self._answers, self.targets(name))) for name in self._names()}
 
     def descriptions(self) -> tuple[ModelDescription, ...]:
-        """Describes every model, by name."""
-        return tuple(self._all[name].description for name in sorted(self._all))
+        """Describes every version that is ready, by name."""
+        ready = sorted(self.versions.all_ready(), key=lambda version: version.name)
+        return tuple(_served(version).description for version in ready)
 
-    def _that(self, capability: Capability, name: str) -> Served[Any]:
-        able = {name: each for name, each in self._all.items() if capability in each.model.capabilities}
-        return _find(able, name, f"model that {capability}")
+    def told(self) -> ModelVersions:
+        """Lists versions and aliases."""
+        return ModelVersions(self.versions.told(), self.aliases.all())
+
+    def targets(self, name: str) -> Sequence[AliasTarget]:
+        """Tells what a name stands for; nothing if it is unknown."""
+        if "@" in name:
+            return [AliasTarget(name)]
+        alias = self.aliases.get(name)
+        if alias is not None:
+            return alias.targets
+        return [AliasTarget(version.model) for version in self.versions.of_name(name)[:1]]
+
+    def set_alias(self, alias: str, targets: Sequence[AliasTarget]) -> ModelAlias:
+        """Has an alias stand for versions that are ready and do the same; none removes it.
+
+        Raises:
+            InvalidRequest: as `Aliases.set`, or the targets do different things.
+            NotFound: a target is not there or not ready.
+        """
+        can = {target.model: self._capabilities(target.model) for target in targets}
+        if len(set(can.values())) > 1:
+            does = ", ".join(f"{model} {' and '.join(sorted(words))}" for model, words in can.items())
+            raise InvalidRequest(f"targets of {alias!r} do not answer the same requests: {does}")
+        before = () if "@" in alias else self.targets(alias)
+        return self.aliases.set(alias, targets, before)
+
+    def roll_back(self, alias: str) -> ModelAlias:
+        """Sets an alias back. Raises `NotFound` if there is nothing to go back to, or it is not there any more."""
+        for target in self.aliases.before_last(alias).targets:
+            try:
+                self.versions.ready(target.model)
+            except NotFound as error:
+                raise NotFound(f"alias {alias!r} stood for {target.model}: {error}; load it first") from None
+        return self.aliases.roll_back(alias)
+
+    def _that(self, capability: Capability, name: str, request_id: str) -> Served[Any]:
+        what = f"model that {capability}"
+        name = name or self._only_name(self._doing(capability), what)
+        version = self._pick(name, request_id)
+        if version is None or not able(version, capability):
+            raise NotFound(f"no {what} is named {name!r}; {self._have(self._doing(capability))}")
+        return _served(version)
+
+    def _pick(self, name: str, request_id: str) -> Version | None:
+        alias = self.aliases.get(name)
+        if alias is not None:
+            return self.versions.ready(self.aliases.pick(alias, request_id))
+        if "@" in name:
+            return self.versions.ready(name)
+        return next(iter(self.versions.of_name(name)), None)
+
+    def _names(self) -> list[str]:
+        """Lists the names that requests may use, but for those of versions."""
+        own = {version.name for version in self.versions.all_ready()}
+        return sorted(own | {alias.alias for alias in self.aliases.all()})
+
+    def _only_name(self, names: Sequence[str], what: str) -> str:
+        """Gives the name that a request without one means; an alias of a model that has a name itself is no other."""
+        own = {version.name for version in self.versions.all_ready()}
+        meant = [name for name in names if name in own]
+        if len(meant) != 1:
+            raise NotFound(f"the request names no {what}, and {self._have(names)}; name one")
+        return meant[0]
+
+    def _unknown(self, name: str) -> NotFound:
+        return NotFound(f"no model is named {name!r}; {self._have(self._names())}")
+
+    def _have(self, names: Sequence[str]) -> str:
+        return f"this server has {', '.join(names) or 'none'}"
+
+    def _doing(self, capability: Capability) -> list[str]:
+        return [name for name in self._names() if self._does(name, capability)]
+
+    def _does(self, name: str, capability: Capability) -> bool:
+        return all(able(self.versions.ready(target.model), capability) for target in self.targets(name))
+
+    def _answers(self, target: AliasTarget) -> bool:
+        return bool(_served(self.versions.ready(target.model)).model.alive)
+
+    def _capabilities(self, model: str) -> frozenset[Capability]:
+        return frozenset(_served(self.versions.ready(model)).model.capabilities)
 
 
 def submit_score(
@@ -91,12 +188,6 @@ def submit_score(
     return served.model.submit(prefix, query.items, timeout_s, **options)
 
 
-def _find(candidates: Mapping[str, Served[M]], name: str, what: str) -> Served[M]:
-    if name in candidates:
-        return candidates[name]
-    if not name and len(candidates) == 1:
-        return next(iter(candidates.values()))
-    have = f"this server has {', '.join(sorted(candidates)) or 'none'}"
-    if name:
-        raise NotFound(f"no {what} is named {name!r}; {have}")
-    raise NotFound(f"the request names no {what}, and {have}; name one")
+def _served(version: Version) -> Served[Any]:
+    assert version.served is not None, "ready versions have a model"
+    return version.served

@@ -15,6 +15,7 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import CallCounts
 from rankport.runtime.server.grpc.address import address_of
 from rankport.runtime.server.grpc.front import GrpcFront
+from rankport.runtime.server.lifecycle import Loader, NoLoader
 from rankport.runtime.server.models import ServedModels
 
 _log = logging.getLogger(__name__)
@@ -31,9 +32,15 @@ class Server:
     ...     Client(server.address).score(prefix, items)
     """
 
-    def __init__(self, models: Mapping[str, Model], config: ServerConfig = DEFAULTS) -> None:
-        """Takes the models by the names that requests use. Raises `InvalidRequest` if there is none."""
-        self._core = Core.of(ServedModels(models), config)
+    def __init__(
+        self, models: Mapping[str, Model], config: ServerConfig = DEFAULTS, loader: Loader | None = None
+    ) -> None:
+        """Takes the models by the names that requests use, and what may load others while it runs.
+
+        Raises `InvalidRequest` if there is no model.
+        """
+        served = ServedModels(models, config.canary_seed)
+        self._core = Core.of(served, loader or NoLoader(), config)
         self._bound: Future[int] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked: asyncio.Event = asyncio.Event()
@@ -123,6 +130,7 @@ class Server:
         done = await admission.drain(self._grace_s)
         await front.stop(quiet=done and await admission.quiet(_QUIET_S, _LINGER_S))
         self._core.submitter.close()
+        self._core.lifecycle.close()
 
     async def _watch_health(self, front: GrpcFront) -> None:
         """Reports health: a model whose engine stopped no longer counts as serving, nor does the server as a whole."""

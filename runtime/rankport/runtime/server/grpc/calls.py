@@ -19,6 +19,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 M = TypeVar("M", bound=Message)
 # The message travels twice, percent-encoded and in the details, and peers take 8 KiB of headers in all.
 _MAX_ENCODED_MESSAGE = 2048
+REQUEST_ID_KEY = "x-request-id"
 _TRAVEL_S = 0.1  # by which a call may reach the server, and its deadline pass here, later than in the client
 
 
@@ -44,6 +45,14 @@ async def answering(context: Context, core: Core, request: Request) -> AsyncIter
         check_limits(core, request)
         with core.admission.admitted(request.ByteSize()):
             yield
+
+
+def request_id(context: Context) -> str:
+    """Reads the id that the client gave the request, "" if none: what an alias with several targets goes by."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY:
+            return value.decode(errors="replace") if isinstance(value, bytes) else value
+    return ""
 
 
 def check_limits(core: Core, request: Request) -> None:

@@ -19,9 +19,18 @@ from rankport.protos.request_size import request_size
 from rankport.protos.types import ItemStatus, ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.kinds.kind import EncodingModel
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.calls import Context, answering, check_limits, fitting, open_call
+from rankport.runtime.server.grpc.calls import (
+    Context,
+    answering,
+    check_limits,
+    fitting,
+    open_call,
+    request_id,
+)
 from rankport.runtime.server.grpc.streams import OpenStreams, StreamMessages
+from rankport.runtime.server.models import Served
 from rankport.runtime.server.ordered import in_order
 
 T = TypeVar("T")
@@ -43,7 +52,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
 
     async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:  # noqa: N802
         async with answering(context, self._core, request):
-            served = self._core.models.encoder(request.model)
+            served = self._core.models.encoder(request.model, request_id(context))
             self._check_answer(served.description, request_size(request).items)
 
             def submit(timeout_s: float | None) -> Future[Rows]:
@@ -52,7 +61,8 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
                     query.texts, timeout_s, truncation=query.truncation, side=query.side
                 )
 
-            rows = await self._core.submitter.run(submit, context.time_remaining())
+            with served:
+                rows = await self._core.submitter.run(submit, context.time_remaining())
             return fitting(wire.encode_response(rows, served.description.fingerprint), self._core)
 
     # A coroutine that writes sees the call's cancellation; a generator, suspended at its yield, would not.
@@ -76,17 +86,21 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         first: pb.EncodeStreamRequest | None = None
         asked: wire.EncodeQuery | None = None
         number = 0
-        async for request in messages:
-            first = first or request
-            number += 1
-            check_limits(self._core, request)
-            served = self._core.models.encoder(first.model)
-            self._check_answer(served.description, request_size(request).items)
-            query = _stream_query(request, first, number)
-            asked = asked or query
-            submit = partial(served.model.submit_texts, truncation=asked.truncation, side=asked.side)
-            chunk = _Chunk(served.description, submit, query.texts, request.ids, request.ByteSize())
-            yield self._answer(chunk, messages, context)
+        served: Served[EncodingModel] | None = None
+        with ExitStack() as in_use:
+            async for request in messages:
+                first = first or request
+                number += 1
+                check_limits(self._core, request)
+                if served is None:  # the whole stream has one encoder
+                    served = self._core.models.encoder(first.model, request_id(context))
+                    in_use.enter_context(served)
+                self._check_answer(served.description, request_size(request).items)
+                query = _stream_query(request, first, number)
+                asked = asked or query
+                submit = partial(served.model.submit_texts, truncation=asked.truncation, side=asked.side)
+                chunk = _Chunk(served.description, submit, query.texts, request.ids, request.ByteSize())
+                yield self._answer(chunk, messages, context)
 
     async def _answer(
         self, chunk: "_Chunk", messages: StreamMessages[pb.EncodeStreamRequest], context: Context
@@ -114,6 +128,10 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         middle = len(texts) // 2
         left = await self._encode_all_good(submit, texts.part(0, middle), context)
         return left + await self._encode_all_good(submit, texts.part(middle, len(texts)), context)
+
+    async def Lookup(self, request: pb.LookupRequest, context: Context) -> pb.LookupResponse:  # noqa: N802
+        async with open_call(context, self._core):
+            raise InvalidRequest("this release answers no Lookup yet")
 
     def _check_answer(self, model: ModelDescription, texts: int) -> None:
         """Raises `LimitExceeded` before anything is computed for an answer that could not be sent."""

@@ -11,6 +11,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.address import bind
+from rankport.runtime.server.grpc.admin import ModelAdminService
 from rankport.runtime.server.grpc.classification import ClassificationService
 from rankport.runtime.server.grpc.embedding import EmbeddingService
 from rankport.runtime.server.grpc.kserve import service as kserve
@@ -39,6 +40,7 @@ class GrpcFront:
         self._config = core.config
         self._server = grpc.aio.server(options=server_options(core.config))
         self._health = health.aio.HealthServicer()
+        self._reported: set[str] = set()  # names of models, some of which may be gone since
         self._add_services(core)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         package, _ = kserve.SERVICE_NAME.rsplit(".", 1)
@@ -56,6 +58,7 @@ class GrpcFront:
         pb_grpc.add_TaggingServicer_to_server(TaggingService(core), strict)
         pb_grpc.add_ClassificationServicer_to_server(ClassificationService(core), strict)
         pb_grpc.add_ModelsServicer_to_server(ModelsService(core), strict)
+        pb_grpc.add_ModelAdminServicer_to_server(ModelAdminService(core), strict)
         wire_name: Any = StrictServer(self._server, core, service=kserve.SERVICE_NAME)
         kserve_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(kserve.KserveService(core), wire_name)
 
@@ -67,7 +70,10 @@ class GrpcFront:
 
     async def report(self, alive: Mapping[str, bool]) -> None:
         """Reports the health of models by name, and of the services, which is that of all models together."""
-        together = dict.fromkeys(("", *_SERVICES), all(alive.values()))
+        together = dict.fromkeys(("", *_SERVICES), bool(alive) and all(alive.values()))
+        for name in self._reported - alive.keys():
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+        self._reported = set(alive)
         for name, serving in (together | dict(alive)).items():
             await self._health.set(name, _STATUS[serving])
 

@@ -1,13 +1,15 @@
 """Service `Scoring`."""
 
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 
 from rankport.protos import wire
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ScoreResult
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.calls import Context, answering, fitting
+from rankport.runtime.server.grpc.calls import Context, answering, fitting, open_call, request_id
 from rankport.runtime.server.models import submit_score
 
 _QUICK_FORMS = ("embeddings", "token_ids")
@@ -31,11 +33,18 @@ class ScoringService(pb_grpc.ScoringServicer):
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
         async with answering(context, self._core, request):
-            served = self._core.models.scorer(request.model)
+            served = self._core.models.scorer(request.model, request_id(context))
 
             def submit(timeout_s: float | None) -> Future[ScoreResult]:
                 return submit_score(served, wire.score_query(request), timeout_s)
 
             remaining_s = context.time_remaining()
-            result = await self._core.submitter.run(submit, remaining_s, in_loop=is_quick(request))
+            with served:
+                result = await self._core.submitter.run(submit, remaining_s, in_loop=is_quick(request))
             return fitting(wire.score_response(result), self._core)
+
+    async def ScoreStream(  # type: ignore[override]  # noqa: N802
+        self, requests: AsyncIterator[pb.ScoreStreamRequest], context: Context
+    ) -> None:
+        async with open_call(context, self._core):
+            raise InvalidRequest("this release answers no ScoreStream yet: use Score")

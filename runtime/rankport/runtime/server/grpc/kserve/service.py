@@ -10,7 +10,7 @@ from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.kserve import kserve_pb2_grpc as pb_grpc
 from rankport.protos.request_size import RequestSize
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.calls import Context, fitting, open_call
+from rankport.runtime.server.grpc.calls import Context, fitting, open_call, request_id
 from rankport.runtime.server.grpc.kserve.metadata import config_of, metadata_of, statistics_of
 from rankport.runtime.server.grpc.kserve.tasks import Task, task_of, tasks_of
 from rankport.runtime.server.grpc.kserve.tensors import Tensors, add_output
@@ -73,9 +73,9 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
         async with open_call(context, self._core):
             nbytes = request.ByteSize()
             self._core.limits.check_bytes(nbytes)
-            served = self._find(request.model_name, request.model_version)
+            served = self._find(request.model_name, request.model_version, request_id(context))
             totals = self._core.statistics.of(served.description.name)
-            with totals.timed(), self._core.admission.admitted(nbytes):
+            with served, totals.timed(), self._core.admission.admitted(nbytes):
                 return fitting(await self._infer(served, request, context), self._core)
 
     async def _infer(
@@ -98,8 +98,9 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
             totals.add_usage(usage)
         return response
 
-    def _find(self, name: str, version: str) -> Served[Any]:
-        served = self._core.models.any(name)
+    def _find(self, name: str, version: str, request_id: str = "") -> Served[Any]:
+        models = self._core.models
+        served = models.version(name, version) or models.any(name, request_id)
         if version not in ("", served.description.version):
             raise NotFound(
                 f"model {served.description.name!r} has version {served.description.version!r}, not {version!r:.60}"

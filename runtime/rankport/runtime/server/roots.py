@@ -1,0 +1,29 @@
+"""Folders below which a running server may load bundles."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rankport.protos.errors import InvalidRequest
+
+
+def below_a_root(path: str, roots: Sequence[str]) -> Path:
+    """Finds what a path means: absolute, or below the first root that has it. Links count as what they lead to.
+
+    Raises `InvalidRequest` for what is not there, or lies outside of every root.
+    """
+    if not roots:
+        raise no_roots(path)
+    if not path or "\0" in path:
+        raise InvalidRequest(f"path is {path!r}: give a bundle's directory")
+    for root in map(Path, roots):
+        found = (root / path).resolve()  # an absolute path stays what it is
+        if found.is_relative_to(root.resolve()) and found.exists():
+            return found
+    raise InvalidRequest(f"path {path!r} is no directory below {', '.join(roots)}: put the bundle there")
+
+
+def no_roots(path: str) -> InvalidRequest:
+    """Makes the error of a load at a server that has no roots."""
+    return InvalidRequest(
+        f"path {path!r}: this server loads no bundles while it runs; start it with --model-root DIRECTORY"
+    )

@@ -16,7 +16,7 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A version of a model, as far as it is known."""
+    """Version of a model, as far as it is known."""
 
     name: str
     version: str
@@ -30,7 +30,7 @@ class ModelVersion:
 
     @property
     def model(self) -> str:
-        """The name that means it and no other: NAME@VERSION."""
+        """Name that means it and no other: NAME@VERSION."""
         return f"{self.name}@{self.version}"
 
 
@@ -44,7 +44,7 @@ class AliasTarget:
 
 @dataclass(frozen=True, slots=True)
 class AliasRecord:
-    """What an alias stood for before it was changed."""
+    """Targets that an alias stood for before it was changed."""
 
     targets: tuple[AliasTarget, ...]
     until_s: float  # Unix time
@@ -61,7 +61,7 @@ class ModelAlias:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersions:
-    """All versions and aliases of a server; versions that failed lately too."""
+    """Versions and aliases of a server; versions that failed lately too."""
 
     versions: tuple[ModelVersion, ...]
     aliases: tuple[ModelAlias, ...]

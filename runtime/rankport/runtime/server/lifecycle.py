@@ -27,7 +27,7 @@ _THREADS = 2  # one version may drain while another one loads
 
 
 class OpenedBundle(Protocol):
-    """A bundle that was found, and is as it says."""
+    """Bundle that was found, and is as it says."""
 
     @property
     def name(self) -> str: ...
@@ -61,7 +61,7 @@ class NoLoader:
 
 @dataclass(frozen=True, slots=True)
 class LoadOrder:
-    """What is to be loaded, and what for."""
+    """Order to load a bundle, and what for."""
 
     path: str
     name: str = ""  # of its manifest

@@ -114,7 +114,7 @@ class ModelLoader:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A bundle that may be loaded."""
+    """Bundle that may be loaded."""
 
     loader: ModelLoader
     bundle: Bundle

@@ -64,7 +64,7 @@ class Served(Generic[M]):
 
 
 class Version:
-    """One version of a model, from the moment it is asked for."""
+    """Version of a model, from the moment it is asked for."""
 
     def __init__(self, name: str, version: str, path: str = "") -> None:
         self.name, self.version, self.path = name, version, path
@@ -74,7 +74,7 @@ class Version:
 
     @property
     def model(self) -> str:
-        """The name that means it and no other."""
+        """Name that means it and no other."""
         return f"{self.name}@{self.version}"
 
     def enter(self, state: ModelState) -> None:
@@ -104,7 +104,7 @@ class Version:
 
 
 class Versions:
-    """All versions of a server, in the order in which they were asked for."""
+    """Versions of a server, in the order in which they were asked for."""
 
     def __init__(self, models: Mapping[str, Model]) -> None:
         """Takes models that are ready, by name. Raises `InvalidRequest` for a name that is none."""

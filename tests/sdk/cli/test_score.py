@@ -132,12 +132,26 @@ def test_features_that_are_no_numbers_by_name_are_refused_by_line(served: Servin
     assert served.ranker.worker.computed == 0
 
 
+def test_a_file_may_begin_with_the_mark_of_utf8_and_in_other_encodings_is_refused_with_the_way_out(
+    served: Serving, tmp_path: Path
+) -> None:
+    path = tmp_path / "items.txt"
+    path.write_text("a\nb\n", encoding="utf-8-sig")
+    result = at(served, "--items", str(path), "--json")
+    assert {row["item"] for row in json.loads(result.stdout)["items"]} == {"a", "b"}
+    path.write_text("a\nb\n", encoding="utf-16")
+    result = at(served, "--items", str(path))
+    assert result.exit_code == 2
+    assert "is not UTF-8 (invalid start byte at byte 0): convert it (iconv -f" in said(result)
+
+
 @pytest.mark.parametrize(
     ("stdin", "labels"),
     [
         ('{"text": "a"}\n{"token_ids": [1, 2]}\n"c"\n', {"a", "2 token ids", "c"}),
         ("\na\n{b\n", {"a", "{b"}),
         ('"quoted" text\n', {'"quoted" text'}),
+        ('\ufeff{"text": "a"}\n', {"a"}),
     ],
 )
 def test_standard_input_is_texts_or_json_lines(served: Serving, stdin: str, labels: set[str]) -> None:

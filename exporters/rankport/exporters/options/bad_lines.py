@@ -75,7 +75,7 @@ def repeat_of(values: Sequence[object]) -> tuple[int, int] | None:
 
 def _placed(path: Path, what: str) -> list[tuple[str, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").split(
+        lines = path.read_text(encoding="utf-8-sig").split(
             "\n"
         )  # not at U+2028 and others that JSON allows in text
     except (OSError, UnicodeDecodeError) as error:

@@ -2,16 +2,15 @@
 
 import json
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import typer
 
 from rankport.protos.arguments import checked_run
 from rankport.protos.types import Item, Key
+from rankport.sdk.cli.flags.lines import lines_of
 
 _SHOWN_CHARACTERS = 100
 
@@ -37,14 +36,10 @@ def feature_columns(items: Sequence[GivenItem]) -> dict[str, list[float]] | None
 
 def from_file(path: str, keys: bool, option: str = "--items") -> list[GivenItem]:
     """Reads the items of a file, one a line; "-" is standard input. Raises `typer.BadParameter` naming the line."""
-    try:
-        if path == "-":
-            lines = sys.stdin.readlines()
-            return _parse(lines, keys, jsonl=_holds_objects(lines), name="stdin")
-        with Path(path).open(encoding="utf-8") as stream:
-            return _parse(stream, keys, jsonl=path.endswith(".jsonl"), name=path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{option} {path}: {error}") from error
+    lines = lines_of(path, option)
+    if path == "-":
+        return _parse(lines, keys, jsonl=_holds_objects(lines), name="stdin")
+    return _parse(lines, keys, jsonl=path.endswith(".jsonl"), name=path)
 
 
 def _holds_objects(lines: Iterable[str]) -> bool:

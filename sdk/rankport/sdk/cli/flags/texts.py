@@ -1,26 +1,20 @@
 """Texts of `rankport classify`: from arguments, and from files of texts or JSON lines."""
 
 import json
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import typer
 
 from rankport.protos.classes import ClassText
+from rankport.sdk.cli.flags.lines import lines_of
 
 _SHOWN_CHARACTERS = 100
 
 
 def texts_of_file(path: str) -> list[ClassText]:
     """Reads a file, a text or pair a line; "-" is standard input. Raises `typer.BadParameter` naming the line."""
-    try:
-        if path == "-":
-            return _parsed(sys.stdin.readlines(), jsonl=False, name="stdin")
-        with Path(path).open(encoding="utf-8") as stream:
-            return _parsed(stream, jsonl=path.endswith(".jsonl"), name=path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"--file {path}: {error}") from error
+    name = "stdin" if path == "-" else path
+    return _parsed(lines_of(path, "--file"), jsonl=path.endswith(".jsonl"), name=name)
 
 
 def _parsed(lines: Iterable[str], *, jsonl: bool, name: str) -> list[ClassText]:

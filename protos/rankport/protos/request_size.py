@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from rankport.protos.v1 import rankport_pb2 as pb
 
-Request = pb.ScoreRequest | pb.EncodeRequest | pb.EncodeStreamRequest | pb.ClassifyRequest | pb.TagRequest
+Request = (
+    pb.ScoreRequest
+    | pb.ScoreStreamRequest
+    | pb.EncodeRequest
+    | pb.EncodeStreamRequest
+    | pb.LookupRequest
+    | pb.ClassifyRequest
+    | pb.TagRequest
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,10 @@ def request_size(request: Request) -> RequestSize:
             return pairs + _prefix_size(request.prefix)
         case pb.TagRequest():
             return _tag_size(request)
+        case pb.LookupRequest():
+            return RequestSize(len(request.keys), 0)
+        case pb.ScoreStreamRequest():
+            return request_size(request.request)
         case _:
             return _items_size(request.texts)
 
@@ -42,6 +54,8 @@ def _items_size(message: pb.Items) -> RequestSize:
             return RequestSize(len(message.texts.values), 0)
         case "keys":
             return RequestSize(len(message.keys.values), 0)
+        case "keyed_texts":
+            return RequestSize(max(len(message.keyed_texts.keys), len(message.keyed_texts.texts)), 0)
         case "embeddings":
             shape = message.embeddings.shape
             return RequestSize(shape[0], shape[0] * shape[1]) if len(shape) > 1 else RequestSize(0, 0)

@@ -25,6 +25,7 @@ class Admission:
 
     def __init__(self, config: ServerConfig) -> None:
         self.counts = CallCounts()
+        self.leaving = False  # a stop is announced: whoever asks is told that this server is not ready
         self.stopping = asyncio.Event()  # set once nothing new is admitted
         self._config = config
         self._pending = self._pending_bytes = 0
@@ -55,16 +56,24 @@ class Admission:
             Unavailable: the server is stopping.
             Overloaded: as many requests, or bytes of them, are pending as may be; one alone always may.
         """
+        self.enter(nbytes)
+        try:
+            yield
+        finally:
+            self.leave(nbytes)
+
+    def enter(self, nbytes: int) -> None:
+        """Admits work as `admitted` does; `leave` follows."""
         self.check_running()
         self._check_room(nbytes)
         self._pending += 1
         self._pending_bytes += nbytes
-        try:
-            yield
-        finally:
-            self._pending -= 1
-            self._pending_bytes -= nbytes
-            self._pace.ended()
+
+    def leave(self, nbytes: int) -> None:
+        """Notes that work which `enter` admitted is done."""
+        self._pending -= 1
+        self._pending_bytes -= nbytes
+        self._pace.ended()
 
     def check_running(self) -> None:
         """Raises `Unavailable` once the server is stopping."""

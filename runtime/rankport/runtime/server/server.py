@@ -124,6 +124,7 @@ class Server:
         watch = asyncio.create_task(self._watch_health(front))
         await self._stop_asked.wait()
         watch.cancel()
+        self._core.admission.leaving = True
         await front.not_serving()
         await asyncio.sleep(self._core.config.lame_duck_s)
         admission = self._core.admission

@@ -198,6 +198,46 @@ def test_a_stop_cuts_off_what_is_not_done_within_its_grace(served: Serving, chan
     assert (served.ranker.worker.computed, served.ranker.worker.dropped) == (0, 1)
 
 
+def test_a_lame_duck_answers_while_its_health_says_that_it_goes() -> None:
+    config = ServerConfig(port=0, lame_duck_s=1.0)
+    with serving(config) as served, grpc.insecure_channel(served.address) as channel:
+        stopping = threading.Thread(target=served.server.stop, daemon=True)
+        stopping.start()
+        while health_of(channel, "ranker") == SERVING:
+            pass
+        stub = pb_grpc.ScoringStub(channel)
+        assert len(wire.score_result(stub.Score(REQUEST, timeout=10)).scores) == 1
+        ready = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
+        assert ready(b"", timeout=10) == b""  # ready: false
+        stopping.join(timeout=30)
+        assert not stopping.is_alive()
+
+
+def test_a_stop_under_load_answers_or_refuses_and_cancels_nothing() -> None:
+    ends: set[grpc.StatusCode] = set()
+
+    def hammer(address: str) -> None:
+        with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub = pb_grpc.ScoringStub(channel)
+            while grpc.StatusCode.UNAVAILABLE not in (last := burst(stub)):
+                ends.update(last)
+            ends.update(last, burst(stub))
+
+    def burst(stub: pb_grpc.ScoringStub) -> set[grpc.StatusCode]:
+        futures: list[Any] = [stub.Score.future(REQUEST, timeout=20) for _ in range(8)]
+        return {future.code() for future in futures}
+
+    with serving() as served:
+        threads = [threading.Thread(target=hammer, args=(served.address,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        assert served.ranker.worker.arrived.acquire(timeout=10)
+        served.server.stop()
+        for thread in threads:
+            thread.join(timeout=30)
+    assert ends == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+
+
 def test_a_health_watch_does_not_hold_up_a_stop(served: Serving, channel: grpc.Channel) -> None:
     watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=""))
     assert next(watch).status == SERVING

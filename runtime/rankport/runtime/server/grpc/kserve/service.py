@@ -32,13 +32,13 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:  # noqa: N802
         async with open_call(context, self._core):
-            ready = all(self._core.models.alive().values()) and not self._core.admission.stopping.is_set()
+            ready = all(self._core.models.alive().values()) and not self._core.admission.leaving
             return pb.ServerReadyResponse(ready=ready)
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:  # noqa: N802
         async with open_call(context, self._core):
             alive = self._find(request.name, request.version).model.alive
-            return pb.ModelReadyResponse(ready=alive and not self._core.admission.stopping.is_set())
+            return pb.ModelReadyResponse(ready=alive and not self._core.admission.leaving)
 
     async def ServerMetadata(  # noqa: N802
         self, request: pb.ServerMetadataRequest, context: Context

@@ -1,10 +1,11 @@
 """What a figure was measured on."""
 
-import importlib.metadata
 import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+
+from rankport.protos.packages import installed_version
 
 _PACKAGES = ("rankport", "torch", "transformers", "onnxruntime", "sentence-transformers", "grpcio", "numpy")
 
@@ -16,7 +17,7 @@ def describe_machine() -> dict[str, object]:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": {name: installed_version(name) for name in _PACKAGES},
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }

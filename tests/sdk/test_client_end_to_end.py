@@ -211,6 +211,6 @@ def test_a_signal_stops_serve_in_good_order(encoder_bundle: Bundle, number: sign
 
 def test_two_bundles_of_one_name_are_refused(encoder_bundle: Bundle) -> None:
     done = rankport("serve", str(encoder_bundle.path), str(encoder_bundle.path), "--port", "0")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "are both named" in done.stderr
     assert "NAME=" in done.stderr

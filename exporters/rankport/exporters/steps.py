@@ -4,7 +4,6 @@ Owns what a step does for any kind, which hands in an `ExportWork` for the rest.
 """
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import Recipe, recipe_of
 from rankport.exporters.quantization.record import record
 from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.protos.packages import installed_version
 from rankport.runtime.bundle.manifest import Calibration, GraphSpec, ManifestDraft, Quantization, Source
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
@@ -126,7 +126,7 @@ def draft_manifest(
             model_type=source.model_type,
             dtype=source.dtype,
             parameters=source.parameters,
-            tools={tool: importlib.metadata.version(tool) for tool in _TOOLS},
+            tools={tool: installed_version(tool) or "unknown" for tool in _TOOLS},
             adapter=adapter_record(source),
             notes=[*source.notes, *prompt.notes, *prompt.warnings],
             overrides=list(plan.overrides),

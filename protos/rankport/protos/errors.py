@@ -15,7 +15,8 @@
     ├── BundleError           a bundle is not what it says           FAILED_PRECONDITION
     ├── StoreError            a token store cannot be used           FAILED_PRECONDITION
     ├── CheckpointError       a checkpoint cannot be exported        FAILED_PRECONDITION
-    └── ParityError           an export differs from its source      FAILED_PRECONDITION
+    ├── ParityError           an export differs from its source      FAILED_PRECONDITION
+    └── MissingExtra          a part of rankport is not installed    FAILED_PRECONDITION
 
 Every message holds the offending value, the limit or the rule, and the way out.
 """
@@ -81,6 +82,10 @@ class ParityError(RankportError):
     """Bundle that does not reproduce its source within the tolerance."""
 
 
+class MissingExtra(RankportError, ModuleNotFoundError):
+    """Module that is not installed: the message names what needs it, and the extra that brings it."""
+
+
 STATUS_CODES: dict[type[RankportError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     LimitExceeded: grpc.StatusCode.INVALID_ARGUMENT,
@@ -95,6 +100,7 @@ STATUS_CODES: dict[type[RankportError], grpc.StatusCode] = {
     StoreError: grpc.StatusCode.FAILED_PRECONDITION,
     CheckpointError: grpc.StatusCode.FAILED_PRECONDITION,
     ParityError: grpc.StatusCode.FAILED_PRECONDITION,
+    MissingExtra: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 HTTP_STATUSES: dict[type[RankportError], int] = {

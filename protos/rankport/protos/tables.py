@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.extras import extras_named
 
 ColumnType = Literal["integer", "optional integer", "number", "numbers", "text"]
 """Type of a column's values: `numbers` is a list a row, a missing number NaN, a missing integer None."""
@@ -66,7 +66,5 @@ def arrow_table(columns: TableColumns) -> Any:
 
 
 def _module(name: str, use: str) -> Any:
-    try:
+    with extras_named(use, "tables"):
         return import_module(name)
-    except ModuleNotFoundError as error:
-        raise InvalidRequest(f"{use} needs {name}: pip install 'rankport[tables]'") from error

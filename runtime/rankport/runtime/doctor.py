@@ -4,13 +4,13 @@ Needs nothing but Python: whatever is missing is what it is there to tell. Libra
 own, so that one that cannot be loaded, or crashes, is a line of the report.
 """
 
-import importlib.metadata
 import json
 import platform
 import subprocess
 import sys
 from dataclasses import dataclass
 
+from rankport.protos.packages import installed_version
 from rankport.runtime.backends.devices.gpus import Gpu, find_cuda_of_driver, find_driver, list_gpus
 from rankport.runtime.backends.tensorrt.module import CAPABILITIES, EXTRAS, ModuleName
 from rankport.runtime.backends.tensorrt.module import PACKAGES as TENSORRT_PACKAGES
@@ -81,10 +81,7 @@ class Machine:
 
     def version(self, package: str) -> str | None:
         """Returns the version of an installed package; None if it is not installed."""
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return None
+        return installed_version(package)
 
     def evaluate(self, module: str, expression: str = "''") -> tuple[str, str]:
         """Returns what an expression over `module` gives, and why that cannot be loaded (empty if it can).

@@ -6,6 +6,10 @@ Types of the names, for checkers and editors, are in the stub beside this file.
 from importlib import import_module
 from typing import Any
 
+from rankport.protos import packages
+
+__version__ = packages.VERSION
+
 _HOMES = {
     "rankport.exporters.export": ("export",),
     "rankport.exporters.own_towers": ("export_towers", "verify_towers"),
@@ -17,6 +21,7 @@ _HOMES = {
         "DeadlineExceeded",
         "InvalidRequest",
         "LimitExceeded",
+        "MissingExtra",
         "NotFound",
         "Overloaded",
         "PairingError",
@@ -51,7 +56,10 @@ __all__ = sorted(name for names in _HOMES.values() for name in names)
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            value = getattr(import_module(home), name)
+            from rankport.protos.extras import extras_named
+
+            with extras_named(f"rankport.sdk.{name}"):
+                value = getattr(import_module(home), name)
             globals()[name] = value  # the next access finds it without this function
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ from rankport.protos.errors import CheckpointError as CheckpointError
 from rankport.protos.errors import DeadlineExceeded as DeadlineExceeded
 from rankport.protos.errors import InvalidRequest as InvalidRequest
 from rankport.protos.errors import LimitExceeded as LimitExceeded
+from rankport.protos.errors import MissingExtra as MissingExtra
 from rankport.protos.errors import NotFound as NotFound
 from rankport.protos.errors import Overloaded as Overloaded
 from rankport.protos.errors import PairingError as PairingError
@@ -43,3 +44,4 @@ from rankport.sdk.offline import build as build
 from rankport.sdk.offline import encode as encode
 
 __all__: list[str]
+__version__: str

@@ -10,7 +10,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import MissingExtra
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
 
 
@@ -116,11 +116,12 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
 
     def without_pyarrow(name: str, *args: object, **kwargs: object) -> object:
         if name.startswith("pyarrow"):
-            raise ModuleNotFoundError(name)
+            raise ModuleNotFoundError(name=name)
         return real(name, *args, **kwargs)  # type: ignore[arg-type]
 
     path = tmp_path / "x.parquet"
     path.touch()
     monkeypatch.setattr(builtins, "__import__", without_pyarrow)
-    with pytest.raises(InvalidRequest, match=r"pip install 'rankport\[parquet\]'"):
+    told = r'reading .*x.parquet needs pyarrow, .*: pip install "rankport\[parquet\]"'
+    with pytest.raises(MissingExtra, match=told):
         open_items(path)

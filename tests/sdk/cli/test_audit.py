@@ -71,5 +71,5 @@ def test_a_mistake_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
     assert "--new-tokens" in untold.stderr
     np.save(tmp_path / "short.npy", np.ones((3, 4), np.float32))
     short = audit(checkpoint, "--new-tokens", 40, "--codebook", tmp_path / "short.npy")
-    assert short.returncode == 1
+    assert short.returncode == 2
     assert "has 3 vectors for 40 new tokens" in short.stderr

@@ -14,6 +14,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.store.store import TokenStore
 from rankport.sdk.cli.app import command_tree
+from support.cli import rankport
 
 ROWS = [("occ1", "data engineer"), ("occ2", "nurse"), ("occ3", "senior machine operator")]
 
@@ -120,7 +121,6 @@ def test_input_without_a_usable_row_fails(encoder_bundle: Bundle, items: Path, s
     ("options", "problem"),
     [
         (["--id-column", "key"], "no column 'key'; its columns: id, text"),
-        (["--items", "nothing.csv"], "no items file nothing.csv"),
         (["--format", "xml"], "'xml' is not one of"),
         (["--batch-size", "0"], "--batch-size"),
     ],
@@ -128,10 +128,18 @@ def test_input_without_a_usable_row_fails(encoder_bundle: Bundle, items: Path, s
 def test_wrong_usage_exits_2_and_makes_no_store(
     encoder_bundle: Bundle, items: Path, store: Path, options: list[str], problem: str
 ) -> None:
-    result = encode(encoder_bundle, items, store, *options)
-    assert result.exit_code == 2
-    shown = " ".join(result.stderr.replace("│", " ").split())  # the message comes in a box, wrapped
-    assert problem in shown
+    given = ["encode", "--bundle", encoder_bundle.path, "--items", items, "--store", store]
+    done = rankport(*given, *options)
+    assert done.returncode == 2
+    assert done.stderr.startswith("rankport: InvalidRequest: ")
+    assert problem in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not store.exists()
+
+
+def test_a_file_that_is_not_there_exits_1(encoder_bundle: Bundle, store: Path) -> None:
+    done = rankport("encode", "--bundle", encoder_bundle.path, "--items", "nothing.csv", "--store", store)
+    assert (done.returncode, done.stderr) == (1, "rankport: NotFound: no items file nothing.csv\n")
     assert not store.exists()
 
 

@@ -35,7 +35,7 @@ def test_a_vocabulary_is_extended_grounded_and_audited(tmp_path: Path) -> None:
     assert json.loads(audited.stdout)["new_tokens"] == 12
 
     again = rankport(*command, "--add-tokens", tmp_path / "tokens.txt")
-    assert again.returncode == 1
+    assert again.returncode == 2
     assert "holds a checkpoint already" in again.stderr
     assert "Traceback" not in again.stderr
 
@@ -45,6 +45,6 @@ def test_an_option_out_of_range_is_refused_before_anything_is_read(tmp_path: Pat
         *("ground", tmp_path / "none", "--pairs", tmp_path / "none.jsonl", "--out", tmp_path / "out"),
         *("--held-out", 2),
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--held-out is 2.0" in done.stderr
     assert not (tmp_path / "out").exists()

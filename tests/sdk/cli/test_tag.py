@@ -59,7 +59,6 @@ def test_the_table_tells_spans_and_what_was_read_in_windows(address: str) -> Non
         (("a",), "give either --server or --bundle"),
         (("a", "--bundle", "b", "--model", "m"), "--model goes with --server"),
         (("a", "--server", "localhost:1", "--timeout-s", "-1"), "timeout_s is -1.0"),
-        (("--server", "localhost:1", "--texts", "absent.txt"), "--texts absent.txt"),
     ],
 )
 def test_wrong_usage_is_told(arguments: tuple[str, ...], message: str) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.protos.extras import extras_named
 from rankport.runtime.backends.contract import (
     ArrayGraph,
     DeviceLost,
@@ -55,7 +56,8 @@ def load_array_graph(bundle: Bundle, role: Role, config: EngineConfig = DEFAULTS
 
     Raises InvalidRequest as `load_prefix_backend`, BundleError if the graph cannot be loaded.
     """
-    from rankport.runtime.backends.ort.cpu import OnnxRuntimeArrayGraph
+    with extras_named("a graph on the CPU"):
+        from rankport.runtime.backends.ort.cpu import OnnxRuntimeArrayGraph
 
     return OnnxRuntimeArrayGraph(_DEVICES[config.device].view(bundle), role, config)
 
@@ -74,7 +76,8 @@ def require_device(device: Device) -> None:
     from rankport.runtime.backends.devices.cuda_calls import load_cuda_runtime, require_gpu
 
     if device == "cuda":
-        from rankport.runtime.backends.ort.cuda import require_provider
+        with extras_named("device cuda", "cuda"):
+            from rankport.runtime.backends.ort.cuda import require_provider
 
         require_provider()
     require_gpu(load_cuda_runtime())
@@ -157,7 +160,8 @@ def _view_for_tensorrt(bundle: Bundle) -> Bundle:
 
 
 def _cpu_backends() -> _Backends:
-    from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
+    with extras_named("device cpu"):
+        from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
 
     return _Backends(
         prefix=lambda bundle, config, _: OnnxRuntimePrefixBackend(bundle, config),
@@ -166,7 +170,8 @@ def _cpu_backends() -> _Backends:
 
 
 def _cuda_backends() -> _Backends:
-    from rankport.runtime.backends.ort.cuda import cuda_prefix_backend, cuda_text_backend
+    with extras_named("device cuda", "cuda"):
+        from rankport.runtime.backends.ort.cuda import cuda_prefix_backend, cuda_text_backend
 
     return _Backends(
         prefix=lambda bundle, config, gpu: cuda_prefix_backend(bundle, config, device=gpu),

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.extras import extras_named
 from rankport.runtime.jobs.records import BadRow, Moment, Record
 
 _BATCH_ROWS = 4096
@@ -92,11 +93,9 @@ def _record(row: int, batch: Any, index: int, converts: Mapping[str, Convert]) -
 
 @contextmanager
 def _parquet_file(path: Path) -> Iterator[Any]:
-    try:
+    with extras_named(f"reading {path}", "parquet"):
         import pyarrow
         from pyarrow import parquet
-    except ImportError as error:
-        raise InvalidRequest(f"reading {path} needs pyarrow: pip install 'rankport[parquet]'") from error
     try:
         with parquet.ParquetFile(path) as file:
             yield file

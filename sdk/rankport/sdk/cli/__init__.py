@@ -2,16 +2,22 @@
 
 import sys
 
+from rankport.protos.errors import MissingExtra
+from rankport.protos.extras import extras_named
+from rankport.protos.packages import VERSION
+
 
 def main() -> None:
-    """Runs the command. Exit codes: 0 done, 1 the work failed (one line on stderr says why), 2 wrong usage."""
+    """Runs the command. Exit codes: 0 done, 2 what was asked is wrong, 1 anything else; one line on stderr says why."""
+    if sys.argv[1:] == ["--version"]:  # where the extra of the command line is not installed too
+        print(f"rankport {VERSION}")
+        return
     try:
-        import typer  # noqa: F401
-    except ModuleNotFoundError:
-        sys.exit("rankport: the command line needs typer and rich: pip install 'rankport[runtime]'")
+        with extras_named("the command line"):
+            from rankport.sdk.cli.app import run
+    except MissingExtra as error:
+        sys.exit(f"rankport: MissingExtra: {error}")
     try:
-        from rankport.sdk.cli.app import run
-
         run()
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,31 +2,18 @@
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from rankport.protos.errors import RankportError
-
-_EXTRAS = {
-    "torch": "export",
-    "transformers": "export",
-    "safetensors": "export",
-    "matplotlib": "export",
-    "onnx_ir": "export",
-    "onnxscript": "export",
-    "onnxruntime": "runtime",
-    "tokenizers": "runtime",
-    "lmdb": "runtime",
-    "pydantic": "runtime",
-    "grpc_health": "runtime",
-    "pyarrow": "parquet",
-    "cuda": "tensorrt-rtx",
-}
+from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.protos.extras import extras_named
+from rankport.protos.packages import VERSION
 
 _HELP = """Take a trained LLM ranker or item encoder from checkpoint to production.
 
@@ -39,6 +26,10 @@ rankport encode --bundle encoder.bundle --items items.csv --store tokens.lmdb
 rankport serve ranker.bundle encoder.bundle --store tokens.lmdb --port 8500
 rankport score --server localhost:8500 --prefix "query" --keys item-1 item-2
 ```
+
+Errors are one line on stderr. Exit codes: 0 done; 2 what was asked is wrong (the command line, an option, an input that
+breaks a rule); 1 anything else failed (a file, bundle, checkpoint, store or server cannot be used, a proof misses its
+limits); 130 and 143 interrupted and terminated.
 """
 
 
@@ -85,40 +76,77 @@ def _command(name: str) -> Any:
 def command_tree() -> typer.Typer:
     """Builds the command tree."""
     app = typer.Typer(
-        cls=_Commands, help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown"
+        cls=_Commands, help=_HELP, no_args_is_help=True, add_completion=True, rich_markup_mode="markdown"
     )
     app.callback()(_main)
     return app
 
 
-def _main() -> None:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"rankport {VERSION}\n")
+        raise typer.Exit
+
+
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
     """Does nothing before a command."""
 
 
 def run() -> None:
     """Runs the command line of this process and exits."""
-    _run(command_tree())
+    _run(partial(command_tree(), prog_name="rankport"))
 
 
 def run_command(name: str, arguments: Sequence[str], program: str) -> None:
     """Runs one command, that another program offers as its own, and exits. `program` is what its help calls it."""
-    _run(partial(_command(name), args=list(arguments), prog_name=program))
+    with _failures_told():
+        command = _command(name)
+    _run(partial(command, args=list(arguments), prog_name=program))
 
 
-def _run(command: Callable[[], object]) -> None:
+def _run(command: Callable[..., object]) -> None:
     # As Ctrl-C does, a terminated command cleans up what it has half made. `serve` has a handler of its own.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with _failures_told():
+        status = command(standalone_mode=False)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """Ends the process with one line for a failure, and the exit code of its kind."""
     try:
-        command()
-    except RankportError as error:
-        sys.stderr.write(f"rankport: {type(error).__name__}: {error}\n")
-        sys.exit(1)
-    except OSError as error:
-        sys.stderr.write(f"rankport: {type(error).__name__}: {error}\n")
-        sys.exit(1)
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
-            raise
-        sys.stderr.write(f"rankport: this command needs {error.name}: pip install 'rankport[{extra}]'\n")
-        sys.exit(1)
+        with extras_named("this command"):
+            yield
+    except _CLICK_EXCEPTION as error:
+        _tell_usage(error)
+    except InvalidRequest as error:
+        _exit(error, 2)
+    except (RankportError, OSError) as error:
+        _exit(error, 1)
+
+
+# What a command line that cannot be read raises: typer brings it along, or has it of click, by its version.
+_CLICK_EXCEPTION: type[Exception] = next(
+    cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException"
+)
+
+
+def _tell_usage(error: Any) -> NoReturn:
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help is its message
+        error.show()
+        sys.exit(2)
+    message = " ".join(error.format_message().split()).removeprefix("Invalid value: ")
+    if error.ctx is not None:
+        message = f"{message.rstrip('.')} (see {error.ctx.command_path} --help)"
+    _exit(InvalidRequest(message), 2)
+
+
+def _exit(error: Exception, status: int) -> NoReturn:
+    sys.stderr.write(f"rankport: {type(error).__name__}: {error}\n")
+    sys.exit(status)

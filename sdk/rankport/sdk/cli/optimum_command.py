@@ -25,7 +25,7 @@ class RankportExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # opt
         parser.add_argument("arguments", nargs=REMAINDER)
 
     def run(self) -> None:
-        """Runs the export, and exits as it does: 0 done, 1 failed, 2 wrong usage."""
+        """Runs the export, and exits as it does: 0 done, 2 what was asked is wrong, 1 anything else."""
         from rankport.sdk.cli.app import run_command
 
         run_command("export", self.args.arguments, PROGRAM)

@@ -3,7 +3,6 @@
 Loaded offline, in fp32, on the CPU, from the folder alone. Nothing of what was exported goes into it but a lower limit.
 """
 
-import importlib.metadata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder
 from rankport.exporters.kinds.texts.samples import overlong_text, sample_texts
 from rankport.protos.errors import ParityError
+from rankport.protos.packages import installed_version
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.prompt.encoder import PromptEncoder
@@ -40,7 +40,7 @@ class OwnersPipeline:
     @property
     def name(self) -> str:
         """Library and version."""
-        return f"sentence-transformers {importlib.metadata.version('sentence-transformers')}"
+        return f"sentence-transformers {installed_version('sentence-transformers') or 'unknown'}"
 
     def ids(self, text: str) -> NDArray[np.int64]:
         """Gives the token ids that the model is given for a text, cut to its limit. [tokens]"""

@@ -3,11 +3,11 @@
 The only module that imports either; they are loaded when asked for.
 """
 
-import importlib.metadata
 import logging
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from rankport.protos import packages
 from rankport.protos.errors import BackendError
 
 log = logging.getLogger(__name__)
@@ -72,12 +72,8 @@ class TensorRt:
 
 def installed_version(name: ModuleName) -> str | None:
     """Returns the version of the package that holds a module, which is not loaded; None if there is none."""
-    for package in PACKAGES[name]:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
+    versions = (packages.installed_version(package) for package in PACKAGES[name])
+    return next((version for version in versions if version is not None), None)
 
 
 def load_tensorrt(name: ModuleName | None = None) -> TensorRt:

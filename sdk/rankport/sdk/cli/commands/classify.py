@@ -53,7 +53,7 @@ def classify(
 
     Works for classifiers, and for rankers with a head of classes.
 
-    Exit codes: 0 classified, also if single texts failed; 1 an error; 2 wrong usage.
+    Exit codes: 0 classified, also if single texts failed; 2 what was asked is wrong; 1 anything else.
     """
     from rankport.sdk.cli.flags.texts import texts_of_file
     from rankport.sdk.cli.output.classes import Classified, write_classes

@@ -52,7 +52,7 @@ def encode(
     its text, ends it: nobody knows which lines behind it are rows.
 
     Exit codes: 0 done, bad rows included unless --max-bad-rows says otherwise; 1 no row could be used, too many bad
-    rows, or the bundle, the store or the file failed; 2 wrong usage, such as a column that is not there.
+    rows, or the bundle, the store or the file failed; 2 what was asked is wrong, such as a column that is not there.
     """
     from rich.console import Console
 
@@ -72,8 +72,7 @@ def encode(
     console = Console(stderr=True)
     device: Device = given["device"]
     config = encode_job_config(device, **given_values(EncodeJobConfig, given))
-    with _wrong_usage():
-        file = ItemsFile.open(items, **asdict(filled(FileColumns, given)))
+    file = ItemsFile.open(items, **asdict(filled(FileColumns, given)))
     with (
         load_encoder(bundle, engine_config(device, device_ids=(device_id,))) as encoder,
         TokenStore.open(store, create=True) as tokens,
@@ -93,16 +92,6 @@ def encode(
     if failure:
         console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True, markup=False)
         raise typer.Exit(1)
-
-
-@contextmanager
-def _wrong_usage() -> Iterator[None]:
-    from rankport.protos.errors import InvalidRequest, NotFound
-
-    try:
-        yield
-    except (InvalidRequest, NotFound) as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 @contextmanager

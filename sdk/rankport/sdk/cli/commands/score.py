@@ -62,7 +62,7 @@ def score(
 
     Works for bundles of every kind that scores. Equal scores keep the order given; items without a score come last.
 
-    Exit codes: 0 scored, also if single items were not found or failed; 1 an error; 2 wrong usage.
+    Exit codes: 0 scored, also if single items were not found or failed; 2 what was asked is wrong; 1 anything else.
     """
     from rankport.sdk.cli.flags.items import feature_columns, from_arguments, from_file
     from rankport.sdk.cli.output.score import write_ranking

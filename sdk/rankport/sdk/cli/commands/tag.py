@@ -49,7 +49,7 @@ def tag(
 ) -> None:
     """Find labelled spans in texts: where each begins and ends in characters, its label, its score, its text.
 
-    Exit codes: 0 tagged; 1 an error; 2 wrong usage.
+    Exit codes: 0 tagged; 2 what was asked is wrong; 1 anything else.
     """
     from rankport.sdk.cli.flags.items import from_arguments, from_file
     from rankport.sdk.cli.output.tag import write_json_lines, write_table

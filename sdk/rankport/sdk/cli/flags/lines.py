@@ -11,7 +11,7 @@ _BOM = "\ufeff"
 def lines_of(path: str, option: str) -> list[str]:
     """Reads the lines with their ends; "-" is standard input, and a mark of UTF-8 at the start is no text.
 
-    Raises `typer.BadParameter` for a file that cannot be read, or is not UTF-8.
+    Raises `OSError` for a file that cannot be read, `typer.BadParameter` for one that is not UTF-8.
     """
     try:
         if path == "-":
@@ -19,8 +19,6 @@ def lines_of(path: str, option: str) -> list[str]:
         else:
             with Path(path).open(encoding="utf-8") as stream:
                 lines = stream.readlines()
-    except OSError as error:
-        raise typer.BadParameter(f"{option} {path}: {error}") from error
     except UnicodeDecodeError as error:
         raise typer.BadParameter(
             f"{option} {path} is not UTF-8 ({error.reason} at byte {error.start}): convert it "

@@ -1,6 +1,5 @@
 """Facts of a run that measured something: command, time, machine, tools."""
 
-import importlib.metadata
 import os
 import platform
 import shlex
@@ -8,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from rankport.protos.packages import installed_version
 
 _TOOLS = ("rankport", "torch", "transformers", "onnxruntime", "numpy")
 
@@ -29,7 +30,7 @@ class RunFacts:
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
             f"Python {platform.python_version()}",
-            tools={tool: version for tool in _TOOLS if (version := _version(tool)) is not None},
+            tools={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},
         )
 
     @property
@@ -46,10 +47,3 @@ def _processor() -> str:
         return platform.processor() or "unknown processor"
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown processor"
-
-
-def _version(tool: str) -> str | None:
-    try:
-        return importlib.metadata.version(tool)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -3,7 +3,6 @@
 Loaded offline, in fp32, on the CPU, from the folder alone. Nothing of what was exported goes into it but a lower limit.
 """
 
-import importlib.metadata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
 from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
+from rankport.protos.packages import installed_version
 from rankport.runtime.bundle.manifest import Manifest
 
 _LIBRARY = "sentence_transformers"
@@ -33,7 +33,7 @@ class OwnersPipeline:
     @property
     def name(self) -> str:
         """Library and version."""
-        return f"sentence-transformers {importlib.metadata.version('sentence-transformers')}"
+        return f"sentence-transformers {installed_version('sentence-transformers') or 'unknown'}"
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Predicts without activation, one pair a pass, so that none is padded. [pairs, labels]"""

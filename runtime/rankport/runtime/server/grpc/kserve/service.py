@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.kserve import kserve_pb2_grpc as pb_grpc
+from rankport.protos.packages import VERSION
 from rankport.protos.request_size import RequestSize
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, fitting, open_call, request_id
@@ -44,7 +44,7 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
         self, request: pb.ServerMetadataRequest, context: Context
     ) -> pb.ServerMetadataResponse:
         async with open_call(context, self._core):
-            return pb.ServerMetadataResponse(name="rankport", version=_version(), extensions=_EXTENSIONS)
+            return pb.ServerMetadataResponse(name="rankport", version=VERSION, extensions=_EXTENSIONS)
 
     async def ModelMetadata(  # noqa: N802
         self, request: pb.ModelMetadataRequest, context: Context
@@ -140,10 +140,3 @@ def _response(
     for name in asked or outputs:
         add_output(response, name, outputs[name])
     return response
-
-
-def _version() -> str:
-    try:
-        return version("rankport")
-    except PackageNotFoundError:  # a copy of the sources
-        return "unknown"

@@ -1,0 +1,87 @@
+"""One rule for the whole command line: a mistake is one line on stderr, and its exit code says whose it is."""
+
+from pathlib import Path
+
+import pytest
+
+from rankport.protos.packages import VERSION
+from support.cli import rankport
+
+
+def shown(value: object) -> str:
+    return " ".join(value)[:40] if isinstance(value, list) else ""
+
+
+WRONG = [  # what was asked is wrong, wherever that is found: by the parser, by options together, by what they are for
+    (["nosuch"], "No such command 'nosuch' (see rankport --help)"),
+    (["--nosuch"], "No such option: --nosuch (see rankport --help)"),
+    (["inspect"], "(see rankport inspect --help)"),
+    (["serve", "b", "--port", "99999"], "'--port'"),
+    (["serve", "b", "--port", "x"], "'--port'"),
+    (["serve", "b", "--device-ids", "0,1"], "device_ids is [0, 1]: a CPU has one engine"),
+    (["serve", "b", "--prefix-cache-bytes", "4XB"], "'4XB' is no size"),
+    (["serve", "=b"], "'=b' gives no name"),
+    (["score", "a"], "give either --prefix or --field NAME=TEXT (see rankport score --help)"),
+    (["score", "a", "--prefix", "q", "--timeout-s", "-1", "--bundle", "b"], "timeout_s is -1.0"),
+    (["score", "a", "--prefix", "q", "--server", "http://b:1"], "address is 'http://b:1'"),
+    (["export", "c", "--kind", "ranker", "--pooling", "mean", "--out", "o"], "--pooling belongs to --kind"),
+    (["export", "c", "--kind", "nosuch", "--out", "o"], "kind 'nosuch' is unknown"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), WRONG, ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else ""
+)
+def test_what_was_asked_is_wrong(words: list[str], told: str) -> None:
+    done = rankport(*words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("rankport: InvalidRequest: ")
+    assert told in done.stderr
+    assert (done.stderr.count("\n"), done.stdout) == (1, "")
+
+
+FAILED = [
+    (["inspect", "nowhere"], "BundleError: "),
+    (["serve", "nowhere"], "BundleError: "),
+    (["score", "a", "--prefix", "q", "--bundle", "nowhere"], "BundleError: "),
+    (["score", "--items", "absent", "--prefix", "q", "--bundle", "b"], "FileNotFoundError: "),
+    (["classify", "--file", "absent", "--bundle", "b"], "FileNotFoundError: "),
+    (["tag", "--texts", "absent", "--bundle", "b"], "FileNotFoundError: "),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), FAILED, ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else ""
+)
+def test_what_is_named_cannot_be_used(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = rankport(*words)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"rankport: {told}")
+
+
+def test_no_arguments_show_the_help_which_tells_the_rule() -> None:
+    done = rankport()
+    assert done.returncode == 2
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "Exit codes: 0 done; 2 what was asked is wrong" in said
+    assert rankport("--help").returncode == 0
+
+
+def test_the_version_is_told() -> None:
+    done = rankport("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"rankport {VERSION}\n", "")
+    assert rankport("--version", "inspect", "nowhere").stdout == f"rankport {VERSION}\n"
+
+
+def test_shells_complete_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_RANKPORT_COMPLETE", "complete_bash")
+    for words, completed in (
+        ("rankport sc", "score"),
+        ("rankport serve --max-pending-c", "--max-pending-calls"),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        assert rankport().stdout.split() == [completed]

@@ -1,5 +1,6 @@
-"""Refusal of messages that are no protobuf of their type, as of any malformed request: not a failure of the server."""
+"""Refusal of messages that are no protobuf of their type, as of any malformed request, or that would grow in memory."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,18 +8,24 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, open_call
+from rankport.runtime.server.grpc.field_count import has_more
 
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
+Parse = Callable[[bytes], Any]
+
+
+# An item is a field or a few; more than this many an item are none that the limits allow.
+_FIELDS_OF_ITEM, _OTHER_FIELDS = 4, 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Malformed:
-    """Message that could not be parsed."""
+class _Large:
+    """Message that is large enough to hold too many fields: counted and parsed in a thread."""
 
-    reason: str
+    data: bytes
 
 
 class StrictServer:
@@ -29,6 +36,7 @@ class StrictServer:
         self._server = server
         self._service = service
         self._core = core
+        self._most_fields = _FIELDS_OF_ITEM * core.limits.items + _OTHER_FIELDS
 
     def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
         """Leaves out handlers that look a method up by name: the same methods are registered by name as well."""
@@ -41,42 +49,68 @@ class StrictServer:
         )
 
     def _strict(self, handler: Any) -> Any:
-        parse, write = _parsing(handler.request_deserializer), handler.response_serializer
+        parse, write = handler.request_deserializer, handler.response_serializer
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary), parse, write)
+            answer = self._unary(handler.unary_unary, parse)
+            return grpc.unary_unary_rpc_method_handler(answer, self._parsing(parse), write)
         assert handler.stream_stream, "the services have no other methods"
-        return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream), parse, write)
+        stream = self._stream(handler.stream_stream, parse)
+        return grpc.stream_stream_rpc_method_handler(stream, self._parsing(parse), write)
 
-    def _unary(self, behaviour: Behaviour) -> Any:
+    def _unary(self, behaviour: Behaviour, parse: Parse) -> Any:
         async def answer(request: Any, context: Context) -> Any:
-            if isinstance(request, _Malformed):
-                async with open_call(context, self._core):
-                    raise InvalidRequest(request.reason)
+            if isinstance(request, InvalidRequest | _Large):
+                try:
+                    request = await self._read(request, parse)
+                except InvalidRequest as error:
+                    async with open_call(context, self._core):
+                        raise error
             return await behaviour(request, context)
 
         return answer
 
-    def _stream(self, behaviour: Behaviour) -> Any:
+    def _stream(self, behaviour: Behaviour, parse: Parse) -> Any:
+        async def messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            async for request in requests:
+                unread = isinstance(request, InvalidRequest | _Large)
+                yield await self._read(request, parse) if unread else request
+
         async def answer(requests: AsyncIterator[Any], context: Context) -> Any:
-            return await behaviour(_well_formed(requests), context)
+            return await behaviour(messages(requests), context)
 
         return answer
 
+    def _parsing(self, parse: Parse) -> Parse:
+        """Makes what reads a message at once, or returns it unread, or the reason why it cannot be read."""
+        few_bytes = 2 * self._most_fields  # fields, and numbers, have two and one at least
 
-def _parsing(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    assert parse is not None
+        def parse_or_tell(data: bytes) -> Any:
+            return _Large(data) if len(data) > few_bytes else _parsed(parse, data)
 
-    def parse_or_tell(data: bytes) -> Any:
-        try:
-            return parse(data)
-        except DecodeError as error:
-            return _Malformed(f"the message cannot be parsed: {error}")
+        return parse_or_tell
 
-    return parse_or_tell
+    async def _read(self, unread: InvalidRequest | _Large, parse: Parse) -> Any:
+        if isinstance(unread, InvalidRequest):
+            raise unread
+        self._core.limits.check_bytes(len(unread.data))
+        message = await asyncio.to_thread(self._count_and_parse, unread.data, parse)
+        if isinstance(message, InvalidRequest):
+            raise message
+        return message
+
+    def _count_and_parse(self, data: bytes, parse: Parse) -> Any:
+        kind = parse.__self__.DESCRIPTOR  # type: ignore[attr-defined]  # a method of the message's class
+        limits = self._core.limits
+        if has_more(data, kind, self._most_fields, limits.tokens + self._most_fields):
+            return LimitExceeded(
+                f"the request has more than {self._most_fields} fields, this server takes {limits.items} items "
+                "(max_request_items): send fewer at once"
+            )
+        return _parsed(parse, data)
 
 
-async def _well_formed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        if isinstance(request, _Malformed):
-            raise InvalidRequest(request.reason)
-        yield request
+def _parsed(parse: Parse, data: bytes) -> Any:
+    try:
+        return parse(data)
+    except DecodeError as error:
+        return InvalidRequest(f"the message cannot be parsed: {error}")

@@ -31,6 +31,11 @@ class OpenStream:
     def send(self, text: str) -> None:
         self._outbox.put(wire.stream_request("", [("id", text)], "error"))
 
+    def finish(self) -> None:
+        """Ends it in good order: the server is done with it by then."""
+        self._outbox.put(None)
+        assert list(self.answers) == []
+
     def close(self) -> None:
         self.answers.cancel()
         self._outbox.put(None)
@@ -82,7 +87,7 @@ def test_a_connection_has_so_many_streams_open_and_others_theirs(stack: ExitStac
     refused = refusal(lambda: next(others[2].answers))
     assert refused.name == "Overloaded"
     assert "has 2 encode streams open, the limit is 2 (max_connection_streams)" in refused.message
-    others[0].close()
+    others[0].finish()
     later = OpenStream(channel)
     stack.callback(later.close)
     later.send("a")

@@ -126,6 +126,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_volume_that_cannot_be_written_is_read_and_that_it_is_without_a_lock_is_told(
+    small_disk: Path, frozen: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = small_disk / "tokens"
+    with TokenStore.open(path, create=True) as store:
+        store.namespace(ENCODER, SPEC, create=True).put_many([entry("a", 1)])
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with TokenStore.open(path, read_only=True, frozen=frozen) as store:
+        assert len(store.namespace(ENCODER)) == 1
+    assert ["is read without a lock" in record.getMessage() for record in caplog.records] == [True] * (
+        not frozen
+    )
+
+
 def test_full_disk_is_named_and_keeps_what_was_stored(small_disk: Path) -> None:
     path = small_disk / "tokens"
     told, kept = output_of(started(WRITE, path)).splitlines()

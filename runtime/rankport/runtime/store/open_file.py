@@ -1,5 +1,7 @@
 """`OpenFile`: one file of LMDB that is open, with the handles of its databases."""
 
+import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +15,7 @@ from rankport.runtime.store.data_file import DataFile
 Transaction: TypeAlias = "lmdb.Transaction[memoryview]"  # generic in lmdb's stubs only
 Database: TypeAlias = Any  # lmdb exports no name for the type of its database handles
 
+_log = logging.getLogger(__name__)
 _MAX_READERS = 1024  # read transactions at one time, over all processes
 
 
@@ -68,6 +71,7 @@ class OpenFile:
         data, about = DataFile(opening.path), env.info()
         data.check_whole(about["last_pgno"] + 1 if about["last_txnid"] else 0, env.stat()["psize"])
         if not opening.frozen:
+            _warn_without_lock(opening)
             # A process killed in a read transaction would pin its pages for ever.
             env.reader_check()
         return cls(opening.path, env, data, about["last_txnid"] if opening.frozen else None)
@@ -96,3 +100,13 @@ class OpenFile:
         """Frees the map. Closing twice does nothing."""
         self.whole = False
         self.env.close()
+
+
+def _warn_without_lock(opening: Opening) -> None:
+    """Says so where LMDB did without a lock of its own accord: on a volume that cannot be written."""
+    if opening.read_only and not os.access(opening.path / "lock.mdb", os.W_OK):
+        _log.warning(
+            "token store %s is on a volume that cannot be written and is read without a lock: nobody may write to it "
+            "from elsewhere meanwhile; frozen (--frozen) notices if one does",
+            opening.path,
+        )

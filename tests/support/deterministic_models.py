@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, Overloaded
 from rankport.protos.types import ItemStatus, Key, ModelDescription, ScoreResult, Usage
 from rankport.runtime.kinds.kind import ModelCounts
+from rankport.runtime.scheduling.counts import Queue, WorkerCounts
 
 HIDDEN = 3
 
@@ -76,6 +78,7 @@ class DeterministicRanker:
     def __init__(self, name: str = "ranker", max_queued: int = 1000) -> None:
         self.name = name
         self.worker = Worker(max_queued)
+        self.silent_s = 0.0  # for which it says to have been in a pass
         self.refuse_with: Exception | None = None  # raised by `submit`
         self.fail_with: Exception | None = None  # raised by its future
 
@@ -101,7 +104,8 @@ class DeterministicRanker:
         return self.worker.alive
 
     def counts(self) -> ModelCounts:
-        return ModelCounts({})
+        engine = WorkerCounts(time.monotonic).snapshot("cpu", Queue(0, 0, 0))
+        return ModelCounts({"cpu": replace(engine, silent_s=self.silent_s)})
 
     def describe(self) -> ModelDescription:
         return description(self.name, "ranker")

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rankport.protos.errors import Overloaded, Unavailable
+from rankport.protos.errors import Overloaded, Unavailable, status_code
 from rankport.runtime.options import size_in_words
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import CallCounts, Outcome
+from rankport.runtime.server.observing.call import current_call
+from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.pace import Pace
 
 _log = logging.getLogger(__name__)
+_CODES = {Outcome.CANCELLED: "CANCELLED", Outcome.DEADLINE: "DEADLINE_EXCEEDED"}
 _STOPPING = "the server is stopping; send the request to another one"
 
 
@@ -23,10 +26,12 @@ class Admission:
     Work is a request that is read and waits for its answer; an open call or stream that sent nothing is none.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, observer: Observer) -> None:
         self.counts = CallCounts()
         self.leaving = False  # a stop is announced: whoever asks is told that this server is not ready
         self.stopping = asyncio.Event()  # set once nothing new is admitted
+        self.overloads = 0  # requests refused for lack of room, here or in an engine's queue
+        self._observer = observer
         self._config = config
         self._pending = self._pending_bytes = 0
         self._open = 0
@@ -37,16 +42,32 @@ class Admission:
 
     @contextmanager
     def counted(self, given_up: Callable[[], Outcome]) -> Iterator[None]:
-        """Wraps a call and counts how it ends. `given_up` tells why its caller cancelled it."""
+        """Wraps a call and takes notice of how it ends. `given_up` tells why its caller cancelled it."""
         try:
             yield
         except asyncio.CancelledError:
-            self.counts.add(given_up())
+            self.given_up(given_up())
             raise
         except Exception as error:
-            self.counts.add_error(error)
+            self.failed(error)
             raise
+        self.answered()
+
+    def answered(self) -> None:
+        """Takes notice of a call that is answered."""
         self.counts.add(Outcome.ANSWERED)
+        self._ended("OK")
+
+    def given_up(self, why: Outcome) -> None:
+        """Takes notice of a call that its caller gave up."""
+        self.counts.add(why)
+        self._ended(_CODES[why])
+
+    def failed(self, error: Exception) -> None:
+        """Takes notice of a call that ends with an error."""
+        self.counts.add_error(error)
+        self.overloads += isinstance(error, Overloaded)
+        self._ended(status_code(error).name)
 
     @contextmanager
     def admitted(self, nbytes: int) -> Iterator[None]:
@@ -66,6 +87,8 @@ class Admission:
         """Admits work as `admitted` does; `leave` follows."""
         self.check_running()
         self._check_room(nbytes)
+        if (call := current_call()) is not None:
+            call.nbytes += nbytes
         self._pending += 1
         self._pending_bytes += nbytes
 
@@ -74,6 +97,11 @@ class Admission:
         self._pending -= 1
         self._pending_bytes -= nbytes
         self._pace.ended()
+
+    @property
+    def pending(self) -> tuple[int, int, int]:
+        """Requests worked on or waiting, their bytes, and the calls that are open; any thread may ask."""
+        return self._pending, self._pending_bytes, self._open
 
     def check_running(self) -> None:
         """Raises `Unavailable` once the server is stopping."""
@@ -112,6 +140,10 @@ class Admission:
         while (now_s := time.monotonic()) < min(end_s, self._last_arrival_s + quiet_s):
             await asyncio.sleep(min(end_s, self._last_arrival_s + quiet_s) - now_s)
         return now_s >= self._last_arrival_s + quiet_s
+
+    def _ended(self, code: str) -> None:
+        if (call := current_call()) is not None:
+            self._observer.end(call, code)
 
     def _check_room(self, nbytes: int) -> None:
         calls, most_bytes = self._config.max_pending_calls, self._config.max_pending_bytes

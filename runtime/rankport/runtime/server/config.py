@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from rankport.protos.flags import flag
 from rankport.runtime.options import check_ranges
+from rankport.runtime.server.observing.config import DEFAULTS as OBSERVING_DEFAULTS
+from rankport.runtime.server.observing.config import ObservingConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class ServerConfig:
     canary_seed: int = field(
         default=0, metadata=flag("Seed of the draws between an alias's versions, for requests without an id.")
     )
+    observing: ObservingConfig = OBSERVING_DEFAULTS
     # Threads that read and tokenize let the one that drives the device go on this soon: by default it would wait 5 ms
     # for each of them after every call of the device, far longer than a pass takes. None: as the interpreter is.
     switch_interval_s: float | None = 2e-4

@@ -1,12 +1,18 @@
 """Core of a server, which all its fronts share: models, admission, limits, threads, statistics, settings."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from rankport.protos.errors import Unavailable
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.lifecycle import Lifecycle, Loader
 from rankport.runtime.server.limits import RequestLimits
 from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.observing.observer import Observer
+from rankport.runtime.server.observing.readiness import Readiness
+from rankport.runtime.server.observing.state import ServerState
 from rankport.runtime.server.statistics import Statistics
 from rankport.runtime.server.submitter import Submitter
 
@@ -22,16 +28,75 @@ class Core:
     submitter: Submitter
     statistics: Statistics
     config: ServerConfig
+    observer: Observer
+    readiness: Readiness
 
     @classmethod
     def of(cls, models: ServedModels, loader: Loader, config: ServerConfig) -> "Core":
         """Makes admission, limits and threads by the settings."""
+        observer = Observer(config.observing)
+        admission = Admission(config, observer)
+        readiness = Readiness(config.observing, lambda: admission.overloads)
         return cls(
             models=models,
             lifecycle=Lifecycle(models, loader, config),
-            admission=Admission(config),
+            admission=admission,
             limits=RequestLimits.of(config),
             submitter=Submitter(config.tokenizer_threads),
             statistics=Statistics(),
             config=config,
+            observer=observer,
+            readiness=readiness,
         )
+
+    def look(self) -> Mapping[str, bool]:
+        """Looks which models can take requests."""
+        return self.readiness.look(self.models.alive(), self.models.stands_for(), self.models.counts())
+
+    def ready(self, model: str | None = None) -> bool:
+        """Says whether a model, or each of them, can take requests now."""
+        ready = self.readiness.ready(self.models.alive(), self.models.stands_for())
+        fit = all(ready.values()) if model is None else ready.get(model, False)
+        return fit and not self.admission.leaving
+
+    def state(self) -> ServerState:
+        """Tells what the server has now; any thread may ask."""
+        pending, nbytes, opened = self.admission.pending
+        return ServerState(
+            pending_requests=pending,
+            pending_bytes=nbytes,
+            open_calls=opened,
+            overloads=self.admission.overloads,
+            saturated_s=self.readiness.saturated_s,
+            reasons=self.readiness.reasons,
+            models={f"{each.name}@{each.version}": each for each in self.models.descriptions()},
+            counts=self.models.counts(),
+        )
+
+    def metrics_page(self) -> Callable[[], bytes]:
+        """Gives what writes /metrics. Raises `Unavailable` where prometheus-client is not installed."""
+        try:
+            from rankport.runtime.server.observing.metrics import ServerMetrics
+        except ModuleNotFoundError as error:
+            raise Unavailable(f"metrics need {error.name}: pip install 'rankport[server]'") from error
+        return ServerMetrics(self.observer.book, self.state).page
+
+
+@contextmanager
+def metrics_port(core: Core) -> Iterator[int | None]:
+    """Opens the port of /metrics for the block, if the settings ask for one, and gives its number.
+
+    Raises `Unavailable` where the address is taken, or prometheus-client not installed.
+    """
+    config = core.config.observing
+    if config.metrics_port is None:
+        yield None
+        return
+    page = core.metrics_page()
+    from rankport.runtime.server.observing.metrics_port import MetricsPort
+
+    port = MetricsPort(config.metrics_host, config.metrics_port, page)
+    try:
+        yield port.port
+    finally:
+        port.close()

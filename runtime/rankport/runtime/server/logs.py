@@ -4,9 +4,11 @@ import json
 import logging
 from datetime import UTC, datetime
 
+from rankport.runtime.server.observing.call import current_call
+
 
 class JsonFormatter(logging.Formatter):
-    """Time in UTC, level, logger, message, and the traceback of an error."""
+    """Time in UTC, level, logger, message, the request, a record's own `fields`, and the traceback of an error."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -15,6 +17,10 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        call = current_call()
+        if call is not None:
+            entry["request_id"] = call.request_id
+        entry |= getattr(record, "fields", {})
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)

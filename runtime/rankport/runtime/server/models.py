@@ -17,10 +17,12 @@ from rankport.runtime.kinds.kind import (
     ClassifyingModel,
     EncodingModel,
     Model,
+    ModelCounts,
     ScoringModel,
     TaggingModel,
 )
 from rankport.runtime.server.aliases import Aliases
+from rankport.runtime.server.observing.call import current_call
 from rankport.runtime.server.versions import Served, Version, Versions, able
 
 __all__ = ["Served", "ServedModels", "submit_score"]
@@ -84,6 +86,14 @@ class ServedModels:
         """Says of each name whether all that it stands for still answers."""
         return {name: all(map(self._answers, self.targets(name))) for name in self._names()}
 
+    def counts(self) -> dict[str, ModelCounts]:
+        """Gives the counters of each version that is ready, by the name that means it alone."""
+        return {version.model: _served(version).model.counts() for version in self.versions.all_ready()}
+
+    def stands_for(self) -> dict[str, tuple[str, ...]]:
+        """Gives the versions that each name stands for."""
+        return {name: tuple(target.model for target in self.targets(name)) for name in self._names()}
+
     def descriptions(self) -> tuple[ModelDescription, ...]:
         """Describes every version that is ready, by name."""
         ready = sorted(self.versions.all_ready(), key=lambda version: version.name)
@@ -131,6 +141,8 @@ class ServedModels:
         version = self._pick(name, request_id)
         if version is None or not able(version, capability):
             raise NotFound(f"no {what} is named {name!r}; {self._have(self._doing(capability))}")
+        if (call := current_call()) is not None:
+            call.model = version.model
         return _served(version)
 
     def _pick(self, name: str, request_id: str) -> Version | None:

@@ -11,7 +11,7 @@ from typing import Self
 from rankport.protos.types import ModelDescription
 from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.config import DEFAULTS, ServerConfig
-from rankport.runtime.server.core import Core
+from rankport.runtime.server.core import Core, metrics_port
 from rankport.runtime.server.counts import CallCounts
 from rankport.runtime.server.grpc.address import address_of
 from rankport.runtime.server.grpc.front import GrpcFront
@@ -46,6 +46,7 @@ class Server:
         self._stop_asked: asyncio.Event = asyncio.Event()
         self._grace_s = config.grace_s
         self._switch_before_s: float | None = None
+        self._metrics_port: int | None = None
         self._thread = threading.Thread(target=self._run, name="rankport-server", daemon=True)
 
     def start(self) -> Self:
@@ -64,6 +65,12 @@ class Server:
     def address(self) -> str:
         """host:port, or unix:PATH, for a client on this machine."""
         return address_of(self._core.config.host, self.port)
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Port of /metrics, None where there is none. Waits for `start`."""
+        self._bound.result()
+        return self._metrics_port
 
     @property
     def models(self) -> tuple[ModelDescription, ...]:
@@ -118,8 +125,12 @@ class Server:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        with metrics_port(self._core) as self._metrics_port:
+            await self._answer()
+
+    async def _answer(self) -> None:
         front = GrpcFront(self._core)
-        await front.report(self._core.models.alive())
+        await front.report(self._core.look())
         self._bound.set_result(await front.start())
         watch = asyncio.create_task(self._watch_health(front))
         await self._stop_asked.wait()
@@ -137,4 +148,4 @@ class Server:
         """Reports health: a model whose engine stopped no longer counts as serving, nor does the server as a whole."""
         while True:
             await asyncio.sleep(_HEALTH_PERIOD_S)
-            await front.report(self._core.models.alive())
+            await front.report(self._core.look())

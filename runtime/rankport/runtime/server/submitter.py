@@ -14,6 +14,8 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import DeadlineExceeded, RequestCancelled
+from rankport.runtime.server.observing.call import Call, current_call
+from rankport.runtime.server.observing.phases import PhaseTimes
 
 T = TypeVar("T")
 Submit = Callable[[float | None], concurrent.futures.Future[T]]
@@ -41,7 +43,7 @@ class Submitter:
         if self._results is None:
             self._results = _Results(asyncio.get_running_loop())
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        job = _Job(submit, deadline, self._results)
+        job = _Job(submit, deadline, self._results, current_call())
         if in_loop:
             job.start()
         else:
@@ -88,9 +90,13 @@ class _Results:
 class _Job(Generic[T]):
     """Request on its way to a model and back."""
 
-    def __init__(self, submit: Submit[T], deadline: float | None, results: _Results) -> None:
+    def __init__(
+        self, submit: Submit[T], deadline: float | None, results: _Results, call: Call | None
+    ) -> None:
         self.result: asyncio.Future[T] = results.future()
         self._submit, self._deadline, self._results = submit, deadline, results
+        self._call = call
+        self._times = PhaseTimes()
         self._lock = threading.Lock()  # guards the two below
         self._cancelled = False
         self._future: concurrent.futures.Future[T] | None = None
@@ -99,11 +105,13 @@ class _Job(Generic[T]):
         """Submits the request, unless nobody waits any more."""
         if self._cancelled:
             return
+        self._times.begun()
         try:
             future = _submit_in_time(self._submit, self._deadline)
         except BaseException as error:
             future = concurrent.futures.Future()
             future.set_exception(error)
+        self._times.submitted()
         with self._lock:
             self._future, cancelled = future, self._cancelled
         if cancelled:
@@ -126,6 +134,8 @@ class _Job(Generic[T]):
         """Ends the wait with what became of the work. The loop's thread only."""
         if self.result.done():
             return
+        if self._call is not None:
+            self._times.note(self._call, done)
         if done.cancelled():
             reason = "the model was closed or dropped the request; send it again"
             self.result.set_exception(RequestCancelled(reason))

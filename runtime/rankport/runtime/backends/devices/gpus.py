@@ -21,6 +21,27 @@ class Gpu:
     memory_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class GpuMemory:
+    """Memory of a GPU now, of all processes together."""
+
+    used_bytes: int
+    total_bytes: int
+
+
+def gpu_memory(number: int) -> GpuMemory | None:
+    """Asks CUDA for the memory of a GPU that this process uses; None where it does not say."""
+    try:
+        from cuda.bindings import runtime
+
+        if runtime.cudaSetDevice(number)[0]:  # of this thread alone
+            return None
+        error, free, total = runtime.cudaMemGetInfo()
+    except (ImportError, RuntimeError, OSError):
+        return None
+    return None if error else GpuMemory(total - free, total)
+
+
 def list_gpus() -> tuple[Gpu, ...]:
     """Lists the GPUs, in CUDA's order."""
     try:

@@ -12,13 +12,13 @@ from rankport.protos.request_size import Request, request_size
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.failures import told
-from rankport.runtime.server.grpc.details import trailers_of
+from rankport.runtime.server.grpc.details import Trailers, trailers_of
+from rankport.runtime.server.observing.call import REQUEST_ID, WorkingFor, current_call
 
 Context = grpc.aio.ServicerContext[Any, Any]
 M = TypeVar("M", bound=Message)
 # The message travels twice, percent-encoded and in the details, and peers take 8 KiB of headers in all.
 _MAX_ENCODED_MESSAGE = 2048
-REQUEST_ID_KEY = "x-request-id"
 _TRAVEL_S = 0.1  # by which a call may reach the server, and its deadline pass here, later than in the client
 
 
@@ -50,13 +50,13 @@ class OpenCall:
                 await self._fail(error)
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        counts = self._core.admission.counts
+        admission = self._core.admission
         if self._admitted_bytes is not None:
-            self._core.admission.leave(self._admitted_bytes)
+            admission.leave(self._admitted_bytes)
         if error is None:
-            counts.add(Outcome.ANSWERED)
+            admission.answered()
         elif isinstance(error, asyncio.CancelledError):
-            counts.add(_why_given_up(self._allowed_s, self._context.time_remaining()))
+            admission.given_up(_why_given_up(self._allowed_s, self._context.time_remaining()))
         elif isinstance(error, Exception):
             await self._fail(error)
 
@@ -67,8 +67,16 @@ class OpenCall:
         self._admitted_bytes = nbytes
 
     async def _fail(self, error: Exception) -> NoReturn:
-        self._core.admission.counts.add_error(error)
+        self._core.admission.failed(error)
         await _abort(self._context, self._core, error)
+
+
+def seen(context: Context, core: Core, method: str, *, streams: bool = False) -> WorkingFor:
+    """Has a call observed while the context works for it, and its client told the request's id."""
+    headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    call = core.observer.begin("grpc", method, headers, streams=streams)
+    context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+    return WorkingFor(call)
 
 
 def open_call(context: Context, core: Core) -> OpenCall:
@@ -84,7 +92,7 @@ def answering(context: Context, core: Core, request: Request) -> OpenCall:
 def request_id(context: Context) -> str:
     """Reads the id that the client gave the request, "" if none: what an alias with several targets goes by."""
     for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY:
+        if key == REQUEST_ID:
             return value.decode(errors="replace") if isinstance(value, bytes) else value
     return ""
 
@@ -112,8 +120,13 @@ async def _abort(context: Context, core: Core, error: Exception) -> NoReturn:
     failure = told(error)
     code, message = status_code(failure), _clipped(str(failure))
     retry_after_s = core.admission.retry_after_s() if isinstance(failure, Overloaded) else None
-    trailers = trailers_of(code, message, failure, retry_after_s)
+    trailers = (*trailers_of(code, message, failure, retry_after_s), *_named())
     await context.abort(code, message, trailing_metadata=trailers)
+
+
+def _named() -> Trailers:
+    call = current_call()
+    return () if call is None else ((REQUEST_ID, call.request_id),)
 
 
 def _clipped(message: str) -> str:

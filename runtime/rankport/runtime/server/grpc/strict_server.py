@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.calls import Context, open_call
+from rankport.runtime.server.grpc.calls import Context, open_call, seen
 from rankport.runtime.server.grpc.field_count import has_more
 
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
@@ -43,40 +43,42 @@ class StrictServer:
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Adds the methods of a service."""
-        strict = {name: self._strict(handler) for name, handler in handlers.items()}
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(self._service or service, strict),)
-        )
+        service = self._service or service
+        short = service.rpartition(".")[2]
+        strict = {name: self._strict(f"{short}.{name}", handler) for name, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, strict),))
 
-    def _strict(self, handler: Any) -> Any:
+    def _strict(self, method: str, handler: Any) -> Any:
         parse, write = handler.request_deserializer, handler.response_serializer
         if handler.unary_unary:
-            answer = self._unary(handler.unary_unary, parse)
+            answer = self._unary(method, handler.unary_unary, parse)
             return grpc.unary_unary_rpc_method_handler(answer, self._parsing(parse), write)
         assert handler.stream_stream, "the services have no other methods"
-        stream = self._stream(handler.stream_stream, parse)
+        stream = self._stream(method, handler.stream_stream, parse)
         return grpc.stream_stream_rpc_method_handler(stream, self._parsing(parse), write)
 
-    def _unary(self, behaviour: Behaviour, parse: Parse) -> Any:
+    def _unary(self, method: str, behaviour: Behaviour, parse: Parse) -> Any:
         async def answer(request: Any, context: Context) -> Any:
-            if isinstance(request, InvalidRequest | _Large):
-                try:
-                    request = await self._read(request, parse)
-                except InvalidRequest as error:
-                    async with open_call(context, self._core):
-                        raise error
-            return await behaviour(request, context)
+            with seen(context, self._core, method):
+                if isinstance(request, InvalidRequest | _Large):
+                    try:
+                        request = await self._read(request, parse)
+                    except InvalidRequest as error:
+                        async with open_call(context, self._core):
+                            raise error
+                return await behaviour(request, context)
 
         return answer
 
-    def _stream(self, behaviour: Behaviour, parse: Parse) -> Any:
+    def _stream(self, method: str, behaviour: Behaviour, parse: Parse) -> Any:
         async def messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             async for request in requests:
                 unread = isinstance(request, InvalidRequest | _Large)
                 yield await self._read(request, parse) if unread else request
 
         async def answer(requests: AsyncIterator[Any], context: Context) -> Any:
-            return await behaviour(messages(requests), context)
+            with seen(context, self._core, method, streams=True):
+                return await behaviour(messages(requests), context)
 
         return answer
 

@@ -50,11 +50,16 @@ def serve(
     if frozen and store is None:
         raise typer.BadParameter("--frozen goes with --store")
     from rankport.runtime.server.loading import loaded_models
+    from rankport.runtime.server.observing.exporting import traces_exported
     from rankport.runtime.server.server import Server
     from rankport.sdk.cli.output.serve import ServerLines, log_to_stderr
 
     log_to_stderr(json_log)
-    with loaded_models(bundles, store, engine, frozen=frozen) as models, Server(models, server) as running:
+    with (
+        traces_exported(),
+        loaded_models(bundles, store, engine, frozen=frozen) as models,
+        Server(models, server) as running,
+    ):
         lines = ServerLines(running, json_log)
         lines.models()
         with _stop_signal() as stopped:

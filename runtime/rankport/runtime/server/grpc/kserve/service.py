@@ -32,13 +32,12 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:  # noqa: N802
         async with open_call(context, self._core):
-            ready = all(self._core.models.alive().values()) and not self._core.admission.leaving
-            return pb.ServerReadyResponse(ready=ready)
+            return pb.ServerReadyResponse(ready=self._core.ready())
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:  # noqa: N802
         async with open_call(context, self._core):
-            alive = self._find(request.name, request.version).model.alive
-            return pb.ModelReadyResponse(ready=alive and not self._core.admission.leaving)
+            name = self._find(request.name, request.version).description.name
+            return pb.ModelReadyResponse(ready=self._core.ready(name))
 
     async def ServerMetadata(  # noqa: N802
         self, request: pb.ServerMetadataRequest, context: Context

@@ -1,0 +1,54 @@
+"""`CallBook`: calls by what they were and how they ended, and how long their phases took."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rankport.runtime.histogram import Histogram, HistogramCounts
+from rankport.runtime.server.observing.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class CallKey:
+    """Calls that are counted together."""
+
+    front: str
+    method: str
+    model: str  # "" where none was found
+    code: str  # name of the gRPC status
+
+
+class CallBook:
+    """Counters since the server's start. The event loop writes, any thread reads."""
+
+    def __init__(self) -> None:
+        self._ended: Counter[CallKey] = Counter()
+        self._seconds: dict[tuple[str, str], Histogram] = {}
+        self._phases: dict[tuple[str, str], Histogram] = {}
+
+    def add(self, call: Call, code: str, seconds: float) -> None:
+        """Counts a call that ended."""
+        self._ended[CallKey(call.front, call.method, call.model, code)] += 1
+        _of(self._seconds, (call.method, call.model)).add(seconds)
+        if call.tokenize_s and not call.streams:
+            _of(self._phases, (call.model, "thread")).add(call.thread_s)
+            _of(self._phases, (call.model, "tokenize")).add(call.tokenize_s)
+
+    def ended(self) -> Mapping[CallKey, int]:
+        """Counts calls."""
+        return self._ended.copy()
+
+    def seconds(self) -> Mapping[tuple[str, str], HistogramCounts]:
+        """Gives the times of whole calls, by method and model."""
+        return {key: histogram.snapshot() for key, histogram in [*self._seconds.items()]}
+
+    def phases(self) -> Mapping[tuple[str, str], HistogramCounts]:
+        """Gives the times of phases before the queue, by model and phase: "thread" and "tokenize"."""
+        return {key: histogram.snapshot() for key, histogram in [*self._phases.items()]}
+
+
+def _of(histograms: dict[tuple[str, str], Histogram], key: tuple[str, str]) -> Histogram:
+    histogram = histograms.get(key)
+    if histogram is None:
+        histogram = histograms[key] = Histogram()
+    return histogram

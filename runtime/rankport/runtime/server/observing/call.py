@@ -1,0 +1,71 @@
+"""`Call`: one call of a server as it is seen from outside, and which call the running code works for."""
+
+import random
+import re
+import time
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rankport.protos.types import Usage
+from rankport.runtime.server.observing.tracing import CallSpan
+
+Front = Literal["grpc", "http"]
+REQUEST_ID = "x-request-id"
+"""Metadata or header by which a client names its request, and a server says the name."""
+_NAMED = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call in progress: what it is, and how long its phases took so far. Its server's event loop writes it."""
+
+    front: Front
+    method: str  # "Scoring.Score", or a path of HTTP
+    request_id: str
+    streams: bool = False  # many messages: it lasts as long as its client likes
+    span: CallSpan | None = None
+    model: str = ""  # that was found for it: never what a client wrote
+    nbytes: int = 0  # of its messages
+    thread_s: float = 0.0  # waiting for a thread that reads it
+    tokenize_s: float = 0.0  # reading it: message, texts, store
+    usage: Usage | None = None  # as the answer tells it
+    started_s: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it came."""
+        return time.perf_counter() - self.started_s
+
+
+_CURRENT: ContextVar[Call | None] = ContextVar("rankport_call", default=None)
+
+
+def current_call() -> Call | None:
+    """Returns the call that the running code works for, if a front said one."""
+    return _CURRENT.get()
+
+
+class WorkingFor:
+    """Context in which the running code works for a call. Written out: it is entered for every call."""
+
+    __slots__ = ("_call", "_token")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._token: Token[Call | None] | None = None
+
+    def __enter__(self) -> Call:
+        self._token = _CURRENT.set(self._call)
+        return self._call
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        assert self._token is not None, "entered"
+        _CURRENT.reset(self._token)
+
+
+def request_id_of(given: str | None) -> str:
+    """Takes the client's name of its request, up to 128 printable characters of ASCII, or makes one."""
+    if given is not None and _NAMED.fullmatch(given):
+        return given
+    return f"{random.getrandbits(64):016x}"

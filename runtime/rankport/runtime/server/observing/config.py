@@ -1,0 +1,52 @@
+"""Knobs of what a server shows of itself."""
+
+from dataclasses import dataclass, field
+
+from rankport.protos.flags import flag
+from rankport.runtime.options import check_ranges
+
+
+@dataclass(frozen=True, slots=True)
+class ObservingConfig:
+    """Knobs of metrics, logs and readiness. Raises `InvalidRequest` for a value out of range."""
+
+    metrics_port: int | None = field(
+        default=None,
+        metadata=flag(
+            "Port of /metrics for Prometheus; 0 takes a free one. [default: none]", least=0, most=65535
+        ),
+    )
+    metrics_host: str = field(default="127.0.0.1", metadata=flag("Address of --metrics-port."))
+    log_requests: float = field(
+        default=0.0,
+        metadata=flag(
+            "Share of the requests that get a line in the log, 1 for all; never their texts.", least=0, most=1
+        ),
+    )
+    slow_request_s: float = field(
+        default=5.0,
+        metadata=flag(
+            "Seconds from which on a request gets a warning in the log, streams apart; 0: none.", least=0
+        ),
+    )
+    # Longer than any pass takes, the first of a shape on a GPU included.
+    stuck_pass_s: float = field(
+        default=60.0,
+        metadata=flag(
+            "Seconds in one pass after which health of its model is NOT_SERVING; 0: never.", least=0
+        ),
+    )
+    # Where all servers are saturated there is nowhere else to go: refusals with a hint are better than none.
+    saturated_s: float = field(
+        default=0.0,
+        metadata=flag(
+            "Seconds of refusals for overload without a pause after which health is NOT_SERVING; 0: never.",
+            least=0,
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+DEFAULTS = ObservingConfig()

@@ -1,0 +1,74 @@
+"""Export of spans as the environment asks for it, by OpenTelemetry's SDK of the extra `tracing`."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rankport.protos.errors import InvalidRequest, Unavailable
+
+_EXPORTER = "OTEL_TRACES_EXPORTER"
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+@contextmanager
+def traces_exported(environment: Mapping[str, str] = os.environ) -> Iterator[bool]:
+    """Has spans leave the process during the block, and says so; where they go, OpenTelemetry's own variables say.
+
+    `OTEL_TRACES_EXPORTER` is otlp, console or none; with an OTLP endpoint otlp is meant. A provider that the process
+    has already stays.
+
+    Raises:
+        InvalidRequest: the variable names another exporter.
+        Unavailable: spans are asked for, and the extra `tracing` is not installed.
+    """
+    wanted = _wanted(environment)
+    if wanted == "none":
+        yield False
+        return
+    try:
+        provider = _provider(wanted)
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f"{_EXPORTER} {wanted} needs {error.name}: pip install 'rankport[tracing]'"
+        ) from error
+    try:
+        yield True
+    finally:
+        if provider is not None:
+            provider.shutdown()  # sends what is left
+
+
+def _wanted(environment: Mapping[str, str]) -> str:
+    default = "otlp" if any(environment.get(name) for name in _ENDPOINTS) else "none"
+    wanted = environment.get(_EXPORTER) or default
+    if wanted not in ("otlp", "console", "none"):
+        raise InvalidRequest(f"{_EXPORTER} is {wanted!r}: give otlp, console or none")
+    return wanted
+
+
+def _provider(exporter: str) -> Any:
+    """Sets a provider, and returns it; None where the process has one."""
+    from opentelemetry import trace
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return None
+    # The environment's OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come before.
+    named = Resource({SERVICE_NAME: "rankport"}).merge(Resource.create())
+    if named.attributes.get(SERVICE_NAME) == "unknown_service":
+        named = named.merge(Resource({SERVICE_NAME: "rankport"}))
+    provider = TracerProvider(resource=named)
+    provider.add_span_processor(
+        BatchSpanProcessor(ConsoleSpanExporter() if exporter == "console" else _otlp())
+    )
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def _otlp() -> Any:
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()

@@ -1,0 +1,37 @@
+"""`Observer`: has every call counted, logged and traced as it ends."""
+
+from collections.abc import Mapping
+
+from rankport.runtime.server.observing.book import CallBook
+from rankport.runtime.server.observing.call import REQUEST_ID, Call, Front, request_id_of
+from rankport.runtime.server.observing.config import ObservingConfig
+from rankport.runtime.server.observing.request_log import RequestLog, facts_of
+from rankport.runtime.server.observing.tracing import Tracing
+
+
+class Observer:
+    """Sees the calls of all fronts of a server. Lives on its event loop."""
+
+    def __init__(self, config: ObservingConfig, tracing: Tracing | None = None) -> None:
+        self.book = CallBook()
+        self._log = RequestLog(config)
+        self._tracing = tracing or Tracing()
+
+    def begin(self, front: Front, method: str, headers: Mapping[str, str], *, streams: bool = False) -> Call:
+        """Makes the call that a front was sent; `headers` by their names in lower case."""
+        span = self._tracing.span_of(method, headers)
+        return Call(front, method, request_id_of(headers.get(REQUEST_ID)), streams, span)
+
+    def end(self, call: Call, code: str) -> None:
+        """Takes notice of how a call ended, by the name of a gRPC status."""
+        seconds = call.elapsed_s
+        self.book.add(call, code, seconds)
+        self._log.write(call, code, seconds)
+        if call.span is not None:
+            call.span.end(code, _attributes(call, code, seconds))
+
+
+def _attributes(call: Call, code: str, seconds: float) -> dict[str, str | int | float]:
+    facts = facts_of(call, code, seconds)
+    del facts["trace_id"]
+    return {f"rankport.{name}": value for name, value in facts.items()}

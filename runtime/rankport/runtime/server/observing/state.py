@@ -1,0 +1,21 @@
+"""`ServerState`: what a server has now, as its pages and metrics show it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rankport.protos.types import ModelDescription
+from rankport.runtime.kinds.kind import ModelCounts
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """Snapshot of a server."""
+
+    pending_requests: int
+    pending_bytes: int
+    open_calls: int
+    overloads: int  # requests refused for overload since the start
+    saturated_s: float
+    reasons: Mapping[str, str]  # why models cannot take requests, "" for all of them
+    models: Mapping[str, ModelDescription]
+    counts: Mapping[str, ModelCounts]

@@ -1,0 +1,92 @@
+"""Spans of calls: within the client's trace, with a child for each phase."""
+
+import asyncio
+from concurrent.futures import Future
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from rankport.protos.errors import InvalidRequest, Overloaded
+from rankport.runtime.server.admission import Admission
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.counts import Outcome
+from rankport.runtime.server.observing.call import WorkingFor
+from rankport.runtime.server.observing.config import ObservingConfig
+from rankport.runtime.server.observing.exporting import traces_exported
+from rankport.runtime.server.observing.observer import Observer
+from rankport.runtime.server.observing.tracing import Tracing
+from rankport.runtime.server.submitter import Submitter
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = "b7ad6b7169203331"
+
+
+def spans(headers: dict[str, str], fails: bool = False) -> dict[str, ReadableSpan]:
+    """Has a call go its way from a front to a model and back; gives its spans by name."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    observer = Observer(ObservingConfig(), Tracing(provider))
+
+    def submit(timeout_s: float | None) -> "Future[str]":
+        if fails:
+            raise Overloaded("full")
+        future: Future[str] = Future()
+        future.set_result("answer")
+        return future
+
+    async def go() -> None:
+        admission, submitter = Admission(ServerConfig(), observer), Submitter(1)
+        call = observer.begin("grpc", "Scoring.Score", headers)
+        with WorkingFor(call), admission.counted(lambda: Outcome.CANCELLED), admission.admitted(7):
+            await submitter.run(submit, None)
+        submitter.close(wait=True)
+
+    if fails:
+        with pytest.raises(Overloaded):
+            asyncio.run(go())
+    else:
+        asyncio.run(go())
+    return {span.name: span for span in exporter.get_finished_spans()}
+
+
+def test_a_call_is_a_span_of_its_clients_trace_with_its_phases_in_turn() -> None:
+    made = spans({"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "order-17"})
+    call = made["Scoring.Score"]
+    assert call.kind is SpanKind.SERVER
+    assert f"{call.context.trace_id:032x}" == TRACE
+    assert call.parent is not None
+    assert f"{call.parent.span_id:016x}" == PARENT
+    assert call.attributes is not None
+    assert (call.attributes["rankport.request_id"], call.attributes["rankport.bytes"]) == ("order-17", 7)
+    phases = [made[name] for name in ("thread", "tokenize", "engine")]
+    assert [phase.parent.span_id for phase in phases if phase.parent] == [call.context.span_id] * 3
+    times = [(phase.start_time or 0, phase.end_time or 0) for phase in phases]
+    assert times == sorted(times)
+
+
+def test_a_call_without_a_trace_begins_one() -> None:
+    call = spans({})["Scoring.Score"]
+    assert call.parent is None
+    assert call.context.trace_id
+
+
+def test_a_refusal_says_its_status() -> None:
+    call = spans({}, fails=True)["Scoring.Score"]
+    assert call.attributes is not None
+    assert call.attributes["rankport.code"] == "RESOURCE_EXHAUSTED"
+    assert call.status.status_code is StatusCode.UNSET  # it is no fault of the server
+
+
+def test_without_a_provider_nothing_is_made() -> None:
+    assert Tracing().span_of("Scoring.Score", {"traceparent": f"00-{TRACE}-{PARENT}-01"}) is None
+
+
+def test_spans_go_nowhere_unless_the_environment_says_where() -> None:
+    with traces_exported({}) as exported:
+        assert not exported
+    message = "OTEL_TRACES_EXPORTER is 'zipkin': give otlp, console or none"
+    with pytest.raises(InvalidRequest, match=message), traces_exported({"OTEL_TRACES_EXPORTER": "zipkin"}):
+        pass

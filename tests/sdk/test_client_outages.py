@@ -98,7 +98,7 @@ def refusing(
     ranker: DeterministicRanker, refused: list[pb.ScoreRequest], request: pytest.FixtureRequest
 ) -> Iterator[str]:
     """Address of a server that refuses its first two calls, with the trailing metadata of the test's parameter."""
-    trailers, details = getattr(request, "param", ((), "full"))
+    trailers, details = getattr(request, "param", ((("rankport-error", "Overloaded"),), "full"))
 
     def answer(request: pb.ScoreRequest, context: Any) -> pb.ScoreResponse:
         refused.append(request)
@@ -142,6 +142,7 @@ NEVER_AGAIN = [
     ((("grpc-retry-pushback-ms", "-1"),), "full"),
     ((("grpc-retry-pushback-ms", "20000"),), "full"),  # longer than the call may take
     ((), "Received message larger than max (5000 vs. 1000)"),
+    ((), "a limit of something in between"),
 ]
 
 

@@ -48,7 +48,9 @@ def error_of(call: grpc.Call, address: str, timeout_s: float | None) -> Rankport
     trailers = {key: _text(value) for key, value in call.trailing_metadata() or ()}
     error = _told_by(call.code(), call.details() or "", trailers.get(ERROR_METADATA_KEY), address, timeout_s)
     if isinstance(error, Overloaded):
-        error.retry_after_s = _seconds(trailers.get(_PUSHBACK))
+        # A limit of gRPC's own, or of what stands between, names no error: it may refuse the same again and again.
+        unnamed = -1.0 if ERROR_METADATA_KEY not in trailers else None
+        error.retry_after_s = _seconds(trailers.get(_PUSHBACK), unnamed)
     return error
 
 
@@ -76,10 +78,10 @@ def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _seconds(pushback_ms: str | None) -> float | None:
+def _seconds(pushback_ms: str | None, without: float | None) -> float | None:
     """Reads a hint of when to come back; what is no whole number means never, as gRPC has it."""
     if pushback_ms is None:
-        return None
+        return without
     return int(pushback_ms) / 1000 if re.fullmatch(r"\d{1,9}", pushback_ms) else -1.0
 
 

@@ -35,6 +35,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
 from rankport.sdk.channels import ChannelOptions, Target
+from rankport.sdk.model_admin import ModelAdmin
 from rankport.sdk.retries import RetryBudget
 from rankport.sdk.submitted import submitted
 
@@ -205,6 +206,13 @@ class Client(WeighingRanks):
         response = self._answer(lambda to: to.models.List, pb.ListModelsRequest(), self._timeout_s)
         return tuple(map(wire.description_value, response.models))
 
+    @property
+    def admin(self) -> ModelAdmin:
+        """Versions and aliases of the server's models. The client's own `timeout_s` does not apply to them."""
+        return ModelAdmin(
+            lambda method, request, timeout_s: self._answer(lambda to: method(to.admin), request, timeout_s)
+        )
+
     def close(self) -> None:
         """Ends the connection; calls in progress raise `RequestCancelled`. Does nothing to that of a forked parent."""
         self._closed = True
@@ -257,6 +265,7 @@ class Client(WeighingRanks):
             pb_grpc.TaggingStub(channel),
             pb_grpc.ClassificationStub(channel),
             pb_grpc.ModelsStub(channel),
+            pb_grpc.ModelAdminStub(channel),
         )
 
     def _timeout(self, timeout_s: float | None) -> float | None:
@@ -274,3 +283,4 @@ class _Connection:
     tagging: pb_grpc.TaggingStub
     classification: pb_grpc.ClassificationStub
     models: pb_grpc.ModelsStub
+    admin: pb_grpc.ModelAdminStub

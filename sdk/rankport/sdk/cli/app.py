@@ -40,6 +40,7 @@ _COMMANDS = (
     "ground",
     "encode",
     "serve",
+    "models",
     "score",
     "tag",
     "classify",
@@ -47,7 +48,7 @@ _COMMANDS = (
     "build",
     "audit",
 )
-_GROUPS = ("audit",)  # of further commands
+_GROUPS = ("audit", "models")  # of further commands
 
 
 class _Commands(TyperGroup):

@@ -49,7 +49,7 @@ def serve(
     engine = engine_config(**given_values(EngineConfig, given), max_request_tokens=server.max_request_tokens)
     if frozen and store is None:
         raise typer.BadParameter("--frozen goes with --store")
-    from rankport.runtime.server.loading import loaded_models
+    from rankport.runtime.server.loading import ModelLoader
     from rankport.runtime.server.observing.exporting import traces_exported
     from rankport.runtime.server.server import Server
     from rankport.sdk.cli.output.serve import ServerLines, log_to_stderr
@@ -57,8 +57,8 @@ def serve(
     log_to_stderr(json_log)
     with (
         traces_exported(),
-        loaded_models(bundles, store, engine, frozen=frozen) as models,
-        Server(models, server) as running,
+        ModelLoader.opened(store, engine, frozen=frozen, roots=server.model_roots) as loader,
+        Server(loader.load_all(bundles), server, loader) as running,
     ):
         lines = ServerLines(running, json_log)
         lines.models()

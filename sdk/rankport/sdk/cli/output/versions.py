@@ -1,0 +1,40 @@
+"""Versions and aliases as `rankport models` writes them: a line each, or JSON."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from rankport.protos.versions import ModelAlias, ModelVersion, ModelVersions
+from rankport.sdk.cli.output.values import one_line
+from rankport.sdk.cli.output.writing import write_json, writing
+
+
+def write_versions(served: ModelVersions, as_json: bool) -> None:
+    """Writes all to standard output."""
+    with writing("standard output"):
+        if as_json:
+            write_json(Path("-"), asdict(served))
+            return
+        for line in (*map(line_of, served.versions), *map(alias_line, served.aliases)):
+            print(line)
+
+
+def line_of(version: ModelVersion) -> str:
+    """Tells a version in a line."""
+    facts = [version.state.value]
+    if version.kind:
+        facts.append(f"{version.kind}, fingerprint {version.fingerprint[:12]}, {version.requests} requests")
+    if version.path:
+        facts.append(version.path)
+    if version.reason:
+        facts.append(version.reason)
+    return one_line(f"{version.model}: {': '.join(facts)}")
+
+
+def alias_line(alias: ModelAlias) -> str:
+    """Tells an alias in a line."""
+    total = sum(target.weight for target in alias.targets)
+    shares = [f"{target.model} {target.weight / total:.4g}" for target in alias.targets]
+    if len(shares) == 1:
+        shares = [alias.targets[0].model]
+    before = f", before that {len(alias.earlier)} others" if alias.earlier else ""
+    return one_line(f"{alias.alias} -> {', '.join(shares)}{before}")

@@ -45,7 +45,7 @@ def test_versions_and_aliases_are_listed_changed_and_set_back(address: str) -> N
 
 def test_what_the_server_refuses_is_one_line(address: str) -> None:
     done = rankport("models", "load", "/etc", "--server", address)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == (
         "rankport: InvalidRequest: path '/etc': this server loads no bundles while it runs; start it with "
         "--model-root DIRECTORY\n"

@@ -231,7 +231,9 @@ def test_an_unload_waits_for_the_requests_of_the_version_and_takes_no_new_one() 
             assert pending.result(20.0).scores.shape == (1,)
             assert unloading.result(20.0).state is ModelState.DRAINING
         assert _states(client) == {"b@1": ModelState.READY}
-        with pytest.raises(InvalidRequest, match="loads no bundles while it runs; start it with --model-root"):
+        with pytest.raises(
+            InvalidRequest, match="loads no bundles while it runs; start it with --model-root"
+        ):
             client.admin.load("x")
     for ranker in rankers.values():
         ranker.close()

@@ -15,6 +15,7 @@ from rankport.protos.tagging import TagTexts
 from rankport.protos.tensors import tensor_array
 from rankport.protos.types import Key
 from rankport.protos.v1 import rankport_pb2 as pb
+from support.edits import EDITS, edited
 from support.effort import scale
 
 TEXTS = TagTexts.of(["New York", "x"])
@@ -43,18 +44,8 @@ SEEDS = [
     pb.ClassifyResponse(probabilities=TENSOR, logits=TENSOR, labels=["x"]),
     pb.TagResponse(counts=[1, 1], starts=[0, 0], ends=[3, 1], labels=[0, 0], names=["x"], scores=LINE),
 ]
-EDITS = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255), st.sampled_from("xid")), max_size=4)
 SIZES = st.one_of(st.integers(-2, 4), st.sampled_from([2**22, 2**31, 2**40, 2**62, -(2**63)]))
 QUICK = settings(deadline=None, max_examples=scale(300))
-
-
-def edited(data: bytes, edits: list[tuple[int, int, str]]) -> bytes:
-    """Exchanges, inserts or deletes bytes."""
-    content = bytearray(data)
-    for place, value, how in edits:
-        at = place % (len(content) + 1)
-        content[at : at + (how != "i")] = b"" if how == "d" else bytes([value])
-    return bytes(content)
 
 
 @QUICK

@@ -4,19 +4,26 @@ import json
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2 as reflection
+from hypothesis import given, settings
 from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.types import Key
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.grpc.kserve.tensors import Tensors
+from support.edits import EDITS, edited
+from support.effort import scale
 from support.serving import Serving, serving
 from support.statuses import refusal
 
@@ -248,3 +255,18 @@ def test_both_versions_of_reflection_describe_it_by_its_name_on_the_wire(
     (file,) = answers[0].file_descriptor_response.file_descriptor_proto
     assert b".inference.ModelInferRequest" in file
     assert b"rankport" not in file
+
+
+@settings(deadline=None, max_examples=scale(200))
+@given(EDITS)
+def test_any_tensors_are_read_or_refused(edits: list[tuple[int, int, str]]) -> None:
+    request = raw_request(items=("BYTES", [2], TEXT + TEXT), item_embeddings=("FP32", [1, 1, 3], bytes(12)))
+    try:
+        message = pb.ModelInferRequest.FromString(edited(request.SerializeToString(), edits))
+        tensors = Tensors.of(message)
+    except (DecodeError, InvalidRequest):
+        return
+    for name in tensors.by_name:
+        for read in (tensors.texts, lambda name: tensors.array(name, ("FP32", "FP16", "INT64"), axes=3)):
+            with suppress(InvalidRequest):
+                assert len(read(name)) == tensors.claimed(name, axes=1) <= message.ByteSize()

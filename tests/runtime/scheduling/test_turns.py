@@ -36,8 +36,9 @@ class Sized(Request):
 class Device:
     """Passes over what is active, one after the other, as a worker makes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, past_of_small: int = 10) -> None:
         self.turns = Turns(BULK)
+        self.past_of_small = past_of_small
         self.active: list[Sized] = []
         self.passes: list[dict[str, int]] = []
 
@@ -53,7 +54,12 @@ class Device:
         """Makes a pass. Returns the tokens that each request had of it."""
         ordered = self.turns.order(self.active)
         limits = PassLimits(PASS, 1.5, self.turns.bulk_limit(self.active))
-        work = [ItemWork(np.ones(each.left, np.int64), 10, each.name, each.large) for each in ordered]
+        work = [
+            ItemWork(
+                np.ones(each.left, np.int64), 10 if each.large else self.past_of_small, each.name, each.large
+            )
+            for each in ordered
+        ]
         takes = plan_items(work, limits)
         served = [(request, take) for request, take in zip(ordered, takes, strict=True) if take]
         self.turns.charge(self.active, served)
@@ -105,6 +111,23 @@ def test_a_stream_of_small_requests_does_not_stop_a_large_one(streams: int) -> N
         device.run()
     tokens = sum(sum(taken.values()) for taken in device.passes)
     assert large.had >= tokens / (streams + 1) - 2 * BULK
+
+
+def test_a_small_request_waits_a_pass_more_at_most_however_many_large_ones_are_owed() -> None:
+    device = Device(past_of_small=1000)  # too much padding: the two share no pass
+    for number in range(20):
+        device.add(f"large {number}", 5000)
+    waited = []
+    for number in range(150):
+        small, waits = device.add(f"small {number}", 20), 0
+        while not small.had:
+            device.run()
+            waits += 1
+        waited.append(waits)
+    assert set(waited) == {1, 2}
+    assert max(abs(each.owed) for each in device.active) <= 3 * BULK + 1
+    shares = [each.had for each in device.active]
+    assert max(shares) - min(shares) <= 2 * BULK
 
 
 def test_large_requests_share_alike_whoever_came_first() -> None:

@@ -4,8 +4,9 @@ Owns the order of the active requests and how much of a pass large ones may take
 
 Every pass gives each active request an equal share of its tokens as a credit and takes off what the request had of it:
 what is left says how many tokens it is owed. Small requests come first, in the order of their arrival, for they are
-done at once; but whoever is owed as much as a large one may have of a pass goes before them, so that no stream of small
-ones stops it. While small ones come, large ones have a bounded part of a pass, so that the next small one waits little.
+done at once; but whoever is owed as much as a large one may have of a pass goes before them in every other pass, so
+that no stream of small ones stops it. While small ones come, large ones have a bounded part of a pass, so that the next
+small one waits little.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,17 +15,26 @@ from rankport.runtime.scheduling.work import RequestT
 
 _CALM_PASSES = 32  # without a small request beside another, after which large ones have whole passes again
 
+_TURNS_OWED = 2  # that all large requests may be owed at once
+
 
 class Turns:
     """Turns of requests, of which those over `bulk_tokens` count as large."""
 
     def __init__(self, bulk_tokens: int) -> None:
         self._bulk_tokens = bulk_tokens
+        self._paid = False  # in the last pass: one that was owed much went first
         self._calm = _CALM_PASSES  # passes since a small request was there beside another
 
     def order(self, active: Sequence[RequestT]) -> list[RequestT]:
-        """Orders requests, given as they came, by whose turn it is."""
-        return sorted(active, key=self._rank)
+        """Orders requests, given as they came, by whose turn it is in the next pass."""
+        ordered = sorted(active, key=_rank)
+        most = max(active, key=lambda request: request.owed)
+        self._paid = not self._paid and most.owed >= self._bulk_tokens
+        if self._paid:
+            ordered.remove(most)
+            ordered.insert(0, most)
+        return ordered
 
     def size(self, request: RequestT) -> None:
         """Notes whether a prepared request is large, by what it has to compute in all."""
@@ -44,8 +54,14 @@ class Turns:
             # Alone it is owed nothing, and what it had beyond its share is not held against it for ever.
             owed = request.owed + share - taken.get(request, 0) if len(active) > 1 else 0.0
             request.owed = max(owed, -float(self._bulk_tokens))
+        self._forgive([request for request in active if request.large])
 
-    def _rank(self, request: RequestT) -> tuple[int, float]:
-        if request.owed >= self._bulk_tokens:
-            return 0, -request.owed
-        return (2, -request.owed) if request.large else (1, 0.0)
+    def _forgive(self, large: Sequence[RequestT]) -> None:
+        """Takes from all alike what all are owed beyond a few turns: one that comes later is not behind for long."""
+        excess = min((request.owed for request in large), default=0.0) - _TURNS_OWED * self._bulk_tokens
+        for request in large:
+            request.owed -= max(excess, 0.0)
+
+
+def _rank(request: RequestT) -> tuple[bool, float]:
+    return (True, -request.owed) if request.large else (False, 0.0)

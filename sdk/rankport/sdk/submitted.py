@@ -75,6 +75,9 @@ class SubmittedCall(Generic[AnswerT, ResultT]):
             timer.start()
 
     def _start_again(self) -> None:
+        if self.future.cancelled():
+            self.future.set_running_or_notify_cancel()
+            return
         try:
             self.start()
         except Exception as error:

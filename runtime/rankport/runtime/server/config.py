@@ -41,8 +41,12 @@ class ServerConfig:
             "Largest message in or out, in bytes or as 64MiB.", least=1, metavar="SIZE", form="size"
         ),
     )
+    # With the next one it bounds what open calls take, 21 kB each, whoever opens them.
+    max_connections: int = field(
+        default=1000, metadata=flag("Connections; more are closed as they come.", least=1)
+    )
     max_connection_calls: int = field(
-        default=1024,
+        default=512,
         metadata=flag("Calls that one connection has open; its client holds back the rest.", least=1),
     )
     max_connection_streams: int = field(

@@ -64,6 +64,21 @@ def test_a_full_server_still_says_what_it_is_and_how_it_is() -> None:
     assert int(refused.trailers["grpc-retry-pushback-ms"]) == round(refused.retry_s * 1000)
 
 
+def test_connections_over_the_limit_are_closed_and_later_ones_taken() -> None:
+    own = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own
+    with serving(ServerConfig(port=0, max_connections=1)) as served:
+        with grpc.insecure_channel(served.address, own) as channel:
+            first = pb_grpc.ModelsStub(channel)
+            first.List(pb.ListModelsRequest(), timeout=10)
+            with grpc.insecure_channel(served.address, own) as other:
+                second = pb_grpc.ModelsStub(other)
+                refused = refusal(lambda: second.List(pb.ListModelsRequest(), timeout=10))
+                assert refused.code is grpc.StatusCode.UNAVAILABLE
+            first.List(pb.ListModelsRequest(), timeout=10)
+        with grpc.insecure_channel(served.address, own) as channel:
+            pb_grpc.ModelsStub(channel).List(pb.ListModelsRequest(), timeout=20, wait_for_ready=True)
+
+
 def test_bytes_of_pending_requests_are_limited_together() -> None:
     large = wire.score_request("", "query", ["x" * 600], "error", "skip")
     config = ServerConfig(port=0, max_pending_bytes=1000)

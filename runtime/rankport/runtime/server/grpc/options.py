@@ -14,6 +14,7 @@ def server_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", -1),
         # Past these gRPC would cancel calls that no service has seen; it holds back those of a connection instead.
         ("grpc.max_concurrent_streams", config.max_connection_calls),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.http.overload_protection", 0),
         ("grpc.server.max_pending_requests", _NO_LIMIT),
         ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),

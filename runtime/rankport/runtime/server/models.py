@@ -66,12 +66,12 @@ class ServedModels:
         version = self._pick(name, request_id)
         if version is None:
             raise self._unknown(name)
-        return _served(version)
+        return _found(version)
 
     def version(self, name: str, version: str) -> Served[Model] | None:
         """Finds a version that is ready by the two parts of its name."""
         ready = [found for found in self.versions.of_name(name) if found.version == version]
-        return _served(ready[0]) if ready else None
+        return _found(ready[0]) if ready else None
 
     def description(self, name: str) -> ModelDescription:
         """Describes the model of that name, of several the one with the most weight; or the only one."""
@@ -141,9 +141,7 @@ class ServedModels:
         version = self._pick(name, request_id)
         if version is None or not able(version, capability):
             raise NotFound(f"no {what} is named {name!r}; {self._have(self._doing(capability))}")
-        if (call := current_call()) is not None:
-            call.model = version.model
-        return _served(version)
+        return _found(version)
 
     def _pick(self, name: str, request_id: str) -> Version | None:
         alias = self.aliases.get(name)
@@ -198,6 +196,13 @@ def submit_score(
         options["features"] = query.features
     prefix = cast(Prefix, query.prefix)  # a model that takes no other refuses it by name
     return served.model.submit(prefix, query.items, timeout_s, **options)
+
+
+def _found(version: Version) -> Served[Any]:
+    """Returns the model found for a call, which is seen to be of this model from now on."""
+    if (call := current_call()) is not None:
+        call.model = version.model
+    return _served(version)
 
 
 def _served(version: Version) -> Served[Any]:

@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.types import Key
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.grpc.kserve.tensors import Tensors
+from rankport.runtime.server.observing.config import ObservingConfig
 from support.edits import EDITS, edited
 from support.effort import scale
 from support.serving import Serving, serving
@@ -270,3 +272,14 @@ def test_any_tensors_are_read_or_refused(edits: list[tuple[int, int, str]]) -> N
         for read in (tensors.texts, lambda name: tensors.array(name, ("FP32", "FP16", "INT64"), axes=3)):
             with suppress(InvalidRequest):
                 assert len(read(name)) == tensors.claimed(name, axes=1) <= message.ByteSize()
+
+
+def test_a_call_is_counted_for_its_model_as_any_other_is() -> None:
+    config = ServerConfig(port=0, observing=ObservingConfig(metrics_port=0))
+    with serving(config) as served, triton.InferenceServerClient(served.address) as client:
+        client.infer("ranker", [texts("prefix", ["q"]), texts("items", ["a"])])
+        url = f"http://127.0.0.1:{served.server.metrics_port}/metrics"
+        lines = urllib.request.urlopen(url, timeout=10).read().decode().splitlines()
+    (line,) = (line for line in lines if line.startswith("rankport_calls_total") and "ModelInfer" in line)
+    assert 'model="ranker' in line
+    assert line.endswith(" 1.0")

@@ -10,7 +10,12 @@ from rankport.protos.errors import InvalidRequest, Overloaded, Unavailable
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
+from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.pace import Pace
+
+
+def admission_of(config: ServerConfig) -> Admission:
+    return Admission(config, Observer(config.observing))
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -18,7 +23,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def test_places_and_bytes_are_given_back_whatever_happens() -> None:
-    admission = Admission(ServerConfig(max_pending_calls=2, max_pending_bytes=100))
+    admission = admission_of(ServerConfig(max_pending_calls=2, max_pending_bytes=100))
     with admission.admitted(60):
         with pytest.raises(Overloaded, match="have 60 bytes and this one 41, the limit is 100"):
             admission.enter(41)
@@ -35,7 +40,7 @@ def test_places_and_bytes_are_given_back_whatever_happens() -> None:
 
 
 def test_ends_are_counted_by_outcome() -> None:
-    admission = Admission(ServerConfig())
+    admission = admission_of(ServerConfig())
     with admission.counted(lambda: Outcome.DEADLINE):
         pass
     for error in (Overloaded("full"), InvalidRequest("bad"), ZeroDivisionError(), asyncio.CancelledError()):
@@ -48,7 +53,7 @@ def test_ends_are_counted_by_outcome() -> None:
 
 def test_a_drain_refuses_new_work_and_waits_for_open_calls() -> None:
     async def drained() -> None:
-        admission = Admission(ServerConfig())
+        admission = admission_of(ServerConfig())
         admission.opened()
         assert not await admission.drain(0.001)
         with pytest.raises(Unavailable, match="stopping"):
@@ -76,7 +81,7 @@ def test_the_pace_is_that_of_the_last_ends() -> None:
 
 
 def test_hints_are_spread_around_the_pace() -> None:
-    admission = Admission(ServerConfig())
+    admission = admission_of(ServerConfig())
     hints = {admission.retry_after_s() for _ in range(50)}
     assert len(hints) > 40
     assert all(0.025 <= hint <= 0.075 for hint in hints)

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from rankport.protos.errors import Overloaded, Unavailable
 from rankport.protos.own_process import OwnProcess
 from rankport.runtime.scheduling.counts import EngineCounts
-from rankport.runtime.scheduling.worker import check_loaded_here
+from rankport.runtime.scheduling.loaded_here import check_loaded_here
 
 _log = logging.getLogger(__name__)
 

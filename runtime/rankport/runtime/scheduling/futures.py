@@ -1,5 +1,6 @@
 """Futures made of futures, and waiting for them."""
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -8,6 +9,8 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import DeadlineExceeded, RankportError
+
+_log = logging.getLogger(__name__)
 
 InnerT = TypeVar("InnerT")
 OuterT = TypeVar("OuterT")
@@ -46,6 +49,14 @@ def settle(future: "Future[Any]", resolve: Callable[[Any], None], value: object)
         return
     if future.running() or future.set_running_or_notify_cancel():
         resolve(value)
+
+
+def log_failure(step: Callable[[], None]) -> None:
+    """Runs a step of a shutdown, whose failure must not keep the next ones from running."""
+    try:
+        step()
+    except Exception:
+        _log.exception("a step of the engine's shutdown failed")
 
 
 def result_within(future: "Future[OuterT]", timeout_s: float | None) -> OuterT:

@@ -19,7 +19,8 @@ from rankport.protos.own_process import OwnProcess
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.counts import EngineCounts, Queue, WorkerCounts
 from rankport.runtime.scheduling.device_calls import DeviceCalls
-from rankport.runtime.scheduling.futures import settle
+from rankport.runtime.scheduling.futures import log_failure, settle
+from rankport.runtime.scheduling.loaded_here import check_loaded_here
 from rankport.runtime.scheduling.queue_limit import QueueLimit
 from rankport.runtime.scheduling.turns import Turns
 from rankport.runtime.scheduling.work import Pass, RequestT, StartedPass, Work, why_it_stopped
@@ -61,8 +62,7 @@ class Worker(Generic[RequestT]):
         """
         check_loaded_here(self._process)
         with self._condition:
-            if self._closed_because is not None:
-                raise Unavailable(*self._closed_because.args)
+            self._check_open()
             self._queue_limit.enter(request.tokens)
             self._arrivals.append(request)
             self._unanswered[request] = None
@@ -76,10 +76,13 @@ class Worker(Generic[RequestT]):
         """
         check_loaded_here(self._process)
         with self._condition:
-            if self._closed_because is not None:
-                raise Unavailable(*self._closed_because.args)
+            self._check_open()
             self._condition.notify()
             return self._device_calls.add(step)
+
+    def _check_open(self) -> None:
+        if self._closed_because is not None:
+            raise Unavailable(*self._closed_because.args)
 
     @property
     def alive(self) -> bool:
@@ -294,19 +297,7 @@ class Worker(Generic[RequestT]):
             self._unanswered.clear()
         for future in futures:
             error = Unavailable(*reason.args)
-            _log_failure(partial(settle, future, future.set_exception, error))
+            log_failure(partial(settle, future, future.set_exception, error))
         for request in outstanding:
-            _log_failure(partial(self._work.retire, request))
-        _log_failure(self._work.close)
-
-
-def check_loaded_here(process: OwnProcess) -> None:
-    """Raises `Unavailable` in a child forked from the process that loaded a model."""
-    process.check("the model was loaded", "load it")
-
-
-def _log_failure(step: Callable[[], None]) -> None:
-    try:
-        step()
-    except Exception:
-        log.exception("a step of the engine's shutdown failed")
+            log_failure(partial(self._work.retire, request))
+        log_failure(self._work.close)

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from examples.esco.minilm import minilm_path
+from examples.towers.body_training import Runs, drawn_steps, padded, train_body
 from examples.towers.cranfield import Collection
 from examples.towers.wide_features import WideIndex, scaled
 from rankport.exporters.checkpoints.two_tower.config import Head, Interaction, TwoTowerConfig
@@ -45,12 +46,17 @@ class Trained:
         return scores
 
 
-def train(collection: Collection, index: WideIndex, seed: int = 0) -> Trained:
-    """Represents the collection by MiniLM, then trains the head on the training queries, list by list."""
+def train(collection: Collection, index: WideIndex, seed: int = 0, body_steps: int = 0) -> Trained:
+    """Represents the collection by MiniLM, then trains the head on the training queries, list by list.
+
+    MiniLM stays as it is unless `body_steps` train it first.
+    """
     torch.manual_seed(seed)
     columns = index.columns([collection.queries[place] for place in collection.train])
     module = _towers(scaled(columns))
-    queries, docs = _represented(module, collection)
+    query_runs, doc_runs = _tokenized(collection)
+    train_body(module, query_runs, doc_runs, [*drawn_steps(collection, body_steps, seed)])
+    queries, docs = _rows(module, query_runs), _rows(module, doc_runs)
     values = _values(module, queries[collection.train], docs, columns)
     gains = torch.from_numpy(2 ** collection.gains[collection.train] - 1)
     optimizer = torch.optim.AdamW(module.head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -86,17 +92,18 @@ def _towers(wide: Sequence[Any]) -> TwoTower:
     return TwoTower(config, {"shared": body})
 
 
-def _represented(module: TwoTower, collection: Collection) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _tokenized(collection: Collection) -> tuple[Runs, Runs]:
+    """Tokenizes queries and documents, each cut to its limit."""
     tokenizer: Any = tokenizers.Tokenizer.from_file(str(minilm_path() / "tokenizer.json"))
     tokenizer.no_padding()
-    rows = []
+    runs: list[Runs] = []
     for texts, limit in ((collection.queries, MAX_QUERY_TOKENS), (collection.docs, MAX_ITEM_TOKENS)):
         tokenizer.enable_truncation(limit)
-        rows.append(_rows(module, [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]))
-    return rows[0], rows[1]
+        runs.append([encoding.ids for encoding in tokenizer.encode_batch(list(texts))])
+    return runs[0], runs[1]
 
 
-def _rows(module: TwoTower, runs: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+def _rows(module: TwoTower, runs: Runs) -> NDArray[np.float32]:
     """Represents runs in batches of similar length. [runs, width]"""
     rows = np.empty((len(runs), module.config.width), np.float32)
     waiting: list[int] = []
@@ -111,18 +118,15 @@ def _rows(module: TwoTower, runs: Sequence[Sequence[int]]) -> NDArray[np.float32
 
 
 @torch.no_grad()
-def _batch(module: TwoTower, runs: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    longest = max(map(len, runs))
-    ids = torch.tensor([[*run, *[0] * (longest - len(run))] for run in runs])
-    mask = torch.tensor([[1] * len(run) + [0] * (longest - len(run)) for run in runs])
-    rows: NDArray[np.float32] = module.eval().represent(ids, mask, "item").numpy()
+def _batch(module: TwoTower, runs: Runs) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = module.eval().represent(*padded(runs), "item").numpy()
     return rows
 
 
 def _values(
     module: TwoTower, queries: NDArray[np.float32], docs: NDArray[np.float32], columns: NDArray[np.float32]
 ) -> Tensor:
-    """Computes what the head sees, once: the towers are not trained. [queries, docs, values]"""
+    """Computes what the head sees, once: the towers are trained before it. [queries, docs, values]"""
     items, wide = torch.from_numpy(docs), torch.from_numpy(columns)
     with torch.no_grad():
         return torch.stack(

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from examples.esco.minilm import PACKAGE
+from examples.towers.body_training import drawn_steps, train_body
 from examples.towers.cranfield import Collection
 from examples.towers.wide_features import NAMES, WideIndex, scaled
 from support.effort import FACTOR
+from support.reading.two_towers import BERT, VOCAB, two_tower
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,23 @@ def test_features_are_named_and_scaled_by_the_training_queries(
     bm25 = scaled(columns)[0]
     assert (bm25.name, bm25.scaling) == ("bm25", "mean-std")
     assert bm25.mean == bm25.nan == pytest.approx(columns[..., 0].mean(), rel=1e-5)
+
+
+def test_steps_train_the_body_and_lower_the_loss_of_what_they_see(collection: Collection) -> None:
+    module = two_tower(towers={"shared": BERT})
+    before = {name: value.clone() for name, value in module.towers.state_dict().items()}
+    rng = np.random.default_rng(0)
+    queries, docs = ([rng.integers(5, VOCAB, 9).tolist() for _ in range(count)] for count in (165, 1398))
+    (step,) = drawn_steps(collection, 1)
+    assert (step.query, len(step.docs)) == (collection.train[0], len(step.gains))
+    assert (step.gains[-10:] == 0).all()
+    assert step.gains[0] > 0
+    losses = train_body(module, queries, docs, [step] * 8, learning_rate=2e-2)
+    assert np.mean(losses[-2:]) < 0.9 * np.mean(losses[:2])
+    moved = [
+        name for name, value in module.towers.state_dict().items() if not torch.equal(value, before[name])
+    ]
+    assert "shared.body.encoder.layer.0.attention.self.query.weight" in moved
 
 
 @pytest.mark.skipif(FACTOR == 1 or find_spec(PACKAGE) is None, reason="minutes: make test-full, with MiniLM")

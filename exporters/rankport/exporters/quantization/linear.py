@@ -15,6 +15,8 @@ class QuantizedLinear(nn.Module):
     (see `kernels`).
     """
 
+    weight: None = None  # no tensor, to whose type T5's layers would cast their states
+
     def __init__(self, weight: QuantizedWeight, bias: Tensor | None, activation: Activation | None) -> None:
         super().__init__()
         self.quantized = weight

@@ -14,8 +14,12 @@ from rankport.exporters.kinds.claims import claimed_kind
 from rankport.exporters.kinds.cross_encoder.checks import check_cross_encoder
 from rankport.exporters.kinds.cross_encoder.options import CrossEncoderOptions
 from rankport.exporters.kinds.cross_encoder.plan import cross_encoder_prompt, plan_cross_encoder
+from rankport.exporters.kinds.cross_encoder.proof.first_token import FirstTokenReference
 from rankport.exporters.kinds.labels.label_head import label_head, readout_of
 from rankport.exporters.kinds.texts.head_module import FirstStepModule
+from rankport.exporters.kinds.texts.pair_reference import PairIds
+from rankport.exporters.quantization.quantize import quantize
+from rankport.exporters.quantization.recipes import recipe_of
 from rankport.exporters.verify import verify
 from rankport.protos.errors import CheckpointError, InvalidRequest, LimitExceeded
 from rankport.protos.types import ItemStatus
@@ -107,6 +111,15 @@ def test_its_kin_answer_as_their_own_forward_with_a_head_of_its_own(kind: str, t
         with torch.no_grad():
             logits = own(input_ids=text[None, :length], decoder_input_ids=start).logits[0, -1]
         torch.testing.assert_close(row, logits[labels.ids], atol=2e-5, rtol=0)
+
+
+def test_a_t5_runs_in_low_bits_too(folder: Path) -> None:
+    source, ids = load_checkpoint(folder), torch.randint(2, 99, (1, 9))
+    reference = FirstTokenReference(source.model, (7, 9))
+    exact = reference.logits([PairIds(ids[0].numpy(), None)])
+    quantize(source.model, recipe_of("int8", "onnx-cpu"), None)
+    low = reference.logits([PairIds(ids[0].numpy(), None)])
+    assert 0 < np.abs(low - exact).max() < 0.1
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _limits(manifest: Manifest) -> str:
-    if manifest.pair is not None:
+    if manifest.pair is not None and manifest.pair.cut != "each":
         return f"pair {manifest.pair.max_tokens} tokens, cut {manifest.pair.cut}"
     return f"prefix {manifest.limits.max_prefix_tokens}, item {manifest.limits.max_item_tokens} tokens"
 

@@ -19,6 +19,7 @@ from support.reading import taggers
 from support.reading.class_folders import level_classifier
 from support.reading.onnx_folders import sentence_folder
 from support.reading.pair_encoders import cross_encoder_folder
+from support.reading.seq2seq import t5
 
 Exported = Callable[..., Bundle]
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
@@ -159,6 +160,13 @@ def folder(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subj
     place = tmp_path_factory.mktemp("folder")
     checkpoint = sentence_folders.rich(sentence_folders.bert(place / "bert"), place / "c")
     return Subject(exported(checkpoint, kind="item-encoder", output_dtype="float32"), checkpoint)
+
+
+@pytest.fixture(scope="session")
+def first_token(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A cross-encoder of a T5 that answers true or false."""
+    checkpoint = t5(tmp_path_factory.mktemp("t5") / "monot5-tiny")
+    return Subject(exported(checkpoint, kind="cross-encoder", prompt="monot5"), checkpoint)
 
 
 @pytest.fixture(scope="session")

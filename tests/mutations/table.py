@@ -5,6 +5,7 @@ from pathlib import Path
 from mutations import (
     class_faults,
     encoder_faults,
+    first_token_faults,
     folder_faults,
     import_faults,
     low_bit_faults,
@@ -25,6 +26,7 @@ FAULTS: list[Fault] = [
     *ranker_readings.FAULTS,
     *encoder_faults.FAULTS,
     *pair_faults.FAULTS,
+    *first_token_faults.FAULTS,
     *class_faults.FAULTS,
     *low_bit_faults.FAULTS,
     *text_faults.FAULTS,

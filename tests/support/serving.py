@@ -14,6 +14,7 @@ from support.deterministic_models import DeterministicEncoder, DeterministicRank
 
 RANKPORT = (sys.executable, "-W", "error", "-c", "from rankport.sdk.cli import main; main()")
 LOCAL = ServerConfig(port=0, grace_s=5.0)
+HTTP = ServerConfig(port=0, http_port=0, grace_s=5.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,3 +131,4 @@ class ModelDescription:
     score_kind: str  # "probability" | "logit" | "cosine"; "" of a model that gives no scores
     read_out: str  # how scores are made of the logits; "" of one that does not
     features: tuple[str, ...] = ()  # wide features that a request brings with each item, in order
+    label_token_ids: tuple[int, ...] = ()  # token that each label is, where labels are tokens; else none

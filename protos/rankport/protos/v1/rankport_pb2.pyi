@@ -1284,6 +1284,7 @@ class ModelDescription(google.protobuf.message.Message):
     SCORE_KIND_FIELD_NUMBER: builtins.int
     READ_OUT_FIELD_NUMBER: builtins.int
     FEATURES_FIELD_NUMBER: builtins.int
+    LABEL_TOKEN_IDS_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     kind: builtins.str
@@ -1321,6 +1322,10 @@ class ModelDescription(google.protobuf.message.Message):
     def features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """wide features that a request brings with each item, in order"""
 
+    @property
+    def label_token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """token that each label is, where labels are tokens; else none"""
+
     def __init__(
         self,
         *,
@@ -1342,8 +1347,9 @@ class ModelDescription(google.protobuf.message.Message):
         score_kind: builtins.str = ...,
         read_out: builtins.str = ...,
         features: collections.abc.Iterable[builtins.str] | None = ...,
+        label_token_ids: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "features", b"features", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "labels", b"labels", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "features", b"features", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "label_token_ids", b"label_token_ids", "labels", b"labels", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
 
 global___ModelDescription = ModelDescription
 

@@ -34,6 +34,7 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
         score_kind="" if score is None else score.kind,
         features=tuple(feature.name for feature in manifest.wide),
         read_out=_read_out(manifest),
+        label_token_ids=tuple(labels.ids) if labels is not None and labels.source == "lm_head" else (),
     )
 
 

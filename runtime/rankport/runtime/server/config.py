@@ -22,6 +22,17 @@ class ServerConfig:
     port: int = field(
         default=8500, metadata=flag("Port to listen on; 0 takes a free one.", least=0, most=65535)
     )
+    http_port: int | None = field(
+        default=None,
+        metadata=flag("Port for HTTP and the status page; 0 takes a free one.", least=0, most=65535),
+    )
+    http_host: str = field(
+        default="127.0.0.1", metadata=flag("Address to listen on for HTTP; 0.0.0.0 for all.")
+    )
+    http_truncate: bool = field(
+        default=False,
+        metadata=flag("Cut long texts of HTTP requests that do not say what to do; otherwise they fail."),
+    )
     # Over all models. Open calls and streams that wait for their client are none.
     max_pending_calls: int = field(
         default=512, metadata=flag("Requests worked on or waiting; more are refused.", least=1)

@@ -13,8 +13,8 @@ from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.config import DEFAULTS, ServerConfig
 from rankport.runtime.server.core import Core, metrics_port
 from rankport.runtime.server.counts import CallCounts
+from rankport.runtime.server.fronts import Fronts, Ports
 from rankport.runtime.server.grpc.address import address_of
-from rankport.runtime.server.grpc.front import GrpcFront
 from rankport.runtime.server.lifecycle import Loader, NoLoader
 from rankport.runtime.server.models import ServedModels
 
@@ -26,7 +26,7 @@ _QUIET_S, _LINGER_S = 0.05, 0.5
 
 
 class Server:
-    """Serves models that its caller loaded, and closes, over gRPC.
+    """Serves models that its caller loaded, and closes, over gRPC and HTTP.
 
     >>> with Server({"jobs": ranker}, ServerConfig(port=0)) as server:
     ...     Client(server.address).score(prefix, items)
@@ -41,7 +41,7 @@ class Server:
         """
         served = ServedModels(models, config.canary_seed)
         self._core = Core.of(served, loader or NoLoader(), config)
-        self._bound: Future[int] = Future()
+        self._bound: Future[Ports] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked: asyncio.Event = asyncio.Event()
         self._grace_s = config.grace_s
@@ -59,7 +59,13 @@ class Server:
     @property
     def port(self) -> int:
         """Port that it listens on, also where the config says 0; 0 of a unix socket. Waits for `start`."""
-        return self._bound.result()
+        return self._bound.result().grpc
+
+    @property
+    def http_address(self) -> str:
+        """host:port of HTTP, for a client on this machine; "" where there is none. Waits for `start`."""
+        port = self._bound.result().http
+        return "" if port is None else address_of(self._core.config.http_host, port)
 
     @property
     def address(self) -> str:
@@ -129,23 +135,23 @@ class Server:
             await self._answer()
 
     async def _answer(self) -> None:
-        front = GrpcFront(self._core)
-        await front.report(self._core.look())
-        self._bound.set_result(await front.start())
-        watch = asyncio.create_task(self._watch_health(front))
+        fronts = Fronts(self._core)
+        await fronts.report(self._core.look())
+        self._bound.set_result(await fronts.start())
+        watch = asyncio.create_task(self._watch_health(fronts))
         await self._stop_asked.wait()
         watch.cancel()
         self._core.admission.leaving = True
-        await front.not_serving()
+        await fronts.not_serving()
         await asyncio.sleep(self._core.config.lame_duck_s)
         admission = self._core.admission
         done = await admission.drain(self._grace_s)
-        await front.stop(quiet=done and await admission.quiet(_QUIET_S, _LINGER_S))
+        await fronts.stop(quiet=done and await admission.quiet(_QUIET_S, _LINGER_S))
         self._core.submitter.close()
         self._core.lifecycle.close()
 
-    async def _watch_health(self, front: GrpcFront) -> None:
+    async def _watch_health(self, fronts: Fronts) -> None:
         """Reports health: a model whose engine stopped no longer counts as serving, nor does the server as a whole."""
         while True:
             await asyncio.sleep(_HEALTH_PERIOD_S)
-            await front.report(self._core.look())
+            await fronts.report(self._core.look())

@@ -118,6 +118,7 @@ def _why_given_up(allowed_s: float | None, left_s: float | None) -> Outcome:
 
 async def _abort(context: Context, core: Core, error: Exception) -> NoReturn:
     failure = told(error)
+    core.observer.recent.failed(failure)
     code, message = status_code(failure), _clipped(str(failure))
     retry_after_s = core.admission.retry_after_s() if isinstance(failure, Overloaded) else None
     trailers = (*trailers_of(code, message, failure, retry_after_s), *_named())

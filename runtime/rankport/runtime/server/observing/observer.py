@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from rankport.runtime.server.observing.book import CallBook
 from rankport.runtime.server.observing.call import REQUEST_ID, Call, Front, request_id_of
 from rankport.runtime.server.observing.config import ObservingConfig
+from rankport.runtime.server.observing.recent import Recent
 from rankport.runtime.server.observing.request_log import RequestLog, facts_of
 from rankport.runtime.server.observing.tracing import Tracing
 
@@ -14,6 +15,7 @@ class Observer:
 
     def __init__(self, config: ObservingConfig, tracing: Tracing | None = None) -> None:
         self.book = CallBook()
+        self.recent = Recent()
         self._log = RequestLog(config)
         self._tracing = tracing or Tracing()
 
@@ -26,6 +28,8 @@ class Observer:
         """Takes notice of how a call ended, by the name of a gRPC status."""
         seconds = call.elapsed_s
         self.book.add(call, code, seconds)
+        if code == "OK" and call.nbytes and not call.streams:
+            self.recent.answered(seconds)
         self._log.write(call, code, seconds)
         if call.span is not None:
             call.span.end(code, _attributes(call, code, seconds))

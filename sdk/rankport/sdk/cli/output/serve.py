@@ -31,8 +31,13 @@ class ServerLines:
             self._write(_line(model), event="model", **asdict(model))
 
     def ready(self) -> None:
-        """Writes the address."""
-        self._write(f"ready on {self._server.address}", event="ready", address=self._server.address)
+        """Writes the address, and that of HTTP where there is one."""
+        http = self._server.http_address
+        ready = f"ready on {self._server.address}"
+        facts = {"http_address": http} if http else {}
+        self._write(
+            f"{ready}, http://{http}" if http else ready, event="ready", address=self._server.address, **facts
+        )
 
     def stopping(self) -> None:
         """Writes that new calls are refused."""

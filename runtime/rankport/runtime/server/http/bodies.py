@@ -1,0 +1,99 @@
+"""Bodies of requests, bounded while they are read and before they are parsed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from rankport.protos.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    LimitExceeded,
+    Overloaded,
+    RequestCancelled,
+)
+from rankport.runtime.options import size_in_words
+from rankport.runtime.server.core import Core
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_JSON_TYPES = ("application/json", "")
+# A value takes the parser 32 bytes and more, and its text may be two: many small ones would cost a multiple of a body.
+_BYTES_PER_VALUE = 16
+
+
+class Bodies:
+    """Reads bodies. All that are being read have a budget together, that of pending requests, beside theirs."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._held = 0
+
+    async def read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
+        """Reads the whole body of a request.
+
+        Raises:
+            InvalidRequest: it is no JSON by its headers.
+            LimitExceeded: it is larger than a message may be, or has too many values.
+            Overloaded: the bodies that are being read are too many bytes.
+            DeadlineExceeded: the client sends nothing for too long.
+            RequestCancelled: the client went away.
+        """
+        _check_type(headers)
+        length = headers.get("content-length", "")
+        if length.isdecimal():
+            self._core.limits.check_bytes(int(length))
+        parts: list[bytes] = []
+        try:
+            await self._read_parts(parts, receive)
+            return self._checked(b"".join(parts))
+        finally:
+            self._held -= sum(map(len, parts))
+
+    async def _read_parts(self, parts: list[bytes], receive: Receive) -> None:
+        size, more = 0, True
+        while more:
+            message = await self._next(receive)
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            self._core.limits.check_bytes(size)
+            self._check_room(len(part))
+            parts.append(part)
+            self._held += len(part)
+            more = message.get("more_body", False)
+
+    async def _next(self, receive: Receive) -> MutableMapping[str, Any]:
+        idle_s = self._core.config.stream_idle_s
+        try:
+            message = await asyncio.wait_for(receive(), idle_s)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the client sent nothing of the body for {idle_s:g} s") from None
+        if message["type"] == "http.disconnect":
+            raise RequestCancelled("the client went away before its request was read")
+        return message
+
+    def _check_room(self, nbytes: int) -> None:
+        most = self._core.config.max_pending_bytes
+        if self._held and self._held + nbytes > most:
+            raise Overloaded(
+                f"requests that are being read have {self._held} bytes, the limit is {size_in_words(most)} "
+                "(max_pending_bytes); retry later"
+            )
+
+    def _checked(self, body: bytes) -> bytes:
+        values = body.count(b",") + body.count(b"[") + body.count(b"{")
+        most = self._core.limits.message_bytes // _BYTES_PER_VALUE
+        if values > most:
+            raise LimitExceeded(
+                f"the body has about {values} values, this server takes {most}, a 16th of "
+                "max_message_bytes: send fewer at once"
+            )
+        return body
+
+
+def _check_type(headers: Mapping[str, str]) -> None:
+    # A page of any site may have a browser send other types to a server on this machine.
+    kind = headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() not in _JSON_TYPES:
+        raise InvalidRequest(f"content-type is {kind!r:.80}: send application/json")
+    encoding = headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise InvalidRequest(f"content-encoding is {encoding!r:.80}: send the body as it is")

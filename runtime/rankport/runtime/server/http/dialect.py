@@ -1,0 +1,25 @@
+"""`Dialect`: one way of asking for work over HTTP, and the bodies of errors that more than one dialect has."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic
+
+from rankport.protos.errors import RankportError, http_status
+from rankport.runtime.server.http.call import Call, Reply
+from rankport.runtime.server.http.forms import FormT
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect(Generic[FormT]):
+    """Form of a request, what answers it, and how its clients are told of an error."""
+
+    summary: str
+    form: type[FormT]
+    answer: Callable[[Call, FormT], Awaitable[Reply]]
+    refusal: Callable[[RankportError], object]
+
+
+def openai_error(error: RankportError) -> object:
+    """Writes an error as OpenAI, vLLM and our own API do."""
+    name = type(error).__name__
+    return {"error": {"message": str(error), "type": name, "param": None, "code": http_status(error)}}

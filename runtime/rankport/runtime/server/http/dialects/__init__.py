@@ -1,0 +1,1 @@
+"""Dialects: what clients of other servers send and read, a file each. They know no other dialect."""

@@ -1,0 +1,134 @@
+"""text-embeddings-inference: `/rerank`, `/predict`, `/embed`. Answers are bare lists: headers say the rest."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    RankportError,
+    RequestCancelled,
+    Unavailable,
+)
+from rankport.protos.types import ItemStatus, Truncation
+from rankport.runtime.server.http.call import Call, Reply
+from rankport.runtime.server.http.dialect import Dialect
+from rankport.runtime.server.http.encoding import encode_texts
+from rankport.runtime.server.http.forms import FAIL_FAST, Form, Texts, TokenIds, refuse
+from rankport.runtime.server.http.scoring import all_scored, best_first, score_texts, scores_as
+
+
+class TeiOptions(Form):
+    """Options that all requests have."""
+
+    truncate: bool | None = None
+    truncation_direction: Literal["right", "Right", "left", "Left"] | None = None
+
+    def truncation(self, call: Call) -> Truncation:
+        """Tells what becomes of long texts. Raises `InvalidRequest` for a cut that the bundle does not make."""
+        if self.truncation_direction in ("left", "Left"):
+            refuse("truncation_direction", "Left", "leave it out, the model's bundle says which end is kept")
+        return call.truncation(self.truncate)
+
+
+class TeiRerank(TeiOptions):
+    """Request of `/rerank`."""
+
+    query: str
+    texts: Texts
+    raw_scores: bool = False
+    return_text: bool = False
+
+
+class TeiPredict(TeiOptions):
+    """Request of `/predict`: a text, texts as lists of one, or pairs as lists of two."""
+
+    inputs: str | Annotated[list[Annotated[list[str], FAIL_FAST]], FAIL_FAST] | Texts
+    raw_scores: bool = False
+
+
+class TeiEmbed(TeiOptions):
+    """Request of `/embed`."""
+
+    inputs: str | Texts | TokenIds | Annotated[list[TokenIds], FAIL_FAST]
+    normalize: bool = True
+    prompt_name: str | None = None
+    dimensions: int | None = None
+
+
+async def _rerank(call: Call, form: TeiRerank) -> Reply:
+    with call.scorer("") as served:
+        scored = all_scored(await score_texts(call, served, form.query, form.texts, form.truncation(call)))
+    scores = scores_as(scored.result, not form.raw_scores)
+    body = [
+        {
+            "index": index,
+            "score": float(scores[index]),
+            **({"text": form.texts[index]} if form.return_text else {}),
+        }
+        for index in best_first(scores, None)
+    ]
+    return Reply(body, scored.headers(not form.raw_scores))
+
+
+async def _predict(call: Call, form: TeiPredict) -> Reply:
+    truncation = form.truncation(call)
+    texts, single = _inputs(form.inputs)
+    call.check_size(len(texts))
+    with call.classifier("") as served:
+        submit = served.model.submit_classify
+        result = await call.run(lambda left_s: submit(texts, None, left_s, truncation=truncation))
+    for index, status in enumerate(result.status):
+        if status is ItemStatus.FAILED:
+            raise InvalidRequest(f"inputs[{index}]: {result.messages[index]}")
+    values = result.logits if form.raw_scores else result.probabilities
+    answers = [
+        [{"score": row[column], "label": result.labels[column]} for column in np.argsort(row)[::-1].tolist()]
+        for row in values.tolist()
+    ]
+    return Reply(answers[0] if single else answers)
+
+
+def _inputs(inputs: "str | list[str] | list[list[str]]") -> tuple[list[str | tuple[str, str]], bool]:
+    """Reads texts and pairs, and says whether there is one that does not stand in a list."""
+    if isinstance(inputs, str):
+        return [inputs], True
+    texts: list[str | tuple[str, str]] = []
+    for index, entry in enumerate(inputs):
+        parts = [entry] if isinstance(entry, str) else entry
+        if len(parts) not in (1, 2):
+            raise InvalidRequest(f"inputs[{index}] has {len(parts)} texts: give one, or a pair")
+        texts.append(parts[0] if len(parts) == 1 else (parts[0], parts[1]))
+    return texts, False
+
+
+async def _embed(call: Call, form: TeiEmbed) -> Reply:
+    refuse("prompt_name", form.prompt_name, "leave it out, the model's bundle has its prompt")
+    with call.encoder("") as served:
+        rows = await encode_texts(call, served, form.inputs, form.truncation(call), form.dimensions)
+    vectors: NDArray[np.floating] = rows.vectors
+    if form.normalize:
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = vectors / np.where(lengths == 0, 1, lengths)
+    return Reply(vectors.tolist(), rows.headers)
+
+
+_ERROR_TYPES = {
+    Overloaded: "overloaded",
+    Unavailable: "unhealthy",
+    DeadlineExceeded: "backend",
+    RequestCancelled: "backend",
+}
+
+
+def _refusal(error: RankportError) -> object:
+    kind = "validation" if isinstance(error, ValueError | LookupError) else "backend"
+    return {"error": str(error), "error_type": _ERROR_TYPES.get(type(error), kind)}
+
+
+RERANK = Dialect("TEI: rerank texts", TeiRerank, _rerank, _refusal)
+PREDICT = Dialect("TEI: classify texts or pairs", TeiPredict, _predict, _refusal)
+EMBED = Dialect("TEI: encode texts", TeiEmbed, _embed, _refusal)

@@ -1,0 +1,93 @@
+"""vLLM's score: `/score`, `/v1/score`. One text against many, or pairs."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable
+from typing import Any, Literal
+from uuid import uuid4
+
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.server.http.call import Call, Reply
+from rankport.runtime.server.http.dialect import Dialect, openai_error
+from rankport.runtime.server.http.forms import Texts
+from rankport.runtime.server.http.scoring import Scored, all_scored, kind_as, score_texts, scores_as
+from rankport.runtime.server.http.vllm_options import VllmOptions
+
+
+class VllmScore(VllmOptions):
+    """Request of vLLM's score: one text and many, or as many as there are on the other side."""
+
+    text_1: str | Texts | None = None
+    text_2: str | Texts | None = None
+    queries: str | Texts | None = None
+    documents: str | Texts | None = None
+    data_1: str | Texts | None = None
+    data_2: str | Texts | None = None
+    encoding_format: Literal["float"] | None = None
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Pairs the texts. Raises `InvalidRequest` if there are none, or counts that do not fit."""
+        names = (("text_1", "text_2"), ("queries", "documents"), ("data_1", "data_2"))
+        given = [pair for pair in names if any(getattr(self, name) is not None for name in pair)]
+        if len(given) != 1:
+            raise InvalidRequest("give text_1 and text_2, or queries and documents, or data_1 and data_2")
+        first, second = (getattr(self, name) for name in given[0])
+        if first is None or second is None:
+            raise InvalidRequest(f"give both {given[0][0]} and {given[0][1]}")
+        firsts, seconds = ([side] if isinstance(side, str) else side for side in (first, second))
+        if len(firsts) not in (1, len(seconds)):
+            raise InvalidRequest(
+                f"{given[0][0]} has {len(firsts)} texts and {given[0][1]} {len(seconds)}: give one, or "
+                "as many"
+            )
+        return [(firsts[index if len(firsts) > 1 else 0], text) for index, text in enumerate(seconds)]
+
+
+async def _score(call: Call, form: VllmScore) -> Reply:
+    truncation = form.truncation(call)
+    pairs = form.pairs()
+    call.check_size(len(pairs))
+    places: dict[str, list[int]] = defaultdict(list)  # by query, whose items share a prefix
+    for place, (query, _) in enumerate(pairs):
+        places[query].append(place)
+    with call.scorer(form.model) as served:
+        results = await _all_or_none(
+            score_texts(call, served, query, [pairs[place][1] for place in own], truncation)
+            for query, own in (places or {"": []}).items()
+        )
+    scores = {
+        place: float(score)
+        for own, scored in zip(places.values(), results, strict=False)
+        for place, score in zip(own, scores_as(all_scored(scored).result, form.use_activation), strict=True)
+    }
+    return _reply(form, scores, results)
+
+
+async def _all_or_none(jobs: Iterable[Coroutine[Any, Any, Scored]]) -> list[Scored]:
+    """Awaits all; the first to fail cancels the others."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _reply(form: VllmScore, scores: dict[int, float], results: list[Scored]) -> Reply:
+    tokens = sum(scored.prompt_tokens for scored in results)
+    scored = results[0]
+    body = {
+        "id": form.request_id or f"score-{uuid4().hex}",
+        "object": "list",
+        "created": int(time.time()),
+        "model": scored.model.name,
+        "data": [{"index": place, "object": "score", "score": scores[place]} for place in sorted(scores)],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "score_kind": kind_as(scored.result, form.use_activation),
+    }
+    headers = {**scored.headers(form.use_activation), "x-rankport-prompt-tokens": str(tokens)}
+    return Reply(body, headers)
+
+
+SCORE = Dialect("vLLM: score texts, or pairs", VllmScore, _score, openai_error)

@@ -1,0 +1,73 @@
+"""Vectors of texts: what all dialects of embeddings are made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.columns import ItemColumns
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import ModelDescription, Truncation
+from rankport.runtime.kinds.kind import EncodingModel
+from rankport.runtime.server.http.call import Call
+from rankport.runtime.server.http.scoring import header_value
+from rankport.runtime.server.models import Served
+
+Inputs = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
+"""One text or its token ids, or a list of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Vectors of one request and the model that made them."""
+
+    model: ModelDescription
+    vectors: NDArray[np.float32]  # [texts, hidden]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers that say which model answered."""
+        said = {
+            "model": self.model.name,
+            "version": self.model.version,
+            "fingerprint": self.model.fingerprint,
+        }
+        return {f"x-rankport-{name}": header_value(value) for name, value in said.items()}
+
+
+async def encode_texts(
+    call: Call, served: Served[EncodingModel], inputs: Inputs, truncation: Truncation, dimensions: int | None
+) -> Encoded:
+    """Encodes texts with a model.
+
+    Raises `InvalidRequest` where it makes several tokens of a text, or vectors of another width than is asked for.
+    """
+    _check_width(served.description, dimensions)
+    texts = _listed(inputs)
+    call.check_size(len(texts), sum(len(text) for text in texts if not isinstance(text, str)))
+    columns = ItemColumns.of(texts, "input")
+    width = served.description.embedding_tokens * served.description.hidden_size
+    call.core.limits.check_bytes(8 * len(texts) * width, "the answer")  # a number takes about as many in JSON
+    rows = await call.run(lambda left_s: served.model.submit_texts(columns, left_s, truncation=truncation))
+    return Encoded(served.description, rows[:, 0].astype(np.float32))
+
+
+def _listed(inputs: Inputs) -> Sequence[str | Sequence[int]]:
+    if isinstance(inputs, str):
+        return [inputs]
+    if inputs and isinstance(inputs[0], int):
+        return [inputs]  # type: ignore[list-item]  # forms let no mixture through
+    return inputs  # type: ignore[return-value]
+
+
+def _check_width(model: ModelDescription, dimensions: int | None) -> None:
+    if model.embedding_tokens != 1:
+        raise InvalidRequest(
+            f"model {model.name!r} makes {model.embedding_tokens} vectors of each text, and this request takes one: "
+            "ask Encode of the gRPC API"
+        )
+    if dimensions is not None and dimensions != model.hidden_size:
+        raise InvalidRequest(
+            f"dimensions is {dimensions}: {model.name!r} makes {model.hidden_size}, leave it out"
+        )

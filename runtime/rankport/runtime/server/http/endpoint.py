@@ -1,0 +1,92 @@
+"""Endpoint: the life of a request that has a JSON body, from its arrival to its answer or refusal."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from rankport.protos.errors import ERROR_METADATA_KEY, Overloaded, RankportError, http_status
+from rankport.runtime.server.core import Core
+from rankport.runtime.server.counts import Outcome
+from rankport.runtime.server.failures import told
+from rankport.runtime.server.http.answers import Answer
+from rankport.runtime.server.http.bodies import Bodies
+from rankport.runtime.server.http.call import Call, Reply, unless_gone
+from rankport.runtime.server.http.dialect import Dialect
+from rankport.runtime.server.http.forms import has_field, read_form
+from rankport.runtime.server.observing.call import REQUEST_ID, WorkingFor
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Dialect of a path, and a field by which it is told from others of that path; "" for any body, the last choice."""
+
+    dialect: Dialect[Any]
+    field: str = ""
+
+
+class Endpoint:
+    """ASGI application of one path. Its calls are admitted, counted and limited as those of every front."""
+
+    def __init__(self, core: Core, bodies: Bodies, choices: Sequence[Choice]) -> None:
+        self._core = core
+        self._bodies = bodies
+        self._choices = choices
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, or refuses it as its dialect does."""
+        admission, headers = self._core.admission, Headers(scope=scope)
+        admission.opened()
+        try:
+            with WorkingFor(self._core.observer.begin("http", scope["path"], dict(headers))) as seen:
+                answer = await self._answer(headers, receive)
+            answer = answer.with_header(REQUEST_ID, seen.request_id)
+            await answer.send(send, self._core.config.stream_idle_s)
+        except TimeoutError:
+            _log.warning("a client did not read its answer and is cut off")
+        finally:
+            admission.closed()
+
+    async def _answer(self, headers: Headers, receive: Receive) -> Answer:
+        dialect = self._choices[-1].dialect
+        try:
+            with self._core.admission.counted(lambda: Outcome.CANCELLED):
+                call = Call.of(self._core, headers)
+                body = await self._bodies.read(headers, receive)
+                dialect = self._dialect_of(body)
+                with self._core.admission.admitted(len(body)):
+                    return await self._worked_out(dialect, call, body, receive)
+        except Exception as error:
+            failure = told(error)
+            self._core.observer.recent.failed(failure)
+            return self._refusal(dialect, failure)
+
+    async def _worked_out(self, dialect: Dialect[Any], call: Call, body: bytes, receive: Receive) -> Answer:
+        form = read_form(body, dialect.form)
+        reply: Reply = await unless_gone(dialect.answer(call, form), receive)
+        answer = Answer.of_json(reply.body, headers=reply.headers)
+        self._core.limits.check_bytes(len(answer.content), "the answer")
+        return answer
+
+    def _dialect_of(self, body: bytes) -> Dialect[Any]:
+        *told_apart, last = self._choices
+        return next((choice.dialect for choice in told_apart if has_field(body, choice.field)), last.dialect)
+
+    def _refusal(self, dialect: Dialect[Any], error: RankportError) -> Answer:
+        headers = {ERROR_METADATA_KEY: type(error).__name__, **self._retry_headers(error)}
+        return Answer.of_json(dialect.refusal(error), http_status(error), headers)
+
+    def _retry_headers(self, error: RankportError) -> Mapping[str, str]:
+        if not isinstance(error, Overloaded):
+            return {}
+        retry_after_s = self._core.admission.retry_after_s()
+        # The standard's header has whole seconds; clients of OpenAI's and Cohere's kind read milliseconds first.
+        return {
+            "retry-after": str(-int(-retry_after_s // 1)),
+            "retry-after-ms": str(round(retry_after_s * 1000)),
+        }

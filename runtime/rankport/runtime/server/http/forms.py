@@ -1,0 +1,72 @@
+"""Forms of JSON bodies: read strictly, so that nothing a client asks for is ignored in silence."""
+
+import re
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rankport.protos.errors import InvalidRequest
+
+
+class Form(BaseModel):
+    """Body of a request. A field that its dialect does not have is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+FAIL_FAST = Field(fail_fast=True)  # a list of millions of faults names one
+Texts = Annotated[list[str], FAIL_FAST]
+TokenIds = Annotated[list[int], FAIL_FAST]
+TopN = Annotated[int, Field(ge=0)] | None
+FormT = TypeVar("FormT", bound=Form)
+
+
+def read_form(body: bytes, form: type[FormT]) -> FormT:
+    """Reads a body. Raises `InvalidRequest` that names the first field at fault."""
+    try:
+        return form.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidRequest(_first_fault(error, form)) from None
+
+
+def _first_fault(error: ValidationError, form: type[Form]) -> str:
+    faults: list[Any] = error.errors(include_url=False, include_context=False)
+    # Of a value that may have several types, the fault in the one that it has.
+    fault = min(faults, key=lambda fault: fault["type"].endswith("_type"))
+    if fault["type"] == "json_invalid":
+        return f"the body is no JSON: {fault['msg'].removeprefix('Invalid JSON: ')}"
+    place = _place(fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        if len(fault["loc"]) > 1:
+            return f"{place} is no field that this server knows: leave it out"
+        return f"{place} is no field of this request: leave it out, it has {', '.join(form.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{place} is not set: give it"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{place}{_value(fault['input'])}: {message}" if place else message
+
+
+def _value(value: object) -> str:
+    return f" is {value!r:.40}" if value is None or isinstance(value, str | int | float) else ""
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """Writes where a fault is: `documents[3].text`. The names of a union's members are left out."""
+    place = ""
+    for step in loc:
+        if isinstance(step, int):
+            place += f"[{step}]"
+        elif step.isidentifier() and (step not in ("str", "int", "float")) and not step[0].isupper():
+            place += f".{step}" if place else step
+    return place
+
+
+def refuse(name: str, value: object, instead: str) -> None:
+    """Raises `InvalidRequest` for a field of a dialect that cannot be honoured, if it is set."""
+    if value is not None and value is not False:
+        raise InvalidRequest(f"{name} is {value!r:.60}, which this server cannot do: {instead}")
+
+
+def has_field(body: bytes, name: str) -> bool:
+    """Says whether a body that is not parsed yet has a field of that name. Text cannot look like one."""
+    return re.search(rb'"' + name.encode() + rb'"\s*:', body) is not None

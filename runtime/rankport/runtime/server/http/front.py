@@ -1,0 +1,83 @@
+"""Front for HTTP: its port, and the health that it reports."""
+
+import asyncio
+import socket
+from collections.abc import Mapping
+
+import uvicorn
+
+from rankport.protos.errors import Unavailable
+from rankport.runtime.server.core import Core
+from rankport.runtime.server.http.app import app_of
+from rankport.runtime.server.http.health import Health
+from rankport.runtime.server.http.protocol import protocol_of
+
+_BACKLOG = 2048
+_MAX_HEAD_BYTES = 64 * 2**10
+_FAREWELL_S = 1  # for connections that do not end by themselves
+
+
+class HttpFront:
+    """HTTP endpoints of a server on one port. Lives on the server's event loop."""
+
+    def __init__(self, core: Core) -> None:
+        self._config, self._readiness = core.config, core.readiness
+        self._health = Health()
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app_of(core, self._health),
+                http=protocol_of(core.config.stream_idle_s),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=_FAREWELL_S,
+                h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, port: int) -> int:
+        """Answers requests from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""
+        bound = _bound(self._config.http_host, port)
+        self._serving = asyncio.create_task(self._server.serve([bound]))
+        taken: int = bound.getsockname()[1]
+        return taken
+
+    def report(self, alive: Mapping[str, bool]) -> None:
+        """Reports the health of models by name."""
+        self._health.alive, self._health.reasons = dict(alive), self._readiness.reasons
+
+    def not_serving(self) -> None:
+        """Reports that the server is not ready from now on."""
+        self._health.stopping = True
+
+    async def stop(self) -> None:
+        """Frees the port and closes connections: what is left of calls is cut off."""
+        if self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        infos = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = infos[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            bound.listen(_BACKLOG)  # clients that come before the loop does wait
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        raise Unavailable(
+            f"cannot listen for HTTP on {host} port {port}: {error.strerror}; choose another http_host or http_port"
+        ) from error
+    bound.setblocking(False)
+    return bound

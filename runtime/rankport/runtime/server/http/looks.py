@@ -1,0 +1,68 @@
+"""What a look at the server shows: health, models, counts, the pages. A look is no work, and is answered always."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+
+from starlette.types import Receive, Scope, Send
+
+from rankport.protos.errors import Unavailable
+from rankport.runtime.server.core import Core
+from rankport.runtime.server.http.answers import Answer
+from rankport.runtime.server.http.dialect import openai_error
+from rankport.runtime.server.http.endpoint import Choice
+from rankport.runtime.server.http.health import Health
+from rankport.runtime.server.http.model_list import model_list
+from rankport.runtime.server.http.openapi import document, documented_page
+from rankport.runtime.server.http.status_page import status_page
+
+Show = Callable[[], Answer]
+_HTML, _PLAIN = "text/html; charset=utf-8", "text/plain; version=0.0.4; charset=utf-8"
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+}
+
+
+class Look:
+    """ASGI application of one path that is looked at."""
+
+    def __init__(self, show: Show, idle_s: float) -> None:
+        self._show = show
+        self._idle_s = idle_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Shows it."""
+        await self._show().send(send, self._idle_s)
+
+
+def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) -> Mapping[str, Look]:
+    """Makes the application of each path."""
+    begun_s = time.monotonic()
+    described = document(routes, version("rankport"))
+    endpoints = documented_page(described)
+    shown: dict[str, Show] = {
+        "/": lambda: _page(status_page(core, health, time.monotonic() - begun_s)),
+        "/docs": lambda: _page(endpoints),
+        "/openapi.json": lambda: Answer.of_json(described),
+        "/health": health.answer,
+        "/health/ready": health.answer,
+        "/health/live": lambda: Answer.of_json({"status": "live"}),
+        "/metrics": _metrics(core),
+        "/v1/models": lambda: Answer.of_json(model_list(core.models, core.limits)),
+    }
+    return {path: Look(show, core.config.stream_idle_s) for path, show in shown.items()}
+
+
+def _metrics(core: Core) -> Show:
+    try:
+        page = core.metrics_page()
+    except Unavailable as error:
+        refusal = Answer.of_json(openai_error(error), 503)
+        return lambda: refusal
+    return lambda: Answer(page(), media_type=_PLAIN)
+
+
+def _page(html: str) -> Answer:
+    return Answer(html.encode(), headers=_PAGE_HEADERS, media_type=_HTML)

@@ -1,0 +1,23 @@
+"""Paths and the dialects that each speaks. Where a path has two, the body tells them apart."""
+
+from collections.abc import Mapping, Sequence
+
+from rankport.runtime.server.http.dialects import cohere, jina, nim, openai, own, sglang, tei, vllm_score
+from rankport.runtime.server.http.endpoint import Choice
+
+# Documents may be objects, of which one has texts; texts are none.
+_RERANK = (Choice(jina.RERANK, "documents"), Choice(tei.RERANK, "texts"), Choice(jina.RERANK))
+_SCORE = (Choice(sglang.SCORE, "label_token_ids"), Choice(sglang.SCORE, "items"), Choice(vllm_score.SCORE))
+
+ROUTES: Mapping[str, Sequence[Choice]] = {
+    "/v1/rankport/score": (Choice(own.SCORE),),
+    "/v2/rerank": (Choice(cohere.RERANK),),
+    "/v1/rerank": (Choice(jina.RERANK),),
+    "/rerank": _RERANK,
+    "/v1/ranking": (Choice(nim.RANK),),
+    "/score": (Choice(vllm_score.SCORE),),
+    "/v1/score": _SCORE,
+    "/predict": (Choice(tei.PREDICT),),
+    "/embed": (Choice(tei.EMBED),),
+    "/v1/embeddings": (Choice(openai.EMBED),),
+}

@@ -1,0 +1,35 @@
+"""Options that vLLM's rerank and score have in common."""
+
+from typing import Literal
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import Truncation
+from rankport.runtime.server.http.call import Call
+from rankport.runtime.server.http.forms import Form, refuse
+
+
+class VllmOptions(Form):
+    """Options that vLLM's rerank and score share."""
+
+    model: str = ""
+    truncate_prompt_tokens: int | None = None  # -1: to what the model takes
+    truncation_side: Literal["left", "right"] | None = None
+    use_activation: bool | None = None  # True: probabilities; False: logits
+    user: str | None = None  # names the end user for logs, and has no effect
+    request_id: str | None = None
+    priority: int | None = None
+
+    def truncation(self, call: Call) -> Truncation:
+        """Tells what becomes of long texts. Raises `InvalidRequest` for options that cannot be honoured."""
+        refuse("priority", self.priority or None, "leave it out, requests are answered in their order")
+        refuse(
+            "truncation_side", self.truncation_side, "leave it out, the model's bundle says which end is kept"
+        )
+        if self.truncate_prompt_tokens is None:
+            return call.truncation(None)
+        if self.truncate_prompt_tokens != -1:
+            raise InvalidRequest(
+                f"truncate_prompt_tokens is {self.truncate_prompt_tokens}: give -1, which cuts to what the model "
+                "takes, or leave it out"
+            )
+        return "truncate"

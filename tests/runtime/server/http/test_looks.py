@@ -1,0 +1,101 @@
+"""Pages, health, metrics and the list of models."""
+
+import re
+from html.parser import HTMLParser
+
+from rankport.runtime.server.http.routes import ROUTES
+from support.http import ask
+from support.serving import HTTP, Serving, serving
+
+
+class _Page(HTMLParser):
+    """Texts and addresses of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src")]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_the_status_page_shows_models_calls_queues_and_failures_and_loads_nothing() -> None:
+    with serving(HTTP) as served:
+        address = served.server.http_address
+        assert ask(address, "/rerank", {"query": "private words", "texts": ["more of them"]}).status == 200
+        served.ranker.fail_with = ValueError("<b>")
+        assert ask(address, "/rerank", {"query": "a", "texts": ["b"]}).status == 500
+        answer = ask(address, "/")
+    page = _Page(answer.text)
+    assert {"ready", "ranker", "encoder", "p50", "p99", "requests pending", "BackendError"} <= set(page.texts)
+    assert page.texts[page.texts.index("answered") + len(served.server.counts.snapshot())] == "1"
+    assert "script" not in page.tags
+    assert all(address.startswith("/") for address in page.addresses)
+    assert "private" not in answer.text
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_the_page_of_endpoints_lists_each_path_and_field(address: str) -> None:
+    texts = set(_Page(ask(address, "/docs").text).texts)
+    assert {f"POST {path}" for path in ROUTES} <= texts
+    fields = {
+        name for choices in ROUTES.values() for choice in choices for name in choice.dialect.form.model_fields
+    }
+    assert fields <= texts
+
+
+def test_the_openapi_document_refers_to_what_it_has(address: str) -> None:
+    described = ask(address, "/openapi.json")
+    assert described.json["openapi"] == "3.1.0"
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', described.text))
+    assert named == set(described.json["components"]["schemas"])
+    assert set(described.json["paths"]) > set(ROUTES)
+    assert described.json["paths"]["/v2/rerank"]["post"]["responses"]["429"] == {"description": "Overloaded"}
+
+
+def test_models_are_listed_with_what_scores_first(address: str) -> None:
+    reply = ask(address, "/v1/models").json
+    assert [(model["id"], model["kind"]) for model in reply["data"]] == [
+        ("ranker", "ranker"),
+        ("encoder", "item-encoder"),
+    ]
+    assert reply["data"][0]["read_out"] == "logit of sum"
+    assert reply["limits"]["items"] == 100_000
+
+
+def test_metrics_count_calls_by_outcome() -> None:
+    with serving(HTTP) as served:
+        ask(served.server.http_address, "/rerank", {"query": "a", "texts": ["b"]})
+        ask(served.server.http_address, "/rerank", {"query": "a"})
+        lines = ask(served.server.http_address, "/metrics").text.splitlines()
+    labels = 'front="http",method="/rerank"'
+    assert f'rankport_calls_total{{code="OK",{labels},model="ranker"}} 1.0' in lines
+    assert f'rankport_calls_total{{code="INVALID_ARGUMENT",{labels},model=""}} 1.0' in lines
+    assert "rankport_pending_requests 0.0" in lines
+
+
+def test_health_tells_a_model_that_does_not_answer() -> None:
+    with serving(HTTP) as served:
+        address = served.server.http_address
+        assert ask(address, "/health/ready").json == {"status": "ready"}
+        served.ranker.worker.alive = False
+        while (answer := ask(address, "/health")).status == 200:
+            pass
+        reasons = {"ranker": "has stopped, or its store cannot be read"}
+        assert answer.json == {"status": "not ready", "not_answering": ["ranker"], "reasons": reasons}
+        assert ask(address, "/health/live").status == 200
+        served.ranker.worker.alive = True
+
+
+def test_looks_are_answered_whatever_is_pending(served: Serving, address: str) -> None:
+    before = served.server.counts.snapshot()
+    for path in ("/", "/docs", "/health", "/metrics", "/v1/models", "/openapi.json"):
+        assert ask(address, path).status == 200
+    assert served.server.counts.snapshot() == before

@@ -1,0 +1,55 @@
+"""Requests that stock clients really sent (`stock_clients.run --record`), replayed: answers have what they read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.deterministic_models import value
+from support.http import ask
+
+SENT = json.loads((Path(__file__).parents[3] / "stock_clients" / "requests.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("sent", SENT, ids=lambda sent: sent["path"])
+def test_a_recorded_request_is_answered_as_its_client_reads_it(address: str, sent: dict[str, Any]) -> None:
+    answer = ask(address, sent["path"], sent["body"])
+    assert answer.status == 200
+    READERS[sent["path"].replace("/v1/rerank", "/rerank")](sent["body"], answer.json)
+
+
+def read_rerank(body: Any, reply: Any) -> None:
+    if "texts" in body:
+        scores = {entry["index"]: entry["score"] for entry in reply}
+        assert sorted(scores) == list(range(len(body["texts"])))
+        return
+    assert reply["model"] == "ranker"
+    assert reply["usage"]["total_tokens"] > 0
+    read_results(body, reply)
+
+
+def read_results(body: Any, reply: Any) -> None:
+    documents = body["documents"]
+    best = sorted(range(len(documents)), key=lambda index: -value(documents[index]))
+    results = reply["results"]
+    assert [entry["index"] for entry in results] == best[: body.get("top_n") or None]
+    for entry in results:
+        assert entry["relevance_score"] == value(body["query"]) + value(documents[entry["index"]])
+
+
+def read_rankings(body: Any, reply: Any) -> None:
+    assert {entry["index"] for entry in reply["rankings"]} == set(range(len(body["passages"])))
+    assert reply["rankings"][0]["logit"] == max(entry["logit"] for entry in reply["rankings"])
+
+
+def read_embeddings(body: Any, reply: Any) -> None:
+    assert [entry["index"] for entry in reply["data"]] == list(range(len(body["input"])))
+
+
+READERS = {
+    "/rerank": read_rerank,
+    "/v2/rerank": read_results,
+    "/v1/ranking": read_rankings,
+    "/v1/embeddings": read_embeddings,
+}

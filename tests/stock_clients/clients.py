@@ -1,0 +1,149 @@
+"""Unmodified classes of other projects against a server: prints what each gives as a line of JSON.
+
+Runs in the environment of `requirements.txt`, which has no rankport: URL MODEL ENCODER QUERY, documents from stdin.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+Answer = list[tuple[str, float]]  # documents, best first, with their scores
+
+
+def _haystack(ranker: Any, query: str, texts: Sequence[str]) -> Answer:
+    from haystack import Document
+
+    ranker.warm_up() if hasattr(ranker, "warm_up") else None
+    ranked = ranker.run(query=query, documents=[Document(content=text) for text in texts])["documents"]
+    return [(document.content, document.score) for document in ranked]
+
+
+def vllm_ranker(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from haystack_integrations.components.rankers.vllm import VLLMRanker
+
+    return _haystack(VLLMRanker(model=model, api_base_url=f"{url}/v1"), query, texts)
+
+
+def vllm_ranker_top(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from haystack_integrations.components.rankers.vllm import VLLMRanker
+
+    ranker = VLLMRanker(
+        model=model, api_base_url=url, top_k=2, extra_parameters={"truncate_prompt_tokens": -1}
+    )
+    return _haystack(ranker, query, texts)
+
+
+def tei_ranker(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from haystack_integrations.components.rankers.huggingface_api import HuggingFaceTEIRanker
+
+    return _haystack(HuggingFaceTEIRanker(url=url, token=None), query, texts)
+
+
+def tei_ranker_cut(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from haystack import Document
+    from haystack_integrations.components.rankers.huggingface_api import HuggingFaceTEIRanker
+    from haystack_integrations.components.rankers.huggingface_api.ranker import TruncationDirection
+
+    ranker = HuggingFaceTEIRanker(url=url, token=None, raw_scores=True)
+    documents = [Document(content=text) for text in texts]
+    ranked = ranker.run(query=query, documents=documents, truncation_direction=TruncationDirection.RIGHT)
+    return [(document.content, document.score) for document in ranked["documents"]]
+
+
+def jina_ranker(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from haystack.utils import Secret
+    from haystack_integrations.components.rankers.jina import JinaRanker
+
+    ranker = JinaRanker(model=model, api_key=Secret.from_token("none"), base_url=f"{url}/v1/rerank")
+    return _haystack(ranker, query, texts)
+
+
+def cohere_ranker(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from haystack.utils import Secret
+    from haystack_integrations.components.rankers.cohere import CohereRanker
+
+    ranker = CohereRanker(model=model, api_key=Secret.from_token("none"), api_base_url=url)
+    return _haystack(ranker, query, texts)
+
+
+def nvidia_ranker(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from haystack.utils import Secret
+    from haystack_integrations.components.rankers.nvidia import NvidiaRanker
+
+    ranker = NvidiaRanker(
+        model=model,
+        api_url=f"{url}/v1",
+        api_key=Secret.from_token("none"),
+        truncate="END",
+        top_k=len(texts),
+    )
+    return _haystack(ranker, query, texts)
+
+
+def _nodes(reranker: Any, query: str, texts: Sequence[str]) -> Answer:
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    nodes = [NodeWithScore(node=TextNode(text=text), score=0.0) for text in texts]
+    return [
+        (node.get_content(), float(node.score)) for node in reranker.postprocess_nodes(nodes, query_str=query)
+    ]
+
+
+def llama_index_tei(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from llama_index.postprocessor.tei_rerank import TextEmbeddingInference
+
+    return _nodes(TextEmbeddingInference(base_url=url, top_n=len(texts)), query, texts)
+
+
+def llama_index_cohere(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from llama_index.postprocessor.cohere_rerank import CohereRerank
+
+    return _nodes(CohereRerank(model=model, api_key="none", base_url=url, top_n=len(texts)), query, texts)
+
+
+def langchain_cohere(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from langchain_cohere import CohereRerank
+
+    reranker = CohereRerank(model=model, cohere_api_key="none", base_url=url, top_n=len(texts))
+    ranked = reranker.rerank(texts, query)
+    return [(texts[row["index"]], row["relevance_score"]) for row in ranked]
+
+
+def openai_embeddings(url: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    from openai import OpenAI
+
+    client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    rows = client.embeddings.create(model=model, input=list(texts)).data
+    return [(texts[row.index], row.embedding[0]) for row in rows]
+
+
+RERANKERS: Sequence[Callable[..., Answer]] = (
+    vllm_ranker,
+    vllm_ranker_top,
+    tei_ranker,
+    tei_ranker_cut,
+    jina_ranker,
+    cohere_ranker,
+    nvidia_ranker,
+    llama_index_tei,
+    llama_index_cohere,
+    langchain_cohere,
+)
+
+
+def main(url: str, model: str, encoder: str, query: str) -> None:
+    texts: list[str] = json.load(sys.stdin)
+    calls = {client.__name__: partial(client, url, model, query, texts) for client in RERANKERS}
+    calls["openai_embeddings"] = partial(openai_embeddings, url, encoder, query, texts)
+    for name, call in calls.items():
+        try:
+            outcome: dict[str, Any] = {"client": name, "answer": call()}
+        except Exception as error:
+            outcome = {"client": name, "error": repr(error)}
+        print(json.dumps(outcome), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

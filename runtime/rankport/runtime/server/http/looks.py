@@ -1,4 +1,4 @@
-"""What a look at the server shows: health, models, counts, the pages. A look is no work, and is answered always."""
+"""Looks at the server: health, models, counts, the pages. A look is no work, and is answered always."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What happened last: how long the requests answered last took, and what went wrong on the server's side."""
+"""Record of what happened last: how long the requests answered last took, and what went wrong on the server's side."""
 
 import time
 from collections import deque

@@ -31,7 +31,7 @@ class _OneOf(Form):
 
 
 class PrefixObject(_OneOf):
-    """What all items share, by its form."""
+    """Prefix that all items share, by its form."""
 
     text: str | None = None
     fields: Mapping[str, str] | None = None

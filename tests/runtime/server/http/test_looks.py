@@ -76,7 +76,7 @@ def test_metrics_count_calls_by_outcome() -> None:
         ask(served.server.http_address, "/rerank", {"query": "a"})
         lines = ask(served.server.http_address, "/metrics").text.splitlines()
     labels = 'front="http",method="/rerank"'
-    assert f'rankport_calls_total{{code="OK",{labels},model="ranker"}} 1.0' in lines
+    assert f'rankport_calls_total{{code="OK",{labels},model="ranker@1"}} 1.0' in lines
     assert f'rankport_calls_total{{code="INVALID_ARGUMENT",{labels},model=""}} 1.0' in lines
     assert "rankport_pending_requests 0.0" in lines
 

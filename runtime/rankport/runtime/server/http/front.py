@@ -26,7 +26,7 @@ class HttpFront:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app_of(core, self._health),
-                http=protocol_of(core.config.stream_idle_s),
+                http=protocol_of(core.config.stream_idle_s, core.config.max_connections),
                 ws="none",
                 lifespan="off",
                 log_config=None,

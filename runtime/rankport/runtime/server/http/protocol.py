@@ -6,8 +6,11 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
-def protocol_of(idle_s: float) -> type[H11Protocol]:
-    """Makes the class of connections that are closed once they wait for the rest of a request's head for so long."""
+def protocol_of(idle_s: float, max_connections: int) -> type[H11Protocol]:
+    """Makes the class of connections that are closed once they wait for the rest of a request's head for so long.
+
+    More than `max_connections` are closed as they come.
+    """
 
     class Protocol(H11Protocol):
         """Connection with a time limit for the head of a request; bodies have theirs in `bodies`."""
@@ -16,6 +19,9 @@ def protocol_of(idle_s: float) -> type[H11Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            if len(self.connections) > max_connections:
+                transport.close()
+                return
             self._watch()
 
         def data_received(self, data: bytes) -> None:

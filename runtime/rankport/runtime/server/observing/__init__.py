@@ -1,1 +1,1 @@
-"""What a server shows of itself: calls as they end, logs, traces, metrics, readiness. Knows no front and no model."""
+"""Views of a server from outside: calls as they end, logs, traces, metrics, readiness. Knows no front and no model."""

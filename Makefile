@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading bench-fairness format clean
+.PHONY: help demo examples test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading bench-fairness test-stock-clients format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ stubs: $(VENV)/.dev ## Regenerate the gRPC stubs from the .proto files
 unit: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -n auto --maxprocesses 4 --dist worksteal
 
+test-stock-clients: $(VENV)/.dev build/stock_clients/.made ## Rerankers of Haystack, LlamaIndex and LangChain against the HTTP port (after `make demo`)
+	cd tests && ../$(BIN)/python -m stock_clients.run --python ../build/stock_clients/bin/python --bundles ../build/demo
+
 bench-lowbit: $(VENV)/.demo ## Size, ranking quality and speed of int8, int4 and fp8 (after `make demo`)
 	$(BIN)/python -m benchmarks.lowbit
 
@@ -71,6 +74,12 @@ bench-fairness: $(VENV)/.demo ## Small requests beside one of 60,000 items (afte
 
 bench-reading: $(VENV)/.demo build/optimum/.made ## Cross-encoder and classifier against sentence-transformers and optimum's ONNX; build/bench/reading.json
 	$(BIN)/python -m benchmarks.reading --optimum build/optimum/bin/python
+
+# An environment of its own: what nobody here wrote.
+build/stock_clients/.made: tests/stock_clients/requirements.txt
+	$(PYTHON) -m venv build/stock_clients
+	build/stock_clients/bin/pip install -q $(PIP_FLAGS) -r $<
+	@touch $@
 
 # An environment of its own: the exporter of optimum needs an older transformers.
 build/optimum/.made:

@@ -32,3 +32,9 @@ def test_a_status_without_a_name_still_becomes_an_error_of_that_status(code: grp
 
 def test_anything_else_is_internal() -> None:
     assert errors.status_code(ValueError("bug")) is grpc.StatusCode.INTERNAL
+
+
+def test_every_error_has_a_status_of_http() -> None:
+    assert set(errors.HTTP_STATUSES) == set(errors.STATUS_CODES)
+    assert errors.http_status(ValueError("bug")) == 500
+    assert errors.http_status(errors.Overloaded("full")) == 429

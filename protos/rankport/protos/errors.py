@@ -117,6 +117,7 @@ HTTP_STATUSES: dict[type[RankportError], int] = {
     StoreError: 409,
     CheckpointError: 409,
     ParityError: 409,
+    MissingExtra: 409,
 }
 
 ERROR_METADATA_KEY = "rankport-error"

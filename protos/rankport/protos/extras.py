@@ -26,6 +26,8 @@ _EXTRAS = {
     "grpc_reflection": "runtime",
     "typer": "runtime",
     "rich": "runtime",
+    "starlette": "server",
+    "uvicorn": "server",
     "pyarrow": "parquet",
     "pandas": "tables",
     "cuda": "cuda",

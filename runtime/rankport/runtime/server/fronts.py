@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.extras import extras_named
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.front import GrpcFront
 
@@ -22,13 +21,13 @@ class Fronts:
     """All fronts. They live on the server's event loop."""
 
     def __init__(self, core: Core) -> None:
-        """Raises `InvalidRequest` if HTTP is asked for and what speaks it is not installed."""
+        """Raises `MissingExtra` if HTTP is asked for and what speaks it is not installed."""
         self._port = core.config.http_port
         self._grpc = GrpcFront(core)
         self._http = None
         if self._port is not None:
-            _check_installed()
-            from rankport.runtime.server.http.front import HttpFront  # a server without HTTP needs none of it
+            with extras_named("HTTP"):
+                from rankport.runtime.server.http.front import HttpFront
 
             self._http = HttpFront(core)
 
@@ -37,7 +36,11 @@ class Fronts:
         if self._http is None or self._port is None:
             return Ports(await self._grpc.start(), None)
         http = await self._http.start(self._port)
-        return Ports(await self._grpc.start(), http)
+        try:
+            return Ports(await self._grpc.start(), http)
+        except Exception:
+            await self._http.stop()
+            raise
 
     async def report(self, alive: Mapping[str, bool]) -> None:
         """Reports the health of models by name."""
@@ -57,11 +60,3 @@ class Fronts:
         if self._http is not None:
             stops.append(self._http.stop())
         await asyncio.gather(*stops)
-
-
-def _check_installed() -> None:
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
-    if missing:
-        raise InvalidRequest(
-            f"http_port is set, and {' and '.join(missing)} not installed: pip install 'rankport[server]'"
-        )

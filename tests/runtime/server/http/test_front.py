@@ -43,6 +43,19 @@ def test_a_port_that_is_taken_is_told(ranker: DeterministicRanker) -> None:
             server.start()
 
 
+def test_a_port_of_grpc_that_is_taken_frees_that_of_http(ranker: DeterministicRanker) -> None:
+    with serving(HTTP) as served:
+        http_port = int(served.server.http_address.rsplit(":", 1)[1])
+        grpc_port = served.server.port
+        served.server.stop()
+        with serving(ServerConfig(port=grpc_port)):
+            server = Server({"ranker": ranker}, ServerConfig(port=grpc_port, http_port=http_port))
+            with pytest.raises(Unavailable, match=f"cannot listen on 127.0.0.1:{grpc_port}"):
+                server.start()
+            with Server({"ranker": ranker}, ServerConfig(port=0, http_port=http_port)) as later_one:
+                assert ask(later_one.http_address, "/health").status == 200
+
+
 def test_both_fronts_share_admission_and_counts(ranker: DeterministicRanker) -> None:
     config = ServerConfig(port=0, http_port=0, max_pending_calls=1)
     with Server({"ranker": ranker}, config) as server, ThreadPoolExecutor() as threads:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from starlette.types import Receive, Scope, Send
 
-from rankport.protos.errors import Unavailable
+from rankport.protos.errors import RankportError
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.answers import Answer
 from rankport.runtime.server.http.dialect import openai_error
@@ -58,7 +58,7 @@ def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) ->
 def _metrics(core: Core) -> Show:
     try:
         page = core.metrics_page()
-    except Unavailable as error:
+    except RankportError as error:  # prometheus-client is not installed
         refusal = Answer.of_json(openai_error(error), 503)
         return lambda: refusal
     return lambda: Answer(page(), media_type=_PLAIN)

@@ -1,5 +1,7 @@
 """A served ranker under all that clients do at once: every call answered or refused rightly, memory flat, a good end.
 
+Its store is replaced, and its version swapped again and again, under the same traffic.
+
 A moment in an ordinary run, ten minutes under `make test-full`.
 """
 
@@ -19,12 +21,15 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.sdk import Client
 from soak.traffic import Caller, Ledger, Question, questions_of
 from support.effort import FACTOR
 from support.serving import Command, serve
 
 CALLERS = 6
 SECONDS = 4.0 if FACTOR == 1 else 600.0
+SWAP_S = 2.0 if FACTOR == 1 else 20.0
+ALIAS = "ranker"
 SETTLED = 0.3  # of the time, after which memory is to stay
 GROWTH_BYTES = 24 * 2**20  # of a heap that is broken in
 KEYS = [f"item {number}" for number in range(40)]
@@ -53,30 +58,39 @@ def questions(mix_bundle: Bundle, store: Path, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def command(mix_bundle: Bundle, store: Path) -> Iterator[Command]:
     limits = ("--max-pending-calls", "64", "--max-request-items", "1000", "--grace-s", "10")
-    with serve(f"ranker={mix_bundle.path}", "--store", store, *limits) as command:
+    roots = ("--model-root", mix_bundle.path.parent)
+    with serve(f"ranker={mix_bundle.path}", "--store", store, *roots, *limits) as command:
         yield command
 
 
 def test_every_call_is_answered_or_refused_rightly(
-    command: Command, questions: Sequence[Question], store: Path
+    command: Command, questions: Sequence[Question], store: Path, mix_bundle: Bundle
 ) -> None:
     ledger, stop = Ledger(), threading.Event()
     callers = [Caller(command.address, questions, ledger, seed) for seed in range(CALLERS)]
     threads = [threading.Thread(target=caller.run, args=(stop.is_set,)) for caller in callers]
     for thread in threads:
         thread.start()
-    begun, settled_bytes = time.monotonic(), 0
-    while (passed_s := time.monotonic() - begun) < SECONDS and any(thread.is_alive() for thread in threads):
-        if not settled_bytes and passed_s > SECONDS * SETTLED:
-            settled_bytes = resident_bytes(command.process.pid)
-            replace_store(store)
-        stop.wait(0.1)
-    grown_bytes = resident_bytes(command.process.pid) - settled_bytes
+    begun, settled_bytes, swaps = time.monotonic(), 0, 0
+    with Client(command.address, timeout_s=60) as client:
+        while (passed_s := time.monotonic() - begun) < SECONDS and all(
+            thread.is_alive() for thread in threads
+        ):
+            if passed_s > swaps * SWAP_S:
+                swaps += 1
+                client.admin.load(str(mix_bundle.path), "ranker", f"s{swaps}", alias=ALIAS, replace=True)
+            if not settled_bytes and passed_s > SECONDS * SETTLED:
+                settled_bytes = resident_bytes(command.process.pid)
+                replace_store(store)
+            stop.wait(0.1)
+        # Two versions are in memory while one takes the other's place.
+        grown_bytes = resident_bytes(command.process.pid) - settled_bytes
     stop.set()
     for thread in threads:
         thread.join(60)
     assert not ledger.wrong, ledger.wrong[:5]
     assert ledger.counts["score: answered"] > 20
+    assert swaps > 1
     assert ledger.counts["cancel: cancelled"] > 0
     assert ledger.counts["hurry: DeadlineExceeded"] > 0
     assert ledger.counts["too much: LimitExceeded"] > 0

@@ -55,7 +55,7 @@ def test_a_malformed_request_is_refused(message: pb.ScoreRequest, says: str) -> 
         wire.score_query(pb.ScoreRequest.FromString(message.SerializeToString()))
 
 
-@pytest.mark.parametrize(("option", "code"), [("truncation", 9), ("on_missing", 3)])
+@pytest.mark.parametrize(("option", "code"), [("truncation", 9), ("on_missing", 9)])
 def test_an_option_of_a_newer_version_is_refused(option: str, code: int) -> None:
     message = request(texts=pb.Strings())
     setattr(message, option, code)

@@ -1,13 +1,16 @@
 """A small deterministic item encoder: tokens are numbers drawn from the hash of the text."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, InvalidRequest, LimitExceeded
-from rankport.protos.types import ModelDescription, Truncation
+from rankport.protos.types import ModelDescription, Side, Truncation
+from rankport.runtime.kinds.kind import ModelCounts
+from rankport.runtime.scheduling.futures import resolved
 
 MAX_CHARS = 40
 
@@ -71,3 +74,26 @@ class HashEncoder:
         seed = int.from_bytes(blake2b(f"{longest} {text}".encode(), digest_size=8).digest(), "little")
         drawn = np.random.default_rng(seed).standard_normal((self._tokens, self._hidden_size))
         return (drawn * (np.nan if "infinite" in text else 1)).astype(np.float16)
+
+
+class ServedHashEncoder(HashEncoder):
+    """The same as a server takes it."""
+
+    capabilities = frozenset({"encodes"})
+    alive = True
+
+    def submit_texts(
+        self,
+        texts: Sequence[str],
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        side: Side | None = None,
+    ) -> "Future[NDArray[np.float16]]":
+        return resolved(self.encode(texts, truncation=truncation))
+
+    def counts(self) -> ModelCounts:
+        return ModelCounts({})
+
+    def close(self, grace_s: float = 0.0) -> None:
+        pass

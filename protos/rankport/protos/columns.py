@@ -69,6 +69,9 @@ class ItemColumns:
     keys: Column[Sequence[str]] | None = None  # of a token store
     embeddings: Column[Embeddings] | None = None
     token_ids: Column[RaggedIds] | None = None
+    key_texts: Column[Sequence[str]] | None = (
+        None  # to encode where the store lacks a key; of some keys or all
+    )
 
     @classmethod
     def of(cls, items: "Iterable[Item] | ItemColumns", name: str = "items") -> "ItemColumns":
@@ -99,6 +102,17 @@ class ItemColumns:
         column: Column[Any] | None = getattr(self, _FIELDS[form])
         return column
 
+    def take(self, places: NDArray[np.int64]) -> "ItemColumns":
+        """Returns the items at these places, ascending, as a request of their own."""
+        if len(places) == self.count:
+            return self
+        columns = {
+            name: _taken(column, places)
+            for name in (*_FIELDS.values(), "key_texts")
+            if (column := getattr(self, name)) is not None
+        }
+        return ItemColumns(len(places), **{name: column for name, column in columns.items() if column})
+
     def part(self, start: int, stop: int) -> "ItemColumns":
         """Returns the items from `start` to before `stop` as a request of their own."""
         listed = list(self)[start:stop]
@@ -116,7 +130,30 @@ class ItemColumns:
                 continue
             for index, place in enumerate(column.places.tolist()):
                 items[place] = _item(form, column.values, index)
+        if self.key_texts is not None:
+            for place, text in zip(self.key_texts.places.tolist(), self.key_texts.values, strict=True):
+                items[place] = Key(items[place].id, text)
         return iter(items)
+
+
+def _taken(column: Column[Any], places: NDArray[np.int64]) -> Column[Any] | None:
+    """Takes what a column has of some places, by their order among these; None if that is nothing."""
+    order = np.searchsorted(places, column.places)
+    there = np.flatnonzero(
+        (order < len(places)) & (places[np.minimum(order, len(places) - 1)] == column.places)
+    )
+    if not len(there):
+        return None
+    return Column(_values_at(column.values, there), order[there])
+
+
+def _values_at(values: Any, there: NDArray[np.int64]) -> Any:
+    if isinstance(values, np.ndarray):
+        return values[there]
+    if isinstance(values, RaggedIds):
+        runs = [values.run(index) for index in there.tolist()]
+        return RaggedIds.of_lengths(np.concatenate(runs), values.lengths[there])
+    return [values[index] for index in there.tolist()]
 
 
 _FIELDS = {
@@ -154,7 +191,9 @@ def _only_form(items: Sequence[Any]) -> ItemForm | None:
 
 def _in_one_column(form: ItemForm, items: Sequence[Any]) -> ItemColumns:
     places = np.arange(len(items))
-    return ItemColumns(len(items), **{_FIELDS[form]: Column(_values(form, items, places), places)})
+    texts = _key_texts(items) if form is ItemForm.KEY else None
+    column: Column[Any] = Column(_values(form, items, places), places)
+    return ItemColumns(len(items), key_texts=texts, **{_FIELDS[form]: column})
 
 
 def _in_columns(forms: Sequence[ItemForm], items: Sequence[Any]) -> ItemColumns:
@@ -163,7 +202,18 @@ def _in_columns(forms: Sequence[ItemForm], items: Sequence[Any]) -> ItemColumns:
         places = np.array([place for place, own in enumerate(forms) if own is form], np.int64)
         values = _values(form, [items[place] for place in places], places)
         columns[_FIELDS[form]] = Column(values, places)
-    return ItemColumns(len(items), **columns)
+    return ItemColumns(len(items), key_texts=_key_texts(items), **columns)
+
+
+def _key_texts(items: Sequence[Any]) -> Column[Sequence[str]] | None:
+    """Takes the texts that keys bring with them."""
+    texts = {
+        place: item.text for place, item in enumerate(items) if type(item) is Key and item.text is not None
+    }
+    if not texts:
+        return None
+    places = np.fromiter(texts, np.int64, len(texts))
+    return Column(_texts(list(texts.values()), places), places)
 
 
 def _values(form: ItemForm, items: Sequence[Any], places: NDArray[np.int64]) -> Any:

@@ -69,7 +69,7 @@ def items_message(items: Iterable[Item] | ItemColumns, field: str = "items") -> 
     """
     columns = ItemColumns.of(items, field)
     form = columns.only_form
-    if form is not None and not _has_odd_shapes(columns):
+    if form is not None and not _has_odd_shapes(columns) and not _has_some_texts(columns):
         return _column_message(form, columns)
     if not columns.count:
         return pb.Items(texts=pb.Strings())
@@ -91,11 +91,15 @@ def items_value(message: pb.Items, field: str = "items") -> ItemColumns:
             return _one_column("embeddings", _stacked(message.embeddings, f"{field}.embeddings"))
         case "token_ids":
             return _one_column("token_ids", ragged_ids(message.token_ids, f"{field}.token_ids"))
+        case "keyed_texts":
+            return _keyed_texts(message.keyed_texts, field)
         case "mixed":
             items = [_item_value(item, f"{field}[{index}]") for index, item in enumerate(message.mixed.items)]
             return ItemColumns.of(items)
         case _:
-            raise InvalidRequest(f"{field} is not set; give texts, keys, embeddings, token_ids or mixed")
+            raise InvalidRequest(
+                f"{field} is not set; give texts, keys, keyed_texts, embeddings, token_ids or mixed"
+            )
 
 
 def _one_column(name: str, values: Any) -> ItemColumns:
@@ -106,6 +110,20 @@ def _has_odd_shapes(columns: ItemColumns) -> bool:
     return columns.embeddings is not None and not isinstance(columns.embeddings.values, np.ndarray)
 
 
+def _has_some_texts(columns: ItemColumns) -> bool:
+    """Says whether some keys have a text and others have none."""
+    texts, keys = columns.key_texts, columns.keys
+    return texts is not None and keys is not None and len(texts.places) < len(keys.places)
+
+
+def _keyed_texts(message: pb.KeyedTexts, field: str) -> ItemColumns:
+    keys, texts = message.keys[:], message.texts[:]
+    if len(keys) != len(texts):
+        raise InvalidRequest(f"{field}.keyed_texts has {len(keys)} keys and {len(texts)} texts: one a key")
+    places = np.arange(len(keys))
+    return ItemColumns(len(keys), keys=Column(keys, places), key_texts=Column(texts, places))
+
+
 def _column_message(form: ItemForm, columns: ItemColumns) -> pb.Items:
     column = columns.column(form)
     assert column is not None
@@ -113,6 +131,8 @@ def _column_message(form: ItemForm, columns: ItemColumns) -> pb.Items:
         case ItemForm.TEXT:
             return pb.Items(texts=pb.Strings(values=column.values))
         case ItemForm.KEY:
+            if columns.key_texts is not None:
+                return pb.Items(keyed_texts=pb.KeyedTexts(keys=column.values, texts=columns.key_texts.values))
             return pb.Items(keys=pb.Strings(values=column.values))
         case ItemForm.TOKEN_IDS:
             runs: RaggedIds = column.values
@@ -126,7 +146,9 @@ def _item_message(item: Item, index: int) -> pb.Item:
     if isinstance(item, str):
         return pb.Item(text=item)
     if isinstance(item, Key):
-        return pb.Item(key=item.id)
+        if item.text is None:
+            return pb.Item(key=item.id)
+        return pb.Item(keyed_text=pb.KeyedText(key=item.id, text=item.text))
     if is_embedding(item):
         return pb.Item(embeddings=tensor_message(item, where))
     assert is_id_run(item), item
@@ -139,12 +161,14 @@ def _item_value(message: pb.Item, field: str) -> Item:
             return message.text
         case "key":
             return Key(message.key)
+        case "keyed_text":
+            return Key(message.keyed_text.key, message.keyed_text.text)
         case "token_ids":
             return np.array(message.token_ids.ids, np.int64)
         case "embeddings":
             return tensor_array(message.embeddings, f"{field}.embeddings")
         case _:
-            raise InvalidRequest(f"{field} is not set; give text, token_ids, embeddings or key")
+            raise InvalidRequest(f"{field} is not set; give text, token_ids, embeddings, key or keyed_text")
 
 
 def _stacked(tensor: pb.Tensor, field: str) -> NDArray[np.floating]:

@@ -16,9 +16,10 @@ from rankport.protos.tables import TableColumn, TableColumns, arrow_table, panda
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Item whose embedding tokens are in the token store under `id`."""
+    """Item whose embedding tokens are in the token store under `id`, or are made of `text` where it lacks them."""
 
     id: str
+    text: str | None = None  # for on_missing "encode"
 
 
 Prefix = str | Mapping[str, str] | Sequence[int]
@@ -39,8 +40,9 @@ Features = NDArray[np.floating] | Mapping[str, Sequence[float] | NDArray[np.floa
 Truncation = Literal["error", "truncate"]
 """What happens to a text longer than its segment's limit: an error, or a cut that its item's status tells."""
 
-OnMissing = Literal["skip", "fail"]
-"""What happens to a `Key` that the store lacks: its status is `not_found`, or the request fails."""
+OnMissing = Literal["skip", "fail", "encode"]
+"""What happens to a `Key` that the store lacks: its status is `not_found`, the request fails, or a server encodes the
+key's text with the paired encoder."""
 
 
 class ItemStatus(StrEnum):
@@ -50,6 +52,8 @@ class ItemStatus(StrEnum):
     TRUNCATED = "truncated"
     NOT_FOUND = "not_found"
     FAILED = "failed"
+    ENCODED = "encoded"  # scored: the store lacked the key, and its text was encoded
+    SKIPPED = "skipped"  # left out by a server under pressure
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,14 @@ class Usage:
     tokenize_s: float
     queue_s: float
     compute_s: float
+    items_cached: int = 0  # whose scores a server had
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
     """Scores of one request, in the order of its items.
 
-    An item `not_found` or `failed` has NaN scores and logits; `messages[i]` then says why ("" otherwise).
+    An item `not_found`, `failed` or `skipped` has NaN scores and logits; `messages[i]` then says why ("" otherwise).
     """
 
     scores: NDArray[np.float32]  # [items] what they are, `score_kind` and `read_out` say
@@ -79,6 +84,7 @@ class ScoreResult:
     fingerprint: str  # of the bundle that answered
     score_kind: str  # "probability" | "logit"
     read_out: str  # how scores are made of the logits: "softmax over yes, no: yes"
+    depth: int | None = None  # of a server under pressure: how many items, from the first one on, were scored
 
     def columns(self) -> TableColumns:
         """Returns the columns of its table, a row an item: index, score, logits (a list a row), status, message."""
@@ -97,6 +103,16 @@ class ScoreResult:
     def to_arrow(self) -> Any:
         """Makes a `pyarrow.Table` of the columns; a score that is missing is null. Raises as `to_pandas`."""
         return arrow_table(self.columns())
+
+
+@dataclass(frozen=True, slots=True)
+class LookupResult:
+    """Stored embedding tokens of keys; a key that is `not_found` has NaN tokens and a message."""
+
+    embeddings: NDArray[np.floating]  # [keys, k, hidden]
+    status: tuple[ItemStatus, ...]  # [keys]
+    messages: tuple[str, ...]  # [keys]
+    fingerprint: str  # of the encoder that made them
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import of_single_item
+from rankport.protos.arguments import checked_items, checked_text, of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
@@ -21,6 +21,7 @@ from rankport.protos.types import (
     Features,
     Item,
     ItemStatus,
+    LookupResult,
     ModelDescription,
     OnMissing,
     Query,
@@ -105,6 +106,7 @@ def score_response(result: ScoreResult) -> pb.ScoreResponse:
         usage=usage_message(result.usage),
         score_kind=result.score_kind,
         read_out=result.read_out,
+        depth=result.depth,
     )
 
 
@@ -124,7 +126,32 @@ def score_result(response: pb.ScoreResponse) -> ScoreResult:
         fingerprint=response.fingerprint,
         score_kind=response.score_kind,
         read_out=response.read_out,
+        depth=response.depth if response.HasField("depth") else None,
     )
+
+
+def lookup_request(model: str, keys: Iterable[str]) -> pb.LookupRequest:
+    """Writes `Client.lookup`'s arguments as a message; `InvalidRequest` if one does not fit the wire."""
+    listed = checked_items(keys, "keys")
+    return pb.LookupRequest(
+        model=model, keys=[checked_text(key, f"key {index}") for index, key in enumerate(listed)]
+    )
+
+
+def lookup_response(result: LookupResult) -> pb.LookupResponse:
+    """Writes stored tokens as a message."""
+    return pb.LookupResponse(
+        fingerprint=result.fingerprint,
+        embeddings=tensor_message(result.embeddings, "embeddings"),
+        outcomes=outcome_messages(result.status, result.messages),
+    )
+
+
+def lookup_result(response: pb.LookupResponse) -> LookupResult:
+    """Reads stored tokens; `InvalidRequest` if the response's parts do not fit each other."""
+    embeddings = encode_result(response)
+    status, messages = outcomes_of(response.outcomes, len(embeddings))
+    return LookupResult(embeddings, status, messages, response.fingerprint)
 
 
 def encode_request(
@@ -159,7 +186,9 @@ def encode_response(embeddings: NDArray[np.floating], fingerprint: str) -> pb.En
     return pb.EncodeResponse(fingerprint=fingerprint, embeddings=tensor_message(embeddings, "embeddings"))
 
 
-def encode_result(response: pb.EncodeResponse | pb.EncodeStreamResponse) -> NDArray[np.floating]:
+def encode_result(
+    response: pb.EncodeResponse | pb.EncodeStreamResponse | pb.LookupResponse,
+) -> NDArray[np.floating]:
     """Reads the embedding tokens [texts, k, hidden] of a response; `InvalidRequest` if they have another shape."""
     embeddings = tensor_array(response.embeddings, "embeddings")
     if embeddings.ndim != 3:

@@ -18,6 +18,7 @@ TRUNCATION: dict[Truncation, pb.Truncation.ValueType] = {
 ON_MISSING: dict[OnMissing, pb.OnMissing.ValueType] = {
     "skip": pb.ON_MISSING_SKIP,
     "fail": pb.ON_MISSING_FAIL,
+    "encode": pb.ON_MISSING_ENCODE,
 }
 SIDE: dict[Side, pb.Side.ValueType] = {"item": pb.SIDE_ITEM, "query": pb.SIDE_QUERY}
 _STATUS: dict[ItemStatus, pb.ItemStatus.ValueType] = {
@@ -25,6 +26,8 @@ _STATUS: dict[ItemStatus, pb.ItemStatus.ValueType] = {
     ItemStatus.TRUNCATED: pb.ITEM_STATUS_TRUNCATED,
     ItemStatus.NOT_FOUND: pb.ITEM_STATUS_NOT_FOUND,
     ItemStatus.FAILED: pb.ITEM_STATUS_FAILED,
+    ItemStatus.ENCODED: pb.ITEM_STATUS_ENCODED,
+    ItemStatus.SKIPPED: pb.ITEM_STATUS_SKIPPED,
 }
 _STATUS_VALUE: dict[int, ItemStatus] = {code: status for status, code in _STATUS.items()}
 

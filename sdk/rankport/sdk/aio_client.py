@@ -22,6 +22,7 @@ from rankport.protos.types import (
     EncodedText,
     Features,
     Item,
+    LookupResult,
     ModelDescription,
     OnMissing,
     Prefix,
@@ -134,6 +135,12 @@ class AsyncClient:
         request = wire.encode_request(self._model, texts, truncation, side)
         response = await self._answer(lambda to: to.embedding.Encode, request, timeout_s)
         return wire.encode_result(response)
+
+    async def lookup(self, keys: Iterable[str], timeout_s: float | None = None) -> LookupResult:
+        """Looks up as `Client.lookup`."""
+        timeout_s = self._timeout(timeout_s)
+        request = wire.lookup_request(self._model, keys)
+        return wire.lookup_result(await self._answer(lambda to: to.embedding.Lookup, request, timeout_s))
 
     async def encode_stream(
         self,

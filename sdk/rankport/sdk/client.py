@@ -23,6 +23,7 @@ from rankport.protos.types import (
     EncodedText,
     Features,
     Item,
+    LookupResult,
     ModelDescription,
     OnMissing,
     Prefix,
@@ -152,6 +153,12 @@ class Client(WeighingRanks):
         request = wire.encode_request(self._model, texts, truncation, side)
         response = self._answer(lambda to: to.embedding.Encode, request, timeout_s)
         return wire.encode_result(response)
+
+    def lookup(self, keys: Iterable[str], timeout_s: float | None = None) -> LookupResult:
+        """Looks up the tokens of keys in the store that the model reads. A key that is not there says so."""
+        timeout_s = self._timeout(timeout_s)
+        request = wire.lookup_request(self._model, keys)
+        return wire.lookup_result(self._answer(lambda to: to.embedding.Lookup, request, timeout_s))
 
     def encode_stream(
         self,

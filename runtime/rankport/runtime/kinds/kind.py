@@ -32,12 +32,13 @@ from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.prefix_cache import CacheStats
-from rankport.runtime.store.hot_tokens import StoreCounts
+from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
 from rankport.runtime.store.store import TokenStore
 
-Capability = Literal["scores", "weighs", "encodes", "tags", "classifies"]
+Capability = Literal["scores", "weighs", "encodes", "tags", "classifies", "looks_up", "scores_apart"]
 """Requests that a model answers: `scores` as `ScoringModel`, with wide features `weighs` as `WeighingModel`, `encodes`
-as `EncodingModel`, `tags` as `TaggingModel`, `classifies` as `ClassifyingModel`."""
+as `EncodingModel`, `tags` as `TaggingModel`, `classifies` as `ClassifyingModel`, `looks_up` tokens of keys as
+`StoringModel`. One that `scores_apart` scores each item as if it were the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,14 @@ class ClassifyingModel(Model, Protocol):
         truncation: Truncation = "error",
     ) -> "Future[ClassifyResult]":
         """Tells the labels of texts, of pairs, or of texts that share a first one; see `Classifier.classify`."""
+
+
+class StoringModel(Model, Protocol):
+    """Model that `looks_up` the tokens of items by key."""
+
+    @property
+    def tokens(self) -> HotTokens | None:
+        """Tokens that it reads."""
 
 
 class OfflineEncoder(EncodingModel, Protocol):

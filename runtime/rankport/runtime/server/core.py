@@ -13,6 +13,7 @@ from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.observing.readiness import Readiness
 from rankport.runtime.server.observing.state import ServerState
+from rankport.runtime.server.scoring import Scoring
 from rankport.runtime.server.statistics import Statistics
 from rankport.runtime.server.submitter import Submitter
 
@@ -23,6 +24,7 @@ class Core:
 
     models: ServedModels
     lifecycle: Lifecycle
+    scoring: Scoring
     admission: Admission
     limits: RequestLimits
     submitter: Submitter
@@ -37,12 +39,14 @@ class Core:
         observer = Observer(config.observing)
         admission = Admission(config, observer)
         readiness = Readiness(config.observing, lambda: admission.overloads)
+        submitter = Submitter(config.tokenizer_threads)
         return cls(
             models=models,
+            scoring=Scoring(models, submitter.threads),
             lifecycle=Lifecycle(models, loader, config),
             admission=admission,
             limits=RequestLimits.of(config),
-            submitter=Submitter(config.tokenizer_threads),
+            submitter=submitter,
             statistics=Statistics(),
             config=config,
             observer=observer,

@@ -47,13 +47,17 @@ class ModelLoader:
         kinds: Sequence[Kind] = KINDS,
         *,
         frozen: bool = False,
+        write_back: bool = False,
         roots: Sequence[str] = (),
     ) -> "Iterator[ModelLoader]":
-        """Opens the store, `frozen` without a lock, and closes all that was loaded at the end of the block."""
+        """Opens the store, and closes all that was loaded at the end of the block.
+
+        It is read, `frozen` without a lock, or written to with what requests have encoded.
+        """
         with ExitStack() as owned:
             tokens = None
             if store is not None:
-                tokens = owned.enter_context(TokenStore.open(store, read_only=True, frozen=frozen))
+                tokens = owned.enter_context(TokenStore.open(store, read_only=not write_back, frozen=frozen))
             loader = cls(tokens, config, kinds, roots)
             owned.callback(loader.close_all)
             yield loader

@@ -19,13 +19,15 @@ from rankport.runtime.kinds.kind import (
     Model,
     ModelCounts,
     ScoringModel,
+    StoringModel,
     TaggingModel,
 )
 from rankport.runtime.server.aliases import Aliases
 from rankport.runtime.server.observing.call import current_call
 from rankport.runtime.server.versions import Served, Version, Versions, able
+from rankport.runtime.store.hot_tokens import HotTokens
 
-__all__ = ["Served", "ServedModels", "submit_score"]
+__all__ = ["Served", "ServedModels", "submit_score", "tokens_of"]
 
 
 class ServedModels:
@@ -59,6 +61,17 @@ class ServedModels:
     def tagger(self, name: str, request_id: str = "") -> Served[TaggingModel]:
         """Finds the model of that name if it tags, or the only one that does if `name` is empty; else `NotFound`."""
         return self._that("tags", name, request_id)
+
+    def looking_up(self, name: str) -> Served[StoringModel]:
+        """Finds the model of that name if it reads a token store, or the only one that does if `name` is empty."""
+        return self._that("looks_up", name, "")
+
+    def encoder_of(self, fingerprint: str) -> Served[EncodingModel] | None:
+        """Finds an encoder that is ready by the fingerprint of its bundle."""
+        for version in self.versions.all_ready():
+            if able(version, "encodes") and _served(version).description.fingerprint == fingerprint:
+                return _served(version)
+        return None
 
     def any(self, name: str, request_id: str = "") -> Served[Model]:
         """Finds the model of that name, or the only one if `name` is empty; else `NotFound`."""
@@ -181,6 +194,13 @@ class ServedModels:
 
     def _capabilities(self, model: str) -> frozenset[Capability]:
         return frozenset(_served(self.versions.ready(model)).model.capabilities)
+
+
+def tokens_of(served: Served[Any]) -> HotTokens | None:
+    """Gives the stored tokens that a model reads, if it does."""
+    if "looks_up" not in served.model.capabilities:
+        return None
+    return cast(StoringModel, served.model).tokens
 
 
 def submit_score(

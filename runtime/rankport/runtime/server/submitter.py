@@ -54,6 +54,11 @@ class Submitter:
             job.cancel()
             raise
 
+    @property
+    def threads(self) -> concurrent.futures.Executor:
+        """Threads that read requests, for what a request has to do again later."""
+        return self._pool
+
     def close(self, *, wait: bool = False) -> None:
         """Drops what no thread has begun, and ends the threads; `wait` until they are."""
         self._pool.shutdown(wait=wait, cancel_futures=True)

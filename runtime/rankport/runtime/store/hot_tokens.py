@@ -5,12 +5,14 @@ and a checksum. Pages of the table that were never written take no memory.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rankport.runtime.store.namespace import StoredTokens, TokenNamespace
+from rankport.runtime.store.namespace import StoredTokens, TokenEntry, TokenNamespace
+from rankport.runtime.store.records import TokenSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,11 @@ class HotTokens:
     def fingerprint(self) -> str:
         """Fingerprint of the encoder that made the tokens."""
         return self._namespace.fingerprint
+
+    @property
+    def spec(self) -> TokenSpec:
+        """Shape and type of an item's tokens."""
+        return self._namespace.spec
 
     @property
     def alive(self) -> bool:
@@ -94,6 +101,20 @@ class HotTokens:
             self._read += read
             self._missing += missing
 
+    def put(self, entries: Sequence[TokenEntry]) -> None:
+        """Stores tokens, or keeps them here until the next write where the store is only read.
+
+        Raises as `TokenNamespace.put_many`.
+        """
+        if self._namespace.writable:
+            self._namespace.put_many(entries)
+        elif self._capacity:
+            version = self._namespace.version()
+            with self._turn:
+                if version != self._version:
+                    self._forget(version)
+                self._write({entry.key: entry.tokens for entry in entries})
+
     def _forget(self, version: int) -> None:
         self._rows.clear()
         self._next, self._version = 0, version
@@ -101,18 +122,21 @@ class HotTokens:
     def _keep(self, asked: Sequence[str], stored: StoredTokens, version: int) -> None:
         """Writes what was read over the oldest rows, unless the store was written to before it was read."""
         fresh = dict(zip((asked[place] for place in stored.places.tolist()), stored.tokens, strict=True))
-        kept = list(fresh)[-self._capacity :]
         with self._turn:
-            if version != self._version or self._namespace.version() != version:
-                return
-            kept = [key for key in kept if key not in self._rows]  # another thread may have read them too
-            rows = (self._next + np.arange(len(kept))) % self._capacity
-            for key, row in zip(kept, rows.tolist(), strict=True):
-                self._drop(row)
-                self._keys[row], self._rows[key] = key, row
-            if kept:
-                self._table[rows] = [fresh[key] for key in kept]
-            self._next = (self._next + len(kept)) % self._capacity
+            if version == self._version and self._namespace.version() == version:
+                self._write(fresh)
+
+    def _write(self, fresh: Mapping[str, NDArray[np.floating]]) -> None:
+        """Writes tokens [k, hidden] by key over the oldest rows; those that are here stay."""
+        kept = list(fresh)[-self._capacity :]
+        kept = [key for key in kept if key not in self._rows]  # another thread may have read them too
+        rows = (self._next + np.arange(len(kept))) % self._capacity
+        for key, row in zip(kept, rows.tolist(), strict=True):
+            self._drop(row)
+            self._keys[row], self._rows[key] = key, row
+        if kept:
+            self._table[rows] = [fresh[key] for key in kept]
+        self._next = (self._next + len(kept)) % self._capacity
 
     def _drop(self, row: int) -> None:
         key = self._keys[row]

@@ -64,6 +64,11 @@ class KeyedItems:
         self._device_keys = 0  # found there; threads that add at once may lose one of them
 
     @property
+    def tokens(self) -> HotTokens | None:
+        """Tokens of the store, if there is one."""
+        return self._tokens
+
+    @property
     def readable(self) -> bool:
         """True where there is a store to read."""
         return self._tokens is not None
@@ -91,6 +96,11 @@ class KeyedItems:
         if keys is None or not len(keys.places):
             return NO_KEYED_TOKENS
         tokens = self._readable(keys)
+        if on_missing == "encode":
+            raise InvalidRequest(
+                "on_missing is 'encode': a server does that, with the paired encoder that it serves beside; in this "
+                "process give 'skip', encode the items that are not_found, and score their tokens"
+            )
         resident = None if self._resident is None else self._resident.find(keys.values, keys.places)
         places = keys.places
         if resident is not None:

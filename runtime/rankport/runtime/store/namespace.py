@@ -165,6 +165,11 @@ class TokenNamespace:
         return self._env.write(lambda txn: sum(txn.delete(name, db=self._db) for name in names))
 
     @property
+    def writable(self) -> bool:
+        """False where the store was opened to be read."""
+        return not self._env.read_only
+
+    @property
     def alive(self) -> bool:
         """False where no read would succeed now."""
         return self._env.alive

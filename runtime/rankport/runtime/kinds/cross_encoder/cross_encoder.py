@@ -42,6 +42,8 @@ from rankport.runtime.prompt.pair_prompts import PairReader, pair_reader_of
 from rankport.runtime.prompt.pairs import PairEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 
+_CAPABILITIES: frozenset[Capability] = frozenset({"scores", "scores_apart"})
+
 
 class CrossEncoder(TextModel, Ranks):
     """A loaded cross-encoder bundle. Any thread may call it; a context manager."""
@@ -56,7 +58,7 @@ class CrossEncoder(TextModel, Ranks):
     @property
     def capabilities(self) -> frozenset[Capability]:
         """Capabilities: a head of two or more labels also `classifies`."""
-        return frozenset({"scores"}) if self._classes is None else frozenset({"scores", "classifies"})
+        return _CAPABILITIES if self._classes is None else _CAPABILITIES | {"classifies"}
 
     @classmethod
     def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:

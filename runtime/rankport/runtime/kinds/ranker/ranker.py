@@ -48,11 +48,13 @@ from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
 from rankport.runtime.prompt.encoder import EncodedPrefix, PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
 from rankport.runtime.store.store import TokenStore
 from rankport.runtime.tokens import TokenRun
 
 _ON_MISSING = get_args(OnMissing)
+_CAPABILITIES: frozenset[Capability] = frozenset({"scores", "scores_apart"})
 
 
 class Ranker(Ranks):
@@ -74,6 +76,11 @@ class Ranker(Ranks):
         self._prompt = prompt
         self._engines = engines
         self._keyed_items = keyed_items
+        classifies: frozenset[Capability] = (
+            frozenset() if self._classes is None else frozenset({"classifies"})
+        )
+        looks_up: frozenset[Capability] = frozenset({"looks_up"}) if keyed_items.readable else frozenset()
+        self._capabilities = _CAPABILITIES | classifies | looks_up
         self._on_close = on_close
         self._turn = threading.Lock()
 
@@ -209,8 +216,13 @@ class Ranker(Ranks):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Capabilities: a head of classes also `classifies`."""
-        return frozenset({"scores"}) if self._classes is None else frozenset({"scores", "classifies"})
+        """Capabilities: a head of classes also `classifies`, one with a store `looks_up`."""
+        return self._capabilities
+
+    @property
+    def tokens(self) -> HotTokens | None:
+        """Stored tokens that it reads."""
+        return self._keyed_items.tokens
 
     @property
     def alive(self) -> bool:

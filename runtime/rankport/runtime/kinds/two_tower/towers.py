@@ -42,6 +42,7 @@ from rankport.runtime.kinds.two_tower.request import TowersRequest
 from rankport.runtime.kinds.two_tower.rules import RULES
 from rankport.runtime.prompt.encoder import EncodedPrefix
 from rankport.runtime.scheduling.futures import converted, gathered, resolved, result_within
+from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import KeyedItems
 from rankport.runtime.store.store import TokenStore
 from rankport.runtime.tokens import TokenRuns
@@ -50,14 +51,15 @@ Text = str | Sequence[int]
 _RULES = {**RULES, **ITEM_ENCODER_RULES}
 
 
+_CAPABILITIES: frozenset[Capability] = frozenset({"scores", "scores_apart", "weighs", "encodes"})
+
+
 class Towers(WeighingRanks):
     """Two loaded towers and what scores them. Any thread may call it; a context manager.
 
     >>> with Towers.load("towers.bundle", store="rows.lmdb") as towers:
     ...     towers.score("wing flutter", [Key("17"), "a text"], features={"bm25": [8.1, 2.4]}).scores
     """
-
-    capabilities: frozenset[Capability] = frozenset({"scores", "weighs", "encodes"})
 
     def __init__(
         self,
@@ -226,6 +228,16 @@ class Towers(WeighingRanks):
             score_kind=form.score.kind,
             read_out=form.read_out,
         )
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Capabilities: with a store it `looks_up` too."""
+        return _CAPABILITIES | {"looks_up"} if self._reader.keyed_items.readable else _CAPABILITIES
+
+    @property
+    def tokens(self) -> HotTokens | None:
+        """Stored rows of items that it reads."""
+        return self._reader.keyed_items.tokens
 
     @property
     def alive(self) -> bool:

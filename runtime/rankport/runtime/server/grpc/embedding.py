@@ -16,10 +16,11 @@ from rankport.protos.arguments import of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, Overloaded
 from rankport.protos.request_size import request_size
-from rankport.protos.types import ItemStatus, ModelDescription
+from rankport.protos.types import ItemStatus, LookupResult, ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.kinds.kind import EncodingModel
+from rankport.runtime.scheduling.futures import resolved
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import (
     Context,
@@ -30,7 +31,8 @@ from rankport.runtime.server.grpc.calls import (
     request_id,
 )
 from rankport.runtime.server.grpc.streams import OpenStreams, StreamMessages
-from rankport.runtime.server.models import Served
+from rankport.runtime.server.looking_up import look_up
+from rankport.runtime.server.models import Served, tokens_of
 from rankport.runtime.server.ordered import in_order
 
 T = TypeVar("T")
@@ -130,8 +132,18 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         return left + await self._encode_all_good(submit, texts.part(middle, len(texts)), context)
 
     async def Lookup(self, request: pb.LookupRequest, context: Context) -> pb.LookupResponse:  # noqa: N802
-        async with open_call(context, self._core):
-            raise InvalidRequest("this release answers no Lookup yet")
+        async with answering(context, self._core, request):
+            served = self._core.models.looking_up(request.model)
+            tokens = tokens_of(served)
+            assert tokens is not None, "it looks up"
+            self._core.limits.check_bytes(len(request.keys) * tokens.spec.nbytes, "the answer")
+
+            def submit(_: float | None) -> Future[LookupResult]:
+                return resolved(look_up(tokens, request.keys[:]))
+
+            with served:
+                result = await self._core.submitter.run(submit, context.time_remaining())
+            return fitting(wire.lookup_response(result), self._core)
 
     def _check_answer(self, model: ModelDescription, texts: int) -> None:
         """Raises `LimitExceeded` before anything is computed for an answer that could not be sent."""

@@ -10,7 +10,6 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, answering, fitting, open_call, request_id
-from rankport.runtime.server.models import submit_score
 
 _QUICK_FORMS = ("embeddings", "token_ids")
 _QUICK_BYTES, _QUICK_PREFIX_BYTES = 2**20, 2**10
@@ -36,7 +35,7 @@ class ScoringService(pb_grpc.ScoringServicer):
             served = self._core.models.scorer(request.model, request_id(context))
 
             def submit(timeout_s: float | None) -> Future[ScoreResult]:
-                return submit_score(served, wire.score_query(request), timeout_s)
+                return self._core.scoring.submit(served, wire.score_query(request), timeout_s)
 
             remaining_s = context.time_remaining()
             with served:

@@ -33,16 +33,20 @@ def score(
         typer.Option(
             "--items",
             metavar="FILE",
-            help='One text a line; .jsonl: a text, {"text": ...}, {"key": ...}, {"token_ids": ...} or {"embeddings": '
-            '...}, with "features": {"name": number} where the model weighs some; - for stdin, JSONL if its first '
+            help='One text a line; .jsonl: a text, {"text": ...}, {"key": ...}, also with its "text", '
+            '{"token_ids": ...} or {"embeddings": ...}, with "features": {"name": number} where the model weighs some; '
+            "- for stdin, JSONL if its first "
             "line is an object.",
         ),
     ] = None,
     keys: Annotated[bool, typer.Option("--keys", help="The items are keys of the token store.")] = False,
     truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts over a limit, and say so.")] = False,
     on_missing: Annotated[
-        Literal["skip", "fail"],
-        typer.Option(help="Keys that the store lacks: their status says so, or nothing is scored."),
+        Literal["skip", "fail", "encode"],
+        typer.Option(
+            help='Keys that the store lacks: their status says so, nothing is scored, or --server encodes the "text" '
+            "beside the key."
+        ),
     ] = "skip",
     timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="Only the first so many. [default: all]")] = None,

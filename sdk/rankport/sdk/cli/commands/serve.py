@@ -34,6 +34,12 @@ def serve(
         bool,
         typer.Option("--frozen", help="Read --store without a lock: nobody writes to it while it is open."),
     ] = False,
+    write_back: Annotated[
+        bool,
+        typer.Option(
+            "--write-back", help='Write items that requests have encoded (on_missing "encode") to --store.'
+        ),
+    ] = False,
     json_log: Annotated[bool, typer.Option("--json-log", help="Write every line as a JSON object.")] = False,
     **given: Any,
 ) -> None:
@@ -47,8 +53,10 @@ def serve(
             raise typer.BadParameter(f"{entry!r} gives no name: give NAME=DIRECTORY, or the directory alone")
     server = filled(ServerConfig, given)
     engine = engine_config(**given_values(EngineConfig, given), max_request_tokens=server.max_request_tokens)
-    if frozen and store is None:
-        raise typer.BadParameter("--frozen goes with --store")
+    if (frozen or write_back) and store is None:
+        raise typer.BadParameter("--frozen and --write-back go with --store")
+    if frozen and write_back:
+        raise typer.BadParameter("--frozen is of a store that nobody writes to: leave --write-back out")
     from rankport.runtime.server.loading import ModelLoader
     from rankport.runtime.server.observing.exporting import traces_exported
     from rankport.runtime.server.server import Server
@@ -57,7 +65,9 @@ def serve(
     log_to_stderr(json_log)
     with (
         traces_exported(),
-        ModelLoader.opened(store, engine, frozen=frozen, roots=server.model_roots) as loader,
+        ModelLoader.opened(
+            store, engine, frozen=frozen, write_back=write_back, roots=server.model_roots
+        ) as loader,
         Server(loader.load_all(bundles), server, loader) as running,
     ):
         lines = ServerLines(running, json_log)

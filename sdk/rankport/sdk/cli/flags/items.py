@@ -82,6 +82,8 @@ def _item(content: object, keys: bool, line: str, where: str) -> Item:
             return text
         case {"key": str() as key, **rest} if not rest:
             return Key(key)
+        case {"key": str() as key, "text": str() as text, **rest} if not rest:
+            return Key(key, text)
         case {"token_ids": list() as ids, **rest} if not rest:
             return checked_run(ids, "token_ids")
         case {"embeddings": list() as rows, **rest} if not rest:

@@ -1,0 +1,83 @@
+"""Work in two steps: the second one begins with the result of the first."""
+
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any, TypeVar
+
+from rankport.runtime.scheduling.futures import settle
+
+FirstT = TypeVar("FirstT")
+ThenT = TypeVar("ThenT")
+
+
+def chained(
+    first: "Future[FirstT]", then: "Callable[[FirstT], Future[ThenT]]", executor: Executor
+) -> "Future[ThenT]":
+    """Makes a future of the step that `then` begins, in the executor, with the result of the first.
+
+    Cancelling it cancels the step that is under way; errors of either pass through.
+    """
+    outer: Future[ThenT] = Future()
+    _cancels(outer, first)
+    first.add_done_callback(partial(_go_on, outer, then, executor))
+    return outer
+
+
+def _go_on(
+    outer: "Future[Any]", then: "Callable[[Any], Future[Any]]", executor: Executor, first: "Future[Any]"
+) -> None:
+    if outer.done():
+        return
+    if first.cancelled():
+        outer.cancel()
+    elif (error := first.exception()) is not None:
+        settle(outer, outer.set_exception, error)
+    else:
+        result = first.result()
+
+        def hand_over() -> None:
+            executor.submit(_begin, outer, then, result)
+
+        _guarded(outer, hand_over)
+
+
+def _begin(outer: "Future[Any]", then: "Callable[[Any], Future[Any]]", result: Any) -> None:
+    if outer.done():  # nobody waits any more
+        return
+
+    def begin() -> None:
+        second = then(result)
+        _cancels(outer, second)
+        second.add_done_callback(partial(_end, outer))
+
+    _guarded(outer, begin)
+
+
+def _guarded(outer: "Future[Any]", step: Callable[[], None]) -> None:
+    try:
+        step()
+    except BaseException as error:  # whoever waits must hear of it
+        settle(outer, outer.set_exception, error)
+
+
+def _end(outer: "Future[Any]", second: "Future[Any]") -> None:
+    if second.cancelled():
+        outer.cancel()
+    elif (error := second.exception()) is not None:
+        settle(outer, outer.set_exception, error)
+    else:
+        settle(outer, outer.set_result, second.result())
+
+
+def _cancels(outer: "Future[Any]", step: "Future[Any]") -> None:
+    """Has a cancel of the whole reach a step. Weak: a step that is done is not kept."""
+    reference = weakref.ref(step)
+
+    def pass_on(done: "Future[Any]") -> None:
+        alive = reference()
+        if alive is not None and done.cancelled():
+            alive.cancel()
+
+    outer.add_done_callback(pass_on)

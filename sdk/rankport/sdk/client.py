@@ -173,7 +173,8 @@ class Client(WeighingRanks):
 
         A bad text has the status `failed` and the reason as its message; the stream goes on. `timeout_s` is for
         the whole stream, and the client's default does not apply. An error of `texts` itself is raised after
-        the results of what came before it.
+        the results of what came before it. A source that gives no `chunk_texts` texts within the server's
+        `stream_idle_s`, ten minutes by default, ends in `DeadlineExceeded`: give smaller chunks.
         """
         timeout_s = checked_timeout_s(timeout_s)
         requests = ChunkRequests(self._model, truncation, chunk_texts, side)

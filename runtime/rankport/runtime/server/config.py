@@ -69,8 +69,9 @@ class ServerConfig:
     )
     # One computes while the next is tokenized.
     stream_window: int = field(default=2, metadata=flag("Messages of one encode stream worked on.", least=1))
+    # An idle stream costs little, and a source that fills its messages slowly is none.
     stream_idle_s: float = field(
-        default=60.0,
+        default=600.0,
         metadata=flag(
             "Seconds after which a stream whose client neither sends nor reads is ended.", least=0.01
         ),

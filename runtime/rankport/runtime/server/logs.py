@@ -20,7 +20,9 @@ class JsonFormatter(logging.Formatter):
         call = current_call()
         if call is not None:
             entry["request_id"] = call.request_id
-        entry |= getattr(record, "fields", {})
+        fields = getattr(record, "fields", None)
+        if fields:
+            entry |= {"message": entry["message"].partition(":")[0], **fields}
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)

@@ -47,6 +47,7 @@ _COMMANDS = (
     "doctor",
     "build",
     "audit",
+    "loadtest",
 )
 _GROUPS = ("audit", "models")  # of further commands
 

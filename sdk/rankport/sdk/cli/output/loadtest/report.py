@@ -1,0 +1,122 @@
+"""`LoadReport`: what a load test measured and how, printed, as JSON and as a page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from rankport.sdk.cli.output.loadtest.page import page
+from rankport.sdk.cli.output.loadtest.words import lateness, rate_in_words, statuses_in_words, time_in_words
+from rankport.sdk.cli.output.run_facts import RunFacts
+from rankport.sdk.cli.output.writing import write_json, writing
+from rankport.sdk.loadtest.config import Aim, LoadConfig
+from rankport.sdk.loadtest.requests import LoadRequest
+from rankport.sdk.loadtest.result import PERCENTILES, LoadResult
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """A load test."""
+
+    target: str
+    shape: str  # of the requests, in words
+    config: LoadConfig
+    aim: Aim | None  # of a search
+    best: LoadResult | None  # the rate that counts; None where no rate kept to the aim
+    runs: Sequence[LoadResult]  # all rates, in their order
+    run: RunFacts
+
+    @classmethod
+    def of(
+        cls,
+        target: str,
+        requests: Sequence[LoadRequest],
+        config: LoadConfig,
+        aim: Aim | None,
+        best: LoadResult | None,
+        runs: Sequence[LoadResult],
+    ) -> "LoadReport":
+        """Describes a test that this process made."""
+        items = sum(request.items for request in requests) / len(requests)
+        nbytes = sum(len(request.body) for request in requests) / len(requests)
+        shape = f"{len(requests):,} requests in turn, {items:.4g} items and {nbytes:,.0f} bytes on average"
+        return cls(target, shape, config, aim, best, runs, RunFacts.of_this())
+
+    @property
+    def verdict(self) -> str:
+        """Says in a sentence what was found."""
+        if self.aim is None:
+            result = self.runs[-1]
+            half, most = (time_in_words(result.percentile_s(percent)) for percent in (50, 99))
+            return (
+                f"At {rate_in_words(result.rate)} half of the requests took {half} at most, and 99 % {most}; "
+                f"{result.failed_share:.2%} failed."
+            )
+        limit = time_in_words(self.aim.p99_s)
+        if self.best is None:
+            return (
+                f"No rate keeps p99 at {limit}: {rate_in_words(min(run.rate for run in self.runs))} has more."
+            )
+        return (
+            f"The highest rate with p99 at {limit} or less is {rate_in_words(self.best.rate)} "
+            f"({self.best.items / self.best.duration_s:,.0f} items/s)."
+        )
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Lists what was done, for people."""
+        config = self.config
+        return {
+            "target": self.target,
+            "requests": self.shape,
+            "arrivals": f"{config.arrivals}, {config.duration_s:g} s measured after {config.warm_up_s:g} s",
+            "timeout": time_in_words(config.timeout_s),
+            "date": self.run.date,
+            "machine that loads": self.run.machine,
+            "command": self.run.command,
+        }
+
+    def as_json(self) -> dict[str, object]:
+        """Makes JSON of all figures."""
+        return {
+            "target": self.target,
+            "requests": self.shape,
+            "config": asdict(self.config),
+            "aim": None if self.aim is None else asdict(self.aim),
+            "best": None if self.best is None else self.best.as_json(),
+            "runs": [result.as_json() for result in self.runs],
+            "run": asdict(self.run),
+        }
+
+
+def write_report(report: LoadReport, html: Path | None, json_file: Path | None) -> None:
+    """Prints the figures, and writes the files that are named."""
+    if json_file is None or str(json_file) != "-":
+        _print(report)
+    with writing(f"--json {json_file}"):
+        write_json(json_file, report.as_json())
+    if html is not None:
+        with writing(f"--html {html}"):
+            html.parent.mkdir(parents=True, exist_ok=True)
+            text = page(report.verdict, report.facts, report.best or report.runs[-1], report.runs, report.aim)
+            html.write_text(text, encoding="utf-8")
+
+
+def _print(report: LoadReport) -> None:
+    console = Console()
+    shown = report.best or report.runs[-1]
+    console.print(report.verdict, soft_wrap=True, highlight=False)
+    table = Table("rate", "answered", *(_name(percent) for percent in PERCENTILES))
+    for result in report.runs if report.aim is None else sorted(report.runs, key=lambda run: run.rate):
+        latencies = (time_in_words(result.percentile_s(percent)) for percent in PERCENTILES)
+        table.add_row(rate_in_words(result.rate), rate_in_words(result.goodput), *latencies)
+    console.print(table)
+    console.print(f"ended: {statuses_in_words(shown)}", soft_wrap=True, highlight=False)
+    if (warning := lateness(shown)) is not None:
+        console.print(f"warning: {warning}", style="bold yellow", soft_wrap=True, highlight=False)
+
+
+def _name(percent: float) -> str:
+    return "max" if percent == 100 else f"p{percent:g}"

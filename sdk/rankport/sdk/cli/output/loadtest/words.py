@@ -1,0 +1,37 @@
+"""Words for what a load test measured."""
+
+from rankport.sdk.loadtest.result import LoadResult
+
+
+def time_in_words(seconds: float) -> str:
+    """Writes a time in milliseconds, or seconds from ten on."""
+    if seconds == float("inf"):
+        return "–"
+    return (
+        f"{seconds:.1f} s"
+        if seconds >= 10
+        else f"{seconds * 1000:.3g} ms"
+        if seconds < 1
+        else f"{seconds * 1000:.0f} ms"
+    )
+
+
+def rate_in_words(rate: float) -> str:
+    """Writes a rate."""
+    return f"{rate:,.4g}/s" if rate < 1000 else f"{rate:,.0f}/s"
+
+
+def statuses_in_words(result: LoadResult) -> str:
+    """Counts requests by how they ended."""
+    return ", ".join(f"{count:,} {status}" for status, count in result.by_status.items())
+
+
+def lateness(result: LoadResult) -> str | None:
+    """Warns where this machine, not the server, may have been slow."""
+    late_s = result.late_p99_s
+    if late_s < 0.005 or late_s < 0.1 * result.percentile_s(50):
+        return None
+    return (
+        f"requests were sent up to {time_in_words(late_s)} late (p99): this machine is busy, and the latencies have it "
+        "in them; load from another one"
+    )

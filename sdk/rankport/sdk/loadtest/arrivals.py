@@ -1,0 +1,18 @@
+"""Due times of requests: a plan made before the first is sent, so that no slow answer can delay the next."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.sdk.loadtest.config import Arrivals
+
+
+def due_times(rate: float, duration_s: float, arrivals: Arrivals, seed: int) -> NDArray[np.float64]:
+    """Plans requests over so many seconds. [requests] seconds from the start, ascending"""
+    if arrivals == "fixed":
+        return np.arange(max(1, round(rate * duration_s))) / rate
+    draw = np.random.default_rng(seed)
+    times = np.empty(0)
+    while not len(times) or times[-1] < duration_s:
+        more = draw.exponential(1 / rate, max(16, int(rate * duration_s * 0.2) + 16))
+        times = np.concatenate([times, np.cumsum(more) + (times[-1] if len(times) else 0.0)])
+    return times[: max(1, int(np.searchsorted(times, duration_s)))]

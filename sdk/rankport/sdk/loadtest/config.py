@@ -1,0 +1,59 @@
+"""Knobs of a load test."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.flags import flag
+from rankport.runtime.options import check_ranges
+
+Arrivals = Literal["poisson", "fixed"]
+"""Requests come at random, as those of many users do, or at even distances."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadConfig:
+    """Knobs of how requests arrive. Raises `InvalidRequest` for a value out of range."""
+
+    rate: float = field(default=10.0, metadata=flag("Requests a second.", least=0.001, most=1e6))
+    duration_s: float = field(
+        default=10.0, metadata=flag("Seconds that are measured, at each rate.", least=0.05)
+    )
+    warm_up_s: float = field(
+        default=1.0, metadata=flag("Seconds before, at the same rate, that are not.", least=0)
+    )
+    arrivals: Arrivals = field(
+        default="poisson", metadata=flag("At random, as those of many users, or at even distances.")
+    )
+    timeout_s: float = field(
+        default=10.0, metadata=flag("Seconds in which a request must be answered.", least=0.001)
+    )
+    connections: int = field(default=4, metadata=flag("Connections that requests take in turn.", least=1))
+    # Beyond it the machine that loads would be measured.
+    max_open: int = field(
+        default=10_000,
+        metadata=flag("Requests without an answer at a time; those due beyond are not sent.", least=1),
+    )
+    seed: int = field(default=0, metadata=flag("Seed of arrivals and draws.", least=0))
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.arrivals not in ("poisson", "fixed"):
+            raise InvalidRequest(f"arrivals is {self.arrivals!r}: it must be poisson or fixed")
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Aim of a search: what a rate must keep to."""
+
+    p99_s: float  # of the answered requests
+    max_failed: float = 0.001  # share of the others
+    precision: float = 0.05  # of the rate found
+
+    def __post_init__(self) -> None:
+        if not 0 < self.p99_s < math.inf:
+            raise InvalidRequest(f"p99 is {self.p99_s} s: it must be above 0")
+
+
+DEFAULTS = LoadConfig()

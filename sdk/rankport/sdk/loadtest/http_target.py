@@ -1,0 +1,87 @@
+"""An HTTP server under load: one address, a JSON body a request, over connections that are kept open."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from rankport.protos.errors import InvalidRequest
+from rankport.sdk.loadtest.requests import LoadRequest
+
+_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def of(cls, url: str) -> "_Place":
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise InvalidRequest(f"url is {url!r}: give http://host:port/path")
+        path = parts.path or "/"
+        return cls(parts.hostname, parts.port or 80, f"{path}?{parts.query}" if parts.query else path)
+
+
+class HttpTarget:
+    """Server at an http:// address. Lives on one event loop; opens as many connections as requests are open."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        """Raises `InvalidRequest` for what is no http:// address."""
+        self._place = _Place.of(url)
+        self._timeout_s = timeout_s
+        self._idle: deque[_Connection] = deque()
+
+    async def send(self, request: LoadRequest) -> str:
+        """Sends a request and waits for its end: OK, its status in numbers, or why there is none."""
+        try:
+            status = await asyncio.wait_for(self._exchange(request.body), self._timeout_s)
+        except TimeoutError:
+            return "DEADLINE_EXCEEDED"
+        except (OSError, EOFError, ValueError):
+            return "UNAVAILABLE"
+        return "OK" if 200 <= status < 300 else f"HTTP {status}"
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        for _, writer in self._idle:
+            writer.close()
+        self._idle.clear()
+
+    async def _exchange(self, body: bytes) -> int:
+        place = self._place
+        connection = self._idle.pop() if self._idle else await asyncio.open_connection(place.host, place.port)
+        reader, writer = connection
+        kept = False
+        try:
+            head = f"POST {place.path} HTTP/1.1\r\nHost: {place.host}:{place.port}\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            await writer.drain()
+            status, kept = await _answer(reader)
+        finally:
+            if kept:
+                self._idle.append(connection)
+            else:
+                writer.close()
+        return status
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+    """Reads an answer to its end: the status, and whether the connection may be used again."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.split("\r\n")
+    headers = {
+        name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
+    }
+    status = int(first.split(" ", 2)[1])
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        while size := int(await reader.readline(), 16):
+            await reader.readexactly(size + 2)
+        await reader.readline()
+    else:
+        await reader.readexactly(int(headers.get("content-length", "0")))
+    return status, headers.get("connection", "").lower() != "close"

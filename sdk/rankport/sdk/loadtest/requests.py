@@ -1,0 +1,91 @@
+"""Requests of a load test as the bytes that are sent, made before it begins: read from a file, or drawn from two.
+
+A line: {"prefix": ..., "items": [...]} as in files of judged requests, whose gains are left out, or {"texts": [...]}.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rankport.exporters.options.bad_lines import read_lines
+from rankport.exporters.options.requests_file import parse_items, parse_prefix
+from rankport.protos import wire
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import Key
+
+SCORE, ENCODE = "/rankport.v1.Scoring/Score", "/rankport.v1.Embedding/Encode"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """Request as it is sent."""
+
+    method: str  # of gRPC; of HTTP the address says it
+    body: bytes
+    items: int
+
+
+def read_requests(path: Path, model: str = "") -> list[LoadRequest]:
+    """Reads requests for gRPC. Raises `InvalidRequest` naming every bad line."""
+
+    def parse(row: object, place: str) -> LoadRequest:
+        if not isinstance(row, dict):
+            raise InvalidRequest(
+                'needs the keys prefix and items, or texts: {"prefix": "text", "items": ["text"]}'
+            )
+        if set(row) == {"texts"}:
+            return encode_of(row["texts"], model)
+        if not {"prefix", "items"} <= set(row) <= {"prefix", "items", "gains"}:
+            raise InvalidRequest("needs the keys prefix and items (and may have gains), or texts")
+        items = parse_items(row["items"])
+        request = wire.score_request(model, parse_prefix(row["prefix"]), items, "truncate", "skip")
+        return LoadRequest(SCORE, request.SerializeToString(), len(items))
+
+    return read_lines(path, "requests", parse)
+
+
+def read_bodies(path: Path) -> list[LoadRequest]:
+    """Reads bodies for HTTP, a JSON object a line, which are sent as they stand. Raises `InvalidRequest`."""
+
+    def parse(row: object, place: str) -> LoadRequest:
+        if not isinstance(row, dict):
+            raise InvalidRequest("needs a JSON object, the body of a request")
+        lists = [len(value) for value in row.values() if isinstance(value, list)]
+        return LoadRequest("POST", json.dumps(row, ensure_ascii=False).encode(), max(lists, default=0))
+
+    return read_lines(path, "requests", parse)
+
+
+def encode_of(texts: object, model: str) -> LoadRequest:
+    """Makes a request to encode. Raises `InvalidRequest` for what is no list of texts."""
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise InvalidRequest("texts must be a list of at least one text")
+    request = wire.encode_request(model, texts, "truncate", None)
+    return LoadRequest(ENCODE, request.SerializeToString(), len(texts))
+
+
+def drawn_requests(
+    prefixes: Sequence[str],
+    items: Sequence[str],
+    per_request: int,
+    *,
+    keys: bool,
+    model: str,
+    seed: int,
+    count: int,
+) -> list[LoadRequest]:
+    """Draws `count` requests: a prefix each, and `per_request` items without repetition, or all there are."""
+    if not prefixes or not items:
+        raise InvalidRequest("there is nothing to draw: give at least one prefix and one item")
+    draw = np.random.default_rng(seed)
+    given = [Key(item) for item in items] if keys else list(items)
+    requests = []
+    for _ in range(count):
+        chosen = draw.choice(len(given), min(per_request, len(given)), replace=False)
+        prefix = prefixes[int(draw.integers(len(prefixes)))]
+        message = wire.score_request(model, prefix, [given[place] for place in chosen], "truncate", "skip")
+        requests.append(LoadRequest(SCORE, message.SerializeToString(), len(chosen)))
+    return requests

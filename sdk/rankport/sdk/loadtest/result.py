@@ -1,0 +1,80 @@
+"""`LoadResult`: what became of the requests of one rate, with times from when each was due.
+
+A request that is sent late, because the loading machine is busy, or answered late, because those before it were, has
+waited from its due time on: times from the sending would leave out what its user would have waited (coordinated
+omission).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+OK, NOT_SENT = "OK", "NOT_SENT"
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """Requests of one rate that were measured, in the order in which they were due."""
+
+    rate: float  # asked for
+    duration_s: float  # in which they were due
+    due_s: NDArray[np.float64]  # [requests] from the first of them on
+    late_s: NDArray[np.float64]  # [requests] from due to sent, NaN where not sent
+    latency_s: NDArray[np.float64]  # [requests] from due to the end, NaN where not sent
+    status: Sequence[str]  # [requests] OK, a gRPC status, "HTTP 500" or NOT_SENT
+    items: int  # of those answered
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Says which were answered. [requests]"""
+        return np.array([status == OK for status in self.status], np.bool_)
+
+    @property
+    def by_status(self) -> dict[str, int]:
+        """Counts requests by how they ended, the most first."""
+        return dict(Counter(self.status).most_common())
+
+    @property
+    def failed_share(self) -> float:
+        """Share of those that were not answered."""
+        return 1 - float(self.answered.mean())
+
+    @property
+    def goodput(self) -> float:
+        """Answered requests a second."""
+        return float(self.answered.sum()) / self.duration_s
+
+    def percentile_s(self, percent: float) -> float:
+        """Latency that so many percent of the answered requests kept; infinite if none was answered."""
+        latencies = self.latency_s[self.answered]
+        return float(np.percentile(latencies, percent, method="higher")) if len(latencies) else float("inf")
+
+    @property
+    def late_p99_s(self) -> float:
+        """Lateness that 99 of 100 requests were sent within: above a millisecond or two, this machine is busy."""
+        sent = self.late_s[~np.isnan(self.late_s)]
+        return float(np.percentile(sent, 99)) if len(sent) else 0.0
+
+    def as_json(self) -> dict[str, object]:
+        """Makes JSON of the figures; latencies in milliseconds, null where nothing was answered."""
+        percentiles = {f"p{percent:g}": self.percentile_s(percent) for percent in PERCENTILES[:-1]}
+        latencies = {**percentiles, "max": self.percentile_s(100)}
+        return {
+            "rate": self.rate,
+            "duration_s": self.duration_s,
+            "requests": len(self.status),
+            "goodput": round(self.goodput, 3),
+            "items_per_s": round(self.items / self.duration_s, 1),
+            "failed_share": round(self.failed_share, 6),
+            "by_status": self.by_status,
+            "latency_ms": {name: _ms(value) for name, value in latencies.items()},
+            "sent_late_p99_ms": _ms(self.late_p99_s),
+        }
+
+
+def _ms(seconds: float) -> float | None:
+    return None if seconds == float("inf") else round(seconds * 1000, 3)

@@ -1,0 +1,97 @@
+"""`rankport loadtest` against a running server."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rankport.protos.errors import Overloaded
+from rankport.sdk.cli.app import command_tree
+from support.serving import Serving, serving
+
+QUICK = ("--rate", "100", "--duration-s", "0.1", "--warm-up-s", "0", "--arrivals", "fixed")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Serving]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    file = tmp_path / "requests.jsonl"
+    file.write_text('{"prefix": "q", "items": ["a", "b"]}\n{"texts": ["c"]}\n', encoding="utf-8")
+    return file
+
+
+def run(*arguments: object) -> Result:
+    environment = {"COLUMNS": "120", "TERM": "dumb"}
+    return CliRunner().invoke(command_tree(), ["loadtest", *map(str, arguments)], env=environment)
+
+
+def test_a_rate_is_measured_and_written(served: Serving, requests: Path, tmp_path: Path) -> None:
+    page, figures = tmp_path / "r" / "load.html", tmp_path / "load.json"
+    done = run("--server", served.address, "--requests", requests, *QUICK, "--html", page, "--json", figures)
+    assert done.exit_code == 0, done.output
+    assert "0.00% failed" in done.output
+    assert "ended: 10 OK" in done.output
+    best = json.loads(figures.read_text())["best"]
+    assert (best["by_status"], best["requests"], best["items_per_s"]) == ({"OK": 10}, 10, 150.0)
+    assert 0 < best["latency_ms"]["p50"] <= best["latency_ms"]["max"]
+    text = page.read_text(encoding="utf-8")
+    assert "Latency over time" in text
+    assert "http://" not in text.replace(served.address, "")  # nothing is fetched
+
+
+def test_refusals_are_counted_and_without_an_answer_the_exit_code_says_so(
+    served: Serving, requests: Path
+) -> None:
+    served.ranker.refuse_with = Overloaded("full")
+    try:
+        lines = requests.read_text().splitlines()
+        requests.write_text(lines[0] + "\n")
+        done = run("--server", served.address, "--requests", requests, *QUICK, "--json", "-")
+    finally:
+        served.ranker.refuse_with = None
+    assert done.exit_code == 1
+    figures = json.loads(done.stdout)
+    assert figures["best"]["by_status"] == {"RESOURCE_EXHAUSTED": 10}
+    assert figures["best"]["latency_ms"]["p99"] is None
+
+
+def test_requests_are_drawn_from_files(served: Serving, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("one\ntwo\n")
+    (tmp_path / "i.txt").write_text("\n".join("abcdef"))
+    drawn = ("--prefixes", tmp_path / "p.txt", "--items", tmp_path / "i.txt", "--per-request", 4, "--keys")
+    done = run("--server", served.address, *drawn, *QUICK, "--json", "-")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["best"]["items_per_s"] == 400.0
+
+
+def test_a_search_says_the_rate_that_keeps(served: Serving, requests: Path) -> None:
+    short = ("--duration-s", "0.05", "--warm-up-s", "0", "--arrivals", "fixed", "--timeout-s", "30")
+    # No rate keeps to a nanosecond: five are tried.
+    aim = ("--find-rate", "--p99", "0.000001ms", "--rate", "200", "--json", "-")
+    done = run("--server", served.address, "--requests", requests, *short, *aim)
+    assert done.exit_code == 1
+    figures = json.loads(done.stdout)
+    assert (figures["best"], figures["aim"]["p99_s"]) == (None, 1e-9)
+    assert [result["rate"] for result in figures["runs"]] == [200, 50, 12.5, 3.125, 0.78125]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--find-rate",), "--find-rate and --p99 go together"),
+        (("--p99", "fast"), "'fast' is no time: give 200ms or 0.2s"),
+        (("--url", "http://x/"), "give either --server or --url"),
+        (("--prefixes", "p.txt"), "leave --prefixes and --items out"),
+    ],
+)
+def test_wrong_usage_is_told(requests: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = run("--server", "localhost:1", "--requests", requests, *arguments)
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.replace("│", " ").split())

@@ -1,0 +1,61 @@
+"""Requests of a load test are the messages that a client sends."""
+
+from pathlib import Path
+
+import pytest
+
+from rankport.protos import wire
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import Key
+from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.sdk.loadtest.requests import ENCODE, SCORE, drawn_requests, read_bodies, read_requests
+
+
+def written(folder: Path, *lines: str) -> Path:
+    file = folder / "requests.jsonl"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+def test_lines_become_messages(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        '{"prefix": {"query": "näh"}, "items": ["a", {"key": "k"}], "gains": [1, 0]}',
+        '{"texts": ["one", "two", "three"]}',
+    )
+    score, encode = read_requests(file, "jobs")
+    assert (score.method, score.items, encode.method, encode.items) == (SCORE, 2, ENCODE, 3)
+    expected = wire.score_request("jobs", {"query": "näh"}, ["a", Key("k")], "truncate", "skip")
+    assert score.body == expected.SerializeToString()
+    assert pb.EncodeRequest.FromString(encode.body).model == "jobs"
+
+
+def test_all_bad_lines_are_named(tmp_path: Path) -> None:
+    file = written(tmp_path, '{"prefix": "q"}', '{"texts": "one"}', "[]")
+    with pytest.raises(InvalidRequest) as raised:
+        read_requests(file)
+    assert "3 of 3 lines cannot be used" in str(raised.value)
+    assert "needs the keys prefix and items" in str(raised.value)
+    assert "texts must be a list of at least one text" in str(raised.value)
+
+
+def test_bodies_are_sent_as_they_stand(tmp_path: Path) -> None:
+    (body,) = read_bodies(written(tmp_path, '{"query": "ä",  "documents": ["x", "y"]}'))
+    assert body.body == '{"query": "ä", "documents": ["x", "y"]}'.encode()
+    assert body.items == 2
+
+
+def test_drawn_requests_have_distinct_items_and_come_again_with_their_seed() -> None:
+    items = [f"k{number}" for number in range(9)]
+    requests = drawn_requests(["p", "q"], items, 5, keys=True, model="", seed=3, count=20)
+    asked = [wire.score_query(pb.ScoreRequest.FromString(request.body)).items.keys for request in requests]
+    keys = [column.values for column in asked if column is not None]
+    assert len(keys) == 20
+    assert all(len(set(chosen)) == 5 for chosen in keys)
+    assert len({tuple(chosen) for chosen in keys}) > 10
+    assert requests == drawn_requests(["p", "q"], items, 5, keys=True, model="", seed=3, count=20)
+
+
+def test_there_must_be_something_to_draw() -> None:
+    with pytest.raises(InvalidRequest, match="give at least one prefix and one item"):
+        drawn_requests(["p"], [], 5, keys=False, model="", seed=0, count=1)

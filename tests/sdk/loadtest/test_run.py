@@ -1,0 +1,122 @@
+"""One rate of a load test: nothing that a server does holds a request back, and each is charged from its due time."""
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import InvalidRequest
+from rankport.sdk.loadtest.arrivals import due_times
+from rankport.sdk.loadtest.config import LoadConfig
+from rankport.sdk.loadtest.requests import LoadRequest
+from rankport.sdk.loadtest.result import LoadResult
+from rankport.sdk.loadtest.run import LoadProgress, run_rate
+
+REQUESTS = [LoadRequest("a", b"1", 3), LoadRequest("b", b"2", 5)]
+CONFIG = LoadConfig(duration_s=0.1, warm_up_s=0, arrivals="fixed")
+
+
+class StalledTarget:
+    """Answers nothing before it has got so many requests, then all at once."""
+
+    def __init__(self, count: int, status: Callable[[int], str] = lambda number: "OK") -> None:
+        self.sent: list[bytes] = []
+        self._count, self._status = count, status
+        self._released = asyncio.Event()
+
+    async def send(self, request: LoadRequest) -> str:
+        number = len(self.sent)
+        self.sent.append(request.body)
+        if len(self.sent) == self._count:
+            self._released.set()
+        await self._released.wait()
+        return self._status(number)
+
+    async def close(self) -> None: ...
+
+
+def run(target: StalledTarget, rate: float, config: LoadConfig = CONFIG) -> LoadResult:
+    told: list[LoadProgress] = []
+    result = asyncio.run(run_rate(target, REQUESTS, rate, config, told.append))
+    assert told[0].rate == rate
+    return result
+
+
+def test_all_are_sent_while_the_server_stalls_and_the_stall_is_charged_to_each() -> None:
+    target = StalledTarget(20)
+    result = run(target, 200)
+    assert target.sent == [b"1", b"2"] * 10
+    span_s = result.due_s[-1]
+    assert span_s == pytest.approx(0.095)
+    # Nobody was answered before the last was due: the first has waited for all of that.
+    assert result.latency_s[0] >= span_s
+    assert np.all(result.latency_s >= span_s - result.due_s)
+    assert (result.by_status, result.items, result.goodput) == ({"OK": 20}, 80, pytest.approx(200))
+
+
+def test_the_others_are_counted_by_status_and_have_no_part_in_the_latencies() -> None:
+    result = run(StalledTarget(20, lambda number: "OK" if number % 4 else "RESOURCE_EXHAUSTED"), 200)
+    assert result.by_status == {"OK": 15, "RESOURCE_EXHAUSTED": 5}
+    assert result.failed_share == pytest.approx(0.25)
+    assert result.as_json()["by_status"] == result.by_status
+
+
+def test_what_is_due_beyond_the_most_open_is_not_sent_and_said() -> None:
+    config = LoadConfig(duration_s=0.1, warm_up_s=0, arrivals="fixed", max_open=5)
+    target = StalledTarget(5)
+    result = run(target, 200, config)
+    # The five that were sent end at once; later ones find room again.
+    assert result.by_status["OK"] == len(target.sent)
+    assert len(result.status) == 20
+
+
+def test_the_warm_up_is_sent_and_not_measured() -> None:
+    target = StalledTarget(1)
+    result = run(target, 100, LoadConfig(duration_s=0.1, warm_up_s=0.1, arrivals="fixed"))
+    assert len(target.sent) == 20
+    assert (len(result.status), result.due_s[0]) == (10, 0.0)
+
+
+def result_of(latencies: list[float], status: list[str]) -> LoadResult:
+    values = np.array(latencies)
+    return LoadResult(
+        10.0, len(latencies) / 10, np.arange(len(latencies)) / 10, values * 0, values, status, 0
+    )
+
+
+def test_percentiles_are_latencies_that_were_measured() -> None:
+    result = result_of([*(float(number) for number in range(1, 101)), 1e9], ["OK"] * 100 + ["UNAVAILABLE"])
+    assert [result.percentile_s(percent) for percent in (50, 99, 100)] == [51, 100, 100]
+
+
+def test_without_an_answer_there_is_no_latency() -> None:
+    result = result_of([1.0, np.nan], ["UNAVAILABLE", "NOT_SENT"])
+    assert result.percentile_s(99) == float("inf")
+    assert result.as_json()["latency_ms"] == dict.fromkeys(("p50", "p90", "p95", "p99", "p99.9", "max"))
+
+
+def test_fixed_arrivals_have_even_distances() -> None:
+    assert due_times(4, 1, "fixed", 0).tolist() == [0, 0.25, 0.5, 0.75]
+
+
+def test_random_arrivals_have_the_rate_and_come_again_with_their_seed() -> None:
+    times = due_times(100, 100, "poisson", 7)
+    assert abs(len(times) - 10_000) < 500  # five standard deviations
+    assert times.max() < 100
+    distances = np.diff(times)
+    assert distances.std() == pytest.approx(distances.mean(), rel=0.05)
+    assert np.array_equal(times, due_times(100, 100, "poisson", 7))
+    assert not np.array_equal(times[:9], due_times(100, 100, "poisson", 8)[:9])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rate": 0}, "rate is 0: it must be from 0.001"),
+        ({"arrivals": "burst"}, "arrivals is 'burst': it must be poisson or fixed"),
+    ],
+)
+def test_wrong_knobs_are_refused(given: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        LoadConfig(**given)  # type: ignore[arg-type]

@@ -29,9 +29,13 @@ COUNTS = st.integers(0, 2**40)
 SECONDS = st.floats(0, 1e6)
 USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, SECONDS, SECONDS, SECONDS)
 STRINGS = st.lists(TEXTS, max_size=3).map(tuple)
+NUMBERS = st.lists(COUNTS, max_size=3).map(tuple)
 DESCRIPTIONS = st.builds(
     ModelDescription,
-    **{field.name: {str: TEXTS, int: COUNTS}.get(field.type, STRINGS) for field in fields(ModelDescription)},
+    **{
+        field.name: {str: TEXTS, int: COUNTS, tuple[int, ...]: NUMBERS}.get(field.type, STRINGS)
+        for field in fields(ModelDescription)
+    },
 )
 QUICK = settings(deadline=None, max_examples=scale(50))
 

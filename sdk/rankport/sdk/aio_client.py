@@ -3,8 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Self, TypeVar, cast
+from typing import Self, TypeVar
 
 import grpc
 import numpy as np
@@ -15,8 +14,8 @@ from rankport.protos.arguments import checked_items, checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
-from rankport.protos.own_process import OwnProcess
 from rankport.protos.ranking import Ranking, check_top_k
+from rankport.protos.streamed import ScoreCall, StreamedScore
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     EncodedText,
@@ -32,10 +31,11 @@ from rankport.protos.types import (
     Truncation,
 )
 from rankport.protos.v1 import rankport_pb2 as pb
-from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
 from rankport.sdk.channels import ChannelOptions, Target
+from rankport.sdk.connections import AsyncConnection
 from rankport.sdk.retries import RetryBudget
+from rankport.sdk.score_stream import AsyncScoreRequests
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -69,7 +69,7 @@ class AsyncClient:
         self._options = self._target.options(options, secure=credentials is not None, retry=retry)
         self._retries = RetryBudget(enabled=retry)
         self._lock = threading.Lock()
-        self._by_loop: dict[asyncio.AbstractEventLoop, _Connection] = {}
+        self._by_loop: dict[asyncio.AbstractEventLoop, AsyncConnection] = {}
         self._closed = False
 
     async def score(
@@ -87,6 +87,26 @@ class AsyncClient:
         request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
         response = await self._answer(lambda to: to.scoring.Score, request, timeout_s)
         return wire.score_result(response)
+
+    async def score_stream(
+        self,
+        calls: AsyncIterable[ScoreCall] | Iterable[ScoreCall],
+        timeout_s: float | None = None,
+        *,
+        window: int = 32,
+    ) -> AsyncIterator[StreamedScore]:
+        """Scores as `Client.score_stream`."""
+        timeout_s = checked_timeout_s(timeout_s)
+        requests = AsyncScoreRequests(self._model, window)
+        scoring = self._connected().scoring
+        with rankport_errors(self._address, timeout_s):
+            call = scoring.ScoreStream(requests.drawn_async(calls), timeout=timeout_s)
+            try:
+                async for answer in requests.read_async(call):
+                    yield answer
+            finally:
+                call.cancel()
+        requests.raise_error()
 
     async def rank(
         self,
@@ -214,7 +234,7 @@ class AsyncClient:
 
     async def _answer(
         self,
-        method: "Callable[[_Connection], grpc.aio.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
+        method: "Callable[[AsyncConnection], grpc.aio.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
         request: RequestT,
         timeout_s: float | None,
     ) -> AnswerT:
@@ -228,7 +248,7 @@ class AsyncClient:
             except Overloaded as error:
                 await asyncio.sleep(tries.wait_s(error))
 
-    def _connected(self) -> "_Connection":
+    def _connected(self) -> "AsyncConnection":
         """Gives the connection of the running loop; those of loops that have ended are let go."""
         if self._closed:
             raise closed_client(self._address)
@@ -244,39 +264,17 @@ class AsyncClient:
         self._check_process(connection)
         return connection
 
-    def _check_process(self, connection: "_Connection") -> None:
+    def _check_process(self, connection: "AsyncConnection") -> None:
         connection.process.check(f"the client of {self._address} connected", "make a client")
 
-    def _connect(self) -> "_Connection":
+    def _connect(self) -> "AsyncConnection":
         uri = self._target.uri
         channel = (
             grpc.aio.secure_channel(uri, self._credentials, self._options)
             if self._credentials
             else grpc.aio.insecure_channel(uri, self._options)
         )
-        # These classes exist in the stubs' types only.
-        return _Connection(
-            channel,
-            OwnProcess(),
-            cast("pb_grpc.ScoringAsyncStub", pb_grpc.ScoringStub(channel)),
-            cast("pb_grpc.EmbeddingAsyncStub", pb_grpc.EmbeddingStub(channel)),
-            cast("pb_grpc.TaggingAsyncStub", pb_grpc.TaggingStub(channel)),
-            cast("pb_grpc.ClassificationAsyncStub", pb_grpc.ClassificationStub(channel)),
-            cast("pb_grpc.ModelsAsyncStub", pb_grpc.ModelsStub(channel)),
-        )
+        return AsyncConnection.over(channel)
 
     def _timeout(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """A channel of one loop with the stubs of all services, and the process that has it."""
-
-    channel: grpc.aio.Channel
-    process: OwnProcess
-    scoring: "pb_grpc.ScoringAsyncStub"
-    embedding: "pb_grpc.EmbeddingAsyncStub"
-    tagging: "pb_grpc.TaggingAsyncStub"
-    classification: "pb_grpc.ClassificationAsyncStub"
-    models: "pb_grpc.ModelsAsyncStub"

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Self, TypeVar
 
 import grpc
@@ -16,8 +15,8 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
-from rankport.protos.own_process import OwnProcess
 from rankport.protos.ranking import WeighingRanks
+from rankport.protos.streamed import ScoreCall, StreamedScore
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     EncodedText,
@@ -33,11 +32,12 @@ from rankport.protos.types import (
     Truncation,
 )
 from rankport.protos.v1 import rankport_pb2 as pb
-from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
 from rankport.sdk.channels import ChannelOptions, Target
+from rankport.sdk.connections import Connection
 from rankport.sdk.model_admin import ModelAdmin
 from rankport.sdk.retries import RetryBudget
+from rankport.sdk.score_stream import ScoreRequests
 from rankport.sdk.submitted import submitted
 
 RequestT = TypeVar("RequestT")
@@ -84,7 +84,7 @@ class Client(WeighingRanks):
         self._options = self._target.options(options, secure=credentials is not None, retry=retry)
         self._retries = RetryBudget(enabled=retry)
         self._lock = threading.Lock()
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._closed = False
 
     def score(
@@ -102,6 +102,27 @@ class Client(WeighingRanks):
         request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
         response = self._answer(lambda to: to.scoring.Score, request, timeout_s)
         return wire.score_result(response)
+
+    def score_stream(
+        self, calls: Iterable[ScoreCall], timeout_s: float | None = None, *, window: int = 32
+    ) -> Iterator[StreamedScore]:
+        """Scores many requests over one stream; yields each answer as soon as it is there, under its call's id.
+
+        A call that fails is answered with its error, and the others go on; none is made again. At most `window` calls
+        wait for their answers. `timeout_s` is for the whole stream, and the client's default does not apply. An error
+        of `calls` itself is raised after the answers to what came before it.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        requests = ScoreRequests(self._model, window)
+        scoring = self._connected().scoring
+        with rankport_errors(self._address, timeout_s):
+            call = scoring.ScoreStream(requests.drawn(calls), timeout=timeout_s)
+            try:
+                yield from requests.read(call)
+            finally:
+                requests.end()
+                call.cancel()
+        requests.raise_error()
 
     def submit(
         self,
@@ -235,7 +256,7 @@ class Client(WeighingRanks):
 
     def _answer(
         self,
-        method: "Callable[[_Connection], grpc.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
+        method: "Callable[[Connection], grpc.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
         request: RequestT,
         timeout_s: float | None,
     ) -> AnswerT:
@@ -249,7 +270,7 @@ class Client(WeighingRanks):
             except Overloaded as error:
                 time.sleep(tries.wait_s(error))
 
-    def _connected(self) -> "_Connection":
+    def _connected(self) -> Connection:
         if self._closed:
             raise closed_client(self._address)
         if self._connection is None:
@@ -258,37 +279,14 @@ class Client(WeighingRanks):
         self._connection.process.check(f"the client of {self._address} connected", "make a client")
         return self._connection
 
-    def _connect(self) -> "_Connection":
+    def _connect(self) -> Connection:
         uri = self._target.uri
         channel = (
             grpc.secure_channel(uri, self._credentials, self._options)
             if self._credentials
             else grpc.insecure_channel(uri, self._options)
         )
-        return _Connection(
-            channel,
-            OwnProcess(),
-            pb_grpc.ScoringStub(channel),
-            pb_grpc.EmbeddingStub(channel),
-            pb_grpc.TaggingStub(channel),
-            pb_grpc.ClassificationStub(channel),
-            pb_grpc.ModelsStub(channel),
-            pb_grpc.ModelAdminStub(channel),
-        )
+        return Connection.over(channel)
 
     def _timeout(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """A channel with the stubs of all services, and the process that has it."""
-
-    channel: grpc.Channel
-    process: OwnProcess
-    scoring: pb_grpc.ScoringStub
-    embedding: pb_grpc.EmbeddingStub
-    tagging: pb_grpc.TaggingStub
-    classification: pb_grpc.ClassificationStub
-    models: pb_grpc.ModelsStub
-    admin: pb_grpc.ModelAdminStub

@@ -61,7 +61,8 @@ class ServerConfig:
         metadata=flag("Calls that one connection has open; its client holds back the rest.", least=1),
     )
     max_connection_streams: int = field(
-        default=64, metadata=flag("Encode streams that one connection has open; more are refused.", least=1)
+        default=64,
+        metadata=flag("Streams of a kind that one connection has open; more are refused.", least=1),
     )
     # The tokenizers release the interpreter lock.
     tokenizer_threads: int = field(
@@ -69,6 +70,9 @@ class ServerConfig:
     )
     # One computes while the next is tokenized.
     stream_window: int = field(default=2, metadata=flag("Messages of one encode stream worked on.", least=1))
+    score_stream_window: int = field(
+        default=32, metadata=flag("Messages of one stream of scores worked on.", least=1)
+    )
     # An idle stream costs little, and a source that fills its messages slowly is none.
     stream_idle_s: float = field(
         default=600.0,

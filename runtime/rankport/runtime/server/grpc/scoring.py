@@ -1,15 +1,29 @@
 """Service `Scoring`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import Future
+from contextlib import aclosing
+from typing import Any
 
 from rankport.protos import wire
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.errors import Overloaded
+from rankport.protos.streamed import error_message
 from rankport.protos.types import ScoreResult
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.calls import Context, answering, fitting, open_call, request_id
+from rankport.runtime.server.failures import told
+from rankport.runtime.server.grpc.calls import (
+    Context,
+    answering,
+    check_limits,
+    fitting,
+    open_call,
+    request_id,
+)
+from rankport.runtime.server.grpc.streams import OpenStreams, StreamMessages
+from rankport.runtime.server.unordered import as_done
 
 _QUICK_FORMS = ("embeddings", "token_ids")
 _QUICK_BYTES, _QUICK_PREFIX_BYTES = 2**20, 2**10
@@ -25,25 +39,72 @@ def is_quick(request: pb.ScoreRequest) -> bool:
 
 
 class ScoringService(pb_grpc.ScoringServicer):
-    """Answers Score with the models of a server that score."""
+    """Answers Score and ScoreStream with the models of a server that score."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._open_streams = OpenStreams(core.config.max_connection_streams)
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
         async with answering(context, self._core, request):
-            served = self._core.models.scorer(request.model, request_id(context))
+            response = await self._score(request, request_id(context), context.time_remaining())
+            return fitting(response, self._core)
 
-            def submit(timeout_s: float | None) -> Future[ScoreResult]:
-                return self._core.scoring.submit(served, wire.score_query(request), timeout_s)
-
-            remaining_s = context.time_remaining()
-            with served:
-                result = await self._core.submitter.run(submit, remaining_s, in_loop=is_quick(request))
-            return fitting(wire.score_response(result), self._core)
-
+    # A coroutine that writes sees the call's cancellation; a generator, suspended at its yield, would not.
     async def ScoreStream(  # type: ignore[override]  # noqa: N802
         self, requests: AsyncIterator[pb.ScoreStreamRequest], context: Context
     ) -> None:
+        config = self._core.config
         async with open_call(context, self._core):
-            raise InvalidRequest("this release answers no ScoreStream yet: use Score")
+            self._core.admission.check_running()
+            with self._open_streams.one_of(context.peer()):
+                messages = StreamMessages(requests, self._core.admission, config.stream_idle_s)
+                answers = self._answers(messages, context)
+                async with aclosing(as_done(answers, config.score_stream_window)) as responses:
+                    async for response in responses:
+                        await messages.read_in_time(context.write(response))
+
+    async def _answers(
+        self, messages: StreamMessages[pb.ScoreStreamRequest], context: Context
+    ) -> AsyncIterator[Coroutine[Any, Any, pb.ScoreStreamResponse]]:
+        """Yields the work of each message."""
+        async for message in messages:
+            yield self._answer(message, messages, context)
+
+    async def _answer(
+        self,
+        message: pb.ScoreStreamRequest,
+        messages: StreamMessages[pb.ScoreStreamRequest],
+        context: Context,
+    ) -> pb.ScoreStreamResponse:
+        """Answers a message; what fails it fails it alone."""
+        with messages.working():
+            try:
+                left_s = _sooner(context.time_remaining(), message.timeout_s)
+                check_limits(self._core, message)
+                with self._core.admission.admitted(message.ByteSize()):
+                    key = message.id or request_id(context)
+                    response = await self._score(message.request, key, left_s)
+                return fitting(pb.ScoreStreamResponse(id=message.id, response=response), self._core)
+            except Exception as error:
+                failure = told(error)
+                wait_s = self._core.admission.retry_after_s() if isinstance(failure, Overloaded) else None
+                return error_message(message.id, failure, wait_s)
+
+    async def _score(
+        self, request: pb.ScoreRequest, request_id: str, timeout_s: float | None
+    ) -> pb.ScoreResponse:
+        served = self._core.models.scorer(request.model, request_id)
+
+        def submit(left_s: float | None) -> Future[ScoreResult]:
+            return self._core.scoring.submit(served, wire.score_query(request), left_s)
+
+        with served:
+            result = await self._core.submitter.run(submit, timeout_s, in_loop=is_quick(request))
+        return wire.score_response(result)
+
+
+def _sooner(stream_s: float | None, own_s: float) -> float | None:
+    """Takes the time limit of a message that ends sooner: that of its stream, or its own, if it has one."""
+    limits = [limit for limit in (stream_s, checked_timeout_s(own_s) or None) if limit is not None]
+    return min(limits, default=None)

@@ -95,6 +95,6 @@ class OpenStreams:
     def _check(self, peer: str) -> None:
         if self._open[peer] >= self._most:
             raise Overloaded(
-                f"the connection has {self._open[peer]} encode streams open, the limit is {self._most} "
+                f"the connection has {self._open[peer]} streams of this kind open, the limit is {self._most} "
                 "(max_connection_streams): send more on each"
             )

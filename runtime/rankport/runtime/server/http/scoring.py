@@ -14,7 +14,7 @@ from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.kinds.scores import label_probabilities, label_scores, rank_values
 from rankport.runtime.server.http.call import Call
-from rankport.runtime.server.models import Served, submit_score
+from rankport.runtime.server.models import Served
 
 _SURE = 1 - 2**-25  # a probability that float32 rounds to 1
 
@@ -90,7 +90,7 @@ def all_scored(scored: Scored) -> Scored:
 
 async def score(call: Call, served: Served[ScoringModel], query: ScoreQuery) -> Scored:
     """Has a model score a query. Raises as the model's `submit`."""
-    result = await call.run(lambda left_s: submit_score(served, query, left_s))
+    result = await call.run(lambda left_s: call.core.scoring.submit(served, query, left_s))
     return Scored(served.description, result)
 
 

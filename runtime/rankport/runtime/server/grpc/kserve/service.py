@@ -86,7 +86,8 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
         options = _options(task, request.parameters)
         self._core.limits.check(_size(task, tensors))
         result = await self._core.submitter.run(
-            lambda timeout_s: task.submit(served, tensors, options, timeout_s), context.time_remaining()
+            lambda timeout_s: task.submit(self._core.scoring, served, tensors, options, timeout_s),
+            context.time_remaining(),
         )
         begun_s = time.perf_counter()
         response = _response(served, request, task, result, asked)

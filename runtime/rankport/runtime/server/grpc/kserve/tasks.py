@@ -17,7 +17,8 @@ from rankport.protos.types import ModelDescription, Prefix, ScoreResult, Usage
 from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.server.grpc.kserve.tensors import BYTES, Tensors, Value
-from rankport.runtime.server.models import Served, submit_score
+from rankport.runtime.server.models import Served
+from rankport.runtime.server.scoring import Scoring
 
 Options = Mapping[str, str]
 Outputs = Mapping[str, Value]
@@ -44,7 +45,7 @@ class Task:
         str, tuple[str, ...]
     ]  # parameters of the request and their values, the first the default
     rows: tuple[str, ...]  # inputs that items are counted by
-    submit: Callable[[Served[Any], Tensors, Options, float | None], "Future[Any]"]
+    submit: Callable[[Scoring, Served[Any], Tensors, Options, float | None], "Future[Any]"]
     answer: Callable[[Any], Outputs]
     usage: Callable[[Any], Usage | None]
 
@@ -90,7 +91,7 @@ def _items(tensors: Tensors) -> ItemColumns:
 
 
 def _submit_score(
-    served: Served[Any], tensors: Tensors, options: Options, timeout_s: float | None
+    scoring: Scoring, served: Served[Any], tensors: Tensors, options: Options, timeout_s: float | None
 ) -> "Future[ScoreResult]":
     prefix = _prefix(tensors)
     if prefix is None:
@@ -99,11 +100,11 @@ def _submit_score(
     if "features" in tensors.by_name:
         features = FeatureColumns(tensors.array("features", ("FP32",), axes=2))
     query = ScoreQuery(prefix, _items(tensors), options["truncation"], options["on_missing"], features)  # type: ignore[arg-type]
-    return submit_score(served, query, timeout_s)
+    return scoring.submit(served, query, timeout_s)
 
 
 def _submit_encode(
-    served: Served[Any], tensors: Tensors, options: Options, timeout_s: float | None
+    _: Scoring, served: Served[Any], tensors: Tensors, options: Options, timeout_s: float | None
 ) -> "Future[Any]":
     future: Future[Any] = served.model.submit_texts(
         _texts(tensors, "texts"), timeout_s, truncation=options["truncation"], side=options["side"] or None
@@ -112,7 +113,7 @@ def _submit_encode(
 
 
 def _submit_classify(
-    served: Served[Any], tensors: Tensors, options: Options, timeout_s: float | None
+    _: Scoring, served: Served[Any], tensors: Tensors, options: Options, timeout_s: float | None
 ) -> "Future[ClassifyResult]":
     texts = ClassTexts(_texts(tensors, "texts"))
     if "first_texts" in tensors.by_name:
@@ -124,7 +125,7 @@ def _submit_classify(
 
 
 def _submit_tag(
-    served: Served[Any], tensors: Tensors, options: Options, timeout_s: float | None
+    _: Scoring, served: Served[Any], tensors: Tensors, options: Options, timeout_s: float | None
 ) -> "Future[TagResult]":
     texts = TagTexts(tensors.texts("texts"))
     future: Future[TagResult] = served.model.submit(texts, timeout_s, truncation=options["truncation"])

@@ -1,0 +1,109 @@
+"""`ScoreRequests`: the messages of one stream of scores, drawn from calls as fast as answers come."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.streamed import ScoreCall, StreamedScore, answer_value, call_message
+from rankport.protos.v1 import rankport_pb2 as pb
+
+
+class ScoreRequests:
+    """Messages of one stream, at most `window` of them without their answer.
+
+    A call that does not fit the wire has failed alone. An error of the source ends the stream in good order and waits
+    in `raise_error`: raised inside gRPC's own reader it would only be logged.
+    """
+
+    def __init__(self, model: str, window: int) -> None:
+        if window < 1:
+            raise InvalidRequest(f"window is {window}: it must be at least 1")
+        self._model, self._window = model, window
+        self._answered = threading.Semaphore(window)
+        self._ended = False
+        self._failed: deque[StreamedScore] = deque()
+        self._error: Exception | None = None
+
+    def drawn(self, calls: Iterable[ScoreCall]) -> Iterator[pb.ScoreStreamRequest]:
+        """Yields a message a call, while there is room in the window. Drawn in a thread of gRPC's."""
+        try:
+            for call in calls:
+                message = self._message(call)
+                if message is None:
+                    continue
+                self._answered.acquire()
+                if self._ended:
+                    return
+                yield message
+        except Exception as error:
+            self._error = error
+
+    def read(self, responses: Iterable[pb.ScoreStreamResponse]) -> Iterator[StreamedScore]:
+        """Yields the answer of each call, those that never left among them."""
+        for response in responses:
+            self._answered.release()
+            yield answer_value(response)
+            yield from self._failures()
+        yield from self._failures()
+
+    def end(self) -> None:
+        """Ends the drawing: nobody reads any more."""
+        self._ended = True
+        self._answered.release()
+
+    def raise_error(self) -> None:
+        """Raises what ended the source early, if anything did."""
+        if self._error is not None:
+            raise self._error
+
+    def _message(self, call: ScoreCall) -> pb.ScoreStreamRequest | None:
+        try:
+            return call_message(self._model, call)
+        except InvalidRequest as error:
+            self._failed.append(StreamedScore(str(call.id), None, error))
+            return None
+
+    def _failures(self) -> Iterator[StreamedScore]:
+        while self._failed:
+            yield self._failed.popleft()
+
+
+class AsyncScoreRequests(ScoreRequests):
+    """The same for an event loop."""
+
+    def __init__(self, model: str, window: int) -> None:
+        super().__init__(model, window)
+        self._room = asyncio.Semaphore(window)
+
+    async def drawn_async(
+        self, calls: AsyncIterable[ScoreCall] | Iterable[ScoreCall]
+    ) -> AsyncIterator[pb.ScoreStreamRequest]:
+        """Yields a message a call, while there is room in the window."""
+        source = calls if isinstance(calls, AsyncIterable) else _drawn_in_loop(calls)
+        try:
+            async for call in source:
+                message = self._message(call)
+                if message is not None:
+                    await self._room.acquire()
+                    yield message
+        except Exception as error:
+            self._error = error
+
+    async def read_async(
+        self, responses: AsyncIterable[pb.ScoreStreamResponse]
+    ) -> AsyncIterator[StreamedScore]:
+        """Yields the answer of each call, those that never left among them."""
+        async for response in responses:
+            self._room.release()
+            yield answer_value(response)
+            for failure in self._failures():
+                yield failure
+        for failure in self._failures():
+            yield failure
+
+
+async def _drawn_in_loop(calls: Iterable[ScoreCall]) -> AsyncIterator[ScoreCall]:
+    for call in calls:
+        yield call

@@ -1,8 +1,11 @@
 """ScoreStream: answers as they come, under their ids; what fails one request fails it alone."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -105,6 +108,15 @@ def test_what_the_server_refuses_it_refuses_by_message(served: Serving) -> None:
     }
     assert {id for id, answer in answers.items() if answer.HasField("response")} == {"good", "again"}
     assert "prefix is not set" in answers["unset"].error.message
+
+
+def test_the_example_of_the_page_runs(served: Serving) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (example,) = [part for part in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "ScoreCall" in part]
+    names: dict[str, Any] = {}
+    exec(example, names)
+    with Client(served.address, "ranker") as client:
+        assert names["stream"](client, {"1": "a", "2": "b"}, ["c"]) == {"1": [97 + 99], "2": [98 + 99]}
 
 
 def test_an_overload_is_the_answer_of_the_message_that_met_it(served: Serving) -> None:

@@ -86,7 +86,7 @@ def test_a_connection_has_so_many_streams_open_and_others_theirs(stack: ExitStac
     stack.callback(others[2].close)
     refused = refusal(lambda: next(others[2].answers))
     assert refused.name == "Overloaded"
-    assert "has 2 encode streams open, the limit is 2 (max_connection_streams)" in refused.message
+    assert "has 2 streams of this kind open, the limit is 2 (max_connection_streams)" in refused.message
     others[0].finish()
     later = OpenStream(channel)
     stack.callback(later.close)

@@ -47,19 +47,21 @@ def test_scores_are_those_in_process(
 
 
 def test_an_item_without_a_score_is_null_with_its_reason(address: str) -> None:
-    body = {"prefix": "a", "items": [{"key": "missing"}, "b"]}
+    body = {"prefix": "a", "items": [{"key": "missing"}, {"text": "b"}, {"key": "missing", "text": "c"}]}
     reply = ask(address, "/v1/rankport/score", body).json
     assert reply["scores"][0] is None
     assert reply["logits"][0] == [None, None]
     assert reply["scores"][1] == 97 + 98
-    assert reply["outcomes"] == [{"index": 0, "status": "not_found", "message": "not in the store"}]
+    missing = {"status": "not_found", "message": "not in the store"}
+    assert reply["outcomes"] == [{"index": 0, **missing}]
+    assert reply["scores"][2] == 97 + 3.5  # the key counts, its text is for what the store lacks
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (
-            {"items": [{"text": "a", "key": "b"}]},
+            {"items": [{"text": "a", "token_ids": [1]}]},
             "items[0]: give exactly one of text, token_ids, embeddings, key",
         ),
         ({"items": [{}]}, "items[0]: give exactly one of"),

@@ -1,7 +1,7 @@
 """Our own API as JSON: `/v1/rankport/score`, all that `Score` of the gRPC API takes, in columns."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import model_validator
@@ -21,11 +21,13 @@ Row = Annotated[list[float | None], FAIL_FAST]
 
 
 class _OneOf(Form):
-    """Object of which exactly one field is set."""
+    """Object of which exactly one field is set, or both of `together`."""
+
+    together: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="after")
     def _one(self) -> "_OneOf":
-        if len(self.model_fields_set) != 1:
+        if len(self.model_fields_set) != 1 and self.model_fields_set != self.together:
             raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
         return self
 
@@ -52,8 +54,9 @@ class PrefixObject(_OneOf):
 
 
 class ItemObject(_OneOf):
-    """One item, by its form."""
+    """One item, by its form; a key may bring the text to encode where the store lacks it."""
 
+    together: ClassVar[frozenset[str]] = frozenset({"key", "text"})
     text: str | None = None
     token_ids: TokenIds | None = None
     embeddings: Annotated[list[Numbers], FAIL_FAST] | None = None  # [k, hidden]
@@ -62,7 +65,7 @@ class ItemObject(_OneOf):
     def value(self, index: int) -> Item:
         """Returns the item as models take it."""
         if self.key is not None:
-            return Key(self.key)
+            return Key(self.key, self.text)
         if self.embeddings is not None:
             return _matrix(self.embeddings, f"items[{index}].embeddings")
         given: str | list[int] | None = self.token_ids if self.text is None else self.text
@@ -114,6 +117,7 @@ def _reply(scored: Scored) -> Reply:
         "scores": _numbers(result.scores),
         "logits": [_numbers(row) for row in result.logits],
         "outcomes": outcomes,
+        "depth": result.depth,
         "usage": usage,
     }
     return Reply(body, scored.headers())

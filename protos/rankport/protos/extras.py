@@ -28,6 +28,8 @@ _EXTRAS = {
     "rich": "runtime",
     "starlette": "server",
     "uvicorn": "server",
+    "prometheus_client": "server",
+    "opentelemetry": "tracing",
     "pyarrow": "parquet",
     "pandas": "tables",
     "cuda": "cuda",

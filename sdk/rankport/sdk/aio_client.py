@@ -36,6 +36,7 @@ from rankport.sdk.channels import ChannelOptions, Target
 from rankport.sdk.connections import AsyncConnection
 from rankport.sdk.retries import RetryBudget
 from rankport.sdk.score_stream import AsyncScoreRequests
+from rankport.sdk.tracing import trace_metadata
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -177,7 +178,7 @@ class AsyncClient:
         drawn = requests.drawn_async(texts) if isinstance(texts, AsyncIterable) else requests.drawn(texts)
         embedding = self._connected().embedding
         with rankport_errors(self._address, timeout_s):
-            call = embedding.EncodeStream(drawn, timeout=timeout_s)
+            call = embedding.EncodeStream(drawn, timeout=timeout_s, metadata=trace_metadata())
             try:
                 async for response in call:
                     for result in wire.stream_results(response):
@@ -244,7 +245,7 @@ class AsyncClient:
             call = method(self._connected())
             try:
                 with rankport_errors(self._address, timeout_s):
-                    return await call(request, timeout=tries.left_s())
+                    return await call(request, timeout=tries.left_s(), metadata=trace_metadata())
             except Overloaded as error:
                 await asyncio.sleep(tries.wait_s(error))
 

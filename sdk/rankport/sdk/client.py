@@ -39,6 +39,7 @@ from rankport.sdk.model_admin import ModelAdmin
 from rankport.sdk.retries import RetryBudget
 from rankport.sdk.score_stream import ScoreRequests
 from rankport.sdk.submitted import submitted
+from rankport.sdk.tracing import trace_metadata
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -137,9 +138,9 @@ class Client(WeighingRanks):
         """Scores as `score`, at once with a future. `cancel()` on it cancels the work at the server."""
         timeout_s = self._timeout(timeout_s)
         request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
-        method = self._connected().scoring.Score
+        method, traced = self._connected().scoring.Score, trace_metadata()
         return submitted(
-            lambda left_s: method.future(request, timeout=left_s),
+            lambda left_s: method.future(request, timeout=left_s, metadata=traced),
             wire.score_result,
             lambda: rankport_errors(self._address, timeout_s),
             self._retries.tries(timeout_s),
@@ -201,7 +202,7 @@ class Client(WeighingRanks):
         requests = ChunkRequests(self._model, truncation, chunk_texts, side)
         embedding = self._connected().embedding
         with rankport_errors(self._address, timeout_s):
-            call = embedding.EncodeStream(requests.drawn(texts), timeout=timeout_s)
+            call = embedding.EncodeStream(requests.drawn(texts), timeout=timeout_s, metadata=trace_metadata())
             try:
                 for response in call:
                     yield from wire.stream_results(response)
@@ -266,7 +267,7 @@ class Client(WeighingRanks):
             call = method(self._connected())
             try:
                 with rankport_errors(self._address, timeout_s):
-                    return call(request, timeout=tries.left_s())
+                    return call(request, timeout=tries.left_s(), metadata=trace_metadata())
             except Overloaded as error:
                 time.sleep(tries.wait_s(error))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rankport.protos.errors import Unavailable
+from rankport.protos.extras import extras_named
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.lifecycle import Lifecycle, Loader
@@ -78,11 +78,9 @@ class Core:
         )
 
     def metrics_page(self) -> Callable[[], bytes]:
-        """Gives what writes /metrics. Raises `Unavailable` where prometheus-client is not installed."""
-        try:
+        """Gives what writes /metrics. Raises `MissingExtra` where prometheus-client is not installed."""
+        with extras_named("/metrics"):
             from rankport.runtime.server.observing.metrics import ServerMetrics
-        except ModuleNotFoundError as error:
-            raise Unavailable(f"metrics need {error.name}: pip install 'rankport[server]'") from error
         return ServerMetrics(self.observer.book, self.state).page
 
 
@@ -90,7 +88,7 @@ class Core:
 def metrics_port(core: Core) -> Iterator[int | None]:
     """Opens the port of /metrics for the block, if the settings ask for one, and gives its number.
 
-    Raises `Unavailable` where the address is taken, or prometheus-client not installed.
+    Raises `Unavailable` where the address is taken, `MissingExtra` where prometheus-client is not installed.
     """
     config = core.config.observing
     if config.metrics_port is None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rankport.protos.errors import InvalidRequest, Unavailable
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.extras import extras_named
 
 _EXPORTER = "OTEL_TRACES_EXPORTER"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -20,18 +21,14 @@ def traces_exported(environment: Mapping[str, str] = os.environ) -> Iterator[boo
 
     Raises:
         InvalidRequest: the variable names another exporter.
-        Unavailable: spans are asked for, and the extra `tracing` is not installed.
+        MissingExtra: spans are asked for, and the extra `tracing` is not installed.
     """
     wanted = _wanted(environment)
     if wanted == "none":
         yield False
         return
-    try:
+    with extras_named(f"{_EXPORTER} {wanted}"):
         provider = _provider(wanted)
-    except ModuleNotFoundError as error:
-        raise Unavailable(
-            f"{_EXPORTER} {wanted} needs {error.name}: pip install 'rankport[tracing]'"
-        ) from error
     try:
         yield True
     finally:

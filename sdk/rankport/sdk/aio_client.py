@@ -101,7 +101,9 @@ class AsyncClient:
         requests = AsyncScoreRequests(self._model, window)
         scoring = self._connected().scoring
         with rankport_errors(self._address, timeout_s):
-            call = scoring.ScoreStream(requests.drawn_async(calls), timeout=timeout_s)
+            call = scoring.ScoreStream(
+                requests.drawn_async(calls), timeout=timeout_s, metadata=trace_metadata()
+            )
             try:
                 async for answer in requests.read_async(call):
                     yield answer

@@ -117,7 +117,7 @@ class Client(WeighingRanks):
         requests = ScoreRequests(self._model, window)
         scoring = self._connected().scoring
         with rankport_errors(self._address, timeout_s):
-            call = scoring.ScoreStream(requests.drawn(calls), timeout=timeout_s)
+            call = scoring.ScoreStream(requests.drawn(calls), timeout=timeout_s, metadata=trace_metadata())
             try:
                 yield from requests.read(call)
             finally:

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading bench-fairness test-stock-clients format clean
+.PHONY: help demo examples test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-serving test-stock-clients format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,9 @@ bench: $(VENV)/.demo ## Shared-prefix scoring against peers and the machine's ow
 
 bench-fairness: $(VENV)/.demo ## Small requests beside one of 60,000 items (after `make demo`); build/bench/fairness.json
 	$(BIN)/python -m benchmarks.fairness
+
+bench-serving: $(VENV)/.dev ## Throughput over gRPC, latencies at 70 % of it, goodput at ten times; build/bench/under_load.json
+	$(BIN)/python -m benchmarks.under_load
 
 bench-reading: $(VENV)/.demo build/optimum/.made ## Cross-encoder and classifier against sentence-transformers and optimum's ONNX; build/bench/reading.json
 	$(BIN)/python -m benchmarks.reading --optimum build/optimum/bin/python

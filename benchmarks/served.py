@@ -45,21 +45,21 @@ class ServedRun:
 def compare_throughput(bundle: Path, cases: Sequence[Case], rounds: int) -> list[ServedRun]:
     """The server runs in a process of its own; so does nothing else while it is measured."""
     results = []
-    with Ranker.load(bundle) as ranker, _server(bundle) as address, Client(address) as client:
+    with Ranker.load(bundle) as ranker, serving(bundle) as address, Client(address) as client:
         for case in cases:
             requests = [Request.random(case, seed) for seed in range(CALLERS)]
             repeats = max(1, round(2000 / (case.items * case.item)))
             sides: list[tuple[list[float], Callable[..., object]]] = [([], ranker.score), ([], client.score)]
             for _, score in sides:
-                _drive(score, requests, 1)
+                drive(score, requests, 1)
             for _ in range(rounds):
                 for rates, score in sides:
-                    rates.append(_drive(score, requests, repeats) * case.items)
+                    rates.append(drive(score, requests, repeats) * case.items)
             results.append(ServedRun(case, *(statistics.median(rates) for rates, _ in sides)))
     return results
 
 
-def _drive(score: Callable[..., object], requests: Sequence[Request], repeats: int) -> float:
+def drive(score: Callable[..., object], requests: Sequence[Request], repeats: int) -> float:
     """Requests per second of one caller per request, each repeating its own."""
 
     def caller(request: Request) -> None:
@@ -73,7 +73,7 @@ def _drive(score: Callable[..., object], requests: Sequence[Request], repeats: i
 
 
 @contextmanager
-def _server(bundle: Path) -> Iterator[str]:
+def serving(bundle: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "rankport.sdk.cli", "serve", str(bundle), "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"NO_COLOR": "1"})
     assert process.stdout is not None

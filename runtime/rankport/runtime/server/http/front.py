@@ -14,6 +14,7 @@ from rankport.runtime.server.http.protocol import protocol_of
 
 _BACKLOG = 2048
 _MAX_HEAD_BYTES = 64 * 2**10
+_KEEP_ALIVE_S = 75  # longer than load balancers keep theirs, which would send into a connection that is gone
 _FAREWELL_S = 1  # for connections that do not end by themselves
 
 
@@ -35,6 +36,7 @@ class HttpFront:
                 server_header=False,
                 proxy_headers=False,
                 backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_FAREWELL_S,
                 h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
             )

@@ -1,5 +1,7 @@
 """Description of the endpoints in OpenAPI's words, made of the forms that read requests; and a page of it."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -73,8 +75,23 @@ def _section(path: str, item: Mapping[str, Any], described: Mapping[str, Any]) -
     if "requestBody" not in operation:
         return title
     schema = operation["requestBody"]["content"][JSON]["schema"]
-    names = [entry["$ref"].rsplit("/", 1)[1] for entry in schema.get("anyOf", [schema])]
-    return title + "".join(_table(described["components"]["schemas"][name]) for name in names)
+    schemas = described["components"]["schemas"]
+    first, *inner = _reached(schema, schemas)
+    tables = [_table(schemas[first])]
+    tables += [f"<p><code>{escape(name)}</code></p>{_table(schemas[name])}" for name in inner]
+    return title + "".join(tables)
+
+
+def _reached(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[str]:
+    """Lists the forms that a schema refers to, and those that they refer to, in this order."""
+    names: list[str] = []
+    pending = [json.dumps(schema)]
+    while pending:
+        for name in re.findall(r'"#/components/schemas/(\w+)"', pending.pop(0)):
+            if name not in names:
+                names.append(name)
+                pending.append(json.dumps(schemas[name]))
+    return names
 
 
 def _table(schema: Mapping[str, Any]) -> str:

@@ -10,10 +10,10 @@ nav { color: var(--soft) } nav a { margin-right: .9rem }
 table { border-collapse: collapse; width: 100% } th { text-align: left; font-weight: 600 }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem .3rem 0; vertical-align: top }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-.wide { overflow-x: auto } code { font-size: .92em; overflow-wrap: anywhere }
+.wide { overflow-x: auto } code { font-size: .92em } td { overflow-wrap: break-word } td code { white-space: nowrap }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .7rem }
 .tile { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem }
-.tile b { display: block; font-size: 1.25rem } .tile span { color: var(--soft) }
+.tile b { display: block; font-size: 1.25rem } .tile > span { color: var(--soft) }
 .good { color: var(--good) } .bad { color: var(--bad) } .soft { color: var(--soft) }
 """
 _LINKS = {"/": "Status", "/docs": "Endpoints", "/health": "Health", "/metrics": "Metrics"}

@@ -1,0 +1,57 @@
+"""Bodies of any kind: answered or refused with the caller's own statuses, never a failure of the server."""
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rankport.runtime.server.http.routes import ROUTES
+from support.effort import scale
+from support.http import ask
+from support.serving import Serving
+
+NAMES = sorted(
+    {name for choices in ROUTES.values() for choice in choices for name in choice.dialect.form.model_fields}
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["ranker", "error"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["text", "key", "fields", "token_ids", "embeddings"]), inner, max_size=2
+        )
+    ),
+    max_leaves=6,
+)
+BODIES = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=5)
+# As a client would write it, for the most part.
+LIKELY = st.fixed_dictionaries(
+    {"query": st.text(max_size=3)},
+    optional={
+        "documents": st.lists(st.text(max_size=3), max_size=3),
+        "texts": st.lists(st.text(max_size=3), max_size=3),
+        "items": st.lists(VALUES, max_size=3),
+        "prefix": VALUES,
+        "top_n": st.integers(),
+        "truncate": VALUES,
+        "features": VALUES,
+    },
+)
+
+
+@settings(max_examples=scale(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(path=st.sampled_from(sorted(ROUTES)), body=BODIES | LIKELY)
+def test_any_json_is_answered_or_refused(served: Serving, path: str, body: dict[str, object]) -> None:
+    answer = ask(served.server.http_address, path, body)
+    assert answer.status in (200, 400, 404, 413), answer.text
+    assert answer.json is not None
+
+
+@settings(max_examples=scale(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(path=st.sampled_from(sorted(ROUTES)), raw=st.binary(max_size=40))
+def test_any_bytes_are_refused(served: Serving, path: str, raw: bytes) -> None:
+    answer = ask(served.server.http_address, path, raw=raw)
+    assert (answer.status, answer.headers["rankport-error"]) == (400, "InvalidRequest")

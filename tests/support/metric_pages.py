@@ -1,0 +1,51 @@
+"""A page of metrics with every family in it: of calls, and of a real engine that has computed something."""
+
+from dataclasses import replace
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from rankport.protos.types import ModelDescription
+from rankport.runtime.kinds.kind import ModelCounts
+from rankport.runtime.server.observing.book import CallBook
+from rankport.runtime.server.observing.call import Call
+from rankport.runtime.server.observing.metrics import ServerMetrics
+from rankport.runtime.server.observing.state import ServerState
+from rankport.runtime.store.hot_tokens import StoreCounts
+from support.deterministic_models import description
+from support.engines import ITEMS, running, scored
+from support.reference_backend import ReferenceBackend, submit, token_run
+
+MODEL = "jobs@1"
+STORE = StoreCounts(host_keys=5, store_keys=4, missing_keys=3, host_kept=2, device_keys=1, device_kept=7)
+
+
+def metric_page() -> str:
+    """Writes the page of a server with one ranker that has scored three items behind a prefix, twice."""
+    book = CallBook()
+    call = Call("grpc", "Scoring.Score", "id", model=MODEL, thread_s=0.001, tokenize_s=0.002)
+    book.add(call, "OK", 0.03)
+    with running(ReferenceBackend()) as engine:
+        for _ in range(2):
+            scored(submit(engine, token_run(1, 2), ITEMS))
+        counts = ModelCounts({"cpu": engine.counts()}, engine.cache_stats(), STORE)
+    described: ModelDescription = replace(description("jobs", "ranker"), version="1")
+    state = ServerState(
+        pending_requests=6,
+        pending_bytes=7,
+        open_calls=8,
+        overloads=9,
+        saturated_s=1.5,
+        reasons={MODEL: "is stuck"},
+        models={MODEL: described},
+        counts={MODEL: counts},
+    )
+    return ServerMetrics(book, lambda: state).page().decode()
+
+
+def metric_values(page: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Reads values by name and labels."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }

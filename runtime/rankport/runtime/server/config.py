@@ -114,6 +114,26 @@ class ServerConfig:
         default=0, metadata=flag("Seed of the draws between an alias's versions, for requests without an id.")
     )
     observing: ObservingConfig = OBSERVING_DEFAULTS
+    score_cache_bytes: int = field(
+        default=0,
+        metadata=flag(
+            "Scores kept by all that they depend on, in bytes or as 1GiB; 0 keeps none.",
+            name="--score-cache",
+            least=0,
+            metavar="SIZE",
+            form="size",
+        ),
+    )
+    depth_mark: int = field(
+        default=0,
+        metadata=flag(
+            "Requests pending above which only the first --depth-items of each are scored; 0: all always.",
+            least=0,
+        ),
+    )
+    depth_items: int = field(
+        default=100, metadata=flag("Items of a request that are scored above --depth-mark.", least=1)
+    )
     # Threads that read and tokenize let the one that drives the device go on this soon: by default it would wait 5 ms
     # for each of them after every call of the device, far longer than a pass takes. None: as the interpreter is.
     switch_interval_s: float | None = 2e-4

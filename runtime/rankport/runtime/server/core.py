@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from rankport.protos.extras import extras_named
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.lifecycle import Lifecycle, Loader
+from rankport.runtime.server.lifecycle.lifecycle import Lifecycle, Loader
 from rankport.runtime.server.limits import RequestLimits
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.observing.readiness import Readiness
 from rankport.runtime.server.observing.state import ServerState
-from rankport.runtime.server.scoring import Scoring
+from rankport.runtime.server.scoring.scoring import Scoring
 from rankport.runtime.server.statistics import Statistics
 from rankport.runtime.server.submitter import Submitter
 
@@ -42,7 +42,7 @@ class Core:
         submitter = Submitter(config.tokenizer_threads)
         return cls(
             models=models,
-            scoring=Scoring(models, submitter.threads),
+            scoring=Scoring(models, config, lambda: admission.pending[0], submitter.threads),
             lifecycle=Lifecycle(models, loader, config),
             admission=admission,
             limits=RequestLimits.of(config),

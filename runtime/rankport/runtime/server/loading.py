@@ -13,7 +13,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.kind import Kind, Model
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
-from rankport.runtime.server.roots import below_a_root
+from rankport.runtime.server.lifecycle.roots import below_a_root
 from rankport.runtime.store.store import TokenStore
 
 _log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, open_call
-from rankport.runtime.server.lifecycle import LoadOrder
+from rankport.runtime.server.lifecycle.lifecycle import LoadOrder
 
 
 class ModelAdminService(pb_grpc.ModelAdminServicer):

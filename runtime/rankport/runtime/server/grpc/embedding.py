@@ -31,9 +31,9 @@ from rankport.runtime.server.grpc.calls import (
     request_id,
 )
 from rankport.runtime.server.grpc.streams import OpenStreams, StreamMessages
-from rankport.runtime.server.looking_up import look_up
 from rankport.runtime.server.models import Served, tokens_of
 from rankport.runtime.server.ordered import in_order
+from rankport.runtime.server.scoring.looking_up import look_up
 
 T = TypeVar("T")
 Rows = NDArray[np.floating]  # [texts, k, hidden]

@@ -18,7 +18,7 @@ from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.server.grpc.kserve.tensors import BYTES, Tensors, Value
 from rankport.runtime.server.models import Served
-from rankport.runtime.server.scoring import Scoring
+from rankport.runtime.server.scoring.scoring import Scoring
 
 Options = Mapping[str, str]
 Outputs = Mapping[str, Value]

@@ -16,10 +16,10 @@ from rankport.protos.versions import AliasTarget, ModelAlias, ModelState, ModelV
 from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.failures import told
+from rankport.runtime.server.lifecycle.roots import no_roots
+from rankport.runtime.server.lifecycle.warming import warm
 from rankport.runtime.server.models import ServedModels
-from rankport.runtime.server.roots import no_roots
 from rankport.runtime.server.versions import Version
-from rankport.runtime.server.warming import warm
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

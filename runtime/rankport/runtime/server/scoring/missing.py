@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.arguments import of_single_item
-from rankport.protos.columns import Column, ItemColumns, stacked
+from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, NotFound, StoreError
 from rankport.protos.types import ItemStatus, ScoreResult
 from rankport.protos.wire import ScoreQuery
 from rankport.runtime.jobs.encode_job import content_hash
 from rankport.runtime.kinds.kind import EncodingModel
 from rankport.runtime.scheduling.futures import converted, gathered
-from rankport.runtime.server.chained import chained
+from rankport.runtime.server.scoring.chained import chained
+from rankport.runtime.server.scoring.rows import with_rows
 from rankport.runtime.server.versions import Served
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.namespace import TokenEntry
@@ -85,7 +86,9 @@ class MissingItems:
             fitting = [part.astype(tokens.spec.numpy_dtype, copy=False) for part in rows]
             cut = query.truncation == "truncate"
             _store(tokens, encoding.parts, fitting, truncated=cut)
-            return converted(submit(_with_rows(query, encoding.parts, fitting), left_s), outcome)
+            places = np.concatenate([part.places for part in encoding.parts])
+            filled = replace(query, items=with_rows(query.items, places, np.concatenate(fitting)))
+            return converted(submit(filled, left_s), outcome)
 
         return chained(gathered(encoding.futures), go_on, self._executor)
 
@@ -131,26 +134,6 @@ def _all_good(submit: Callable[[_Absent], "Future[Rows]"], absent: _Absent) -> _
     return _Encoding(
         [*left.parts, *right.parts], [*left.futures, *right.futures], {**left.failed, **right.failed}
     )
-
-
-def _with_rows(query: ScoreQuery, parts: Sequence[_Absent], rows: Sequence[Rows]) -> ScoreQuery:
-    """Puts the tokens of items in the place of their keys."""
-    items = query.items
-    assert items.keys is not None, "they were keys"
-    encoded = np.concatenate([part.places for part in parts])
-    left = np.setdiff1d(items.keys.places, encoded, assume_unique=True)
-    values = [row for part in rows for row in part]
-    places = encoded
-    if items.embeddings is not None:
-        values = [*items.embeddings.values, *values]
-        places = np.concatenate([items.embeddings.places, encoded])
-    order = np.argsort(places)
-    embeddings = Column(stacked([values[index] for index in order.tolist()]), places[order])
-    keys = None
-    if len(left):
-        kept = np.searchsorted(items.keys.places, left).tolist()
-        keys = Column([items.keys.values[index] for index in kept], left)
-    return replace(query, items=replace(items, keys=keys, embeddings=embeddings, key_texts=None))
 
 
 def _store(tokens: HotTokens, parts: Sequence[_Absent], rows: Sequence[Rows], *, truncated: bool) -> None:

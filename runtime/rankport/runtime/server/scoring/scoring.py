@@ -1,0 +1,64 @@
+"""`Scoring`: way of a score query to a model, the same for every front. Owns the order of what is done on the way."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import ScoreResult
+from rankport.protos.wire import ScoreQuery
+from rankport.runtime.kinds.kind import ScoringModel
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.models import Served, ServedModels, submit_score, tokens_of
+from rankport.runtime.server.scoring.cache import ScoreCache
+from rankport.runtime.server.scoring.cached import CachedScoring
+from rankport.runtime.server.scoring.depth import Depth
+from rankport.runtime.server.scoring.missing import MissingItems
+
+
+class Scoring:
+    """Submits queries to models: the first items under pressure, missing ones encoded, known scores from the cache."""
+
+    def __init__(
+        self,
+        models: ServedModels,
+        config: ServerConfig,
+        pending: Callable[[], int],
+        executor: Executor,
+    ) -> None:
+        """`pending` counts requests that are worked on; `executor` goes on with what waited for an encoder."""
+        self.cache = ScoreCache(config.score_cache_bytes)
+        self._cached = CachedScoring(self.cache) if config.score_cache_bytes else None
+        self._depth = Depth(config, pending)
+        self._missing = MissingItems(models.encoder_of, executor)
+
+    def submit(
+        self, served: Served[ScoringModel], query: ScoreQuery, timeout_s: float | None
+    ) -> "Future[ScoreResult]":
+        """Submits a query; any thread may. Raises as the model's `submit`, and as `MissingItems.submit`."""
+        features = query.features
+        if features is not None and len(features.values) != query.items.count:
+            return submit_score(served, query, timeout_s)  # which refuses it
+        return self._depth.submit(query, timeout_s, lambda cut, left_s: self._filled(served, cut, left_s))
+
+    def _filled(
+        self, served: Served[ScoringModel], query: ScoreQuery, timeout_s: float | None
+    ) -> "Future[ScoreResult]":
+        if query.on_missing != "encode":
+            return self._scored(served, query, timeout_s)
+        tokens = tokens_of(served)
+        if tokens is None:
+            raise InvalidRequest(
+                f"on_missing is 'encode', and {served.description.name!r} reads no token store: give 'skip' or 'fail'"
+            )
+        return self._missing.submit(
+            tokens, query, timeout_s, lambda filled, left_s: self._scored(served, filled, left_s)
+        )
+
+    def _scored(
+        self, served: Served[ScoringModel], query: ScoreQuery, timeout_s: float | None
+    ) -> "Future[ScoreResult]":
+        if self._cached is None:
+            return submit_score(served, query, timeout_s)
+        return self._cached.submit(
+            served, query, timeout_s, lambda part, left_s: submit_score(served, part, left_s)
+        )

@@ -61,6 +61,7 @@ def test_a_call_is_a_span_of_its_clients_trace_with_its_phases_in_turn() -> None
     assert f"{call.parent.span_id:016x}" == PARENT
     assert call.attributes is not None
     assert (call.attributes["rankport.request_id"], call.attributes["rankport.bytes"]) == ("order-17", 7)
+    assert call.attributes["rpc.system"] == "grpc"
     phases = [made[name] for name in ("thread", "tokenize", "engine")]
     assert [phase.parent.span_id for phase in phases if phase.parent] == [call.context.span_id] * 3
     times = [(phase.start_time or 0, phase.end_time or 0) for phase in phases]

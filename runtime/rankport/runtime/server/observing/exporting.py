@@ -1,6 +1,7 @@
 """Export of spans as the environment asks for it, by OpenTelemetry's SDK of the extra `tracing`."""
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.extras import extras_named
 
+_FAREWELL_S = 2.0
 _EXPORTER = "OTEL_TRACES_EXPORTER"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -33,7 +35,14 @@ def traces_exported(environment: Mapping[str, str] = os.environ) -> Iterator[boo
         yield True
     finally:
         if provider is not None:
-            provider.shutdown()  # sends what is left
+            _shut_down(provider)
+
+
+def _shut_down(provider: Any) -> None:
+    """Sends what is left, as far as a collector takes it at once: one that is away would hold the exit for long."""
+    farewell = threading.Thread(target=provider.shutdown, name="rankport-traces", daemon=True)
+    farewell.start()
+    farewell.join(_FAREWELL_S)
 
 
 def _wanted(environment: Mapping[str, str]) -> str:
@@ -53,11 +62,10 @@ def _provider(exporter: str) -> Any:
 
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
-    # The environment's OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come before.
-    named = Resource({SERVICE_NAME: "rankport"}).merge(Resource.create())
-    if named.attributes.get(SERVICE_NAME) == "unknown_service":
+    named = Resource.create()  # with the environment's OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
+    if str(named.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
         named = named.merge(Resource({SERVICE_NAME: "rankport"}))
-    provider = TracerProvider(resource=named)
+    provider = TracerProvider(resource=named, shutdown_on_exit=False)
     provider.add_span_processor(
         BatchSpanProcessor(ConsoleSpanExporter() if exporter == "console" else _otlp())
     )

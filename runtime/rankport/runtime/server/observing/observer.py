@@ -38,4 +38,5 @@ class Observer:
 def _attributes(call: Call, code: str, seconds: float) -> dict[str, str | int | float]:
     facts = facts_of(call, code, seconds)
     del facts["trace_id"]
-    return {f"rankport.{name}": value for name, value in facts.items()}
+    own: dict[str, str | int | float] = {f"rankport.{name}": value for name, value in facts.items()}
+    return own | ({"rpc.system": "grpc"} if call.front == "grpc" else {"url.path": call.method})

@@ -56,7 +56,7 @@ class CallSpan:
         """Ends the span with a gRPC status; those that are the server's fault make it an error."""
         from opentelemetry import trace
 
-        self._span.set_attributes({"rpc.system": "grpc", **attributes})
+        self._span.set_attributes(attributes)
         if code in _FAULTS:
             self._span.set_status(trace.Status(trace.StatusCode.ERROR, code))
         self._span.end()

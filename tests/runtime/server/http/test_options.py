@@ -1,0 +1,102 @@
+"""What dialects ask of a model: the cut of long texts, a version, and what is left out under pressure."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rankport.protos.types import ItemStatus, ScoreResult
+from rankport.runtime.scheduling.futures import converted
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.server import Server
+from support.deterministic_models import DeterministicRanker
+from support.http import ask
+
+
+class Remembering(DeterministicRanker):
+    """Ranker that remembers what was asked, and leaves out the items behind its `depth`."""
+
+    depth: int | None = None
+    truncation = ""
+
+    def submit(self, *given: Any, **options: Any) -> "Future[ScoreResult]":
+        self.truncation = options["truncation"]
+        return converted(super().submit(*given, **options), self._cut)
+
+    def _cut(self, result: ScoreResult) -> ScoreResult:
+        if self.depth is None:
+            return result
+        scores = result.scores.copy()
+        scores[self.depth :] = np.nan
+        skipped = (ItemStatus.SKIPPED,) * (len(scores) - self.depth)
+        return replace(result, scores=scores, status=result.status[: self.depth] + skipped)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["fail", "cut"])
+def remembering(request: pytest.FixtureRequest) -> Iterator[tuple[Remembering, str, bool]]:
+    model = Remembering()
+    config = ServerConfig(port=0, http_port=0, http_truncate=request.param)
+    with Server({"ranker": model}, config) as server:
+        yield model, server.http_address, request.param
+    model.close()
+
+
+JINA = {"query": "a", "documents": ["b", "c"]}
+TEI = {"query": "a", "texts": ["b", "c"]}
+NIM = {"query": {"text": "a"}, "passages": [{"text": "b"}, {"text": "c"}]}
+SCORE = {"text_1": "a", "text_2": ["b", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "cut"),
+    [
+        ("/rerank", JINA, None),
+        ("/rerank", JINA | {"truncate_prompt_tokens": -1}, True),
+        ("/rerank", TEI, None),
+        ("/rerank", TEI | {"truncate": True}, True),
+        ("/rerank", TEI | {"truncate": False}, False),
+        ("/v1/ranking", NIM, None),
+        ("/v1/ranking", NIM | {"truncate": "END"}, True),
+        ("/v1/ranking", NIM | {"truncate": "NONE"}, False),
+        ("/score", SCORE, None),
+        ("/score", SCORE | {"truncate_prompt_tokens": -1}, True),
+        ("/v2/rerank", {"model": "ranker", **JINA}, True),
+        ("/v1/rankport/score", {"prefix": "a", "items": ["b"]}, False),
+    ],
+)
+def test_long_texts_are_cut_as_the_request_says_or_else_the_server(
+    remembering: tuple[Remembering, str, bool], path: str, body: object, cut: bool | None
+) -> None:
+    model, address, by_default = remembering
+    assert ask(address, path, body).status == 200
+    assert model.truncation == ("truncate" if (by_default if cut is None else cut) else "error")
+
+
+def test_items_left_out_under_pressure_are_not_ranked_and_refused_where_all_are_read(
+    remembering: tuple[Remembering, str, bool],
+) -> None:
+    model, address, _ = remembering
+    model.depth = 1
+    try:
+        assert [entry["index"] for entry in ask(address, "/rerank", JINA).json["results"]] == [0]
+        assert [entry["index"] for entry in ask(address, "/v1/ranking", NIM).json["rankings"]] == [0]
+        for path, body in (("/rerank", TEI), ("/score", SCORE)):
+            answer = ask(address, path, body)
+            assert (answer.status, answer.headers["rankport-error"]) == (429, "Overloaded")
+            assert "1 of 2 items were left out under pressure" in answer.text
+        own = ask(address, "/v1/rankport/score", {"prefix": "a", "items": ["b", "c"]}).json
+        assert own["scores"] == [97 + 98, None]
+        assert own["outcomes"][0]["status"] == "skipped"
+    finally:
+        model.depth = None
+
+
+def test_a_version_is_asked_by_its_name(remembering: tuple[Remembering, str, bool]) -> None:
+    _, address, _ = remembering
+    answer = ask(address, "/rerank", JINA | {"model": "ranker@1"})
+    assert (answer.status, answer.headers["x-rankport-version"]) == (200, "1")
+    unknown = ask(address, "/rerank", JINA | {"model": "ranker@2"})
+    assert (unknown.status, unknown.headers["rankport-error"]) == (404, "NotFound")

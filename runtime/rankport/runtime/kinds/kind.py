@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +116,16 @@ class EncodingModel(Model, Protocol):
         side: Side | None = None,
     ) -> "Future[NDArray[np.floating]]":
         """Encodes texts as embedding tokens, of a model of two towers as items unless it is the query's `side`."""
+
+
+@runtime_checkable
+class CountingModel(Protocol):
+    """Model that `encodes` and tells what it reads."""
+
+    def count_tokens(
+        self, texts: Iterable[str | Sequence[int]] | ItemColumns, *, truncation: Truncation = "error"
+    ) -> int:
+        """Counts the tokens that it reads of texts. Tokenizes them; raises as `submit_texts`."""
 
 
 class ClassifyingModel(Model, Protocol):

@@ -66,6 +66,12 @@ def refuse_poison(texts: TokenRuns) -> None:
         raise ValueError("a poisoned token")
 
 
+def test_tokens_are_counted_with_those_around_them(tmp_path: Path) -> None:
+    with encoder_of(tmp_path, ReferenceEncodingBackend()) as encoder:
+        assert encoder.count_tokens(["red shoes", [RED]]) == len([CLS, RED, SHOES, SEP, CLS, RED, SEP])
+        assert encoder.count_tokens([]) == 0
+
+
 def test_texts_and_ids_get_their_own_tokens_in_their_order(tmp_path: Path) -> None:
     backend = ReferenceEncodingBackend()
     with encoder_of(tmp_path, backend) as encoder:

@@ -32,6 +32,7 @@ def test_openai_vectors_are_those_in_process(served: Serving, address: str, give
     assert [entry["embedding"] for entry in reply["data"]] == rows.tolist()
     assert [entry["index"] for entry in reply["data"]] == list(range(len(texts)))
     assert (reply["object"], reply["model"]) == ("list", "encoder")
+    assert reply["usage"]["prompt_tokens"] == sum(map(len, texts))
 
 
 def test_openai_vectors_in_base64_are_float32(served: Serving, address: str) -> None:

@@ -121,6 +121,10 @@ class ItemEncoder(TextModel):
             raise InvalidRequest(f"side is {side!r}, and an item encoder has one side: leave it out")
         return self.submit(texts, timeout_s, truncation=truncation)
 
+    def count_tokens(self, texts: Iterable[Text] | ItemColumns, *, truncation: Truncation = "error") -> int:
+        """Counts the tokens that it reads of texts. Tokenizes them; raises as `submit`."""
+        return len(self._prompt.encode_items(ItemColumns.of(texts, "texts"), truncation).runs.ids)
+
 
 def _tokens(answer: TextRows) -> NDArray[np.floating]:
     if not np.isfinite(answer.rows).all():

@@ -1,6 +1,7 @@
 """Vectors of texts: what all dialects of embeddings are made of."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription, Truncation
-from rankport.runtime.kinds.kind import EncodingModel
+from rankport.runtime.kinds.kind import CountingModel, EncodingModel
 from rankport.runtime.server.http.call import Call
 from rankport.runtime.server.http.scoring import header_value
 from rankport.runtime.server.models import Served
@@ -24,6 +25,7 @@ class Encoded:
 
     model: ModelDescription
     vectors: NDArray[np.float32]  # [texts, hidden]
+    prompt_tokens: int  # that were read; 0 where they are not counted
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -37,9 +39,15 @@ class Encoded:
 
 
 async def encode_texts(
-    call: Call, served: Served[EncodingModel], inputs: Inputs, truncation: Truncation, dimensions: int | None
+    call: Call,
+    served: Served[EncodingModel],
+    inputs: Inputs,
+    truncation: Truncation,
+    dimensions: int | None,
+    *,
+    count: bool = False,
 ) -> Encoded:
-    """Encodes texts with a model.
+    """Encodes texts with a model; tokens are counted where `count` asks for it, by tokenizing once more.
 
     Raises `InvalidRequest` where it makes several tokens of a text, or vectors of another width than is asked for.
     """
@@ -49,8 +57,15 @@ async def encode_texts(
     columns = ItemColumns.of(texts, "input")
     width = served.description.embedding_tokens * served.description.hidden_size
     call.core.limits.check_bytes(8 * len(texts) * width, "the answer")  # a number takes about as many in JSON
-    rows = await call.run(lambda left_s: served.model.submit_texts(columns, left_s, truncation=truncation))
-    return Encoded(served.description, rows[:, 0].astype(np.float32))
+    model, counted = served.model, [0]
+
+    def submit(left_s: float | None) -> "Future[NDArray[np.floating]]":
+        if count and isinstance(model, CountingModel):
+            counted[0] = model.count_tokens(columns, truncation=truncation)
+        return model.submit_texts(columns, left_s, truncation=truncation)
+
+    rows = await call.run(submit)
+    return Encoded(served.description, rows[:, 0].astype(np.float32), counted[0])
 
 
 def _listed(inputs: Inputs) -> Sequence[str | Sequence[int]]:

@@ -21,14 +21,18 @@ class OpenAiEmbeddings(Form):
 
 async def _embed(call: Call, form: OpenAiEmbeddings) -> Reply:
     with call.encoder(form.model) as served:
-        encoded = await encode_texts(call, served, form.input, call.truncation(None), form.dimensions)
+        encoded = await encode_texts(
+            call, served, form.input, call.truncation(None), form.dimensions, count=True
+        )
     vectors = encoded.vectors
     if form.encoding_format == "base64":
         written: list[object] = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
     else:
         written = vectors.tolist()
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(written)]
-    return Reply({"object": "list", "model": encoded.model.name, "data": data}, encoded.headers)
+    usage = {"prompt_tokens": encoded.prompt_tokens, "total_tokens": encoded.prompt_tokens}
+    body = {"object": "list", "model": encoded.model.name, "data": data, "usage": usage}
+    return Reply(body, encoded.headers)
 
 
 EMBED = Dialect("OpenAI: encode texts", OpenAiEmbeddings, _embed, openai_error)

@@ -9,7 +9,7 @@ from rankport.runtime.kinds.kind import ModelCounts
 from rankport.runtime.server.observing.book import CallBook
 from rankport.runtime.server.observing.call import Call
 from rankport.runtime.server.observing.metrics import ServerMetrics
-from rankport.runtime.server.observing.state import ServerState
+from rankport.runtime.server.observing.state import KnownScores, ServerState
 from rankport.runtime.store.hot_tokens import StoreCounts
 from support.deterministic_models import description
 from support.engines import ITEMS, running, scored
@@ -22,7 +22,7 @@ STORE = StoreCounts(host_keys=5, store_keys=4, missing_keys=3, host_kept=2, devi
 def metric_page() -> str:
     """Writes the page of a server with one ranker that has scored three items behind a prefix, twice."""
     book = CallBook()
-    call = Call("grpc", "Scoring.Score", "id", model=MODEL, thread_s=0.001, tokenize_s=0.002)
+    call = Call("grpc", "Scoring.Score", "id", model=MODEL, thread_s=0.001, tokenize_s=0.002, depth=3)
     book.add(call, "OK", 0.03)
     with running(ReferenceBackend()) as engine:
         for _ in range(2):
@@ -38,6 +38,7 @@ def metric_page() -> str:
         reasons={MODEL: "is stuck"},
         models={MODEL: described},
         counts={MODEL: counts},
+        scores=KnownScores(hits=10, misses=11, entries=12, nbytes=13),
     )
     return ServerMetrics(book, lambda: state).page().decode()
 

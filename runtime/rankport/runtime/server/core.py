@@ -12,7 +12,7 @@ from rankport.runtime.server.limits import RequestLimits
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.observing.readiness import Readiness
-from rankport.runtime.server.observing.state import ServerState
+from rankport.runtime.server.observing.state import KnownScores, ServerState
 from rankport.runtime.server.scoring.scoring import Scoring
 from rankport.runtime.server.statistics import Statistics
 from rankport.runtime.server.submitter import Submitter
@@ -66,6 +66,7 @@ class Core:
     def state(self) -> ServerState:
         """Tells what the server has now; any thread may ask."""
         pending, nbytes, opened = self.admission.pending
+        known = self.scoring.cache.counts()
         return ServerState(
             pending_requests=pending,
             pending_bytes=nbytes,
@@ -75,6 +76,7 @@ class Core:
             reasons=self.readiness.reasons,
             models={f"{each.name}@{each.version}": each for each in self.models.descriptions()},
             counts=self.models.counts(),
+            scores=KnownScores(known.hits, known.misses, known.entries, known.nbytes),
         )
 
     def metrics_page(self) -> Callable[[], bytes]:

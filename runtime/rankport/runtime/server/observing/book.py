@@ -23,6 +23,7 @@ class CallBook:
 
     def __init__(self) -> None:
         self._ended: Counter[CallKey] = Counter()
+        self._shortened: Counter[str] = Counter()
         self._seconds: dict[tuple[str, str], Histogram] = {}
         self._phases: dict[tuple[str, str], Histogram] = {}
 
@@ -30,6 +31,8 @@ class CallBook:
         """Counts a call that ended."""
         self._ended[CallKey(call.front, call.method, call.model, code)] += 1
         _of(self._seconds, (call.method, call.model)).add(seconds)
+        if call.depth is not None:
+            self._shortened[call.model] += 1
         if call.tokenize_s and not call.streams:
             _of(self._phases, (call.model, "thread")).add(call.thread_s)
             _of(self._phases, (call.model, "tokenize")).add(call.tokenize_s)
@@ -37,6 +40,10 @@ class CallBook:
     def ended(self) -> Mapping[CallKey, int]:
         """Counts calls."""
         return self._ended.copy()
+
+    def shortened(self) -> Mapping[str, int]:
+        """Counts the requests of which only the first items were scored, by model."""
+        return self._shortened.copy()
 
     def seconds(self) -> Mapping[tuple[str, str], HistogramCounts]:
         """Gives the times of whole calls, by method and model."""

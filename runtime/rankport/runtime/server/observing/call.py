@@ -30,6 +30,7 @@ class Call:
     thread_s: float = 0.0  # waiting for a thread that reads it
     tokenize_s: float = 0.0  # reading it: message, texts, store
     usage: Usage | None = None  # as the answer tells it
+    depth: int | None = None  # items that were scored, where others were left out under pressure
     started_s: float = field(default_factory=time.perf_counter)
 
     @property

@@ -78,6 +78,14 @@ class ServerMetrics(Collector):
         for labels, histogram in self._book.phases().items():
             add_histogram(phases, labels, histogram)
         yield phases
+        shortened = Counter(
+            "rankport_shortened_requests",
+            "Requests of which only the first items were scored.",
+            labels=("model",),
+        )
+        for model, count in self._book.shortened().items():
+            shortened.add_metric((model,), count)
+        yield shortened
 
 
 def _server(state: ServerState) -> Iterator[Metric]:
@@ -88,9 +96,21 @@ def _server(state: ServerState) -> Iterator[Metric]:
     yield Gauge(
         "rankport_saturated_seconds", "Seconds of refusals for overload without a pause.", state.saturated_s
     )
+    yield from _known_scores(state)
     build = Gauge("rankport_build_info", "Version that runs.", labels=("version",))
     build.add_metric((_version(),), 1)
     yield build
+
+
+def _known_scores(state: ServerState) -> Iterator[Metric]:
+    items = Counter(
+        "rankport_score_cache_items", "Items looked up in the cache of scores.", labels=("found",)
+    )
+    items.add_metric(("hit",), state.scores.hits)
+    items.add_metric(("miss",), state.scores.misses)
+    yield items
+    yield Gauge("rankport_score_cache_entries", "Scores in it.", state.scores.entries)
+    yield Gauge("rankport_score_cache_bytes", "Bytes of them.", state.scores.nbytes)
 
 
 def _version() -> str:

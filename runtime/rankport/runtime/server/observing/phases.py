@@ -36,6 +36,8 @@ class PhaseTimes:
         result = None if done.cancelled() or done.exception() is not None else done.result()
         if isinstance(result, _TELL_USAGE):
             call.usage = result.usage
+        if isinstance(result, ScoreResult):
+            call.depth = result.depth
         if call.span is not None:
             engine_s = time.perf_counter() - self._submitted_s
             call.span.phase("thread", thread_s, tokenize_s + engine_s)

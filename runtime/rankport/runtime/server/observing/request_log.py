@@ -72,6 +72,8 @@ def facts_of(call: Call, code: str, seconds: float) -> dict[str, str | int | flo
             "prefix_tokens_computed": call.usage.prefix_tokens_computed,
             "item_tokens": call.usage.item_tokens,
         }
+    if call.depth is not None:
+        facts["depth"] = call.depth
     if call.span is not None:
         facts["trace_id"] = call.span.trace_id
     return facts

@@ -8,6 +8,16 @@ from rankport.runtime.kinds.kind import ModelCounts
 
 
 @dataclass(frozen=True, slots=True)
+class KnownScores:
+    """Counters of a cache of scores since its start, in items, and what it has now."""
+
+    hits: int = 0
+    misses: int = 0
+    entries: int = 0
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ServerState:
     """Snapshot of a server."""
 
@@ -19,3 +29,4 @@ class ServerState:
     reasons: Mapping[str, str]  # why models cannot take requests, "" for all of them
     models: Mapping[str, ModelDescription]
     counts: Mapping[str, ModelCounts]
+    scores: KnownScores = KnownScores()

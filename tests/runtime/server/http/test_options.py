@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ItemStatus, ScoreResult
 from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.server.config import ServerConfig
@@ -21,8 +22,11 @@ class Remembering(DeterministicRanker):
 
     depth: int | None = None
     truncation = ""
+    refused_query = ""
 
     def submit(self, *given: Any, **options: Any) -> "Future[ScoreResult]":
+        if given[0] == self.refused_query:
+            raise InvalidRequest("item 0 is odd")
         self.truncation = options["truncation"]
         return converted(super().submit(*given, **options), self._cut)
 
@@ -100,3 +104,13 @@ def test_a_version_is_asked_by_its_name(remembering: tuple[Remembering, str, boo
     assert (answer.status, answer.headers["x-rankport-version"]) == (200, "1")
     unknown = ask(address, "/rerank", JINA | {"model": "ranker@2"})
     assert (unknown.status, unknown.headers["rankport-error"]) == (404, "NotFound")
+
+
+def test_of_pairs_the_place_of_the_one_at_fault_is_told(remembering: tuple[Remembering, str, bool]) -> None:
+    model, address, _ = remembering
+    model.refused_query = "c"
+    try:
+        answer = ask(address, "/score", {"text_1": ["a", "b", "a", "c"], "text_2": ["x"] * 4})
+    finally:
+        model.refused_query = ""
+    assert (answer.status, answer.json["error"]["message"]) == (400, "item 3 is odd")

@@ -36,7 +36,10 @@ class ServerLines:
         ready = f"ready on {self._server.address}"
         facts = {"http_address": http} if http else {}
         self._write(
-            f"{ready}, http://{http}" if http else ready, event="ready", address=self._server.address, **facts
+            f"{ready} and http://{http}" if http else ready,
+            event="ready",
+            address=self._server.address,
+            **facts,
         )
 
     def stopping(self) -> None:

@@ -1,9 +1,10 @@
 """vLLM's score: `/score`, `/v1/score`. One text against many, or pairs."""
 
 import asyncio
+import re
 import time
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -13,6 +14,8 @@ from rankport.runtime.server.http.dialect import Dialect, openai_error
 from rankport.runtime.server.http.forms import Texts
 from rankport.runtime.server.http.scoring import Scored, all_scored, kind_as, score_texts, scores_as
 from rankport.runtime.server.http.vllm_options import VllmOptions
+
+_ITEM = re.compile(r"^item (\d+)\b")
 
 
 class VllmScore(VllmOptions):
@@ -53,7 +56,7 @@ async def _score(call: Call, form: VllmScore) -> Reply:
         places[query].append(place)
     with call.scorer(form.model) as served:
         results = await _all_or_none(
-            score_texts(call, served, query, [pairs[place][1] for place in own], truncation)
+            _placed(score_texts(call, served, query, [pairs[place][1] for place in own], truncation), own)
             for query, own in (places or {"": []}).items()
         )
     scores = {
@@ -62,6 +65,15 @@ async def _score(call: Call, form: VllmScore) -> Reply:
         for place, score in zip(own, scores_as(all_scored(scored).result, form.use_activation), strict=True)
     }
     return _reply(form, scores, results)
+
+
+async def _placed(scored: Awaitable[Scored], places: Sequence[int]) -> Scored:
+    """Awaits the scores of some pairs; an error that names one says its place in the request."""
+    try:
+        return await scored
+    except InvalidRequest as error:
+        message = _ITEM.sub(lambda item: f"item {places[int(item[1])]}", str(error))
+        raise type(error)(message) from error
 
 
 async def _all_or_none(jobs: Iterable[Coroutine[Any, Any, Scored]]) -> list[Scored]:

@@ -6,7 +6,10 @@
     ├── NotFound              no such model, item or file            NOT_FOUND
     ├── PairingError          tokens of an encoder the ranker        FAILED_PRECONDITION
     │                         was not trained with
+    ├── Unauthenticated       no token, or none that is known        UNAUTHENTICATED
+    ├── PermissionDenied      the token's client may not do that     PERMISSION_DENIED
     ├── Overloaded            the queue is full: retry later         RESOURCE_EXHAUSTED
+    │   └── QuotaExceeded     the client had what it may have        RESOURCE_EXHAUSTED
     ├── DeadlineExceeded      time ran out before an answer          DEADLINE_EXCEEDED
     ├── RequestCancelled      the caller gave up                     CANCELLED
     ├── Unavailable           server or engine is stopped,           UNAVAILABLE
@@ -44,10 +47,22 @@ class PairingError(RankportError):
     """Embedding tokens come from an encoder that the ranker is not paired with."""
 
 
+class Unauthenticated(RankportError):
+    """Call without a token, or with one that the server does not know."""
+
+
+class PermissionDenied(RankportError):
+    """Call that needs a right which its client does not have."""
+
+
 class Overloaded(RankportError):
     """Queue that is full; nothing was computed."""
 
     retry_after_s: float | None = None  # when to come back, where the server said so; below 0: not at all
+
+
+class QuotaExceeded(Overloaded):
+    """Quota of the client that is used up for now; the server itself may have room."""
 
 
 class DeadlineExceeded(RankportError, TimeoutError):
@@ -91,7 +106,10 @@ STATUS_CODES: dict[type[RankportError], grpc.StatusCode] = {
     LimitExceeded: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
     PairingError: grpc.StatusCode.FAILED_PRECONDITION,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     RequestCancelled: grpc.StatusCode.CANCELLED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
@@ -108,7 +126,10 @@ HTTP_STATUSES: dict[type[RankportError], int] = {
     LimitExceeded: 413,
     NotFound: 404,
     PairingError: 409,
+    Unauthenticated: 401,
+    PermissionDenied: 403,
     Overloaded: 429,
+    QuotaExceeded: 429,
     DeadlineExceeded: 504,
     RequestCancelled: 499,  # nobody is there to read it; as proxies log it
     Unavailable: 503,

@@ -1,0 +1,133 @@
+"""`Certificates`: certificate, key and clients' authorities of a server, read again when their files change."""
+
+import logging
+import ssl
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.server.security.config import SecurityConfig
+from rankport.runtime.server.security.files import Stamp, stamp_of
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Contents of the files at one time, checked."""
+
+    stamp: Stamp
+    key: bytes
+    chain: bytes
+    authorities: bytes | None
+
+    def for_grpc(self) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration([(self.key, self.chain)], self.authorities)
+
+
+class Certificates:
+    """Certificates by which connections are accepted. Any thread may ask.
+
+    New connections get what the files have then; those that are open keep what they began with. Files that do not go
+    together, as while one of two is written, change nothing: the log says so, and the next connection looks again.
+    """
+
+    def __init__(self, cert: str, key: str, client_ca: str | None = None) -> None:
+        """Reads the files. Raises `InvalidRequest`, with the file and the reason, where they cannot be used."""
+        self._cert, self._key, self._client_ca = cert, key, client_ca
+        self._lock = threading.Lock()
+        self._pair = self._read()
+        self._refused: Stamp = ()
+        self._contexts: list[ssl.SSLContext] = []
+
+    @classmethod
+    def of(cls, config: SecurityConfig) -> "Certificates | None":
+        """Reads those of the settings, None without TLS. Raises as the constructor."""
+        if config.tls_cert is None or config.tls_key is None:
+            return None
+        return cls(config.tls_cert, config.tls_key, config.tls_client_ca)
+
+    def grpc_credentials(self) -> grpc.ServerCredentials:
+        """Makes the credentials of a gRPC port, which asks at each connection."""
+        asked: list[_Pair] = []
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            pair = self._current()
+            if asked and asked[-1] is pair:
+                return None
+            asked[:] = [pair]
+            return pair.for_grpc()
+
+        return grpc.dynamic_ssl_server_credentials(
+            self._pair.for_grpc(), changed, require_client_authentication=self._client_ca is not None
+        )
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Makes the context of another port. Authorities that are added are taken up; removed ones at a restart."""
+        context = self._loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        context.sni_callback = lambda *_: self._current() and None
+        self._contexts.append(context)
+        return context
+
+    def _current(self) -> _Pair:
+        with self._lock:
+            stamp = self._stamp()
+            if stamp not in (self._pair.stamp, self._refused):
+                self._take_up(stamp)
+            return self._pair
+
+    def _take_up(self, stamp: Stamp) -> None:
+        try:
+            self._pair = self._read()
+            for context in self._contexts:
+                self._loaded(context)
+        except InvalidRequest as error:
+            self._refused = stamp
+            _log.error("the certificate stays as it was: %s", error)
+        else:
+            self._refused = ()
+            _log.info("certificate %s is read again", self._cert)
+
+    def _stamp(self) -> Stamp:
+        try:
+            return stamp_of(*self._files)
+        except OSError:
+            return (0,)  # no file has it
+
+    @property
+    def _files(self) -> tuple[str, ...]:
+        return (self._cert, self._key, *([self._client_ca] if self._client_ca is not None else []))
+
+    def _read(self) -> _Pair:
+        try:
+            stamp = stamp_of(*self._files)
+            cert, key, *authorities = (Path(file).read_bytes() for file in self._files)
+        except OSError as error:
+            raise InvalidRequest(f"{error.filename} cannot be read: {error.strerror}") from error
+        self._loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        if self._stamp() != stamp:
+            raise InvalidRequest(f"{self._cert} changed while it was read: it is read again")
+        return _Pair(stamp, key, cert, authorities[0] if authorities else None)
+
+    def _loaded(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self._cert, self._key, password=_no_password)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise InvalidRequest(
+                f"{self._cert} and {self._key} are no certificate and its key in PEM without a password: {error}"
+            ) from error
+        if self._client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            try:
+                context.load_verify_locations(self._client_ca)
+            except OSError as error:
+                raise InvalidRequest(f"{self._client_ca} has no certificate in PEM: {error}") from error
+        return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password")

@@ -14,9 +14,12 @@ from rankport.protos.errors import NotFound as NotFound
 from rankport.protos.errors import Overloaded as Overloaded
 from rankport.protos.errors import PairingError as PairingError
 from rankport.protos.errors import ParityError as ParityError
+from rankport.protos.errors import PermissionDenied as PermissionDenied
+from rankport.protos.errors import QuotaExceeded as QuotaExceeded
 from rankport.protos.errors import RankportError as RankportError
 from rankport.protos.errors import RequestCancelled as RequestCancelled
 from rankport.protos.errors import StoreError as StoreError
+from rankport.protos.errors import Unauthenticated as Unauthenticated
 from rankport.protos.errors import Unavailable as Unavailable
 from rankport.protos.ranking import Ranking as Ranking
 from rankport.protos.streamed import ScoreCall as ScoreCall
@@ -40,6 +43,7 @@ from rankport.runtime.kinds.two_tower.towers import Towers as Towers
 from rankport.runtime.server.config import ServerConfig as ServerConfig
 from rankport.runtime.server.server import Server as Server
 from rankport.runtime.store.store import TokenStore as TokenStore
+from rankport.sdk.access import Tls as Tls
 from rankport.sdk.aio_client import AsyncClient as AsyncClient
 from rankport.sdk.client import Client as Client
 from rankport.sdk.offline import build as build

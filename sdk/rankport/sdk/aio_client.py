@@ -32,6 +32,7 @@ from rankport.protos.types import (
 )
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
+from rankport.sdk.access import Tls, Token, credentials_of
 from rankport.sdk.channels import ChannelOptions, Target
 from rankport.sdk.connections import AsyncConnection
 from rankport.sdk.retries import RetryBudget
@@ -57,6 +58,8 @@ class AsyncClient:
         model: str = "",
         timeout_s: float | None = None,
         *,
+        token: Token | None = None,
+        tls: Tls | bool = False,
         credentials: grpc.ChannelCredentials | None = None,
         options: ChannelOptions = (),
         retry: bool = True,
@@ -66,8 +69,9 @@ class AsyncClient:
         self._address = self._target.told
         self._model = model
         self._timeout_s = checked_timeout_s(timeout_s)
-        self._credentials = credentials
-        self._options = self._target.options(options, secure=credentials is not None, retry=retry)
+        self._token = token
+        self._credentials = credentials_of(tls, credentials)
+        self._options = self._target.options(options, secure=self._credentials is not None, retry=retry)
         self._retries = RetryBudget(enabled=retry)
         self._lock = threading.Lock()
         self._by_loop: dict[asyncio.AbstractEventLoop, AsyncConnection] = {}
@@ -277,7 +281,7 @@ class AsyncClient:
             if self._credentials
             else grpc.aio.insecure_channel(uri, self._options)
         )
-        return AsyncConnection.over(channel)
+        return AsyncConnection.over(channel, self._token)
 
     def _timeout(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)

@@ -33,6 +33,7 @@ from rankport.protos.types import (
 )
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
+from rankport.sdk.access import Tls, Token, credentials_of
 from rankport.sdk.channels import ChannelOptions, Target
 from rankport.sdk.connections import Connection
 from rankport.sdk.model_admin import ModelAdmin
@@ -61,6 +62,8 @@ class Client(WeighingRanks):
         model: str = "",
         timeout_s: float | None = None,
         *,
+        token: Token | None = None,
+        tls: Tls | bool = False,
         credentials: grpc.ChannelCredentials | None = None,
         options: ChannelOptions = (),
         retry: bool = True,
@@ -72,7 +75,10 @@ class Client(WeighingRanks):
                 stands for, are asked in turn; names in a list are looked up here, once.
             model: which of the server's models; may stay empty where one model fits the call.
             timeout_s: of calls that give none themselves; None waits for ever.
-            credentials: for TLS, e.g. `grpc.ssl_channel_credentials(root_certificates)`.
+            token: goes with every call, as `authorization: Bearer`; a function is asked for it each time. Without TLS
+                others on the way can read it.
+            tls: True for TLS with the authorities that gRPC knows, or `Tls(ca=FILE)` with others.
+            credentials: in place of `tls`, of any kind that gRPC has.
             options: gRPC channel options, over the defaults.
             retry: calls that no server could take (`Unavailable`, `Overloaded`) are made up to three times more, within
                 their timeout, as long as retries stay few among all calls.
@@ -81,8 +87,9 @@ class Client(WeighingRanks):
         self._address = self._target.told
         self._model = model
         self._timeout_s = checked_timeout_s(timeout_s)
-        self._credentials = credentials
-        self._options = self._target.options(options, secure=credentials is not None, retry=retry)
+        self._token = token
+        self._credentials = credentials_of(tls, credentials)
+        self._options = self._target.options(options, secure=self._credentials is not None, retry=retry)
         self._retries = RetryBudget(enabled=retry)
         self._lock = threading.Lock()
         self._connection: Connection | None = None
@@ -287,7 +294,7 @@ class Client(WeighingRanks):
             if self._credentials
             else grpc.insecure_channel(uri, self._options)
         )
-        return Connection.over(channel)
+        return Connection.over(channel, self._token)
 
     def _timeout(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)

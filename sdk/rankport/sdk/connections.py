@@ -7,6 +7,7 @@ import grpc
 
 from rankport.protos.own_process import OwnProcess
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.sdk.access import Token, authorized
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +24,18 @@ class Connection:
     admin: pb_grpc.ModelAdminStub
 
     @classmethod
-    def over(cls, channel: grpc.Channel) -> "Connection":
-        """Makes the stubs of a channel of this process."""
+    def over(cls, channel: grpc.Channel, token: Token | None = None) -> "Connection":
+        """Makes the stubs of a channel of this process, whose calls all carry the token."""
+        calls = authorized(channel, token)
         return cls(
             channel,
             OwnProcess(),
-            pb_grpc.ScoringStub(channel),
-            pb_grpc.EmbeddingStub(channel),
-            pb_grpc.TaggingStub(channel),
-            pb_grpc.ClassificationStub(channel),
-            pb_grpc.ModelsStub(channel),
-            pb_grpc.ModelAdminStub(channel),
+            pb_grpc.ScoringStub(calls),
+            pb_grpc.EmbeddingStub(calls),
+            pb_grpc.TaggingStub(calls),
+            pb_grpc.ClassificationStub(calls),
+            pb_grpc.ModelsStub(calls),
+            pb_grpc.ModelAdminStub(calls),
         )
 
 
@@ -50,15 +52,16 @@ class AsyncConnection:
     models: "pb_grpc.ModelsAsyncStub"
 
     @classmethod
-    def over(cls, channel: grpc.aio.Channel) -> "AsyncConnection":
-        """Makes the stubs of a channel of this process."""
+    def over(cls, channel: grpc.aio.Channel, token: Token | None = None) -> "AsyncConnection":
+        """Makes the stubs of a channel of this process, whose calls all carry the token."""
+        calls = authorized(channel, token)
         # These classes exist in the stubs' types only.
         return cls(
             channel,
             OwnProcess(),
-            cast("pb_grpc.ScoringAsyncStub", pb_grpc.ScoringStub(channel)),
-            cast("pb_grpc.EmbeddingAsyncStub", pb_grpc.EmbeddingStub(channel)),
-            cast("pb_grpc.TaggingAsyncStub", pb_grpc.TaggingStub(channel)),
-            cast("pb_grpc.ClassificationAsyncStub", pb_grpc.ClassificationStub(channel)),
-            cast("pb_grpc.ModelsAsyncStub", pb_grpc.ModelsStub(channel)),
+            cast("pb_grpc.ScoringAsyncStub", pb_grpc.ScoringStub(calls)),
+            cast("pb_grpc.EmbeddingAsyncStub", pb_grpc.EmbeddingStub(calls)),
+            cast("pb_grpc.TaggingAsyncStub", pb_grpc.TaggingStub(calls)),
+            cast("pb_grpc.ClassificationAsyncStub", pb_grpc.ClassificationStub(calls)),
+            cast("pb_grpc.ModelsAsyncStub", pb_grpc.ModelsStub(calls)),
         )

@@ -13,6 +13,9 @@ Rules that hold for every call:
     INVALID_ARGUMENT     InvalidRequest, LimitExceeded   fix the request; the message names field and item index
     NOT_FOUND            NotFound                        no such model or, where asked for, no such item
     FAILED_PRECONDITION  PairingError, StoreError        the store's tokens do not fit this ranker
+    UNAUTHENTICATED      Unauthenticated                 no token (`authorization: Bearer TOKEN`), or none known
+    PERMISSION_DENIED    PermissionDenied                the token's client does not have the right
+    RESOURCE_EXHAUSTED   QuotaExceeded                   the client had what it may have; retry when told
     RESOURCE_EXHAUSTED   Overloaded                      nothing was computed; retry later or elsewhere
     RESOURCE_EXHAUSTED   without `rankport-error`        gRPC's own limit of a message's size: never retry
     DEADLINE_EXCEEDED    DeadlineExceeded

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rankport.protos.errors import Overloaded, Unavailable, status_code
+from rankport.protos.errors import Overloaded, QuotaExceeded, Unavailable, status_code
 from rankport.runtime.options import size_in_words
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import CallCounts, Outcome
@@ -66,7 +66,7 @@ class Admission:
     def failed(self, error: Exception) -> None:
         """Takes notice of a call that ends with an error."""
         self.counts.add_error(error)
-        self.overloads += isinstance(error, Overloaded)
+        self.overloads += isinstance(error, Overloaded) and not isinstance(error, QuotaExceeded)
         self._ended(status_code(error).name)
 
     @contextmanager
@@ -75,6 +75,7 @@ class Admission:
 
         Raises:
             Unavailable: the server is stopping.
+            QuotaExceeded: the caller had what it may have.
             Overloaded: as many requests, or bytes of them, are pending as may be; one alone always may.
         """
         self.enter(nbytes)
@@ -86,17 +87,31 @@ class Admission:
     def enter(self, nbytes: int) -> None:
         """Admits work as `admitted` does; `leave` follows."""
         self.check_running()
+        call = current_call()
+        quota = None if call is None else call.quota
+        if quota is not None:
+            quota.check()
         self._check_room(nbytes)
-        if (call := current_call()) is not None:
+        if quota is not None:
+            quota.enter()
+        if call is not None:
             call.nbytes += nbytes
         self._pending += 1
         self._pending_bytes += nbytes
 
     def leave(self, nbytes: int) -> None:
         """Notes that work which `enter` admitted is done."""
+        if (call := current_call()) is not None and call.quota is not None:
+            call.quota.leave()
         self._pending -= 1
         self._pending_bytes -= nbytes
         self._pace.ended()
+
+    @staticmethod
+    def charge(items: int) -> None:
+        """Takes the items of admitted work from what its caller has left."""
+        if (call := current_call()) is not None and call.quota is not None:
+            call.quota.charge(items)
 
     @property
     def pending(self) -> tuple[int, int, int]:
@@ -108,8 +123,13 @@ class Admission:
         if self.stopping.is_set():
             raise Unavailable(_STOPPING)
 
-    def retry_after_s(self) -> float:
-        """Estimates when half of what is pending will be done, with jitter that spreads out who comes back."""
+    def retry_after_s(self, error: Overloaded | None = None) -> float:
+        """Tells when to come back: when the error says, else when half of what is pending will be done, as estimated.
+
+        With jitter that spreads out who comes back.
+        """
+        if error is not None and error.retry_after_s is not None:
+            return error.retry_after_s * random.uniform(1.0, 1.1)
         return self._pace.seconds_for(self._pending / 2) * random.uniform(0.5, 1.5)
 
     def opened(self) -> None:

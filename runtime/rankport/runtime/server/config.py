@@ -1,11 +1,14 @@
 """Knobs of a server, with the one place for their defaults and help texts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rankport.protos.flags import flag
 from rankport.runtime.options import check_ranges
 from rankport.runtime.server.observing.config import DEFAULTS as OBSERVING_DEFAULTS
 from rankport.runtime.server.observing.config import ObservingConfig
+from rankport.runtime.server.security.config import DEFAULTS as SECURITY_DEFAULTS
+from rankport.runtime.server.security.config import SecurityConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class ServerConfig:
     canary_seed: int = field(
         default=0, metadata=flag("Seed of the draws between an alias's versions, for requests without an id.")
     )
+    security: SecurityConfig = SECURITY_DEFAULTS
     observing: ObservingConfig = OBSERVING_DEFAULTS
     score_cache_bytes: int = field(
         default=0,
@@ -140,6 +144,13 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def hosts(self) -> Mapping[str, str]:
+        """Addresses that calls come by, by option."""
+        hosts = {"host": self.host}
+        hosts |= {} if self.http_port is None else {"http_host": self.http_host}
+        return hosts | ({} if self.security.admin_port is None else {"admin_host": self.security.admin_host})
 
 
 DEFAULTS = ServerConfig()

@@ -14,6 +14,9 @@ from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.observing.readiness import Readiness
 from rankport.runtime.server.observing.state import KnownScores, ServerState
 from rankport.runtime.server.scoring.scoring import Scoring
+from rankport.runtime.server.security.certificates import Certificates
+from rankport.runtime.server.security.exposure import check_exposure
+from rankport.runtime.server.security.guard import Guard
 from rankport.runtime.server.statistics import Statistics
 from rankport.runtime.server.submitter import Submitter
 
@@ -32,10 +35,16 @@ class Core:
     config: ServerConfig
     observer: Observer
     readiness: Readiness
+    guard: Guard
+    certificates: Certificates | None
 
     @classmethod
     def of(cls, models: ServedModels, loader: Loader, config: ServerConfig) -> "Core":
-        """Makes admission, limits and threads by the settings."""
+        """Makes admission, limits and threads by the settings.
+
+        Raises `InvalidRequest` where others reach the server unguarded, or files of its security cannot be used.
+        """
+        check_exposure(config.hosts, config.security)
         observer = Observer(config.observing)
         admission = Admission(config, observer)
         readiness = Readiness(config.observing, lambda: admission.overloads)
@@ -51,6 +60,8 @@ class Core:
             config=config,
             observer=observer,
             readiness=readiness,
+            guard=Guard.of(config.security, config.host),
+            certificates=Certificates.of(config.security),
         )
 
     def look(self) -> Mapping[str, bool]:

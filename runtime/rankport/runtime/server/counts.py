@@ -21,6 +21,7 @@ class Outcome(StrEnum):
 
 _OUTCOMES: dict[type[BaseException], Outcome] = {
     errors.Overloaded: Outcome.REJECTED,
+    errors.QuotaExceeded: Outcome.REJECTED,
     errors.Unavailable: Outcome.REJECTED,
     errors.RequestCancelled: Outcome.CANCELLED,
     errors.DeadlineExceeded: Outcome.DEADLINE,
@@ -28,6 +29,8 @@ _OUTCOMES: dict[type[BaseException], Outcome] = {
     errors.InvalidRequest: Outcome.INVALID,
     errors.LimitExceeded: Outcome.INVALID,
     errors.NotFound: Outcome.INVALID,
+    errors.Unauthenticated: Outcome.INVALID,
+    errors.PermissionDenied: Outcome.INVALID,
     errors.PairingError: Outcome.INVALID,
 }
 

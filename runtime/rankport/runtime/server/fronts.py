@@ -1,11 +1,12 @@
-"""Fronts of a server together: gRPC always, HTTP where it has a port."""
+"""Fronts of a server together: gRPC always, HTTP and admin calls where they have a port."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from rankport.protos.extras import extras_named
 from rankport.runtime.server.core import Core
+from rankport.runtime.server.grpc.admin import AdminFront
 from rankport.runtime.server.grpc.front import GrpcFront
 
 
@@ -15,6 +16,7 @@ class Ports:
 
     grpc: int
     http: int | None
+    admin: int | None
 
 
 class Fronts:
@@ -22,7 +24,8 @@ class Fronts:
 
     def __init__(self, core: Core) -> None:
         """Raises `MissingExtra` if HTTP is asked for and what speaks it is not installed."""
-        self._port = core.config.http_port
+        self._port, self._admin_port = core.config.http_port, core.config.security.admin_port
+        self._admin = None if self._admin_port is None else AdminFront(core)
         self._grpc = GrpcFront(core)
         self._http = None
         if self._port is not None:
@@ -33,13 +36,19 @@ class Fronts:
 
     async def start(self) -> Ports:
         """Answers from now on, and returns the ports. Raises `Unavailable` if an address cannot be taken."""
-        if self._http is None or self._port is None:
-            return Ports(await self._grpc.start(), None)
-        http = await self._http.start(self._port)
+        begun: list[Callable[[], Awaitable[None]]] = []
+        http = admin = None
         try:
-            return Ports(await self._grpc.start(), http)
+            if self._http is not None and self._port is not None:
+                http = await self._http.start(self._port)
+                begun.append(self._http.stop)
+            if self._admin is not None and self._admin_port is not None:
+                admin = await self._admin.start(self._admin_port)
+                begun.append(self._admin.stop)
+            return Ports(await self._grpc.start(), http, admin)
         except Exception:
-            await self._http.stop()
+            for stop in begun:
+                await stop()
             raise
 
     async def report(self, alive: Mapping[str, bool]) -> None:
@@ -57,6 +66,8 @@ class Fronts:
     async def stop(self, *, quiet: bool) -> None:
         """Frees the ports and closes connections; see `GrpcFront.stop`."""
         stops = [self._grpc.stop(quiet=quiet)]
+        if self._admin is not None:
+            stops.append(self._admin.stop())
         if self._http is not None:
             stops.append(self._http.stop())
         await asyncio.gather(*stops)

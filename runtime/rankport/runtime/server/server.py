@@ -37,7 +37,8 @@ class Server:
     ) -> None:
         """Takes the models by the names that requests use, and what may load others while it runs.
 
-        Raises `InvalidRequest` if there is no model.
+        Raises `InvalidRequest` if there is no model, others would reach the server unguarded, or certificates or the
+        file of clients cannot be used.
         """
         served = ServedModels(models, config.canary_seed)
         self._core = Core.of(served, loader or NoLoader(), config)
@@ -71,6 +72,12 @@ class Server:
     def address(self) -> str:
         """host:port, or unix:PATH, for a client on this machine."""
         return address_of(self._core.config.host, self.port)
+
+    @property
+    def admin_address(self) -> str:
+        """host:port of admin calls, for a client on this machine; `address` where they have no port of their own."""
+        port = self._bound.result().admin
+        return self.address if port is None else address_of(self._core.config.security.admin_host, port)
 
     @property
     def metrics_port(self) -> int | None:

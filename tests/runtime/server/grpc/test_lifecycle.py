@@ -18,10 +18,13 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
+from rankport.runtime.server.security.config import SecurityConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk import Client
 from support.deterministic_models import DeterministicRanker
 from support.serving import LOCAL, Serving, serving
+
+UNGUARDED = SecurityConfig(insecure_public=True)
 
 REQUEST = wire.score_request("", "query", ["a"], "error", "skip")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -125,7 +128,8 @@ def test_a_port_in_use_is_an_error_at_start(served: Serving) -> None:
 
 
 def test_a_host_that_does_not_exist_is_an_error_at_start(served: Serving) -> None:
-    lost = Server({"ranker": served.ranker}, ServerConfig(host="192.0.2.1", port=0))  # type: ignore[dict-item]
+    config = ServerConfig(host="192.0.2.1", port=0, security=UNGUARDED)
+    lost = Server({"ranker": served.ranker}, config)  # type: ignore[dict-item]
     with pytest.raises(Unavailable, match=r"cannot listen on 192.0.2.1:0: Cannot assign requested address"):
         lost.start()
     lost.stop()
@@ -144,7 +148,7 @@ def _has_ipv6() -> bool:
 def test_a_server_listens_on_any_form_of_host(served: Serving, host: str) -> None:
     if "::" in host and not _has_ipv6():
         pytest.skip("no IPv6 on this machine")
-    config = ServerConfig(host=host, port=0)
+    config = ServerConfig(host=host, port=0, security=UNGUARDED)
     models: Any = {"ranker": served.ranker}
     with Server(models, config) as server, Client(server.address, timeout_s=10) as client:
         assert client.models() == server.models

@@ -57,7 +57,9 @@ def test_the_openapi_document_refers_to_what_it_has(address: str) -> None:
     named = set(re.findall(r'"#/components/schemas/(\w+)"', described.text))
     assert named == set(described.json["components"]["schemas"])
     assert set(described.json["paths"]) > set(ROUTES)
-    assert described.json["paths"]["/v2/rerank"]["post"]["responses"]["429"] == {"description": "Overloaded"}
+    assert described.json["paths"]["/v2/rerank"]["post"]["responses"]["429"] == {
+        "description": "Overloaded, QuotaExceeded"
+    }
 
 
 def test_models_are_listed_with_what_scores_first(address: str) -> None:

@@ -9,21 +9,25 @@ from pathlib import Path
 import grpc
 
 from rankport.protos.errors import Unavailable
-from rankport.runtime.server.config import ServerConfig
 
 _UNIX = "unix:"
 
 
-def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
+def bind(
+    server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None
+) -> int:
     """Takes the address, and returns its port; 0 of a unix socket. Raises `Unavailable`, with the reason."""
-    address = address_of(config.host, config.port)
+    address = address_of(host, port)
     try:
-        _try_to_bind(config)  # gRPC would not say what is wrong
-        port = server.add_insecure_port(address)
+        _try_to_bind(host, port)  # gRPC would not say what is wrong
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except (OSError, RuntimeError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "gRPC refused it"
         raise Unavailable(f"cannot listen on {address}: {reason}; choose another host or port") from error
-    return 0 if config.host.startswith(_UNIX) else port
+    return 0 if host.startswith(_UNIX) else port
 
 
 def address_of(host: str, port: int) -> str:
@@ -33,14 +37,12 @@ def address_of(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
-def _try_to_bind(config: ServerConfig) -> None:
+def _try_to_bind(host: str, port: int) -> None:
     """Raises the `OSError` of an address that is taken, forbidden or unknown."""
-    if config.host.startswith(_UNIX):
-        _check_socket(Path(config.host.removeprefix(_UNIX)))
+    if host.startswith(_UNIX):
+        _check_socket(Path(host.removeprefix(_UNIX)))
         return
-    addresses = socket.getaddrinfo(
-        config.host.strip("[]"), config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    addresses = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = addresses[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC, past what lingers of a server

@@ -1,11 +1,44 @@
-"""Service `ModelAdmin`."""
+"""Service `ModelAdmin`, and the port that has it alone."""
+
+from typing import Any
+
+import grpc
 
 from rankport.protos import admin_wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
+from rankport.runtime.server.grpc.address import bind
 from rankport.runtime.server.grpc.calls import Context, open_call
+from rankport.runtime.server.grpc.options import server_options
+from rankport.runtime.server.grpc.strict_server import StrictServer
 from rankport.runtime.server.lifecycle.lifecycle import LoadOrder
+
+
+def add_admin(server: grpc.aio.Server, core: Core) -> None:
+    """Adds the service to a server, for callers with the right `admin`."""
+    strict: Any = StrictServer(server, core, right="admin")  # the stubs ask for a whole server
+    pb_grpc.add_ModelAdminServicer_to_server(ModelAdminService(core), strict)
+
+
+class AdminFront:
+    """Port of the service alone. Lives on the server's event loop."""
+
+    def __init__(self, core: Core) -> None:
+        self._config, self._certificates = core.config.security, core.certificates
+        self._server = grpc.aio.server(options=server_options(core.config))
+        add_admin(self._server, core)
+
+    async def start(self, port: int) -> int:
+        """Answers from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""
+        credentials = None if self._certificates is None else self._certificates.grpc_credentials()
+        bound = bind(self._server, self._config.admin_host, port, credentials)
+        await self._server.start()
+        return bound
+
+    async def stop(self) -> None:
+        """Frees the port."""
+        await self._server.stop(None)
 
 
 class ModelAdminService(pb_grpc.ModelAdminServicer):

@@ -14,6 +14,7 @@ from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.failures import told
 from rankport.runtime.server.grpc.details import Trailers, trailers_of
 from rankport.runtime.server.observing.call import REQUEST_ID, WorkingFor, current_call
+from rankport.runtime.server.security.guard import Caller
 
 Context = grpc.aio.ServicerContext[Any, Any]
 M = TypeVar("M", bound=Message)
@@ -65,16 +66,21 @@ class OpenCall:
         nbytes = request.ByteSize()
         self._core.admission.enter(nbytes)
         self._admitted_bytes = nbytes
+        self._core.admission.charge(request_size(request).items)
 
     async def _fail(self, error: Exception) -> NoReturn:
         self._core.admission.failed(error)
         await _abort(self._context, self._core, error)
 
 
-def seen(context: Context, core: Core, method: str, *, streams: bool = False) -> WorkingFor:
+def seen(
+    context: Context, core: Core, method: str, caller: Caller | None = None, *, streams: bool = False
+) -> WorkingFor:
     """Has a call observed while the context works for it, and its client told the request's id."""
     headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     call = core.observer.begin("grpc", method, headers, streams=streams)
+    if caller is not None:
+        call.client, call.quota = caller.name, caller.quota
     context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
     return WorkingFor(call)
 
@@ -120,7 +126,7 @@ async def _abort(context: Context, core: Core, error: Exception) -> NoReturn:
     failure = told(error)
     core.observer.recent.failed(failure)
     code, message = status_code(failure), _clipped(str(failure))
-    retry_after_s = core.admission.retry_after_s() if isinstance(failure, Overloaded) else None
+    retry_after_s = core.admission.retry_after_s(failure) if isinstance(failure, Overloaded) else None
     trailers = (*trailers_of(code, message, failure, retry_after_s), *_named())
     await context.abort(code, message, trailing_metadata=trailers)
 

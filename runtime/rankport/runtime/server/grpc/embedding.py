@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -43,6 +43,7 @@ SubmitTexts = Callable[[ItemColumns, float | None], "Future[Rows]"]
 
 # A stream is bulk work: it gives way to calls that wait for an answer, for about 13 s in all.
 _OVERLOAD_DELAYS_S = tuple(0.05 * 2**attempt for attempt in range(8))
+_QUOTA_WAIT_S = 5.0  # at most, from one try to the next of a client that is over its quota
 
 
 class EmbeddingService(pb_grpc.EmbeddingServicer):
@@ -113,6 +114,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
                 work.enter_context(self._core.admission.admitted(chunk.nbytes))
 
             await _patiently(enter)
+            self._core.admission.charge(len(chunk.texts))
             parts = await self._encode_all_good(chunk.submit, chunk.texts, context)
         return chunk.response(parts)
 
@@ -180,9 +182,10 @@ class _Chunk:
 async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
     """Tries again where there is an overload, for as long as bulk work waits."""
     for delay_s in _OVERLOAD_DELAYS_S:
-        with suppress(Overloaded):
+        try:
             return await attempt()
-        await asyncio.sleep(delay_s)
+        except Overloaded as error:
+            await asyncio.sleep(max(delay_s, min(error.retry_after_s or 0.0, _QUOTA_WAIT_S)))
     return await attempt()
 
 

@@ -11,7 +11,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.address import bind
-from rankport.runtime.server.grpc.admin import ModelAdminService
+from rankport.runtime.server.grpc.admin import add_admin
 from rankport.runtime.server.grpc.classification import ClassificationService
 from rankport.runtime.server.grpc.embedding import EmbeddingService
 from rankport.runtime.server.grpc.kserve import service as kserve
@@ -37,7 +37,7 @@ class GrpcFront:
     """gRPC services of a server on one port. Lives on the server's event loop."""
 
     def __init__(self, core: Core) -> None:
-        self._config = core.config
+        self._config, self._certificates = core.config, core.certificates
         self._server = grpc.aio.server(options=server_options(core.config))
         self._health = health.aio.HealthServicer()
         self._reported: set[str] = set()  # names of models, some of which may be gone since
@@ -58,13 +58,17 @@ class GrpcFront:
         pb_grpc.add_TaggingServicer_to_server(TaggingService(core), strict)
         pb_grpc.add_ClassificationServicer_to_server(ClassificationService(core), strict)
         pb_grpc.add_ModelsServicer_to_server(ModelsService(core), strict)
-        pb_grpc.add_ModelAdminServicer_to_server(ModelAdminService(core), strict)
-        wire_name: Any = StrictServer(self._server, core, service=kserve.SERVICE_NAME)
+        if core.config.security.admin_port is None:
+            add_admin(self._server, core)
+        wire_name: Any = StrictServer(
+            self._server, core, service=kserve.SERVICE_NAME, open_to_all=kserve.PROBES
+        )
         kserve_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(kserve.KserveService(core), wire_name)
 
     async def start(self) -> int:
         """Answers calls from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""
-        port = bind(self._server, self._config)
+        credentials = None if self._certificates is None else self._certificates.grpc_credentials()
+        port = bind(self._server, self._config.host, self._config.port, credentials)
         await self._server.start()
         return port
 

@@ -8,6 +8,7 @@ from typing import Any
 from rankport.protos import wire
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import Overloaded
+from rankport.protos.request_size import request_size
 from rankport.protos.streamed import error_message
 from rankport.protos.types import ScoreResult
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -83,12 +84,15 @@ class ScoringService(pb_grpc.ScoringServicer):
                 left_s = _sooner(context.time_remaining(), message.timeout_s)
                 check_limits(self._core, message)
                 with self._core.admission.admitted(message.ByteSize()):
+                    self._core.admission.charge(request_size(message).items)
                     key = message.id or request_id(context)
                     response = await self._score(message.request, key, left_s)
                 return fitting(pb.ScoreStreamResponse(id=message.id, response=response), self._core)
             except Exception as error:
                 failure = told(error)
-                wait_s = self._core.admission.retry_after_s() if isinstance(failure, Overloaded) else None
+                wait_s = (
+                    self._core.admission.retry_after_s(failure) if isinstance(failure, Overloaded) else None
+                )
                 return error_message(message.id, failure, wait_s)
 
     async def _score(

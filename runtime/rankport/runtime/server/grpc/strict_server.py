@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from rankport.protos.errors import InvalidRequest, LimitExceeded
+from rankport.protos.errors import InvalidRequest, LimitExceeded, PermissionDenied, Unauthenticated
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, open_call, seen
 from rankport.runtime.server.grpc.field_count import has_more
+from rankport.runtime.server.grpc.guarded import Guarded, caller_of
+from rankport.runtime.server.security.guard import Caller
+from rankport.runtime.server.security.tokens import Right
 
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 Parse = Callable[[bytes], Any]
@@ -31,9 +35,21 @@ class _Large:
 class StrictServer:
     """Stands for a server where services are added to it: their methods then never see a message that is malformed."""
 
-    def __init__(self, server: grpc.aio.Server, core: Core, service: str | None = None) -> None:
-        """Adds to `server`, under the name `service` where that on the wire is not that of the stubs."""
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        core: Core,
+        service: str | None = None,
+        *,
+        right: Right = "call",
+        open_to_all: frozenset[str] = frozenset(),
+    ) -> None:
+        """Adds to `server`, under the name `service` where that on the wire is not that of the stubs.
+
+        Callers need the `right`, but for methods that are `open_to_all`.
+        """
         self._server = server
+        self._right, self._open = right, open_to_all
         self._service = service
         self._core = core
         self._most_fields = _FIELDS_OF_ITEM * core.limits.items + _OTHER_FIELDS
@@ -46,7 +62,8 @@ class StrictServer:
         service = self._service or service
         short = service.rpartition(".")[2]
         strict = {name: self._strict(f"{short}.{name}", handler) for name, handler in handlers.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, strict),))
+        found = grpc.method_handlers_generic_handler(service, strict)
+        self._server.add_generic_rpc_handlers((Guarded(found, self._core, self._right, self._open),))
 
     def _strict(self, method: str, handler: Any) -> Any:
         parse, write = handler.request_deserializer, handler.response_serializer
@@ -59,7 +76,7 @@ class StrictServer:
 
     def _unary(self, method: str, behaviour: Behaviour, parse: Parse) -> Any:
         async def answer(request: Any, context: Context) -> Any:
-            with seen(context, self._core, method):
+            with seen(context, self._core, method, self._caller(context, method)):
                 if isinstance(request, InvalidRequest | _Large):
                     try:
                         request = await self._read(request, parse)
@@ -77,10 +94,18 @@ class StrictServer:
                 yield await self._read(request, parse) if unread else request
 
         async def answer(requests: AsyncIterator[Any], context: Context) -> Any:
-            with seen(context, self._core, method, streams=True):
+            with seen(context, self._core, method, self._caller(context, method), streams=True):
                 return await behaviour(messages(requests), context)
 
         return answer
+
+    def _caller(self, context: Context, method: str) -> Caller | None:
+        """Says whose call it is; None where everyone may, or whose token was withdrawn since it was let in."""
+        if method.rpartition(".")[2] in self._open:
+            return None
+        with suppress(Unauthenticated, PermissionDenied):
+            return caller_of(context.invocation_metadata(), self._core, self._right)
+        return None
 
     def _parsing(self, parse: Parse) -> Parse:
         """Makes what reads a message at once, or returns it unread, or the reason why it cannot be read."""

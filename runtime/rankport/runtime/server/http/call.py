@@ -71,8 +71,12 @@ class Call:
         return "truncate" if (self.core.config.http_truncate if cut is None else cut) else "error"
 
     def check_size(self, items: int, tokens: int = 0) -> None:
-        """Raises `LimitExceeded` for too many items, or tokens that are known before texts are tokenized."""
+        """Takes items from the client's quota.
+
+        Raises `LimitExceeded` for too many, or tokens that are known before texts are tokenized.
+        """
         self.core.limits.check(RequestSize(items, tokens))
+        self.core.admission.charge(items)
 
 
 async def unless_gone(work: Awaitable[T], receive: Receive) -> T:

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from rankport.protos.errors import ERROR_METADATA_KEY, Overloaded, RankportError, http_status
+from rankport.protos.errors import ERROR_METADATA_KEY, Overloaded, RankportError, Unauthenticated, http_status
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.failures import told
@@ -18,6 +18,8 @@ from rankport.runtime.server.http.call import Call, Reply, unless_gone
 from rankport.runtime.server.http.dialect import Dialect
 from rankport.runtime.server.http.forms import has_field, read_form
 from rankport.runtime.server.observing.call import REQUEST_ID, WorkingFor
+from rankport.runtime.server.observing.call import Call as SeenCall
+from rankport.runtime.server.security.guard import AUTHORIZATION
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class Endpoint:
         admission.opened()
         try:
             with WorkingFor(self._core.observer.begin("http", scope["path"], dict(headers))) as seen:
-                answer = await self._answer(headers, receive)
+                answer = await self._answer(headers, seen, receive)
             answer = answer.with_header(REQUEST_ID, seen.request_id)
             await answer.send(send, self._core.config.stream_idle_s)
         except TimeoutError:
@@ -52,10 +54,15 @@ class Endpoint:
         finally:
             admission.closed()
 
-    async def _answer(self, headers: Headers, receive: Receive) -> Answer:
+    def _let_in(self, headers: Headers, seen: SeenCall) -> None:
+        caller = self._core.guard.caller(headers.get(AUTHORIZATION), "call")
+        seen.client, seen.quota = caller.name, caller.quota
+
+    async def _answer(self, headers: Headers, seen: SeenCall, receive: Receive) -> Answer:
         dialect = self._choices[-1].dialect
         try:
             with self._core.admission.counted(lambda: Outcome.CANCELLED):
+                self._let_in(headers, seen)
                 call = Call.of(self._core, headers)
                 body = await self._bodies.read(headers, receive)
                 dialect = self._dialect_of(body)
@@ -82,9 +89,11 @@ class Endpoint:
         return Answer.of_json(dialect.refusal(error), http_status(error), headers)
 
     def _retry_headers(self, error: RankportError) -> Mapping[str, str]:
+        if isinstance(error, Unauthenticated):
+            return {"www-authenticate": "Bearer"}
         if not isinstance(error, Overloaded):
             return {}
-        retry_after_s = self._core.admission.retry_after_s()
+        retry_after_s = self._core.admission.retry_after_s(error)
         # The standard's header has whole seconds; clients of OpenAI's and Cohere's kind read milliseconds first.
         return {
             "retry-after": str(-int(-retry_after_s // 1)),

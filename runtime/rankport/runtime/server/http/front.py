@@ -41,6 +41,9 @@ class HttpFront:
                 h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
             )
         )
+        if core.certificates is not None:
+            self._server.config.load()
+            self._server.config.ssl = core.certificates.ssl_context()
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self, port: int) -> int:

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from rankport.protos.errors import RankportError
+from rankport.protos.errors import PermissionDenied, RankportError, Unauthenticated, http_status
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.answers import Answer
 from rankport.runtime.server.http.dialect import openai_error
@@ -15,8 +16,10 @@ from rankport.runtime.server.http.health import Health
 from rankport.runtime.server.http.model_list import model_list
 from rankport.runtime.server.http.openapi import document, documented_page
 from rankport.runtime.server.http.status_page import status_page
+from rankport.runtime.server.security.guard import AUTHORIZATION, Guard
 
 Show = Callable[[], Answer]
+_OPEN = ("/docs", "/openapi.json", "/health", "/health/ready", "/health/live")  # for whoever comes
 _HTML, _PLAIN = "text/html; charset=utf-8", "text/plain; version=0.0.4; charset=utf-8"
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -28,13 +31,22 @@ _PAGE_HEADERS = {
 class Look:
     """ASGI application of one path that is looked at."""
 
-    def __init__(self, show: Show, idle_s: float) -> None:
+    def __init__(self, show: Show, idle_s: float, guard: Guard | None = None) -> None:
+        """Takes the guard of a path that not everyone may look at."""
         self._show = show
         self._idle_s = idle_s
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Shows it."""
-        await self._show().send(send, self._idle_s)
+        """Shows it, or refuses to."""
+        try:
+            if self._guard is not None:
+                self._guard.caller(Headers(scope=scope).get(AUTHORIZATION), "call")
+            answer = self._show()
+        except (Unauthenticated, PermissionDenied) as error:
+            headers = {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
+            answer = Answer.of_json(openai_error(error), http_status(error), headers)
+        await answer.send(send, self._idle_s)
 
 
 def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) -> Mapping[str, Look]:
@@ -52,7 +64,10 @@ def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) ->
         "/metrics": _metrics(core),
         "/v1/models": lambda: Answer.of_json(model_list(core.models, core.limits)),
     }
-    return {path: Look(show, core.config.stream_idle_s) for path, show in shown.items()}
+    return {
+        path: Look(show, core.config.stream_idle_s, None if path in _OPEN else core.guard)
+        for path, show in shown.items()
+    }
 
 
 def _metrics(core: Core) -> Show:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from rankport.protos.types import Usage
 from rankport.runtime.server.observing.tracing import CallSpan
+from rankport.runtime.server.security.quota import Quota
 
 Front = Literal["grpc", "http"]
 REQUEST_ID = "x-request-id"
@@ -25,6 +26,8 @@ class Call:
     request_id: str
     streams: bool = False  # many messages: it lasts as long as its client likes
     span: CallSpan | None = None
+    client: str = ""  # whose token it has
+    quota: Quota | None = None  # of that client
     model: str = ""  # that was found for it: never what a client wrote
     nbytes: int = 0  # of its messages
     thread_s: float = 0.0  # waiting for a thread that reads it

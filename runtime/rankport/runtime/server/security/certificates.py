@@ -3,6 +3,7 @@
 import logging
 import ssl
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class _Pair:
     key: bytes
     chain: bytes
     authorities: bytes | None
+    context: ssl.SSLContext
 
     def for_grpc(self) -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration([(self.key, self.chain)], self.authorities)
@@ -41,7 +43,6 @@ class Certificates:
         self._lock = threading.Lock()
         self._pair = self._read()
         self._refused: Stamp = ()
-        self._contexts: list[ssl.SSLContext] = []
 
     @classmethod
     def of(cls, config: SecurityConfig) -> "Certificates | None":
@@ -62,14 +63,19 @@ class Certificates:
             return pair.for_grpc()
 
         return grpc.dynamic_ssl_server_credentials(
-            self._pair.for_grpc(), changed, require_client_authentication=self._client_ca is not None
+            self._pair.for_grpc(),
+            changed,  # type: ignore[arg-type]  # None, which the stub leaves out, is "as before"
+            require_client_authentication=self._client_ca is not None,
         )
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Makes the context of another port. Authorities that are added are taken up; removed ones at a restart."""
-        context = self._loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-        context.sni_callback = lambda *_: self._current() and None
-        self._contexts.append(context)
+        """Makes the context of another port, which hands each connection over to one of the files as they are then."""
+
+        def hand_over(connection: ssl.SSLObject, name: str, context: ssl.SSLContext) -> None:
+            connection.context = self._current().context
+
+        context = _loaded(self._files)
+        context.sni_callback = hand_over  # called for every connection, whether it names a server or not
         return context
 
     def _current(self) -> _Pair:
@@ -82,8 +88,6 @@ class Certificates:
     def _take_up(self, stamp: Stamp) -> None:
         try:
             self._pair = self._read()
-            for context in self._contexts:
-                self._loaded(context)
         except InvalidRequest as error:
             self._refused = stamp
             _log.error("the certificate stays as it was: %s", error)
@@ -107,26 +111,29 @@ class Certificates:
             cert, key, *authorities = (Path(file).read_bytes() for file in self._files)
         except OSError as error:
             raise InvalidRequest(f"{error.filename} cannot be read: {error.strerror}") from error
-        self._loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        context = _loaded(self._files)
         if self._stamp() != stamp:
             raise InvalidRequest(f"{self._cert} changed while it was read: it is read again")
-        return _Pair(stamp, key, cert, authorities[0] if authorities else None)
+        return _Pair(stamp, key, cert, authorities[0] if authorities else None, context)
 
-    def _loaded(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+def _loaded(files: Sequence[str]) -> ssl.SSLContext:
+    cert, key, *authorities = files
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key, password=_no_password)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise InvalidRequest(
+            f"{cert} and {key} are no certificate and its key in PEM without a password: {error}"
+        ) from error
+    for file in authorities:
+        context.verify_mode = ssl.CERT_REQUIRED
         try:
-            context.load_cert_chain(self._cert, self._key, password=_no_password)
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise InvalidRequest(
-                f"{self._cert} and {self._key} are no certificate and its key in PEM without a password: {error}"
-            ) from error
-        if self._client_ca is not None:
-            context.verify_mode = ssl.CERT_REQUIRED
-            try:
-                context.load_verify_locations(self._client_ca)
-            except OSError as error:
-                raise InvalidRequest(f"{self._client_ca} has no certificate in PEM: {error}") from error
-        return context
+            context.load_verify_locations(file)
+        except OSError as error:
+            raise InvalidRequest(f"{file} has no certificate in PEM: {error}") from error
+    return context
 
 
 def _no_password() -> str:

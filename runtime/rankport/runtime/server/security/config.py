@@ -9,11 +9,13 @@ from rankport.runtime.options import check_ranges
 
 @dataclass(frozen=True, slots=True)
 class SecurityConfig:
-    """Knobs of TLS, tokens and admin calls. Raises `InvalidRequest` for a value out of range, or one without another."""
+    """Knobs of TLS, tokens and admin calls. Raises `InvalidRequest` for one out of range, or without another."""
 
     tls_cert: str | None = field(
         default=None,
-        metadata=flag("Certificate chain in PEM: calls come over TLS. Read again when it changes.", metavar="FILE"),
+        metadata=flag(
+            "Certificate chain in PEM: calls come over TLS. Read again when it changes.", metavar="FILE"
+        ),
     )
     tls_key: str | None = field(default=None, metadata=flag("Its private key in PEM.", metavar="FILE"))
     tls_client_ca: str | None = field(
@@ -48,7 +50,9 @@ class SecurityConfig:
         check_ranges(self)
         if (self.tls_cert is None) != (self.tls_key is None):
             given, lacking = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
-            raise InvalidRequest(f"{given} is {getattr(self, given)!r} without {lacking}: give both or neither")
+            raise InvalidRequest(
+                f"{given} is {getattr(self, given)!r} without {lacking}: give both or neither"
+            )
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise InvalidRequest(
                 f"tls_client_ca is {self.tls_client_ca!r} without TLS: give tls_cert and tls_key too"
@@ -56,12 +60,12 @@ class SecurityConfig:
 
     @property
     def encrypts(self) -> bool:
-        """Whether calls come over TLS."""
+        """Says whether calls come over TLS."""
         return self.tls_cert is not None
 
     @property
     def knows_clients(self) -> bool:
-        """Whether a caller has to show who it is."""
+        """Says whether a caller has to show who it is."""
         return self.token_file is not None or self.tls_client_ca is not None
 
 

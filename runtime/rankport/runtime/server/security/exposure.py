@@ -9,7 +9,7 @@ from rankport.runtime.server.security.config import SecurityConfig
 
 
 def is_local(host: str) -> bool:
-    """Says whether this machine alone reaches a host: loopback, or a unix socket. One that cannot be looked up is not."""
+    """Says whether this machine alone reaches a host: loopback or a unix socket, not what cannot be looked up."""
     if host.startswith("unix:"):
         return True
     try:
@@ -20,9 +20,11 @@ def is_local(host: str) -> bool:
 
 
 def check_exposure(hosts: Mapping[str, str], security: SecurityConfig) -> None:
-    """Raises `InvalidRequest` for hosts, by their options, that others reach without TLS or without showing who they are."""
+    """Raises `InvalidRequest` for hosts, by option, that others reach without TLS or without showing who they are."""
     lacking = [*([] if security.encrypts else ["TLS (tls_cert, tls_key)"])]
-    lacking += [] if security.knows_clients else ["tokens (token_file) or clients' certificates (tls_client_ca)"]
+    lacking += (
+        [] if security.knows_clients else ["tokens (token_file) or clients' certificates (tls_client_ca)"]
+    )
     if security.insecure_public or not lacking:
         return
     for option, host in hosts.items():

@@ -63,7 +63,9 @@ class Guard:
             return self._unknown(right)
         client = self._known(authorization)
         if right not in client.rights:
-            raise PermissionDenied(f"client {client.name} does not have the right {right!r}, which this call needs")
+            raise PermissionDenied(
+                f"client {client.name} does not have the right {right!r}, which this call needs"
+            )
         return Caller(client.name, self._clients.quota(client))
 
     def _unknown(self, right: Right) -> Caller:

@@ -49,9 +49,7 @@ class Client:
 
     def has(self, token: str) -> bool:
         """Says whether a token is one of its own, in a time that tells nothing of it."""
-        return any(
-            hmac.compare_digest(digest, _digest(salt, token)) for salt, digest in self.hashes
-        )
+        return any(hmac.compare_digest(digest, _digest(salt, token)) for salt, digest in self.hashes)
 
 
 def new_token(name: str) -> str:
@@ -77,7 +75,7 @@ def line_of(token: str, rights: Collection[Right], limits: Limits) -> str:
 
 
 def read_clients(text: str, file: str) -> Mapping[str, Client]:
-    """Reads a file's lines to clients by name. Raises `InvalidRequest`, with file and line, for one that breaks a rule."""
+    """Reads a file's lines to clients by name. Raises `InvalidRequest`, with file and line, for one that is wrong."""
     clients: dict[str, Client] = {}
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()
@@ -100,14 +98,18 @@ def _client(words: Sequence[str]) -> Client:
         raise InvalidRequest(f"name {name!r:.80} is none: 1 to 64 letters, digits, - and _")
     matched = _HASH.fullmatch(hashed)
     if matched is None:  # which may be a token in clear: it is not repeated
-        raise InvalidRequest(f"the second word of {name} is no hash; `rankport token new {name}` makes a line")
+        raise InvalidRequest(
+            f"the second word of {name} is no hash; `rankport token new {name}` makes a line"
+        )
     salt, digest = map(bytes.fromhex, matched.groups())
     return Client(name, _rights(rights), _limits(quota), ((salt, digest),))
 
 
 def _joined(known: Client, other: Client) -> Client:
     if (known.rights, known.limits) != (other.rights, other.limits):
-        raise InvalidRequest(f"{known.name} has another line with other rights or another quota: give both the same")
+        raise InvalidRequest(
+            f"{known.name} has another line with other rights or another quota: give both the same"
+        )
     return Client(known.name, known.rights, known.limits, known.hashes + other.hashes)
 
 
@@ -125,7 +127,9 @@ def _limits(text: str) -> Limits:
         matched = _QUOTA.fullmatch(word)
         name = "" if matched is None else str(matched.lastgroup)
         if matched is None or name in given or float(matched[name]) <= 0:
-            raise InvalidRequest(f"quota {word!r:.40} is none: give items=N/s and concurrent=N above 0, each once, or -")
+            raise InvalidRequest(
+                f"quota {word!r:.40} is none: give items=N/s and concurrent=N above 0, each once, or -"
+            )
         given[name] = float(matched[name])
     concurrent = given.get("concurrent")
     return Limits(given.get("items"), None if concurrent is None else int(concurrent))

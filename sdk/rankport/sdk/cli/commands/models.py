@@ -114,9 +114,9 @@ def rollback(
 
 @contextmanager
 def _admin(server: str) -> Iterator[ModelAdmin]:
-    from rankport.sdk.client import Client
+    from rankport.sdk.cli.flags.connection import connected
 
-    with Client(server) as client:
+    with connected(server) as client:
         yield client.admin
 
 

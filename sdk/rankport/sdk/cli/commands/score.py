@@ -110,9 +110,9 @@ def _scorer(
     if server is not None:
         if store is not None:
             raise typer.BadParameter("--store goes with --bundle; a server has its own")
-        from rankport.sdk.client import Client
+        from rankport.sdk.cli.flags.connection import connected
 
-        with Client(server, model) as client:
+        with connected(server, model) as client:
             yield client
         return
     if model:

@@ -76,9 +76,9 @@ def _tagger(server: str | None, model: str, bundle: Path | None) -> Iterator[_Ta
     if (server is None) == (bundle is None):
         raise typer.BadParameter("give either --server or --bundle")
     if server is not None:
-        from rankport.sdk.client import Client
+        from rankport.sdk.cli.flags.connection import connected
 
-        with Client(server, model) as client:
+        with connected(server, model) as client:
             yield client
         return
     if model:

@@ -17,6 +17,7 @@ from rankport.runtime.server.grpc.kserve.tensors import Tensors, add_output
 from rankport.runtime.server.models import Served
 
 _EXTENSIONS = ("statistics", "model_configuration")
+PROBES = frozenset(("ServerLive", "ServerReady"))  # without a token, as those of health
 SERVICE_NAME = "inference.GRPCInferenceService"
 
 
@@ -84,7 +85,9 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
         asked = [output.name for output in request.outputs]
         task = task_of(served, set(tensors.by_name), set(asked))
         options = _options(task, request.parameters)
-        self._core.limits.check(_size(task, tensors))
+        size = _size(task, tensors)
+        self._core.limits.check(size)
+        self._core.admission.charge(size.items)
         result = await self._core.submitter.run(
             lambda timeout_s: task.submit(self._core.scoring, served, tensors, options, timeout_s),
             context.time_remaining(),

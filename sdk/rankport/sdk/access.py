@@ -1,0 +1,90 @@
+"""Access of a client to a server: what TLS checks and shows, and the token that goes with every call."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import grpc
+
+from rankport.protos.errors import InvalidRequest
+
+ChannelT = TypeVar("ChannelT", grpc.Channel, grpc.aio.Channel)
+Token = str | Callable[[], str]
+"""Token, or what gives it at each call, where it is renewed."""
+_METADATA = Sequence[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of TLS in PEM, read when a client is made: authorities of servers, and a client's own certificate with its
+    key. Raises `InvalidRequest` for one of the two without the other.
+    """
+
+    ca: str | None = None  # None: the authorities that gRPC knows
+    cert: str | None = None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise InvalidRequest(f"cert is {self.cert!r} and key {self.key!r}: give both or neither")
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Reads the files. Raises `InvalidRequest` for one that cannot be read."""
+        ca, key, cert = map(_contents, (self.ca, self.key, self.cert))
+        return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def credentials_of(
+    tls: Tls | bool, credentials: grpc.ChannelCredentials | None
+) -> grpc.ChannelCredentials | None:
+    """Makes what a channel checks; None for one in clear. Raises `InvalidRequest` where both are given."""
+    if not tls:
+        return credentials
+    if credentials is not None:
+        raise InvalidRequest("tls and credentials are given: give one of the two")
+    return (Tls() if tls is True else tls).credentials()
+
+
+def authorized(channel: ChannelT, token: Token | None) -> ChannelT:
+    """Returns what stubs take for the channel, whose calls all carry the token."""
+    return channel if token is None else cast(ChannelT, _Authorized(channel, token))
+
+
+class _Authorized:
+    """Channel as far as stubs know it. An interceptor would do the same, more slowly and with calls of its own kind."""
+
+    def __init__(self, channel: Any, token: Token) -> None:
+        self._channel, self._token = channel, token
+
+    def unary_unary(self, *method: Any, **more: Any) -> Any:
+        return _Method(self._channel.unary_unary(*method, **more), self._token)
+
+    def stream_stream(self, *method: Any, **more: Any) -> Any:
+        return _Method(self._channel.stream_stream(*method, **more), self._token)
+
+
+class _Method:
+    """Method of a stub, called with the token."""
+
+    def __init__(self, method: Any, token: Token) -> None:
+        self._method, self._token = method, token
+
+    def __call__(self, *requests: Any, metadata: _METADATA | None = None, **more: Any) -> Any:
+        return self._method(*requests, metadata=self._with_token(metadata), **more)
+
+    def future(self, *requests: Any, metadata: _METADATA | None = None, **more: Any) -> Any:
+        return self._method.future(*requests, metadata=self._with_token(metadata), **more)
+
+    def _with_token(self, metadata: _METADATA | None) -> _METADATA:
+        token = self._token if isinstance(self._token, str) else self._token()
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise InvalidRequest("token has characters that a header does not take: give it as it was made")
+        return (*(metadata or ()), ("authorization", f"Bearer {token}"))
+
+
+def _contents(file: str | None) -> bytes | None:
+    try:
+        return None if file is None else Path(file).read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"{file} cannot be read: {error.strerror}") from error

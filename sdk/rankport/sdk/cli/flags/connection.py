@@ -1,0 +1,35 @@
+"""Connection of a command to a server, with what the environment says of tokens and TLS.
+
+A token is a secret, which arguments of a command are not: other users of the machine see them.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rankport.protos.errors import InvalidRequest
+from rankport.sdk.access import Tls
+from rankport.sdk.client import Client
+
+_TOKEN, _TLS = "RANKPORT_TOKEN", "RANKPORT_TLS"
+_FILES = {"ca": "RANKPORT_TLS_CA", "cert": "RANKPORT_TLS_CERT", "key": "RANKPORT_TLS_KEY"}
+_WORDS = {"": False, "0": False, "1": True}
+
+
+@contextmanager
+def connected(server: str, model: str = "", environment: Mapping[str, str] = os.environ) -> Iterator[Client]:
+    """Connects for the block. Raises as `Client`, and `InvalidRequest` for an environment that says what cannot be."""
+    tls = tls_of(environment)
+    with Client(server, model, token=environment.get(_TOKEN) or None, tls=tls) as client:
+        yield client
+
+
+def tls_of(environment: Mapping[str, str]) -> Tls | bool:
+    """Reads what the environment says of TLS: files, or 1 for the authorities that gRPC knows."""
+    files = {name: environment[variable] for name, variable in _FILES.items() if environment.get(variable)}
+    word = environment.get(_TLS, "1" if files else "")
+    if word not in _WORDS or (files and not _WORDS[word]):
+        raise InvalidRequest(
+            f"{_TLS} is {word!r}: give 1 for TLS, or leave it and {', '.join(_FILES.values())} out"
+        )
+    return Tls(**files) if files else _WORDS[word]

@@ -1,0 +1,126 @@
+"""Certificates over both fronts: TLS, clients' own, and files that change under a running server."""
+
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rankport.protos.errors import InvalidRequest, Unavailable
+from rankport.runtime.server.security.certificates import Certificates
+from rankport.runtime.server.security.config import SecurityConfig
+from rankport.sdk.access import Tls
+from rankport.sdk.client import Client
+from support.certificates import CertificateFiles
+from support.serving import LOCAL, Serving, serving
+
+
+def secured(files: CertificateFiles, *, mutual: bool = False) -> SecurityConfig:
+    ca = str(files.ca) if mutual else None
+    return SecurityConfig(tls_cert=str(files.cert), tls_key=str(files.key), tls_client_ca=ca)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> CertificateFiles:
+    return CertificateFiles.written(tmp_path / "server")
+
+
+@pytest.fixture
+def running(files: CertificateFiles) -> Iterator[Serving]:
+    config = replace(LOCAL, host="localhost", http_port=0, http_host="localhost", security=secured(files))
+    with serving(config) as served:
+        yield served
+
+
+def shown(address: str, alpn: str) -> bytes:
+    """Fetches the certificate that a port shows."""
+    host, _, port = address.rpartition(":")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols([alpn])
+    with socket.create_connection((host, int(port))) as plain, context.wrap_socket(plain) as connection:
+        certificate = connection.getpeercert(binary_form=True)
+    assert certificate is not None
+    return certificate
+
+
+def issued(files: CertificateFiles) -> bytes:
+    first = files.cert.read_text().partition("-----END CERTIFICATE-----")[0]
+    return ssl.PEM_cert_to_DER_cert(first + "-----END CERTIFICATE-----\n")
+
+
+def test_calls_come_over_tls_and_not_in_clear(running: Serving, files: CertificateFiles) -> None:
+    with Client(running.address, tls=files.tls, timeout_s=10) as client:
+        assert client.models()
+    with Client(running.address, timeout_s=10, retry=False) as client, pytest.raises(Unavailable):
+        client.models()
+    stranger = CertificateFiles.written(files.ca.parent.parent / "other", by="others")
+    with (
+        Client(running.address, tls=stranger.tls, timeout_s=10, retry=False) as client,
+        pytest.raises(Unavailable),
+    ):
+        client.models()
+
+
+def test_new_connections_get_a_new_certificate_and_open_ones_go_on(
+    running: Serving, files: CertificateFiles
+) -> None:
+    ports = ((running.address, "h2"), (running.server.http_address, "http/1.1"))
+    before = issued(files)
+    with Client(running.address, tls=files.tls, timeout_s=10) as client:
+        client.models()
+        assert [shown(*port) for port in ports] == [before] * 2
+        CertificateFiles.written(files.cert.parent, by="successors")
+        after = issued(files)
+        assert after != before
+        assert [shown(*port) for port in ports] == [after] * 2
+        client.models()
+    with Client(running.address, tls=files.tls, timeout_s=10) as client:  # the authority is new as well
+        client.models()
+
+
+def test_files_that_do_not_go_together_change_nothing(
+    running: Serving, files: CertificateFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, key = issued(files), files.key.read_bytes()
+    CertificateFiles.written(files.cert.parent)
+    successor = files.key.read_bytes()
+    with caplog.at_level(logging.ERROR):
+        files.key.write_bytes(key)  # the first of two is written
+        assert shown(running.address, "h2") == before
+    assert "the certificate stays as it was" in caplog.text
+    files.key.write_bytes(successor)
+    assert shown(running.address, "h2") == issued(files) != before
+    os.unlink(files.key)
+    assert shown(running.address, "h2") == issued(files)
+
+
+def test_clients_need_a_certificate_where_an_authority_of_theirs_is_given(files: CertificateFiles) -> None:
+    config = replace(LOCAL, host="localhost", security=secured(files, mutual=True))
+    with serving(config) as served:
+        with Client(served.address, tls=files.mutual, timeout_s=10) as client:
+            assert client.models()
+        unknown = Client(served.address, tls=files.tls, timeout_s=10, retry=False)
+        with unknown, pytest.raises(Unavailable):
+            unknown.models()
+
+
+def test_files_that_cannot_be_used_are_told_by_name(files: CertificateFiles, tmp_path: Path) -> None:
+    none, text = str(tmp_path / "none.pem"), tmp_path / "text.pem"
+    text.write_text("no certificate")
+    cert, key = str(files.cert), str(files.key)
+    for given, told in (
+        ((none, key), "none.pem cannot be read: No such file"),
+        ((str(text), key), "text.pem and .*key.pem are no certificate and its key"),
+        ((cert, key, str(text)), "text.pem has no certificate in PEM"),
+    ):
+        with pytest.raises(InvalidRequest, match=told):
+            Certificates(*given)
+    with pytest.raises(InvalidRequest, match=r"none\.pem cannot be read"):
+        Tls(ca=none).credentials()
+    with pytest.raises(InvalidRequest, match="cert is 'c' and key None"):
+        Tls(cert="c")

@@ -17,6 +17,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.server.lifecycle.warming import warm
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from rankport.sdk import Client, Scorer
 from support.serving import RANKPORT, Command, serve
@@ -214,3 +215,8 @@ def test_two_bundles_of_one_name_are_refused(encoder_bundle: Bundle) -> None:
     assert done.returncode == 2
     assert "are both named" in done.stderr
     assert "NAME=" in done.stderr
+
+
+def test_a_server_warms_both_up(ranker: Ranker, encoder: ItemEncoder) -> None:
+    warm(ranker, 20.0)
+    warm(encoder, 20.0)

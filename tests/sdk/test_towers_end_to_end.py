@@ -13,6 +13,7 @@ from rankport.protos.types import Key
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.lifecycle.warming import warm
 from rankport.runtime.server.loading import loaded_models
 from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client, Towers, encode
@@ -164,3 +165,8 @@ def test_a_side_of_what_has_one_is_refused(encoder_bundle: Bundle, tmp_path: Pat
         encode(
             encoder_bundle.path, items, tmp_path / "rows", id_column="id", text_columns=["text"], side="query"
         )
+
+
+def test_a_server_warms_them_up(wide_bundle: Bundle) -> None:
+    with Towers.load(wide_bundle, config=ONE) as towers:
+        warm(towers, 20.0)

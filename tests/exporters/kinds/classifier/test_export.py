@@ -19,6 +19,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.classifying import Classifier
 from rankport.runtime.kinds.scorer import Scorer
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.lifecycle.warming import warm
 from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client
 from support.cli import rankport
@@ -207,3 +208,7 @@ def test_pairs_of_a_pooled_body_in_int8(bert: Path, tmp_path: Path, exported: Ex
             classifier.classify(pairs, prefix="cook")
         with pytest.raises(LimitExceeded, match=r"item 1: .* the pair has room for"):
             classifier.classify([pairs[0], ("a " * 30, "b " * 30)])
+
+
+def test_a_server_warms_it_up(classifier: Classifier) -> None:
+    warm(classifier.model, 20.0)

@@ -14,6 +14,7 @@ from rankport.protos.types import ItemStatus
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.cross_encoder.cross_encoder import CrossEncoder
 from rankport.runtime.kinds.scorer import Scorer
+from rankport.runtime.server.lifecycle.warming import warm
 from support.reading.pair_encoders import LIMIT, cross_encoder_folder
 
 QUERY = "senior software engineer"
@@ -98,3 +99,7 @@ def test_what_it_takes_no_part_in_is_refused_by_name(model: CrossEncoder) -> Non
     assert model.capabilities == {"scores"}
     with pytest.raises(InvalidRequest, match="has no head of classes: score with it"):
         model.submit_classify([(QUERY, ITEMS[0])])
+
+
+def test_a_server_warms_it_up(model: CrossEncoder) -> None:
+    warm(model, 20.0)

@@ -12,6 +12,7 @@ from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.types import ItemStatus
 from rankport.runtime.bundle.manifest import Tagging
 from rankport.runtime.kinds.tagger.tagger import Tagger
+from rankport.runtime.server.lifecycle.warming import warm
 from support.reading.taggers import NAMES, LabelledTokens, labels_of, tagger_bundle, tagger_of
 
 WORDS = {
@@ -227,3 +228,8 @@ def test_results_do_not_depend_on_the_batch(tmp_path: Path) -> None:
         together = tagger.tag(texts)
         for index, text in enumerate(texts[:6]):
             assert tagger.tag([text]).spans(0) == together.spans(index + 6)
+
+
+def test_a_server_warms_it_up(tmp_path: Path) -> None:
+    with tagging(tmp_path) as (tagger, _):
+        warm(tagger, 20.0)

@@ -69,7 +69,9 @@ class Core:
         return self.readiness.look(self.models.alive(), self.models.stands_for(), self.models.counts())
 
     def ready(self, model: str | None = None) -> bool:
-        """Says whether a model, or each of them, can take requests now."""
+        """Says whether a model, by name or NAME@VERSION, or each of them can take requests now."""
+        if model is not None and "@" in model:
+            return not self.admission.leaving and not self.readiness.reasons.keys() & {"", model}
         ready = self.readiness.ready(self.models.alive(), self.models.stands_for())
         fit = all(ready.values()) if model is None else ready.get(model, False)
         return fit and not self.admission.leaving

@@ -63,6 +63,20 @@ def test_every_form_of_prefix_is_the_same_prefix(
     assert min(again.usage.tokenize_s, again.usage.queue_s, again.usage.compute_s) > 0
 
 
+def test_what_it_computed_and_read_is_counted(tmp_path: Path, store: TokenStore) -> None:
+    with ranker_of(tmp_path, mix_draft(), store) as ranker:
+        for _ in range(2):
+            ranker.score("red", ["shoes", Key("item1"), Key("nowhere")])
+        counts = ranker.counts()
+    engine = counts.engines["cpu"]
+    assert (engine.stages["prefill"].tokens, engine.stages["score"].runs) == (4, 4)
+    assert counts.cache is not None
+    assert (counts.cache.lookups, counts.cache.hits, counts.cache.tokens_reused) == (2, 1, 4)
+    assert counts.store is not None
+    read = counts.store
+    assert (read.host_keys + read.store_keys, read.missing_keys, read.device_keys) == (2, 2, 0)
+
+
 def test_a_missing_key_is_skipped_and_the_others_keep_their_places(tmp_path: Path, store: TokenStore) -> None:
     with ranker_of(tmp_path, mix_draft(), store) as ranker:
         result = ranker.score("red", [Key("item0"), Key("lost"), "shoes"])

@@ -78,6 +78,15 @@ def test_texts_are_scored_as_the_module_does(towers: Towers, expected: NDArray[n
     assert (result.usage.prefix_tokens_computed, result.usage.item_tokens) == (5, 3 + 4 + 8 + 5)
 
 
+def test_each_side_counts_for_itself(wide_bundle: Bundle) -> None:
+    with Towers.load(wide_bundle, config=ONE) as towers:
+        towers.score(QUERY, ITEMS, features=FEATURES)
+        counts = towers.counts()
+    assert counts.store is None
+    runs = {on: sum(stage.runs for stage in engine.stages.values()) for on, engine in counts.engines.items()}
+    assert runs == {"cpu query": 1, "cpu item": 4}
+
+
 def test_every_form_of_an_item_has_one_score(
     towers: Towers, wide_bundle: Bundle, store: TokenStore, expected: NDArray[np.float32]
 ) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rankport.protos import wire
 from rankport.protos.errors import Overloaded
+from rankport.protos.kserve import kserve_pb2 as kserve_pb
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
@@ -122,6 +123,13 @@ def test_a_stuck_model_is_not_serving_and_the_others_and_the_list_answer() -> No
         assert next(state for state in states if state == health_pb2.HealthCheckResponse.NOT_SERVING)
         fine = health.Check(health_pb2.HealthCheckRequest(service="encoder"))
         assert fine.status == health_pb2.HealthCheckResponse.SERVING
+        ready = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelReady",
+            kserve_pb.ModelReadyRequest.SerializeToString,
+            kserve_pb.ModelReadyResponse.FromString,
+        )
+        asked = [ready(kserve_pb.ModelReadyRequest(name=name)).ready for name in ("ranker", "encoder")]
+        assert asked == [False, True]
         assert len(pb_grpc.ModelsStub(channel).List(pb.ListModelsRequest()).models) == 2
         served.ranker.silent_s = 0.0
         assert next(state for state in states if state == health_pb2.HealthCheckResponse.SERVING)

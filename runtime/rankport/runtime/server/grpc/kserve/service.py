@@ -37,8 +37,9 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:  # noqa: N802
         async with open_call(context, self._core):
-            name = self._find(request.name, request.version).description.name
-            return pb.ModelReadyResponse(ready=self._core.ready(name))
+            found = self._find(request.name, request.version)
+            version = f"{found.description.name}@{found.description.version}"
+            return pb.ModelReadyResponse(ready=found.model.alive and self._core.ready(version))
 
     async def ServerMetadata(  # noqa: N802
         self, request: pb.ServerMetadataRequest, context: Context

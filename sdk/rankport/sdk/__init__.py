@@ -53,6 +53,7 @@ _HOMES = {
     "rankport.sdk.aio_client": ("AsyncClient",),
     "rankport.sdk.client": ("Client",),
     "rankport.sdk.offline": ("build", "encode"),
+    "rankport.sdk.request_ids": ("request_id",),
 }
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)

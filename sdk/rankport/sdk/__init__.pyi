@@ -48,6 +48,7 @@ from rankport.sdk.aio_client import AsyncClient as AsyncClient
 from rankport.sdk.client import Client as Client
 from rankport.sdk.offline import build as build
 from rankport.sdk.offline import encode as encode
+from rankport.sdk.request_ids import request_id as request_id
 
 __all__: list[str]
 __version__: str

@@ -11,17 +11,15 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from rankport.protos import wire
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest, NotFound
 from rankport.protos.types import ScoreResult
-from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.protos.versions import AliasTarget, ModelState
 from rankport.runtime.config import DEFAULTS
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.loading import ModelLoader
 from rankport.runtime.server.server import Server
-from rankport.sdk import Client
+from rankport.sdk import Client, request_id
 from support.deterministic_models import DeterministicRanker
 from support.reference_bundles import (
     REFERENCE_RANKER,
@@ -127,19 +125,18 @@ def test_a_request_id_decides_between_the_shares_of_an_alias(served: Served) -> 
     admin = served.client.admin
     admin.load("2")
     admin.set_alias("prod", {"jobs@1": 0.5, "jobs@2": 0.5})
-    request = wire.score_request("prod", PREFIX, ITEMS, "error", "skip")
+    with Client(served.address, "prod", timeout_s=20.0) as client:
 
-    with grpc.insecure_channel(served.address) as channel:
-        score = pb_grpc.ScoringStub(channel).Score
-
-        def version(request_id: str) -> str:
-            response = score(request, metadata=[("x-request-id", request_id)])
-            return served.version_of(wire.score_result(response))
+        def version(id: str) -> str:
+            with request_id(id):
+                return served.version_of(client.score(PREFIX, ITEMS))
 
         ids = [f"id-{number}" for number in range(12)]
-        by_id = {request_id: version(request_id) for request_id in ids}
-        assert {version(request_id) == by_id[request_id] for request_id in ids} == {True}
-        drawn = {served.version_of(wire.score_result(score(request))) for _ in range(20)}
+        by_id = {id: version(id) for id in ids}
+        assert {version(id) == by_id[id] for id in ids} == {True}
+        drawn = {served.version_of(client.score(PREFIX, ITEMS)) for _ in range(20)}
+        with pytest.raises(InvalidRequest, match="id is 'a b': give 1 to 128 printable"):
+            version("a b")
     assert set(by_id.values()) == drawn == {"1", "2"}
 
 

@@ -207,3 +207,14 @@ def test_other_paths_and_methods_are_refused(served: Serving) -> None:
 def test_a_request_keeps_the_name_that_its_client_gave_it(served: Serving) -> None:
     assert rerank(served, **{"x-request-id": "mine-7"}).headers["x-request-id"] == "mine-7"
     assert len(rerank(served).headers["x-request-id"]) == 16
+
+
+def test_many_objects_are_refused_before_they_are_parsed() -> None:
+    config = ServerConfig(port=0, http_port=0, max_request_items=3)
+    with serving(config) as served:
+        address = served.server.http_address
+        fit = ask(address, "/rerank", {"query": 'quoted "words"' * 10_000, "documents": [{"text": "b"}] * 3})
+        assert fit.status == 200
+        refused = ask(address, "/rerank", raw=b'{"documents":[' + b'{"text":"a"},' * 5100 + b'""]}')
+    assert refused.status == 413
+    assert "the body has about 10202 texts and names, this server takes 10012, 4 an item" in refused.text

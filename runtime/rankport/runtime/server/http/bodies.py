@@ -18,6 +18,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _JSON_TYPES = ("application/json", "")
 # A value takes the parser 32 bytes and more, and its text may be two: many small ones would cost a multiple of a body.
 _BYTES_PER_VALUE = 16
+# An item may be an object of two named texts. A million objects would hold up the event loop for seconds.
+_STRINGS_PER_ITEM, _MORE_STRINGS = 4, 10_000
 
 
 class Bodies:
@@ -79,6 +81,7 @@ class Bodies:
             )
 
     def _checked(self, body: bytes) -> bytes:
+        self._check_strings(body)
         values = body.count(b",") + body.count(b"[") + body.count(b"{")
         most = self._core.limits.message_bytes // _BYTES_PER_VALUE
         if values > most:
@@ -87,6 +90,15 @@ class Bodies:
                 "max_message_bytes: send fewer at once"
             )
         return body
+
+    def _check_strings(self, body: bytes) -> None:
+        strings = (body.count(b'"') - body.count(b'\\"')) // 2
+        most = _STRINGS_PER_ITEM * self._core.limits.items + _MORE_STRINGS
+        if strings > most:
+            raise LimitExceeded(
+                f"the body has about {strings} texts and names, this server takes {most}, {_STRINGS_PER_ITEM} an item "
+                "of max_request_items: send fewer at once"
+            )
 
 
 def _check_type(headers: Mapping[str, str]) -> None:

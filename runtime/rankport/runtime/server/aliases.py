@@ -41,7 +41,8 @@ class Aliases:
             InvalidRequest: the name is none, a target is named twice, or a weight is no positive number.
             NotFound: an alias that is to be removed is not there.
         """
-        _check(alias, targets)
+        check_alias(alias)
+        _check_targets(targets)
         old = self._all.get(alias)
         if not targets:
             if old is None:
@@ -89,9 +90,13 @@ def _place(alias: str, request_id: str) -> float:
     return int.from_bytes(digest) / 2**64
 
 
-def _check(alias: str, targets: Sequence[AliasTarget]) -> None:
+def check_alias(alias: str) -> None:
+    """Raises `InvalidRequest` for what is no name of an alias."""
     if not alias or "@" in alias:
         raise InvalidRequest(f'alias is {alias!r}: give a name without "@", which is of versions')
+
+
+def _check_targets(targets: Sequence[AliasTarget]) -> None:
     models = [target.model for target in targets]
     twice = next((model for model in models if models.count(model) > 1), None)
     if twice is not None:

@@ -30,6 +30,9 @@ from rankport.runtime.store.hot_tokens import HotTokens
 __all__ = ["Served", "ServedModels", "submit_score", "tokens_of"]
 
 
+_REQUESTS: frozenset[Capability] = frozenset({"scores", "weighs", "encodes", "classifies", "tags"})
+
+
 class ServedModels:
     """Finds the model that a request names, or the only one that fits.
 
@@ -129,7 +132,7 @@ class ServedModels:
         """Has an alias stand for versions that are ready and do the same; none removes it.
 
         Raises:
-            InvalidRequest: as `Aliases.set`, or the targets do different things.
+            InvalidRequest: as `Aliases.set`; the targets do different things, or less than those before them.
             NotFound: a target is not there or not ready.
         """
         can = {target.model: self._capabilities(target.model) for target in targets}
@@ -137,6 +140,7 @@ class ServedModels:
             does = ", ".join(f"{model} {' and '.join(sorted(words))}" for model, words in can.items())
             raise InvalidRequest(f"targets of {alias!r} do not answer the same requests: {does}")
         before = () if "@" in alias else self.targets(alias)
+        self._check_does_as_before(alias, targets, before)
         return self.aliases.set(alias, targets, before)
 
     def roll_back(self, alias: str) -> ModelAlias:
@@ -147,6 +151,20 @@ class ServedModels:
             except NotFound as error:
                 raise NotFound(f"alias {alias!r} stood for {target.model}: {error}; load it first") from None
         return self.aliases.roll_back(alias)
+
+    def _check_does_as_before(
+        self, alias: str, targets: Sequence[AliasTarget], before: Sequence[AliasTarget]
+    ) -> None:
+        """Raises `InvalidRequest` where requests that an alias answers would find nothing any more."""
+        if not targets or not before:
+            return
+        now = self._capabilities(targets[0].model)
+        lost = sorted((self._capabilities(before[0].model) & _REQUESTS) - now)
+        if lost:
+            raise InvalidRequest(
+                f"{targets[0].model} does not do what {alias!r} does: {before[0].model} {' and '.join(lost)}; "
+                "remove the alias first, or take another"
+            )
 
     def _that(self, capability: Capability, name: str, request_id: str) -> Served[Any]:
         what = f"model that {capability}"

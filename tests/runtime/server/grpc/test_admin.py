@@ -20,7 +20,7 @@ from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.loading import ModelLoader
 from rankport.runtime.server.server import Server
 from rankport.sdk import Client, request_id
-from support.deterministic_models import DeterministicRanker
+from support.deterministic_models import DeterministicEncoder, DeterministicRanker
 from support.reference_bundles import (
     REFERENCE_RANKER,
     UNLOADABLE,
@@ -195,6 +195,24 @@ def test_what_may_not_be_changed_is_refused(served: Served) -> None:
         admin.unload("jobs")
     with pytest.raises(InvalidRequest, match="is to stand for nothing: remove_alias does that"):
         admin.set_alias("prod", {})
+
+
+def test_an_alias_is_not_moved_to_what_does_something_else(served: Served) -> None:
+    admin = served.client.admin
+    with pytest.raises(InvalidRequest, match="alias is 'a@b'"):
+        admin.load("2", alias="a@b")
+    encoder = DeterministicEncoder()
+    models = {"jobs": DeterministicRanker(), "encoder": encoder}
+    with Server(models, LOCAL) as server, Client(server.address) as client:  # type: ignore[arg-type]
+        for to in ("encoder@1", {"jobs@1": 1.0, "encoder@1": 1.0}):
+            with pytest.raises(
+                InvalidRequest, match=r"does not do what 'jobs' does|not answer the same requests"
+            ):
+                client.admin.set_alias("jobs", to)
+        assert client.score("query", ["a"]).scores.shape == (1,)
+        assert client.admin.versions().aliases == ()
+    for model in models.values():
+        model.close()
 
 
 def test_health_follows_names_that_come_and_go(served: Served) -> None:

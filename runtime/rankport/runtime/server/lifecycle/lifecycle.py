@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.versions import AliasTarget, ModelAlias, ModelState, ModelVersion
 from rankport.runtime.kinds.kind import Model
+from rankport.runtime.server.aliases import check_alias
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.failures import told
 from rankport.runtime.server.lifecycle.roots import no_roots
@@ -123,6 +124,8 @@ class Lifecycle:
     async def _load(self, order: LoadOrder) -> ModelVersion:
         if order.replace and not order.alias:
             raise InvalidRequest("replace goes with alias: it unloads what the alias stood for")
+        if order.alias:
+            check_alias(order.alias)
         try:
             opened = await self._in_thread(lambda: self._loader.open(order.path))
         except Exception as error:
@@ -135,7 +138,8 @@ class Lifecycle:
         except Exception as error:
             self._note_failure(loading, error)
             raise
-        await self._move_alias(order, loading)
+        if order.alias:
+            await self._move_alias(order, loading)
         return loading.told()
 
     async def _make_ready(self, loading: Version, opened: OpenedBundle) -> None:
@@ -151,10 +155,12 @@ class Lifecycle:
         _log.info("%s is ready", loading.model)
 
     async def _move_alias(self, order: LoadOrder, loaded: Version) -> None:
-        if not order.alias:
-            return
         before = [target.model for target in self._models.targets(order.alias)]
-        self.set_alias(order.alias, [AliasTarget(loaded.model)])
+        try:
+            self.set_alias(order.alias, [AliasTarget(loaded.model)])
+        except InvalidRequest:
+            await self._unload(loaded)
+            raise
         if not order.replace:
             return
         for model in before:

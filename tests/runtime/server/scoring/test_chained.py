@@ -1,0 +1,81 @@
+"""Work in two steps: results, errors and cancels of either reach who waits."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+
+import pytest
+
+from rankport.runtime.server.scoring.chained import chained
+
+
+@pytest.fixture
+def executor() -> Iterator[Executor]:
+    with ThreadPoolExecutor(1) as threads:
+        yield threads
+
+
+def _done(executor: Executor) -> None:
+    executor.submit(int).result(20.0)
+
+
+def test_the_second_step_begins_with_the_result_of_the_first(executor: Executor) -> None:
+    first, second, seen = Future[int](), Future[str](), list[int]()
+
+    def then(result: int) -> "Future[str]":
+        seen.append(result)
+        return second
+
+    outer = chained(first, then, executor)
+    first.set_result(7)
+    _done(executor)
+    assert seen == [7]
+    second.set_result("seven")
+    assert outer.result(20.0) == "seven"
+
+
+def test_errors_of_either_step_and_of_its_beginning_pass_through(executor: Executor) -> None:
+    def refuse(_: int) -> "Future[str]":
+        raise ValueError("begun wrongly")
+
+    failed, fine = Future[int](), Future[int]()
+    failed.set_exception(ValueError("the first"))
+    fine.set_result(1)
+    second = Future[str]()
+    second.set_exception(ValueError("the second"))
+    for outer, says in [
+        (chained(failed, refuse, executor), "the first"),
+        (chained(fine, refuse, executor), "begun wrongly"),
+        (chained(fine, lambda _: second, executor), "the second"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            outer.result(20.0)
+
+
+def test_a_cancel_reaches_the_step_that_is_under_way_and_begins_no_other(executor: Executor) -> None:
+    first, begun = Future[int](), list[int]()
+
+    def then(result: int) -> "Future[str]":
+        begun.append(result)
+        return second
+
+    assert chained(first, then, executor).cancel()
+    assert first.cancelled()
+    first, second = Future[int](), Future[str]()
+    outer = chained(first, then, executor)
+    first.set_result(1)
+    _done(executor)
+    assert outer.cancel()
+    assert second.cancelled()
+    assert begun == [1]
+
+
+def test_a_step_that_is_cancelled_cancels_the_whole(executor: Executor) -> None:
+    first, fine, second = Future[int](), Future[int](), Future[str]()
+    whole = chained(first, lambda _: second, executor)
+    first.cancel()
+    assert whole.cancelled()
+    fine.set_result(1)
+    whole = chained(fine, lambda _: second, executor)
+    _done(executor)
+    second.cancel()
+    assert whole.cancelled()

@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from rankport.protos.errors import Overloaded
+from rankport.runtime.server.security.config import SecurityConfig
+from rankport.runtime.server.security.tokens import Limits, line_of, new_token
 from rankport.sdk.cli.app import command_tree
-from support.serving import Serving, serving
+from support.certificates import CertificateFiles
+from support.serving import LOCAL, Serving, serving
 
 QUICK = ("--rate", "100", "--duration-s", "0.1", "--warm-up-s", "0", "--arrivals", "fixed")
 
@@ -95,3 +99,44 @@ def test_wrong_usage_is_told(requests: Path, arguments: tuple[str, ...], message
     done = run("--server", "localhost:1", "--requests", requests, *arguments)
     assert done.exit_code == 2
     assert message in " ".join(done.output.replace("│", " ").split())
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, dict[str, str]]]:
+    """A server behind TLS and tokens, and the environment that goes with it."""
+    folder = tmp_path_factory.mktemp("guarded")
+    files, token = CertificateFiles.written(folder / "tls"), new_token("loader")
+    tokens = folder / "clients.txt"
+    tokens.write_text(line_of(token, ["call"], Limits()) + "\n")
+    security = SecurityConfig(token_file=str(tokens), tls_cert=str(files.cert), tls_key=str(files.key))
+    with serving(replace(LOCAL, http_port=0, security=security)) as running:
+        yield running, {"RANKPORT_TOKEN": token, "RANKPORT_TLS_CA": str(files.ca)}
+
+
+@pytest.mark.parametrize("front", ["grpc", "http"])
+def test_a_guarded_server_is_loaded_with_the_token_of_the_environment(
+    guarded: tuple[Serving, dict[str, str]],
+    front: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served, environment = guarded
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    bodies = {
+        "grpc": '{"prefix": "q", "items": ["a"]}',
+        "http": '{"model": "ranker", "query": "q", "documents": ["a"]}',
+    }
+    file = tmp_path / "requests.jsonl"
+    file.write_text(bodies[front])
+    place = {
+        "grpc": ("--server", served.address),
+        "http": ("--url", f"https://{served.server.http_address.rpartition('//')[2]}/v1/rerank"),
+    }
+    done = run(*place[front], "--requests", file, *QUICK, "--json", "-")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["best"]["by_status"] == {"OK": 10}
+    monkeypatch.setenv("RANKPORT_TOKEN", "none")
+    done = run(*place[front], "--requests", file, *QUICK, "--json", "-")
+    refused = {"grpc": "UNAUTHENTICATED", "http": "HTTP 401"}
+    assert json.loads(done.stdout)["best"]["by_status"] == {refused[front]: 10}

@@ -37,7 +37,7 @@ def against(
     async def go() -> list[str]:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            target = HttpTarget(f"http://127.0.0.1:{port}/v1/rerank?x=1", 10.0)
+            target = HttpTarget(f"http://127.0.0.1:{port}/v1/rerank?x=1", 10.0, token="secret")
             said = await use(target)
             await target.close()
         return said
@@ -54,6 +54,7 @@ def test_a_connection_is_kept_for_the_next_request() -> None:
     said, connections, first = against([PLAIN, CHUNKED, PLAIN], three)
     assert (said, connections) == (["OK"] * 3, 1)
     assert first.startswith(b"POST /v1/rerank?x=1 HTTP/1.1\r\n")
+    assert b"\r\nAuthorization: Bearer secret\r\n" in first
     assert first.endswith(BODY.body)
 
 
@@ -62,7 +63,7 @@ def test_refusals_are_told_by_their_status_and_closed_connections_are_left() -> 
     assert (said, connections) == (["HTTP 503", "OK", "UNAVAILABLE"], 2)
 
 
-@pytest.mark.parametrize("url", ["localhost:80", "https://host/", "http://"])
+@pytest.mark.parametrize("url", ["localhost:80", "ftp://host/", "http://"])
 def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(InvalidRequest, match="give http://host:port/path"):
         HttpTarget(url, 1.0)

@@ -2,21 +2,31 @@
 
 import grpc
 
-from rankport.sdk.channels import Target
+from rankport.sdk.access import Tls, credentials_of
+from rankport.sdk.channels import ChannelOptions, Target
 from rankport.sdk.loadtest.requests import LoadRequest
 
 
 class GrpcTarget:
     """Server at a gRPC address. Lives on one event loop; neither retries nor waits for a connection."""
 
-    def __init__(self, address: str, connections: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        connections: int,
+        timeout_s: float,
+        *,
+        token: str | None = None,
+        tls: Tls | bool = False,
+    ) -> None:
+        """Connects with the first requests. Raises `InvalidRequest` for no address, or unreadable files of TLS."""
+        credentials = credentials_of(tls, None)
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         target = Target.of(address)
         # Channels of equal options would share a connection.
+        options = [*target.options((), secure=credentials is not None, retry=False)]
         self._channels = [
-            grpc.aio.insecure_channel(
-                target.uri,
-                [*target.options((), secure=False, retry=False), ("rankport.connection", number)],
-            )
+            _channel(target.uri, credentials, [*options, ("rankport.connection", number)])
             for number in range(connections)
         ]
         self._timeout_s = timeout_s
@@ -29,7 +39,7 @@ class GrpcTarget:
             request.method
         )
         try:
-            await call(request.body, timeout=self._timeout_s)
+            await call(request.body, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             return error.code().name
         return "OK"
@@ -38,3 +48,11 @@ class GrpcTarget:
         """Ends the connections."""
         for channel in self._channels:
             await channel.close()
+
+
+def _channel(
+    uri: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions
+) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(uri, options)
+    return grpc.aio.secure_channel(uri, credentials, options)

@@ -1,11 +1,13 @@
 """An HTTP server under load: one address, a JSON body a request, over connections that are kept open."""
 
 import asyncio
+import ssl
 from collections import deque
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rankport.protos.errors import InvalidRequest
+from rankport.sdk.access import Tls
 from rankport.sdk.loadtest.requests import LoadRequest
 
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -16,22 +18,28 @@ class _Place:
     host: str
     port: int
     path: str
+    secure: bool
 
     @classmethod
     def of(cls, url: str) -> "_Place":
         parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidRequest(f"url is {url!r}: give http://host:port/path")
-        path = parts.path or "/"
-        return cls(parts.hostname, parts.port or 80, f"{path}?{parts.query}" if parts.query else path)
+        path, secure = parts.path or "/", parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        return cls(parts.hostname, port, f"{path}?{parts.query}" if parts.query else path, secure)
 
 
 class HttpTarget:
     """Server at an http:// address. Lives on one event loop; opens as many connections as requests are open."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        """Raises `InvalidRequest` for what is no http:// address."""
+    def __init__(
+        self, url: str, timeout_s: float, *, token: str | None = None, tls: Tls | bool = False
+    ) -> None:
+        """Raises `InvalidRequest` for what is no address of HTTP, or files of TLS that cannot be read."""
         self._place = _Place.of(url)
+        self._tls = _context(tls) if self._place.secure else None
+        self._authorization = "" if token is None else f"Authorization: Bearer {token}\r\n"
         self._timeout_s = timeout_s
         self._idle: deque[_Connection] = deque()
 
@@ -51,14 +59,19 @@ class HttpTarget:
             writer.close()
         self._idle.clear()
 
+    async def _connect(self) -> _Connection:
+        return await asyncio.open_connection(self._place.host, self._place.port, ssl=self._tls)
+
     async def _exchange(self, body: bytes) -> int:
         place = self._place
-        connection = self._idle.pop() if self._idle else await asyncio.open_connection(place.host, place.port)
+        connection = self._idle.pop() if self._idle else await self._connect()
         reader, writer = connection
         kept = False
         try:
             head = f"POST {place.path} HTTP/1.1\r\nHost: {place.host}:{place.port}\r\n"
-            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            head += (
+                f"{self._authorization}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
             writer.write(head.encode() + body)
             await writer.drain()
             status, kept = await _answer(reader)
@@ -68,6 +81,17 @@ class HttpTarget:
             else:
                 writer.close()
         return status
+
+
+def _context(tls: Tls | bool) -> ssl.SSLContext:
+    files = tls if isinstance(tls, Tls) else Tls()
+    try:
+        context = ssl.create_default_context(cafile=files.ca)
+        if files.cert is not None:
+            context.load_cert_chain(files.cert, files.key)
+    except OSError as error:
+        raise InvalidRequest(f"files of TLS cannot be read: {error}") from error
+    return context
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:

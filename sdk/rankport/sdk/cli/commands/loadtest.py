@@ -1,6 +1,7 @@
 """`rankport loadtest`."""
 
 import asyncio
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rankport.sdk.cli.flags.connection import tls_of, token_of
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
 from rankport.sdk.loadtest.config import Aim, LoadConfig
 from rankport.sdk.loadtest.requests import LoadRequest
@@ -68,7 +70,7 @@ def loadtest(
 
     Requests arrive at --rate whether or not those before are answered, and a latency counts from the moment a request
     was due: a server that stalls is charged for all that would have come meanwhile. Latencies are those of answered
-    requests; the others are counted by status.
+    requests; the others are counted by status. RANKPORT_TOKEN and RANKPORT_TLS_CA say what other commands read there.
 
     Exit codes: 0 measured, with --find-rate also found; 1 no rate keeps to --p99, or nothing was answered; 2 what was
     asked is wrong.
@@ -141,10 +143,12 @@ class _Job:
 
         if (self.server is None) == (self.url is None):
             raise typer.BadParameter("give either --server or --url")
+        token, tls = token_of(os.environ), tls_of(os.environ)
         if self.server is not None:
-            return GrpcTarget(self.server, self.config.connections, self.config.timeout_s)
+            config = self.config
+            return GrpcTarget(self.server, config.connections, config.timeout_s, token=token, tls=tls)
         assert self.url is not None
-        return HttpTarget(self.url, self.config.timeout_s)
+        return HttpTarget(self.url, self.config.timeout_s, token=token, tls=tls)
 
 
 async def _run(job: _Job) -> tuple[LoadResult | None, list[LoadResult]]:

@@ -20,8 +20,13 @@ _WORDS = {"": False, "0": False, "1": True}
 def connected(server: str, model: str = "", environment: Mapping[str, str] = os.environ) -> Iterator[Client]:
     """Connects for the block. Raises as `Client`, and `InvalidRequest` for an environment that says what cannot be."""
     tls = tls_of(environment)
-    with Client(server, model, token=environment.get(_TOKEN) or None, tls=tls) as client:
+    with Client(server, model, token=token_of(environment), tls=tls) as client:
         yield client
+
+
+def token_of(environment: Mapping[str, str]) -> str | None:
+    """Reads the token that the environment says."""
+    return environment.get(_TOKEN) or None
 
 
 def tls_of(environment: Mapping[str, str]) -> Tls | bool:

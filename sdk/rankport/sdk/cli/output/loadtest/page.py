@@ -9,18 +9,20 @@ from rankport.sdk.cli.output.report.style import STYLE
 from rankport.sdk.loadtest.config import Aim
 from rankport.sdk.loadtest.result import PERCENTILES, LoadResult
 
+_MOST_FAILED = 0.001  # share, beyond which the verdict is red
+
 
 def page(
     verdict: str, facts: Mapping[str, str], shown: LoadResult, runs: Sequence[LoadResult], aim: Aim | None
 ) -> str:
     """Makes the page as one self-contained HTML text; `shown` is the rate whose requests are drawn."""
-    warning = lateness(shown)
+    warning, bad = lateness(shown), shown.failed_share > _MOST_FAILED
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width, initial-scale=1'>",
         f"<title>Load test of {html.escape(facts['target'])}</title><style>{STYLE}</style>",
         f"<h1>Load test of {html.escape(facts['target'])}</h1>",
-        f"<div class='verdict'>{html.escape(verdict)}</div>",
+        f"<div class='verdict{' bad' if bad else ''}'>{html.escape(verdict)}</div>",
         f"<div class='verdict bad'>Warning: {html.escape(warning)}</div>" if warning else "",
         "<p>Latencies count from the moment a request was due, whether or not those before it were answered.</p>",
         "<dl>"

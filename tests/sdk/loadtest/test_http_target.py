@@ -33,6 +33,7 @@ def against(
             if not answer or b"close" in answer:
                 break
         writer.close()
+        await writer.wait_closed()
 
     async def go() -> list[str]:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.sdk.access import Tls
 from rankport.sdk.loadtest.requests import LoadRequest
 
+_FAREWELL_S = 1.0
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -42,6 +44,7 @@ class HttpTarget:
         self._authorization = "" if token is None else f"Authorization: Bearer {token}\r\n"
         self._timeout_s = timeout_s
         self._idle: deque[_Connection] = deque()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def send(self, request: LoadRequest) -> str:
         """Sends a request and waits for its end: OK, its status in numbers, or why there is none."""
@@ -56,8 +59,9 @@ class HttpTarget:
     async def close(self) -> None:
         """Ends the connections."""
         for _, writer in self._idle:
-            writer.close()
+            self._drop(writer)
         self._idle.clear()
+        await asyncio.gather(*self._closing)
 
     async def _connect(self) -> _Connection:
         return await asyncio.open_connection(self._place.host, self._place.port, ssl=self._tls)
@@ -79,8 +83,19 @@ class HttpTarget:
             if kept:
                 self._idle.append(connection)
             else:
-                writer.close()
+                self._drop(writer)
         return status
+
+    def _drop(self, writer: asyncio.StreamWriter) -> None:
+        closing = asyncio.create_task(_closed(writer))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError, TimeoutError):  # a server that does not answer a farewell is left
+        await asyncio.wait_for(writer.wait_closed(), _FAREWELL_S)
 
 
 def _context(tls: Tls | bool) -> ssl.SSLContext:

@@ -34,7 +34,7 @@ def test_all_gpus_are_those_that_the_machine_shows(monkeypatch: pytest.MonkeyPat
         (["--device-ids", "x"], "give numbers of GPUs"),
         (["--prefix-cache-bytes", "lots"], "is no size"),
         (["--max-batch-tokens", "0"], "--max-batch-tokens"),
-        (["--frozen"], "--frozen goes with --store"),
+        (["--frozen"], "--frozen and --write-back go with --store"),
     ],
 )
 def test_options_of_devices_that_cannot_be_are_told_before_a_load(options: list[str], message: str) -> None:

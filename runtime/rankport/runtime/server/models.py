@@ -78,7 +78,7 @@ class ServedModels:
 
     def any(self, name: str, request_id: str = "") -> Served[Model]:
         """Finds the model of that name, or the only one if `name` is empty; else `NotFound`."""
-        name = name or self._only_name(self._names(), "model")
+        name = name or self._only_name("model")
         version = self._pick(name, request_id)
         if version is None:
             raise self._unknown(name)
@@ -91,7 +91,7 @@ class ServedModels:
 
     def description(self, name: str) -> ModelDescription:
         """Describes the model of that name, of several the one with the most weight; or the only one."""
-        name = name or self._only_name(self._names(), "model")
+        name = name or self._only_name("model")
         targets = self.targets(name)
         if not targets:
             raise self._unknown(name)
@@ -168,7 +168,7 @@ class ServedModels:
 
     def _that(self, capability: Capability, name: str, request_id: str) -> Served[Any]:
         what = f"model that {capability}"
-        name = name or self._only_name(self._doing(capability), what)
+        name = name or self._only_name(what, capability)
         version = self._pick(name, request_id)
         if version is None or not able(version, capability):
             raise NotFound(f"no {what} is named {name!r}; {self._have(self._doing(capability))}")
@@ -187,13 +187,17 @@ class ServedModels:
         own = {version.name for version in self.versions.all_ready()}
         return sorted(own | {alias.alias for alias in self.aliases.all()})
 
-    def _only_name(self, names: Sequence[str], what: str) -> str:
+    def _only_name(self, what: str, capability: Capability | None = None) -> str:
         """Gives the name that a request without one means; an alias of a model that has a name itself is no other."""
-        own = {version.name for version in self.versions.all_ready()}
-        meant = [name for name in names if name in own]
-        if len(meant) != 1:
+        own = {
+            version.name
+            for version in self.versions.all_ready()
+            if capability is None or able(version, capability)
+        }
+        if len(own) != 1:
+            names = self._names() if capability is None else self._doing(capability)
             raise NotFound(f"the request names no {what}, and {self._have(names)}; name one")
-        return meant[0]
+        return own.pop()
 
     def _unknown(self, name: str) -> NotFound:
         return NotFound(f"no model is named {name!r}; {self._have(self._names())}")

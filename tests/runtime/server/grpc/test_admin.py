@@ -1,9 +1,10 @@
 """Versions that come and go while a server answers: no request fails, and nothing bad replaces what is good."""
 
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -14,11 +15,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rankport.protos.errors import BackendError, BundleError, InvalidRequest, NotFound
 from rankport.protos.types import ScoreResult
 from rankport.protos.versions import AliasTarget, ModelState
-from rankport.runtime.config import DEFAULTS
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.kind import Model
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.loading import ModelLoader
 from rankport.runtime.server.server import Server
+from rankport.runtime.store.store import TokenStore
 from rankport.sdk import Client, request_id
 from support.deterministic_models import DeterministicEncoder, DeterministicRanker
 from support.reference_bundles import (
@@ -99,6 +103,27 @@ def test_every_answer_under_swaps_is_that_of_one_of_the_two_versions(served: Ser
             stop.set()
         seen = [future.result() for future in asked]
     assert {version for versions in seen for version in versions} == {"1", "2"}
+
+
+def test_nothing_keeps_a_model_that_is_unloaded(tmp_path: Path) -> None:
+    loaded: list[weakref.ref[Model]] = []
+
+    def load(bundle: Bundle, config: EngineConfig, store: TokenStore | None) -> Model:
+        model = REFERENCE_RANKER.load(bundle, config, store)
+        loaded.append(weakref.ref(model))
+        return model
+
+    paths = [str(reference_bundle(tmp_path / version, "jobs", version, int(version))) for version in "12"]
+    kinds, roots = [replace(REFERENCE_RANKER, load=load)], (str(tmp_path),)
+    with (
+        ModelLoader.opened(None, DEFAULTS, kinds, roots=roots) as loader,
+        Server(loader.load_all(paths[:1]), LOCAL, loader) as server,
+        Client(server.address, timeout_s=20.0) as client,
+    ):
+        client.score(PREFIX, ITEMS)
+        client.admin.load(paths[1], alias="jobs", replace=True)
+        client.score(PREFIX, ITEMS)
+        assert [model() is None for model in loaded] == [True, False]
 
 
 def test_a_name_means_the_version_loaded_first_until_an_alias_says_otherwise(served: Served) -> None:

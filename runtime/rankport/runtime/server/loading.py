@@ -70,7 +70,7 @@ class ModelLoader:
                 none of them takes any.
             RankportError: as the `load` of their kinds.
         """
-        named = _named(bundles, self._kinds)
+        named = named_bundles(bundles, self._kinds)
         if self._config.device_tokens_bytes and not any(
             kind_of(bundle, self._kinds).reads_tokens(bundle) for bundle in named.values()
         ):
@@ -157,7 +157,7 @@ def _settle() -> None:
     gc.freeze()
 
 
-def _named(bundles: Sequence[str], kinds: Sequence[Kind]) -> dict[str, Bundle]:
+def named_bundles(bundles: Sequence[str], kinds: Sequence[Kind]) -> dict[str, Bundle]:
     named: dict[str, Bundle] = {}
     for entry in bundles:
         name, path = _split(entry)

@@ -41,6 +41,7 @@ _COMMANDS = (
     "encode",
     "serve",
     "models",
+    "token",
     "score",
     "tag",
     "classify",
@@ -49,7 +50,7 @@ _COMMANDS = (
     "audit",
     "loadtest",
 )
-_GROUPS = ("audit", "models")  # of further commands
+_GROUPS = ("audit", "models", "token")  # of further commands
 
 
 class _Commands(TyperGroup):

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from rankport.runtime.config import CUDA_DEFAULTS, DEFAULTS, EngineConfig, engine_config
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.settings.setting import Setting
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
+from rankport.sdk.cli.flags.layers import PREFIX, settings, take_layers
 
 
 @takes(
@@ -25,10 +27,32 @@ from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_val
     ),
 )
 def serve(
+    context: typer.Context,
     bundles: Annotated[
         list[str],
-        typer.Argument(metavar="BUNDLE...", help="Bundle directories; NAME=DIRECTORY names one otherwise."),
+        typer.Argument(
+            metavar="BUNDLE...",
+            help="Bundle directories; NAME=DIRECTORY names one otherwise.",
+            envvar=f"{PREFIX}BUNDLES",  # without, an empty command line would hide what other layers say
+            show_envvar=False,
+        ),
     ],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="TOML with any of these settings, by the names of their flags; variables RANKPORT_SERVE_NAME go "
+            "before it, flags before both.",
+            is_eager=True,
+            callback=take_layers,
+        ),
+    ] = None,
+    check_config: Annotated[
+        bool,
+        typer.Option(
+            "--check-config", help="Write all settings with their sources, check files and bundles, and exit."
+        ),
+    ] = False,
     store: Annotated[Path | None, typer.Option(help="Token store that rankers read keys from.")] = None,
     frozen: Annotated[
         bool,
@@ -57,6 +81,8 @@ def serve(
         raise typer.BadParameter("--frozen and --write-back go with --store")
     if frozen and write_back:
         raise typer.BadParameter("--frozen is of a store that nobody writes to: leave --write-back out")
+    if check_config:
+        _check(context, bundles, store, server, engine)
     from rankport.runtime.server.loading import ModelLoader
     from rankport.runtime.server.observing.exporting import traces_exported
     from rankport.runtime.server.server import Server
@@ -80,6 +106,29 @@ def serve(
         lines.stopping()
         running.stop()
         lines.stopped()
+
+
+def _check(
+    context: typer.Context, bundles: list[str], store: Path | None, server: ServerConfig, engine: EngineConfig
+) -> NoReturn:
+    """Writes the settings and what is wrong with them, and exits: 0 if nothing is."""
+    from rankport.runtime.server.settings.checks import checks
+    from rankport.sdk.cli.output.settings import write_settings
+
+    told = [_of_device(each, context, engine) for each in settings(context)]
+    place = None if store is None else str(store)
+    made = list(checks(bundles, place, server, frozen=context.params["frozen"]))
+    write_settings(told, made, context.params["json_log"])
+    raise typer.Exit(1 if any(check.error for check in made) else 0)
+
+
+def _of_device(setting: Setting, context: typer.Context, engine: EngineConfig) -> Setting:
+    """Tells a default that depends on the device."""
+    names = {max(flag.opts, key=len): flag.name for flag in context.command.params}
+    name = names.get("--" + setting.key.replace("_", "-"))
+    if setting.value is not None or name is None or not hasattr(engine, name):
+        return setting
+    return replace(setting, value=getattr(engine, name))
 
 
 @contextmanager

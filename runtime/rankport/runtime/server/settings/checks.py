@@ -1,0 +1,73 @@
+"""Checks of a server's settings against what is there: addresses, certificates, clients, bundles, store, folders."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.runtime.kinds.kind import Kind
+from rankport.runtime.kinds.table import KINDS
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.loading import named_bundles
+from rankport.runtime.server.security.certificates import Certificates
+from rankport.runtime.server.security.exposure import check_exposure
+from rankport.runtime.server.security.guard import Guard
+from rankport.runtime.store.store import TokenStore
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was looked at, and the reason why a server would not start with it; "" if it would."""
+
+    what: str
+    error: str = ""
+
+
+def checks(
+    bundles: Sequence[str],
+    store: str | None,
+    server: ServerConfig,
+    *,
+    frozen: bool = False,
+    kinds: Sequence[Kind] = KINDS,
+) -> Iterator[Check]:
+    """Makes all checks, those after one that fails too."""
+    security = server.security
+    hosts = ", ".join(f"{option} {host}" for option, host in server.hosts.items())
+    yield _checked(hosts, lambda: check_exposure(server.hosts, security))
+    if security.encrypts:
+        yield _checked(f"certificate {security.tls_cert}", lambda: Certificates.of(security))
+    if security.token_file is not None:
+        yield _checked(f"clients of {security.token_file}", lambda: Guard.of(security, server.host))
+    names: dict[str, str] = {}
+    for entry in bundles:
+        yield _checked(f"bundle {entry}", lambda entry=entry: _check_bundle(entry, names, kinds))  # type: ignore[misc]
+    if store is not None:
+        yield _checked(
+            f"store {store}", lambda: TokenStore.open(store, read_only=True, frozen=frozen).close()
+        )
+    for root in server.model_roots:
+        yield _checked(f"folder {root}", lambda root=root: _check_folder(root))  # type: ignore[misc]
+
+
+def _checked(what: str, check: Callable[[], object]) -> Check:
+    try:
+        check()
+    except (RankportError, OSError) as error:
+        return Check(what, str(error))
+    return Check(what)
+
+
+def _check_bundle(entry: str, names: dict[str, str], kinds: Sequence[Kind]) -> None:
+    """Opens a bundle, as strictly as a load does, and adds its name to those before."""
+    for name in named_bundles([entry], kinds):
+        if name in names:
+            raise InvalidRequest(
+                f"{names[name]} is named {name!r} too: give one another name, NAME=DIRECTORY"
+            )
+        names[name] = entry
+
+
+def _check_folder(path: str) -> None:
+    if not Path(path).is_dir():
+        raise InvalidRequest(f"{path!r} is no folder: make it, or leave --model-root out")

@@ -1,0 +1,81 @@
+"""`rankport token`: tokens of a server's clients."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from rankport.sdk.cli.output.writing import writing
+
+
+def token() -> typer.Typer:
+    """Makes the command group."""
+    group = typer.Typer(
+        help="Make tokens for the clients of a server.", no_args_is_help=True, add_completion=False
+    )
+    group.callback()(_group)
+    group.command()(new)
+    return group
+
+
+def _group() -> None:
+    """Make tokens for the clients of a server."""
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Client that the token is for; logs name it.")],
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Add its line to this file of `serve --token-file`. [default: print it]"
+        ),
+    ] = None,
+    rights: Annotated[
+        str, typer.Option(metavar="RIGHTS", help="What the client may: call, admin or call,admin.")
+    ] = "call",
+    items_per_s: Annotated[
+        float | None, typer.Option(help="Quota of items a second. [default: none]")
+    ] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(help="Quota of requests at the same time. [default: none]")
+    ] = None,
+) -> None:
+    """Draw a token and print it: it is nowhere else, and its line does not tell it.
+
+    A second line of one name is a second token of that client: to rotate, add one, hand it out, and take the old line
+    away.
+    """
+    from rankport.runtime.server.security.tokens import (
+        RIGHTS,
+        Limits,
+        Right,
+        line_of,
+        new_token,
+        read_clients,
+    )
+
+    drawn = new_token(name)
+    line = line_of(drawn, cast(list[Right], rights.split(",")), Limits(items_per_s, concurrent))
+    before = file.read_text(encoding="utf-8") if file is not None and file.exists() else ""
+    if before and not before.endswith("\n"):
+        before += "\n"
+    unknown = set(rights.split(",")).difference(RIGHTS)
+    if unknown:
+        raise typer.BadParameter(f"--rights has {unknown.pop()!r}: there are {', '.join(RIGHTS)}")
+    read_clients(f"{before}{line}\n", "the line" if file is None else str(file))
+    with writing("standard output"):
+        sys.stdout.write(f"{drawn}\n" if file is not None else f"token: {drawn}\nline:  {line}\n")
+    if file is not None:
+        _replace(file, f"{before}{line}\n")
+
+
+def _replace(file: Path, text: str) -> None:
+    """Writes the whole file beside its place and moves it there: a server reads all of it or none."""
+    written = file.with_name(f".{file.name}.new")
+    mode = file.stat().st_mode & 0o777 if file.exists() else 0o600
+    descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(text)
+    written.replace(file)

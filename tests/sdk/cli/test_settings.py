@@ -1,0 +1,136 @@
+"""One configuration of `rankport serve`: flags before variables before a file before defaults, and its check."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
+from support.certificates import CertificateFiles
+from support.cli import rankport
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_directory(tmp_path / "encoder.bundle", encoder_draft(), ENCODER_FILES)
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "server.toml"
+    file.write_text(text)
+    return file
+
+
+def checked(*arguments: object) -> dict[str, Any]:
+    result = rankport("serve", "--check-config", "--json-log", *arguments)
+    assert result.returncode in (0, 1), result.stderr
+    told: dict[str, Any] = json.loads(result.stdout)
+    return told
+
+
+def by_key(told: dict[str, Any]) -> dict[str, tuple[object, str]]:
+    return {each["key"]: (each["value"], each["source"]) for each in told["settings"]}
+
+
+def test_flags_go_before_variables_before_the_file_before_defaults(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(
+        tmp_path, "port = 1\ngrace-s = 2\nlame_duck_s = 3\nprefix-cache-bytes = '1GiB'\nfrozen = false\n"
+    )
+    monkeypatch.setenv("RANKPORT_SERVE_PORT", "11")
+    monkeypatch.setenv("RANKPORT_SERVE_GRACE_S", "12")
+    monkeypatch.setenv("RANKPORT_SERVE_HOST", "")  # says nothing
+    told = by_key(checked(bundle, "--config", file, "--port", "111"))
+    assert told["port"] == (111, "--port")
+    assert told["grace_s"] == (12.0, "RANKPORT_SERVE_GRACE_S")
+    assert told["lame_duck_s"] == (3.0, str(file))
+    assert told["prefix_cache_bytes"] == (2**30, str(file))
+    assert told["host"] == ("127.0.0.1", "default")
+    assert told["max_batch_tokens"] == (2048, "default")  # that of the device
+
+
+def test_all_that_a_command_line_says_a_file_or_variables_can_say(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = [str(tmp_path), str(bundle)]
+    file = written(
+        tmp_path, f"bundles = ['jobs={bundle}']\nmodel-root = {json.dumps(roots)}\njson_log = true\n"
+    )
+    monkeypatch.setenv("RANKPORT_SERVE_CONFIG", str(file))
+    told = checked()
+    assert by_key(told)["bundles"] == ([f"jobs={bundle}"], str(file))
+    assert by_key(told)["model_root"] == (roots, str(file))
+    assert [check["error"] for check in told["checks"]] == [""] * 4
+    monkeypatch.setenv("RANKPORT_SERVE_MODEL_ROOT", " ".join(roots[:1]))
+    monkeypatch.setenv("RANKPORT_SERVE_INSECURE_PUBLIC", "true")
+    assert by_key(checked())["model_root"] == (roots[:1], "RANKPORT_SERVE_MODEL_ROOT")
+    assert by_key(checked())["insecure_public"] == (True, "RANKPORT_SERVE_INSECURE_PUBLIC")
+
+
+def test_what_it_writes_is_a_file_that_says_the_same(tmp_path: Path, bundle: Path) -> None:
+    first = rankport("serve", "--check-config", bundle, "--max-pending-calls", "7")
+    assert first.returncode == 0
+    assert "max_pending_calls = 7  # --max-pending-calls\n" in first.stdout
+    assert f"# fine: bundle {bundle}\n" in first.stdout
+    again = by_key(checked("--config", written(tmp_path, first.stdout)))
+    assert again["max_pending_calls"][0] == 7
+    assert again["bundles"][0] == [str(bundle)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("max-pending-cals = 3", "'max-pending-cals' is no setting: max_pending_calls is"),
+        ("[server]\nport = 3", "'server' is no setting; settings stand in no table"),
+        ("port = 3\nport-s = 4", "'port-s' is no setting"),
+        ("grace_s = 1\ngrace-s = 2", "'grace-s' and 'grace_s' are one setting"),
+        ("port = true", "port is True: it is neither text nor a number"),
+        ("port = 'x'", "port is 'x': "),
+        ("port = 70000", "port is 70000: "),
+        ("frozen = 'yes'", "frozen is 'yes': it is true or false"),
+        ("model-root = [[1]]", "model_root is [[1]]: it is neither text nor a number"),
+        ("port =", "is no TOML: "),
+    ],
+)
+def test_a_file_with_what_is_no_setting_is_told_by_name(tmp_path: Path, text: str, told: str) -> None:
+    result = rankport("serve", "x.bundle", "--config", written(tmp_path, text))
+    assert result.returncode == 2
+    assert told in result.stderr
+    assert "server.toml" in result.stderr
+
+
+def test_a_variable_that_is_no_setting_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKPORT_SERVE_PORTS", "3")
+    result = rankport("serve", "x.bundle")
+    assert result.returncode == 2
+    assert "variable RANKPORT_SERVE_PORTS is no setting: RANKPORT_SERVE_PORT is" in result.stderr
+    monkeypatch.delenv("RANKPORT_SERVE_PORTS")
+    monkeypatch.setenv("RANKPORT_SERVE_PORT", "tcp://10.0.0.1:8500")
+    assert "RANKPORT_SERVE_PORT: port is 'tcp://10.0.0.1:8500': " in rankport("serve", "x.bundle").stderr
+
+
+def test_all_that_is_wrong_with_files_is_found_at_once(tmp_path: Path, bundle: Path) -> None:
+    files = CertificateFiles.written(tmp_path / "tls")
+    clients = tmp_path / "clients.txt"
+    clients.write_text("half a line")
+    result = rankport(
+        *("serve", "--check-config", bundle, f"other={bundle}", bundle, tmp_path / "none.bundle"),
+        *("--host", "0.0.0.0", "--store", tmp_path / "none.lmdb", "--model-root", tmp_path / "none"),
+        *("--tls-cert", files.cert, "--tls-key", files.ca, "--token-file", clients),
+    )
+    assert result.returncode == 1
+    wrong = [line for line in result.stdout.splitlines() if line.startswith("# wrong: ")]
+    assert [line.split()[2] for line in wrong] == [
+        "certificate",
+        "clients",
+        "bundle",
+        "bundle",
+        "store",
+        "folder",
+    ]
+    assert f"{bundle} is named 'tiny-encoder' too" in wrong[2] or "too: give one another name" in wrong[2]
+    unguarded = rankport("serve", "--check-config", bundle, "--host", "0.0.0.0")
+    assert unguarded.returncode == 1
+    assert "# wrong: host 0.0.0.0: host 0.0.0.0 is reached by others, without TLS" in unguarded.stdout

@@ -1,0 +1,78 @@
+"""`rankport token`, and what commands say of tokens and TLS to a server."""
+
+from pathlib import Path
+
+import pytest
+
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.server.security.guard import Guard
+from rankport.sdk.access import Tls
+from rankport.sdk.cli.flags.connection import connected, tls_of
+from support.cli import rankport
+from support.serving import LOCAL, serving
+
+
+def test_a_new_token_is_known_by_its_line_alone(tmp_path: Path) -> None:
+    file = tmp_path / "clients.txt"
+    tokens = [
+        rankport("token", "new", "search", "--file", file, "--concurrent", "2").stdout.strip() for _ in "12"
+    ]
+    assert len(file.read_text().splitlines()) == 2
+    assert file.stat().st_mode & 0o777 == 0o600
+    guard = Guard(str(file))
+    for token in tokens:
+        assert guard.caller(f"Bearer {token}", "call").name == "search"
+        assert token.partition(".")[2] not in file.read_text()
+
+
+def test_a_line_that_does_not_go_with_the_others_is_not_added(tmp_path: Path) -> None:
+    file = tmp_path / "clients.txt"
+    rankport("token", "new", "search", "--file", file)
+    before = file.read_bytes()
+    for more, told in (
+        (["search", "--rights", "admin"], "search has another line with other rights"),
+        (["search", "--items-per-s", "0"], "quota 'items=0/s' is none"),
+        (["a", "--rights", "root"], "--rights has 'root': there are call, admin"),
+        (["a.b"], "name is 'a.b'"),
+    ):
+        result = rankport("token", "new", *more, "--file", file)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert told in result.stderr
+    assert file.read_bytes() == before
+
+
+def test_without_a_file_the_line_is_printed(tmp_path: Path) -> None:
+    token, line = rankport("token", "new", "deploy", "--rights", "admin,call").stdout.splitlines()
+    file = tmp_path / "clients.txt"
+    file.write_text(line.removeprefix("line: "))
+    secret = token.removeprefix("token: ")
+    assert Guard(str(file)).caller(f"Bearer {secret}", "admin").name == "deploy"
+
+
+def test_commands_take_a_token_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from rankport.runtime.server.security.config import SecurityConfig
+
+    file = tmp_path / "clients.txt"
+    token = rankport("token", "new", "deploy", "--rights", "admin", "--file", file).stdout.strip()
+    with serving(replace(LOCAL, security=SecurityConfig(token_file=str(file)))) as served:
+        refused = rankport("models", "list", "--server", served.address)
+        assert refused.returncode == 1
+        assert "Unauthenticated: the call has no token" in refused.stderr
+        monkeypatch.setenv("RANKPORT_TOKEN", token)
+        assert rankport("models", "list", "--server", served.address).returncode == 0
+
+
+def test_tls_of_commands_is_what_the_environment_says() -> None:
+    assert tls_of({}) is False
+    assert tls_of({"RANKPORT_TLS": "1"}) is True
+    assert tls_of({"RANKPORT_TLS_CA": "ca.pem"}) == Tls(ca="ca.pem")
+    for environment, told in (
+        ({"RANKPORT_TLS": "yes"}, "RANKPORT_TLS is 'yes'"),
+        ({"RANKPORT_TLS": "0", "RANKPORT_TLS_CA": "ca.pem"}, "RANKPORT_TLS is '0'"),
+        ({"RANKPORT_TLS_CERT": "c.pem"}, "cert is 'c.pem' and key None"),
+        ({"RANKPORT_TLS_CA": "none.pem"}, "none.pem cannot be read"),
+    ):
+        with pytest.raises(InvalidRequest, match=told), connected("localhost:1", environment=environment):
+            pass

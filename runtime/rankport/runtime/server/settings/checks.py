@@ -17,7 +17,7 @@ from rankport.runtime.store.store import TokenStore
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was looked at, and the reason why a server would not start with it; "" if it would."""
+    """Thing that was looked at, and the reason why a server would not start with it; "" if it would."""
 
     what: str
     error: str = ""

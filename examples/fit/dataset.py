@@ -12,7 +12,7 @@ import numpy as np
 from examples.esco.dataset import Dataset, Item
 
 LEVELS = ("low", "medium", "high")  # by the gain of the item: 0, 1, 2
-_SUMMARY_WORDS = 14
+_SUMMARY_WORDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,10 @@ def summary_of(item: Item) -> str:
 
 
 def fit_pairs(dataset: Dataset, split: str, most: int | None = None, seed: int = 0) -> FitPairs:
-    """Pairs each query of a split with all its candidates, or with the exact ones and `most` of the others."""
+    """Pairs each query of a split with all its candidates, or with `most` of them, so that levels keep their shares.
+
+    Drawing more of those that fit would teach a share of them that no job has.
+    """
     summaries: Mapping[str, str] = {item.id: summary_of(item) for item in dataset.items}
     rng = np.random.default_rng(seed)
     rows = []
@@ -49,7 +52,7 @@ def fit_pairs(dataset: Dataset, split: str, most: int | None = None, seed: int =
         levels = np.array(query.gains)
         places = np.arange(len(levels))
         if most is not None:
-            places = np.concatenate([places[levels == 2], rng.permutation(places[levels < 2])[:most]])
+            places = rng.permutation(places)[:most]
         rows += [(query.text, summaries[query.item_ids[place]], int(levels[place])) for place in places]
     jobs, candidates, wanted = zip(*rows, strict=True)
     return FitPairs(list(jobs), list(candidates), list(wanted))

@@ -23,8 +23,8 @@ from examples.fit.training import Recipe, train
 from rankport.sdk import Classifier, EngineConfig, export
 
 OUT = Path("build/fit")
-CANDIDATES = 4
-"""Candidates of a training query, beside those that fit exactly."""
+CANDIDATES = 12
+"""Candidates of a training query, drawn of its twenty."""
 
 REQUEST_PAIRS = 20
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,37 @@ def test_an_overload_is_the_answer_of_the_message_that_met_it(served: Serving) -
     assert isinstance(answer.error, Overloaded)
     assert answer.error.retry_after_s is not None
     assert answer.error.retry_after_s > 0
+
+
+def test_bytes_that_are_no_message_end_the_stream_behind_the_answers_to_those_before(served: Serving) -> None:
+    good = wire.score_request("ranker", "query", ["a"], "error", "skip")
+    messages = [pb.ScoreStreamRequest(id="good", request=good).SerializeToString(), b"\xff\xff"]
+    with grpc.insecure_channel(served.address) as channel:
+        method = channel.stream_stream(
+            "/rankport.v1.Scoring/ScoreStream", lambda data: data, pb.ScoreStreamResponse.FromString
+        )
+        responses = method(iter(messages), timeout=20.0)
+        assert next(responses).id == "good"
+        with pytest.raises(grpc.RpcError) as raised:
+            next(responses)
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_who_leaves_a_stream_lets_go_of_its_source(served: Serving) -> None:
+    closed = threading.Event()
+
+    def endless() -> Iterator[ScoreCall]:
+        try:
+            while True:
+                yield CALLS[0]
+        finally:
+            closed.set()
+
+    with Client(served.address, "ranker") as client:
+        answers = client.score_stream(endless(), window=2)
+        assert next(answers).value().scores.shape == (2,)
+        answers.close()  # type: ignore[attr-defined]
+        assert closed.wait(20.0)
 
 
 def test_an_error_of_the_source_comes_after_the_answers(served: Serving) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -94,3 +96,33 @@ def test_behind_tls_several_addresses_have_the_name_of_their_one_host() -> None:
         Client(["localhost:1", "127.0.0.1:2"], credentials=credentials)
     named = [("grpc.ssl_target_name_override", "jobs")]
     Client(["localhost:1", "127.0.0.1:2"], credentials=credentials, options=named).close()
+
+
+def test_changes_of_a_server_are_not_made_again_as_calls_of_models_are() -> None:
+    calls: Counter[str] = Counter()
+
+    class Refusing(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
+            def refuse(_: bytes, context: grpc.ServicerContext) -> bytes:
+                calls[details.method.rpartition("/")[2]] += 1
+                context.abort(grpc.StatusCode.UNAVAILABLE, "going")
+
+            return grpc.unary_unary_rpc_method_handler(refuse)
+
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[Refusing()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with Client(f"127.0.0.1:{port}", timeout_s=20.0) as client:
+        for call in (client.describe, lambda: client.admin.roll_back("prod", 20.0)):
+            with pytest.raises(Unavailable):
+                call()
+    server.stop(None).wait()
+    assert calls == {"Describe": 4, "RollBack": 1}
+
+
+def test_a_client_of_several_servers_changes_none() -> None:
+    with (
+        Client(TWO) as client,
+        pytest.raises(InvalidRequest, match=r"127\.0\.0\.1:2 in turn: make one for each"),
+    ):
+        _ = client.admin

@@ -50,7 +50,9 @@ _RETRIES = {
                 "maxBackoff": "2s",
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
-        }
+        },
+        # A change that a server made before it went would be made twice.
+        {"name": [{"service": "rankport.v1.ModelAdmin"}]},
     ],
     # Every failure takes a token, every success gives a tenth of one; none is tried again with half of them gone.
     "retryThrottling": {"maxTokens": 40, "tokenRatio": 0.1},

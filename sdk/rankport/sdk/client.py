@@ -116,9 +116,8 @@ class Client(WeighingRanks):
     ) -> Iterator[StreamedScore]:
         """Scores many requests over one stream; yields each answer as soon as it is there, under its call's id.
 
-        A call that fails is answered with its error, and the others go on; none is made again. At most `window` calls
-        wait for their answers. `timeout_s` is for the whole stream, and the client's default does not apply. An error
-        of `calls` itself is raised after the answers to what came before it.
+        A call that fails is answered with its error, and the others go on. At most `window` calls wait for answers.
+        `timeout_s` and errors of `calls` are as those of `encode_stream`.
         """
         timeout_s = checked_timeout_s(timeout_s)
         requests = ScoreRequests(self._model, window)
@@ -245,9 +244,10 @@ class Client(WeighingRanks):
 
     @property
     def admin(self) -> ModelAdmin:
-        """Versions and aliases of the server's models. The client's own `timeout_s` does not apply to them."""
+        """Versions and aliases of the models; `timeout_s` is each call's own. `InvalidRequest` for several servers."""
         return ModelAdmin(
-            lambda method, request, timeout_s: self._answer(lambda to: method(to.admin), request, timeout_s)
+            self._target,
+            lambda method, request, timeout_s: self._answer(lambda to: method(to.admin), request, timeout_s),
         )
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.protos.versions import AliasTarget, ModelAlias, ModelVersion, ModelVersions
+from rankport.sdk.channels import Target
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -36,7 +37,10 @@ class ModelAdmin:
     A version is named NAME@VERSION. NAME alone is what an alias of that name says, else the version loaded first.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, target: Target, answer: Answer) -> None:
+        """Raises `InvalidRequest` for several servers, any one of which a call would change."""
+        if target.several:
+            raise InvalidRequest(f"admin: the client asks {target.told} in turn: make one for each server")
         self._answer = answer
 
     def versions(self, timeout_s: float | None = None) -> ModelVersions:

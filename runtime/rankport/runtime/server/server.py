@@ -74,6 +74,11 @@ class Server:
         return address_of(self._core.config.host, self.port)
 
     @property
+    def encrypts(self) -> bool:
+        """Says whether its ports, but for that of /metrics, speak TLS."""
+        return self._core.certificates is not None
+
+    @property
     def admin_address(self) -> str:
         """host:port of admin calls, for a client on this machine; `address` where they have no port of their own."""
         port = self._bound.result().admin

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,7 @@ from rankport.protos.errors import (
     Unauthenticated,
 )
 from rankport.protos.kserve import kserve_pb2
+from rankport.protos.streamed import ScoreCall
 from rankport.runtime.server.security.config import SecurityConfig
 from rankport.runtime.server.security.tokens import Limits, Right, line_of, new_token
 from rankport.sdk.aio_client import AsyncClient
@@ -36,6 +38,7 @@ class Guarded:
     caller: str
     admin: str
     small: str  # has a quota of 5 items a second and one request
+    bulk: str  # has a quota of 20 items a second
 
     def client(self, token: str | None, *, retry: bool = False) -> Client:
         return Client(self.served.address, token=token, timeout_s=10, retry=retry)
@@ -47,11 +50,16 @@ def line(token: str, right: Right, limits: Limits = NO_QUOTA) -> str:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    caller, admin, small = map(new_token, ("caller", "admin", "small"))
+    caller, admin, small, bulk = map(new_token, ("caller", "admin", "small", "bulk"))
     file = tmp_path_factory.mktemp("clients") / "clients.txt"
-    file.write_text(line(caller, "call") + line(admin, "admin") + line(small, "call", Limits(5, 1)))
+    file.write_text(
+        line(caller, "call")
+        + line(admin, "admin")
+        + line(small, "call", Limits(5, 1))
+        + line(bulk, "call", Limits(20))
+    )
     with serving(replace(LOCAL, http_port=0, security=SecurityConfig(token_file=str(file)))) as served:
-        yield Guarded(served, caller, admin, small)
+        yield Guarded(served, caller, admin, small, bulk)
 
 
 def test_calls_need_a_token_that_is_known(guarded: Guarded) -> None:
@@ -208,3 +216,22 @@ def test_a_file_of_clients_that_cannot_be_used_keeps_the_server_from_starting(tm
         serving(replace(LOCAL, host="0.0.0.0")),
     ):
         pass
+
+
+def test_a_stream_is_slowed_down_to_the_quota(guarded: Guarded) -> None:
+    texts = [(str(number), "x") for number in range(36)]
+    with guarded.client(guarded.bulk) as client:
+        begun_s = time.monotonic()
+        answers = list(client.encode_stream(texts, timeout_s=10, chunk_texts=12))
+        taken_s = time.monotonic() - begun_s
+    assert [answer.id for answer in answers] == [text for text, _ in texts]
+    assert taken_s > 0.2  # 24 of 20 items a second are taken; the last 12 wait until 5 more are earned
+
+
+def test_messages_of_a_stream_of_scores_count_as_requests(guarded: Guarded) -> None:
+    with guarded.client(guarded.small) as client:
+        calls = [ScoreCall(str(number), PREFIX, ["x"] * 50) for number in range(2)]
+        first, second = client.score_stream(calls, timeout_s=10, window=1)
+    assert isinstance(second.error, QuotaExceeded)
+    assert (second.error.retry_after_s or 0) > 1
+    assert first.error is None or isinstance(first.error, QuotaExceeded)

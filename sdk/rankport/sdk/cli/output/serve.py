@@ -35,8 +35,12 @@ class ServerLines:
         http = self._server.http_address
         ready = f"ready on {self._server.address}"
         facts = {"http_address": http} if http else {}
+        scheme = "https" if self._server.encrypts else "http"
+        if self._server.admin_address != self._server.address:
+            facts["admin_address"] = self._server.admin_address
+            ready += f", for admin calls on {self._server.admin_address}"
         self._write(
-            f"{ready} and http://{http}" if http else ready,
+            f"{ready} and {scheme}://{http}" if http else ready,
             event="ready",
             address=self._server.address,
             **facts,

@@ -1,0 +1,132 @@
+"""Deployments among the examples: valid by Kubernetes' own schemas and systemd, and in agreement with the server.
+
+Schemas know fields and their types. What goes with what (ports, paths, times, volumes) is compared with the settings
+that the server itself reads of the same file.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from support.cli import rankport
+
+FOLDER = Path(__file__).parents[2] / "examples" / "deploy"
+KUBERNETES = {
+    file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))
+    for file in (FOLDER / "kubernetes").glob("*.yaml")
+}
+POD = KUBERNETES["deployment"]["spec"]["template"]["spec"]
+(CONTAINER,) = POD["containers"]
+END_S = 0.5 + 1  # in which a server's port refuses, and its connections close
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Any]:
+    """Settings of the file, as the server reads them; its paths are not here."""
+    result = rankport("serve", "--config", FOLDER / "server.toml", "--check-config")
+    assert result.returncode == 1, result.stderr
+    told = json.loads(result.stdout)  # by its own json-log
+    assert [check for check in told["checks"] if check["what"].startswith("host") and check["error"]] == []
+    return {each["key"]: each["value"] for each in told["settings"]}
+
+
+@pytest.mark.parametrize("name", sorted(set(KUBERNETES) - {"kustomization"}))
+@pytest.mark.parametrize("version", ["1.30", "1.34"])
+def test_manifests_are_valid_by_the_schemas_of_kubernetes(name: str, version: str) -> None:
+    kubernetes_validate.validate(KUBERNETES[name], version, strict=True)
+
+
+def test_a_field_that_kubernetes_does_not_have_is_found() -> None:
+    wrong = json.loads(json.dumps(KUBERNETES["deployment"]))
+    wrong["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"] = {"sleeps": 3}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.34", strict=True)
+
+
+def test_a_pod_has_the_time_that_a_stop_takes(settings: dict[str, Any]) -> None:
+    needs_s = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
+    needs_s += settings["lame_duck_s"] + settings["grace_s"] + END_S
+    assert needs_s + 5 <= POD["terminationGracePeriodSeconds"]
+
+
+def test_ports_are_those_that_the_server_has(settings: dict[str, Any]) -> None:
+    ports = {each["name"]: each["containerPort"] for each in CONTAINER["ports"]}
+    assert ports == {
+        "grpc": settings["port"],
+        "http": settings["http_port"],
+        "metrics": settings["metrics_port"],
+    }
+    assert {each["targetPort"]: each["port"] for each in KUBERNETES["service"]["spec"]["ports"]} == ports
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        asked = CONTAINER[probe]["httpGet"]
+        assert (asked["port"], asked["scheme"]) == (
+            "http",
+            "HTTPS",
+        )  # TLS is on, and no client's certificate asked for
+        assert asked["path"] in ("/health/live", "/health/ready")
+    assert settings["tls_client_ca"] is None
+
+
+def test_paths_of_the_settings_are_mounted_and_the_store_can_only_be_read(settings: dict[str, Any]) -> None:
+    mounts = {PurePosixPath(each["mountPath"]): each for each in CONTAINER["volumeMounts"]}
+    paths = [settings[key] for key in ("store", "tls_cert", "tls_key", "token_file")]
+    for path in (*paths, *settings["bundles"], *settings["model_root"], CONTAINER["args"][1]):
+        place = PurePosixPath(path)
+        mount = next(mounts[each] for each in (place, *place.parents) if each in mounts)
+        assert mount["readOnly"]
+        assert "subPath" not in mount
+    assert settings["frozen"]
+    assert {each["name"] for each in POD["volumes"]} == {each["name"] for each in mounts.values()}
+
+
+def test_variables_of_the_container_are_settings() -> None:
+    (variable,) = CONTAINER["env"]
+    result = rankport("serve", "--help")
+    name = variable["name"].removeprefix("RANKPORT_SERVE_").lower().replace("_", "-")
+    assert f"--{name}" in result.stdout
+    assert POD["enableServiceLinks"] is False
+
+
+def test_labels_select_the_pods() -> None:
+    labels = KUBERNETES["deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert KUBERNETES["deployment"]["spec"]["selector"]["matchLabels"] == labels
+    assert KUBERNETES["service"]["spec"]["selector"] == labels
+    assert KUBERNETES["disruption"]["spec"]["selector"]["matchLabels"] == labels
+    resources = KUBERNETES["kustomization"]["resources"]
+    assert sorted(resources) == sorted(f"{name}.yaml" for name in KUBERNETES if name != "kustomization")
+
+
+def test_the_unit_waits_as_long_as_a_stop_takes(settings: dict[str, Any]) -> None:
+    unit = (FOLDER / "rankport.service").read_text(encoding="utf-8")
+    (stop_s,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert settings["lame_duck_s"] + settings["grace_s"] + END_S + 5 <= float(stop_s)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_the_unit_is_valid_by_systemd(tmp_path: Path) -> None:
+    unit = tmp_path / "rankport.service"
+    text = (FOLDER / "rankport.service").read_text(encoding="utf-8")
+    # The program is not there, which is told as well; any other is.
+    unit.write_text(text.replace("/opt/rankport/bin/rankport", "/bin/true"), encoding="utf-8")
+    result = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
+    told = [line for line in result.stderr.splitlines() if "rankport.service" in line]
+    assert (result.returncode, told) == (0, [])
+
+
+def test_the_image_runs_the_server_itself_and_not_as_root() -> None:
+    lines = (FOLDER / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    assert 'ENTRYPOINT ["rankport", "serve"]' in lines
+    assert f"CMD {json.dumps(CONTAINER['args'])}" in lines
+    (user,) = (line.split()[1] for line in lines if line.startswith("USER "))
+    assert int(user) == POD["securityContext"]["runAsUser"] > 0
+    sources = [line.split()[1] for line in lines if line.startswith("COPY ") and "--from" not in line]
+    assert all((FOLDER.parents[1] / source).exists() for source in sources)

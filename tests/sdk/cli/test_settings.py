@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.bundle_samples import ENCODER_FILES, encoder_draft, write_directory
+from rankport.runtime.store.store import TokenStore
+from support.bundle_samples import ENCODER_FILES, RANKER_FILES, encoder_draft, ranker_draft, write_directory
 from support.certificates import CertificateFiles
 from support.cli import rankport
 
@@ -134,3 +135,14 @@ def test_all_that_is_wrong_with_files_is_found_at_once(tmp_path: Path, bundle: P
     unguarded = rankport("serve", "--check-config", bundle, "--host", "0.0.0.0")
     assert unguarded.returncode == 1
     assert "# wrong: host 0.0.0.0: host 0.0.0.0 is reached by others, without TLS" in unguarded.stdout
+
+
+def test_a_store_without_the_tokens_of_a_rankers_encoder_is_found(tmp_path: Path) -> None:
+    ranker = write_directory(tmp_path / "ranker.bundle", ranker_draft(), RANKER_FILES)
+    with TokenStore.open(tmp_path / "tokens.lmdb", create=True):
+        pass
+    result = rankport("serve", "--check-config", ranker, "--store", tmp_path / "tokens.lmdb")
+    assert result.returncode == 1
+    (wrong,) = (line for line in result.stdout.splitlines() if line.startswith("# wrong: "))
+    assert "is paired with encoder" in wrong
+    assert "has tokens of no encoder" in wrong

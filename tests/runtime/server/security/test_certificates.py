@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import ssl
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,21 @@ def test_clients_need_a_certificate_where_an_authority_of_theirs_is_given(files:
         unknown = Client(served.address, tls=files.tls, timeout_s=10, retry=False)
         with unknown, pytest.raises(Unavailable):
             unknown.models()
+
+
+def test_http_asks_for_the_same_certificates(files: CertificateFiles) -> None:
+    config = replace(
+        LOCAL, host="localhost", http_port=0, http_host="localhost", security=secured(files, mutual=True)
+    )
+    with serving(config) as served:
+        url = f"https://{served.server.http_address}/health/ready"
+        own = ssl.create_default_context(cafile=str(files.ca))
+        own.load_cert_chain(str(files.cert), str(files.key))
+        with urllib.request.urlopen(url, timeout=10, context=own) as answer:
+            assert answer.status == 200
+        none = ssl.create_default_context(cafile=str(files.ca))
+        with pytest.raises(OSError, match=r"certificate required|closed connection|reset"):
+            urllib.request.urlopen(url, timeout=10, context=none)
 
 
 def test_files_that_cannot_be_used_are_told_by_name(files: CertificateFiles, tmp_path: Path) -> None:

@@ -22,6 +22,12 @@ def test_a_line_knows_its_token_and_no_other_and_does_not_have_it() -> None:
     assert not client.has(new_token("search"))
 
 
+@pytest.mark.parametrize("rate", [0.001, 1.0, 1_234_567.0, 1e9])
+def test_a_rate_is_read_as_it_was_written(rate: float) -> None:
+    line = line_of(new_token("a"), ["call"], Limits(items_per_s=rate))
+    assert read_clients(line, "f")["a"].limits == Limits(rate)
+
+
 def test_equal_tokens_have_different_hashes_and_tokens_256_bits() -> None:
     token = new_token("a")
     assert line_of(token, ["call"], Limits()) != line_of(token, ["call"], Limits())

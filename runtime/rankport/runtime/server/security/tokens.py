@@ -33,7 +33,7 @@ class Limits:
     concurrent: int | None = None  # requests worked on or waiting
 
     def __str__(self) -> str:
-        items = [] if self.items_per_s is None else [f"items={self.items_per_s:g}/s"]
+        items = [] if self.items_per_s is None else [f"items={_digits(self.items_per_s)}/s"]
         calls = [] if self.concurrent is None else [f"concurrent={self.concurrent}"]
         return ",".join((*items, *calls)) or "-"
 
@@ -133,6 +133,11 @@ def _limits(text: str) -> Limits:
         given[name] = float(matched[name])
     concurrent = given.get("concurrent")
     return Limits(given.get("items"), None if concurrent is None else int(concurrent))
+
+
+def _digits(number: float) -> str:
+    """Writes a number as a line has it, without an exponent."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")
 
 
 def _digest(salt: bytes, token: str) -> bytes:

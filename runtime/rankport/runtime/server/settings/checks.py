@@ -1,10 +1,11 @@
 """Checks of a server's settings against what is there: addresses, certificates, clients, bundles, store, folders."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.table import KINDS
 from rankport.runtime.server.config import ServerConfig
@@ -12,6 +13,7 @@ from rankport.runtime.server.loading import named_bundles
 from rankport.runtime.server.security.certificates import Certificates
 from rankport.runtime.server.security.exposure import check_exposure
 from rankport.runtime.server.security.guard import Guard
+from rankport.runtime.store.keyed_items import paired_tokens
 from rankport.runtime.store.store import TokenStore
 
 
@@ -39,13 +41,11 @@ def checks(
         yield _checked(f"certificate {security.tls_cert}", lambda: Certificates.of(security))
     if security.token_file is not None:
         yield _checked(f"clients of {security.token_file}", lambda: Guard.of(security, server.host))
-    names: dict[str, str] = {}
+    opened: dict[str, Bundle] = {}
     for entry in bundles:
-        yield _checked(f"bundle {entry}", lambda entry=entry: _check_bundle(entry, names, kinds))  # type: ignore[misc]
+        yield _checked(f"bundle {entry}", lambda entry=entry: _check_bundle(entry, opened, kinds))  # type: ignore[misc]
     if store is not None:
-        yield _checked(
-            f"store {store}", lambda: TokenStore.open(store, read_only=True, frozen=frozen).close()
-        )
+        yield _checked(f"store {store}", lambda: _check_store(store, frozen, opened.values()))
     for root in server.model_roots:
         yield _checked(f"folder {root}", lambda root=root: _check_folder(root))  # type: ignore[misc]
 
@@ -58,14 +58,22 @@ def _checked(what: str, check: Callable[[], object]) -> Check:
     return Check(what)
 
 
-def _check_bundle(entry: str, names: dict[str, str], kinds: Sequence[Kind]) -> None:
-    """Opens a bundle, as strictly as a load does, and adds its name to those before."""
-    for name in named_bundles([entry], kinds):
-        if name in names:
+def _check_bundle(entry: str, opened: dict[str, Bundle], kinds: Sequence[Kind]) -> None:
+    """Opens a bundle, as strictly as a load does, and adds it to those before."""
+    for name, bundle in named_bundles([entry], kinds).items():
+        if name in opened:
             raise InvalidRequest(
-                f"{names[name]} is named {name!r} too: give one another name, NAME=DIRECTORY"
+                f"{opened[name].path} is named {name!r} too: give one another name, NAME=DIRECTORY"
             )
-        names[name] = entry
+        opened[name] = bundle
+
+
+def _check_store(path: str, frozen: bool, bundles: Iterable[Bundle]) -> None:
+    """Opens a store, and looks whether it has the tokens of the encoders that rankers are paired with."""
+    with TokenStore.open(path, read_only=True, frozen=frozen) as store:
+        for bundle in bundles:
+            if bundle.manifest.pairing is not None:
+                paired_tokens(store, bundle.manifest)
 
 
 def _check_folder(path: str) -> None:

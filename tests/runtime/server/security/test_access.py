@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from rankport.protos.errors import (
 )
 from rankport.protos.kserve import kserve_pb2
 from rankport.protos.streamed import ScoreCall
+from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.runtime.server.http.routes import ROUTES
 from rankport.runtime.server.security.config import SecurityConfig
 from rankport.runtime.server.security.tokens import Limits, Right, line_of, new_token
 from rankport.sdk.aio_client import AsyncClient
@@ -235,3 +238,27 @@ def test_messages_of_a_stream_of_scores_count_as_requests(guarded: Guarded) -> N
     assert isinstance(second.error, QuotaExceeded)
     assert (second.error.retry_after_s or 0) > 1
     assert first.error is None or isinstance(first.error, QuotaExceeded)
+
+
+def test_every_method_of_every_service_is_guarded(guarded: Guarded) -> None:
+    methods = {
+        f"/{service.full_name}/{method.name}"
+        for service in pb.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    (wire,) = kserve_pb2.DESCRIPTOR.services_by_name.values()
+    methods |= {f"/inference.{wire.name}/{method.name}" for method in wire.methods}
+    answered = {}
+    with grpc.insecure_channel(guarded.served.address) as channel:
+        for method in methods:
+            call = channel.stream_stream(method)(iter([b""]), timeout=10)
+            with suppress(grpc.RpcError):
+                list(call)
+            answered[method] = call.code()
+    open_to_all = {method for method, code in answered.items() if code is not grpc.StatusCode.UNAUTHENTICATED}
+    assert open_to_all == {f"/inference.{wire.name}/ServerLive", f"/inference.{wire.name}/ServerReady"}
+
+
+def test_every_endpoint_of_http_is_guarded(guarded: Guarded) -> None:
+    address = guarded.served.server.http_address
+    assert {path: get(address, path, body={})[0] for path in ROUTES} == dict.fromkeys(ROUTES, 401)

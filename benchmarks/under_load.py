@@ -21,7 +21,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.model import Case, Request, save_checkpoint
 from benchmarks.served import drive, serving
 from rankport.exporters.export import export
-from rankport.protos import wire
+from rankport.protos.messages import wire
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.sdk import Client
 from rankport.sdk.loadtest.config import LoadConfig

@@ -31,7 +31,7 @@ from benchmarks.gpu.simulated import simulated_ranker
 from benchmarks.gpu.workload.queries import random_prefix, random_query
 from benchmarks.gpu.workload.shapes import FULL, RequestShape
 from benchmarks.gpu.workload.stored import stored_catalogue
-from rankport.protos import wire
+from rankport.protos.messages import wire
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.config import ServerConfig

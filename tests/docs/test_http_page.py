@@ -9,8 +9,8 @@ import pytest
 
 from rankport.protos.errors import HTTP_STATUSES
 from rankport.runtime.server.http.routes import ROUTES
-from support.http import Answer, ask
-from support.serving import HTTP, serving
+from support.servers.http import Answer, ask
+from support.servers.serving import HTTP, serving
 
 PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
 COMMANDS = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.effort import FACTOR
-from support.serving import serving
+from support.servers.serving import serving
 
 LANGUAGES = Path(__file__).parents[2] / "examples" / "languages"
 PROTOS = Path(__file__).parents[2] / "protos"

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from rankport.protos import class_wire
 from rankport.protos.classes import ClassifyResult, ClassTexts
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.messages import class_wire
 from rankport.protos.types import ItemStatus, Key, Usage
 from rankport.protos.v1 import rankport_pb2 as pb
 

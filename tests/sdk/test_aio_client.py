@@ -10,7 +10,7 @@ import pytest
 
 from rankport.protos import errors
 from rankport.sdk import AsyncClient, Client, Key
-from support.serving import Serving, serving
+from support.servers.serving import Serving, serving
 
 
 @pytest.fixture

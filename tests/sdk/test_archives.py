@@ -60,7 +60,7 @@ def test_the_sdist_has_what_its_tests_need_and_its_wheel_is_the_same(wheel: Path
     with tarfile.open(build("sdist", tmp_path / "sdist")) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
         archive.extractall(tmp_path, filter="data")
-    assert {"tests/support/serving.py", "tests/conftest.py", "Makefile", "docs/clients.md"} <= names
+    assert {"tests/support/servers/serving.py", "tests/conftest.py", "Makefile", "docs/clients.md"} <= names
     assert not any("__pycache__" in name or name.startswith(("build/", ".venv")) for name in names)
     unpacked = tmp_path / f"rankport-{VERSION}"
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "again")]

@@ -17,7 +17,7 @@ from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.server.config import ServerConfig
 from rankport.sdk import Client
-from support.serving import Serving, serving
+from support.servers.serving import Serving, serving
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.lifecycle.warming import warm
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from rankport.sdk import Client, Scorer
-from support.serving import RANKPORT, Command, serve
+from support.servers.serving import RANKPORT, Command, serve
 
 TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook"]
 ONE_THREAD = EngineConfig(threads=1)

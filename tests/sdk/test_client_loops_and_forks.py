@@ -10,8 +10,8 @@ import pytest
 
 from rankport.protos.errors import Unavailable
 from rankport.sdk import AsyncClient, Client
-from support.forking import in_forked_child
-from support.serving import Serving, serving
+from support.servers.forking import in_forked_child
+from support.servers.serving import Serving, serving
 
 SCORE_OF_A = 97.0 + ord("q")
 

@@ -10,15 +10,15 @@ from typing import Any
 import grpc
 import pytest
 
-from rankport.protos import wire
 from rankport.protos.errors import LimitExceeded, Overloaded, Unavailable
+from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client
-from support.deterministic_models import DeterministicRanker
 from support.effort import scale
-from support.serving import Serving, serving
+from support.servers.deterministic_models import DeterministicRanker
+from support.servers.serving import Serving, serving
 
 SCORE_OF_A = 97.0 + ord("q")
 

@@ -18,7 +18,7 @@ from rankport.runtime.server.loading import loaded_models
 from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client, Towers, encode
 from support.cli import rankport
-from support.deterministic_models import DeterministicRanker
+from support.servers.deterministic_models import DeterministicRanker
 
 ONE = EngineConfig(threads=1)
 ITEMS = ["nurse", "data engineer", "chief cook"]

@@ -24,7 +24,7 @@ from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from rankport.sdk import Client
 from soak.traffic import Caller, Ledger, Question, questions_of
 from support.effort import FACTOR
-from support.serving import Command, serve
+from support.servers.serving import Command, serve
 
 CALLERS = 6
 SECONDS = 4.0 if FACTOR == 1 else 600.0

@@ -11,9 +11,9 @@ from rankport.runtime.server.observing.call import Call
 from rankport.runtime.server.observing.metrics import ServerMetrics
 from rankport.runtime.server.observing.state import KnownScores, ServerState
 from rankport.runtime.store.hot_tokens import StoreCounts
-from support.deterministic_models import description
 from support.engines import ITEMS, running, scored
 from support.reference_backend import ReferenceBackend, submit, token_run
+from support.servers.deterministic_models import description
 
 MODEL = "jobs@1"
 STORE = StoreCounts(host_keys=5, store_keys=4, missing_keys=3, host_kept=2, device_keys=1, device_kept=7)

@@ -36,7 +36,7 @@ _HOMES = {
     ),
     "rankport.protos.classes": ("ClassifyResult",),
     "rankport.protos.ranking": ("Ranking",),
-    "rankport.protos.streamed": ("ScoreCall", "StreamedScore"),
+    "rankport.protos.messages.streamed": ("ScoreCall", "StreamedScore"),
     "rankport.protos.tagging": ("Span", "TagResult", "WordTags"),
     "rankport.protos.types": ("EncodedText", "ItemStatus", "Key", "ModelDescription", "ScoreResult", "Usage"),
     "rankport.runtime.config": ("EngineConfig",),

@@ -21,9 +21,9 @@ from rankport.protos.errors import RequestCancelled as RequestCancelled
 from rankport.protos.errors import StoreError as StoreError
 from rankport.protos.errors import Unauthenticated as Unauthenticated
 from rankport.protos.errors import Unavailable as Unavailable
+from rankport.protos.messages.streamed import ScoreCall as ScoreCall
+from rankport.protos.messages.streamed import StreamedScore as StreamedScore
 from rankport.protos.ranking import Ranking as Ranking
-from rankport.protos.streamed import ScoreCall as ScoreCall
-from rankport.protos.streamed import StreamedScore as StreamedScore
 from rankport.protos.tagging import Span as Span
 from rankport.protos.tagging import TagResult as TagResult
 from rankport.protos.tagging import WordTags as WordTags

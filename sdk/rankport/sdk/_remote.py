@@ -7,7 +7,6 @@ from typing import cast
 
 import grpc
 
-from rankport.protos import wire
 from rankport.protos.errors import (
     ERROR_METADATA_KEY,
     InvalidRequest,
@@ -17,6 +16,7 @@ from rankport.protos.errors import (
     Unavailable,
     from_status,
 )
+from rankport.protos.messages import wire
 from rankport.protos.types import Side, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 

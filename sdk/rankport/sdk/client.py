@@ -10,13 +10,13 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos import class_wire, tag_wire, wire
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
+from rankport.protos.messages import class_wire, tag_wire, wire
+from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.ranking import WeighingRanks
-from rankport.protos.streamed import ScoreCall, StreamedScore
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     EncodedText,

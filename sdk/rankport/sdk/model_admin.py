@@ -5,9 +5,9 @@ from typing import Protocol, TypeVar
 
 import grpc
 
-from rankport.protos import admin_wire
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.messages import admin_wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.protos.versions import AliasTarget, ModelAlias, ModelVersion, ModelVersions

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.streamed import ScoreCall, StreamedScore, answer_value, call_message
+from rankport.protos.messages.streamed import ScoreCall, StreamedScore, answer_value, call_message
 from rankport.protos.v1 import rankport_pb2 as pb
 
 

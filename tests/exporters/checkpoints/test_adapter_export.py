@@ -24,7 +24,7 @@ from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support import checkpoints
 from support.forms import adapters
-from support.serving import LOCAL
+from support.servers.serving import LOCAL
 
 QUERY = "senior data engineer"
 TITLES = ["software engineer", "chief cook", "driver of machine", "nurse"]

@@ -28,7 +28,7 @@ from support.forms.expanded_checkpoints import (
     Layout,
     expanded_checkpoint,
 )
-from support.serving import LOCAL
+from support.servers.serving import LOCAL
 
 YES, NO = 4, 5
 QUERY = "senior data engineer"

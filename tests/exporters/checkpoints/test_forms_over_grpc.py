@@ -22,7 +22,7 @@ from support.forms.expanded_checkpoints import expanded_checkpoint
 from support.forms.gptq_checkpoints import Gptq, gptq
 from support.forms.pruned import prune
 from support.forms.quantized_checkpoints import compressed_tensors
-from support.serving import LOCAL
+from support.servers.serving import LOCAL
 
 LABELS = (4, 5)
 Form = Callable[[Path], tuple[Path, dict[str, Any]]]

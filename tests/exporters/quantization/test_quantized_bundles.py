@@ -25,7 +25,7 @@ from support.checkpoints import VOCABULARY, tiny_tokenizer
 from support.forms.gptq_checkpoints import Gptq, formula_model
 from support.forms.gptq_checkpoints import gptq as write_gptq
 from support.forms.quantized_checkpoints import compressed_tensors, library_model, quiet
-from support.serving import LOCAL
+from support.servers.serving import LOCAL
 
 LABELS = (4, 5)  # yes, no
 

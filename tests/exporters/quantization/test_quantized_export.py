@@ -25,7 +25,7 @@ from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support import checkpoints
 from support.forms.quantized_checkpoints import compressed_tensors
-from support.serving import LOCAL
+from support.servers.serving import LOCAL
 
 LABELS = (9, 17)
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}

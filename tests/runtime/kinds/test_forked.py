@@ -15,7 +15,7 @@ from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.scorer import Scorer
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.store.store import TokenStore
-from support.forking import in_forked_child
+from support.servers.forking import in_forked_child
 
 CONFIG = EngineConfig(threads=1)
 TOLD = (

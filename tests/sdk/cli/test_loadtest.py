@@ -13,7 +13,7 @@ from rankport.runtime.server.security.config import SecurityConfig
 from rankport.runtime.server.security.tokens import Limits, line_of, new_token
 from rankport.sdk.cli.app import command_tree
 from support.certificates import CertificateFiles
-from support.serving import LOCAL, Serving, serving
+from support.servers.serving import LOCAL, Serving, serving
 
 QUICK = ("--rate", "100", "--duration-s", "0.1", "--warm-up-s", "0", "--arrivals", "fixed")
 

@@ -7,8 +7,8 @@ import pytest
 
 from rankport.runtime.server.server import Server
 from support.cli import rankport
-from support.deterministic_models import DeterministicRanker
-from support.serving import LOCAL
+from support.servers.deterministic_models import DeterministicRanker
+from support.servers.serving import LOCAL
 
 
 @pytest.fixture

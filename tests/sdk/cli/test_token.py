@@ -9,7 +9,7 @@ from rankport.runtime.server.security.guard import Guard
 from rankport.sdk.access import Tls
 from rankport.sdk.cli.flags.connection import connected, tls_of
 from support.cli import rankport
-from support.serving import LOCAL, serving
+from support.servers.serving import LOCAL, serving
 
 
 def test_a_new_token_is_known_by_its_line_alone(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rankport.protos import wire
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.messages import wire
 from rankport.protos.types import Key
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk.loadtest.requests import ENCODE, SCORE, drawn_requests, read_bodies, read_requests

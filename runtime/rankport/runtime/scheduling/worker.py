@@ -103,9 +103,8 @@ class Worker(Generic[RequestT]):
             return
         with self._condition:
             until_s = self._clock() + grace_s
-            self._drain_until_s = min(
-                until_s, until_s if self._drain_until_s is None else self._drain_until_s
-            )
+            before_s = self._drain_until_s
+            self._drain_until_s = until_s if before_s is None else min(until_s, before_s)
             self._closed_because = self._closed_because or Unavailable(
                 "the engine is closed; load the bundle again"
             )
@@ -114,9 +113,8 @@ class Worker(Generic[RequestT]):
     def close(self, grace_s: float = 0.0) -> None:
         """Stops, and waits until that is done."""
         self.stop(grace_s)
-        if (
-            not self._process.forked and threading.current_thread() is not self._thread
-        ):  # a future's callback may close
+        by_callback = threading.current_thread() is self._thread
+        if not self._process.forked and not by_callback:
             self._thread.join()
 
     def _run(self) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rankport.protos.errors import LimitExceeded
-from rankport.protos.request_size import RequestSize
+from rankport.protos.messages.request_size import RequestSize
 from rankport.runtime.server.config import ServerConfig
 
 

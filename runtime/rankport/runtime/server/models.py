@@ -9,9 +9,9 @@ from concurrent.futures import Future
 from typing import Any, cast
 
 from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ModelDescription, Prefix, ScoreResult
 from rankport.protos.versions import AliasTarget, ModelAlias, ModelVersions
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.kind import (
     Capability,
     ClassifyingModel,

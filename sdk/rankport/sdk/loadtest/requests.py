@@ -12,8 +12,8 @@ import numpy as np
 
 from rankport.exporters.options.bad_lines import read_lines
 from rankport.exporters.options.requests_file import parse_items, parse_prefix
-from rankport.protos import wire
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.messages import wire
 from rankport.protos.types import Key
 
 SCORE, ENCODE = "/rankport.v1.Scoring/Score", "/rankport.v1.Embedding/Encode"

@@ -20,7 +20,7 @@ from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.server import Server
 from rankport.sdk import Client
 from support import checkpoints
-from support.serving import LOCAL
+from support.servers.serving import LOCAL
 
 WORDS = checkpoints.WORDS[8:24]
 TOKENS = [f"<{level}_{code}>" for level in "ab" for code in range(4)]

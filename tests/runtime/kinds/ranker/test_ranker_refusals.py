@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rankport.protos import wire
 from rankport.protos.errors import BundleError, InvalidRequest, PairingError, Unavailable
+from rankport.protos.messages import wire
 from rankport.protos.types import Key
 from rankport.runtime.bundle.manifest import Embedding, Pairing
 from rankport.runtime.kinds.ranker.ranker import Ranker

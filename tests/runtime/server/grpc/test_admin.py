@@ -24,15 +24,15 @@ from rankport.runtime.server.loading import ModelLoader
 from rankport.runtime.server.server import Server
 from rankport.runtime.store.store import TokenStore
 from rankport.sdk import Client, request_id
-from support.deterministic_models import DeterministicEncoder, DeterministicRanker
-from support.reference_bundles import (
+from support.servers.deterministic_models import DeterministicEncoder, DeterministicRanker
+from support.servers.reference_bundles import (
     REFERENCE_RANKER,
     UNLOADABLE,
     WITHOUT_ANSWER,
     load_reference,
     reference_bundle,
 )
-from support.serving import LOCAL
+from support.servers.serving import LOCAL
 
 PREFIX, ITEMS = "red shoes", ["blue boots", "green", "red"]
 

@@ -8,13 +8,14 @@ import grpc
 import numpy as np
 import pytest
 
-from rankport.protos import errors, wire
+from rankport.protos import errors
+from rankport.protos.messages import wire
 from rankport.protos.types import Key, ScoreResult
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
-from support.serving import Serving, serving
+from support.servers.serving import Serving, serving
 
 
 @pytest.fixture

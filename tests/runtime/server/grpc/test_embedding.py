@@ -8,13 +8,13 @@ import grpc
 import numpy as np
 import pytest
 
-from rankport.protos import wire
+from rankport.protos.messages import wire
 from rankport.protos.types import EncodedText, ItemStatus, Key
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.counts import Outcome
-from support.deterministic_models import DeterministicEncoder
-from support.serving import Serving, serving
+from support.servers.deterministic_models import DeterministicEncoder
+from support.servers.serving import Serving, serving
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import grpc
 import numpy as np
 import pytest
 
-from rankport.protos import tag_wire, wire
+from rankport.protos.messages import tag_wire, wire
 from rankport.protos.types import Key
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.grpc.field_count import has_more
-from support.serving import serving
-from support.statuses import refusal
+from support.servers.serving import serving
+from support.servers.statuses import refusal
 
 
 def score(items: Any) -> pb.ScoreRequest:

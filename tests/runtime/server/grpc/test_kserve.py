@@ -24,10 +24,10 @@ from rankport.protos.types import Key
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.grpc.kserve.tensors import Tensors
 from rankport.runtime.server.observing.config import ObservingConfig
-from support.edits import EDITS, edited
 from support.effort import scale
-from support.serving import Serving, serving
-from support.statuses import refusal
+from support.servers.edits import EDITS, edited
+from support.servers.serving import Serving, serving
+from support.servers.statuses import refusal
 
 
 @pytest.fixture(scope="module")

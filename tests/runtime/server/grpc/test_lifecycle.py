@@ -12,8 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from rankport.protos import wire
 from rankport.protos.errors import InvalidRequest, Unavailable
+from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
@@ -21,8 +21,8 @@ from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.security.config import SecurityConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk import Client
-from support.deterministic_models import DeterministicRanker
-from support.serving import LOCAL, Serving, serving
+from support.servers.deterministic_models import DeterministicRanker
+from support.servers.serving import LOCAL, Serving, serving
 
 UNGUARDED = SecurityConfig(insecure_public=True)
 

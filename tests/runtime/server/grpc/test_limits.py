@@ -7,15 +7,16 @@ import grpc
 import numpy as np
 import pytest
 
-from rankport.protos import errors, wire
+from rankport.protos import errors
+from rankport.protos.messages import wire
 from rankport.protos.types import Key
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
 from rankport.sdk import Client
-from support.serving import Serving, serving
-from support.statuses import refusal
+from support.servers.serving import Serving, serving
+from support.servers.statuses import refusal
 
 LIMITS = ServerConfig(port=0, max_request_items=10, max_request_tokens=20, max_message_bytes=4096)
 

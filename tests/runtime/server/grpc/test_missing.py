@@ -16,8 +16,8 @@ from rankport.runtime.server.server import Server
 from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from rankport.sdk import Client
 from support.hash_encoder import ServedHashEncoder
-from support.reference_bundles import load_reference, reference_bundle
-from support.serving import LOCAL
+from support.servers.reference_bundles import load_reference, reference_bundle
+from support.servers.serving import LOCAL
 from support.small_rankers import ENCODER
 
 PREFIX = "red shoes"

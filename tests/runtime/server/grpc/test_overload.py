@@ -5,14 +5,15 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from rankport.protos import errors, wire
+from rankport.protos import errors
+from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
 from support.effort import scale
-from support.serving import serving
-from support.statuses import refusal
+from support.servers.serving import serving
+from support.servers.statuses import refusal
 
 REQUEST = wire.score_request("", "query", ["a"], "error", "skip")
 

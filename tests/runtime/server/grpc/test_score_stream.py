@@ -12,16 +12,16 @@ import grpc
 import numpy as np
 import pytest
 
-from rankport.protos import wire
 from rankport.protos.errors import DeadlineExceeded, InvalidRequest, NotFound, Overloaded, RankportError
-from rankport.protos.streamed import ScoreCall, StreamedScore
+from rankport.protos.messages import wire
+from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.types import Key
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client
-from support.deterministic_models import DeterministicRanker
-from support.serving import LOCAL, Serving, serving
+from support.servers.deterministic_models import DeterministicRanker
+from support.servers.serving import LOCAL, Serving, serving
 
 CALLS = [ScoreCall(f"call-{number}", "query", ["a" * (number + 1), [number]]) for number in range(60)]
 

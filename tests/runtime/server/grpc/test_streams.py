@@ -10,12 +10,12 @@ from typing import Any
 import grpc
 import pytest
 
-from rankport.protos import wire
+from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
-from support.serving import Serving, serving
-from support.statuses import refusal
+from support.servers.serving import Serving, serving
+from support.servers.statuses import refusal
 
 REQUEST = wire.score_request("", "query", ["a"], "error", "skip")
 ADDED = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own

@@ -10,7 +10,7 @@ from rankport.protos.errors import Unavailable
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk import Client
-from support.serving import serving
+from support.servers.serving import serving
 
 
 def test_a_client_on_the_machine_is_answered_and_the_socket_left_is_taken_again(tmp_path: Path) -> None:

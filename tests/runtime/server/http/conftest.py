@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.serving import HTTP, Serving, serving
+from support.servers.serving import HTTP, Serving, serving
 
 
 @pytest.fixture(scope="module")

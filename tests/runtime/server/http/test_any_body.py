@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from rankport.runtime.server.http.routes import ROUTES
 from support.effort import scale
-from support.http import ask
-from support.serving import Serving
+from support.servers.http import ask
+from support.servers.serving import Serving
 
 NAMES = sorted(
     {name for choices in ROUTES.values() for choice in choices for name in choice.dialect.form.model_fields}

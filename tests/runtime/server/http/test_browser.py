@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.effort import FACTOR
-from support.http import ask
+from support.servers.http import ask
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FRAME = """<!doctype html><body style="margin:0"><iframe id=f width={width} height=900 ></iframe>

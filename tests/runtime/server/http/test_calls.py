@@ -11,8 +11,8 @@ import pytest
 from rankport.protos import errors
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
-from support.http import Answer, ask
-from support.serving import HTTP, Serving, serving
+from support.servers.http import Answer, ask
+from support.servers.serving import HTTP, Serving, serving
 
 BODY = {"query": "a", "documents": ["b", "c"]}
 

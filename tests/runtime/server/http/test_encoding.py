@@ -11,9 +11,9 @@ from rankport.protos.classes import ClassifyResult
 from rankport.protos.types import ItemStatus, Usage
 from rankport.runtime.scheduling.futures import resolved
 from rankport.runtime.server.server import Server
-from support.deterministic_models import DeterministicRanker
-from support.http import ask
-from support.serving import HTTP, Serving
+from support.servers.deterministic_models import DeterministicRanker
+from support.servers.http import ask
+from support.servers.serving import HTTP, Serving
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ from http.client import HTTPConnection, RemoteDisconnected
 import grpc
 import pytest
 
-from rankport.protos import wire
 from rankport.protos.errors import Unavailable
+from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.server import Server
-from support.deterministic_models import DeterministicRanker
-from support.http import ask
-from support.serving import HTTP, serving
+from support.servers.deterministic_models import DeterministicRanker
+from support.servers.http import ask
+from support.servers.serving import HTTP, serving
 
 BODY = {"query": "a", "texts": ["b"]}
 

@@ -4,8 +4,8 @@ import re
 from html.parser import HTMLParser
 
 from rankport.runtime.server.http.routes import ROUTES
-from support.http import ask
-from support.serving import HTTP, Serving, serving
+from support.servers.http import ask
+from support.servers.serving import HTTP, Serving, serving
 
 
 class _Page(HTMLParser):

@@ -13,8 +13,8 @@ from rankport.protos.types import ItemStatus, ScoreResult
 from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
-from support.deterministic_models import DeterministicRanker
-from support.http import ask
+from support.servers.deterministic_models import DeterministicRanker
+from support.servers.http import ask
 
 
 class Remembering(DeterministicRanker):

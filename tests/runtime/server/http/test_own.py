@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rankport.protos.types import Key
-from support.http import ask
-from support.serving import Serving
+from support.servers.http import ask
+from support.servers.serving import Serving
 
 FORMS: Mapping[str, tuple[Any, Any]] = {
     "text": ("ab", "ab"),

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from support.deterministic_models import value
-from support.http import Answer, ask
-from support.serving import Serving
+from support.servers.deterministic_models import value
+from support.servers.http import Answer, ask
+from support.servers.serving import Serving
 
 QUERY, TEXTS = "nurse", ["welder", "nurse", "ab"]
 SCORES = {index: value(QUERY) + value(text) for index, text in enumerate(TEXTS)}

@@ -7,9 +7,9 @@ import pytest
 
 from rankport.protos.types import ModelDescription
 from rankport.runtime.server.server import Server
-from support.deterministic_models import DeterministicRanker, value
-from support.http import ask
-from support.serving import HTTP
+from support.servers.deterministic_models import DeterministicRanker, value
+from support.servers.http import ask
+from support.servers.serving import HTTP
 
 
 class TokenRanker(DeterministicRanker):

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.deterministic_models import value
-from support.http import ask
+from support.servers.deterministic_models import value
+from support.servers.http import ask
 
 SENT = json.loads((Path(__file__).parents[3] / "stock_clients" / "requests.json").read_text(encoding="utf-8"))
 

@@ -10,14 +10,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from rankport.protos import wire
 from rankport.protos.errors import Overloaded
 from rankport.protos.kserve import kserve_pb2 as kserve_pb
+from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.observing.config import ObservingConfig
-from support.serving import Serving, serving
+from support.servers.serving import Serving, serving
 
 CONFIG = ServerConfig(port=0, grace_s=5.0, observing=ObservingConfig(metrics_port=0, log_requests=1.0))
 

@@ -5,14 +5,14 @@ import pytest
 
 from rankport.protos.columns import ItemColumns
 from rankport.protos.features import FeatureColumns
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ScoreResult
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.scheduling.futures import resolved
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.scoring.depth import Depth
 from rankport.runtime.server.server import Server
 from rankport.sdk import Client
-from support.deterministic_models import DeterministicRanker
+from support.servers.deterministic_models import DeterministicRanker
 
 ITEMS = ["a", "b", "c", "d"]
 

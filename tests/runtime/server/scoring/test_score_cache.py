@@ -13,8 +13,8 @@ import pytest
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.features import FeatureColumns
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, Key, ScoreResult
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.config import ServerConfig
@@ -25,9 +25,9 @@ from rankport.runtime.server.scoring.scoring import Scoring
 from rankport.runtime.server.server import Server
 from rankport.runtime.store.store import TokenEntry, TokenNamespace, TokenSpec, TokenStore
 from rankport.sdk import Client
-from support.deterministic_models import DeterministicRanker
 from support.effort import scale
-from support.reference_bundles import load_reference, reference_bundle
+from support.servers.deterministic_models import DeterministicRanker
+from support.servers.reference_bundles import load_reference, reference_bundle
 from support.small_rankers import ENCODER
 
 SPEC = TokenSpec(2, 8, "float16")

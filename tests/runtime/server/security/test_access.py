@@ -22,14 +22,14 @@ from rankport.protos.errors import (
     Unauthenticated,
 )
 from rankport.protos.kserve import kserve_pb2
-from rankport.protos.streamed import ScoreCall
+from rankport.protos.messages.streamed import ScoreCall
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.runtime.server.http.routes import ROUTES
 from rankport.runtime.server.security.config import SecurityConfig
 from rankport.runtime.server.security.tokens import Limits, Right, line_of, new_token
 from rankport.sdk.aio_client import AsyncClient
 from rankport.sdk.client import Client
-from support.serving import LOCAL, Serving, serving
+from support.servers.serving import LOCAL, Serving, serving
 
 NO_QUOTA = Limits()
 PREFIX, ITEMS = "a", ["b", "c"]

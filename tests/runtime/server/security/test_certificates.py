@@ -17,7 +17,7 @@ from rankport.runtime.server.security.config import SecurityConfig
 from rankport.sdk.access import Tls
 from rankport.sdk.client import Client
 from support.certificates import CertificateFiles
-from support.serving import LOCAL, Serving, serving
+from support.servers.serving import LOCAL, Serving, serving
 
 
 def secured(files: CertificateFiles, *, mutual: bool = False) -> SecurityConfig:

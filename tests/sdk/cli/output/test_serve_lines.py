@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankport.sdk.cli.output.serve import ServerLines
-from support.serving import HTTP, serving
+from support.servers.serving import HTTP, serving
 
 
 @pytest.mark.parametrize("http", [False, True])

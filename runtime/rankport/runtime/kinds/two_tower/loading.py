@@ -1,5 +1,6 @@
 """Parts of loaded towers: a reader a side, what scores, and the stored representations."""
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,19 +11,22 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import read_out
 from rankport.runtime.bundle.fingerprint import side_fingerprint
 from rankport.runtime.bundle.manifest import Labels, Manifest, Role, Score, Segment
+from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.item_encoder.rules import RULES as ITEM_ENCODER_RULES
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoreForm
 from rankport.runtime.kinds.text_engine import TextEngine
 from rankport.runtime.kinds.text_engines import text_engines
 from rankport.runtime.kinds.two_tower.reader import Reader
-from rankport.runtime.kinds.two_tower.rules import NAME, role_of
+from rankport.runtime.kinds.two_tower.rules import NAME, RULES, role_of
 from rankport.runtime.kinds.two_tower.scorers import CosineScorer, GraphScorer, RowScorer
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.store.namespace import TokenNamespace
 from rankport.runtime.store.store import TokenStore
 
+_RULES = {**RULES, **ITEM_ENCODER_RULES}
 _OUTPUT = Labels(source="classification_head", names=["cosine"], ids=[0])
 _COSINE = Score(kind="cosine", transform="none")
 
@@ -49,6 +53,13 @@ class TowerParts:
     def reader(self, side: Side) -> Reader:
         """Gives the reader of a side."""
         return self.query if side == "query" else self.item
+
+
+def opened_towers(bundle: str | os.PathLike[str] | Bundle) -> Bundle:
+    """Opens the bundle of towers, or of an item encoder. Raises `BundleError`, as for one opened before."""
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _RULES)
+    check_manifest(opened.manifest, _RULES)  # of a bundle that was opened as one of any kind
+    return opened
 
 
 def load_parts(bundle: Bundle, query: Bundle | None, config: EngineConfig) -> TowerParts:

@@ -31,15 +31,18 @@ from rankport.protos.types import (
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.item_encoder.rules import RULES as ITEM_ENCODER_RULES
 from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.text_engine import TextRows
-from rankport.runtime.kinds.two_tower.loading import StoredRows, TowerParts, load_parts, stored_rows
+from rankport.runtime.kinds.two_tower.loading import (
+    StoredRows,
+    TowerParts,
+    load_parts,
+    opened_towers,
+    stored_rows,
+)
 from rankport.runtime.kinds.two_tower.reading import RequestReader
 from rankport.runtime.kinds.two_tower.request import TowersRequest
-from rankport.runtime.kinds.two_tower.rules import RULES
 from rankport.runtime.prompt.encoder import EncodedPrefix
 from rankport.runtime.scheduling.futures import converted, gathered, resolved, result_within
 from rankport.runtime.store.hot_tokens import HotTokens
@@ -48,9 +51,6 @@ from rankport.runtime.store.store import TokenStore
 from rankport.runtime.tokens import TokenRuns
 
 Text = str | Sequence[int]
-_RULES = {**RULES, **ITEM_ENCODER_RULES}
-
-
 _CAPABILITIES: frozenset[Capability] = frozenset({"scores", "scores_apart", "weighs", "encodes"})
 
 
@@ -100,13 +100,13 @@ class Towers(WeighingRanks):
             PairingError: the store has no representations of this bundle.
             StoreError: the store cannot be read.
         """
-        opened = _opened(bundle)
+        opened = opened_towers(bundle)
         manifest = opened.manifest
         with ExitStack() as owned:
             if store is not None and not isinstance(store, TokenStore):
                 store = TokenStore.open(store, read_only=True)
                 owned.callback(store.close)
-            asking = None if query is None else _opened(query)
+            asking = None if query is None else opened_towers(query)
             parts = load_parts(opened, asking, config)
             owned.callback(parts.close, 0.0)
             rows = StoredRows()
@@ -295,12 +295,6 @@ class Towers(WeighingRanks):
             logits = np.where(failed[:, None], np.float32(np.nan), logits)
         usage = request.usage(computed, tokenize_s, time.perf_counter() - begun_s)
         return self._parts.form.answer(request.scored, logits, failed, usage)
-
-
-def _opened(bundle: str | os.PathLike[str] | Bundle) -> Bundle:
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, _RULES)
-    check_manifest(opened.manifest, _RULES)  # of a bundle that was opened as one of any kind
-    return opened
 
 
 def _rows(answer: TextRows) -> NDArray[np.floating]:

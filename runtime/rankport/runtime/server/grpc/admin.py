@@ -4,7 +4,7 @@ from typing import Any
 
 import grpc
 
-from rankport.protos import admin_wire
+from rankport.protos.messages import admin_wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core

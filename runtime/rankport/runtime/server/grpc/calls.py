@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import Message
 
 from rankport.protos.errors import Overloaded, status_code
-from rankport.protos.request_size import Request, request_size
+from rankport.protos.messages.request_size import Request, request_size
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.failures import told

@@ -2,8 +2,8 @@
 
 from concurrent.futures import Future
 
-from rankport.protos import class_wire
 from rankport.protos.classes import ClassifyResult
+from rankport.protos.messages import class_wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core

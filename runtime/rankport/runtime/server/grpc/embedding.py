@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos import wire
 from rankport.protos.arguments import of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, Overloaded
-from rankport.protos.request_size import request_size
+from rankport.protos.messages import wire
+from rankport.protos.messages.request_size import request_size
 from rankport.protos.types import ItemStatus, LookupResult, ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc

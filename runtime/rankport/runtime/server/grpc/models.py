@@ -1,6 +1,6 @@
 """Service `Models`."""
 
-from rankport.protos import wire
+from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.core import Core

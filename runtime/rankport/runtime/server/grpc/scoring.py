@@ -5,11 +5,11 @@ from concurrent.futures import Future
 from contextlib import aclosing
 from typing import Any
 
-from rankport.protos import wire
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import Overloaded
-from rankport.protos.request_size import request_size
-from rankport.protos.streamed import error_message
+from rankport.protos.messages import wire
+from rankport.protos.messages.request_size import request_size
+from rankport.protos.messages.streamed import error_message
 from rankport.protos.types import ScoreResult
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc

@@ -2,7 +2,7 @@
 
 from concurrent.futures import Future
 
-from rankport.protos import tag_wire
+from rankport.protos.messages import tag_wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.scheduling.futures import converted

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest, RequestCancelled
-from rankport.protos.request_size import RequestSize
+from rankport.protos.messages.request_size import RequestSize
 from rankport.protos.types import Truncation
 from rankport.runtime.kinds.kind import ClassifyingModel, EncodingModel, ScoringModel
 from rankport.runtime.server.core import Core

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, Overloaded
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ModelDescription, ScoreResult, Truncation
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.kinds.scores import label_probabilities, label_scores, rank_values
 from rankport.runtime.server.http.call import Call

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.features import FeatureColumns
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ModelDescription, ScoreResult, Usage
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.scheduling.futures import converted, resolved
 from rankport.runtime.server.models import Served, tokens_of

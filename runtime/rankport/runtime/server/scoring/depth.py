@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ScoreResult
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.scoring.cached import Submit, part_of

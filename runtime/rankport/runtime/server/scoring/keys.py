@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rankport.protos.arguments import is_embedding, is_id_run
 from rankport.protos.columns import Column, ItemColumns, RaggedIds
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import Key, Query
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.server.scoring.rows import with_rows
 from rankport.runtime.store.hot_tokens import HotTokens
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import of_single_item
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, NotFound, StoreError
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ScoreResult
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.jobs.encode_job import content_hash
 from rankport.runtime.kinds.kind import EncodingModel
 from rankport.runtime.scheduling.futures import converted, gathered

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ScoreResult
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.models import Served, ServedModels, submit_score, tokens_of

@@ -7,8 +7,8 @@ from typing import Any
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.kserve import kserve_pb2 as pb
 from rankport.protos.kserve import kserve_pb2_grpc as pb_grpc
+from rankport.protos.messages.request_size import RequestSize
 from rankport.protos.packages import VERSION
-from rankport.protos.request_size import RequestSize
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, fitting, open_call, request_id
 from rankport.runtime.server.grpc.kserve.metadata import config_of, metadata_of, statistics_of

@@ -12,9 +12,9 @@ from rankport.protos.classes import ClassifyResult, ClassTexts
 from rankport.protos.columns import Column, ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.tagging import TagResult, TagTexts
 from rankport.protos.types import ModelDescription, Prefix, ScoreResult, Usage
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.server.grpc.kserve.tensors import BYTES, Tensors, Value
 from rankport.runtime.server.models import Served

@@ -9,8 +9,8 @@ from pydantic import model_validator
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import Item, ItemStatus, Key, OnMissing, Query, Truncation
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
 from rankport.runtime.server.http.forms import FAIL_FAST, Form, TokenIds

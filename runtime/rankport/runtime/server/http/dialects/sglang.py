@@ -6,8 +6,8 @@ import numpy as np
 
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ModelDescription
-from rankport.protos.wire import ScoreQuery
 from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.kinds.scores import label_probabilities
 from rankport.runtime.server.http.call import Call, Reply

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankport.protos import tag_wire
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.messages import tag_wire
 from rankport.protos.tagging import TagTexts
 from rankport.protos.text_units import places_in
 from rankport.protos.v1 import rankport_pb2 as pb

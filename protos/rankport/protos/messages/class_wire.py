@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts, require_texts
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.items import items_message, items_value, prefix_message, prefix_value
-from rankport.protos.tensors import float32_array, tensor_message
-from rankport.protos.types import Prefix, Truncation
-from rankport.protos.v1 import rankport_pb2 as pb
-from rankport.protos.wire_parts import (
+from rankport.protos.messages.items import items_message, items_value, prefix_message, prefix_value
+from rankport.protos.messages.tensors import float32_array, tensor_message
+from rankport.protos.messages.wire_parts import (
     TRUNCATION,
     enum_code,
     enum_value,
@@ -18,6 +16,8 @@ from rankport.protos.wire_parts import (
     usage_message,
     usage_value,
 )
+from rankport.protos.types import Prefix, Truncation
+from rankport.protos.v1 import rankport_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)

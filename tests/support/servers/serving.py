@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
-from support.deterministic_models import DeterministicEncoder, DeterministicRanker
+from support.servers.deterministic_models import DeterministicEncoder, DeterministicRanker
 
 RANKPORT = (sys.executable, "-W", "error", "-c", "from rankport.sdk.cli import main; main()")
 LOCAL = ServerConfig(port=0, grace_s=5.0)

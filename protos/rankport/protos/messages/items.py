@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import ItemForm, check_prefix, checked_text, is_embedding, is_id_run
 from rankport.protos.columns import Column, ItemColumns, RaggedIds
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.tensors import ids_message, ragged_ids, tensor_array, tensor_message
+from rankport.protos.messages.tensors import ids_message, ragged_ids, tensor_array, tensor_message
 from rankport.protos.types import Item, Key, Prefix, Query
 from rankport.protos.v1 import rankport_pb2 as pb
 

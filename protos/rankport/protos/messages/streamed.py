@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from grpc import StatusCode
 
-from rankport.protos import wire
 from rankport.protos.arguments import checked_text, checked_timeout_s
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, Overloaded, RankportError, from_status
 from rankport.protos.features import FeatureColumns
+from rankport.protos.messages import wire
 from rankport.protos.types import Features, Item, OnMissing, Query, ScoreResult, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rankport.protos import class_wire, tag_wire, wire
-from rankport.protos.request_size import Request, RequestSize, request_size
+from rankport.protos.messages import class_wire, tag_wire, wire
+from rankport.protos.messages.request_size import Request, RequestSize, request_size
 from rankport.protos.types import Key
 from rankport.protos.v1 import rankport_pb2 as pb
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from rankport.protos import wire
 from rankport.protos.arguments import check_prefix
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.tensors import tensor_message
+from rankport.protos.messages import wire
+from rankport.protos.messages.tensors import tensor_message
 from rankport.protos.types import EncodedText, ItemStatus, Key, ModelDescription, ScoreResult, Usage
 from rankport.protos.v1 import rankport_pb2 as pb
 from support.effort import scale

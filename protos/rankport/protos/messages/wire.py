@@ -14,8 +14,20 @@ from rankport.protos.arguments import checked_items, checked_text, of_single_ite
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
-from rankport.protos.items import items_message, items_value, query_message, query_value
-from rankport.protos.tensors import float32_array, tensor_array, tensor_message
+from rankport.protos.messages.items import items_message, items_value, query_message, query_value
+from rankport.protos.messages.tensors import float32_array, tensor_array, tensor_message
+from rankport.protos.messages.wire_parts import (
+    ON_MISSING,
+    TRUNCATION,
+    enum_code,
+    enum_value,
+    outcome_messages,
+    outcomes_of,
+    side_code,
+    side_value,
+    usage_message,
+    usage_value,
+)
 from rankport.protos.types import (
     EncodedText,
     Features,
@@ -30,18 +42,6 @@ from rankport.protos.types import (
     Truncation,
 )
 from rankport.protos.v1 import rankport_pb2 as pb
-from rankport.protos.wire_parts import (
-    ON_MISSING,
-    TRUNCATION,
-    enum_code,
-    enum_value,
-    outcome_messages,
-    outcomes_of,
-    side_code,
-    side_value,
-    usage_message,
-    usage_value,
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rankport.protos import wire
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.messages import wire
 from rankport.protos.v1 import rankport_pb2 as pb
 
 ZEROS = pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[2, 1, 1], data=bytes(8))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rankport.protos import wire
+from rankport.protos.messages import wire
 from rankport.protos.types import ItemStatus, Key, ScoreResult, Usage
 from rankport.protos.v1 import rankport_pb2 as pb
 

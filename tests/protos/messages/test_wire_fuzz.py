@@ -8,15 +8,15 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankport.protos import class_wire, tag_wire, wire
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.request_size import request_size
+from rankport.protos.messages import class_wire, tag_wire, wire
+from rankport.protos.messages.request_size import request_size
+from rankport.protos.messages.tensors import tensor_array
 from rankport.protos.tagging import TagTexts
-from rankport.protos.tensors import tensor_array
 from rankport.protos.types import Key
 from rankport.protos.v1 import rankport_pb2 as pb
-from support.edits import EDITS, edited
 from support.effort import scale
+from support.servers.edits import EDITS, edited
 
 TEXTS = TagTexts.of(["New York", "x"])
 READERS: dict[type[Any], Callable[[Any], Any]] = {

@@ -8,11 +8,8 @@ from numpy.typing import NDArray
 
 from rankport.protos.columns import offsets_of
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.tagging import TagResult, TagTexts, TagTruncation, WordTags
-from rankport.protos.tensors import float32_array, tensor_message
-from rankport.protos.text_units import TextUnit, places_in
-from rankport.protos.v1 import rankport_pb2 as pb
-from rankport.protos.wire_parts import (
+from rankport.protos.messages.tensors import float32_array, tensor_message
+from rankport.protos.messages.wire_parts import (
     enum_code,
     enum_value,
     outcome_messages,
@@ -20,6 +17,9 @@ from rankport.protos.wire_parts import (
     usage_message,
     usage_value,
 )
+from rankport.protos.tagging import TagResult, TagTexts, TagTruncation, WordTags
+from rankport.protos.text_units import TextUnit, places_in
+from rankport.protos.v1 import rankport_pb2 as pb
 
 _TRUNCATION: Mapping[TagTruncation, pb.Truncation.ValueType] = {
     "error": pb.TRUNCATION_ERROR,

@@ -1,7 +1,7 @@
 """Channels of both clients: which addresses they have in turn, and how they lose and find servers again.
 
 Retries of a server that cannot be reached are gRPC's own, by its service config: bounded by the call's timeout, with
-jitter and a budget. Those of overload are `_retries`': gRPC would wait for a hint past the call's timeout, and send
+jitter and a budget. Those of overload are `retries`': gRPC would wait for a hint past the call's timeout, and send
 a message again that is too large.
 """
 

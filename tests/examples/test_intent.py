@@ -47,9 +47,12 @@ def test_fit_learns_of_the_training_split_alone() -> None:
     dataset = Dataset.load()
     test = fit_pairs(dataset, "test")
     assert (len(test.levels), round(test.majority, 4)) == (2_400, 0.6967)
-    some = fit_pairs(dataset, "train", 4)
+    every, some = fit_pairs(dataset, "train"), fit_pairs(dataset, "train", 12)
     assert set(some.jobs).isdisjoint(test.jobs)
-    assert some.levels.count(LEVELS.index("high")) == 968
+    assert len(some.levels) == 12 / 20 * len(every.levels)
+    for level in range(len(LEVELS)):  # in their own shares
+        shares = [pairs.levels.count(level) / len(pairs.levels) for pairs in (every, some)]
+        assert shares[1] == pytest.approx(shares[0], abs=0.01)
     assert all(text.startswith("Worked as ") for text in some.candidates)
 
 

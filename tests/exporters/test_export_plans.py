@@ -66,7 +66,7 @@ def test_python_takes_the_same_words_and_plans_leave_the_bundle_as_it_is(
 def test_a_machine_that_cannot_build_is_told_so_before_the_checkpoint_is_read(tmp_path: Path) -> None:
     arguments = (*FLAGS, "--target", "tensorrt-rtx:current", "--out", tmp_path / "b")
     done = rankport("export", tmp_path / "no-checkpoint", *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "InvalidRequest" in done.stderr
     assert "is to build for the GPU at hand, and there is none here" in done.stderr
     assert "Traceback" not in done.stderr

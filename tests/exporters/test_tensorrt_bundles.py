@@ -129,7 +129,7 @@ WRONG: dict[str, tuple[tuple[object, ...], str]] = {
 def test_wrong_options_are_refused_with_the_way_out(what: str, encoder: Path) -> None:
     arguments, words = WRONG[what]
     done = rankport("build", encoder, *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (encoder / "plans").exists()
@@ -146,7 +146,7 @@ def test_a_limit_out_of_its_range_is_wrong_usage(encoder: Path) -> None:
 @needs_no_gpu
 def test_the_gpu_at_hand_is_not_built_for_where_there_is_none(encoder: Path) -> None:
     done = rankport("build", encoder, "--target", "tensorrt-rtx:current")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "there is none here" in done.stderr
     assert "--target tensorrt-rtx:sm86,sm89,sm120" in done.stderr
 

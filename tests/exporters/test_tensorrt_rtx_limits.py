@@ -55,7 +55,7 @@ def test_each_is_one_line_with_the_reason_and_the_way_out(
     option: str, encoder_bundle: Bundle, tmp_path: Path
 ) -> None:
     done = rankport("build", encoder_bundle.path, "--target", "tensorrt-rtx:sm89", option)
-    assert done.returncode == 1
+    assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert REFUSED[option] in line
     assert not (encoder_bundle.path / "plans").exists()

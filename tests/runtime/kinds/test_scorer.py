@@ -48,7 +48,7 @@ def test_it_scores_as_its_model_until_it_is_closed(tmp_path: Path) -> None:
     with Scorer.load_of([KIND], bundle, None, DEFAULTS) as scorer:
         own, alone = scorer.score("q", ["nurse"]), scorer.model.submit("q", ["nurse"]).result()
         assert own.logits.tolist() == alone.logits.tolist()
-        assert scorer.capabilities == {"scores"}
+        assert scorer.capabilities == {"scores", "scores_apart"}
         with pytest.raises(
             InvalidRequest, match=r"features: bundle .* of kind ranker takes no wide features"
         ):

@@ -96,7 +96,7 @@ def test_what_it_takes_no_part_in_is_refused_by_name(model: CrossEncoder) -> Non
     with pytest.raises(InvalidRequest, match="takes no embedding tokens"):
         model.score(QUERY, [np.zeros((1, 32), np.float32)])
     assert len(model.score(QUERY, []).scores) == 0
-    assert model.capabilities == {"scores"}
+    assert model.capabilities == {"scores", "scores_apart"}
     with pytest.raises(InvalidRequest, match="has no head of classes: score with it"):
         model.submit_classify([(QUERY, ITEMS[0])])
 

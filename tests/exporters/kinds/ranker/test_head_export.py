@@ -110,7 +110,7 @@ def test_the_proof_sees_a_head_that_is_read_at_another_token(source: Checkpoint,
 def test_a_head_of_classes_classifies_behind_a_shared_prefix(bundle: Bundle, ranker: Ranker) -> None:
     scored = ranker.score(PREFIX, TITLES)
     with Classifier.load(bundle) as classifier:
-        assert classifier.capabilities == {"scores", "classifies"}
+        assert classifier.capabilities == {"scores", "scores_apart", "classifies"}
         result = classifier.classify(TITLES, prefix=PREFIX)
         with pytest.raises(
             InvalidRequest, match="shares one prefix among all texts: give the first text as prefix"

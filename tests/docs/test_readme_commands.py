@@ -33,6 +33,11 @@ NOT_RUN = {
     r"rankport audit tokens": "the user's own vocabulary: tests/sdk/cli/test_audit.py",
     r"rankport ground": "the user's own vocabulary: tests/sdk/cli/test_ground.py",
     r"rankport export RANKER .*--target": "the user's own ranker: tests/exporters/test_several_targets.py",
+    r"rankport serve .*--http-port": "a server that stays: tests/docs/test_http_page.py, runtime/server/observing",
+    r"curl ": "needs that server: tests/docs/test_http_page.py, tests/runtime/server/observing/test_metrics.py",
+    r"rankport models": "needs that server: tests/sdk/cli/test_models.py",
+    r"rankport loadtest": "takes minutes, and needs that server: tests/sdk/cli/test_loadtest.py",
+    r"rankport serve --config": "the user's own settings: tests/sdk/cli/test_settings.py",
     r"rankport (serve|encode) .*--device cuda": "needs an NVIDIA GPU",
     r"rankport inspect trt": "a bundle with plans: tests/runtime/backends/tensorrt/test_build.py",
 }
@@ -78,8 +83,13 @@ def test_every_line_is_run_or_said_why_not() -> None:
     assert [line for line in RUN if not line.startswith("rankport ")] == []
     assert [line.split()[1] for line in RUN] == [
         *("export", "export", "encode", "verify", "serve", "score"),
-        "doctor",
+        *("token", "doctor"),
     ]
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len(README.splitlines()) <= 215
+    assert len(README) <= 16_300
 
 
 def test_what_the_readme_names_is_in_a_clone() -> None:

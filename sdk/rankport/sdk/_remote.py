@@ -67,6 +67,11 @@ def _told_by(
             details = f"{address} cannot be reached: {details}"
         case grpc.StatusCode.CANCELLED:
             details = f"the call to {address} was cancelled"
+        case grpc.StatusCode.UNIMPLEMENTED:
+            details = (
+                f"{address} answered UNIMPLEMENTED: the call is of another port of the server (models are loaded and "
+                "switched at its --admin-port, and nothing else is), or of a newer one"
+            )
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "message larger than max" in details:
             return LimitExceeded(f"{details}; send fewer items, or raise the limit of {address}")
         case _:

@@ -1,5 +1,6 @@
 """Access of a client to a server: what TLS checks and shows, and the token that goes with every call."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,15 @@ class Tls:
             raise InvalidRequest(f"cert is {self.cert!r} and key {self.key!r}: give both or neither")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files. Raises `InvalidRequest` for one that cannot be read."""
+        """Reads the files. Raises `InvalidRequest` for one that cannot be read, or is not in PEM."""
         ca, key, cert = map(_contents, (self.ca, self.key, self.cert))
+        for file, content, what in (
+            (self.ca, ca, "CERTIFICATE"),
+            (self.cert, cert, "CERTIFICATE"),
+            (self.key, key, "PRIVATE KEY"),
+        ):
+            if content is not None and not re.search(rf"-----BEGIN [A-Z ]*{what}-----".encode(), content):
+                raise InvalidRequest(f"{file} has no {what.lower()} in PEM")
         return grpc.ssl_channel_credentials(ca, key, cert)
 
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from rankport.protos.versions import ModelState, ModelVersion
 from rankport.runtime.server.server import Server
+from rankport.sdk.cli.output.versions import line_of
 from support.cli import rankport
 from support.servers.deterministic_models import DeterministicRanker
 from support.servers.serving import LOCAL
@@ -29,11 +31,11 @@ def _run(address: str, *arguments: str) -> str:
 def test_versions_and_aliases_are_listed_changed_and_set_back(address: str) -> None:
     assert _run(address, "alias", "prod", "jobs@1") == "prod -> jobs@1\n"
     split = _run(address, "alias", "prod", "jobs@1=95", "people@1=5")
-    assert split == "prod -> jobs@1 0.95, people@1 0.05, before that 1 others\n"
+    assert split == "prod -> jobs@1 0.95, people@1 0.05, before that 1 other\n"
     assert _run(address, "list").splitlines() == [
         "jobs@1: ready: ranker, fingerprint ffffffffffff, 0 requests",
         "people@1: ready: ranker, fingerprint ffffffffffff, 0 requests",
-        "prod -> jobs@1 0.95, people@1 0.05, before that 1 others",
+        "prod -> jobs@1 0.95, people@1 0.05, before that 1 other",
     ]
     assert _run(address, "rollback", "prod") == "prod -> jobs@1\n"
     assert _run(address, "unload", "people@1").startswith("people@1: draining")
@@ -50,6 +52,11 @@ def test_what_the_server_refuses_is_one_line(address: str) -> None:
         "rankport: InvalidRequest: path '/etc': this server loads no bundles while it runs; start it with "
         "--model-root DIRECTORY\n"
     )
+
+
+def test_a_bundle_that_was_not_found_has_no_version() -> None:
+    failed = ModelVersion("jobs.bundle", "", ModelState.FAILED, "no bundle there", "", "", "", 0.0, 0)
+    assert line_of(failed) == "jobs.bundle: failed: no bundle there"
 
 
 @pytest.mark.parametrize(

@@ -92,11 +92,12 @@ def test_what_it_writes_is_a_file_that_says_the_same(tmp_path: Path, bundle: Pat
         ("port = 70000", "port is 70000: "),
         ("frozen = 'yes'", "frozen is 'yes': it is true or false"),
         ("model-root = [[1]]", "model_root is [[1]]: it is neither text nor a number"),
+        ("bundles = []", "bundles is []: it must not be empty"),
         ("port =", "is no TOML: "),
     ],
 )
 def test_a_file_with_what_is_no_setting_is_told_by_name(tmp_path: Path, text: str, told: str) -> None:
-    result = rankport("serve", "x.bundle", "--config", written(tmp_path, text))
+    result = rankport("serve", "--config", written(tmp_path, text))
     assert result.returncode == 2
     assert told in result.stderr
     assert "server.toml" in result.stderr
@@ -135,6 +136,30 @@ def test_all_that_is_wrong_with_files_is_found_at_once(tmp_path: Path, bundle: P
     unguarded = rankport("serve", "--check-config", bundle, "--host", "0.0.0.0")
     assert unguarded.returncode == 1
     assert "# wrong: host 0.0.0.0: host 0.0.0.0 is reached by others, without TLS" in unguarded.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--http-port", "8500"], "port and http_port are both 8500: give another http_port"),
+        (
+            ["--admin-port", "8600", "--metrics-port", "8600", "--metrics-host", "0.0.0.0"],
+            "admin_port and metrics_port are both 8600: give another metrics_port",
+        ),
+        (["--device", "cuda"], "has graphs for onnx-cpu, not for CUDA: take --device cpu"),
+    ],
+)
+def test_ports_and_devices_that_do_not_go_together_are_found(
+    bundle: Path, flags: list[str], told: str
+) -> None:
+    (wrong,) = (check["error"] for check in checked(bundle, *flags)["checks"] if check["error"])
+    assert told in wrong
+
+
+def test_ports_that_are_free_to_choose_or_elsewhere_are_fine(bundle: Path) -> None:
+    free = ["--port", "0", "--http-port", "0", "--admin-port", "8600", "--admin-host", "127.0.0.2"]
+    found = checked(bundle, *free, "--metrics-port", "8600")
+    assert [check["error"] for check in found["checks"]] == ["", ""]
 
 
 def test_a_store_without_the_tokens_of_a_rankers_encoder_is_found(tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ def test_a_line_that_does_not_go_with_the_others_is_not_added(tmp_path: Path) ->
     assert file.read_bytes() == before
 
 
+def test_a_file_that_cannot_be_written_gives_no_token(tmp_path: Path) -> None:
+    result = rankport("token", "new", "search", "--file", tmp_path / "none" / "clients.txt")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "clients.txt cannot be written: No such file or directory" in result.stderr
+
+
 def test_without_a_file_the_line_is_printed(tmp_path: Path) -> None:
     token, line = rankport("token", "new", "deploy", "--rights", "admin,call").stdout.splitlines()
     file = tmp_path / "clients.txt"

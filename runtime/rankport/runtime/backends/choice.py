@@ -69,6 +69,11 @@ def is_made_for(bundle: Bundle, device: Device) -> bool:
     return device == "cpu" or "onnx-cuda" in bundle.manifest.targets
 
 
+def check_made_for(bundle: Bundle, device: Device) -> None:
+    """Raises `InvalidRequest` for a bundle without graphs for the device, as a load of it would. Needs no device."""
+    _DEVICES[device].view(bundle)
+
+
 def require_device(device: Device) -> None:
     """Raises BackendError if this machine cannot run bundles on it: cheap, to be asked before long work."""
     if device == "cpu":

@@ -138,5 +138,9 @@ def test_files_that_cannot_be_used_are_told_by_name(files: CertificateFiles, tmp
             Certificates(*given)
     with pytest.raises(InvalidRequest, match=r"none\.pem cannot be read"):
         Tls(ca=none).credentials()
+    with pytest.raises(InvalidRequest, match=r"text\.pem has no certificate in PEM"):
+        Tls(ca=str(text)).credentials()
+    with pytest.raises(InvalidRequest, match=r"cert\.pem has no private key in PEM"):
+        Tls(cert=cert, key=cert).credentials()
     with pytest.raises(InvalidRequest, match="cert is 'c' and key None"):
         Tls(cert="c")

@@ -14,9 +14,15 @@ _UNIX = "unix:"
 
 
 def bind(
-    server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None
+    server: grpc.aio.Server,
+    host: str,
+    port: int,
+    credentials: grpc.ServerCredentials | None = None,
+    settings: str = "host or port",
 ) -> int:
-    """Takes the address, and returns its port; 0 of a unix socket. Raises `Unavailable`, with the reason."""
+    """Takes the address, and returns its port; 0 of a unix socket. Raises `Unavailable`, with the reason and the
+    settings to change.
+    """
     address = address_of(host, port)
     try:
         _try_to_bind(host, port)  # gRPC would not say what is wrong
@@ -26,7 +32,7 @@ def bind(
             port = server.add_secure_port(address, credentials)
     except (OSError, RuntimeError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "gRPC refused it"
-        raise Unavailable(f"cannot listen on {address}: {reason}; choose another host or port") from error
+        raise Unavailable(f"cannot listen on {address}: {reason}; choose another {settings}") from error
     return 0 if host.startswith(_UNIX) else port
 
 

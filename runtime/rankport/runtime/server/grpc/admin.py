@@ -32,7 +32,7 @@ class AdminFront:
     async def start(self, port: int) -> int:
         """Answers from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""
         credentials = None if self._certificates is None else self._certificates.grpc_credentials()
-        bound = bind(self._server, self._config.admin_host, port, credentials)
+        bound = bind(self._server, self._config.admin_host, port, credentials, "admin_host or admin_port")
         await self._server.start()
         return bound
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.runtime.backends.choice import check_made_for
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import Device
 from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.table import KINDS
 from rankport.runtime.server.config import ServerConfig
@@ -31,19 +34,20 @@ def checks(
     server: ServerConfig,
     *,
     frozen: bool = False,
+    device: Device = "cpu",
     kinds: Sequence[Kind] = KINDS,
 ) -> Iterator[Check]:
     """Makes all checks, those after one that fails too."""
     security = server.security
     hosts = ", ".join(f"{option} {host}" for option, host in server.hosts.items())
-    yield _checked(hosts, lambda: check_exposure(server.hosts, security))
+    yield _checked(hosts, lambda: _check_addresses(server))
     if security.encrypts:
         yield _checked(f"certificate {security.tls_cert}", lambda: Certificates.of(security))
     if security.token_file is not None:
         yield _checked(f"clients of {security.token_file}", lambda: Guard.of(security, server.host))
     opened: dict[str, Bundle] = {}
     for entry in bundles:
-        yield _checked(f"bundle {entry}", lambda entry=entry: _check_bundle(entry, opened, kinds))  # type: ignore[misc]
+        yield _checked(f"bundle {entry}", lambda entry=entry: _check_bundle(entry, opened, device, kinds))  # type: ignore[misc]
     if store is not None:
         yield _checked(f"store {store}", lambda: _check_store(store, frozen, opened.values()))
     for root in server.model_roots:
@@ -58,13 +62,29 @@ def _checked(what: str, check: Callable[[], object]) -> Check:
     return Check(what)
 
 
-def _check_bundle(entry: str, opened: dict[str, Bundle], kinds: Sequence[Kind]) -> None:
+def _check_addresses(server: ServerConfig) -> None:
+    """Raises `InvalidRequest` for hosts that are too open, and two ports of the server's own that are one."""
+    security, observing = server.security, server.observing
+    check_exposure(server.hosts, security)
+    ports = {
+        "port": (None if server.host.startswith("unix:") else server.port, server.host),
+        "http_port": (server.http_port, server.http_host),
+        "admin_port": (security.admin_port, security.admin_host),
+        "metrics_port": (observing.metrics_port, observing.metrics_host),
+    }
+    for (first, (port, host)), (second, other) in combinations(ports.items(), 2):
+        if port and other[0] == port and (other[1] == host or {host, other[1]} & {"0.0.0.0", "::"}):
+            raise InvalidRequest(f"{first} and {second} are both {port}: give another {second}")
+
+
+def _check_bundle(entry: str, opened: dict[str, Bundle], device: Device, kinds: Sequence[Kind]) -> None:
     """Opens a bundle, as strictly as a load does, and adds it to those before."""
     for name, bundle in named_bundles([entry], kinds).items():
         if name in opened:
             raise InvalidRequest(
                 f"{opened[name].path} is named {name!r} too: give one another name, NAME=DIRECTORY"
             )
+        check_made_for(bundle, device)
         opened[name] = bundle
 
 

@@ -65,10 +65,11 @@ def new(
     if unknown:
         raise typer.BadParameter(f"--rights has {unknown.pop()!r}: there are {', '.join(RIGHTS)}")
     read_clients(f"{before}{line}\n", "the line" if file is None else str(file))
+    if file is not None:
+        with writing(f"--file {file}"):
+            _replace(file, f"{before}{line}\n")
     with writing("standard output"):
         sys.stdout.write(f"{drawn}\n" if file is not None else f"token: {drawn}\nline:  {line}\n")
-    if file is not None:
-        _replace(file, f"{before}{line}\n")
 
 
 def _replace(file: Path, text: str) -> None:

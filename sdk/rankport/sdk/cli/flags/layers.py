@@ -115,7 +115,9 @@ def _as_flag(context: typer.Context, flag: Any, value: object, where: str, typed
         written = _written(flag, value, typed)
         flag.process_value(context, written)
     except typer.BadParameter as error:
-        raise InvalidRequest(f"{where} is {value!r:.80}: {error.message}") from error
+        raise InvalidRequest(
+            f"{where} is {value!r:.80}: {error.message or 'it must not be empty'}"
+        ) from error
     return written
 
 

@@ -27,7 +27,7 @@ def line_of(version: ModelVersion) -> str:
         facts.append(version.path)
     if version.reason:
         facts.append(version.reason)
-    return one_line(f"{version.model}: {': '.join(facts)}")
+    return one_line(f"{version.model.removesuffix('@')}: {': '.join(facts)}")
 
 
 def alias_line(alias: ModelAlias) -> str:
@@ -36,5 +36,6 @@ def alias_line(alias: ModelAlias) -> str:
     shares = [f"{target.model} {target.weight / total:.4g}" for target in alias.targets]
     if len(shares) == 1:
         shares = [alias.targets[0].model]
-    before = f", before that {len(alias.earlier)} others" if alias.earlier else ""
+    count = len(alias.earlier)
+    before = f", before that {count} other{'s' if count > 1 else ''}" if count else ""
     return one_line(f"{alias.alias} -> {', '.join(shares)}{before}")

@@ -12,6 +12,7 @@ from rankport.protos.errors import Overloaded
 from rankport.runtime.server.security.config import SecurityConfig
 from rankport.runtime.server.security.tokens import Limits, line_of, new_token
 from rankport.sdk.cli.app import command_tree
+from rankport.sdk.cli.output.loadtest.words import time_in_words
 from support.certificates import CertificateFiles
 from support.servers.serving import LOCAL, Serving, serving
 
@@ -64,6 +65,21 @@ def test_refusals_are_counted_and_without_an_answer_the_exit_code_says_so(
     figures = json.loads(done.stdout)
     assert figures["best"]["by_status"] == {"RESOURCE_EXHAUSTED": 10}
     assert figures["best"]["latency_ms"]["p99"] is None
+
+
+def test_a_file_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    done = run("--server", "localhost:1", "--requests", tmp_path / "none.jsonl", *QUICK)
+    assert done.exit_code != 0
+    told = str(done.exception)
+    assert told.endswith("none.jsonl' cannot be read: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.00854, "8.54 ms"), (0.9994, "999 ms"), (0.9996, "1000 ms"), (1.05, "1050 ms"), (12, "12.0 s")],
+)
+def test_times_are_whole_numbers_or_have_three_digits(seconds: float, words: str) -> None:
+    assert time_in_words(seconds) == words
 
 
 def test_requests_are_drawn_from_files(served: Serving, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def file_sha256(path: Path, what: str = "calibration requests") -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise InvalidRequest(f"{what} {str(path)!r} cannot be read: {error}") from error
+        raise InvalidRequest(f"{what} {str(path)!r} cannot be read: {error.strerror or error}") from error
 
 
 def is_finite_number(value: object) -> bool:

@@ -22,7 +22,8 @@ class MetricsPort:
             self._server = _Server((host, port), _handler(page))
         except OSError as error:
             raise Unavailable(
-                f"cannot listen on {host}:{port} for metrics: {error.strerror}; choose another --metrics-port"
+                f"cannot listen on {host}:{port} for metrics: {error.strerror}; "
+                "choose another metrics_host or metrics_port"
             ) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), name="rankport-metrics", daemon=True

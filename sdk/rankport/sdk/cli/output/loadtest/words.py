@@ -11,7 +11,7 @@ def time_in_words(seconds: float) -> str:
         f"{seconds:.1f} s"
         if seconds >= 10
         else f"{seconds * 1000:.3g} ms"
-        if seconds < 1
+        if seconds < 0.9995  # from there on three digits would be 1e+03
         else f"{seconds * 1000:.0f} ms"
     )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.runtime.server.security.guard import Guard
 from rankport.sdk.access import Tls
 from rankport.sdk.cli.flags.connection import connected, tls_of
@@ -68,6 +68,24 @@ def test_commands_take_a_token_from_the_environment(tmp_path: Path, monkeypatch:
         assert "Unauthenticated: the call has no token" in refused.stderr
         monkeypatch.setenv("RANKPORT_TOKEN", token)
         assert rankport("models", "list", "--server", served.address).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "if it is behind TLS, give its authority in RANKPORT_TLS_CA, or RANKPORT_TLS=1$"),
+        (
+            {"RANKPORT_TLS": "1"},
+            "if it is there, it is not behind TLS, or its certificate not of the authority",
+        ),
+    ],
+)
+def test_a_server_that_cannot_be_reached_may_be_behind_tls(environment: dict[str, str], told: str) -> None:
+    with pytest.raises(Unavailable, match=told), connected("host:1", environment=environment):
+        raise Unavailable("host:1 cannot be reached: Connection refused")
+    with pytest.raises(Unavailable) as caught, connected("host:1", environment=environment):
+        raise Unavailable("the server stops")
+    assert str(caught.value) == "the server stops"
 
 
 def test_tls_of_commands_is_what_the_environment_says() -> None:

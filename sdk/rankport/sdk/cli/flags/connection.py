@@ -7,12 +7,16 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.sdk.access import Tls
 from rankport.sdk.client import Client
 
 _TOKEN, _TLS = "RANKPORT_TOKEN", "RANKPORT_TLS"
 _FILES = {"ca": "RANKPORT_TLS_CA", "cert": "RANKPORT_TLS_CERT", "key": "RANKPORT_TLS_KEY"}
+_IF_CLEAR = f"if it is behind TLS, give its authority in {_FILES['ca']}, or {_TLS}=1"
+_IF_SECURE = (
+    f"if it is there, it is not behind TLS, or its certificate not of the authority in {_FILES['ca']}"
+)
 _WORDS = {"": False, "0": False, "1": True}
 
 
@@ -21,7 +25,12 @@ def connected(server: str, model: str = "", environment: Mapping[str, str] = os.
     """Connects for the block. Raises as `Client`, and `InvalidRequest` for an environment that says what cannot be."""
     tls = tls_of(environment)
     with Client(server, model, token=token_of(environment), tls=tls) as client:
-        yield client
+        try:
+            yield client
+        except Unavailable as error:
+            if "cannot be reached" not in str(error):  # the server's own words
+                raise
+            raise Unavailable(f"{error}; {_IF_SECURE if tls else _IF_CLEAR}") from error
 
 
 def token_of(environment: Mapping[str, str]) -> str | None:

@@ -1,5 +1,8 @@
 """What was loaded before a fork says so in the child at once, whatever is asked of it, and goes on in the parent."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,14 +55,27 @@ def test_closing_in_the_child_returns_and_leaves_the_parents(ranker: Ranker) -> 
     assert len(ranker.score("nurse", ["teacher"]).scores) == 1
 
 
-def test_a_model_loaded_in_the_child_answers_there(mix_bundle: Bundle, ranker: Ranker) -> None:
-    def score() -> list[float]:
-        own = Ranker.load(
-            mix_bundle, config=CONFIG
-        )  # left open: a closed one would take the heap's locks along
-        return own.score("nurse", ["teacher", "cook"]).scores.tolist()
+LOADED_IN_THE_CHILD = """
+import sys
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from support.servers.forking import in_forked_child
 
-    assert in_forked_child(score) == repr(ranker.score("nurse", ["teacher", "cook"]).scores.tolist())
+def score():
+    own = Ranker.load(sys.argv[1], config=EngineConfig(threads=1))  # left open: closing takes locks of the heap along
+    return own.score("nurse", ["teacher", "cook"]).scores.tolist()
+
+with Ranker.load(sys.argv[1], config=EngineConfig(threads=1)) as ranker:
+    print(in_forked_child(score) == repr(ranker.score("nurse", ["teacher", "cook"]).scores.tolist()))
+"""
+
+
+def test_a_model_loaded_in_the_child_answers_there(mix_bundle: Bundle) -> None:
+    # In a process of its own: what other tests loaded here has threads whose locks a child would find taken.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", LOADED_IN_THE_CHILD, str(mix_bundle.path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 def test_an_item_encoder(encoder_bundle: Bundle) -> None:

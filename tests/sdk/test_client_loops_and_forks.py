@@ -86,8 +86,8 @@ def test_a_client_that_connected_before_a_fork_says_so(served: Serving) -> None:
 
 
 def _without_loop(client: AsyncClient) -> float:
-    asyncio.events._set_running_loop(None)  # the child is in the parent's
-    return asyncio.run(score(client))
+    with ThreadPoolExecutor(1) as thread:  # the child's own is in the parent's loop
+        return thread.submit(asyncio.run, score(client)).result()
 
 
 def test_a_client_that_did_not_connect_yet_answers_in_the_child(served: Serving) -> None:

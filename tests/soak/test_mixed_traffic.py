@@ -49,7 +49,7 @@ def store(encoder_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def questions(mix_bundle: Bundle, store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
-    """What callers ask, with the answers of a model of this process, which reads a copy of the store."""
+    """Questions of callers, with the answers of a model of this process, which reads a copy of the store."""
     copied = shutil.copytree(store, tmp_path_factory.mktemp("copy") / "tokens.lmdb")
     with Ranker.load(mix_bundle, store=copied, config=EngineConfig(threads=1)) as ranker:
         return questions_of(ranker.score, KEYS)

@@ -46,7 +46,7 @@ class Question:
 
 @dataclass
 class Ledger:
-    """What became of all calls. Any thread may write."""
+    """Outcomes of all calls. Any thread may write."""
 
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)

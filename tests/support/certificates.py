@@ -36,10 +36,10 @@ class CertificateFiles:
 
     @property
     def tls(self) -> Tls:
-        """What a client of the server needs."""
+        """Files that a client of the server needs."""
         return Tls(ca=str(self.ca))
 
     @property
     def mutual(self) -> Tls:
-        """The same, with a certificate of its own."""
+        """Files of a client that has a certificate of its own."""
         return Tls(ca=str(self.ca), cert=str(self.cert), key=str(self.key))

@@ -41,7 +41,7 @@ Truncation = Literal["error", "truncate"]
 """What happens to a text longer than its segment's limit: an error, or a cut that its item's status tells."""
 
 OnMissing = Literal["skip", "fail", "encode"]
-"""What happens to a `Key` that the store lacks: its status is `not_found`, the request fails, or a server encodes the
+"""Fate of a `Key` that the store lacks: its status is `not_found`, the request fails, or a server encodes the
 key's text with the paired encoder."""
 
 

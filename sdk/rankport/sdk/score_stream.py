@@ -71,7 +71,7 @@ class ScoreRequests:
 
 
 class AsyncScoreRequests(ScoreRequests):
-    """The same for an event loop."""
+    """Stream of scores for an event loop."""
 
     def __init__(self, model: str, window: int) -> None:
         super().__init__(model, window)

@@ -1,4 +1,4 @@
-"""What was loaded before a fork says so in the child at once, whatever is asked of it, and goes on in the parent."""
+"""Models that were loaded before a fork say so in the child at once, whatever they are asked; the parent goes on."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What an alias stands for: shares of requests, and what it stood for before."""
+"""Aliases: shares of requests, and what they stood for before."""
 
 from collections import Counter
 

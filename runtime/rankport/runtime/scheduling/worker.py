@@ -105,9 +105,8 @@ class Worker(Generic[RequestT]):
             until_s = self._clock() + grace_s
             before_s = self._drain_until_s
             self._drain_until_s = until_s if before_s is None else min(until_s, before_s)
-            self._closed_because = self._closed_because or Unavailable(
-                "the engine is closed; load the bundle again"
-            )
+            closed = Unavailable("the engine is closed; load the bundle again")
+            self._closed_because = self._closed_because or closed
             self._condition.notify()
 
     def close(self, grace_s: float = 0.0) -> None:

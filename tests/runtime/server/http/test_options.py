@@ -1,4 +1,4 @@
-"""What dialects ask of a model: the cut of long texts, a version, and what is left out under pressure."""
+"""Options that dialects ask of a model: the cut of long texts, a version, and what is left out under pressure."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future

@@ -91,8 +91,7 @@ class Towers(WeighingRanks):
         """Loads a bundle of two towers, or an item encoder's, whose score is the cosine.
 
         With a `store` items may be keys of what `rankport encode` made with this bundle, and queries of what it made
-        with `--side query`. `query` is the bundle of an
-        item encoder exported with the prompt of queries, where they have one of their own.
+        with `--side query`. `query` is an item encoder's bundle with the prompt of queries, if they have one.
 
         Raises:
             BundleError: the bundle is not what it says.

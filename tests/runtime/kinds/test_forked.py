@@ -70,9 +70,10 @@ with Ranker.load(sys.argv[1], config=EngineConfig(threads=1)) as ranker:
 """
 
 
-def test_a_model_loaded_in_the_child_answers_there(mix_bundle: Bundle) -> None:
+@pytest.mark.parametrize("threads", ["true", "false"])
+def test_a_model_loaded_in_the_child_answers_there(mix_bundle: Bundle, threads: str) -> None:
     # In a process of its own: what other tests loaded here has threads whose locks a child would find taken.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TOKENIZERS_PARALLELISM": threads}
     command = [sys.executable, "-c", LOADED_IN_THE_CHILD, str(mix_bundle.path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"

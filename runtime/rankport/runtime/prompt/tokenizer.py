@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import tokenizers
@@ -17,6 +17,18 @@ from numpy.typing import NDArray
 
 from rankport.protos.columns import RaggedIds
 from rankport.protos.errors import BundleError
+
+
+def _tokenize_in_one_thread() -> None:
+    """Keeps a forked child off the library's pool, whose threads a fork does not copy: it would wait for ever.
+
+    The library does so itself unless the variable is set, as it is where somebody asked for several threads.
+    """
+    if Tokenizer.used_in_this_process:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+os.register_at_fork(after_in_child=_tokenize_in_one_thread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +62,11 @@ class PlacedTokens:
 class Tokenizer:
     """Wraps a `tokenizers.Tokenizer`; immutable, safe to use from several threads at once."""
 
+    used_in_this_process: ClassVar[bool] = False
+
     def __init__(self, inner: tokenizers.Tokenizer, *, match_special: bool = False) -> None:
         """Takes `inner` over: its truncation, padding, framing and special-token matching are reset."""
+        Tokenizer.used_in_this_process = True
         inner.no_truncation()
         inner.no_padding()
         inner.post_processor = None  # it adds nothing here, but may trim the places of tokens

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from rankport.exporters.checkpoints.forms import control_llm
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
+from rankport.exporters.kinds.decoders.module import DecoderModule
+from rankport.exporters.kinds.decoders.survey import survey
 from rankport.exporters.kinds.labels.label_head import ReadOut
-from rankport.exporters.kinds.ranker.module import RankerModule
-from rankport.exporters.kinds.ranker.survey import survey
 from rankport.protos.errors import CheckpointError
 from support.checkpoints import VOCABULARY
 from support.forms.control_llm_reference import ControlLlmReference
@@ -119,7 +119,7 @@ def _move(tensors: dict[str, Tensor], distance: float) -> None:
 @pytest.mark.parametrize("expand_type", LAYOUTS)
 def test_every_attention_of_a_pair_has_kv_of_its_own(expand_type: str, tmp_path: Path) -> None:
     model = load(expanded_checkpoint(tmp_path / "c", "qwen2", expand_type)).model
-    facts = survey(RankerModule(model, ReadOut("lm_head", (1, 2)), embeddings=False))
+    facts = survey(DecoderModule(model, ReadOut("lm_head", (1, 2)), embeddings=False))
     assert len(facts.layers) == LAYOUTS[expand_type].attentions
     assert {(layer.kv_heads, layer.head_dim) for layer in facts.layers} == {(2, 8)}
 
@@ -131,7 +131,7 @@ def test_an_attention_of_a_pair_that_never_runs_is_refused(
     pair = model.base_model.layers[3]  # type: ignore[union-attr, index]
     monkeypatch.setattr(pair, "forward", pair.pretrained_layer.forward)
     with pytest.raises(CheckpointError, match=r"layers \[5\] of LlamaForCausalLM do not go through"):
-        survey(RankerModule(model, ReadOut("lm_head", (1, 2)), embeddings=False))
+        survey(DecoderModule(model, ReadOut("lm_head", (1, 2)), embeddings=False))
 
 
 def test_the_windows_of_sliding_layers_hold_for_both_layers_of_a_pair(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_the_windows_of_sliding_layers_hold_for_both_layers_of_a_pair(tmp_path: 
     model = load(expanded_checkpoint(tmp_path / "c", "qwen2", fields=windowed)).model
     windows = [part.sliding_window for part in model.modules() if hasattr(part, "layer_idx")]
     assert windows == [None, 24, 24, 24, 24, 24]  # layer 0, the pair 1, layer 2, the pair 3
-    facts = survey(RankerModule(model, ReadOut("lm_head", (1, 2)), embeddings=False))
+    facts = survey(DecoderModule(model, ReadOut("lm_head", (1, 2)), embeddings=False))
     assert facts.window == 24
 
 

@@ -8,16 +8,16 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
 from rankport.exporters.graphs.role_graph import RoleGraph
+from rankport.exporters.kinds.decoders.graphs import GraphForm, export_decoder_graphs
+from rankport.exporters.kinds.decoders.module import DecoderModule, PackedDecoder, RowDecoder
+from rankport.exporters.kinds.decoders.survey import Survey, survey
 from rankport.exporters.kinds.labels.label_head import ReadOut, readout_of
 from rankport.exporters.kinds.labels.score import resolve_score
 from rankport.exporters.kinds.ranker.decoders import require_decoder
-from rankport.exporters.kinds.ranker.graphs import export_ranker_graphs
 from rankport.exporters.kinds.ranker.item_tokens import item_tokens
-from rankport.exporters.kinds.ranker.module import PackedRanker, RankerModule, RowRanker
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.pooled import dense_head, pair_limit_of, pooled_last
 from rankport.exporters.kinds.ranker.read_out import resolve_labels
-from rankport.exporters.kinds.ranker.survey import Survey, survey
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.presets import BARE, is_preset
 from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name, resolve_prompt
@@ -59,7 +59,7 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
     names, head = (None, None) if pooled is None else pooled
     labels = resolve_labels(source, options, prompt.labels, prompt.tokenizer, names)
     dense = dense_head(source, head, len(labels.names))
-    facts = survey(RankerModule(source.model, readout_of(labels), embeddings=False, head=dense))
+    facts = survey(DecoderModule(source.model, readout_of(labels), embeddings=False, head=dense))
     limits = _limits(facts, options, _pair_limit(source, options) or pair_limit_of(source))
     embedding, pairing = item_tokens(source, options)
     return ExportPlan(
@@ -118,13 +118,14 @@ def _graphs(
     target: Target,
     precision: Precision,
 ) -> dict[str, RoleGraph]:
-    module: PackedRanker | RowRanker
+    module: PackedDecoder | RowDecoder
     dense = dense_head(source, head, len(readout.ids))
     if target == "onnx-cuda":
         fused = options.fused_attention
-        module = RowRanker(source.model, readout, embeddings=embeddings, fused=fused, head=dense)
+        module = RowDecoder(source.model, readout, embeddings=embeddings, fused=fused, head=dense)
     else:
-        module = PackedRanker(source.model, readout, embeddings=embeddings, head=dense)
+        module = PackedDecoder(source.model, readout, embeddings=embeddings, head=dense)
     # One graph for both roles where weights are low-bit, unless asked otherwise: see `graphs`.
     joint = source.quantization is not None if options.graphs is None else options.graphs == "joint"
-    return export_ranker_graphs(module, facts, joint=joint, target=target, precision=precision)
+    form: GraphForm = "joint" if joint else "separate"
+    return export_decoder_graphs(module, facts, form=form, target=target, precision=precision)

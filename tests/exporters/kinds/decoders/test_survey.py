@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
+from rankport.exporters.kinds.decoders.module import DecoderModule
+from rankport.exporters.kinds.decoders.survey import stated_windows, survey
 from rankport.exporters.kinds.labels.label_head import ReadOut
-from rankport.exporters.kinds.ranker.module import RankerModule
-from rankport.exporters.kinds.ranker.survey import stated_windows, survey
 from rankport.protos.errors import CheckpointError
 from support import checkpoints
 
@@ -32,7 +32,7 @@ def test_a_model_that_looks_at_token_ids_again_is_refused(checkpoint: Path) -> N
 
     body.forward = looks_again
     with pytest.raises(CheckpointError, match="token ids beside their embeddings"):
-        survey(RankerModule(loaded.model, ReadOut("lm_head", (1,)), embeddings=False))
+        survey(DecoderModule(loaded.model, ReadOut("lm_head", (1,)), embeddings=False))
 
 
 def test_a_window_that_only_the_config_states_counts(checkpoint: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_window_that_only_the_config_states_counts(checkpoint: Path) -> None:
 
 def test_widths_are_read_off_the_model_and_not_its_family(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "qwen3", head_dim=20, num_key_value_heads=1))
-    facts = survey(RankerModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
+    facts = survey(DecoderModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
     assert [(layer.kv_heads, layer.head_dim) for layer in facts.layers] == [(1, 20), (1, 20)]
     assert facts.window is None
     assert facts.max_positions == 128
@@ -53,7 +53,7 @@ def test_widths_are_read_off_the_model_and_not_its_family(tmp_path: Path) -> Non
 def test_rotary_frequencies_that_switch_with_length_bound_the_limits(tmp_path: Path) -> None:
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     checkpoint = load_checkpoint(checkpoints.causal_lm(tmp_path, "llama", rope_parameters=rope))
-    facts = survey(RankerModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
+    facts = survey(DecoderModule(checkpoint.model, ReadOut("lm_head", (1,)), embeddings=False))
     facts.check_length(64, 64)
     with pytest.raises(CheckpointError, match="position encodings of 128"):
         facts.check_length(65, 64)

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
+from rankport.exporters.kinds.decoders.row_attention import RowPrefix
+from rankport.exporters.kinds.decoders.shared_prefix import KEYWORD, KV, SharedPrefix, attending_to_prefix
 from rankport.exporters.kinds.labels.label_head import ReadOut, label_head
-from rankport.exporters.kinds.ranker.packed_attention import PackedPrefix
-from rankport.exporters.kinds.ranker.row_attention import RowPrefix
-from rankport.exporters.kinds.ranker.shared_prefix import KEYWORD, KV, SharedPrefix, attending_to_prefix
 from rankport.protos.errors import CheckpointError
 
 
-class RankerModule(nn.Module):
+class DecoderModule(nn.Module):
     """A decoder that ends in its label head. Each layout of tokens is a subclass, whose `forward` is to be traced.
 
     Every `forward` takes, beside its own arguments,
@@ -65,7 +65,7 @@ class RankerModule(nn.Module):
         return self.model(**arguments, logits_to_keep=last_tokens).logits[0]  # type: ignore[no-any-return]
 
 
-class PackedRanker(RankerModule):
+class PackedDecoder(DecoderModule):
     """Tokens packed one after another: a CPU's layout."""
 
     def forward(
@@ -86,7 +86,7 @@ class PackedRanker(RankerModule):
         return _outputs(self.logits(inputs, position_ids, last_tokens, shared), shared)
 
 
-class RowRanker(RankerModule):
+class RowDecoder(DecoderModule):
     """Tokens in a rectangle of rows: a GPU's layout."""
 
     def __init__(
@@ -130,7 +130,7 @@ def _outputs(logits: Tensor, shared: SharedPrefix) -> list[Tensor]:
 
 
 @contextmanager
-def shared_prefix_mode(module: RankerModule) -> Iterator[None]:
+def shared_prefix_mode(module: DecoderModule) -> Iterator[None]:
     """Has the model, while open, attend to a `SharedPrefix` and end in the label head.
 
     Rotary frequencies that switch with the sequence length stay those of short sequences: a packed sequence has no

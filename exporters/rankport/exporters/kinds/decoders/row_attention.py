@@ -12,7 +12,7 @@ requires: masks as inputs, since what is counted from a shape would be made on t
 import torch
 from torch import Tensor
 
-from rankport.exporters.kinds.ranker.shared_prefix import KV, Cap, SharedPrefix, capper
+from rankport.exporters.kinds.decoders.shared_prefix import KV, Cap, SharedPrefix, capper
 
 
 class RowPrefix(SharedPrefix):

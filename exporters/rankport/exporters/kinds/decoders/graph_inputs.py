@@ -44,7 +44,7 @@ class GraphInputs:
 
 @dataclass(frozen=True, slots=True)
 class PackedInputs(GraphInputs):
-    """The inputs of `PackedRanker`."""
+    """The inputs of `PackedDecoder`."""
 
     def axes(self) -> Axes:
         """Gives the shape of every graph input, in order."""
@@ -92,7 +92,7 @@ class PackedInputs(GraphInputs):
 
 @dataclass(frozen=True, slots=True)
 class RowInputs(GraphInputs):
-    """The inputs of `RowRanker`."""
+    """The inputs of `RowDecoder`."""
 
     def axes(self) -> Axes:
         """Gives the shape of every graph input, in order."""

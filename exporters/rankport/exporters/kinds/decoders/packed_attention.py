@@ -8,7 +8,7 @@ padding there.
 import torch
 from torch import Tensor
 
-from rankport.exporters.kinds.ranker.shared_prefix import KV, SharedPrefix, capper
+from rankport.exporters.kinds.decoders.shared_prefix import KV, SharedPrefix, capper
 
 
 class PackedPrefix(SharedPrefix):

@@ -1,11 +1,12 @@
-"""The graphs of a ranker, cut from one trace of its `RankerModule`: two, or one that serves both roles.
+"""The graphs of a decoder, cut from one trace of its `DecoderModule`: two, or one that serves both roles.
 
 Two graphs compute nothing that their role does not need. One graph needs one copy of weights that a runtime has packed
 for its kernels, which a runtime does a graph: what a low-bit model saves is not spent on a second copy. It costs the
-last block's attention in a prefill.
+last block's attention in a prefill. A graph that decodes gives the logits and the KV of the same tokens.
 """
 
 import logging
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -17,31 +18,39 @@ from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.graphs.passes.half_precision import to_half_precision
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
-from rankport.exporters.kinds.ranker.graph_inputs import PackedInputs, RowInputs
-from rankport.exporters.kinds.ranker.module import PackedRanker, RankerModule, RowRanker, shared_prefix_mode
-from rankport.exporters.kinds.ranker.survey import Survey
+from rankport.exporters.kinds.decoders.graph_inputs import PackedInputs, RowInputs
+from rankport.exporters.kinds.decoders.module import (
+    DecoderModule,
+    PackedDecoder,
+    RowDecoder,
+    shared_prefix_mode,
+)
+from rankport.exporters.kinds.decoders.survey import Survey
 from rankport.exporters.quantization.kernels.select import graph_kernels
 from rankport.runtime.bundle.manifest import Precision, Target
 
 _log = logging.getLogger(__name__)
 
+GraphForm = Literal["separate", "joint", "decode"]
+"""Graphs of the roles `prefix` and `score`, one graph of both, or one of the roles `prefix` and `decode`."""
+
 Shapes = dict[str, list[str | int]]  # of outputs by name
 
 
-def export_ranker_graphs(
-    module: PackedRanker | RowRanker,
+def export_decoder_graphs(
+    module: PackedDecoder | RowDecoder,
     facts: Survey,
     *,
-    joint: bool,
+    form: GraphForm,
     target: Target,
     precision: Precision = "fp32",
 ) -> dict[str, RoleGraph]:
-    """Traces the model once and cuts. Graphs by name: `prefix` of KV alone and `score` of logits alone, or `ranker`.
+    """Traces the model once and cuts. Graphs by name: `prefix` and `score`, `ranker`, or `decode`: see `GraphForm`.
 
     The joint graph has the input kv_slots [1] int64: how many slots of new KV it gives a prefix; 0 in a score pass.
     """
     hidden = module.embed_tokens.embedding_dim if module.takes_embeddings else None
-    inputs = (RowInputs if isinstance(module, RowRanker) else PackedInputs)(facts.layers, hidden)
+    inputs = (RowInputs if isinstance(module, RowDecoder) else PackedInputs)(facts.layers, hidden)
     kv: Shapes = {
         f"new_{part}.{layer}": ["prefixes", width.kv_heads, "slots_per_prefix", width.head_dim]
         for layer, width in enumerate(facts.layers)
@@ -50,7 +59,7 @@ def export_ranker_graphs(
     logits: Shapes = {"logits": ["items_total", module.outputs]}
     with shared_prefix_mode(module), graph_kernels(module.model, target), traceable_experts(module.model):
         traced = trace(module, inputs.example(), inputs.axes(), [*logits, *kv])
-    graphs = _joint(traced, logits, kv, module) if joint else _separate(traced, logits, kv, module)
+    graphs = _CUTS[form](traced, logits, kv, module)
     on_gpu = target == "onnx-cuda"
     for graph in graphs.values():
         if on_gpu:
@@ -61,20 +70,28 @@ def export_ranker_graphs(
     return graphs
 
 
-def _joint(traced: ir.Model, logits: Shapes, kv: Shapes, module: RankerModule) -> dict[str, RoleGraph]:
+def _joint(traced: ir.Model, logits: Shapes, kv: Shapes, module: DecoderModule) -> dict[str, RoleGraph]:
     ranker = _scoring(cut(traced, logits | kv), module)
     _limit_kv(ranker, tuple(kv))
     return {"ranker": RoleGraph(ranker, {"prefix": tuple(kv), "score": ("logits",)})}
 
 
-def _separate(traced: ir.Model, logits: Shapes, kv: Shapes, module: RankerModule) -> dict[str, RoleGraph]:
+def _separate(traced: ir.Model, logits: Shapes, kv: Shapes, module: DecoderModule) -> dict[str, RoleGraph]:
     return {
         "prefix": RoleGraph(cut(traced, kv), {"prefix": tuple(kv)}),
         "score": RoleGraph(_scoring(cut(traced, logits), module), {"score": ("logits",)}),
     }
 
 
-def _scoring(graph: ir.Model, module: RankerModule) -> ir.Model:
+def _decoding(traced: ir.Model, logits: Shapes, kv: Shapes, module: DecoderModule) -> dict[str, RoleGraph]:
+    graph = _scoring(cut(traced, logits | kv), module)
+    return {"decode": RoleGraph(graph, {"prefix": tuple(kv), "decode": ("logits", *kv)})}
+
+
+_CUTS = {"separate": _separate, "joint": _joint, "decode": _decoding}
+
+
+def _scoring(graph: ir.Model, module: DecoderModule) -> ir.Model:
     if not select_rows_early(graph, rows="last_tokens"):
         _log.warning("the last block of %s computes its MLP for all tokens", type(module.model).__name__)
     return graph

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.kinds.ranker.module import RankerModule, shared_prefix_mode, switching_rotary
-from rankport.exporters.kinds.ranker.packed_attention import PackedPrefix
-from rankport.exporters.kinds.ranker.shared_prefix import SharedPrefix
+from rankport.exporters.kinds.decoders.module import DecoderModule, shared_prefix_mode, switching_rotary
+from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
+from rankport.exporters.kinds.decoders.shared_prefix import SharedPrefix
 from rankport.protos.errors import CheckpointError, RankportError
 from rankport.runtime.bundle.manifest import LayerKV
 
@@ -40,7 +40,7 @@ class Survey:
                 )
 
 
-def survey(module: RankerModule) -> Survey:
+def survey(module: DecoderModule) -> Survey:
     """Runs the model on a few tokens. Raises CheckpointError with the reason if it cannot be exported exactly."""
     model = module.model
     _require_positions_and_embeddings_only(module)
@@ -57,7 +57,7 @@ def survey(module: RankerModule) -> Survey:
     return Survey(layers, min(windows, default=None), _max_positions(model))
 
 
-def _run(module: RankerModule, items: Tensor) -> tuple[Tensor, SharedPrefix]:
+def _run(module: DecoderModule, items: Tensor) -> tuple[Tensor, SharedPrefix]:
     count, length = items.shape
     packed = torch.arange(count * length)
     shared = PackedPrefix(packed.reshape(1, count, length), packed, torch.tensor([0]), None)
@@ -80,7 +80,7 @@ def _reported(model: nn.Module) -> Iterator[None]:
         raise CheckpointError(f"{type(model).__name__} cannot be run as a ranker is: {reason}") from error
 
 
-def _require_positions_and_embeddings_only(module: RankerModule) -> None:
+def _require_positions_and_embeddings_only(module: DecoderModule) -> None:
     """Refuses a model that looks at the id again: graphs see a token as its embedding and its position."""
     ids = torch.tensor([[1, 2, 3]]) % module.embed_tokens.num_embeddings
     with torch.no_grad(), _reported(module.model):

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from rankport.protos.errors import BackendError, DeadlineExceeded, RankportError
@@ -94,6 +95,19 @@ class Pass(Generic[RequestT]):
     tokens: tuple[int, ...]  # of each
     start: Callable[[], Wait | None]
     size: PassSize
+
+
+def taking_part(
+    requests: Sequence[RequestT],
+    takes: Sequence[int],
+    tokens: Sequence[int],
+    start: Callable[[Sequence[tuple[RequestT, int]]], Wait | None],
+    size: PassSize,
+) -> Pass[RequestT]:
+    """Makes the pass of those requests that take something of it, `start` given how much each takes."""
+    shares = tuple((request, take) for request, take in zip(requests, takes, strict=True) if take)
+    requests = tuple(request for request, _ in shares)
+    return Pass(requests, tuple(filter(None, tokens)), partial(start, shares), size)
 
 
 @dataclass(frozen=True, slots=True)

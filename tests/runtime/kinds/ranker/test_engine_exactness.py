@@ -14,7 +14,7 @@ from rankport.protos.errors import (
 )
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.ranker.engine import Scored, prefix_key
+from rankport.runtime.kinds.ranker.engine import Scored
 from rankport.runtime.scheduling.prefix_cache import PrefixCache, SplitKV
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 from support.effort import scale
@@ -55,14 +55,6 @@ def test_embeddings_in_prefix_and_items_equal_the_full_sequence() -> None:
             result = scored(submit(engine, one, items))
             np.testing.assert_allclose(result.logits, expected(backend, one, items), atol=1e-6)
         assert result.prefix_tokens_cached == 1, "equal ids over other embeddings are another prefix"
-
-
-def test_prefix_keys_tell_embeddings_apart_and_are_negative() -> None:
-    rows = np.array([[1, 2], [1, 3], [1, 2]], np.float32)
-    key = prefix_key(TokenRun(np.array([5, EMBEDDED, EMBEDDED, EMBEDDED], np.int64), rows))
-    assert key[0] == 5
-    assert key[1] == key[3] != key[2]
-    assert (key[1:] < EMBEDDED).all()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import blake2b
 from operator import itemgetter
 
 import numpy as np
@@ -22,21 +21,14 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
-from rankport.runtime.scheduling.pass_plan import (
-    ItemWork,
-    PassLimits,
-    PrefixWork,
-    items_size,
-    plan_items,
-    plan_prefill,
-    prefill_size,
-)
-from rankport.runtime.scheduling.pass_results import check_count, take_shares
-from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease, PrefixCache, SplitKV
+from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, items_size, plan_items
+from rankport.runtime.scheduling.pass_results import take_shares
+from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache, SplitKV
+from rankport.runtime.scheduling.prefixes import Prefixes, PrefixRequest, prefix_key
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
-from rankport.runtime.scheduling.work import Pass, PassSize, Request, Wait, on_device
+from rankport.runtime.scheduling.work import Pass, Wait, on_device, taking_part
 from rankport.runtime.scheduling.worker import Clock, Worker
-from rankport.runtime.tokens import EMBEDDED, TokenRun, TokenRuns
+from rankport.runtime.tokens import TokenRun, TokenRuns
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,36 +94,9 @@ class Engine(QueuedEngine):
         return self._work.cache.stats()
 
 
-def prefix_key(run: TokenRun) -> NDArray[np.int64]:
-    """Makes the tokens a prefix is cached under: embeddings become negative hashes of their rows. [tokens]"""
-    if run.embeddings is None:
-        return run.ids
-    key = run.ids.copy()
-    key[key == EMBEDDED] = [_row_key(row) for row in run.embeddings]
-    return key
-
-
-def slice_run(run: TokenRun, start: int, stop: int) -> TokenRun:
-    """Takes the tokens `start` to `stop` of a run, with the embeddings among them."""
-    ids = run.ids[start:stop]
-    rows = int(np.count_nonzero(ids == EMBEDDED))
-    if run.embeddings is None or not rows:
-        return TokenRun(ids)
-    first = int(np.count_nonzero(run.ids[:start] == EMBEDDED))
-    return TokenRun(ids, run.embeddings[first : first + rows])
-
-
-def _row_key(row: NDArray[np.float32]) -> int:
-    digest = int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest(), "little", signed=True)
-    return min(digest | -(2**63), EMBEDDED - 1)  # negative, and never EMBEDDED itself
-
-
 @dataclass(slots=True, eq=False, kw_only=True)
-class _ScoringRequest(Request):
-    prefix: TokenRun
-    key: NDArray[np.int64]  # [prefix tokens]
+class _ScoringRequest(PrefixRequest):
     items: RunsByLength
-    prefix_tokens_computed: int = 0
 
     @property
     def exhausted(self) -> bool:
@@ -148,7 +113,7 @@ class _ScoringRequest(Request):
         return Scored(
             logits=logits,
             failed=failed,
-            prefix_tokens_cached=self.key.size - self.prefix_tokens_computed,
+            prefix_tokens_cached=self.prefix_tokens_cached,
             prefix_tokens_computed=self.prefix_tokens_computed,
             queue_s=waited_s,
             compute_s=self.compute_s,
@@ -171,81 +136,49 @@ class _ScoringWork:
         split = partial(on_device, "splitting KV", backend.split)
         self.cache = new_cache(config.prefix_cache_bytes, split)
         self._backend = backend
-        self._leases: dict[_ScoringRequest, Lease] = {}
-        self._prefill_limits = PassLimits(config.max_prefill_tokens, config.max_padding_ratio)
+        self._prefixes = Prefixes[_ScoringRequest](self.cache, backend.prefill, config)
         self._item_limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
         self._prefilled_last = False
 
     def prepare(self, request: _ScoringRequest) -> None:
         """Leases the prefix as far as it is cached by now."""
-        lease = self._leases.get(request)
-        if lease is None:
-            lease = self._leases[request] = self.cache.match(request.key)
-            request.to_compute -= lease.length
-        elif lease.length < request.key.size:
-            self.cache.extend(lease, request.key[lease.length :])
+        self._prefixes.prepare(request)
 
     def plan(self, active: Sequence[_ScoringRequest], max_bulk_tokens: int | None) -> Pass[_ScoringRequest]:
         """Plans prefill and score passes in turn, while there is work for both."""
-        waiting = [request for request in active if self._leases[request].length < request.key.size]
-        ready = [request for request in active if self._leases[request].length == request.key.size]
+        ready = [request for request in active if self._prefixes.is_complete(request)]
+        waiting = [request for request in active if not self._prefixes.is_complete(request)]
         self._prefilled_last = bool(waiting) and not (ready and self._prefilled_last)
         if self._prefilled_last:
-            return self._plan_prefill(waiting, replace(self._prefill_limits, max_bulk_tokens=max_bulk_tokens))
+            return self._prefixes.plan(waiting, max_bulk_tokens)
         return self._plan_items(ready, replace(self._item_limits, max_bulk_tokens=max_bulk_tokens))
 
     def retire(self, request: _ScoringRequest) -> None:
         """Returns the lease."""
-        lease = self._leases.pop(request, None)
-        if lease is not None:
-            self.cache.release(lease)
+        self._prefixes.retire(request)
 
     def close(self) -> None:
         """Drops the cache's KV before the device that holds it."""
         self.cache.clear()
         self._backend.close()
 
-    def _plan_prefill(self, requests: Sequence[_ScoringRequest], limits: PassLimits) -> Pass[_ScoringRequest]:
-        work = []
-        for request in requests:
-            lease = self._leases[request]
-            rest = request.key[lease.length :]
-            work.append(PrefixWork(rest, lease.length, lease.branch, request.large))
-        takes = plan_prefill(work, limits)
-        return _pass(requests, takes, takes, self._prefill, prefill_size(takes))
-
     def _plan_items(self, requests: Sequence[_ScoringRequest], limits: PassLimits) -> Pass[_ScoringRequest]:
         work = [
-            ItemWork(request.items.remaining, request.key.size, self._leases[request].branch, request.large)
+            ItemWork(
+                request.items.remaining, request.key.size, self._prefixes.lease(request).branch, request.large
+            )
             for request in requests
         ]
         takes = plan_items(work, limits)
         tokens = [int(one.lengths[:take].sum()) for one, take in zip(work, takes, strict=True)]
-        return _pass(requests, takes, tokens, self._score, items_size("score", work, takes))
-
-    def _prefill(self, shares: Shares) -> None:
-        """Computes and stores the next `share` tokens of each request's prefix."""
-        leases = [self._leases[request] for request, _ in shares]
-        spans = [
-            (lease.length, lease.length + tokens) for lease, (_, tokens) in zip(leases, shares, strict=True)
-        ]
-        batch = PrefixBatch.of(
-            [lease.pieces() for lease in leases],
-            [slice_run(request.prefix, *span) for (request, _), span in zip(shares, spans, strict=True)],
-            np.arange(len(shares)),
-        )
-        kvs = on_device("prefill", self._backend.prefill, batch)
-        check_count("prefill", len(kvs), len(shares))
-        for (request, tokens), lease, span, kv in zip(shares, leases, spans, kvs, strict=True):
-            self.cache.insert(lease, request.key[slice(*span)], kv)
-            request.prefix_tokens_computed += tokens
+        return taking_part(requests, takes, tokens, self._score, items_size("score", work, takes))
 
     def _score(self, shares: Shares) -> Wait | None:
         """Starts to score the next `share` items of each request; requests with the same prefix share its row."""
-        leases = {lease.branch: lease for lease in (self._leases[request] for request, _ in shares)}
+        leases = {lease.branch: lease for lease in (self._prefixes.lease(request) for request, _ in shares)}
         row_of = {branch: row for row, branch in enumerate(leases)}
         by_row = sorted(
-            ((row_of[self._leases[request].branch], request, count) for request, count in shares),
+            ((row_of[self._prefixes.lease(request).branch], request, count) for request, count in shares),
             key=itemgetter(0),
         )
         batch = PrefixBatch(
@@ -255,15 +188,3 @@ class _ScoringWork:
         )
         started = on_device("score", self._backend.start, batch)
         return take_shares("score", started, [(request.items, count) for _, request, count in by_row])
-
-
-def _pass(
-    requests: Sequence[_ScoringRequest],
-    takes: Sequence[int],
-    tokens: Sequence[int],
-    start: Callable[[Shares], Wait | None],
-    size: PassSize,
-) -> Pass[_ScoringRequest]:
-    shares = tuple((request, take) for request, take in zip(requests, takes, strict=True) if take)
-    requests = tuple(request for request, _ in shares)
-    return Pass(requests, tuple(filter(None, tokens)), partial(start, shares), size)

@@ -39,7 +39,7 @@ from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.class_answer import ClassForm
 from rankport.runtime.kinds.kind import Capability, ModelCounts
-from rankport.runtime.kinds.ranker.engine import Engine, Scored, prefix_key
+from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
 from rankport.runtime.kinds.ranker.read_position import up_to_read_token
 from rankport.runtime.kinds.ranker.rules import RULES
@@ -48,6 +48,7 @@ from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
 from rankport.runtime.prompt.encoder import EncodedPrefix, PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.scheduling.prefixes import prefix_key
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
 from rankport.runtime.store.store import TokenStore

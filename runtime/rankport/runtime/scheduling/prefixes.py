@@ -1,0 +1,123 @@
+"""`Prefixes`: KV of the prefixes of active requests, leased as far as it is cached, else computed and kept for others.
+
+Owns the part of a pass's plan that is prefill, whatever follows a prefix. Driven by the worker's thread.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import blake2b
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.scheduling.pass_plan import PassLimits, PrefixWork, plan_prefill, prefill_size
+from rankport.runtime.scheduling.pass_results import check_count
+from rankport.runtime.scheduling.prefix_cache import Lease, PrefixCache
+from rankport.runtime.scheduling.work import Pass, Request, on_device, taking_part
+from rankport.runtime.tokens import EMBEDDED, TokenRun
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class PrefixRequest(Request):
+    """Request behind a prefix."""
+
+    prefix: TokenRun
+    key: NDArray[np.int64]  # [prefix tokens] that its KV is kept under
+    prefix_tokens_computed: int = 0
+
+    @property
+    def prefix_tokens_cached(self) -> int:
+        """Tokens of the prefix whose KV was there."""
+        return self.key.size - self.prefix_tokens_computed
+
+
+RequestT = TypeVar("RequestT", bound=PrefixRequest)
+Prefill = Callable[[PrefixBatch], PrefixPieces]
+
+
+class Prefixes(Generic[RequestT]):
+    """Leases of the active requests on the KV of their prefixes."""
+
+    def __init__(self, cache: PrefixCache, prefill: Prefill, config: EngineConfig) -> None:
+        self._cache = cache
+        self._prefill = prefill
+        self._limits = PassLimits(config.max_prefill_tokens, config.max_padding_ratio)
+        self._leases: dict[RequestT, Lease] = {}
+
+    def prepare(self, request: RequestT) -> None:
+        """Leases the prefix as far as it is cached by now."""
+        lease = self._leases.get(request)
+        if lease is None:
+            lease = self._leases[request] = self._cache.match(request.key)
+            request.to_compute -= lease.length
+        elif lease.length < request.key.size:
+            self._cache.extend(lease, request.key[lease.length :])
+
+    def lease(self, request: RequestT) -> Lease:
+        """Gives the lease of a prepared request."""
+        return self._leases[request]
+
+    def is_complete(self, request: RequestT) -> bool:
+        """Says whether the KV of the whole prefix is there."""
+        return self._leases[request].length == request.key.size
+
+    def plan(self, requests: Sequence[RequestT], max_bulk_tokens: int | None) -> Pass[RequestT]:
+        """Plans a pass over some prefixes that are not complete; as `Work.plan`."""
+        work = []
+        for request in requests:
+            lease = self._leases[request]
+            rest = request.key[lease.length :]
+            work.append(PrefixWork(rest, lease.length, lease.branch, request.large))
+        takes = plan_prefill(work, replace(self._limits, max_bulk_tokens=max_bulk_tokens))
+        return taking_part(requests, takes, takes, self._compute, prefill_size(takes))
+
+    def retire(self, request: RequestT) -> None:
+        """Returns the lease, if there is one."""
+        lease = self._leases.pop(request, None)
+        if lease is not None:
+            self._cache.release(lease)
+
+    def _compute(self, shares: Sequence[tuple[RequestT, int]]) -> None:
+        """Computes and stores the next `share` tokens of each request's prefix."""
+        leases = [self._leases[request] for request, _ in shares]
+        spans = [
+            (lease.length, lease.length + tokens) for lease, (_, tokens) in zip(leases, shares, strict=True)
+        ]
+        batch = PrefixBatch.of(
+            [lease.pieces() for lease in leases],
+            [slice_run(request.prefix, *span) for (request, _), span in zip(shares, spans, strict=True)],
+            np.arange(len(shares)),
+        )
+        kvs = on_device("prefill", partial(self._prefill, batch))
+        check_count("prefill", len(kvs), len(shares))
+        for (request, tokens), lease, span, kv in zip(shares, leases, spans, kvs, strict=True):
+            self._cache.insert(lease, request.key[slice(*span)], kv)
+            request.prefix_tokens_computed += tokens
+
+
+def prefix_key(run: TokenRun) -> NDArray[np.int64]:
+    """Makes the tokens a prefix is cached under: embeddings become negative hashes of their rows. [tokens]"""
+    if run.embeddings is None:
+        return run.ids
+    key = run.ids.copy()
+    key[key == EMBEDDED] = [_row_key(row) for row in run.embeddings]
+    return key
+
+
+def slice_run(run: TokenRun, start: int, stop: int) -> TokenRun:
+    """Takes the tokens `start` to `stop` of a run, with the embeddings among them."""
+    ids = run.ids[start:stop]
+    rows = int(np.count_nonzero(ids == EMBEDDED))
+    if run.embeddings is None or not rows:
+        return TokenRun(ids)
+    first = int(np.count_nonzero(run.ids[:start] == EMBEDDED))
+    return TokenRun(ids, run.embeddings[first : first + rows])
+
+
+def _row_key(row: NDArray[np.floating]) -> int:
+    digest = int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest(), "little", signed=True)
+    return min(digest | -(2**63), EMBEDDED - 1)  # negative, and never EMBEDDED itself

@@ -106,6 +106,13 @@ def mix_bundle(
 
 
 @pytest.fixture(scope="session")
+def generator_bundle(ranker_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
+    """That decoder as a generator of texts behind 64 tokens, up to 64 long."""
+    options = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 64}
+    return exported(ranker_checkpoint, name="tiny-generator", **options)
+
+
+@pytest.fixture(scope="session")
 def wide_towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint of two towers: a CNN for queries, an LSTM for items, all interactions, wide features and an MLP."""
     from support.reading import two_towers

@@ -68,6 +68,9 @@ class _Authorized:
     def unary_unary(self, *method: Any, **more: Any) -> Any:
         return _Method(self._channel.unary_unary(*method, **more), self._token)
 
+    def unary_stream(self, *method: Any, **more: Any) -> Any:
+        return _Method(self._channel.unary_stream(*method, **more), self._token)
+
     def stream_stream(self, *method: Any, **more: Any) -> Any:
         return _Method(self._channel.stream_stream(*method, **more), self._token)
 

@@ -13,7 +13,8 @@ from rankport.protos.arguments import checked_items, checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
-from rankport.protos.messages import class_wire, tag_wire, wire
+from rankport.protos.generation import Sampling
+from rankport.protos.messages import class_wire, generate_wire, tag_wire, wire
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.ranking import Ranking, check_top_k
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
@@ -35,6 +36,7 @@ from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_er
 from rankport.sdk.access import Tls, Token, credentials_of
 from rankport.sdk.channels import ChannelOptions, Target
 from rankport.sdk.connections import AsyncConnection
+from rankport.sdk.generating import GeneratesInLoops
 from rankport.sdk.retries import RetryBudget
 from rankport.sdk.score_stream import AsyncScoreRequests
 from rankport.sdk.tracing import trace_metadata
@@ -43,7 +45,7 @@ RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class AsyncClient:
+class AsyncClient(GeneratesInLoops):
     """Connection to a rankport server, for any event loop: each that it is called in has a channel of its own.
 
     >>> async with AsyncClient("localhost:8500", timeout_s=1.0) as client:
@@ -208,6 +210,21 @@ class AsyncClient:
         response = await self._answer(lambda to: to.tagging.Tag, request, timeout_s)
         return tag_wire.tag_result(response, given)
 
+    async def _written(
+        self, prompt: Prefix, sampling: Sampling, timeout_s: float | None, truncation: Truncation
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        timeout_s = self._timeout(timeout_s)
+        request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
+        with rankport_errors(self._address, timeout_s):
+            call = self._connected().generation.Generate(
+                request, timeout=timeout_s, metadata=trace_metadata()
+            )
+            try:
+                async for message in call:
+                    yield message
+            finally:
+                call.cancel()
+
     async def describe(self, model: str | None = None) -> ModelDescription:
         """Describes as `Client.describe`."""
         request = pb.DescribeModelRequest(model=self._model if model is None else model)
@@ -275,13 +292,7 @@ class AsyncClient:
         connection.process.check(f"the client of {self._address} connected", "make a client")
 
     def _connect(self) -> "AsyncConnection":
-        uri = self._target.uri
-        channel = (
-            grpc.aio.secure_channel(uri, self._credentials, self._options)
-            if self._credentials
-            else grpc.aio.insecure_channel(uri, self._options)
-        )
-        return AsyncConnection.over(channel, self._token)
+        return AsyncConnection.to(self._target.uri, self._credentials, self._options, self._token)
 
     def _timeout(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)

@@ -14,7 +14,8 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
-from rankport.protos.messages import class_wire, tag_wire, wire
+from rankport.protos.generation import Sampling
+from rankport.protos.messages import class_wire, generate_wire, tag_wire, wire
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.ranking import WeighingRanks
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
@@ -36,6 +37,7 @@ from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_er
 from rankport.sdk.access import Tls, Token, credentials_of
 from rankport.sdk.channels import ChannelOptions, Target
 from rankport.sdk.connections import Connection
+from rankport.sdk.generating import Generates, WrittenText
 from rankport.sdk.model_admin import ModelAdmin
 from rankport.sdk.retries import RetryBudget
 from rankport.sdk.score_stream import ScoreRequests
@@ -46,7 +48,7 @@ RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class Client(WeighingRanks):
+class Client(WeighingRanks, Generates):
     """Connection to a rankport server. Thread-safe; make one per process, not one per request.
 
     >>> with Client("localhost:8500", timeout_s=1.0) as client:
@@ -87,9 +89,9 @@ class Client(WeighingRanks):
         self._address = self._target.told
         self._model = model
         self._timeout_s = checked_timeout_s(timeout_s)
-        self._token = token
-        self._credentials = credentials_of(tls, credentials)
-        self._options = self._target.options(options, secure=self._credentials is not None, retry=retry)
+        secured = credentials_of(tls, credentials)
+        opened = self._target.options(options, secure=secured is not None, retry=retry)
+        self._connecting = (self._target.uri, secured, opened, token)
         self._retries = RetryBudget(enabled=retry)
         self._lock = threading.Lock()
         self._connection: Connection | None = None
@@ -234,8 +236,7 @@ class Client(WeighingRanks):
     def describe(self, model: str | None = None) -> ModelDescription:
         """Describes the client's model, or the named one."""
         request = pb.DescribeModelRequest(model=self._model if model is None else model)
-        response = self._answer(lambda to: to.models.Describe, request, self._timeout_s)
-        return wire.description_value(response)
+        return wire.description_value(self._answer(lambda to: to.models.Describe, request, self._timeout_s))
 
     def models(self) -> tuple[ModelDescription, ...]:
         """Describes all models of the server."""
@@ -253,8 +254,8 @@ class Client(WeighingRanks):
     def close(self) -> None:
         """Ends the connection; calls in progress raise `RequestCancelled`. Does nothing to that of a forked parent."""
         self._closed = True
-        if self._connection is not None and not self._connection.process.forked:
-            self._connection.channel.close()
+        if (connection := self._connection) is not None and not connection.process.forked:
+            connection.channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -283,18 +284,17 @@ class Client(WeighingRanks):
             raise closed_client(self._address)
         if self._connection is None:
             with self._lock:
-                self._connection = self._connection or self._connect()
+                self._connection = self._connection or Connection.to(*self._connecting)
         self._connection.process.check(f"the client of {self._address} connected", "make a client")
         return self._connection
 
-    def _connect(self) -> Connection:
-        uri = self._target.uri
-        channel = (
-            grpc.secure_channel(uri, self._credentials, self._options)
-            if self._credentials
-            else grpc.insecure_channel(uri, self._options)
-        )
-        return Connection.over(channel, self._token)
+    def _written(
+        self, prompt: Prefix, sampling: Sampling, timeout_s: float | None, truncation: Truncation
+    ) -> WrittenText:
+        timeout_s = self._timeout(timeout_s)
+        request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
+        call = self._connected().generation.Generate(request, timeout=timeout_s, metadata=trace_metadata())
+        return WrittenText(call, sampling, self._address, timeout_s)
 
     def _timeout(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)

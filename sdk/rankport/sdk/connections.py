@@ -8,6 +8,7 @@ import grpc
 from rankport.protos.own_process import OwnProcess
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.sdk.access import Token, authorized
+from rankport.sdk.channels import ChannelOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Connection:
     embedding: pb_grpc.EmbeddingStub
     tagging: pb_grpc.TaggingStub
     classification: pb_grpc.ClassificationStub
+    generation: pb_grpc.GenerationStub
     models: pb_grpc.ModelsStub
     admin: pb_grpc.ModelAdminStub
 
@@ -34,9 +36,23 @@ class Connection:
             pb_grpc.EmbeddingStub(calls),
             pb_grpc.TaggingStub(calls),
             pb_grpc.ClassificationStub(calls),
+            pb_grpc.GenerationStub(calls),
             pb_grpc.ModelsStub(calls),
             pb_grpc.ModelAdminStub(calls),
         )
+
+    @classmethod
+    def to(
+        cls,
+        uri: str,
+        credentials: grpc.ChannelCredentials | None,
+        options: ChannelOptions,
+        token: Token | None,
+    ) -> "Connection":
+        """Connects, with the first call."""
+        if credentials is None:
+            return cls.over(grpc.insecure_channel(uri, options), token)
+        return cls.over(grpc.secure_channel(uri, credentials, options), token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +65,7 @@ class AsyncConnection:
     embedding: "pb_grpc.EmbeddingAsyncStub"
     tagging: "pb_grpc.TaggingAsyncStub"
     classification: "pb_grpc.ClassificationAsyncStub"
+    generation: "pb_grpc.GenerationAsyncStub"
     models: "pb_grpc.ModelsAsyncStub"
 
     @classmethod
@@ -63,5 +80,19 @@ class AsyncConnection:
             cast("pb_grpc.EmbeddingAsyncStub", pb_grpc.EmbeddingStub(calls)),
             cast("pb_grpc.TaggingAsyncStub", pb_grpc.TaggingStub(calls)),
             cast("pb_grpc.ClassificationAsyncStub", pb_grpc.ClassificationStub(calls)),
+            cast("pb_grpc.GenerationAsyncStub", pb_grpc.GenerationStub(calls)),
             cast("pb_grpc.ModelsAsyncStub", pb_grpc.ModelsStub(calls)),
         )
+
+    @classmethod
+    def to(
+        cls,
+        uri: str,
+        credentials: grpc.ChannelCredentials | None,
+        options: ChannelOptions,
+        token: Token | None,
+    ) -> "AsyncConnection":
+        """Connects, with the first call."""
+        if credentials is None:
+            return cls.over(grpc.aio.insecure_channel(uri, options), token)
+        return cls.over(grpc.aio.secure_channel(uri, credentials, options), token)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rankport.exporters.kinds.classifier.kind import CLASSIFIER
 from rankport.exporters.kinds.cross_encoder.kind import CROSS_ENCODER
+from rankport.exporters.kinds.generator.kind import GENERATOR
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.ranker.kind import RANKER
@@ -19,6 +20,7 @@ EXPORT_KINDS: tuple[ExportKind, ...] = (
     CLASSIFIER,
     TWO_TOWER,
     TAGGER,
+    GENERATOR,
 )
 
 

@@ -21,6 +21,7 @@ from rankport.exporters.quantization.calibration import InputSums
 from rankport.runtime.bundle.manifest import (
     ClassHead,
     Embedding,
+    Generation,
     Labels,
     Limits,
     ManifestDraft,
@@ -52,6 +53,7 @@ class ExportPlan:
     embedding: Embedding | None = None
     pairing: Pairing | None = None
     tagging: Tagging | None = None
+    generation: Generation | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)  # of the bundle, beside graphs and tokenizer
     overrides: tuple[str, ...] = ()  # options that say otherwise than the checkpoint's folder
     graphs: Callable[[Checkpoint, Target, Precision], dict[str, RoleGraph]]  # traces them; by name

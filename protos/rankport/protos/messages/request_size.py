@@ -15,6 +15,7 @@ Request = (
     | pb.LookupRequest
     | pb.ClassifyRequest
     | pb.TagRequest
+    | pb.GenerateRequest
 )
 
 
@@ -42,6 +43,8 @@ def request_size(request: Request) -> RequestSize:
             return _tag_size(request)
         case pb.LookupRequest():
             return RequestSize(len(request.keys), 0)
+        case pb.GenerateRequest():
+            return RequestSize(1, request.max_tokens) + _prefix_size(request.prefix)
         case pb.ScoreStreamRequest():
             return request_size(request.request)
         case _:

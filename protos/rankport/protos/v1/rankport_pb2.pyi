@@ -234,6 +234,25 @@ MODEL_STATE_FAILED: ModelState.ValueType  # 5
 """never served; `reason` says why"""
 global___ModelState = ModelState
 
+class _FinishReason:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FinishReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
+    """it goes on"""
+    FINISH_REASON_STOP: _FinishReason.ValueType  # 1
+    FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
+
+class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper): ...
+
+FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
+"""it goes on"""
+FINISH_REASON_STOP: FinishReason.ValueType  # 1
+FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
+global___FinishReason = FinishReason
+
 @typing.final
 class Tensor(google.protobuf.message.Message):
     """A dense array."""
@@ -1582,3 +1601,151 @@ class RollBackRequest(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["alias", b"alias"]) -> None: ...
 
 global___RollBackRequest = RollBackRequest
+
+@typing.final
+class GenerateRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    PREFIX_FIELD_NUMBER: builtins.int
+    TRUNCATION_FIELD_NUMBER: builtins.int
+    MAX_TOKENS_FIELD_NUMBER: builtins.int
+    TEMPERATURE_FIELD_NUMBER: builtins.int
+    TOP_P_FIELD_NUMBER: builtins.int
+    TOP_K_FIELD_NUMBER: builtins.int
+    REPETITION_PENALTY_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    STOP_FIELD_NUMBER: builtins.int
+    STOP_IDS_FIELD_NUMBER: builtins.int
+    LOGPROBS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    truncation: global___Truncation.ValueType
+    """of the prompt"""
+    max_tokens: builtins.int
+    """How to write; unset: as the bundle says."""
+    temperature: builtins.float
+    """0: the likeliest token, always"""
+    top_p: builtins.float
+    top_k: builtins.int
+    """0: all tokens"""
+    repetition_penalty: builtins.float
+    seed: builtins.int
+    """same seed, same text"""
+    logprobs: builtins.bool
+    @property
+    def prefix(self) -> global___Prefix:
+        """the prompt: text, fields or token_ids"""
+
+    @property
+    def stop(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """texts that end it, and are no part of it"""
+
+    @property
+    def stop_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """tokens that end it, beside the bundle's own"""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        prefix: global___Prefix | None = ...,
+        truncation: global___Truncation.ValueType = ...,
+        max_tokens: builtins.int | None = ...,
+        temperature: builtins.float | None = ...,
+        top_p: builtins.float | None = ...,
+        top_k: builtins.int | None = ...,
+        repetition_penalty: builtins.float | None = ...,
+        seed: builtins.int | None = ...,
+        stop: collections.abc.Iterable[builtins.str] | None = ...,
+        stop_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        logprobs: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_tokens", b"max_tokens", "prefix", b"prefix", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "model", b"model", "prefix", b"prefix", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "stop_ids", b"stop_ids", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "truncation", b"truncation"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_tokens", b"_max_tokens"]) -> typing.Literal["max_tokens"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_repetition_penalty", b"_repetition_penalty"]) -> typing.Literal["repetition_penalty"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_temperature", b"_temperature"]) -> typing.Literal["temperature"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_top_k", b"_top_k"]) -> typing.Literal["top_k"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_top_p", b"_top_p"]) -> typing.Literal["top_p"] | None: ...
+
+global___GenerateRequest = GenerateRequest
+
+@typing.final
+class GenerateUsage(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROMPT_TOKENS_CACHED_FIELD_NUMBER: builtins.int
+    PROMPT_TOKENS_COMPUTED_FIELD_NUMBER: builtins.int
+    GENERATED_TOKENS_FIELD_NUMBER: builtins.int
+    TOKENIZE_S_FIELD_NUMBER: builtins.int
+    QUEUE_S_FIELD_NUMBER: builtins.int
+    COMPUTE_S_FIELD_NUMBER: builtins.int
+    prompt_tokens_cached: builtins.int
+    prompt_tokens_computed: builtins.int
+    generated_tokens: builtins.int
+    """that which ended the text included"""
+    tokenize_s: builtins.float
+    queue_s: builtins.float
+    """waiting for the device"""
+    compute_s: builtins.float
+    """of the passes this text took part in"""
+    def __init__(
+        self,
+        *,
+        prompt_tokens_cached: builtins.int = ...,
+        prompt_tokens_computed: builtins.int = ...,
+        generated_tokens: builtins.int = ...,
+        tokenize_s: builtins.float = ...,
+        queue_s: builtins.float = ...,
+        compute_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["compute_s", b"compute_s", "generated_tokens", b"generated_tokens", "prompt_tokens_cached", b"prompt_tokens_cached", "prompt_tokens_computed", b"prompt_tokens_computed", "queue_s", b"queue_s", "tokenize_s", b"tokenize_s"]) -> None: ...
+
+global___GenerateUsage = GenerateUsage
+
+@typing.final
+class GenerateResponse(google.protobuf.message.Message):
+    """Part of a text: whole characters, empty while one is incomplete or may begin a stop text."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: builtins.int
+    TOKEN_IDS_FIELD_NUMBER: builtins.int
+    LOGPROBS_FIELD_NUMBER: builtins.int
+    FINISH_REASON_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    text: builtins.str
+    finish_reason: global___FinishReason.ValueType
+    """of the last message, as are the next two"""
+    fingerprint: builtins.str
+    """of the bundle that wrote it"""
+    @property
+    def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    @property
+    def logprobs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """[token_ids] by the model's own logits, of a request that asks for them"""
+
+    @property
+    def usage(self) -> global___GenerateUsage: ...
+    def __init__(
+        self,
+        *,
+        text: builtins.str = ...,
+        token_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        logprobs: collections.abc.Iterable[builtins.float] | None = ...,
+        finish_reason: global___FinishReason.ValueType = ...,
+        usage: global___GenerateUsage | None = ...,
+        fingerprint: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids", "usage", b"usage"]) -> None: ...
+
+global___GenerateResponse = GenerateResponse

@@ -460,6 +460,83 @@ class Classification(object):
             _registered_method=True)
 
 
+class GenerationStub(object):
+    """Writes text behind a prompt.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Generate = channel.unary_stream(
+                '/rankport.v1.Generation/Generate',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateResponse.FromString,
+                _registered_method=True)
+
+
+class GenerationServicer(object):
+    """Writes text behind a prompt.
+    """
+
+    def Generate(self, request, context):
+        """Parts of the text as they are written; the last message says how it ended and what it cost. Cancelling the call ends
+        the text before its next token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_GenerationServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Generate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'rankport.v1.Generation', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('rankport.v1.Generation', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Generation(object):
+    """Writes text behind a prompt.
+    """
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rankport.v1.Generation/Generate',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class ModelsStub(object):
     """What this server serves.
     """

@@ -234,6 +234,44 @@ class ClassificationServicer(metaclass=abc.ABCMeta):
 
 def add_ClassificationServicer_to_server(servicer: ClassificationServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
 
+class GenerationStub:
+    """Writes text behind a prompt."""
+
+    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    Generate: grpc.UnaryStreamMultiCallable[
+        rankport.protos.v1.rankport_pb2.GenerateRequest,
+        rankport.protos.v1.rankport_pb2.GenerateResponse,
+    ]
+    """Parts of the text as they are written; the last message says how it ended and what it cost. Cancelling the call ends
+    the text before its next token.
+    """
+
+class GenerationAsyncStub:
+    """Writes text behind a prompt."""
+
+    Generate: grpc.aio.UnaryStreamMultiCallable[
+        rankport.protos.v1.rankport_pb2.GenerateRequest,
+        rankport.protos.v1.rankport_pb2.GenerateResponse,
+    ]
+    """Parts of the text as they are written; the last message says how it ended and what it cost. Cancelling the call ends
+    the text before its next token.
+    """
+
+class GenerationServicer(metaclass=abc.ABCMeta):
+    """Writes text behind a prompt."""
+
+    @abc.abstractmethod
+    def Generate(
+        self,
+        request: rankport.protos.v1.rankport_pb2.GenerateRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankport.protos.v1.rankport_pb2.GenerateResponse], collections.abc.AsyncIterator[rankport.protos.v1.rankport_pb2.GenerateResponse]]:
+        """Parts of the text as they are written; the last message says how it ended and what it cost. Cancelling the call ends
+        the text before its next token.
+        """
+
+def add_GenerationServicer_to_server(servicer: GenerationServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+
 class ModelsStub:
     """What this server serves."""
 

@@ -14,6 +14,7 @@ from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.extras import extras_named
 from rankport.runtime.backends.contract import (
     ArrayGraph,
+    DecodeBackend,
     DeviceLost,
     PrefixBackend,
     PrefixBatch,
@@ -49,6 +50,21 @@ def load_text_backend(
     """Loads the graph of a role that takes texts; otherwise as `load_prefix_backend`, errors too."""
     view, backends = _backends(bundle, config.device)
     return _warmed(backends.text(view, role, config, gpu), view, config, warm_up_texts)
+
+
+def load_decode_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> DecodeBackend:
+    """Loads the backend of a bundle that writes, on the CPU; raises as `load_prefix_backend`.
+
+    Raises InvalidRequest for another device as well.
+    """
+    if config.device != "cpu":
+        raise InvalidRequest(
+            f"bundle {bundle.manifest.name!r} writes text, which device {config.device} does not yet: take --device cpu"
+        )
+    with extras_named("device cpu"):
+        from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
+
+    return OnnxRuntimeDecodeBackend(_DEVICES[config.device].view(bundle), config)
 
 
 def load_array_graph(bundle: Bundle, role: Role, config: EngineConfig = DEFAULTS) -> ArrayGraph:

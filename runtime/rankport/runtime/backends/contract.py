@@ -100,6 +100,39 @@ class PrefixBackend(Protocol):
         """Frees the device."""
 
 
+class SequenceKV(Protocol):
+    """Keys and values of a sequence that is being written, resident on the backend's device. Opaque."""
+
+    @property
+    def length(self) -> int:
+        """Tokens covered."""
+
+
+class DecodeBackend(Protocol):
+    """Sequences that grow by a token at a time behind a prefix: KV of the prefix once, then logits of each token."""
+
+    def prefill(self, batch: PrefixBatch) -> PrefixPieces:
+        """Computes KV as `PrefixBackend.prefill`. [runs]"""
+
+    def begin(self, prefix: PrefixPieces) -> SequenceKV:
+        """Begins a sequence behind a prefix, whose KV is copied."""
+
+    def decode(self, sequences: Sequence[SequenceKV], tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Puts one token behind each sequence, and computes the logits of the next. [sequences, vocabulary]
+
+        `tokens` [sequences]. A sequence has grown only if the whole call succeeds.
+        """
+
+    def end(self, sequence: SequenceKV) -> None:
+        """Frees a sequence, which is not used again."""
+
+    def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
+        """Splits KV of a prefix as `PrefixBackend.split`."""
+
+    def close(self) -> None:
+        """Frees the device."""
+
+
 class TokenBackend(Protocol):
     """Texts as token ids: one row for each of their tokens, padding left out."""
 

@@ -13,6 +13,7 @@ from rankport.runtime.bundle.embedding import ClassHead as ClassHead
 from rankport.runtime.bundle.embedding import DenseLayer as DenseLayer
 from rankport.runtime.bundle.embedding import Embedding as Embedding
 from rankport.runtime.bundle.embedding import Pooling as Pooling
+from rankport.runtime.bundle.generation import Generation as Generation
 from rankport.runtime.bundle.measurements import Agreement as Agreement
 from rankport.runtime.bundle.measurements import BatchIndependence as BatchIndependence
 from rankport.runtime.bundle.measurements import ModeParity as ModeParity
@@ -261,6 +262,7 @@ class ManifestDraft(Strict):
     score: Score | None = None  # of a kind that answers with scores
     wide: list[WideFeature] = Field(default_factory=list)  # that a request brings, in the order of the graph
     tagging: Tagging | None = None  # of a tagger
+    generation: Generation | None = None  # of a generator
     limits: Limits
     pair: Pair | None = None  # of a kind that reads prefix and item in one sequence
     head: ClassHead | None = None  # of a classifier, or of a ranker that is a body without a head of its own

@@ -89,6 +89,17 @@ def _tagging(manifest: Manifest) -> Iterator[str]:
         yield f"tagging.crf.file: {file!r} has more than one use"
 
 
+def _generation(manifest: Manifest) -> Iterator[str]:
+    generation = manifest.generation
+    if generation is None:
+        return
+    if all(graph.role != "decode" for graph in manifest.graphs):
+        yield "generation: belongs to a bundle whose graph decodes: must be null"
+    for index, token in enumerate(generation.stop_ids):
+        if token >= manifest.shape.vocab_size:
+            yield f"generation.stop_ids[{index}]: {token} is out of range, must be 0 to {manifest.shape.vocab_size - 1}"
+
+
 def _graph_roles(expected: tuple[frozenset[Role], ...]) -> Rule:
     def rule(manifest: Manifest) -> Iterator[str]:
         for target in manifest.targets or (None,):
@@ -161,4 +172,4 @@ def _fingerprint(manifest: Manifest) -> Iterator[str]:
         yield f"fingerprint: {manifest.fingerprint} is stated, but the fields and files give {computed}"
 
 
-_RULES: tuple[Rule, ...] = (_files, _references, _tagging, _graphs, _labels, _prompt)
+_RULES: tuple[Rule, ...] = (_files, _references, _tagging, _generation, _graphs, _labels, _prompt)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.columns import ItemColumns
 from rankport.protos.features import FeatureColumns
+from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     Features,
@@ -35,10 +36,12 @@ from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
 from rankport.runtime.store.store import TokenStore
 
-Capability = Literal["scores", "weighs", "encodes", "tags", "classifies", "looks_up", "scores_apart"]
+Capability = Literal[
+    "scores", "weighs", "encodes", "tags", "classifies", "looks_up", "scores_apart", "generates"
+]
 """Requests that a model answers: `scores` as `ScoringModel`, with wide features `weighs` as `WeighingModel`, `encodes`
 as `EncodingModel`, `tags` as `TaggingModel`, `classifies` as `ClassifyingModel`, `looks_up` tokens of keys as
-`StoringModel`. One that `scores_apart` scores each item as if it were the only one."""
+`StoringModel`, `generates` as `GeneratingModel`. One that `scores_apart` scores each item as if it were alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,21 @@ class TaggingModel(Model, Protocol):
         stride: int | None = None,
     ) -> "Future[TagResult]":
         """Finds the spans of texts; see `Tagger.submit`."""
+
+
+class GeneratingModel(Model, Protocol):
+    """Model that `generates`."""
+
+    def submit(
+        self,
+        prompt: Prefix,
+        sampling: Sampling = ...,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_part: Callable[[GeneratedPart], None] | None = None,
+    ) -> "Future[GenerateResult]":
+        """Writes a text behind a prompt; see `Generator.submit`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from rankport.runtime.bundle.manifest_rules import KindRules
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.classifier.kind import CLASSIFIER
 from rankport.runtime.kinds.cross_encoder.kind import CROSS_ENCODER
+from rankport.runtime.kinds.generator.kind import GENERATOR
 from rankport.runtime.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.runtime.kinds.kind import Kind, OfflineEncoder
 from rankport.runtime.kinds.ranker.kind import RANKER
@@ -23,6 +24,7 @@ KINDS: tuple[Kind, ...] = (
     CLASSIFIER,
     TWO_TOWER,
     TAGGER,
+    GENERATOR,
 )
 
 

@@ -5,7 +5,7 @@ Text never becomes a *special* token: no request can smuggle `[SEP]` or `<|im_st
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
+from tokenizers.decoders import DecodeStream
 
 from rankport.protos.columns import RaggedIds
 from rankport.protos.errors import BundleError
@@ -111,6 +112,15 @@ class Tokenizer:
         """Encodes texts of words, each word apart, as `encode_places`; characters are counted within a word."""
         lists = [list(words) for words in texts]
         return _placed(self._inner.encode_batch(lists, is_pretokenized=True, add_special_tokens=False))
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Turns ids into text, without special tokens; incomplete characters become U+FFFD."""
+        return self._inner.decode(list(ids), skip_special_tokens=True)
+
+    def decoding(self) -> Callable[[int], str]:
+        """Begins a text that comes token by token: a function from the next id to what whole characters it adds."""
+        stream = DecodeStream(skip_special_tokens=True)
+        return lambda token: stream.step(self._inner, token) or ""
 
     def token_id(self, name: str) -> int | None:
         """Returns the id of a token by its exact name in the vocabulary, or None."""

@@ -16,6 +16,7 @@ from rankport.runtime.kinds.kind import (
     Capability,
     ClassifyingModel,
     EncodingModel,
+    GeneratingModel,
     Model,
     ModelCounts,
     ScoringModel,
@@ -30,7 +31,9 @@ from rankport.runtime.store.hot_tokens import HotTokens
 __all__ = ["Served", "ServedModels", "submit_score", "tokens_of"]
 
 
-_REQUESTS: frozenset[Capability] = frozenset({"scores", "weighs", "encodes", "classifies", "tags"})
+_REQUESTS: frozenset[Capability] = frozenset(
+    {"scores", "weighs", "encodes", "classifies", "tags", "generates"}
+)
 
 
 class ServedModels:
@@ -64,6 +67,10 @@ class ServedModels:
     def tagger(self, name: str, request_id: str = "") -> Served[TaggingModel]:
         """Finds the model of that name if it tags, or the only one that does if `name` is empty; else `NotFound`."""
         return self._that("tags", name, request_id)
+
+    def generator(self, name: str, request_id: str = "") -> Served[GeneratingModel]:
+        """Finds the model of that name if it generates, or the only one that does if `name` is empty."""
+        return self._that("generates", name, request_id)
 
     def looking_up(self, name: str) -> Served[StoringModel]:
         """Finds the model of that name if it reads a token store, or the only one that does if `name` is empty."""

@@ -45,6 +45,7 @@ _COMMANDS = (
     "score",
     "tag",
     "classify",
+    "generate",
     "doctor",
     "build",
     "audit",

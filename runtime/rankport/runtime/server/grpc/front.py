@@ -14,6 +14,7 @@ from rankport.runtime.server.grpc.address import bind
 from rankport.runtime.server.grpc.admin import add_admin
 from rankport.runtime.server.grpc.classification import ClassificationService
 from rankport.runtime.server.grpc.embedding import EmbeddingService
+from rankport.runtime.server.grpc.generation import GenerationService
 from rankport.runtime.server.grpc.kserve import service as kserve
 from rankport.runtime.server.grpc.models import ModelsService
 from rankport.runtime.server.grpc.options import server_options
@@ -57,6 +58,7 @@ class GrpcFront:
         pb_grpc.add_EmbeddingServicer_to_server(EmbeddingService(core), strict)
         pb_grpc.add_TaggingServicer_to_server(TaggingService(core), strict)
         pb_grpc.add_ClassificationServicer_to_server(ClassificationService(core), strict)
+        pb_grpc.add_GenerationServicer_to_server(GenerationService(core), strict)
         pb_grpc.add_ModelsServicer_to_server(ModelsService(core), strict)
         if core.config.security.admin_port is None:
             add_admin(self._server, core)

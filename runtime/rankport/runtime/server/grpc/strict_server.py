@@ -70,13 +70,16 @@ class StrictServer:
         if handler.unary_unary:
             answer = self._unary(method, handler.unary_unary, parse)
             return grpc.unary_unary_rpc_method_handler(answer, self._parsing(parse), write)
+        if handler.unary_stream:
+            answer = self._unary(method, handler.unary_stream, parse, streams=True)
+            return grpc.unary_stream_rpc_method_handler(answer, self._parsing(parse), write)
         assert handler.stream_stream, "the services have no other methods"
         stream = self._stream(method, handler.stream_stream, parse)
         return grpc.stream_stream_rpc_method_handler(stream, self._parsing(parse), write)
 
-    def _unary(self, method: str, behaviour: Behaviour, parse: Parse) -> Any:
+    def _unary(self, method: str, behaviour: Behaviour, parse: Parse, *, streams: bool = False) -> Any:
         async def answer(request: Any, context: Context) -> Any:
-            with seen(context, self._core, method, self._caller(context, method)):
+            with seen(context, self._core, method, self._caller(context, method), streams=streams):
                 if isinstance(request, InvalidRequest | _Large):
                     try:
                         request = await self._read(request, parse)

@@ -8,11 +8,13 @@ from typing import Any, cast
 import numpy as np
 
 from rankport.protos.errors import BundleError
+from rankport.protos.generation import Sampling
 from rankport.protos.types import Item, ItemStatus, ModelDescription, Prefix
 from rankport.runtime.kinds.kind import (
     Capability,
     ClassifyingModel,
     EncodingModel,
+    GeneratingModel,
     Model,
     ScoringModel,
     TaggingModel,
@@ -84,6 +86,10 @@ def _tag(model: Model, _: ModelDescription) -> "Future[Any]":
     return cast(TaggingModel, model).submit([_WORD], truncation="truncate")
 
 
+def _generate(model: Model, _: ModelDescription) -> "Future[Any]":
+    return cast(GeneratingModel, model).submit([0], Sampling(max_tokens=1))
+
+
 _BEGIN: Mapping[Capability, Begin] = MappingProxyType(
-    {"scores": _score, "encodes": _encode, "classifies": _classify, "tags": _tag}
+    {"scores": _score, "encodes": _encode, "classifies": _classify, "tags": _tag, "generates": _generate}
 )

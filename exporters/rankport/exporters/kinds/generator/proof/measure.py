@@ -1,0 +1,205 @@
+"""The proof of a generator bundle: logits of each token of sample texts, and greedy texts as the source writes them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.kinds.generator.stated import stated_generation
+from rankport.exporters.options.proof_options import ProofOptions
+from rankport.exporters.proof.compare import Logits, compare
+from rankport.exporters.proof.emulation import Runnable
+from rankport.exporters.proof.evidence import Evidence, Series
+from rankport.exporters.proof.noise import moved_as_rounded
+from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.protos.errors import ParityError
+from rankport.protos.generation import Sampling
+from rankport.runtime.backends.choice import load_decode_backend
+from rankport.runtime.backends.contract import DecodeBackend, PrefixBatch, PrefixPieces, SequenceKV
+from rankport.runtime.bundle.manifest import Limits, Manifest, ModeParity
+from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.tokens import TokenRun
+
+_STEPS, _GREEDY_TOKENS = 12, 48
+_LEVEL = 1e-3
+"""Logits of the two likeliest tokens closer than this have no order: rounding decides which one is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleText:
+    """A prompt and the text behind it, as token ids."""
+
+    prompt: NDArray[np.int64]  # [prompt tokens], at least one
+    text: NDArray[np.int64]  # [text tokens]
+
+    @property
+    def fed(self) -> NDArray[np.int64]:
+        """Tokens that are decoded: the prompt's last, then the text but for its last. [text tokens]"""
+        return np.concatenate([self.prompt[-1:], self.text[:-1]])
+
+
+def measure_generator(
+    manifest: Manifest, place: Runnable, source: Checkpoint, options: ProofOptions, on_progress: Progress
+) -> Measured:
+    """Measures a generator; a `proof.prove.Measure`.
+
+    Raises ParityError for other ends of a text than the folder states, or another text than the source's.
+    """
+    _check_stated(manifest, source)
+    samples = _samples(manifest.limits, source.vocab_size)
+    on_progress("reference in torch")
+    expected = [_reference(source, sample) for sample in samples]
+    answers = {}
+    with closing(load_decode_backend(place.bundle, place.config)) as backend:
+        for mode, answer in _MODES.items():
+            on_progress(f"parity: {mode}")
+            answers[mode] = answer(backend, samples)
+    on_progress("parity: greedy texts")
+    _check_texts(place, source, samples)
+    modes = [compare(mode, expected, actual) for mode, actual in answers.items()]
+    served = answers["together"]
+    evidence = Evidence("logit", Series.of("logits", expected, served))
+    return Measured(
+        modes,
+        _noise(manifest, source, samples, expected),
+        options.tolerance,
+        None,
+        partial(_drift_from, samples, served),
+        evidence=evidence,
+    )
+
+
+def _check_stated(manifest: Manifest, source: Checkpoint) -> None:
+    generation = manifest.generation
+    assert generation is not None
+    stated = stated_generation(source, generation.stop_ids)
+    if stated != generation:
+        raise ParityError(f"generation: the bundle has {generation}, the checkpoint says {stated}")
+
+
+def _samples(limits: Limits, vocabulary: int) -> list[SampleText]:
+    """Draws texts of random tokens: the shortest prompt, middling ones, and the longest."""
+    rng = np.random.default_rng(0)
+    longest = min(limits.max_prefix_tokens, 96)
+    lengths = sorted({1, 2, max(1, longest // 3), longest})
+    steps = min(_STEPS, limits.max_item_tokens)
+    return [
+        SampleText(rng.integers(0, vocabulary, length), rng.integers(0, vocabulary, steps))
+        for length in lengths
+    ]
+
+
+def _reference(source: Checkpoint, sample: SampleText) -> Logits:
+    """Computes the logits before each token of the text by one forward of the class. [text tokens, vocabulary]"""
+    ids = np.concatenate([sample.prompt, sample.text[:-1]])
+    with torch.no_grad():
+        logits = source.model(input_ids=torch.tensor(ids)[None], use_cache=False).logits[0]
+    rows: Logits = logits[len(sample.prompt) - 1 :].float().numpy()
+    return rows
+
+
+def _begin(backend: DecodeBackend, prompt: NDArray[np.int64], cut: int) -> SequenceKV:
+    """Computes the KV of a prompt but for its last token, in two parts with a `cut` between, and begins a text."""
+    pieces: PrefixPieces = ()
+    for part in (prompt[:-1][:cut], prompt[:-1][cut:]):
+        if len(part):
+            pieces += backend.prefill(PrefixBatch.of([pieces], [TokenRun(part)], np.zeros(1, np.int64)))
+    return backend.begin(pieces)
+
+
+def _alone(backend: DecodeBackend, samples: Sequence[SampleText]) -> list[Logits]:
+    return [_together(backend, [sample])[0] for sample in samples]
+
+
+def _together(backend: DecodeBackend, samples: Sequence[SampleText]) -> list[Logits]:
+    return _decoded(backend, samples, [len(sample.prompt) for sample in samples])
+
+
+def _in_parts(backend: DecodeBackend, samples: Sequence[SampleText]) -> list[Logits]:
+    return _decoded(backend, samples, [len(sample.prompt) // 2 for sample in samples])
+
+
+def _decoded(backend: DecodeBackend, samples: Sequence[SampleText], cuts: Sequence[int]) -> list[Logits]:
+    sequences = [_begin(backend, sample.prompt, cut) for sample, cut in zip(samples, cuts, strict=True)]
+    fed = np.stack([sample.fed for sample in samples])
+    steps = [backend.decode(sequences, tokens) for tokens in fed.T]
+    for sequence in sequences:
+        backend.end(sequence)
+    return list(np.stack(steps, axis=1))
+
+
+def _staggered(backend: DecodeBackend, samples: Sequence[SampleText]) -> list[Logits]:
+    """Decodes texts of which one begins with every pass, in an order that turns, while others end."""
+    waiting = list(enumerate(samples))
+    running: dict[int, tuple[SequenceKV, int]] = {}
+    rows: list[list[NDArray[np.float32]]] = [[] for _ in samples]
+    while waiting or running:
+        if waiting:
+            place, sample = waiting.pop(0)
+            running[place] = (_begin(backend, sample.prompt, len(sample.prompt)), 0)
+        places = sorted(running, reverse=bool(len(waiting) % 2))
+        tokens = np.array([samples[place].fed[running[place][1]] for place in places])
+        logits = backend.decode([running[place][0] for place in places], tokens)
+        for place, row in zip(places, logits, strict=True):
+            rows[place].append(row)
+            sequence, step = running[place]
+            running[place] = (sequence, step + 1)
+            if step + 1 == len(samples[place].fed):
+                backend.end(sequence)
+                del running[place]
+    return [np.stack(row) for row in rows]
+
+
+_MODES: dict[str, Callable[[DecodeBackend, Sequence[SampleText]], list[Logits]]] = {
+    "alone": _alone,
+    "together": _together,
+    "prompt_in_parts": _in_parts,
+    "staggered": _staggered,
+}
+
+
+def _check_texts(place: Runnable, source: Checkpoint, samples: Sequence[SampleText]) -> None:
+    """Raises ParityError where a greedy text of the whole runtime takes a token that the source finds less likely."""
+    manifest = place.bundle.manifest
+    assert manifest.generation is not None
+    most = min(_GREEDY_TOKENS, manifest.limits.max_item_tokens)
+    greedy = Sampling(max_tokens=most, temperature=0.0, repetition_penalty=1.0)
+    with Generator.load(place.bundle, config=place.config) as generator:
+        futures = [generator.submit(sample.prompt.tolist(), greedy) for sample in samples]
+        for sample, future in zip(samples, futures, strict=True):
+            written = future.result()
+            ids = np.array(written.token_ids, np.int64)
+            logits = _reference(source, SampleText(sample.prompt, np.append(ids, 0)))
+            _check_greedy(ids, logits, written.finish_reason == "stop", manifest.generation.stop_ids)
+
+
+def _check_greedy(ids: NDArray[np.int64], logits: Logits, stopped: bool, ends: Sequence[int]) -> None:
+    taken = [*ids.tolist(), *(ends[:1] if stopped else ())]
+    for step, (token, row) in enumerate(zip(taken, logits, strict=False)):
+        best = int(row.argmax())
+        value = row[list(ends)].max() if stopped and step == len(ids) else row[token]
+        if row[best] - value > _LEVEL:
+            raise ParityError(
+                f"greedy text: at token {step} the bundle writes {token}, its source {best}, likelier by "
+                f"{row[best] - value:.1e} in the logit"
+            )
+
+
+def _noise(
+    manifest: Manifest, source: Checkpoint, samples: Sequence[SampleText], still: Sequence[Logits]
+) -> ModeParity | None:
+    moved = moved_as_rounded(source.model, manifest)
+    if moved is None:
+        return None
+    with moved:
+        return compare("noise", still, [_reference(source, sample) for sample in samples])
+
+
+def _drift_from(samples: Sequence[SampleText], served: Sequence[Logits], original: Checkpoint) -> Drift:
+    plain = [_reference(original, sample) for sample in samples]
+    return Drift([compare("random tokens", plain, served)], None, Series.of("logits", plain, served))

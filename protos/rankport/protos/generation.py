@@ -1,0 +1,97 @@
+"""Values that `Generator` (in process) and `Client.generate` take and return alike: how to sample, and what is written.
+
+Owns the check of what callers pass as far as it needs no model.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import InvalidRequest
+
+FinishReason = Literal["stop", "length"]
+"""Why a text ends: at one of its ends (a token or text that stops it), or at `max_tokens`."""
+
+MAX_STOPS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Rules by which a text is written. None: as the bundle says. Raises `InvalidRequest` for a value out of range."""
+
+    max_tokens: int | None = None  # None: as many as the bundle allows
+    temperature: float | None = None  # 0: the likeliest token, always
+    top_p: float | None = None  # the likeliest tokens that have this probability together; 1: all
+    top_k: int | None = None  # so many likeliest tokens; 0: all
+    repetition_penalty: float | None = None  # 1: none; as transformers has it, over prompt and text
+    seed: int | None = None  # same seed, same text; None: another one each time
+    stop: tuple[str, ...] = ()  # texts that end it, and are no part of it
+    stop_ids: tuple[int, ...] = ()  # tokens that end it, beside the bundle's own
+    logprobs: bool = False  # whether the log-probability of each token is told
+
+    def __post_init__(self) -> None:
+        _check_count("max_tokens", self.max_tokens, 1)
+        _check_count("top_k", self.top_k, 0)
+        _check_count("seed", self.seed, 0)
+        _check_number("temperature", self.temperature, 0.0, 100.0)
+        _check_number("top_p", self.top_p, 0.0, 1.0, above=True)
+        _check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, above=True)
+        for name, kind in (("stop", str), ("stop_ids", int)):
+            given = getattr(self, name)
+            if not isinstance(given, tuple | list) or not all(isinstance(value, kind) for value in given):
+                raise InvalidRequest(f"{name} is {given!r:.60}: give a list of {kind.__name__}")
+            if len(given) > MAX_STOPS:
+                raise InvalidRequest(f"{name} has {len(given)} entries: give at most {MAX_STOPS}")
+        if "" in self.stop:
+            raise InvalidRequest("stop has an empty text, which every text contains: leave it out")
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateUsage:
+    """Tokens and seconds that a text cost."""
+
+    prompt_tokens_cached: int
+    prompt_tokens_computed: int
+    generated_tokens: int  # that which ended the text included
+    tokenize_s: float
+    queue_s: float
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedPart:
+    """Part of a text: what one more step adds."""
+
+    text: str  # whole characters, "" while one is incomplete or may begin a stop text
+    token_id: int | None  # None: the text that was held back at the end
+    logprob: float | None = None  # of the token by the model's own logits, if asked for
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateResult:
+    """A text that was written."""
+
+    text: str  # "" of a bundle without a tokenizer
+    token_ids: tuple[int, ...]  # without the token that stopped it
+    finish_reason: FinishReason
+    usage: GenerateUsage
+    logprobs: NDArray[np.float32] | None = None  # [token_ids]
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value < 2**63:
+        raise InvalidRequest(f"{name} is {value!r:.40}: give a whole number from {least} on")
+
+
+def _check_number(name: str, value: object, least: float, most: float, *, above: bool = False) -> None:
+    if value is None:
+        return
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not least <= value <= most or (above and value == least):  # type: ignore[arg-type, operator]
+        begin = f"above {least:g}" if above else f"from {least:g}"
+        raise InvalidRequest(f"{name} is {value!r:.40}: give a number {begin} to {most:g}")

@@ -1,0 +1,121 @@
+"""Requests and responses of Generate <-> the values of `generation`, for server and client alike. Strict, as `wire`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.generation import FinishReason, GeneratedPart, GenerateResult, GenerateUsage, Sampling
+from rankport.protos.messages.items import prefix_message, prefix_value
+from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value
+from rankport.protos.types import Prefix, Truncation
+from rankport.protos.v1 import rankport_pb2 as pb
+
+_FINISH: Mapping[FinishReason, pb.FinishReason.ValueType] = {
+    "stop": pb.FINISH_REASON_STOP,
+    "length": pb.FINISH_REASON_LENGTH,
+}
+_Optional = Literal["max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed"]
+_OPTIONAL: tuple[_Optional, ...] = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "repetition_penalty",
+    "seed",
+)
+_USAGE = tuple(field.name for field in fields(GenerateUsage))
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateQuery:
+    """Arguments of `Generator.generate` that a request carries."""
+
+    prompt: Prefix
+    sampling: Sampling
+    truncation: Truncation
+
+
+def generate_request(
+    model: str, prompt: Prefix, sampling: Sampling, truncation: Truncation
+) -> pb.GenerateRequest:
+    """Writes `Generator.generate`'s arguments as a message; `InvalidRequest` if one does not fit the wire."""
+    said = {name: getattr(sampling, name) for name in _OPTIONAL if getattr(sampling, name) is not None}
+    return pb.GenerateRequest(
+        model=model,
+        prefix=prefix_message(prompt),
+        truncation=enum_code(TRUNCATION, truncation, "truncation"),
+        stop=sampling.stop,
+        stop_ids=sampling.stop_ids,
+        logprobs=sampling.logprobs,
+        **said,
+    )
+
+
+def generate_query(request: pb.GenerateRequest) -> GenerateQuery:
+    """Reads what a request asks for; `InvalidRequest` if it is malformed."""
+    said = {name: getattr(request, name) for name in _OPTIONAL if request.HasField(name)}
+    sampling = Sampling(
+        stop=tuple(request.stop), stop_ids=tuple(request.stop_ids), logprobs=request.logprobs, **said
+    )
+    return GenerateQuery(
+        prefix_value(request.prefix),
+        sampling,
+        enum_value(TRUNCATION, request.truncation, "truncation"),
+    )
+
+
+def part_message(parts: Sequence[GeneratedPart]) -> pb.GenerateResponse:
+    """Writes what several steps add as one message."""
+    told = [part for part in parts if part.token_id is not None]
+    return pb.GenerateResponse(
+        text="".join(part.text for part in parts),
+        token_ids=[part.token_id for part in told if part.token_id is not None],
+        logprobs=[part.logprob for part in told if part.logprob is not None],
+    )
+
+
+def last_message(result: GenerateResult, fingerprint: str) -> pb.GenerateResponse:
+    """Writes the end of a text."""
+    return pb.GenerateResponse(
+        finish_reason=_FINISH[result.finish_reason],
+        usage=pb.GenerateUsage(**{name: getattr(result.usage, name) for name in _USAGE}),
+        fingerprint=fingerprint,
+    )
+
+
+def part_values(message: pb.GenerateResponse) -> list[GeneratedPart]:
+    """Reads the steps of a message; the text of them all is the last one's."""
+    logprobs: Sequence[float | None] = list(message.logprobs) or [None] * len(message.token_ids)
+    if len(logprobs) != len(message.token_ids):
+        raise InvalidRequest(f"{len(logprobs)} logprobs for {len(message.token_ids)} token_ids")
+    parts = [
+        GeneratedPart("", token, logprob) for token, logprob in zip(message.token_ids, logprobs, strict=True)
+    ]
+    if not message.text:
+        return parts
+    if not parts:
+        return [GeneratedPart(message.text, None)]
+    return [*parts[:-1], GeneratedPart(message.text, parts[-1].token_id, parts[-1].logprob)]
+
+
+def is_last(message: pb.GenerateResponse) -> bool:
+    """Tells the message that says how a text ended."""
+    return message.finish_reason != pb.FINISH_REASON_UNSPECIFIED
+
+
+def generate_result(
+    parts: Iterable[GeneratedPart], last: pb.GenerateResponse, sampling: Sampling
+) -> GenerateResult:
+    """Makes the whole text of its parts and the last message."""
+    told = list(parts)
+    logprobs = [part.logprob for part in told if part.logprob is not None]
+    return GenerateResult(
+        text="".join(part.text for part in told),
+        token_ids=tuple(part.token_id for part in told if part.token_id is not None),
+        finish_reason=enum_value(_FINISH, last.finish_reason, "finish_reason"),
+        usage=GenerateUsage(**{name: getattr(last.usage, name) for name in _USAGE}),
+        logprobs=np.array(logprobs, np.float32) if sampling.logprobs else None,
+    )

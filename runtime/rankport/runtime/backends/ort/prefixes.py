@@ -1,0 +1,64 @@
+"""The `prefix` graph on the CPU: KV of runs, and the inputs of every graph whose runs continue a prefix."""
+
+import numpy as np
+
+from rankport.runtime.backends.contract import PrefixBatch, PrefixKV
+from rankport.runtime.backends.layouts.by_target import layout_of
+from rankport.runtime.backends.layouts.layout import EmbeddingsForm
+from rankport.runtime.backends.ort.host_kv import Array, HostKV, joined_past
+from rankport.runtime.backends.ort.session import Session
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import Role
+from rankport.runtime.config import EngineConfig
+
+
+class PrefixGraph:
+    """The session of the role `prefix`, and those of roles that go on from there."""
+
+    def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
+        shape = bundle.manifest.shape
+        self._bundle, self._config = bundle, config
+        self._widths = tuple(shape.layers)
+        # Graphs for a GPU run here in fp32, as a proof has them.
+        self._lay_out = layout_of(bundle.graph("prefix").target, EmbeddingsForm(shape.hidden_size))
+        self._session = Session(bundle, "prefix", config)
+
+    def of_role(self, role: Role) -> Session:
+        """Loads the graph of another role. One graph may have both: then one session has, and one copy of weights."""
+        return self._session.of_role(self._bundle, role) or Session(self._bundle, role, self._config)
+
+    def prefill(self, batch: PrefixBatch) -> tuple[HostKV, ...]:
+        """See `PrefixBackend.prefill`."""
+        assert len(batch.runs) == len(batch.prefixes)
+        inputs, slots = self.inputs(batch)
+        outputs = self._session.run(inputs | {"kv_slots": np.array([slots])})
+        lengths = batch.runs.lengths.tolist()
+        if len(lengths) == 1:
+            return (HostKV(tuple(outputs)),)
+        return tuple(
+            HostKV(tuple(np.ascontiguousarray(layer[i : i + 1, :, :length]) for layer in outputs))
+            for i, length in enumerate(lengths)
+        )
+
+    def inputs(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:
+        """Makes graph inputs by name, and counts the slots of a prefix."""
+        arrays, slots = self.inputs_but_past(batch)
+        return arrays | joined_past(batch.prefixes, batch.past_lengths, self._widths), slots
+
+    def inputs_but_past(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:
+        """Makes graph inputs by name without those of the past, of which lengths alone are read."""
+        layout = self._lay_out(batch)
+        sizes = layout.sizes
+        arrays = {name: value.array() for name, value in layout.inputs(sizes).items()}
+        return arrays, sizes.rows * sizes.row_tokens
+
+    def close(self) -> None:
+        """Frees the session."""
+        self._session.close()
+
+
+def split_kv(kv: PrefixKV, length: int) -> tuple[HostKV, HostKV]:
+    """Splits as `PrefixBackend.split`. Both halves own their memory, so that evicting one frees it."""
+    assert isinstance(kv, HostKV)
+    head = tuple(layer[:, :, :length].copy() for layer in kv.layers)
+    return HostKV(head), HostKV(tuple(layer[:, :, length:].copy() for layer in kv.layers))

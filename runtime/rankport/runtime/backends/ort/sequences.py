@@ -1,0 +1,100 @@
+"""`SequencePool`: KV of the sequences that are being written, a row each of arrays that all share.
+
+A pass reads the arrays as they lie: no KV is copied to write one token more, but when they grow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.backends.ort.host_kv import Array, HostKV, past_names
+from rankport.runtime.bundle.manifest import LayerKV
+
+_STEP = 64  # tokens by which rows are made longer, at least
+
+
+@dataclass(slots=True, eq=False)
+class HostSequence:
+    """One sequence. Implements `SequenceKV`."""
+
+    row: int
+    length: int  # tokens covered
+
+    @property
+    def nbytes(self) -> int:
+        """Counts nothing: the pool holds its bytes."""
+        return 0
+
+
+class SequencePool:
+    """Rows of keys and values, the first `used` of which are sequences. Driven by one thread."""
+
+    def __init__(self, widths: Sequence[LayerKV]) -> None:
+        shapes = [(width.kv_heads, width.head_dim) for width in widths for _ in ("key", "value")]
+        self._names = past_names(len(widths))
+        self._arrays = [np.zeros((0, heads, 0, dim), np.float32) for heads, dim in shapes]
+        self._sequences: list[HostSequence] = []  # by row
+
+    @property
+    def nbytes(self) -> int:
+        """Host bytes held."""
+        return sum(array.nbytes for array in self._arrays)
+
+    def begin(self, pieces: Sequence[HostKV]) -> HostSequence:
+        """Takes a row and copies the KV of a prefix into it."""
+        sequence = HostSequence(len(self._sequences), sum(piece.length for piece in pieces))
+        self._make_room(sequence.row + 1, sequence.length + 1)
+        for place, array in enumerate(self._arrays):
+            start = 0
+            for piece in pieces:
+                array[sequence.row, :, start : start + piece.length] = piece.layers[place][0]
+                start += piece.length
+        self._sequences.append(sequence)
+        return sequence
+
+    def end(self, sequence: HostSequence) -> None:
+        """Gives a row back; the last one takes its place."""
+        last = self._sequences.pop()
+        if last is sequence:
+            return
+        for array in self._arrays:
+            array[sequence.row, :, : last.length] = array[last.row, :, : last.length]
+        last.row = sequence.row
+        self._sequences[last.row] = last
+
+    def past(self, sequences: Sequence[HostSequence]) -> dict[str, Array]:
+        """Gives the past of sequences in the order of their rows, by input: each [rows, heads, room, head_dim]."""
+        self._make_room(len(self._sequences), max(sequence.length for sequence in sequences) + 1)
+        rows = [sequence.row for sequence in sequences]
+        if rows == list(range(len(rows))):
+            arrays = [array[: len(rows)] for array in self._arrays]
+        else:
+            arrays = [array[rows] for array in self._arrays]
+        return dict(zip(self._names, arrays, strict=True))
+
+    def append(self, sequences: Sequence[HostSequence], new: Sequence[NDArray[np.float32]]) -> None:
+        """Puts a token's keys and values behind each sequence: [sequences, heads, 1, dim], in the order of `past`."""
+        rows = [sequence.row for sequence in sequences]
+        lengths = [sequence.length for sequence in sequences]
+        for array, states in zip(self._arrays, new, strict=True):
+            array[rows, :, lengths] = states[:, :, 0]
+        for sequence in sequences:
+            sequence.length += 1
+
+    def _make_room(self, rows: int, tokens: int) -> None:
+        """Makes the arrays hold so many rows of so many tokens; what grows, grows by half at least."""
+        had_rows, _, had_tokens, _ = self._arrays[0].shape
+        if rows <= had_rows and tokens <= had_tokens:
+            return
+        if rows > had_rows:
+            rows = max(rows, had_rows + had_rows // 2)
+        if tokens > had_tokens:
+            tokens = max(tokens + _STEP - tokens % _STEP, had_tokens + had_tokens // 2)
+        used = len(self._sequences)
+        for place, array in enumerate(self._arrays):
+            _, heads, _, dim = array.shape
+            grown = np.zeros((max(rows, had_rows), heads, max(tokens, had_tokens), dim), np.float32)
+            grown[:used, :, :had_tokens] = array[:used]
+            self._arrays[place] = grown

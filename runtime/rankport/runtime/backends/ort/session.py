@@ -1,0 +1,103 @@
+"""ONNX Runtime's sessions over a bundle's graphs on the CPU, and how they are set up."""
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BackendError, BundleError
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.graph_files import check_graph_files
+from rankport.runtime.bundle.manifest import GraphSpec, Role
+from rankport.runtime.config import EngineConfig
+
+Array = NDArray[np.generic]
+
+
+class Session:
+    """One role of a graph, loaded; takes more inputs than the graph has and ignores what it does not read."""
+
+    def __init__(
+        self, bundle: Bundle, role: Role, config: EngineConfig, shared: "Session | None" = None
+    ) -> None:
+        graph = bundle.graph(role)
+        if shared is None:
+            check_graph_files(bundle, graph.file)
+        session = _open(bundle, graph, config) if shared is None else shared._session
+        assert session is not None, "closed"
+        self._session: onnxruntime.InferenceSession | None = session
+        self._file, self._config = graph.file, config
+        self.input_names = frozenset(value.name for value in session.get_inputs())
+        self._outputs = [output.name for output in graph.outputs]
+        lacking = set(self._outputs) - {value.name for value in session.get_outputs()}
+        if lacking:
+            raise BundleError(f"{graph.file} lacks the outputs {sorted(lacking)} of its role {role!r}")
+
+    def of_role(self, bundle: Bundle, role: Role) -> "Session | None":
+        """Returns the loaded graph in another role, if it has that."""
+        if bundle.graph(role).file != self._file:
+            return None
+        return Session(bundle, role, self._config, shared=self)
+
+    def run(self, inputs: Mapping[str, Array]) -> list[NDArray[np.float32]]:
+        assert self._session is not None, "closed"
+        try:
+            return cast(
+                list[NDArray[np.float32]],
+                self._session.run(self._outputs, {name: inputs[name] for name in self.input_names}),
+            )
+        except Exception as error:  # onnxruntime's exception classes share no other base
+            raise BackendError(f"ONNX Runtime failed: {error}") from error
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _has_byte_products() -> bool:
+    """Says whether the processor multiplies bytes and adds the products in 32 bits; where it cannot be known, no."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return any(name in flags for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
+def _needs_packing(bundle: Bundle) -> bool:
+    """Says whether MatMulNBits, unpacked, would not round its inputs: other maths than what was proven, and slower."""
+    quantization = bundle.manifest.quantization
+    return quantization is not None and any(
+        part.activations.startswith("int8 per ") and part.group_size is not None
+        for part in quantization.parts
+    )
+
+
+def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime.InferenceSession:
+    path = bundle.file(graph.file)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = config.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Shapes differ from pass to pass: a cached memory plan per shape would only grow.
+    options.enable_mem_pattern = False
+    if not _has_byte_products():
+        # Sums of unsigned by signed bytes would saturate: unsigned weights are exact, slower and a copy.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    if graph.target == "tensorrt":
+        # Fused, Q/DQ pairs of 4-bit weights would round activations, and those of float8 be no valid graph.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    # Left to itself it would round the inputs of a dequantized 4-bit product, for speed.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    if config.prepacking == "footprint" and not _needs_packing(bundle):
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    # Idle workers give the cores back to tokenization and the other graph as soon as a pass ends.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exception classes share no other base
+        raise BundleError(f"ONNX Runtime cannot load {path.name}: {error}") from error

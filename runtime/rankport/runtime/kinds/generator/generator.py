@@ -1,0 +1,279 @@
+"""`Generator`: a prompt to text, in this process.
+
+Owns the way from prompt and sampling to text. Tokens are `prompt`'s, passes `engine`'s, the next token `sampler`'s.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+from zlib import crc32
+
+import numpy as np
+
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.errors import InvalidRequest, LimitExceeded
+from rankport.protos.generation import GeneratedPart, GenerateResult, GenerateUsage, Sampling
+from rankport.protos.types import ModelDescription, Prefix, Truncation
+from rankport.runtime.backends.choice import load_decode_backend
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.description import describe
+from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.manifest_rules import check_manifest
+from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.generator.engine import GenerationEngine, OnPart, TextOrder, Written
+from rankport.runtime.kinds.generator.rules import RULES
+from rankport.runtime.kinds.generator.sampler import Sampler, SamplingRules
+from rankport.runtime.kinds.generator.writer import Writer
+from rankport.runtime.kinds.kind import Capability, ModelCounts
+from rankport.runtime.kinds.replicas import Replicas
+from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.prompt.tokenizer import Tokenizer
+from rankport.runtime.scheduling.futures import converted, result_within
+from rankport.runtime.scheduling.prefix_cache import CacheStats
+
+GREEDY = Sampling()
+
+
+class Generator:
+    """A loaded bundle that writes text. Any thread may call it; a context manager.
+
+    >>> with Generator.load("explainer.bundle") as generator:
+    ...     generator.generate("Why does this job fit?", Sampling(max_tokens=60)).text
+    """
+
+    capabilities: frozenset[Capability] = frozenset({"generates"})
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        prompt: PromptEncoder,
+        tokenizer: Tokenizer | None,
+        engines: Replicas[GenerationEngine],
+    ) -> None:
+        """Makes a generator of parts; it closes the engines."""
+        assert manifest.generation is not None
+        self._manifest, self._generation = manifest, manifest.generation
+        self._prompt = prompt
+        self._tokenizer = tokenizer
+        self._engines = engines
+
+    @classmethod
+    def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
+        """Loads a generator bundle.
+
+        Raises:
+            BundleError: the bundle is not what it says.
+            InvalidRequest: it is no generator, or has no graph for the device.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
+        manifest = opened.manifest
+        check_manifest(manifest, RULES)  # of a bundle that was opened as one of any kind
+        name = manifest.tokenizer
+        tokenizer = None if name is None else Tokenizer.from_file(opened.file(name))
+        prompt = PromptEncoder(manifest, tokenizer)
+        engine = GenerationEngine(load_decode_backend(opened, config), config)
+        return cls(manifest, prompt, tokenizer, Replicas({0: engine}))
+
+    def generate(
+        self,
+        prompt: Prefix,
+        sampling: Sampling = GREEDY,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> GenerateResult:
+        """Writes a text behind a prompt: a str, the prompt's fields by name, or token ids.
+
+        Raises:
+            InvalidRequest: the prompt is malformed or empty, or `sampling` asks for what the bundle has not.
+            LimitExceeded: the prompt is too long and `truncation` is "error", or `max_tokens` are too many.
+            Overloaded: the queue is full.
+            DeadlineExceeded: `timeout_s` seconds passed.
+            BackendError: a pass over this text failed.
+            Unavailable: the generator is closed.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        return result_within(self.submit(prompt, sampling, timeout_s, truncation=truncation), timeout_s)
+
+    def stream(
+        self,
+        prompt: Prefix,
+        sampling: Sampling = GREEDY,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> "TextStream":
+        """Writes a text as `generate`, and gives its parts as they come; raises at once what is known by then."""
+        parts: SimpleQueue[GeneratedPart | None] = SimpleQueue()
+        future = self.submit(prompt, sampling, timeout_s, truncation=truncation, on_part=parts.put)
+        future.add_done_callback(lambda _: parts.put(None))
+        return TextStream(parts, future)
+
+    def submit(
+        self,
+        prompt: Prefix,
+        sampling: Sampling = GREEDY,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_part: OnPart | None = None,
+    ) -> "Future[GenerateResult]":
+        """Writes as `generate`, at once with a future. Cancelling it ends the text before its next token.
+
+        `on_part` is called with each part by the engine's thread: it must return at once. Tokenizes before it returns.
+        Raises what is known by then: `InvalidRequest`, `LimitExceeded`, `Overloaded`, `Unavailable`; the future raises
+        the rest.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        self._engines.check_process()
+        begun_s = time.perf_counter()
+        run = self._prompt.encode_prefix(prompt, truncation).run
+        if not len(run.ids):
+            raise InvalidRequest("prefix has no tokens: a text begins behind at least one")
+        order = self._order(sampling, run.ids.tolist(), on_part)
+        tokenize_s = time.perf_counter() - begun_s
+        future = self._engines.submit(
+            lambda engine: engine.submit(run, order, timeout_s, spent_s=tokenize_s),
+            len(run.ids) + order.max_tokens,
+            lambda: crc32(run.ids.tobytes()),
+        )
+        return converted(future, partial(_result, tokenize_s, sampling))
+
+    async def agenerate(
+        self,
+        prompt: Prefix,
+        sampling: Sampling = GREEDY,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> GenerateResult:
+        """Writes as `generate`, for a loop; cancelling the task ends the text."""
+        return await asyncio.wrap_future(self.submit(prompt, sampling, timeout_s, truncation=truncation))
+
+    async def astream(
+        self,
+        prompt: Prefix,
+        sampling: Sampling = GREEDY,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> AsyncIterator[GeneratedPart]:
+        """Gives the parts of a text as `stream`, for a loop; ending the iteration ends the text."""
+        loop, parts = asyncio.get_running_loop(), asyncio.Queue[GeneratedPart | None]()
+        put = partial(_put, loop, parts)
+        future = self.submit(prompt, sampling, timeout_s, truncation=truncation, on_part=put)
+        future.add_done_callback(lambda _: put(None))
+        try:
+            while (part := await parts.get()) is not None:
+                yield part
+            await asyncio.wrap_future(future)  # raises what ended it
+        finally:
+            future.cancel()
+
+    def describe(self) -> ModelDescription:
+        """Says what the bundle is."""
+        return describe(self._manifest)
+
+    def cache_stats(self) -> CacheStats:
+        """Returns a snapshot of the prompt cache's counters."""
+        return CacheStats.total([engine.cache_stats() for engine in self._engines.engines])
+
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
+        return self._engines.alive
+
+    def counts(self) -> ModelCounts:
+        """Returns a snapshot of its counters."""
+        return ModelCounts(self._engines.counts(), self.cache_stats())
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Lets accepted texts be finished for `grace_s` seconds, fails the rest, frees everything."""
+        self._engines.close(grace_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _order(self, sampling: Sampling, prompt: list[int], on_part: OnPart | None) -> TextOrder:
+        most = self._manifest.limits.max_item_tokens
+        wanted = most if sampling.max_tokens is None else int(sampling.max_tokens)
+        if wanted > most:
+            raise LimitExceeded(f"max_tokens is {wanted}: the bundle writes at most {most} (max_item_tokens)")
+        if sampling.stop and self._tokenizer is None:
+            raise InvalidRequest("stop has texts, and the bundle has no tokenizer: give stop_ids")
+        vocabulary = self._manifest.shape.vocab_size
+        for token in sampling.stop_ids:
+            if not 0 <= token < vocabulary:
+                raise InvalidRequest(f"stop_ids has {token}: tokens are 0 to {vocabulary - 1}")
+        return TextOrder(
+            sampler=Sampler(SamplingRules.of(sampling, self._generation), sampling.seed, prompt),
+            writer=None if self._tokenizer is None else Writer(self._tokenizer, sampling.stop),
+            stop_ids=frozenset((*self._generation.stop_ids, *sampling.stop_ids)),
+            max_tokens=wanted,
+            logprobs=sampling.logprobs,
+            on_part=on_part,
+        )
+
+
+class TextStream:
+    """Parts of a text as they come; closing it, or leaving its `with`, ends the text."""
+
+    def __init__(self, parts: "SimpleQueue[GeneratedPart | None]", future: "Future[GenerateResult]") -> None:
+        self._parts, self._future = parts, future
+
+    def __iter__(self) -> Iterator[GeneratedPart]:
+        """Yields the parts; raises what ended the text before its time."""
+        while (part := self._parts.get()) is not None:
+            yield part
+        self._parts.put(None)  # for whoever iterates once more
+        self.result()
+
+    def result(self) -> GenerateResult:
+        """Waits for the whole text; raises as `Generator.generate`."""
+        return self._future.result()
+
+    def close(self) -> None:
+        """Ends the text, unless it is complete."""
+        self._future.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _put(loop: asyncio.AbstractEventLoop, parts: "asyncio.Queue[Any]", part: GeneratedPart | None) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(parts.put_nowait, part)
+
+
+def _result(tokenize_s: float, sampling: Sampling, written: Written) -> GenerateResult:
+    return GenerateResult(
+        text=written.text,
+        token_ids=written.token_ids,
+        finish_reason=written.finish_reason,
+        usage=GenerateUsage(
+            prompt_tokens_cached=written.prompt_tokens_cached,
+            prompt_tokens_computed=written.prompt_tokens_computed,
+            generated_tokens=written.steps,
+            tokenize_s=tokenize_s,
+            queue_s=written.queue_s,
+            compute_s=written.compute_s,
+        ),
+        logprobs=np.array(written.logprobs, np.float32) if sampling.logprobs else None,
+    )

@@ -1,0 +1,90 @@
+"""`Sampler`: the next token of one text by its logits. Owns the order of the rules, which is that of transformers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.generation import Sampling
+from rankport.runtime.bundle.manifest import Generation
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRules:
+    """Rules with nothing left open."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    repetition_penalty: float
+
+    @classmethod
+    def of(cls, sampling: Sampling, defaults: Generation) -> "SamplingRules":
+        """Takes what a request says, and the bundle's word for the rest."""
+        return cls(
+            *(
+                getattr(defaults, name) if getattr(sampling, name) is None else getattr(sampling, name)
+                for name in ("temperature", "top_p", "top_k", "repetition_penalty")
+            )
+        )
+
+
+class Sampler:
+    """Draws the tokens of one text, the same ones for the same seed whatever shares its passes."""
+
+    def __init__(self, rules: SamplingRules, seed: int | None, prompt: Sequence[int]) -> None:
+        self._rules = rules
+        self._random = np.random.Generator(np.random.PCG64(seed))
+        self._seen = np.unique(np.asarray(prompt, np.int64)) if rules.repetition_penalty != 1.0 else None
+
+    def draw(self, logits: Logits) -> int:
+        """Draws the next token. logits [vocabulary], which are not changed."""
+        token = self._drawn(self._penalized(logits))
+        if self._seen is not None:
+            self._seen = np.union1d(self._seen, token)
+        return token
+
+    def _drawn(self, logits: Logits) -> int:
+        rules = self._rules
+        if rules.temperature == 0:
+            return int(np.argmax(logits))
+        scaled = logits.astype(np.float64) / rules.temperature
+        chances = np.exp(scaled - scaled.max())
+        if rules.top_k and rules.top_k < len(chances):
+            # Those that tie with the last one stay.
+            chances[chances < np.partition(chances, -rules.top_k)[-rules.top_k]] = 0.0
+        if rules.top_p < 1:
+            chances[chances < _least_of_nucleus(chances, rules.top_p)] = 0.0
+        sums = np.cumsum(chances)
+        place = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
+        return min(place, len(sums) - 1)
+
+    def _penalized(self, logits: Logits) -> Logits:
+        """Divides positive logits of tokens that were seen, multiplies negative ones (arXiv 1909.05858, 4.1)."""
+        if self._seen is None:
+            return logits
+        penalized, seen = logits.copy(), logits[self._seen]
+        penalty = np.float32(self._rules.repetition_penalty)
+        penalized[self._seen] = np.where(seen < 0, seen * penalty, seen / penalty)
+        return penalized
+
+
+def logprob(logits: Logits, token: int) -> float:
+    """Computes the log-probability of a token by softmax over all logits. [vocabulary]"""
+    shifted = logits.astype(np.float64) - float(logits.max())
+    return float(shifted[token] - np.log(np.exp(shifted).sum()))
+
+
+def _least_of_nucleus(chances: NDArray[np.float64], top_p: float) -> float:
+    """Finds the smallest chance among the likeliest that have `top_p` of all together (arXiv 1904.09751)."""
+    needed, count = top_p * float(chances.sum()), 64
+    while True:
+        count = min(count, len(chances))
+        likeliest = -np.sort(-np.partition(chances, -count)[-count:])
+        sums = np.cumsum(likeliest)
+        if sums[-1] >= needed or count == len(chances):
+            return float(likeliest[min(int(np.searchsorted(sums, needed)), count - 1)])
+        count *= 8

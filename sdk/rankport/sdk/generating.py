@@ -1,0 +1,136 @@
+"""Texts that a server writes, as both clients give them: whole, or in parts as they come."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from typing import Self
+
+import grpc
+
+from rankport.protos.errors import Unavailable
+from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
+from rankport.protos.messages import generate_wire
+from rankport.protos.types import Prefix, Truncation
+from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.sdk._remote import rankport_errors
+
+AS_THE_BUNDLE_SAYS = Sampling()
+
+
+class WrittenText:
+    """Parts of a text as a server writes them; closing it, or leaving its `with`, ends the text."""
+
+    def __init__(
+        self,
+        call: "grpc._CallIterator[pb.GenerateResponse]",
+        sampling: Sampling,
+        address: str,
+        timeout_s: float | None,
+    ) -> None:
+        self._call, self._sampling = call, sampling
+        self._address, self._timeout_s = address, timeout_s
+        self._parts: list[GeneratedPart] = []
+        self._last: pb.GenerateResponse | None = None
+
+    def __iter__(self) -> Iterator[GeneratedPart]:
+        """Yields the parts that are still to come; raises what ended the text before its time."""
+        with rankport_errors(self._address, self._timeout_s):
+            for message in self._call:
+                for part in generate_wire.part_values(message):
+                    self._parts.append(part)
+                    yield part
+                self._last = message if generate_wire.is_last(message) else None
+
+    def result(self) -> GenerateResult:
+        """Reads the rest, and gives the whole text; raises as `Generator.generate`."""
+        for _ in self:
+            pass
+        return generate_wire.generate_result(self._parts, ended(self._last, self._address), self._sampling)
+
+    def close(self) -> None:
+        """Ends the text, unless it is complete."""
+        self._call.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Generates(ABC):
+    """Calls of the client that blocks to models that write."""
+
+    def generate(
+        self,
+        prompt: Prefix,
+        sampling: Sampling = AS_THE_BUNDLE_SAYS,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> GenerateResult:
+        """Writes a text behind a prompt. Arguments, result and errors are those of `Generator.generate`."""
+        with self.stream(prompt, sampling, timeout_s, truncation=truncation) as text:
+            return text.result()
+
+    def stream(
+        self,
+        prompt: Prefix,
+        sampling: Sampling = AS_THE_BUNDLE_SAYS,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> WrittenText:
+        """Writes a text and gives its parts as they come. Arguments and errors are those of `Generator.stream`."""
+        return self._written(prompt, sampling, timeout_s, truncation)
+
+    @abstractmethod
+    def _written(
+        self, prompt: Prefix, sampling: Sampling, timeout_s: float | None, truncation: Truncation
+    ) -> WrittenText:
+        """Begins one text."""
+
+
+class GeneratesInLoops(ABC):
+    """Calls of the asyncio client to models that write."""
+
+    async def generate(
+        self,
+        prompt: Prefix,
+        sampling: Sampling = AS_THE_BUNDLE_SAYS,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> GenerateResult:
+        """Writes as `Client.generate`."""
+        parts: list[GeneratedPart] = []
+        last: pb.GenerateResponse | None = None
+        async for message in self._written(prompt, sampling, timeout_s, truncation):
+            parts += generate_wire.part_values(message)
+            last = message if generate_wire.is_last(message) else None
+        return generate_wire.generate_result(parts, ended(last, "the server"), sampling)
+
+    async def stream(
+        self,
+        prompt: Prefix,
+        sampling: Sampling = AS_THE_BUNDLE_SAYS,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+    ) -> AsyncIterator[GeneratedPart]:
+        """Yields the parts of a text as they come; ending the iteration ends the text."""
+        async for message in self._written(prompt, sampling, timeout_s, truncation):
+            for part in generate_wire.part_values(message):
+                yield part
+
+    @abstractmethod
+    def _written(
+        self, prompt: Prefix, sampling: Sampling, timeout_s: float | None, truncation: Truncation
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Yields the messages of one text."""
+
+
+def ended(last: pb.GenerateResponse | None, address: str) -> pb.GenerateResponse:
+    """Returns the last message. Raises `Unavailable` for a text that ended without one."""
+    if last is None:
+        raise Unavailable(f"{address} ended a text without saying how: ask again")
+    return last

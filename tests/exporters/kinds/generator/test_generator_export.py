@@ -1,0 +1,99 @@
+"""Generators are exported, proven in every mode, and write what transformers writes, token by token."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from rankport.exporters.export import export
+from rankport.exporters.kinds.generator.options import GeneratorOptions
+from rankport.exporters.verify import verify
+from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.protos.generation import Sampling
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator.generator import Generator
+from support import checkpoints
+
+PROMPT = [1, 40, 41, 42, 43]
+
+
+def written_by_transformers(checkpoint: Path, prompt: list[int], **settings: Any) -> tuple[int, ...]:
+    model = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+    ids = torch.tensor([prompt])
+    mask = torch.ones_like(ids)
+    out = model.generate(ids, attention_mask=mask, do_sample=False, **settings)
+    return tuple(out[0, len(prompt) :].tolist())
+
+
+def test_every_mode_holds_and_the_source_is_exact(generator_bundle: Bundle) -> None:
+    parity = generator_bundle.manifest.parity
+    assert parity is not None
+    assert [mode.mode for mode in parity.modes] == ["alone", "together", "prompt_in_parts", "staggered"]
+    assert max(mode.max_abs_error for mode in parity.modes) < 1e-4
+    assert generator_bundle.manifest.generation is not None
+    assert generator_bundle.manifest.generation.stop_ids == [2]
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.4])
+def test_greedy_texts_are_those_of_transformers(
+    generator_bundle: Bundle, ranker_checkpoint: Path, penalty: float
+) -> None:
+    expected = written_by_transformers(
+        ranker_checkpoint, PROMPT, max_new_tokens=60, repetition_penalty=penalty
+    )
+    with Generator.load(generator_bundle, config=EngineConfig(threads=1)) as generator:
+        result = generator.generate(PROMPT, Sampling(max_tokens=60, repetition_penalty=penalty))
+    stopped = result.finish_reason == "stop"
+    assert (*result.token_ids, *((2,) if stopped else ())) == expected
+    assert len(expected) == 60 or stopped
+
+
+def test_a_bundle_is_verified(generator_bundle: Bundle, ranker_checkpoint: Path) -> None:
+    assert not verify(generator_bundle.path, ranker_checkpoint).failures
+
+
+def test_what_the_folder_says_of_writing_is_the_default(ranker_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint = shutil.copytree(ranker_checkpoint, tmp_path / "c")
+    stated = {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "eos_token_id": [2, 7], "num_beams": 1}
+    (checkpoint / "generation_config.json").write_text(json.dumps(stated))
+    bundle = export(checkpoint, tmp_path / "b", kind="generator", max_prefix_tokens=8, max_item_tokens=8)
+    generation = bundle.manifest.generation
+    assert generation is not None
+    assert generation.stop_ids == [2, 7]
+    assert (generation.temperature, generation.top_p, generation.top_k) == (0.5, 0.9, 50)
+
+
+@pytest.mark.parametrize(("field", "value"), [("num_beams", 4), ("no_repeat_ngram_size", 3), ("min_p", 0.1)])
+def test_another_way_of_writing_is_refused_by_name(
+    ranker_checkpoint: Path, tmp_path: Path, field: str, value: object
+) -> None:
+    checkpoint = shutil.copytree(ranker_checkpoint, tmp_path / "c")
+    (checkpoint / "generation_config.json").write_text(json.dumps({field: value}))
+    with pytest.raises(
+        CheckpointError, match=f"generation_config.json: {field} is {value}, a way of writing"
+    ):
+        export(checkpoint, tmp_path / "b", kind="generator")
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_encoder_writes_nothing(tmp_path: Path) -> None:
+    checkpoint = checkpoints.body(tmp_path / "c", "bert", tokenizer=True)
+    with pytest.raises(CheckpointError, match="BertModel writes no text from left to right"):
+        export(checkpoint, tmp_path / "b", kind="generator")
+
+
+def test_nothing_stands_behind_what_is_written(
+    ranker_checkpoint: Path, prompt_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidRequest, match="item is what a generator writes, and nothing stands around it"):
+        export(ranker_checkpoint, tmp_path / "b", kind="generator", prompt=prompt_file)
+
+
+def test_other_targets_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="--target onnx-cuda: a generator is made for onnx-cpu"):
+        GeneratorOptions(target="onnx-cuda")

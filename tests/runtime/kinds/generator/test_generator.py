@@ -1,0 +1,136 @@
+"""Texts in this process: many at once, streams, ends, limits, cancellation."""
+
+import asyncio
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, Unavailable
+from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.kinds.ranker.ranker import Ranker
+
+PROMPTS = [[1, 40], [1, 41, 42, 43, 44, 45, 46], [1, *range(30, 60)], [5]]
+DRAWN = Sampling(max_tokens=12, temperature=1.0, seed=11)
+
+
+@pytest.fixture(scope="module")
+def generator(generator_bundle: Bundle) -> Iterator[Generator]:
+    with Generator.load(generator_bundle, config=EngineConfig(threads=1)) as loaded:
+        yield loaded
+
+
+def test_texts_are_the_same_alone_and_beside_others(generator: Generator) -> None:
+    alone = [generator.generate(prompt, DRAWN).token_ids for prompt in PROMPTS]
+    together = [generator.submit(prompt, DRAWN) for prompt in PROMPTS * 3]
+    assert [future.result().token_ids for future in together] == alone * 3
+    assert len({*alone}) == len(alone)
+
+
+def test_prompts_are_computed_once(generator: Generator) -> None:
+    prompt = list(range(60, 90))
+    first = generator.generate(prompt, Sampling(max_tokens=2)).usage
+    again = generator.generate([*prompt, 50], Sampling(max_tokens=2)).usage
+    assert (first.prompt_tokens_cached, first.prompt_tokens_computed) == (0, len(prompt))
+    # The last token of a prompt is decoded, so its KV is not among what is kept of it.
+    assert (again.prompt_tokens_cached, again.prompt_tokens_computed) == (len(prompt) - 1, 2)
+
+
+def test_a_stream_is_the_text_in_parts(generator: Generator) -> None:
+    with generator.stream("a b", DRAWN) as stream:
+        parts = list(stream)
+        result = stream.result()
+    assert result == _same_but_seconds(generator.generate("a b", DRAWN), result)
+    assert "".join(part.text for part in parts) == result.text
+    assert tuple(part.token_id for part in parts if part.token_id is not None) == result.token_ids
+    assert list(stream) == []  # once more: nothing
+
+
+def test_log_probabilities_are_told_where_asked_for(generator: Generator) -> None:
+    told: list[GeneratedPart] = []
+    sampling = Sampling(max_tokens=5, logprobs=True)
+    result = generator.submit([1, 40], sampling, on_part=told.append).result()
+    assert result.logprobs is not None
+    assert result.logprobs.shape == (len(result.token_ids),)
+    assert (result.logprobs < 0).all()
+    np.testing.assert_allclose(
+        [part.logprob for part in told if part.token_id is not None], result.logprobs, rtol=1e-6
+    )
+    assert generator.generate([1, 40]).logprobs is None
+
+
+def test_tokens_and_texts_that_stop(generator: Generator) -> None:
+    whole = generator.generate([3, 4, 5], Sampling(max_tokens=8))
+    assert (whole.finish_reason, len(whole.token_ids)) == ("length", 8)
+    third = whole.token_ids[2]
+    cut = generator.generate([3, 4, 5], Sampling(max_tokens=8, stop_ids=(third,)))
+    assert cut.finish_reason == "stop"
+    assert cut.token_ids == whole.token_ids[: whole.token_ids.index(third)]
+    assert cut.usage.generated_tokens == len(cut.token_ids) + 1
+    words = whole.text.split()
+    stopped = generator.generate([3, 4, 5], Sampling(max_tokens=8, stop=(words[-1],)))
+    assert stopped.finish_reason == "stop"
+    assert words[-1] not in stopped.text
+    assert whole.text.startswith(stopped.text)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "told"),
+    [
+        (Sampling(max_tokens=65), "max_tokens is 65: the bundle writes at most 64"),
+        (Sampling(stop_ids=(10**6,)), "stop_ids has 1000000: tokens are 0 to"),
+    ],
+)
+def test_what_the_bundle_has_not_is_told(generator: Generator, sampling: Sampling, told: str) -> None:
+    with pytest.raises((LimitExceeded, InvalidRequest), match=told):
+        generator.generate([1], sampling)
+
+
+def test_an_empty_or_too_long_prompt_is_told(generator: Generator) -> None:
+    with pytest.raises(InvalidRequest, match="prefix has no tokens"):
+        generator.generate([])
+    with pytest.raises(LimitExceeded, match="65 token ids, max_prefix_tokens is 64"):
+        generator.generate([1] * 65)
+
+
+def test_a_text_that_nobody_waits_for_is_not_written(generator: Generator) -> None:
+    long = Sampling(max_tokens=64, stop_ids=())
+    told: list[GeneratedPart] = []
+    futures = [generator.submit([1, 40 + place], long, on_part=told.append) for place in range(4)]
+    for future in futures:
+        future.cancel()
+    with pytest.raises(DeadlineExceeded):
+        generator.generate([1, 40], long, timeout_s=0.0)
+    generator.generate([1, 40], Sampling(max_tokens=1))  # the worker has passed all of them by now
+    assert len(told) < 4 * 64
+    queue = generator.counts().engines["cpu"].queue
+    assert (queue.active_requests, queue.waiting_requests) == (0, 0)
+
+
+def test_a_loop_has_texts_and_streams(generator: Generator) -> None:
+    async def run() -> tuple[GenerateResult, list[GeneratedPart]]:
+        result = await generator.agenerate("a b", DRAWN)
+        return result, [part async for part in generator.astream("a b", DRAWN)]
+
+    result, parts = asyncio.run(run())
+    assert "".join(part.text for part in parts) == result.text
+
+
+def test_it_is_no_ranker_and_a_closed_one_says_so(generator_bundle: Bundle, mix_bundle: Bundle) -> None:
+    with pytest.raises(InvalidRequest, match="kind: is 'generator', where ranker is looked for"):
+        Ranker.load(generator_bundle.path)
+    with pytest.raises(InvalidRequest, match="kind: is 'ranker', where generator is looked for"):
+        Generator.load(mix_bundle.path)
+    closed = Generator.load(generator_bundle, config=EngineConfig(threads=1))
+    closed.close()
+    with pytest.raises(Unavailable):
+        closed.generate([1])
+
+
+def _same_but_seconds(result: GenerateResult, other: GenerateResult) -> GenerateResult:
+    from dataclasses import replace
+
+    return replace(result, usage=other.usage)

@@ -1,0 +1,87 @@
+"""The next token: penalty, temperature, top-k, top-p, and one draw that a seed decides."""
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.generation import Sampling
+from rankport.runtime.bundle.manifest import Generation
+from rankport.runtime.kinds.generator.sampler import Sampler, SamplingRules, logprob
+
+CHANCES = np.array([0.5, 0.2, 0.2, 0.07, 0.03])
+LOGITS = np.log(CHANCES).astype(np.float32)
+
+
+def sampler(seed: int = 0, prompt: tuple[int, ...] = (), **sampling: float) -> Sampler:
+    rules = SamplingRules.of(Sampling(**{"temperature": 1.0} | sampling), Generation(stop_ids=[]))  # type: ignore[arg-type]
+    return Sampler(rules, seed, prompt)
+
+
+def drawn(count: int = 4000, **sampling: float) -> np.ndarray:
+    one = sampler(**sampling)
+    return np.bincount([one.draw(LOGITS) for _ in range(count)], minlength=5) / count
+
+
+def test_draws_have_the_chances_of_the_logits() -> None:
+    np.testing.assert_allclose(drawn(), CHANCES, atol=0.03)
+
+
+def test_temperature_sharpens_and_zero_takes_the_likeliest() -> None:
+    sharp = CHANCES**2 / (CHANCES**2).sum()
+    np.testing.assert_allclose(drawn(temperature=0.5), sharp, atol=0.03)
+    np.testing.assert_array_equal(drawn(10, temperature=0.0), [1, 0, 0, 0, 0])
+
+
+def test_top_k_keeps_those_that_tie_with_the_last() -> None:
+    np.testing.assert_allclose(drawn(top_k=2), np.array([0.5, 0.2, 0.2, 0, 0]) / 0.9, atol=0.03)
+    np.testing.assert_array_equal(drawn(10, top_k=1), [1, 0, 0, 0, 0])
+
+
+def test_top_p_keeps_the_likeliest_that_have_it_together() -> None:
+    np.testing.assert_allclose(drawn(top_p=0.92), np.array([0.5, 0.2, 0.2, 0.07, 0]) / 0.97, atol=0.03)
+    np.testing.assert_array_equal(drawn(10, top_p=0.4), [1, 0, 0, 0, 0])
+
+
+def test_a_nucleus_of_many_tokens_is_found_whatever_its_size() -> None:
+    logits = np.zeros(1000, np.float32)
+    logits[7] = 1.0
+    one = sampler(top_p=0.999)
+    assert len({one.draw(logits) for _ in range(3000)}) > 900
+
+
+def test_a_penalty_divides_positive_logits_of_seen_tokens_and_multiplies_negative_ones() -> None:
+    logits = np.array([3.0, 2.9, -1.0, -1.1], np.float32)
+    seen = sampler(prompt=(0,), temperature=0.0, repetition_penalty=1.5)
+    assert [seen.draw(logits) for _ in range(3)] == [1, 0, 0]  # 3/1.5 = 2 beside 2.9, then 2.9/1.5 = 1.93
+    negative = sampler(prompt=(0,), temperature=0.0, repetition_penalty=1.5)
+    assert negative.draw(logits[2:]) == 1  # -1 * 1.5 is below -1.1
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    first, again, other = sampler(seed=5), sampler(seed=5), sampler(seed=6)
+    tokens = [first.draw(LOGITS) for _ in range(50)]
+    assert tokens == [again.draw(LOGITS) for _ in range(50)]
+    assert tokens != [other.draw(LOGITS) for _ in range(50)]
+
+
+def test_log_probabilities_are_those_of_the_softmax() -> None:
+    assert logprob(LOGITS + 3, 3) == pytest.approx(np.log(0.07), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"temperature": -1}, "temperature is -1: give a number from 0 to 100"),
+        ({"top_p": 0}, "top_p is 0: give a number above 0 to 1"),
+        ({"top_k": 2.5}, "top_k is 2.5: give a whole number from 0 on"),
+        ({"max_tokens": 0}, "max_tokens is 0: give a whole number from 1 on"),
+        ({"seed": True}, "seed is True: give a whole number from 0 on"),
+        ({"repetition_penalty": float("nan")}, "repetition_penalty is nan: give a number above 0 to 100"),
+        ({"stop": "end"}, "stop is 'end': give a list of str"),
+        ({"stop": ("",)}, "stop has an empty text"),
+        ({"stop_ids": (1,) * 17}, "stop_ids has 17 entries: give at most 16"),
+    ],
+)
+def test_values_out_of_range_are_told(wrong: dict[str, object], told: str) -> None:
+    with pytest.raises(InvalidRequest, match=told):
+        Sampling(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,112 @@
+"""Texts over gRPC: the same as in process, in parts, cancelled by their client."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, NotFound
+from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.server import Server
+from rankport.sdk import AsyncClient, Client
+
+DRAWN = Sampling(max_tokens=10, temperature=1.0, seed=4, logprobs=True, stop=("zzz",), stop_ids=(3,))
+
+
+@pytest.fixture(scope="module")
+def generator(generator_bundle: Bundle) -> Iterator[Generator]:
+    with Generator.load(generator_bundle, config=EngineConfig(threads=1)) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def server(generator: Generator) -> Iterator[Server]:
+    with Server({"writer": generator}, ServerConfig(port=0, grace_s=1.0)) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.address, timeout_s=30.0) as connected:
+        yield connected
+
+
+def test_a_text_is_that_of_the_process(client: Client, generator: Generator) -> None:
+    for prompt in ("a b", {"prefix": "a b"}, [5, 6, 7]):
+        assert _content(client.generate(prompt, DRAWN)) == _content(generator.generate(prompt, DRAWN))
+    usage = client.generate([5, 6, 7], DRAWN).usage
+    assert usage.prompt_tokens_cached + usage.prompt_tokens_computed == 3
+    assert usage.compute_s > 0
+
+
+def test_parts_come_one_after_another(client: Client) -> None:
+    with client.stream("a b", DRAWN) as stream:
+        parts = list(stream)
+        result = stream.result()
+    assert "".join(part.text for part in parts) == result.text
+    assert [part.token_id for part in parts if part.token_id is not None] == list(result.token_ids)
+    assert result.logprobs is not None
+
+
+def test_a_loop_has_texts_too(server: Server, generator: Generator) -> None:
+    async def run() -> tuple[GenerateResult, list[GeneratedPart]]:
+        async with AsyncClient(server.address, timeout_s=30.0) as client:
+            result = await client.generate("a b", DRAWN)
+            return result, [part async for part in client.stream("a b", DRAWN)]
+
+    result, parts = asyncio.run(run())
+    assert _content(result) == _content(generator.generate("a b", DRAWN))
+    assert "".join(part.text for part in parts) == result.text
+
+
+def test_a_closed_stream_ends_the_text(client: Client, generator: Generator) -> None:
+    with client.stream([5], Sampling(max_tokens=64)) as stream:
+        next(iter(stream))
+    client.generate([6], Sampling(max_tokens=1))
+    for _ in range(200):
+        queue = generator.counts().engines["cpu"].queue
+        if not queue.active_requests:
+            break
+    assert queue.active_requests == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sampling", "error", "told"),
+    [
+        ([5], Sampling(max_tokens=65), LimitExceeded, "the bundle writes at most 64"),
+        ([], Sampling(), InvalidRequest, "prefix"),
+        ({"nobody": "a"}, Sampling(), InvalidRequest, "nobody"),
+    ],
+)
+def test_errors_are_those_of_the_process(
+    client: Client,
+    generator: Generator,
+    prompt: object,
+    sampling: Sampling,
+    error: type[Exception],
+    told: str,
+) -> None:
+    for writes in (client.generate, generator.generate):
+        with pytest.raises(error, match=told):
+            writes(prompt, sampling)  # type: ignore[operator]
+
+
+def test_a_deadline_and_another_models_name(server: Server) -> None:
+    with Client(server.address, timeout_s=1e-4, retry=False) as hasty, pytest.raises(DeadlineExceeded):
+        hasty.generate([5], Sampling(max_tokens=64))
+    with (
+        Client(server.address, model="other") as lost,
+        pytest.raises(NotFound, match="this server has writer"),
+    ):
+        lost.generate([5])
+    with Client(server.address) as asking, pytest.raises(NotFound, match="names no model that scores"):
+        asking.score("a", ["b"])
+
+
+def _content(result: GenerateResult) -> tuple[object, ...]:
+    logprobs = None if result.logprobs is None else [round(float(one), 4) for one in result.logprobs]
+    return result.text, result.token_ids, result.finish_reason, logprobs

@@ -81,6 +81,16 @@ class GenerateResult:
     logprobs: NDArray[np.float32] | None = None  # [token_ids]
 
 
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Items that a search found, the likeliest first; those of one sequence behind each other."""
+
+    keys: tuple[str, ...]  # [found]
+    token_ids: NDArray[np.int64]  # [found, levels]
+    scores: NDArray[np.float64]  # [found] sums of log-probabilities of the tokens
+    usage: GenerateUsage
+
+
 def _check_count(name: str, value: object, least: int) -> None:
     if value is None:
         return

@@ -25,6 +25,7 @@ from rankport.protos.generation import GeneratedPart as GeneratedPart
 from rankport.protos.generation import GenerateResult as GenerateResult
 from rankport.protos.generation import GenerateUsage as GenerateUsage
 from rankport.protos.generation import Sampling as Sampling
+from rankport.protos.generation import SearchResult as SearchResult
 from rankport.protos.messages.streamed import ScoreCall as ScoreCall
 from rankport.protos.messages.streamed import StreamedScore as StreamedScore
 from rankport.protos.ranking import Ranking as Ranking
@@ -40,6 +41,7 @@ from rankport.protos.types import Usage as Usage
 from rankport.runtime.config import EngineConfig as EngineConfig
 from rankport.runtime.kinds.classifying import Classifier as Classifier
 from rankport.runtime.kinds.generator.generator import Generator as Generator
+from rankport.runtime.kinds.generator.trie import TokenTrie as TokenTrie
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder as ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker as Ranker
 from rankport.runtime.kinds.scorer import Scorer as Scorer

@@ -123,6 +123,9 @@ class DecodeBackend(Protocol):
         `tokens` [sequences]. A sequence has grown only if the whole call succeeds.
         """
 
+    def logits(self, batch: PrefixBatch) -> NDArray[np.float32]:
+        """Computes the logits behind the last token of each run, and keeps nothing. [runs, vocabulary]"""
+
     def end(self, sequence: SequenceKV) -> None:
         """Frees a sequence, which is not used again."""
 

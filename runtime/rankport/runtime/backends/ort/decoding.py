@@ -49,6 +49,11 @@ class OnnxRuntimeDecodeBackend:
         logits[order] = by_row_logits
         return logits
 
+    def logits(self, batch: PrefixBatch) -> NDArray[np.float32]:
+        """See `DecodeBackend.logits`."""
+        inputs, _ = self._prefix.inputs(batch)
+        return self._decode.run(inputs)[0]
+
     def end(self, sequence: SequenceKV) -> None:
         """See `DecodeBackend.end`."""
         assert isinstance(sequence, HostSequence)

@@ -6,7 +6,7 @@ Owns the way from prompt and sampling to text. Tokens are `prompt`'s, passes `en
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -15,11 +15,9 @@ from types import TracebackType
 from typing import Any, Self
 from zlib import crc32
 
-import numpy as np
-
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest, LimitExceeded
-from rankport.protos.generation import GeneratedPart, GenerateResult, GenerateUsage, Sampling
+from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling, SearchResult
 from rankport.protos.types import ModelDescription, Prefix, Truncation
 from rankport.runtime.backends.choice import load_decode_backend
 from rankport.runtime.bundle.bundle import Bundle
@@ -27,9 +25,13 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.generator.engine import GenerationEngine, OnPart, TextOrder, Written
+from rankport.runtime.kinds.generator.beams import Beams
+from rankport.runtime.kinds.generator.engine import GenerationEngine
+from rankport.runtime.kinds.generator.results import TextStream, search_result, text_result
 from rankport.runtime.kinds.generator.rules import RULES
 from rankport.runtime.kinds.generator.sampler import Sampler, SamplingRules
+from rankport.runtime.kinds.generator.texts import OnPart, TextOrder
+from rankport.runtime.kinds.generator.trie import TokenTrie
 from rankport.runtime.kinds.generator.writer import Writer
 from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
@@ -37,6 +39,7 @@ from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.scheduling.futures import converted, result_within
 from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.tokens import TokenRun
 
 GREEDY = Sampling()
 
@@ -132,19 +135,63 @@ class Generator:
         the rest.
         """
         timeout_s = checked_timeout_s(timeout_s)
-        self._engines.check_process()
-        begun_s = time.perf_counter()
-        run = self._prompt.encode_prefix(prompt, truncation).run
-        if not len(run.ids):
-            raise InvalidRequest("prefix has no tokens: a text begins behind at least one")
+        run, tokenize_s = self._encoded(prompt, truncation)
         order = self._order(sampling, run.ids.tolist(), on_part)
-        tokenize_s = time.perf_counter() - begun_s
         future = self._engines.submit(
             lambda engine: engine.submit(run, order, timeout_s, spent_s=tokenize_s),
             len(run.ids) + order.max_tokens,
             lambda: crc32(run.ids.tobytes()),
         )
-        return converted(future, partial(_result, tokenize_s, sampling))
+        return converted(future, partial(text_result, tokenize_s, sampling))
+
+    def search(
+        self,
+        prompt: Prefix,
+        trie: TokenTrie,
+        timeout_s: float | None = None,
+        *,
+        beams: int = 32,
+        top_k: int = 10,
+        truncation: Truncation = "error",
+    ) -> SearchResult:
+        """Finds the items of a trie whose sequences are likeliest behind a prompt, by beams of that width.
+
+        Raises:
+            InvalidRequest: the prompt is malformed or empty, or `beams` or `top_k` is below 1.
+            LimitExceeded: the prompt is too long and `truncation` is "error", or the sequences are.
+            Overloaded, DeadlineExceeded, BackendError, Unavailable: as `generate`.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        future = self.submit_search(prompt, trie, timeout_s, beams=beams, top_k=top_k, truncation=truncation)
+        return result_within(future, timeout_s)
+
+    def submit_search(
+        self,
+        prompt: Prefix,
+        trie: TokenTrie,
+        timeout_s: float | None = None,
+        *,
+        beams: int = 32,
+        top_k: int = 10,
+        truncation: Truncation = "error",
+    ) -> "Future[SearchResult]":
+        """Searches as `search`, at once with a future. Cancelling it ends the search before its next pass."""
+        timeout_s = checked_timeout_s(timeout_s)
+        for name, count in (("beams", beams), ("top_k", top_k)):
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                raise InvalidRequest(f"{name} is {count!r:.40}: give a whole number from 1 on")
+        if trie.levels > self._manifest.limits.max_item_tokens:
+            raise LimitExceeded(
+                f"the trie's sequences have {trie.levels} tokens: the bundle writes at most "
+                f"{self._manifest.limits.max_item_tokens} (max_item_tokens)"
+            )
+        run, tokenize_s = self._encoded(prompt, truncation)
+        future = self._engines.submit(
+            lambda engine: engine.search(run, Beams(trie, beams), timeout_s, spent_s=tokenize_s),
+            len(run.ids) + beams * trie.levels,
+            lambda: crc32(run.ids.tobytes()),
+        )
+        return converted(future, partial(search_result, tokenize_s, trie, top_k))
 
     async def agenerate(
         self,
@@ -206,6 +253,15 @@ class Generator:
     ) -> None:
         self.close()
 
+    def _encoded(self, prompt: Prefix, truncation: Truncation) -> tuple[TokenRun, float]:
+        """Gives the tokens of a prompt, and the seconds that they took."""
+        self._engines.check_process()
+        begun_s = time.perf_counter()
+        run = self._prompt.encode_prefix(prompt, truncation).run
+        if not len(run.ids):
+            raise InvalidRequest("prefix has no tokens: a text begins behind at least one")
+        return run, time.perf_counter() - begun_s
+
     def _order(self, sampling: Sampling, prompt: list[int], on_part: OnPart | None) -> TextOrder:
         most = self._manifest.limits.max_item_tokens
         wanted = most if sampling.max_tokens is None else int(sampling.max_tokens)
@@ -227,53 +283,6 @@ class Generator:
         )
 
 
-class TextStream:
-    """Parts of a text as they come; closing it, or leaving its `with`, ends the text."""
-
-    def __init__(self, parts: "SimpleQueue[GeneratedPart | None]", future: "Future[GenerateResult]") -> None:
-        self._parts, self._future = parts, future
-
-    def __iter__(self) -> Iterator[GeneratedPart]:
-        """Yields the parts; raises what ended the text before its time."""
-        while (part := self._parts.get()) is not None:
-            yield part
-        self._parts.put(None)  # for whoever iterates once more
-        self.result()
-
-    def result(self) -> GenerateResult:
-        """Waits for the whole text; raises as `Generator.generate`."""
-        return self._future.result()
-
-    def close(self) -> None:
-        """Ends the text, unless it is complete."""
-        self._future.cancel()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
 def _put(loop: asyncio.AbstractEventLoop, parts: "asyncio.Queue[Any]", part: GeneratedPart | None) -> None:
     with suppress(RuntimeError):  # the loop is closed: nobody waits any more
         loop.call_soon_threadsafe(parts.put_nowait, part)
-
-
-def _result(tokenize_s: float, sampling: Sampling, written: Written) -> GenerateResult:
-    return GenerateResult(
-        text=written.text,
-        token_ids=written.token_ids,
-        finish_reason=written.finish_reason,
-        usage=GenerateUsage(
-            prompt_tokens_cached=written.prompt_tokens_cached,
-            prompt_tokens_computed=written.prompt_tokens_computed,
-            generated_tokens=written.steps,
-            tokenize_s=tokenize_s,
-            queue_s=written.queue_s,
-            compute_s=written.compute_s,
-        ),
-        logprobs=np.array(written.logprobs, np.float32) if sampling.logprobs else None,
-    )

@@ -1,0 +1,114 @@
+"""Texts on their way through an engine: what is asked, what is known of each, and what comes of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rankport.protos.errors import BackendError
+from rankport.protos.generation import FinishReason, GeneratedPart
+from rankport.runtime.backends.contract import SequenceKV
+from rankport.runtime.kinds.generator.sampler import Logits, Sampler, logprob
+from rankport.runtime.kinds.generator.writer import Writer
+from rankport.runtime.scheduling.prefixes import PrefixRequest
+
+OnPart = Callable[[GeneratedPart], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextOrder:
+    """A text to be written."""
+
+    sampler: Sampler
+    writer: Writer | None  # None: no tokenizer, and no text
+    stop_ids: frozenset[int]
+    max_tokens: int
+    logprobs: bool
+    on_part: OnPart | None = None  # called by the engine's thread, which it must not hold up
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text that is written."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]  # [token_ids], none unless asked for
+    text: str
+    finish_reason: FinishReason
+    steps: int
+    prompt_tokens_cached: int
+    prompt_tokens_computed: int
+    queue_s: float
+    compute_s: float
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class TextRequest(PrefixRequest):
+    """A text that is being written."""
+
+    order: TextOrder
+    next_token: int  # that the next pass decodes
+    sequence: SequenceKV | None = None  # from the first decoded token on
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    steps: int = 0
+    finish_reason: FinishReason | None = None
+    failure: BackendError | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        return self.finished
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None or self.failure is not None
+
+    def take(self, logits: Logits) -> None:
+        """Draws the next token and tells it."""
+        if not np.isfinite(logits).all():
+            self.failure = BackendError(
+                f"the device gave a logit that is not finite, at token {self.steps} of the text"
+            )
+            return
+        order, token = self.order, self.order.sampler.draw(logits)
+        self.steps += 1
+        if token in order.stop_ids:
+            self._end("stop")
+            return
+        self.ids.append(token)
+        chance = logprob(logits, token) if order.logprobs else None
+        if chance is not None:
+            self.logprobs.append(chance)
+        text = "" if order.writer is None else order.writer.add(token)
+        stopped = order.writer is not None and order.writer.stopped
+        self.next_token = token
+        if stopped or self.steps == order.max_tokens:
+            text += self._rest()
+            self.finish_reason = "stop" if order.writer is not None and order.writer.stopped else "length"
+        if order.on_part is not None:
+            order.on_part(GeneratedPart(text, token, chance))
+
+    def answer(self, waited_s: float) -> Written:
+        if self.failure is not None:
+            raise self.failure
+        assert self.finish_reason is not None
+        return Written(
+            token_ids=tuple(self.ids),
+            logprobs=tuple(self.logprobs),
+            text="" if self.order.writer is None else self.order.writer.text,
+            finish_reason=self.finish_reason,
+            steps=self.steps,
+            prompt_tokens_cached=self.prefix_tokens_cached,
+            prompt_tokens_computed=self.prefix_tokens_computed + 1,  # the last one is decoded
+            queue_s=waited_s,
+            compute_s=self.compute_s,
+        )
+
+    def _end(self, reason: FinishReason) -> None:
+        rest = self._rest()
+        self.finish_reason = reason
+        if rest and self.order.on_part is not None:
+            self.order.on_part(GeneratedPart(rest, None))
+
+    def _rest(self) -> str:
+        return "" if self.order.writer is None else self.order.writer.end()

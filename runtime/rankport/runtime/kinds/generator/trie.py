@@ -1,0 +1,157 @@
+"""`TokenTrie`: the token sequences that there are, semantic IDs say, as a memory-mapped trie.
+
+Level by level, as arrays: a node is its place in its level, its children are consecutive in the next one. Sequences are
+of one length, and several items may have the same one. On disk it is a folder of numpy arrays; opening it reads none.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BundleError, InvalidRequest, StoreError
+from rankport.runtime.bundle.strict_json import strict_json
+
+FORMAT, VERSION, HEADER = "rankport-trie", 1, "trie.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTrie:
+    """Sequences of `levels` tokens each, and the items that have them."""
+
+    tokens: tuple[NDArray[np.int32], ...]  # of each level: [nodes] ascending among the children of one parent
+    children: tuple[NDArray[np.int64], ...]  # of each level's parents: [nodes of the level above + 1] places
+    items_of: NDArray[np.int64]  # [last level's nodes + 1] places in `items`
+    items: NDArray[np.int64]  # [items] place of each as it was given
+    key_bytes: NDArray[np.uint8]  # UTF-8 of all keys behind each other, as they were given
+    key_offsets: NDArray[np.int64]  # [items + 1]
+
+    @classmethod
+    def of(cls, keys: Sequence[str], sequences: NDArray[np.integer], vocabulary: int) -> Self:
+        """Makes the trie of items, sequences [items, levels]. Raises `InvalidRequest` naming the first bad item."""
+        _check(keys, sequences, vocabulary)
+        order = np.lexsort(sequences.T[::-1])
+        rows = sequences[order].astype(np.int32)
+        opens = np.zeros(len(rows), np.bool_)
+        opens[0] = True
+        starts = [np.zeros(1, np.int64)]  # rows at which the nodes of a level begin; of the root: the first
+        tokens = []
+        for column in rows.T:
+            opens[1:] |= column[1:] != column[:-1]
+            starts.append(np.flatnonzero(opens))
+            tokens.append(column[starts[-1]])
+        children = [np.append(np.searchsorted(below, above), len(below)) for above, below in pairwise(starts)]
+        encoded = [key.encode() for key in keys]
+        offsets = np.concatenate([[0], np.cumsum([len(key) for key in encoded])]).astype(np.int64)
+        return cls(
+            tuple(tokens),
+            tuple(children),
+            np.append(starts[-1], len(rows)),
+            order.astype(np.int64),
+            np.frombuffer(b"".join(encoded), np.uint8),
+            offsets,
+        )
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Maps the trie in a folder. Raises `StoreError` for what is none, or not whole."""
+        folder = Path(path)
+        header = _header(folder)
+        try:
+            levels = range(int(header["levels"]))
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _names(len(levels))}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"trie {str(folder)!r} cannot be read: {error}: build it again") from error
+        trie = cls(
+            tuple(arrays[f"tokens_{level}"] for level in levels),
+            tuple(arrays[f"children_{level}"] for level in levels),
+            *(arrays[name] for name in _WHOLE),
+        )
+        if (trie.count, trie.nodes) != (header.get("items"), header.get("nodes")):
+            raise StoreError(f"trie {str(folder)!r} has other arrays than its {HEADER} says: build it again")
+        return trie
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a folder, which appears whole or not at all. Raises `StoreError` if there is one already."""
+        folder = Path(path)
+        if folder.exists():
+            raise StoreError(f"trie {str(folder)!r} exists already: remove it, or write to another folder")
+        staged = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        arrays = [*self.tokens, *self.children, *(getattr(self, name) for name in _WHOLE)]
+        for name, array in zip(_names(self.levels), arrays, strict=True):
+            np.save(staged / f"{name}.npy", array)
+        header = {"format": FORMAT, "version": VERSION, "levels": self.levels}
+        header |= {"items": self.count, "nodes": self.nodes}
+        (staged / HEADER).write_text(json.dumps(header) + "\n", encoding="utf-8")
+        staged.chmod(0o755)
+        staged.rename(folder)
+
+    @property
+    def levels(self) -> int:
+        """Tokens of each sequence."""
+        return len(self.tokens)
+
+    @property
+    def count(self) -> int:
+        """Items."""
+        return len(self.items)
+
+    @property
+    def nodes(self) -> list[int]:
+        """Nodes of each level."""
+        return [len(tokens) for tokens in self.tokens]
+
+    def below(self, level: int, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Lists the children, at `level`, of nodes of the level above: whose each is, and its place. [children] each"""
+        first, last = self.children[level][nodes], self.children[level][nodes + 1]
+        counts = last - first
+        parents = np.repeat(np.arange(len(nodes)), counts)
+        ends = np.cumsum(counts)
+        return parents, np.arange(len(parents)) - np.repeat(ends - counts, counts) + np.repeat(first, counts)
+
+    def keys_of(self, leaf: int) -> list[str]:
+        """Lists the keys of the items that have a sequence, as they were given."""
+        items = np.sort(self.items[self.items_of[leaf] : self.items_of[leaf + 1]])
+        spans = ((self.key_offsets[item], self.key_offsets[item + 1]) for item in items)
+        return [self.key_bytes[start:end].tobytes().decode() for start, end in spans]
+
+
+_WHOLE = ("items_of", "items", "key_bytes", "key_offsets")
+
+
+def _names(levels: int) -> Iterable[str]:
+    return (*(f"{part}_{level}" for part in ("tokens", "children") for level in range(levels)), *_WHOLE)
+
+
+def _check(keys: Sequence[str], sequences: NDArray[np.integer], vocabulary: int) -> None:
+    if sequences.ndim != 2 or not sequences.size or len(sequences) != len(keys):
+        raise InvalidRequest(
+            f"{len(keys)} keys and sequences of shape {sequences.shape}: give a row of tokens a key, at least one"
+        )
+    wrong = np.flatnonzero(((sequences < 0) | (sequences >= vocabulary)).any(axis=1))
+    if len(wrong):
+        row = int(wrong[0])
+        raise InvalidRequest(
+            f"item {row}, {keys[row]!r}: of {sequences[row].tolist()} not all are tokens, 0 to {vocabulary - 1}"
+        )
+    if len(set(keys)) < len(keys):
+        first = {key: row for row, key in reversed(list(enumerate(keys)))}
+        twice = next(row for row, key in enumerate(keys) if first[key] != row)
+        raise InvalidRequest(f"item {twice}: key {keys[twice]!r} is given twice")
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    try:
+        header = strict_json((folder / HEADER).read_bytes(), HEADER)
+    except (OSError, BundleError) as error:
+        raise StoreError(f"trie {str(folder)!r} cannot be read: {error}: build it again") from error
+    if header.get("format") != FORMAT or header.get("version") != VERSION:
+        raise StoreError(f"{folder / HEADER} is not of {FORMAT} {VERSION}: build the trie again")
+    return header

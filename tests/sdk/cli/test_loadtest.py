@@ -64,6 +64,7 @@ def test_refusals_are_counted_and_without_an_answer_the_exit_code_says_so(
     assert done.exit_code == 1
     figures = json.loads(done.stdout)
     assert figures["best"]["by_status"] == {"RESOURCE_EXHAUSTED": 10}
+    assert figures["best"]["reasons"] == {"RESOURCE_EXHAUSTED": "full"}
     assert figures["best"]["latency_ms"]["p99"] is None
 
 

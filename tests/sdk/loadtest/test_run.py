@@ -10,7 +10,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.sdk.loadtest.arrivals import due_times
 from rankport.sdk.loadtest.config import LoadConfig
 from rankport.sdk.loadtest.requests import LoadRequest
-from rankport.sdk.loadtest.result import LoadResult
+from rankport.sdk.loadtest.result import Ended, LoadResult
 from rankport.sdk.loadtest.run import LoadProgress, run_rate
 
 REQUESTS = [LoadRequest("a", b"1", 3), LoadRequest("b", b"2", 5)]
@@ -25,13 +25,14 @@ class StalledTarget:
         self._count, self._status = count, status
         self._released = asyncio.Event()
 
-    async def send(self, request: LoadRequest) -> str:
+    async def send(self, request: LoadRequest) -> Ended:
         number = len(self.sent)
         self.sent.append(request.body)
         if len(self.sent) == self._count:
             self._released.set()
         await self._released.wait()
-        return self._status(number)
+        status = self._status(number)
+        return Ended(status, "" if status == "OK" else f"refusal {number}")
 
     async def close(self) -> None: ...
 
@@ -60,6 +61,7 @@ def test_the_others_are_counted_by_status_and_have_no_part_in_the_latencies() ->
     assert result.by_status == {"OK": 15, "RESOURCE_EXHAUSTED": 5}
     assert result.failed_share == pytest.approx(0.25)
     assert result.as_json()["by_status"] == result.by_status
+    assert result.as_json()["reasons"] == {"RESOURCE_EXHAUSTED": "refusal 0"}
 
 
 def test_what_is_due_beyond_the_most_open_is_not_sent_and_said() -> None:
@@ -69,6 +71,8 @@ def test_what_is_due_beyond_the_most_open_is_not_sent_and_said() -> None:
     # The five that were sent end at once; later ones find room again.
     assert result.by_status["OK"] == len(target.sent)
     assert len(result.status) == 20
+    left_out = {"NOT_SENT": "5 requests were open (--max-open)"} if "NOT_SENT" in result.by_status else {}
+    assert result.reasons == left_out
 
 
 def test_the_warm_up_is_sent_and_not_measured() -> None:

@@ -93,6 +93,11 @@ class WorkerCounts:
         self._stages[size.stage] = self._stages.get(size.stage, StageCounts()).plus(size)
         self._pass_requests.add(requests)
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds that at least one pass was under way. The worker's thread only."""
+        return self._busy_s + (self._clock() - self._busy_since_s if self._under_way else 0.0)
+
     def answered(self, queue_s: float, compute_s: float) -> None:
         """Notes how long a request took."""
         self._queue_s.add(queue_s)

@@ -33,6 +33,11 @@ class Request(ABC):
     compute_s: float = 0.0  # of the passes it took part in
 
     @property
+    def left_s(self) -> float | None:
+        """Seconds that were left of its timeout when it was submitted; None: it has none."""
+        return None if self.timeout_s is None else self.timeout_s - self.spent_s
+
+    @property
     @abstractmethod
     def exhausted(self) -> bool:
         """True when all its passes are started."""

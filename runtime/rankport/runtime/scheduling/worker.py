@@ -36,15 +36,13 @@ class Worker(Generic[RequestT]):
     def __init__(
         self, work: Work[RequestT], config: EngineConfig, *, name: str, clock: Clock = time.monotonic
     ) -> None:
-        self._work = work
-        self._config = config
-        self._clock = clock
+        self._work, self._config, self._clock = work, config, clock
         self._process = OwnProcess()
         self._condition = threading.Condition()  # guards the fields down to `_closed_because`
         self._arrivals: deque[RequestT] = deque()
         self._device_calls = DeviceCalls()
         self._unanswered: dict[RequestT, None] = {}  # accepted; left only with the future resolved
-        self._queue_limit = QueueLimit(config)  # of those accepted and not started
+        self._queue_limit = QueueLimit(config)
         self._drain_until_s: float | None = None  # set by `close`
         self._closed_because: Unavailable | None = None  # no submit from then on
         self._waiting: deque[RequestT] = deque()  # the thread's own, as is `_active`
@@ -58,12 +56,12 @@ class Worker(Generic[RequestT]):
     def submit(self, request: RequestT) -> None:
         """Queues a request; its future will be resolved, or cancelled by its owner.
 
-        Raises `Overloaded` when the queue is full, `Unavailable` after `close` or a crash, and in a forked child.
+        Raises `Overloaded` when the queue is full, or longer than its timeout; `Unavailable` when closed or in a fork.
         """
         check_loaded_here(self._process)
         with self._condition:
             self._check_open()
-            self._queue_limit.enter(request.tokens)
+            self._queue_limit.enter(request.tokens, request.left_s)
             self._arrivals.append(request)
             self._unanswered[request] = None
             self._condition.notify()
@@ -284,6 +282,7 @@ class Worker(Generic[RequestT]):
         settle(request.future, resolve, value)
         with self._condition:
             del self._unanswered[request]
+            self._queue_limit.end(request.tokens, answered=request.finished, busy_s=self._counts.busy_s)
 
     def _shut(self, reason: Unavailable) -> None:
         """Fails what is outstanding, then frees the device. Must resolve every future, even after a bug."""

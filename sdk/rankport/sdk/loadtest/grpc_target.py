@@ -5,6 +5,7 @@ import grpc
 from rankport.sdk.access import Tls, credentials_of
 from rankport.sdk.channels import ChannelOptions, Target
 from rankport.sdk.loadtest.requests import LoadRequest
+from rankport.sdk.loadtest.result import OK, Ended
 
 
 class GrpcTarget:
@@ -32,8 +33,8 @@ class GrpcTarget:
         self._timeout_s = timeout_s
         self._turn = 0
 
-    async def send(self, request: LoadRequest) -> str:
-        """Sends a request and waits for its end: the name of its status."""
+    async def send(self, request: LoadRequest) -> Ended:
+        """Sends a request and waits for its end."""
         self._turn = (self._turn + 1) % len(self._channels)
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[self._turn].unary_unary(
             request.method
@@ -41,8 +42,8 @@ class GrpcTarget:
         try:
             await call(request.body, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
-            return error.code().name
-        return "OK"
+            return Ended(error.code().name, error.details() or "")
+        return Ended(OK)
 
     async def close(self) -> None:
         """Ends the connections."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from rankport.protos.errors import InvalidRequest
 from rankport.sdk.access import Tls
 from rankport.sdk.loadtest.requests import LoadRequest
+from rankport.sdk.loadtest.result import OK, Ended
 
 _FAREWELL_S = 1.0
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -46,15 +47,17 @@ class HttpTarget:
         self._idle: deque[_Connection] = deque()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def send(self, request: LoadRequest) -> str:
+    async def send(self, request: LoadRequest) -> Ended:
         """Sends a request and waits for its end: OK, its status in numbers, or why there is none."""
         try:
-            status = await asyncio.wait_for(self._exchange(request.body), self._timeout_s)
+            status, body = await asyncio.wait_for(self._exchange(request.body), self._timeout_s)
         except TimeoutError:
-            return "DEADLINE_EXCEEDED"
-        except (OSError, EOFError, ValueError):
-            return "UNAVAILABLE"
-        return "OK" if 200 <= status < 300 else f"HTTP {status}"
+            return Ended("DEADLINE_EXCEEDED", f"no answer within {self._timeout_s:g} s")
+        except EOFError:
+            return Ended("UNAVAILABLE", "the connection ended before its answer")
+        except (OSError, ValueError) as error:
+            return Ended("UNAVAILABLE", str(error))
+        return Ended(OK) if 200 <= status < 300 else Ended(f"HTTP {status}", body.decode(errors="replace"))
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -66,7 +69,7 @@ class HttpTarget:
     async def _connect(self) -> _Connection:
         return await asyncio.open_connection(self._place.host, self._place.port, ssl=self._tls)
 
-    async def _exchange(self, body: bytes) -> int:
+    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
         place = self._place
         connection = self._idle.pop() if self._idle else await self._connect()
         reader, writer = connection
@@ -78,13 +81,13 @@ class HttpTarget:
             )
             writer.write(head.encode() + body)
             await writer.drain()
-            status, kept = await _answer(reader)
+            status, answer, kept = await _answer(reader)
         finally:
             if kept:
                 self._idle.append(connection)
             else:
                 self._drop(writer)
-        return status
+        return status, answer
 
     def _drop(self, writer: asyncio.StreamWriter) -> None:
         closing = asyncio.create_task(_closed(writer))
@@ -109,8 +112,8 @@ def _context(tls: Tls | bool) -> ssl.SSLContext:
     return context
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
-    """Reads an answer to its end: the status, and whether the connection may be used again."""
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
+    """Reads an answer to its end: the status, the body, and whether the connection may be used again."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.split("\r\n")
     headers = {
@@ -118,9 +121,10 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
     }
     status = int(first.split(" ", 2)[1])
     if headers.get("transfer-encoding", "").lower() == "chunked":
+        body = b""
         while size := int(await reader.readline(), 16):
-            await reader.readexactly(size + 2)
+            body += (await reader.readexactly(size + 2))[:-2]
         await reader.readline()
     else:
-        await reader.readexactly(int(headers.get("content-length", "0")))
-    return status, headers.get("connection", "").lower() != "close"
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return status, body, headers.get("connection", "").lower() != "close"

@@ -6,14 +6,23 @@ omission).
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 OK, NOT_SENT = "OK", "NOT_SENT"
+MOST_REASON = 300  # characters
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """End of one request."""
+
+    status: str  # OK, a gRPC status or "HTTP 500"
+    reason: str = ""  # what the server, or what kept it away, said of another one than OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,9 @@ class LoadResult:
     latency_s: NDArray[np.float64]  # [requests] from due to the end, NaN where not sent
     status: Sequence[str]  # [requests] OK, a gRPC status, "HTTP 500" or NOT_SENT
     items: int  # of those answered
+    reasons: Mapping[str, str] = field(
+        default_factory=dict
+    )  # by status: what the first that ended so was told
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -71,6 +83,7 @@ class LoadResult:
             "items_per_s": round(self.items / self.duration_s, 1),
             "failed_share": round(self.failed_share, 6),
             "by_status": self.by_status,
+            "reasons": dict(self.reasons),
             "latency_ms": {name: _ms(value) for name, value in latencies.items()},
             "sent_late_p99_ms": _ms(self.late_p99_s),
         }

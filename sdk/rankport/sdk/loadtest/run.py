@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rankport.sdk.loadtest.arrivals import due_times
 from rankport.sdk.loadtest.config import LoadConfig
 from rankport.sdk.loadtest.requests import LoadRequest
-from rankport.sdk.loadtest.result import NOT_SENT, OK, LoadResult
+from rankport.sdk.loadtest.result import MOST_REASON, NOT_SENT, OK, Ended, LoadResult
 
 _LEAD_S = 0.05  # from the plan to its first request
 _TELL_S = 0.2
@@ -21,8 +21,8 @@ _TELL_S = 0.2
 class LoadTarget(Protocol):
     """Server under load."""
 
-    async def send(self, request: LoadRequest) -> str:
-        """Sends a request and waits for its end: the name of its status, OK if it is answered. Raises nothing."""
+    async def send(self, request: LoadRequest) -> Ended:
+        """Sends a request and waits for its end. Raises nothing."""
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -67,6 +67,7 @@ class _Load:
         self._late_s = np.full(len(due), np.nan)
         self._latency_s = np.full(len(due), np.nan)
         self._status = [NOT_SENT] * len(due)
+        self._reasons: dict[str, str] = {}
         self._sent = self._ended = self._failed = 0
         self._start_s = time.perf_counter() + _LEAD_S
 
@@ -90,11 +91,13 @@ class _Load:
         due_s = self._start_s + float(self._due[number])
         self._sent += 1
         self._late_s[number] = max(time.perf_counter() - due_s, 0.0)
-        status = await self._target.send(self._requests[number % len(self._requests)])
+        ended = await self._target.send(self._requests[number % len(self._requests)])
         self._latency_s[number] = time.perf_counter() - due_s
-        self._status[number] = status
+        self._status[number] = ended.status
         self._ended += 1
-        self._failed += status != OK
+        if ended.status != OK:
+            self._failed += 1
+            self._reasons.setdefault(ended.status, ended.reason[:MOST_REASON])
 
     async def tell_on(self, rate: float, total_s: float, tell: Tell) -> None:
         """Tells how far it is, now and then."""
@@ -107,6 +110,9 @@ class _Load:
         """Gives what was measured, without the warm-up."""
         first = min(int(np.searchsorted(self._due, config.warm_up_s)), len(self._due) - 1)
         status = self._status[first:]
+        reasons = {each: self._reasons[each] for each in dict.fromkeys(status) if each in self._reasons}
+        if NOT_SENT in status:
+            reasons[NOT_SENT] = f"{self._max_open} requests were open (--max-open)"
         answered = (number for number, ended in enumerate(status, first) if ended == OK)
         return LoadResult(
             rate=rate,
@@ -116,4 +122,5 @@ class _Load:
             latency_s=self._latency_s[first:],
             status=status,
             items=sum(self._requests[number % len(self._requests)].items for number in answered),
+            reasons=reasons,
         )

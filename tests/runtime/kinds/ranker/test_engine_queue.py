@@ -17,6 +17,7 @@ from support.engines import (
     ITEMS,
     WAIT_S,
     Clock,
+    Gate,
     gated,
     running,
     scored,
@@ -118,3 +119,27 @@ def test_times_split_into_waiting_and_computing() -> None:
         clock.now_s = 5.0
         gate.opened.set()
         assert (scored(future).queue_s, scored(future).compute_s) == (5.0, 2.0)
+
+
+def test_what_could_only_run_out_of_time_is_refused_at_once() -> None:
+    clock, gate = Clock(), Gate()
+    backend = ReferenceBackend()
+
+    def take_time(kind: str, batch: PrefixBatch) -> None:
+        clock.now_s += 1.0
+        if len(backend.passes) >= 4:
+            gate(kind, batch)
+
+    backend.before_pass = take_time
+    with running(backend, EngineConfig(max_batch_tokens=10), clock=clock) as engine:
+        for _ in range(4):  # a pass and 5 tokens a second
+            scored(submit(engine, token_run(), [token_run(1, 2, 3, 4, 5)], timeout_s=1.5))
+        waiting = [submit(engine, token_run(), [token_run(1, 2, 3, 4, 5)]) for _ in range(4)]
+        assert gate.reached.wait(WAIT_S)
+        with pytest.raises(Overloaded, match=r"take about 5.0 s, and 4.0 s are left") as refused:
+            submit(engine, token_run(), [token_run(1, 2, 3, 4, 5)], timeout_s=4.0)
+        assert refused.value.retry_after_s == 1.0
+        patient = submit(engine, token_run(), [token_run(1, 2, 3, 4, 5)], timeout_s=60.0)
+        gate.opened.set()
+        for future in (*waiting, patient):
+            scored(future)

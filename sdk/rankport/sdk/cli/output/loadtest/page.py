@@ -4,7 +4,13 @@ import html
 from collections.abc import Mapping, Sequence
 
 from rankport.sdk.cli.output.loadtest.plots import plots
-from rankport.sdk.cli.output.loadtest.words import lateness, rate_in_words, statuses_in_words, time_in_words
+from rankport.sdk.cli.output.loadtest.words import (
+    lateness,
+    rate_in_words,
+    reasons_in_words,
+    statuses_in_words,
+    time_in_words,
+)
 from rankport.sdk.cli.output.report.style import STYLE
 from rankport.sdk.loadtest.config import Aim
 from rankport.sdk.loadtest.result import PERCENTILES, LoadResult
@@ -30,6 +36,7 @@ def page(
         + "</dl>",
         "<h2>Rates</h2>",
         _table(sorted(runs, key=lambda run: run.rate)),
+        *(f"<p>{html.escape(reason)}" for reason in reasons_in_words(shown)),
         f"<h2>Plots at {rate_in_words(shown.rate)}</h2><div class=plots>",
         *plots(shown, runs, aim),
         "</div>",

@@ -8,7 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from rankport.sdk.cli.output.loadtest.page import page
-from rankport.sdk.cli.output.loadtest.words import lateness, rate_in_words, statuses_in_words, time_in_words
+from rankport.sdk.cli.output.loadtest.words import (
+    lateness,
+    rate_in_words,
+    reasons_in_words,
+    statuses_in_words,
+    time_in_words,
+)
 from rankport.sdk.cli.output.run_facts import RunFacts
 from rankport.sdk.cli.output.writing import write_json, writing
 from rankport.sdk.loadtest.config import Aim, LoadConfig
@@ -114,6 +120,8 @@ def _print(report: LoadReport) -> None:
         table.add_row(rate_in_words(result.rate), rate_in_words(result.goodput), *latencies)
     console.print(table)
     console.print(f"ended: {statuses_in_words(shown)}", soft_wrap=True, highlight=False)
+    for reason in reasons_in_words(shown):
+        console.print(reason, style="dim", soft_wrap=True, highlight=False, markup=False)
     if (warning := lateness(shown)) is not None:
         console.print(f"warning: {warning}", style="bold yellow", soft_wrap=True, highlight=False)
 

@@ -26,6 +26,11 @@ def statuses_in_words(result: LoadResult) -> str:
     return ", ".join(f"{count:,} {status}" for status, count in result.by_status.items())
 
 
+def reasons_in_words(result: LoadResult) -> list[str]:
+    """Lists what the first request of each status but OK was told."""
+    return [f"{status}, for one: {reason}" for status, reason in result.reasons.items() if reason]
+
+
 def lateness(result: LoadResult) -> str | None:
     """Warns where this machine, not the server, may have been slow."""
     late_s = result.late_p99_s

@@ -1,0 +1,71 @@
+"""`Backlog`: what an engine has accepted and not answered, and how long that will take by how long it took of late.
+
+Owns the estimate by which a request is refused at once that could only run out of time: its caller may ask another
+server, and nobody's turn is spent on it. Cautious: it says nothing without experience, and nothing of an engine that
+has no other request.
+"""
+
+from rankport.protos.errors import Overloaded
+from rankport.runtime.config import EngineConfig
+
+_LEAST_BUSY_S = 0.5  # of experience before anything is estimated
+_MEMORY_S = 10.0  # of busy time, after which half of the experience counts
+
+
+class Backlog:
+    """Tokens of unanswered requests, and the pace of answers. Not thread-safe: its owner's lock guards it."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        """Requests over `max_bulk_tokens` count as large, which leave the rest of a pass to small ones."""
+        self._bulk_tokens = min(config.max_bulk_tokens, config.max_batch_tokens)
+        self._small_share = max(1 - self._bulk_tokens / config.max_batch_tokens, 0.5)
+        self._small = self._large = 0  # tokens
+        self._busy_s = self._tokens = (
+            0.0  # of experience: tokens of answered requests, and the engine's busy time
+        )
+        self._counted_s = 0.0  # of the engine's busy time
+
+    def wait_s(self, tokens: int) -> float | None:
+        """Estimates when a further request of so many tokens would be answered; None without experience or others."""
+        ahead = self._small + self._large
+        if not ahead or self._busy_s < _LEAST_BUSY_S or not self._tokens:
+            return None
+        tokens_per_s = self._tokens / self._busy_s
+        if tokens > self._bulk_tokens:
+            return (ahead + tokens) / tokens_per_s
+        share = self._small_share if self._large else 1.0
+        return (self._small + tokens) / (tokens_per_s * share)
+
+    def check(self, tokens: int, left_s: float | None) -> None:
+        """Raises `Overloaded` for a request that would not be answered in the time that is left of its own."""
+        if left_s is None:
+            return
+        wait_s = self.wait_s(tokens)
+        if wait_s is None or wait_s <= left_s:
+            return
+        error = Overloaded(
+            f"requests before this one take about {wait_s:.1f} s, and {max(left_s, 0.0):.1f} s are left of its "
+            "timeout: retry later, ask another server, or allow more time"
+        )
+        error.retry_after_s = wait_s - left_s
+        raise error
+
+    def enter(self, tokens: int) -> None:
+        """Takes in a request."""
+        self._add(tokens, 1)
+
+    def leave(self, tokens: int, *, answered: bool, busy_s: float) -> None:
+        """Notes that a request is done with, when the engine has been busy for `busy_s` in all."""
+        self._add(tokens, -1)
+        if answered:
+            self._tokens += tokens
+        self._busy_s += busy_s - self._counted_s
+        self._counted_s = busy_s
+        if self._busy_s > _MEMORY_S:
+            self._busy_s, self._tokens = self._busy_s / 2, self._tokens / 2
+
+    def _add(self, tokens: int, sign: int) -> None:
+        if tokens > self._bulk_tokens:
+            self._large += sign * tokens
+        else:
+            self._small += sign * tokens

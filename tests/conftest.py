@@ -130,3 +130,17 @@ def wide_towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wide_bundle(wide_towers: Path, exported: Callable[..., Bundle]) -> Bundle:
     """Bundle of `wide_towers`."""
     return exported(wide_towers, name="tiny-towers", kind="two-tower")
+
+
+@pytest.fixture(scope="session")
+def set_bundle(
+    exported: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Bundle]:
+    """Makes the bundle of a small ranker of sets, of a block and a mask, its tables in int8."""
+    from support.set_rankers import set_checkpoint
+
+    def made(block: str, policy: str) -> Bundle:
+        folder = set_checkpoint(tmp_path_factory.mktemp("sets") / "checkpoint", block, policy=policy)
+        return exported(folder, name=f"sets-{block}", kind="set-ranker", table_dtype="int8")
+
+    return made

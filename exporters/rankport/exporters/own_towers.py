@@ -1,6 +1,5 @@
 """`export_towers` and `verify_towers`: two towers of one's own, a module in memory, through the steps of any export."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.module_hash import module_sha256
 from rankport.exporters.checkpoints.two_tower.module import TowersModule, TwoTower
 from rankport.exporters.export import run_export
 from rankport.exporters.kinds.table import options_of
@@ -129,7 +129,7 @@ def _source(
             "torch."
         ),
         parameters=sum(weight.numel() for weight in module.parameters()),
-        sha256=_sha256(module, file),
+        sha256=module_sha256(module, type(module).__qualname__, file),
         tokenizer_file=file,
         vocab_size=vocabulary,
         hidden_size=facts.width,
@@ -183,17 +183,6 @@ def _rows(module: Any, side: str) -> Tensor:
     with torch.no_grad():
         rows: Tensor = module.represent(ids, torch.ones_like(ids), side)
     return rows
-
-
-def _sha256(module: nn.Module, tokenizer: Path | None) -> str:
-    """Hashes class, weights and tokenizer."""
-    total = hashlib.sha256(f"{type(module).__qualname__}\0".encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    if tokenizer is not None:
-        total.update(tokenizer.read_bytes())
-    return total.hexdigest()
 
 
 def _facts_of(manifest: Manifest) -> TowerFacts:

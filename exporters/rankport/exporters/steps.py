@@ -143,6 +143,7 @@ def draft_manifest(
         wide=list(plan.wide),
         tagging=plan.tagging,
         generation=plan.generation,
+        sets=plan.sets,
         limits=plan.limits,
         pair=plan.pair,
         head=plan.head,

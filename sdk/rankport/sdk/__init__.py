@@ -12,6 +12,7 @@ __version__ = packages.VERSION
 
 _HOMES = {
     "rankport.exporters.export": ("export",),
+    "rankport.exporters.own_sets": ("export_set_ranker", "verify_set_ranker"),
     "rankport.exporters.own_towers": ("export_towers", "verify_towers"),
     "rankport.exporters.verify": ("verify",),
     "rankport.protos.errors": (
@@ -44,6 +45,7 @@ _HOMES = {
     ),
     "rankport.protos.ranking": ("Ranking",),
     "rankport.protos.messages.streamed": ("ScoreCall", "StreamedScore"),
+    "rankport.protos.sets": ("SetRanking",),
     "rankport.protos.tagging": ("Span", "TagResult", "WordTags"),
     "rankport.protos.types": ("EncodedText", "ItemStatus", "Key", "ModelDescription", "ScoreResult", "Usage"),
     "rankport.runtime.config": ("EngineConfig",),
@@ -52,6 +54,7 @@ _HOMES = {
     "rankport.runtime.kinds.generator.trie": ("TokenTrie",),
     "rankport.runtime.kinds.item_encoder.item_encoder": ("ItemEncoder",),
     "rankport.runtime.kinds.ranker.ranker": ("Ranker",),
+    "rankport.runtime.kinds.set_ranker.set_ranker": ("SetRanker",),
     "rankport.runtime.kinds.two_tower.towers": ("Towers",),
     "rankport.runtime.kinds.scorer": ("Scorer",),
     "rankport.runtime.kinds.tagger.tagger": ("Tagger",),

@@ -1,4 +1,6 @@
 from rankport.exporters.export import export as export
+from rankport.exporters.own_sets import export_set_ranker as export_set_ranker
+from rankport.exporters.own_sets import verify_set_ranker as verify_set_ranker
 from rankport.exporters.own_towers import export_towers as export_towers
 from rankport.exporters.own_towers import verify_towers as verify_towers
 from rankport.exporters.verify import verify as verify
@@ -29,6 +31,7 @@ from rankport.protos.generation import SearchResult as SearchResult
 from rankport.protos.messages.streamed import ScoreCall as ScoreCall
 from rankport.protos.messages.streamed import StreamedScore as StreamedScore
 from rankport.protos.ranking import Ranking as Ranking
+from rankport.protos.sets import SetRanking as SetRanking
 from rankport.protos.tagging import Span as Span
 from rankport.protos.tagging import TagResult as TagResult
 from rankport.protos.tagging import WordTags as WordTags
@@ -45,6 +48,7 @@ from rankport.runtime.kinds.generator.trie import TokenTrie as TokenTrie
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder as ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker as Ranker
 from rankport.runtime.kinds.scorer import Scorer as Scorer
+from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker as SetRanker
 from rankport.runtime.kinds.tagger.tagger import Tagger as Tagger
 from rankport.runtime.kinds.two_tower.towers import Towers as Towers
 from rankport.runtime.server.config import ServerConfig as ServerConfig

@@ -18,7 +18,8 @@ from rankport.exporters.checkpoints.sentence_transformers.modules import (
     transformer_folder,
 )
 from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
-from rankport.exporters.checkpoints.two_tower.config import ARCHITECTURE
+from rankport.exporters.checkpoints.set_ranker import config as set_ranker
+from rankport.exporters.checkpoints.two_tower import config as two_tower
 from rankport.protos.errors import CheckpointError
 
 
@@ -140,4 +141,7 @@ def head_of(architecture: str) -> Head:
         return "lm_head"
     if original in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
         return "seq2seq_lm_head"
-    return "towers" if architecture == ARCHITECTURE else "none"
+    return _OWN_HEADS.get(architecture, "none")
+
+
+_OWN_HEADS: dict[str, Head] = {two_tower.ARCHITECTURE: "towers", set_ranker.ARCHITECTURE: "sets"}

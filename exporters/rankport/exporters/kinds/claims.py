@@ -18,6 +18,7 @@ _HEADS = {
     "classification_head": "with a classification head",
     "token_head": "with a head for each token",
     "towers": "of two towers",
+    "sets": "of sets",
     "none": "without a head",
 }
 

@@ -8,6 +8,7 @@ from rankport.exporters.kinds.generator.kind import GENERATOR
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.ranker.kind import RANKER
+from rankport.exporters.kinds.set_ranker.kind import SET_RANKER
 from rankport.exporters.kinds.tagger.kind import TAGGER
 from rankport.exporters.kinds.two_tower.kind import TWO_TOWER
 from rankport.exporters.options.options import ExportOptions, flag_name, option_names
@@ -21,6 +22,7 @@ EXPORT_KINDS: tuple[ExportKind, ...] = (
     TWO_TOWER,
     TAGGER,
     GENERATOR,
+    SET_RANKER,
 )
 
 

@@ -30,6 +30,7 @@ from rankport.runtime.bundle.manifest import (
     Pairing,
     Precision,
     Score,
+    Sets,
     Tagging,
     Target,
     WideFeature,
@@ -54,6 +55,7 @@ class ExportPlan:
     pairing: Pairing | None = None
     tagging: Tagging | None = None
     generation: Generation | None = None
+    sets: Sets | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)  # of the bundle, beside graphs and tokenizer
     overrides: tuple[str, ...] = ()  # options that say otherwise than the checkpoint's folder
     graphs: Callable[[Checkpoint, Target, Precision], dict[str, RoleGraph]]  # traces them; by name

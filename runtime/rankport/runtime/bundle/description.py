@@ -32,7 +32,9 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
         max_item_tokens=manifest.limits.max_item_tokens,
         paired_encoder="" if pairing is None else pairing.encoder_fingerprint,
         score_kind="" if score is None else score.kind,
-        features=tuple(feature.name for feature in manifest.wide),
+        features=tuple(
+            feature.name for feature in (manifest.wide if manifest.sets is None else manifest.sets.candidate)
+        ),
         read_out=_read_out(manifest),
         label_token_ids=tuple(labels.ids) if labels is not None and labels.source == "lm_head" else (),
     )

@@ -25,6 +25,7 @@ from rankport.runtime.bundle.provenance import Calibration as Calibration
 from rankport.runtime.bundle.provenance import Quantization as Quantization
 from rankport.runtime.bundle.provenance import QuantizedPart as QuantizedPart
 from rankport.runtime.bundle.provenance import Source as Source
+from rankport.runtime.bundle.sets import Sets as Sets
 from rankport.runtime.bundle.strict import Sha256
 from rankport.runtime.bundle.strict import Strict as Strict
 from rankport.runtime.bundle.tagging import Crf as Crf
@@ -263,6 +264,7 @@ class ManifestDraft(Strict):
     wide: list[WideFeature] = Field(default_factory=list)  # that a request brings, in the order of the graph
     tagging: Tagging | None = None  # of a tagger
     generation: Generation | None = None  # of a generator
+    sets: Sets | None = None  # of a ranker of sets
     limits: Limits
     pair: Pair | None = None  # of a kind that reads prefix and item in one sequence
     head: ClassHead | None = None  # of a classifier, or of a ranker that is a body without a head of its own

@@ -37,7 +37,7 @@ from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
 from rankport.runtime.store.store import TokenStore
 
 Capability = Literal[
-    "scores", "weighs", "encodes", "tags", "classifies", "looks_up", "scores_apart", "generates"
+    "scores", "weighs", "encodes", "tags", "classifies", "looks_up", "scores_apart", "generates", "ranks_sets"
 ]
 """Requests that a model answers: `scores` as `ScoringModel`, with wide features `weighs` as `WeighingModel`, `encodes`
 as `EncodingModel`, `tags` as `TaggingModel`, `classifies` as `ClassifyingModel`, `looks_up` tokens of keys as

@@ -14,6 +14,7 @@ from rankport.runtime.kinds.generator.kind import GENERATOR
 from rankport.runtime.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.runtime.kinds.kind import Kind, OfflineEncoder
 from rankport.runtime.kinds.ranker.kind import RANKER
+from rankport.runtime.kinds.set_ranker.kind import SET_RANKER
 from rankport.runtime.kinds.tagger.kind import TAGGER
 from rankport.runtime.kinds.two_tower.kind import TWO_TOWER
 
@@ -25,6 +26,7 @@ KINDS: tuple[Kind, ...] = (
     TWO_TOWER,
     TAGGER,
     GENERATOR,
+    SET_RANKER,
 )
 
 

@@ -19,9 +19,9 @@ from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.bundle import is_bundle
 
-Head = Literal["lm_head", "seq2seq_lm_head", "classification_head", "token_head", "towers", "none"]
+Head = Literal["lm_head", "seq2seq_lm_head", "classification_head", "token_head", "towers", "sets", "none"]
 """End of a class: the next token, of a decoder or of an encoder-decoder; labels of the whole, labels of each token, a
-score of two towers, or hidden states."""
+score of two towers, scores of a set, or hidden states."""
 
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")

@@ -12,6 +12,7 @@ from rankport.exporters.checkpoints.forms import (
     modelopt,
     onnx_model,
     plain,
+    set_ranker,
     two_tower,
 )
 from rankport.exporters.checkpoints.forms.fill import local_name
@@ -31,6 +32,7 @@ class Form:
 FORMS: tuple[Form, ...] = (
     Form("onnx", onnx_model.matches, onnx_model.load),
     Form("two-tower", two_tower.matches, two_tower.load),
+    Form("set-ranker", set_ranker.matches, set_ranker.load),
     Form("control-llm", control_llm.matches, control_llm.load),
     Form("compressed-tensors", compressed_tensors.matches, compressed_tensors.load),
     Form("gptq", gptq.matches, gptq.load),

@@ -43,6 +43,10 @@ class Session:
             return None
         return Session(bundle, role, self._config, shared=self)
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(self._outputs)
+
     def run(self, inputs: Mapping[str, Array]) -> list[NDArray[np.float32]]:
         assert self._session is not None, "closed"
         try:

@@ -1,0 +1,1 @@
+"""Checkpoints of rankers of sets: their config, and the reference module in torch."""

@@ -1,0 +1,1 @@
+"""Rankers of sets: graphs of histories and of candidates. The table imports `kind`, an export `work`."""

@@ -1,0 +1,93 @@
+"""Facts of a ranker of sets that an export needs, of the reference module and of a module of one's own alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.set_ranker.inputs import FeatureInput
+from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
+from rankport.exporters.kinds.set_ranker.rows import table_of
+from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.manifest import LayerKV, Score
+from rankport.runtime.bundle.sets import SetSchema
+
+
+@dataclass(frozen=True, slots=True)
+class SetFacts:
+    """Schema, names and sizes of a ranker of sets."""
+
+    schema: SetSchema
+    outputs: tuple[str, ...]  # names of the heads
+    head_weights: Mapping[str, float]
+    score: Score  # of a head
+    layers: tuple[LayerKV, ...]  # of its state
+    hidden_size: int
+    encoder_fingerprint: str | None = None
+
+
+class OwnSets(nn.Module):
+    """A module of one's own with its facts and tables: a `SetsModule`."""
+
+    def __init__(self, module: nn.Module, facts: SetFacts, tables: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.module, self.facts = module, facts
+        self.tables = nn.ModuleDict({name: table_of(rows) for name, rows in tables.items()})
+
+    def history(self, events: Tensor, times: Tensor, past: list[Tensor], past_times: Tensor) -> list[Tensor]:
+        """Computes a state as the module does."""
+        state: list[Tensor] = self.module.history(events, times, past, past_times)  # type: ignore[operator]
+        return state
+
+    def rank(
+        self, candidates: Tensor, now: Tensor, past: list[Tensor], past_times: Tensor, sessions: Tensor | None
+    ) -> Tensor:
+        """Scores as the module does. [candidates, heads]"""
+        logits: Tensor = self.module.rank(candidates, now, past, past_times, sessions)  # type: ignore[operator]
+        return logits
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Gives its first table, or a stand-in of one row."""
+        return next(iter(self.tables.values()), nn.Embedding(1, 1))
+
+    def get_output_embeddings(self) -> None:
+        """Has none."""
+
+
+AnySets = SetRankerModel | OwnSets
+
+
+def sets_of(source: Checkpoint) -> AnySets:
+    """Gives the module of a checkpoint. Raises CheckpointError if it ranks no sets."""
+    if not isinstance(source.model, SetRankerModel | OwnSets):
+        raise CheckpointError(
+            f"{source.architecture} ranks no sets: a checkpoint's config.json says model_type 'rankport-set-ranker', a "
+            "module of one's own is given to `export_set_ranker`"
+        )
+    return source.model
+
+
+def facts_of(module: AnySets) -> SetFacts:
+    """Finds the facts of a module."""
+    if isinstance(module, OwnSets):
+        return module.facts
+    config = module.config
+    probability = config.score == "probability"
+    layer = LayerKV(kv_heads=config.attention_heads, head_dim=config.head_dim)
+    return SetFacts(
+        schema=config.sets,
+        outputs=config.outputs,
+        head_weights=config.weights,
+        score=Score(
+            kind="probability" if probability else "logit", transform="sigmoid" if probability else "none"
+        ),
+        layers=(layer,) * len(config.blocks),
+        hidden_size=config.hidden_size,
+        encoder_fingerprint=config.encoder_fingerprint,
+    )
+
+
+def features_of(schema: SetSchema) -> FeatureInput:
+    """Makes what joins features in torch."""
+    return FeatureInput(schema)

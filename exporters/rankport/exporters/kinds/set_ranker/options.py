@@ -1,0 +1,36 @@
+"""Options of the export of a ranker of sets, beside what every export can."""
+
+from dataclasses import dataclass, field
+from typing import get_args
+
+from rankport.exporters.options.options import ExportOptions, require_choice
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.flags import flag
+from rankport.runtime.bundle.sets import RowType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetRankerOptions(ExportOptions):
+    """Options of a ranker of sets. By default its tables keep their values."""
+
+    table_dtype: RowType | None = field(
+        default=None,
+        metadata=flag(
+            "Values of the tables of ids: float32, float16, or int8 with a scale a row. [default: float32]",
+            metavar="DTYPE",
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        ExportOptions.__post_init__(self)
+        require_choice("table_dtype", self.table_dtype, get_args(RowType))
+        if self.targets != ("onnx-cpu",) or self.recipe is not None or self.plans:
+            raise InvalidRequest(
+                "--target, --precision and --quantize: a ranker of sets is exported for onnx-cpu in fp32: leave them "
+                "out; --table-dtype rounds its tables"
+            )
+        for name in ("prompt", "max_item_tokens", "reference"):
+            if getattr(self, name) is not None:
+                raise InvalidRequest(
+                    f"--{name.replace('_', '-')}: a ranker of sets reads features, no text: leave it out"
+                )

@@ -1,0 +1,88 @@
+"""The source run the plain way: history and candidates of one request in one pass of its own two methods."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rankport.exporters.kinds.set_ranker.facts import AnySets, SetFacts, facts_of, features_of
+from rankport.exporters.kinds.set_ranker.proof.samples import Columns, SetSample
+from rankport.exporters.kinds.set_ranker.rows import rounded_rows, table_of
+from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.sets import SetFeature
+
+Logits = NDArray[np.float32]  # [candidates, heads]
+
+
+@dataclass(frozen=True, slots=True)
+class SetReference:
+    """Logits of a module, in fp32, over tables rounded as a bundle's are."""
+
+    module: AnySets
+    facts: SetFacts
+    tables: nn.ModuleDict
+
+    @classmethod
+    def of(cls, module: AnySets, manifest: Manifest) -> "SetReference":
+        """Rounds the module's own tables."""
+        assert manifest.sets is not None
+        tables = {
+            name: table_of(
+                rounded_rows(module.tables[name].weight, table.dtype).values  # type: ignore[arg-type]
+            )
+            for name, table in manifest.sets.files.items()
+        }
+        return cls(module, facts_of(module), nn.ModuleDict(tables))
+
+    def logits(self, sample: SetSample) -> Logits:
+        """Scores the candidates of a request by the module's mask."""
+        mask = self.facts.schema.mask
+        with torch.no_grad():
+            if mask.policy == "set-wise":
+                return self._pass(sample, sample.sessions)
+            alone = self._pass(sample, None)
+            if mask.top_k is None:
+                return alone
+            return self._second_pass(sample, alone, mask.top_k)
+
+    def alone(self, sample: SetSample) -> Logits:
+        """Scores the candidates of a request each by itself."""
+        with torch.no_grad():
+            return self._pass(sample, None)
+
+    def _second_pass(self, sample: SetSample, alone: Logits, top_k: int) -> Logits:
+        weights = np.array(
+            [self.facts.head_weights.get(name, 0.0) for name in self.facts.outputs], np.float32
+        )
+        scores = torch.from_numpy(alone)
+        if self.facts.score.transform == "sigmoid":
+            scores = torch.sigmoid(scores)
+        first = np.argsort(-(scores.numpy() @ weights), kind="stable")[:top_k]
+        chosen = {name: column[first] for name, column in sample.candidates.items()}
+        again = SetSample(sample.history, chosen, sample.times, sample.now, sample.sessions[first])
+        logits = alone.copy()
+        logits[first] = self._pass(again, again.sessions)
+        return logits
+
+    def _pass(self, sample: SetSample, sessions: NDArray[np.int64] | None) -> Logits:
+        schema = self.facts.schema
+        times = torch.from_numpy(sample.times)
+        events = self._features(schema.event, sample.history)
+        state = self.module.history(events, times, self._no_past(), times[:0])
+        ranked = self._features(schema.candidate, sample.candidates)
+        seen = None if sessions is None else torch.from_numpy(sessions)
+        logits = self.module.rank(ranked, torch.tensor([sample.now]), state, times, seen)
+        return np.asarray(logits.float().numpy(), np.float32)
+
+    def _features(self, features: list[SetFeature], columns: Columns) -> Tensor:
+        given: Mapping[str, Tensor] = {name: torch.from_numpy(column) for name, column in columns.items()}
+        rows: Tensor = features_of(self.facts.schema)(features, given, self.tables)
+        return rows
+
+    def _no_past(self) -> list[Tensor]:
+        return [
+            torch.zeros(layer.kv_heads, 0, layer.head_dim) for layer in self.facts.layers for _ in range(2)
+        ]

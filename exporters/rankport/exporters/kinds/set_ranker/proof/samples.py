@@ -1,0 +1,68 @@
+"""Requests that a proof of a ranker of sets asks: histories of several lengths, candidates, times and sessions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.bundle.sets import IdFeature, ScalarFeature, SetFeature, SetSchema
+
+Columns = Mapping[str, NDArray[np.generic]]
+_LENGTHS = (0, 1, 9, 24, 40)
+_CANDIDATES = 24
+_UNKNOWN_EVERY = 7
+
+
+@dataclass(frozen=True, slots=True)
+class SetSample:
+    """One request as columns."""
+
+    history: Columns
+    candidates: Columns
+    times: NDArray[np.int64]  # [events]
+    now: int
+    sessions: NDArray[np.int64]  # [candidates]
+
+
+def draw_samples(schema: SetSchema) -> list[SetSample]:
+    """Draws requests that fit a schema, unknown ids among them where they mean something."""
+    rng = np.random.default_rng(0)
+    lengths = sorted({min(length, schema.max_events) for length in _LENGTHS})
+    return [_sample(schema, length, min(_CANDIDATES, schema.max_candidates), rng) for length in lengths]
+
+
+def _sample(schema: SetSchema, events: int, candidates: int, rng: np.random.Generator) -> SetSample:
+    times = np.cumsum(rng.integers(0, 10 ** rng.integers(1, 7, events))).astype(np.int64) + 1_500_000_000
+    return SetSample(
+        history=_columns(schema, schema.event, events, rng),
+        candidates=_columns(schema, schema.candidate, candidates, rng),
+        times=times,
+        now=int(times[-1]) + 3600 if events else 1_500_000_000,
+        sessions=np.sort(rng.integers(0, 2, candidates)),
+    )
+
+
+def _columns(
+    schema: SetSchema, features: list[SetFeature], rows: int, rng: np.random.Generator
+) -> dict[str, NDArray[np.generic]]:
+    return {feature.name: _column(schema, feature, rows, rng) for feature in features}
+
+
+def _column(
+    schema: SetSchema, feature: SetFeature, rows: int, rng: np.random.Generator
+) -> NDArray[np.generic]:
+    if isinstance(feature, IdFeature):
+        table = schema.tables[feature.table]
+        if table.lookup == "splitmix64":
+            return rng.integers(-(2**62), 2**62, rows)
+        ids = rng.integers(0, table.rows, rows)
+        if table.unknown != "refuse":
+            ids[::_UNKNOWN_EVERY] = table.rows + 3
+        return ids
+    if isinstance(feature, ScalarFeature):
+        values = rng.standard_normal(rows) * feature.divisor + feature.shift
+        if feature.nan is not None:
+            values[::3] = np.nan
+        return values.astype(np.float32)
+    return rng.standard_normal((rows, feature.width)).astype(np.float32)

@@ -1,0 +1,146 @@
+"""The section `sets` of a manifest: what a ranker of sets is given of events and candidates, and who sees whom."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rankport.runtime.bundle.strict import Strict
+from rankport.runtime.bundle.wide import WideFeature
+
+Count = Annotated[int, Field(gt=0)]
+FeatureName = Annotated[str, Field(pattern=r"^\S(.{0,126}\S)?$")]
+TableName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+RowType = Literal["float32", "float16", "int8"]
+MaskPolicy = Literal["independent", "set-wise", "top"]
+
+
+class IdTable(Strict):
+    """Table of embeddings by id: outside the graphs, its rows memory-mapped."""
+
+    rows: Count
+    width: Count
+    # `direct`: an id is its row. `splitmix64`: row = splitmix64(id XOR seed) mod rows, of ids as unsigned 64 bits.
+    lookup: Literal["direct", "splitmix64"] = "direct"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    unknown: Literal["zero", "shared", "refuse"] = "refuse"  # what an id outside of the rows means
+    shared_row: Annotated[int, Field(ge=0)] | None = None  # of `shared`
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if (self.unknown == "shared") != (self.shared_row is not None):
+            raise ValueError(f"shared_row goes with unknown = shared, and unknown is {self.unknown}")
+        if self.shared_row is not None and self.shared_row >= self.rows:
+            raise ValueError(f"shared_row is {self.shared_row} of {self.rows} rows")
+        if self.seed and self.lookup == "direct":
+            raise ValueError("seed goes with a hash, and lookup is direct")
+        return self
+
+
+class IdFeature(Strict):
+    """Id, looked up in a table."""
+
+    source: Literal["id"]
+    name: FeatureName
+    table: TableName
+
+
+class DenseFeature(Strict):
+    """Vector that a request brings."""
+
+    source: Literal["dense"]
+    name: FeatureName
+    width: Count
+
+
+class ContentFeature(Strict):
+    """Embedding of a text: by key from a token store, or as a request brings it."""
+
+    source: Literal["content"]
+    name: FeatureName
+    width: Count  # tokens x hidden size of the encoder
+
+
+class ScalarFeature(WideFeature):
+    """Number, filled and scaled as it says."""
+
+    source: Literal["scalar"]
+
+
+SetFeature = Annotated[
+    IdFeature | DenseFeature | ContentFeature | ScalarFeature, Field(discriminator="source")
+]
+
+
+class SetMask(Strict):
+    """Whom a candidate sees beside the history and itself."""
+
+    policy: MaskPolicy
+    top_k: Count | None = (
+        None  # of `top`: how many of the first, independent pass see each other in a second one
+    )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if (self.policy == "top") != (self.top_k is not None):
+            raise ValueError(f"top_k goes with the policy top, and the policy is {self.policy}")
+        return self
+
+
+class SetSchema(Strict):
+    """Features of events and candidates in the order of the graphs' inputs, tables, limits and mask."""
+
+    tables: dict[TableName, IdTable] = Field(default_factory=dict)
+    event: Annotated[list[SetFeature], Field(min_length=1)]
+    candidate: Annotated[list[SetFeature], Field(min_length=1)]
+    mask: SetMask
+    times: bool = False  # events have times, in whole seconds, and a request its own
+    max_events: Count
+    max_candidates: Count
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        for side, features in (("event", self.event), ("candidate", self.candidate)):
+            names = [feature.name for feature in features]
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ValueError(f"{side}: feature {repeated[0]!r} is named twice")
+            for feature in features:
+                if isinstance(feature, IdFeature) and feature.table not in self.tables:
+                    raise ValueError(
+                        f"{side}: feature {feature.name!r} has table {feature.table!r}, not in tables"
+                    )
+        used = {each.table for each in (*self.event, *self.candidate) if isinstance(each, IdFeature)}
+        unused = sorted(self.tables.keys() - used)
+        if unused:
+            raise ValueError(f"tables: {unused[0]!r} is of no feature")
+        return self
+
+    def width(self, features: list[SetFeature]) -> int:
+        """Counts the values of features beside each other."""
+        return sum(self.width_of(feature) for feature in features)
+
+    def width_of(self, feature: SetFeature) -> int:
+        """Counts the values of one feature."""
+        if isinstance(feature, IdFeature):
+            return self.tables[feature.table].width
+        return 1 if isinstance(feature, ScalarFeature) else feature.width
+
+
+class TableFile(Strict):
+    """File of a table's rows in the bundle."""
+
+    file: str
+    dtype: RowType
+
+
+class Sets(SetSchema):
+    """Contents of the section: the schema, where the rows of its tables are, and how heads are combined."""
+
+    files: dict[TableName, TableFile] = Field(default_factory=dict)  # one a table
+    head_weights: dict[str, float]  # of the combination, where a request gives none; the other heads count 0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.files.keys() != self.tables.keys():
+            raise ValueError(f"files are of {sorted(self.files)}, tables are {sorted(self.tables)}")
+        return self

@@ -1,0 +1,131 @@
+"""Columns of a request as the arrays that graphs take, and as the bytes by which events are told from each other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.sets import SetColumn, SetColumns
+from rankport.runtime.bundle.sets import ContentFeature, IdFeature, ScalarFeature, SetFeature, SetSchema
+from rankport.runtime.kinds.set_ranker.tables import RowTable
+from rankport.runtime.store.hot_tokens import HotTokens
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class GatheredRows:
+    """Features of events or candidates."""
+
+    values: Values  # [rows, width] in the order of the schema, ids looked up, scalars scaled
+    identity: NDArray[np.uint8]  # [rows, bytes] ids and values as given: equal for equal rows alone
+
+
+@dataclass(frozen=True, slots=True)
+class Gatherer:
+    """Reads the columns of requests by a schema."""
+
+    schema: SetSchema
+    tables: Mapping[str, RowTable]
+    content: HotTokens | None = None  # token store of keys
+
+    def rows(self, given: SetColumns, side: str) -> GatheredRows:
+        """Gathers the features of `side`, history or candidates.
+
+        Raises InvalidRequest for one that is missing, unknown, of another form or width, infinite, or NaN where no
+        value counts then, and for an unknown id that is refused; NotFound for a key that the store lacks.
+        """
+        features = self.schema.event if side == "history" else self.schema.candidate
+        if given.rows or given.columns:
+            _check_names(given, features, side)
+        if not given.rows:
+            return GatheredRows(
+                np.zeros((0, self.schema.width(features)), np.float32), np.zeros((0, 8), np.uint8)
+            )
+        values, identity = [], []
+        for feature in features:
+            column, where = given.columns[feature.name], f"{side}[{feature.name!r}]"
+            block = self._values(feature, column, where)
+            values.append(block)
+            identity.append(column if isinstance(feature, IdFeature) else block)
+        return GatheredRows(np.concatenate(values, axis=1), bytes_of_rows(identity))
+
+    def _values(self, feature: SetFeature, column: SetColumn, where: str) -> Values:
+        if isinstance(feature, IdFeature):
+            return self.tables[feature.table].gather(_ids(column, where), where)
+        if isinstance(feature, ContentFeature) and isinstance(column, tuple):
+            return self._read(column, feature, where)
+        numbers = _numbers(column, where)
+        if isinstance(feature, ScalarFeature):
+            return _scaled(feature, numbers, where)
+        if numbers.ndim != 2 or numbers.shape[1] != feature.width:
+            raise InvalidRequest(f"{where} has shape {list(numbers.shape)}; must be [rows, {feature.width}]")
+        _check_finite(numbers, where, nan=False)
+        return numbers
+
+    def _read(self, keys: tuple[str, ...], feature: ContentFeature, where: str) -> Values:
+        if self.content is None:
+            raise InvalidRequest(
+                f"{where} holds keys, and no token store is loaded: load one, or give vectors"
+            )
+        stored = self.content.read(keys)
+        if len(stored.places) < len(keys):
+            lacking = int(np.setdiff1d(np.arange(len(keys)), stored.places)[0])
+            raise NotFound(f"{where}[{lacking}] is the key {keys[lacking]!r}, which the store does not have")
+        tokens = np.asarray(stored.tokens, np.float32).reshape(len(keys), -1)
+        if tokens.shape[1] != feature.width:
+            raise InvalidRequest(
+                f"{where}: the store has {tokens.shape[1]} values a key, must be {feature.width}"
+            )
+        return tokens
+
+
+def bytes_of_rows(columns: Sequence[NDArray[np.generic] | tuple[str, ...]]) -> NDArray[np.uint8]:
+    """Joins columns of numbers to the bytes of each row. [rows, bytes]"""
+    blocks = []
+    for column in columns:
+        array = np.ascontiguousarray(column)
+        blocks.append(array.reshape(len(array), -1).view(np.uint8))
+    return np.concatenate(blocks, axis=1)
+
+
+def _check_names(given: SetColumns, features: Sequence[SetFeature], side: str) -> None:
+    known = [feature.name for feature in features]
+    missing = [name for name in known if name not in given.columns]
+    unknown = [name for name in given.columns if name not in known]
+    if missing or unknown:
+        raise InvalidRequest(
+            f"{side}: features missing {missing}, unknown {unknown}: give {', '.join(known)}"
+        )
+
+
+def _ids(column: SetColumn, where: str) -> NDArray[np.int64]:
+    if isinstance(column, tuple) or column.dtype != np.int64:
+        raise InvalidRequest(f"{where} must be ids: whole numbers [rows]")
+    return column.astype(np.int64, copy=False)
+
+
+def _numbers(column: SetColumn, where: str) -> Values:
+    if isinstance(column, tuple):
+        raise InvalidRequest(f"{where} holds text: give numbers")
+    return column.astype(np.float32)
+
+
+def _scaled(feature: ScalarFeature, numbers: Values, where: str) -> Values:
+    if numbers.ndim != 1:
+        raise InvalidRequest(f"{where} has shape {list(numbers.shape)}; give one number a row")
+    _check_finite(numbers, where, nan=feature.nan is not None)
+    if feature.nan is not None:
+        numbers = np.where(np.isnan(numbers), np.float32(feature.nan), numbers)
+    scaled: Values = (numbers - np.float32(feature.shift)) / np.float32(feature.divisor)
+    return scaled[:, None]
+
+
+def _check_finite(numbers: Values, where: str, *, nan: bool) -> None:
+    bad = np.isinf(numbers) if nan else ~np.isfinite(numbers)
+    if bad.any():
+        place = int(np.argwhere(bad)[0][0])
+        allowed = "a number, or NaN" if nan else "a number: no value is stated that counts for NaN"
+        raise InvalidRequest(f"{where}[{place}] is not finite: must be {allowed}")

@@ -1,0 +1,125 @@
+"""Rules of the manifest of a ranker of sets."""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from rankport.runtime.bundle.manifest import GraphSpec, Manifest, Role, TensorSpec
+from rankport.runtime.bundle.manifest_rules import ManifestRules
+from rankport.runtime.bundle.sets import Sets
+
+NAME = "set-ranker"
+HISTORY: Role = "history"
+RANK: Role = "rank"
+RANK_SET: Role = "rank-set"  # of the mask `top`: its second pass
+
+Shape = list[int | str]
+
+
+def _parts(manifest: Manifest) -> Iterator[str]:
+    if manifest.sets is None:
+        yield f"sets: kind {NAME} says what its events and candidates are"
+    if not manifest.shape.layers:
+        yield f"shape.layers: kind {NAME} keeps the state of a history: must not be empty"
+    if manifest.labels is None:
+        yield f"labels: kind {NAME} names its heads"
+    if manifest.score is None or manifest.score.transform not in ("sigmoid", "none"):
+        yield f"score.transform: the heads of kind {NAME} do not compete: sigmoid or none"
+    for field in ("wide", "pair", "head", "tagging", "tokenizer", "embedding"):
+        if getattr(manifest, field):
+            yield f"{field}: is no part of kind {NAME}: must be left out"
+    if manifest.prompt.prefix or len(manifest.prompt.item) != 1:
+        yield f"prompt: kind {NAME} reads features, no text: the bare item alone"
+
+
+def _sets(manifest: Manifest) -> Iterator[str]:
+    sets, labels = manifest.sets, manifest.labels
+    assert sets is not None
+    assert labels is not None
+    unknown = sorted(sets.head_weights.keys() - set(labels.names))
+    if unknown or not sets.head_weights:
+        yield f"sets.head_weights: {unknown[0]!r} is no head" if unknown else "sets.head_weights: is empty"
+    listed = {entry.path for entry in manifest.files}
+    for name, table in sets.files.items():
+        if table.file not in listed:
+            yield f"sets.files.{name}.file: {table.file!r} is not in files"
+    limits = manifest.limits
+    if (limits.max_prefix_tokens, limits.max_item_tokens) != (sets.max_events, sets.max_candidates):
+        yield "limits: are not sets.max_events and sets.max_candidates"
+
+
+def _roles(manifest: Manifest) -> Iterator[str]:
+    assert manifest.sets is not None
+    two_passes = manifest.sets.mask.policy == "top"
+    if two_passes != any(graph.role == RANK_SET for graph in manifest.graphs):
+        yield f"graphs: role {RANK_SET} goes with sets.mask.policy top, and that is {manifest.sets.mask.policy}"
+
+
+def _graphs(manifest: Manifest) -> Iterator[str]:
+    """Follows features and state through the graphs."""
+    sets, labels = manifest.sets, manifest.labels
+    assert sets is not None
+    assert labels is not None
+    for index, graph in enumerate(manifest.graphs):
+        yield from _inputs(graph, index, _takes(manifest, sets, graph.role))
+        gives = _state(manifest, "state", "events") if graph.role == HISTORY else {}
+        if graph.role != HISTORY:
+            gives = {
+                "logits": TensorSpec(name="logits", dtype="float32", shape=["candidates", len(labels.names)])
+            }
+        has = {tensor.name: tensor for tensor in graph.outputs}
+        if has != gives:
+            yield f"graphs[{index}].outputs: role {graph.role} gives {_told(has)}, must be {_told(gives)}"
+
+
+def _takes(manifest: Manifest, sets: Sets, role: Role) -> dict[str, TensorSpec]:
+    """Lists what a role may read; what it need not, a graph may leave out."""
+    taken = _state(manifest, "past", "past")
+    taken["past_times"] = TensorSpec(name="past_times", dtype="int64", shape=["past"])
+    if role == HISTORY:
+        shape: Shape = ["events", sets.width(sets.event)]
+        taken["events"] = TensorSpec(name="events", dtype="float32", shape=shape)
+        taken["times"] = TensorSpec(name="times", dtype="int64", shape=["events"])
+        return taken
+    shape = ["candidates", sets.width(sets.candidate)]
+    taken["candidates"] = TensorSpec(name="candidates", dtype="float32", shape=shape)
+    taken["now"] = TensorSpec(name="now", dtype="int64", shape=[1])
+    taken["sessions"] = TensorSpec(name="sessions", dtype="int64", shape=["candidates"])
+    return taken
+
+
+def _state(manifest: Manifest, what: str, axis: str) -> dict[str, TensorSpec]:
+    return {
+        name: TensorSpec(name=name, dtype="float32", shape=[layer.kv_heads, axis, layer.head_dim])
+        for index, layer in enumerate(manifest.shape.layers)
+        for name in (f"{what}_key.{index}", f"{what}_value.{index}")
+    }
+
+
+def _inputs(graph: GraphSpec, index: int, takes: Mapping[str, TensorSpec]) -> Iterator[str]:
+    for tensor in graph.inputs:
+        if takes.get(tensor.name) != tensor:
+            known = takes.get(tensor.name)
+            must = (
+                f"is none of {', '.join(takes)}" if known is None else f"must be {known.dtype} {known.shape}"
+            )
+            yield f"graphs[{index}].inputs: {tensor.name!r} {tensor.dtype} {tensor.shape} {must}"
+    main = "events" if graph.role == HISTORY else "candidates"
+    if all(tensor.name != main for tensor in graph.inputs):
+        yield f"graphs[{index}].inputs: lacks {main!r}"
+
+
+def _told(tensors: Mapping[str, TensorSpec]) -> str:
+    return (
+        ", ".join(f"{tensor.name} {tensor.dtype} {tensor.shape}" for tensor in tensors.values()) or "nothing"
+    )
+
+
+RULES: Mapping[str, ManifestRules] = MappingProxyType(
+    {
+        NAME: ManifestRules(
+            frozenset({HISTORY, RANK}),
+            (_parts, _sets, _roles, _graphs),
+            other_roles=(frozenset({HISTORY, RANK, RANK_SET}),),
+        )
+    }
+)

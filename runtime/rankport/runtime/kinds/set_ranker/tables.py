@@ -1,0 +1,120 @@
+"""Tables of embeddings by id, memory-mapped: their files, how an id finds its row, and rows as float32.
+
+A file is a header of 64 bytes (magic, rows, width, type of the values), for int8 the scale of each row as float32,
+padded to 64 bytes, and the rows. All little-endian.
+"""
+
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import BundleError, InvalidRequest
+from rankport.runtime.bundle.sets import IdTable, RowType
+
+MAGIC: Final = b"RPROWS01"
+_HEADER = struct.Struct("<8sQII40x")  # magic, rows, width, type
+_TYPES: dict[RowType, np.dtype[np.generic]] = {
+    "float32": np.dtype("<f4"),
+    "float16": np.dtype("<f2"),
+    "int8": np.dtype("i1"),
+}
+_CODES: dict[RowType, int] = {"float32": 1, "float16": 2, "int8": 3}
+
+
+def row_file_bytes(rows: NDArray[np.generic], scales: NDArray[np.float32] | None = None) -> bytes:
+    """Writes the file of rows [rows, width], float32, float16 or int8; of int8 with scales [rows]."""
+    dtype = next(name for name, known in _TYPES.items() if known == rows.dtype)
+    assert (scales is not None) == (dtype == "int8"), dtype
+    header = _HEADER.pack(MAGIC, rows.shape[0], rows.shape[1], _CODES[dtype])
+    scaled = b"" if scales is None else _padded(scales.astype("<f4").tobytes())
+    return header + scaled + np.ascontiguousarray(rows).tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class RowTable:
+    """Rows of one table, mapped from its file: nothing is read before it is asked for."""
+
+    policy: IdTable
+    name: str
+    values: NDArray[np.generic]  # [rows, width], mapped
+    scales: NDArray[np.float32] | None  # [rows], mapped; of int8
+
+    @classmethod
+    def open(cls, path: Path, name: str, policy: IdTable, dtype: RowType) -> Self:
+        """Maps a file. Raises BundleError where it is not what the manifest says."""
+        with path.open("rb") as stream:
+            head = stream.read(_HEADER.size)
+            size = stream.seek(0, 2)
+        expected = (MAGIC, policy.rows, policy.width, _CODES[dtype])
+        if len(head) < _HEADER.size or _HEADER.unpack(head) != expected:
+            raise BundleError(
+                f"{path.name}: is no table of {policy.rows} x {policy.width} {dtype}, which the manifest says: copy "
+                "it again"
+            )
+        scales, start = None, _HEADER.size
+        if dtype == "int8":
+            start += _padded_size(4 * policy.rows)
+        end = start + policy.rows * policy.width * _TYPES[dtype].itemsize
+        if size != end:
+            raise BundleError(f"{path.name}: has {size} bytes, its header says {end}: copy it again")
+        mapped = _mapped(path)
+        if dtype == "int8":
+            scales = np.frombuffer(mapped, "<f4", policy.rows, _HEADER.size)
+        values = np.frombuffer(mapped, _TYPES[dtype], policy.rows * policy.width, start)
+        return cls(policy, name, values.reshape(policy.rows, policy.width), scales)
+
+    def gather(self, ids: NDArray[np.int64], where: str) -> NDArray[np.float32]:
+        """Reads the rows of ids. [ids, width] Raises InvalidRequest for an unknown id where the policy refuses it."""
+        places, unknown = self._places(ids, where)
+        rows = self.values[places].astype(np.float32)
+        if self.scales is not None:
+            rows *= self.scales[places][:, None]
+        if self.policy.unknown == "zero" and unknown.any():
+            rows[unknown] = 0
+        return rows
+
+    def _places(self, ids: NDArray[np.int64], where: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        rows = self.policy.rows
+        if self.policy.lookup == "splitmix64":
+            hashed = splitmix64(ids.astype(np.uint64) ^ np.uint64(self.policy.seed)) % np.uint64(rows)
+            return hashed.astype(np.int64), np.zeros(len(ids), np.bool_)
+        unknown = (ids < 0) | (ids >= rows)
+        if not unknown.any():
+            return ids, unknown
+        if self.policy.unknown == "refuse":
+            place = int(unknown.argmax())
+            raise InvalidRequest(
+                f"{where}[{place}] is the id {ids[place]}, and table {self.name!r} has {rows} rows: leave it out, or "
+                "export with another policy for unknown ids"
+            )
+        return np.where(unknown, self.policy.shared_row or 0, ids), unknown
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    """Maps a file, which rows are read of here and there: what lies beside one is of no use."""
+    with path.open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped.madvise(mmap.MADV_RANDOM)
+    return mapped
+
+
+def splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hashes as the finalizer of SplitMix64 does (Steele, Lea, Flood 2014), its increment added first."""
+    with np.errstate(over="ignore"):
+        mixed = values + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _padded_size(size: int) -> int:
+    return -(-size // 64) * 64
+
+
+def _padded(data: bytes) -> bytes:
+    return data.ljust(_padded_size(len(data)), b"\0")

@@ -1,0 +1,83 @@
+"""The export of rankers of sets: what is proven, what the manifest says, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rankport.exporters.export import export
+from rankport.exporters.kinds.claims import claimed_kind
+from rankport.exporters.kinds.set_ranker.rows import rounded_rows
+from rankport.exporters.kinds.table import kind_named
+from rankport.exporters.verify import verify
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.bundle.bundle import Bundle
+from support.set_rankers import set_checkpoint
+from support.set_requests import HEADS
+
+
+def test_it_is_claimed_by_what_its_config_says(tmp_path: Path) -> None:
+    assert claimed_kind(set_checkpoint(tmp_path / "sets")).kind is kind_named("set-ranker")
+
+
+@pytest.mark.parametrize(("block", "policy"), [("hstu", "set-wise"), ("ligr", "top")])
+def test_every_way_of_asking_is_proven(
+    block: str, policy: str, set_bundle: Callable[[str, str], Bundle]
+) -> None:
+    parity = set_bundle(block, policy).manifest.parity
+    assert parity is not None
+    assert [mode.mode for mode in parity.modes] == ["one_pass", "extended", "cached", "branched", "permuted"]
+    assert max(mode.max_abs_error for mode in parity.modes) < 2e-6
+    assert all(mode.items == 80 for mode in parity.modes)
+
+
+def test_the_manifest_says_what_it_takes_and_gives(set_bundle: Callable[[str, str], Bundle]) -> None:
+    manifest = set_bundle("hstu", "set-wise").manifest
+    sets, labels = manifest.sets, manifest.labels
+    assert sets is not None
+    assert labels is not None
+    assert tuple(labels.names) == HEADS
+    assert sets.head_weights == dict.fromkeys(HEADS, 1.0)
+    assert {name: (table.file, table.dtype) for name, table in sets.files.items()} == {
+        "movie": ("tables/movie.rows", "int8"),
+        "user": ("tables/user.rows", "int8"),
+    }
+    graphs = {graph.role: [tensor.name for tensor in graph.inputs] for graph in manifest.graphs}
+    assert graphs.keys() == {"history", "rank"}
+    assert {"candidates", "sessions", "past_key.0"} <= set(graphs["rank"])
+
+
+def test_another_checkpoint_is_told_by_verify(
+    set_bundle: Callable[[str, str], Bundle], tmp_path: Path
+) -> None:
+    bundle = set_bundle("hstu", "set-wise")
+    same = set_checkpoint(tmp_path / "same", "hstu")
+    assert verify(bundle.path, same).failures == ()
+
+
+def test_int8_rows_are_within_half_a_step() -> None:
+    weight = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
+    weight[3] = 0
+    rows = rounded_rows(weight, "int8")
+    assert rows.scales is not None
+    error = (rows.values - weight).abs().amax(dim=1)
+    assert (error <= torch.from_numpy(rows.scales) / 2 + 1e-7).all()
+    assert not rows.values[3].any()
+    np.testing.assert_array_equal(rounded_rows(weight, "float32").values, weight)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"target": "onnx-cuda"}, "exported for onnx-cpu in fp32"),
+        ({"quantize": "int8"}, "exported for onnx-cpu in fp32"),
+        ({"table_dtype": "int4"}, "--table-dtype is 'int4': use one of float32, float16, int8"),
+        ({"prompt": "bare"}, "--prompt: a ranker of sets reads features, no text"),
+        ({"max_item_tokens": 4}, "--max-item-tokens: a ranker of sets reads features"),
+    ],
+)
+def test_an_option_without_a_use_is_refused(option: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        export(tmp_path, tmp_path / "out", kind="set-ranker", **option)

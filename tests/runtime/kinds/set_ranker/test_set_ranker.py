@@ -1,0 +1,157 @@
+"""`SetRanker`: rankings, states kept under the events themselves, and requests that are refused."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import InvalidRequest, LimitExceeded, RankportError
+from rankport.protos.sets import SetRanking
+from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
+from support.set_requests import HEADS, NOW, candidates, history, times
+
+
+def ranked(ranker: SetRanker, events: int = 6, count: int = 8, **more: Any) -> SetRanking:
+    return ranker.rank(history(events), candidates(count), times=times(events), now=NOW, **more)
+
+
+def test_the_order_is_that_of_the_weighted_heads(set_wise: SetRanker) -> None:
+    weights = {"click": 1.0, "like": -0.5}
+    result = ranked(set_wise, head_weights=weights, top_k=3)
+    assert result.heads == HEADS
+    assert result.head_scores.shape == (8, 3)
+    assert ((result.head_scores > 0) & (result.head_scores < 1)).all()
+    expected = result.head("click") - 0.5 * result.head("like")
+    np.testing.assert_allclose(result.scores, expected, atol=1e-6)
+    assert result.order.tolist() == np.argsort(-result.scores, kind="stable")[:3].tolist()
+    np.testing.assert_allclose(ranked(set_wise).scores, result.head_scores.sum(axis=1), atol=1e-6)
+    assert result.fingerprint == set_wise.describe().fingerprint
+    assert set_wise.describe().features == ("movie", "user", "genre", "title")
+
+
+def test_only_new_events_are_computed(set_wise: SetRanker) -> None:
+    usages = [ranked(set_wise, events).usage for events in (4, 6, 6, 3)]
+    assert [(usage.prefix_tokens_cached, usage.prefix_tokens_computed) for usage in usages] == [
+        (0, 4),
+        (4, 2),
+        (6, 0),
+        (3, 0),
+    ]
+    cache = set_wise.counts().cache
+    assert cache is not None
+    assert (cache.lookups, cache.hits, cache.tokens_reused, cache.tokens_computed) == (4, 3, 13, 6)
+
+
+@pytest.mark.parametrize("changed", ["movie", "rating", "time"])
+def test_an_event_that_differs_in_anything_is_another(changed: str, set_wise: SetRanker) -> None:
+    events, when = history(6), times(6)
+    fresh = ranked(set_wise)
+    if changed == "time":
+        when[4] += 1
+    else:
+        events[changed][4] += 1
+    other = set_wise.rank(events, candidates(8), times=when, now=NOW)
+    assert other.usage.prefix_tokens_cached == 4
+    assert changed == "time" or not np.array_equal(other.head_scores, fresh.head_scores)
+    assert ranked(set_wise).usage.prefix_tokens_cached == 6
+
+
+def test_the_cache_changes_no_score(set_wise: SetRanker) -> None:
+    fresh = ranked(set_wise, 6)
+    set_wise.rank(history(6, seed=9), candidates(2), times=times(6), now=NOW)
+    np.testing.assert_allclose(ranked(set_wise, 6).head_scores, fresh.head_scores, atol=1e-6)
+    ranked(set_wise, 9)
+    np.testing.assert_allclose(ranked(set_wise, 6).head_scores, fresh.head_scores, atol=1e-6)
+
+
+def test_sessions_keep_candidates_apart(set_wise: SetRanker) -> None:
+    together = ranked(set_wise)
+    apart = ranked(set_wise, sessions=[0, 0, 0, 0, 1, 1, 1, 1])
+    half = {name: column[:4] for name, column in candidates(8).items()}
+    alone = set_wise.rank(history(6), half, times=times(6), now=NOW)
+    np.testing.assert_allclose(apart.scores[:4], alone.scores, atol=1e-6)
+    assert np.abs(apart.scores - together.scores).max() > 1e-5
+
+
+def test_the_top_of_a_first_pass_see_each_other_and_come_first(top: SetRanker) -> None:
+    whole = ranked(top)
+    one_by_one = [
+        top.rank(
+            history(6), {name: column[[i]] for name, column in candidates(8).items()}, times=times(6), now=NOW
+        ).scores[0]
+        for i in range(8)
+    ]
+    first = np.argsort(-np.array(one_by_one), kind="stable")[:3]
+    assert sorted(whole.order[:3].tolist()) == sorted(first.tolist())
+    rest = np.setdiff1d(np.arange(8), first)
+    np.testing.assert_allclose(whole.scores[rest], np.array(one_by_one)[rest], atol=1e-6)
+    chosen = {name: column[first] for name, column in candidates(8).items()}
+    again = top.rank(history(6), chosen, times=times(6), now=NOW)
+    np.testing.assert_allclose(whole.scores[first], again.scores, atol=1e-6)
+
+
+def test_a_history_may_be_empty(set_wise: SetRanker, top: SetRanker) -> None:
+    for ranker in (set_wise, top):
+        empty = ranker.rank({}, candidates(3), now=NOW)
+        assert np.isfinite(empty.scores).all()
+        assert empty.usage.prefix_tokens_computed == 0
+
+
+BAD: list[tuple[dict[str, Any], type[RankportError], str]] = [
+    ({"history": history(33), "times": times(33)}, LimitExceeded, "history has 33 rows, the bundle takes 32"),
+    ({"candidates": candidates(17)}, LimitExceeded, "candidates has 17 rows, the bundle takes 16"),
+    ({"candidates": candidates(0)}, InvalidRequest, "candidates is empty"),
+    (
+        {"candidates": {"movie": [1]}},
+        InvalidRequest,
+        r"candidates: features missing \['user', 'genre', 'title'\]",
+    ),
+    ({"candidates": candidates(1) | {"age": [1]}}, InvalidRequest, r"unknown \['age'\]"),
+    (
+        {"candidates": candidates(1) | {"genre": [[1.0, 2.0]]}},
+        InvalidRequest,
+        r"\['genre'\] has shape \[1, 2\]; must be \[rows, 3\]",
+    ),
+    ({"candidates": candidates(1) | {"movie": [0.5]}}, InvalidRequest, r"\['movie'\] must be ids"),
+    ({"candidates": candidates(1) | {"title": ["a"]}}, InvalidRequest, "no token store is loaded"),
+    (
+        {"candidates": candidates(2) | {"genre": np.full((2, 3), np.inf)}},
+        InvalidRequest,
+        r"\['genre'\]\[0\] is not finite",
+    ),
+    ({"candidates": candidates(2) | {"movie": [1]}}, InvalidRequest, "columns of unequal length"),
+    (
+        {"head_weights": {"share": 1.0}},
+        InvalidRequest,
+        "'share' is no head: the bundle has click, dwell, like",
+    ),
+    ({"head_weights": {"like": float("nan")}}, InvalidRequest, r"head_weights\['like'\] is nan"),
+    ({"top_k": 0}, InvalidRequest, "top_k is 0"),
+    ({"times": None}, InvalidRequest, "times: is missing"),
+    ({"now": None}, InvalidRequest, "now: is missing"),
+    ({"times": times(3)}, InvalidRequest, r"times has shape \[3\]: there are 6 events"),
+    ({"sessions": [0]}, InvalidRequest, r"sessions has shape \[1\]: there are 4 candidates"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), BAD)
+def test_a_request_that_does_not_fit_is_refused(
+    change: dict[str, Any], error: type[RankportError], message: str, set_wise: SetRanker
+) -> None:
+    request = {"history": history(6), "candidates": candidates(4), "times": times(6), "now": NOW}
+    with pytest.raises(error, match=message):
+        set_wise.rank(**(request | change))
+
+
+def test_what_is_nan_or_unknown_counts_as_the_bundle_says(set_wise: SetRanker) -> None:
+    """NaN ratings are 6.5, unknown movies a row of zeros: two unknown ones are the same candidate."""
+    events = history(6)
+    events["rating"][2] = np.nan
+    missing = set_wise.rank(events, candidates(4), times=times(6), now=NOW)
+    events["rating"][2] = 6.5
+    given = set_wise.rank(events, candidates(4), times=times(6), now=NOW)
+    np.testing.assert_array_equal(missing.scores, given.scores)
+    one, two = candidates(4), candidates(4)
+    one["movie"][1], two["movie"][1] = 50, -3
+    scores = [set_wise.rank(events, each, times=times(6), now=NOW).scores for each in (one, two)]
+    np.testing.assert_array_equal(scores[0], scores[1])

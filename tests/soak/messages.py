@@ -1,4 +1,4 @@
-"""Messages that are nearly right: requests of every method over gRPC, bodies over HTTP, with bytes changed at random."""
+"""Messages that are nearly right: requests of every method and bodies of every dialect, some bytes of them changed."""
 
 import json
 import random

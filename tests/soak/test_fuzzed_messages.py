@@ -1,4 +1,4 @@
-"""Messages with random faults: each has a status that fits, and the server lives on, within its memory, scores as before.
+"""Messages with random faults: each has a status that fits, and the server lives on, within its memory, as before.
 
 A few hundred in an ordinary run, a hundred thousand under `make test-full`.
 """

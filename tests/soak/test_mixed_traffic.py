@@ -11,9 +11,11 @@ import shutil
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import httpx
 import pytest
 
 from rankport.runtime.bundle.bundle import Bundle
@@ -24,6 +26,7 @@ from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from rankport.sdk import Client
 from soak.traffic import Caller, Ledger, Question, questions_of
 from support.effort import FACTOR
+from support.metric_pages import metric_values
 from support.servers.serving import Command, serve
 
 CALLERS = 6
@@ -58,6 +61,7 @@ def questions(mix_bundle: Bundle, store: Path, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def command(mix_bundle: Bundle, store: Path) -> Iterator[Command]:
     limits = ("--max-pending-calls", "64", "--max-request-items", "1000", "--grace-s", "10")
+    limits += ("--prefix-cache-bytes", "64KiB", "--score-cache", "64KiB", "--http-port", "0")
     roots = ("--model-root", mix_bundle.path.parent)
     with serve(f"ranker={mix_bundle.path}", "--store", store, *roots, *limits) as command:
         yield command
@@ -89,6 +93,7 @@ def test_every_call_is_answered_or_refused_rightly(
     for thread in threads:
         thread.join(60)
     assert not ledger.wrong, ledger.wrong[:5]
+    assert_books_balance(command.lines[-1]["http_address"])
     assert ledger.counts["score: answered"] > 20
     assert swaps > 1
     assert ledger.counts["cancel: cancelled"] > 0
@@ -96,6 +101,30 @@ def test_every_call_is_answered_or_refused_rightly(
     assert ledger.counts["too much: LimitExceeded"] > 0
     assert grown_bytes < GROWTH_BYTES, f"{grown_bytes / 2**20:.1f} MiB more, after {ledger.counts}"
     assert_good_end(command, ledger)
+
+
+def assert_books_balance(http_address: str) -> None:
+    """Reads the metrics of a server that nobody asks any more: nothing is left over, and caches hold what they may."""
+    page = httpx.get(f"http://{http_address}/metrics").text
+    sums: Counter[str] = Counter()
+    for (name, labels), value in metric_values(page).items():
+        source = dict(labels).get("source") or dict(labels).get("found")
+        sums[name if source is None else f"{name} {source}"] += value
+    for left_over in (
+        "pending_requests",
+        "pending_bytes",
+        "queue_requests",
+        "queue_tokens",
+        "active_requests",
+    ):
+        assert sums[f"rankport_{left_over}"] == 0, left_over
+    assert 0 < sums["rankport_prefix_cache_hits_total"] <= sums["rankport_prefix_cache_lookups_total"]
+    assert 0 < sums["rankport_prefix_cache_bytes"] <= sums["rankport_prefix_cache_budget_bytes"]
+    assert sums["rankport_prefix_tokens_total computed"] > 0
+    assert sums["rankport_prefix_tokens_total cached"] > 0
+    # Entries that are not there any more were looked up in vain before they were put there.
+    assert sums["rankport_score_cache_entries"] <= sums["rankport_score_cache_items_total miss"]
+    assert 0 < sums["rankport_score_cache_bytes"] <= 64 * 2**10
 
 
 def assert_good_end(command: Command, ledger: Ledger) -> None:

@@ -39,13 +39,14 @@ from rankport.sdk.connections import AsyncConnection
 from rankport.sdk.generating import GeneratesInLoops
 from rankport.sdk.retries import RetryBudget
 from rankport.sdk.score_stream import AsyncScoreRequests
+from rankport.sdk.set_ranking import RanksSetsInLoops
 from rankport.sdk.tracing import trace_metadata
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class AsyncClient(GeneratesInLoops):
+class AsyncClient(RanksSetsInLoops, GeneratesInLoops):
     """Connection to a rankport server, for any event loop: each that it is called in has a channel of its own.
 
     >>> async with AsyncClient("localhost:8500", timeout_s=1.0) as client:

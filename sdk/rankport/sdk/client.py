@@ -41,6 +41,7 @@ from rankport.sdk.generating import Generates, WrittenText
 from rankport.sdk.model_admin import ModelAdmin
 from rankport.sdk.retries import RetryBudget
 from rankport.sdk.score_stream import ScoreRequests
+from rankport.sdk.set_ranking import RanksSets
 from rankport.sdk.submitted import submitted
 from rankport.sdk.tracing import trace_metadata
 
@@ -48,7 +49,7 @@ RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class Client(WeighingRanks, Generates):
+class Client(WeighingRanks, Generates, RanksSets):
     """Connection to a rankport server. Thread-safe; make one per process, not one per request.
 
     >>> with Client("localhost:8500", timeout_s=1.0) as client:
@@ -186,9 +187,8 @@ class Client(WeighingRanks, Generates):
 
     def lookup(self, keys: Iterable[str], timeout_s: float | None = None) -> LookupResult:
         """Looks up the tokens of keys in the store that the model reads. A key that is not there says so."""
-        timeout_s = self._timeout(timeout_s)
-        request = wire.lookup_request(self._model, keys)
-        return wire.lookup_result(self._answer(lambda to: to.embedding.Lookup, request, timeout_s))
+        request, left_s = wire.lookup_request(self._model, keys), self._timeout(timeout_s)
+        return wire.lookup_result(self._answer(lambda to: to.embedding.Lookup, request, left_s))
 
     def encode_stream(
         self,

@@ -22,6 +22,7 @@ class Connection:
     tagging: pb_grpc.TaggingStub
     classification: pb_grpc.ClassificationStub
     generation: pb_grpc.GenerationStub
+    set_ranking: pb_grpc.SetRankingStub
     models: pb_grpc.ModelsStub
     admin: pb_grpc.ModelAdminStub
 
@@ -37,6 +38,7 @@ class Connection:
             pb_grpc.TaggingStub(calls),
             pb_grpc.ClassificationStub(calls),
             pb_grpc.GenerationStub(calls),
+            pb_grpc.SetRankingStub(calls),
             pb_grpc.ModelsStub(calls),
             pb_grpc.ModelAdminStub(calls),
         )
@@ -66,6 +68,7 @@ class AsyncConnection:
     tagging: "pb_grpc.TaggingAsyncStub"
     classification: "pb_grpc.ClassificationAsyncStub"
     generation: "pb_grpc.GenerationAsyncStub"
+    set_ranking: "pb_grpc.SetRankingAsyncStub"
     models: "pb_grpc.ModelsAsyncStub"
 
     @classmethod
@@ -81,6 +84,7 @@ class AsyncConnection:
             cast("pb_grpc.TaggingAsyncStub", pb_grpc.TaggingStub(calls)),
             cast("pb_grpc.ClassificationAsyncStub", pb_grpc.ClassificationStub(calls)),
             cast("pb_grpc.GenerationAsyncStub", pb_grpc.GenerationStub(calls)),
+            cast("pb_grpc.SetRankingAsyncStub", pb_grpc.SetRankingStub(calls)),
             cast("pb_grpc.ModelsAsyncStub", pb_grpc.ModelsStub(calls)),
         )
 

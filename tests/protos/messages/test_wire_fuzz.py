@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.messages import class_wire, tag_wire, wire
+from rankport.protos.messages import class_wire, set_wire, tag_wire, wire
 from rankport.protos.messages.request_size import request_size
 from rankport.protos.messages.tensors import tensor_array
+from rankport.protos.sets import SetQuery
 from rankport.protos.tagging import TagTexts
 from rankport.protos.types import Key
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -24,11 +25,16 @@ READERS: dict[type[Any], Callable[[Any], Any]] = {
     pb.EncodeRequest: wire.encode_query,
     pb.ClassifyRequest: class_wire.classify_query,
     pb.TagRequest: tag_wire.tag_query,
+    pb.RankRequest: set_wire.rank_query,
+    pb.RankResponse: set_wire.set_ranking,
     pb.ScoreResponse: wire.score_result,
     pb.EncodeStreamResponse: wire.stream_results,
     pb.ClassifyResponse: class_wire.classify_result,
     pb.TagResponse: lambda response: tag_wire.tag_result(response, TEXTS),
 }
+SETS = SetQuery.of(
+    {"id": [1, 2]}, {"id": [3], "key": ["k"], "v": [[0.5]]}, {"like": 1.0}, times=[1, 2], now=3
+)
 TENSOR = pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[2, 1], data=bytes(8))
 LINE = pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[2], data=bytes(8))
 SEEDS = [
@@ -39,6 +45,8 @@ SEEDS = [
     wire.encode_request("m", ["a", [1]], "error", "query"),
     class_wire.classify_request("m", [("a", "b"), ("c", "d")], None, "error"),
     tag_wire.tag_request("m", [["New", "York"], ["x"]], "windows", 3),
+    set_wire.rank_request("m", SETS),
+    pb.RankResponse(scores=LINE, head_scores=TENSOR, heads=["click"], order=[1]),
     pb.ScoreResponse(scores=LINE, logits=TENSOR, outcomes=[pb.ItemOutcome(index=1, status=2)]),
     pb.EncodeStreamResponse(embeddings=pb.Tensor(dtype=1, shape=[2, 1, 1], data=bytes(8)), ids=["a", "b"]),
     pb.ClassifyResponse(probabilities=TENSOR, logits=TENSOR, labels=["x"]),

@@ -3,6 +3,7 @@
 What a shape claims is counted as claimed: `tensors` refuses a shape that its bytes do not bear out.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -16,6 +17,7 @@ Request = (
     | pb.ClassifyRequest
     | pb.TagRequest
     | pb.GenerateRequest
+    | pb.RankRequest
 )
 
 
@@ -45,6 +47,9 @@ def request_size(request: Request) -> RequestSize:
             return RequestSize(len(request.keys), 0)
         case pb.GenerateRequest():
             return RequestSize(1, request.max_tokens) + _prefix_size(request.prefix)
+        case pb.RankRequest():
+            events, candidates = _rows(request.history), _rows(request.candidates)
+            return RequestSize(candidates, events + candidates)
         case pb.ScoreStreamRequest():
             return request_size(request.request)
         case _:
@@ -78,3 +83,17 @@ def _tag_size(request: pb.TagRequest) -> RequestSize:
     if request.WhichOneof("form") == "words":
         return RequestSize(len(request.words.counts), len(request.words.words))
     return RequestSize(len(request.texts.values), 0)
+
+
+def _rows(columns: Iterable[pb.FeatureColumn]) -> int:
+    return max(map(_length, columns), default=0)
+
+
+def _length(column: pb.FeatureColumn) -> int:
+    match column.WhichOneof("form"):
+        case "ids":
+            return len(column.ids.values)
+        case "keys":
+            return len(column.keys.values)
+        case _:
+            return column.values.shape[0] if column.values.shape else 0

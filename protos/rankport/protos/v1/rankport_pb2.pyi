@@ -1214,6 +1214,176 @@ class ClassifyResponse(google.protobuf.message.Message):
 global___ClassifyResponse = ClassifyResponse
 
 @typing.final
+class Integers(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: builtins.int
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        values: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["values", b"values"]) -> None: ...
+
+global___Integers = Integers
+
+@typing.final
+class FeatureColumn(google.protobuf.message.Message):
+    """One feature of all events, or of all candidates."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    IDS_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    KEYS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    @property
+    def ids(self) -> global___Integers: ...
+    @property
+    def values(self) -> global___Tensor:
+        """[rows], or [rows, width]"""
+
+    @property
+    def keys(self) -> global___Strings:
+        """of the server's token store"""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        ids: global___Integers | None = ...,
+        values: global___Tensor | None = ...,
+        keys: global___Strings | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["form", b"form", "ids", b"ids", "keys", b"keys", "values", b"values"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["form", b"form", "ids", b"ids", "keys", b"keys", "name", b"name", "values", b"values"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["ids", "values", "keys"] | None: ...
+
+global___FeatureColumn = FeatureColumn
+
+@typing.final
+class RankRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class HeadWeightsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MODEL_FIELD_NUMBER: builtins.int
+    HISTORY_FIELD_NUMBER: builtins.int
+    CANDIDATES_FIELD_NUMBER: builtins.int
+    TIMES_FIELD_NUMBER: builtins.int
+    NOW_FIELD_NUMBER: builtins.int
+    SESSIONS_FIELD_NUMBER: builtins.int
+    HEAD_WEIGHTS_FIELD_NUMBER: builtins.int
+    TOP_K_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    now: builtins.int
+    """time of the request, of such a model"""
+    top_k: builtins.int
+    """places that `order` has; unset: all"""
+    @property
+    def history(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FeatureColumn]:
+        """of the events, oldest first; none: nothing is known of the user"""
+
+    @property
+    def candidates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FeatureColumn]: ...
+    @property
+    def times(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[events] whole seconds, of a model whose events have times"""
+
+    @property
+    def sessions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[candidates] those of equal number see each other; none: all are of one"""
+
+    @property
+    def head_weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """of the sum that a score is, by head; none: those of the model"""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        history: collections.abc.Iterable[global___FeatureColumn] | None = ...,
+        candidates: collections.abc.Iterable[global___FeatureColumn] | None = ...,
+        times: collections.abc.Iterable[builtins.int] | None = ...,
+        now: builtins.int | None = ...,
+        sessions: collections.abc.Iterable[builtins.int] | None = ...,
+        head_weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        top_k: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_now", b"_now", "_top_k", b"_top_k", "now", b"now", "top_k", b"top_k"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_now", b"_now", "_top_k", b"_top_k", "candidates", b"candidates", "head_weights", b"head_weights", "history", b"history", "model", b"model", "now", b"now", "sessions", b"sessions", "times", b"times", "top_k", b"top_k"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_now", b"_now"]) -> typing.Literal["now"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_top_k", b"_top_k"]) -> typing.Literal["top_k"] | None: ...
+
+global___RankRequest = RankRequest
+
+@typing.final
+class RankResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    SCORES_FIELD_NUMBER: builtins.int
+    HEAD_SCORES_FIELD_NUMBER: builtins.int
+    HEADS_FIELD_NUMBER: builtins.int
+    ORDER_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
+    fingerprint: builtins.str
+    """of the bundle that answered"""
+    @property
+    def scores(self) -> global___Tensor:
+        """float32 [candidates]"""
+
+    @property
+    def head_scores(self) -> global___Tensor:
+        """float32 [candidates, heads]"""
+
+    @property
+    def heads(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """names of the columns"""
+
+    @property
+    def order(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[top_k] places of candidates, best first"""
+
+    @property
+    def usage(self) -> global___Usage:
+        """of events as the prefix, of candidates as items"""
+
+    def __init__(
+        self,
+        *,
+        fingerprint: builtins.str = ...,
+        scores: global___Tensor | None = ...,
+        head_scores: global___Tensor | None = ...,
+        heads: collections.abc.Iterable[builtins.str] | None = ...,
+        order: collections.abc.Iterable[builtins.int] | None = ...,
+        usage: global___Usage | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["head_scores", b"head_scores", "scores", b"scores", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "head_scores", b"head_scores", "heads", b"heads", "order", b"order", "scores", b"scores", "usage", b"usage"]) -> None: ...
+
+global___RankResponse = RankResponse
+
+@typing.final
 class ListModelsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -537,6 +537,81 @@ class Generation(object):
             _registered_method=True)
 
 
+class SetRankingStub(object):
+    """Ranks the candidates of a user together, behind what the user did: with a model that ranks sets.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Rank = channel.unary_unary(
+                '/rankport.v1.SetRanking/Rank',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.RankRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.RankResponse.FromString,
+                _registered_method=True)
+
+
+class SetRankingServicer(object):
+    """Ranks the candidates of a user together, behind what the user did: with a model that ranks sets.
+    """
+
+    def Rank(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_SetRankingServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Rank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rank,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.RankRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.RankResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'rankport.v1.SetRanking', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('rankport.v1.SetRanking', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class SetRanking(object):
+    """Ranks the candidates of a user together, behind what the user did: with a model that ranks sets.
+    """
+
+    @staticmethod
+    def Rank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.SetRanking/Rank',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.RankRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.RankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class ModelsStub(object):
     """What this server serves.
     """

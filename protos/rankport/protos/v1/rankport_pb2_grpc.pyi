@@ -272,6 +272,35 @@ class GenerationServicer(metaclass=abc.ABCMeta):
 
 def add_GenerationServicer_to_server(servicer: GenerationServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
 
+class SetRankingStub:
+    """Ranks the candidates of a user together, behind what the user did: with a model that ranks sets."""
+
+    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    Rank: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.RankRequest,
+        rankport.protos.v1.rankport_pb2.RankResponse,
+    ]
+
+class SetRankingAsyncStub:
+    """Ranks the candidates of a user together, behind what the user did: with a model that ranks sets."""
+
+    Rank: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.RankRequest,
+        rankport.protos.v1.rankport_pb2.RankResponse,
+    ]
+
+class SetRankingServicer(metaclass=abc.ABCMeta):
+    """Ranks the candidates of a user together, behind what the user did: with a model that ranks sets."""
+
+    @abc.abstractmethod
+    def Rank(
+        self,
+        request: rankport.protos.v1.rankport_pb2.RankRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.RankResponse, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.RankResponse]]: ...
+
+def add_SetRankingServicer_to_server(servicer: SetRankingServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+
 class ModelsStub:
     """What this server serves."""
 

@@ -16,6 +16,7 @@ from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.columns import ItemColumns
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
+from rankport.protos.sets import SetQuery, SetRanking
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     Features,
@@ -41,7 +42,8 @@ Capability = Literal[
 ]
 """Requests that a model answers: `scores` as `ScoringModel`, with wide features `weighs` as `WeighingModel`, `encodes`
 as `EncodingModel`, `tags` as `TaggingModel`, `classifies` as `ClassifyingModel`, `looks_up` tokens of keys as
-`StoringModel`, `generates` as `GeneratingModel`. One that `scores_apart` scores each item as if it were alone."""
+`StoringModel`, `generates` as `GeneratingModel`, `ranks_sets` as `SetRankingModel`. One that `scores_apart` scores each
+item as if it were alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,16 @@ class OfflineEncoder(EncodingModel, Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Closes it."""
+
+
+class SetRankingModel(Model, Protocol):
+    """Model that `ranks_sets`."""
+
+    def submit_rank(self, query: SetQuery, timeout_s: float | None = None) -> "Future[SetRanking]":
+        """Ranks the candidates of a request together; see `SetRanker.submit_rank`."""
+
+    def small_query(self) -> SetQuery:
+        """Makes a request that the model takes, for whoever only wants one answered."""
 
 
 class TaggingModel(Model, Protocol):

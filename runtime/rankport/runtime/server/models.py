@@ -20,6 +20,7 @@ from rankport.runtime.kinds.kind import (
     Model,
     ModelCounts,
     ScoringModel,
+    SetRankingModel,
     StoringModel,
     TaggingModel,
 )
@@ -32,7 +33,7 @@ __all__ = ["Served", "ServedModels", "submit_score", "tokens_of"]
 
 
 _REQUESTS: frozenset[Capability] = frozenset(
-    {"scores", "weighs", "encodes", "classifies", "tags", "generates"}
+    {"scores", "weighs", "encodes", "classifies", "tags", "generates", "ranks_sets"}
 )
 
 
@@ -71,6 +72,10 @@ class ServedModels:
     def generator(self, name: str, request_id: str = "") -> Served[GeneratingModel]:
         """Finds the model of that name if it generates, or the only one that does if `name` is empty."""
         return self._that("generates", name, request_id)
+
+    def set_ranker(self, name: str, request_id: str = "") -> Served[SetRankingModel]:
+        """Finds the model of that name if it ranks sets, or the only one that does if `name` is empty."""
+        return self._that("ranks_sets", name, request_id)
 
     def looking_up(self, name: str) -> Served[StoringModel]:
         """Finds the model of that name if it reads a token store, or the only one that does if `name` is empty."""

@@ -85,6 +85,7 @@ def test_reflection_lists_every_service_and_describes_ours(channel: grpc.Channel
         "rankport.v1.Embedding",
         "rankport.v1.Classification",
         "rankport.v1.Generation",
+        "rankport.v1.SetRanking",
         "rankport.v1.Tagging",
         "rankport.v1.Models",
         "rankport.v1.ModelAdmin",

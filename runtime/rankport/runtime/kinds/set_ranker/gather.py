@@ -82,6 +82,13 @@ class Gatherer:
         return tokens
 
 
+def blank(feature: SetFeature) -> NDArray[np.generic]:
+    """Makes the column of one row that says nothing: id 0, or zeros."""
+    if isinstance(feature, IdFeature):
+        return np.zeros(1, np.int64)
+    return np.zeros(1 if isinstance(feature, ScalarFeature) else (1, feature.width), np.float32)
+
+
 def bytes_of_rows(columns: Sequence[NDArray[np.generic] | tuple[str, ...]]) -> NDArray[np.uint8]:
     """Joins columns of numbers to the bytes of each row. [rows, bytes]"""
     blocks = []

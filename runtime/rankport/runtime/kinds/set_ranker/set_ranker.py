@@ -25,7 +25,7 @@ from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.set_ranker.combining import Heads
 from rankport.runtime.kinds.set_ranker.engine import SetEngine, SetInput, SetLogits
-from rankport.runtime.kinds.set_ranker.gather import Gatherer, bytes_of_rows
+from rankport.runtime.kinds.set_ranker.gather import Gatherer, blank, bytes_of_rows
 from rankport.runtime.kinds.set_ranker.graphs import SetGraphs
 from rankport.runtime.kinds.set_ranker.rules import RULES
 from rankport.runtime.kinds.set_ranker.tables import RowTable
@@ -120,6 +120,13 @@ class SetRanker:
         spent_s = time.perf_counter() - begun_s
         rows = len(given.events) + len(given.candidates)
         return self._engines.submit(lambda engine: engine.submit(given, timeout_s, spent_s=spent_s), rows)
+
+    def small_query(self) -> SetQuery:
+        """Makes a request of one event and one candidate."""
+        schema = self.schema
+        sides = [{each.name: blank(each) for each in side} for side in (schema.event, schema.candidate)]
+        timed = {"times": [0], "now": 0} if schema.times else {}
+        return SetQuery.of(sides[0], sides[1], **timed)  # type: ignore[arg-type]
 
     @property
     def schema(self) -> SetSchema:

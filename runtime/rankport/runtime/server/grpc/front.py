@@ -20,6 +20,7 @@ from rankport.runtime.server.grpc.models import ModelsService
 from rankport.runtime.server.grpc.options import server_options
 from rankport.runtime.server.grpc.reflection import add_reflection
 from rankport.runtime.server.grpc.scoring import ScoringService
+from rankport.runtime.server.grpc.set_ranking import SetRankingService
 from rankport.runtime.server.grpc.strict_server import StrictServer
 from rankport.runtime.server.grpc.tagging import TaggingService
 
@@ -59,6 +60,7 @@ class GrpcFront:
         pb_grpc.add_TaggingServicer_to_server(TaggingService(core), strict)
         pb_grpc.add_ClassificationServicer_to_server(ClassificationService(core), strict)
         pb_grpc.add_GenerationServicer_to_server(GenerationService(core), strict)
+        pb_grpc.add_SetRankingServicer_to_server(SetRankingService(core), strict)
         pb_grpc.add_ModelsServicer_to_server(ModelsService(core), strict)
         if core.config.security.admin_port is None:
             add_admin(self._server, core)

@@ -17,6 +17,7 @@ from rankport.runtime.kinds.kind import (
     GeneratingModel,
     Model,
     ScoringModel,
+    SetRankingModel,
     TaggingModel,
     WeighingModel,
 )
@@ -90,6 +91,18 @@ def _generate(model: Model, _: ModelDescription) -> "Future[Any]":
     return cast(GeneratingModel, model).submit([0], Sampling(max_tokens=1))
 
 
+def _rank_set(model: Model, _: ModelDescription) -> "Future[Any]":
+    ranker = cast(SetRankingModel, model)
+    return ranker.submit_rank(ranker.small_query())
+
+
 _BEGIN: Mapping[Capability, Begin] = MappingProxyType(
-    {"scores": _score, "encodes": _encode, "classifies": _classify, "tags": _tag, "generates": _generate}
+    {
+        "scores": _score,
+        "encodes": _encode,
+        "classifies": _classify,
+        "tags": _tag,
+        "generates": _generate,
+        "ranks_sets": _rank_set,
+    }
 )

@@ -1,0 +1,107 @@
+"""Rank over gRPC: what a ranker of sets answers in process, and refusals by name."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound, RankportError
+from rankport.protos.sets import SetRanking
+from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.server import Server
+from rankport.sdk import AsyncClient, Client
+from support.set_requests import NOW, candidates, history, times
+
+REQUEST: dict[str, Any] = {
+    "history": history(6),
+    "candidates": candidates(8),
+    "times": times(6),
+    "now": NOW,
+    "sessions": [0, 0, 0, 1, 1, 1, 1, 1],
+    "head_weights": {"click": 1.0, "like": 2.5},
+    "top_k": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def ranker(set_bundle: Callable[[str, str], Bundle]) -> Iterator[SetRanker]:
+    with SetRanker.load(set_bundle("hstu", "set-wise"), config=EngineConfig(threads=1)) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def address(ranker: SetRanker) -> Iterator[str]:
+    with Server({"sets": ranker}, ServerConfig(port=0)) as server:
+        yield server.address
+
+
+def assert_equal(remote: SetRanking, local: SetRanking) -> None:
+    np.testing.assert_array_equal(remote.scores, local.scores)
+    np.testing.assert_array_equal(remote.head_scores, local.head_scores)
+    np.testing.assert_array_equal(remote.order, local.order)
+    assert (remote.heads, remote.fingerprint) == (local.heads, local.fingerprint)
+    assert remote.usage.item_tokens == local.usage.item_tokens
+    assert remote.usage.prefix_tokens_cached == 6
+
+
+def test_both_clients_answer_as_in_process(address: str, ranker: SetRanker) -> None:
+    ranker.rank(**REQUEST)
+    local = ranker.rank(**REQUEST)
+    with Client(address, timeout_s=10) as client:
+        assert_equal(client.rank_set(**REQUEST), local)
+        described = client.describe()
+        assert (described.kind, described.labels) == ("set-ranker", ("click", "dwell", "like"))
+
+    async def ask() -> SetRanking:
+        async with AsyncClient(address, timeout_s=10) as client:
+            return await client.rank_set(**REQUEST)
+
+    assert_equal(asyncio.run(ask()), local)
+
+
+def test_nothing_may_be_known_of_a_user(address: str, ranker: SetRanker) -> None:
+    given: dict[str, Any] = {"history": {}, "candidates": candidates(3), "now": NOW}
+    with Client(address, timeout_s=10) as client:
+        np.testing.assert_array_equal(client.rank_set(**given).scores, ranker.rank(**given).scores)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"head_weights": {"share": 1.0}}, InvalidRequest, "'share' is no head"),
+        ({"candidates": candidates(17), "sessions": None}, LimitExceeded, "candidates has 17 rows"),
+        ({"history": {"movie": [1] * 6}}, InvalidRequest, r"history: features missing \['rating'\]"),
+        ({"candidates": candidates(8) | {"title": list("abcdefgh")}}, InvalidRequest, "no token store"),
+    ],
+)
+def test_a_refusal_is_that_of_the_model(
+    change: dict[str, Any], error: type[RankportError], message: str, address: str
+) -> None:
+    with Client(address, timeout_s=10) as client, pytest.raises(error, match=message):
+        client.rank_set(**(REQUEST | change))
+
+
+def test_a_call_for_another_kind_is_told(address: str) -> None:
+    with Client(address, timeout_s=10) as client, pytest.raises(NotFound, match="model that scores"):
+        client.score("a", ["b"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ([pb.FeatureColumn(name="movie")], r"candidates\['movie'\] has no values"),
+        ([pb.FeatureColumn(name="movie", ids=pb.Integers(values=[1]))] * 2, "has the feature 'movie' twice"),
+    ],
+)
+def test_a_malformed_column_is_refused(columns: list[pb.FeatureColumn], message: str, address: str) -> None:
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError, match=message) as raised:
+        pb_grpc.SetRankingStub(channel).Rank(pb.RankRequest(candidates=columns), timeout=10)
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT

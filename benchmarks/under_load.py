@@ -4,7 +4,9 @@
 
 The mix shape (prefix 60, 250 items of 2 tokens) on the benchmark's model. Throughput is that of 16 callers who wait for
 each answer, in process and over gRPC in turn. Then requests arrive at random at 70 % of what gRPC did, and at ten times
-as much, whatever becomes of those before: `rankport loadtest`. Server and clients share this machine.
+as much, whatever becomes of those before: `rankport loadtest`. Server and clients share this machine. Beside the tail at
+70 % stands that of a queue of one server with equal times of service (M/D/1), simulated for as many arrivals: it comes
+from random arrivals alone.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -43,7 +46,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each load; default: %(default)s")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=20.0,
+        help="of the flood; four times as much at 70 %%; default: %(default)s",
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="default: %(default)s")
     given = parser.parse_args()
     console = Console()
@@ -56,20 +64,26 @@ def main() -> None:
             in_process, over_grpc = throughput(Path(scratch, "b"), requests, given.rounds)
             loads = {}
             with serving(Path(scratch, "b")) as address:
-                for name, share in (("70 %", QUIET), ("10 x", FLOOD)):
+                for name, share, seconds in (
+                    ("70 %", QUIET, 4 * given.seconds),
+                    ("10 x", FLOOD, given.seconds),
+                ):
                     status.update(f"requests at {name} of the capacity")
-                    loads[name] = asyncio.run(load(address, requests, share * over_grpc, given.seconds))
+                    loads[name] = asyncio.run(load(address, requests, share * over_grpc, seconds))
     figures = {
         "gRPC / in process": over_grpc / in_process,
         "p99 / p50 at 70 %": loads["70 %"].percentile_s(99) / loads["70 %"].percentile_s(50),
         "goodput at 10 x / peak": loads["10 x"].goodput / over_grpc,
     }
     show(console, figures, loads)
+    queue = queue_tail(QUIET, len(loads["70 %"].status))
+    console.print(f"p99 / p50 of a queue of equal requests (M/D/1) at 70 %, as many arrivals: {queue:.2f}")
     report = {
         "case": CASE.name,
         "callers": CALLERS,
         "requests_per_s": {"in process": in_process, "gRPC": over_grpc},
         "figures": figures,
+        "p99 / p50 of M/D/1 at 70 %": queue,
         "loads": {name: result.as_json() for name, result in loads.items()},
         "machine": describe_machine(),
     }
@@ -101,6 +115,19 @@ async def load(address: str, requests: list[Request], rate: float, seconds: floa
         return await run_rate(target, sent, rate, config, lambda _: None)
     finally:
         await target.close()
+
+
+def queue_tail(share: float, requests: int, rounds: int = 400) -> float:
+    """Simulates p99 / p50 of the time in a queue whose requests each take 1, arriving at random at a rate of `share`."""
+    draw = np.random.default_rng(0)
+    ratios = []
+    for _ in range(rounds):
+        free_at, times = 0.0, []
+        for due in np.cumsum(draw.exponential(1 / share, requests)).tolist():
+            free_at = max(free_at, due) + 1.0
+            times.append(free_at - due)
+        ratios.append(np.percentile(times, 99, method="higher") / np.percentile(times, 50))
+    return float(np.median(ratios))
 
 
 def show(console: Console, figures: dict[str, float], loads: dict[str, LoadResult]) -> None:

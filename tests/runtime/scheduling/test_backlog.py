@@ -54,11 +54,11 @@ def test_a_refusal_says_how_long_it_would_take_and_when_to_come_back() -> None:
     backlog.enter(250)
     backlog.enter(250)
     backlog.check(100, None)
-    backlog.check(100, 6.0)
-    told = "requests before this one take about 6.0 s, and 4.5 s are left of its timeout"
+    backlog.check(100, 7.0)
+    told = "requests before this one take about 6.0 s, and 6.5 s are left of its timeout"
     with pytest.raises(Overloaded, match=told) as refused:
-        backlog.check(100, 4.5)
-    assert refused.value.retry_after_s == pytest.approx(1.5)
+        backlog.check(100, 6.5)
+    assert refused.value.retry_after_s == pytest.approx(0.4)
 
 
 def test_a_slower_engine_is_noticed() -> None:

@@ -9,6 +9,7 @@ from rankport.protos.errors import Overloaded
 from rankport.runtime.config import EngineConfig
 
 _LEAST_BUSY_S = 0.5  # of experience before anything is estimated
+_MARGIN = 1.15  # of the estimate, which is off by about as much
 _MEMORY_S = 10.0  # of busy time, after which half of the experience counts
 
 
@@ -41,13 +42,13 @@ class Backlog:
         if left_s is None:
             return
         wait_s = self.wait_s(tokens)
-        if wait_s is None or wait_s <= left_s:
+        if wait_s is None or _MARGIN * wait_s <= left_s:
             return
         error = Overloaded(
             f"requests before this one take about {wait_s:.1f} s, and {max(left_s, 0.0):.1f} s are left of its "
             "timeout: retry later, ask another server, or allow more time"
         )
-        error.retry_after_s = wait_s - left_s
+        error.retry_after_s = _MARGIN * wait_s - left_s
         raise error
 
     def enter(self, tokens: int) -> None:

@@ -4,9 +4,9 @@
 
 The mix shape (prefix 60, 250 items of 2 tokens) on the benchmark's model. Throughput is that of 16 callers who wait for
 each answer, in process and over gRPC in turn. Then requests arrive at random at 70 % of what gRPC did, and at ten times
-as much, whatever becomes of those before: `rankport loadtest`. Server and clients share this machine. Beside the tail at
-70 % stands that of a queue of one server with equal times of service (M/D/1), simulated for as many arrivals: it comes
-from random arrivals alone.
+as much, whatever becomes of those before: `rankport loadtest`. Server and clients share this machine. Beside the tail
+at 70 % stands that of a queue of one server with equal times of service (M/D/1), simulated for as many arrivals: it
+comes from random arrivals alone.
 """
 
 import argparse
@@ -118,7 +118,7 @@ async def load(address: str, requests: list[Request], rate: float, seconds: floa
 
 
 def queue_tail(share: float, requests: int, rounds: int = 400) -> float:
-    """Simulates p99 / p50 of the time in a queue whose requests each take 1, arriving at random at a rate of `share`."""
+    """Simulates p99 / p50 of the time in a queue whose requests take 1 and arrive at random at a rate of `share`."""
     draw = np.random.default_rng(0)
     ratios = []
     for _ in range(rounds):

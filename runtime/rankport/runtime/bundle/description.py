@@ -1,5 +1,7 @@
 """Description that a loaded bundle gives of itself."""
 
+from collections.abc import Mapping
+
 from rankport.protos.types import ModelDescription
 from rankport.runtime.bundle.manifest import ClassHead, Labels, Manifest, Score
 
@@ -45,9 +47,17 @@ def _read_out(manifest: Manifest) -> str:
     labels, score, head = manifest.labels, manifest.score, manifest.head
     if labels is None:
         return ""
+    if manifest.sets is not None and score is not None:
+        return set_read_out(manifest.sets.head_weights, score)
     if score is not None:
         return read_out(labels, score)
     return "" if head is None else class_read_out(labels, head)
+
+
+def set_read_out(head_weights: Mapping[str, float], score: Score) -> str:
+    """Says in a few words how heads are combined: `1 click + 0.5 like, of sigmoids`."""
+    total = " + ".join(f"{weight:g} {name}" for name, weight in head_weights.items())
+    return f"{total}, of {'sigmoids' if score.transform == 'sigmoid' else 'logits'}"
 
 
 def class_read_out(labels: Labels, head: ClassHead) -> str:

@@ -10,13 +10,13 @@ from rankport.runtime.bundle.description import class_read_out, read_out
 from rankport.runtime.bundle.manifest import (
     Agreement,
     ClassHead,
-    Generation,
     Manifest,
     ModeParity,
     Parity,
     Quality,
     WideFeature,
 )
+from rankport.sdk.cli.output.kinds import set_facts, writing_facts
 from rankport.sdk.cli.output.measures import (
     agreement_in_words,
     agreement_measures,
@@ -204,9 +204,11 @@ def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
         crf = "" if tagging.crf is None else f", decoded by a {tagging.crf.kind} CRF"
         return [("labels", f"{', '.join(labels.names)} ({tagging.scheme}, one a {tagging.unit}{crf})")]
     if manifest.generation is not None:
-        return _writing(manifest.generation)
+        return writing_facts(manifest.generation)
     if labels is None or score is None:
         return []
+    if manifest.sets is not None:
+        return [("heads", ", ".join(labels.names)), *set_facts(manifest.sets, score)]
     facts = [
         ("labels", f"{', '.join(labels.names)} ({labels.source})"),
         ("score", f"{score.kind}: {read_out(labels, score)}"),
@@ -217,16 +219,6 @@ def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.wide:
         facts.append(("wide features", ", ".join(map(_feature, manifest.wide))))
     return facts
-
-
-def _writing(generation: Generation) -> list[tuple[str, str]]:
-    ends = ", ".join(map(str, generation.stop_ids)) or "none: texts end by --max-tokens or a stop text"
-    drawn = "the likeliest token"
-    if generation.temperature:
-        top_k = f", top-k {generation.top_k}" if generation.top_k else ""
-        drawn = f"temperature {generation.temperature:g}{top_k}, top-p {generation.top_p:g}"
-    penalty = "" if generation.repetition_penalty == 1 else f", repetition {generation.repetition_penalty:g}"
-    return [("stop ids", ends), ("tokens", f"{drawn}{penalty}, where a request does not say")]
 
 
 def _feature(feature: WideFeature) -> str:

@@ -1,0 +1,1 @@
+"""Next movies of a user, ranked as a set: LiGR on MovieTweetings."""

@@ -1,0 +1,31 @@
+"""Facts of a manifest that one kind alone has, for people."""
+
+from rankport.runtime.bundle.description import set_read_out
+from rankport.runtime.bundle.manifest import Generation, Score, Sets
+
+
+def set_facts(sets: Sets, score: Score) -> list[tuple[str, str]]:
+    """Tells how a ranker of sets scores, and what it is given."""
+    tables = (
+        f"{name} {table.rows} x {table.width} {sets.files[name].dtype}, {table.lookup}, unknown ids: {table.unknown}"
+        for name, table in sets.tables.items()
+    )
+    mask = sets.mask.policy if sets.mask.top_k is None else f"{sets.mask.policy} {sets.mask.top_k}"
+    return [
+        ("score", f"{score.kind} of a head; {set_read_out(sets.head_weights, score)}"),
+        ("mask", mask),
+        ("event", ", ".join(f"{each.name} ({each.source})" for each in sets.event)),
+        ("candidate", ", ".join(f"{each.name} ({each.source})" for each in sets.candidate)),
+        *(("table", table) for table in tables),
+    ]
+
+
+def writing_facts(generation: Generation) -> list[tuple[str, str]]:
+    """Tells how a generator writes."""
+    ends = ", ".join(map(str, generation.stop_ids)) or "none: texts end by --max-tokens or a stop text"
+    drawn = "the likeliest token"
+    if generation.temperature:
+        top_k = f", top-k {generation.top_k}" if generation.top_k else ""
+        drawn = f"temperature {generation.temperature:g}{top_k}, top-p {generation.top_p:g}"
+    penalty = "" if generation.repetition_penalty == 1 else f", repetition {generation.repetition_penalty:g}"
+    return [("stop ids", ends), ("tokens", f"{drawn}{penalty}, where a request does not say")]

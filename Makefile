@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-serving test-stock-clients format clean
+.PHONY: help demo examples test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-serving bench-sets test-stock-clients format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,7 @@ examples: $(VENV)/.demo ## Kinds that read, each trained, exported and measured 
 	$(BIN)/python -m examples.cross_encoder.run
 	$(BIN)/python -m examples.fit.run
 	$(BIN)/python -m examples.intent.run
+	$(BIN)/python -m examples.ligr.run
 	$(BIN)/python -m examples.tagging.run
 	$(BIN)/python -m examples.towers.run
 
@@ -74,6 +75,9 @@ bench-fairness: $(VENV)/.demo ## Small requests beside one of 60,000 items (afte
 
 bench-serving: $(VENV)/.dev ## Throughput over gRPC, latencies at 70 % of it, goodput at ten times; build/bench/under_load.json
 	$(BIN)/python -m benchmarks.under_load
+
+bench-sets: $(VENV)/.demo ## A ranker of sets: share of its products, candidates, kept histories; build/bench/set_ranking.json
+	$(BIN)/python -m benchmarks.set_ranking
 
 bench-reading: $(VENV)/.demo build/optimum/.made ## Cross-encoder and classifier against sentence-transformers and optimum's ONNX; build/bench/reading.json
 	$(BIN)/python -m benchmarks.reading --optimum build/optimum/bin/python

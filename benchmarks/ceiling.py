@@ -51,10 +51,10 @@ def flops(products: Counter[Product]) -> float:
 
 
 class Ceiling:
-    """Times the products of one case; call `seconds` once a round."""
+    """Times products; call `seconds` once a round."""
 
-    def __init__(self, case: Case) -> None:
-        self.products = score_products(case)
+    def __init__(self, products: Counter[Product]) -> None:
+        self.products = products
         self._runners = {product: (_torch(product), _onnxruntime(product)) for product in self.products}
 
     def seconds(self) -> float:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.ceiling import Ceiling, flops
+from benchmarks.ceiling import Ceiling, flops, score_products
 from benchmarks.machine import describe_machine
 from benchmarks.memory import load_footprints
 from benchmarks.model import CASES, Case, Request, save_checkpoint
@@ -78,7 +78,7 @@ class Contenders:
 def measure_case(contenders: Contenders, case: Case, rounds: int, on_step: Callable[[], None]) -> CaseResult:
     """One warm-up and `rounds` counted rounds."""
     request = Request.random(case, seed=1)
-    ceiling, runs = Ceiling(case), contenders.runs(request)
+    ceiling, runs = Ceiling(score_products(case)), contenders.runs(request)
     answers = {name: run() for name, run in runs.items()}
     ceiling.seconds()
     times: dict[str, list[float]] = {name: [] for name in (*runs, "ceiling")}

@@ -46,6 +46,7 @@ _COMMANDS = (
     "tag",
     "classify",
     "generate",
+    "rank",
     "doctor",
     "build",
     "audit",

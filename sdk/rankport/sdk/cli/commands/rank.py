@@ -1,0 +1,110 @@
+"""`rankport rank`."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.sets import SetRanking
+
+_FIELDS = frozenset(
+    {"id", "history", "candidates", "times", "now", "sessions", "head_weights", "top_k"},
+)
+
+
+def rank(
+    requests: Annotated[
+        typer.FileText,
+        typer.Argument(
+            metavar="FILE",
+            help='JSONL: {"history": {"item": [7]}, "candidates": {"item": [1, 2]}}, and times, now, sessions, '
+            "head_weights, top_k, id; null for a missing number; - for stdin.",
+        ),
+    ],
+    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Rank at this server ...")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="... or with this bundle, in process.")] = None,
+    model: Annotated[str, typer.Option(help="Which of the server's models, if it has several.")] = "",
+    store: Annotated[Path | None, typer.Option(help="With --bundle: token store for keys.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Places of the order, where a line says none.")] = None,
+    timeout_s: Annotated[float | None, typer.Option(help="Give up a line after this many seconds.")] = None,
+) -> None:
+    """Rank sets of candidates, each together, behind a history: one JSON object a line, best first.
+
+    Exit codes: 0 ranked; 2 what was asked is wrong; 1 anything else.
+    """
+    limit_s = checked_timeout_s(timeout_s)
+    with _ranking(server, model, bundle, store) as ask:
+        for number, line in enumerate(requests, 1):
+            if line.strip():
+                request = _read(line, number)
+                told, name = {"top_k": top_k} | request, request.get("id")
+                told.pop("id", None)
+                _write(name, _asked(ask, told, number, limit_s))
+
+
+def _asked(
+    ask: Callable[..., SetRanking], request: Mapping[str, Any], number: int, limit_s: float | None
+) -> SetRanking:
+    try:
+        return ask(**request, timeout_s=limit_s)
+    except InvalidRequest as error:
+        raise type(error)(f"line {number}: {error}") from None
+
+
+def _read(line: str, number: int) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except ValueError as error:
+        raise InvalidRequest(f"line {number}: is no JSON: {error}") from None
+    if not isinstance(request, dict) or not {"history", "candidates"} <= request.keys() <= _FIELDS:
+        known = ", ".join(sorted(_FIELDS))
+        raise InvalidRequest(f"line {number}: must be an object with history and candidates, of {known}")
+    for side in ("history", "candidates"):
+        if isinstance(request[side], dict):
+            request[side] = {name: _numbers(column) for name, column in request[side].items()}
+    return request
+
+
+def _numbers(column: Any) -> Any:
+    """Reads null as a number that is missing."""
+    if not isinstance(column, list) or None not in column:
+        return column
+    return [float("nan") if value is None else value for value in column]
+
+
+def _write(name: object, ranking: SetRanking) -> None:
+    places = ranking.order.tolist()
+    told: dict[str, Any] = {} if name is None else {"id": name}
+    told["order"] = places
+    told["scores"] = ranking.scores[places].tolist()
+    told["heads"] = {head: ranking.head(head)[places].tolist() for head in ranking.heads}
+    told["events_kept"] = ranking.usage.prefix_tokens_cached
+    typer.echo(json.dumps(told, ensure_ascii=False))
+
+
+@contextmanager
+def _ranking(
+    server: str | None, model: str, bundle: Path | None, store: Path | None
+) -> Iterator[Callable[..., SetRanking]]:
+    if (server is None) == (bundle is None):
+        raise typer.BadParameter("give either --server or --bundle")
+    if server is not None:
+        from rankport.sdk.cli.flags.connection import connected
+
+        if store is not None:
+            raise typer.BadParameter("--store goes with --bundle; a server has its own")
+        with connected(server, model) as client:
+            yield client.rank_set
+        return
+    if model:
+        raise typer.BadParameter("--model goes with --server; a bundle is one model")
+    from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
+
+    assert bundle is not None
+    with SetRanker.load(bundle, store=store) as ranker:
+        yield ranker.rank

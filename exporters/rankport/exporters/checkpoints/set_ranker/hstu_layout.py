@@ -1,0 +1,131 @@
+"""The published layout of HSTU models, `torch_module/model.{rank}.pth`, to a checkpoint of a ranker of sets.
+
+Tensors alone are read (`weights_only`), of one rank. The layers have names of their own and are found by them; what is
+around them (features in, tables, heads) has no fixed names and is named by whoever converts.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from rankport.exporters.checkpoints.set_ranker.config import SetRankerConfig
+from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
+from rankport.protos.errors import CheckpointError
+
+Order = Literal["kinds", "heads"]
+"""Rows of UVQK: all of U, then V, Q, K; or U, V, Q, K of each head in turn."""
+
+_LAYER: Final = re.compile(r"(?:^|.*\.)_attention_layers\.(\d+)\.(.+)$")
+_NORMS: Final = {
+    "_input_layernorm_weight": "norm.weight",
+    "_input_layernorm_bias": "norm.bias",
+    "_output_layernorm_weight": "attended_norm.weight",
+    "_output_layernorm_bias": "attended_norm.bias",
+    "_output_ln_dropout_mul.weight": "attended_norm.weight",
+    "_output_ln_dropout_mul.bias": "attended_norm.bias",
+    "_linear_proj.bias": "out.bias",
+}
+
+
+def convert_hstu(
+    folder: Path, config: SetRankerConfig, names: Mapping[str, str], order: Order
+) -> SetRankerModel:
+    """Makes the model of a folder; `names` are stored names of the tensors outside of the layers, by ours.
+
+    Raises CheckpointError for a file that needs code, several ranks, and a tensor that is missing, left over or of
+    another shape; the message names it.
+    """
+    stored = _stored(folder)
+    model = SetRankerModel(config)
+    wanted = model.state_dict()
+    placed = {ours: _taken(stored, theirs) for ours, theirs in names.items()}
+    for theirs in list(stored):
+        match = _LAYER.match(theirs)
+        if match is not None:
+            ours, value = _layer_tensor(match[2], stored.pop(theirs), config, order, theirs)
+            placed[f"blocks.{match[1]}.{ours}"] = value
+    for ours in wanted:
+        if re.fullmatch(r"blocks\.\d+\.out\.bias", ours):
+            placed.setdefault(ours, torch.zeros_like(wanted[ours]))  # the layout's projection may have none
+    _check(placed, wanted, stored)
+    model.load_state_dict({name: value.float() for name, value in placed.items()})
+    return model.eval()
+
+
+def _stored(folder: Path) -> dict[str, Tensor]:
+    files = sorted((folder / "torch_module").glob("model.*.pth"))
+    if len(files) != 1:
+        raise CheckpointError(
+            f"{folder / 'torch_module'} has {len(files)} files model.RANK.pth: one is read, of a model that is not "
+            "split over ranks"
+        )
+    try:
+        content = torch.load(files[0], map_location="cpu", weights_only=True)
+    except Exception as error:  # of pickle, whose names are not imported here
+        raise CheckpointError(
+            f"{files[0]} needs code to be read, which is never run: save its state_dict alone ({str(error)[:120]!r})"
+        ) from error
+    state = content.get("model_state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{files[0]} has no model_state_dict of tensors: save one")
+    return dict(state)
+
+
+def _taken(stored: dict[str, Tensor], name: str) -> Tensor:
+    if name not in stored:
+        raise CheckpointError(f"there is no tensor {name!r}: there are {', '.join(sorted(stored)[:8])}, …")
+    return stored.pop(name)
+
+
+def _layer_tensor(
+    name: str, value: Tensor, config: SetRankerConfig, order: Order, stored: str
+) -> tuple[str, Tensor]:
+    """Gives our name of a layer's tensor, and the tensor as we have it."""
+    match name:
+        case "_linear_uvqk_weight":  # of the fused operator: [in, out], kinds one after the other
+            return "uvqk.weight", value.T
+        case "_linear_uvqk_bias":
+            return "uvqk.bias", value
+        case "_linear_uvqk.weight" | "_linear_uvqk.bias":
+            return name.replace("_linear_uvqk", "uvqk"), _by_kind(value, config, order)
+        case "_linear_proj_weight":
+            return "out.weight", value.T
+        case "_linear_proj.weight":
+            return "out.weight", value
+        case _ if name in _NORMS:
+            return _NORMS[name], value
+    raise CheckpointError(
+        f"tensor {stored!r} is of no part of HSTU that is known here: the model would run without it"
+    )
+
+
+def _by_kind(value: Tensor, config: SetRankerConfig, order: Order) -> Tensor:
+    """Puts rows [4 x hidden, ...] in the order of kinds."""
+    if order == "kinds":
+        return value
+    rows = value.unflatten(0, (config.attention_heads, 4, config.head_dim))  # type: ignore[no-untyped-call]
+    kinds: Tensor = rows.transpose(0, 1).flatten(0, 2)
+    return kinds
+
+
+def _check(placed: Mapping[str, Tensor], wanted: Mapping[str, Tensor], left: Mapping[str, Tensor]) -> None:
+    if left:
+        raise CheckpointError(
+            f"tensor {min(left)!r} has no place: name it, or the model would run without it"
+        )
+    for name, value in wanted.items():
+        if name not in placed:
+            raise CheckpointError(
+                f"nothing is stored for {name!r} {list(value.shape)}: name the tensor that it is"
+            )
+        if placed[name].shape != value.shape:
+            raise CheckpointError(
+                f"what is stored for {name!r} has shape {list(placed[name].shape)}, the config says {list(value.shape)}"
+            )
+    unknown = sorted(placed.keys() - wanted.keys())
+    if unknown:
+        raise CheckpointError(f"{unknown[0]!r} is no tensor of the config's model")

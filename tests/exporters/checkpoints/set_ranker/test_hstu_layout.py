@@ -1,0 +1,77 @@
+"""HSTU models in their published layout: layers by their own names, fused or apart, the rest as it is named."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from rankport.exporters.checkpoints.set_ranker.hstu_layout import Order, convert_hstu
+from rankport.protos.errors import CheckpointError
+from support.set_rankers import set_config, set_model
+
+CONFIG = set_config("hstu", "hstu")
+LAYER = "_hstu_block._attention_layers.{}."
+
+
+def stored(order: Order, *, fused: bool) -> dict[str, Tensor]:
+    """Writes a model's tensors as the layout has them; what is outside of the layers below `other.`."""
+    state = {}
+    for name, value in set_model(CONFIG).state_dict().items():
+        if not name.startswith("blocks.") or ".bias.by_" in name:
+            state[f"other.{name}"] = value
+            continue
+        _, index, part = name.split(".", 2)
+        if part.startswith("uvqk") and order == "heads":
+            value = torch.cat([value[kind * 16 + head * 8 :][:8] for head in range(2) for kind in range(4)])
+        if part in ("uvqk.weight", "out.weight") and fused:
+            value = value.T.contiguous()
+        own = part.replace("uvqk", "_linear_uvqk").replace("out.", "_linear_proj.")
+        own = own.replace("attended_norm.", "_output_layernorm_").replace("norm.", "_input_layernorm_")
+        if fused:
+            own = own.replace("_linear_uvqk.", "_linear_uvqk_").replace(
+                "_linear_proj.weight", "_linear_proj_weight"
+            )
+        state[LAYER.format(index) + own] = value
+    return state
+
+
+def names(state: dict[str, Tensor]) -> dict[str, str]:
+    return {name.removeprefix("other."): name for name in state if name.startswith("other.")}
+
+
+def saved(folder: Path, content: object) -> Path:
+    (folder / "torch_module").mkdir()
+    torch.save(content, folder / "torch_module" / "model.0.pth")
+    return folder
+
+
+@pytest.mark.parametrize(("order", "fused"), [("kinds", True), ("kinds", False), ("heads", False)])
+def test_every_tensor_finds_its_place(order: Order, fused: bool, tmp_path: Path) -> None:
+    state = stored(order, fused=fused)
+    model = convert_hstu(saved(tmp_path, {"model_state_dict": state}), CONFIG, names(state), order)
+    for name, value in set_model(CONFIG).state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, atol=0, rtol=0)
+
+
+def test_a_tensor_that_is_left_over_missing_or_of_another_shape_is_named(tmp_path: Path) -> None:
+    state = stored("kinds", fused=True)
+    known = names(state)
+    folder = saved(tmp_path, {"model_state_dict": state})
+    with pytest.raises(CheckpointError, match=r"'other\.norm\.bias' has no place"):
+        convert_hstu(
+            folder, CONFIG, {ours: theirs for ours, theirs in known.items() if ours != "norm.bias"}, "kinds"
+        )
+    with pytest.raises(CheckpointError, match=r"there is no tensor 'gone'"):
+        convert_hstu(folder, CONFIG, known | {"norm.bias": "gone"}, "kinds")
+    with pytest.raises(CheckpointError, match=r"nothing is stored for 'blocks.2\."):
+        convert_hstu(folder, set_config("hstu", "hstu", "hstu"), known, "kinds")
+
+
+def test_a_file_that_needs_code_and_several_ranks_are_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path, {"model_state_dict": set_model(CONFIG)})
+    with pytest.raises(CheckpointError, match="needs code to be read, which is never run"):
+        convert_hstu(folder, CONFIG, {}, "kinds")
+    torch.save({}, folder / "torch_module" / "model.1.pth")
+    with pytest.raises(CheckpointError, match=r"has 2 files model\.RANK\.pth"):
+        convert_hstu(folder, CONFIG, {}, "kinds")

@@ -1,0 +1,44 @@
+"""Content features by key: the tokens of a store, and keys that it lacks or that it is not paired for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.sets import SetColumns
+from rankport.runtime.bundle.sets import ContentFeature, ScalarFeature, SetMask, SetSchema
+from rankport.runtime.kinds.set_ranker.gather import Gatherer
+from rankport.runtime.store.hot_tokens import HotTokens
+from rankport.runtime.store.store import TokenStore
+from support.token_samples import ENCODER, SPEC, entry
+
+WIDTH = SPEC.tokens * SPEC.hidden_size
+
+
+def gatherer(content: HotTokens | None, width: int = WIDTH) -> Gatherer:
+    title = ContentFeature(source="content", name="title", width=width)
+    price = ScalarFeature(source="scalar", name="price", scaling="min-max", min=10.0, max=30.0)
+    mask = SetMask(policy="independent")
+    schema = SetSchema(event=[title], candidate=[title, price], mask=mask, max_events=4, max_candidates=4)
+    return Gatherer(schema, {}, content)
+
+
+def test_keys_are_the_tokens_of_the_store(tmp_path: Path) -> None:
+    with TokenStore.open(tmp_path / "tokens", create=True) as store:
+        namespace = store.namespace(ENCODER, SPEC, create=True)
+        namespace.put_many([entry("a", 1), entry("b", 2)])
+        own = gatherer(HotTokens(namespace, 2**20))
+        rows = own.rows(
+            SetColumns.of({"title": ["b", "a"], "price": [30.0, 20.0]}, "candidates"), "candidates"
+        )
+        stored = namespace.read(["b", "a"]).tokens.astype(np.float32).reshape(2, -1)
+        np.testing.assert_array_equal(rows.values, np.concatenate([stored, [[1.0], [0.5]]], axis=1))
+        given = own.rows(SetColumns.of({"title": stored}, "history"), "history")
+        np.testing.assert_array_equal(given.values, stored)
+        with pytest.raises(
+            NotFound, match=r"history\['title'\]\[1\] is the key 'gone', which the store does not"
+        ):
+            own.rows(SetColumns.of({"title": ["a", "gone"]}, "history"), "history")
+        with pytest.raises(InvalidRequest, match=f"the store has {WIDTH} values a key, must be 3"):
+            gatherer(HotTokens(namespace, 0), 3).rows(SetColumns.of({"title": ["a"]}, "history"), "history")

@@ -4,10 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, LimitExceeded, RankportError
 from rankport.protos.sets import SetRanking
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
+from support.effort import scale
 from support.set_requests import HEADS, NOW, candidates, history, times
 
 
@@ -62,6 +65,18 @@ def test_the_cache_changes_no_score(set_wise: SetRanker) -> None:
     np.testing.assert_allclose(ranked(set_wise, 6).head_scores, fresh.head_scores, atol=1e-6)
     ranked(set_wise, 9)
     np.testing.assert_allclose(ranked(set_wise, 6).head_scores, fresh.head_scores, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=scale(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.permutations(range(8)), st.integers(0, 20), st.lists(st.integers(0, 2), min_size=8, max_size=8))
+def test_candidates_in_another_order_have_their_scores_in_that_order(
+    set_wise: SetRanker, order: list[int], events: int, sessions: list[int]
+) -> None:
+    there = ranked(set_wise, events, sessions=sessions)
+    moved = {name: column[order] for name, column in candidates(8).items()}
+    own = [sessions[place] for place in order]
+    again = set_wise.rank(history(events), moved, times=times(events), now=NOW, sessions=own)
+    np.testing.assert_allclose(again.head_scores, there.head_scores[order], atol=1e-6)
 
 
 def test_sessions_keep_candidates_apart(set_wise: SetRanker) -> None:

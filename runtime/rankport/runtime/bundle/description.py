@@ -13,7 +13,7 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
     takes_embeddings = embedding is not None and not embedding.is_output
     forms = {
         "text": manifest.tokenizer is not None,
-        "token_ids": True,
+        "token_ids": manifest.sets is None,  # a ranker of sets takes features
         "embeddings": takes_embeddings,
         "key": takes_embeddings and keys,
     }

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rankport.protos.errors import InvalidRequest, LimitExceeded, RankportError
 from rankport.protos.sets import SetRanking
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
+from rankport.runtime.server.lifecycle.warming import warm
 from support.effort import scale
 from support.set_requests import HEADS, NOW, candidates, history, times
 
@@ -29,6 +30,7 @@ def test_the_order_is_that_of_the_weighted_heads(set_wise: SetRanker) -> None:
     assert result.order.tolist() == np.argsort(-result.scores, kind="stable")[:3].tolist()
     np.testing.assert_allclose(ranked(set_wise).scores, result.head_scores.sum(axis=1), atol=1e-6)
     assert result.fingerprint == set_wise.describe().fingerprint
+    assert set_wise.describe().item_forms == ()
     assert set_wise.describe().features == ("movie", "user", "genre", "title")
 
 
@@ -103,6 +105,11 @@ def test_the_top_of_a_first_pass_see_each_other_and_come_first(top: SetRanker) -
     chosen = {name: column[first] for name, column in candidates(8).items()}
     again = top.rank(history(6), chosen, times=times(6), now=NOW)
     np.testing.assert_allclose(whole.scores[first], again.scores, atol=1e-6)
+
+
+def test_a_server_warms_it_up(set_wise: SetRanker) -> None:
+    warm(set_wise, 10)
+    assert set_wise.counts().engines["cpu"].stages["rank"].passes == 1
 
 
 def test_a_history_may_be_empty(set_wise: SetRanker, top: SetRanker) -> None:

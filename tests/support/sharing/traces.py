@@ -22,6 +22,7 @@ import torch
 from support.sharing.content import content_hash
 from support.sharing.once import made_once
 
+_OPTIMIZE = "rankport.exporters.graphs.trace.optimize"
 _REGISTRY = "torch.onnx._internal.exporter._registration.ONNXRegistry.from_torchlib"
 
 
@@ -35,18 +36,27 @@ class KeptProgram:
 class KeptTraces:
     """Stands in for `torch.onnx.export`: equal modules and arguments are traced once for all workers of a run."""
 
-    def __init__(self, folder: Path, export: Callable[..., Any]) -> None:
-        self._folder, self._export, self._keeps = folder, export, True
+    def __init__(
+        self, folder: Path, export: Callable[..., Any], optimize: Callable[[ir.Model], None]
+    ) -> None:
+        self._folder, self._export, self._optimize, self._keeps = folder, export, optimize, True
 
     def __call__(self, module: torch.nn.Module, **options: Any) -> Any:
         if not self._keeps:
             return self._export(module, **options)
 
         def make(file: Path) -> None:
-            ir.save(self._export(module, **options).model, file)
+            model = self._export(module, **options).model
+            self._optimize(model)
+            ir.save(model, file)
 
         # Read back by the one who made it too: names of nodes that passes add then are the same for all.
         return KeptProgram(ir.load(made_once(self._folder / f"{content_hash(module, options)}.onnx", make)))
+
+    def optimize(self, model: ir.Model) -> None:
+        """Leaves what is kept as it is: optimized."""
+        if not self._keeps:
+            self._optimize(model)
 
     @contextmanager
     def anew(self) -> Iterator[None]:
@@ -70,8 +80,9 @@ def import_tracer() -> None:
 @contextmanager
 def kept_traces(folder: Path) -> Iterator[KeptTraces]:
     """While open, traces are kept in `folder`, and torch's exporter reads its own sources once, not for each trace."""
-    traces = KeptTraces(folder, torch.onnx.export)
+    traces = KeptTraces(folder, torch.onnx.export, pkgutil.resolve_name(_OPTIMIZE))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.onnx, "export", traces)
+        patch.setattr(_OPTIMIZE, traces.optimize)
         patch.setattr(_REGISTRY, staticmethod(functools.cache(pkgutil.resolve_name(_REGISTRY))))
         yield traces

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.graphs.decompose import decomposed_in_place
 from rankport.exporters.graphs.imported import inline_imported
+from rankport.exporters.graphs.optimize import optimize
 from rankport.exporters.graphs.passes.divide_by_root import divide_by_root
 from rankport.exporters.graphs.passes.first_sizes import read_first_sizes
 from rankport.exporters.graphs.passes.low_bit_types import store_int4
@@ -48,7 +49,7 @@ def trace(
                 dynamic_shapes=dynamic,
                 input_names=names,
                 output_names=list(outputs),
-                optimize=True,
+                optimize=False,  # `optimize` does so, faster
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
@@ -63,6 +64,7 @@ def trace(
     # The tracer's graphs are cycles that hold the weights.
     del program
     release()
+    optimize(model)
     inline_imported(model, module, OPSET)
     passes.LiftConstantsToInitializersPass(lift_all_constants=False)(model)
     passes.ClearMetadataAndDocStringPass()(model)

@@ -27,7 +27,7 @@ def main() -> None:
     """Runs it all and prints a table."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--out", type=Path, default=OUT, help="where checkpoints, bundles and report go")
-    arguments.add_argument("--epochs", type=int, default=1, help="of the training [default: 1]")
+    arguments.add_argument("--epochs", type=int, default=2, help="of the training [default: 2]")
     given = arguments.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     report = run(given.out, given.epochs)

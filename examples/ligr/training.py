@@ -15,7 +15,6 @@ from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
 
 _BATCH = 8
 _LIKED_WEIGHT = 0.3
-_UNKNOWN_SHARE = 0.6  # of movies that the training takes for unknown ones: what is known of a movie says more
 
 
 def config_of(slates: Sequence[Slate], movies: int, policy: str) -> SetRankerConfig:
@@ -66,7 +65,7 @@ def train(config: SetRankerConfig, slates: Sequence[Slate], epochs: int, seed: i
         for start in range(0, len(order) - _BATCH + 1, _BATCH):
             optimizer.zero_grad()
             batch = [slates[place] for place in order[start : start + _BATCH]]
-            loss = torch.stack([_loss(model, slate, rng) for slate in batch]).mean()
+            loss = torch.stack([_loss(model, slate) for slate in batch]).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -76,12 +75,12 @@ def train(config: SetRankerConfig, slates: Sequence[Slate], epochs: int, seed: i
     return model.eval()
 
 
-def _loss(model: SetRankerModel, slate: Slate, rng: np.random.Generator) -> Tensor:
+def _loss(model: SetRankerModel, slate: Slate) -> Tensor:
     together = model.config.sets.mask.policy == "set-wise"
     sessions = torch.zeros(len(slate.watched), dtype=torch.int64) if together else None
     logits = model(
-        _tensors(_forgotten(slate.history, rng)),
-        _tensors(_forgotten(slate.candidates, rng)),
+        _tensors(slate.history),
+        _tensors(slate.candidates),
         torch.from_numpy(slate.times),
         torch.tensor([slate.now]),
         sessions,
@@ -90,13 +89,6 @@ def _loss(model: SetRankerModel, slate: Slate, rng: np.random.Generator) -> Tens
     if not slate.liked.any():
         return watched
     return watched + _LIKED_WEIGHT * _cross_entropy(logits[:, 1], slate.liked)
-
-
-def _forgotten(
-    columns: Mapping[str, NDArray[np.generic]], rng: np.random.Generator
-) -> dict[str, NDArray[np.generic]]:
-    movies = columns["movie"]
-    return {**columns, "movie": np.where(rng.random(len(movies)) < _UNKNOWN_SHARE, -1, movies)}
 
 
 def _cross_entropy(logits: Tensor, wanted: NDArray[np.float32]) -> Tensor:

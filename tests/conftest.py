@@ -137,7 +137,7 @@ def set_bundle(
     exported: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str], Bundle]:
     """Makes the bundle of a small ranker of sets, of a block and a mask, its tables in int8."""
-    from support.set_rankers import set_checkpoint
+    from support.sets.rankers import set_checkpoint
 
     def made(block: str, policy: str) -> Bundle:
         folder = set_checkpoint(tmp_path_factory.mktemp("sets") / "checkpoint", block, policy=policy)

@@ -12,7 +12,7 @@ from rankport.exporters.own_sets import export_set_ranker, verify_set_ranker
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
-from support.set_rankers import set_config, set_model
+from support.sets.rankers import set_config, set_model
 
 SETS: dict[str, Any] = {
     "tables": {"item": {"rows": 9, "width": 4}},

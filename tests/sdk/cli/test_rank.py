@@ -13,7 +13,7 @@ from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk.cli.app import command_tree
-from support.set_requests import NOW, candidates, history, times
+from support.sets.requests import NOW, candidates, history, times
 
 
 @pytest.fixture(scope="module")

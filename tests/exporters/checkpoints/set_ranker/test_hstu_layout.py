@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rankport.exporters.checkpoints.set_ranker.hstu_layout import Order, convert_hstu
 from rankport.protos.errors import CheckpointError
-from support.set_rankers import set_config, set_model
+from support.sets.rankers import set_config, set_model
 
 CONFIG = set_config("hstu", "hstu")
 LAYER = "_hstu_block._attention_layers.{}."

@@ -16,8 +16,8 @@ from rankport.exporters.checkpoints.set_ranker.inputs import hashed, look_up
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.sets import IdTable
-from support.set_rankers import set_checkpoint, set_config, set_model
-from support.set_requests import NOW, candidates, history, times
+from support.sets.rankers import set_checkpoint, set_config, set_model
+from support.sets.requests import NOW, candidates, history, times
 
 
 def tensors(columns: dict[str, np.ndarray]) -> dict[str, Tensor]:

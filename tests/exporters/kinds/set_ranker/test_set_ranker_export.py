@@ -14,8 +14,8 @@ from rankport.exporters.kinds.table import kind_named
 from rankport.exporters.verify import verify
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
-from support.set_rankers import set_checkpoint
-from support.set_requests import HEADS
+from support.sets.rankers import set_checkpoint
+from support.sets.requests import HEADS
 
 
 def test_it_is_claimed_by_what_its_config_says(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rankport.protos.sets import SetRanking
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.server.lifecycle.warming import warm
 from support.effort import scale
-from support.set_requests import HEADS, NOW, candidates, history, times
+from support.sets.requests import HEADS, NOW, candidates, history, times
 
 
 def ranked(ranker: SetRanker, events: int = 6, count: int = 8, **more: Any) -> SetRanking:

@@ -18,7 +18,7 @@ from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client
-from support.set_requests import NOW, candidates, history, times
+from support.sets.requests import NOW, candidates, history, times
 
 REQUEST: dict[str, Any] = {
     "history": history(6),

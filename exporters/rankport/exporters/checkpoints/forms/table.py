@@ -12,11 +12,10 @@ from rankport.exporters.checkpoints.forms import (
     modelopt,
     onnx_model,
     plain,
-    set_ranker,
-    two_tower,
 )
 from rankport.exporters.checkpoints.forms.fill import local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
+from rankport.exporters.checkpoints.forms.own import set_ranker, two_tower
 from rankport.protos.errors import CheckpointError
 
 

@@ -1,0 +1,1 @@
+"""Checkpoints of reference modules of our own: towers, and rankers of sets."""

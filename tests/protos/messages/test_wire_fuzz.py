@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -80,6 +81,12 @@ def test_a_shape_is_that_of_its_bytes_or_refused(shape: list[int], dtype: Any, n
     assert list(array.shape) == shape
     assert array.nbytes == nbytes
     assert not shape or len(array) <= nbytes
+
+
+@pytest.mark.parametrize("shape", [[0, 0, 2**62], [0, 2**62, 0], [0, 2**31 - 1, 0, 2**31 - 1]])
+def test_a_size_beside_one_of_zero_is_limited_too(shape: list[int]) -> None:
+    with pytest.raises(InvalidRequest, match="a row has at most 2147483647 values"):
+        tensor_array(pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=shape), "field")
 
 
 @QUICK

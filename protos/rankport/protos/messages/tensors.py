@@ -65,7 +65,8 @@ def _checked_shape(tensor: pb.Tensor, field: str) -> tuple[int, ...]:
         raise InvalidRequest(f"{field}.shape has {len(tensor.shape)} axes; the most are {_MAX_AXES}")
     shape = tuple(tensor.shape)
     values_of_row = math.prod(shape[1:])
-    if any(size < 0 for size in shape) or values_of_row > _MAX_SIZE:
+    # Sizes beside one of 0 count too: numpy refuses shapes by their product.
+    if any(size < 0 for size in shape) or math.prod(size or 1 for size in shape[1:]) > _MAX_SIZE:
         raise InvalidRequest(
             f"{field}.shape is {list(shape)}; sizes are 0 or more, and a row has at most {_MAX_SIZE} values"
         )

@@ -110,6 +110,16 @@ def test_a_text_that_nobody_waits_for_is_not_written(generator: Generator) -> No
     assert (queue.active_requests, queue.waiting_requests) == (0, 0)
 
 
+def test_what_a_callers_function_raises_fails_its_text_alone(generator: Generator) -> None:
+    def fail(part: GeneratedPart) -> None:
+        raise KeyError("no")
+
+    other = generator.submit([1, 41], DRAWN)
+    with pytest.raises(InvalidRequest, match="on_part raised KeyError: 'no'"):
+        generator.submit([1, 40], DRAWN, on_part=fail).result()
+    assert other.result().token_ids == generator.generate([1, 41], DRAWN).token_ids
+
+
 def test_a_loop_has_texts_and_streams(generator: Generator) -> None:
     async def run() -> tuple[GenerateResult, list[GeneratedPart]]:
         result = await generator.agenerate("a b", DRAWN)

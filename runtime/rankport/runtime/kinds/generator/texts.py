@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rankport.protos.errors import BackendError
+from rankport.protos.errors import BackendError, InvalidRequest, RankportError
 from rankport.protos.generation import FinishReason, GeneratedPart
 from rankport.runtime.backends.contract import SequenceKV
 from rankport.runtime.kinds.generator.sampler import Logits, Sampler, logprob
@@ -53,7 +53,7 @@ class TextRequest(PrefixRequest):
     logprobs: list[float] = field(default_factory=list)
     steps: int = 0
     finish_reason: FinishReason | None = None
-    failure: BackendError | None = None
+    failure: RankportError | None = None
 
     @property
     def exhausted(self) -> bool:
@@ -85,8 +85,7 @@ class TextRequest(PrefixRequest):
         if stopped or self.steps == order.max_tokens:
             text += self._rest()
             self.finish_reason = "stop" if order.writer is not None and order.writer.stopped else "length"
-        if order.on_part is not None:
-            order.on_part(GeneratedPart(text, token, chance))
+        self._tell(GeneratedPart(text, token, chance))
 
     def answer(self, waited_s: float) -> Written:
         if self.failure is not None:
@@ -107,8 +106,17 @@ class TextRequest(PrefixRequest):
     def _end(self, reason: FinishReason) -> None:
         rest = self._rest()
         self.finish_reason = reason
-        if rest and self.order.on_part is not None:
-            self.order.on_part(GeneratedPart(rest, None))
+        if rest:
+            self._tell(GeneratedPart(rest, None))
+
+    def _tell(self, part: GeneratedPart) -> None:
+        """Tells the caller; what its function raises fails this text alone, for it is run by the engine's thread."""
+        if self.order.on_part is None:
+            return
+        try:
+            self.order.on_part(part)
+        except Exception as error:
+            self.failure = InvalidRequest(f"on_part raised {type(error).__name__}: {error}")
 
     def _rest(self) -> str:
         return "" if self.order.writer is None else self.order.writer.end()

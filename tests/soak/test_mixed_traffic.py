@@ -14,8 +14,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
-import httpx
 import pytest
 
 from rankport.runtime.bundle.bundle import Bundle
@@ -105,7 +105,8 @@ def test_every_call_is_answered_or_refused_rightly(
 
 def assert_books_balance(http_address: str) -> None:
     """Reads the metrics of a server that nobody asks any more: nothing is left over, and caches hold what they may."""
-    page = httpx.get(f"http://{http_address}/metrics").text
+    with urlopen(f"http://{http_address}/metrics") as answer:
+        page = answer.read().decode()
     sums: Counter[str] = Counter()
     for (name, labels), value in metric_values(page).items():
         source = dict(labels).get("source") or dict(labels).get("found")

@@ -122,7 +122,10 @@ def test_nothing_keeps_a_model_that_is_unloaded(tmp_path: Path) -> None:
     ):
         client.score(PREFIX, ITEMS)
         client.admin.load(paths[1], alias="jobs", replace=True)
-        client.score(PREFIX, ITEMS)
+        for _ in range(200):  # a thread that has just let go of it may hold it for a moment
+            client.score(PREFIX, ITEMS)
+            if loaded[0]() is None:
+                break
         assert [model() is None for model in loaded] == [True, False]
 
 

@@ -59,10 +59,13 @@ class Overloaded(RankportError):
     """Queue that is full; nothing was computed."""
 
     retry_after_s: float | None = None  # when to come back, where the server said so; below 0: not at all
+    reason: str = "room"  # in metrics: "room", "deadline", "wait"
 
 
 class QuotaExceeded(Overloaded):
     """Quota of the client that is used up for now; the server itself may have room."""
+
+    reason = "quota"
 
 
 class DeadlineExceeded(RankportError, TimeoutError):

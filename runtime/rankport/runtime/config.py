@@ -43,6 +43,15 @@ class EngineConfig:
         default=768,
         metadata=flag("Tokens of whole texts in one pass, at most --max-batch-tokens.", least=1),
     )
+    background_share: float = field(
+        default=0.1,
+        metadata=flag(
+            "Part of the tokens that requests in the background have while interactive ones are there, in every other "
+            "pass at most; 0: none.",
+            least=0.0,
+            most=0.5,
+        ),
+    )
     # So that whoever comes next waits for a short pass; longer ones compute little faster.
     max_bulk_tokens: int = field(
         default=512,
@@ -62,6 +71,8 @@ class EngineConfig:
     max_queued_requests: int = field(
         default=256, metadata=flag("Requests that wait for their first pass.", least=1)
     )
+    # By the pace of late. None: for as long as each has time; a server sets it.
+    max_queue_s: float | None = field(default=None, metadata=in_range(least=0.0))
     # A larger request is taken when no other waits.
     max_queued_tokens: int = field(
         default=1_000_000, metadata=flag("Tokens that those have together.", least=1)
@@ -134,6 +145,11 @@ class EngineConfig:
                 f"device_tokens_bytes is {self.device_tokens_bytes} with device {self.device!r}: tokens stay on a "
                 "device with 'cuda' only; a CPU has --host-tokens"
             )
+
+    @property
+    def bulk_tokens(self) -> int:
+        """Tokens of a pass that large requests have together beside small ones, within those of any pass."""
+        return min(self.max_bulk_tokens, self.max_batch_tokens)
 
     @property
     def text_batch_tokens(self) -> int:

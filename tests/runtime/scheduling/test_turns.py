@@ -1,36 +1,12 @@
 """Turns: small requests next, large ones alike, nobody stopped, and a lone request has whole passes."""
 
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 import pytest
 
 from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, plan_items
 from rankport.runtime.scheduling.turns import Turns
-from rankport.runtime.scheduling.work import Request
+from support.sized_requests import Sized, ones
 
 BULK, PASS = 50, 200
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Sized(Request):
-    """A request of items of one token each."""
-
-    name: str
-    left: int
-    had: int = 0
-
-    @property
-    def exhausted(self) -> bool:
-        return not self.left
-
-    @property
-    def finished(self) -> bool:
-        return not self.left
-
-    def answer(self, waited_s: float) -> Any:
-        return None
 
 
 class Device:
@@ -43,9 +19,7 @@ class Device:
         self.passes: list[dict[str, int]] = []
 
     def add(self, name: str, tokens: int) -> Sized:
-        request = Sized(
-            tokens=tokens, to_compute=tokens, submitted_s=0.0, timeout_s=None, name=name, left=tokens
-        )
+        request = Sized.of(name, tokens)
         self.turns.size(request)
         self.active.append(request)
         return request
@@ -55,9 +29,7 @@ class Device:
         ordered = self.turns.order(self.active)
         limits = PassLimits(PASS, 1.5, self.turns.bulk_limit(self.active))
         work = [
-            ItemWork(
-                np.ones(each.left, np.int64), 10 if each.large else self.past_of_small, each.name, each.large
-            )
+            ItemWork(ones(each.left), 10 if each.large else self.past_of_small, each.name, each.large)
             for each in ordered
         ]
         takes = plan_items(work, limits)

@@ -6,6 +6,7 @@ has no other request.
 """
 
 from rankport.protos.errors import Overloaded
+from rankport.protos.priorities import Priority
 from rankport.runtime.config import EngineConfig
 
 _LEAST_BUSY_S = 0.5  # of experience before anything is estimated
@@ -18,46 +19,62 @@ class Backlog:
 
     def __init__(self, config: EngineConfig) -> None:
         """Requests over `max_bulk_tokens` count as large, which leave the rest of a pass to small ones."""
-        self._bulk_tokens = min(config.max_bulk_tokens, config.max_batch_tokens)
+        self._bulk_tokens = config.bulk_tokens
         self._small_share = max(1 - self._bulk_tokens / config.max_batch_tokens, 0.5)
-        self._small = self._large = 0  # tokens
+        self._background_share = config.background_share
+        self._max_wait_s = config.max_queue_s
+        self._small = self._large = self._background = 0  # tokens
         self._busy_s = self._tokens = (
             0.0  # of experience: tokens of answered requests, and the engine's busy time
         )
         self._counted_s = 0.0  # of the engine's busy time
 
-    def wait_s(self, tokens: int) -> float | None:
+    def wait_s(self, tokens: int, priority: Priority = "interactive") -> float | None:
         """Estimates when a further request of so many tokens would be answered; None without experience or others."""
-        ahead = self._small + self._large
+        share = 1.0
+        if priority == "background":
+            ahead = self._background + self._small + self._large
+        else:
+            ahead = self._small + self._large
+            share -= self._background_share if self._background else 0.0
         if not ahead or self._busy_s < _LEAST_BUSY_S or not self._tokens:
             return None
-        tokens_per_s = self._tokens / self._busy_s
-        if tokens > self._bulk_tokens:
-            return (ahead + tokens) / tokens_per_s
-        share = self._small_share if self._large else 1.0
-        return (self._small + tokens) / (tokens_per_s * share)
+        if priority == "interactive" and tokens <= self._bulk_tokens and self._large:
+            ahead, share = self._small, share * self._small_share
+        return (ahead + tokens) / (self._tokens / self._busy_s * share)
 
-    def check(self, tokens: int, left_s: float | None) -> None:
-        """Raises `Overloaded` for a request that would not be answered in the time that is left of its own."""
-        if left_s is None:
+    def check(self, tokens: int, left_s: float | None, priority: Priority = "interactive") -> None:
+        """Raises `Overloaded` for a request that would not be answered in `left_s`, or would wait too long at all."""
+        most_s = self._max_wait_s
+        if left_s is None and most_s is None:
             return
-        wait_s = self.wait_s(tokens)
-        if wait_s is None or _MARGIN * wait_s <= left_s:
+        wait_s = self.wait_s(tokens, priority)
+        if wait_s is None:
             return
-        error = Overloaded(
-            f"requests before this one take about {wait_s:.1f} s, and {max(left_s, 0.0):.1f} s are left of its "
-            "timeout: retry later, ask another server, or allow more time"
-        )
-        error.retry_after_s = _MARGIN * wait_s - left_s
-        raise error
+        if left_s is not None and _MARGIN * wait_s > left_s:
+            raise _refusal(
+                f"requests before this one take about {wait_s:.1f} s, and {max(left_s, 0.0):.1f} s are left of its "
+                "timeout: retry later, ask another server, or allow more time",
+                "deadline",
+                _MARGIN * wait_s - left_s,
+            )
+        if most_s is not None and wait_s > most_s:
+            raise _refusal(
+                f"requests before this one take about {wait_s:.1f} s, the limit is {most_s:g} s (max_queue_s): retry "
+                "later, or ask another server",
+                "wait",
+                wait_s - most_s,
+            )
 
-    def enter(self, tokens: int) -> None:
+    def enter(self, tokens: int, priority: Priority = "interactive") -> None:
         """Takes in a request."""
-        self._add(tokens, 1)
+        self._add(tokens, priority, 1)
 
-    def leave(self, tokens: int, *, answered: bool, busy_s: float) -> None:
+    def leave(
+        self, tokens: int, priority: Priority = "interactive", *, answered: bool, busy_s: float
+    ) -> None:
         """Notes that a request is done with, when the engine has been busy for `busy_s` in all."""
-        self._add(tokens, -1)
+        self._add(tokens, priority, -1)
         if answered:
             self._tokens += tokens
         self._busy_s += busy_s - self._counted_s
@@ -65,8 +82,16 @@ class Backlog:
         if self._busy_s > _MEMORY_S:
             self._busy_s, self._tokens = self._busy_s / 2, self._tokens / 2
 
-    def _add(self, tokens: int, sign: int) -> None:
-        if tokens > self._bulk_tokens:
+    def _add(self, tokens: int, priority: Priority, sign: int) -> None:
+        if priority == "background":
+            self._background += sign * tokens
+        elif tokens > self._bulk_tokens:
             self._large += sign * tokens
         else:
             self._small += sign * tokens
+
+
+def _refusal(message: str, reason: str, retry_after_s: float) -> Overloaded:
+    error = Overloaded(message)
+    error.reason, error.retry_after_s = reason, retry_after_s
+    return error

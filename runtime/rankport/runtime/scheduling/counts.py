@@ -30,12 +30,25 @@ class StageCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """Requests that wait for their first pass."""
+
+    requests: int = 0
+    tokens: int = 0
+
+    def plus(self, requests: int, tokens: int) -> "Room":
+        """Adds some, or takes them off."""
+        return Room(self.requests + requests, self.tokens + tokens)
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """Requests that an engine has now."""
 
     waiting_requests: int  # for their first pass
     waiting_tokens: int
     active_requests: int  # that take part in passes
+    background: Room = Room()  # of those that wait, what is in the background
 
 
 @dataclass(frozen=True, slots=True)

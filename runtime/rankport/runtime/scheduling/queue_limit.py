@@ -1,63 +1,81 @@
 """Limits of the queue: `Overloaded` where too many requests or tokens wait, `LimitExceeded` for one that is too large.
 
-How long they wait is limited by each caller's timeout alone: what would take longer is not taken in, as `backlog`
-estimates it, and `worker` drops those whose time is over.
+Requests in the background have half of the room: however many there are, interactive ones are taken in. How long a
+request waits is limited by its caller's timeout, and by the server where it says so: what would take longer is not
+taken in, as `backlog` estimates it, and `worker` drops those whose time is over.
 """
 
 from rankport.protos.errors import LimitExceeded, Overloaded
+from rankport.protos.priorities import PRIORITIES
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.backlog import Backlog
+from rankport.runtime.scheduling.counts import Queue, Room
+from rankport.runtime.scheduling.work import Request
+
+_BACKGROUND_PART = 2  # of the room, one such part is the background's
 
 
 class QueueLimit:
-    """Requests and tokens that wait, against their limits. Not thread-safe: its owner's lock guards it."""
+    """Requests of a worker that were accepted and not started. Not thread-safe: the worker's lock guards it."""
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
-        self._requests = self._tokens = 0
+        self._rooms = dict.fromkeys(PRIORITIES, Room())
         self._backlog = Backlog(config)
 
-    @property
-    def requests(self) -> int:
-        """Requests that wait."""
-        return self._requests
+    def queue(self, active_requests: int) -> Queue:
+        """Counts what waits, and what takes part in passes; any thread may ask."""
+        taken, background = self._taken(), self._rooms["background"]
+        return Queue(taken.requests, taken.tokens, active_requests, background)
 
-    @property
-    def tokens(self) -> int:
-        """Tokens that they have."""
-        return self._tokens
+    def enter(self, request: Request) -> None:
+        """Takes in a request. Raises `Overloaded` if there is no room; one alone of its class always has.
 
-    def enter(self, tokens: int, left_s: float | None = None) -> None:
-        """Takes in a request of so many tokens. Raises `Overloaded` if there is no room; one alone always has.
-
-        Raises it as well if the time `left_s` of the request's timeout is less than those before it will take.
+        Raises it as well if those before it will take longer than the rest of its timeout, or than a request may wait.
 
         Raises `LimitExceeded` for one of more tokens than a request may have.
         """
-        config = self._config
-        if config.max_request_tokens is not None and tokens > config.max_request_tokens:
+        most = self._config.max_request_tokens
+        if most is not None and request.tokens > most:
             raise LimitExceeded(
-                f"the request has {tokens} tokens, the limit is {config.max_request_tokens} (max_request_tokens): "
+                f"the request has {request.tokens} tokens, the limit is {most} (max_request_tokens): "
                 "send fewer items at once"
             )
-        if self._requests >= config.max_queued_requests or (
-            self._requests and self._tokens + tokens > config.max_queued_tokens
-        ):
-            raise Overloaded(
-                f"the queue is full: {self._requests} requests (max_queued_requests {config.max_queued_requests}) and "
-                f"{self._tokens} tokens (max_queued_tokens {config.max_queued_tokens}) wait, and this request has "
-                f"{tokens} tokens: retry later, or raise the limit"
-            )
-        self._backlog.check(tokens, left_s)
-        self._backlog.enter(tokens)
-        self._requests += 1
-        self._tokens += tokens
+        self._check_room(request)
+        self._backlog.check(request.tokens, request.left_s, request.priority)
+        self._backlog.enter(request.tokens, request.priority)
+        self._rooms[request.priority] = self._rooms[request.priority].plus(1, request.tokens)
 
-    def leave(self, tokens: int) -> None:
+    def leave(self, request: Request) -> None:
         """Notes that such a request waits no longer."""
-        self._requests -= 1
-        self._tokens -= tokens
+        self._rooms[request.priority] = self._rooms[request.priority].plus(-1, -request.tokens)
 
-    def end(self, tokens: int, *, answered: bool, busy_s: float) -> None:
+    def end(self, request: Request, *, answered: bool, busy_s: float) -> None:
         """Notes that such a request is done with, when the engine has been busy for `busy_s` in all."""
-        self._backlog.leave(tokens, answered=answered, busy_s=busy_s)
+        self._backlog.leave(request.tokens, request.priority, answered=answered, busy_s=busy_s)
+
+    def _check_room(self, request: Request) -> None:
+        requests, tokens = self._config.max_queued_requests, self._config.max_queued_tokens
+        own, behind = self._rooms[request.priority], ""
+        taken = self._taken()
+        if request.priority == "background":
+            half = max(requests // _BACKGROUND_PART, 1), max(tokens // _BACKGROUND_PART, 1)
+            if _is_full(own, own, request.tokens, *half):
+                taken, (requests, tokens), behind = own, half, ", half of it, for requests in the background"
+        if _is_full(own, taken, request.tokens, requests, tokens):
+            raise Overloaded(
+                f"the queue is full: {taken.requests} requests (max_queued_requests {requests}{behind}) and "
+                f"{taken.tokens} tokens (max_queued_tokens {tokens}) wait, and this request has "
+                f"{request.tokens} tokens: retry later, or raise the limit"
+            )
+
+    def _taken(self) -> Room:
+        interactive, background = (self._rooms[name] for name in PRIORITIES)
+        return interactive.plus(background.requests, background.tokens)
+
+
+def _is_full(own: Room, taken: Room, tokens: int, most_requests: int, most_tokens: int) -> bool:
+    """Says whether a class that waits with `own` has no room for so many tokens more, beside what is taken."""
+    if taken.requests >= most_requests:
+        return True
+    return bool(own.requests) and taken.tokens + tokens > most_tokens

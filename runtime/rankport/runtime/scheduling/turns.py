@@ -7,10 +7,14 @@ what is left says how many tokens it is owed. Small requests come first, in the 
 done at once; but whoever is owed as much as a large one may have of a pass goes before them in every other pass, so
 that no stream of small ones stops it. While small ones come, large ones have a bounded part of a pass, so that the next
 small one waits little.
+
+All this holds within a class of priority; `background` says which class a pass is for. Requests in the background all
+count as large: nobody waits for them, and fair is what shares their tokens alike.
 """
 
 from collections.abc import Iterable, Sequence
 
+from rankport.runtime.scheduling.background import BackgroundTurns, interactive
 from rankport.runtime.scheduling.work import RequestT
 
 _CALM_PASSES = 32  # without a small request beside another, after which large ones have whole passes again
@@ -21,15 +25,18 @@ _TURNS_OWED = 2  # that all large requests may be owed at once
 class Turns:
     """Turns of requests, of which those over `bulk_tokens` count as large."""
 
-    def __init__(self, bulk_tokens: int) -> None:
+    def __init__(self, bulk_tokens: int, background_share: float = 0.1) -> None:
+        """Gives the background `background_share` of the tokens while interactive requests are there."""
         self._bulk_tokens = bulk_tokens
+        self._background = BackgroundTurns(background_share, bulk_tokens)
         self._paid = False  # in the last pass: one that was owed much went first
         self._calm = _CALM_PASSES  # passes since a small request was there beside another
+        self._unasked = _CALM_PASSES  # passes since an interactive request was there
 
     def order(self, active: Sequence[RequestT]) -> list[RequestT]:
-        """Orders requests, given as they came, by whose turn it is in the next pass."""
-        ordered = sorted(active, key=_rank)
-        most = max(active, key=lambda request: request.owed)
+        """Orders those of the requests, given as they came, that the next pass is for by whose turn it is."""
+        ordered = sorted(self._background.next_class(active), key=_rank)
+        most = max(ordered, key=lambda request: request.owed)
         self._paid = not self._paid and most.owed >= self._bulk_tokens
         if self._paid:
             ordered.remove(most)
@@ -38,23 +45,29 @@ class Turns:
 
     def size(self, request: RequestT) -> None:
         """Notes whether a prepared request is large, by what it has to compute in all."""
-        request.large = request.to_compute > self._bulk_tokens
+        request.large = request.priority == "background" or request.to_compute > self._bulk_tokens
 
     def bulk_limit(self, active: Sequence[RequestT]) -> int | None:
         """Limits the tokens that large requests may have of the next pass together. None: a lone one takes it whole."""
-        crowded = len(active) > 1 and not all(request.large for request in active)
+        first = interactive(active)
+        crowded = len(first) > 1 and not all(request.large for request in first)
         self._calm = 0 if crowded else self._calm + 1
-        return self._bulk_tokens if self._calm < _CALM_PASSES else None
+        self._unasked = 0 if first else self._unasked + 1
+        passes = self._calm if first and not self._background.paying else min(self._calm, self._unasked)
+        return self._bulk_tokens if passes < _CALM_PASSES else None
 
     def charge(self, active: Sequence[RequestT], served: Iterable[tuple[RequestT, int]]) -> None:
         """Notes the tokens that some of the active requests had of a pass."""
         taken = dict(served)
-        share = sum(taken.values()) / len(active)
-        for request in active:
+        tokens, served_class = sum(taken.values()), next(iter(taken)).priority
+        self._background.charge(active, tokens, background=served_class == "background")
+        alike = [request for request in active if request.priority == served_class]
+        share = tokens / len(alike)
+        for request in alike:
             # Alone it is owed nothing, and what it had beyond its share is not held against it for ever.
-            owed = request.owed + share - taken.get(request, 0) if len(active) > 1 else 0.0
+            owed = request.owed + share - taken.get(request, 0) if len(alike) > 1 else 0.0
             request.owed = max(owed, -float(self._bulk_tokens))
-        self._forgive([request for request in active if request.large])
+        self._forgive([request for request in alike if request.large])
 
     def _forgive(self, large: Sequence[RequestT]) -> None:
         """Takes from all alike what all are owed beyond a few turns: one that comes later is not behind for long."""

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from rankport.protos.errors import BackendError, DeadlineExceeded, RankportError
+from rankport.protos.priorities import Priority, own_priority
 from rankport.runtime.backends.contract import DeviceLost
 
 ReturnT = TypeVar("ReturnT")
@@ -22,7 +23,8 @@ class Request(ABC):
 
     tokens: int  # weight in the queue
     to_compute: int  # of them, what is not cached, once it is prepared
-    large: bool = False  # by what is to compute, once it is prepared
+    priority: Priority = field(default_factory=own_priority)  # of the code that submits it
+    large: bool = False  # by what is to compute, once it is prepared; one in the background always
     owed: float = 0.0  # tokens, by its share of the passes so far: see `turns`
     submitted_s: float  # by the worker's clock
     timeout_s: float | None  # as the caller gave it

@@ -17,12 +17,13 @@ from typing import Any, Generic
 from rankport.protos.errors import RankportError, Unavailable
 from rankport.protos.own_process import OwnProcess
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.scheduling.counts import EngineCounts, Queue, WorkerCounts
+from rankport.runtime.scheduling.counts import EngineCounts, WorkerCounts
 from rankport.runtime.scheduling.device_calls import DeviceCalls
 from rankport.runtime.scheduling.futures import log_failure, settle
 from rankport.runtime.scheduling.loaded_here import check_loaded_here
 from rankport.runtime.scheduling.queue_limit import QueueLimit
 from rankport.runtime.scheduling.turns import Turns
+from rankport.runtime.scheduling.waiting import Waiting
 from rankport.runtime.scheduling.work import Pass, RequestT, StartedPass, Work, why_it_stopped
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,9 @@ class Worker(Generic[RequestT]):
         self._queue_limit = QueueLimit(config)
         self._drain_until_s: float | None = None  # set by `close`
         self._closed_because: Unavailable | None = None  # no submit from then on
-        self._waiting: deque[RequestT] = deque()  # the thread's own, as is `_active`
+        self._waiting = Waiting[RequestT](config.max_active_requests)  # the thread's own, as is `_active`
         self._active: list[RequestT] = []  # as they came
-        self._turns = Turns(min(config.max_bulk_tokens, config.max_batch_tokens))
+        self._turns = Turns(config.bulk_tokens, config.background_share)
         self._under_way: deque[StartedPass[RequestT]] = deque()  # in the order of their start
         self._counts = WorkerCounts(clock)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -61,7 +62,7 @@ class Worker(Generic[RequestT]):
         check_loaded_here(self._process)
         with self._condition:
             self._check_open()
-            self._queue_limit.enter(request.tokens, request.left_s)
+            self._queue_limit.enter(request)
             self._arrivals.append(request)
             self._unanswered[request] = None
             self._condition.notify()
@@ -89,8 +90,7 @@ class Worker(Generic[RequestT]):
 
     def counts(self) -> EngineCounts:
         """Returns a snapshot of the counters; any thread may ask for it, and waits for nothing."""
-        waiting = self._queue_limit.requests, self._queue_limit.tokens
-        return self._counts.snapshot(self._config.device, Queue(*waiting, len(self._active)))
+        return self._counts.snapshot(self._config.device, self._queue_limit.queue(len(self._active)))
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Refuses new requests and lets accepted ones finish for `grace_s` seconds, fails the rest.
@@ -122,7 +122,7 @@ class Worker(Generic[RequestT]):
                 self._device_calls.run()
                 self._drop_dead(self._waiting)
                 self._drop_dead(self._active)
-                self._admit()
+                self._waiting.admit(self._active)
                 self._prepare(self._active)
                 if self._active:
                     self._run_pass()
@@ -143,8 +143,8 @@ class Worker(Generic[RequestT]):
             self._condition.wait_for(
                 lambda: busy or self._arrivals or self._device_calls or self._drain_until_s is not None
             )
-            self._waiting.extend(self._arrivals)
-            self._arrivals.clear()
+            while self._arrivals:
+                self._waiting.add(self._arrivals.popleft())
             if self._drain_until_s is None:
                 return True
             return bool(self._waiting or self._active) and self._clock() < self._drain_until_s
@@ -153,11 +153,7 @@ class Worker(Generic[RequestT]):
         with self._condition:
             return bool(self._active or self._waiting or self._arrivals)
 
-    def _admit(self) -> None:
-        while self._waiting and len(self._active) < self._config.max_active_requests:
-            self._active.append(self._waiting.popleft())
-
-    def _drop_dead(self, requests: "deque[RequestT] | list[RequestT]") -> None:
+    def _drop_dead(self, requests: "Waiting[RequestT] | list[RequestT]") -> None:
         now_s = self._clock()
         for request in [each for each in requests if each.future.cancelled() or each.expired(now_s)]:
             requests.remove(request)
@@ -252,7 +248,7 @@ class Worker(Generic[RequestT]):
             for request in requests:
                 if not request.started:
                     request.started = True
-                    self._queue_limit.leave(request.tokens)
+                    self._queue_limit.leave(request)
 
     def _let_go(self, served: Iterable[RequestT]) -> None:
         """Lets go of the served requests with nothing left to start, and answers the finished ones."""
@@ -282,7 +278,7 @@ class Worker(Generic[RequestT]):
         settle(request.future, resolve, value)
         with self._condition:
             del self._unanswered[request]
-            self._queue_limit.end(request.tokens, answered=request.finished, busy_s=self._counts.busy_s)
+            self._queue_limit.end(request, answered=request.finished, busy_s=self._counts.busy_s)
 
     def _shut(self, reason: Unavailable) -> None:
         """Fails what is outstanding, then frees the device. Must resolve every future, even after a bug."""

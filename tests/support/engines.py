@@ -5,16 +5,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankport.protos.errors import (
     Unavailable,
 )
+from rankport.protos.priorities import Priority, own_priority
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine, Scored
+from rankport.runtime.scheduling.work import Request
 from rankport.runtime.tokens import TokenRun
 from support.reference_backend import ReferenceBackend, submit, token_run
 
@@ -103,3 +106,41 @@ def close_when_gated(engine: Engine, gate: Gate, grace_s: float) -> None:
     gate.opened.set()
     closing.join(WAIT_S)
     assert not closing.is_alive()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Sized(Request):
+    """A request of items of one token each."""
+
+    name: str
+    left: int
+    had: int = 0
+
+    @classmethod
+    def of(cls, name: str, tokens: int, priority: Priority | None = None) -> Self:
+        """Makes one that is whole; of the block's class where none is given."""
+        return cls(
+            tokens=tokens,
+            to_compute=tokens,
+            submitted_s=0.0,
+            timeout_s=None,
+            name=name,
+            left=tokens,
+            priority=priority or own_priority(),
+        )
+
+    @property
+    def exhausted(self) -> bool:
+        return not self.left
+
+    @property
+    def finished(self) -> bool:
+        return not self.left
+
+    def answer(self, waited_s: float) -> Any:
+        return None
+
+
+def ones(count: int) -> NDArray[np.int64]:
+    """Makes the lengths of so many items. [count]"""
+    return np.ones(count, np.int64)

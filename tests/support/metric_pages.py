@@ -24,6 +24,7 @@ def metric_page() -> str:
     book = CallBook()
     call = Call("grpc", "Scoring.Score", "id", model=MODEL, thread_s=0.001, tokenize_s=0.002, depth=3)
     book.add(call, "OK", 0.03)
+    book.add(Call("grpc", "Scoring.Score", "id", model=MODEL, priority="background", nbytes=9), "OK", 0.2)
     with running(ReferenceBackend()) as engine:
         for _ in range(2):
             scored(submit(engine, token_run(1, 2), ITEMS))
@@ -39,6 +40,7 @@ def metric_page() -> str:
         models={MODEL: described},
         counts={MODEL: counts},
         scores=KnownScores(hits=10, misses=11, entries=12, nbytes=13),
+        refusals={("background", "deadline"): 14},
     )
     return ServerMetrics(book, lambda: state).page().decode()
 

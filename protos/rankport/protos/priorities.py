@@ -6,7 +6,7 @@ Owns the names and who says them; what they mean to a queue is the business of `
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from rankport.protos.errors import InvalidRequest
 
@@ -24,7 +24,7 @@ def checked_priority(name: object, where: str = "priority") -> Priority:
     """Takes the name of a class. Raises `InvalidRequest` for any other."""
     if name not in PRIORITIES:
         raise InvalidRequest(f"{where} is {name!r:.60}: it must be one of {', '.join(PRIORITIES)}")
-    return cast(Priority, name)
+    return name
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from rankport.protos.generation import Sampling as Sampling
 from rankport.protos.generation import SearchResult as SearchResult
 from rankport.protos.messages.streamed import ScoreCall as ScoreCall
 from rankport.protos.messages.streamed import StreamedScore as StreamedScore
+from rankport.protos.priorities import priority as priority
 from rankport.protos.ranking import Ranking as Ranking
 from rankport.protos.sets import SetRanking as SetRanking
 from rankport.protos.tagging import Span as Span

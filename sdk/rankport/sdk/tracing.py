@@ -1,4 +1,4 @@
-"""Trace context of calls: a client's calls belong to the span that its application is in, by OpenTelemetry's API.
+"""Metadata of calls by what their application is in: its span, by OpenTelemetry's API, a request's id and priority.
 
 An application that never imported OpenTelemetry is in no span, and its calls cost nothing more.
 """
@@ -6,16 +6,19 @@ An application that never imported OpenTelemetry is in no span, and its calls co
 import sys
 from collections.abc import Mapping
 
+from rankport.protos.priorities import PRIORITY_KEY, current_priority
 from rankport.sdk.request_ids import REQUEST_ID_KEY, current_request_id
 
 Metadata = tuple[tuple[str, str], ...]
 
 
 def trace_metadata(modules: Mapping[str, object] = sys.modules) -> Metadata | None:
-    """Makes the metadata of a call: the current span's (`traceparent`), and its id; None where there is neither."""
+    """Makes the metadata of a call: the current span's (`traceparent`), its id and its priority; None without any."""
     carrier: dict[str, str] = {}
     if id := current_request_id():
         carrier[REQUEST_ID_KEY] = id
+    if (priority := current_priority()) is not None:
+        carrier[PRIORITY_KEY] = priority
     if "opentelemetry.trace" in modules:
         from opentelemetry import propagate
 

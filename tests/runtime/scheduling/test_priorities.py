@@ -13,9 +13,8 @@ from rankport.runtime.scheduling.backlog import Backlog
 from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, plan_items
 from rankport.runtime.scheduling.turns import Turns
 from rankport.runtime.scheduling.waiting import Waiting
-from support.engines import ITEMS, WAIT_S, gated, running, scored
+from support.engines import ITEMS, WAIT_S, Sized, gated, ones, running, scored
 from support.reference_backend import ReferenceBackend, submit, token_run
-from support.sized_requests import Sized, ones
 
 BULK, PASS = 50, 200
 

@@ -4,7 +4,7 @@ import pytest
 
 from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, plan_items
 from rankport.runtime.scheduling.turns import Turns
-from support.sized_requests import Sized, ones
+from support.engines import Sized, ones
 
 BULK, PASS = 50, 200
 

@@ -219,3 +219,10 @@ def test_a_bundle_without_its_name_is_wrong_usage_of_serve() -> None:
     result = CliRunner().invoke(command_tree(), ["serve", "=r.bundle"], env=NARROW)
     assert result.exit_code == 2
     assert "'=r.bundle' gives no name" in said(result)
+
+
+def test_priority_reaches_the_server(served: Serving) -> None:
+    before = len(served.ranker.worker.priorities)
+    assert at(served, "a", "--priority", "background").exit_code == 0
+    assert at(served, "a").exit_code == 0
+    assert served.ranker.worker.priorities[before:] == ["background", "interactive"]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, Overloaded
+from rankport.protos.priorities import Priority, own_priority
 from rankport.protos.types import ItemStatus, Key, ModelDescription, ScoreResult, Usage
 from rankport.runtime.kinds.kind import ModelCounts
 from rankport.runtime.scheduling.counts import Queue, WorkerCounts
@@ -30,6 +31,7 @@ class Worker:
         self.gate.set()
         self.arrived = threading.Semaphore(0)
         self.timeouts: list[float | None] = []
+        self.priorities: list[Priority] = []
         self.computed = 0
         self.dropped = 0
         self._max_queued = max_queued
@@ -44,6 +46,7 @@ class Worker:
         future: Future[Any] = Future()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.timeouts.append(timeout_s)
+        self.priorities.append(own_priority())
         self._jobs.put((future, deadline, compute))
         self.arrived.release()
         return future

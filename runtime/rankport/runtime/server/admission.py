@@ -4,10 +4,12 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rankport.protos.errors import Overloaded, QuotaExceeded, Unavailable, status_code
+from rankport.protos.priorities import PRIORITIES, Priority
 from rankport.runtime.options import size_in_words
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import CallCounts, Outcome
@@ -31,9 +33,11 @@ class Admission:
         self.leaving = False  # a stop is announced: whoever asks is told that this server is not ready
         self.stopping = asyncio.Event()  # set once nothing new is admitted
         self.overloads = 0  # requests refused for lack of room, here or in an engine's queue
+        self._refusals: Counter[tuple[Priority, str]] = Counter()
         self._observer = observer
         self._config = config
         self._pending = self._pending_bytes = 0
+        self._calls: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)  # pending, by class
         self._open = 0
         self._none_open = asyncio.Event()
         self._none_open.set()
@@ -66,8 +70,18 @@ class Admission:
     def failed(self, error: Exception) -> None:
         """Takes notice of a call that ends with an error."""
         self.counts.add_error(error)
-        self.overloads += isinstance(error, Overloaded) and not isinstance(error, QuotaExceeded)
+        self.refused(error)
         self._ended(status_code(error).name)
+
+    def refused(self, error: Exception) -> None:
+        """Takes notice of an error that ends a request, of a call of its own or of a stream, if it is an overload."""
+        if isinstance(error, Overloaded):
+            self.overloads += not isinstance(error, QuotaExceeded)
+            self._refusals[_priority(), error.reason] += 1
+
+    def refusals(self) -> Mapping[tuple[Priority, str], int]:
+        """Counts refused requests by class and reason; any thread may ask."""
+        return self._refusals.copy()
 
     @contextmanager
     def admitted(self, nbytes: int) -> Iterator[None]:
@@ -96,6 +110,7 @@ class Admission:
             quota.enter()
         if call is not None:
             call.nbytes += nbytes
+        self._calls[_priority()] += 1
         self._pending += 1
         self._pending_bytes += nbytes
 
@@ -103,6 +118,7 @@ class Admission:
         """Notes that work which `enter` admitted is done."""
         if (call := current_call()) is not None and call.quota is not None:
             call.quota.leave()
+        self._calls[_priority()] -= 1
         self._pending -= 1
         self._pending_bytes -= nbytes
         self._pace.ended()
@@ -167,6 +183,12 @@ class Admission:
 
     def _check_room(self, nbytes: int) -> None:
         calls, most_bytes = self._config.max_pending_calls, self._config.max_pending_bytes
+        lower, half = self._calls["background"], max(calls // 2, 1)
+        if _priority() == "background" and lower >= half:
+            raise Overloaded(
+                f"{lower} requests in the background are pending, the limit is {half} of {calls} (max_pending_calls); "
+                "retry later"
+            )
         if self._pending >= calls:
             raise Overloaded(
                 f"{self._pending} requests are pending, the limit is {calls} (max_pending_calls); retry later"
@@ -176,3 +198,8 @@ class Admission:
                 f"pending requests have {self._pending_bytes} bytes and this one {nbytes}, the limit is "
                 f"{size_in_words(most_bytes)} (max_pending_bytes); retry later"
             )
+
+
+def _priority() -> Priority:
+    call = current_call()
+    return "interactive" if call is None else call.priority

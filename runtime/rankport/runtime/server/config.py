@@ -40,6 +40,14 @@ class ServerConfig:
     max_pending_calls: int = field(
         default=512, metadata=flag("Requests worked on or waiting; more are refused.", least=1)
     )
+    # A client that would wait longer has mostly gone by its turn.
+    max_queue_s: float = field(
+        default=30.0,
+        metadata=flag(
+            "Time that a request may wait for its turn, as estimated by the pace of late; else it is refused.",
+            least=0.01,
+        ),
+    )
     max_pending_bytes: int = field(
         default=2**30,
         metadata=flag("Bytes of these together; more are refused.", least=1, metavar="SIZE", form="size"),

@@ -90,6 +90,7 @@ class Core:
             models={f"{each.name}@{each.version}": each for each in self.models.descriptions()},
             counts=self.models.counts(),
             scores=KnownScores(known.hits, known.misses, known.entries, known.nbytes),
+            refusals=self.admission.refusals(),
         )
 
     def metrics_page(self) -> Callable[[], bytes]:

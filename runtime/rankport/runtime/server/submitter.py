@@ -10,10 +10,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import DeadlineExceeded, RequestCancelled
+from rankport.protos.priorities import priority
 from rankport.runtime.server.observing.call import Call, current_call
 from rankport.runtime.server.observing.phases import PhaseTimes
 
@@ -112,7 +113,8 @@ class _Job(Generic[T]):
             return
         self._times.begun()
         try:
-            future = _submit_in_time(self._submit, self._deadline)
+            with nullcontext() if self._call is None else priority(self._call.priority):
+                future = _submit_in_time(self._submit, self._deadline)
         except BaseException as error:
             future = concurrent.futures.Future()
             future.set_exception(error)

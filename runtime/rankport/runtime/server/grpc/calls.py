@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from rankport.protos.errors import Overloaded, status_code
 from rankport.protos.messages.request_size import Request, request_size
+from rankport.protos.priorities import Priority
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.failures import told
@@ -29,12 +30,13 @@ class OpenCall:
     Written out, as it is entered for every call: generators for it cost a tenth of a small one.
     """
 
-    __slots__ = ("_admitted_bytes", "_allowed_s", "_context", "_core", "_request")
+    __slots__ = ("_admitted_bytes", "_allowed_s", "_context", "_core", "_request", "_usual")
 
-    def __init__(self, context: Context, core: Core, request: Request | None) -> None:
+    def __init__(self, context: Context, core: Core, request: Request | None, usual: Priority) -> None:
         self._context = context
         self._core = core
         self._request = request  # that is work; None: the call is none by itself
+        self._usual = usual  # class of those that say none
         self._allowed_s: float | None = None
         self._admitted_bytes: int | None = None
 
@@ -44,11 +46,13 @@ class OpenCall:
         admission.opened()
         # Its stub has a class for the type of a callback.
         self._context.add_done_callback(lambda _: admission.closed())  # type: ignore[arg-type]
-        if self._request is not None:
-            try:
+        try:
+            if (call := current_call()) is not None:
+                call.take_priority(self._usual)
+            if self._request is not None:
                 self._admit(self._request)
-            except Exception as error:
-                await self._fail(error)
+        except Exception as error:
+            await self._fail(error)
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         admission = self._core.admission
@@ -85,14 +89,17 @@ def seen(
     return WorkingFor(call)
 
 
-def open_call(context: Context, core: Core) -> OpenCall:
-    """Wraps a call that is no work by itself: whatever it raises ends it with the status of the table."""
-    return OpenCall(context, core, None)
+def open_call(context: Context, core: Core, usual: Priority = "interactive") -> OpenCall:
+    """Wraps a call that is no work by itself: whatever it raises ends it with the status of the table.
+
+    `usual` is its class where the client says none.
+    """
+    return OpenCall(context, core, None, usual)
 
 
 def answering(context: Context, core: Core, request: Request) -> OpenCall:
     """Wraps the work of a call, within the limits of a request and of what may be pending. Fails as `open_call`."""
-    return OpenCall(context, core, request)
+    return OpenCall(context, core, request, "interactive")
 
 
 def request_id(context: Context) -> str:

@@ -73,7 +73,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         self, requests: AsyncIterator[pb.EncodeStreamRequest], context: Context
     ) -> None:
         config = self._core.config
-        async with open_call(context, self._core):
+        async with open_call(context, self._core, "background"):
             self._core.admission.check_running()
             with self._open_streams.one_of(context.peer()):
                 messages = StreamMessages(requests, self._core.admission, config.stream_idle_s)

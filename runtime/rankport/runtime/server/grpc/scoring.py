@@ -90,6 +90,7 @@ class ScoringService(pb_grpc.ScoringServicer):
                 return fitting(pb.ScoreStreamResponse(id=message.id, response=response), self._core)
             except Exception as error:
                 failure = told(error)
+                self._core.admission.refused(failure)
                 wait_s = (
                     self._core.admission.retry_after_s(failure) if isinstance(failure, Overloaded) else None
                 )

@@ -57,6 +57,7 @@ class Endpoint:
     def _let_in(self, headers: Headers, seen: SeenCall) -> None:
         caller = self._core.guard.caller(headers.get(AUTHORIZATION), "call")
         seen.client, seen.quota = caller.name, caller.quota
+        seen.take_priority("interactive")
 
     async def _answer(self, headers: Headers, seen: SeenCall, receive: Receive) -> Answer:
         dialect = self._choices[-1].dialect

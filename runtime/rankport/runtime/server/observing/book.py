@@ -26,11 +26,14 @@ class CallBook:
         self._shortened: Counter[str] = Counter()
         self._seconds: dict[tuple[str, str], Histogram] = {}
         self._phases: dict[tuple[str, str], Histogram] = {}
+        self._answered: dict[tuple[str, str], Histogram] = {}
 
     def add(self, call: Call, code: str, seconds: float) -> None:
         """Counts a call that ended."""
         self._ended[CallKey(call.front, call.method, call.model, code)] += 1
         _of(self._seconds, (call.method, call.model)).add(seconds)
+        if code == "OK" and call.nbytes and not call.streams:
+            _of(self._answered, (call.model, call.priority)).add(seconds)
         if call.depth is not None:
             self._shortened[call.model] += 1
         if call.tokenize_s and not call.streams:
@@ -48,6 +51,10 @@ class CallBook:
     def seconds(self) -> Mapping[tuple[str, str], HistogramCounts]:
         """Gives the times of whole calls, by method and model."""
         return {key: histogram.snapshot() for key, histogram in [*self._seconds.items()]}
+
+    def answered(self) -> Mapping[tuple[str, str], HistogramCounts]:
+        """Gives the times of answered requests, by model and class of priority."""
+        return {key: histogram.snapshot() for key, histogram in [*self._answered.items()]}
 
     def phases(self) -> Mapping[tuple[str, str], HistogramCounts]:
         """Gives the times of phases before the queue, by model and phase: "thread" and "tokenize"."""

@@ -7,6 +7,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rankport.protos.priorities import PRIORITY_KEY, Priority, checked_priority
 from rankport.protos.types import Usage
 from rankport.runtime.server.observing.tracing import CallSpan
 from rankport.runtime.server.security.quota import Quota
@@ -26,6 +27,8 @@ class Call:
     request_id: str
     streams: bool = False  # many messages: it lasts as long as its client likes
     span: CallSpan | None = None
+    said_priority: str | None = None  # as its client wrote it
+    priority: Priority = "interactive"
     client: str = ""  # whose token it has
     quota: Quota | None = None  # of that client
     model: str = ""  # that was found for it: never what a client wrote
@@ -35,6 +38,11 @@ class Call:
     usage: Usage | None = None  # as the answer tells it
     depth: int | None = None  # items that were scored, where others were left out under pressure
     started_s: float = field(default_factory=time.perf_counter)
+
+    def take_priority(self, usual: Priority) -> None:
+        """Takes the class that its client said, else the usual one. Raises `InvalidRequest` for one there is not."""
+        said = self.said_priority
+        self.priority = usual if said is None else checked_priority(said, PRIORITY_KEY)
 
     @property
     def elapsed_s(self) -> float:

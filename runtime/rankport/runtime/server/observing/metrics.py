@@ -70,6 +70,14 @@ class ServerMetrics(Collector):
         for labels, histogram in self._book.seconds().items():
             add_histogram(seconds, labels, histogram)
         yield seconds
+        answered = Histogram(
+            "rankport_answer_seconds",
+            "Time of an answered request, by its class of priority.",
+            labels=("model", "priority"),
+        )
+        for labels, histogram in self._book.answered().items():
+            add_histogram(answered, labels, histogram)
+        yield answered
         phases = Histogram(
             "rankport_phase_seconds",
             "Time of a request in a phase: waiting for a thread, read and tokenized.",
@@ -93,6 +101,12 @@ def _server(state: ServerState) -> Iterator[Metric]:
     yield Gauge("rankport_pending_bytes", "Bytes of their messages.", state.pending_bytes)
     yield Gauge("rankport_open_calls", "Calls and streams that are open.", state.open_calls)
     yield Counter("rankport_overloads", "Requests refused for overload.", state.overloads)
+    refusals = Counter(
+        "rankport_refused_requests", "Requests refused for now, by why.", labels=("priority", "reason")
+    )
+    for key, count in state.refusals.items():
+        refusals.add_metric(key, count)
+    yield refusals
     yield Gauge(
         "rankport_saturated_seconds", "Seconds of refusals for overload without a pause.", state.saturated_s
     )

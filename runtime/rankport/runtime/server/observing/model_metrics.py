@@ -84,6 +84,16 @@ def _queues(engines: Engines) -> Iterator[Metric]:
         active.add_metric(names, engine.queue.active_requests)
         silent.add_metric(names, engine.silent_s)
     yield from (waiting, tokens, active, silent)
+    background = Gauge(
+        "rankport_queue_background_requests",
+        "Those of the waiting that are in the background.",
+        labels=_ENGINE,
+    )
+    background_tokens = Gauge("rankport_queue_background_tokens", "Tokens of these.", labels=_ENGINE)
+    for names, engine in engines:
+        background.add_metric(names, engine.queue.background.requests)
+        background_tokens.add_metric(names, engine.queue.background.tokens)
+    yield from (background, background_tokens)
 
 
 def _times(engines: Engines) -> Iterator[Metric]:

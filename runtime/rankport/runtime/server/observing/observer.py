@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from rankport.protos.priorities import PRIORITY_KEY
 from rankport.runtime.server.observing.book import CallBook
 from rankport.runtime.server.observing.call import REQUEST_ID, Call, Front, request_id_of
 from rankport.runtime.server.observing.config import ObservingConfig
@@ -22,7 +23,8 @@ class Observer:
     def begin(self, front: Front, method: str, headers: Mapping[str, str], *, streams: bool = False) -> Call:
         """Makes the call that a front was sent; `headers` by their names in lower case."""
         span = self._tracing.span_of(method, headers)
-        return Call(front, method, request_id_of(headers.get(REQUEST_ID)), streams, span)
+        request_id, priority = request_id_of(headers.get(REQUEST_ID)), headers.get(PRIORITY_KEY)
+        return Call(front, method, request_id, streams, span, said_priority=priority)
 
     def end(self, call: Call, code: str) -> None:
         """Takes notice of how a call ended, by the name of a gRPC status."""

@@ -64,6 +64,8 @@ def facts_of(call: Call, code: str, seconds: float) -> dict[str, str | int | flo
         "tokenize_ms": _ms(call.tokenize_s),
         "bytes": call.nbytes,
     }
+    if call.priority != "interactive":
+        facts["priority"] = call.priority
     if call.client:
         facts["client"] = call.client
     if call.usage is not None:

@@ -1,8 +1,9 @@
 """`ServerState`: what a server has now, as its pages and metrics show it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription
 from rankport.runtime.kinds.kind import ModelCounts
 
@@ -30,3 +31,4 @@ class ServerState:
     models: Mapping[str, ModelDescription]
     counts: Mapping[str, ModelCounts]
     scores: KnownScores = KnownScores()
+    refusals: Mapping[tuple[Priority, str], int] = field(default_factory=dict)  # by class and reason

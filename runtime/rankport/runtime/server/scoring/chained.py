@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,16 +18,23 @@ def chained(
 ) -> "Future[ThenT]":
     """Makes a future of the step that `then` begins, in the executor, with the result of the first.
 
+    Its context variables are those of now: the second step has the priority of the first.
+
     Cancelling it cancels the step that is under way; errors of either pass through.
     """
     outer: Future[ThenT] = Future()
     _cancels(outer, first)
-    first.add_done_callback(partial(_go_on, outer, then, executor))
+    context = copy_context()
+
+    def begin(result: FirstT) -> None:
+        context.run(_begin, outer, then, result)
+
+    first.add_done_callback(partial(_go_on, outer, begin, executor))
     return outer
 
 
 def _go_on(
-    outer: "Future[Any]", then: "Callable[[Any], Future[Any]]", executor: Executor, first: "Future[Any]"
+    outer: "Future[Any]", begin: Callable[[Any], None], executor: Executor, first: "Future[Any]"
 ) -> None:
     if outer.done():
         return
@@ -38,7 +46,7 @@ def _go_on(
         result = first.result()
 
         def hand_over() -> None:
-            executor.submit(_begin, outer, then, result)
+            executor.submit(begin, result)
 
         _guarded(outer, hand_over)
 

@@ -10,7 +10,9 @@ import typer
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.priorities import priority as priority_block
 from rankport.protos.types import Prefix, Truncation
+from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.flags.written import Format, written_format
 
 
@@ -39,6 +41,7 @@ def classify(
     ] = None,
     truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts over a limit, and say so.")] = False,
     timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
+    priority: PriorityFlag = "interactive",
     form: Annotated[
         Format | None,
         typer.Option("--format", help="How it is written. [default: by the ending of --out, else a table]"),
@@ -63,7 +66,7 @@ def classify(
     if not given:
         raise typer.BadParameter("no texts: give them as arguments or with --file FILE")
     truncation: Truncation = "truncate" if truncate else "error"
-    with _classifier(server, model, bundle) as classifier:
+    with priority_block(priority), _classifier(server, model, bundle) as classifier:
         result = classifier.classify(given, prefix, _timeout(timeout_s), truncation=truncation)
     write_classes(Classified(result, given, threshold), written, out)
 

@@ -11,7 +11,9 @@ import typer
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
+from rankport.protos.priorities import priority as priority_block
 from rankport.protos.types import Prefix, Truncation
+from rankport.sdk.cli.flags.priority import PriorityFlag
 
 
 class _Text(Protocol):
@@ -63,6 +65,7 @@ def generate(
         list[str] | None, typer.Option(metavar="TEXT", help="Ends before this text; again for more.")
     ] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
+    priority: PriorityFlag = "interactive",
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object: text, token_ids, finish_reason, usage.")
     ] = False,
@@ -83,7 +86,7 @@ def generate(
         stop=tuple(stop or ()),
     )
     asked = _prompt(prompt, fields or [])
-    with _generator(server, model, bundle) as generator:
+    with priority_block(priority), _generator(server, model, bundle) as generator:
         text = generator.stream(asked, sampling, timeout_s)
         try:
             for part in text:

@@ -10,7 +10,9 @@ import typer
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.priorities import priority as priority_block
 from rankport.protos.sets import SetRanking
+from rankport.sdk.cli.flags.priority import PriorityFlag
 
 _FIELDS = frozenset(
     {"id", "history", "candidates", "times", "now", "sessions", "head_weights", "top_k"},
@@ -32,13 +34,14 @@ def rank(
     store: Annotated[Path | None, typer.Option(help="With --bundle: token store for keys.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Places of the order, where a line says none.")] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Give up a line after this many seconds.")] = None,
+    priority: PriorityFlag = "interactive",
 ) -> None:
     """Rank sets of candidates, each together, behind a history: one JSON object a line, best first.
 
     Exit codes: 0 ranked; 2 what was asked is wrong; 1 anything else.
     """
     limit_s = checked_timeout_s(timeout_s)
-    with _ranking(server, model, bundle, store) as ask:
+    with priority_block(priority), _ranking(server, model, bundle, store) as ask:
         for number, line in enumerate(requests, 1):
             if line.strip():
                 request = _read(line, number)

@@ -9,8 +9,10 @@ import typer
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.priorities import priority as priority_block
 from rankport.protos.ranking import WeighingRanks
 from rankport.protos.types import Prefix, Truncation
+from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.flags.written import Format, written_format
 
 
@@ -49,6 +51,7 @@ def score(
         ),
     ] = "skip",
     timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
+    priority: PriorityFlag = "interactive",
     top_k: Annotated[int | None, typer.Option(min=1, help="Only the first so many. [default: all]")] = None,
     form: Annotated[
         Format | None,
@@ -78,7 +81,7 @@ def score(
     if not given:
         raise typer.BadParameter("no items: give them as arguments or with --items FILE")
     truncation: Truncation = "truncate" if truncate else "error"
-    with _scorer(server, model, bundle, store, frozen) as scorer:
+    with priority_block(priority), _scorer(server, model, bundle, store, frozen) as scorer:
         ranking = scorer.rank(
             wanted,
             [each.item for each in given],

@@ -76,7 +76,11 @@ def serve(
         if entry.startswith("="):
             raise typer.BadParameter(f"{entry!r} gives no name: give NAME=DIRECTORY, or the directory alone")
     server = filled(ServerConfig, given)
-    engine = engine_config(**given_values(EngineConfig, given), max_request_tokens=server.max_request_tokens)
+    engine = engine_config(
+        **given_values(EngineConfig, given),
+        max_request_tokens=server.max_request_tokens,
+        max_queue_s=server.max_queue_s,
+    )
     if (frozen or write_back) and store is None:
         raise typer.BadParameter("--frozen and --write-back go with --store")
     if frozen and write_back:

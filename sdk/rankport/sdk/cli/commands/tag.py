@@ -9,7 +9,9 @@ import typer
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.priorities import priority as priority_block
 from rankport.protos.tagging import TagResult, TagTruncation
+from rankport.sdk.cli.flags.priority import PriorityFlag
 
 
 class _Tags(Protocol):
@@ -45,6 +47,7 @@ def tag(
         typer.Option(help="Tokens that neighbouring windows share. [default: a quarter of a window]"),
     ] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
+    priority: PriorityFlag = "interactive",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text, with its spans.")] = False,
 ) -> None:
     """Find labelled spans in texts: where each begins and ends in characters, its label, its score, its text.
@@ -59,7 +62,7 @@ def tag(
     if not given or len(lines) < len(given):
         raise typer.BadParameter("give texts, as arguments or with --texts FILE")
     limit_s = _timeout(timeout_s)
-    with _tagger(server, model, bundle) as tagger:
+    with priority_block(priority), _tagger(server, model, bundle) as tagger:
         result = tagger.tag(lines, limit_s, truncation=truncation, stride=stride)
     (write_json_lines if as_json else write_table)(lines, result)
 

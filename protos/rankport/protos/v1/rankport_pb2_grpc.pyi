@@ -8,6 +8,8 @@ Rules that hold for every call:
 - `model` may be left empty when the server has exactly one model that fits the call.
 - The deadline of the call is the time limit of the work: a request whose deadline passes, or whose client goes
   away, is dropped from the queue before anything is computed for it. Always set a deadline.
+- Metadata `x-priority` says a call's class: "interactive", somebody waits for it, or "background", which takes what
+  such calls leave. Unset: interactive; of EncodeStream background.
 - Enum value 0 means "not set" and selects the documented default.
 - Errors are gRPC statuses; the trailing metadata key `rankport-error` names the exact error class:
     INVALID_ARGUMENT     InvalidRequest, LimitExceeded   fix the request; the message names field and item index

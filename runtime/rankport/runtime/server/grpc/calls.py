@@ -144,6 +144,8 @@ def _named() -> Trailers:
 
 
 def _clipped(message: str) -> str:
-    if len(message) <= _MAX_ENCODED_MESSAGE and len(quote(message)) <= _MAX_ENCODED_MESSAGE:
+    if 12 * len(message) <= _MAX_ENCODED_MESSAGE or (
+        len(message) <= _MAX_ENCODED_MESSAGE and len(quote(message)) <= _MAX_ENCODED_MESSAGE
+    ):
         return message
     return message[: _MAX_ENCODED_MESSAGE // 12] + "…"  # a character takes up to 12 encoded bytes

@@ -171,3 +171,11 @@ def test_a_store_without_the_tokens_of_a_rankers_encoder_is_found(tmp_path: Path
     (wrong,) = (line for line in result.stdout.splitlines() if line.startswith("# wrong: "))
     assert "is paired with encoder" in wrong
     assert "has tokens of no encoder" in wrong
+
+
+def test_the_state_file_is_checked(tmp_path: Path, bundle: Path) -> None:
+    state = tmp_path / "state.json"
+    assert checked(bundle, "--state-file", state)["checks"][-1] == {"what": f"state {state}", "error": ""}
+    state.write_text('{"alias": {}}')
+    told = checked(bundle, "--state-file", state)["checks"][-1]["error"]
+    assert told == f"state_file {state}: alias: unknown key; mend it, or take it away to start without"

@@ -42,7 +42,7 @@ class Aliases:
             NotFound: an alias that is to be removed is not there.
         """
         check_alias(alias)
-        _check_targets(targets)
+        check_targets(targets)
         old = self._all.get(alias)
         if not targets:
             if old is None:
@@ -55,6 +55,12 @@ class Aliases:
             earlier = (AliasRecord(last, time.time()), *earlier)[:_EARLIER_KEPT]
         self._all[alias] = ModelAlias(alias, tuple(targets), earlier)
         return self._all[alias]
+
+    def put(self, alias: str, as_it_was: ModelAlias | None) -> None:
+        """Puts an alias back as it was, None if it was not there."""
+        self._all.pop(alias, None)
+        if as_it_was is not None:
+            self._all[alias] = as_it_was
 
     def before_last(self, alias: str) -> AliasRecord:
         """Tells what an alias stood for before its last change. Raises `NotFound` if there is no such record."""
@@ -96,7 +102,8 @@ def check_alias(alias: str) -> None:
         raise InvalidRequest(f'alias is {alias!r}: give a name without "@", which is of versions')
 
 
-def _check_targets(targets: Sequence[AliasTarget]) -> None:
+def check_targets(targets: Sequence[AliasTarget]) -> None:
+    """Raises `InvalidRequest` for targets of which one is named twice, or has a weight that is none."""
     models = [target.model for target in targets]
     twice = next((model for model in models if models.count(model) > 1), None)
     if twice is not None:

@@ -117,6 +117,13 @@ class ServerConfig:
             metavar="DIRECTORY",
         ),
     )
+    state_file: str | None = field(
+        default=None,
+        metadata=flag(
+            "File that keeps aliases, and bundles loaded while it runs, over a restart. [default: none is kept]",
+            metavar="FILE",
+        ),
+    )
     warm_up_s: float = field(
         default=300.0,
         metadata=flag("Time for the first request of a model loaded while it runs.", least=0.01),

@@ -6,6 +6,7 @@ NAME@VERSION finds that version and no other.
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, cast
 
 from rankport.protos.errors import InvalidRequest, NotFound
@@ -147,13 +148,25 @@ class ServedModels:
             InvalidRequest: as `Aliases.set`; the targets do different things, or less than those before them.
             NotFound: a target is not there or not ready.
         """
-        can = {target.model: self._capabilities(target.model) for target in targets}
-        if len(set(can.values())) > 1:
-            does = ", ".join(f"{model} {' and '.join(sorted(words))}" for model, words in can.items())
-            raise InvalidRequest(f"targets of {alias!r} do not answer the same requests: {does}")
         before = () if "@" in alias else self.targets(alias)
+        self._check_does_one_thing(alias, targets)
         self._check_does_as_before(alias, targets, before)
         return self.aliases.set(alias, targets, before)
+
+    def restore_alias(self, alias: ModelAlias) -> ModelAlias:
+        """Sets an alias as it was, as far as its versions are ready.
+
+        Raises `NotFound` if none of them is, `InvalidRequest` as `set_alias`.
+        """
+        ready = {version.model for version in self.versions.all_ready()}
+        there = tuple(target for target in alias.targets if target.model in ready)
+        if not there:
+            raise NotFound(f"no version that alias {alias.alias!r} stands for is ready")
+        self._check_does_one_thing(alias.alias, there)
+        self._check_does_as_before(alias.alias, there, self.targets(alias.alias))
+        restored = replace(alias, targets=there)
+        self.aliases.put(alias.alias, restored)
+        return restored
 
     def roll_back(self, alias: str) -> ModelAlias:
         """Sets an alias back. Raises `NotFound` if there is nothing to go back to, or it is not there any more."""
@@ -163,6 +176,12 @@ class ServedModels:
             except NotFound as error:
                 raise NotFound(f"alias {alias!r} stood for {target.model}: {error}; load it first") from None
         return self.aliases.roll_back(alias)
+
+    def _check_does_one_thing(self, alias: str, targets: Sequence[AliasTarget]) -> None:
+        can = {target.model: self._capabilities(target.model) for target in targets}
+        if len(set(can.values())) > 1:
+            does = ", ".join(f"{model} {' and '.join(sorted(words))}" for model, words in can.items())
+            raise InvalidRequest(f"targets of {alias!r} do not answer the same requests: {does}")
 
     def _check_does_as_before(
         self, alias: str, targets: Sequence[AliasTarget], before: Sequence[AliasTarget]

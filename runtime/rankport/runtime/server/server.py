@@ -51,7 +51,10 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="rankport-server", daemon=True)
 
     def start(self) -> Self:
-        """Returns when calls are answered. Raises `Unavailable` if the address cannot be taken."""
+        """Returns when calls are answered, by all that its state file has too.
+
+        Raises `Unavailable` if the address cannot be taken, `InvalidRequest` for a state file that cannot be used.
+        """
         self._thread.start()
         self._bound.result()
         self._switch_soon()
@@ -144,7 +147,11 @@ class Server:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         with metrics_port(self._core) as self._metrics_port:
-            await self._answer()
+            try:
+                await self._core.lifecycle.restore()
+                await self._answer()
+            finally:
+                self._core.lifecycle.close()
 
     async def _answer(self) -> None:
         fronts = Fronts(self._core)
@@ -160,7 +167,6 @@ class Server:
         done = await admission.drain(self._grace_s)
         await fronts.stop(quiet=done and await admission.quiet(_QUIET_S, _LINGER_S))
         self._core.submitter.close()
-        self._core.lifecycle.close()
 
     async def _watch_health(self, fronts: Fronts) -> None:
         """Reports health: a model whose engine stopped no longer counts as serving, nor does the server as a whole."""

@@ -126,6 +126,9 @@ class Versions:
         self._all[added.model] = added
         return added
 
+    def __contains__(self, model: object) -> bool:
+        return model in self._all
+
     def remove(self, version: Version) -> None:
         """Forgets a version."""
         del self._all[version.model]

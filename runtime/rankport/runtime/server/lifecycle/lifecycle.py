@@ -8,16 +8,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import BundleError, InvalidRequest, RankportError
 from rankport.protos.versions import AliasTarget, ModelAlias, ModelState, ModelVersion
 from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.aliases import check_alias
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.failures import told
+from rankport.runtime.server.lifecycle.memory import Memory
 from rankport.runtime.server.lifecycle.roots import no_roots
+from rankport.runtime.server.lifecycle.saved import SavedVersion
 from rankport.runtime.server.lifecycle.warming import warm
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.versions import Version
@@ -80,6 +83,18 @@ class Lifecycle:
         self._config = config
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rankport-load")
         self._running: set[asyncio.Task[Any]] = set()
+        self._memory = Memory(config.state_file)
+
+    async def restore(self) -> None:
+        """Loads again what the state file has, and sets its aliases. What cannot be had is told by the log alone.
+
+        Raises `InvalidRequest` for a file that cannot be used.
+        """
+        self._memory.open()
+        for saved in self._memory.versions:
+            await self._restore_version(saved)
+        for alias in self._memory.aliases:
+            self._restore_alias(alias)
 
     async def load(self, order: LoadOrder) -> ModelVersion:
         """Loads a bundle, warms it up, and has the alias name it. Goes on if the wait is cancelled.
@@ -96,7 +111,10 @@ class Lifecycle:
         Raises:
             InvalidRequest: an alias names it.
             NotFound: it is not there, or not ready.
+            Unavailable: the state file cannot be written.
         """
+        if model not in self._models.versions and (saved := self._memory.drop_version(model)) is not None:
+            return _never_ready(saved)
         version = self._models.versions.ready(model)
         naming = self._models.aliases.naming(model)
         if naming:
@@ -106,19 +124,24 @@ class Lifecycle:
         return await self._through(self._unload(version))
 
     def set_alias(self, alias: str, targets: Sequence[AliasTarget]) -> ModelAlias:
-        """Has an alias stand for versions, at once. Raises as `ServedModels.set_alias`."""
-        changed = self._models.set_alias(alias, targets)
+        """Has an alias stand for versions, at once. Raises as `ServedModels.set_alias` and `Memory`."""
+        if not targets and self._models.aliases.get(alias) is None and self._memory.knows_alias(alias):
+            changed = ModelAlias(alias, ())  # it stood for nothing since the start
+            self._memory.keep_alias(changed)
+        else:
+            changed = self._kept(alias, lambda: self._models.set_alias(alias, targets))
         _log.info("alias %s is %s", alias, _written(changed.targets))
         return changed
 
     def roll_back(self, alias: str) -> ModelAlias:
-        """Sets an alias back by one change. Raises as `ServedModels.roll_back`."""
-        changed = self._models.roll_back(alias)
+        """Sets an alias back by one change. Raises as `ServedModels.roll_back` and `Memory`."""
+        changed = self._kept(alias, lambda: self._models.roll_back(alias))
         _log.info("alias %s is back at %s", alias, _written(changed.targets))
         return changed
 
     def close(self) -> None:
         """Begins nothing more."""
+        self._memory.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _load(self, order: LoadOrder) -> ModelVersion:
@@ -126,28 +149,34 @@ class Lifecycle:
             raise InvalidRequest("replace goes with alias: it unloads what the alias stood for")
         if order.alias:
             check_alias(order.alias)
+        loaded = await self._bring(order.path, order.name, order.version)
+        if order.alias:
+            await self._move_alias(order, loaded)
+        return loaded.told()
+
+    async def _bring(self, path: str, name: str, version: str, fingerprint: str = "") -> Version:
+        """Loads a bundle, which has a certain fingerprint if one is given, warms it up and remembers it."""
         try:
-            opened = await self._in_thread(lambda: self._loader.open(order.path))
+            opened = await self._in_thread(lambda: self._loader.open(path))
         except Exception as error:
-            self._note_failure(Version(order.name or order.path, order.version, order.path), error)
+            self._note_failure(Version(name or path, version, path), error)
             raise
-        name, version = order.name or opened.name, order.version or opened.version
-        loading = self._models.versions.add(name, version, order.path)
+        loading = self._models.versions.add(name or opened.name, version or opened.version, path)
         try:
-            await self._make_ready(loading, opened)
+            await self._make_ready(loading, opened, fingerprint)
         except Exception as error:
             self._note_failure(loading, error)
             raise
-        if order.alias:
-            await self._move_alias(order, loading)
-        return loading.told()
+        return loading
 
-    async def _make_ready(self, loading: Version, opened: OpenedBundle) -> None:
+    async def _make_ready(self, loading: Version, opened: OpenedBundle, fingerprint: str) -> None:
         model = await self._in_thread(opened.load)
         try:
-            loading.take(model)
+            own = loading.take(model).description.fingerprint
+            _check_fingerprint(loading.path, own, fingerprint)
             loading.enter(ModelState.WARMING)
             await self._in_thread(lambda: warm(model, self._config.warm_up_s))
+            self._memory.keep_version(_saved(loading, own))
         except Exception:
             await self._in_thread(lambda: self._loader.close(model, 0.0))
             raise
@@ -158,7 +187,7 @@ class Lifecycle:
         before = [target.model for target in self._models.targets(order.alias)]
         try:
             self.set_alias(order.alias, [AliasTarget(loaded.model)])
-        except InvalidRequest:
+        except RankportError:
             await self._unload(loaded)
             raise
         if not order.replace:
@@ -168,6 +197,7 @@ class Lifecycle:
                 await self._unload(self._models.versions.ready(model))
 
     async def _unload(self, version: Version) -> ModelVersion:
+        self._memory.drop_version(version.model)
         version.enter(ModelState.DRAINING)
         served, grace_s = version.served, self._config.grace_s
         assert served is not None
@@ -179,6 +209,34 @@ class Lifecycle:
         version.served = None
         _log.info("%s is unloaded", version.model)
         return last
+
+    async def _restore_version(self, saved: SavedVersion) -> None:
+        if saved.model in self._models.versions:
+            _log.info("%s is a bundle of the settings, not %s any more", saved.model, saved.path)
+            self._memory.drop_version(saved.model)
+            return
+        with suppress(Exception):  # noted with its reason, and told by `told`
+            await self._bring(saved.path, saved.name, saved.version, saved.fingerprint)
+
+    def _restore_alias(self, saved: ModelAlias) -> None:
+        try:
+            alias = self._models.restore_alias(saved)
+        except RankportError as error:
+            _log.error("alias %s, which was %s, is not set: %s", saved.alias, _written(saved.targets), error)
+            return
+        if alias.targets != saved.targets:
+            _log.error("alias %s is only %s", alias.alias, _written(alias.targets))
+
+    def _kept(self, alias: str, change: Callable[[], ModelAlias]) -> ModelAlias:
+        """Changes an alias and remembers it; one that cannot be remembered stays as it was."""
+        before = self._models.aliases.get(alias)
+        changed = change()
+        try:
+            self._memory.keep_alias(changed)
+        except RankportError:
+            self._models.aliases.put(alias, before)
+            raise
+        return changed
 
     def _note_failure(self, version: Version, error: Exception) -> None:
         reason = str(told(error))
@@ -194,6 +252,27 @@ class Lifecycle:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
+
+
+def _saved(version: Version, fingerprint: str) -> SavedVersion:
+    return SavedVersion(
+        name=version.name, version=version.version, path=version.path, fingerprint=fingerprint
+    )
+
+
+def _never_ready(saved: SavedVersion) -> ModelVersion:
+    """Tells a version that was to be had again and could not."""
+    version = Version(saved.name, saved.version, saved.path)
+    version.enter(ModelState.FAILED)
+    return version.told("it could not be loaded at the start, and is forgotten")
+
+
+def _check_fingerprint(path: str, own: str, saved: str) -> None:
+    if saved and own != saved:
+        raise BundleError(
+            f"bundle {path!r} has fingerprint {own[:12]}, it had {saved[:12]} when it was loaded: it is another model; "
+            "load it again if it is meant"
+        )
 
 
 def _written(targets: Sequence[AliasTarget]) -> str:

@@ -1,5 +1,6 @@
 """Checks of a server's settings against what is there: addresses, certificates, clients, bundles, store, folders."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,6 +13,7 @@ from rankport.runtime.config import Device
 from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.table import KINDS
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.lifecycle.saved import read_state
 from rankport.runtime.server.loading import named_bundles
 from rankport.runtime.server.security.certificates import Certificates
 from rankport.runtime.server.security.exposure import check_exposure
@@ -52,6 +54,8 @@ def checks(
         yield _checked(f"store {store}", lambda: _check_store(store, frozen, opened.values()))
     for root in server.model_roots:
         yield _checked(f"folder {root}", lambda root=root: _check_folder(root))  # type: ignore[misc]
+    if (state := server.state_file) is not None:
+        yield _checked(f"state {state}", lambda: _check_state(Path(state)))
 
 
 def _checked(what: str, check: Callable[[], object]) -> Check:
@@ -94,6 +98,14 @@ def _check_store(path: str, frozen: bool, bundles: Iterable[Bundle]) -> None:
         for bundle in bundles:
             if bundle.manifest.pairing is not None:
                 paired_tokens(store, bundle.manifest)
+
+
+def _check_state(path: Path) -> None:
+    if not os.access(path.parent, os.W_OK):
+        raise InvalidRequest(
+            f"state_file {path}: its folder cannot be written: give a file in one that can be"
+        )
+    read_state(path)
 
 
 def _check_folder(path: str) -> None:

@@ -1,0 +1,104 @@
+"""`Memory`: versions and aliases that outlive the process. Owns when they are written; nothing else writes the file."""
+
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rankport.protos.errors import InvalidRequest, Unavailable
+from rankport.protos.versions import ModelAlias
+from rankport.runtime.server.lifecycle.saved import (
+    SavedAlias,
+    SavedState,
+    SavedVersion,
+    read_state,
+    write_state,
+)
+
+
+class Memory:
+    """Orders of admin calls that hold after a restart. Without a file they hold for this process.
+
+    A change is on disk before it is told to anybody; one that cannot be written raises `Unavailable` and is none.
+    What could not be had again at a start stays in it, until an order says otherwise.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = None if path is None else Path(path)
+        self._lock: int | None = None
+        self._versions: dict[str, SavedVersion] = {}
+        self._aliases: dict[str, ModelAlias] = {}
+
+    def open(self) -> None:
+        """Reads the file, which no other server may have. Raises `InvalidRequest` for one that cannot be used."""
+        if self._path is None:
+            return
+        self._lock = _locked(self._path)
+        state = read_state(self._path)
+        self._versions = {saved.model: saved for saved in state.versions}
+        self._aliases = {saved.alias: saved.value() for saved in state.aliases}
+
+    def close(self) -> None:
+        """Leaves the file to others."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def versions(self) -> Sequence[SavedVersion]:
+        """Versions loaded at run time, in the order of their loads."""
+        return tuple(self._versions.values())
+
+    @property
+    def aliases(self) -> Sequence[ModelAlias]:
+        """Aliases."""
+        return tuple(self._aliases.values())
+
+    def knows_alias(self, alias: str) -> bool:
+        """Says whether an alias is remembered, also one that stands for nothing at present."""
+        return alias in self._aliases
+
+    def keep_version(self, saved: SavedVersion) -> None:
+        """Remembers a version."""
+        if self._versions.get(saved.model) != saved:
+            self._change(self._versions | {saved.model: saved}, self._aliases)
+
+    def drop_version(self, model: str) -> SavedVersion | None:
+        """Forgets a version, and returns it; None if it was not remembered."""
+        known = self._versions.get(model)
+        if known is not None:
+            others = {name: saved for name, saved in self._versions.items() if name != model}
+            self._change(others, self._aliases)
+        return known
+
+    def keep_alias(self, alias: ModelAlias) -> None:
+        """Remembers an alias; forgets one without targets."""
+        others = {name: kept for name, kept in self._aliases.items() if name != alias.alias}
+        self._change(self._versions, others | ({alias.alias: alias} if alias.targets else {}))
+
+    def _change(self, versions: dict[str, SavedVersion], aliases: dict[str, ModelAlias]) -> None:
+        if self._path is not None:
+            if self._lock is None:
+                raise Unavailable("the server is stopping; ask again when it has started")
+            saved = [SavedAlias.of(alias) for alias in aliases.values()]
+            write_state(self._path, SavedState(versions=list(versions.values()), aliases=saved))
+        self._versions, self._aliases = versions, aliases
+
+
+def _locked(path: Path) -> int:
+    """Locks the file beside, which stays: the state itself is replaced at each change. Gives the descriptor."""
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise InvalidRequest(
+            f"state_file {path}: {lock} cannot be opened: {error.strerror}; give a file in a folder that can be written"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise InvalidRequest(
+            f"state_file {path} is another server's, which runs: give each server its own"
+        ) from None
+    return descriptor

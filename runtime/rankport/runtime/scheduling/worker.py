@@ -21,6 +21,7 @@ from rankport.runtime.scheduling.counts import EngineCounts, WorkerCounts
 from rankport.runtime.scheduling.device_calls import DeviceCalls
 from rankport.runtime.scheduling.futures import log_failure, settle
 from rankport.runtime.scheduling.loaded_here import check_loaded_here
+from rankport.runtime.scheduling.meter import queued
 from rankport.runtime.scheduling.queue_limit import QueueLimit
 from rankport.runtime.scheduling.turns import Turns
 from rankport.runtime.scheduling.waiting import Waiting
@@ -66,6 +67,7 @@ class Worker(Generic[RequestT]):
             self._arrivals.append(request)
             self._unanswered[request] = None
             self._condition.notify()
+        queued(request.tokens)
 
     def call(self, step: Callable[[], None]) -> "Future[None]":
         """Has the thread do something else with the device, between two passes.

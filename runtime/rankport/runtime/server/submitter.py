@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import DeadlineExceeded, RequestCancelled
 from rankport.protos.priorities import priority
+from rankport.runtime.scheduling.meter import Meter
 from rankport.runtime.server.observing.call import Call, current_call
 from rankport.runtime.server.observing.phases import PhaseTimes
 
@@ -103,6 +104,7 @@ class _Job(Generic[T]):
         self._submit, self._deadline, self._results = submit, deadline, results
         self._call = call
         self._times = PhaseTimes()
+        self._meter = Meter()
         self._lock = threading.Lock()  # guards the two below
         self._cancelled = False
         self._future: concurrent.futures.Future[T] | None = None
@@ -113,7 +115,7 @@ class _Job(Generic[T]):
             return
         self._times.begun()
         try:
-            with nullcontext() if self._call is None else priority(self._call.priority):
+            with self._meter, nullcontext() if self._call is None else priority(self._call.priority):
                 future = _submit_in_time(self._submit, self._deadline)
         except BaseException as error:
             future = concurrent.futures.Future()
@@ -139,6 +141,8 @@ class _Job(Generic[T]):
 
     def end(self, done: "concurrent.futures.Future[Any]") -> None:
         """Ends the wait with what became of the work. The loop's thread only."""
+        if self._call is not None and self._call.quota is not None:  # also for what was given up meanwhile
+            self._call.quota.charge_tokens(self._meter.tokens)
         if self.result.done():
             return
         if self._call is not None:

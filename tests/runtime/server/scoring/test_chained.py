@@ -5,6 +5,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import pytest
 
+from rankport.runtime.scheduling.meter import Meter, queued
 from rankport.runtime.server.scoring.chained import chained
 
 
@@ -31,6 +32,24 @@ def test_the_second_step_begins_with_the_result_of_the_first(executor: Executor)
     assert seen == [7]
     second.set_result("seven")
     assert outer.result(20.0) == "seven"
+
+
+def test_the_second_step_counts_for_who_asked_for_the_first(executor: Executor) -> None:
+    first = Future[int]()
+
+    def then(tokens: int) -> "Future[None]":
+        queued(tokens)
+        done = Future[None]()
+        done.set_result(None)
+        return done
+
+    with Meter() as meter:
+        queued(2)
+        outer = chained(first, then, executor)
+    with Meter() as other:
+        first.set_result(5)
+        outer.result(20.0)
+    assert (meter.tokens, other.tokens) == (7, 0)
 
 
 def test_errors_of_either_step_and_of_its_beginning_pass_through(executor: Executor) -> None:

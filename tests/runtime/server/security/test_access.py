@@ -24,11 +24,14 @@ from rankport.protos.errors import (
 from rankport.protos.kserve import kserve_pb2
 from rankport.protos.messages.streamed import ScoreCall
 from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.http.routes import ROUTES
 from rankport.runtime.server.security.config import SecurityConfig
 from rankport.runtime.server.security.tokens import Limits, Right, line_of, new_token
+from rankport.runtime.server.server import Server
 from rankport.sdk.aio_client import AsyncClient
 from rankport.sdk.client import Client
+from support.servers.reference_bundles import load_reference, reference_bundle
 from support.servers.serving import LOCAL, Serving, serving
 
 NO_QUOTA = Limits()
@@ -152,6 +155,25 @@ def test_a_quota_is_refused_with_the_time_to_come_back_and_waited_out(guarded: G
         assert len(client.score(PREFIX, ["x"]).scores) == 1
     with guarded.client(guarded.caller) as client:  # others go on
         client.score(PREFIX, ITEMS)
+
+
+def test_a_quota_of_tokens_counts_what_models_read_of_prefix_and_items(tmp_path: Path) -> None:
+    token, file = new_token("reader"), tmp_path / "clients.txt"
+    file.write_text(line(token, "call", Limits(tokens_per_s=50)))
+    config = replace(LOCAL, security=SecurityConfig(token_file=str(file)))
+    bundle = reference_bundle(tmp_path / "bundle", "jobs", "1", 1)
+    with (
+        load_reference(open_bundle(bundle)) as ranker,
+        Server({"jobs": ranker}, config) as server,
+        Client(server.address, token=token, timeout_s=10, retry=False) as client,
+    ):
+        usage = client.score("red shoes", ["blue boots"] * 40).usage
+        read = usage.prefix_tokens_computed + usage.prefix_tokens_cached + usage.item_tokens
+        assert read > 100
+        with pytest.raises(QuotaExceeded, match="quota of 50 tokens a second") as raised:
+            client.score("red shoes", ["blue boots"])
+        owed_s = (read - 50) / 50  # since the first was done with
+        assert owed_s - 0.9 < (raised.value.retry_after_s or 0) < owed_s * 1.1 + 0.1
 
 
 def get(address: str, path: str, token: str = "", body: object = None) -> tuple[int, dict[str, str]]:

@@ -73,3 +73,18 @@ def test_other_limits_forget_nothing_that_is_used() -> None:
         quota.check()
     quota.set_limits(Limits())
     quota.check()
+
+
+def test_tokens_are_paid_for_beside_items() -> None:
+    clock = Clock()
+    quota = Quota("search", Limits(items_per_s=10, tokens_per_s=100), clock)
+    quota.check()
+    quota.charge(1)
+    quota.charge_tokens(249)  # of a text that was read
+    with pytest.raises(QuotaExceeded, match=r"more than its quota of 100 tokens a second; retry in 1\.50 s"):
+        quota.check()
+    clock.now_s += 1.5
+    quota.check()
+    quota.charge(30)
+    with pytest.raises(QuotaExceeded, match="10 items a second"):
+        quota.check()

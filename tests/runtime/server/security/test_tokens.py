@@ -12,11 +12,12 @@ HASH = f"sha256:{'0' * 32}:{'0' * 64}"
 
 def test_a_line_knows_its_token_and_no_other_and_does_not_have_it() -> None:
     token = new_token("search")
-    line = line_of(token, ["call"], Limits(items_per_s=2000.5, concurrent=8))
-    assert re.fullmatch(r"search sha256:[0-9a-f]{32}:[0-9a-f]{64} call items=2000\.5/s,concurrent=8", line)
+    line = line_of(token, ["call"], Limits(items_per_s=2000.5, concurrent=8, tokens_per_s=1e6))
+    quota = r"items=2000\.5/s,tokens=1000000/s,concurrent=8"
+    assert re.fullmatch(rf"search sha256:[0-9a-f]{{32}}:[0-9a-f]{{64}} call {quota}", line)
     assert token.removeprefix("search.") not in line
     client = read_clients(line, "f")["search"]
-    assert (client.rights, client.limits) == ({"call"}, Limits(2000.5, 8))
+    assert (client.rights, client.limits) == ({"call"}, Limits(2000.5, 8, 1e6))
     assert client.has(token)
     assert not client.has(token + "x")
     assert not client.has(new_token("search"))
@@ -55,6 +56,7 @@ def test_lines_of_one_name_are_tokens_of_one_client() -> None:
         (f"a {HASH} call,root -", "right 'root' is unknown: there are call, admin"),
         (f"a {HASH} call items=0/s", "quota 'items=0/s' is none"),
         (f"a {HASH} call items=5", "quota 'items=5' is none"),
+        (f"a {HASH} call tokens=1/s,tokens=1/s", "quota 'tokens=1/s' is none"),
         (f"a {HASH} call concurrent=1,concurrent=2", "quota 'concurrent=2' is none"),
         (f"a {HASH} admin -\na {HASH} call -", "line 3: a has another line with other rights"),
     ],

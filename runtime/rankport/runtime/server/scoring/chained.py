@@ -18,13 +18,13 @@ def chained(
 ) -> "Future[ThenT]":
     """Makes a future of the step that `then` begins, in the executor, with the result of the first.
 
-    Its context variables are those of now: the second step has the priority of the first.
+    Its context variables are those of now: the second step has the caller's priority, and counts into its meter.
 
     Cancelling it cancels the step that is under way; errors of either pass through.
     """
     outer: Future[ThenT] = Future()
-    _cancels(outer, first)
     context = copy_context()
+    _cancels(outer, first)
 
     def begin(result: FirstT) -> None:
         context.run(_begin, outer, then, result)

@@ -1,4 +1,4 @@
-"""`Quota`: what a client has left of its items a second and its concurrent requests."""
+"""`Quota`: what a client has left of its items and tokens a second, and its concurrent requests."""
 
 import time
 from collections.abc import Callable
@@ -9,16 +9,49 @@ from rankport.runtime.server.security.tokens import Limits
 _CONCURRENT_RETRY_S = 0.1
 
 
+class _Share:
+    """What is left of a rate: a second's worth may be ahead, and what is owed is earned first."""
+
+    def __init__(self, what: str, rate: float | None) -> None:
+        self._what, self._rate = what, rate
+        self._left = rate or 0.0
+
+    def set_rate(self, rate: float | None) -> None:
+        """Takes another rate, without forgetting what is used."""
+        self._rate, self._left = rate, min(self._left, rate or 0.0)
+
+    def earn(self, seconds: float) -> None:
+        """Adds what came in so many seconds."""
+        rate = self._rate or 0.0
+        self._left = min(self._left + rate * seconds, rate)
+
+    def take(self, number: int) -> None:
+        """Takes so many."""
+        self._left -= number
+
+    def check(self, name: str) -> None:
+        """Raises `QuotaExceeded` where nothing is left to a client."""
+        if self._rate is not None and self._left <= 0:
+            wait_s = (1 - self._left) / self._rate
+            raise _exceeded(
+                f"client {name} had more than its quota of {self._rate:g} {self._what} a second; retry in "
+                f"{wait_s:.2f} s",
+                wait_s,
+            )
+
+
 class Quota:
     """Quota of one client. Lives on the server's event loop.
 
-    Items may be a second's worth ahead. A request may be larger than that: it is taken when there is something left,
-    and the client then waits until its debt is paid, so that over time it has what it may have and no size is refused.
+    Items, and tokens, may be a second's worth ahead. A request may be larger than that: it is taken when there is
+    something left, and the client then waits until its debt is paid, so that over time it has what it may have and no
+    size is refused. Tokens of texts are known once they are read, and charged when the request is done with.
     """
 
     def __init__(self, name: str, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._name, self._limits, self._clock = name, limits, clock
-        self._items_left = limits.items_per_s or 0.0
+        self._items = _Share("items", limits.items_per_s)
+        self._tokens = _Share("tokens", limits.tokens_per_s)
         self._seen_s = clock()
         self._pending = 0
 
@@ -27,7 +60,8 @@ class Quota:
         if limits != self._limits:
             self._earn()
             self._limits = limits
-            self._items_left = min(self._items_left, limits.items_per_s or 0.0)
+            self._items.set_rate(limits.items_per_s)
+            self._tokens.set_rate(limits.tokens_per_s)
 
     def check(self) -> None:
         """Raises `QuotaExceeded`, with the time when to come back, where nothing is left."""
@@ -39,13 +73,8 @@ class Quota:
                 _CONCURRENT_RETRY_S,
             )
         self._earn()
-        if limits.items_per_s is not None and self._items_left <= 0:
-            wait_s = (1 - self._items_left) / limits.items_per_s
-            raise _exceeded(
-                f"client {self._name} had more than its quota of {limits.items_per_s:g} items a second; retry in "
-                f"{wait_s:.2f} s",
-                wait_s,
-            )
+        self._items.check(self._name)
+        self._tokens.check(self._name)
 
     def enter(self) -> None:
         """Notes that a request of it is worked on; `leave` follows."""
@@ -57,11 +86,16 @@ class Quota:
 
     def charge(self, items: int) -> None:
         """Takes items."""
-        self._items_left -= items
+        self._items.take(items)
+
+    def charge_tokens(self, tokens: int) -> None:
+        """Takes tokens that engines were given."""
+        self._tokens.take(tokens)
 
     def _earn(self) -> None:
-        now_s, rate = self._clock(), self._limits.items_per_s or 0.0
-        self._items_left = min(self._items_left + rate * (now_s - self._seen_s), rate)
+        now_s = self._clock()
+        self._items.earn(now_s - self._seen_s)
+        self._tokens.earn(now_s - self._seen_s)
         self._seen_s = now_s
 
 

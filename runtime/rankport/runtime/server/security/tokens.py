@@ -1,7 +1,7 @@
 """Tokens and the lines by which a server knows them: `NAME HASH RIGHTS QUOTA`, one a line.
 
     # the search front end
-    search  sha256:9f2c…:51ab…  call        items=20000/s,concurrent=64
+    search  sha256:9f2c…:51ab…  call        items=20000/s,tokens=500000/s,concurrent=64
     deploy  sha256:07be…:e3d0…  call,admin  -
 
 A token is NAME.SECRET. The secret is 32 random bytes that rankport draws: nobody can try them all, so that a slow hash,
@@ -22,7 +22,10 @@ Right = Literal["call", "admin"]
 RIGHTS: tuple[Right, ...] = get_args(Right)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HASH = re.compile(r"sha256:([0-9a-f]{32}):([0-9a-f]{64})")
-_QUOTA = re.compile(r"items=(?P<items>\d+(?:\.\d+)?)/s|concurrent=(?P<concurrent>\d+)")
+_RATE = r"\d+(?:\.\d+)?"
+_QUOTA = re.compile(
+    rf"items=(?P<items>{_RATE})/s|tokens=(?P<tokens>{_RATE})/s|concurrent=(?P<concurrent>\d+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,13 @@ class Limits:
 
     items_per_s: float | None = None  # over time
     concurrent: int | None = None  # requests worked on or waiting
+    tokens_per_s: float | None = None  # over time
 
     def __str__(self) -> str:
         items = [] if self.items_per_s is None else [f"items={_digits(self.items_per_s)}/s"]
+        tokens = [] if self.tokens_per_s is None else [f"tokens={_digits(self.tokens_per_s)}/s"]
         calls = [] if self.concurrent is None else [f"concurrent={self.concurrent}"]
-        return ",".join((*items, *calls)) or "-"
+        return ",".join((*items, *tokens, *calls)) or "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +133,12 @@ def _limits(text: str) -> Limits:
         name = "" if matched is None else str(matched.lastgroup)
         if matched is None or name in given or float(matched[name]) <= 0:
             raise InvalidRequest(
-                f"quota {word!r:.40} is none: give items=N/s and concurrent=N above 0, each once, or -"
+                f"quota {word!r:.40} is none: give items=N/s, tokens=N/s and concurrent=N above 0, each once, or -"
             )
         given[name] = float(matched[name])
     concurrent = given.get("concurrent")
-    return Limits(given.get("items"), None if concurrent is None else int(concurrent))
+    calls = None if concurrent is None else int(concurrent)
+    return Limits(given.get("items"), calls, given.get("tokens"))
 
 
 def _digits(number: float) -> str:

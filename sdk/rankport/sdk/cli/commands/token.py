@@ -38,6 +38,9 @@ def new(
     items_per_s: Annotated[
         float | None, typer.Option(help="Quota of items a second. [default: none]")
     ] = None,
+    tokens_per_s: Annotated[
+        float | None, typer.Option(help="Quota of tokens read a second. [default: none]")
+    ] = None,
     concurrent: Annotated[
         int | None, typer.Option(help="Quota of requests at the same time. [default: none]")
     ] = None,
@@ -57,7 +60,7 @@ def new(
     )
 
     drawn = new_token(name)
-    line = line_of(drawn, cast(list[Right], rights.split(",")), Limits(items_per_s, concurrent))
+    line = line_of(drawn, cast(list[Right], rights.split(",")), Limits(items_per_s, concurrent, tokens_per_s))
     before = file.read_text(encoding="utf-8") if file is not None and file.exists() else ""
     if before and not before.endswith("\n"):
         before += "\n"

@@ -143,8 +143,12 @@ def test_all_that_is_wrong_with_files_is_found_at_once(tmp_path: Path, bundle: P
     [
         (["--http-port", "8500"], "port and http_port are both 8500: give another http_port"),
         (
-            ["--admin-port", "8600", "--metrics-port", "8600", "--metrics-host", "0.0.0.0"],
+            ["--admin-port", "8600", "--metrics-port", "8600"],
             "admin_port and metrics_port are both 8600: give another metrics_port",
+        ),
+        (
+            ["--metrics-port", "8600", "--metrics-host", "0.0.0.0"],
+            "metrics_host 0.0.0.0 is reached by others, without TLS",
         ),
         (["--device", "cuda"], "has graphs for onnx-cpu, not for CUDA: take --device cpu"),
     ],

@@ -32,7 +32,7 @@ def test_a_line_that_does_not_go_with_the_others_is_not_added(tmp_path: Path) ->
     for more, told in (
         (["search", "--rights", "admin"], "search has another line with other rights"),
         (["search", "--items-per-s", "0"], "quota 'items=0/s' is none"),
-        (["a", "--rights", "root"], "--rights has 'root': there are call, admin"),
+        (["a", "--rights", "root"], "--rights has 'root': there are call, admin, metrics"),
         (["a.b"], "name is 'a.b'"),
     ):
         result = rankport("token", "new", *more, "--file", file)

@@ -165,6 +165,7 @@ class ServerConfig:
         """Addresses that calls come by, by option."""
         hosts = {"host": self.host}
         hosts |= {} if self.http_port is None else {"http_host": self.http_host}
+        hosts |= {} if self.observing.metrics_port is None else {"metrics_host": self.observing.metrics_host}
         return hosts | ({} if self.security.admin_port is None else {"admin_host": self.security.admin_host})
 
 

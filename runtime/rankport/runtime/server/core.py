@@ -1,5 +1,6 @@
 """Core of a server, which all its fronts share: models, admission, limits, threads, statistics, settings."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,8 +114,20 @@ def metrics_port(core: Core) -> Iterator[int | None]:
     page = core.metrics_page()
     from rankport.runtime.server.observing.metrics_port import MetricsPort
 
-    port = MetricsPort(config.metrics_host, config.metrics_port, page)
+    tls = None if core.certificates is None else core.certificates.ssl_context()
+    port = MetricsPort(config.metrics_host, config.metrics_port, page, _scraper_guard(core), tls)
     try:
         yield port.port
     finally:
         port.close()
+
+
+def _scraper_guard(core: Core) -> Callable[[str | None], object]:
+    """Makes a guard for threads; that of the calls is the event loop's."""
+    guard, lock = Guard.of(core.config.security, core.config.host), threading.Lock()
+
+    def let_in(authorization: str | None) -> None:
+        with lock:
+            guard.caller(authorization, "metrics")
+
+    return let_in

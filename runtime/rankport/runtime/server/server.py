@@ -78,7 +78,7 @@ class Server:
 
     @property
     def encrypts(self) -> bool:
-        """Says whether its ports, but for that of /metrics, speak TLS."""
+        """Says whether its ports speak TLS."""
         return self._core.certificates is not None
 
     @property

@@ -53,7 +53,7 @@ def test_lines_of_one_name_are_tokens_of_one_client() -> None:
         (f"a {HASH} call", "3 words; a line is NAME HASH RIGHTS QUOTA"),
         (f"a/b {HASH} call -", "name 'a/b' is none"),
         ("a secret call -", "the second word of a is no hash"),
-        (f"a {HASH} call,root -", "right 'root' is unknown: there are call, admin"),
+        (f"a {HASH} call,root -", "right 'root' is unknown: there are call, admin, metrics"),
         (f"a {HASH} call items=0/s", "quota 'items=0/s' is none"),
         (f"a {HASH} call items=5", "quota 'items=5' is none"),
         (f"a {HASH} call tokens=1/s,tokens=1/s", "quota 'tokens=1/s' is none"),
@@ -71,5 +71,5 @@ def test_wrong_lines_are_told_by_number_without_what_may_be_a_secret(line: str, 
 def test_a_name_or_rights_that_cannot_be_are_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"name is 'a\.b'"):
         new_token("a.b")
-    with pytest.raises(InvalidRequest, match="'a' has no right: give call or admin"):
+    with pytest.raises(InvalidRequest, match="'a' has no right: give call or admin or metrics"):
         line_of(new_token("a"), [], Limits())

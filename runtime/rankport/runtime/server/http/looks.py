@@ -17,6 +17,7 @@ from rankport.runtime.server.http.model_list import model_list
 from rankport.runtime.server.http.openapi import document, documented_page
 from rankport.runtime.server.http.status_page import status_page
 from rankport.runtime.server.security.guard import AUTHORIZATION, Guard
+from rankport.runtime.server.security.tokens import Right
 
 Show = Callable[[], Answer]
 _OPEN = ("/docs", "/openapi.json", "/health", "/health/ready", "/health/live")  # for whoever comes
@@ -41,7 +42,8 @@ class Look:
         """Shows it, or refuses to."""
         try:
             if self._guard is not None:
-                self._guard.caller(Headers(scope=scope).get(AUTHORIZATION), "call")
+                right: Right = "metrics" if scope["path"] == "/metrics" else "call"
+                self._guard.caller(Headers(scope=scope).get(AUTHORIZATION), right)
             answer = self._show()
         except (Unauthenticated, PermissionDenied) as error:
             headers = {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}

@@ -1,25 +1,37 @@
-"""`MetricsPort`: /metrics on a port of its own, answered by a thread of its own however busy the server is."""
+"""`MetricsPort`: /metrics on a port of its own, answered by threads of its own however busy the server is."""
 
 import logging
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
-from rankport.protos.errors import Unavailable
+from rankport.protos.errors import RankportError, Unauthenticated, Unavailable, http_status
 from rankport.runtime.server.observing.metrics import CONTENT_TYPE
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.1  # until it sees that it is to end
 _TIMEOUT_S = 10.0  # for a request to be sent
+_MOST = 32  # connections, each of which has a thread; scrapers are few
+LetIn = Callable[[str | None], object]
+"""Raises `Unauthenticated` or `PermissionDenied` for a header `authorization`; any thread may call it."""
 
 
 class MetricsPort:
     """Port that answers GET /metrics. Open from construction to `close`."""
 
-    def __init__(self, host: str, port: int, page: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        page: Callable[[], bytes],
+        let_in: LetIn,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Raises `Unavailable` if the address cannot be taken."""
         try:
-            self._server = _Server((host, port), _handler(page))
+            self._server = _Server((host, port), _handler(page, let_in), tls)
         except OSError as error:
             raise Unavailable(
                 f"cannot listen on {host}:{port} for metrics: {error.strerror}; "
@@ -45,9 +57,40 @@ class MetricsPort:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = _MOST
+
+    def __init__(
+        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None
+    ) -> None:
+        self._tls, self._room = tls, threading.BoundedSemaphore(_MOST)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self._tls is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(_TIMEOUT_S)  # of the handshake too
+        with self._tls.wrap_socket(request, server_side=True) as encrypted:
+            super().finish_request(encrypted, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keeps quiet: a client that left, or speaks no TLS, is its own affair."""
+        _log.debug("a scraper's connection ended", exc_info=True)
 
 
-def _handler(page: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
+def _handler(page: Callable[[], bytes], let_in: LetIn) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = _TIMEOUT_S
 
@@ -55,14 +98,28 @@ def _handler(page: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
             if self.path.partition("?")[0] != "/metrics":
                 self.send_error(404, "there is /metrics alone")
                 return
-            body = page()
-            self.send_response(200)
-            self.send_header("Content-Type", CONTENT_TYPE)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            try:
+                let_in(self.headers.get("authorization"))
+            except RankportError as error:
+                self._refuse(error)
+            else:
+                self._answer(200, page(), {"Content-Type": CONTENT_TYPE})
 
         def log_message(self, format: str, *args: object) -> None:
             """Keeps quiet: a scraper comes every few seconds."""
+
+        def _refuse(self, error: RankportError) -> None:
+            headers = {"Content-Type": "text/plain; charset=utf-8"}
+            if isinstance(error, Unauthenticated):
+                headers["WWW-Authenticate"] = "Bearer"
+            self._answer(http_status(error), f"{error}\n".encode(), headers)
+
+        def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     return Handler

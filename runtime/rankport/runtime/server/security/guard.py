@@ -49,7 +49,7 @@ class Guard:
     @classmethod
     def of(cls, config: SecurityConfig, host: str) -> "Guard":
         """Makes the guard of the settings: without tokens, admin calls are for who reaches this machine alone."""
-        anyone = RIGHTS if config.admin_port is not None or is_local(host) else ("call",)
+        anyone = RIGHTS if config.admin_port is not None or is_local(host) else ("call", "metrics")
         return cls(config.token_file, frozenset(anyone))
 
     def caller(self, authorization: str | None, right: Right) -> Caller:
@@ -62,7 +62,7 @@ class Guard:
         if self._clients is None:
             return self._unknown(right)
         client = self._known(authorization)
-        if right not in client.rights:
+        if not client.may(right):
             raise PermissionDenied(
                 f"client {client.name} does not have the right {right!r}, which this call needs"
             )

@@ -10,7 +10,7 @@ _CONCURRENT_RETRY_S = 0.1
 
 
 class _Share:
-    """What is left of a rate: a second's worth may be ahead, and what is owed is earned first."""
+    """Remainder of a rate: a second's worth may be ahead, and what is owed is earned first."""
 
     def __init__(self, what: str, rate: float | None) -> None:
         self._what, self._rate = what, rate

@@ -18,7 +18,7 @@ from typing import Literal, cast, get_args
 
 from rankport.protos.errors import InvalidRequest
 
-Right = Literal["call", "admin"]
+Right = Literal["call", "admin", "metrics"]
 RIGHTS: tuple[Right, ...] = get_args(Right)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HASH = re.compile(r"sha256:([0-9a-f]{32}):([0-9a-f]{64})")
@@ -51,6 +51,10 @@ class Client:
     rights: frozenset[Right]
     limits: Limits
     hashes: tuple[tuple[bytes, bytes], ...]  # salt and digest of each token
+
+    def may(self, right: Right) -> bool:
+        """Says whether it has a right; who calls may see the metrics too."""
+        return right in self.rights or (right == "metrics" and "call" in self.rights)
 
     def has(self, token: str) -> bool:
         """Says whether a token is one of its own, in a time that tells nothing of it."""

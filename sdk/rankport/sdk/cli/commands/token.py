@@ -33,7 +33,10 @@ def new(
         ),
     ] = None,
     rights: Annotated[
-        str, typer.Option(metavar="RIGHTS", help="What the client may: call, admin or call,admin.")
+        str,
+        typer.Option(
+            metavar="RIGHTS", help="What the client may, with commas between: call, admin, metrics."
+        ),
     ] = "call",
     items_per_s: Annotated[
         float | None, typer.Option(help="Quota of items a second. [default: none]")

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rankport.protos.errors import Unavailable
+from rankport.protos.messages.streamed import ScoreCall
 from rankport.sdk import AsyncClient, Client
 from support.servers.forking import in_forked_child
 from support.servers.serving import Serving, serving
@@ -83,6 +84,33 @@ def test_a_client_that_connected_before_a_fork_says_so(served: Serving) -> None:
             return in_forked_child(lambda: _without_loop(client))
 
     assert asyncio.run(in_child()) == told
+
+
+def test_what_a_client_began_before_a_fork_says_so(served: Serving) -> None:
+    def told(what: str, remedy: str) -> str:
+        return (
+            f"Unavailable: {what} before a fork(), which copies no threads: {remedy} in the child process, or start "
+            "processes by 'spawn'"
+        )
+
+    stream = told(f"a stream of {served.address} was begun", "begin it")
+    with Client(served.address, "ranker", timeout_s=10) as client:
+        served.ranker.worker.gate.clear()
+        pending = client.submit("q", ["a"])
+        assert in_forked_child(pending.result) == told("the request was submitted", "submit it")
+        assert in_forked_child(pending.cancel) == "False"
+        served.ranker.worker.gate.set()
+        assert float(pending.result(10).scores[0]) == SCORE_OF_A
+
+        scores = client.score_stream((ScoreCall(id, "q", ["a"]) for id in "123"), timeout_s=10, window=1)
+        next(scores)
+        assert in_forked_child(lambda: next(scores)) == stream
+        assert [answer.id for answer in scores] == ["2", "3"]
+    with Client(served.address, "encoder", timeout_s=10) as client:
+        texts = client.encode_stream([("1", "a"), ("2", "b")], timeout_s=10, chunk_texts=1)
+        next(texts)
+        assert in_forked_child(lambda: next(texts)) == stream
+        assert [text.id for text in texts] == ["2"]
 
 
 def _without_loop(client: AsyncClient) -> float:

@@ -1,8 +1,12 @@
 """`OwnProcess`: the process that made an object whose threads, locks or connections a fork does not bring along."""
 
 import os
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from rankport.protos.errors import Unavailable
+
+T = TypeVar("T")
 
 
 class OwnProcess:
@@ -26,3 +30,14 @@ class OwnProcess:
                 f"{made} before a fork(), which copies no threads: {remedy} in the child process, or start "
                 "processes by 'spawn'"
             )
+
+    def steps(self, steps: Iterable[T], made: str, remedy: str) -> Iterator[T]:
+        """Yields what is waited for step by step. Raises as `check` where that is gone on with in such a child."""
+        left = iter(steps)
+        while True:
+            self.check(made, remedy)
+            try:
+                step = next(left)
+            except StopIteration:
+                return
+            yield step

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Self, TypeVar
 
 import grpc
@@ -36,7 +37,7 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
 from rankport.sdk.access import Tls, Token, credentials_of
 from rankport.sdk.channels import ChannelOptions, Target
-from rankport.sdk.connections import Connection
+from rankport.sdk.connections import Connection, responses_of
 from rankport.sdk.generating import Generates, WrittenText
 from rankport.sdk.model_admin import ModelAdmin
 from rankport.sdk.retries import RetryBudget
@@ -127,11 +128,11 @@ class Client(WeighingRanks, Generates, RanksSets):
         scoring = self._connected().scoring
         with rankport_errors(self._address, timeout_s):
             call = scoring.ScoreStream(requests.drawn(calls), timeout=timeout_s, metadata=trace_metadata())
-            try:
-                yield from requests.read(call)
-            finally:
-                requests.end()
-                call.cancel()
+            with closing(responses_of(call, self._address)) as responses:
+                try:
+                    yield from requests.read(responses)
+                finally:
+                    requests.end()
         requests.raise_error()
 
     def submit(
@@ -211,11 +212,9 @@ class Client(WeighingRanks, Generates, RanksSets):
         embedding = self._connected().embedding
         with rankport_errors(self._address, timeout_s):
             call = embedding.EncodeStream(requests.drawn(texts), timeout=timeout_s, metadata=trace_metadata())
-            try:
-                for response in call:
+            with closing(responses_of(call, self._address)) as responses:
+                for response in responses:
                     yield from wire.stream_results(response)
-            finally:
-                call.cancel()
         requests.raise_error()
 
     def tag(

@@ -1,7 +1,8 @@
 """Connections of both clients: a channel with the stubs of all services, and the process that has it."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import grpc
 
@@ -9,6 +10,8 @@ from rankport.protos.own_process import OwnProcess
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.sdk.access import Token, authorized
 from rankport.sdk.channels import ChannelOptions
+
+AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +103,13 @@ class AsyncConnection:
         if credentials is None:
             return cls.over(grpc.aio.insecure_channel(uri, options), token)
         return cls.over(grpc.aio.secure_channel(uri, credentials, options), token)
+
+
+def responses_of(call: "grpc._CallIterator[AnswerT]", address: str) -> Generator[AnswerT, None, None]:
+    """Yields the responses of a stream, and ends it with them. Raises `Unavailable` in a forked child."""
+    process = OwnProcess()
+    try:
+        yield from process.steps(call, f"a stream of {address} was begun", "begin it")
+    finally:
+        if not process.forked:
+            call.cancel()

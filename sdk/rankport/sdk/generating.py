@@ -9,6 +9,7 @@ import grpc
 from rankport.protos.errors import Unavailable
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.messages import generate_wire
+from rankport.protos.own_process import OwnProcess
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import rankport_errors
@@ -28,13 +29,15 @@ class WrittenText:
     ) -> None:
         self._call, self._sampling = call, sampling
         self._address, self._timeout_s = address, timeout_s
+        self._process = OwnProcess()
         self._parts: list[GeneratedPart] = []
         self._last: pb.GenerateResponse | None = None
 
     def __iter__(self) -> Iterator[GeneratedPart]:
         """Yields the parts that are still to come; raises what ended the text before its time."""
+        messages = self._process.steps(self._call, f"a text of {self._address} was begun", "begin it")
         with rankport_errors(self._address, self._timeout_s):
-            for message in self._call:
+            for message in messages:
                 for part in generate_wire.part_values(message):
                     self._parts.append(part)
                     yield part
@@ -47,8 +50,9 @@ class WrittenText:
         return generate_wire.generate_result(self._parts, ended(self._last, self._address), self._sampling)
 
     def close(self) -> None:
-        """Ends the text, unless it is complete."""
-        self._call.cancel()
+        """Ends the text, unless it is complete, or the parent's of this process."""
+        if not self._process.forked:
+            self._call.cancel()
 
     def __enter__(self) -> Self:
         return self

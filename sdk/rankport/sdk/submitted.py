@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 from rankport.protos.errors import Overloaded
+from rankport.protos.own_future import OwnFuture
 from rankport.sdk.retries import Tries
 
 AnswerT = TypeVar("AnswerT", covariant=True)
@@ -34,7 +35,7 @@ class SubmittedCall(Generic[AnswerT, ResultT]):
         tries: Tries,
     ) -> None:
         """Takes what begins an attempt of so many seconds, reads its answer, and translates errors."""
-        self.future: Future[ResultT] = Future()
+        self.future: Future[ResultT] = OwnFuture()
         self._begin, self._read, self._errors, self._tries = begin, read, errors, tries
         self._call: Begun[AnswerT] | None = None
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.scorer import Scorer
 from rankport.runtime.kinds.two_tower.towers import Towers
+from rankport.runtime.scheduling.futures import converted, gathered
 from rankport.runtime.store.store import TokenStore
 from support.servers.forking import in_forked_child
 
@@ -47,6 +49,23 @@ def test_a_ranker(ranker: Ranker, ask: Callable[[Ranker], object]) -> None:
     before = ranker.score("nurse", ["teacher"]).scores
     assert in_forked_child(lambda: ask(ranker)) == TOLD
     np.testing.assert_array_equal(ranker.score("nurse", ["teacher"]).scores, before)
+
+
+def test_a_future_of_the_parent(ranker: Ranker) -> None:
+    told = (
+        "Unavailable: the request was submitted before a fork(), which copies no threads: submit it in the child "
+        "process, or start processes by 'spawn'"
+    )
+    done = ranker.submit("nurse", ["teacher"])
+    score = float(done.result(20.0).scores[0])
+    pending = converted(Future[int](), float)
+    assert in_forked_child(pending.result) == told
+    assert in_forked_child(pending.exception) == told
+    assert in_forked_child(lambda: pending.add_done_callback(print)) == told
+    assert in_forked_child(lambda: gathered([pending]).result()) == told
+    assert in_forked_child(pending.cancel) == "False"
+    assert in_forked_child(lambda: float(done.result().scores[0])) == repr(score)
+    assert not pending.cancelled()
 
 
 def test_closing_in_the_child_returns_and_leaves_the_parents(ranker: Ranker) -> None:

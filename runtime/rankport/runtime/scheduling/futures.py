@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import DeadlineExceeded, RankportError
+from rankport.protos.own_future import OwnFuture
 
 _log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ OuterT = TypeVar("OuterT")
 
 def converted(inner: "Future[InnerT]", convert: Callable[[InnerT], OuterT]) -> "Future[OuterT]":
     """Makes a future of `convert(result)`; cancelling it cancels `inner`, and errors of either pass through."""
-    outer: Future[OuterT] = Future()
+    outer: Future[OuterT] = OwnFuture()
     # Weak, or the two would keep each other and both results alive until a garbage collection.
     outer.add_done_callback(partial(_cancel_inner, weakref.ref(inner)))
     inner.add_done_callback(partial(_resolve_outer, outer, convert))
@@ -77,7 +78,7 @@ class _Gathering(Generic[InnerT]):
     """Results so far of several futures, none of which it refers to."""
 
     def __init__(self, count: int) -> None:
-        self.outer: Future[tuple[InnerT, ...]] = Future()
+        self.outer: Future[tuple[InnerT, ...]] = OwnFuture()
         self._results: dict[int, InnerT] = {}
         self._count = count
         self._lock = threading.Lock()

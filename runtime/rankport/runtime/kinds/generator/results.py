@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from rankport.protos.generation import GeneratedPart, GenerateResult, GenerateUsage, Sampling, SearchResult
+from rankport.protos.own_process import OwnProcess
 from rankport.runtime.kinds.generator.searches import Found
 from rankport.runtime.kinds.generator.texts import Written
 from rankport.runtime.kinds.generator.trie import TokenTrie
@@ -19,11 +20,12 @@ class TextStream:
 
     def __init__(self, parts: "SimpleQueue[GeneratedPart | None]", future: "Future[GenerateResult]") -> None:
         self._parts, self._future = parts, future
+        self._process = OwnProcess()
 
     def __iter__(self) -> Iterator[GeneratedPart]:
-        """Yields the parts; raises what ended the text before its time."""
-        while (part := self._parts.get()) is not None:
-            yield part
+        """Yields the parts; raises what ended the text before its time, and `Unavailable` in a forked child."""
+        parts = iter(self._parts.get, None)
+        yield from self._process.steps(parts, "the text was begun", "begin it")
         self._parts.put(None)  # for whoever iterates once more
         self.result()
 

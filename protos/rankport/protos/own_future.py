@@ -1,0 +1,55 @@
+"""`OwnFuture`: a future that a child process does not wait for in vain."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from rankport.protos.own_process import OwnProcess
+
+T = TypeVar("T")
+
+
+class OwnFuture(Future[T]):
+    """Future whose result comes from a thread of the process that it is made in.
+
+    In a child that `fork()` made it raises `Unavailable` where it would wait, unless its result was there before. A
+    child's `cancel()` does nothing. (`concurrent.futures.wait` asks no future, and waits for its own timeout.)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._process = OwnProcess()
+        self._answered = False
+
+    def result(self, timeout: float | None = None) -> T:
+        """Waits for the result as any future. Raises `Unavailable` in a forked child."""
+        self._check()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Waits for the error as any future. Raises `Unavailable` in a forked child."""
+        self._check()
+        return super().exception(timeout)
+
+    def add_done_callback(self, fn: Callable[[Future[T]], Any]) -> None:
+        """Has a function called as any future. Raises `Unavailable` in a forked child, where nobody would."""
+        self._check()
+        super().add_done_callback(fn)
+
+    def cancel(self) -> bool:
+        """Cancels the work, if this is the process that has it."""
+        return not self._process.forked and super().cancel()
+
+    def set_result(self, result: T) -> None:
+        """Resolves it."""
+        super().set_result(result)
+        self._answered = True
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Resolves it with an error."""
+        super().set_exception(exception)
+        self._answered = True
+
+    def _check(self) -> None:
+        if not self._answered:
+            self._process.check("the request was submitted", "submit it")

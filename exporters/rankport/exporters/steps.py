@@ -75,7 +75,9 @@ def stage(
         staging.add(TOKENIZER_FILE, source.tokenizer_file)
     for name, content in plan.files.items():
         staging.add(name, content)
-    draft = draft.model_copy(update={"graphs": specs, "axes": axis_ranges(specs, plan.limits, plan.pair)})
+    draft = draft.model_copy(
+        update={"graphs": specs, "axes": axis_ranges(specs, plan.limits, plan.pair, plan.lists)}
+    )
     return draft, Sources(source, None if options.recipe is None else load)
 
 
@@ -144,13 +146,14 @@ def draft_manifest(
         tagging=plan.tagging,
         generation=plan.generation,
         sets=plan.sets,
+        lists=plan.lists,
         limits=plan.limits,
         pair=plan.pair,
         head=plan.head,
         embedding=plan.embedding,
         pairing=plan.pairing,
-        # What a generator writes has the model's own tokens.
-        tokenization=None if plan.generation is not None else report_tokenization(prompt, judged),
+        # What a generator writes has the model's own tokens; of a list the proof compares whole prompts.
+        tokenization=None if plan.generation or plan.lists else report_tokenization(prompt, judged),
         parity=None,
         quality=None,
         quantization=None if source.quantization is None else record(source.quantization),

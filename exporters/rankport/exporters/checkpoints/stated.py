@@ -11,6 +11,8 @@ from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, 
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head
 from rankport.exporters.checkpoints.forms.onnx_file import OnnxTensors
 from rankport.exporters.checkpoints.forms.onnx_model import stated_head
+from rankport.exporters.checkpoints.list_ranker import config as list_ranker
+from rankport.exporters.checkpoints.list_ranker import jina
 from rankport.exporters.checkpoints.sentence_transformers.folder import CONFIG_FILE
 from rankport.exporters.checkpoints.sentence_transformers.modules import (
     StatedModule,
@@ -144,4 +146,9 @@ def head_of(architecture: str) -> Head:
     return _OWN_HEADS.get(architecture, "none")
 
 
-_OWN_HEADS: dict[str, Head] = {two_tower.ARCHITECTURE: "towers", set_ranker.ARCHITECTURE: "sets"}
+_OWN_HEADS: dict[str, Head] = {
+    two_tower.ARCHITECTURE: "towers",
+    set_ranker.ARCHITECTURE: "sets",
+    list_ranker.ARCHITECTURE: "list",
+    jina.ARCHITECTURE: "list",
+}

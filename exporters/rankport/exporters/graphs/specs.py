@@ -9,6 +9,7 @@ from rankport.runtime.bundle.manifest import (
     DType,
     GraphSpec,
     Limits,
+    Lists,
     Pair,
     Precision,
     Target,
@@ -50,11 +51,14 @@ def _tensor_spec(value: ir.Value) -> TensorSpec:
     return TensorSpec(name=value.name, dtype=_DTYPES[value.dtype], shape=shape)
 
 
-def axis_ranges(graphs: list[GraphSpec], limits: Limits, pair: Pair | None = None) -> dict[str, AxisRange]:
+def axis_ranges(
+    graphs: list[GraphSpec], limits: Limits, pair: Pair | None = None, lists: Lists | None = None
+) -> dict[str, AxisRange]:
     """Bounds item and prefix lengths, as the model does; how many share a pass is the runtime's choice."""
     longest = limits.max_item_tokens + limits.max_prefix_tokens if pair is None else pair.max_tokens
     bounded = {
         "item_tokens": AxisRange(min=1, max=longest),
+        "list_tokens": AxisRange(min=1, max=_LARGEST_AXIS if lists is None else lists.max_tokens),
         "row_tokens": AxisRange(min=1, max=_LARGEST_AXIS),
         "past": AxisRange(min=0, max=max(1, limits.max_prefix_tokens)),
         "embedding_count": AxisRange(min=1, max=_LARGEST_AXIS),

@@ -19,6 +19,7 @@ _HEADS = {
     "token_head": "with a head for each token",
     "towers": "of two towers",
     "sets": "of sets",
+    "list": "of lists",
     "none": "without a head",
 }
 

@@ -7,6 +7,7 @@ from rankport.exporters.kinds.cross_encoder.kind import CROSS_ENCODER
 from rankport.exporters.kinds.generator.kind import GENERATOR
 from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.kind import ExportKind
+from rankport.exporters.kinds.list_ranker.kind import LIST_RANKER
 from rankport.exporters.kinds.ranker.kind import RANKER
 from rankport.exporters.kinds.set_ranker.kind import SET_RANKER
 from rankport.exporters.kinds.tagger.kind import TAGGER
@@ -23,6 +24,7 @@ EXPORT_KINDS: tuple[ExportKind, ...] = (
     TAGGER,
     GENERATOR,
     SET_RANKER,
+    LIST_RANKER,
 )
 
 

@@ -24,6 +24,7 @@ from rankport.runtime.bundle.manifest import (
     Generation,
     Labels,
     Limits,
+    Lists,
     ManifestDraft,
     ModelShape,
     Pair,
@@ -56,6 +57,7 @@ class ExportPlan:
     tagging: Tagging | None = None
     generation: Generation | None = None
     sets: Sets | None = None
+    lists: Lists | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)  # of the bundle, beside graphs and tokenizer
     overrides: tuple[str, ...] = ()  # options that say otherwise than the checkpoint's folder
     graphs: Callable[[Checkpoint, Target, Precision], dict[str, RoleGraph]]  # traces them; by name

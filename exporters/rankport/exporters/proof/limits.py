@@ -20,6 +20,7 @@ from rankport.runtime.bundle.manifest import (
     BatchIndependence,
     Manifest,
     ModeParity,
+    OrderDependence,
     Parity,
     Precision,
     Quality,
@@ -108,6 +109,7 @@ def summarize(
     precision: Precision = "fp32",
     reference: str | None = None,
     batches: BatchIndependence | None = None,
+    order: OrderDependence | None = None,
 ) -> Parity:
     """Makes the manifest's record of a measurement.
 
@@ -132,6 +134,7 @@ def summarize(
         modes=list(modes),
         reference=reference,
         batches=batches,
+        order=order,
     )
 
 

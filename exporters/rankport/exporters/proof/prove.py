@@ -20,7 +20,14 @@ from rankport.exporters.proof.same_tokens import tokenizer_differences
 from rankport.exporters.proof.source_words import source_in_words
 from rankport.exporters.torch_memory import release
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.manifest import BatchIndependence, Manifest, ModeParity, Parity, Quality
+from rankport.runtime.bundle.manifest import (
+    BatchIndependence,
+    Manifest,
+    ModeParity,
+    OrderDependence,
+    Parity,
+    Quality,
+)
 
 Progress = Callable[[str], None]
 
@@ -59,6 +66,7 @@ class Measured:
     agreement: OwnerAgreement | None = None  # with the owner's own scores, where those are given
     reference: str | None = None  # what the exact source is run by, where that is not transformers' class
     batches: BatchIndependence | None = None
+    order: OrderDependence | None = None
     evidence: Evidence = NO_EVIDENCE
 
 
@@ -135,6 +143,7 @@ def prove(
             manifest.precision,
             measured.reference or source_in_words(sources.exact, manifest.quantization),
             measured.batches,
+            measured.order,
         )
     judged = partial(_with_limit, allowed_ndcg_loss(options.tolerance, manifest))
     proof = Proof(

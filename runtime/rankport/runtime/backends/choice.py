@@ -16,6 +16,7 @@ from rankport.runtime.backends.contract import (
     ArrayGraph,
     DecodeBackend,
     DeviceLost,
+    MarkedBackend,
     PrefixBackend,
     PrefixBatch,
     PrefixPieces,
@@ -65,6 +66,21 @@ def load_decode_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Deco
         from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
 
     return OnnxRuntimeDecodeBackend(_DEVICES[config.device].view(bundle), config)
+
+
+def load_marked_backend(bundle: Bundle, role: Role, config: EngineConfig = DEFAULTS) -> MarkedBackend:
+    """Loads the graph of a role that answers at markers, on the CPU; raises as `load_prefix_backend`.
+
+    Raises InvalidRequest for another device as well.
+    """
+    if config.device != "cpu":
+        raise InvalidRequest(
+            f"bundle {bundle.manifest.name!r} ranks lists, which device {config.device} does not yet: take --device cpu"
+        )
+    with extras_named("device cpu"):
+        from rankport.runtime.backends.ort.marked import OnnxRuntimeMarkedBackend
+
+    return OnnxRuntimeMarkedBackend(_DEVICES[config.device].view(bundle), role, config)
 
 
 def load_array_graph(bundle: Bundle, role: Role, config: EngineConfig = DEFAULTS) -> ArrayGraph:

@@ -162,6 +162,19 @@ class TextBackend(Protocol):
         """Frees the device."""
 
 
+class MarkedBackend(Protocol):
+    """Texts as token ids, embeddings among them: one row for each of the bundle's markers in them."""
+
+    def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
+        """Computes the rows of all markers, in the order of the texts. [markers, ...]"""
+
+    def start(self, texts: TokenRuns) -> Started[np.floating]:
+        """Starts `compute`. Several may be under way; they end in order."""
+
+    def close(self) -> None:
+        """Frees the device."""
+
+
 class ArrayGraph(Protocol):
     """A graph of plain arrays. Any thread may call it."""
 

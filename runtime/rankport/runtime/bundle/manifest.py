@@ -14,9 +14,11 @@ from rankport.runtime.bundle.embedding import DenseLayer as DenseLayer
 from rankport.runtime.bundle.embedding import Embedding as Embedding
 from rankport.runtime.bundle.embedding import Pooling as Pooling
 from rankport.runtime.bundle.generation import Generation as Generation
+from rankport.runtime.bundle.lists import Lists as Lists
 from rankport.runtime.bundle.measurements import Agreement as Agreement
 from rankport.runtime.bundle.measurements import BatchIndependence as BatchIndependence
 from rankport.runtime.bundle.measurements import ModeParity as ModeParity
+from rankport.runtime.bundle.measurements import OrderDependence as OrderDependence
 from rankport.runtime.bundle.measurements import Parity as Parity
 from rankport.runtime.bundle.measurements import Quality as Quality
 from rankport.runtime.bundle.measurements import TokenizationReport as TokenizationReport
@@ -178,6 +180,7 @@ class ManifestDraft(Strict):
     tagging: Tagging | None = None  # of a tagger
     generation: Generation | None = None  # of a generator
     sets: Sets | None = None  # of a ranker of sets
+    lists: Lists | None = None  # of a ranker of lists
     limits: Limits
     pair: Pair | None = None  # of a kind that reads prefix and item in one sequence
     head: ClassHead | None = None  # of a classifier, or of a ranker that is a body without a head of its own
@@ -194,6 +197,8 @@ class ManifestDraft(Strict):
     @property
     def max_text_tokens(self) -> int:
         """Longest run of tokens that a graph of texts is given."""
+        if self.lists is not None:
+            return self.lists.max_tokens
         apart = max(self.limits.max_item_tokens, self.limits.max_prefix_tokens)
         return apart if self.pair is None else self.pair.max_tokens
 

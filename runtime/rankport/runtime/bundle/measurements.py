@@ -46,6 +46,27 @@ class BatchIndependence(Strict):
         )
 
 
+class OrderDependence(Strict):
+    """Changes of a request's ranking with the order in which its items are given, of the bundle against itself."""
+
+    requests: int
+    items: int
+    orders: int  # drawn of each request, beside the one that it was given in
+    kendall_tau: float  # mean, of the ranking in another order to that in the given one
+    least_kendall_tau: float
+    first_changed: int  # orders, of all requests, in which another item came first
+    max_score_move: float  # of an item's score, between two orders
+
+    @property
+    def in_words(self) -> str:
+        """Figures in words."""
+        return (
+            f"order dependence: over {self.orders} other orders of each of {self.requests} requests Kendall tau is "
+            f"{self.kendall_tau:.3f} (least {self.least_kendall_tau:.3f}), another item comes first in "
+            f"{self.first_changed} of {self.orders * self.requests}, a score moves by up to {self.max_score_move:.3g}"
+        )
+
+
 class Parity(Strict):
     """Measured against the source that `reference` names."""
 
@@ -59,6 +80,7 @@ class Parity(Strict):
     noise: ModeParity | None = None
     reference: str | None = None  # what the bundle was compared with, in words
     batches: BatchIndependence | None = None  # of the bundle against itself
+    order: OrderDependence | None = None  # of a kind whose scores depend on the list
 
     @model_validator(mode="after")
     def _one_tolerance(self) -> Self:

@@ -13,6 +13,7 @@ from rankport.runtime.kinds.cross_encoder.kind import CROSS_ENCODER
 from rankport.runtime.kinds.generator.kind import GENERATOR
 from rankport.runtime.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.runtime.kinds.kind import Kind, OfflineEncoder
+from rankport.runtime.kinds.list_ranker.kind import LIST_RANKER
 from rankport.runtime.kinds.ranker.kind import RANKER
 from rankport.runtime.kinds.set_ranker.kind import SET_RANKER
 from rankport.runtime.kinds.tagger.kind import TAGGER
@@ -27,6 +28,7 @@ KINDS: tuple[Kind, ...] = (
     TAGGER,
     GENERATOR,
     SET_RANKER,
+    LIST_RANKER,
 )
 
 

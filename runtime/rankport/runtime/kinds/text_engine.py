@@ -1,4 +1,4 @@
-"""Engine of the kinds that make a row of each text or token: many requests, one device, batches of similar length.
+"""Engine of the kinds that make a row of each text, token or marker: many requests, one device, batches of like length.
 
 Owns the life of a request from token ids to rows. What a row is, the kind knows; the queue and the thread are
 `worker`'s, batching is `pass_plan`'s.
@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import TextBackend, TokenBackend
+from rankport.runtime.backends.contract import MarkedBackend, TextBackend, TokenBackend
 from rankport.runtime.bundle.manifest import Role
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
@@ -29,9 +29,12 @@ from rankport.runtime.tokens import TokenRuns
 class TextRows:
     """Rows of one request, in the order of its texts."""
 
-    rows: NDArray[np.floating]  # [texts, ...], or [tokens, ...], in the graph's dtype, finite or not
+    rows: NDArray[np.floating]  # [texts, tokens or markers, ...], in the graph's dtype, finite or not
     queue_s: float  # from submission, outside the request's passes
     compute_s: float  # in passes the request took part in
+
+
+_Backend = TextBackend | TokenBackend | MarkedBackend
 
 
 class TextEngine(QueuedEngine):
@@ -39,7 +42,7 @@ class TextEngine(QueuedEngine):
 
     def __init__(
         self,
-        backend: TextBackend | TokenBackend,
+        backend: _Backend,
         config: EngineConfig = DEFAULTS,
         *,
         role: Role = "encode",
@@ -51,14 +54,20 @@ class TextEngine(QueuedEngine):
         self._clock, self._row_of = clock, row_of
 
     def submit(
-        self, texts: TokenRuns, timeout_s: float | None = None, *, spent_s: float = 0.0
+        self,
+        texts: TokenRuns,
+        timeout_s: float | None = None,
+        *,
+        spent_s: float = 0.0,
+        markers: NDArray[np.int64] | None = None,
     ) -> "Future[TextRows]":
         """Queues texts as token ids, `spent_s` of `timeout_s` gone. The future can be cancelled until answered.
 
+        `markers` [texts] are those of each, where a row is of one.
         Raises `InvalidRequest` without texts or for an empty one, `Overloaded`, `Unavailable`. The future
         raises `DeadlineExceeded`, `BackendError`, `Unavailable`.
         """
-        runs = RunsByLength.of(texts, "text", self._row_of)
+        runs = RunsByLength.of(texts, "text", self._row_of, markers)
         request = _TextRequest(
             tokens=runs.tokens,
             to_compute=runs.tokens,
@@ -90,7 +99,7 @@ class _TextRequest(Request):
 class _TextWork:
     """Passes over the backend; lives in the worker's thread."""
 
-    def __init__(self, backend: TextBackend | TokenBackend, config: EngineConfig, role: Role) -> None:
+    def __init__(self, backend: _Backend, config: EngineConfig, role: Role) -> None:
         self._backend = backend
         self._role = role  # in messages of failed passes
         self._limits = PassLimits(config.text_batch_tokens, config.max_padding_ratio)

@@ -21,14 +21,18 @@ def text_engines(
 ) -> Replicas[TextEngine]:
     """Loads the graph of a role on every device of `config`. Raises as `load_text_backend`.
 
-    `row_of` says what the graph answers with a row for: each text, or each token.
+    `row_of` says what the graph answers with a row for: each text, each token, or each marker.
     """
-    from rankport.runtime.backends.choice import load_text_backend
+    from rankport.runtime.backends.choice import load_marked_backend, load_text_backend
 
     with ExitStack() as loaded:
         engines = {}
         for gpu in config.device_ids:
-            backend = load_text_backend(bundle, role, config, gpu=gpu)
+            backend = (
+                load_marked_backend(bundle, role, config)
+                if row_of == "marker"
+                else load_text_backend(bundle, role, config, gpu=gpu)
+            )
             engines[gpu] = TextEngine(backend, config, role=role, row_of=row_of)
             loaded.callback(engines[gpu].close)
         loaded.pop_all()

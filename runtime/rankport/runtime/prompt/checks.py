@@ -3,14 +3,36 @@
 `where` names the part of the request in the message: "prefix", "item 3".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import checked_run, is_id_run
+from rankport.protos.arguments import checked_run, checked_text, is_id_run
 from rankport.protos.columns import Embeddings, RaggedIds
 from rankport.protos.errors import InvalidRequest
+
+
+def field_texts(prefix: str | Mapping[str, str], fields: Sequence[str]) -> list[str]:
+    """Takes the texts of a prompt's fields, in order: a str fills the only one, a mapping gives exactly these.
+
+    Raises:
+        InvalidRequest: fields are missing or unknown, or a value is malformed.
+    """
+    if isinstance(prefix, str):
+        if len(fields) != 1:
+            raise InvalidRequest(
+                f"prefix: one str, but the prompt has the fields {list(fields)}: "
+                "give each by name (--field NAME=TEXT)"
+            )
+        prefix = {fields[0]: prefix}
+    missing = [name for name in fields if name not in prefix]
+    unknown = [name for name in prefix if name not in fields]
+    if missing or unknown:
+        raise InvalidRequest(
+            f"prefix: fields missing {missing}, unknown {unknown}: the prompt has {list(fields)}"
+        )
+    return [checked_text(prefix[name], f"prefix field {name!r}") for name in fields]
 
 
 def checked_ids(value: object, vocab_size: int, where: str) -> NDArray[np.int64]:

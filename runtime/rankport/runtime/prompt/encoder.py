@@ -13,13 +13,19 @@ from typing import Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import check_prefix, checked_text
+from rankport.protos.arguments import check_prefix
 from rankport.protos.columns import Column, Embeddings, ItemColumns, RaggedIds
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.protos.types import Item, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Embedding, ManifestDraft
-from rankport.runtime.prompt.checks import checked_columns, checked_ids, checked_rows, refuse_unknown
+from rankport.runtime.prompt.checks import (
+    checked_columns,
+    checked_ids,
+    checked_rows,
+    field_texts,
+    refuse_unknown,
+)
 from rankport.runtime.prompt.item_template import ItemTemplate
 from rankport.runtime.prompt.joined_prefix import JoinedPrefix
 from rankport.runtime.prompt.parts import PromptParts
@@ -116,11 +122,11 @@ class PromptEncoder:
             InvalidRequest: fields are missing or unknown, or a value is malformed.
             LimitExceeded: a field or the whole is too long and `truncation` is "error".
         """
-        _check_truncation(truncation)
+        check_truncation(truncation)
         check_prefix(prefix)
         if not isinstance(prefix, str | Mapping):
             return EncodedPrefix(TokenRun(self._whole_prefix(prefix)), truncated=False)
-        texts = self._field_texts(prefix)
+        texts = field_texts(prefix, self.fields)
         if isinstance(self._prefix, JoinedPrefix):
             ids, truncated = self._prefix.fill(texts, truncation, "prefix")
             self._refuse_unknown(RaggedIds.of_lengths(ids, np.array([len(ids)])), lambda _: "prefix")
@@ -147,7 +153,7 @@ class PromptEncoder:
             InvalidRequest: an item is malformed, empty, or is a key without a store; the message has its index.
             LimitExceeded: an item is too long and `truncation` is "error".
         """
-        _check_truncation(truncation)
+        check_truncation(truncation)
         columns = ItemColumns.of(items)
         encoded = [
             *self._encoded_ids(columns, truncation),
@@ -165,7 +171,7 @@ class PromptEncoder:
     def _encoded_ids(self, columns: ItemColumns, truncation: Truncation) -> Iterator[EncodedItems]:
         """Encodes items of texts, and of token ids."""
         if columns.texts is not None:
-            texts, empty = _without_blanks(columns.texts)
+            texts, empty = without_blanks(columns.texts)
             filled = self._filled_texts(texts.values, truncation, texts.places)
             yield replace(filled, empty=np.concatenate([filled.empty, empty]))
         if columns.token_ids is not None:
@@ -233,22 +239,6 @@ class PromptEncoder:
             )
         return ids
 
-    def _field_texts(self, prefix: str | Mapping[str, str]) -> list[str]:
-        if isinstance(prefix, str):
-            if len(self.fields) != 1:
-                raise InvalidRequest(
-                    f"prefix: one str, but the prompt has the fields {list(self.fields)}: "
-                    "give each by name (--field NAME=TEXT)"
-                )
-            prefix = {self.fields[0]: prefix}
-        missing = [name for name in self.fields if name not in prefix]
-        unknown = [name for name in prefix if name not in self.fields]
-        if missing or unknown:
-            raise InvalidRequest(
-                f"prefix: fields missing {missing}, unknown {unknown}: the prompt has {list(self.fields)}"
-            )
-        return [checked_text(prefix[name], f"prefix field {name!r}") for name in self.fields]
-
     def _tokenize(self, texts: Sequence[str], where: Callable[[int], str]) -> RaggedIds:
         """Tokenizes the texts; `where` names one in messages."""
         if not len(texts):
@@ -265,7 +255,7 @@ class PromptEncoder:
         refuse_unknown(runs, self._vocab_size, where, self._tokenizer.decode)
 
 
-def _without_blanks(texts: Column[Sequence[str]]) -> tuple[Column[Sequence[str]], NDArray[np.int64]]:
+def without_blanks(texts: Column[Sequence[str]]) -> tuple[Column[Sequence[str]], NDArray[np.int64]]:
     """Leaves out texts of blanks alone, and gives their places."""
     filled = list(map(str.strip, texts.values))
     if all(filled):
@@ -293,6 +283,7 @@ def _embedded_ids(item: ItemTemplate, embedding: Embedding) -> Ids:
     return ids
 
 
-def _check_truncation(truncation: object) -> None:
+def check_truncation(truncation: object) -> None:
+    """Raises `InvalidRequest` for what is none."""
     if truncation not in _TRUNCATIONS:
         raise InvalidRequest(f"truncation {truncation!r}: must be one of {list(_TRUNCATIONS)}")

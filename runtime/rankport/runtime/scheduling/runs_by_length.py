@@ -13,8 +13,8 @@ from rankport.protos.columns import offsets_of
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.tokens import TokenRuns, places_within
 
-RowOf = Literal["run", "token"]
-"""What a row of results is of."""
+RowOf = Literal["run", "token", "marker"]
+"""What a row of results is of; how many markers a run has, whoever makes the runs knows."""
 
 
 @dataclass(slots=True, eq=False)
@@ -25,22 +25,31 @@ class RunsByLength:
     lengths: NDArray[np.int64]  # [runs] tokens, ascending
     order: NDArray[np.int64] | None  # [runs] place of each in the request; None: as they stand
     row_of: RowOf = "run"
+    counts: NDArray[np.int64] | None = None  # [runs] rows of each; None: one
     taken: int = 0
     done: int = 0
     parts: list[NDArray[Any]] = field(default_factory=list)  # results so far, each [some rows, ...]
 
     @classmethod
-    def of(cls, runs: TokenRuns, noun: str, row_of: RowOf = "run") -> "RunsByLength":
-        """Sorts. Raises `InvalidRequest`, calling a run a `noun`, when there is none or one has no tokens."""
+    def of(
+        cls, runs: TokenRuns, noun: str, row_of: RowOf = "run", markers: NDArray[np.int64] | None = None
+    ) -> "RunsByLength":
+        """Sorts. Raises `InvalidRequest`, calling a run a `noun`, when there is none or one has no tokens.
+
+        `markers` [runs] are those of each run, where a row is of one.
+        """
+        assert (markers is None) == (row_of != "marker")
         lengths = runs.lengths
         if not len(lengths):
             raise InvalidRequest(f"a request without {noun}s: give at least one")
         if lengths.min() == 0:
             raise InvalidRequest(f"{noun} {int(np.argmin(lengths))} has no tokens: give at least one")
+        counts = lengths if row_of == "token" else markers
         if np.all(lengths[1:] >= lengths[:-1]):
-            return cls(runs, lengths, None, row_of)
+            return cls(runs, lengths, None, row_of, counts)
         order = np.argsort(lengths, kind="stable")
-        return cls(runs.take(order), lengths[order], order, row_of)
+        sorted_counts = None if counts is None else counts[order]
+        return cls(runs.take(order), lengths[order], order, row_of, sorted_counts)
 
     @property
     def exhausted(self) -> bool:
@@ -72,7 +81,7 @@ class RunsByLength:
 
     def rows(self, count: int) -> int:
         """Counts the rows that the next runs will have."""
-        return count if self.row_of == "run" else int(self.remaining[:count].sum())
+        return count if self.counts is None else int(self.counts[self.taken : self.taken + count].sum())
 
     def record(self, results: NDArray[Any], count: int) -> None:
         """Keeps the results of the next `count` runs taken. [rows, ...]"""
@@ -91,9 +100,9 @@ class RunsByLength:
 
     def _given_rows(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Gives the place in the request of each row as they stand by length. [rows]"""
-        if self.row_of == "run":
+        if self.counts is None:
             return order
-        given = np.empty_like(self.lengths)
-        given[order] = self.lengths
+        given = np.empty_like(self.counts)
+        given[order] = self.counts
         begins = offsets_of(given)[:-1][order]
-        return np.repeat(begins, self.lengths) + places_within(self.lengths)
+        return np.repeat(begins, self.counts) + places_within(self.counts)

@@ -15,13 +15,16 @@ from rankport.exporters.checkpoints.config.quantization_files import method_of, 
 from rankport.exporters.checkpoints.expansion.family import EXPANDED_TYPE
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors, unread_graph
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
+from rankport.exporters.checkpoints.list_ranker import jina
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.bundle import is_bundle
 
-Head = Literal["lm_head", "seq2seq_lm_head", "classification_head", "token_head", "towers", "sets", "none"]
+Head = Literal[
+    "lm_head", "seq2seq_lm_head", "classification_head", "token_head", "towers", "sets", "list", "none"
+]
 """End of a class: the next token, of a decoder or of an encoder-decoder; labels of the whole, labels of each token, a
-score of two towers, scores of a set, or hidden states."""
+score of two towers, scores of a set or of a list, or hidden states."""
 
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -58,9 +61,9 @@ class CheckpointFolder:
     @property
     def own_code(self) -> tuple[str, ...]:
         """Code that the folder's JSON files ask for instead of transformers', in words; none is ever run."""
-        # Control LLM's own classes are what the form of that name computes.
-        expanded = self.raw.get("model_type") == EXPANDED_TYPE
-        return (() if expanded else own_code("config.json", self.raw)) + code_beside(self.path)
+        # Control LLM's own classes, and the one of jina-reranker-v3, are what forms of ours compute.
+        known = self.raw.get("model_type") == EXPANDED_TYPE or self.architecture == jina.ARCHITECTURE
+        return (() if known else own_code("config.json", self.raw)) + code_beside(self.path)
 
 
 def code_beside(path: Path) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from rankport.exporters.checkpoints.forms import (
 )
 from rankport.exporters.checkpoints.forms.fill import local_name
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, LoadedModel
-from rankport.exporters.checkpoints.forms.own import set_ranker, two_tower
+from rankport.exporters.checkpoints.forms.own import list_ranker, set_ranker, two_tower
 from rankport.protos.errors import CheckpointError
 
 
@@ -32,6 +32,7 @@ FORMS: tuple[Form, ...] = (
     Form("onnx", onnx_model.matches, onnx_model.load),
     Form("two-tower", two_tower.matches, two_tower.load),
     Form("set-ranker", set_ranker.matches, set_ranker.load),
+    Form("list-ranker", list_ranker.matches, list_ranker.load),
     Form("control-llm", control_llm.matches, control_llm.load),
     Form("compressed-tensors", compressed_tensors.matches, compressed_tensors.load),
     Form("gptq", gptq.matches, gptq.load),

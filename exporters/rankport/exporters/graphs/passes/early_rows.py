@@ -2,9 +2,10 @@
 
 requires: shapes on intermediate values; for `select_rows_early` one selection of token rows by a graph input, as the
           torch exporter writes `states[:, rows]` (Transpose, GatherND, Transpose); for `select_first_early` one of each
-          text's first token, `states[:, 0]` (Gather) or `states[:, :1]` (Slice).
-ensures:  the same outputs; the selection stands right after the last block's attention, as a plain Gather, so that the
-          block's output projection, MLP and norms run for the read-out tokens only.
+          text's first token, `states[:, 0]` (Gather) or `states[:, :1]` (Slice); for `select_marked_early` one of each
+          text's own rows, as it writes torch.gather (Unsqueeze and Expand of the graph input, GatherElements).
+ensures:  the same outputs; the selection stands right after the last block's attention, as a plain Gather or GatherND,
+          so that the block's output projection, MLP and norms run for the read-out tokens only.
 """
 
 from dataclasses import dataclass
@@ -47,6 +48,43 @@ def select_first_early(model: ir.Model) -> int:
         model.graph.initializers["first_token"] = first
         settle(model)
     return moved
+
+
+def select_marked_early(model: ir.Model, marks: str) -> int:
+    """Moves the selection of each text's rows by the graph input `marks` [texts, rows] up, if there is one.
+
+    Returns how many nodes now run on them only.
+    """
+    graph = model.graph
+    index = next(value for value in graph.inputs if value.name == marks)
+    gather = next((node for node in graph if _gathers_by(node, index)), None)
+    states = None if gather is None else gather.inputs[0]
+    if states is None or not has_token_rows(states) or only_reader(states, set(graph.outputs)) is not gather:
+        return 0
+    assert gather is not None
+    last = ir.Value(name="last_axis", shape=ir.Shape([1]), type=ir.TensorType(ir.DataType.INT64))
+    last.const_value = ir.tensor(np.array([-1]), name=last.name)
+    rows = ir.node("Unsqueeze", [index, last])
+    moved = compute_rows_only(model, states, rows.outputs[0], own=True)
+    if moved:
+        graph.initializers["last_axis"] = last
+        graph.insert_before(graph[0], rows)
+        gather.outputs[0].replace_all_uses_with(states)
+        settle(model)
+    return moved
+
+
+def _gathers_by(node: ir.Node, index: ir.Value) -> bool:
+    """Tells a node that takes token rows by places that were made of nothing but an input."""
+    if node.op_type != "GatherElements" or node.attributes.get_int("axis", 0) != 1:
+        return False
+    places = node.inputs[1]
+    while places is not None and places is not index:
+        producer = places.producer()
+        if producer is None or producer.op_type not in ("Expand", "Unsqueeze"):
+            return False
+        places = producer.inputs[0]
+    return places is index
 
 
 def _find_selection(graph: ir.Graph, rows: str) -> _Selection | None:

@@ -46,17 +46,21 @@ _OVER_LAST_AXIS = frozenset({"ReduceMax", "ReduceMean", "ReduceSum"})
 _LOW_BIT_PRODUCTS = frozenset({"MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits"})
 
 
-def compute_rows_only(model: ir.Model, states: ir.Value, rows: ir.Value) -> int:
+def compute_rows_only(model: ir.Model, states: ir.Value, rows: ir.Value, *, own: bool = False) -> int:
     """Has the row-wise nodes above `states` run on `rows` alone, gathered as early as can be.
 
-    `states` are read by nothing but a selection of those rows. Afterwards they have only them, and their shape is
-    unknown. Returns how many nodes run on fewer rows.
+    `rows` [rows] are the same of all texts, or with `own` those of each, [texts, rows, 1]. `states` are read by nothing
+    but a selection of those rows. Afterwards they have only them, and their shape is unknown. Returns how many nodes
+    run on fewer rows.
     """
     assert states.shape is not None
     tokens = str(states.shape[_TOKEN_AXIS])
     cone = _row_wise_cone(model.graph, states, tokens)
-    for value in _frontier(cone, tokens):
-        _select(value, rows, cone)
+    frontier = _frontier(cone, tokens)
+    if own and any(str(value.shape[0]) != str(states.shape[0]) for value in frontier if value.shape):
+        return 0  # some are the same of all texts, and have no rows of each
+    for value in frontier:
+        _select(value, rows, cone, own=own)
     for node in cone:
         for output in node.outputs:
             output.shape = None
@@ -173,9 +177,12 @@ def _frontier(cone: list[ir.Node], tokens: str) -> list[ir.Value]:
     return list(dict.fromkeys(states))
 
 
-def _select(value: ir.Value, rows: ir.Value, cone: list[ir.Node]) -> None:
+def _select(value: ir.Value, rows: ir.Value, cone: list[ir.Node], *, own: bool) -> None:
     """Gives the cone's nodes the selected rows of a value from outside."""
-    gather = ir.node("Gather", [value, rows], attributes={"axis": _TOKEN_AXIS})
+    if own:
+        gather = ir.node("GatherND", [value, rows], attributes={"batch_dims": 1})
+    else:
+        gather = ir.node("Gather", [value, rows], attributes={"axis": _TOKEN_AXIS})
     if value.dtype is not None:
         gather.outputs[0].dtype = value.dtype
     producer = value.producer()

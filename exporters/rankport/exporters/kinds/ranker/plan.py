@@ -9,12 +9,12 @@ from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import C
 from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.decoders.graphs import GraphForm, export_decoder_graphs
+from rankport.exporters.kinds.decoders.item_tokens import item_tokens
 from rankport.exporters.kinds.decoders.module import DecoderModule, PackedDecoder, RowDecoder
 from rankport.exporters.kinds.decoders.survey import Survey, survey
 from rankport.exporters.kinds.labels.label_head import ReadOut, readout_of
 from rankport.exporters.kinds.labels.score import resolve_score
 from rankport.exporters.kinds.ranker.decoders import require_decoder
-from rankport.exporters.kinds.ranker.item_tokens import item_tokens
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.pooled import dense_head, pair_limit_of, pooled_last
 from rankport.exporters.kinds.ranker.read_out import resolve_labels
@@ -61,7 +61,7 @@ def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptio
     dense = dense_head(source, head, len(labels.names))
     facts = survey(DecoderModule(source.model, readout_of(labels), embeddings=False, head=dense))
     limits = _limits(facts, options, _pair_limit(source, options) or pair_limit_of(source))
-    embedding, pairing = item_tokens(source, options)
+    embedding, pairing = item_tokens(source, options.item_encoder, options.embedding_tokens)
     return ExportPlan(
         shape=ModelShape(
             hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=list(facts.layers)

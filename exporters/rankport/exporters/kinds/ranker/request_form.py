@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rankport.exporters.checkpoints.stated import StatedModel
-from rankport.exporters.kinds.ranker.item_tokens import bare_fingerprint
+from rankport.exporters.kinds.decoders.item_tokens import bare_fingerprint
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.plan import ranker_prompt
 from rankport.exporters.options.check_requests import RequestForm

@@ -1,1 +1,1 @@
-"""Checkpoints of reference modules of our own: towers, and rankers of sets."""
+"""Checkpoints of reference modules of our own: towers, rankers of sets and of lists."""

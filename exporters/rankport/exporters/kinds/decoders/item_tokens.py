@@ -1,31 +1,35 @@
-"""The embedding tokens that a ranker takes as items, and the encoder that they must come from."""
+"""The embedding tokens that a decoder takes as items, and the encoder that they must come from."""
 
 from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.options.options import StrPath
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Embedding, Pairing
 from rankport.runtime.kinds.table import open_bundle
 
 
-def item_tokens(source: Checkpoint, options: RankerOptions) -> tuple[Embedding | None, Pairing | None]:
-    """Reads form and origin of the tokens that a ranker takes: from the encoder's bundle, or its bare fingerprint."""
-    if options.item_encoder is None:
+def item_tokens(
+    source: Checkpoint, item_encoder: StrPath | None, embedding_tokens: int | None
+) -> tuple[Embedding | None, Pairing | None]:
+    """Reads form and origin of the tokens that are taken: from the encoder's bundle, or its bare fingerprint.
+
+    Raises CheckpointError where the widths differ, InvalidRequest for options that say too little or contradict.
+    """
+    if item_encoder is None:
         return None, None
     width = source.model.get_input_embeddings().embedding_dim  # type: ignore[operator]
     if width != source.hidden_size:
         raise CheckpointError(
-            f"input embeddings are {width} wide, hidden states {source.hidden_size}: no ranker of embedding tokens"
+            f"input embeddings are {width} wide, hidden states {source.hidden_size}: it takes no embedding tokens"
         )
-    named = str(options.item_encoder)
+    named = str(item_encoder)
     if bare_fingerprint(named) is not None:
-        if options.embedding_tokens is None:
+        if embedding_tokens is None:
             raise InvalidRequest(
                 "--item-encoder is a bare fingerprint: say --embedding-tokens, the tokens of an item"
             )
-        form = Embedding(tokens=options.embedding_tokens, hidden_size=source.hidden_size, dtype="float16")
+        form = Embedding(tokens=embedding_tokens, hidden_size=source.hidden_size, dtype="float16")
         return form, Pairing(encoder_fingerprint=named)
     manifest = open_bundle(named).manifest
     if manifest.embedding is None or not manifest.embedding.is_output:
@@ -35,13 +39,11 @@ def item_tokens(source: Checkpoint, options: RankerOptions) -> tuple[Embedding |
     tokens = manifest.embedding
     if tokens.hidden_size != source.hidden_size:
         raise CheckpointError(
-            f"the item encoder {manifest.name!r} makes tokens {tokens.hidden_size} wide and the ranker's input "
+            f"the item encoder {manifest.name!r} makes tokens {tokens.hidden_size} wide and the checkpoint's input "
             f"embeddings are {source.hidden_size} wide: there is no projector between them, the widths must be equal"
         )
-    if options.embedding_tokens not in (None, tokens.tokens):
-        raise InvalidRequest(
-            f"--embedding-tokens is {options.embedding_tokens}, the encoder makes {tokens.tokens}"
-        )
+    if embedding_tokens not in (None, tokens.tokens):
+        raise InvalidRequest(f"--embedding-tokens is {embedding_tokens}, the encoder makes {tokens.tokens}")
     form = Embedding(tokens=tokens.tokens, hidden_size=tokens.hidden_size, dtype=tokens.dtype)
     return form, Pairing(encoder_fingerprint=manifest.fingerprint)
 

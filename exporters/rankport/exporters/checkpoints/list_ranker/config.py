@@ -1,0 +1,82 @@
+"""`ListRankerConfig`: config.json of a list ranker, strictly read. It names everything that the module computes.
+
+{"model_type": "rankport-list-ranker", "architectures": ["RankportListRanker"],
+ "body": {"model_type": "qwen3", "hidden_size": 64, ...},
+ "projector": [{"in_features": 64, "out_features": 32, "bias": false, "activation": "identity"}],
+ "item_marker": "<item>", "query_marker": "<query>", "max_items": 20,
+ "template": {"item": [{"number": 1}, {"text": ": "}, {"item": true}, {"mark": "item"}], "between": "\\n",
+              "tail": [{"text": "\\nquery: "}, {"field": "query"}, {"mark": "query"}]}}
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.lists import Join, ListReadOut, ListTemplate
+from rankport.runtime.bundle.manifest import DenseLayer
+from rankport.runtime.bundle.manifest_json import explain
+from rankport.runtime.bundle.strict import Strict
+
+MODEL_TYPE: Final = "rankport-list-ranker"
+ARCHITECTURE: Final = "RankportListRanker"
+
+Count = Annotated[int, Field(gt=0)]
+
+
+def _architectures() -> list[str]:
+    return [ARCHITECTURE]
+
+
+class ListRankerConfig(Strict):
+    """Contents of config.json. Unknown fields are errors."""
+
+    model_type: Literal["rankport-list-ranker"] = MODEL_TYPE
+    architectures: list[str] = Field(default_factory=_architectures)
+    body: dict[str, Any]  # config of a decoder of transformers
+    projector: list[DenseLayer] = Field(default_factory=list)  # from the state at a marker to its vector
+    read_out: ListReadOut = "cosine"  # of the vectors of item and query, or the item's one value as a logit
+    score: Literal["probability", "logit"] = "probability"  # of a logit: its sigmoid, or itself
+    template: ListTemplate
+    item_marker: str
+    query_marker: str | None = None
+    max_items: Count  # of a block
+    max_item_tokens: Count | None = None  # null: as many as there is room for
+    max_query_tokens: Count | None = None
+    max_tokens: Count | None = None  # of a block; null: as many as there are positions
+    join: Join = "independent"
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.architectures != _architectures():
+            raise ValueError(f"architectures: is {self.architectures}, must be {_architectures()}")
+        if (self.query_marker is not None) != self.template.marks_query:
+            raise ValueError("query_marker goes with a segment mark = query of the template")
+        if (self.read_out == "cosine") != self.template.marks_query:
+            raise ValueError(
+                f"read_out is {self.read_out}: a cosine, and it alone, has a marker of the query"
+            )
+        for index, (before, layer) in enumerate(zip(self.projector, self.projector[1:], strict=False), 1):
+            if layer.in_features != before.out_features:
+                raise ValueError(
+                    f"projector[{index}].in_features: is {layer.in_features}, what comes in has {before.out_features}"
+                )
+        if self.read_out == "logit" and (not self.projector or self.projector[-1].out_features != 1):
+            raise ValueError("projector: a logit is 1 wide: the last layer must have out_features 1")
+        if self.read_out == "logit" and self.join == "mean-query":
+            raise ValueError("join is mean-query: a logit has no query that could be averaged")
+        return self
+
+    def width(self, hidden_size: int) -> int:
+        """Counts the values at a marker, of a body with this hidden size."""
+        return self.projector[-1].out_features if self.projector else hidden_size
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any], where: Path) -> Self:
+        """Reads the contents of config.json. Raises CheckpointError naming the field at fault."""
+        try:
+            return cls.model_validate(dict(raw))
+        except ValidationError as error:
+            raise CheckpointError(f"{where}: {explain(error)}") from None

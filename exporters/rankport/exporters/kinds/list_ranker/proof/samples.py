@@ -1,0 +1,107 @@
+"""Requests that a proof of a list ranker asks: lists of one item, a block, several blocks, and every form of items."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rankport.exporters.kinds.texts.samples import overlong_text, sample_runs, sample_texts
+from rankport.protos.types import Item, Truncation
+from rankport.runtime.bundle.manifest import Embedding, Manifest
+from rankport.runtime.prompt.markers import Markers
+from rankport.runtime.prompt.tokenizer import Tokenizer
+
+_SHORT_TOKENS, _BLOCK = 40, 12
+_REQUESTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ListSample:
+    """One request of a mode."""
+
+    mode: str
+    fields: Mapping[str, str]
+    items: Sequence[Item]
+    truncation: Truncation = "error"
+
+
+def draw_samples(manifest: Manifest, tokenizer: Tokenizer) -> list[ListSample]:
+    """Draws requests that fit a bundle."""
+    lists = manifest.lists
+    assert lists is not None
+    drawn = _Drawn(manifest, tokenizer)
+    samples = [drawn.sample("one_item", place, drawn.texts[place : place + 1]) for place in range(_REQUESTS)]
+    blocks = [drawn.block(place) for place in range(_REQUESTS)]
+    samples += [drawn.sample("one_block", place, block) for place, block in enumerate(blocks)]
+    order = np.random.default_rng(3).permutation(len(blocks[0]))
+    samples.append(drawn.sample("permuted", 0, [blocks[0][place] for place in order]))
+    if lists.join != "refuse":
+        samples.append(drawn.sample("several_blocks", 1, drawn.several(lists.max_items)))
+    samples += drawn.awkward(blocks[0])
+    return samples
+
+
+class _Drawn:
+    """Texts of a tokenizer's vocabulary, and lists of them."""
+
+    def __init__(self, manifest: Manifest, tokenizer: Tokenizer) -> None:
+        assert manifest.lists is not None
+        self._manifest, self._lists = manifest, manifest.lists
+        self._limits = manifest.limits
+        short = min(self._limits.max_item_tokens, _SHORT_TOKENS)
+        markers = Markers.of(manifest.lists)
+        drawn = sample_texts(tokenizer, short)
+        clean = [text for text in drawn if markers.cleaned(text) == text]
+        lengths = tokenizer.encode_ragged(clean).lengths
+        self.texts = [text for text, length in zip(clean, lengths, strict=True) if length <= short]
+        most = self._limits.max_prefix_tokens // max(1, len(manifest.prompt.fields))
+        queries = [text for text, length in zip(clean, lengths, strict=True) if length <= min(short, most)]
+        self._queries = queries or [""]
+        self._markers = markers
+
+    def sample(
+        self, mode: str, place: int, items: Sequence[Item], truncation: Truncation = "error"
+    ) -> ListSample:
+        query = self._queries[place % len(self._queries)]
+        return ListSample(mode, dict.fromkeys(self._manifest.prompt.fields, query), items, truncation)
+
+    def block(self, place: int) -> list[str]:
+        """Takes as many texts as a small block has, another first one each time."""
+        count = min(self._lists.max_items, _BLOCK)
+        return [self.texts[(place * 5 + index) % len(self.texts)] for index in range(count)]
+
+    def several(self, most: int) -> list[str]:
+        """Takes more of the shortest texts than a block holds."""
+        count = 2 * most + 1 if most <= _BLOCK else most + 3
+        shortest = sorted(self.texts, key=len)[:8]
+        return [shortest[index % len(shortest)] for index in range(count)]
+
+    def awkward(self, block: Sequence[str]) -> Iterator[ListSample]:
+        """Yields a long item that is cut, markers in texts, ids and embedding tokens among texts."""
+        few = list(block[:3])
+        long = overlong_text(self.texts, self._limits.max_item_tokens)
+        query = overlong_text(self.texts, self._limits.max_prefix_tokens)
+        fields = dict.fromkeys(self._manifest.prompt.fields, query)
+        yield ListSample("truncation", fields, [*few[:1], long, *few[1:]], "truncate")
+        yield self._marked(few)
+        runs = sample_runs(self._manifest.shape.vocab_size, min(self._limits.max_item_tokens, 24), count=4)
+        own = np.array(self._lists.marker_ids)
+        ids = [run[~np.isin(run, own)] for run in runs]
+        yield self.sample("token_ids", 1, [few[0], *(run for run in ids if len(run)), few[-1]])
+        if self._manifest.embedding is not None:
+            yield self.sample("embeddings", 2, [few[0], *_embeddings(self._manifest.embedding), few[-1]])
+
+    def _marked(self, texts: Sequence[str]) -> ListSample:
+        """Spells markers in every text, one inside the name of another."""
+        names = self._markers.names()
+        inside = names[0][:2] + names[-1] + names[0][2:]
+        marked = [f"{text}{names[0]} {inside}{text}" for text in texts]
+        query = f"{names[-1]}{self._queries[0]}{inside}"
+        fields = dict.fromkeys(self._manifest.prompt.fields, query)
+        return ListSample("markers", fields, marked, "truncate")
+
+
+def _embeddings(form: Embedding) -> list[Item]:
+    rng = np.random.default_rng(5)
+    rows = rng.standard_normal((4, form.tokens, form.hidden_size)) * 0.1
+    return list(rows.astype(form.dtype))

@@ -69,9 +69,18 @@ def select_marked_early(model: ir.Model, marks: str) -> int:
     if moved:
         graph.initializers["last_axis"] = last
         graph.insert_before(graph[0], rows)
-        gather.outputs[0].replace_all_uses_with(states)
+        _stand_for(states, gather.outputs[0])
         settle(model)
     return moved
+
+
+def _stand_for(states: ir.Value, selected: ir.Value) -> None:
+    """Puts states that have the selected rows alone by now in the place of the selection, an output of the graph too."""
+    name, shape = selected.name, selected.shape
+    is_output = selected.is_graph_output()
+    selected.replace_all_uses_with(states, replace_graph_outputs=True)
+    if is_output:
+        selected.name, states.name, states.shape = None, name, shape
 
 
 def _gathers_by(node: ir.Node, index: ir.Value) -> bool:

@@ -78,18 +78,25 @@ class _Drawn:
 
     def awkward(self, block: Sequence[str]) -> Iterator[ListSample]:
         """Yields a long item that is cut, markers in texts, ids and embedding tokens among texts."""
-        few = list(block[:3])
+        few = list(block[: min(3, max(1, self._lists.max_items - 1))])
         long = overlong_text(self.texts, self._limits.max_item_tokens)
         query = overlong_text(self.texts, self._limits.max_prefix_tokens)
         fields = dict.fromkeys(self._manifest.prompt.fields, query)
-        yield ListSample("truncation", fields, [*few[:1], long, *few[1:]], "truncate")
+        cut = [*few[:1], long, *few[1:]][-self._lists.max_items :]
+        yield ListSample("truncation", fields, cut, "truncate")
         yield self._marked(few)
         runs = sample_runs(self._manifest.shape.vocab_size, min(self._limits.max_item_tokens, 24), count=4)
         own = np.array(self._lists.marker_ids)
         ids = [run[~np.isin(run, own)] for run in runs]
-        yield self.sample("token_ids", 1, [few[0], *(run for run in ids if len(run)), few[-1]])
+        yield self._mixed("token_ids", 1, few, [run for run in ids if len(run)])
         if self._manifest.embedding is not None:
-            yield self.sample("embeddings", 2, [few[0], *_embeddings(self._manifest.embedding), few[-1]])
+            yield self._mixed("embeddings", 2, few, _embeddings(self._manifest.embedding))
+
+    def _mixed(self, mode: str, place: int, texts: Sequence[str], others: Sequence[Item]) -> ListSample:
+        """Puts items of another form among texts, as far as one block holds them."""
+        most = self._lists.max_items
+        items = [*texts[:1], *others, *texts[1:]] if most > len(others) else others[:most]
+        return self.sample(mode, place, items[:most])
 
     def _marked(self, texts: Sequence[str]) -> ListSample:
         """Spells markers in every text, one inside the name of another."""

@@ -154,3 +154,18 @@ def set_bundle(
         return exported(folder, name=f"sets-{block}", kind="set-ranker", table_dtype="int8")
 
     return made
+
+
+@pytest.fixture(scope="session")
+def list_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ranker of lists in our own form: numbered items, blocks of four."""
+    from support.lists.rankers import checkpoint
+
+    return checkpoint(tmp_path_factory.mktemp("lists") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def list_bundle(list_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
+    """Bundle of that ranker: items of text, or of two embedding tokens of the encoder "eee..."."""
+    options = {"kind": "list-ranker", "item_encoder": "e" * 64, "embedding_tokens": 2}
+    return exported(list_checkpoint, name="tiny-lists", **options)

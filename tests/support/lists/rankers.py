@@ -12,15 +12,8 @@ from torch import nn
 
 from rankport.exporters.checkpoints.list_ranker.config import ListRankerConfig
 from rankport.exporters.checkpoints.list_ranker.module import ListRankerModel
-from support import text_tokenizers
+from support.lists.drafts import ITEM, NUMBERED, QUERY, tokenizer_json
 
-ITEM, QUERY = "<|embed_token|>", "<|rerank_token|>"
-_SPECIAL = ("<|im_start|>", "<|im_end|>", ITEM, QUERY)
-_LINES = (
-    *text_tokenizers.LINES,
-    "You are a search relevance expert; rank passages by a numerical identifier. system user assistant",
-    "hospital nurse, welder, software engineer, teacher, baker, pilot",
-)
 _BODY: dict[str, Any] = {
     "hidden_size": 24,
     "num_hidden_layers": 1,
@@ -32,23 +25,6 @@ _BODY: dict[str, Any] = {
     "initializer_range": 0.2,
     "tie_word_embeddings": True,
 }
-NUMBERED: dict[str, Any] = {
-    "head": [{"special": ["<|im_start|>"]}, {"count": True}, {"text": " items for "}, {"field": "query"}],
-    "item": [
-        {"text": "\n"},
-        {"number": 1},
-        {"text": ": "},
-        {"item": True},
-        {"mark": "item"},
-        {"text": "."},
-    ],
-    "tail": [{"text": "\nquery: "}, {"field": "query"}, {"mark": "query"}, {"text": " that was all"}],
-}
-
-
-def tokenizer_json() -> str:
-    """A tokenizer of bytes that knows the markers."""
-    return text_tokenizers.saved("qwen", _LINES, _SPECIAL, ("<think>", "</think>"))
 
 
 def body(**overrides: Any) -> nn.Module:
@@ -81,7 +57,7 @@ def form(**fields: Any) -> ListRankerConfig:
     given = {
         "body": raw,
         "projector": [{"in_features": 24, "out_features": 6, "bias": True, "activation": "tanh"}],
-        "template": NUMBERED,
+        "template": NUMBERED | {"tail": [*NUMBERED["tail"], {"text": " that was all"}]},
         "item_marker": ITEM,
         "query_marker": QUERY,
         "max_items": 4,

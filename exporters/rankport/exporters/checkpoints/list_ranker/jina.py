@@ -7,10 +7,13 @@ prompt, markers, limits, and how blocks are joined. The prompt is that of its `r
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from rankport.exporters.checkpoints.list_ranker.config import ListRankerConfig
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.lists import ListSegment, ListTemplate
 from rankport.runtime.bundle.manifest import DenseLayer
+from rankport.runtime.bundle.manifest_json import explain
 
 ARCHITECTURE: Final = "JinaForRanking"
 FIELD: Final = "query"
@@ -82,17 +85,21 @@ def jina_config(raw: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -
         )
     sliding = "sliding_attention" in (raw.get("layer_types") or ())
     item, query = _OF_SLIDING_LAYERS if sliding else (_MAX_ITEM_TOKENS, _MAX_QUERY_TOKENS)
-    return ListRankerConfig(
-        body={name: value for name, value in raw.items() if name not in ("architectures", "auto_map")},
-        projector=[_layer(shapes, "projector.0", "relu"), _layer(shapes, "projector.2", "identity")],
-        template=jina_template(),
-        item_marker="<|embed_token|>",
-        query_marker="<|rerank_token|>",
-        max_items=_MAX_ITEMS,
-        max_item_tokens=item,
-        max_query_tokens=query,
-        join="mean-query",
-    )
+    projector = [_layer(shapes, "projector.0", "relu"), _layer(shapes, "projector.2", "identity")]
+    try:
+        return ListRankerConfig(
+            body={name: value for name, value in raw.items() if name not in ("architectures", "auto_map")},
+            projector=projector,
+            template=jina_template(),
+            item_marker="<|embed_token|>",
+            query_marker="<|rerank_token|>",
+            max_items=_MAX_ITEMS,
+            max_item_tokens=item,
+            max_query_tokens=query,
+            join="mean-query",
+        )
+    except ValidationError as error:
+        raise CheckpointError(f"{ARCHITECTURE}: {explain(error)}") from None
 
 
 def _layer(shapes: Mapping[str, tuple[int, ...]], name: str, activation: str) -> DenseLayer:

@@ -75,7 +75,7 @@ def select_marked_early(model: ir.Model, marks: str) -> int:
 
 
 def _stand_for(states: ir.Value, selected: ir.Value) -> None:
-    """Puts states that have the selected rows alone by now in the place of the selection, an output of the graph too."""
+    """Puts states that have the selected rows alone by now in the place of a selection, an output of the graph too."""
     name, shape = selected.name, selected.shape
     is_output = selected.is_graph_output()
     selected.replace_all_uses_with(states, replace_graph_outputs=True)

@@ -1,7 +1,10 @@
 """Tests of a checkpoint for being a ranker: a decoder whose head answers, so that a prefix can be shared."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from rankport.exporters.checkpoints.forms.folder import Head
 from rankport.exporters.checkpoints.stated import StatedModel
 from rankport.protos.errors import CheckpointError
 
@@ -30,5 +33,15 @@ def require_decoder(checkpoint: Path, base: Path | None) -> None:
         )
     if model.head == "token_head":
         raise CheckpointError(f"{model.architecture} labels each token of a text: use --kind tagger")
-    if model.head == "towers":
-        raise CheckpointError(f"{model.architecture} is a two-tower: use --kind two-tower")
+    if model.head in _OTHER_KINDS:
+        is_a, kind = _OTHER_KINDS[model.head]
+        raise CheckpointError(f"{model.architecture} is a {is_a}: use --kind {kind}")
+
+
+_OTHER_KINDS: Mapping[Head, tuple[str, str]] = MappingProxyType(
+    {
+        "towers": ("two-tower", "two-tower"),
+        "sets": ("ranker of sets", "set-ranker"),
+        "list": ("ranker of lists", "list-ranker"),
+    }
+)

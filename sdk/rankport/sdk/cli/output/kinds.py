@@ -1,7 +1,8 @@
 """Facts of a manifest that one kind alone has, for people."""
 
 from rankport.runtime.bundle.description import set_read_out
-from rankport.runtime.bundle.manifest import Generation, Score, Sets
+from rankport.runtime.bundle.lists import ListSegment
+from rankport.runtime.bundle.manifest import Generation, Lists, Score, Sets
 
 
 def set_facts(sets: Sets, score: Score) -> list[tuple[str, str]]:
@@ -18,6 +19,39 @@ def set_facts(sets: Sets, score: Score) -> list[tuple[str, str]]:
         ("candidate", ", ".join(f"{each.name} ({each.source})" for each in sets.candidate)),
         *(("table", table) for table in tables),
     ]
+
+
+def list_facts(lists: Lists) -> list[tuple[str, str]]:
+    """Tells how a ranker of lists is asked: its prompt, how many items one holds, and how blocks are joined."""
+    parts = [lists.head, lists.item, lists.tail]
+    prompt = " | ".join(" ".join(_segment(lists, segment) for segment in part) or "-" for part in parts)
+    block = f"up to {lists.max_items} items and {lists.max_tokens} tokens; more than one: {_JOINS[lists.join]}"
+    return [("list prompt", prompt), ("block", block)]
+
+
+_JOINS = {
+    "independent": "each by itself",
+    "mean-query": "scored by the weighted mean of the blocks' queries",
+    "refuse": "refused",
+}
+
+
+def _segment(lists: Lists, segment: ListSegment) -> str:
+    """Writes a segment as people read it: texts shortened, values in angle brackets, tokens by name."""
+    if segment.text is not None:
+        text = segment.text if len(segment.text) <= _LONGEST else f"{segment.text[:_LONGEST]}…"
+        return repr(text)
+    if segment.special is not None:
+        return " ".join(segment.special)
+    if segment.mark is not None:
+        marker = lists.item_marker if segment.mark == "item" else lists.query_marker
+        assert marker is not None
+        return marker.token
+    value = segment.field or ("count" if segment.count else "item" if segment.item else "number")
+    return f"<{value}>"
+
+
+_LONGEST = 40
 
 
 def writing_facts(generation: Generation) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from rankport.runtime.bundle.manifest import (
     Quality,
     WideFeature,
 )
-from rankport.sdk.cli.output.kinds import set_facts, writing_facts
+from rankport.sdk.cli.output.kinds import list_facts, set_facts, writing_facts
 from rankport.sdk.cli.output.measures import (
     agreement_in_words,
     agreement_measures,
@@ -42,6 +42,8 @@ def print_parity(console: Console, parity: Parity, target: str) -> None:
         )
     if parity.batches is not None:
         console.print(parity.batches.in_words, style="dim", soft_wrap=True)
+    if parity.order is not None:
+        console.print(parity.order.in_words, style="dim", soft_wrap=True)
 
 
 def _limit_cells(parity: Parity) -> tuple[str, str, str]:
@@ -216,6 +218,8 @@ def _read_out(manifest: Manifest) -> list[tuple[str, str]]:
     if labels.pad_token is not None:
         read_at = f"the last token that is not {labels.pad_token}, the pad token, as transformers' head does"
         facts.append(("read at", f"{read_at}; items of embedding tokens at their last"))
+    if manifest.lists is not None:
+        facts += list_facts(manifest.lists)
     if manifest.wide:
         facts.append(("wide features", ", ".join(map(_feature, manifest.wide))))
     return facts

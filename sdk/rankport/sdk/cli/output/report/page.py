@@ -112,8 +112,9 @@ def _parity(parity: Parity) -> str:
             "can be expected to come closer."
         )
     modes = [*parity.modes, *([] if parity.noise is None else [parity.noise])]
-    batches = "" if parity.batches is None else f"<p>{_text(parity.batches.in_words)}.</p>"
-    return f"{notes}</p>{_modes(modes, parity)}{batches}"
+    measured = [figures.in_words for figures in (parity.batches, parity.order) if figures is not None]
+    further = "".join(f"<p>{_text(words)}.</p>" for words in measured)
+    return f"{notes}</p>{_modes(modes, parity)}{further}"
 
 
 def _modes(modes: Sequence[ModeParity], parity: Parity | None) -> str:

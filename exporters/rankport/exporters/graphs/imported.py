@@ -16,6 +16,7 @@ from onnxscript import version_converter
 from torch import Tensor, nn
 
 from rankport.protos.errors import CheckpointError
+from rankport.protos.reasons import reason_of
 from rankport.runtime.backends.ort.graph_file import GraphFile
 
 _DOMAIN, _OPERATOR = "rankport.imported", "Graph"
@@ -64,7 +65,7 @@ def read_graph(file: Path) -> ir.Model:
     try:
         model = ir.load(file)
     except Exception as error:  # protobuf's and the reader's own exceptions
-        raise CheckpointError(f"{file} is no ONNX graph: {error}") from error
+        raise CheckpointError(f"{file} is no ONNX graph: {reason_of(error)}") from error
     passes.InlinePass()(model)
     foreign = sorted({node.domain for node in model.graph.all_nodes()} - set(_KNOWN_DOMAINS))
     if foreign:

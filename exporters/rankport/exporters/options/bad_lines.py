@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.protos.reasons import reason_of
 
 T = TypeVar("T")
 
@@ -79,8 +80,7 @@ def _placed(path: Path, what: str) -> list[tuple[str, str]]:
             "\n"
         )  # not at U+2028 and others that JSON allows in text
     except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error  # the path is told already
-        raise InvalidRequest(f"{what} {str(path)!r} cannot be read: {reason}") from error
+        raise InvalidRequest(f"{what} {str(path)!r} cannot be read: {reason_of(error)}") from error
     placed = [(line, f"{path.name} line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not placed:
         raise InvalidRequest(f"{what} {str(path)!r}: the file holds no request")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rankport.exporters.options.bad_lines import read_lines, repeat_of
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.reasons import reason_of
 from rankport.protos.types import Item, Key, Prefix
 
 
@@ -76,7 +77,7 @@ def file_sha256(path: Path, what: str = "calibration requests") -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise InvalidRequest(f"{what} {str(path)!r} cannot be read: {error.strerror or error}") from error
+        raise InvalidRequest(f"{what} {str(path)!r} cannot be read: {reason_of(error)}") from error
 
 
 def is_finite_number(value: object) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.reasons import reason_of
 
 
 def read_codebook(file: Path, tokens: int) -> NDArray[np.float32]:
@@ -19,7 +20,9 @@ def read_codebook(file: Path, tokens: int) -> NDArray[np.float32]:
         content = np.load(file, allow_pickle=False)
         arrays = [content] if isinstance(content, np.ndarray) else [content[name] for name in sorted(content)]
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InvalidRequest(f"--codebook {file} cannot be read as .npy or .npz: {error}") from error
+        raise InvalidRequest(
+            f"--codebook {file} cannot be read as .npy or .npz: {reason_of(error)}"
+        ) from error
     if not arrays or any(array.ndim not in (2, 3) or array.dtype.kind != "f" for array in arrays):
         shapes = ", ".join(f"{array.dtype} {array.shape}" for array in arrays) or "no array"
         raise InvalidRequest(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from rankport.protos.errors import BundleError, InvalidRequest
+from rankport.protos.reasons import reason_with_file
 from rankport.runtime.bundle.files import regular_files, sha256_of
 from rankport.runtime.bundle.fingerprint import with_own_fingerprint
 from rankport.runtime.bundle.manifest import FORMAT_NAME, FileEntry, GraphSpec, Manifest, Role, Target
@@ -45,7 +46,7 @@ class Bundle:
         except (BundleError, InvalidRequest) as error:
             raise type(error)(f"{root}: {error}") from None
         except OSError as error:
-            raise BundleError(f"{root}: cannot be read: {error}") from error
+            raise BundleError(f"{root}: cannot be read: {reason_with_file(error)}") from error
         return cls(path=root, manifest=manifest)
 
     def for_target(self, target: Target) -> Self:

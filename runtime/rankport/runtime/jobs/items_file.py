@@ -21,6 +21,7 @@ from typing import get_args
 from uuid import UUID
 
 from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.config import FileColumns, FileFormat
 from rankport.runtime.jobs.parquet_reader import ParquetReader
 from rankport.runtime.jobs.records import BadRow, Moment, Record, RowReader
@@ -90,7 +91,7 @@ class ItemsFile:
         try:
             columns = reader.columns()
         except _FILE_ERRORS as error:
-            raise InvalidRequest(f"{file} cannot be read: {error}") from error
+            raise InvalidRequest(f"{file} cannot be read: {reason_of(error)}") from error
         for name in (id_column, *text_columns):
             if columns.count(name) != 1:
                 problem = f"{columns.count(name)} columns" if name in columns else "no column"

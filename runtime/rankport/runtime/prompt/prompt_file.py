@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.manifest import Prompt, Segment
 from rankport.runtime.bundle.manifest_json import explain
 from rankport.runtime.prompt.compiled import CompiledPrompt
@@ -50,7 +51,7 @@ def load_prompt_file(path: str | os.PathLike[str]) -> PromptFile:
     except FileNotFoundError:
         raise NotFound(f"{path}: no such prompt file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidRequest(f"{path}: not a readable TOML file: {error}") from None
+        raise InvalidRequest(f"{path}: not a readable TOML file: {reason_of(error)}") from None
     unknown = sorted(fields.keys() - set(_KEYS))
     if unknown:
         raise InvalidRequest(f"{path}: unknown key {unknown[0]!r}, must be one of {', '.join(_KEYS)}")

@@ -18,6 +18,7 @@ from tokenizers.decoders import DecodeStream
 
 from rankport.protos.columns import RaggedIds
 from rankport.protos.errors import BundleError
+from rankport.protos.reasons import reason_of
 
 
 def _tokenize_in_one_thread() -> None:
@@ -80,7 +81,7 @@ class Tokenizer:
         try:
             inner = tokenizers.Tokenizer.from_file(str(Path(path)))
         except Exception as error:  # the library raises bare Exception for a malformed or missing file
-            raise BundleError(f"{path}: not a readable tokenizer.json: {error}") from error
+            raise BundleError(f"{path}: not a readable tokenizer.json: {reason_of(error)}") from error
         return cls(inner)
 
     def matching_special(self) -> Self:

@@ -30,6 +30,7 @@ from typing import Any
 import lmdb
 
 from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.protos.reasons import reason_of
 from rankport.runtime.store.environment import LmdbEnvironment, Opening, Transaction
 from rankport.runtime.store.namespace import EntryInfo, TokenEntry, TokenNamespace
 from rankport.runtime.store.open_file import OpenFile
@@ -199,7 +200,7 @@ def _check_directory(path: Path, create: bool) -> None:
         path.mkdir(parents=True, exist_ok=True)
         others = sorted({entry.name for entry in path.iterdir()} - _LMDB_FILES)
     except OSError as error:
-        raise StoreError(f"token store {path} cannot be made: {error}") from error
+        raise StoreError(f"token store {path} cannot be made: {reason_of(error)}") from error
     if others:
         raise StoreError(f"{path} holds {others[0]!r}: a new token store needs an empty directory")
 

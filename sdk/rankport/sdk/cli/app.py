@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.extras import extras_named
 from rankport.protos.packages import VERSION
+from rankport.protos.reasons import reason_with_file
 
 _HELP = """Take a trained LLM ranker or item encoder from checkpoint to production.
 
@@ -153,5 +154,5 @@ def _tell_usage(error: Any) -> NoReturn:
 
 
 def _exit(error: Exception, status: int) -> NoReturn:
-    sys.stderr.write(f"rankport: {type(error).__name__}: {error}\n")
+    sys.stderr.write(f"rankport: {type(error).__name__}: {reason_with_file(error)}\n")
     sys.exit(status)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.reasons import reason_of
 from rankport.sdk.access import Tls
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import OK, Ended
@@ -108,7 +109,7 @@ def _context(tls: Tls | bool) -> ssl.SSLContext:
         if files.cert is not None:
             context.load_cert_chain(files.cert, files.key)
     except OSError as error:
-        raise InvalidRequest(f"files of TLS cannot be read: {error}") from error
+        raise InvalidRequest(f"files of TLS cannot be read: {reason_of(error)}") from error
     return context
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rankport.protos.errors import CheckpointError
+from rankport.protos.reasons import reason_of
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -129,7 +130,7 @@ class StoredTensors:
             handle: Any = safe_open(file, framework="pt")
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
-                f"cannot load {file}: {error}: the file is damaged, copy it again"
+                f"cannot load {file}: {reason_of(error)}: the file is damaged, copy it again"
             ) from error
         for name in handle.keys():  # noqa: SIM118 - safe_open is no mapping
             if name in self._shapes:

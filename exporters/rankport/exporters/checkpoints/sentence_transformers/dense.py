@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rankport.exporters.checkpoints.sentence_transformers.settings import Settings
 from rankport.protos.errors import CheckpointError
+from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.manifest import Activation, DenseLayer
 
 WEIGHTS_FILE = "model.safetensors"
@@ -59,7 +60,7 @@ def dense_weights(folder: Path, layer: DenseLayer) -> Mapping[str, Tensor]:
     try:
         tensors = safetensors.torch.load_file(file)
     except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} is damaged: {error}") from error
+        raise CheckpointError(f"{file} is damaged: {reason_of(error)}") from error
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if shapes != _shapes(layer):
         raise CheckpointError(f"{file} holds {shapes}, its config.json asks for {_shapes(layer)}")

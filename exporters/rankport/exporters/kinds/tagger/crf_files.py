@@ -13,6 +13,7 @@ import safetensors.numpy
 from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
 from rankport.protos.errors import CheckpointError
+from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.manifest import Crf
 from rankport.runtime.kinds.tagger.labels import LabelScheme
 from rankport.runtime.kinds.tagger.tables import CrfTables, crf_labels
@@ -81,7 +82,7 @@ def _tables(file: Path, crf: Crf, labels: tuple[str, ...]) -> CrfTables:
     try:
         stored = safetensors.numpy.load_file(file)
     except Exception as error:  # safetensors raises what it likes
-        raise CheckpointError(f"{file}: no readable safetensors: {error}") from error
+        raise CheckpointError(f"{file}: no readable safetensors: {reason_of(error)}") from error
     count = len(labels)
     shapes: dict[str, tuple[int, ...]] = {"transitions": (count, count), "start": (count,), "end": (count,)}
     if crf.max_segment is not None:

@@ -14,6 +14,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.vocabulary.new_rows import NewRows, resolve_new_rows
 from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.protos.reasons import reason_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def tokenizer_of(file: Path) -> tokenizers.Tokenizer:
     try:
         tokenizer: tokenizers.Tokenizer = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{file} is no tokenizer that can be read: {error}") from error
+        raise CheckpointError(f"{file} is no tokenizer that can be read: {reason_of(error)}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.reasons import reason_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ def read_pairs(file: Path) -> list[Pair]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"--pairs {file} cannot be read: {error}") from error
+        raise InvalidRequest(f"--pairs {file} cannot be read: {reason_of(error)}") from error
     pairs = [_pair(file, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if len(pairs) < 2:
         raise InvalidRequest(
@@ -38,7 +39,7 @@ def read_tokens(file: Path) -> list[str]:
     try:
         tokens = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"--add-tokens {file} cannot be read: {error}") from error
+        raise InvalidRequest(f"--add-tokens {file} cannot be read: {reason_of(error)}") from error
     for number, token in enumerate(tokens, 1):
         if not token or token != token.strip():
             raise InvalidRequest(f"--add-tokens {file} line {number}: {token!r} is empty or has outer spaces")

@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from rankport.protos.errors import BundleError
+from rankport.protos.reasons import reason_of
 from rankport.runtime.backends.tensorrt.plan_key import PlanKey, join_differences
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.files import PLANS_DIRECTORY
@@ -123,7 +124,7 @@ def read_record(file: Path) -> PlanRecord:
     except ValidationError as error:
         raise BundleError(f"{name}: {explain(error)}: {_AGAIN}") from None
     except OSError as error:
-        raise BundleError(f"{name}: cannot be read: {error.strerror or error}") from None
+        raise BundleError(f"{name}: cannot be read: {reason_of(error)}") from None
 
 
 @contextmanager
@@ -139,7 +140,7 @@ def open_plan(plan: StoredPlan) -> Iterator[memoryview]:
         _refuse_links(file)
         stream = file.open("rb")
     except OSError as error:
-        raise BundleError(f"{name}: cannot be read: {error.strerror or error}: {_AGAIN}") from None
+        raise BundleError(f"{name}: cannot be read: {reason_of(error)}: {_AGAIN}") from None
     with stream:
         size = os.fstat(stream.fileno()).st_size
         if size != expected.size:

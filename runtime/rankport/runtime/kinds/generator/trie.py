@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BundleError, InvalidRequest, StoreError
+from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.strict_json import strict_json
 
 FORMAT, VERSION, HEADER = "rankport-trie", 1, "trie.json"
@@ -68,7 +69,9 @@ class TokenTrie:
             levels = range(int(header["levels"]))
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _names(len(levels))}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"trie {str(folder)!r} cannot be read: {error}: build it again") from error
+            raise StoreError(
+                f"trie {str(folder)!r} cannot be read: {reason_of(error)}: build it again"
+            ) from error
         trie = cls(
             tuple(arrays[f"tokens_{level}"] for level in levels),
             tuple(arrays[f"children_{level}"] for level in levels),
@@ -151,7 +154,9 @@ def _header(folder: Path) -> dict[str, Any]:
     try:
         header = strict_json((folder / HEADER).read_bytes(), HEADER)
     except (OSError, BundleError) as error:
-        raise StoreError(f"trie {str(folder)!r} cannot be read: {error}: build it again") from error
+        raise StoreError(
+            f"trie {str(folder)!r} cannot be read: {reason_of(error)}: build it again"
+        ) from error
     if header.get("format") != FORMAT or header.get("version") != VERSION:
         raise StoreError(f"{folder / HEADER} is not of {FORMAT} {VERSION}: build the trie again")
     return header

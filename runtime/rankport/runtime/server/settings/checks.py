@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.protos.reasons import reason_with_file
 from rankport.runtime.backends.choice import check_made_for
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import Device
@@ -62,7 +63,7 @@ def _checked(what: str, check: Callable[[], object]) -> Check:
     try:
         check()
     except (RankportError, OSError) as error:
-        return Check(what, str(error))
+        return Check(what, reason_with_file(error))
     return Check(what)
 
 

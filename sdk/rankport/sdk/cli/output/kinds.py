@@ -25,7 +25,9 @@ def list_facts(lists: Lists) -> list[tuple[str, str]]:
     """Tells how a ranker of lists is asked: its prompt, how many items one holds, and how blocks are joined."""
     parts = [lists.head, lists.item, lists.tail]
     prompt = " | ".join(" ".join(_segment(lists, segment) for segment in part) or "-" for part in parts)
-    block = f"up to {lists.max_items} items and {lists.max_tokens} tokens; more than one: {_JOINS[lists.join]}"
+    block = (
+        f"up to {lists.max_items} items and {lists.max_tokens} tokens; more than one: {_JOINS[lists.join]}"
+    )
     return [("list prompt", prompt), ("block", block)]
 
 

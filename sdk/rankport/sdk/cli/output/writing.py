@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.protos.reasons import reason_of
 
 
 @contextmanager
@@ -16,7 +17,7 @@ def writing(target: str) -> Iterator[None]:
     except (RankportError, BrokenPipeError):  # the command line ends quietly when its reader went away
         raise
     except OSError as error:
-        raise InvalidRequest(f"{target} cannot be written: {error.strerror or error}") from error
+        raise InvalidRequest(f"{target} cannot be written: {reason_of(error)}") from error
 
 
 def write_json(file: Path | None, content: object) -> None:

@@ -1,0 +1,18 @@
+"""Reasons of what the operating system refused, in words: no number of an error, and no path that is told already."""
+
+import re
+
+_NUMBER = re.compile(r"^\[Errno -?\d+\] | \(os error \d+\)")
+
+
+def reason_of(error: BaseException) -> str:
+    """Tells why a file could not be read or written, behind words that name the file."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return _NUMBER.sub("", str(error)) or type(error).__name__
+
+
+def reason_with_file(error: BaseException) -> str:
+    """Tells the file too, where the operating system named one."""
+    file = error.filename if isinstance(error, OSError) else None
+    return reason_of(error) if file is None else f"{file}: {reason_of(error)}"

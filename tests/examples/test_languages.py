@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.server.counts import Outcome
 from support.effort import FACTOR
 from support.servers.serving import serving
 
 LANGUAGES = Path(__file__).parents[2] / "examples" / "languages"
 PROTOS = Path(__file__).parents[2] / "protos"
+GO_PACKAGES = [
+    Path("/usr/share/gocode/src/google.golang.org", name) for name in ("genproto", "grpc", "protobuf")
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +33,30 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def go(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example of Go, built; its packages are compiled once a machine."""
+    needed = [
+        name for name in ("go", "protoc", "protoc-gen-go", "protoc-gen-go-grpc") if not shutil.which(name)
+    ]
+    needed += [str(path) for path in GO_PACKAGES if not path.is_dir()]
+    if needed:
+        pytest.skip(f"not installed: {', '.join(needed)}")
+    folder = tmp_path_factory.mktemp("go")
+    command = [str(LANGUAGES / "go" / "build.sh"), str(folder)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (built.returncode, built.stderr) == (0, "")
+    return folder / "score"
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "RANKPORT_PROTOS": str(PROTOS)}
-    command = ["node", str(folder / "score.mjs"), *words]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
 
 
 def test_node_prints_the_scores(node: Path) -> None:
     with serving() as served:
-        done = run(node, served.address, "q", "a", "b")
+        done = run("node", str(node / "score.mjs"), served.address, "q", "a", "b")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["210.000000\tok\ta", "211.000000\tok\tb"]
 
@@ -44,7 +64,37 @@ def test_node_prints_the_scores(node: Path) -> None:
 def test_node_tells_the_error_of_the_server(node: Path) -> None:
     with serving() as served:
         served.ranker.refuse_with = ValueError("item 0 is wrong")
-        unexpected = run(node, served.address, "q", "a")
-        served.ranker.fail_with, served.ranker.refuse_with = None, None
+        unexpected = run("node", str(node / "score.mjs"), served.address, "q", "a")
     assert unexpected.returncode == 1
     assert unexpected.stderr.startswith("BackendError: unexpected error ")
+
+
+def test_go_prints_the_scores(go: Path) -> None:
+    with serving() as served:
+        done = run(str(go), served.address, "q", "a", "b")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["210.000000\tok\ta", "211.000000\tok\tb"]
+
+
+def test_go_comes_again_when_an_overloaded_server_says(go: Path) -> None:
+    with serving() as served:
+        served.ranker.overloads_left = 2
+        done = run(str(go), served.address, "q", "a")
+        counts = served.server.counts.snapshot()
+    assert (done.returncode, done.stdout) == (0, "210.000000\tok\ta\n")
+    assert (counts[Outcome.REJECTED], counts[Outcome.ANSWERED]) == (2, 1)
+
+
+def test_go_tells_the_error_of_the_server_by_its_class(go: Path) -> None:
+    with serving() as served:
+        served.ranker.refuse_with = InvalidRequest("item 0 is wrong")
+        refused = run(str(go), served.address, "q", "a")
+    assert (refused.returncode, refused.stderr) == (1, "InvalidRequest: item 0 is wrong\n")
+
+
+def test_go_gives_a_call_its_deadline(go: Path) -> None:
+    with serving() as served:
+        run(str(go), served.address, "q", "a")
+        (timeout_s,) = served.ranker.worker.timeouts
+    assert timeout_s is not None
+    assert 4 < timeout_s <= 5

@@ -84,6 +84,7 @@ class DeterministicRanker:
         self.silent_s = 0.0  # for which it says to have been in a pass
         self.refuse_with: Exception | None = None  # raised by `submit`
         self.fail_with: Exception | None = None  # raised by its future
+        self.overloads_left = 0
 
     def score(self, prefix: Any, items: Any, timeout_s: float | None = None, **options: Any) -> ScoreResult:
         result: ScoreResult = self.submit(prefix, items, timeout_s, **options).result()
@@ -100,6 +101,9 @@ class DeterministicRanker:
     ) -> "Future[ScoreResult]":
         if self.refuse_with is not None:
             raise self.refuse_with
+        if self.overloads_left:
+            self.overloads_left -= 1
+            raise Overloaded("busy")
         return self.worker.submit(lambda: self._result(prefix, items, truncation, on_missing), timeout_s)
 
     @property

@@ -59,7 +59,7 @@ unit: export PYTHONDONTWRITEBYTECODE =
 unit: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -n auto --maxprocesses 4 --dist worksteal
 
-test-stock-clients: $(VENV)/.dev build/stock_clients/.made ## Rerankers of Haystack, LlamaIndex and LangChain against the HTTP port (after `make demo`)
+test-stock-clients: $(VENV)/.dev build/stock_clients/.made ## Clients of Haystack, LlamaIndex, LangChain, OpenAI and KServe against a server (after `make demo`)
 	cd tests && ../$(BIN)/python -m stock_clients.run --python ../build/stock_clients/bin/python --bundles ../build/demo
 
 bench-lowbit: $(VENV)/.demo ## Size, ranking quality and speed of int8, int4 and fp8 (after `make demo`)

@@ -1,1 +1,1 @@
-"""Clients that nobody here wrote, run against the HTTP front in an environment of their own."""
+"""Clients that nobody here wrote, run against the fronts of HTTP and gRPC in an environment of their own."""

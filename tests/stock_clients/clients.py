@@ -1,13 +1,17 @@
 """Unmodified classes of other projects against a server: prints what each gives as a line of JSON.
 
-Runs in the environment of `requirements.txt`, which has no rankport: URL MODEL ENCODER QUERY, documents from stdin.
+Runs in the environment of `requirements.txt`, which has no rankport: URL ADDRESS MODEL ENCODER QUERY, the first of HTTP
+and the second of gRPC, documents from stdin.
 """
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 Answer = list[tuple[str, float]]  # documents, best first, with their scores
 
@@ -119,6 +123,38 @@ def openai_embeddings(url: str, model: str, query: str, texts: Sequence[str]) ->
     return [(texts[row.index], row.embedding[0]) for row in rows]
 
 
+async def _kserve(address: str, model: str, query: str, texts: Sequence[str], *, raw: bool) -> Answer:
+    from kserve import InferenceGRPCClient, InferInput, InferRequest
+
+    def column(name: str, values: Sequence[str]) -> InferInput:
+        if not raw:
+            return InferInput(name, [len(values)], "BYTES", data=list(values))
+        tensor = InferInput(name, [len(values)], "BYTES")
+        tensor.set_data_from_numpy(np.array([value.encode() for value in values], object), binary_data=True)
+        return tensor
+
+    async with InferenceGRPCClient(address) as client:
+        states = [
+            await client.is_server_live(),
+            await client.is_server_ready(),
+            await client.is_model_ready(model),
+        ]
+        if states != [True, True, True]:
+            raise AssertionError(f"live, ready and the model's ready are {states}")
+        request = InferRequest(model, [column("prefix", [query]), column("items", texts)])
+        scores = (await client.infer(request)).get_output_by_name("scores").as_numpy()
+    order = np.argsort(-scores, kind="stable")
+    return [(texts[place], float(scores[place])) for place in order]
+
+
+def kserve_typed(address: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    return asyncio.run(_kserve(address, model, query, texts, raw=False))
+
+
+def kserve_raw(address: str, model: str, query: str, texts: Sequence[str]) -> Answer:
+    return asyncio.run(_kserve(address, model, query, texts, raw=True))
+
+
 RERANKERS: Sequence[Callable[..., Answer]] = (
     vllm_ranker,
     vllm_ranker_top,
@@ -133,9 +169,11 @@ RERANKERS: Sequence[Callable[..., Answer]] = (
 )
 
 
-def main(url: str, model: str, encoder: str, query: str) -> None:
+def main(url: str, address: str, model: str, encoder: str, query: str) -> None:
     texts: list[str] = json.load(sys.stdin)
     calls = {client.__name__: partial(client, url, model, query, texts) for client in RERANKERS}
+    for client in (kserve_typed, kserve_raw):
+        calls[client.__name__] = partial(client, address, model, query, texts)
     calls["openai_embeddings"] = partial(openai_embeddings, url, encoder, query, texts)
     for name, call in calls.items():
         try:

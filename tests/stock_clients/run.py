@@ -44,7 +44,7 @@ def main() -> int:
     with loaded_models(paths, None, EngineConfig()) as models, Server(models, config) as server:
         expected = _expected(models)
         with recording(server.http_address) as (url, sent):
-            outcomes = _run(given.python, url)
+            outcomes = _run(given.python, url, server.address)
     failures = [name for name, outcome in outcomes.items() if not _tell(name, outcome, expected[name])]
     if given.record is not None:
         given.record.write_text(json.dumps(sent, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -52,8 +52,8 @@ def main() -> int:
     return len(failures) + (not outcomes)
 
 
-def _run(python: str, url: str) -> Mapping[str, Any]:
-    command = [python, str(_CLIENTS), url, "ranker", "encoder", QUERY]
+def _run(python: str, url: str, address: str) -> Mapping[str, Any]:
+    command = [python, str(_CLIENTS), url, address, "ranker", "encoder", QUERY]
     run = subprocess.run(command, input=json.dumps(TEXTS), capture_output=True, text=True, timeout=600)
     if run.returncode:
         sys.exit(run.stderr)
@@ -67,7 +67,9 @@ def _expected(models: Mapping[str, Any]) -> Mapping[str, list[tuple[str, float]]
     logits = list(zip(ranked.items, (ranked.logits[:, 0] - ranked.logits[:, 1]).tolist(), strict=True))
     rows = models["encoder"].encode(TEXTS)[:, 0, 0].tolist()
     names = ("vllm_ranker", "tei_ranker", "jina_ranker", "cohere_ranker", "llama_index_tei")
-    expected = dict.fromkeys((*names, "llama_index_cohere", "langchain_cohere"), scores)
+    expected = dict.fromkeys(
+        (*names, "llama_index_cohere", "langchain_cohere", "kserve_typed", "kserve_raw"), scores
+    )
     return expected | {
         "vllm_ranker_top": scores[:2],
         "tei_ranker_cut": logits,

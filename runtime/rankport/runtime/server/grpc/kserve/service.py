@@ -18,6 +18,8 @@ from rankport.runtime.server.models import Served
 
 _EXTENSIONS = ("statistics", "model_configuration")
 PROBES = frozenset(("ServerLive", "ServerReady"))  # without a token, as those of health
+# perf_analyzer sends it with every call, for streams: a call of ModelInfer has one answer, with or without.
+_OF_STREAMS = "triton_enable_empty_final_response"
 SERVICE_NAME = "inference.GRPCInferenceService"
 
 
@@ -115,6 +117,8 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
 def _options(task: Task, given: Mapping[str, pb.InferParameter]) -> dict[str, str]:
     options = {name: values[0] for name, values in task.options.items()}
     for name, parameter in given.items():
+        if name == _OF_STREAMS:
+            continue
         if name not in task.options:
             known = ", ".join(task.options)
             raise InvalidRequest(f"parameter {name!r:.60} is unknown; there are {known}")

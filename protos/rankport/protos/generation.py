@@ -15,7 +15,7 @@ from rankport.protos.errors import InvalidRequest
 FinishReason = Literal["stop", "length"]
 """Why a text ends: at one of its ends (a token or text that stops it), or at `max_tokens`."""
 
-MAX_STOPS = 16
+MAX_STOPS, MAX_BEAMS = 16, 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,15 +30,21 @@ class Sampling:
     seed: int | None = None  # same seed, same text; None: another one each time
     stop: tuple[str, ...] = ()  # texts that end it, and are no part of it
     stop_ids: tuple[int, ...] = ()  # tokens that end it, beside the bundle's own
+    beams: int | None = (
+        None  # of an encoder-decoder: texts found beside each other, the likeliest answers; 1: none
+    )
+    length_penalty: float | None = None  # of beams: power of a text's tokens that divides its log-probability
     logprobs: bool = False  # whether the log-probability of each token is told
 
     def __post_init__(self) -> None:
         _check_count("max_tokens", self.max_tokens, 1)
         _check_count("top_k", self.top_k, 0)
+        _check_count("beams", self.beams, 1, MAX_BEAMS)
         _check_count("seed", self.seed, 0)
         _check_number("temperature", self.temperature, 0.0, 100.0)
         _check_number("top_p", self.top_p, 0.0, 1.0, above=True)
         _check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, above=True)
+        _check_number("length_penalty", self.length_penalty, -10.0, 10.0)
         for name, kind in (("stop", str), ("stop_ids", int)):
             given = getattr(self, name)
             if not isinstance(given, tuple | list) or not all(isinstance(value, kind) for value in given):
@@ -71,6 +77,16 @@ class GeneratedPart:
 
 
 @dataclass(frozen=True, slots=True)
+class GeneratedBeam:
+    """A text that beams found."""
+
+    text: str
+    token_ids: tuple[int, ...]  # without the token that stopped it
+    score: float  # sum of its log-probabilities over its tokens, the end included, to the power of the length penalty
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
 class GenerateResult:
     """A text that was written."""
 
@@ -79,6 +95,7 @@ class GenerateResult:
     finish_reason: FinishReason
     usage: GenerateUsage
     logprobs: NDArray[np.float32] | None = None  # [token_ids]
+    beams: tuple[GeneratedBeam, ...] = ()  # all that a beam search found, the best first: it is the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +108,12 @@ class SearchResult:
     usage: GenerateUsage
 
 
-def _check_count(name: str, value: object, least: int) -> None:
+def _check_count(name: str, value: object, least: int, most: int = 2**63 - 1) -> None:
     if value is None:
         return
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value < 2**63:
-        raise InvalidRequest(f"{name} is {value!r:.40}: give a whole number from {least} on")
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value <= most:
+        end = "on" if most == 2**63 - 1 else f"to {most}"
+        raise InvalidRequest(f"{name} is {value!r:.40}: give a whole number from {least} {end}")
 
 
 def _check_number(name: str, value: object, least: float, most: float, *, above: bool = False) -> None:

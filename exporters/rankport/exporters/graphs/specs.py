@@ -60,6 +60,7 @@ def axis_ranges(
         "item_tokens": AxisRange(min=1, max=longest),
         "list_tokens": AxisRange(min=1, max=_LARGEST_AXIS if lists is None else lists.max_tokens),
         "row_tokens": AxisRange(min=1, max=_LARGEST_AXIS),
+        "source_tokens": AxisRange(min=1, max=max(1, limits.max_prefix_tokens)),
         "past": AxisRange(min=0, max=max(1, limits.max_prefix_tokens)),
         "embedding_count": AxisRange(min=1, max=_LARGEST_AXIS),
     }

@@ -9,6 +9,7 @@ from rankport.exporters.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.exporters.kinds.kind import ExportKind
 from rankport.exporters.kinds.list_ranker.kind import LIST_RANKER
 from rankport.exporters.kinds.ranker.kind import RANKER
+from rankport.exporters.kinds.seq2seq.kind import SEQ2SEQ
 from rankport.exporters.kinds.set_ranker.kind import SET_RANKER
 from rankport.exporters.kinds.tagger.kind import TAGGER
 from rankport.exporters.kinds.two_tower.kind import TWO_TOWER
@@ -23,6 +24,7 @@ EXPORT_KINDS: tuple[ExportKind, ...] = (
     TWO_TOWER,
     TAGGER,
     GENERATOR,
+    SEQ2SEQ,
     SET_RANKER,
     LIST_RANKER,
 )

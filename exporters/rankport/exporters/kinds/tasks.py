@@ -20,7 +20,7 @@ TASK_KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "text-classification": ("cross-encoder", "classifier", "ranker"),
         "token-classification": ("tagger",),
         "text-generation": ("ranker",),
-        "text2text-generation": ("cross-encoder",),
+        "text2text-generation": ("cross-encoder", "seq2seq"),
     }
 )
 """Kinds by what optimum calls a task. Of other tasks (`fill-mask`, say) no kind is spoken for."""

@@ -7,7 +7,14 @@ from typing import Literal
 import numpy as np
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.generation import FinishReason, GeneratedPart, GenerateResult, GenerateUsage, Sampling
+from rankport.protos.generation import (
+    FinishReason,
+    GeneratedBeam,
+    GeneratedPart,
+    GenerateResult,
+    GenerateUsage,
+    Sampling,
+)
 from rankport.protos.messages.items import prefix_message, prefix_value
 from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value
 from rankport.protos.types import Prefix, Truncation
@@ -17,7 +24,16 @@ _FINISH: Mapping[FinishReason, pb.FinishReason.ValueType] = {
     "stop": pb.FINISH_REASON_STOP,
     "length": pb.FINISH_REASON_LENGTH,
 }
-_Optional = Literal["max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed"]
+_Optional = Literal[
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "repetition_penalty",
+    "seed",
+    "beams",
+    "length_penalty",
+]
 _OPTIONAL: tuple[_Optional, ...] = (
     "max_tokens",
     "temperature",
@@ -25,6 +41,8 @@ _OPTIONAL: tuple[_Optional, ...] = (
     "top_k",
     "repetition_penalty",
     "seed",
+    "beams",
+    "length_penalty",
 )
 _USAGE = tuple(field.name for field in fields(GenerateUsage))
 
@@ -83,6 +101,7 @@ def last_message(result: GenerateResult, fingerprint: str) -> pb.GenerateRespons
         finish_reason=_FINISH[result.finish_reason],
         usage=pb.GenerateUsage(**{name: getattr(result.usage, name) for name in _USAGE}),
         fingerprint=fingerprint,
+        beams=[_beam_message(beam) for beam in result.beams],
     )
 
 
@@ -118,4 +137,19 @@ def generate_result(
         finish_reason=enum_value(_FINISH, last.finish_reason, "finish_reason"),
         usage=GenerateUsage(**{name: getattr(last.usage, name) for name in _USAGE}),
         logprobs=np.array(logprobs, np.float32) if sampling.logprobs else None,
+        beams=tuple(_beam_value(beam) for beam in last.beams),
     )
+
+
+def _beam_message(beam: GeneratedBeam) -> pb.GeneratedBeam:
+    return pb.GeneratedBeam(
+        text=beam.text,
+        token_ids=beam.token_ids,
+        score=beam.score,
+        finish_reason=_FINISH[beam.finish_reason],
+    )
+
+
+def _beam_value(message: pb.GeneratedBeam) -> GeneratedBeam:
+    reason = enum_value(_FINISH, message.finish_reason, "finish_reason")
+    return GeneratedBeam(message.text, tuple(message.token_ids), message.score, reason)

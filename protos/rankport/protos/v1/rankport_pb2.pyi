@@ -1790,6 +1790,8 @@ class GenerateRequest(google.protobuf.message.Message):
     STOP_FIELD_NUMBER: builtins.int
     STOP_IDS_FIELD_NUMBER: builtins.int
     LOGPROBS_FIELD_NUMBER: builtins.int
+    BEAMS_FIELD_NUMBER: builtins.int
+    LENGTH_PENALTY_FIELD_NUMBER: builtins.int
     model: builtins.str
     truncation: global___Truncation.ValueType
     """of the prompt"""
@@ -1804,6 +1806,10 @@ class GenerateRequest(google.protobuf.message.Message):
     seed: builtins.int
     """same seed, same text"""
     logprobs: builtins.bool
+    beams: builtins.int
+    """of an encoder-decoder: texts found beside each other, the likeliest answers; 1: none"""
+    length_penalty: builtins.float
+    """of beams: power of a text's tokens that divides its log-probability"""
     @property
     def prefix(self) -> global___Prefix:
         """the prompt: text, fields or token_ids"""
@@ -1831,9 +1837,15 @@ class GenerateRequest(google.protobuf.message.Message):
         stop: collections.abc.Iterable[builtins.str] | None = ...,
         stop_ids: collections.abc.Iterable[builtins.int] | None = ...,
         logprobs: builtins.bool = ...,
+        beams: builtins.int | None = ...,
+        length_penalty: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_tokens", b"max_tokens", "prefix", b"prefix", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "model", b"model", "prefix", b"prefix", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "stop_ids", b"stop_ids", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "truncation", b"truncation"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beams", b"_beams", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "beams", b"beams", "length_penalty", b"length_penalty", "max_tokens", b"max_tokens", "prefix", b"prefix", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beams", b"_beams", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "beams", b"beams", "length_penalty", b"length_penalty", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "model", b"model", "prefix", b"prefix", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "stop_ids", b"stop_ids", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "truncation", b"truncation"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beams", b"_beams"]) -> typing.Literal["beams"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_length_penalty", b"_length_penalty"]) -> typing.Literal["length_penalty"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_tokens", b"_max_tokens"]) -> typing.Literal["max_tokens"] | None: ...
     @typing.overload
@@ -1894,6 +1906,7 @@ class GenerateResponse(google.protobuf.message.Message):
     FINISH_REASON_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
     FINGERPRINT_FIELD_NUMBER: builtins.int
+    BEAMS_FIELD_NUMBER: builtins.int
     text: builtins.str
     finish_reason: global___FinishReason.ValueType
     """of the last message, as are the next two"""
@@ -1907,6 +1920,10 @@ class GenerateResponse(google.protobuf.message.Message):
 
     @property
     def usage(self) -> global___GenerateUsage: ...
+    @property
+    def beams(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___GeneratedBeam]:
+        """all that a beam search found, the best first: it is the text"""
+
     def __init__(
         self,
         *,
@@ -1916,8 +1933,35 @@ class GenerateResponse(google.protobuf.message.Message):
         finish_reason: global___FinishReason.ValueType = ...,
         usage: global___GenerateUsage | None = ...,
         fingerprint: builtins.str = ...,
+        beams: collections.abc.Iterable[global___GeneratedBeam] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["beams", b"beams", "fingerprint", b"fingerprint", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids", "usage", b"usage"]) -> None: ...
 
 global___GenerateResponse = GenerateResponse
+
+@typing.final
+class GeneratedBeam(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: builtins.int
+    TOKEN_IDS_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    FINISH_REASON_FIELD_NUMBER: builtins.int
+    text: builtins.str
+    score: builtins.float
+    """sum of its log-probabilities over its tokens, the end included, to the power of the penalty"""
+    finish_reason: global___FinishReason.ValueType
+    @property
+    def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        text: builtins.str = ...,
+        token_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        score: builtins.float = ...,
+        finish_reason: global___FinishReason.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["finish_reason", b"finish_reason", "score", b"score", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
+
+global___GeneratedBeam = GeneratedBeam

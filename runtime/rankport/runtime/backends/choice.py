@@ -20,6 +20,7 @@ from rankport.runtime.backends.contract import (
     PrefixBackend,
     PrefixBatch,
     PrefixPieces,
+    Seq2SeqBackend,
     TextBackend,
 )
 from rankport.runtime.backends.tensorrt.plan_files import stored_plans
@@ -58,14 +59,27 @@ def load_decode_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Deco
 
     Raises InvalidRequest for another device as well.
     """
-    if config.device != "cpu":
-        raise InvalidRequest(
-            f"bundle {bundle.manifest.name!r} writes text, which device {config.device} does not yet: take --device cpu"
-        )
+    _require_cpu_to_write(bundle, config)
     with extras_named("device cpu"):
         from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
 
     return OnnxRuntimeDecodeBackend(_DEVICES[config.device].view(bundle), config)
+
+
+def load_seq2seq_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Seq2SeqBackend:
+    """Loads the backend of an encoder-decoder that writes; as `load_decode_backend`."""
+    _require_cpu_to_write(bundle, config)
+    with extras_named("device cpu"):
+        from rankport.runtime.backends.ort.seq2seq import OnnxRuntimeSeq2SeqBackend
+
+    return OnnxRuntimeSeq2SeqBackend(_DEVICES[config.device].view(bundle), config)
+
+
+def _require_cpu_to_write(bundle: Bundle, config: EngineConfig) -> None:
+    if config.device != "cpu":
+        raise InvalidRequest(
+            f"bundle {bundle.manifest.name!r} writes text, which device {config.device} does not yet: take --device cpu"
+        )
 
 
 def load_marked_backend(bundle: Bundle, role: Role, config: EngineConfig = DEFAULTS) -> MarkedBackend:

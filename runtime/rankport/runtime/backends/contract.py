@@ -136,6 +136,36 @@ class DecodeBackend(Protocol):
         """Frees the device."""
 
 
+class AnswerKV(Protocol):
+    """A text that was read, and the keys and values of its answers, `beams` beside each other. Opaque."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of each answer so far."""
+
+
+class Seq2SeqBackend(Protocol):
+    """Texts that are read once, and answers to them that grow by a token at a time."""
+
+    def encode(self, texts: TokenRuns, beams: Sequence[int]) -> Sequence[AnswerKV]:
+        """Reads texts, and begins so many answers to each. [texts]"""
+
+    def decode(self, answers: Sequence[AnswerKV], tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Puts one token behind each answer, and computes the logits of the next. [texts, beams, vocabulary]
+
+        `tokens` [texts, beams]: all texts have as many beams. Answers have grown only if the whole call succeeds.
+        """
+
+    def reorder(self, answers: AnswerKV, parents: NDArray[np.int64]) -> None:
+        """Has each answer go on from what that of `parents` [beams] is by now."""
+
+    def end(self, answers: AnswerKV) -> None:
+        """Frees a text and its answers, which are not used again."""
+
+    def close(self) -> None:
+        """Frees the device."""
+
+
 class TokenBackend(Protocol):
     """Texts as token ids: one row for each of their tokens, padding left out."""
 

@@ -13,6 +13,7 @@ from rankport.runtime.bundle.embedding import ClassHead as ClassHead
 from rankport.runtime.bundle.embedding import DenseLayer as DenseLayer
 from rankport.runtime.bundle.embedding import Embedding as Embedding
 from rankport.runtime.bundle.embedding import Pooling as Pooling
+from rankport.runtime.bundle.generation import Decoding as Decoding
 from rankport.runtime.bundle.generation import Generation as Generation
 from rankport.runtime.bundle.lists import Lists as Lists
 from rankport.runtime.bundle.measurements import Agreement as Agreement
@@ -178,7 +179,7 @@ class ManifestDraft(Strict):
     score: Score | None = None  # of a kind that answers with scores
     wide: list[WideFeature] = Field(default_factory=list)  # that a request brings, in the order of the graph
     tagging: Tagging | None = None  # of a tagger
-    generation: Generation | None = None  # of a generator
+    generation: Generation | None = None  # of a kind that writes
     sets: Sets | None = None  # of a ranker of sets
     lists: Lists | None = None  # of a ranker of lists
     limits: Limits

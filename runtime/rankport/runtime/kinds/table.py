@@ -10,7 +10,7 @@ from rankport.runtime.bundle.manifest_rules import KindRules
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.classifier.kind import CLASSIFIER
 from rankport.runtime.kinds.cross_encoder.kind import CROSS_ENCODER
-from rankport.runtime.kinds.generator.kind import GENERATOR
+from rankport.runtime.kinds.generator.kind import GENERATOR, SEQ2SEQ
 from rankport.runtime.kinds.item_encoder.kind import ITEM_ENCODER
 from rankport.runtime.kinds.kind import Kind, OfflineEncoder
 from rankport.runtime.kinds.list_ranker.kind import LIST_RANKER
@@ -27,6 +27,7 @@ KINDS: tuple[Kind, ...] = (
     TWO_TOWER,
     TAGGER,
     GENERATOR,
+    SEQ2SEQ,
     SET_RANKER,
     LIST_RANKER,
 )

@@ -132,7 +132,7 @@ def test_a_loop_has_texts_and_streams(generator: Generator) -> None:
 def test_it_is_no_ranker_and_a_closed_one_says_so(generator_bundle: Bundle, mix_bundle: Bundle) -> None:
     with pytest.raises(InvalidRequest, match="kind: is 'generator', where ranker is looked for"):
         Ranker.load(generator_bundle.path)
-    with pytest.raises(InvalidRequest, match="kind: is 'ranker', where generator is looked for"):
+    with pytest.raises(InvalidRequest, match="kind: is 'ranker', where generator or seq2seq is looked for"):
         Generator.load(mix_bundle.path)
     closed = Generator.load(generator_bundle, config=EngineConfig(threads=1))
     closed.close()

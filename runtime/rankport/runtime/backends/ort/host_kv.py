@@ -33,9 +33,9 @@ class HostKV:
         return sum(layer.nbytes for layer in self.layers)
 
 
-def past_names(layers: int) -> list[str]:
-    """Names the inputs of past keys and values: key 0, value 0, key 1, ..."""
-    return [f"past_{part}.{layer}" for layer in range(layers) for part in ("key", "value")]
+def past_names(layers: int, of: str = "past") -> list[str]:
+    """Names the inputs of past keys and values, or `of` others: key 0, value 0, key 1, ..."""
+    return [f"{of}_{part}.{layer}" for layer in range(layers) for part in ("key", "value")]
 
 
 def joined_past(

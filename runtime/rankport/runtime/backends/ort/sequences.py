@@ -31,9 +31,10 @@ class HostSequence:
 class SequencePool:
     """Rows of keys and values, the first `used` of which are sequences. Driven by one thread."""
 
-    def __init__(self, widths: Sequence[LayerKV]) -> None:
+    def __init__(self, widths: Sequence[LayerKV], of: str = "past") -> None:
+        """Makes an empty pool, whose arrays are inputs called `of`."""
         shapes = [(width.kv_heads, width.head_dim) for width in widths for _ in ("key", "value")]
-        self._names = past_names(len(widths))
+        self._names = past_names(len(widths), of)
         self._arrays = [np.zeros((0, heads, 0, dim), np.float32) for heads, dim in shapes]
         self._sequences: list[HostSequence] = []  # by row
 
@@ -63,6 +64,16 @@ class SequencePool:
             array[sequence.row, :, : last.length] = array[last.row, :, : last.length]
         last.row = sequence.row
         self._sequences[last.row] = last
+
+    def reorder(self, sequences: Sequence[HostSequence], parents: NDArray[np.int64]) -> None:
+        """Puts in the place of each of some sequences of one length what its parent, among them, is."""
+        moved = [place for place, parent in enumerate(parents.tolist()) if place != parent]
+        if not moved:
+            return
+        rows = np.array([sequence.row for sequence in sequences])
+        length = sequences[0].length
+        for array in self._arrays:
+            array[rows[moved], :, :length] = array[rows[parents[moved]], :, :length]
 
     def past(self, sequences: Sequence[HostSequence]) -> dict[str, Array]:
         """Gives the past of sequences in the order of their rows, by input: each [rows, heads, room, head_dim]."""

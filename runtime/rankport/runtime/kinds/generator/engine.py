@@ -20,7 +20,7 @@ from rankport.runtime.backends.contract import DecodeBackend, PrefixBatch, Seque
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.generator.beams import Beams
 from rankport.runtime.kinds.generator.searches import Found, SearchRequest
-from rankport.runtime.kinds.generator.texts import TextOrder, TextRequest, Written
+from rankport.runtime.kinds.generator.texts import Text, TextOrder, TextRequest, Written
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.pass_results import check_count
 from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache
@@ -64,8 +64,7 @@ class GenerationEngine(QueuedEngine):
             spent_s=spent_s,
             prefix=before,
             key=prefix_key(before),
-            order=order,
-            next_token=int(prompt.ids[-1]),
+            text=Text(order=order, next_token=int(prompt.ids[-1])),
         )
         self._worker.submit(request)
         return request.future
@@ -168,19 +167,19 @@ class _GenerationWork:
     def _decode(self, shares: Sequence[tuple[Asked, int]]) -> None:
         """Decodes the next token of each text."""
         texts = [request for request, _ in shares if isinstance(request, TextRequest)]
-        sequences = [self._sequence(text) for text in texts]
-        tokens = np.array([text.next_token for text in texts], np.int64)
+        sequences = [self._sequence(request) for request in texts]
+        tokens = np.array([request.text.next_token for request in texts], np.int64)
         logits = on_device("decode", self._backend.decode, sequences, tokens)
         check_count("decode", len(logits), len(texts))
-        for text, row in zip(texts, logits, strict=True):
-            text.take(row)
+        for request, row in zip(texts, logits, strict=True):
+            request.text.take(row)
 
-    def _sequence(self, text: TextRequest) -> SequenceKV:
-        if text.sequence is None:
-            lease = self._prefixes.lease(text)
-            text.sequence = on_device("beginning a text", self._backend.begin, lease.pieces())
-            self._prefixes.retire(text)
-        return text.sequence
+    def _sequence(self, request: TextRequest) -> SequenceKV:
+        if request.sequence is None:
+            lease = self._prefixes.lease(request)
+            request.sequence = on_device("beginning a text", self._backend.begin, lease.pieces())
+            self._prefixes.retire(request)
+        return request.sequence
 
     def _search(self, shares: Sequence[tuple[Asked, int]]) -> None:
         """Computes the next token of each search's beams."""

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from zlib import crc32
 
@@ -19,20 +19,20 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling, SearchResult
 from rankport.protos.types import ModelDescription, Prefix, Truncation
-from rankport.runtime.backends.choice import load_decode_backend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.bundle.manifest_rules import check_manifest
+from rankport.runtime.bundle.manifest_rules import KindRules, check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.generator.beams import Beams
 from rankport.runtime.kinds.generator.engine import GenerationEngine
+from rankport.runtime.kinds.generator.engines import WritingEngine, load_engine, searching, submit_order
+from rankport.runtime.kinds.generator.orders import Orders
 from rankport.runtime.kinds.generator.results import TextStream, search_result, text_result
-from rankport.runtime.kinds.generator.rules import RULES
-from rankport.runtime.kinds.generator.sampler import Sampler, SamplingRules
-from rankport.runtime.kinds.generator.texts import OnPart, TextOrder
+from rankport.runtime.kinds.generator.rules import RULES as OWN_RULES
+from rankport.runtime.kinds.generator.seq2seq import rules as seq2seq
+from rankport.runtime.kinds.generator.texts import OnPart
 from rankport.runtime.kinds.generator.trie import TokenTrie
-from rankport.runtime.kinds.generator.writer import Writer
 from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.prompt.encoder import PromptEncoder
@@ -42,6 +42,7 @@ from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.tokens import TokenRun
 
 GREEDY = Sampling()
+RULES: KindRules = MappingProxyType({**OWN_RULES, **seq2seq.RULES})
 
 
 class Generator:
@@ -58,18 +59,17 @@ class Generator:
         manifest: Manifest,
         prompt: PromptEncoder,
         tokenizer: Tokenizer | None,
-        engines: Replicas[GenerationEngine],
+        engines: Replicas[WritingEngine],
     ) -> None:
         """Makes a generator of parts; it closes the engines."""
-        assert manifest.generation is not None
-        self._manifest, self._generation = manifest, manifest.generation
+        self._manifest = manifest
         self._prompt = prompt
-        self._tokenizer = tokenizer
+        self._orders = Orders(manifest, tokenizer)
         self._engines = engines
 
     @classmethod
     def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
-        """Loads a generator bundle.
+        """Loads a bundle of a generator, or of an encoder-decoder that writes.
 
         Raises:
             BundleError: the bundle is not what it says.
@@ -81,8 +81,7 @@ class Generator:
         name = manifest.tokenizer
         tokenizer = None if name is None else Tokenizer.from_file(opened.file(name))
         prompt = PromptEncoder(manifest, tokenizer)
-        engine = GenerationEngine(load_decode_backend(opened, config), config)
-        return cls(manifest, prompt, tokenizer, Replicas({0: engine}))
+        return cls(manifest, prompt, tokenizer, Replicas({0: load_engine(opened, config)}))
 
     def generate(
         self,
@@ -136,9 +135,9 @@ class Generator:
         """
         timeout_s = checked_timeout_s(timeout_s)
         run, tokenize_s = self._encoded(prompt, truncation)
-        order = self._order(sampling, run.ids.tolist(), on_part)
+        order = self._orders.order(sampling, run.ids.tolist(), on_part)
         future = self._engines.submit(
-            lambda engine: engine.submit(run, order, timeout_s, spent_s=tokenize_s),
+            lambda engine: submit_order(engine, run, order, timeout_s, tokenize_s),
             len(run.ids) + order.max_tokens,
             lambda: crc32(run.ids.tobytes()),
         )
@@ -187,7 +186,9 @@ class Generator:
             )
         run, tokenize_s = self._encoded(prompt, truncation)
         future = self._engines.submit(
-            lambda engine: engine.search(run, Beams(trie, beams), timeout_s, spent_s=tokenize_s),
+            lambda engine: searching(engine, self._manifest).search(
+                run, Beams(trie, beams), timeout_s, spent_s=tokenize_s
+            ),
             len(run.ids) + beams * trie.levels,
             lambda: crc32(run.ids.tobytes()),
         )
@@ -230,7 +231,10 @@ class Generator:
 
     def cache_stats(self) -> CacheStats:
         """Returns a snapshot of the prompt cache's counters."""
-        return CacheStats.total([engine.cache_stats() for engine in self._engines.engines])
+        engines = self._engines.engines
+        return CacheStats.total(
+            [engine.cache_stats() for engine in engines if isinstance(engine, GenerationEngine)]
+        )
 
     @property
     def alive(self) -> bool:
@@ -261,26 +265,6 @@ class Generator:
         if not len(run.ids):
             raise InvalidRequest("prefix has no tokens: a text begins behind at least one")
         return run, time.perf_counter() - begun_s
-
-    def _order(self, sampling: Sampling, prompt: list[int], on_part: OnPart | None) -> TextOrder:
-        most = self._manifest.limits.max_item_tokens
-        wanted = most if sampling.max_tokens is None else int(sampling.max_tokens)
-        if wanted > most:
-            raise LimitExceeded(f"max_tokens is {wanted}: the bundle writes at most {most} (max_item_tokens)")
-        if sampling.stop and self._tokenizer is None:
-            raise InvalidRequest("stop has texts, and the bundle has no tokenizer: give stop_ids")
-        vocabulary = self._manifest.shape.vocab_size
-        for token in sampling.stop_ids:
-            if not 0 <= token < vocabulary:
-                raise InvalidRequest(f"stop_ids has {token}: tokens are 0 to {vocabulary - 1}")
-        return TextOrder(
-            sampler=Sampler(SamplingRules.of(sampling, self._generation), sampling.seed, prompt),
-            writer=None if self._tokenizer is None else Writer(self._tokenizer, sampling.stop),
-            stop_ids=frozenset((*self._generation.stop_ids, *sampling.stop_ids)),
-            max_tokens=wanted,
-            logprobs=sampling.logprobs,
-            on_part=on_part,
-        )
 
 
 def _put(loop: asyncio.AbstractEventLoop, parts: "asyncio.Queue[Any]", part: GeneratedPart | None) -> None:

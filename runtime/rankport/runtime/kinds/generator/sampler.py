@@ -63,13 +63,18 @@ class Sampler:
         return min(place, len(sums) - 1)
 
     def _penalized(self, logits: Logits) -> Logits:
-        """Divides positive logits of tokens that were seen, multiplies negative ones (arXiv 1909.05858, 4.1)."""
         if self._seen is None:
             return logits
-        penalized, seen = logits.copy(), logits[self._seen]
-        penalty = np.float32(self._rules.repetition_penalty)
-        penalized[self._seen] = np.where(seen < 0, seen * penalty, seen / penalty)
-        return penalized
+        return penalized(logits, self._seen, self._rules.repetition_penalty)
+
+
+def penalized(logits: Logits, seen: NDArray[np.int64], penalty: float) -> Logits:
+    """Divides positive logits of tokens that were seen, multiplies negative ones (arXiv 1909.05858, 4.1)."""
+    if penalty == 1.0:
+        return logits
+    changed, before, factor = logits.copy(), logits[seen], np.float32(penalty)
+    changed[seen] = np.where(before < 0, before * factor, before / factor)
+    return changed
 
 
 def logprob(logits: Logits, token: int) -> float:

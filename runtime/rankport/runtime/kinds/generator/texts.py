@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rankport.protos.errors import BackendError, InvalidRequest, RankportError
-from rankport.protos.generation import FinishReason, GeneratedPart
+from rankport.protos.generation import FinishReason, GeneratedBeam, GeneratedPart
 from rankport.runtime.backends.contract import SequenceKV
 from rankport.runtime.kinds.generator.sampler import Logits, Sampler, logprob
 from rankport.runtime.kinds.generator.writer import Writer
 from rankport.runtime.scheduling.prefixes import PrefixRequest
+from rankport.runtime.scheduling.work import Request
 
 OnPart = Callable[[GeneratedPart], None]
 
@@ -40,15 +41,15 @@ class Written:
     prompt_tokens_computed: int
     queue_s: float
     compute_s: float
+    beams: tuple[GeneratedBeam, ...] = ()  # all that a beam search found, this one first
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class TextRequest(PrefixRequest):
-    """A text that is being written."""
+class Text:
+    """A text that is being written, as far as it goes."""
 
     order: TextOrder
     next_token: int  # that the next pass decodes
-    sequence: SequenceKV | None = None  # from the first decoded token on
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     steps: int = 0
@@ -56,19 +57,14 @@ class TextRequest(PrefixRequest):
     failure: RankportError | None = None
 
     @property
-    def exhausted(self) -> bool:
-        return self.finished
-
-    @property
     def finished(self) -> bool:
+        """True when nothing is to be added."""
         return self.finish_reason is not None or self.failure is not None
 
     def take(self, logits: Logits) -> None:
         """Draws the next token and tells it."""
         if not np.isfinite(logits).all():
-            self.failure = BackendError(
-                f"the device gave a logit that is not finite, at token {self.steps} of the text"
-            )
+            self.failure = not_finite(self.steps)
             return
         order, token = self.order, self.order.sampler.draw(logits)
         self.steps += 1
@@ -87,7 +83,8 @@ class TextRequest(PrefixRequest):
             self.finish_reason = "stop" if order.writer is not None and order.writer.stopped else "length"
         self._tell(GeneratedPart(text, token, chance))
 
-    def answer(self, waited_s: float) -> Written:
+    def written(self, request: Request, waited_s: float, *, cached: int, computed: int) -> Written:
+        """Makes what was asked for by a request, of whose prompt so many tokens were cached and computed."""
         if self.failure is not None:
             raise self.failure
         assert self.finish_reason is not None
@@ -97,10 +94,10 @@ class TextRequest(PrefixRequest):
             text="" if self.order.writer is None else self.order.writer.text,
             finish_reason=self.finish_reason,
             steps=self.steps,
-            prompt_tokens_cached=self.prefix_tokens_cached,
-            prompt_tokens_computed=self.prefix_tokens_computed + 1,  # the last one is decoded
+            prompt_tokens_cached=cached,
+            prompt_tokens_computed=computed,
             queue_s=waited_s,
-            compute_s=self.compute_s,
+            compute_s=request.compute_s,
         )
 
     def _end(self, reason: FinishReason) -> None:
@@ -110,13 +107,43 @@ class TextRequest(PrefixRequest):
             self._tell(GeneratedPart(rest, None))
 
     def _tell(self, part: GeneratedPart) -> None:
-        """Tells the caller; what its function raises fails this text alone, for it is run by the engine's thread."""
-        if self.order.on_part is None:
-            return
-        try:
-            self.order.on_part(part)
-        except Exception as error:
-            self.failure = InvalidRequest(f"on_part raised {type(error).__name__}: {error}")
+        self.failure = tell(self.order.on_part, part)
 
     def _rest(self) -> str:
         return "" if self.order.writer is None else self.order.writer.end()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class TextRequest(PrefixRequest):
+    """A text that is written behind a prompt."""
+
+    text: Text
+    sequence: SequenceKV | None = None  # from the first decoded token on
+
+    @property
+    def exhausted(self) -> bool:
+        return self.text.finished
+
+    @property
+    def finished(self) -> bool:
+        return self.text.finished
+
+    def answer(self, waited_s: float) -> Written:
+        computed = self.prefix_tokens_computed + 1  # the last one is decoded
+        return self.text.written(self, waited_s, cached=self.prefix_tokens_cached, computed=computed)
+
+
+def tell(on_part: OnPart | None, part: GeneratedPart) -> RankportError | None:
+    """Tells the caller; gives what its function raises, which fails its text alone: the engine's thread runs it."""
+    if on_part is None:
+        return None
+    try:
+        on_part(part)
+    except Exception as error:
+        return InvalidRequest(f"on_part raised {type(error).__name__}: {error}")
+    return None
+
+
+def not_finite(token: int) -> BackendError:
+    """Makes the error of logits that are none."""
+    return BackendError(f"the device gave a logit that is not finite, at token {token} of the text")

@@ -64,6 +64,10 @@ def generate(
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Ends before this text; again for more.")
     ] = None,
+    beams: Annotated[
+        int | None,
+        typer.Option(help="Of an encoder-decoder: how many of the likeliest texts to find, a line each."),
+    ] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
     priority: PriorityFlag = "interactive",
     as_json: Annotated[
@@ -84,6 +88,7 @@ def generate(
         repetition_penalty=repetition_penalty,
         seed=seed,
         stop=tuple(stop or ()),
+        beams=beams,
     )
     asked = _prompt(prompt, fields or [])
     with priority_block(priority), _generator(server, model, bundle) as generator:
@@ -95,7 +100,12 @@ def generate(
             result = text.result()
         finally:
             text.close()
-    typer.echo(json.dumps(_told(result), ensure_ascii=False) if as_json else "")
+    if as_json:
+        typer.echo(json.dumps(_told(result), ensure_ascii=False))
+        return
+    typer.echo()
+    for beam in result.beams[1:]:
+        typer.echo(beam.text)
 
 
 def _prompt(prompt: str | None, fields: list[str]) -> Prefix:
@@ -120,6 +130,7 @@ def _told(result: GenerateResult) -> dict[str, object]:
         "token_ids": list(result.token_ids),
         "finish_reason": result.finish_reason,
         "usage": asdict(result.usage),
+        **({"beams": [asdict(beam) for beam in result.beams]} if result.beams else {}),
     }
 
 

@@ -1,0 +1,112 @@
+"""Word of a checkpoint's folder on how text is to be written, as far as kinds that write share it.
+
+Owns generation_config.json: what is read of it, what changes no text, and the refusal of the rest by name.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from transformers import GenerationConfig
+
+from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.config.json_file import read_json_object
+from rankport.exporters.checkpoints.stated import speaking_folders
+from rankport.protos.errors import CheckpointError
+
+FILE = "generation_config.json"
+SAMPLING = frozenset({"eos_token_id", "do_sample", "temperature", "top_k", "top_p", "repetition_penalty"})
+"""Fields that every kind that writes reads."""
+_CHANGES_NO_TEXT = frozenset(
+    {
+        "_from_model_config",
+        "bos_token_id",
+        "cache_implementation",
+        "max_length",  # of a request, which the bundle's limits bound
+        "max_new_tokens",
+        "output_attentions",
+        "output_hidden_states",
+        "output_logits",
+        "output_scores",
+        "pad_token_id",
+        "return_dict_in_generate",
+        "transformers_version",
+        "use_cache",
+    }
+)
+_NEUTRAL: Mapping[str, object] = MappingProxyType(
+    {
+        "num_beams": 1,
+        "num_beam_groups": 1,
+        "num_return_sequences": 1,
+        "length_penalty": 1.0,
+        "diversity_penalty": 0.0,
+        "encoder_repetition_penalty": 1.0,
+        "typical_p": 1.0,
+        "epsilon_cutoff": 0.0,
+        "eta_cutoff": 0.0,
+        "no_repeat_ngram_size": 0,
+        "encoder_no_repeat_ngram_size": 0,
+        "min_length": 0,
+        "min_new_tokens": 0,
+        "remove_invalid_values": False,
+        "renormalize_logits": False,
+        "early_stopping": False,
+    }
+)
+_TOP_K_OF_TRANSFORMERS = 50  # where sampling is asked for and no count is said
+
+
+def stated_fields(checkpoint: Path) -> Mapping[str, object] | None:
+    """Reads generation_config.json; None where there is none."""
+    for folder in speaking_folders(checkpoint, None):
+        if (folder / FILE).is_file():
+            return read_json_object(folder / FILE)
+    return None
+
+
+def model_config(source: Checkpoint) -> Mapping[str, object]:
+    """Gives the fields of a model's config, of its text part where it has several."""
+    config: Mapping[str, object] = source.model.config.get_text_config().to_dict()  # type: ignore[union-attr, operator]
+    return config
+
+
+def refuse_others(fields: Mapping[str, object], read: Iterable[str], file: str = FILE) -> None:
+    """Raises CheckpointError naming a field that says how to write in a way that bundles cannot."""
+    for name, value in _others(fields, frozenset(read)):
+        raise CheckpointError(
+            f"{file}: {name} is {value!r}, a way of writing that bundles have not: remove it from the file"
+        )
+
+
+def drawn(fields: Mapping[str, object]) -> dict[str, object]:
+    """Says how tokens are drawn, as fields of `Generation`; nothing where the likeliest is taken."""
+    if not fields.get("do_sample"):
+        return {}
+    return {
+        "temperature": value_or(fields, "temperature", 1.0),
+        "top_p": value_or(fields, "top_p", 1.0),
+        "top_k": fields.get("top_k", _TOP_K_OF_TRANSFORMERS) or 0,
+    }
+
+
+def token_ids(value: object) -> list[int]:
+    """Lists the tokens of a field that has one, several or none."""
+    tokens = value if isinstance(value, list) else [value]
+    return [token for token in tokens if isinstance(token, int)]
+
+
+def value_or(fields: Mapping[str, object], name: str, default: float) -> object:
+    """Gives a field, or the default where it is silent."""
+    value = fields.get(name)
+    return default if value is None else value
+
+
+def _others(fields: Mapping[str, object], read: frozenset[str]) -> Iterator[tuple[str, object]]:
+    """Yields the fields that would change a text and are not read."""
+    defaults = GenerationConfig().to_dict()  # type: ignore[no-untyped-call]
+    for name, value in fields.items():
+        if name in read or name in _CHANGES_NO_TEXT or value is None:
+            continue
+        if value not in (defaults.get(name), _NEUTRAL.get(name)):
+            yield name, value

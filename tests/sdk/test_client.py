@@ -48,8 +48,9 @@ def test_score_gives_the_result_of_the_ranker_in_process(served: Serving, client
     [(Client.score, Towers.score), (Client.submit, Towers.submit), (Client.encode, Towers.encode)],
     ids=["score", "submit", "encode"],
 )
-def test_calls_take_the_arguments_of_the_models_in_process(remote: Any, local: Any) -> None:
-    arguments, expected = (inspect.signature(call).parameters.values() for call in (remote, local))
+def test_calls_take_the_arguments_of_the_models_in_process_and_a_class(remote: Any, local: Any) -> None:
+    arguments, expected = (list(inspect.signature(call).parameters.values()) for call in (remote, local))
+    assert arguments.pop().name == "priority"
     assert [(each.name, each.kind, each.default) for each in arguments] == [
         (each.name, each.kind, each.default) for each in expected
     ]

@@ -74,5 +74,5 @@ def test_so_do_those_of_asyncio(seen: tuple[str, list[str]]) -> None:
 
 def test_an_application_without_opentelemetry_is_in_no_span() -> None:
     with in_a_span():
-        assert trace_metadata({}) is None
+        assert trace_metadata(modules={}) is None
         assert trace_metadata() == (("traceparent", TRACEPARENT),)

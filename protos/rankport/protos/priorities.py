@@ -4,7 +4,7 @@ Owns the names and who says them; what they mean to a queue is the business of `
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Literal, get_args
 
@@ -41,6 +41,11 @@ def priority(name: Priority) -> Iterator[None]:
         yield
     finally:
         _CURRENT.reset(token)
+
+
+def said_priority(name: Priority | None) -> AbstractContextManager[None]:
+    """Gives the requests of the block a call's own class; without one that of the running code stays."""
+    return nullcontext() if name is None else priority(name)
 
 
 def current_priority() -> Priority | None:

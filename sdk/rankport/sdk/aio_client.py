@@ -6,23 +6,19 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from typing import Self, TypeVar
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_items, checked_timeout_s
-from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import Sampling
-from rankport.protos.messages import class_wire, generate_wire, tag_wire, wire
+from rankport.protos.messages import generate_wire, wire
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore
+from rankport.protos.priorities import Priority
 from rankport.protos.ranking import Ranking, check_top_k
-from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
     EncodedText,
     Features,
     Item,
-    LookupResult,
     ModelDescription,
     OnMissing,
     Prefix,
@@ -37,6 +33,7 @@ from rankport.sdk.access import Tls, Token, credentials_of
 from rankport.sdk.channels import ChannelOptions, Target
 from rankport.sdk.connections import AsyncConnection
 from rankport.sdk.generating import GeneratesInLoops
+from rankport.sdk.reading import ReadsInLoops
 from rankport.sdk.retries import RetryBudget
 from rankport.sdk.score_stream import AsyncScoreRequests
 from rankport.sdk.set_ranking import RanksSetsInLoops
@@ -46,7 +43,7 @@ RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class AsyncClient(RanksSetsInLoops, GeneratesInLoops):
+class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops):
     """Connection to a rankport server, for any event loop: each that it is called in has a channel of its own.
 
     >>> async with AsyncClient("localhost:8500", timeout_s=1.0) as client:
@@ -89,11 +86,12 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops):
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
         features: Features | FeatureColumns | None = None,
+        priority: Priority | None = None,
     ) -> ScoreResult:
         """Scores as `Client.score`."""
         timeout_s = self._timeout(timeout_s)
         request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
-        response = await self._answer(lambda to: to.scoring.Score, request, timeout_s)
+        response = await self._answer(lambda to: to.scoring.Score, request, timeout_s, priority)
         return wire.score_result(response)
 
     async def score_stream(
@@ -102,6 +100,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops):
         timeout_s: float | None = None,
         *,
         window: int = 32,
+        priority: Priority | None = None,
     ) -> AsyncIterator[StreamedScore]:
         """Scores as `Client.score_stream`."""
         timeout_s = checked_timeout_s(timeout_s)
@@ -109,7 +108,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops):
         scoring = self._connected().scoring
         with rankport_errors(self._address, timeout_s):
             call = scoring.ScoreStream(
-                requests.drawn_async(calls), timeout=timeout_s, metadata=trace_metadata()
+                requests.drawn_async(calls), timeout=timeout_s, metadata=trace_metadata(priority)
             )
             try:
                 async for answer in requests.read_async(call):
@@ -129,48 +128,21 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops):
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
         features: Features | FeatureColumns | None = None,
+        priority: Priority | None = None,
     ) -> Ranking:
         """Ranks as `Client.rank`."""
         check_top_k(top_k)
         given = checked_items(items)
         result = await self.score(
-            prefix, given, timeout_s, truncation=truncation, on_missing=on_missing, features=features
+            prefix,
+            given,
+            timeout_s,
+            truncation=truncation,
+            on_missing=on_missing,
+            features=features,
+            priority=priority,
         )
         return Ranking.of(result, given if return_items else None, top_k)
-
-    async def classify(
-        self,
-        texts: Iterable[ClassText] | ClassTexts,
-        prefix: Prefix | None = None,
-        timeout_s: float | None = None,
-        *,
-        truncation: Truncation = "error",
-    ) -> ClassifyResult:
-        """Classifies as `Client.classify`."""
-        timeout_s = self._timeout(timeout_s)
-        request = class_wire.classify_request(self._model, texts, prefix, truncation)
-        response = await self._answer(lambda to: to.classification.Classify, request, timeout_s)
-        return class_wire.classify_result(response)
-
-    async def encode(
-        self,
-        texts: Iterable[Text],
-        timeout_s: float | None = None,
-        *,
-        truncation: Truncation = "error",
-        side: Side | None = None,
-    ) -> NDArray[np.floating]:
-        """Encodes as `Client.encode`."""
-        timeout_s = self._timeout(timeout_s)
-        request = wire.encode_request(self._model, texts, truncation, side)
-        response = await self._answer(lambda to: to.embedding.Encode, request, timeout_s)
-        return wire.encode_result(response)
-
-    async def lookup(self, keys: Iterable[str], timeout_s: float | None = None) -> LookupResult:
-        """Looks up as `Client.lookup`."""
-        timeout_s = self._timeout(timeout_s)
-        request = wire.lookup_request(self._model, keys)
-        return wire.lookup_result(await self._answer(lambda to: to.embedding.Lookup, request, timeout_s))
 
     async def encode_stream(
         self,
@@ -180,6 +152,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops):
         truncation: Truncation = "error",
         chunk_texts: int = 64,
         side: Side | None = None,
+        priority: Priority | None = None,
     ) -> AsyncIterator[EncodedText]:
         """Encodes as `Client.encode_stream`."""
         timeout_s = checked_timeout_s(timeout_s)
@@ -187,7 +160,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops):
         drawn = requests.drawn_async(texts) if isinstance(texts, AsyncIterable) else requests.drawn(texts)
         embedding = self._connected().embedding
         with rankport_errors(self._address, timeout_s):
-            call = embedding.EncodeStream(drawn, timeout=timeout_s, metadata=trace_metadata())
+            call = embedding.EncodeStream(drawn, timeout=timeout_s, metadata=trace_metadata(priority))
             try:
                 async for response in call:
                     for result in wire.stream_results(response):
@@ -196,29 +169,19 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops):
                 call.cancel()
         requests.raise_error()
 
-    async def tag(
-        self,
-        texts: Iterable[str | Sequence[str]],
-        timeout_s: float | None = None,
-        *,
-        truncation: TagTruncation = "error",
-        stride: int | None = None,
-    ) -> TagResult:
-        """Tags as `Client.tag`."""
-        timeout_s = self._timeout(timeout_s)
-        given = TagTexts.of(texts)
-        request = tag_wire.tag_request(self._model, given, truncation, stride)
-        response = await self._answer(lambda to: to.tagging.Tag, request, timeout_s)
-        return tag_wire.tag_result(response, given)
-
     async def _written(
-        self, prompt: Prefix, sampling: Sampling, timeout_s: float | None, truncation: Truncation
+        self,
+        prompt: Prefix,
+        sampling: Sampling,
+        timeout_s: float | None,
+        truncation: Truncation,
+        priority: Priority | None,
     ) -> AsyncIterator[pb.GenerateResponse]:
         timeout_s = self._timeout(timeout_s)
         request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
         with rankport_errors(self._address, timeout_s):
             call = self._connected().generation.Generate(
-                request, timeout=timeout_s, metadata=trace_metadata()
+                request, timeout=timeout_s, metadata=trace_metadata(priority)
             )
             try:
                 async for message in call:
@@ -262,6 +225,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops):
         method: "Callable[[AsyncConnection], grpc.aio.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
         request: RequestT,
         timeout_s: float | None,
+        priority: Priority | None = None,
     ) -> AnswerT:
         """Calls a method, again where the server was overloaded and there is time."""
         tries = self._retries.tries(timeout_s)
@@ -269,7 +233,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops):
             call = method(self._connected())
             try:
                 with rankport_errors(self._address, timeout_s):
-                    return await call(request, timeout=tries.left_s(), metadata=trace_metadata())
+                    return await call(request, timeout=tries.left_s(), metadata=trace_metadata(priority))
             except Overloaded as error:
                 await asyncio.sleep(tries.wait_s(error))
 

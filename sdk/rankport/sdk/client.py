@@ -8,23 +8,19 @@ from contextlib import closing
 from typing import Self, TypeVar
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 
 from rankport.protos.arguments import checked_timeout_s
-from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import Sampling
-from rankport.protos.messages import class_wire, generate_wire, tag_wire, wire
+from rankport.protos.messages import generate_wire, wire
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore
-from rankport.protos.ranking import WeighingRanks
-from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
+from rankport.protos.priorities import Priority, said_priority
+from rankport.protos.ranking import Ranking, WeighingRanks
 from rankport.protos.types import (
     EncodedText,
     Features,
     Item,
-    LookupResult,
     ModelDescription,
     OnMissing,
     Prefix,
@@ -40,6 +36,7 @@ from rankport.sdk.channels import ChannelOptions, Target
 from rankport.sdk.connections import Connection, responses_of
 from rankport.sdk.generating import Generates, WrittenText
 from rankport.sdk.model_admin import ModelAdmin
+from rankport.sdk.reading import Reads
 from rankport.sdk.retries import RetryBudget
 from rankport.sdk.score_stream import ScoreRequests
 from rankport.sdk.set_ranking import RanksSets
@@ -50,7 +47,7 @@ RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class Client(WeighingRanks, Generates, RanksSets):
+class Client(WeighingRanks, Generates, RanksSets, Reads):
     """Connection to a rankport server. Thread-safe; make one per process, not one per request.
 
     >>> with Client("localhost:8500", timeout_s=1.0) as client:
@@ -108,15 +105,49 @@ class Client(WeighingRanks, Generates, RanksSets):
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
         features: Features | FeatureColumns | None = None,
+        priority: Priority | None = None,
     ) -> ScoreResult:
-        """Scores `items` against their shared prefix. Arguments, result and errors are those of `Ranker.score`."""
+        """Scores `items` against their shared prefix. Arguments, result and errors are those of `Ranker.score`, and
+        `priority` is the call's class, in the place of what `rankport.sdk.priority` says around it.
+        """
         timeout_s = self._timeout(timeout_s)
         request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
-        response = self._answer(lambda to: to.scoring.Score, request, timeout_s)
+        response = self._answer(lambda to: to.scoring.Score, request, timeout_s, priority)
         return wire.score_result(response)
 
+    def rank(
+        self,
+        prefix: Query,
+        items: Iterable[Item],
+        top_k: int | None = None,
+        return_items: bool = False,
+        timeout_s: float | None = None,
+        *,
+        truncation: Truncation = "error",
+        on_missing: OnMissing = "skip",
+        features: Features | FeatureColumns | None = None,
+        priority: Priority | None = None,
+    ) -> Ranking:
+        """Scores as `score`, and sorts as `Ranker.rank`."""
+        with said_priority(priority):
+            return super().rank(
+                prefix,
+                items,
+                top_k,
+                return_items,
+                timeout_s,
+                truncation=truncation,
+                on_missing=on_missing,
+                features=features,
+            )
+
     def score_stream(
-        self, calls: Iterable[ScoreCall], timeout_s: float | None = None, *, window: int = 32
+        self,
+        calls: Iterable[ScoreCall],
+        timeout_s: float | None = None,
+        *,
+        window: int = 32,
+        priority: Priority | None = None,
     ) -> Iterator[StreamedScore]:
         """Scores many requests over one stream; yields each answer as soon as it is there, under its call's id.
 
@@ -127,7 +158,9 @@ class Client(WeighingRanks, Generates, RanksSets):
         requests = ScoreRequests(self._model, window)
         scoring = self._connected().scoring
         with rankport_errors(self._address, timeout_s):
-            call = scoring.ScoreStream(requests.drawn(calls), timeout=timeout_s, metadata=trace_metadata())
+            call = scoring.ScoreStream(
+                requests.drawn(calls), timeout=timeout_s, metadata=trace_metadata(priority)
+            )
             with closing(responses_of(call, self._address)) as responses:
                 try:
                     yield from requests.read(responses)
@@ -144,52 +177,18 @@ class Client(WeighingRanks, Generates, RanksSets):
         truncation: Truncation = "error",
         on_missing: OnMissing = "skip",
         features: Features | FeatureColumns | None = None,
+        priority: Priority | None = None,
     ) -> "Future[ScoreResult]":
         """Scores as `score`, at once with a future. `cancel()` on it cancels the work at the server."""
         timeout_s = self._timeout(timeout_s)
         request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
-        method, traced = self._connected().scoring.Score, trace_metadata()
+        method, traced = self._connected().scoring.Score, trace_metadata(priority)
         return submitted(
             lambda left_s: method.future(request, timeout=left_s, metadata=traced),
             wire.score_result,
             lambda: rankport_errors(self._address, timeout_s),
             self._retries.tries(timeout_s),
         )
-
-    def classify(
-        self,
-        texts: Iterable[ClassText] | ClassTexts,
-        prefix: Prefix | None = None,
-        timeout_s: float | None = None,
-        *,
-        truncation: Truncation = "error",
-    ) -> ClassifyResult:
-        """Tells the labels of texts or pairs. Arguments, result and errors are those of `Classifier.classify`."""
-        timeout_s = self._timeout(timeout_s)
-        request = class_wire.classify_request(self._model, texts, prefix, truncation)
-        response = self._answer(lambda to: to.classification.Classify, request, timeout_s)
-        return class_wire.classify_result(response)
-
-    def encode(
-        self,
-        texts: Iterable[Text],
-        timeout_s: float | None = None,
-        *,
-        truncation: Truncation = "error",
-        side: Side | None = None,
-    ) -> NDArray[np.floating]:
-        """Encodes texts to tokens [texts, k, hidden], float16 or float32. As `ItemEncoder.encode`, and
-        `Towers.encode`, which reads them as items unless `side` says query.
-        """
-        timeout_s = self._timeout(timeout_s)
-        request = wire.encode_request(self._model, texts, truncation, side)
-        response = self._answer(lambda to: to.embedding.Encode, request, timeout_s)
-        return wire.encode_result(response)
-
-    def lookup(self, keys: Iterable[str], timeout_s: float | None = None) -> LookupResult:
-        """Looks up the tokens of keys in the store that the model reads. A key that is not there says so."""
-        request, left_s = wire.lookup_request(self._model, keys), self._timeout(timeout_s)
-        return wire.lookup_result(self._answer(lambda to: to.embedding.Lookup, request, left_s))
 
     def encode_stream(
         self,
@@ -199,6 +198,7 @@ class Client(WeighingRanks, Generates, RanksSets):
         truncation: Truncation = "error",
         chunk_texts: int = 64,
         side: Side | None = None,
+        priority: Priority | None = None,
     ) -> Iterator[EncodedText]:
         """Encodes (id, text) pairs in bulk, in order; draws them no faster than the server works.
 
@@ -211,26 +211,13 @@ class Client(WeighingRanks, Generates, RanksSets):
         requests = ChunkRequests(self._model, truncation, chunk_texts, side)
         embedding = self._connected().embedding
         with rankport_errors(self._address, timeout_s):
-            call = embedding.EncodeStream(requests.drawn(texts), timeout=timeout_s, metadata=trace_metadata())
+            call = embedding.EncodeStream(
+                requests.drawn(texts), timeout=timeout_s, metadata=trace_metadata(priority)
+            )
             with closing(responses_of(call, self._address)) as responses:
                 for response in responses:
                     yield from wire.stream_results(response)
         requests.raise_error()
-
-    def tag(
-        self,
-        texts: Iterable[str | Sequence[str]],
-        timeout_s: float | None = None,
-        *,
-        truncation: TagTruncation = "error",
-        stride: int | None = None,
-    ) -> TagResult:
-        """Finds the spans of texts, or of texts as lists of words. As `Tagger.tag`."""
-        timeout_s = self._timeout(timeout_s)
-        given = TagTexts.of(texts)
-        request = tag_wire.tag_request(self._model, given, truncation, stride)
-        response = self._answer(lambda to: to.tagging.Tag, request, timeout_s)
-        return tag_wire.tag_result(response, given)
 
     def describe(self, model: str | None = None) -> ModelDescription:
         """Describes the client's model, or the named one."""
@@ -267,6 +254,7 @@ class Client(WeighingRanks, Generates, RanksSets):
         method: "Callable[[Connection], grpc.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
         request: RequestT,
         timeout_s: float | None,
+        priority: Priority | None = None,
     ) -> AnswerT:
         """Calls a method, again where the server was overloaded and there is time."""
         tries = self._retries.tries(timeout_s)
@@ -274,7 +262,7 @@ class Client(WeighingRanks, Generates, RanksSets):
             call = method(self._connected())
             try:
                 with rankport_errors(self._address, timeout_s):
-                    return call(request, timeout=tries.left_s(), metadata=trace_metadata())
+                    return call(request, timeout=tries.left_s(), metadata=trace_metadata(priority))
             except Overloaded as error:
                 time.sleep(tries.wait_s(error))
 
@@ -288,11 +276,18 @@ class Client(WeighingRanks, Generates, RanksSets):
         return self._connection
 
     def _written(
-        self, prompt: Prefix, sampling: Sampling, timeout_s: float | None, truncation: Truncation
+        self,
+        prompt: Prefix,
+        sampling: Sampling,
+        timeout_s: float | None,
+        truncation: Truncation,
+        priority: Priority | None,
     ) -> WrittenText:
         timeout_s = self._timeout(timeout_s)
         request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
-        call = self._connected().generation.Generate(request, timeout=timeout_s, metadata=trace_metadata())
+        call = self._connected().generation.Generate(
+            request, timeout=timeout_s, metadata=trace_metadata(priority)
+        )
         return WrittenText(call, sampling, self._address, timeout_s)
 
     def _timeout(self, timeout_s: float | None) -> float | None:

@@ -10,6 +10,7 @@ from rankport.protos.errors import Unavailable
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.messages import generate_wire
 from rankport.protos.own_process import OwnProcess
+from rankport.protos.priorities import Priority
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import rankport_errors
@@ -71,9 +72,10 @@ class Generates(ABC):
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
+        priority: Priority | None = None,
     ) -> GenerateResult:
         """Writes a text behind a prompt. Arguments, result and errors are those of `Generator.generate`."""
-        with self.stream(prompt, sampling, timeout_s, truncation=truncation) as text:
+        with self.stream(prompt, sampling, timeout_s, truncation=truncation, priority=priority) as text:
             return text.result()
 
     def stream(
@@ -83,13 +85,19 @@ class Generates(ABC):
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
+        priority: Priority | None = None,
     ) -> WrittenText:
         """Writes a text and gives its parts as they come. Arguments and errors are those of `Generator.stream`."""
-        return self._written(prompt, sampling, timeout_s, truncation)
+        return self._written(prompt, sampling, timeout_s, truncation, priority)
 
     @abstractmethod
     def _written(
-        self, prompt: Prefix, sampling: Sampling, timeout_s: float | None, truncation: Truncation
+        self,
+        prompt: Prefix,
+        sampling: Sampling,
+        timeout_s: float | None,
+        truncation: Truncation,
+        priority: Priority | None,
     ) -> WrittenText:
         """Begins one text."""
 
@@ -104,11 +112,12 @@ class GeneratesInLoops(ABC):
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
+        priority: Priority | None = None,
     ) -> GenerateResult:
         """Writes as `Client.generate`."""
         parts: list[GeneratedPart] = []
         last: pb.GenerateResponse | None = None
-        async for message in self._written(prompt, sampling, timeout_s, truncation):
+        async for message in self._written(prompt, sampling, timeout_s, truncation, priority):
             parts += generate_wire.part_values(message)
             last = message if generate_wire.is_last(message) else None
         return generate_wire.generate_result(parts, ended(last, "the server"), sampling)
@@ -120,15 +129,21 @@ class GeneratesInLoops(ABC):
         timeout_s: float | None = None,
         *,
         truncation: Truncation = "error",
+        priority: Priority | None = None,
     ) -> AsyncIterator[GeneratedPart]:
         """Yields the parts of a text as they come; ending the iteration ends the text."""
-        async for message in self._written(prompt, sampling, timeout_s, truncation):
+        async for message in self._written(prompt, sampling, timeout_s, truncation, priority):
             for part in generate_wire.part_values(message):
                 yield part
 
     @abstractmethod
     def _written(
-        self, prompt: Prefix, sampling: Sampling, timeout_s: float | None, truncation: Truncation
+        self,
+        prompt: Prefix,
+        sampling: Sampling,
+        timeout_s: float | None,
+        truncation: Truncation,
+        priority: Priority | None,
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Yields the messages of one text."""
 

@@ -1,25 +1,17 @@
 """Calls of both clients to models that rank sets."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
-import grpc
-import grpc.aio
 from numpy.typing import ArrayLike
 
 from rankport.protos.messages import set_wire
+from rankport.protos.priorities import Priority
 from rankport.protos.sets import SetColumns, SetFeatures, SetQuery, SetRanking
-from rankport.sdk.connections import AsyncConnection, Connection
-
-RequestT = TypeVar("RequestT")
-AnswerT = TypeVar("AnswerT")
+from rankport.sdk.calls import Calls, CallsInLoops
 
 
-class RanksSets(ABC):
+class RanksSets(Calls):
     """Call of the client that blocks."""
-
-    _model: str
 
     def rank_set(
         self,
@@ -32,32 +24,20 @@ class RanksSets(ABC):
         now: int | None = None,
         sessions: ArrayLike | None = None,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> SetRanking:
-        """Ranks candidates behind a history. Arguments, result and errors are those of `SetRanker.rank`."""
+        """Ranks candidates behind a history. Arguments, result and errors are those of
+        `SetRanker.rank`, `priority` is as in `Client.score`.
+        """
         query = SetQuery.of(history, candidates, head_weights, top_k, times=times, now=now, sessions=sessions)
         request = set_wire.rank_request(self._model, query)
         return set_wire.set_ranking(
-            self._answer(lambda to: to.set_ranking.Rank, request, self._timeout(timeout_s))
+            self._answer(lambda to: to.set_ranking.Rank, request, self._timeout(timeout_s), priority)
         )
 
-    @abstractmethod
-    def _answer(
-        self,
-        method: "Callable[[Connection], grpc.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
-        request: RequestT,
-        timeout_s: float | None,
-    ) -> AnswerT:
-        """Calls a method."""
 
-    @abstractmethod
-    def _timeout(self, timeout_s: float | None) -> float | None:
-        """Gives a call's timeout, or the client's."""
-
-
-class RanksSetsInLoops(ABC):
+class RanksSetsInLoops(CallsInLoops):
     """Call of the asyncio client."""
-
-    _model: str
 
     async def rank_set(
         self,
@@ -70,23 +50,11 @@ class RanksSetsInLoops(ABC):
         now: int | None = None,
         sessions: ArrayLike | None = None,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> SetRanking:
         """Ranks as `Client.rank_set`."""
         query = SetQuery.of(history, candidates, head_weights, top_k, times=times, now=now, sessions=sessions)
         request = set_wire.rank_request(self._model, query)
         return set_wire.set_ranking(
-            await self._answer(lambda to: to.set_ranking.Rank, request, self._timeout(timeout_s))
+            await self._answer(lambda to: to.set_ranking.Rank, request, self._timeout(timeout_s), priority)
         )
-
-    @abstractmethod
-    async def _answer(
-        self,
-        method: "Callable[[AsyncConnection], grpc.aio.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
-        request: RequestT,
-        timeout_s: float | None,
-    ) -> AnswerT:
-        """Calls a method."""
-
-    @abstractmethod
-    def _timeout(self, timeout_s: float | None) -> float | None:
-        """Gives a call's timeout, or the client's."""

@@ -6,19 +6,25 @@ An application that never imported OpenTelemetry is in no span, and its calls co
 import sys
 from collections.abc import Mapping
 
-from rankport.protos.priorities import PRIORITY_KEY, current_priority
+from rankport.protos.priorities import PRIORITY_KEY, Priority, checked_priority, current_priority
 from rankport.sdk.request_ids import REQUEST_ID_KEY, current_request_id
 
 Metadata = tuple[tuple[str, str], ...]
 
 
-def trace_metadata(modules: Mapping[str, object] = sys.modules) -> Metadata | None:
-    """Makes the metadata of a call: the current span's (`traceparent`), its id and its priority; None without any."""
+def trace_metadata(
+    priority: Priority | None = None, modules: Mapping[str, object] = sys.modules
+) -> Metadata | None:
+    """Makes the metadata of a call: the current span's (`traceparent`), its id and its priority; None without any.
+
+    `priority` is the call's own, else the running code's counts. Raises `InvalidRequest` for a class there is not.
+    """
     carrier: dict[str, str] = {}
     if id := current_request_id():
         carrier[REQUEST_ID_KEY] = id
-    if (priority := current_priority()) is not None:
-        carrier[PRIORITY_KEY] = priority
+    said = current_priority() if priority is None else checked_priority(priority)
+    if said is not None:
+        carrier[PRIORITY_KEY] = said
     if "opentelemetry.trace" in modules:
         from opentelemetry import propagate
 

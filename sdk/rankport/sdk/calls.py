@@ -1,0 +1,54 @@
+"""Calls of both clients, as their parts make them: a method of a service, with its request, timeout and priority."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+from rankport.protos.priorities import Priority
+from rankport.sdk.connections import AsyncConnection, Connection
+
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
+
+
+class Calls(ABC):
+    """Base of the parts of the client that blocks."""
+
+    _model: str
+
+    @abstractmethod
+    def _answer(
+        self,
+        method: "Callable[[Connection], grpc.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
+        request: RequestT,
+        timeout_s: float | None,
+        priority: Priority | None = None,
+    ) -> AnswerT:
+        """Calls a method."""
+
+    @abstractmethod
+    def _timeout(self, timeout_s: float | None) -> float | None:
+        """Gives a call's timeout, or the client's."""
+
+
+class CallsInLoops(ABC):
+    """Base of the parts of the asyncio client."""
+
+    _model: str
+
+    @abstractmethod
+    async def _answer(
+        self,
+        method: "Callable[[AsyncConnection], grpc.aio.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
+        request: RequestT,
+        timeout_s: float | None,
+        priority: Priority | None = None,
+    ) -> AnswerT:
+        """Calls a method."""
+
+    @abstractmethod
+    def _timeout(self, timeout_s: float | None) -> float | None:
+        """Gives a call's timeout, or the client's."""

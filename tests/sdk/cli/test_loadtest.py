@@ -51,6 +51,26 @@ def test_a_rate_is_measured_and_written(served: Serving, requests: Path, tmp_pat
     assert "http://" not in text.replace(served.address, "")  # nothing is fetched
 
 
+def test_both_classes_are_sent_and_their_latencies_told_apart(
+    served: Serving, requests: Path, tmp_path: Path
+) -> None:
+    requests.write_text('{"prefix": "q", "items": ["a", "b"]}\n', encoding="utf-8")
+    served.ranker.worker.priorities.clear()
+    figures, page = tmp_path / "load.json", tmp_path / "load.html"
+    given = ("--requests", requests, *QUICK, "--background-share", "0.5", "--json", figures, "--html", page)
+    done = run("--server", served.address, *given)
+    assert done.exit_code == 0, done.output
+    assert "half of the interactive requests took" in done.output
+    by_priority = json.loads(figures.read_text())["best"]["by_priority"]
+    sent = {name: each["requests"] for name, each in by_priority.items()}
+    assert sent == {
+        name: served.ranker.worker.priorities.count(name) for name in ("interactive", "background")
+    }
+    assert sum(sent.values()) == 10
+    assert all(each["latency_ms"]["p99"] > 0 for each in by_priority.values())
+    assert "/s background<td>" in page.read_text(encoding="utf-8")
+
+
 def test_refusals_are_counted_and_without_an_answer_the_exit_code_says_so(
     served: Serving, requests: Path
 ) -> None:

@@ -25,6 +25,12 @@ def test_a_new_token_is_known_by_its_line_alone(tmp_path: Path) -> None:
         assert token.partition(".")[2] not in file.read_text()
 
 
+def test_a_token_may_be_for_the_background_alone(tmp_path: Path) -> None:
+    file = tmp_path / "clients.txt"
+    token = rankport("token", "new", "nightly", "--file", file, "--background").stdout.strip()
+    assert Guard(str(file)).caller(f"Bearer {token}", "call").priority == "background"
+
+
 def test_a_line_that_does_not_go_with_the_others_is_not_added(tmp_path: Path) -> None:
     file = tmp_path / "clients.txt"
     rankport("token", "new", "search", "--file", file)

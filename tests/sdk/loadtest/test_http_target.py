@@ -57,6 +57,7 @@ def test_a_connection_is_kept_for_the_next_request() -> None:
     assert (said, connections) == ([Ended("OK")] * 3, 1)
     assert first.startswith(b"POST /v1/rerank?x=1 HTTP/1.1\r\n")
     assert b"\r\nAuthorization: Bearer secret\r\n" in first
+    assert b"\r\nx-priority: interactive\r\n" in first
     assert first.endswith(BODY.body)
 
 

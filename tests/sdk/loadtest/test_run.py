@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rankport.protos.errors import InvalidRequest
-from rankport.sdk.loadtest.arrivals import due_times
+from rankport.protos.priorities import Priority
+from rankport.sdk.loadtest.arrivals import classes, due_times
 from rankport.sdk.loadtest.config import LoadConfig
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import Ended, LoadResult
@@ -22,12 +23,14 @@ class StalledTarget:
 
     def __init__(self, count: int, status: Callable[[int], str] = lambda number: "OK") -> None:
         self.sent: list[bytes] = []
+        self.classes: list[Priority] = []
         self._count, self._status = count, status
         self._released = asyncio.Event()
 
-    async def send(self, request: LoadRequest) -> Ended:
+    async def send(self, request: LoadRequest, priority: Priority = "interactive") -> Ended:
         number = len(self.sent)
         self.sent.append(request.body)
+        self.classes.append(priority)
         if len(self.sent) == self._count:
             self._released.set()
         await self._released.wait()
@@ -82,6 +85,42 @@ def test_the_warm_up_is_sent_and_not_measured() -> None:
     assert (len(result.status), result.due_s[0]) == (10, 0.0)
 
 
+def test_a_share_of_the_requests_is_in_the_background_and_told_apart() -> None:
+    config = LoadConfig(duration_s=0.1, warm_up_s=0, arrivals="fixed", background_share=0.5, seed=3)
+    target = StalledTarget(20)
+    result = run(target, 200, config)
+    assert list(result.priority) == target.classes == classes(20, "interactive", 0.5, 3)
+    lower = result.of_class("background")
+    assert (len(lower.status), lower.rate) == (
+        target.classes.count("background"),
+        pytest.approx(10 * len(lower.status)),
+    )
+    kept = [number for number, each in enumerate(target.classes) if each == "background"]
+    assert lower.latency_s.tolist() == result.latency_s[kept].tolist()
+    told = result.as_json()["by_priority"]
+    assert isinstance(told, dict)
+    assert {name: each["requests"] for name, each in told.items()} == {
+        "interactive": target.classes.count("interactive"),
+        "background": target.classes.count("background"),
+    }
+
+
+def test_requests_of_one_class_have_one_row() -> None:
+    target = StalledTarget(20)
+    result = run(
+        target, 200, LoadConfig(duration_s=0.1, warm_up_s=0, arrivals="fixed", priority="background")
+    )
+    assert set(target.classes) == {"background"}
+    assert (result.classes, result.as_json()["by_priority"]) == ((), {})
+
+
+def test_the_share_of_a_class_is_what_was_asked_for() -> None:
+    drawn = classes(10_000, "interactive", 0.2, 7)
+    assert abs(drawn.count("background") - 2000) < 200  # five standard deviations
+    assert set(classes(10, "background", 0.0, 0)) == {"background"}
+    assert set(classes(10, "interactive", 1.0, 0)) == {"background"}
+
+
 def result_of(latencies: list[float], status: list[str]) -> LoadResult:
     values = np.array(latencies)
     return LoadResult(
@@ -118,6 +157,8 @@ def test_random_arrivals_have_the_rate_and_come_again_with_their_seed() -> None:
     ("given", "message"),
     [
         ({"rate": 0}, "rate is 0: it must be from 0.001"),
+        ({"priority": "urgent"}, "priority is 'urgent': it must be one of interactive, background"),
+        ({"background_share": 2}, "background_share is 2"),
         ({"arrivals": "burst"}, "arrivals is 'burst': it must be poisson or fixed"),
     ],
 )

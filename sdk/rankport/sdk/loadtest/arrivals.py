@@ -1,8 +1,9 @@
-"""Due times of requests: a plan made before the first is sent, so that no slow answer can delay the next."""
+"""Due times and classes of requests: a plan made before the first one, so that no slow answer delays the next."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.priorities import Priority
 from rankport.sdk.loadtest.config import Arrivals
 
 
@@ -16,3 +17,9 @@ def due_times(rate: float, duration_s: float, arrivals: Arrivals, seed: int) -> 
         more = draw.exponential(1 / rate, max(16, int(rate * duration_s * 0.2) + 16))
         times = np.concatenate([times, np.cumsum(more) + (times[-1] if len(times) else 0.0)])
     return times[: max(1, int(np.searchsorted(times, duration_s)))]
+
+
+def classes(count: int, usual: Priority, background_share: float, seed: int) -> list[Priority]:
+    """Draws the class of each request: the usual one, or by that share the background. [requests]"""
+    lower = np.random.default_rng((seed, 1)).random(count) < background_share
+    return ["background" if each else usual for each in lower.tolist()]

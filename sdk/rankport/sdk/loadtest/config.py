@@ -6,6 +6,7 @@ from typing import Literal
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
+from rankport.protos.priorities import Priority, checked_priority
 from rankport.runtime.options import check_ranges
 
 Arrivals = Literal["poisson", "fixed"]
@@ -35,10 +36,18 @@ class LoadConfig:
         default=10_000,
         metadata=flag("Requests without an answer at a time; those due beyond are not sent.", least=1),
     )
+    priority: Priority = field(
+        default="interactive", metadata=flag("Class of the requests: background gives way to interactive.")
+    )
+    background_share: float = field(
+        default=0.0,
+        metadata=flag("Share of the requests that are in the background, drawn at random.", least=0, most=1),
+    )
     seed: int = field(default=0, metadata=flag("Seed of arrivals and draws.", least=0))
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        checked_priority(self.priority)
         if self.arrivals not in ("poisson", "fixed"):
             raise InvalidRequest(f"arrivals is {self.arrivals!r}: it must be poisson or fixed")
 

@@ -2,6 +2,7 @@
 
 import grpc
 
+from rankport.protos.priorities import PRIORITIES, PRIORITY_KEY, Priority
 from rankport.sdk.access import Tls, credentials_of
 from rankport.sdk.channels import ChannelOptions, Target
 from rankport.sdk.loadtest.requests import LoadRequest
@@ -22,7 +23,8 @@ class GrpcTarget:
     ) -> None:
         """Connects with the first requests. Raises `InvalidRequest` for no address, or unreadable files of TLS."""
         credentials = credentials_of(tls, None)
-        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+        shown = () if token is None else (("authorization", f"Bearer {token}"),)
+        self._metadata = {each: (*shown, (PRIORITY_KEY, each)) for each in PRIORITIES}
         target = Target.of(address)
         # Channels of equal options would share a connection.
         options = [*target.options((), secure=credentials is not None, retry=False)]
@@ -33,14 +35,14 @@ class GrpcTarget:
         self._timeout_s = timeout_s
         self._turn = 0
 
-    async def send(self, request: LoadRequest) -> Ended:
-        """Sends a request and waits for its end."""
+    async def send(self, request: LoadRequest, priority: Priority = "interactive") -> Ended:
+        """Sends a request of a class and waits for its end."""
         self._turn = (self._turn + 1) % len(self._channels)
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[self._turn].unary_unary(
             request.method
         )
         try:
-            await call(request.body, timeout=self._timeout_s, metadata=self._metadata)
+            await call(request.body, timeout=self._timeout_s, metadata=self._metadata[priority])
         except grpc.aio.AioRpcError as error:
             return Ended(error.code().name, error.details() or "")
         return Ended(OK)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.priorities import PRIORITY_KEY, Priority
 from rankport.protos.reasons import reason_of
 from rankport.sdk.access import Tls
 from rankport.sdk.loadtest.requests import LoadRequest
@@ -48,10 +49,10 @@ class HttpTarget:
         self._idle: deque[_Connection] = deque()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def send(self, request: LoadRequest) -> Ended:
-        """Sends a request and waits for its end: OK, its status in numbers, or why there is none."""
+    async def send(self, request: LoadRequest, priority: Priority = "interactive") -> Ended:
+        """Sends a request of a class and waits for its end: OK, its status in numbers, or why there is none."""
         try:
-            status, body = await asyncio.wait_for(self._exchange(request.body), self._timeout_s)
+            status, body = await asyncio.wait_for(self._exchange(request.body, priority), self._timeout_s)
         except TimeoutError:
             return Ended("DEADLINE_EXCEEDED", f"no answer within {self._timeout_s:g} s")
         except EOFError:
@@ -70,16 +71,15 @@ class HttpTarget:
     async def _connect(self) -> _Connection:
         return await asyncio.open_connection(self._place.host, self._place.port, ssl=self._tls)
 
-    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
+    async def _exchange(self, body: bytes, priority: Priority) -> tuple[int, bytes]:
         place = self._place
         connection = self._idle.pop() if self._idle else await self._connect()
         reader, writer = connection
         kept = False
         try:
             head = f"POST {place.path} HTTP/1.1\r\nHost: {place.host}:{place.port}\r\n"
-            head += (
-                f"{self._authorization}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-            )
+            head += f"{self._authorization}{PRIORITY_KEY}: {priority}\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
             await writer.drain()
             status, answer, kept = await _answer(reader)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.priorities import PRIORITIES, Priority
+
 OK, NOT_SENT = "OK", "NOT_SENT"
 MOST_REASON = 300  # characters
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
@@ -39,6 +41,27 @@ class LoadResult:
     reasons: Mapping[str, str] = field(
         default_factory=dict
     )  # by status: what the first that ended so was told
+    priority: Sequence[Priority] = ()  # [requests] their classes; none: all are interactive
+
+    @property
+    def classes(self) -> tuple[Priority, ...]:
+        """Lists the classes that requests have, where they have several."""
+        found = tuple(each for each in PRIORITIES if each in self.priority)
+        return found if len(found) > 1 else ()
+
+    def of_class(self, name: Priority) -> "LoadResult":
+        """Gives the requests of one class alone, at their share of the rate; items are not told apart."""
+        kept = np.array([each == name for each in self.priority], np.bool_)
+        return LoadResult(
+            rate=self.rate * float(kept.mean()),
+            duration_s=self.duration_s,
+            due_s=self.due_s[kept],
+            late_s=self.late_s[kept],
+            latency_s=self.latency_s[kept],
+            status=[each for each, keep in zip(self.status, kept, strict=True) if keep],
+            items=0,
+            priority=(name,) * int(kept.sum()),
+        )
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -73,19 +96,25 @@ class LoadResult:
 
     def as_json(self) -> dict[str, object]:
         """Makes JSON of the figures; latencies in milliseconds, null where nothing was answered."""
-        percentiles = {f"p{percent:g}": self.percentile_s(percent) for percent in PERCENTILES[:-1]}
-        latencies = {**percentiles, "max": self.percentile_s(100)}
         return {
             "rate": self.rate,
             "duration_s": self.duration_s,
+            "items_per_s": round(self.items / self.duration_s, 1),
+            **self._ends(),
+            "by_priority": {name: self.of_class(name)._ends() for name in self.classes},
+            "reasons": dict(self.reasons),
+            "sent_late_p99_ms": _ms(self.late_p99_s),
+        }
+
+    def _ends(self) -> dict[str, object]:
+        percentiles = {f"p{percent:g}": self.percentile_s(percent) for percent in PERCENTILES[:-1]}
+        latencies = {**percentiles, "max": self.percentile_s(100)}
+        return {
             "requests": len(self.status),
             "goodput": round(self.goodput, 3),
-            "items_per_s": round(self.items / self.duration_s, 1),
             "failed_share": round(self.failed_share, 6),
             "by_status": self.by_status,
-            "reasons": dict(self.reasons),
             "latency_ms": {name: _ms(value) for name, value in latencies.items()},
-            "sent_late_p99_ms": _ms(self.late_p99_s),
         }
 
 

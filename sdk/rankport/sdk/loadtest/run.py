@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.sdk.loadtest.arrivals import due_times
+from rankport.protos.priorities import Priority
+from rankport.sdk.loadtest.arrivals import classes, due_times
 from rankport.sdk.loadtest.config import LoadConfig
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import MOST_REASON, NOT_SENT, OK, Ended, LoadResult
@@ -21,8 +22,8 @@ _TELL_S = 0.2
 class LoadTarget(Protocol):
     """Server under load."""
 
-    async def send(self, request: LoadRequest) -> Ended:
-        """Sends a request and waits for its end. Raises nothing."""
+    async def send(self, request: LoadRequest, priority: Priority = "interactive") -> Ended:
+        """Sends a request of a class and waits for its end. Raises nothing."""
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -48,7 +49,7 @@ async def run_rate(
     """Sends requests, over and over in their order, at a rate for warm-up and duration, and waits for all ends."""
     total_s = config.warm_up_s + config.duration_s
     due = due_times(rate, total_s, config.arrivals, config.seed)
-    load = _Load(target, requests, due, config.max_open)
+    load = _Load(target, requests, due, config)
     telling = asyncio.create_task(load.tell_on(rate, total_s, tell))
     try:
         await load.run()
@@ -61,9 +62,14 @@ class _Load:
     """Requests of one rate on their way."""
 
     def __init__(
-        self, target: LoadTarget, requests: Sequence[LoadRequest], due: NDArray[np.float64], max_open: int
+        self,
+        target: LoadTarget,
+        requests: Sequence[LoadRequest],
+        due: NDArray[np.float64],
+        config: LoadConfig,
     ) -> None:
-        self._target, self._requests, self._due, self._max_open = target, requests, due, max_open
+        self._target, self._requests, self._due, self._max_open = target, requests, due, config.max_open
+        self._priority = classes(len(due), config.priority, config.background_share, config.seed)
         self._late_s = np.full(len(due), np.nan)
         self._latency_s = np.full(len(due), np.nan)
         self._status = [NOT_SENT] * len(due)
@@ -91,7 +97,8 @@ class _Load:
         due_s = self._start_s + float(self._due[number])
         self._sent += 1
         self._late_s[number] = max(time.perf_counter() - due_s, 0.0)
-        ended = await self._target.send(self._requests[number % len(self._requests)])
+        request = self._requests[number % len(self._requests)]
+        ended = await self._target.send(request, self._priority[number])
         self._latency_s[number] = time.perf_counter() - due_s
         self._status[number] = ended.status
         self._ended += 1
@@ -123,4 +130,5 @@ class _Load:
             status=status,
             items=sum(self._requests[number % len(self._requests)].items for number in answered),
             reasons=reasons,
+            priority=self._priority[first:],
         )

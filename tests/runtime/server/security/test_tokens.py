@@ -23,6 +23,13 @@ def test_a_line_knows_its_token_and_no_other_and_does_not_have_it() -> None:
     assert not client.has(new_token("search"))
 
 
+def test_a_line_keeps_a_client_to_the_background() -> None:
+    limits = Limits(concurrent=2, priority="background")
+    line = line_of(new_token("nightly"), ["call"], limits)
+    assert line.endswith(" call concurrent=2,priority=background")
+    assert read_clients(line, "f")["nightly"].limits == limits
+
+
 @pytest.mark.parametrize("rate", [0.001, 1.0, 1_234_567.0, 1e9])
 def test_a_rate_is_read_as_it_was_written(rate: float) -> None:
     line = line_of(new_token("a"), ["call"], Limits(items_per_s=rate))
@@ -57,6 +64,8 @@ def test_lines_of_one_name_are_tokens_of_one_client() -> None:
         (f"a {HASH} call items=0/s", "quota 'items=0/s' is none"),
         (f"a {HASH} call items=5", "quota 'items=5' is none"),
         (f"a {HASH} call tokens=1/s,tokens=1/s", "quota 'tokens=1/s' is none"),
+        (f"a {HASH} call items=0.00/s", "quota 'items=0.00/s' is none"),
+        (f"a {HASH} call priority=interactive", "quota 'priority=interactive' is none"),
         (f"a {HASH} call concurrent=1,concurrent=2", "quota 'concurrent=2' is none"),
         (f"a {HASH} admin -\na {HASH} call -", "line 3: a has another line with other rights"),
     ],

@@ -84,7 +84,7 @@ def seen(
     headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     call = core.observer.begin("grpc", method, headers, streams=streams)
     if caller is not None:
-        call.client, call.quota = caller.name, caller.quota
+        call.client, call.quota, call.only_priority = caller.name, caller.quota, caller.priority
     context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
     return WorkingFor(call)
 

@@ -56,7 +56,7 @@ class Endpoint:
 
     def _let_in(self, headers: Headers, seen: SeenCall) -> None:
         caller = self._core.guard.caller(headers.get(AUTHORIZATION), "call")
-        seen.client, seen.quota = caller.name, caller.quota
+        seen.client, seen.quota, seen.only_priority = caller.name, caller.quota, caller.priority
         seen.take_priority("interactive")
 
     async def _answer(self, headers: Headers, seen: SeenCall, receive: Receive) -> Answer:

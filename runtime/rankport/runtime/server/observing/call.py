@@ -7,6 +7,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rankport.protos.errors import PermissionDenied
 from rankport.protos.priorities import PRIORITY_KEY, Priority, checked_priority
 from rankport.protos.types import Usage
 from rankport.runtime.server.observing.tracing import CallSpan
@@ -31,6 +32,7 @@ class Call:
     priority: Priority = "interactive"
     client: str = ""  # whose token it has
     quota: Quota | None = None  # of that client
+    only_priority: Priority | None = None  # class that its requests may have; None: any
     model: str = ""  # that was found for it: never what a client wrote
     nbytes: int = 0  # of its messages
     thread_s: float = 0.0  # waiting for a thread that reads it
@@ -40,9 +42,18 @@ class Call:
     started_s: float = field(default_factory=time.perf_counter)
 
     def take_priority(self, usual: Priority) -> None:
-        """Takes the class that its client said, else the usual one. Raises `InvalidRequest` for one there is not."""
-        said = self.said_priority
-        self.priority = usual if said is None else checked_priority(said, PRIORITY_KEY)
+        """Takes the class that its client said, else the one that is its own or usual.
+
+        Raises:
+            InvalidRequest: there is no such class.
+            PermissionDenied: its client may not have it.
+        """
+        said, only = self.said_priority, self.only_priority
+        self.priority = (only or usual) if said is None else checked_priority(said, PRIORITY_KEY)
+        if only not in (None, self.priority):
+            raise PermissionDenied(
+                f"{PRIORITY_KEY} is {self.priority!r}: requests of client {self.client} are {only} alone; leave it out"
+            )
 
     @property
     def elapsed_s(self) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, PermissionDenied, Unauthenticated
+from rankport.protos.priorities import Priority
 from rankport.runtime.server.security.config import SecurityConfig
 from rankport.runtime.server.security.exposure import is_local
 from rankport.runtime.server.security.files import Stamp, stamp_of
@@ -25,6 +26,7 @@ class Caller:
 
     name: str  # "" where nobody has to say it
     quota: Quota | None
+    priority: Priority | None = None  # the one class of its requests
 
 
 _ANYONE = Caller("", None)
@@ -66,7 +68,7 @@ class Guard:
             raise PermissionDenied(
                 f"client {client.name} does not have the right {right!r}, which this call needs"
             )
-        return Caller(client.name, self._clients.quota(client))
+        return Caller(client.name, self._clients.quota(client), client.limits.priority)
 
     def _unknown(self, right: Right) -> Caller:
         if right not in self._without_tokens:

@@ -3,6 +3,7 @@
     # the search front end
     search  sha256:9f2c…:51ab…  call        items=20000/s,tokens=500000/s,concurrent=64
     deploy  sha256:07be…:e3d0…  call,admin  -
+    nightly sha256:5c11…:a2d7…  call        priority=background
 
 A token is NAME.SECRET. The secret is 32 random bytes that rankport draws: nobody can try them all, so that a slow hash,
 as passwords need it, would protect nothing and cost each call its time. The salt keeps equal tokens from looking equal.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.priorities import Priority
 
 Right = Literal["call", "admin", "metrics"]
 RIGHTS: tuple[Right, ...] = get_args(Right)
@@ -25,6 +27,7 @@ _HASH = re.compile(r"sha256:([0-9a-f]{32}):([0-9a-f]{64})")
 _RATE = r"\d+(?:\.\d+)?"
 _QUOTA = re.compile(
     rf"items=(?P<items>{_RATE})/s|tokens=(?P<tokens>{_RATE})/s|concurrent=(?P<concurrent>\d+)"
+    rf"|priority=(?P<priority>background)"
 )
 
 
@@ -35,12 +38,14 @@ class Limits:
     items_per_s: float | None = None  # over time
     concurrent: int | None = None  # requests worked on or waiting
     tokens_per_s: float | None = None  # over time
+    priority: Priority | None = None  # the one class of its requests
 
     def __str__(self) -> str:
         items = [] if self.items_per_s is None else [f"items={_digits(self.items_per_s)}/s"]
         tokens = [] if self.tokens_per_s is None else [f"tokens={_digits(self.tokens_per_s)}/s"]
         calls = [] if self.concurrent is None else [f"concurrent={self.concurrent}"]
-        return ",".join((*items, *tokens, *calls)) or "-"
+        classes = [] if self.priority is None else [f"priority={self.priority}"]
+        return ",".join((*items, *tokens, *calls, *classes)) or "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +136,26 @@ def _rights(text: str) -> frozenset[Right]:
 
 
 def _limits(text: str) -> Limits:
-    given: dict[str, float] = {}
+    given: dict[str, str] = {}
     for word in [] if text == "-" else text.split(","):
         matched = _QUOTA.fullmatch(word)
         name = "" if matched is None else str(matched.lastgroup)
-        if matched is None or name in given or float(matched[name]) <= 0:
+        if matched is None or name in given or _is_zero(matched[name]):
             raise InvalidRequest(
-                f"quota {word!r:.40} is none: give items=N/s, tokens=N/s and concurrent=N above 0, each once, or -"
+                f"quota {word!r:.40} is none: give items=N/s, tokens=N/s and concurrent=N above 0, "
+                "priority=background, each once, or -"
             )
-        given[name] = float(matched[name])
-    concurrent = given.get("concurrent")
-    calls = None if concurrent is None else int(concurrent)
-    return Limits(given.get("items"), calls, given.get("tokens"))
+        given[name] = matched[name]
+    return Limits(
+        items_per_s=float(given["items"]) if "items" in given else None,
+        concurrent=int(given["concurrent"]) if "concurrent" in given else None,
+        tokens_per_s=float(given["tokens"]) if "tokens" in given else None,
+        priority="background" if "priority" in given else None,
+    )
+
+
+def _is_zero(text: str) -> bool:
+    return not text.strip("0.")
 
 
 def _digits(number: float) -> str:

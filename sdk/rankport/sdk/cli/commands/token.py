@@ -47,6 +47,9 @@ def new(
     concurrent: Annotated[
         int | None, typer.Option(help="Quota of requests at the same time. [default: none]")
     ] = None,
+    background: Annotated[
+        bool, typer.Option("--background", help="Its requests give way to others: none may be interactive.")
+    ] = False,
 ) -> None:
     """Draw a token and print it: it is nowhere else, and its line does not tell it.
 
@@ -63,7 +66,8 @@ def new(
     )
 
     drawn = new_token(name)
-    line = line_of(drawn, cast(list[Right], rights.split(",")), Limits(items_per_s, concurrent, tokens_per_s))
+    limits = Limits(items_per_s, concurrent, tokens_per_s, "background" if background else None)
+    line = line_of(drawn, cast(list[Right], rights.split(",")), limits)
     before = file.read_text(encoding="utf-8") if file is not None and file.exists() else ""
     if before and not before.endswith("\n"):
         before += "\n"

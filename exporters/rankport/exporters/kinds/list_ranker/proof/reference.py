@@ -45,7 +45,7 @@ class ListReference:
 
     @property
     def form(self) -> ListRankerConfig:
-        """What the checkpoint's config says."""
+        """Form that the checkpoint's config tells."""
         return self.model.form
 
     def logits(

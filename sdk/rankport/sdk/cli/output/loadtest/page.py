@@ -8,6 +8,7 @@ from rankport.sdk.cli.output.loadtest.words import (
     lateness,
     rate_in_words,
     reasons_in_words,
+    rows_in_words,
     statuses_in_words,
     time_in_words,
 )
@@ -52,11 +53,11 @@ def _table(runs: Sequence[LoadResult]) -> str:
         "ended",
     ]
     head = "".join(f"<th>{name}" for name in names)
-    return f"<div class=scroll><table><tr>{head}</tr>{''.join(map(_row, runs))}</table></div>"
+    return f"<div class=scroll><table><tr>{head}</tr>{''.join(_row(*row) for row in rows_in_words(runs))}</table></div>"
 
 
-def _row(result: LoadResult) -> str:
-    cells = [rate_in_words(result.rate), rate_in_words(result.goodput)]
+def _row(name: str, result: LoadResult) -> str:
+    cells = [name, rate_in_words(result.goodput)]
     cells += [time_in_words(result.percentile_s(percent)) for percent in PERCENTILES]
     cells.append(statuses_in_words(result))
     return "<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in cells) + "</tr>"

@@ -9,9 +9,11 @@ from rich.table import Table
 
 from rankport.sdk.cli.output.loadtest.page import page
 from rankport.sdk.cli.output.loadtest.words import (
+    classes_in_words,
     lateness,
     rate_in_words,
     reasons_in_words,
+    rows_in_words,
     statuses_in_words,
     time_in_words,
 )
@@ -54,10 +56,11 @@ class LoadReport:
     def verdict(self) -> str:
         """Says in a sentence what was found."""
         if self.aim is None:
-            result = self.runs[-1]
+            run = self.runs[-1]
+            which, result = ("interactive ", run.of_class("interactive")) if run.classes else ("", run)
             half, most = (time_in_words(result.percentile_s(percent)) for percent in (50, 99))
             return (
-                f"At {rate_in_words(result.rate)} half of the requests took {half} at most, and 99 % {most}; "
+                f"At {rate_in_words(run.rate)} half of the {which}requests took {half} at most, and 99 % {most}; "
                 f"{result.failed_share:.2%} failed."
             )
         limit = time_in_words(self.aim.p99_s)
@@ -77,6 +80,7 @@ class LoadReport:
         return {
             "target": self.target,
             "requests": self.shape,
+            "priority": classes_in_words(config),
             "arrivals": f"{config.arrivals}, {config.duration_s:g} s measured after {config.warm_up_s:g} s",
             "timeout": time_in_words(config.timeout_s),
             "date": self.run.date,
@@ -115,9 +119,10 @@ def _print(report: LoadReport) -> None:
     shown = report.best or report.runs[-1]
     console.print(report.verdict, soft_wrap=True, highlight=False)
     table = Table("rate", "answered", *(_name(percent) for percent in PERCENTILES))
-    for result in report.runs if report.aim is None else sorted(report.runs, key=lambda run: run.rate):
+    runs = report.runs if report.aim is None else sorted(report.runs, key=lambda run: run.rate)
+    for name, result in rows_in_words(runs):
         latencies = (time_in_words(result.percentile_s(percent)) for percent in PERCENTILES)
-        table.add_row(rate_in_words(result.rate), rate_in_words(result.goodput), *latencies)
+        table.add_row(name, rate_in_words(result.goodput), *latencies)
     console.print(table)
     console.print(f"ended: {statuses_in_words(shown)}", soft_wrap=True, highlight=False)
     for reason in reasons_in_words(shown):

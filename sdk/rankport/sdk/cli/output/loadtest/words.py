@@ -1,5 +1,8 @@
 """Words for what a load test measured."""
 
+from collections.abc import Sequence
+
+from rankport.sdk.loadtest.config import LoadConfig
 from rankport.sdk.loadtest.result import LoadResult
 
 
@@ -24,6 +27,26 @@ def rate_in_words(rate: float) -> str:
 def statuses_in_words(result: LoadResult) -> str:
     """Counts requests by how they ended."""
     return ", ".join(f"{count:,} {status}" for status, count in result.by_status.items())
+
+
+def rows_in_words(runs: Sequence[LoadResult]) -> list[tuple[str, LoadResult]]:
+    """Names the rows of a table of rates: each, and below it the classes of its requests, where there are several."""
+    rows = []
+    for run in runs:
+        parts = [run.of_class(name) for name in run.classes]
+        rows.append((rate_in_words(run.rate), run))
+        rows += [
+            (f"{rate_in_words(part.rate)} {name}", part)
+            for name, part in zip(run.classes, parts, strict=True)
+        ]
+    return rows
+
+
+def classes_in_words(config: LoadConfig) -> str:
+    """Says which classes the requests have."""
+    if not config.background_share:
+        return config.priority
+    return f"{config.background_share:.4g} of them in the background, the others {config.priority}"
 
 
 def reasons_in_words(result: LoadResult) -> list[str]:

@@ -15,9 +15,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from examples.esco.dataset import Dataset, JudgedQuery
 from examples.esco.minilm import minilm_path
+from examples.esco.upper_layers import Runs, freeze, lower_states, run_layers
+from examples.intent.checkpoint import train_steps
 
 MAX_TOKENS = 64
-"""Tokens of a pair, special ones included: a query and a title have 12 on average."""
+"""Tokens of a pair, special ones included: a query and a title have 10 on average."""
+
+_JUDGED_PAIRS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +31,20 @@ class TrainingConfig:
     seed: int = 7
     epochs: int = 1
     lists: int = 8  # queries a step
-    candidates: int = 8  # of each, its relevant ones first
+    candidates: int = 12  # of each, its relevant ones first
     rate: float = 2e-4
     head_rate: float = 2e-3
     frozen_layers: int = 2  # the lowest, and the embeddings
     temperature: float = 0.5  # of the gains in the targets
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """A query and some of its candidates."""
+
+    query: str
+    items: tuple[str, ...]
+    gains: tuple[int, ...]
 
 
 def train(
@@ -43,39 +56,26 @@ def train(
     """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    tokenizer = AutoTokenizer.from_pretrained(minilm_path(), local_files_only=True)
-    tokenizer.model_max_length = MAX_TOKENS
-    model = AutoModelForSequenceClassification.from_pretrained(
-        minilm_path(),
-        local_files_only=True,
-        num_labels=1,
-        id2label={0: "relevance"},
-        label2id={"relevance": 0},
+    model, tokenizer = _start()
+    body = freeze(model.bert, config.frozen_layers)
+    head = [*model.bert.pooler.requires_grad_(True).parameters(), *model.classifier.parameters()]
+    queries = dataset.split("train")
+    drawn = [queries[place] for _ in range(config.epochs) for place in rng.permutation(len(queries))]
+    lists = [_list_of(query, config.candidates, rng) for query in drawn]
+    pairs = _lower_states(model, tokenizer, dataset, lists, config.frozen_layers)
+    steps = len(lists) // config.lists
+    optimizer, schedule = train_steps(
+        [{"params": body, "lr": config.rate}, {"params": head, "lr": config.head_rate}], steps
     )
-    _freeze(model, config.frozen_layers)
-    head = [*model.bert.pooler.parameters(), *model.classifier.parameters()]
-    body = [weight for weight in model.bert.encoder.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [{"params": body, "lr": config.rate}, {"params": head, "lr": config.head_rate}], weight_decay=0.01
-    )
-    titles = {item.id: item.title for item in dataset.items}
-    queries = list(dataset.split("train"))
-    steps = config.epochs * (len(queries) // config.lists)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [config.rate, config.head_rate], total_steps=steps + 1, pct_start=0.2
-    )
-    model.train()
     for step in range(steps):
-        chosen = [queries[place] for place in rng.choice(len(queries), config.lists, replace=False)]
-        loss = _loss(
-            model, tokenizer, titles, [_list_of(query, config.candidates, rng) for query in chosen], config
-        )
+        chosen = range(step * config.lists, (step + 1) * config.lists)
+        loss = _loss(model, pairs, lists, chosen, config)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         on_step(step + 1, steps, loss.item())
-    return model.eval(), tokenizer
+    return model, tokenizer
 
 
 def save(model: Any, tokenizer: Any, path: Path) -> None:
@@ -89,47 +89,64 @@ def score_checkpoint(path: Path, dataset: Dataset, queries: Sequence[JudgedQuery
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     model = AutoModelForSequenceClassification.from_pretrained(path, local_files_only=True).eval()
     titles = {item.id: item.title for item in dataset.items}
-    scores = []
-    for query in queries:
-        pairs = [(query.text, titles[item]) for item in query.item_ids]
+    pairs = [(query.text, titles[item]) for query in queries for item in query.item_ids]
+    scores = np.empty(len(pairs), np.float32)
+    order = np.argsort([len(first) + len(second) for first, second in pairs], kind="stable")
+    for rows in np.array_split(order, len(pairs) // _JUDGED_PAIRS + 1):
         with torch.inference_mode():
-            scores.append(_logits(model, tokenizer, pairs).sigmoid().numpy())
-    return scores
+            scores[rows] = _logits(model, tokenizer, [pairs[row] for row in rows]).sigmoid().numpy()
+    return np.split(scores, np.cumsum([len(query.item_ids) for query in queries])[:-1])
 
 
-def _freeze(model: Any, layers: int) -> None:
-    for part in (model.bert.embeddings, *model.bert.encoder.layer[:layers]):
-        part.requires_grad_(False)
+def _start() -> tuple[Any, Any]:
+    tokenizer = AutoTokenizer.from_pretrained(minilm_path(), local_files_only=True)
+    tokenizer.model_max_length = MAX_TOKENS
+    model = AutoModelForSequenceClassification.from_pretrained(
+        minilm_path(),
+        local_files_only=True,
+        num_labels=1,
+        id2label={0: "relevance"},
+        label2id={"relevance": 0},
+    )
+    return model.eval(), tokenizer
 
 
-def _list_of(
-    query: JudgedQuery, most: int, rng: np.random.Generator
-) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
+def _lower_states(model: Any, tokenizer: Any, dataset: Dataset, lists: Sequence[List], layers: int) -> Runs:
+    """Computes the frozen layers' states of all pairs, list by list."""
+    titles = {item.id: item.title for item in dataset.items}
+    firsts = [own.query for own in lists for _ in own.items]
+    seconds = [titles[item] for own in lists for item in own.items]
+    encoded = tokenizer(firsts, seconds, truncation=True, padding=False)
+    return lower_states(model.bert, encoded["input_ids"], encoded["token_type_ids"], layers)
+
+
+def _list_of(query: JudgedQuery, most: int, rng: np.random.Generator) -> List:
     """Draws candidates of a query: its relevant ones, up to half of the list, and others."""
     gains = np.array(query.gains)
     places = rng.permutation(len(gains))
     relevant = [place for place in places if gains[place] > 0][: most // 2]
     others = [place for place in places if gains[place] == 0][: most - len(relevant)]
     kept = [*relevant, *others]
-    return (
+    return List(
         query.text,
         tuple(query.item_ids[place] for place in kept),
         tuple(int(gains[place]) for place in kept),
     )
 
 
-def _loss(
-    model: Any,
-    tokenizer: Any,
-    titles: dict[str, str],
-    lists: Sequence[tuple[str, tuple[str, ...], tuple[int, ...]]],
-    config: TrainingConfig,
-) -> Tensor:
-    pairs = [(query, titles[item]) for query, items, _ in lists for item in items]
-    logits = _logits(model, tokenizer, pairs)
+def _loss(model: Any, pairs: Runs, lists: Sequence[List], chosen: range, config: TrainingConfig) -> Tensor:
+    """Computes the mean loss of the chosen lists, whose pairs follow one another."""
+    starts = np.cumsum([0, *(len(own.items) for own in lists)])
+    texts = range(int(starts[chosen.start]), int(starts[chosen.stop]))
+    states = run_layers(model.bert.encoder.layer[config.frozen_layers :], pairs.of(texts), first_alone=True)
+    logits = model.classifier(model.bert.pooler(states.states[:, None]))[:, 0]
     losses = []
-    for row, (_, _, gains) in zip(logits.split([len(items) for _, items, _ in lists]), lists, strict=True):
-        target = (torch.tensor(gains) / config.temperature).softmax(0)
+    for row, own in zip(
+        logits.split([len(lists[place].items) for place in chosen]),
+        (lists[place] for place in chosen),
+        strict=True,
+    ):
+        target = (torch.tensor(own.gains) / config.temperature).softmax(0)
         losses.append(-(target * row.log_softmax(0)).sum())
     return torch.stack(losses).mean()
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from examples.esco.minilm import minilm_path
+from examples.esco.upper_layers import freeze, lower_states, run_layers
 from examples.fit.dataset import LEVELS, FitPairs
 from examples.intent.checkpoint import logits_of, mean_states, save_classifier, train_steps
 
@@ -27,7 +28,7 @@ class Recipe:
     rate: float = 2e-4
     head_rate: float = 2e-3
     hidden: int = 128
-    frozen_layers: int = 3  # the lowest, and the embeddings
+    frozen_layers: int = 2  # the lowest, and the embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +70,27 @@ def train(
     """Fine-tunes the upper layers and a head on pairs with levels."""
     torch.manual_seed(recipe.seed)
     model = _start(recipe)
-    _freeze(model.body, recipe.frozen_layers)
-    body = [weight for weight in model.body.parameters() if weight.requires_grad]
+    upper = freeze(model.body, recipe.frozen_layers)
     head = [weight for linear, _ in model.layers for weight in linear.parameters()]
     in_epoch = len(examples.levels) // recipe.batch
     steps = recipe.epochs * in_epoch
     optimizer, schedule = train_steps(
-        [{"params": body, "lr": recipe.rate}, {"params": head, "lr": recipe.head_rate}], steps
+        [{"params": upper, "lr": recipe.rate}, {"params": head, "lr": recipe.head_rate}], steps
     )
-    pairs, wanted = examples.pairs, torch.tensor(examples.levels)
-    model.body.train()
+    encoded = model.tokenizer(examples.jobs, examples.candidates, truncation=True, max_length=MAX_TOKENS)
+    pairs = lower_states(model.body, encoded["input_ids"], encoded["token_type_ids"], recipe.frozen_layers)
+    wanted = torch.tensor(examples.levels)
     for step in range(steps):
         if step % in_epoch == 0:
-            order = torch.randperm(len(pairs))
+            order = torch.randperm(len(wanted))
         rows = order[step % in_epoch * recipe.batch :][: recipe.batch]
-        logits = model.logits([pairs[row] for row in rows.tolist()])
-        loss = nn.functional.cross_entropy(logits, wanted[rows])
+        states = run_layers(model.body.encoder.layer[recipe.frozen_layers :], pairs.of(rows.tolist()))
+        loss = nn.functional.cross_entropy(logits_of(model.layers, states.means()), wanted[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         on_step(step + 1, steps, loss.item())
-    model.body.eval()
     return model
 
 
@@ -98,12 +98,7 @@ def _start(recipe: Recipe) -> FitModel:
     tokenizer = AutoTokenizer.from_pretrained(minilm_path(), local_files_only=True)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    body = AutoModel.from_pretrained(minilm_path(), local_files_only=True, dtype=torch.float32)
+    body = AutoModel.from_pretrained(minilm_path(), local_files_only=True, dtype=torch.float32).eval()
     hidden = nn.Linear(body.config.hidden_size, recipe.hidden)
     levels = nn.Linear(recipe.hidden, len(LEVELS))
     return FitModel(body, tokenizer, [(hidden, nn.ReLU()), (levels, nn.Identity())])
-
-
-def _freeze(body: Any, layers: int) -> None:
-    for part in (body.embeddings, body.pooler, *body.encoder.layer[:layers]):
-        part.requires_grad_(False)

@@ -53,7 +53,7 @@ def run_set(
 ) -> dict[str, float]:
     """Trains on one set, exports, and compares bundle and checkpoint on its test split."""
     with console.status(f"{out.name}: states of the texts") as status:
-        states = body.states(train.texts, lambda done: status.update(f"{out.name}: {done} texts read"))
+        states = body.states_to_learn_from(train.texts)
         head = train_head(states, train)
         checkpoint = head.save(body, out / "checkpoint")
         bundle = export(

@@ -1,6 +1,6 @@
 """Training of an intent classifier: one linear layer over MiniLM's mean states, whose body stays as it is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from examples.esco.minilm import minilm_path
+from examples.esco.upper_layers import by_length, lower_states
 from examples.intent.checkpoint import logits_of, mean_states, save_classifier, train_steps
 from examples.intent.dataset import IntentTexts
 
 MAX_TOKENS = 128
-_BATCH_TOKENS = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,18 +43,27 @@ class Body:
         model = AutoModel.from_pretrained(minilm_path(), local_files_only=True, dtype=torch.float32)
         return cls(model.eval(), tokenizer)
 
-    def states(self, texts: Sequence[str], on_done: Callable[[int], None] = lambda done: None) -> Tensor:
-        """Computes the mean states of texts. [texts, width]"""
-        ids = [self.tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"] for text in texts]
+    def states(self, texts: Sequence[str]) -> Tensor:
+        """Computes the mean states of texts as the checkpoint does, in float32. [texts, width]"""
+        ids = self._ids(texts)
         states = torch.empty(len(ids), self.model.config.hidden_size)
-        done = 0
-        for rows in _by_length([len(run) for run in ids]):
+        for rows in by_length([len(run) for run in ids]):
             part = self.tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt")
             with torch.inference_mode():
                 states[rows] = mean_states(self.model, part)
-            done += len(rows)
-            on_done(done)
         return states
+
+    def states_to_learn_from(self, texts: Sequence[str]) -> Tensor:
+        """Computes nearly the same, in a third of the time. [texts, width]"""
+        ids = self._ids(texts)
+        types = [[0] * len(run) for run in ids]
+        return lower_states(self.model, ids, types, self.model.config.num_hidden_layers).means()
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)[
+            "input_ids"
+        ]
+        return ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +104,3 @@ def train_head(states: Tensor, examples: IntentTexts, recipe: Recipe = Recipe())
             optimizer.step()
             schedule.step()
     return TrainedHead(linear, intents)
-
-
-def _by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yields the rows of each batch: of similar length, so many that their padded tokens stay in bounds."""
-    rows: list[int] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if rows and (len(rows) + 1) * lengths[row] > _BATCH_TOKENS:
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows

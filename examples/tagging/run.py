@@ -23,8 +23,8 @@ from examples.tagging.train import Recipe, train_tagger
 from rankport.sdk import Client, EngineConfig, Server, ServerConfig, Tagger, export
 
 OUT = Path("build/tagging")
-SNIPS = Recipe(epochs=0.5, rate=6e-4)
-SKILLS = Recipe(epochs=0.5, rate=5e-4)
+SNIPS = Recipe(share=0.5, rate=6e-4)
+SKILLS = Recipe(share=1, rate=5e-4)
 TEXT = "play 👩‍🎤 Björk on Spotify, then book a table for two in Ghent"
 
 

@@ -1,15 +1,17 @@
 """Trains a tagger on MiniLM's body: BertForTokenClassification, labels on the first token of each word."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from examples.esco.minilm import minilm_path
+from examples.esco.upper_layers import freeze, lower_states, run_layers
 from examples.tagging.dataset import TaggedTexts
 
 _IGNORED = -100
@@ -17,10 +19,10 @@ _IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How long and how fast to train."""
+    """How much to read, and how fast to learn."""
 
-    epochs: float = 0.5
-    batch_tokens: int = 256
+    share: float = 0.5  # of the texts, each read once
+    texts: int = 20  # a step
     rate: float = 6e-4
     max_tokens: int = 96
     frozen_layers: int = 2  # first ones, with the embeddings
@@ -32,26 +34,29 @@ def train_tagger(
 ) -> Path:
     """Fine-tunes and saves a checkpoint folder; returns it."""
     torch.manual_seed(recipe.seed)
-    tokenizer = plain_tokenizer(minilm_path())
-    model = _model(texts.names, recipe)
-    examples = _examples(texts, tokenizer, recipe)
-    batches = list(_batches([len(ids) for ids, _ in examples], recipe))
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    tokenizer, model = plain_tokenizer(minilm_path()), _model(texts.names)
+    drawn = np.random.default_rng(recipe.seed).permutation(len(texts))[: round(recipe.share * len(texts))]
+    ids, labels = _tokens_and_labels(texts, drawn.tolist(), tokenizer, recipe)
+    trained = [*freeze(model.bert, recipe.frozen_layers), *model.classifier.parameters()]
+    states = lower_states(model.bert, ids, [[0] * len(run) for run in ids], recipe.frozen_layers)
+    steps = len(ids) // recipe.texts
     optimizer = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.rate, total_steps=len(batches), pct_start=0.1, anneal_strategy="linear"
+        optimizer, recipe.rate, total_steps=steps + 1, pct_start=0.1, anneal_strategy="linear"
     )
-    model.train()
-    for step, rows in enumerate(batches, 1):
-        loss = model(**_padded([examples[row] for row in rows])).loss
+    for step in range(steps):
+        rows = range(step * recipe.texts, (step + 1) * recipe.texts)
+        last = run_layers(model.bert.encoder.layer[recipe.frozen_layers :], states.of(rows))
+        wanted = torch.tensor([label for row in rows for label in labels[row]])
+        loss = functional.cross_entropy(model.classifier(last.states), wanted, ignore_index=_IGNORED)
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        optimizer.zero_grad()
         schedule.step()
-        if step % 50 == 0 or step == len(batches):
-            on_step(f"step {step}/{len(batches)}: loss {loss.item():.3f}")
-    model.eval().save_pretrained(out)
+        if step % 50 == 49 or step == steps - 1:
+            on_step(f"step {step + 1}/{steps}: loss {loss.item():.3f}")
+    model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return out
 
@@ -64,56 +69,34 @@ def plain_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer  # type: ignore[no-any-return]
 
 
-def _model(names: Sequence[str], recipe: Recipe) -> Any:
-    model = AutoModelForTokenClassification.from_pretrained(
+def _model(names: Sequence[str]) -> Any:
+    return AutoModelForTokenClassification.from_pretrained(
         minilm_path(),
         local_files_only=True,
         dtype=torch.float32,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
-    )
-    if recipe.frozen_layers:
-        for part in (model.bert.embeddings, *model.bert.encoder.layer[: recipe.frozen_layers]):
-            part.requires_grad_(False)
-    return model
+    ).eval()
 
 
-def _examples(texts: TaggedTexts, tokenizer: Any, recipe: Recipe) -> list[tuple[list[int], list[int]]]:
-    """Tokenizes words; gives ids and labels of each text, labels of first tokens alone."""
+def _tokens_and_labels(
+    texts: TaggedTexts, rows: Sequence[int], tokenizer: Any, recipe: Recipe
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Tokenizes the words of some texts; gives ids and labels of each, labels of first tokens alone."""
     places = {name: index for index, name in enumerate(texts.names)}
-    encoded = tokenizer(texts.words, is_split_into_words=True, truncation=True, max_length=recipe.max_tokens)
-    examples = []
-    for row, tags in enumerate(texts.tags):
-        words = encoded.word_ids(row)
-        labels = [
-            _IGNORED if word is None or word == before else places[tags[word]]
-            for before, word in zip([None, *words[:-1]], words, strict=True)
-        ]
-        examples.append((encoded["input_ids"][row], labels))
-    return examples
-
-
-def _batches(lengths: Sequence[int], recipe: Recipe) -> Iterator[list[int]]:
-    """Draws batches of texts of similar length, as many as the epochs have."""
-    rng = np.random.default_rng(recipe.seed)
-    left = recipe.epochs
-    while left > 0:
-        noisy = np.argsort(np.array(lengths) + rng.uniform(0, 3, len(lengths)), kind="stable")
-        batches: list[list[int]] = []
-        for row in noisy.tolist():
-            if batches and (len(batches[-1]) + 1) * lengths[row] <= recipe.batch_tokens:
-                batches[-1].append(row)
-            else:
-                batches.append([row])
-        order = rng.permutation(len(batches))[: int(np.ceil(min(left, 1) * len(batches)))]
-        yield from (batches[index] for index in order)
-        left -= 1
-
-
-def _padded(examples: Sequence[tuple[list[int], list[int]]]) -> dict[str, torch.Tensor]:
-    longest = max(len(ids) for ids, _ in examples)
-    return {
-        "input_ids": torch.tensor([ids + [0] * (longest - len(ids)) for ids, _ in examples]),
-        "attention_mask": torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in examples]),
-        "labels": torch.tensor([own + [_IGNORED] * (longest - len(own)) for _, own in examples]),
-    }
+    encoded = tokenizer(
+        [texts.words[row] for row in rows],
+        is_split_into_words=True,
+        truncation=True,
+        max_length=recipe.max_tokens,
+    )
+    labels = []
+    for place, row in enumerate(rows):
+        words = encoded.word_ids(place)
+        labels.append(
+            [
+                _IGNORED if word is None or word == before else places[texts.tags[row][word]]
+                for before, word in zip([None, *words[:-1]], words, strict=True)
+            ]
+        )
+    return encoded["input_ids"], labels

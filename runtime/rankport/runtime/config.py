@@ -124,6 +124,11 @@ class EngineConfig:
         default="throughput", metadata=flag("Pack weights for speed, or share them in memory.")
     )
 
+    # Sockets of the processes that drive the devices, one for each of `device_ids`; none: this process does.
+    engines_at: tuple[str, ...] = ()
+    # Memory that is shared with each of them, for each model and either way; what is larger goes slowly.
+    link_bytes: int = field(default=64 * 2**20, metadata=in_range(least=2**16))
+
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.prepacking not in ("throughput", "footprint"):

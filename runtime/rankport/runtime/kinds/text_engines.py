@@ -10,39 +10,50 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest, Role
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.kind import ModelCounts
+from rankport.runtime.kinds.remote_text_engine import RemoteTextEngine
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows
 from rankport.runtime.scheduling.runs_by_length import RowOf
 from rankport.runtime.tokens import TokenRuns
 
+TextsEngine = TextEngine | RemoteTextEngine
+"""An engine of texts, in this process or another."""
+
 
 def text_engines(
     bundle: Bundle, role: Role, config: EngineConfig, row_of: RowOf = "run"
-) -> Replicas[TextEngine]:
-    """Loads the graph of a role on every device of `config`. Raises as `load_text_backend`.
+) -> Replicas[TextsEngine]:
+    """Loads the graph of a role on every device of `config`, here or where it says. Raises as `load_text_backend`.
 
     `row_of` says what the graph answers with a row for: each text, each token, or each marker.
     """
-    from rankport.runtime.backends.choice import load_marked_backend, load_text_backend
-
     with ExitStack() as loaded:
         engines = {}
         for gpu in config.device_ids:
-            backend = (
-                load_marked_backend(bundle, role, config)
-                if row_of == "marker"
-                else load_text_backend(bundle, role, config, gpu=gpu)
-            )
-            engines[gpu] = TextEngine(backend, config, role=role, row_of=row_of)
+            engines[gpu] = text_engine(bundle, role, config, row_of, gpu)
             loaded.callback(engines[gpu].close)
         loaded.pop_all()
     return Replicas(engines)
 
 
+def text_engine(bundle: Bundle, role: Role, config: EngineConfig, row_of: RowOf, gpu: int) -> TextsEngine:
+    """Loads the graph of a role on one device, as `text_engines`."""
+    if config.engines_at:
+        return RemoteTextEngine(bundle, config, gpu, role, row_of)
+    from rankport.runtime.backends.choice import load_marked_backend, load_text_backend
+
+    backend = (
+        load_marked_backend(bundle, role, config)
+        if row_of == "marker"
+        else load_text_backend(bundle, role, config, gpu=gpu)
+    )
+    return TextEngine(backend, config, role=role, row_of=row_of)
+
+
 class TextModel:
     """A loaded model of texts: what it is, whether it lives, and its end. A context manager."""
 
-    def __init__(self, manifest: Manifest, engines: Replicas[TextEngine]) -> None:
+    def __init__(self, manifest: Manifest, engines: Replicas[TextsEngine]) -> None:
         """Takes the engines over."""
         self._manifest = manifest
         self._engines = engines

@@ -29,3 +29,8 @@ def queued(tokens: int) -> None:
     """Counts tokens that were taken into a queue, if somebody wants to know."""
     if (meter := _METER.get()) is not None:
         meter.tokens += tokens
+
+
+def own_meter() -> Meter | None:
+    """Gives the meter that counts now, for tokens that are queued later."""
+    return _METER.get()

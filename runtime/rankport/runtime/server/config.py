@@ -36,6 +36,17 @@ class ServerConfig:
         default=False,
         metadata=flag("Cut long texts of HTTP requests that do not say what to do; otherwise they fail."),
     )
+    fronts: int = field(
+        default=0,
+        metadata=flag(
+            "Processes that speak the protocols and tokenize, beside one that drives each device; 0: one process does "
+            "it all.",
+            least=0,
+            most=256,
+        ),
+    )
+    # Said by who started several of these on the same ports.
+    shares_ports: bool = False
     # Over all models. Open calls and streams that wait for their client are none.
     max_pending_calls: int = field(
         default=512, metadata=flag("Requests worked on or waiting; more are refused.", least=1)

@@ -47,6 +47,11 @@ class CallCounts:
     def add_error(self, error: BaseException) -> None:
         self.add(_OUTCOMES.get(type(error), Outcome.OTHER))
 
+    def add_all(self, counts: Mapping[str, int]) -> None:
+        """Adds what a `snapshot` has."""
+        for outcome, number in counts.items():
+            self._counts[Outcome(outcome)] += number
+
     def snapshot(self) -> Mapping[Outcome, int]:
         """Returns a copy, with every outcome in it."""
         return dict(self._counts)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Self
 
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription
 from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.config import DEFAULTS, ServerConfig
@@ -40,6 +41,10 @@ class Server:
         Raises `InvalidRequest` if there is no model, others would reach the server unguarded, or certificates or the
         file of clients cannot be used.
         """
+        if config.fronts:
+            raise InvalidRequest(
+                f"fronts is {config.fronts}: a server in this process has none; `Supervisor` starts processes"
+            )
         served = ServedModels(models, config.canary_seed)
         self._core = Core.of(served, loader or NoLoader(), config)
         self._bound: Future[Ports] = Future()
@@ -64,6 +69,11 @@ class Server:
     def port(self) -> int:
         """Port that it listens on, also where the config says 0; 0 of a unix socket. Waits for `start`."""
         return self._bound.result().grpc
+
+    @property
+    def ports(self) -> Ports:
+        """Ports that it listens on. Waits for `start`."""
+        return self._bound.result()
 
     @property
     def http_address(self) -> str:

@@ -25,8 +25,8 @@ from rankport.runtime.kinds.classifier.rules import ROLE, RULES
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems
-from rankport.runtime.kinds.text_engine import TextEngine, TextRows
-from rankport.runtime.kinds.text_engines import TextModel, text_engines, usage_of
+from rankport.runtime.kinds.text_engine import TextRows
+from rankport.runtime.kinds.text_engines import TextModel, TextsEngine, text_engines, usage_of
 from rankport.runtime.scheduling.futures import converted, resolved
 
 
@@ -35,7 +35,7 @@ class TextClassifier(TextModel):
 
     capabilities: frozenset[Capability] = frozenset({"classifies"})
 
-    def __init__(self, manifest: Manifest, encoder: ClassEncoder, engines: Replicas[TextEngine]) -> None:
+    def __init__(self, manifest: Manifest, encoder: ClassEncoder, engines: Replicas[TextsEngine]) -> None:
         """Makes a classifier of parts; it closes the engines."""
         super().__init__(manifest, engines)
         self._form = ClassForm.of(manifest)

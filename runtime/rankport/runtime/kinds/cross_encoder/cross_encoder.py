@@ -35,8 +35,8 @@ from rankport.runtime.kinds.cross_encoder.rules import RULES
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
-from rankport.runtime.kinds.text_engine import TextEngine, TextRows
-from rankport.runtime.kinds.text_engines import TextModel, text_engines, usage_of
+from rankport.runtime.kinds.text_engine import TextRows
+from rankport.runtime.kinds.text_engines import TextModel, TextsEngine, text_engines, usage_of
 from rankport.runtime.prompt.encoder import EncodedItems
 from rankport.runtime.prompt.pair_prompts import PairReader, pair_reader_of
 from rankport.runtime.prompt.pairs import PairEncoder
@@ -48,7 +48,7 @@ _CAPABILITIES: frozenset[Capability] = frozenset({"scores", "scores_apart"})
 class CrossEncoder(TextModel, Ranks):
     """A loaded cross-encoder bundle. Any thread may call it; a context manager."""
 
-    def __init__(self, manifest: Manifest, pairs: PairReader, engines: Replicas[TextEngine]) -> None:
+    def __init__(self, manifest: Manifest, pairs: PairReader, engines: Replicas[TextsEngine]) -> None:
         """Makes a cross-encoder of parts; it closes the engines."""
         super().__init__(manifest, engines)
         self._form = ScoreForm.of(manifest)

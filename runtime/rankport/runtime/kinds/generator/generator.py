@@ -34,6 +34,7 @@ from rankport.runtime.kinds.generator.seq2seq import rules as seq2seq
 from rankport.runtime.kinds.generator.texts import OnPart
 from rankport.runtime.kinds.generator.trie import TokenTrie
 from rankport.runtime.kinds.kind import Capability, ModelCounts
+from rankport.runtime.kinds.remote.here import check_here
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
@@ -78,6 +79,7 @@ class Generator:
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
         manifest = opened.manifest
         check_manifest(manifest, RULES)  # of a bundle that was opened as one of any kind
+        check_here(manifest, config)
         name = manifest.tokenizer
         tokenizer = None if name is None else Tokenizer.from_file(opened.file(name))
         prompt = PromptEncoder(manifest, tokenizer)

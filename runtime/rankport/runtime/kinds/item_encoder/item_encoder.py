@@ -24,8 +24,8 @@ from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.item_encoder.rules import RULES
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
-from rankport.runtime.kinds.text_engine import TextEngine, TextRows
-from rankport.runtime.kinds.text_engines import TextModel, text_engines
+from rankport.runtime.kinds.text_engine import TextRows
+from rankport.runtime.kinds.text_engines import TextModel, TextsEngine, text_engines
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 
@@ -37,7 +37,7 @@ class ItemEncoder(TextModel):
 
     capabilities: frozenset[Capability] = frozenset({"encodes"})
 
-    def __init__(self, manifest: Manifest, prompt: PromptEncoder, engines: Replicas[TextEngine]) -> None:
+    def __init__(self, manifest: Manifest, prompt: PromptEncoder, engines: Replicas[TextsEngine]) -> None:
         """Makes an encoder of parts; it closes the engines."""
         assert manifest.embedding is not None
         super().__init__(manifest, engines)

@@ -29,8 +29,8 @@ from rankport.runtime.kinds.list_ranker.joining import BlockRows, item_logits
 from rankport.runtime.kinds.list_ranker.rules import ROLE, RULES
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
-from rankport.runtime.kinds.text_engine import TextEngine, TextRows
-from rankport.runtime.kinds.text_engines import TextModel, text_engines, usage_of
+from rankport.runtime.kinds.text_engine import TextRows
+from rankport.runtime.kinds.text_engines import TextModel, TextsEngine, text_engines, usage_of
 from rankport.runtime.prompt.list_prompt import EncodedLists, ListPrompt
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 from rankport.runtime.store.hot_tokens import HotTokens
@@ -47,7 +47,7 @@ class ListRanker(TextModel, Ranks):
         self,
         manifest: Manifest,
         prompt: ListPrompt,
-        engines: Replicas[TextEngine],
+        engines: Replicas[TextsEngine],
         keyed_items: KeyedItems,
         *,
         on_close: Callable[[], None] = lambda: None,

@@ -8,16 +8,20 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine
+from rankport.runtime.kinds.ranker.remote import RemoteRankerEngine
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
 from rankport.runtime.store.namespace import TokenNamespace
+
+ScoringEngine = Engine | RemoteRankerEngine
+"""An engine of a ranker, in this process or another."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankerEngines:
     """Engines and tables that a ranker computes with. Whoever takes them closes the engines, then calls `close`."""
 
-    engines: Replicas[Engine]
+    engines: Replicas[ScoringEngine]
     resident: ResidentTokens | None
     close: Callable[[], None]
 
@@ -27,8 +31,6 @@ def ranker_engines(bundle: Bundle, config: EngineConfig, tokens: TokenNamespace 
 
     Raises as `load_prefix_backend`; `StoreError` if tokens cannot be read; `InvalidRequest` if there are none to keep.
     """
-    from rankport.runtime.backends.choice import load_prefix_backend
-
     keep = config.device_tokens_bytes > 0 and bundle.manifest.embedding is not None
     if keep and tokens is None:
         raise InvalidRequest(
@@ -36,8 +38,15 @@ def ranker_engines(bundle: Bundle, config: EngineConfig, tokens: TokenNamespace 
             "give it one (store, --store)"
         )
     with ExitStack() as opened:
-        engines, tables = {}, {}
+        engines: dict[int, ScoringEngine] = {}
+        tables = {}
         for gpu in config.device_ids:
+            if config.engines_at:
+                engines[gpu] = RemoteRankerEngine(bundle, config, gpu)
+                opened.callback(engines[gpu].close)
+                continue
+            from rankport.runtime.backends.choice import load_prefix_backend
+
             backend = load_prefix_backend(bundle, config, gpu=gpu)
             table = backend.table
             engine = Engine(backend, config)

@@ -39,8 +39,8 @@ from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.class_answer import ClassForm
 from rankport.runtime.kinds.kind import Capability, ModelCounts
-from rankport.runtime.kinds.ranker.engine import Engine, Scored
-from rankport.runtime.kinds.ranker.on_devices import ranker_engines
+from rankport.runtime.kinds.ranker.engine import Scored
+from rankport.runtime.kinds.ranker.on_devices import ScoringEngine, ranker_engines
 from rankport.runtime.kinds.ranker.read_position import up_to_read_token
 from rankport.runtime.kinds.ranker.rules import RULES
 from rankport.runtime.kinds.replicas import Replicas
@@ -65,7 +65,7 @@ class Ranker(Ranks):
         self,
         manifest: Manifest,
         prompt: PromptEncoder,
-        engines: Replicas[Engine],
+        engines: Replicas[ScoringEngine],
         keyed_items: KeyedItems,
         *,
         on_close: Callable[[], None] = lambda: None,

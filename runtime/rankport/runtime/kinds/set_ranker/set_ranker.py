@@ -22,6 +22,7 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.sets import SetSchema
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.kind import Capability, ModelCounts
+from rankport.runtime.kinds.remote.here import check_here
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.set_ranker.combining import Heads
 from rankport.runtime.kinds.set_ranker.engine import SetEngine, SetInput, SetLogits
@@ -68,6 +69,7 @@ class SetRanker:
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
         manifest = opened.manifest
+        check_here(manifest, config)
         with ExitStack() as owned:
             content = _content(manifest, store, config, owned)
             engine = SetEngine(SetGraphs(opened, config), _schema(manifest).mask, config)

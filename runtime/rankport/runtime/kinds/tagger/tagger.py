@@ -29,8 +29,8 @@ from rankport.runtime.kinds.tagger.answer import Answered, texts_with
 from rankport.runtime.kinds.tagger.decoder import Decoder
 from rankport.runtime.kinds.tagger.reading import ReadTexts, TextReader
 from rankport.runtime.kinds.tagger.rules import ROLE, RULES
-from rankport.runtime.kinds.text_engine import TextEngine, TextRows
-from rankport.runtime.kinds.text_engines import text_engines
+from rankport.runtime.kinds.text_engine import TextRows
+from rankport.runtime.kinds.text_engines import TextsEngine, text_engines
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 
@@ -43,7 +43,7 @@ class Tagger:
     capabilities: frozenset[Capability] = frozenset({"tags"})
 
     def __init__(
-        self, manifest: Manifest, reader: TextReader, decoder: Decoder, engines: Replicas[TextEngine]
+        self, manifest: Manifest, reader: TextReader, decoder: Decoder, engines: Replicas[TextsEngine]
     ) -> None:
         """Makes a tagger of parts; it closes the engines."""
         self._manifest = manifest

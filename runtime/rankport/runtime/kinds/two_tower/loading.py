@@ -16,8 +16,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.rules import RULES as ITEM_ENCODER_RULES
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoreForm
-from rankport.runtime.kinds.text_engine import TextEngine
-from rankport.runtime.kinds.text_engines import text_engines
+from rankport.runtime.kinds.text_engines import TextsEngine, text_engines
 from rankport.runtime.kinds.two_tower.reader import Reader
 from rankport.runtime.kinds.two_tower.rules import NAME, RULES, role_of
 from rankport.runtime.kinds.two_tower.scorers import CosineScorer, GraphScorer, RowScorer
@@ -174,13 +173,13 @@ def _require_twin(item: Manifest, query: Manifest) -> None:
         raise InvalidRequest(f"query: bundle {query.name!r} is of another checkpoint than {item.name!r}")
 
 
-def _engines(bundle: Bundle, role: Role, config: EngineConfig, loaded: ExitStack) -> Replicas[TextEngine]:
+def _engines(bundle: Bundle, role: Role, config: EngineConfig, loaded: ExitStack) -> Replicas[TextsEngine]:
     engines = text_engines(bundle, role, config)
     loaded.callback(engines.close)
     return engines
 
 
-def _closer(engines: tuple[Replicas[TextEngine], ...], scorer: RowScorer) -> Callable[[float], None]:
+def _closer(engines: tuple[Replicas[TextsEngine], ...], scorer: RowScorer) -> Callable[[float], None]:
     def close(grace_s: float) -> None:
         for each in engines:
             each.close(grace_s)

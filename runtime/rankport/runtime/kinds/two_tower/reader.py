@@ -11,7 +11,8 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.kinds.replicas import Replicas
-from rankport.runtime.kinds.text_engine import TextEngine, TextRows
+from rankport.runtime.kinds.text_engine import TextRows
+from rankport.runtime.kinds.text_engines import TextsEngine
 from rankport.runtime.prompt.encoder import EMPTY, EncodedPrefix, PromptEncoder
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
@@ -21,7 +22,7 @@ class Reader:
     """One side of two towers."""
 
     prompt: PromptEncoder
-    engines: Replicas[TextEngine]
+    engines: Replicas[TextsEngine]
     as_prefix: bool  # texts are the prefix of the prompt, else its item
 
     def read(self, text: Prefix, truncation: Truncation) -> EncodedPrefix:

@@ -19,13 +19,15 @@ def bind(
     port: int,
     credentials: grpc.ServerCredentials | None = None,
     settings: str = "host or port",
+    *,
+    shared: bool = False,
 ) -> int:
     """Takes the address, and returns its port; 0 of a unix socket. Raises `Unavailable`, with the reason and the
-    settings to change.
+    settings to change. `shared`: other processes of this server listen there too.
     """
     address = address_of(host, port)
     try:
-        _try_to_bind(host, port)  # gRPC would not say what is wrong
+        _try_to_bind(host, port, shared)  # gRPC would not say what is wrong
         if credentials is None:
             port = server.add_insecure_port(address)
         else:
@@ -43,7 +45,7 @@ def address_of(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
-def _try_to_bind(host: str, port: int) -> None:
+def _try_to_bind(host: str, port: int, shared: bool) -> None:
     """Raises the `OSError` of an address that is taken, forbidden or unknown."""
     if host.startswith(_UNIX):
         _check_socket(Path(host.removeprefix(_UNIX)))
@@ -52,6 +54,8 @@ def _try_to_bind(host: str, port: int) -> None:
     family, kind, protocol, _, address = addresses[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC, past what lingers of a server
+        if shared:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         probe.bind(address)
 
 

@@ -26,13 +26,21 @@ class AdminFront:
 
     def __init__(self, core: Core) -> None:
         self._config, self._certificates = core.config.security, core.certificates
+        self._shared = core.config.shares_ports
         self._server = grpc.aio.server(options=server_options(core.config))
         add_admin(self._server, core)
 
     async def start(self, port: int) -> int:
         """Answers from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""
         credentials = None if self._certificates is None else self._certificates.grpc_credentials()
-        bound = bind(self._server, self._config.admin_host, port, credentials, "admin_host or admin_port")
+        bound = bind(
+            self._server,
+            self._config.admin_host,
+            port,
+            credentials,
+            "admin_host or admin_port",
+            shared=self._shared,
+        )
         await self._server.start()
         return bound
 

@@ -72,7 +72,13 @@ class GrpcFront:
     async def start(self) -> int:
         """Answers calls from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""
         credentials = None if self._certificates is None else self._certificates.grpc_credentials()
-        port = bind(self._server, self._config.host, self._config.port, credentials)
+        port = bind(
+            self._server,
+            self._config.host,
+            self._config.port,
+            credentials,
+            shared=self._config.shares_ports,
+        )
         await self._server.start()
         return port
 

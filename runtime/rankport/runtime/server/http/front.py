@@ -48,7 +48,7 @@ class HttpFront:
 
     async def start(self, port: int) -> int:
         """Answers requests from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""
-        bound = _bound(self._config.http_host, port)
+        bound = _bound(self._config.http_host, port, shared=self._config.shares_ports)
         self._serving = asyncio.create_task(self._server.serve([bound]))
         taken: int = bound.getsockname()[1]
         return taken
@@ -68,13 +68,15 @@ class HttpFront:
             await self._serving
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
     try:
         infos = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = infos[0]
         bound = socket.socket(family, kind, protocol)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             bound.bind(address)
             bound.listen(_BACKLOG)  # clients that come before the loop does wait
         except OSError:

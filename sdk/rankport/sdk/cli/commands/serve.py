@@ -87,19 +87,15 @@ def serve(
         raise typer.BadParameter("--frozen is of a store that nobody writes to: leave --write-back out")
     if check_config:
         _check(context, bundles, store, server, engine)
-    from rankport.runtime.server.loading import ModelLoader
-    from rankport.runtime.server.observing.exporting import traces_exported
-    from rankport.runtime.server.server import Server
-    from rankport.sdk.cli.output.serve import ServerLines, log_to_stderr
+    from rankport.runtime.server.logs import log_to_stderr
+    from rankport.runtime.server.processes.running import running as serving
+    from rankport.runtime.server.processes.supervisor import Work
+    from rankport.sdk.cli.output.serve import ServerLines
 
     log_to_stderr(json_log)
-    with (
-        traces_exported(),
-        ModelLoader.opened(
-            store, engine, frozen=frozen, write_back=write_back, roots=server.model_roots
-        ) as loader,
-        Server(loader.load_all(bundles), server, loader) as running,
-    ):
+    place = None if store is None else str(store)
+    work = Work(bundles, server, engine, place, frozen=frozen, write_back=write_back, json_log=json_log)
+    with serving(work) as running:
         lines = ServerLines(running, json_log)
         lines.models()
         with _stop_signal() as stopped:

@@ -1,28 +1,19 @@
 """Lines that a server writes: on stdout what it serves and its address, on stderr its log; as text or as JSON."""
 
 import json
-import logging
 from dataclasses import asdict
 from typing import Any
 
 from rankport.protos.types import ModelDescription
-from rankport.runtime.server.logs import JsonFormatter
+from rankport.runtime.server.processes.supervisor import Supervisor
 from rankport.runtime.server.server import Server
 from rankport.sdk.cli.output.writing import writing
-
-
-def log_to_stderr(json_log: bool) -> None:
-    """Sends what the runtime logs to stderr."""
-    handler = logging.StreamHandler()
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(JsonFormatter() if json_log else plain)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 class ServerLines:
     """Lines on stdout of one server."""
 
-    def __init__(self, server: Server, json_log: bool) -> None:
+    def __init__(self, server: Server | Supervisor, json_log: bool) -> None:
         self._server, self._json_log = server, json_log
 
     def models(self) -> None:

@@ -1,0 +1,81 @@
+"""`HostedEngine`: an engine of this process that models of other processes use: columns in, columns out."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, cast
+
+from rankport.protos.errors import BundleError
+from rankport.protos.priorities import priority
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.ranker.engine import Engine
+from rankport.runtime.kinds.ranker.on_devices import ranker_engines
+from rankport.runtime.kinds.ranker.remote import scored_columns
+from rankport.runtime.kinds.remote.messages import EngineOrder, EngineState, read_run, read_runs
+from rankport.runtime.kinds.remote_text_engine import rows_columns
+from rankport.runtime.kinds.table import open_bundle
+from rankport.runtime.kinds.text_engine import TextEngine
+from rankport.runtime.kinds.text_engines import text_engine
+from rankport.runtime.links.columns import Columns
+from rankport.runtime.scheduling.futures import converted
+
+
+@dataclass(frozen=True, slots=True)
+class HostedEngine:
+    """An engine, and how its requests and answers are read and written. Any thread may call it."""
+
+    engine: Engine | TextEngine
+    begin: Callable[[Columns], "Future[Columns]"]
+
+    def submit(self, request: Columns) -> "Future[Columns]":
+        """Queues a request with the class that it has. Raises as the engine."""
+        with priority(request.values["priority"]):
+            return self.begin(request)
+
+    def state(self) -> EngineState:
+        """Tells how it is."""
+        engine = self.engine
+        cache = engine.cache_stats() if isinstance(engine, Engine) else None
+        return EngineState(engine.alive, engine.counts(), cache)
+
+    def close(self) -> None:
+        """Drops what is queued, and frees the device's memory."""
+        self.engine.close()
+
+
+def load_hosted(order: EngineOrder, config: EngineConfig) -> HostedEngine:
+    """Loads an engine on the one device of `config`. Raises as `open_bundle` and the kinds' load.
+
+    `BundleError` too if the bundle at the path is another one by now.
+    """
+    bundle = open_bundle(order.path)
+    own = bundle.manifest.fingerprint
+    if own != order.fingerprint:
+        raise BundleError(
+            f"bundle {order.path!r} has fingerprint {own[:12]}, it had {order.fingerprint[:12]} when the front opened "
+            "it: load it again"
+        )
+    if order.role:
+        role, row_of, gpu = cast(Any, order.role), cast(Any, order.row_of), config.device_ids[0]
+        return _of_texts(cast(TextEngine, text_engine(bundle, role, config, row_of, gpu)))
+    return _of_ranker(cast(Engine, ranker_engines(bundle, config, None).engines.engines[0]))
+
+
+def _of_texts(engine: TextEngine) -> HostedEngine:
+    def begin(request: Columns) -> "Future[Columns]":
+        arrays, values = request.arrays, request.values
+        texts, markers = read_runs("texts", arrays), arrays.get("markers")
+        future = engine.submit(texts, values["timeout_s"], spent_s=values["spent_s"], markers=markers)
+        return converted(future, rows_columns)
+
+    return HostedEngine(engine, begin)
+
+
+def _of_ranker(engine: Engine) -> HostedEngine:
+    def begin(request: Columns) -> "Future[Columns]":
+        prefix, items = read_run("prefix", request.arrays), read_runs("items", request.arrays)
+        values = request.values
+        future = engine.submit(prefix, items, values["timeout_s"], spent_s=values["spent_s"])
+        return converted(future, scored_columns)
+
+    return HostedEngine(engine, begin)

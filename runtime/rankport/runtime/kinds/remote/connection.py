@@ -1,0 +1,171 @@
+"""`Connection`: the way of one model to its engine in another process, over and over where that process is restarted.
+
+Owns the requests that are on their way: each has an answer or an error, also where the engine's process dies.
+"""
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rankport.protos.errors import LimitExceeded, Overloaded, RankportError, Unavailable
+from rankport.runtime.kinds.remote.messages import EngineOrder, EngineState, Message
+from rankport.runtime.links import failures
+from rankport.runtime.links.columns import Columns
+from rankport.runtime.links.link import Link, NoRoomError
+from rankport.runtime.scheduling.futures import settle
+from rankport.runtime.scheduling.meter import Meter, own_meter
+
+_log = logging.getLogger(__name__)
+_RETRY_S = 0.05
+_RESTARTING = (
+    "the engine's process has stopped and is started again: send the request again, or to another server"
+)
+_CLOSED = "the engine is closed; load the bundle again"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    future: "Future[Columns]"
+    tokens: int
+    meter: Meter | None
+
+
+class Connection:
+    """Sends requests to an engine, and resolves their futures. Any thread may call it."""
+
+    def __init__(self, address: str, order: EngineOrder, ring_bytes: int) -> None:
+        """Connects, and returns once the engine is loaded. Raises as its load, `Unavailable` if nobody is there."""
+        self._address, self._order, self._ring_bytes = address, order, ring_bytes
+        self._numbers = itertools.count(1)
+        self._changed = threading.Condition()  # guards the fields down to `_closing`
+        self._pending: dict[int, _Pending] = {}
+        self._link: Link | None = None
+        self._closing = False
+        self.state: EngineState | None = None
+        self._stop = threading.Event()
+        self._first: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, name="rankport-engine-link", daemon=True)
+        self._thread.start()
+        self._first.result()
+
+    @property
+    def alive(self) -> bool:
+        """False while its process is away, and once either end is closed."""
+        return self._link is not None and not self._closing and self.state is not None and self.state.alive
+
+    def submit(self, columns: Columns, tokens: int) -> "Future[Columns]":
+        """Sends a request of so many tokens.
+
+        Raises `Unavailable` while the process is away, `Overloaded` where it is behind with what was sent.
+        """
+        pending = _Pending(Future(), tokens, own_meter())
+        number = next(self._numbers)
+        with self._changed:
+            link = self._link
+            if self._closing:
+                raise Unavailable(_CLOSED)
+            if link is None:
+                raise Unavailable(_RESTARTING)
+            self._pending[number] = pending
+        try:
+            link.send(Message.SUBMIT, number, columns)
+        except NoRoomError:
+            with self._changed:
+                self._pending.pop(number, None)
+            raise Overloaded(
+                "the memory between this front and its engine is full (front_memory_bytes): retry later"
+            ) from None
+        pending.future.add_done_callback(partial(self._cancel, link, number))
+        return pending.future
+
+    def stop(self) -> None:
+        """Takes no more requests, and waits for nothing."""
+        with self._changed:
+            self._closing = True
+
+    def close(self, grace_s: float) -> None:
+        """Lets what was sent be answered for `grace_s` seconds, and fails the rest."""
+        self.stop()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pending, grace_s)
+            link = self._link
+        self._stop.set()
+        if link is not None:
+            link.send(Message.CLOSE, 0, Columns(), wait=True)
+            link.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _cancel(self, link: Link, number: int, future: "Future[Columns]") -> None:
+        if future.cancelled():
+            link.send(Message.CANCEL, number, Columns(), wait=True)
+
+    def _run(self) -> None:
+        """Connects, receives until the other end is gone, and begins anew."""
+        while not self._stop.is_set():
+            try:
+                link = Link.connect(self._address, self._ring_bytes)
+            except OSError as error:
+                self._failed(Unavailable(f"the engine's process does not answer: {error}"))
+            else:
+                self._receive(link)
+            self._stop.wait(_RETRY_S)
+
+    def _receive(self, link: Link) -> None:
+        link.send(Message.OPEN, 0, Columns(self._order.values()))
+        for kind, number, columns in link.frames():
+            self._take(link, kind, number, columns)
+        link.close()
+        with self._changed:
+            self._link = None
+            lost, self._pending = self._pending, {}
+            self._changed.notify_all()
+        reason = _CLOSED if self._stop.is_set() else _RESTARTING
+        if not self._stop.is_set():
+            _log.error("the engine's process is gone; %d requests are refused", len(lost))
+        for pending in lost.values():
+            settle(pending.future, pending.future.set_exception, Unavailable(reason))
+        self._failed(Unavailable("the engine's process ended as it loaded the bundle"))
+
+    def _take(self, link: Link, kind: int, number: int, columns: Columns) -> None:
+        if kind == Message.COUNTS:
+            self.state = EngineState.read(columns.values)
+        elif kind == Message.OPENED:
+            self._opened(link, columns)
+        elif not number:
+            self._failed(failures.read(columns.values))
+        else:
+            self._resolve(kind, number, columns)
+
+    def _opened(self, link: Link, columns: Columns) -> None:
+        self.state = EngineState.read(columns.values)
+        with self._changed:
+            self._link = link
+        if not self._first.done():
+            self._first.set_result(None)
+        else:
+            _log.warning("the engine's process is back")
+
+    def _failed(self, error: RankportError) -> None:
+        """Ends the wait of who made this with what kept it from an engine; later it only tries again."""
+        if not self._first.done():
+            self._stop.set()
+            self._first.set_exception(error)
+
+    def _resolve(self, kind: int, number: int, columns: Columns) -> None:
+        with self._changed:
+            pending = self._pending.pop(number, None)
+            self._changed.notify_all()
+        if pending is None:
+            return
+        error = failures.read(columns.values) if kind == Message.FAILED else None
+        if pending.meter is not None and not isinstance(error, Overloaded | LimitExceeded):
+            pending.meter.tokens += pending.tokens  # they were taken into the engine's queue
+        future = pending.future
+        resolve: Callable[[Any], None] = future.set_result if error is None else future.set_exception
+        settle(future, resolve, columns if error is None else error)

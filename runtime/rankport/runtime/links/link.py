@@ -1,0 +1,105 @@
+"""`Link`: one connection of two processes: frames over a socket, large columns through a ring each way."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Self
+
+import numpy as np
+
+from rankport.runtime.links.columns import Columns
+from rankport.runtime.links.frames import INLINE, Frame, FrameReader
+from rankport.runtime.links.ring import Ring
+from rankport.runtime.links.sender import Sender
+
+_SMALL_BYTES = 16 * 2**10  # travel in the frame
+_RECEIVE_BYTES = 2**20
+
+
+class NoRoomError(Exception):
+    """Ring that is full: the other end is behind."""
+
+
+class Link:
+    """One end. Any thread may send; one thread receives."""
+
+    def __init__(self, sock: socket.socket, outward: Ring, inward: Ring) -> None:
+        """Takes the socket over."""
+        self._socket, self._outward, self._inward = sock, outward, inward
+        self._sender = Sender(sock)
+        self._lock = threading.Lock()  # what is written to the ring first is told first
+
+    @classmethod
+    def connect(cls, path: str, ring_bytes: int) -> Self:
+        """Connects to who listens at a unix socket, with memory of so many bytes each way. Raises `OSError`."""
+        sock = socket.socket(socket.AF_UNIX)
+        fds = [Ring.memory(ring_bytes) for _ in range(2)]
+        try:
+            sock.connect(path)
+            socket.send_fds(sock, [b"\0"], fds)
+            return cls(sock, *map(Ring, fds))
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    @classmethod
+    def accept(cls, sock: socket.socket) -> Self:
+        """Takes over the other end of a connection. Raises `OSError` if who connected is gone already."""
+        _, fds, _, _ = socket.recv_fds(sock, 1, 2)
+        try:
+            if len(fds) != 2:
+                raise ConnectionError("no memory came with the connection")
+            inward, outward = map(Ring, fds)
+            return cls(sock, outward, inward)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def send(self, kind: int, request: int, columns: Columns, *, wait: bool = False) -> None:
+        """Sends a message.
+
+        Columns that are larger than the ring travel in the socket, slowly; with `wait`, also where the ring is full.
+        Otherwise raises `NoRoomError` then, and nothing was sent.
+        """
+        head, body = columns.head(), columns.body()
+        size = sum(part.nbytes for part in body)
+        with self._lock:
+            place = INLINE
+            if _SMALL_BYTES < size <= self._outward.capacity_bytes:
+                written = self._outward.write(body)
+                if written is None and not wait:
+                    raise NoRoomError
+                place = INLINE if written is None else written
+            own = b"".join(part.tobytes() for part in body) if place == INLINE else b""
+            self._sender.send(Frame(kind, request, head, size, place, own).parts())
+
+    def frames(self) -> Iterator[tuple[int, int, Columns]]:
+        """Gives the messages as they come: kind, request, columns. Ends when the other end is gone."""
+        reader = FrameReader()
+        while received := self._received():
+            for frame in reader.take(received):
+                yield frame.kind, frame.request, self._columns(frame)
+
+    def close(self) -> None:
+        """Ends the connection: both ends' `frames` end."""
+        self._sender.close()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _received(self) -> bytes:
+        try:
+            return self._socket.recv(_RECEIVE_BYTES)
+        except OSError:
+            return b""
+
+    def _columns(self, frame: Frame) -> Columns:
+        if frame.place == INLINE:
+            body = np.frombuffer(frame.body, np.uint8) if frame.body else np.empty(0, np.uint8)
+        else:
+            body = self._inward.take(frame.place, frame.body_bytes)
+        return Columns.read(frame.head, body)

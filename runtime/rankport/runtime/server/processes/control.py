@@ -1,0 +1,73 @@
+"""What the supervisor and its children say to each other, over a connection that each child has of its own.
+
+Its end is how one notices that the other is gone. What is said was made by this program, never by a client.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rankport.protos.errors import RankportError
+from rankport.protos.types import ModelDescription
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.fronts import Ports
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """How a child logs."""
+
+    json_log: bool
+    name: str  # of the child
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOrders:
+    """What an engine's process is to do."""
+
+    path: str  # of its socket
+    config: EngineConfig  # of the one device
+    logging: Logging
+
+
+@dataclass(frozen=True, slots=True)
+class FrontOrders:
+    """What a front's process is to do."""
+
+    bundles: tuple[str, ...]
+    store: str | None
+    frozen: bool
+    write_back: bool
+    server: ServerConfig
+    engine: EngineConfig
+    logging: Logging
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """From a child: it answers."""
+
+    ports: Ports | None = None
+    models: tuple[ModelDescription, ...] = ()
+    metrics_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """From a child: it ends, and why."""
+
+    error: RankportError
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """To a child: end in good order. `grace_s`: None as its settings say."""
+
+    grace_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """From a front: it has stopped, and how its calls ended."""
+
+    calls: Mapping[str, int]

@@ -1,0 +1,84 @@
+"""`Slot`: a child that is started again whenever it ends, until it is to end."""
+
+import logging
+import threading
+import time
+
+from rankport.protos.errors import RankportError
+from rankport.runtime.server.processes.child_process import Child
+from rankport.runtime.server.processes.control import EngineOrders, FrontOrders, Started, Stopped
+
+_log = logging.getLogger(__name__)
+_WAITS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # before one more start, of a child that ends soon again and again
+_STEADY_S = 30.0  # after which it is none of these
+
+
+class Slot:
+    """Place of one child, with what it is ordered to do."""
+
+    def __init__(self, orders: EngineOrders | FrontOrders) -> None:
+        """Starts it; `wait_until_started` follows."""
+        self._orders = orders
+        self._child = Child(orders)
+        self._ending = threading.Event()
+        self._lock = threading.Lock()  # guards `_child` against an end while it is replaced
+        self._keeper = threading.Thread(target=self._keep, name=f"rankport-{self.name}", daemon=True)
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs."""
+        return self._child.name
+
+    @property
+    def pid(self) -> int:
+        """Number of its process as it is now."""
+        return self._child.pid
+
+    def wait_until_started(self) -> Started:
+        """Returns once it answers; it is started again from then on. Raises what keeps it from that."""
+        started = self._child.started()
+        self._keeper.start()
+        return started
+
+    def ask_to_stop(self, grace_s: float | None) -> None:
+        """Has it end in good order, for good; waits for nothing."""
+        self._ending.set()
+        with self._lock:
+            self._child.ask_to_stop(grace_s)
+
+    def stopped(self) -> Stopped:
+        """Waits until it has ended."""
+        said = self._child.stopped()
+        self._child.wait()
+        return said
+
+    def kill(self) -> None:
+        """Ends it at once, for good."""
+        self._ending.set()
+        with self._lock:
+            self._child.kill()
+
+    def _keep(self) -> None:
+        failures, began_s = 0, time.monotonic()
+        while True:
+            code = self._child.wait()
+            if self._ending.is_set():
+                return
+            if time.monotonic() - began_s > _STEADY_S:
+                failures = 0
+            _log.error("%s (process %d) ended with code %d and is started again", self.name, self.pid, code)
+            if self._ending.wait(_WAITS_S[min(failures, len(_WAITS_S) - 1)]):
+                return
+            failures, began_s = failures + 1, time.monotonic()
+            self._again()
+
+    def _again(self) -> None:
+        with self._lock:
+            if self._ending.is_set():
+                return
+            self._child = Child(self._orders)
+        try:
+            self._child.started()
+            _log.warning("%s is process %d now", self.name, self.pid)
+        except RankportError as error:
+            _log.error("%s did not start: %s", self.name, error)

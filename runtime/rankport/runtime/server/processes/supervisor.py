@@ -1,0 +1,205 @@
+"""`Supervisor`: a server of several processes as one: starts them, starts again what ends, and stops all in good order.
+
+It answers no call itself and holds no model.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.types import ModelDescription
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.counts import CallCounts
+from rankport.runtime.server.grpc.address import address_of
+from rankport.runtime.server.processes.control import EngineOrders, FrontOrders, Logging
+from rankport.runtime.server.processes.ports import ReservedPort
+from rankport.runtime.server.processes.slot import Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is served, and by which settings."""
+
+    bundles: Sequence[str]
+    server: ServerConfig
+    engine: EngineConfig
+    store: str | None = None
+    frozen: bool = False
+    write_back: bool = False
+    json_log: bool = False
+
+
+class Supervisor:
+    """A server whose `fronts` are processes, from `start` to `stop`.
+
+    >>> with Supervisor(Work(["model.bundle"], ServerConfig(port=0, fronts=2), EngineConfig())) as server:
+    ...     Client(server.address).score(prefix, items)
+    """
+
+    def __init__(self, work: Work) -> None:
+        """Raises `InvalidRequest` for settings that do not go with processes."""
+        _check(work)
+        self._work = work
+        self._open = ExitStack()
+        self._engines: list[Slot] = []
+        self._fronts: list[Slot] = []
+        self.models: tuple[ModelDescription, ...] = ()
+        self.counts = CallCounts()
+        self._server = work.server
+
+    def start(self) -> Self:
+        """Returns when calls are answered. Raises as what loads the bundles, and `Unavailable` for a taken address."""
+        with ExitStack() as opened:
+            opened.callback(self._kill_all)
+            folder = Path(tempfile.mkdtemp(prefix="rankport-"))
+            opened.callback(shutil.rmtree, folder, ignore_errors=True)
+            self._server = self._reserved(opened)
+            engine = self._start_engines(folder)
+            self._start_fronts(engine)
+            self._open = opened.pop_all()
+        return self
+
+    @property
+    def address(self) -> str:
+        """host:port for a client on this machine."""
+        return address_of(self._server.host, self._server.port)
+
+    @property
+    def http_address(self) -> str:
+        """host:port of HTTP, "" where there is none."""
+        port = self._server.http_port
+        return "" if port is None else address_of(self._server.http_host, port)
+
+    @property
+    def admin_address(self) -> str:
+        """host:port of admin calls; `address` where they have no port of their own."""
+        security = self._server.security
+        return (
+            self.address
+            if security.admin_port is None
+            else address_of(security.admin_host, security.admin_port)
+        )
+
+    @property
+    def encrypts(self) -> bool:
+        """Says whether its ports speak TLS."""
+        return self._server.security.encrypts
+
+    @property
+    def engine_pids(self) -> tuple[int, ...]:
+        """Numbers of the processes that drive devices, as they are now."""
+        return tuple(slot.pid for slot in self._engines)
+
+    @property
+    def front_pids(self) -> tuple[int, ...]:
+        """Numbers of the fronts' processes, as they are now."""
+        return tuple(slot.pid for slot in self._fronts)
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """Stops all fronts as `Server.stop`, then the engines. Returns when the ports are free."""
+        fronts, self._fronts = self._fronts, []
+        for front in fronts:
+            front.ask_to_stop(grace_s)
+        for front in fronts:
+            self.counts.add_all(front.stopped().calls)
+        engines, self._engines = self._engines, []
+        for engine in engines:
+            engine.ask_to_stop(None)
+        for engine in engines:
+            engine.stopped()
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _kill_all(self) -> None:
+        for slot in (*self._fronts, *self._engines):
+            slot.kill()
+
+    def _reserved(self, opened: ExitStack) -> ServerConfig:
+        """Takes the ports that the fronts share, and gives the settings with their numbers."""
+        server, security = self._work.server, self._work.server.security
+
+        def number(host: str, port: int | None, settings: str) -> int | None:
+            if port is None:
+                return None
+            reserved = ReservedPort(host, port, settings)
+            opened.callback(reserved.close)
+            return reserved.number
+
+        port = number(server.host, server.port, "host or port")
+        assert port is not None, "it always has one"
+        http = number(server.http_host, server.http_port, "http_host or http_port")
+        admin = number(security.admin_host, security.admin_port, "admin_host or admin_port")
+        return replace(server, port=port, http_port=http, security=replace(security, admin_port=admin))
+
+    def _start_engines(self, folder: Path) -> EngineConfig:
+        """Starts a process for each device, and gives the settings of models whose engines are there."""
+        config, paths = self._work.engine, []
+        for gpu in config.device_ids:
+            path = str(folder / f"engine-{gpu}")
+            own = replace(config, device_ids=(gpu,))
+            self._engines.append(Slot(EngineOrders(path, own, Logging(self._work.json_log, f"engine {gpu}"))))
+            paths.append(path)
+        for slot in self._engines:
+            slot.wait_until_started()
+        return replace(config, engines_at=tuple(paths))
+
+    def _start_fronts(self, engine: EngineConfig) -> None:
+        work = self._work
+        for index in range(work.server.fronts):
+            self._fronts.append(
+                Slot(
+                    FrontOrders(
+                        bundles=tuple(work.bundles),
+                        store=work.store,
+                        frozen=work.frozen,
+                        write_back=work.write_back,
+                        server=_of_front(self._server, index),
+                        engine=engine,
+                        logging=Logging(work.json_log, f"front {index}"),
+                    )
+                )
+            )
+        for slot in self._fronts:
+            self.models = slot.wait_until_started().models
+
+
+def _of_front(server: ServerConfig, index: int) -> ServerConfig:
+    """Gives the settings of one front: each has a port of its own for /metrics, from that of the settings on."""
+    observing = server.observing
+    if observing.metrics_port:
+        observing = replace(observing, metrics_port=observing.metrics_port + index)
+    return replace(server, fronts=0, shares_ports=True, observing=observing)
+
+
+def _check(work: Work) -> None:
+    server, engine = work.server, work.engine
+    if server.fronts < 1:
+        raise InvalidRequest(
+            f"fronts is {server.fronts}: give 1 or more, or serve in one process with `Server`"
+        )
+    if sys.platform != "linux":
+        raise InvalidRequest(
+            f"fronts is {server.fronts}: front processes share a port and memory as Linux alone can"
+        )
+    if server.host.startswith("unix:"):
+        raise InvalidRequest(
+            f"fronts is {server.fronts} and host {server.host}: processes do not share a unix socket; give a host and "
+            "a port"
+        )
+    if engine.device_tokens_bytes:
+        raise InvalidRequest(
+            f"fronts is {server.fronts} and device_tokens_bytes {engine.device_tokens_bytes}: fronts read the store "
+            "themselves and send embedding tokens; leave --device-tokens out, or serve in one process"
+        )

@@ -1,0 +1,28 @@
+"""Servers of several processes, for tests; and what may not be left of one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.processes.supervisor import Supervisor, Work
+
+ONE_THREAD = EngineConfig(threads=1)
+
+
+@contextmanager
+def supervised(
+    *bundles: object, config: ServerConfig | None = None, store: Path | None = None
+) -> Iterator[Supervisor]:
+    """Serves bundles by two fronts, or as the settings say, on a free port."""
+    server = config or ServerConfig(port=0, fronts=2, grace_s=5.0)
+    names = [str(bundle) for bundle in bundles]
+    with Supervisor(Work(names, server, ONE_THREAD, None if store is None else str(store))) as running:
+        yield running
+
+
+def mapped_files(pid: int) -> set[str]:
+    """Names of the files that a process has mapped."""
+    lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
+    return {line.split(maxsplit=5)[5] for line in lines if len(line.split()) > 5}

@@ -28,9 +28,9 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks.edge import CONFIG, save_checkpoint
 from benchmarks.machine import describe_machine
 from rankport.protos.generation import Sampling
-from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.kinds.table import open_bundle
 
 OUT = Path("build/decoding")
 PROMPT, TOKENS = 32, 48
@@ -129,14 +129,17 @@ def _seconds(run: Callable[[], object]) -> float:
 
 def weight_bytes(bundle: Path) -> int:
     """Counts the bytes of the weights that a step multiplies: all matrices, scales included, but no table of rows."""
-    manifest = Bundle.open(bundle).manifest
+    manifest = open_bundle(bundle).manifest
     config, head_dim = CONFIG, CONFIG.head_dim
     attention = head_dim * (2 * config.num_attention_heads + 2 * config.num_key_value_heads)
     layer = config.hidden_size * (attention + 3 * config.intermediate_size)
     weights = config.num_hidden_layers * layer + config.hidden_size * config.vocab_size
     if manifest.quantization is None:
         return 4 * weights
-    return sum(part.weights * part.bits // 8 + 4 * part.weights // 32 for part in manifest.quantization.parts)
+    matrices = [part for part in manifest.quantization.parts if part.part == "linear"]
+    return sum(
+        part.weights * part.bits // 8 + 4 * (part.weights // (part.group_size or 1024)) for part in matrices
+    )
 
 
 def ours(bundle: Path, threads: int, opened: ExitStack) -> Write:
@@ -145,7 +148,7 @@ def ours(bundle: Path, threads: int, opened: ExitStack) -> Write:
 
     def write(prompts: Ids, tokens: int) -> Ids:
         order = Sampling(max_tokens=tokens, temperature=0.0)
-        futures = [generator.submit(prompt, order) for prompt in prompts]
+        futures = [generator.submit_generate(prompt, order) for prompt in prompts]
         return [list(future.result().token_ids) for future in futures]
 
     return write

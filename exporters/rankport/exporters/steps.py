@@ -194,6 +194,7 @@ def quantize_source(
         recipe,
         watched,
         lambda done, total: on_progress(f"quantizing to {recipe.name}: layer {done}/{total}"),
+        whole_head=draft.generation is not None,
     )
     return dataclasses.replace(source, quantization=facts), record(facts, used)
 

@@ -82,7 +82,7 @@ class ScoreResult:
     messages: tuple[str, ...]  # [items]
     usage: Usage
     fingerprint: str  # of the bundle that answered
-    score_kind: str  # "probability" | "logit"
+    score_kind: str  # "probability" | "logit" | "cosine" | "log_likelihood"
     read_out: str  # how scores are made of the logits: "softmax over yes, no: yes"
     depth: int | None = None  # of a server under pressure: how many items, from the first one on, were scored
 
@@ -144,7 +144,9 @@ class ModelDescription:
     max_prefix_tokens: int
     max_item_tokens: int
     paired_encoder: str  # fingerprint, "" if none
-    score_kind: str  # "probability" | "logit" | "cosine"; "" of a model that gives no scores
+    score_kind: (
+        str  # "probability" | "logit" | "cosine" | "log_likelihood"; "" of a model that gives no scores
+    )
     read_out: str  # how scores are made of the logits; "" of one that does not
     features: tuple[str, ...] = ()  # wide features that a request brings with each item, in order
     label_token_ids: tuple[int, ...] = ()  # token that each label is, where labels are tokens; else none

@@ -1,6 +1,7 @@
 """Quantization at export: replaces a model's linear layers and its embedding table in place, one after another."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from rankport.protos.errors import CheckpointError
 
 _TABLE_CHUNK = 8192
 _LAYERS_A_RELEASE = 8
+_HEAD_GROUP = 32
 
 
 def quantize(
@@ -22,8 +24,12 @@ def quantize(
     recipe: Recipe,
     calibration: InputSums | None,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    whole_head: bool = False,
 ) -> QuantizationFacts:
-    """Quantizes the body of `model`; its head, of which a graph keeps the label rows only, stays as it is.
+    """Quantizes the body of `model`, and with `whole_head` its LM head, the largest matrix that a written token reads.
+
+    A head of which a graph keeps the label rows only stays as it is.
 
     Each layer's full-precision weight is freed as soon as its codes exist. With `calibration`, rounding makes up for
     its errors on those inputs; without, every weight goes to its nearest code.
@@ -34,7 +40,7 @@ def quantize(
         for name, layer in model.named_modules()
         # An encoder's pooler is no part of its graph.
         if isinstance(layer, nn.Linear)
-        and layer is not head
+        and (layer is not head or whole_head)
         and name != "score"
         and not name.startswith("pooler.")
     ]
@@ -50,10 +56,11 @@ def quantize(
             on_layer(count, len(body))
             if count % _LAYERS_A_RELEASE == 0:
                 release()
-            group = recipe.group_of(layer)
+            used = _for_head(recipe) if layer is head else recipe
+            group = used.group_of(layer)
             if group == 0:
                 continue
-            quantized = _quantized(layer, name, recipe, group, calibration)
+            quantized = _quantized(layer, name, used, group, calibration)
             set_module(model, name, quantized)
             activation = "none" if quantized.activation is None else quantized.activation.name
             done.setdefault((group, activation), []).append(quantized)
@@ -74,6 +81,11 @@ def quantize(
     ]
     method = "round to nearest" if calibration is None else "GPTQ"
     return QuantizationFacts(method, recipe.name, (*schemes, *embedding), kept_in(model))
+
+
+def _for_head(recipe: Recipe) -> Recipe:
+    """Gives an LM head scales for fewer weights each: whatever it rounds away is in the logits at once."""
+    return recipe if recipe.group_size is None else replace(recipe, group_size=_HEAD_GROUP)
 
 
 def kept_in(model: nn.Module) -> tuple[str, ...]:

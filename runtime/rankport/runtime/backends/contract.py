@@ -37,6 +37,7 @@ class PrefixBatch:
     prefixes: tuple[PrefixPieces, ...]  # [prefixes]
     runs: TokenRuns  # [runs], each at least one token
     run_prefix: NDArray[np.int64]  # [runs] index into prefixes, non-decreasing
+    every_token: bool = False  # results are of each token; else of the last one of each run
 
     @classmethod
     def of(
@@ -44,6 +45,11 @@ class PrefixBatch:
     ) -> "PrefixBatch":
         """Makes a batch of runs that are apart from each other."""
         return cls(tuple(prefixes), TokenRuns.of(runs), run_prefix)
+
+    @property
+    def read_tokens(self) -> NDArray[np.int64]:
+        """Index of each token that a result is of. [results]"""
+        return np.arange(len(self.runs.ids)) if self.every_token else self.runs.offsets[1:] - 1
 
     @property
     def past_lengths(self) -> NDArray[np.int64]:
@@ -124,7 +130,7 @@ class DecodeBackend(Protocol):
         """
 
     def logits(self, batch: PrefixBatch) -> NDArray[np.float32]:
-        """Computes the logits behind the last token of each run, and keeps nothing. [runs, vocabulary]"""
+        """Computes the logits behind the tokens that the batch reads, and keeps nothing. [results, vocabulary]"""
 
     def end(self, sequence: SequenceKV) -> None:
         """Frees a sequence, which is not used again."""

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from rankport.protos.types import ModelDescription
 from rankport.runtime.bundle.manifest import ClassHead, Labels, Manifest, Score
 
+LIKELIHOOD = "log-probability of the item as text behind the prefix"
+
 
 def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
     """Returns the description of a bundle; `keys` says that items may be keys of a token store."""
     embedding, labels, pairing = manifest.embedding, manifest.labels, manifest.pairing
     score = manifest.score
     takes_embeddings = embedding is not None and not embedding.is_output
+    takes_items = manifest.generation is None or score is not None
     forms = {
         "text": manifest.tokenizer is not None,
         "token_ids": manifest.sets is None,  # a ranker of sets takes features
@@ -26,7 +29,7 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
         precision=manifest.precision if manifest.quantization is None else manifest.quantization.format,
         labels=() if labels is None else tuple(labels.names),
         prompt_fields=manifest.prompt.fields,
-        item_forms=tuple(form for form, taken in forms.items() if taken and manifest.generation is None),
+        item_forms=tuple(form for form, taken in forms.items() if taken and takes_items),
         hidden_size=manifest.shape.hidden_size if embedding is None else embedding.hidden_size,
         embedding_tokens=0 if embedding is None else embedding.tokens,
         embedding_dtype="" if embedding is None else embedding.dtype,
@@ -45,6 +48,8 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
 def _read_out(manifest: Manifest) -> str:
     """Says how scores, or the probabilities of classes, are made of logits."""
     labels, score, head = manifest.labels, manifest.score, manifest.head
+    if score is not None and score.kind == "log_likelihood":
+        return LIKELIHOOD
     if labels is None:
         return ""
     if manifest.sets is not None and score is not None:

@@ -111,7 +111,7 @@ class Labels(Strict):
 class Score(Strict):
     """Meaning of a score, and what is computed of the label logits for it."""
 
-    kind: Literal["probability", "logit", "cosine"]
+    kind: Literal["probability", "logit", "cosine", "log_likelihood"]
     transform: Literal["softmax", "sigmoid", "log-odds", "none"]
 
     @model_validator(mode="after")
@@ -122,7 +122,12 @@ class Score(Strict):
         return self
 
 
-_TRANSFORMS = {"probability": ("softmax", "sigmoid"), "logit": ("log-odds", "none"), "cosine": ("none",)}
+_TRANSFORMS = {
+    "probability": ("softmax", "sigmoid"),
+    "logit": ("log-odds", "none"),
+    "cosine": ("none",),
+    "log_likelihood": ("none",),
+}
 
 
 class Limits(Strict):

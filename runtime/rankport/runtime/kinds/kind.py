@@ -207,7 +207,7 @@ class TaggingModel(Model, Protocol):
 class GeneratingModel(Model, Protocol):
     """Model that `generates`."""
 
-    def submit(
+    def submit_generate(
         self,
         prompt: Prefix,
         sampling: Sampling = ...,
@@ -216,7 +216,7 @@ class GeneratingModel(Model, Protocol):
         truncation: Truncation = "error",
         on_part: Callable[[GeneratedPart], None] | None = None,
     ) -> "Future[GenerateResult]":
-        """Writes a text behind a prompt; see `Generator.submit`."""
+        """Writes a text behind a prompt; see `Generator.submit_generate`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ def written_by_transformers(checkpoint: Path, prompt: list[int], **settings: Any
 def test_every_mode_holds_and_the_source_is_exact(generator_bundle: Bundle) -> None:
     parity = generator_bundle.manifest.parity
     assert parity is not None
-    assert [mode.mode for mode in parity.modes] == ["alone", "together", "prompt_in_parts", "staggered"]
+    modes = ["alone", "together", "prompt_in_parts", "staggered", "scored"]
+    assert [mode.mode for mode in parity.modes] == modes
     assert max(mode.max_abs_error for mode in parity.modes) < 1e-4
     assert generator_bundle.manifest.generation is not None
     assert generator_bundle.manifest.generation.stop_ids == [2]
@@ -57,6 +58,23 @@ def test_a_bundle_is_verified(generator_bundle: Bundle, ranker_checkpoint: Path)
     assert not verify(generator_bundle.path, ranker_checkpoint).failures
 
 
+@pytest.mark.parametrize("recipe", ["int8", "int4"])
+def test_low_bits_are_those_of_the_whole_head_too(
+    ranker_checkpoint: Path, tmp_path: Path, recipe: str
+) -> None:
+    options: dict[str, Any] = {"max_prefix_tokens": 16, "max_item_tokens": 16, "quantize": recipe}
+    bundle = export(ranker_checkpoint, tmp_path / "b", kind="generator", **options)
+    low_bits = bundle.manifest.quantization
+    assert low_bits is not None
+    assert low_bits.kept == []
+    source = AutoModelForCausalLM.from_pretrained(ranker_checkpoint)
+    matrices = [module for module in source.modules() if isinstance(module, torch.nn.Linear)]
+    linear = [part for part in low_bits.parts if part.part == "linear"]
+    assert sum(part.layers for part in linear) == len(matrices)
+    assert sum(part.weights for part in linear) == sum(matrix.weight.numel() for matrix in matrices)
+    assert not verify(bundle.path, ranker_checkpoint).failures
+
+
 def test_what_the_folder_says_of_writing_is_the_default(ranker_checkpoint: Path, tmp_path: Path) -> None:
     checkpoint = shutil.copytree(ranker_checkpoint, tmp_path / "c")
     stated = {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "eos_token_id": [2, 7], "num_beams": 1}
@@ -65,6 +83,7 @@ def test_what_the_folder_says_of_writing_is_the_default(ranker_checkpoint: Path,
     generation = bundle.manifest.generation
     assert generation is not None
     assert generation.stop_ids == [2, 7]
+    assert bundle.manifest.score is None
     assert (generation.temperature, generation.top_p, generation.top_k) == (0.5, 0.9, 50)
 
 

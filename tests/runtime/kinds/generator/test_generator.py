@@ -25,7 +25,7 @@ def generator(generator_bundle: Bundle) -> Iterator[Generator]:
 
 def test_texts_are_the_same_alone_and_beside_others(generator: Generator) -> None:
     alone = [generator.generate(prompt, DRAWN).token_ids for prompt in PROMPTS]
-    together = [generator.submit(prompt, DRAWN) for prompt in PROMPTS * 3]
+    together = [generator.submit_generate(prompt, DRAWN) for prompt in PROMPTS * 3]
     assert [future.result().token_ids for future in together] == alone * 3
     assert len({*alone}) == len(alone)
 
@@ -52,7 +52,7 @@ def test_a_stream_is_the_text_in_parts(generator: Generator) -> None:
 def test_log_probabilities_are_told_where_asked_for(generator: Generator) -> None:
     told: list[GeneratedPart] = []
     sampling = Sampling(max_tokens=5, logprobs=True)
-    result = generator.submit([1, 40], sampling, on_part=told.append).result()
+    result = generator.submit_generate([1, 40], sampling, on_part=told.append).result()
     assert result.logprobs is not None
     assert result.logprobs.shape == (len(result.token_ids),)
     assert (result.logprobs < 0).all()
@@ -99,7 +99,7 @@ def test_an_empty_or_too_long_prompt_is_told(generator: Generator) -> None:
 def test_a_text_that_nobody_waits_for_is_not_written(generator: Generator) -> None:
     long = Sampling(max_tokens=64, stop_ids=())
     told: list[GeneratedPart] = []
-    futures = [generator.submit([1, 40 + place], long, on_part=told.append) for place in range(4)]
+    futures = [generator.submit_generate([1, 40 + place], long, on_part=told.append) for place in range(4)]
     for future in futures:
         future.cancel()
     with pytest.raises(DeadlineExceeded):
@@ -114,9 +114,9 @@ def test_what_a_callers_function_raises_fails_its_text_alone(generator: Generato
     def fail(part: GeneratedPart) -> None:
         raise KeyError("no")
 
-    other = generator.submit([1, 41], DRAWN)
+    other = generator.submit_generate([1, 41], DRAWN)
     with pytest.raises(InvalidRequest, match="on_part raised KeyError: 'no'"):
-        generator.submit([1, 40], DRAWN, on_part=fail).result()
+        generator.submit_generate([1, 40], DRAWN, on_part=fail).result()
     assert other.result().token_ids == generator.generate([1, 41], DRAWN).token_ids
 
 

@@ -78,7 +78,7 @@ def test_searches_and_texts_run_beside_each_other(generator: Generator) -> None:
     alone = [generator.search([5, place], trie, beams=8) for place in range(4)]
     text = generator.generate([6, 7], Sampling(max_tokens=20)).token_ids
     searches = [generator.submit_search([5, place], trie, beams=8) for place in range(4)]
-    texts = [generator.submit([6, 7], Sampling(max_tokens=20)) for _ in range(3)]
+    texts = [generator.submit_generate([6, 7], Sampling(max_tokens=20)) for _ in range(3)]
     for before, future in zip(alone, searches, strict=True):
         assert _content(future.result()) == _content(before)
     assert all(future.result().token_ids == text for future in texts)

@@ -43,6 +43,16 @@ def test_a_text_is_that_of_the_process(client: Client, generator: Generator) -> 
     assert usage.compute_s > 0
 
 
+def test_items_are_scored_as_texts_by_the_same_model(client: Client, generator: Generator) -> None:
+    ours, theirs = generator.score("a b", ["c", "d e"]), client.score("a b", ["c", "d e"])
+    assert theirs.scores.tolist() == pytest.approx(ours.scores.tolist(), abs=1e-5)
+    assert (theirs.score_kind, theirs.read_out) == (ours.score_kind, ours.read_out)
+    assert (
+        client.rank("a b", ["c", "d e"]).indices.tolist()
+        == generator.rank("a b", ["c", "d e"]).indices.tolist()
+    )
+
+
 def test_parts_come_one_after_another(client: Client) -> None:
     with client.stream("a b", DRAWN) as stream:
         parts = list(stream)
@@ -103,8 +113,8 @@ def test_a_deadline_and_another_models_name(server: Server) -> None:
         pytest.raises(NotFound, match="this server has writer"),
     ):
         lost.generate([5])
-    with Client(server.address) as asking, pytest.raises(NotFound, match="names no model that scores"):
-        asking.score("a", ["b"])
+    with Client(server.address) as asking, pytest.raises(NotFound, match="names no model that encodes"):
+        asking.encode(["b"])
 
 
 def _content(result: GenerateResult) -> tuple[object, ...]:

@@ -23,6 +23,13 @@ class GeneratorOptions(ExportOptions):
         ),
     )
 
+    scores: bool = field(
+        default=False,
+        metadata=flag(
+            "Have a generator answer scoring requests too: the log-probability of each item as text behind the prefix."
+        ),
+    )
+
     def __post_init__(self) -> None:
         ExportOptions.__post_init__(self)
         require_count("max_prefix_tokens", self.max_prefix_tokens, least=1)

@@ -18,7 +18,7 @@ from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name, resolve_prompt
 from rankport.exporters.options.stated_prompt import require_prompt
 from rankport.protos.errors import CheckpointError, InvalidRequest
-from rankport.runtime.bundle.manifest import Limits, ModelShape, Precision, Prompt, Segment, Target
+from rankport.runtime.bundle.manifest import Limits, ModelShape, Precision, Prompt, Score, Segment, Target
 
 _DEFAULT_PROMPT, _DEFAULT_TEXT = 1024, 512
 
@@ -68,6 +68,7 @@ def plan_generator(source: Checkpoint, prompt: ResolvedPrompt, options: Generato
         ),
         limits=_limits(facts, options),
         generation=stated_generation(source, options.stop_ids),
+        score=Score(kind="log_likelihood", transform="none") if options.scores else None,
         graphs=partial(_graphs, facts),
     )
 

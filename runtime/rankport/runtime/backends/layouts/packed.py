@@ -19,6 +19,7 @@ class Packed:
     sizes: PassSizes
     past_lengths: NDArray[np.int64]  # [prefixes]
     runs: TokenRuns
+    read: NDArray[np.int64]  # [results] index of the token of each
     embeddings: EmbeddingsForm
     positions: NDArray[np.int64]  # [tokens]
     places: tuple[
@@ -45,7 +46,7 @@ class Packed:
             "token_slots": HostArray.padded(by_token, token_slots),
             "slots": HostArray.padded(slots.shape, slots),
             "past_lengths": HostArray.padded((sizes.prefixes,), self.past_lengths),
-            "last_tokens": HostArray.padded((sizes.items_total,), self.runs.offsets[1:] - 1),
+            "last_tokens": HostArray.padded((sizes.items_total,), self.read),
             "embedding_rows": HostArray.padded(by_token, rows, -1),
             "embeddings": self.embeddings.input(self.runs.blocks, sizes),
         }
@@ -66,6 +67,7 @@ def pack(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Packed:
         sizes_of(batch),
         past_lengths,
         runs,
+        batch.read_tokens,
         embeddings,
         past_lengths[prefix] + token,
         (prefix, np.repeat(rank_within(owner), lengths), token),
@@ -80,7 +82,7 @@ def sizes_of(batch: PrefixBatch) -> PassSizes:
         row_tokens=int(batch.runs.lengths.max()),
         past=int(batch.past_lengths.max()),
         tokens=len(batch.runs.ids),
-        items_total=len(batch.runs),
+        items_total=len(batch.read_tokens),
         embedding_count=max(1, batch.runs.sent),
     )
 

@@ -31,6 +31,7 @@ class Rectangle:
     sizes: PassSizes
     past_lengths: NDArray[np.int64]  # [prefixes]
     runs: TokenRuns
+    read: NDArray[np.int64]  # [results] index of the token of each
     embeddings: EmbeddingsForm
     item_tokens: int  # places of an item in its row
     positions: NDArray[np.int64]  # [real tokens]
@@ -64,7 +65,7 @@ class Rectangle:
             "input_ids": _spread(shape, flat, np.where(embedded, 0, self.runs.ids), 0),
             "position_ids": _spread(shape, flat, self.positions, 0),
             "embedding_rows": _spread(shape, flat, rows, -1),
-            "last_tokens": flat[self.runs.offsets[1:] - 1],
+            "last_tokens": flat[self.read],
             "past_mask": self._past_mask(sizes),
             "own_mask": own_mask(sizes.row_tokens, self.item_tokens),
         }
@@ -98,13 +99,14 @@ def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Rectangle:
         row_tokens=in_row * longest,
         past=int(past_lengths.max()),
         tokens=0,
-        items_total=len(runs),
+        items_total=len(batch.read_tokens),
         embedding_count=max(1, runs.sent),
     )
     return Rectangle(
         with_tokens(sizes),
         past_lengths,
         runs,
+        batch.read_tokens,
         embeddings,
         longest,
         past_lengths[prefix] + token,

@@ -32,7 +32,7 @@ class Beams:
         """Goes on by one token, given the logits behind each. [beams, vocabulary]"""
         parents, nodes = self.trie.below(self.level, self.nodes)
         tokens = self.trie.tokens[self.level][nodes]
-        scores = self.scores[parents] + logits[parents, tokens] - _log_sums(logits)[parents]
+        scores = self.scores[parents] + logits[parents, tokens] - log_sums(logits)[parents]
         if len(scores) > self.width:
             kept = np.argpartition(-scores, self.width - 1)[: self.width]
             parents, nodes, tokens, scores = parents[kept], nodes[kept], tokens[kept], scores[kept]
@@ -42,7 +42,7 @@ class Beams:
         self.level += 1
 
 
-def _log_sums(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def log_sums(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Computes log of the sum of exp of each row. [rows]"""
     most = logits.max(axis=1, keepdims=True)
     sums = np.exp(logits - most).sum(axis=1, dtype=np.float64)

@@ -1,17 +1,19 @@
-"""Writes texts and searches sequences behind prompts: many at once, prompts computed once.
+"""Writes texts, searches sequences and scores items behind prompts: many at once, prompts computed once.
 
 Owns the passes. KV of prompts is `prefixes`', of texts the backend's; the queue and the thread are `worker`'s; what a
-pass changes of a text or a search, `texts` and `searches` know.
+pass changes of a text, a search or of scored items, `texts`, `searches` and `likelihoods` know.
 
 A text's life: queued; active, its prompt leased as far as cached; the prompt but for its last token prefilled in
 chunks; then that token, and each one that is drawn, decoded in passes shared with all other texts. A search begins
-alike; then its beams are runs behind the prompt's KV, in a pass for each of their tokens. Deadlines and cancellations
-are checked before each pass: nothing is computed for what nobody waits for.
+alike; then its beams are runs behind the prompt's KV, in a pass for each of their tokens. Items to be scored are such
+runs too, whole ones in one pass. Passes of each sort take turns, so that none waits for more than one of each other;
+deadlines and cancellations are checked before each pass: nothing is computed for what nobody waits for.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,26 +21,35 @@ import numpy as np
 from rankport.runtime.backends.contract import DecodeBackend, PrefixBatch, SequenceKV
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.generator.beams import Beams
+from rankport.runtime.kinds.generator.likelihoods import LikelihoodRequest, Likelihoods
 from rankport.runtime.kinds.generator.searches import Found, SearchRequest
 from rankport.runtime.kinds.generator.texts import Text, TextOrder, TextRequest, Written
 from rankport.runtime.kinds.queued_engine import QueuedEngine
+from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, items_size, plan_items
 from rankport.runtime.scheduling.pass_results import check_count
 from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache
 from rankport.runtime.scheduling.prefixes import Prefixes, prefix_key
+from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.scheduling.work import Pass, PassSize, on_device, taking_part
 from rankport.runtime.scheduling.worker import Clock, Worker
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
-Asked = TextRequest | SearchRequest
+Asked = TextRequest | SearchRequest | LikelihoodRequest
 
 
 class GenerationEngine(QueuedEngine):
     """A decoding backend, its prefix cache and its queue. Thread-safe; owns and closes the backend."""
 
     def __init__(
-        self, backend: DecodeBackend, config: EngineConfig = DEFAULTS, *, clock: Clock = time.monotonic
+        self,
+        backend: DecodeBackend,
+        config: EngineConfig = DEFAULTS,
+        *,
+        scored_tokens: int | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
-        self._work = _GenerationWork(backend, config)
+        """Takes over a backend. A pass over items to be scored has at most `scored_tokens`; None: as any."""
+        self._work = _GenerationWork(backend, config, scored_tokens)
         super().__init__(Worker(self._work, config, name="rankport-generation", clock=clock))
         self._clock = clock
 
@@ -94,19 +105,46 @@ class GenerationEngine(QueuedEngine):
         self._worker.submit(request)
         return request.future
 
+    def score(
+        self,
+        prompt: TokenRun,
+        items: TokenRuns,
+        timeout_s: float | None = None,
+        *,
+        spent_s: float = 0.0,
+    ) -> "Future[Likelihoods]":
+        """Queues items, each of at least one token, to be scored behind a prompt, as `submit` does a text."""
+        before, runs = TokenRun(prompt.ids[:-1]), RunsByLength.of(items, "item")
+        tokens = len(prompt.ids) + runs.tokens
+        request = LikelihoodRequest(
+            tokens=tokens,
+            to_compute=tokens,
+            submitted_s=self._clock(),
+            timeout_s=timeout_s,
+            spent_s=spent_s,
+            prefix=before,
+            key=prefix_key(before),
+            last_token=int(prompt.ids[-1]),
+            items=runs,
+        )
+        self._worker.submit(request)
+        return request.future
+
     def cache_stats(self) -> CacheStats:
         """Returns a snapshot of the prefix cache's counters."""
         return self._work.cache.stats()
 
 
 class _GenerationWork:
-    """Prefill, decode and search passes over the backend; lives in the worker's thread."""
+    """Prefill, decode, search and score passes over the backend; lives in the worker's thread."""
 
-    def __init__(self, backend: DecodeBackend, config: EngineConfig) -> None:
+    def __init__(self, backend: DecodeBackend, config: EngineConfig, scored_tokens: int | None) -> None:
         split = partial(on_device, "splitting KV", backend.split)
         self.cache = PrefixCache(config.prefix_cache_bytes, split)
         self._backend = backend
         self._max_tokens = config.max_batch_tokens
+        most = self._max_tokens if scored_tokens is None else min(scored_tokens, self._max_tokens)
+        self._item_limits = PassLimits(most, config.max_padding_ratio)
         self._prefixes = Prefixes[Asked](self.cache, backend.prefill, config)
         self._turn = 0
 
@@ -116,18 +154,17 @@ class _GenerationWork:
             self._prefixes.prepare(request)
 
     def plan(self, active: Sequence[Asked], max_bulk_tokens: int | None) -> Pass[Asked]:
-        """Plans prefill, decode and search passes in turn, as far as there is work for each."""
+        """Plans prefill, decode, search and score passes in turn, as far as there is work for each."""
         waiting = [request for request in active if not self._is_ready(request)]
-        texts = [
-            request for request in active if isinstance(request, TextRequest) and self._is_ready(request)
-        ]
-        searches = [
-            request for request in active if isinstance(request, SearchRequest) and self._is_ready(request)
-        ]
+        ready = [request for request in active if self._is_ready(request)]
+        texts = [request for request in ready if isinstance(request, TextRequest)]
+        searches = [request for request in ready if isinstance(request, SearchRequest)]
+        scored = [request for request in ready if isinstance(request, LikelihoodRequest)]
         plans: tuple[tuple[Sequence[Asked], Callable[[], Pass[Asked]]], ...] = (
             (waiting, lambda: self._prefixes.plan(waiting, max_bulk_tokens)),
             (texts, lambda: self._plan_texts(texts)),
             (searches, lambda: self._plan_searches(searches)),
+            (scored, lambda: self._plan_items(scored, max_bulk_tokens)),
         )
         while True:
             self._turn = (self._turn + 1) % len(plans)
@@ -164,6 +201,17 @@ class _GenerationWork:
             searches, takes, takes, self._search, PassSize("search", runs, sum(takes), sum(takes))
         )
 
+    def _plan_items(self, requests: Sequence[LikelihoodRequest], max_bulk_tokens: int | None) -> Pass[Asked]:
+        work = [
+            ItemWork(
+                request.items.remaining, request.key.size, self._prefixes.lease(request).branch, request.large
+            )
+            for request in requests
+        ]
+        takes = plan_items(work, replace(self._item_limits, max_bulk_tokens=max_bulk_tokens))
+        tokens = [int(one.lengths[:take].sum()) for one, take in zip(work, takes, strict=True)]
+        return taking_part(requests, takes, tokens, self._score, items_size("score", work, takes))
+
     def _decode(self, shares: Sequence[tuple[Asked, int]]) -> None:
         """Decodes the next token of each text."""
         texts = [request for request, _ in shares if isinstance(request, TextRequest)]
@@ -195,6 +243,26 @@ class _GenerationWork:
         check_count("search", len(logits), sum(counts))
         for search, rows in zip(searches, np.split(logits, np.cumsum(counts)[:-1]), strict=True):
             search.take(rows)
+
+    def _score(self, shares: Sequence[tuple[Asked, int]]) -> None:
+        """Scores the next items of each request; requests with the same prompt share its KV."""
+        scored = [(one, count) for one, count in shares if isinstance(one, LikelihoodRequest)]
+        leases = {lease.branch: lease for lease in (self._prefixes.lease(one) for one, _ in scored)}
+        row_of = {branch: row for row, branch in enumerate(leases)}
+        rows = {id(one): row_of[self._prefixes.lease(one).branch] for one, _ in scored}
+        scored.sort(key=lambda share: rows[id(share[0])])
+        parts = [one.upcoming(count) for one, count in scored]
+        batch = PrefixBatch(
+            tuple(lease.pieces() for lease in leases.values()),
+            TokenRuns.join(parts),
+            np.repeat([rows[id(one)] for one, _ in scored], [count for _, count in scored]),
+            every_token=True,
+        )
+        logits = on_device("score", self._backend.logits, batch)
+        tokens = [len(part.ids) for part in parts]
+        check_count("score", len(logits), sum(tokens), "token")
+        for (one, count), part in zip(scored, np.split(logits, np.cumsum(tokens)[:-1]), strict=True):
+            one.take(count, part)
 
 
 def _has_begun(request: Asked) -> bool:

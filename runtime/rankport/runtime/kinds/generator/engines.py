@@ -15,13 +15,16 @@ from rankport.runtime.tokens import TokenRun
 
 WritingEngine = GenerationEngine | Seq2SeqEngine
 
+_MOST_LOGITS = 1 << 26  # of a pass over items to be scored: 256 MiB
+
 
 def load_engine(bundle: Bundle, config: EngineConfig) -> WritingEngine:
     """Loads the engine of a bundle. Raises as `load_decode_backend`."""
     generation = bundle.manifest.generation
     assert generation is not None, "a rule of both kinds"
     if generation.decoding is None:
-        return GenerationEngine(load_decode_backend(bundle, config), config)
+        scored_tokens = max(1, _MOST_LOGITS // bundle.manifest.shape.vocab_size)
+        return GenerationEngine(load_decode_backend(bundle, config), config, scored_tokens=scored_tokens)
     return Seq2SeqEngine(load_seq2seq_backend(bundle, config), generation.decoding.start_id, config)
 
 
@@ -44,5 +47,14 @@ def searching(engine: WritingEngine, manifest: Manifest) -> GenerationEngine:
     if isinstance(engine, Seq2SeqEngine):
         raise InvalidRequest(
             f"bundle {manifest.name!r} of kind {manifest.kind} searches no trie: generate with beams, or give another"
+        )
+    return engine
+
+
+def scoring(engine: WritingEngine, manifest: Manifest) -> GenerationEngine:
+    """Gives an engine that scores items. Raises `InvalidRequest` if it does not."""
+    if isinstance(engine, Seq2SeqEngine):
+        raise InvalidRequest(
+            f"bundle {manifest.name!r} of kind {manifest.kind} scores no items: generate with it, or give another"
         )
     return engine

@@ -30,6 +30,7 @@ from rankport.runtime.kinds.generator.engines import WritingEngine, load_engine,
 from rankport.runtime.kinds.generator.orders import Orders
 from rankport.runtime.kinds.generator.results import TextStream, search_result, text_result
 from rankport.runtime.kinds.generator.rules import RULES as OWN_RULES
+from rankport.runtime.kinds.generator.scoring import SCORES, TextScores
 from rankport.runtime.kinds.generator.seq2seq import rules as seq2seq
 from rankport.runtime.kinds.generator.texts import OnPart
 from rankport.runtime.kinds.generator.trie import TokenTrie
@@ -44,16 +45,15 @@ from rankport.runtime.tokens import TokenRun
 
 GREEDY = Sampling()
 RULES: KindRules = MappingProxyType({**OWN_RULES, **seq2seq.RULES})
+_GENERATES: frozenset[Capability] = frozenset({"generates"})
 
 
-class Generator:
+class Generator(TextScores):
     """A loaded bundle that writes text. Any thread may call it; a context manager.
 
     >>> with Generator.load("explainer.bundle") as generator:
     ...     generator.generate("Why does this job fit?", Sampling(max_tokens=60)).text
     """
-
-    capabilities: frozenset[Capability] = frozenset({"generates"})
 
     def __init__(
         self,
@@ -63,10 +63,8 @@ class Generator:
         engines: Replicas[WritingEngine],
     ) -> None:
         """Makes a generator of parts; it closes the engines."""
-        self._manifest = manifest
-        self._prompt = prompt
+        super().__init__(manifest, prompt, engines)
         self._orders = Orders(manifest, tokenizer)
-        self._engines = engines
 
     @classmethod
     def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
@@ -104,7 +102,9 @@ class Generator:
             Unavailable: the generator is closed.
         """
         timeout_s = checked_timeout_s(timeout_s)
-        return result_within(self.submit(prompt, sampling, timeout_s, truncation=truncation), timeout_s)
+        return result_within(
+            self.submit_generate(prompt, sampling, timeout_s, truncation=truncation), timeout_s
+        )
 
     def stream(
         self,
@@ -116,11 +116,11 @@ class Generator:
     ) -> "TextStream":
         """Writes a text as `generate`, and gives its parts as they come; raises at once what is known by then."""
         parts: SimpleQueue[GeneratedPart | None] = SimpleQueue()
-        future = self.submit(prompt, sampling, timeout_s, truncation=truncation, on_part=parts.put)
+        future = self.submit_generate(prompt, sampling, timeout_s, truncation=truncation, on_part=parts.put)
         future.add_done_callback(lambda _: parts.put(None))
         return TextStream(parts, future)
 
-    def submit(
+    def submit_generate(
         self,
         prompt: Prefix,
         sampling: Sampling = GREEDY,
@@ -205,7 +205,9 @@ class Generator:
         truncation: Truncation = "error",
     ) -> GenerateResult:
         """Writes as `generate`, for a loop; cancelling the task ends the text."""
-        return await asyncio.wrap_future(self.submit(prompt, sampling, timeout_s, truncation=truncation))
+        return await asyncio.wrap_future(
+            self.submit_generate(prompt, sampling, timeout_s, truncation=truncation)
+        )
 
     async def astream(
         self,
@@ -218,7 +220,7 @@ class Generator:
         """Gives the parts of a text as `stream`, for a loop; ending the iteration ends the text."""
         loop, parts = asyncio.get_running_loop(), asyncio.Queue[GeneratedPart | None]()
         put = partial(_put, loop, parts)
-        future = self.submit(prompt, sampling, timeout_s, truncation=truncation, on_part=put)
+        future = self.submit_generate(prompt, sampling, timeout_s, truncation=truncation, on_part=put)
         future.add_done_callback(lambda _: put(None))
         try:
             while (part := await parts.get()) is not None:
@@ -226,6 +228,11 @@ class Generator:
             await asyncio.wrap_future(future)  # raises what ended it
         finally:
             future.cancel()
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Capabilities: one whose manifest says so answers `Score` too."""
+        return _GENERATES if self._manifest.score is None else _GENERATES | SCORES
 
     def describe(self) -> ModelDescription:
         """Says what the bundle is."""

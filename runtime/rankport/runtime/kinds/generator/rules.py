@@ -20,9 +20,14 @@ def _generation(manifest: Manifest) -> Iterator[str]:
 
 
 def _nothing_else(manifest: Manifest) -> Iterator[str]:
-    for name in ("labels", "score", "embedding", "pairing", "head", "pair"):
+    for name in ("labels", "embedding", "pairing", "head", "pair"):
         if getattr(manifest, name) is not None:
             yield f"{name}: kind {NAME} writes text: must be null"
+
+
+def _score(manifest: Manifest) -> Iterator[str]:
+    if manifest.score is not None and manifest.score.kind != "log_likelihood":
+        yield f"score.kind: kind {NAME} gives a log_likelihood, or no score: not {manifest.score.kind}"
 
 
 def _prompt(manifest: Manifest) -> Iterator[str]:
@@ -31,5 +36,9 @@ def _prompt(manifest: Manifest) -> Iterator[str]:
 
 
 RULES: Mapping[str, ManifestRules] = MappingProxyType(
-    {NAME: ManifestRules(frozenset({"prefix", "decode"}), (_layers, _generation, _nothing_else, _prompt))}
+    {
+        NAME: ManifestRules(
+            frozenset({"prefix", "decode"}), (_layers, _generation, _nothing_else, _score, _prompt)
+        )
+    }
 )

@@ -46,7 +46,7 @@ class GenerationService(pb_grpc.GenerationServicer):
     ) -> GenerateResult:
         def submit(left_s: float | None) -> Future[GenerateResult]:
             query = generate_wire.generate_query(request)
-            return served.model.submit(
+            return served.model.submit_generate(
                 query.prompt, query.sampling, left_s, truncation=query.truncation, on_part=parts.put
             )
 

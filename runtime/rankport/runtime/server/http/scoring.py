@@ -109,7 +109,12 @@ def header_value(text: str) -> str:
 
 
 def probabilities(result: ScoreResult) -> NDArray[np.floating]:
-    """Computes scores from 0 to 1: logits by the sigmoid; probabilities, and cosines, are as they are. [items]"""
+    """Computes scores from 0 to 1: logits by the sigmoid, log-probabilities of texts by exp; others are as they are.
+
+    [items]
+    """
+    if result.score_kind == "log_likelihood":
+        return np.exp(result.scores)
     if result.score_kind != "logit":
         return result.scores
     return label_probabilities(result.scores[:, None], exclusive=False)[:, 0]
@@ -152,4 +157,6 @@ def kind_as(result: ScoreResult, normalized: bool | None) -> str:
     """Names what `scores_as` gives."""
     if normalized is None or result.score_kind == "cosine":
         return result.score_kind
+    if result.score_kind == "log_likelihood":
+        return "probability" if normalized else result.score_kind
     return "probability" if normalized else "logit"

@@ -88,7 +88,7 @@ def _tag(model: Model, _: ModelDescription) -> "Future[Any]":
 
 
 def _generate(model: Model, _: ModelDescription) -> "Future[Any]":
-    return cast(GeneratingModel, model).submit([0], Sampling(max_tokens=1))
+    return cast(GeneratingModel, model).submit_generate([0], Sampling(max_tokens=1))
 
 
 def _rank_set(model: Model, _: ModelDescription) -> "Future[Any]":

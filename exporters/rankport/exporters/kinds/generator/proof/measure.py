@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -159,11 +159,24 @@ def _staggered(backend: DecodeBackend, samples: Sequence[SampleText]) -> list[Lo
     return [np.stack(row) for row in rows]
 
 
+def _scored(backend: DecodeBackend, samples: Sequence[SampleText]) -> list[Logits]:
+    """Computes the logits before every token of all texts in one pass, as items that are scored."""
+    prompts = [TokenRun(sample.prompt[:-1]) for sample in samples]
+    prefixes = [
+        backend.prefill(PrefixBatch.of([()], [run], np.zeros(1, np.int64))) if len(run.ids) else ()
+        for run in prompts
+    ]
+    runs = [TokenRun(sample.fed) for sample in samples]
+    batch = replace(PrefixBatch.of(prefixes, runs, np.arange(len(runs))), every_token=True)
+    return np.split(backend.logits(batch), np.cumsum([len(sample.fed) for sample in samples])[:-1])
+
+
 _MODES: dict[str, Callable[[DecodeBackend, Sequence[SampleText]], list[Logits]]] = {
     "alone": _alone,
     "together": _together,
     "prompt_in_parts": _in_parts,
     "staggered": _staggered,
+    "scored": _scored,
 }
 
 
@@ -174,7 +187,7 @@ def _check_texts(place: Runnable, source: Checkpoint, samples: Sequence[SampleTe
     most = min(_GREEDY_TOKENS, manifest.limits.max_item_tokens)
     greedy = Sampling(max_tokens=most, temperature=0.0, repetition_penalty=1.0)
     with Generator.load(place.bundle, config=place.config) as generator:
-        futures = [generator.submit(sample.prompt.tolist(), greedy) for sample in samples]
+        futures = [generator.submit_generate(sample.prompt.tolist(), greedy) for sample in samples]
         for sample, future in zip(samples, futures, strict=True):
             written = future.result()
             ids = np.array(written.token_ids, np.int64)

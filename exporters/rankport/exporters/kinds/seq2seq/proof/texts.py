@@ -26,7 +26,7 @@ def check_texts(place: Runnable, source: Checkpoint, texts: Sequence[NDArray[np.
     most = min(_TOKENS, manifest.limits.max_item_tokens)
     greedy = Sampling(max_tokens=most, temperature=0.0, repetition_penalty=1.0, beams=1)
     with Generator.load(place.bundle, config=place.config) as generator:
-        futures = [generator.submit(text.tolist(), greedy) for text in texts]
+        futures = [generator.submit_generate(text.tolist(), greedy) for text in texts]
         for text, future in zip(texts, futures, strict=True):
             written = future.result()
             stopped = written.finish_reason == "stop"

@@ -1,0 +1,71 @@
+"""Items on their way through an engine that writes: how likely each is as the text behind a prompt.
+
+The score of an item is the sum of log-probabilities of its tokens, each by the softmax over the whole vocabulary: what
+the model gives that text, its end not counted. Items share the prompt's KV, and all their tokens are one pass.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.kinds.generator.beams import log_sums
+from rankport.runtime.scheduling.prefixes import PrefixRequest
+from rankport.runtime.scheduling.runs_by_length import RunsByLength
+from rankport.runtime.tokens import TokenRuns
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihoods:
+    """Scores of one request, in the order of its items."""
+
+    scores: NDArray[np.float32]  # [items] log-probabilities, NaN where failed
+    failed: NDArray[np.bool_]  # [items] the device gave a logit that is not finite
+    prompt_tokens_cached: int
+    prompt_tokens_computed: int
+    queue_s: float
+    compute_s: float
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class LikelihoodRequest(PrefixRequest):
+    """Items that are being scored."""
+
+    last_token: int  # of the prompt, which every item begins behind
+    items: RunsByLength
+
+    @property
+    def exhausted(self) -> bool:
+        return self.items.exhausted
+
+    @property
+    def finished(self) -> bool:
+        return self.items.finished
+
+    def upcoming(self, count: int) -> TokenRuns:
+        """Gives what is computed of the next items: the token before each of theirs. [count]"""
+        runs = self.items.upcoming(count)
+        before = np.empty_like(runs.ids)
+        before[1:] = runs.ids[:-1]
+        before[runs.offsets[:-1]] = self.last_token
+        return TokenRuns.of_lengths(before, runs.lengths)
+
+    def take(self, count: int, logits: NDArray[np.float32]) -> None:
+        """Scores the next items, given the logits before each of their tokens. [tokens, vocabulary]"""
+        runs = self.items.upcoming(count)
+        chances = logits[np.arange(len(runs.ids)), runs.ids] - log_sums(logits)
+        self.items.take(count)
+        self.items.record(np.add.reduceat(chances, runs.offsets[:-1]), count)
+
+    def answer(self, waited_s: float) -> Likelihoods:
+        scores = self.items.results().astype(np.float32)
+        failed = ~np.isfinite(scores)
+        scores[failed] = np.nan
+        return Likelihoods(
+            scores=scores,
+            failed=failed,
+            prompt_tokens_cached=self.prefix_tokens_cached,
+            prompt_tokens_computed=self.prefix_tokens_computed + 1,  # the last one is in every item
+            queue_s=waited_s,
+            compute_s=self.compute_s,
+        )

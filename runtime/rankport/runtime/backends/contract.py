@@ -61,6 +61,10 @@ class DeviceLost(Exception):  # noqa: N818  # no error of a request: it ends the
     """Loss of the device: it answers nothing any more, whatever it is asked."""
 
 
+class WeightsChanged(DeviceLost):
+    """Change of the files that a model's weights are read from in place: what it would answer is not its own."""
+
+
 FloatT = TypeVar("FloatT", bound=np.floating)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rankport.protos.errors import BackendError, DeadlineExceeded, RankportError
 from rankport.protos.priorities import Priority, own_priority
-from rankport.runtime.backends.contract import DeviceLost
+from rankport.runtime.backends.contract import DeviceLost, WeightsChanged
 
 ReturnT = TypeVar("ReturnT")
 
@@ -129,6 +129,8 @@ class StartedPass(Generic[RequestT]):
 
 def why_it_stopped(error: BaseException) -> str:
     """Says what ended an engine."""
+    if isinstance(error, WeightsChanged):
+        return f"the engine stopped: {error}"
     if isinstance(error, DeviceLost):
         return f"the engine lost its device: {error}"
     return f"the engine stopped on a bug: {error!r}"

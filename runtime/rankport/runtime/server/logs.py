@@ -1,5 +1,6 @@
 """Log records as JSON, one object a line."""
 
+import faulthandler
 import json
 import logging
 from datetime import UTC, datetime
@@ -8,12 +9,16 @@ from rankport.runtime.server.observing.call import current_call
 
 
 def log_to_stderr(json_log: bool, process: str = "") -> None:
-    """Sends what the runtime logs to stderr; of several processes each line says which one wrote it."""
+    """Sends what the runtime logs to stderr; of several processes each line says which one wrote it.
+
+    A signal that the process raises itself (SIGSEGV, SIGBUS) leaves there where each thread was.
+    """
     handler = logging.StreamHandler()
     own = f" [{process}]" if process else ""
     plain = logging.Formatter(f"%(asctime)s{own} %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter(process) if json_log else plain)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    faulthandler.enable()
 
 
 class JsonFormatter(logging.Formatter):

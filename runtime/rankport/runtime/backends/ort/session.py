@@ -10,8 +10,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, BundleError
+from rankport.runtime.backends.ort.mapped_files import MappedFiles
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.graph_files import check_graph_files
+from rankport.runtime.bundle.graph_files import external_files
 from rankport.runtime.bundle.manifest import GraphSpec, Role
 from rankport.runtime.config import EngineConfig
 
@@ -25,10 +26,10 @@ class Session:
         self, bundle: Bundle, role: Role, config: EngineConfig, shared: "Session | None" = None
     ) -> None:
         graph = bundle.graph(role)
-        if shared is None:
-            check_graph_files(bundle, graph.file)
+        self._mapped = _mapped(bundle, graph) if shared is None else shared._mapped
         session = _open(bundle, graph, config) if shared is None else shared._session
         assert session is not None, "closed"
+        self._mapped.check_opened()
         self._session: onnxruntime.InferenceSession | None = session
         self._file, self._config = graph.file, config
         self.input_names = frozenset(value.name for value in session.get_inputs())
@@ -49,16 +50,23 @@ class Session:
 
     def run(self, inputs: Mapping[str, Array]) -> list[NDArray[np.float32]]:
         assert self._session is not None, "closed"
+        self._mapped.check()
         try:
-            return cast(
-                list[NDArray[np.float32]],
-                self._session.run(self._outputs, {name: inputs[name] for name in self.input_names}),
-            )
+            outputs = self._session.run(self._outputs, {name: inputs[name] for name in self.input_names})
         except Exception as error:  # onnxruntime's exception classes share no other base
             raise BackendError(f"ONNX Runtime failed: {error}") from error
+        self._mapped.check()  # what was written meanwhile may be in the outputs
+        return cast(list[NDArray[np.float32]], outputs)
 
     def close(self) -> None:
         self._session = None
+        self._mapped.close()
+
+
+def _mapped(bundle: Bundle, graph: GraphSpec) -> MappedFiles:
+    """Opens the files that the graph's session maps. Raises `BundleError` for one that the bundle does not list."""
+    names = external_files(bundle, graph.file)
+    return MappedFiles(bundle.path, [entry for entry in bundle.manifest.files if entry.path in names])
 
 
 def _has_byte_products() -> bool:

@@ -26,7 +26,7 @@ class Session:
         self, bundle: Bundle, role: Role, config: EngineConfig, shared: "Session | None" = None
     ) -> None:
         graph = bundle.graph(role)
-        self._mapped = _mapped(bundle, graph) if shared is None else shared._mapped
+        self._mapped: MappedFiles = _mapped(bundle, graph) if shared is None else shared._mapped
         session = _open(bundle, graph, config) if shared is None else shared._session
         assert session is not None, "closed"
         self._mapped.check_opened()

@@ -20,6 +20,7 @@ from support.reading.class_folders import level_classifier
 from support.reading.onnx_folders import sentence_folder
 from support.reading.pair_encoders import cross_encoder_folder
 from support.reading.seq2seq import t5
+from support.sets.rankers import set_checkpoint
 
 Exported = Callable[..., Bundle]
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
@@ -186,3 +187,22 @@ def tagger(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subj
     tables = taggers.random_crf(taggers.NAMES)
     taggers.write_crf(checkpoint, tables, kind="linear-chain", labels=list(taggers.NAMES), unit="word")
     return Subject(exported(checkpoint, kind="tagger", max_item_tokens=24), checkpoint)
+
+
+@pytest.fixture(scope="session")
+def lists(list_bundle: Bundle, list_checkpoint: Path) -> Subject:
+    """A list ranker of blocks of four, of texts and embedding tokens."""
+    return Subject(list_bundle, list_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def sets(set_bundle: Callable[[str, str], Bundle], tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A ranker of sets whose candidates see each other, with times and tables in int8."""
+    checkpoint = set_checkpoint(tmp_path_factory.mktemp("sets") / "checkpoint", "hstu")
+    return Subject(set_bundle("hstu", "set-wise"), checkpoint)
+
+
+@pytest.fixture(scope="session")
+def generator(generator_bundle: Bundle, ranker_checkpoint: Path) -> Subject:
+    """A decoder that writes."""
+    return Subject(generator_bundle, ranker_checkpoint)

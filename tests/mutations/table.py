@@ -7,12 +7,15 @@ from mutations import (
     encoder_faults,
     first_token_faults,
     folder_faults,
+    generator_faults,
     import_faults,
+    list_faults,
     low_bit_faults,
     pair_faults,
     ranker_graphs,
     ranker_outputs,
     ranker_readings,
+    set_faults,
     tagger_faults,
     text_faults,
     tower_faults,
@@ -34,6 +37,9 @@ FAULTS: list[Fault] = [
     *import_faults.FAULTS,
     *tower_faults.FAULTS,
     *tagger_faults.FAULTS,
+    *list_faults.FAULTS,
+    *set_faults.FAULTS,
+    *generator_faults.FAULTS,
 ]
 _HEADING = "| fault | what the bundle has | told by |"
 

@@ -13,6 +13,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.stated import speaking_folders
 from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.manifest import Manifest
 
 FILE = "generation_config.json"
 SAMPLING = frozenset({"eos_token_id", "do_sample", "temperature", "top_k", "top_p", "repetition_penalty"})
@@ -55,6 +56,14 @@ _NEUTRAL: Mapping[str, object] = MappingProxyType(
     }
 )
 _TOP_K_OF_TRANSFORMERS = 50  # where sampling is asked for and no count is said
+OWN_ENDS = "stop_ids"
+"""Override of an export whose owner named the tokens that end a text."""
+
+
+def own_ends(manifest: Manifest) -> list[int] | None:
+    """Gives the tokens that end a text by its owner's word; None where the folder's counts."""
+    assert manifest.generation is not None
+    return manifest.generation.stop_ids if OWN_ENDS in manifest.source.overrides else None
 
 
 def stated_fields(checkpoint: Path) -> Mapping[str, object] | None:

@@ -31,7 +31,7 @@ class Source(Strict):
     adapter: Adapter | None = None  # merged into the model at export
     # What was read off the tensors against the config's word, and what of the checkpoint was left out.
     notes: list[str] = Field(default_factory=list)
-    overrides: list[str] = Field(default_factory=list)  # options that said otherwise than an encoder's folder
+    overrides: list[str] = Field(default_factory=list)  # options that said otherwise than the folder
     ignored_code: list[str] = Field(default_factory=list)  # code of the checkpoint's own, left out on demand
 
 

@@ -14,6 +14,7 @@ from rankport.exporters.kinds.decoders.survey import Survey, survey
 from rankport.exporters.kinds.generator.options import GeneratorOptions
 from rankport.exporters.kinds.generator.stated import stated_generation
 from rankport.exporters.kinds.labels.label_head import ReadOut
+from rankport.exporters.kinds.stated_writing import OWN_ENDS
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name, resolve_prompt
 from rankport.exporters.options.stated_prompt import require_prompt
@@ -68,6 +69,7 @@ def plan_generator(source: Checkpoint, prompt: ResolvedPrompt, options: Generato
         ),
         limits=_limits(facts, options),
         generation=stated_generation(source, options.stop_ids),
+        overrides=() if options.stop_ids is None else (OWN_ENDS,),
         score=Score(kind="log_likelihood", transform="none") if options.scores else None,
         graphs=partial(_graphs, facts),
     )

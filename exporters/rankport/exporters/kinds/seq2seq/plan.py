@@ -8,6 +8,7 @@ from rankport.exporters.kinds.seq2seq.families import ARCHITECTURES, Seq2SeqFami
 from rankport.exporters.kinds.seq2seq.graphs import seq2seq_graphs
 from rankport.exporters.kinds.seq2seq.options import Seq2SeqOptions
 from rankport.exporters.kinds.seq2seq.stated import stated_generation, stated_max_tokens
+from rankport.exporters.kinds.stated_writing import OWN_ENDS
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name, resolve_prompt
 from rankport.exporters.options.stated_prompt import require_prompt
@@ -63,6 +64,7 @@ def plan_seq2seq(source: Checkpoint, prompt: ResolvedPrompt, options: Seq2SeqOpt
         ),
         limits=_limits(family, source, options),
         generation=stated_generation(source, options.stop_ids),
+        overrides=() if options.stop_ids is None else (OWN_ENDS,),
         graphs=seq2seq_graphs,
     )
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.generator.stated import stated_generation
+from rankport.exporters.kinds.stated_writing import own_ends
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.compare import Logits, compare
 from rankport.exporters.proof.emulation import Runnable
@@ -81,7 +82,7 @@ def measure_generator(
 def _check_stated(manifest: Manifest, source: Checkpoint) -> None:
     generation = manifest.generation
     assert generation is not None
-    stated = stated_generation(source, generation.stop_ids)
+    stated = stated_generation(source, own_ends(manifest))
     if stated != generation:
         raise ParityError(f"generation: the bundle has {generation}, the checkpoint says {stated}")
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.seq2seq.proof.texts import check_texts
 from rankport.exporters.kinds.seq2seq.stated import stated_generation
+from rankport.exporters.kinds.stated_writing import own_ends
 from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.compare import Logits, compare
 from rankport.exporters.proof.emulation import Runnable
@@ -68,7 +69,7 @@ def measure_seq2seq(
 def _checked_start(manifest: Manifest, source: Checkpoint) -> int:
     generation = manifest.generation
     assert generation is not None
-    stated = stated_generation(source, generation.stop_ids)
+    stated = stated_generation(source, own_ends(manifest))
     if stated != generation or generation.decoding is None:
         raise ParityError(f"generation: the bundle has {generation}, the checkpoint says {stated}")
     return generation.decoding.start_id

@@ -1,0 +1,56 @@
+"""Faults of rankers of sets: candidates out of place, events out of their time, features scaled otherwise."""
+
+from mutations.edits import THERE, behind, op
+from mutations.fault import Fault, in_graphs, in_manifest
+from rankport.runtime.bundle.manifest import ManifestDraft
+
+EVERYTHING = 2**62
+
+
+def _unscaled(draft: ManifestDraft) -> dict[str, object]:
+    assert draft.sets is not None
+    first, rating = draft.sets.event
+    return {"sets": draft.sets.model_copy(update={"event": [first, rating.model_copy(update={"std": 1.0})]})}
+
+
+FAULTS = [
+    Fault(
+        "candidates in reverse order",
+        "The logits of a request come last candidate first.",
+        "sets",
+        in_graphs(behind("logits", op("Slice", THERE, [-1], [-EVERYTHING], [0], [-1])), "rank"),
+        "one_pass",
+    ),
+    Fault(
+        "events without their time",
+        "All events of a history are as far back as the first day of all.",
+        "sets",
+        in_graphs(behind("past_times", op("Mul", THERE, [0])), "rank"),
+        "one_pass",
+    ),
+    Fault(
+        "an event seen by the next one's key",
+        "The kept keys of events are one place on from their values.",
+        "sets",
+        in_graphs(
+            behind(
+                "past_key.0",
+                op(
+                    "Concat",
+                    op("Slice", THERE, [-1], [EVERYTHING], [1]),
+                    op("Slice", THERE, [0], [-1], [1]),
+                    axis=1,
+                ),
+            ),
+            "rank",
+        ),
+        "one_pass",
+    ),
+    Fault(
+        "a feature scaled otherwise",
+        "A number of an event is divided by another deviation than in training.",
+        "sets",
+        in_manifest(_unscaled),
+        "sets.event:",
+    ),
+]

@@ -123,6 +123,21 @@ def generator_bundle(ranker_checkpoint: Path, exported: Callable[..., Bundle]) -
 
 
 @pytest.fixture(scope="session")
+def seq2seq_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A T5 with a head of its own and a tokenizer, whose texts are of many tokens."""
+    from support.reading import seq2seq
+
+    return seq2seq.t5(tmp_path_factory.mktemp("seq2seq") / "c", tie_word_embeddings=False)
+
+
+@pytest.fixture(scope="session")
+def seq2seq_bundle(seq2seq_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
+    """Bundle of that T5: it reads up to 32 tokens, and writes up to 24."""
+    options = {"kind": "seq2seq", "max_prefix_tokens": 32, "max_item_tokens": 24}
+    return exported(seq2seq_checkpoint, name="tiny-seq2seq", **options)
+
+
+@pytest.fixture(scope="session")
 def wide_towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint of two towers: a CNN for queries, an LSTM for items, all interactions, wide features and an MLP."""
     from support.reading import two_towers

@@ -54,6 +54,35 @@ def t5(folder: Path, kind: str = "T5ForConditionalGeneration", **overrides: Any)
     return folder
 
 
+def bart(folder: Path, **overrides: Any) -> Path:
+    """A random BART of a layer each side."""
+    tokenizer = t5_tokenizer()
+    sizes = {"d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 40}
+    sides = ("encoder", "decoder")
+    parts = {f"{side}_layers": 1 for side in sides} | {f"{side}_attention_heads": 4 for side in sides}
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    start = {"decoder_start_token_id": tokenizer.eos_token_id, "forced_eos_token_id": None}
+    torch.manual_seed(0)
+    config = transformers.BartConfig(
+        **{
+            "vocab_size": len(tokenizer),
+            "scale_embedding": True,
+            **sizes,
+            **parts,
+            **ends,
+            **start,
+            **overrides,
+        }
+    )
+    model = transformers.BartForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for parameter in (*model.parameters(), model.final_logits_bias):
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def _state_as_published(config: Path) -> None:
     """Says of a head of its own what releases before transformers 5 said: the embeddings are not tied."""
     fields = json.loads(config.read_text())

@@ -10,7 +10,7 @@ never by a hash of them.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,8 @@ class CacheStats:
     @classmethod
     def total(cls, stats: "Sequence[CacheStats]") -> "CacheStats":
         """Adds up the counters of several caches."""
-        return cls(*(sum(values) for values in zip(*map(astuple, stats), strict=True)))
+        nothing = (0,) * len(fields(cls))
+        return cls(*(sum(values) for values in zip(nothing, *map(astuple, stats), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

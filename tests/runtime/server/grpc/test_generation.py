@@ -120,3 +120,21 @@ def test_a_deadline_and_another_models_name(server: Server) -> None:
 def _content(result: GenerateResult) -> tuple[object, ...]:
     logprobs = None if result.logprobs is None else [round(float(one), 4) for one in result.logprobs]
     return result.text, result.token_ids, result.finish_reason, logprobs
+
+
+def test_all_that_beams_find_is_that_of_the_process(seq2seq_bundle: Bundle) -> None:
+    sampling = Sampling(max_tokens=6, beams=3, length_penalty=0.5)
+    with (
+        Generator.load(seq2seq_bundle, config=EngineConfig(threads=1)) as suggester,
+        Server({"suggester": suggester}, ServerConfig(port=0, grace_s=1.0)) as running,
+        Client(running.address, timeout_s=30.0) as client,
+    ):
+        expected = suggester.generate("red shoes", sampling)
+        assert client.generate("red shoes", sampling).beams == expected.beams
+        assert client.generate("red shoes", sampling).text == expected.beams[0].text
+        with client.stream("red shoes", Sampling(max_tokens=6)) as stream:
+            assert (
+                "".join(part.text for part in stream)
+                == suggester.generate("red shoes", Sampling(max_tokens=6)).text
+            )
+    assert len(expected.beams) == 3

@@ -6,6 +6,7 @@ Layers run by the checkpoint's own code; what their attention attends to, `modul
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 from transformers import BartForConditionalGeneration, MT5ForConditionalGeneration, T5ForConditionalGeneration
 
@@ -52,8 +53,8 @@ class Seq2SeqFamily(ABC):
     def logits(self, states: Tensor) -> Tensor:
         """Computes the logits. [texts, beams, vocabulary]"""
 
-    def bias(self, distances: Tensor) -> Tensor | None:
-        """Gives what is added to scores of tokens so far before the one that attends, of any shape: [..., heads]."""
+    def biases(self) -> Tensor | None:
+        """Gives what is added to the scores of tokens so far before the one that attends, and further. [far, heads]"""
         return None
 
 
@@ -91,21 +92,22 @@ class T5Family(Seq2SeqFamily):
 
     def logits(self, states: Tensor) -> Tensor:
         config = self.model.config
-        if config.scale_decoder_outputs:  # type: ignore[union-attr]
+        if getattr(config, "scale_decoder_outputs", False):  # mT5 has no such field
             states = states * (self.model.model_dim**-0.5)  # type: ignore[operator]
         logits: Tensor = self.model.lm_head(states)  # type: ignore[operator]
         return logits
 
-    def bias(self, distances: Tensor) -> Tensor | None:
+    def biases(self) -> Tensor | None:
         attention = self.decoder.block[0].layer[0].SelfAttention  # type: ignore[union-attr, index]
-        buckets = attention._relative_position_bucket(
-            -distances,
+        furthest: int = attention.relative_attention_max_distance  # type: ignore[union-attr, assignment]
+        buckets = attention._relative_position_bucket(  # type: ignore[union-attr, operator]
+            -torch.arange(furthest + 1),
             bidirectional=False,
             num_buckets=attention.relative_attention_num_buckets,
-            max_distance=attention.relative_attention_max_distance,
+            max_distance=furthest,
         )
-        bias: Tensor = attention.relative_attention_bias(buckets)
-        return bias
+        biases: Tensor = attention.relative_attention_bias(buckets)  # type: ignore[union-attr, operator]
+        return biases.detach()
 
 
 class BartFamily(Seq2SeqFamily):

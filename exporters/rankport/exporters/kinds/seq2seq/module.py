@@ -48,9 +48,12 @@ class StepModule(nn.Module):
     [logits [texts, beams, vocabulary], key 0 [texts, beams, heads, head_dim], value 0, key 1, ...].
     """
 
+    biases: Tensor | None
+
     def __init__(self, family: Seq2SeqFamily) -> None:
         super().__init__()
         self.model, self.family = family.model, family
+        self.register_buffer("biases", family.biases())
 
     def forward(
         self,
@@ -61,7 +64,7 @@ class StepModule(nn.Module):
         source: list[Tensor],
     ) -> list[Tensor]:
         """Decodes one token of each answer."""
-        step = _Step(self.family, past_lengths, source_lengths, _pairs(past), _pairs(source))
+        step = _Step(self.biases, past_lengths, source_lengths, _pairs(past), _pairs(source))
         states = self.family.embed(input_ids, past_lengths)
         with _attending(self.model, step):
             states = self.family.run(states)
@@ -72,7 +75,12 @@ class _Step:
     """Attention of one step: each answer to its own tokens so far, and all of a text to that text."""
 
     def __init__(
-        self, family: Seq2SeqFamily, lengths: Tensor, source_lengths: Tensor, past: list[KV], source: list[KV]
+        self,
+        biases: Tensor | None,
+        lengths: Tensor,
+        source_lengths: Tensor,
+        past: list[KV],
+        source: list[KV],
     ) -> None:
         self._past, self._source = past, source
         self.new: list[KV] = []  # by layer, each [texts, beams, heads, head_dim]
@@ -80,12 +88,11 @@ class _Step:
             past[0][0].shape[3] + 1
         )  # the last is the token's own, in whatever room the past has
         source_places = torch.arange(source[0][0].shape[2])
-        distances = (lengths[:, None] - places).clamp(min=0)
         seen = (places < lengths[:, None]) | (places == places[-1])
         self._bias = torch.where(seen, 0.0, UNSEEN)[:, None, None, None]
-        relative = family.bias(distances)  # [texts, past_tokens + 1, heads]
-        if relative is not None:
-            self._bias = self._bias + relative.transpose(1, 2)[:, None, :, None]
+        if biases is not None:
+            distances = (lengths[:, None] - places).clamp(0, biases.shape[0] - 1)
+            self._bias = self._bias + biases[distances].transpose(1, 2)[:, None, :, None]
         self._source_bias = torch.where(source_places < source_lengths[:, None], 0.0, UNSEEN)[:, None, None]
 
     def attend(

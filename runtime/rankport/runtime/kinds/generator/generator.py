@@ -239,11 +239,8 @@ class Generator(TextScores):
         return describe(self._manifest)
 
     def cache_stats(self) -> CacheStats:
-        """Returns a snapshot of the prompt cache's counters."""
-        engines = self._engines.engines
-        return CacheStats.total(
-            [engine.cache_stats() for engine in engines if isinstance(engine, GenerationEngine)]
-        )
+        """Returns a snapshot of the prompt cache's counters; an encoder-decoder keeps none, and counts nothing."""
+        return CacheStats.total(self._caches())
 
     @property
     def alive(self) -> bool:
@@ -252,7 +249,8 @@ class Generator(TextScores):
 
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
-        return ModelCounts(self._engines.counts(), self.cache_stats())
+        caches = self._caches()
+        return ModelCounts(self._engines.counts(), CacheStats.total(caches) if caches else None)
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted texts be finished for `grace_s` seconds, fails the rest, frees everything."""
@@ -265,6 +263,10 @@ class Generator(TextScores):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _caches(self) -> list[CacheStats]:
+        engines = self._engines.engines
+        return [engine.cache_stats() for engine in engines if isinstance(engine, GenerationEngine)]
 
     def _encoded(self, prompt: Prefix, truncation: Truncation) -> tuple[TokenRun, float]:
         """Gives the tokens of a prompt, and the seconds that they took."""

@@ -71,7 +71,7 @@ def source(seq2seq_checkpoint: Path) -> Source:
 def write(bundle: Bundle, texts: Sequence[str], sampling: Sampling) -> list[GenerateResult]:
     """Writes all at once."""
     with Generator.load(bundle, config=EngineConfig(threads=1)) as generator:
-        futures = [generator.submit(text, sampling) for text in texts]
+        futures = [generator.submit_generate(text, sampling) for text in texts]
         return [future.result() for future in futures]
 
 

@@ -99,14 +99,14 @@ class T5Family(Seq2SeqFamily):
 
     def biases(self) -> Tensor | None:
         attention = self.decoder.block[0].layer[0].SelfAttention  # type: ignore[union-attr, index]
-        furthest: int = attention.relative_attention_max_distance  # type: ignore[union-attr, assignment]
-        buckets = attention._relative_position_bucket(  # type: ignore[union-attr, operator]
+        furthest: int = attention.relative_attention_max_distance
+        buckets = attention._relative_position_bucket(
             -torch.arange(furthest + 1),
             bidirectional=False,
             num_buckets=attention.relative_attention_num_buckets,
             max_distance=furthest,
         )
-        biases: Tensor = attention.relative_attention_bias(buckets)  # type: ignore[union-attr, operator]
+        biases: Tensor = attention.relative_attention_bias(buckets)
         return biases.detach()
 
 

@@ -31,7 +31,7 @@ def generator(seq2seq_bundle: Bundle) -> Iterator[Generator]:
 def test_answers_are_the_same_alone_and_beside_others(generator: Generator) -> None:
     asked = [(text, way) for text in TEXTS for way in WAYS]
     alone = [generator.generate(text, way) for text, way in asked]
-    together = [generator.submit(text, way) for text, way in [*asked, *reversed(asked)]]
+    together = [generator.submit_generate(text, way) for text, way in [*asked, *reversed(asked)]]
     results = [future.result() for future in together]
     for result, expected in zip(results, [*alone, *reversed(alone)], strict=True):
         assert (result.token_ids, result.text) == (expected.token_ids, expected.text)
@@ -104,8 +104,8 @@ def test_beams_out_of_range_are_told() -> None:
 
 def test_an_answer_that_nobody_waits_for_is_not_written(generator: Generator) -> None:
     told: list[GeneratedPart] = []
-    futures = [generator.submit(text, Sampling(beams=4), on_part=told.append) for text in TEXTS]
-    futures += [generator.submit(text, on_part=told.append) for text in TEXTS]
+    futures = [generator.submit_generate(text, Sampling(beams=4), on_part=told.append) for text in TEXTS]
+    futures += [generator.submit_generate(text, on_part=told.append) for text in TEXTS]
     for future in futures:
         future.cancel()
     with pytest.raises(DeadlineExceeded):
@@ -120,8 +120,8 @@ def test_what_a_callers_function_raises_fails_its_text_alone(generator: Generato
     def fail(part: GeneratedPart) -> None:
         raise KeyError("no")
 
-    other = generator.submit("a", Sampling(max_tokens=4, beams=2))
+    other = generator.submit_generate("a", Sampling(max_tokens=4, beams=2))
     for way in WAYS[:2]:
         with pytest.raises(InvalidRequest, match="on_part raised KeyError: 'no'"):
-            generator.submit("a", way, on_part=fail).result()
+            generator.submit_generate("a", way, on_part=fail).result()
     assert other.result().token_ids == generator.generate("a", Sampling(max_tokens=4, beams=2)).token_ids

@@ -15,12 +15,15 @@ from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.seq2seq.constraints import Constraints
 
 _TOKENS = 32
-_LEVEL = 1e-3
-"""Logits of the two likeliest tokens closer than this have no order: rounding decides which one is written."""
 
 
-def check_texts(place: Runnable, source: Checkpoint, texts: Sequence[NDArray[np.int64]]) -> None:
-    """Raises ParityError where a greedy text takes a token that the source finds less likely."""
+def check_texts(
+    place: Runnable, source: Checkpoint, texts: Sequence[NDArray[np.int64]], level: float
+) -> None:
+    """Raises ParityError where a greedy text takes a token that the source finds less likely, by more than a level.
+
+    Logits closer than `level` have no order: rounding decides which token is written.
+    """
     manifest = place.bundle.manifest
     assert manifest.generation is not None
     most = min(_TOKENS, manifest.limits.max_item_tokens)
@@ -30,7 +33,7 @@ def check_texts(place: Runnable, source: Checkpoint, texts: Sequence[NDArray[np.
         for text, future in zip(texts, futures, strict=True):
             written = future.result()
             stopped = written.finish_reason == "stop"
-            _check_greedy(source, manifest.generation, text, list(written.token_ids), most, stopped)
+            _check_greedy(source, manifest.generation, text, list(written.token_ids), most, stopped, level)
 
 
 def _check_greedy(
@@ -40,6 +43,7 @@ def _check_greedy(
     ids: list[int],
     most: int,
     stopped: bool,
+    level: float,
 ) -> None:
     assert generation.decoding is not None
     constraints = Constraints(generation.decoding, tuple(generation.stop_ids), most)
@@ -51,7 +55,7 @@ def _check_greedy(
     for step, row in enumerate(logits.float().numpy()[: len(ids) + stopped]):
         left = constraints.apply(row, fed[: step + 1])
         taken = [ids[step]] if step < len(ids) else generation.stop_ids
-        if left.max() - left[taken].max() > _LEVEL:
+        if left.max() - left[taken].max() > level:
             raise ParityError(
                 f"greedy text: at token {step} the bundle writes {taken[0]}, its source {int(left.argmax())}, likelier "
                 f"by {left.max() - left[taken].max():.1e} in the logit"

@@ -118,7 +118,7 @@ def mix_bundle(
 @pytest.fixture(scope="session")
 def generator_bundle(ranker_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
     """That decoder as a generator of texts behind 64 tokens, up to 64 long."""
-    options = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 64, "scores": True}
+    options = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 64, "scores": "beginning"}
     return exported(ranker_checkpoint, name="tiny-generator", **options)
 
 

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from rankport.protos.types import ModelDescription
 from rankport.runtime.bundle.manifest import ClassHead, Labels, Manifest, Score
 
-LIKELIHOOD = "log-probability of the item as text behind the prefix"
+LIKELIHOODS = {
+    "with-end": "log-probability of the item as the whole text behind the prefix",
+    "none": "log-probability of the item as the beginning of a text behind the prefix",
+}
 
 
 def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
@@ -49,7 +52,7 @@ def _read_out(manifest: Manifest) -> str:
     """Says how scores, or the probabilities of classes, are made of logits."""
     labels, score, head = manifest.labels, manifest.score, manifest.head
     if score is not None and score.kind == "log_likelihood":
-        return LIKELIHOOD
+        return LIKELIHOODS[score.transform]
     if labels is None:
         return ""
     if manifest.sets is not None and score is not None:

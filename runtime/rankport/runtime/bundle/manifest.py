@@ -112,7 +112,7 @@ class Score(Strict):
     """Meaning of a score, and what is computed of the label logits for it."""
 
     kind: Literal["probability", "logit", "cosine", "log_likelihood"]
-    transform: Literal["softmax", "sigmoid", "log-odds", "none"]
+    transform: Literal["softmax", "sigmoid", "log-odds", "none", "with-end"]
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -126,7 +126,7 @@ _TRANSFORMS = {
     "probability": ("softmax", "sigmoid"),
     "logit": ("log-odds", "none"),
     "cosine": ("none",),
-    "log_likelihood": ("none",),
+    "log_likelihood": ("with-end", "none"),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Transform = Literal["softmax", "sigmoid", "log-odds", "none"]
+Transform = Literal["softmax", "sigmoid", "log-odds", "none", "with-end"]
 FloatT = TypeVar("FloatT", np.float32, np.float64)
 
 
@@ -25,7 +25,7 @@ def label_scores(logits: NDArray[np.float32], positive: int, transform: Transfor
         case "log-odds":
             others = np.delete(logits, positive, axis=1)
             return logits[:, positive] - _log_sum_exp(others)
-        case "none":
+        case "none" | "with-end":
             return logits[:, positive].copy()
 
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -17,6 +18,7 @@ from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.kinds.generator.trie import TokenTrie
 from support import checkpoints
 
 PROMPT = [1, 40, 41, 42, 43]
@@ -85,6 +87,16 @@ def test_what_the_folder_says_of_writing_is_the_default(ranker_checkpoint: Path,
     assert generation.stop_ids == [2, 7]
     assert bundle.manifest.score is None
     assert (generation.temperature, generation.top_p, generation.top_k) == (0.5, 0.9, 50)
+    with Generator.load(bundle, config=EngineConfig(threads=1)) as generator:
+        whole = [likely(generator, [1, 40], [5, 6, end]) for end in (2, 7)]
+        result = generator.score([1, 40], [[9, 9, 9], [5, 6]])
+    assert result.scores[1] == pytest.approx(np.logaddexp(*whole), abs=1e-4)
+    assert result.read_out == "log-probability of the item as the whole text behind the prefix"
+
+
+def likely(generator: Generator, prompt: list[int], text: list[int]) -> float:
+    trie = TokenTrie.of(["it"], np.array([text]), 101)
+    return float(generator.search(prompt, trie).scores[0])
 
 
 @pytest.mark.parametrize(("field", "value"), [("num_beams", 4), ("no_repeat_ngram_size", 3), ("min_p", 0.1)])

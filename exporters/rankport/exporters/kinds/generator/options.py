@@ -1,6 +1,7 @@
 """Options of the export of a generator, beside what every export can."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from rankport.exporters.options.options import ExportOptions, require_count
 from rankport.protos.errors import InvalidRequest
@@ -23,10 +24,11 @@ class GeneratorOptions(ExportOptions):
         ),
     )
 
-    scores: bool = field(
-        default=False,
+    scores: Literal["whole", "beginning"] | None = field(
+        default=None,
         metadata=flag(
-            "Have a generator answer scoring requests too: the log-probability of each item as text behind the prefix."
+            "Have a generator answer scoring requests too, by the log-probability of each item behind the prefix: as a "
+            "whole text, its end included, or as the beginning of one. [default: it writes alone]"
         ),
     )
 

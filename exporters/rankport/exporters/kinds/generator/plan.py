@@ -21,6 +21,10 @@ from rankport.exporters.options.stated_prompt import require_prompt
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import Limits, ModelShape, Precision, Prompt, Score, Segment, Target
 
+_SCORES = {
+    "whole": Score(kind="log_likelihood", transform="with-end"),
+    "beginning": Score(kind="log_likelihood", transform="none"),
+}
 _DEFAULT_PROMPT, _DEFAULT_TEXT = 1024, 512
 
 
@@ -70,7 +74,7 @@ def plan_generator(source: Checkpoint, prompt: ResolvedPrompt, options: Generato
         limits=_limits(facts, options),
         generation=stated_generation(source, options.stop_ids),
         overrides=() if options.stop_ids is None else (OWN_ENDS,),
-        score=Score(kind="log_likelihood", transform="none") if options.scores else None,
+        score=None if options.scores is None else _SCORES[options.scores],
         graphs=partial(_graphs, facts),
     )
 

@@ -109,13 +109,17 @@ class GenerationEngine(QueuedEngine):
         self,
         prompt: TokenRun,
         items: TokenRuns,
+        ends: Sequence[int],
         timeout_s: float | None = None,
         *,
         spent_s: float = 0.0,
     ) -> "Future[Likelihoods]":
-        """Queues items, each of at least one token, to be scored behind a prompt, as `submit` does a text."""
+        """Queues items, each of at least one token, to be scored behind a prompt, as `submit` does a text.
+
+        They are whole texts that one of the `ends` follows; without any their ends are open.
+        """
         before, runs = TokenRun(prompt.ids[:-1]), RunsByLength.of(items, "item")
-        tokens = len(prompt.ids) + runs.tokens
+        tokens = len(prompt.ids) + runs.tokens + len(runs.lengths)
         request = LikelihoodRequest(
             tokens=tokens,
             to_compute=tokens,
@@ -126,6 +130,7 @@ class GenerationEngine(QueuedEngine):
             key=prefix_key(before),
             last_token=int(prompt.ids[-1]),
             items=runs,
+            ends=np.array(ends, np.int64),
         )
         self._worker.submit(request)
         return request.future

@@ -1,7 +1,8 @@
 """Items on their way through an engine that writes: how likely each is as the text behind a prompt.
 
-The score of an item is the sum of log-probabilities of its tokens, each by the softmax over the whole vocabulary: what
-the model gives that text, its end not counted. Items share the prompt's KV, and all their tokens are one pass.
+The score of an item is the sum of log-probabilities of its tokens, each by the softmax over the whole vocabulary, and
+with ends that of any of them behind the last token: what the model gives the whole text. Without ends it is that of all
+texts that begin so. Items share the prompt's KV, and all their tokens are one pass.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class LikelihoodRequest(PrefixRequest):
 
     last_token: int  # of the prompt, which every item begins behind
     items: RunsByLength
+    ends: NDArray[np.int64]  # tokens that end a text; none: the end is open
 
     @property
     def exhausted(self) -> bool:
@@ -43,19 +45,24 @@ class LikelihoodRequest(PrefixRequest):
         return self.items.finished
 
     def upcoming(self, count: int) -> TokenRuns:
-        """Gives what is computed of the next items: the token before each of theirs. [count]"""
+        """Gives what is computed of the next items: the token before each of theirs, with ends their last too."""
         runs = self.items.upcoming(count)
-        before = np.empty_like(runs.ids)
-        before[1:] = runs.ids[:-1]
-        before[runs.offsets[:-1]] = self.last_token
-        return TokenRuns.of_lengths(before, runs.lengths)
+        with_last = np.insert(runs.ids, runs.offsets[:-1], self.last_token)
+        if len(self.ends):
+            return TokenRuns.of_lengths(with_last, runs.lengths + 1)
+        return TokenRuns.of_lengths(np.delete(with_last, runs.offsets[1:] + np.arange(count)), runs.lengths)
 
     def take(self, count: int, logits: NDArray[np.float32]) -> None:
-        """Scores the next items, given the logits before each of their tokens. [tokens, vocabulary]"""
-        runs = self.items.upcoming(count)
-        chances = logits[np.arange(len(runs.ids)), runs.ids] - log_sums(logits)
+        """Scores the next items, given the logits behind each token of `upcoming`. [tokens, vocabulary]"""
+        runs, sums = self.items.upcoming(count), log_sums(logits)
+        rows, scores = np.arange(len(runs.ids)), np.zeros(count)
+        if len(self.ends):
+            rows += np.repeat(np.arange(count), runs.lengths)
+            last = runs.offsets[1:] + np.arange(count)
+            scores += log_sums(logits[last][:, self.ends]) - sums[last]
+        scores += np.add.reduceat(logits[rows, runs.ids] - sums[rows], runs.offsets[:-1])
         self.items.take(count)
-        self.items.record(np.add.reduceat(chances, runs.offsets[:-1]), count)
+        self.items.record(scores, count)
 
     def answer(self, waited_s: float) -> Likelihoods:
         scores = self.items.results().astype(np.float32)

@@ -13,8 +13,8 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.ranking import Ranks
 from rankport.protos.types import Item, OnMissing, Prefix, ScoreResult, Truncation, Usage
-from rankport.runtime.bundle.description import LIKELIHOOD
-from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.description import LIKELIHOODS
+from rankport.runtime.bundle.manifest import Manifest, Score
 from rankport.runtime.kinds.generator.engines import WritingEngine, scoring
 from rankport.runtime.kinds.generator.likelihoods import Likelihoods
 from rankport.runtime.kinds.kind import Capability
@@ -25,6 +25,8 @@ from rankport.runtime.scheduling.futures import converted, resolved, result_with
 
 SCORES: frozenset[Capability] = frozenset({"scores", "scores_apart"})
 
+_WHOLE = Score(kind="log_likelihood", transform="with-end")
+
 
 class TextScores(Ranks):
     """Scoring by a model that writes: how likely it is to write each item."""
@@ -34,6 +36,9 @@ class TextScores(Ranks):
         self._manifest = manifest
         self._prompt = prompt
         self._engines = engines
+        self._score = _WHOLE if manifest.score is None else manifest.score
+        assert manifest.generation is not None
+        self._ends = manifest.generation.stop_ids if self._score.transform == "with-end" else []
 
     def score(
         self,
@@ -46,6 +51,7 @@ class TextScores(Ranks):
     ) -> ScoreResult:
         """Scores every item, a text or token ids, as the text behind the prefix: the sum of its log-probabilities.
 
+        Of the whole text, its end included, unless the bundle was exported with `scores="beginning"`.
         An empty item has failed; the others are scored. `on_missing` speaks of keys, which a generator does not take.
 
         Raises:
@@ -84,7 +90,7 @@ class TextScores(Ranks):
             return resolved(self._answer(request, tokenize_s, scored))
         future = self._engines.submit(
             lambda engine: scoring(engine, self._manifest).score(
-                run, encoded.runs, timeout_s, spent_s=tokenize_s
+                run, encoded.runs, self._ends, timeout_s, spent_s=tokenize_s
             ),
             len(run.ids) + len(encoded.runs.ids),
             lambda: crc32(run.ids.tobytes()),
@@ -113,5 +119,5 @@ class TextScores(Ranks):
             usage=usage,
             fingerprint=self._manifest.fingerprint,
             score_kind="log_likelihood",
-            read_out=LIKELIHOOD,
+            read_out=LIKELIHOODS[self._score.transform],
         )

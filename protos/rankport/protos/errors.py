@@ -79,6 +79,8 @@ class RequestCancelled(RankportError):
 class Unavailable(RankportError, ConnectionError):
     """Server that cannot be reached, or engine that is closed."""
 
+    retry_after_s: float | None = None  # when to come back, of what is about to be there again
+
 
 class BackendError(RankportError, RuntimeError):
     """Failure of a pass on the device."""

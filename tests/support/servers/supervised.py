@@ -1,6 +1,8 @@
 """Servers of several processes, for tests; and what may not be left of one."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,3 +28,16 @@ def mapped_files(pid: int) -> set[str]:
     """Names of the files that a process has mapped."""
     lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
     return {line.split(maxsplit=5)[5] for line in lines if len(line.split()) > 5}
+
+
+def shared_memory() -> list[str]:
+    """Names of what this program left in the folder of shared memory."""
+    return [path.name for path in Path("/dev/shm").iterdir() if path.name.startswith("rankport")]
+
+
+def eventually(holds: Callable[[], bool], within_s: float) -> None:
+    """Waits until something holds. Fails if it does not in time."""
+    end_s = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < end_s, f"not within {within_s} s"
+        threading.Event().wait(0.02)

@@ -42,8 +42,10 @@ class Columns:
             if dtype not in _DTYPES:
                 raise ValueError(f"column {name!r} is of {dtype}")
             size = prod(shape) * np.dtype(dtype).itemsize
+            if start + size > len(body):
+                break
             arrays[name] = body[start : start + size].view(dtype).reshape(shape)
             start += size
-        if start != len(body):
-            raise ValueError(f"columns have {start} bytes, {len(body)} came")
+        if start != len(body) or len(arrays) < len(shapes):
+            raise ValueError(f"columns are {shapes}, and {len(body)} bytes came")
         return cls(values, arrays)

@@ -30,6 +30,7 @@ class Link:
         self._socket, self._outward, self._inward = sock, outward, inward
         self._sender = Sender(sock)
         self._lock = threading.Lock()  # what is written to the ring first is told first
+        self._open, self._receiving = True, False
 
     @classmethod
     def connect(cls, path: str, ring_bytes: int) -> Self:
@@ -64,11 +65,13 @@ class Link:
         """Sends a message.
 
         Columns that are larger than the ring travel in the socket, slowly; with `wait`, also where the ring is full.
-        Otherwise raises `NoRoomError` then, and nothing was sent.
+        Otherwise raises `NoRoomError` then, and nothing was sent. Nobody hears it once the link is closed.
         """
         head, body = columns.head(), columns.body()
         size = sum(part.nbytes for part in body)
         with self._lock:
+            if not self._open:
+                return
             place = INLINE
             if _SMALL_BYTES < size <= self._outward.capacity_bytes:
                 written = self._outward.write(body)
@@ -80,16 +83,27 @@ class Link:
 
     def frames(self) -> Iterator[tuple[int, int, Columns]]:
         """Gives the messages as they come: kind, request, columns. Ends when the other end is gone."""
-        reader = FrameReader()
-        while received := self._received():
-            for frame in reader.take(received):
-                yield frame.kind, frame.request, self._columns(frame)
+        reader, self._receiving = FrameReader(), True
+        try:
+            while received := self._received():
+                for frame in reader.take(received):
+                    yield frame.kind, frame.request, self._columns(frame)
+        finally:
+            self._receiving = False
+            self.close()
 
     def close(self) -> None:
-        """Ends the connection: both ends' `frames` end."""
+        """Ends the connection: both ends' `frames` end. Who receives frees it then."""
         self._sender.close()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            was_open, self._open = self._open, False
+            if was_open:
+                self._outward.close()
+        if not self._receiving and self._socket.fileno() >= 0:
+            self._inward.close()
+            self._socket.close()
 
     def _received(self) -> bytes:
         try:

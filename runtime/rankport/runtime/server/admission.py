@@ -148,6 +148,12 @@ class Admission:
             return error.retry_after_s * random.uniform(1.0, 1.1)
         return self._pace.seconds_for(self._pending / 2) * random.uniform(0.5, 1.5)
 
+    def retry_hint_s(self, error: Exception) -> float | None:
+        """Tells when to come back after an error; None where nothing says that another try would do better."""
+        if isinstance(error, Overloaded):
+            return self.retry_after_s(error)
+        return error.retry_after_s if isinstance(error, Unavailable) else None
+
     def opened(self) -> None:
         """Notes that a call arrived. `drain` waits until it is `closed`."""
         self._last_arrival_s = time.monotonic()
@@ -182,7 +188,7 @@ class Admission:
             self._observer.end(call, code)
 
     def _check_room(self, nbytes: int) -> None:
-        calls, most_bytes = self._config.max_pending_calls, self._config.max_pending_bytes
+        calls, most_bytes = (self._config.max_pending_calls, self._config.max_pending_bytes)
         lower, half = self._calls["background"], max(calls // 2, 1)
         if _priority() == "background" and lower >= half:
             raise Overloaded(

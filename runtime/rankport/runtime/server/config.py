@@ -45,8 +45,8 @@ class ServerConfig:
             most=256,
         ),
     )
-    # Said by who started several of these on the same ports.
-    shares_ports: bool = False
+    # One of several on the same ports, with the same state file; said by who started them.
+    is_front: bool = False
     # Over all models. Open calls and streams that wait for their client are none.
     max_pending_calls: int = field(
         default=512, metadata=flag("Requests worked on or waiting; more are refused.", least=1)

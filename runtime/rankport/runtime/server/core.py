@@ -9,6 +9,7 @@ from rankport.protos.extras import extras_named
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.lifecycle.lifecycle import Lifecycle, Loader
+from rankport.runtime.server.lifecycle.orders import TakeOrder
 from rankport.runtime.server.limits import RequestLimits
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.observing.observer import Observer
@@ -28,6 +29,7 @@ class Core:
 
     models: ServedModels
     lifecycle: Lifecycle
+    take: TakeOrder
     scoring: Scoring
     admission: Admission
     limits: RequestLimits
@@ -40,8 +42,10 @@ class Core:
     certificates: Certificates | None
 
     @classmethod
-    def of(cls, models: ServedModels, loader: Loader, config: ServerConfig) -> "Core":
-        """Makes admission, limits and threads by the settings.
+    def of(
+        cls, models: ServedModels, loader: Loader, config: ServerConfig, take: TakeOrder | None = None
+    ) -> "Core":
+        """Makes admission, limits and threads by the settings. `take` takes orders for all fronts, if there are others.
 
         Raises `InvalidRequest` where others reach the server unguarded, or files of its security cannot be used.
         """
@@ -50,10 +54,12 @@ class Core:
         admission = Admission(config, observer)
         readiness = Readiness(config.observing, lambda: admission.overloads)
         submitter = Submitter(config.tokenizer_threads)
+        lifecycle = Lifecycle(models, loader, config)
         return cls(
             models=models,
             scoring=Scoring(models, config, lambda: admission.pending[0], submitter.threads),
-            lifecycle=Lifecycle(models, loader, config),
+            lifecycle=lifecycle,
+            take=take or lifecycle.take,
             admission=admission,
             limits=RequestLimits.of(config),
             submitter=submitter,

@@ -10,6 +10,7 @@ from typing import Self
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription
+from rankport.protos.versions import ModelAlias, ModelVersion
 from rankport.runtime.kinds.kind import Model
 from rankport.runtime.server.config import DEFAULTS, ServerConfig
 from rankport.runtime.server.core import Core, metrics_port
@@ -17,6 +18,7 @@ from rankport.runtime.server.counts import CallCounts
 from rankport.runtime.server.fronts import Fronts, Ports
 from rankport.runtime.server.grpc.address import address_of
 from rankport.runtime.server.lifecycle.lifecycle import Loader, NoLoader
+from rankport.runtime.server.lifecycle.orders import AdminOrder, TakeOrder
 from rankport.runtime.server.models import ServedModels
 
 _log = logging.getLogger(__name__)
@@ -34,9 +36,15 @@ class Server:
     """
 
     def __init__(
-        self, models: Mapping[str, Model], config: ServerConfig = DEFAULTS, loader: Loader | None = None
+        self,
+        models: Mapping[str, Model],
+        config: ServerConfig = DEFAULTS,
+        loader: Loader | None = None,
+        take: TakeOrder | None = None,
     ) -> None:
         """Takes the models by the names that requests use, and what may load others while it runs.
+
+        `take` takes the orders of who administers it: of one of several fronts, for all of them.
 
         Raises `InvalidRequest` if there is no model, others would reach the server unguarded, or certificates or the
         file of clients cannot be used.
@@ -46,7 +54,7 @@ class Server:
                 f"fronts is {config.fronts}: a server in this process has none; `Supervisor` starts processes"
             )
         served = ServedModels(models, config.canary_seed)
-        self._core = Core.of(served, loader or NoLoader(), config)
+        self._core = Core.of(served, loader or NoLoader(), config, take)
         self._bound: Future[Ports] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked: asyncio.Event = asyncio.Event()
@@ -112,6 +120,11 @@ class Server:
     def counts(self) -> CallCounts:
         """Calls by outcome, readable from any thread."""
         return self._core.admission.counts
+
+    def take(self, order: AdminOrder) -> "Future[ModelVersion | ModelAlias]":
+        """Does what is ordered, here alone; any thread may ask, from `start` on. The future raises as `Lifecycle`."""
+        assert self._loop is not None, "it has started"
+        return asyncio.run_coroutine_threadsafe(self._core.lifecycle.take(order), self._loop)
 
     def stop(self, grace_s: float | None = None) -> None:
         """Reports NOT_SERVING for the config's `lame_duck_s`, then refuses new calls with UNAVAILABLE, finishes those

@@ -1,53 +1,19 @@
 """Through a front process comes what the models answer in process, in every form."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound
 from rankport.protos.types import Item, Key
-from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.processes.supervisor import Supervisor
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
 from rankport.sdk import Client
-from support.servers.supervised import ONE_THREAD, mapped_files, supervised
+from support.servers.supervised import mapped_files
 
-TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook"]
-
-
-@pytest.fixture(scope="module")
-def encoder(encoder_bundle: Bundle) -> Iterator[ItemEncoder]:
-    with ItemEncoder.load(encoder_bundle, config=ONE_THREAD) as loaded:
-        yield loaded
-
-
-@pytest.fixture(scope="module")
-def store(encoder: ItemEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The titles' tokens, by title."""
-    path = tmp_path_factory.mktemp("store") / "tokens.lmdb"
-    made = encoder.describe()
-    spec = TokenSpec(made.embedding_tokens, made.hidden_size, made.embedding_dtype)
-    with TokenStore.open(path, create=True) as opened:
-        namespace = opened.namespace(encoder.fingerprint, spec, create=True)
-        rows = encoder.encode(TITLES)
-        namespace.put_many([TokenEntry(key, row, bytes(16)) for key, row in zip(TITLES, rows, strict=True)])
-    return path
-
-
-@pytest.fixture(scope="module")
-def ranker(mix_bundle: Bundle, store: Path) -> Iterator[Ranker]:
-    with Ranker.load(mix_bundle, store=store, config=ONE_THREAD) as loaded:
-        yield loaded
-
-
-@pytest.fixture(scope="module")
-def server(mix_bundle: Bundle, encoder_bundle: Bundle, store: Path) -> Iterator[Supervisor]:
-    with supervised(f"mix={mix_bundle.path}", encoder_bundle.path, store=store) as running:
-        yield running
+TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook"]  # those of the store
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from rankport.runtime.scheduling.meter import Meter, own_meter
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 0.05
+_BACK_AFTER_S = 1.0  # a hint for who asks meanwhile: a process starts and loads in seconds
 _RESTARTING = (
     "the engine's process has stopped and is started again: send the request again, or to another server"
 )
@@ -70,7 +71,7 @@ class Connection:
             if self._closing:
                 raise Unavailable(_CLOSED)
             if link is None:
-                raise Unavailable(_RESTARTING)
+                raise _away()
             self._pending[number] = pending
         try:
             link.send(Message.SUBMIT, number, columns)
@@ -80,7 +81,7 @@ class Connection:
             raise Overloaded(
                 "the memory between this front and its engine is full (front_memory_bytes): retry later"
             ) from None
-        pending.future.add_done_callback(partial(self._cancel, link, number))
+        pending.future.add_done_callback(partial(self._cancel, number))
         return pending.future
 
     def stop(self) -> None:
@@ -101,8 +102,9 @@ class Connection:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _cancel(self, link: Link, number: int, future: "Future[Columns]") -> None:
-        if future.cancelled():
+    def _cancel(self, number: int, future: "Future[Columns]") -> None:
+        link = self._link  # a later one knows no such number
+        if future.cancelled() and link is not None:
             link.send(Message.CANCEL, number, Columns(), wait=True)
 
     def _run(self) -> None:
@@ -125,11 +127,11 @@ class Connection:
             self._link = None
             lost, self._pending = self._pending, {}
             self._changed.notify_all()
-        reason = _CLOSED if self._stop.is_set() else _RESTARTING
         if not self._stop.is_set():
             _log.error("the engine's process is gone; %d requests are refused", len(lost))
         for pending in lost.values():
-            settle(pending.future, pending.future.set_exception, Unavailable(reason))
+            error = Unavailable(_CLOSED) if self._stop.is_set() else _away()
+            settle(pending.future, pending.future.set_exception, error)
         self._failed(Unavailable("the engine's process ended as it loaded the bundle"))
 
     def _take(self, link: Link, kind: int, number: int, columns: Columns) -> None:
@@ -169,3 +171,9 @@ class Connection:
         future = pending.future
         resolve: Callable[[Any], None] = future.set_result if error is None else future.set_exception
         settle(future, resolve, columns if error is None else error)
+
+
+def _away() -> Unavailable:
+    error = Unavailable(_RESTARTING)
+    error.retry_after_s = _BACK_AFTER_S
+    return error

@@ -7,12 +7,13 @@ import grpc
 from rankport.protos.messages import admin_wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.protos.versions import ModelAlias, ModelVersion
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.address import bind
 from rankport.runtime.server.grpc.calls import Context, open_call
 from rankport.runtime.server.grpc.options import server_options
 from rankport.runtime.server.grpc.strict_server import StrictServer
-from rankport.runtime.server.lifecycle.lifecycle import LoadOrder
+from rankport.runtime.server.lifecycle.orders import AliasOrder, LoadOrder, RollBackOrder, UnloadOrder
 
 
 def add_admin(server: grpc.aio.Server, core: Core) -> None:
@@ -26,7 +27,7 @@ class AdminFront:
 
     def __init__(self, core: Core) -> None:
         self._config, self._certificates = core.config.security, core.certificates
-        self._shared = core.config.shares_ports
+        self._shared = core.config.is_front
         self._server = grpc.aio.server(options=server_options(core.config))
         add_admin(self._server, core)
 
@@ -65,17 +66,27 @@ class ModelAdminService(pb_grpc.ModelAdminServicer):
         async with open_call(context, self._core):
             self._core.admission.check_running()
             order = LoadOrder(request.path, request.name, request.version, request.alias, request.replace)
-            return admin_wire.version_message(await self._core.lifecycle.load(order))
+            return await self._version(order)
 
     async def Unload(self, request: pb.UnloadModelRequest, context: Context) -> pb.ModelVersion:  # noqa: N802
         async with open_call(context, self._core):
-            return admin_wire.version_message(await self._core.lifecycle.unload(request.model))
+            return await self._version(UnloadOrder(request.model))
 
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.ModelAlias:  # noqa: N802
         async with open_call(context, self._core):
             targets = admin_wire.target_values(request.targets)
-            return admin_wire.alias_message(self._core.lifecycle.set_alias(request.alias, targets))
+            return await self._alias(AliasOrder(request.alias, tuple(targets)))
 
     async def RollBack(self, request: pb.RollBackRequest, context: Context) -> pb.ModelAlias:  # noqa: N802
         async with open_call(context, self._core):
-            return admin_wire.alias_message(self._core.lifecycle.roll_back(request.alias))
+            return await self._alias(RollBackOrder(request.alias))
+
+    async def _version(self, order: LoadOrder | UnloadOrder) -> pb.ModelVersion:
+        changed = await self._core.take(order)
+        assert isinstance(changed, ModelVersion), "what is loaded or unloaded is a version"
+        return admin_wire.version_message(changed)
+
+    async def _alias(self, order: AliasOrder | RollBackOrder) -> pb.ModelAlias:
+        changed = await self._core.take(order)
+        assert isinstance(changed, ModelAlias), "what is set or set back is an alias"
+        return admin_wire.alias_message(changed)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import grpc
 from google.protobuf.message import Message
 
-from rankport.protos.errors import Overloaded, status_code
+from rankport.protos.errors import status_code
 from rankport.protos.messages.request_size import Request, request_size
 from rankport.protos.priorities import Priority
 from rankport.runtime.server.core import Core
@@ -133,7 +133,7 @@ async def _abort(context: Context, core: Core, error: Exception) -> NoReturn:
     failure = told(error)
     core.observer.recent.failed(failure)
     code, message = status_code(failure), _clipped(str(failure))
-    retry_after_s = core.admission.retry_after_s(failure) if isinstance(failure, Overloaded) else None
+    retry_after_s = core.admission.retry_hint_s(failure)
     trailers = (*trailers_of(code, message, failure, retry_after_s), *_named())
     await context.abort(code, message, trailing_metadata=trailers)
 

@@ -25,14 +25,8 @@ from rankport.runtime.server.grpc.strict_server import StrictServer
 from rankport.runtime.server.grpc.tagging import TaggingService
 
 _FAREWELL_S = 0.1  # for what never ends by itself, such as health watches
-_SERVICES = (
-    *(service.full_name for service in pb.DESCRIPTOR.services_by_name.values()),
-    kserve.SERVICE_NAME,
-)
-_STATUS = {
-    True: health_pb2.HealthCheckResponse.SERVING,
-    False: health_pb2.HealthCheckResponse.NOT_SERVING,
-}
+_SERVICES = (*(service.full_name for service in pb.DESCRIPTOR.services_by_name.values()), kserve.SERVICE_NAME)
+_STATUS = {True: health_pb2.HealthCheckResponse.SERVING, False: health_pb2.HealthCheckResponse.NOT_SERVING}
 
 
 class GrpcFront:
@@ -73,11 +67,7 @@ class GrpcFront:
         """Answers calls from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""
         credentials = None if self._certificates is None else self._certificates.grpc_credentials()
         port = bind(
-            self._server,
-            self._config.host,
-            self._config.port,
-            credentials,
-            shared=self._config.shares_ports,
+            self._server, self._config.host, self._config.port, credentials, shared=self._config.is_front
         )
         await self._server.start()
         return port

@@ -23,7 +23,7 @@ def server_options(config: ServerConfig) -> list[tuple[str, int]]:
         *([("grpc.max_connection_age_ms", age_ms)] if age_ms else []),
         *([("grpc.max_connection_age_grace_ms", round(config.grace_s * 1000))] if age_ms else []),
         # Two servers on one port would share its calls at random, as fronts of one do; the second one fails instead.
-        ("grpc.so_reuseport", int(config.shares_ports)),
+        ("grpc.so_reuseport", int(config.is_front)),
         # Clients that vanished without a word are noticed, and their work dropped.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

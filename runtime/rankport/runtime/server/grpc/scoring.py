@@ -6,7 +6,6 @@ from contextlib import aclosing
 from typing import Any
 
 from rankport.protos.arguments import checked_timeout_s
-from rankport.protos.errors import Overloaded
 from rankport.protos.messages import wire
 from rankport.protos.messages.request_size import request_size
 from rankport.protos.messages.streamed import error_message
@@ -91,10 +90,7 @@ class ScoringService(pb_grpc.ScoringServicer):
             except Exception as error:
                 failure = told(error)
                 self._core.admission.refused(failure)
-                wait_s = (
-                    self._core.admission.retry_after_s(failure) if isinstance(failure, Overloaded) else None
-                )
-                return error_message(message.id, failure, wait_s)
+                return error_message(message.id, failure, self._core.admission.retry_hint_s(failure))
 
     async def _score(
         self, request: pb.ScoreRequest, request_id: str, timeout_s: float | None

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from rankport.protos.errors import ERROR_METADATA_KEY, Overloaded, RankportError, Unauthenticated, http_status
+from rankport.protos.errors import ERROR_METADATA_KEY, RankportError, Unauthenticated, http_status
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.failures import told
@@ -92,9 +92,9 @@ class Endpoint:
     def _retry_headers(self, error: RankportError) -> Mapping[str, str]:
         if isinstance(error, Unauthenticated):
             return {"www-authenticate": "Bearer"}
-        if not isinstance(error, Overloaded):
+        retry_after_s = self._core.admission.retry_hint_s(error)
+        if retry_after_s is None:
             return {}
-        retry_after_s = self._core.admission.retry_after_s(error)
         # The standard's header has whole seconds; clients of OpenAI's and Cohere's kind read milliseconds first.
         return {
             "retry-after": str(-int(-retry_after_s // 1)),

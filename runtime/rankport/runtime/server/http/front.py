@@ -48,7 +48,7 @@ class HttpFront:
 
     async def start(self, port: int) -> int:
         """Answers requests from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""
-        bound = _bound(self._config.http_host, port, shared=self._config.shares_ports)
+        bound = _bound(self._config.http_host, port, shared=self._config.is_front)
         self._serving = asyncio.create_task(self._server.serve([bound]))
         taken: int = bound.getsockname()[1]
         return taken

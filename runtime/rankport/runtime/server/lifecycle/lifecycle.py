@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from rankport.protos.errors import BundleError, InvalidRequest, RankportError
@@ -19,6 +18,7 @@ from rankport.runtime.server.aliases import check_alias
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.failures import told
 from rankport.runtime.server.lifecycle.memory import Memory
+from rankport.runtime.server.lifecycle.orders import AdminOrder, AliasOrder, LoadOrder, UnloadOrder
 from rankport.runtime.server.lifecycle.roots import no_roots
 from rankport.runtime.server.lifecycle.saved import SavedVersion
 from rankport.runtime.server.lifecycle.warming import warm
@@ -63,17 +63,6 @@ class NoLoader:
         """Leaves the model to whoever loaded it."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadOrder:
-    """Order to load a bundle, and what for."""
-
-    path: str
-    name: str = ""  # of its manifest
-    version: str = ""  # of its manifest
-    alias: str = ""  # moved to it once it is ready
-    replace: bool = False  # unloads what the alias stood for, unless another one names it
-
-
 class Lifecycle:
     """Loads, unloads and renames the models of a server. On its event loop."""
 
@@ -83,7 +72,7 @@ class Lifecycle:
         self._config = config
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rankport-load")
         self._running: set[asyncio.Task[Any]] = set()
-        self._memory = Memory(config.state_file)
+        self._memory = Memory(config.state_file, shared=config.is_front)
 
     async def restore(self) -> None:
         """Loads again what the state file has, and sets its aliases. What cannot be had is told by the log alone.
@@ -95,6 +84,18 @@ class Lifecycle:
             await self._restore_version(saved)
         for alias in self._memory.aliases:
             self._restore_alias(alias)
+
+    async def take(self, order: AdminOrder) -> ModelVersion | ModelAlias:
+        """Does what is ordered. Raises as `load`, `unload`, `set_alias` and `roll_back`."""
+        match order:
+            case LoadOrder():
+                return await self.load(order)
+            case UnloadOrder(model):
+                return await self.unload(model)
+            case AliasOrder(alias, targets):
+                return self.set_alias(alias, targets)
+            case _:
+                return self.roll_back(order.alias)
 
     async def load(self, order: LoadOrder) -> ModelVersion:
         """Loads a bundle, warms it up, and has the alias name it. Goes on if the wait is cancelled.

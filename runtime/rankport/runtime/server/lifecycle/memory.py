@@ -23,7 +23,9 @@ class Memory:
     What could not be had again at a start stays in it, until an order says otherwise.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, *, shared: bool = False) -> None:
+        """`shared`: the file is that of several fronts, which take the same orders; their supervisor has the lock."""
+        self._shared = shared
         self._path = None if path is None else Path(path)
         self._lock: int | None = None
         self._versions: dict[str, SavedVersion] = {}
@@ -33,7 +35,8 @@ class Memory:
         """Reads the file, which no other server may have. Raises `InvalidRequest` for one that cannot be used."""
         if self._path is None:
             return
-        self._lock = _locked(self._path)
+        if not self._shared:
+            self._lock = locked(self._path)
         state = read_state(self._path)
         self._versions = {saved.model: saved for saved in state.versions}
         self._aliases = {saved.alias: saved.value() for saved in state.aliases}
@@ -78,15 +81,19 @@ class Memory:
 
     def _change(self, versions: dict[str, SavedVersion], aliases: dict[str, ModelAlias]) -> None:
         if self._path is not None:
-            if self._lock is None:
+            if self._lock is None and not self._shared:
                 raise Unavailable("the server is stopping; ask again when it has started")
             saved = [SavedAlias.of(alias) for alias in aliases.values()]
-            write_state(self._path, SavedState(versions=list(versions.values()), aliases=saved))
+            state = SavedState(versions=list(versions.values()), aliases=saved)
+            write_state(self._path, state, shared=self._shared)
         self._versions, self._aliases = versions, aliases
 
 
-def _locked(path: Path) -> int:
-    """Locks the file beside, which stays: the state itself is replaced at each change. Gives the descriptor."""
+def locked(path: Path) -> int:
+    """Locks the file beside a state, which stays: the state itself is replaced at each change. Gives the descriptor.
+
+    Raises `InvalidRequest` for one that another server has.
+    """
     lock = path.with_name(f"{path.name}.lock")
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

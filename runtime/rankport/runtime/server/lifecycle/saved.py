@@ -99,9 +99,12 @@ def read_state(path: Path) -> SavedState:
     return state
 
 
-def write_state(path: Path, state: SavedState) -> None:
-    """Replaces the file at once. Raises `Unavailable` if that fails, and leaves it as it is."""
-    beside = path.with_name(f".{path.name}.writing")
+def write_state(path: Path, state: SavedState, *, shared: bool = False) -> None:
+    """Replaces the file at once, which other processes do too where it is `shared`.
+
+    Raises `Unavailable` if that fails, and leaves it as it is.
+    """
+    beside = path.with_name(f".{path.name}{f'.{os.getpid()}' if shared else ''}.writing")
     try:
         with beside.open("wb") as stream:
             stream.write(json.dumps(state.model_dump(mode="json"), indent=2).encode() + b"\n")

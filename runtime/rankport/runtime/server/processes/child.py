@@ -1,25 +1,18 @@
 """Main function of the processes that a supervisor starts: takes its orders, and ends with it."""
 
-import gc
-import logging
 import os
 import signal
 import sys
-from multiprocessing.connection import Connection
+import threading
+from queue import SimpleQueue
 from typing import Any
 
 from rankport.protos.errors import RankportError
 from rankport.runtime.server.logs import log_to_stderr
-from rankport.runtime.server.processes.control import (
-    EngineOrders,
-    FrontOrders,
-    Logging,
-    NotStarted,
-    Started,
-    Stop,
-)
+from rankport.runtime.server.processes.channel import Channel
+from rankport.runtime.server.processes.control import EngineOrders, FrontOrders, NotStarted, Started
 
-_log = logging.getLogger(__name__)
+Heard = SimpleQueue[Any]
 
 
 def main() -> None:
@@ -27,40 +20,40 @@ def main() -> None:
     # The supervisor is who says when to stop; signals that reach the whole group would end this one too early.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    control: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    channel, heard = Channel(int(sys.argv[1])), Heard()
+    threading.Thread(target=_listen, args=(channel, heard), name="rankport-control", daemon=True).start()
+    orders = heard.get()
+    log_to_stderr(orders.logging.json_log, orders.logging.name)
     try:
-        orders = control.recv()
-        _set_up_log(orders.logging)
         if isinstance(orders, EngineOrders):
-            _run_engines(orders, control)
+            _run_engines(orders, channel, heard)
         else:
-            _run_front(orders, control)
-    except (EOFError, ConnectionError):
-        os._exit(1)  # the supervisor is gone: nobody would end this one any more
+            _run_front(orders, channel, heard)
     except RankportError as error:
-        control.send(NotStarted(error))
+        channel.send(NotStarted(error))
         os._exit(1)
 
 
-def _set_up_log(wanted: Logging) -> None:
-    log_to_stderr(wanted.json_log, wanted.name)
+def _listen(channel: Channel, heard: Heard) -> None:
+    """Passes on what is said, and ends this process with the supervisor, whatever it is doing."""
+    for said in channel.heard():
+        heard.put(said)
+    os._exit(1)
 
 
-def _run_engines(orders: EngineOrders, control: "Connection[Any, Any]") -> None:
+def _run_engines(orders: EngineOrders, channel: Channel, heard: Heard) -> None:
     from rankport.runtime.server.processes.engine_host import EngineHost
 
     host = EngineHost(orders.path, orders.config, lambda: os._exit(1))
-    gc.freeze()
-    control.send(Started())
-    control.recv()
+    channel.send(Started())
+    heard.get()
     host.close()
 
 
-def _run_front(orders: FrontOrders, control: "Connection[Any, Any]") -> None:
+def _run_front(orders: FrontOrders, channel: Channel, heard: Heard) -> None:
     from rankport.runtime.server.processes.front import Front
 
-    with Front(orders) as front:
-        control.send(front.started())
-        said = control.recv()
-        assert isinstance(said, Stop)
-        control.send(front.stop(said.grace_s))
+    with Front(orders, channel) as front:
+        channel.send(front.started())
+        while front.follow(heard.get()):
+            pass

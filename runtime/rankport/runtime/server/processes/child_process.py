@@ -1,86 +1,136 @@
-"""`Child`: a process of a supervisor, with what it is told and says."""
+"""`ChildProcess`: a process of a supervisor, with what it is told and says."""
 
+import itertools
 import os
 import socket
 import subprocess
 import sys
 import threading
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
-from rankport.protos.errors import Unavailable
+from rankport.protos.errors import RankportError, Unavailable
+from rankport.runtime.server.lifecycle.orders import AdminOrder
+from rankport.runtime.server.processes.channel import Channel
 from rankport.runtime.server.processes.control import (
+    Asked,
+    Changed,
     EngineOrders,
     FrontOrders,
     NotStarted,
     Started,
     Stop,
     Stopped,
+    Take,
+    Told,
+    Took,
 )
 
-_MAIN = "import sys; from rankport.runtime.server.processes.child import main; main()"
+_MAIN = "from rankport.runtime.server.processes.child import main; main()"
+Ask = Callable[["ChildProcess", Asked], None]
+"""Has an order taken that somebody gave a child; `tell` follows. Does not wait."""
 
 
-class Child:
+class ChildProcess:
     """A process, from its start to its end."""
 
-    def __init__(self, orders: EngineOrders | FrontOrders) -> None:
+    def __init__(self, orders: EngineOrders | FrontOrders, ask: Ask) -> None:
         """Starts it; `started` waits until it answers."""
         self.name = orders.logging.name
+        self._ask = ask
         ours, theirs = socket.socketpair()
         command = [sys.executable, *_flags(), "-c", _MAIN, str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=_environment()
             )
-        self._control: Connection[Any, Any] = Connection(ours.detach())
-        self._lock = threading.Lock()
-        self._control.send(orders)
+        self._channel = Channel(ours.detach())
+        self._started: Future[Started] = Future()
+        self._stopped: Future[Stopped] = Future()
+        self._numbers = itertools.count()
+        self._taking: dict[int, Future[Changed]] = {}
+        self._channel.send(orders)
+        self._listener = threading.Thread(target=self._listen, name=f"rankport-{self.name}", daemon=True)
+        self._listener.start()
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Number of it."""
         return self._process.pid
 
     def started(self) -> Started:
         """Waits until it answers. Raises what kept it from that."""
-        said = self._said()
-        if isinstance(said, NotStarted):
-            raise said.error
-        assert isinstance(said, Started)
-        return said
+        return self._started.result()
 
     def wait(self) -> int:
         """Waits for its end, and returns its exit code."""
+        self._listener.join()
         return self._process.wait()
+
+    def take(self, order: AdminOrder) -> "Future[Changed]":
+        """Has it take an order by itself; `Unavailable` is what became of it if it ends meanwhile."""
+        number, future = next(self._numbers), Future[Changed]()
+        self._taking[number] = future
+        self._channel.send(Take(number, order))
+        if self._stopped.done() and not future.done():
+            future.set_result(self._gone())
+        return future
+
+    def tell(self, asked: Asked, changed: Changed) -> None:
+        """Tells it what became of an order that it passed on."""
+        self._channel.send(Told(asked.number, changed))
 
     def ask_to_stop(self, grace_s: float | None) -> None:
         """Has it end in good order; waits for nothing."""
-        with self._lock:
-            try:
-                self._control.send(Stop(grace_s))
-            except OSError:
-                return  # it has ended already
+        self._channel.send(Stop(grace_s))
 
     def stopped(self) -> Stopped:
         """Waits until it has stopped."""
-        try:
-            said = self._control.recv()
-        except (EOFError, OSError):
-            return Stopped({})
-        return said if isinstance(said, Stopped) else Stopped({})
+        return self._stopped.result()
+
+    @property
+    def answers(self) -> bool:
+        """True from its start to its end."""
+        return self._started.done() and self._started.exception() is None and not self._stopped.done()
+
+    def end(self) -> None:
+        """Has it end at once; waits for nothing."""
+        self._process.kill()
 
     def kill(self) -> None:
         """Ends it at once."""
         self._process.kill()
-        self._process.wait()
+        self.wait()
 
-    def _said(self) -> Any:
-        try:
-            return self._control.recv()
-        except (EOFError, OSError):
-            code = self._process.wait()
-            raise Unavailable(f"{self.name} ended with code {code} as it started; its log says why") from None
+    def _listen(self) -> None:
+        for said in self._channel.heard():
+            self._hear(said)
+        self._process.wait()
+        self._channel.close()
+        if not self._started.done():
+            self._started.set_exception(self._gone())
+        if not self._stopped.done():
+            self._stopped.set_result(Stopped({}))
+        for future in list(self._taking.values()):
+            if not future.done():
+                future.set_result(self._gone())
+
+    def _hear(self, said: Any) -> None:
+        match said:
+            case Started():
+                self._started.set_result(said)
+            case NotStarted(error):
+                self._started.set_exception(error)
+            case Asked():
+                self._ask(self, said)
+            case Took(number, changed):
+                self._taking.pop(number).set_result(changed)
+            case Stopped():
+                self._stopped.set_result(said)
+
+    def _gone(self) -> RankportError:
+        return Unavailable(f"{self.name} ended with code {self._process.poll()}; its log says why")
 
 
 def _flags() -> list[str]:

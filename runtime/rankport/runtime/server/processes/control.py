@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from rankport.protos.errors import RankportError
 from rankport.protos.types import ModelDescription
+from rankport.protos.versions import ModelAlias, ModelVersion
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.fronts import Ports
+from rankport.runtime.server.lifecycle.orders import AdminOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +73,39 @@ class Stopped:
     """From a front: it has stopped, and how its calls ended."""
 
     calls: Mapping[str, int]
+
+
+Changed = ModelVersion | ModelAlias | RankportError
+"""What became of an order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """From a front: somebody gave it an order, which is for all."""
+
+    number: int
+    order: AdminOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """To the front that asked: what became of it."""
+
+    number: int
+    changed: Changed
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """To a front: do this, here alone."""
+
+    number: int
+    order: AdminOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """From a front: what became of it there."""
+
+    number: int
+    changed: Changed

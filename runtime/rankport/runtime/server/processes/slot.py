@@ -5,7 +5,7 @@ import threading
 import time
 
 from rankport.protos.errors import RankportError
-from rankport.runtime.server.processes.child_process import Child
+from rankport.runtime.server.processes.child_process import Ask, ChildProcess
 from rankport.runtime.server.processes.control import EngineOrders, FrontOrders, Started, Stopped
 
 _log = logging.getLogger(__name__)
@@ -13,26 +13,35 @@ _WAITS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # before one more start, of a child 
 _STEADY_S = 30.0  # after which it is none of these
 
 
+def no_orders(child: ChildProcess, asked: object) -> None:
+    """Takes the orders that an engine passes on: it has none."""
+
+
 class Slot:
     """Place of one child, with what it is ordered to do."""
 
-    def __init__(self, orders: EngineOrders | FrontOrders) -> None:
+    def __init__(self, orders: EngineOrders | FrontOrders, ask: Ask = no_orders) -> None:
         """Starts it; `wait_until_started` follows."""
-        self._orders = orders
-        self._child = Child(orders)
+        self._orders, self._ask = orders, ask
+        self._child = ChildProcess(orders, ask)
         self._ending = threading.Event()
         self._lock = threading.Lock()  # guards `_child` against an end while it is replaced
         self._keeper = threading.Thread(target=self._keep, name=f"rankport-{self.name}", daemon=True)
 
     @property
     def name(self) -> str:
-        """What it is called in logs."""
+        """Name of it in logs."""
         return self._child.name
 
     @property
     def pid(self) -> int:
         """Number of its process as it is now."""
         return self._child.pid
+
+    @property
+    def child(self) -> ChildProcess:
+        """The process as it is now; it may have ended."""
+        return self._child
 
     def wait_until_started(self) -> Started:
         """Returns once it answers; it is started again from then on. Raises what keeps it from that."""
@@ -76,7 +85,7 @@ class Slot:
         with self._lock:
             if self._ending.is_set():
                 return
-            self._child = Child(self._orders)
+            self._child = ChildProcess(self._orders, self._ask)
         try:
             self._child.started()
             _log.warning("%s is process %d now", self.name, self.pid)

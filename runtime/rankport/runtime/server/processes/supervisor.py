@@ -3,6 +3,7 @@
 It answers no call itself and holds no model.
 """
 
+import os
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,9 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import CallCounts
 from rankport.runtime.server.grpc.address import address_of
+from rankport.runtime.server.lifecycle.memory import locked
 from rankport.runtime.server.processes.control import EngineOrders, FrontOrders, Logging
+from rankport.runtime.server.processes.hub import Hub
 from rankport.runtime.server.processes.ports import ReservedPort
 from rankport.runtime.server.processes.slot import Slot
 
@@ -50,6 +53,8 @@ class Supervisor:
         self._open = ExitStack()
         self._engines: list[Slot] = []
         self._fronts: list[Slot] = []
+        self._answering: tuple[Slot, ...] = ()  # fronts, once all have started
+        self._hub = Hub(lambda: [slot.child for slot in self._answering])
         self.models: tuple[ModelDescription, ...] = ()
         self.counts = CallCounts()
         self._server = work.server
@@ -60,9 +65,10 @@ class Supervisor:
             opened.callback(self._kill_all)
             folder = Path(tempfile.mkdtemp(prefix="rankport-"))
             opened.callback(shutil.rmtree, folder, ignore_errors=True)
+            self._lock_state(opened)
             self._server = self._reserved(opened)
             engine = self._start_engines(folder)
-            self._start_fronts(engine)
+            self._start_fronts(folder, engine)
             self._open = opened.pop_all()
         return self
 
@@ -102,6 +108,11 @@ class Supervisor:
         """Numbers of the fronts' processes, as they are now."""
         return tuple(slot.pid for slot in self._fronts)
 
+    @property
+    def all_answer(self) -> bool:
+        """True while each of its processes has started and not ended."""
+        return all(slot.child.answers for slot in (*self._engines, *self._fronts))
+
     def stop(self, grace_s: float | None = None) -> None:
         """Stops all fronts as `Server.stop`, then the engines. Returns when the ports are free."""
         fronts, self._fronts = self._fronts, []
@@ -114,6 +125,7 @@ class Supervisor:
             engine.ask_to_stop(None)
         for engine in engines:
             engine.stopped()
+        self._hub.close()
         self._open.close()
 
     def __enter__(self) -> Self:
@@ -121,6 +133,11 @@ class Supervisor:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _lock_state(self, opened: ExitStack) -> None:
+        """Keeps other servers off the state file."""
+        if (path := self._work.server.state_file) is not None:
+            opened.callback(os.close, locked(Path(path)))
 
     def _kill_all(self) -> None:
         for slot in (*self._fronts, *self._engines):
@@ -155,8 +172,10 @@ class Supervisor:
             slot.wait_until_started()
         return replace(config, engines_at=tuple(paths))
 
-    def _start_fronts(self, engine: EngineConfig) -> None:
+    def _start_fronts(self, folder: Path, engine: EngineConfig) -> None:
         work = self._work
+        if self._server.state_file is None:  # what a front that is started again has to know
+            self._server = replace(self._server, state_file=str(folder / "state.json"))
         for index in range(work.server.fronts):
             self._fronts.append(
                 Slot(
@@ -168,11 +187,13 @@ class Supervisor:
                         server=_of_front(self._server, index),
                         engine=engine,
                         logging=Logging(work.json_log, f"front {index}"),
-                    )
+                    ),
+                    self._hub.ask,
                 )
             )
         for slot in self._fronts:
             self.models = slot.wait_until_started().models
+        self._answering = tuple(self._fronts)
 
 
 def _of_front(server: ServerConfig, index: int) -> ServerConfig:
@@ -180,7 +201,7 @@ def _of_front(server: ServerConfig, index: int) -> ServerConfig:
     observing = server.observing
     if observing.metrics_port:
         observing = replace(observing, metrics_port=observing.metrics_port + index)
-    return replace(server, fronts=0, shares_ports=True, observing=observing)
+    return replace(server, fronts=0, is_front=True, observing=observing)
 
 
 def _check(work: Work) -> None:

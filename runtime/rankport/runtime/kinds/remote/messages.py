@@ -31,7 +31,7 @@ class Message(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineOrder:
-    """What an engine is made of."""
+    """Recipe of an engine."""
 
     path: str  # of the bundle
     fingerprint: str
@@ -87,7 +87,7 @@ def read_run(name: str, arrays: Mapping[str, NDArray[Any]]) -> TokenRun:
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What an engine says of itself, again and again."""
+    """State that an engine tells of itself, again and again."""
 
     alive: bool
     counts: EngineCounts

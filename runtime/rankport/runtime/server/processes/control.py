@@ -1,4 +1,4 @@
-"""What the supervisor and its children say to each other, over a connection that each child has of its own.
+"""Words that the supervisor and its children say to each other, over a connection that each child has of its own.
 
 Its end is how one notices that the other is gone. What is said was made by this program, never by a client.
 """
@@ -17,7 +17,7 @@ from rankport.runtime.server.lifecycle.orders import AdminOrder
 
 @dataclass(frozen=True, slots=True)
 class Logging:
-    """How a child logs."""
+    """Log of a child."""
 
     json_log: bool
     name: str  # of the child
@@ -25,7 +25,7 @@ class Logging:
 
 @dataclass(frozen=True, slots=True)
 class EngineOrders:
-    """What an engine's process is to do."""
+    """Orders of an engine's process."""
 
     path: str  # of its socket
     config: EngineConfig  # of the one device
@@ -34,7 +34,7 @@ class EngineOrders:
 
 @dataclass(frozen=True, slots=True)
 class FrontOrders:
-    """What a front's process is to do."""
+    """Orders of a front's process."""
 
     bundles: tuple[str, ...]
     store: str | None
@@ -76,7 +76,7 @@ class Stopped:
 
 
 Changed = ModelVersion | ModelAlias | RankportError
-"""What became of an order."""
+"""Outcome of an order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from rankport.runtime.server.processes.slot import Slot
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is served, and by which settings."""
+    """Bundles to serve, and by which settings."""
 
     bundles: Sequence[str]
     server: ServerConfig

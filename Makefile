@@ -18,6 +18,7 @@ demo: $(VENV)/.demo ## The main job on real input: export, prove, encode, serve,
 examples: $(VENV)/.demo ## Kinds that read, each trained, exported and measured on real data; build/NAME/report.json
 	$(BIN)/python -m examples.cross_encoder.run
 	$(BIN)/python -m examples.fit.run
+	$(BIN)/python -m examples.gti.run
 	$(BIN)/python -m examples.intent.run
 	$(BIN)/python -m examples.ligr.run
 	$(BIN)/python -m examples.tagging.run

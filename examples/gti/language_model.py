@@ -43,13 +43,17 @@ def texts_of(dataset: Dataset) -> list[str]:
     return phrases + [f"{item.title} : {item.description[:120]}" for item in dataset.items]
 
 
-def train(texts: list[str], config: LanguageModelConfig, out: Path) -> float:
-    """Trains on 95 % of `texts` and writes a checkpoint. Returns the held-out cross-entropy in nats a token."""
+def train(texts: list[str], config: LanguageModelConfig, out: Path, tokenizer: Any = None) -> float:
+    """Trains on 95 % of `texts` and writes a checkpoint. Returns the held-out cross-entropy in nats a token.
+
+    `tokenizer`: another one than the demo's; embeddings then start at random.
+    """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     build: Any = AutoTokenizer
-    tokenizer = build.from_pretrained(ESCO, local_files_only=True)
-    model = _model(config, tokenizer)
+    start = None if tokenizer else _demo_rows(config.hidden)
+    tokenizer = tokenizer or build.from_pretrained(ESCO, local_files_only=True)
+    model = _model(config, tokenizer, start)
     ids = [
         [tokenizer.bos_token_id, *run, tokenizer.eos_token_id]
         for run in tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -78,7 +82,16 @@ def train(texts: list[str], config: LanguageModelConfig, out: Path) -> float:
     return cross_entropy
 
 
-def _model(config: LanguageModelConfig, tokenizer: Any) -> Any:
+def _demo_rows(width: int) -> torch.Tensor:
+    """Projects the demo ranker's embeddings. [tokens, width]"""
+    with safe_open(ESCO / "model.safetensors", framework="pt") as stored:
+        table = stored.get_tensor("model.embed_tokens.weight").float()
+    _, _, directions = torch.linalg.svd(table - table.mean(0), full_matrices=False)
+    rows: torch.Tensor = (table - table.mean(0)) @ directions[:width].T
+    return 0.05 * rows / rows.std()
+
+
+def _model(config: LanguageModelConfig, tokenizer: Any, start: torch.Tensor | None) -> Any:
     model: Any = Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=len(tokenizer),
@@ -95,12 +108,9 @@ def _model(config: LanguageModelConfig, tokenizer: Any) -> Any:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    with safe_open(ESCO / "model.safetensors", framework="pt") as stored:
-        table = stored.get_tensor("model.embed_tokens.weight").float()
-    _, _, directions = torch.linalg.svd(table - table.mean(0), full_matrices=False)
-    start = (table - table.mean(0)) @ directions[: config.hidden].T
-    with torch.no_grad():
-        model.get_input_embeddings().weight.copy_(0.05 * start / start.std())
+    if start is not None:
+        with torch.no_grad():
+            model.get_input_embeddings().weight.copy_(start)
     return model.train()
 
 

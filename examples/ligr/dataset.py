@@ -27,7 +27,7 @@ class Ratings:
     @classmethod
     def load(cls) -> "Ratings":
         """Reads the files."""
-        items = _rows("items.csv.gz")
+        items = movie_rows()
         names = sorted({genre for item in items for genre in item["genres"].split("|") if genre})
         genres = np.zeros((len(items), len(names)), np.float32)
         place = {item["item_id"]: row for row, item in enumerate(items)}
@@ -80,6 +80,11 @@ class Moment:
         """Sums the cosines of each movie with those of a history: item-kNN. [movies]"""
         near: Values = self.rated[:, movies].sum(axis=1) @ self.rated
         return near
+
+
+def movie_rows() -> list[dict[str, str]]:
+    """Reads title, year and genres of each movie."""
+    return _rows("items.csv.gz")
 
 
 def _rows(name: str) -> list[dict[str, str]]:

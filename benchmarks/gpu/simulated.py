@@ -191,19 +191,24 @@ def _value(tensor: TensorSpec) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(tensor.name, _TYPES[tensor.dtype], shape)
 
 
+def simulated_engine(bundle: Bundle, memory: SimulatedMemory, table: DeviceTable | None = None) -> Engine:
+    """The bundle's engine on that device."""
+    graphs = ScoringGraphs(*(SimulatedGraph(bundle.graph(role), memory) for role in ("prefix", "score")))
+    return Engine(DevicePrefixBackend(bundle.manifest, graphs, memory, table), CUDA_DEFAULTS)
+
+
 @contextmanager
 def simulated_ranker(
     bundle: Bundle, tokens: TokenNamespace | None = None, *, resident: bool = False
 ) -> Iterator[Ranker]:
     """The bundle's ranker on that device, with all `tokens` there if they are to be `resident`."""
     manifest, memory = bundle.manifest, SimulatedMemory()
-    graphs = ScoringGraphs(*(SimulatedGraph(bundle.graph(role), memory) for role in ("prefix", "score")))
     table = None
     if resident:
         rows = resident_bytes(manifest) // (4 * manifest.shape.hidden_size)
         sent_rows, dtype = 2 * CUDA_DEFAULTS.max_batch_tokens, embeddings_dtype(manifest)
         table = DeviceTable(memory, rows, sent_rows, manifest.shape.hidden_size, dtype)
-    engine = Engine(DevicePrefixBackend(manifest, graphs, memory, table), CUDA_DEFAULTS)
+    engine = simulated_engine(bundle, memory, table)
     with ExitStack() as opened:
         catalogue = None
         if tokens is not None and table is not None:

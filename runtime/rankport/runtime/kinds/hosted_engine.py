@@ -57,11 +57,13 @@ def load_hosted(order: EngineOrder, config: EngineConfig) -> HostedEngine:
         )
     if order.role:
         role, row_of, gpu = cast(Any, order.role), cast(Any, order.row_of), config.device_ids[0]
-        return _of_texts(cast(TextEngine, text_engine(bundle, role, config, row_of, gpu)))
-    return _of_ranker(cast(Engine, ranker_engines(bundle, config, None).engines.engines[0]))
+        return hosted_texts(cast(TextEngine, text_engine(bundle, role, config, row_of, gpu)))
+    return hosted_ranker(cast(Engine, ranker_engines(bundle, config, None).engines.engines[0]))
 
 
-def _of_texts(engine: TextEngine) -> HostedEngine:
+def hosted_texts(engine: TextEngine) -> HostedEngine:
+    """Hosts an engine of texts."""
+
     def begin(request: Columns) -> "Future[Columns]":
         arrays, values = request.arrays, request.values
         texts, markers = read_runs("texts", arrays), arrays.get("markers")
@@ -71,7 +73,9 @@ def _of_texts(engine: TextEngine) -> HostedEngine:
     return HostedEngine(engine, begin)
 
 
-def _of_ranker(engine: Engine) -> HostedEngine:
+def hosted_ranker(engine: Engine) -> HostedEngine:
+    """Hosts an engine of a ranker."""
+
     def begin(request: Columns) -> "Future[Columns]":
         prefix, items = read_run("prefix", request.arrays), read_runs("items", request.arrays)
         values = request.values

@@ -9,7 +9,7 @@ from rankport.protos.extras import extras_named
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.lifecycle.lifecycle import Lifecycle, Loader
-from rankport.runtime.server.lifecycle.orders import TakeOrder
+from rankport.runtime.server.lifecycle.orders import JoinPages, Others, TakeOrder
 from rankport.runtime.server.limits import RequestLimits
 from rankport.runtime.server.models import ServedModels
 from rankport.runtime.server.observing.observer import Observer
@@ -30,6 +30,7 @@ class Core:
     models: ServedModels
     lifecycle: Lifecycle
     take: TakeOrder
+    join_pages: JoinPages
     scoring: Scoring
     admission: Admission
     limits: RequestLimits
@@ -43,9 +44,9 @@ class Core:
 
     @classmethod
     def of(
-        cls, models: ServedModels, loader: Loader, config: ServerConfig, take: TakeOrder | None = None
+        cls, models: ServedModels, loader: Loader, config: ServerConfig, others: Others | None = None
     ) -> "Core":
-        """Makes admission, limits and threads by the settings. `take` takes orders for all fronts, if there are others.
+        """Makes admission, limits and threads by the settings. `others` are the other fronts, if there are any.
 
         Raises `InvalidRequest` where others reach the server unguarded, or files of its security cannot be used.
         """
@@ -59,7 +60,8 @@ class Core:
             models=models,
             scoring=Scoring(models, config, lambda: admission.pending[0], submitter.threads),
             lifecycle=lifecycle,
-            take=take or lifecycle.take,
+            take=lifecycle.take if others is None else others.take,
+            join_pages=_alone if others is None else others.join_pages,
             admission=admission,
             limits=RequestLimits.of(config),
             submitter=submitter,
@@ -104,7 +106,20 @@ class Core:
         """Gives what writes /metrics. Raises `MissingExtra` where prometheus-client is not installed."""
         with extras_named("/metrics"):
             from rankport.runtime.server.observing.metrics import ServerMetrics
-        return ServerMetrics(self.observer.book, self.state).page
+        own_page = ServerMetrics(self.observer.book, self.state).page
+        return lambda: self.join_pages(own_page())
+
+    def own_page(self) -> bytes:
+        """Writes the metrics of this process alone; none where prometheus-client is not installed."""
+        try:
+            from rankport.runtime.server.observing.metrics import ServerMetrics
+        except ModuleNotFoundError:
+            return b""
+        return ServerMetrics(self.observer.book, self.state).page()
+
+
+def _alone(page: bytes) -> bytes:
+    return page
 
 
 @contextmanager
@@ -121,7 +136,9 @@ def metrics_port(core: Core) -> Iterator[int | None]:
     from rankport.runtime.server.observing.metrics_port import MetricsPort
 
     tls = None if core.certificates is None else core.certificates.ssl_context()
-    port = MetricsPort(config.metrics_host, config.metrics_port, page, _scraper_guard(core), tls)
+    port = MetricsPort(
+        config.metrics_host, config.metrics_port, page, _scraper_guard(core), tls, shared=core.config.is_front
+    )
     try:
         yield port.port
     finally:

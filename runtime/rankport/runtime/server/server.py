@@ -18,7 +18,7 @@ from rankport.runtime.server.counts import CallCounts
 from rankport.runtime.server.fronts import Fronts, Ports
 from rankport.runtime.server.grpc.address import address_of
 from rankport.runtime.server.lifecycle.lifecycle import Loader, NoLoader
-from rankport.runtime.server.lifecycle.orders import AdminOrder, TakeOrder
+from rankport.runtime.server.lifecycle.orders import AdminOrder, Others
 from rankport.runtime.server.models import ServedModels
 
 _log = logging.getLogger(__name__)
@@ -40,11 +40,11 @@ class Server:
         models: Mapping[str, Model],
         config: ServerConfig = DEFAULTS,
         loader: Loader | None = None,
-        take: TakeOrder | None = None,
+        others: Others | None = None,
     ) -> None:
         """Takes the models by the names that requests use, and what may load others while it runs.
 
-        `take` takes the orders of who administers it: of one of several fronts, for all of them.
+        `others` are the other fronts of a server of several.
 
         Raises `InvalidRequest` if there is no model, others would reach the server unguarded, or certificates or the
         file of clients cannot be used.
@@ -54,7 +54,7 @@ class Server:
                 f"fronts is {config.fronts}: a server in this process has none; `Supervisor` starts processes"
             )
         served = ServedModels(models, config.canary_seed)
-        self._core = Core.of(served, loader or NoLoader(), config, take)
+        self._core = Core.of(served, loader or NoLoader(), config, others)
         self._bound: Future[Ports] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked: asyncio.Event = asyncio.Event()
@@ -125,6 +125,10 @@ class Server:
         """Does what is ordered, here alone; any thread may ask, from `start` on. The future raises as `Lifecycle`."""
         assert self._loop is not None, "it has started"
         return asyncio.run_coroutine_threadsafe(self._core.lifecycle.take(order), self._loop)
+
+    def own_page(self) -> bytes:
+        """Writes the metrics of this process alone. Any thread may ask."""
+        return self._core.own_page()
 
     def stop(self, grace_s: float | None = None) -> None:
         """Reports NOT_SERVING for the config's `lame_duck_s`, then refuses new calls with UNAVAILABLE, finishes those

@@ -50,7 +50,7 @@ def server(mix_bundle: Bundle, encoder_bundle: Bundle, store: Path) -> Iterator[
         fronts=2,
         grace_s=5.0,
         model_roots=(str(mix_bundle.path.parent),),
-        observing=ObservingConfig(metrics_port=None),
+        observing=ObservingConfig(metrics_port=0),
     )
     with supervised(f"mix={mix_bundle.path}", encoder_bundle.path, config=config, store=store) as running:
         yield running

@@ -1,5 +1,6 @@
 """Looks at the server: health, models, counts, the pages. A look is no work, and is answered always."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -32,8 +33,9 @@ _PAGE_HEADERS = {
 class Look:
     """ASGI application of one path that is looked at."""
 
-    def __init__(self, show: Show, idle_s: float, guard: Guard | None = None) -> None:
-        """Takes the guard of a path that not everyone may look at."""
+    def __init__(self, show: Show, idle_s: float, guard: Guard | None = None, *, slow: bool = False) -> None:
+        """Takes the guard of a path that not everyone may look at. `slow`: shown by a thread."""
+        self._slow = slow
         self._show = show
         self._idle_s = idle_s
         self._guard = guard
@@ -44,7 +46,7 @@ class Look:
             if self._guard is not None:
                 right: Right = "metrics" if scope["path"] == "/metrics" else "call"
                 self._guard.caller(Headers(scope=scope).get(AUTHORIZATION), right)
-            answer = self._show()
+            answer = await asyncio.to_thread(self._show) if self._slow else self._show()
         except (Unauthenticated, PermissionDenied) as error:
             headers = {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
             answer = Answer.of_json(openai_error(error), http_status(error), headers)
@@ -67,7 +69,9 @@ def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) ->
         "/v1/models": lambda: Answer.of_json(model_list(core.models, core.limits)),
     }
     return {
-        path: Look(show, core.config.stream_idle_s, None if path in _OPEN else core.guard)
+        path: Look(
+            show, core.config.stream_idle_s, None if path in _OPEN else core.guard, slow=path == "/metrics"
+        )
         for path, show in shown.items()
     }
 

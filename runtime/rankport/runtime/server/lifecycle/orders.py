@@ -42,3 +42,13 @@ class RollBackOrder:
 AdminOrder = LoadOrder | UnloadOrder | AliasOrder | RollBackOrder
 TakeOrder = Callable[[AdminOrder], Awaitable[ModelVersion | ModelAlias]]
 """Does what is ordered, of versions and of aliases; raises as `Lifecycle`."""
+JoinPages = Callable[[bytes], bytes]
+"""Joins a page of metrics with those of the other fronts. May take a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """The other fronts of a server, as one of them has them."""
+
+    take: TakeOrder  # by all of them
+    join_pages: JoinPages

@@ -28,10 +28,12 @@ class MetricsPort:
         page: Callable[[], bytes],
         let_in: LetIn,
         tls: ssl.SSLContext | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
-        """Raises `Unavailable` if the address cannot be taken."""
+        """`shared`: other processes of the server listen there too. Raises `Unavailable` for a taken address."""
         try:
-            self._server = _Server((host, port), _handler(page, let_in), tls)
+            self._server = _Server((host, port), _handler(page, let_in), tls, shared)
         except OSError as error:
             raise Unavailable(
                 f"cannot listen on {host}:{port} for metrics: {error.strerror}; "
@@ -60,8 +62,13 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = _MOST
 
     def __init__(
-        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None
+        self,
+        address: tuple[str, int],
+        handler: type[BaseHTTPRequestHandler],
+        tls: ssl.SSLContext | None,
+        shared: bool,
     ) -> None:
+        self.allow_reuse_port = shared
         self._tls, self._room = tls, threading.BoundedSemaphore(_MOST)
         super().__init__(address, handler)
 

@@ -15,10 +15,14 @@ from rankport.runtime.server.lifecycle.orders import AdminOrder
 from rankport.runtime.server.processes.channel import Channel
 from rankport.runtime.server.processes.control import (
     Asked,
+    AskPages,
     Changed,
     EngineOrders,
     FrontOrders,
+    GivePage,
     NotStarted,
+    Page,
+    Pages,
     Started,
     Stop,
     Stopped,
@@ -28,8 +32,8 @@ from rankport.runtime.server.processes.control import (
 )
 
 _MAIN = "from rankport.runtime.server.processes.child import main; main()"
-Ask = Callable[["ChildProcess", Asked], None]
-"""Has an order taken that somebody gave a child; `tell` follows. Does not wait."""
+Ask = Callable[["ChildProcess", Asked | AskPages], None]
+"""Has done what somebody asked of a child that all fronts do; `tell` follows. Does not wait."""
 
 
 class ChildProcess:
@@ -50,6 +54,7 @@ class ChildProcess:
         self._stopped: Future[Stopped] = Future()
         self._numbers = itertools.count()
         self._taking: dict[int, Future[Changed]] = {}
+        self._paging: dict[int, Future[bytes]] = {}
         self._channel.send(orders)
         self._listener = threading.Thread(target=self._listen, name=f"rankport-{self.name}", daemon=True)
         self._listener.start()
@@ -77,9 +82,16 @@ class ChildProcess:
             future.set_result(self._gone())
         return future
 
-    def tell(self, asked: Asked, changed: Changed) -> None:
-        """Tells it what became of an order that it passed on."""
-        self._channel.send(Told(asked.number, changed))
+    def page(self) -> "Future[bytes]":
+        """Asks for its metrics; nothing comes if it ends meanwhile."""
+        number, future = next(self._numbers), Future[bytes]()
+        self._paging[number] = future
+        self._channel.send(GivePage(number))
+        return future
+
+    def tell(self, said: Told | Pages) -> None:
+        """Tells it what came of what it asked."""
+        self._channel.send(said)
 
     def ask_to_stop(self, grace_s: float | None) -> None:
         """Has it end in good order; waits for nothing."""
@@ -122,8 +134,11 @@ class ChildProcess:
                 self._started.set_result(said)
             case NotStarted(error):
                 self._started.set_exception(error)
-            case Asked():
+            case Asked() | AskPages():
                 self._ask(self, said)
+            case Page(number, page):
+                if (future := self._paging.pop(number, None)) is not None:
+                    future.set_result(page)
             case Took(number, changed):
                 self._taking.pop(number).set_result(changed)
             case Stopped():

@@ -80,6 +80,36 @@ Changed = ModelVersion | ModelAlias | RankportError
 
 
 @dataclass(frozen=True, slots=True)
+class AskPages:
+    """From a front: somebody asks for the metrics of all."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """To the front that asked: what the others have, by their names."""
+
+    number: int
+    pages: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class GivePage:
+    """To a front: say your metrics."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """From a front: its metrics."""
+
+    number: int
+    page: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """From a front: somebody gave it an order, which is for all."""
 

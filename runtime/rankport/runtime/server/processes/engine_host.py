@@ -33,9 +33,15 @@ class _Entry:
 class EngineHost:
     """Listens at a socket; each connection is one model's. It answers until `close`."""
 
-    def __init__(self, path: str, config: EngineConfig, on_death: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        path: str,
+        config: EngineConfig,
+        on_death: Callable[[], None],
+        load: Callable[[EngineOrder, EngineConfig], HostedEngine] = load_hosted,
+    ) -> None:
         """`on_death` is called once an engine has stopped by itself: its device is lost, or it met a bug."""
-        self._config, self._on_death = config, on_death
+        self._config, self._on_death, self._load = config, on_death, load
         self._entries: dict[EngineOrder, _Entry] = {}
         self._sessions: set[EngineSession] = set()
         self._lock = threading.Lock()  # guards the two above
@@ -100,7 +106,7 @@ class EngineHost:
         try:
             with entry.lock:
                 if entry.engine is None:
-                    entry.engine = load_hosted(order, self._config)
+                    entry.engine = self._load(order, self._config)
                 return entry.engine
         except BaseException:
             self._give_back(order, at_once=True)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
@@ -10,14 +11,19 @@ from typing import Self
 
 from rankport.protos.errors import BackendError, RankportError
 from rankport.protos.versions import ModelAlias, ModelVersion
-from rankport.runtime.server.lifecycle.orders import AdminOrder
+from rankport.runtime.server.lifecycle.orders import AdminOrder, Others
 from rankport.runtime.server.loading import ModelLoader
 from rankport.runtime.server.observing.exporting import traces_exported
+from rankport.runtime.server.observing.joined_pages import joined
 from rankport.runtime.server.processes.channel import Channel
 from rankport.runtime.server.processes.control import (
     Asked,
+    AskPages,
     Changed,
     FrontOrders,
+    GivePage,
+    Page,
+    Pages,
     Started,
     Stop,
     Stopped,
@@ -27,6 +33,7 @@ from rankport.runtime.server.processes.control import (
 )
 from rankport.runtime.server.server import Server
 
+_PAGES_S = 1.0  # for the other fronts to say their metrics
 _log = logging.getLogger(__name__)
 
 
@@ -37,6 +44,7 @@ class Front:
         self._orders, self._channel = orders, channel
         self._numbers = itertools.count()
         self._asked: dict[int, Future[ModelVersion | ModelAlias]] = {}
+        self._pages: dict[int, Future[Mapping[str, bytes]]] = {}
         self._open = ExitStack()
         self._server: Server
 
@@ -55,7 +63,9 @@ class Front:
                 )
             )
             models = loader.load_all(orders.bundles)
-            self._server = opened.enter_context(Server(models, orders.server, loader, self._ask))
+            self._server = opened.enter_context(
+                Server(models, orders.server, loader, Others(self._ask, self._join))
+            )
             self._open = opened.pop_all()
         return self
 
@@ -76,6 +86,11 @@ class Front:
                 return False
             case Take(number, order):
                 self._server.take(order).add_done_callback(partial(self._took, number))
+            case GivePage(number):
+                self._channel.send(Page(number, self._server.own_page()))
+            case Pages(number, pages):
+                if (future := self._pages.pop(number, None)) is not None:
+                    future.set_result(pages)
             case Told(number, changed):
                 _resolve(self._asked.pop(number), changed)
         return True
@@ -86,6 +101,18 @@ class Front:
         future = self._asked[number] = Future()
         self._channel.send(Asked(number, order))
         return await asyncio.shield(asyncio.wrap_future(future))
+
+    def _join(self, own_page: bytes) -> bytes:
+        """Joins a page of metrics with those of the other fronts, as far as they answer in time."""
+        name, number = self._orders.logging.name, next(self._numbers)
+        future = self._pages[number] = Future()
+        self._channel.send(AskPages(number))
+        try:
+            others = future.result(_PAGES_S)
+        except TimeoutError:
+            self._pages.pop(number, None)
+            others = {}
+        return joined(dict(sorted({**others, name: own_page}.items())), name)
 
     def _took(self, number: int, future: "Future[ModelVersion | ModelAlias]") -> None:
         error = future.exception()

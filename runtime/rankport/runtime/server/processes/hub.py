@@ -1,9 +1,10 @@
-"""`Hub`: orders of who administers the server, taken by all fronts one after the other, so that all have the same.
+"""`Hub`: what all fronts do together. Orders of who administers the server they take one after the other.
 
 The first front says whether an order can be taken; another that cannot follow it, or comes while one is taken, is
 started again and finds the state as it is then.
 """
 
+import concurrent.futures
 import logging
 import queue
 import threading
@@ -12,9 +13,10 @@ from collections.abc import Callable, Sequence
 from rankport.protos.errors import RankportError, Unavailable
 from rankport.runtime.server.lifecycle.orders import AdminOrder
 from rankport.runtime.server.processes.child_process import ChildProcess
-from rankport.runtime.server.processes.control import Asked, Changed
+from rankport.runtime.server.processes.control import Asked, AskPages, Changed, Pages, Told
 
 _log = logging.getLogger(__name__)
+_PAGES_S = 0.5  # for fronts to say their metrics
 
 
 class Hub:
@@ -27,9 +29,12 @@ class Hub:
         self._thread = threading.Thread(target=self._run, name="rankport-hub", daemon=True)
         self._thread.start()
 
-    def ask(self, child: ChildProcess, asked: Asked) -> None:
-        """Has an order taken, and who passed it on told what became of it."""
-        self._orders.put((child, asked))
+    def ask(self, child: ChildProcess, asked: Asked | AskPages) -> None:
+        """Has an order taken, or metrics told, and who asked told what came of it."""
+        if isinstance(asked, Asked):
+            self._orders.put((child, asked))
+        else:
+            threading.Thread(target=self._tell_pages, args=(child, asked), daemon=True).start()
 
     def close(self) -> None:
         """Takes no more."""
@@ -38,7 +43,15 @@ class Hub:
     def _run(self) -> None:
         while (entry := self._orders.get()) is not None:
             child, asked = entry
-            child.tell(asked, self._taken(asked.order))
+            child.tell(Told(asked.number, self._taken(asked.order)))
+
+    def _tell_pages(self, child: ChildProcess, asked: AskPages) -> None:
+        others = {
+            other.name: other.page() for other in self._fronts() if other is not child and other.answers
+        }
+        concurrent.futures.wait(others.values(), _PAGES_S)
+        pages = {name: future.result() for name, future in others.items() if future.done()}
+        child.tell(Pages(asked.number, pages))
 
     def _taken(self, order: AdminOrder) -> Changed:
         ready = [child for child in self._fronts() if child.answers]

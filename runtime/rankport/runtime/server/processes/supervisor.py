@@ -158,7 +158,15 @@ class Supervisor:
         assert port is not None, "it always has one"
         http = number(server.http_host, server.http_port, "http_host or http_port")
         admin = number(security.admin_host, security.admin_port, "admin_host or admin_port")
-        return replace(server, port=port, http_port=http, security=replace(security, admin_port=admin))
+        observing = server.observing
+        metrics = number(observing.metrics_host, observing.metrics_port, "metrics_host or metrics_port")
+        return replace(
+            server,
+            port=port,
+            http_port=http,
+            security=replace(security, admin_port=admin),
+            observing=replace(observing, metrics_port=metrics),
+        )
 
     def _start_engines(self, folder: Path) -> EngineConfig:
         """Starts a process for each device, and gives the settings of models whose engines are there."""
@@ -184,7 +192,7 @@ class Supervisor:
                         store=work.store,
                         frozen=work.frozen,
                         write_back=work.write_back,
-                        server=_of_front(self._server, index),
+                        server=replace(self._server, fronts=0, is_front=True),
                         engine=engine,
                         logging=Logging(work.json_log, f"front {index}"),
                     ),
@@ -194,14 +202,6 @@ class Supervisor:
         for slot in self._fronts:
             self.models = slot.wait_until_started().models
         self._answering = tuple(self._fronts)
-
-
-def _of_front(server: ServerConfig, index: int) -> ServerConfig:
-    """Gives the settings of one front: each has a port of its own for /metrics, from that of the settings on."""
-    observing = server.observing
-    if observing.metrics_port:
-        observing = replace(observing, metrics_port=observing.metrics_port + index)
-    return replace(server, fronts=0, is_front=True, observing=observing)
 
 
 def _check(work: Work) -> None:

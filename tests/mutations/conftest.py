@@ -206,3 +206,9 @@ def sets(set_bundle: Callable[[str, str], Bundle], tmp_path_factory: pytest.Temp
 def generator(generator_bundle: Bundle, ranker_checkpoint: Path) -> Subject:
     """A decoder that writes."""
     return Subject(generator_bundle, ranker_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def seq2seq(seq2seq_bundle: Bundle, seq2seq_checkpoint: Path) -> Subject:
+    """An encoder-decoder that writes."""
+    return Subject(seq2seq_bundle, seq2seq_checkpoint)

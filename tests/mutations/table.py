@@ -15,6 +15,7 @@ from mutations import (
     ranker_graphs,
     ranker_outputs,
     ranker_readings,
+    seq2seq_faults,
     set_faults,
     tagger_faults,
     text_faults,
@@ -40,6 +41,7 @@ FAULTS: list[Fault] = [
     *list_faults.FAULTS,
     *set_faults.FAULTS,
     *generator_faults.FAULTS,
+    *seq2seq_faults.FAULTS,
 ]
 _HEADING = "| fault | what the bundle has | told by |"
 

@@ -88,6 +88,9 @@ bench-fairness: $(VENV)/.demo ## Small requests beside one of 60,000 items (afte
 bench-serving: $(VENV)/.dev ## Throughput over gRPC, latencies at 70 % of it, goodput at ten times; build/bench/under_load.json
 	$(BIN)/python -m benchmarks.under_load
 
+bench-fronts: $(VENV)/.demo ## One process beside an engine with front processes (after `make demo`); build/bench/fronts.json
+	$(BIN)/python -m benchmarks.fronts --demo build/demo
+
 bench-sets: $(VENV)/.demo ## A ranker of sets: share of its products, candidates, kept histories; build/bench/set_ranking.json
 	$(BIN)/python -m benchmarks.set_ranking
 

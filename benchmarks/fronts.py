@@ -72,6 +72,7 @@ def main() -> None:
     )
     parser.add_argument("--fronts", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--items", type=int, nargs="*", default=[50, 250])
+    parser.add_argument("--forms", nargs="*", default=["texts", "embeddings"])
     parser.add_argument("--window", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=3)
@@ -81,7 +82,7 @@ def main() -> None:
         ("simulated", given.simulated) if given.simulated else ("cpu", given.demo / "ranker.bundle")
     )
     report: dict[str, Any] = {"device": device, "machine": describe_machine(), "window": given.window}
-    for shape in [Shape(form, items) for form in ("texts", "embeddings") for items in given.items]:
+    for shape in [Shape(form, items) for form in given.forms for items in given.items]:
         rates = measured(device, bundle, shape, given)
         report[f"{shape.items} {shape.form}"] = told(rates)
         print(f"{shape.items} {shape.form}: {json.dumps(told(rates))}", flush=True)

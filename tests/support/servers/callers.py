@@ -31,9 +31,9 @@ class Callers:
     def __init__(self, channels: Sequence[grpc.Channel]) -> None:
         self._stubs = [pb_grpc.ScoringStub(channel) for channel in channels]  # type: ignore[no-untyped-call]
 
-    def begin(self, items: Sequence[str], timeout_s: float = 30.0) -> list[grpc.Future]:
+    def begin(self, items: Sequence[str], timeout_s: float = 30.0, model: str = "mix") -> list[grpc.Future]:
         """Begins a call on every connection."""
-        request = wire.score_request("mix", "head nurse", items, "error", "skip")
+        request = wire.score_request(model, "head nurse", items, "error", "skip")
         return [stub.Score.future(request, timeout=timeout_s) for stub in self._stubs]
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -16,6 +17,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.processes.supervisor import Supervisor
 from rankport.sdk import Client
+from support.servers.callers import callers, ended
 from support.servers.supervised import eventually
 
 ITEMS = ["nurse", "welder", "chief cook"]
@@ -70,3 +72,22 @@ def test_an_order_that_no_front_can_take_changes_nothing(
         with pytest.raises(InvalidRequest):
             client.admin.set_alias("a@b", "mix@1")
     assert server.front_pids == pids
+
+
+def test_an_alias_that_is_swapped_under_traffic_loses_no_call(server: Supervisor, mix_bundle: Bundle) -> None:
+    with Client(server.address, timeout_s=60) as client:
+        client.admin.load(str(mix_bundle.path), name="swapped", version="0", alias="live")
+        with callers(server.address, 4) as calling, ThreadPoolExecutor(1) as pool:
+            swapping = pool.submit(swap, client, str(mix_bundle.path))
+            codes = []
+            while not swapping.done():
+                codes += [ended(call).code for call in calling.begin(ITEMS, model="live")]
+            swapping.result()
+        client.admin.remove_alias("live")
+        client.admin.unload("swapped@2")
+    assert set(codes) == {grpc.StatusCode.OK}
+
+
+def swap(client: Client, path: str) -> None:
+    for version in ("1", "2"):
+        client.admin.load(path, name="swapped", version=version, alias="live", replace=True)

@@ -30,7 +30,7 @@ class Link:
         self._socket, self._outward, self._inward = sock, outward, inward
         self._sender = Sender(sock)
         self._lock = threading.Lock()  # what is written to the ring first is told first
-        self._open, self._receiving = True, False
+        self._open, self._receiving, self._freed = True, False, False
 
     @classmethod
     def connect(cls, path: str, ring_bytes: int) -> Self:
@@ -98,12 +98,13 @@ class Link:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         with self._lock:
-            was_open, self._open = self._open, False
-            if was_open:
+            if self._open:
                 self._outward.close()
-        if not self._receiving and self._socket.fileno() >= 0:
-            self._inward.close()
-            self._socket.close()
+            self._open = False
+            if not self._receiving and not self._freed:
+                self._freed = True
+                self._inward.close()
+                self._socket.close()
 
     def _received(self) -> bytes:
         try:

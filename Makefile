@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-serving bench-sets test-stock-clients format clean
+.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-decoding bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-serving bench-sets test-stock-clients format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -15,7 +15,8 @@ help: ## Show this list
 demo: $(VENV)/.demo ## The main job on real input: export, prove, encode, serve, score; build/demo/report.json
 	$(BIN)/python -m examples.esco.demo
 
-examples: $(VENV)/.demo ## Kinds that read, each trained, exported and measured on real data; build/NAME/report.json
+examples: $(VENV)/.demo ## Other kinds, each trained, exported and measured on real data; build/NAME/report.json
+	$(BIN)/python -m examples.completion.run
 	$(BIN)/python -m examples.cross_encoder.run
 	$(BIN)/python -m examples.fit.run
 	$(BIN)/python -m examples.gti.run

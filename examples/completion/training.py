@@ -65,6 +65,7 @@ def character_tokenizer(titles: Sequence[str]) -> Tokenizer:
     tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
         single=f"{SPECIAL[1]} $A", special_tokens=[(SPECIAL[1], 1)]
     )
+    tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.decoder = decoders.Fuse()  # type: ignore[assignment]
     return tokenizer
 

@@ -1,5 +1,8 @@
 """`SetRanker`: rankings, states kept under the events themselves, and requests that are refused."""
 
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rankport.protos.errors import InvalidRequest, LimitExceeded, RankportError
+from rankport.protos.errors import InvalidRequest, LimitExceeded, RankportError, Unavailable
 from rankport.protos.sets import SetRanking
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.server.lifecycle.warming import warm
 from support.effort import scale
@@ -177,3 +182,23 @@ def test_what_is_nan_or_unknown_counts_as_the_bundle_says(set_wise: SetRanker) -
     one["movie"][1], two["movie"][1] = 50, -3
     scores = [set_wise.rank(events, each, times=times(6), now=NOW).scores for each in (one, two)]
     np.testing.assert_array_equal(scores[0], scores[1])
+
+
+@pytest.mark.parametrize("change", ["cut", "written over"])
+def test_a_table_that_changes_under_a_ranker_is_told_and_not_read(
+    set_bundle: Callable[[str, str], Bundle], tmp_path: Path, change: str
+) -> None:
+    copy = shutil.copytree(set_bundle("hstu", "set-wise").path, tmp_path / "copy")
+    table = copy / "tables" / "movie.rows"
+    with SetRanker.load(copy, config=EngineConfig(threads=1)) as ranker:
+        query = ranker.small_query()
+        ranker.submit_rank(query).result()
+        size = 10 if change == "cut" else table.stat().st_size
+        with table.open("r+b") as file:
+            file.truncate(size)
+            file.write(b"\xff" * size)
+        with pytest.raises(
+            Unavailable, match=r"movie\.rows was written over or cut .*; load the model again"
+        ):
+            ranker.submit_rank(query)
+        assert not ranker.alive

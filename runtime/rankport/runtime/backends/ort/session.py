@@ -10,7 +10,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, BundleError
-from rankport.runtime.backends.ort.mapped_files import MappedFiles
+from rankport.runtime.backends.contract import WeightsChanged
+from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import external_files
 from rankport.runtime.bundle.manifest import GraphSpec, Role
@@ -50,13 +51,17 @@ class Session:
 
     def run(self, inputs: Mapping[str, Array]) -> list[NDArray[np.float32]]:
         assert self._session is not None, "closed"
-        self._mapped.check()
+        self._check_files()
         try:
             outputs = self._session.run(self._outputs, {name: inputs[name] for name in self.input_names})
         except Exception as error:  # onnxruntime's exception classes share no other base
             raise BackendError(f"ONNX Runtime failed: {error}") from error
-        self._mapped.check()  # what was written meanwhile may be in the outputs
+        self._check_files()  # what was written meanwhile may be in the outputs
         return cast(list[NDArray[np.float32]], outputs)
+
+    def _check_files(self) -> None:
+        if told := self._mapped.changed():
+            raise WeightsChanged(told)
 
     def close(self) -> None:
         self._session = None

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.errors import InvalidRequest, NotFound, Unavailable
 from rankport.protos.sets import SetColumn, SetColumns
+from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.sets import ContentFeature, IdFeature, ScalarFeature, SetFeature, SetSchema
 from rankport.runtime.kinds.set_ranker.tables import RowTable
 from rankport.runtime.store.hot_tokens import HotTokens
@@ -30,12 +31,20 @@ class Gatherer:
     schema: SetSchema
     tables: Mapping[str, RowTable]
     content: HotTokens | None = None  # token store of keys
+    files: MappedFiles | None = None  # of the tables
+
+    @property
+    def alive(self) -> bool:
+        """False where the tables have changed, and while the store cannot be read."""
+        changed = self.files is not None and self.files.changed()
+        return not changed and (self.content is None or self.content.alive)
 
     def rows(self, given: SetColumns, side: str) -> GatheredRows:
         """Gathers the features of `side`, history or candidates.
 
         Raises InvalidRequest for one that is missing, unknown, of another form or width, infinite, or NaN where no
-        value counts then, and for an unknown id that is refused; NotFound for a key that the store lacks.
+        value counts then, and for an unknown id that is refused; NotFound for a key that the store lacks; Unavailable
+        where a table was written over or cut since it was loaded.
         """
         features = self.schema.event if side == "history" else self.schema.candidate
         if given.rows or given.columns:
@@ -45,12 +54,18 @@ class Gatherer:
                 np.zeros((0, self.schema.width(features)), np.float32), np.zeros((0, 8), np.uint8)
             )
         values, identity = [], []
+        self._check_files()
         for feature in features:
             column, where = given.columns[feature.name], f"{side}[{feature.name!r}]"
             block = self._values(feature, column, where)
             values.append(block)
             identity.append(column if isinstance(feature, IdFeature) else block)
+        self._check_files()  # what was written meanwhile may be in the values
         return GatheredRows(np.concatenate(values, axis=1), bytes_of_rows(identity))
+
+    def _check_files(self) -> None:
+        if self.files is not None and (told := self.files.changed()):
+            raise Unavailable(f"{told}; load the model again")
 
     def _values(self, feature: SetFeature, column: SetColumn, where: str) -> Values:
         if isinstance(feature, IdFeature):

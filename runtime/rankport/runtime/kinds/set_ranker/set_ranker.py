@@ -16,6 +16,7 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.sets import SetColumns, SetFeatures, SetQuery, SetRanking
 from rankport.protos.types import ModelDescription, Usage
+from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
@@ -74,7 +75,10 @@ class SetRanker:
             content = _content(manifest, store, config, owned)
             engine = SetEngine(SetGraphs(opened, config), _schema(manifest).mask, config)
             owned.callback(engine.close)
-            gatherer = Gatherer(_schema(manifest), _tables(opened), content)
+            files = _table_files(opened)
+            owned.callback(files.close)
+            gatherer = Gatherer(_schema(manifest), _tables(opened), content, files)
+            files.check_opened()
             return cls(manifest, Replicas({0: engine}), gatherer, on_close=owned.pop_all().close)
 
     def rank(
@@ -146,9 +150,8 @@ class SetRanker:
 
     @property
     def alive(self) -> bool:
-        """False once it is closed or stopped on a bug, and while its token store cannot be read."""
-        content = self._gatherer.content
-        return self._engines.alive and (content is None or content.alive)
+        """False once it is closed, stopped on a bug or its files changed, and while its token store cannot be read."""
+        return self._engines.alive and self._gatherer.alive
 
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
@@ -241,6 +244,13 @@ def _times(query: SetQuery, schema: SetSchema) -> tuple[NDArray[np.int64], int]:
 def _schema(manifest: Manifest) -> SetSchema:
     assert manifest.sets is not None
     return manifest.sets
+
+
+def _table_files(bundle: Bundle) -> MappedFiles:
+    sets = bundle.manifest.sets
+    assert sets is not None
+    names = {table.file for table in sets.files.values()}
+    return MappedFiles(bundle.path, [entry for entry in bundle.manifest.files if entry.path in names])
 
 
 def _tables(bundle: Bundle) -> dict[str, RowTable]:

@@ -1,8 +1,8 @@
-"""`MappedFiles`: files of a bundle that a session reads in place, watched from outside of its maps.
+"""`MappedFiles`: files of a bundle that are read in place, watched from outside of their maps.
 
-ONNX Runtime maps external tensors. What is written over such a file changes the weights of a running model without a
-word, and memory behind the end of one that was cut raises a signal that ends the process. A file that another one
-replaces, by renaming, stays as it was for who has it open, and may.
+ONNX Runtime maps external tensors, rankers of sets their tables. What is written over such a file changes the weights
+of a running model without a word, and memory behind the end of one that was cut raises a signal that ends the process.
+A file that another one replaces, by renaming, stays as it was for who has it open, and may.
 """
 
 import hashlib
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from rankport.protos.errors import BundleError
 from rankport.protos.reasons import reason_of
-from rankport.runtime.backends.contract import WeightsChanged
 from rankport.runtime.bundle.manifest import FileEntry
 
 _BLOCK_BYTES = 2**20
@@ -38,10 +37,9 @@ class MappedFiles:
         for file in self._files:
             file.check_opened()
 
-    def check(self) -> None:
-        """Raises `WeightsChanged` where the bytes of a file are not what they were; costs a microsecond a file."""
-        for file in self._files:
-            file.check()
+    def changed(self) -> str:
+        """Tells the file whose bytes are not what they were, "" if there is none; costs a microsecond a file."""
+        return next(filter(None, (file.changed() for file in self._files)), "")
 
     def close(self) -> None:
         """Closes them. Closing twice does nothing."""
@@ -59,16 +57,16 @@ class _MappedFile:
         if not os.path.samestat(os.fstat(self._descriptor), os.stat(self._path)):
             raise BundleError(f"{self._path} was replaced while it was loaded: load it again")
 
-    def check(self) -> None:
+    def changed(self) -> str:
         stat = os.fstat(self._descriptor)
         if stat.st_size == self._entry.size:
             if stat.st_mtime_ns == self._written_ns:
-                return
+                return ""
             if self._has_its_hash():
                 _log.warning("%s was written to, and has the bytes that it had", self._path)
                 self._written_ns = stat.st_mtime_ns
-                return
-        raise WeightsChanged(
+                return ""
+        return (
             f"{self._path} was written over or cut under this process (it has {stat.st_size} bytes of "
             f"{self._entry.size}): put a bundle into its place by renaming a directory, never by writing over its files"
         )

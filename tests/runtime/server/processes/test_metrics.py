@@ -14,8 +14,8 @@ from support.servers.supervised import eventually
 ITEMS = ["nurse", "welder", "chief cook"]
 
 
-def page(server: Supervisor) -> dict[str, list[tuple[dict[str, str], float]]]:
-    with urllib.request.urlopen(f"http://{server.http_address}/metrics", timeout=20) as answer:
+def page(server: Supervisor, address: str = "") -> dict[str, list[tuple[dict[str, str], float]]]:
+    with urllib.request.urlopen(f"http://{address or server.http_address}/metrics", timeout=20) as answer:
         families = text_string_to_metric_families(answer.read().decode())
         return {
             sample.name: [(each.labels, each.value) for each in family.samples if each.name == sample.name]
@@ -38,7 +38,7 @@ def test_any_front_tells_the_calls_of_all_and_the_passes_of_the_engine(server: S
             ended(call)
     for _ in range(4):
         eventually(lambda: answered(server) == before + 10, 5)
-    now = page(server)
+    now = page(server, f"127.0.0.1:{server.metrics_port}")
     assert {labels["process"] for labels, _ in now["rankport_pending_requests"]} == {"front 0", "front 1"}
     passes = [labels for labels, _ in now["rankport_passes_total"] if labels["model"].startswith("mix@")]
     assert {labels["stage"] for labels in passes} == {"prefill", "score"}

@@ -15,6 +15,8 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.processes.supervisor import Supervisor, Work
+from rankport.runtime.server.server import Server
+from rankport.runtime.server.settings.checks import checks
 from support.servers.callers import callers, ended
 from support.servers.serving import Command, serve
 from support.servers.supervised import eventually
@@ -75,8 +77,13 @@ def work(**settings: object) -> Work:
 
 
 def test_what_does_not_go_with_processes_is_refused() -> None:
+    no_port = work(host="unix:/tmp/socket").server
     with pytest.raises(InvalidRequest, match="do not share a unix socket"):
-        Supervisor(work(host="unix:/tmp/socket"))
+        Supervisor(Work(["a"], no_port, EngineConfig()))
+    (told,) = [check.error for check in checks([], None, no_port) if check.what == "1 fronts"]
+    assert "do not share a unix socket" in told
+    with pytest.raises(InvalidRequest, match="`Supervisor` starts processes"):
+        Server({}, work().server)
     with pytest.raises(InvalidRequest, match="give 1 or more"):
         Supervisor(work(fronts=0))
     with pytest.raises(InvalidRequest, match="send embedding tokens; leave --device-tokens out"):

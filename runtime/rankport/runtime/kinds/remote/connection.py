@@ -79,7 +79,7 @@ class Connection:
             with self._changed:
                 self._pending.pop(number, None)
             raise Overloaded(
-                "the memory between this front and its engine is full (front_memory_bytes): retry later"
+                "the memory between this front and its engine is full (link_bytes): retry later"
             ) from None
         pending.future.add_done_callback(partial(self._cancel, number))
         return pending.future

@@ -97,9 +97,9 @@ class ChildProcess:
         """Has it end in good order; waits for nothing."""
         self._channel.send(Stop(grace_s))
 
-    def stopped(self) -> Stopped:
-        """Waits until it has stopped."""
-        return self._stopped.result()
+    def stopped(self, timeout_s: float) -> Stopped:
+        """Waits until it has stopped. Raises `TimeoutError` if it has not in time."""
+        return self._stopped.result(timeout_s)
 
     @property
     def answers(self) -> bool:

@@ -55,9 +55,14 @@ class Slot:
         with self._lock:
             self._child.ask_to_stop(grace_s)
 
-    def stopped(self) -> Stopped:
-        """Waits until it has ended."""
-        said = self._child.stopped()
+    def stopped(self, timeout_s: float) -> Stopped:
+        """Waits until it has ended, and ends it where it has not in time."""
+        try:
+            said = self._child.stopped(timeout_s)
+        except TimeoutError:
+            _log.error("%s (process %d) did not stop in %.0f s and is killed", self.name, self.pid, timeout_s)
+            said = Stopped({})
+            self._child.end()
         self._child.wait()
         return said
 

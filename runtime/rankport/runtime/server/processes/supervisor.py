@@ -25,6 +25,8 @@ from rankport.runtime.server.processes.hub import Hub
 from rankport.runtime.server.processes.ports import ReservedPort
 from rankport.runtime.server.processes.slot import Slot
 
+_MARGIN_S = 10.0  # past what a stop may take
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -48,7 +50,7 @@ class Supervisor:
 
     def __init__(self, work: Work) -> None:
         """Raises `InvalidRequest` for settings that do not go with processes."""
-        _check(work)
+        check_fronts(work.server, work.engine)
         self._work = work
         self._open = ExitStack()
         self._engines: list[Slot] = []
@@ -94,6 +96,11 @@ class Supervisor:
         )
 
     @property
+    def metrics_port(self) -> int | None:
+        """Port of /metrics, None where there is none."""
+        return self._server.observing.metrics_port
+
+    @property
     def encrypts(self) -> bool:
         """Says whether its ports speak TLS."""
         return self._server.security.encrypts
@@ -118,13 +125,15 @@ class Supervisor:
         fronts, self._fronts = self._fronts, []
         for front in fronts:
             front.ask_to_stop(grace_s)
+        grace_s = self._server.grace_s if grace_s is None else grace_s
+        within_s = self._server.lame_duck_s + grace_s + _MARGIN_S
         for front in fronts:
-            self.counts.add_all(front.stopped().calls)
+            self.counts.add_all(front.stopped(within_s).calls)
         engines, self._engines = self._engines, []
         for engine in engines:
             engine.ask_to_stop(None)
         for engine in engines:
-            engine.stopped()
+            engine.stopped(_MARGIN_S)
         self._hub.close()
         self._open.close()
 
@@ -204,8 +213,8 @@ class Supervisor:
         self._answering = tuple(self._fronts)
 
 
-def _check(work: Work) -> None:
-    server, engine = work.server, work.engine
+def check_fronts(server: ServerConfig, engine: EngineConfig) -> None:
+    """Raises `InvalidRequest` for settings that do not go with processes."""
     if server.fronts < 1:
         raise InvalidRequest(
             f"fronts is {server.fronts}: give 1 or more, or serve in one process with `Server`"

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.reasons import reason_with_file
 from rankport.runtime.backends.choice import check_made_for
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.config import Device
+from rankport.runtime.config import DEFAULTS, Device, EngineConfig
 from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.table import KINDS
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.lifecycle.saved import read_state
 from rankport.runtime.server.loading import named_bundles
+from rankport.runtime.server.processes.supervisor import check_fronts
 from rankport.runtime.server.security.certificates import Certificates
 from rankport.runtime.server.security.exposure import check_exposure
 from rankport.runtime.server.security.guard import Guard
@@ -37,20 +39,23 @@ def checks(
     server: ServerConfig,
     *,
     frozen: bool = False,
-    device: Device = "cpu",
+    engine: EngineConfig = DEFAULTS,
     kinds: Sequence[Kind] = KINDS,
 ) -> Iterator[Check]:
     """Makes all checks, those after one that fails too."""
     security = server.security
     hosts = ", ".join(f"{option} {host}" for option, host in server.hosts.items())
     yield _checked(hosts, lambda: _check_addresses(server))
+    if server.fronts:
+        yield _checked(f"{server.fronts} fronts", lambda: check_fronts(server, engine))
     if security.encrypts:
         yield _checked(f"certificate {security.tls_cert}", lambda: Certificates.of(security))
     if security.token_file is not None:
         yield _checked(f"clients of {security.token_file}", lambda: Guard.of(security, server.host))
     opened: dict[str, Bundle] = {}
     for entry in bundles:
-        yield _checked(f"bundle {entry}", lambda entry=entry: _check_bundle(entry, opened, device, kinds))  # type: ignore[misc]
+        look = partial(_check_bundle, entry, opened, engine.device, kinds)
+        yield _checked(f"bundle {entry}", look)
     if store is not None:
         yield _checked(f"store {store}", lambda: _check_store(store, frozen, opened.values()))
     for root in server.model_roots:

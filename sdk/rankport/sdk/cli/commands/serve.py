@@ -117,7 +117,7 @@ def _check(
 
     told = [_of_device(each, context, engine) for each in settings(context)]
     place = None if store is None else str(store)
-    made = list(checks(bundles, place, server, frozen=context.params["frozen"], device=engine.device))
+    made = list(checks(bundles, place, server, frozen=context.params["frozen"], engine=engine))
     write_settings(told, made, context.params["json_log"])
     raise typer.Exit(1 if any(check.error for check in made) else 0)
 

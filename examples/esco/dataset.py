@@ -121,17 +121,17 @@ def letters(text: str) -> str:
 def _items(path: Path) -> tuple[Item, ...]:
     return tuple(
         Item(row["item_id"], row["title"], row["description"], row["isco"])
-        for row in _read(path / "items.csv.gz")
+        for row in read_rows(path / "items.csv.gz")
     )
 
 
 def _queries(path: Path) -> tuple[JudgedQuery, ...]:
     judged: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
-    for row in _read(path / "labels.csv.gz"):
+    for row in read_rows(path / "labels.csv.gz"):
         judged[row["query_id"]].append((row["item_id"], GAINS[row["label"]]))
     return tuple(
         JudgedQuery(row["query_id"], row["query"], row["split"], *zip(*judged[row["query_id"]], strict=True))
-        for row in _read(path / "queries.csv.gz")
+        for row in read_rows(path / "queries.csv.gz")
     )
 
 
@@ -141,7 +141,7 @@ def _relevant_units(query: JudgedQuery, isco: Mapping[str, str]) -> frozenset[st
 
 def _phrases(path: Path) -> list[Phrase]:
     owners: defaultdict[str, set[str]] = defaultdict(set)
-    for row in _read(path / "titles.csv.gz"):
+    for row in read_rows(path / "titles.csv.gz"):
         owners[fold(row["phrase"])].add(row["item_id"])
     return [Phrase(text, frozenset(ids)) for text, ids in owners.items()]
 
@@ -158,6 +158,7 @@ def _training_phrases(
     )
 
 
-def _read(path: Path) -> Iterator[dict[str, str]]:
+def read_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Reads the rows of a file of the data, a column by its name."""
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         yield from csv.DictReader(file)

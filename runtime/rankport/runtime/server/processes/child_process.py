@@ -44,7 +44,14 @@ class ChildProcess:
         self.name = orders.logging.name
         self._ask = ask
         ours, theirs = socket.socketpair()
-        command = [sys.executable, *_flags(), "-c", _MAIN, str(theirs.fileno())]
+        command = [
+            sys.executable,
+            *_flags(),
+            "-c",
+            _MAIN,
+            str(theirs.fileno()),
+            self.name,
+        ]  # the name is for `ps`
         with theirs:
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=_environment()

@@ -1,68 +1,72 @@
-"""Titles that are completed, and those that a language model learns from: halves of ESCO's phrases, none in both."""
+"""What may follow what was typed: ends of titles that there were, as a log of queries has them.
+
+Candidates are made as [Mitra and Craswell (2015)](https://doi.org/10.1145/2806416.2806599) make them: the last words of
+known titles that begin as the word under the cursor, behind the words before it. So titles that nobody has typed yet
+are among them, and their order by frequency knows nothing of the words before.
+"""
 
 import bisect
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from examples.esco.dataset import Dataset
 
-LEARNED = 0.6  # of the phrases
+LEARNED = 0.8  # of the phrases
 MOST = 100  # candidates
+_WORDS = 4  # of an end
 
 
 @dataclass(frozen=True, slots=True)
 class Keystrokes:
-    """A title that somebody types, with what stands in the box when candidates are first few enough, and after."""
+    """A title that somebody types, and what stands in the box after each of some keystrokes within a word."""
 
     title: str
     typed: tuple[str, ...]  # each a character longer than the one before
 
 
-class Catalogue:
-    """Titles by their beginnings, with how many occupations each names."""
+class Endings:
+    """Ends of known titles, with how often there is each."""
 
-    def __init__(self, counts: Counter[str]) -> None:
-        self._counts = counts
-        self._titles = sorted(counts)
+    def __init__(self, titles: Iterable[str]) -> None:
+        self._counts: Counter[str] = Counter()
+        for title in titles:
+            words = title.split(" ")
+            self._counts.update(" ".join(words[-count:]) for count in range(1, min(_WORDS, len(words)) + 1))
+        self._ends = sorted(self._counts)
 
-    def __len__(self) -> int:
-        return len(self._titles)
-
-    def starting_with(self, typed: str) -> list[str]:
-        """Finds the titles that begin so and go on, in the order of frequency: most occupations, then the shortest."""
-        first = bisect.bisect_left(self._titles, typed)
-        last = bisect.bisect_left(self._titles, typed + "\U0010ffff", lo=first)
-        found = [title for title in self._titles[first:last] if title != typed]
-        return sorted(found, key=lambda title: (-self._counts[title], len(title), title))
-
-    def drawn(self, count: int, seed: int, steps: int = 3) -> list[Keystrokes]:
-        """Draws titles, and types each from where it has at most `MOST` candidates, for some keystrokes."""
-        rng, drawn = np.random.default_rng(seed), list[Keystrokes]()
-        for place in rng.permutation(len(self._titles)).tolist():
-            title = self._titles[place]
-            begins = [title[:end] for end in range(1, len(title))]
-            few = [begin for begin in begins if 2 <= len(self.starting_with(begin)) <= MOST]
-            if few:
-                drawn.append(Keystrokes(title, tuple(few[:steps])))
-            if len(drawn) == count:
-                break
-        return drawn
+    def completions(self, typed: str, most: int = MOST) -> list[str]:
+        """Finds what may follow: the rest of each title, the most frequent ends first, then the shortest."""
+        word = typed[typed.rfind(" ") + 1 :]
+        first = bisect.bisect_left(self._ends, word)
+        last = bisect.bisect_left(self._ends, word + "\U0010ffff", lo=first)
+        found = [end for end in self._ends[first:last] if end != word]
+        found.sort(key=lambda end: (-self._counts[end], len(end), end))
+        return [end[len(word) :] for end in found[:most]]
 
 
-def split(dataset: Dataset, seed: int = 0) -> tuple[list[str], Catalogue]:
-    """Splits the phrases: titles to learn from, and a catalogue of others."""
-    counts = Counter({phrase.text.lower(): len(phrase.item_ids) for phrase in dataset.phrases})
-    titles = sorted(counts)
+def split(dataset: Dataset, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Splits the titles: those to learn from, and those that are typed."""
+    titles = sorted({phrase.text.lower() for phrase in dataset.phrases})
     order = np.random.default_rng(seed).permutation(len(titles)).tolist()
     cut = int(LEARNED * len(titles))
-    learned = [titles[place] for place in order[:cut]]
-    return learned, Catalogue(Counter({titles[place]: counts[titles[place]] for place in order[cut:]}))
+    return [titles[place] for place in order[:cut]], [titles[place] for place in order[cut:]]
 
 
-def reciprocal_rank(ranked: Sequence[str], title: str, most: int = 10) -> float:
-    """Computes 1 / rank of the title among the first `most`, 0 where it is not there."""
+def typing(titles: Sequence[str], count: int, steps: int = 3) -> list[Keystrokes]:
+    """Types titles of several words, each up to some characters of its second word."""
+    typed = list[Keystrokes]()
+    for title in titles:
+        words = title.split(" ")
+        if len(words) > 1 and len(words[1]) > steps:
+            begin = len(words[0]) + 1
+            typed.append(Keystrokes(title, tuple(title[: begin + step] for step in range(1, steps + 1))))
+    return typed[:count]
+
+
+def reciprocal_rank(ranked: Sequence[str], wanted: str, most: int = 10) -> float:
+    """Computes 1 / rank of what is wanted among the first `most`, 0 where it is not there."""
     shown = list(ranked[:most])
-    return 1 / (1 + shown.index(title)) if title in shown else 0.0
+    return 1 / (1 + shown.index(wanted)) if wanted in shown else 0.0

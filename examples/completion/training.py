@@ -19,11 +19,11 @@ class Recipe:
     """Every choice of a training."""
 
     seed: int = 0
-    hidden: int = 160
+    hidden: int = 128
     layers: int = 2
     heads: int = 4
     epochs: int = 2
-    batch: int = 64  # titles
+    batch: int = 128  # titles
     learning_rate: float = 4e-3
 
 

@@ -3,12 +3,11 @@
 import json
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from examples.completion.catalogue import MOST, Catalogue, reciprocal_rank, split
+from examples.completion.catalogue import Endings, reciprocal_rank, split, typing
 from examples.completion.training import character_tokenizer
 from examples.esco.dataset import Dataset
 from support.effort import FACTOR
@@ -16,21 +15,20 @@ from support.effort import FACTOR
 FULL = pytest.mark.skipif(FACTOR == 1, reason="minutes: make test-full")
 
 
-def test_what_is_learned_is_not_what_is_completed() -> None:
-    learned, catalogue = split(Dataset.load())
-    assert len(learned) > len(catalogue) > 9_000
-    assert not [title for title in learned[:500] if catalogue.starting_with(title[:-1]).count(title)]
-    for keys in catalogue.drawn(20, seed=3):
-        assert all(keys.title.startswith(typed) for typed in keys.typed)
-        assert all(2 <= len(catalogue.starting_with(typed)) <= MOST for typed in keys.typed)
-        assert [len(typed) for typed in keys.typed] == [
-            len(keys.typed[0]) + place for place in range(len(keys.typed))
-        ]
+def test_what_is_typed_is_not_learned() -> None:
+    learned, others = split(Dataset.load())
+    assert len(learned) > 4 * len(others) - 5 > 15_000
+    assert set(learned).isdisjoint(others)
+    for keys in typing(others, 50):
+        words = keys.title.split(" ")
+        assert keys.typed == tuple(f"{words[0]} {words[1][:step]}" for step in (1, 2, 3))
 
 
-def test_candidates_come_in_the_order_of_frequency() -> None:
-    counts = Counter({"nurse": 1, "nurse aid": 1, "nurse assistant": 3, "nurses": 1, "welder": 9})
-    assert Catalogue(counts).starting_with("nurse") == ["nurse assistant", "nurses", "nurse aid"]
+def test_completions_are_ends_of_known_titles_by_frequency() -> None:
+    endings = Endings(["night nurse", "school nurse", "nurse assistant", "nut grower", "nun"])
+    assert endings.completions("senior nu") == ["rse", "n", "t grower", "rse assistant"]
+    assert endings.completions("senior nu", most=1) == ["rse"]
+    assert endings.completions("nun") == []
     assert reciprocal_rank(["a", "b"], "b") == 0.5
     assert reciprocal_rank(["a", "b"], "b", most=1) == 0
 

@@ -12,6 +12,7 @@ import argparse
 import json
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -225,6 +226,7 @@ def engine_process(control: "Connection[Any, Any]", path: str) -> None:
     def load(order: Any, config: Any) -> HostedEngine:
         return hosted_ranker(simulated_engine(open_bundle(order.path), SimulatedMemory()))
 
+    sys.setswitchinterval(ServerConfig().switch_interval_s or 0.005)
     host = EngineHost(path, CUDA_DEFAULTS, lambda: None, load)
     control.send(path)
     control.recv()

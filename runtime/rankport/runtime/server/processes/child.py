@@ -44,6 +44,8 @@ def _listen(channel: Channel, heard: Heard) -> None:
 def _run_engines(orders: EngineOrders, channel: Channel, heard: Heard) -> None:
     from rankport.runtime.server.processes.engine_host import EngineHost
 
+    if orders.switch_interval_s is not None:
+        sys.setswitchinterval(orders.switch_interval_s)
     host = EngineHost(orders.path, orders.config, lambda: os._exit(1))
     channel.send(Started())
     heard.get()

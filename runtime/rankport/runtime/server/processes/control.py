@@ -29,6 +29,9 @@ class EngineOrders:
 
     path: str  # of its socket
     config: EngineConfig  # of the one device
+    switch_interval_s: (
+        float | None
+    )  # as of a server: threads that read messages are beside the one of the device
     logging: Logging
 
 

@@ -183,7 +183,8 @@ class Supervisor:
         for gpu in config.device_ids:
             path = str(folder / f"engine-{gpu}")
             own = replace(config, device_ids=(gpu,))
-            self._engines.append(Slot(EngineOrders(path, own, Logging(self._work.json_log, f"engine {gpu}"))))
+            logging = Logging(self._work.json_log, f"engine {gpu}")
+            self._engines.append(Slot(EngineOrders(path, own, self._server.switch_interval_s, logging)))
             paths.append(path)
         for slot in self._engines:
             slot.wait_until_started()

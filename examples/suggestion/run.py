@@ -58,7 +58,7 @@ def main() -> None:
             on_progress=lambda step: status.update(f"exporting: {step}"),
         )
         status.update("test titles")
-        with Generator.load(bundle, config=EngineConfig(threads=2)) as generator:
+        with Generator.load(bundle, config=EngineConfig(threads=1)) as generator:
             report = {
                 "train_pairs": len(train_pairs.titles),
                 "test_pairs": len(test.titles),

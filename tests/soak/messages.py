@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from rankport.protos.generation import Sampling
 from rankport.protos.kserve import kserve_pb2 as kserve
-from rankport.protos.messages import class_wire, generate_wire, tag_wire, wire
+from rankport.protos.messages import class_wire, generate_wire, search_wire, tag_wire, wire
 from rankport.protos.types import Key
 
 _V1, _KSERVE = "/rankport.v1.", "/inference.GRPCInferenceService/"
@@ -50,6 +50,11 @@ def grpc_samples(width: int) -> list[Sample]:
             f"{_V1}Generation/Generate",
             generate_wire.generate_request("", "a", Sampling(max_tokens=3), "error"),
         ),
+        (
+            f"{_V1}Generation/Generate",
+            generate_wire.generate_request("", "a", Sampling(json_schema={"type": "string"}), "error"),
+        ),
+        (f"{_V1}Generation/Search", search_wire.search_request("", "a", "movies", 8, 3, "error")),
         (
             f"{_KSERVE}ModelInfer",
             _infer(prefix=("BYTES", _text("q")), items=("BYTES", _text("a") + _text("b"))),

@@ -18,6 +18,7 @@ _EXTRAS = {
     "peft": "export",
     "requests": "export",
     "sentence_transformers": "sentence-transformers",
+    "llguidance": "grammar",
     "onnxruntime": "runtime",
     "tokenizers": "runtime",
     "lmdb": "runtime",

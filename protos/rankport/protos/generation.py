@@ -3,7 +3,9 @@
 Owns the check of what callers pass as far as it needs no model.
 """
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +18,7 @@ FinishReason = Literal["stop", "length"]
 """Why a text ends: at one of its ends (a token or text that stops it), or at `max_tokens`."""
 
 MAX_STOPS, MAX_BEAMS = 16, 256
+MAX_GRAMMAR = 65_536  # characters of a schema or a pattern
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +38,12 @@ class Sampling:
     )
     length_penalty: float | None = None  # of beams: power of a text's tokens that divides its log-probability
     logprobs: bool = False  # whether the log-probability of each token is told
+    json_schema: Mapping[str, object] | str | None = None  # what the text must be: JSON by this schema
+    regex: str | None = None  # or this pattern as a whole, in the syntax of Rust's regex
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "json_schema", _schema_text(self.json_schema))
+        _check_grammar(self)
         _check_count("max_tokens", self.max_tokens, 1)
         _check_count("top_k", self.top_k, 0)
         _check_count("beams", self.beams, 1, MAX_BEAMS)
@@ -106,6 +113,38 @@ class SearchResult:
     token_ids: NDArray[np.int64]  # [found, levels]
     scores: NDArray[np.float64]  # [found] sums of log-probabilities of the tokens
     usage: GenerateUsage
+
+
+def check_search(beams: object, top_k: object) -> None:
+    """Raises `InvalidRequest` for what a search over a trie cannot be of."""
+    _check_count("beams", beams, 1, MAX_BEAMS)
+    _check_count("top_k", top_k, 1)
+
+
+def _schema_text(schema: object) -> str | None:
+    """Writes a schema as JSON."""
+    if schema is None or isinstance(schema, str):
+        return schema
+    if not isinstance(schema, Mapping):
+        raise InvalidRequest(f"json_schema is {schema!r:.60}: give a schema as a mapping, or its JSON")
+    try:
+        return json.dumps(dict(schema), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"json_schema is no JSON: {error}") from error
+
+
+def _check_grammar(sampling: Sampling) -> None:
+    said = {name: getattr(sampling, name) for name in ("json_schema", "regex")}
+    given = {name: text for name, text in said.items() if text is not None}
+    for name, text in given.items():
+        if not isinstance(text, str) or not text:
+            raise InvalidRequest(f"{name} is {text!r:.60}: give a text, or leave it out")
+        if len(text) > MAX_GRAMMAR:
+            raise InvalidRequest(f"{name} has {len(text)} characters: give at most {MAX_GRAMMAR}")
+    if len(given) > 1:
+        raise InvalidRequest("json_schema and regex are both given: a text is of one form")
+    if given and sampling.stop:
+        raise InvalidRequest(f"stop ends a text before it is what {next(iter(given))} says: leave one out")
 
 
 def _check_count(name: str, value: object, least: int, most: int = 2**63 - 1) -> None:

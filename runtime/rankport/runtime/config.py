@@ -116,6 +116,13 @@ class EngineConfig:
             form="size",
         ),
     )
+    trie_root: str | None = field(
+        default=None,
+        metadata=flag(
+            "Folder of tries, `rankport trie build`, that searches find by name; one may be replaced at any time.",
+            metavar="FOLDER",
+        ),
+    )
     threads: int = field(default=0, metadata=flag("Compute threads a model; 0: one per core.", least=0))
     # "throughput" packs weights for the CPU's matrix product, at the cost of a private copy of them;
     # "footprint" leaves them in the page cache, shared by graphs and processes. Weights whose inputs are rounded in

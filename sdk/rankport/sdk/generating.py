@@ -1,19 +1,20 @@
 """Texts that a server writes, as both clients give them: whole, or in parts as they come."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from typing import Self
 
 import grpc
 
 from rankport.protos.errors import Unavailable
-from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
-from rankport.protos.messages import generate_wire
+from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling, SearchResult
+from rankport.protos.messages import generate_wire, search_wire
 from rankport.protos.own_process import OwnProcess
 from rankport.protos.priorities import Priority
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import rankport_errors
+from rankport.sdk.calls import Calls, CallsInLoops
 
 AS_THE_BUNDLE_SAYS = Sampling()
 
@@ -62,7 +63,7 @@ class WrittenText:
         self.close()
 
 
-class Generates(ABC):
+class Generates(Calls):
     """Calls of the client that blocks to models that write."""
 
     def generate(
@@ -90,6 +91,22 @@ class Generates(ABC):
         """Writes a text and gives its parts as they come. Arguments and errors are those of `Generator.stream`."""
         return self._written(prompt, sampling, timeout_s, truncation, priority)
 
+    def search(
+        self,
+        prompt: Prefix,
+        trie: str,
+        timeout_s: float | None = None,
+        *,
+        beams: int = search_wire.BEAMS,
+        top_k: int = search_wire.TOP_K,
+        truncation: Truncation = "error",
+        priority: Priority | None = None,
+    ) -> SearchResult:
+        """Finds the likeliest items of a trie that the server has, by its name. The rest is as `Generator.search`."""
+        request = search_wire.search_request(self._model, prompt, trie, beams, top_k, truncation)
+        response = self._answer(lambda to: to.generation.Search, request, self._timeout(timeout_s), priority)
+        return search_wire.search_result(response)
+
     @abstractmethod
     def _written(
         self,
@@ -102,7 +119,7 @@ class Generates(ABC):
         """Begins one text."""
 
 
-class GeneratesInLoops(ABC):
+class GeneratesInLoops(CallsInLoops):
     """Calls of the asyncio client to models that write."""
 
     async def generate(
@@ -135,6 +152,24 @@ class GeneratesInLoops(ABC):
         async for message in self._written(prompt, sampling, timeout_s, truncation, priority):
             for part in generate_wire.part_values(message):
                 yield part
+
+    async def search(
+        self,
+        prompt: Prefix,
+        trie: str,
+        timeout_s: float | None = None,
+        *,
+        beams: int = search_wire.BEAMS,
+        top_k: int = search_wire.TOP_K,
+        truncation: Truncation = "error",
+        priority: Priority | None = None,
+    ) -> SearchResult:
+        """Searches as `Client.search`."""
+        request = search_wire.search_request(self._model, prompt, trie, beams, top_k, truncation)
+        response = await self._answer(
+            lambda to: to.generation.Search, request, self._timeout(timeout_s), priority
+        )
+        return search_wire.search_result(response)
 
     @abstractmethod
     def _written(

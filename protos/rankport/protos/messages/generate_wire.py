@@ -61,7 +61,7 @@ def generate_request(
 ) -> pb.GenerateRequest:
     """Writes `Generator.generate`'s arguments as a message; `InvalidRequest` if one does not fit the wire."""
     said = {name: getattr(sampling, name) for name in _OPTIONAL if getattr(sampling, name) is not None}
-    return pb.GenerateRequest(
+    request = pb.GenerateRequest(
         model=model,
         prefix=prefix_message(prompt),
         truncation=enum_code(TRUNCATION, truncation, "truncation"),
@@ -70,13 +70,24 @@ def generate_request(
         logprobs=sampling.logprobs,
         **said,
     )
+    if sampling.json_schema is not None:
+        request.json_schema = str(sampling.json_schema)
+    elif sampling.regex is not None:
+        request.regex = sampling.regex
+    return request
 
 
 def generate_query(request: pb.GenerateRequest) -> GenerateQuery:
     """Reads what a request asks for; `InvalidRequest` if it is malformed."""
     said = {name: getattr(request, name) for name in _OPTIONAL if request.HasField(name)}
+    form = request.WhichOneof("grammar")
     sampling = Sampling(
-        stop=tuple(request.stop), stop_ids=tuple(request.stop_ids), logprobs=request.logprobs, **said
+        stop=tuple(request.stop),
+        stop_ids=tuple(request.stop_ids),
+        logprobs=request.logprobs,
+        json_schema=request.json_schema if form == "json_schema" else None,
+        regex=request.regex if form == "regex" else None,
+        **said,
     )
     return GenerateQuery(
         prefix_value(request.prefix),

@@ -17,6 +17,7 @@ Request = (
     | pb.ClassifyRequest
     | pb.TagRequest
     | pb.GenerateRequest
+    | pb.SearchRequest
     | pb.RankRequest
 )
 
@@ -47,6 +48,8 @@ def request_size(request: Request) -> RequestSize:
             return RequestSize(len(request.keys), 0)
         case pb.GenerateRequest():
             return RequestSize(1, request.max_tokens) + _prefix_size(request.prefix)
+        case pb.SearchRequest():
+            return RequestSize(1, request.beams) + _prefix_size(request.prefix)
         case pb.RankRequest():
             events, candidates = _rows(request.history), _rows(request.candidates)
             return RequestSize(candidates, events + candidates)

@@ -1792,6 +1792,8 @@ class GenerateRequest(google.protobuf.message.Message):
     LOGPROBS_FIELD_NUMBER: builtins.int
     BEAMS_FIELD_NUMBER: builtins.int
     LENGTH_PENALTY_FIELD_NUMBER: builtins.int
+    JSON_SCHEMA_FIELD_NUMBER: builtins.int
+    REGEX_FIELD_NUMBER: builtins.int
     model: builtins.str
     truncation: global___Truncation.ValueType
     """of the prompt"""
@@ -1810,6 +1812,8 @@ class GenerateRequest(google.protobuf.message.Message):
     """of an encoder-decoder: texts found beside each other, the likeliest answers; 1: none"""
     length_penalty: builtins.float
     """of beams: power of a text's tokens that divides its log-probability"""
+    json_schema: builtins.str
+    regex: builtins.str
     @property
     def prefix(self) -> global___Prefix:
         """the prompt: text, fields or token_ids"""
@@ -1839,9 +1843,11 @@ class GenerateRequest(google.protobuf.message.Message):
         logprobs: builtins.bool = ...,
         beams: builtins.int | None = ...,
         length_penalty: builtins.float | None = ...,
+        json_schema: builtins.str = ...,
+        regex: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_beams", b"_beams", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "beams", b"beams", "length_penalty", b"length_penalty", "max_tokens", b"max_tokens", "prefix", b"prefix", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_beams", b"_beams", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "beams", b"beams", "length_penalty", b"length_penalty", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "model", b"model", "prefix", b"prefix", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "stop_ids", b"stop_ids", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "truncation", b"truncation"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beams", b"_beams", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "beams", b"beams", "grammar", b"grammar", "json_schema", b"json_schema", "length_penalty", b"length_penalty", "max_tokens", b"max_tokens", "prefix", b"prefix", "regex", b"regex", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beams", b"_beams", "_length_penalty", b"_length_penalty", "_max_tokens", b"_max_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "beams", b"beams", "grammar", b"grammar", "json_schema", b"json_schema", "length_penalty", b"length_penalty", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "model", b"model", "prefix", b"prefix", "regex", b"regex", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "stop_ids", b"stop_ids", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "truncation", b"truncation"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_beams", b"_beams"]) -> typing.Literal["beams"] | None: ...
     @typing.overload
@@ -1858,8 +1864,93 @@ class GenerateRequest(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_top_k", b"_top_k"]) -> typing.Literal["top_k"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_top_p", b"_top_p"]) -> typing.Literal["top_p"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["grammar", b"grammar"]) -> typing.Literal["json_schema", "regex"] | None: ...
 
 global___GenerateRequest = GenerateRequest
+
+@typing.final
+class SearchRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    PREFIX_FIELD_NUMBER: builtins.int
+    TRUNCATION_FIELD_NUMBER: builtins.int
+    TRIE_FIELD_NUMBER: builtins.int
+    BEAMS_FIELD_NUMBER: builtins.int
+    TOP_K_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    truncation: global___Truncation.ValueType
+    """of the prompt"""
+    trie: builtins.str
+    """its name: a folder of the server's --trie-root"""
+    beams: builtins.int
+    """sequences that are followed at a time; unset: 32"""
+    top_k: builtins.int
+    """items that are wanted; unset: 10"""
+    @property
+    def prefix(self) -> global___Prefix:
+        """the prompt: text, fields or token_ids"""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        prefix: global___Prefix | None = ...,
+        truncation: global___Truncation.ValueType = ...,
+        trie: builtins.str = ...,
+        beams: builtins.int | None = ...,
+        top_k: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beams", b"_beams", "_top_k", b"_top_k", "beams", b"beams", "prefix", b"prefix", "top_k", b"top_k"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beams", b"_beams", "_top_k", b"_top_k", "beams", b"beams", "model", b"model", "prefix", b"prefix", "top_k", b"top_k", "trie", b"trie", "truncation", b"truncation"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beams", b"_beams"]) -> typing.Literal["beams"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_top_k", b"_top_k"]) -> typing.Literal["top_k"] | None: ...
+
+global___SearchRequest = SearchRequest
+
+@typing.final
+class SearchResponse(google.protobuf.message.Message):
+    """Items that were found, the likeliest first, as columns."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: builtins.int
+    SCORES_FIELD_NUMBER: builtins.int
+    TOKEN_IDS_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    fingerprint: builtins.str
+    """of the bundle that found them"""
+    @property
+    def keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """[found]"""
+
+    @property
+    def scores(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """[found] sums of log-probabilities of the tokens"""
+
+    @property
+    def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """[found * tokens of a sequence] item by item"""
+
+    @property
+    def usage(self) -> global___GenerateUsage: ...
+    def __init__(
+        self,
+        *,
+        keys: collections.abc.Iterable[builtins.str] | None = ...,
+        scores: collections.abc.Iterable[builtins.float] | None = ...,
+        token_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        usage: global___GenerateUsage | None = ...,
+        fingerprint: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "keys", b"keys", "scores", b"scores", "token_ids", b"token_ids", "usage", b"usage"]) -> None: ...
+
+global___SearchResponse = SearchResponse
 
 @typing.final
 class GenerateUsage(google.protobuf.message.Message):

@@ -475,6 +475,11 @@ class GenerationStub(object):
                 request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Search = channel.unary_unary(
+                '/rankport.v1.Generation/Search',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.SearchRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.SearchResponse.FromString,
+                _registered_method=True)
 
 
 class GenerationServicer(object):
@@ -489,6 +494,13 @@ class GenerationServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Search(self, request, context):
+        """Items whose token sequences are likeliest behind a prompt, by beams over a trie of sequences that the server has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GenerationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -496,6 +508,11 @@ def add_GenerationServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateRequest.FromString,
                     response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Search': grpc.unary_unary_rpc_method_handler(
+                    servicer.Search,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.SearchRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.SearchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -526,6 +543,33 @@ class Generation(object):
             '/rankport.v1.Generation/Generate',
             rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateRequest.SerializeToString,
             rankport_dot_protos_dot_v1_dot_rankport__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Search(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.Generation/Search',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.SearchRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.SearchResponse.FromString,
             options,
             channel_credentials,
             insecure,

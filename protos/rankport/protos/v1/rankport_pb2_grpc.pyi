@@ -248,6 +248,12 @@ class GenerationStub:
     the text before its next token.
     """
 
+    Search: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.SearchRequest,
+        rankport.protos.v1.rankport_pb2.SearchResponse,
+    ]
+    """Items whose token sequences are likeliest behind a prompt, by beams over a trie of sequences that the server has."""
+
 class GenerationAsyncStub:
     """Writes text behind a prompt."""
 
@@ -258,6 +264,12 @@ class GenerationAsyncStub:
     """Parts of the text as they are written; the last message says how it ended and what it cost. Cancelling the call ends
     the text before its next token.
     """
+
+    Search: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.SearchRequest,
+        rankport.protos.v1.rankport_pb2.SearchResponse,
+    ]
+    """Items whose token sequences are likeliest behind a prompt, by beams over a trie of sequences that the server has."""
 
 class GenerationServicer(metaclass=abc.ABCMeta):
     """Writes text behind a prompt."""
@@ -271,6 +283,14 @@ class GenerationServicer(metaclass=abc.ABCMeta):
         """Parts of the text as they are written; the last message says how it ended and what it cost. Cancelling the call ends
         the text before its next token.
         """
+
+    @abc.abstractmethod
+    def Search(
+        self,
+        request: rankport.protos.v1.rankport_pb2.SearchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.SearchResponse, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.SearchResponse]]:
+        """Items whose token sequences are likeliest behind a prompt, by beams over a trie of sequences that the server has."""
 
 def add_GenerationServicer_to_server(servicer: GenerationServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
 

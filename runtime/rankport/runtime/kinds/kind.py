@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.columns import ItemColumns
 from rankport.protos.features import FeatureColumns
-from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
+from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling, SearchResult
 from rankport.protos.sets import SetQuery, SetRanking
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
@@ -217,6 +217,18 @@ class GeneratingModel(Model, Protocol):
         on_part: Callable[[GeneratedPart], None] | None = None,
     ) -> "Future[GenerateResult]":
         """Writes a text behind a prompt; see `Generator.submit_generate`."""
+
+    def submit_search(
+        self,
+        prompt: Prefix,
+        trie: str,
+        timeout_s: float | None = None,
+        *,
+        beams: int = ...,
+        top_k: int = ...,
+        truncation: Truncation = "error",
+    ) -> "Future[SearchResult]":
+        """Finds the likeliest items of a trie, by its name; see `Generator.submit_search`."""
 
 
 @dataclass(frozen=True, slots=True)

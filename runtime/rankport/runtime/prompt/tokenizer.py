@@ -123,6 +123,10 @@ class Tokenizer:
         stream = DecodeStream(skip_special_tokens=True)
         return lambda token: stream.step(self._inner, token) or ""
 
+    def as_json(self) -> str:
+        """Writes it as a `tokenizer.json`, without what was reset."""
+        return self._inner.to_str()
+
     def token_id(self, name: str) -> int | None:
         """Returns the id of a token by its exact name in the vocabulary, or None."""
         return self._inner.token_to_id(name)

@@ -43,6 +43,7 @@ _COMMANDS = (
     "serve",
     "models",
     "token",
+    "trie",
     "score",
     "tag",
     "classify",
@@ -53,7 +54,7 @@ _COMMANDS = (
     "audit",
     "loadtest",
 )
-_GROUPS = ("audit", "models", "token")  # of further commands
+_GROUPS = ("audit", "models", "token", "trie")  # of further commands
 
 
 class _Commands(TyperGroup):

@@ -135,7 +135,7 @@ def test_counts_below_one_and_sequences_too_long_are_told(generator: Generator) 
         LimitExceeded, match="the trie's sequences have 65 tokens: the bundle writes at most 64"
     ):
         generator.search(PROMPT, trie)
-    with pytest.raises(InvalidRequest, match="beams is 0: give a whole number from 1 on"):
+    with pytest.raises(InvalidRequest, match="beams is 0: give a whole number from 1 to 256"):
         generator.search(PROMPT, TokenTrie.of(["a"], np.array([[3]]), VOCABULARY), beams=0)
 
 

@@ -90,6 +90,8 @@ def test_a_closed_stream_ends_the_text(client: Client, generator: Generator) -> 
         ([5], Sampling(max_tokens=65), LimitExceeded, "the bundle writes at most 64"),
         ([], Sampling(), InvalidRequest, "prefix"),
         ({"nobody": "a"}, Sampling(), InvalidRequest, "nobody"),
+        ([5], Sampling(json_schema={"type": "objekt"}), InvalidRequest, "json_schema"),
+        ([5], Sampling(regex="(a"), InvalidRequest, "regex"),
     ],
 )
 def test_errors_are_those_of_the_process(

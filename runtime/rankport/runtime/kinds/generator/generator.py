@@ -5,7 +5,6 @@ Owns the way from prompt and sampling to text. Tokens are `prompt`'s, passes `en
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -16,24 +15,23 @@ from typing import Any, Self
 from zlib import crc32
 
 from rankport.protos.arguments import checked_timeout_s
-from rankport.protos.errors import InvalidRequest, LimitExceeded
-from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling, SearchResult
+from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.types import ModelDescription, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import KindRules, check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.generator.beams import Beams
 from rankport.runtime.kinds.generator.engine import GenerationEngine
-from rankport.runtime.kinds.generator.engines import WritingEngine, load_engine, searching, submit_order
+from rankport.runtime.kinds.generator.engines import WritingEngine, load_engine, submit_order
 from rankport.runtime.kinds.generator.orders import Orders
-from rankport.runtime.kinds.generator.results import TextStream, search_result, text_result
+from rankport.runtime.kinds.generator.results import TextStream, text_result
 from rankport.runtime.kinds.generator.rules import RULES as OWN_RULES
-from rankport.runtime.kinds.generator.scoring import SCORES, TextScores
+from rankport.runtime.kinds.generator.scoring import SCORES
 from rankport.runtime.kinds.generator.seq2seq import rules as seq2seq
 from rankport.runtime.kinds.generator.texts import OnPart
-from rankport.runtime.kinds.generator.trie import TokenTrie
+from rankport.runtime.kinds.generator.trie_searches import TrieSearches
+from rankport.runtime.kinds.generator.tries import Tries
 from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.remote.here import check_here
 from rankport.runtime.kinds.replicas import Replicas
@@ -41,14 +39,13 @@ from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.scheduling.futures import converted, result_within
 from rankport.runtime.scheduling.prefix_cache import CacheStats
-from rankport.runtime.tokens import TokenRun
 
 GREEDY = Sampling()
 RULES: KindRules = MappingProxyType({**OWN_RULES, **seq2seq.RULES})
 _GENERATES: frozenset[Capability] = frozenset({"generates"})
 
 
-class Generator(TextScores):
+class Generator(TrieSearches):
     """A loaded bundle that writes text. Any thread may call it; a context manager.
 
     >>> with Generator.load("explainer.bundle") as generator:
@@ -61,9 +58,10 @@ class Generator(TextScores):
         prompt: PromptEncoder,
         tokenizer: Tokenizer | None,
         engines: Replicas[WritingEngine],
+        tries: Tries,
     ) -> None:
         """Makes a generator of parts; it closes the engines."""
-        super().__init__(manifest, prompt, engines)
+        super().__init__(manifest, prompt, engines, tries)
         self._orders = Orders(manifest, tokenizer)
 
     @classmethod
@@ -81,7 +79,8 @@ class Generator(TextScores):
         name = manifest.tokenizer
         tokenizer = None if name is None else Tokenizer.from_file(opened.file(name))
         prompt = PromptEncoder(manifest, tokenizer)
-        return cls(manifest, prompt, tokenizer, Replicas({0: load_engine(opened, config)}))
+        tries = Tries(config.trie_root)
+        return cls(manifest, prompt, tokenizer, Replicas({0: load_engine(opened, config)}), tries)
 
     def generate(
         self,
@@ -144,57 +143,6 @@ class Generator(TextScores):
             lambda: crc32(run.ids.tobytes()),
         )
         return converted(future, partial(text_result, tokenize_s, sampling))
-
-    def search(
-        self,
-        prompt: Prefix,
-        trie: TokenTrie,
-        timeout_s: float | None = None,
-        *,
-        beams: int = 32,
-        top_k: int = 10,
-        truncation: Truncation = "error",
-    ) -> SearchResult:
-        """Finds the items of a trie whose sequences are likeliest behind a prompt, by beams of that width.
-
-        Raises:
-            InvalidRequest: the prompt is malformed or empty, or `beams` or `top_k` is below 1.
-            LimitExceeded: the prompt is too long and `truncation` is "error", or the sequences are.
-            Overloaded, DeadlineExceeded, BackendError, Unavailable: as `generate`.
-        """
-        timeout_s = checked_timeout_s(timeout_s)
-        future = self.submit_search(prompt, trie, timeout_s, beams=beams, top_k=top_k, truncation=truncation)
-        return result_within(future, timeout_s)
-
-    def submit_search(
-        self,
-        prompt: Prefix,
-        trie: TokenTrie,
-        timeout_s: float | None = None,
-        *,
-        beams: int = 32,
-        top_k: int = 10,
-        truncation: Truncation = "error",
-    ) -> "Future[SearchResult]":
-        """Searches as `search`, at once with a future. Cancelling it ends the search before its next pass."""
-        timeout_s = checked_timeout_s(timeout_s)
-        for name, count in (("beams", beams), ("top_k", top_k)):
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise InvalidRequest(f"{name} is {count!r:.40}: give a whole number from 1 on")
-        if trie.levels > self._manifest.limits.max_item_tokens:
-            raise LimitExceeded(
-                f"the trie's sequences have {trie.levels} tokens: the bundle writes at most "
-                f"{self._manifest.limits.max_item_tokens} (max_item_tokens)"
-            )
-        run, tokenize_s = self._encoded(prompt, truncation)
-        future = self._engines.submit(
-            lambda engine: searching(engine, self._manifest).search(
-                run, Beams(trie, beams), timeout_s, spent_s=tokenize_s
-            ),
-            len(run.ids) + beams * trie.levels,
-            lambda: crc32(run.ids.tobytes()),
-        )
-        return converted(future, partial(search_result, tokenize_s, trie, top_k))
 
     async def agenerate(
         self,
@@ -267,15 +215,6 @@ class Generator(TextScores):
     def _caches(self) -> list[CacheStats]:
         engines = self._engines.engines
         return [engine.cache_stats() for engine in engines if isinstance(engine, GenerationEngine)]
-
-    def _encoded(self, prompt: Prefix, truncation: Truncation) -> tuple[TokenRun, float]:
-        """Gives the tokens of a prompt, and the seconds that they took."""
-        self._engines.check_process()
-        begun_s = time.perf_counter()
-        run = self._prompt.encode_prefix(prompt, truncation).run
-        if not len(run.ids):
-            raise InvalidRequest("prefix has no tokens: a text begins behind at least one")
-        return run, time.perf_counter() - begun_s
 
 
 def _put(loop: asyncio.AbstractEventLoop, parts: "asyncio.Queue[Any]", part: GeneratedPart | None) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.manifest import Decoding, Manifest
+from rankport.runtime.kinds.generator.grammar import Grammars, GrammarSampler
 from rankport.runtime.kinds.generator.sampler import Sampler, SamplingRules
 from rankport.runtime.kinds.generator.seq2seq.beams import BeamRules, BeamSearch
 from rankport.runtime.kinds.generator.seq2seq.constraints import ConstrainedSampler, Constraints
@@ -22,6 +23,8 @@ class Orders:
         assert manifest.generation is not None
         self._manifest, self._generation = manifest, manifest.generation
         self._tokenizer = tokenizer
+        vocabulary = manifest.shape.vocab_size
+        self._grammars = Grammars(tokenizer, vocabulary, self._generation.stop_ids)
 
     def order(
         self, sampling: Sampling, prompt: Sequence[int], on_part: OnPart | None
@@ -34,7 +37,8 @@ class Orders:
         decoding = self._generation.decoding
         if decoding is None:
             _refuse_beams(sampling, self._manifest)
-            return self._text(sampling, Sampler(self._rules(sampling), sampling.seed, prompt), on_part)
+            return self._text(sampling, self._sampler(sampling, prompt), on_part)
+        _refuse_grammar(sampling, self._manifest)
         constraints = Constraints(decoding, tuple(self._ends(sampling)), self._max_tokens(sampling))
         width = self._width(sampling, decoding)
         if width == 1:
@@ -52,6 +56,12 @@ class Orders:
             new_writer=None if self._tokenizer is None else partial(Writer, self._tokenizer, ()),
             on_part=on_part,
         )
+
+    def _sampler(self, sampling: Sampling, prompt: Sequence[int]) -> Sampler:
+        matcher = self._grammars.matcher(sampling)
+        if matcher is None:
+            return Sampler(self._rules(sampling), sampling.seed, prompt)
+        return GrammarSampler(self._rules(sampling), sampling.seed, prompt, matcher)
 
     def _text(self, sampling: Sampling, sampler: Sampler, on_part: OnPart | None) -> TextOrder:
         return TextOrder(
@@ -97,6 +107,14 @@ def _refuse_beams(sampling: Sampling, manifest: Manifest) -> None:
             raise InvalidRequest(
                 f"{name}: bundle {manifest.name!r} of kind {manifest.kind} writes token by token, and finds no beams "
                 "of its own: leave it out, or search a trie"
+            )
+
+
+def _refuse_grammar(sampling: Sampling, manifest: Manifest) -> None:
+    for name in ("json_schema", "regex"):
+        if getattr(sampling, name) is not None:
+            raise InvalidRequest(
+                f"{name}: bundle {manifest.name!r} of kind {manifest.kind} writes by no grammar: leave it out"
             )
 
 

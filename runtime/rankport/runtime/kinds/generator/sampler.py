@@ -47,6 +47,11 @@ class Sampler:
             self._seen = np.union1d(self._seen, token)
         return token
 
+    @property
+    def ended(self) -> bool:
+        """True when nothing can follow what was drawn."""
+        return False
+
     def _drawn(self, logits: Logits) -> int:
         rules = self._rules
         if rules.temperature == 0:

@@ -66,7 +66,12 @@ class Text:
         if not np.isfinite(logits).all():
             self.failure = not_finite(self.steps)
             return
-        order, token = self.order, self.order.sampler.draw(logits)
+        order = self.order
+        try:
+            token = order.sampler.draw(logits)
+        except RankportError as error:
+            self.failure = error
+            return
         self.steps += 1
         if token in order.stop_ids:
             self._end("stop")
@@ -76,11 +81,12 @@ class Text:
         if chance is not None:
             self.logprobs.append(chance)
         text = "" if order.writer is None else order.writer.add(token)
-        stopped = order.writer is not None and order.writer.stopped
+        stopped = order.sampler.ended or (order.writer is not None and order.writer.stopped)
         self.next_token = token
         if stopped or self.steps == order.max_tokens:
             text += self._rest()
-            self.finish_reason = "stop" if order.writer is not None and order.writer.stopped else "length"
+            stopped = stopped or (order.writer is not None and order.writer.stopped)
+            self.finish_reason = "stop" if stopped else "length"
         self._tell(GeneratedPart(text, token, chance))
 
     def written(self, request: Request, waited_s: float, *, cached: int, computed: int) -> Written:

@@ -20,7 +20,7 @@ from rankport.protos.errors import BundleError, InvalidRequest, StoreError
 from rankport.protos.reasons import reason_of
 from rankport.runtime.bundle.strict_json import strict_json
 
-FORMAT, VERSION, HEADER = "rankport-trie", 1, "trie.json"
+FORMAT, VERSION, HEADER = "rankport-trie", 2, "trie.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class TokenTrie:
     items: NDArray[np.int64]  # [items] place of each as it was given
     key_bytes: NDArray[np.uint8]  # UTF-8 of all keys behind each other, as they were given
     key_offsets: NDArray[np.int64]  # [items + 1]
+    vocabulary: int  # tokens that there are, more than any of a sequence
 
     @classmethod
     def of(cls, keys: Sequence[str], sequences: NDArray[np.integer], vocabulary: int) -> Self:
@@ -58,6 +59,7 @@ class TokenTrie:
             order.astype(np.int64),
             np.frombuffer(b"".join(encoded), np.uint8),
             offsets,
+            vocabulary,
         )
 
     @classmethod
@@ -67,6 +69,7 @@ class TokenTrie:
         header = _header(folder)
         try:
             levels = range(int(header["levels"]))
+            int(header["vocabulary"])
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _names(len(levels))}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
@@ -75,7 +78,11 @@ class TokenTrie:
         trie = cls(
             tuple(arrays[f"tokens_{level}"] for level in levels),
             tuple(arrays[f"children_{level}"] for level in levels),
-            *(arrays[name] for name in _WHOLE),
+            arrays["items_of"],
+            arrays["items"],
+            arrays["key_bytes"],
+            arrays["key_offsets"],
+            int(header["vocabulary"]),
         )
         if (trie.count, trie.nodes) != (header.get("items"), header.get("nodes")):
             raise StoreError(f"trie {str(folder)!r} has other arrays than its {HEADER} says: build it again")
@@ -90,7 +97,7 @@ class TokenTrie:
         arrays = [*self.tokens, *self.children, *(getattr(self, name) for name in _WHOLE)]
         for name, array in zip(_names(self.levels), arrays, strict=True):
             np.save(staged / f"{name}.npy", array)
-        header = {"format": FORMAT, "version": VERSION, "levels": self.levels}
+        header = {"format": FORMAT, "version": VERSION, "levels": self.levels, "vocabulary": self.vocabulary}
         header |= {"items": self.count, "nodes": self.nodes}
         (staged / HEADER).write_text(json.dumps(header) + "\n", encoding="utf-8")
         staged.chmod(0o755)

@@ -6,17 +6,18 @@ from concurrent.futures import Future
 from contextlib import suppress
 
 from rankport.protos.generation import GeneratedPart, GenerateResult
-from rankport.protos.messages import generate_wire
+from rankport.protos.messages import generate_wire, search_wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.kinds.kind import GeneratingModel
+from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.server.core import Core
-from rankport.runtime.server.grpc.calls import Context, answering, request_id
+from rankport.runtime.server.grpc.calls import Context, answering, fitting, request_id
 from rankport.runtime.server.models import Served
 
 
 class GenerationService(pb_grpc.GenerationServicer):
-    """Answers Generate with the models of a server that generate."""
+    """Answers Generate and Search with the models of a server that generate."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -36,6 +37,27 @@ class GenerationService(pb_grpc.GenerationServicer):
                 finally:
                     writing.cancel()
             await context.write(generate_wire.last_message(result, served.description.fingerprint))
+
+    async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:  # noqa: N802
+        async with answering(context, self._core, request):
+            served = self._core.models.generator(request.model, request_id(context))
+
+            def submit(left_s: float | None) -> Future[pb.SearchResponse]:
+                query = search_wire.search_query(request)
+                future = served.model.submit_search(
+                    query.prompt,
+                    query.trie,
+                    left_s,
+                    beams=query.beams,
+                    top_k=query.top_k,
+                    truncation=query.truncation,
+                )
+                fingerprint = served.description.fingerprint
+                return converted(future, lambda found: search_wire.search_response(found, fingerprint))
+
+            with served:
+                response = await self._core.submitter.run(submit, context.time_remaining())
+            return fitting(response, self._core)
 
     async def _write(
         self,

@@ -12,8 +12,10 @@ import typer
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.priorities import priority as priority_block
+from rankport.protos.reasons import reason_of
 from rankport.protos.types import Prefix, Truncation
 from rankport.sdk.cli.flags.priority import PriorityFlag
+from rankport.sdk.cli.output.found import search, write_found
 
 
 class _Text(Protocol):
@@ -66,7 +68,24 @@ def generate(
     ] = None,
     beams: Annotated[
         int | None,
-        typer.Option(help="Of an encoder-decoder: how many of the likeliest texts to find, a line each."),
+        typer.Option(
+            help="Of an encoder-decoder: how many of the likeliest texts to find, a line each. With --trie: sequences "
+            "that are followed at a time. [default: 32]"
+        ),
+    ] = None,
+    trie: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Find the items of this trie whose sequences are likeliest, --top-k of them: a folder, at a server "
+            "the name of one that it has.",
+        ),
+    ] = None,
+    json_schema: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The text must be JSON by the schema in this file.")
+    ] = None,
+    regex: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="The text must match this pattern as a whole.")
     ] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Give up after this many seconds.")] = None,
     priority: PriorityFlag = "interactive",
@@ -80,6 +99,14 @@ def generate(
 
     Exit codes: 0 written; 2 what was asked is wrong; 1 anything else.
     """
+    asked = _prompt(prompt, fields or [])
+    if trie is not None:
+        _refuse_beside_trie(
+            max_tokens, temperature, top_p, repetition_penalty, seed, stop, json_schema, regex
+        )
+        with priority_block(priority), _generator(server, model, bundle) as generator:
+            write_found(search(generator, asked, trie, beams, top_k, timeout_s), as_json)
+        return
     sampling = Sampling(
         max_tokens=max_tokens,
         temperature=temperature,
@@ -89,8 +116,9 @@ def generate(
         seed=seed,
         stop=tuple(stop or ()),
         beams=beams,
+        json_schema=None if json_schema is None else _schema(json_schema),
+        regex=regex,
     )
-    asked = _prompt(prompt, fields or [])
     with priority_block(priority), _generator(server, model, bundle) as generator:
         text = generator.stream(asked, sampling, timeout_s)
         try:
@@ -106,6 +134,20 @@ def generate(
     typer.echo()
     for beam in result.beams[1:]:
         typer.echo(beam.text)
+
+
+def _refuse_beside_trie(*given: object) -> None:
+    if any(value is not None for value in given):
+        raise typer.BadParameter(
+            "with --trie there are --beams and --top-k; the other flags say how text is written"
+        )
+
+
+def _schema(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"--json-schema {file} cannot be read: {reason_of(error)}") from error
 
 
 def _prompt(prompt: str | None, fields: list[str]) -> Prefix:

@@ -1,0 +1,58 @@
+"""`Tries`: those below a folder, by name. Opened when asked for, and again where another one took the place."""
+
+import os
+import re
+import threading
+from pathlib import Path
+
+from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.reasons import reason_of
+from rankport.runtime.kinds.generator.trie import HEADER, TokenTrie
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_State = tuple[int, int]  # inode and time of the header
+
+
+class Tries:
+    """Tries of a folder. Any thread may ask."""
+
+    def __init__(self, root: str | None) -> None:
+        """Takes the folder; None: there are none by name. Raises `InvalidRequest` for what is no folder."""
+        if root is not None and not Path(root).is_dir():
+            raise InvalidRequest(f"trie_root is {root!r}: give a folder of tries")
+        self._root = None if root is None else Path(root)
+        self._open: dict[str, tuple[_State, TokenTrie]] = {}
+        self._lock = threading.Lock()
+
+    def named(self, name: str) -> TokenTrie:
+        """Maps a trie.
+
+        Raises `InvalidRequest` for what is no name, `NotFound` for one that is not there, `StoreError` for a folder
+        that is no trie.
+        """
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"trie is {name!r:.60}: give its name, of letters, digits, underscores, hyphens and dots"
+            )
+        if self._root is None:
+            raise InvalidRequest(
+                f"trie is {name!r}: tries by name need a folder of them: serve --trie-root FOLDER"
+            )
+        state = self._state(self._root, name)
+        with self._lock:
+            known = self._open.get(name)
+            if known is None or known[0] != state:
+                self._open[name] = known = (state, TokenTrie.open(self._root / name))
+        return known[1]
+
+    def _state(self, root: Path, name: str) -> _State:
+        try:
+            found = os.stat(root / name / HEADER)
+        except OSError as error:
+            raise NotFound(f"trie {name!r}: {reason_of(error)}; there are {_listed(root)}") from error
+        return found.st_ino, found.st_mtime_ns
+
+
+def _listed(root: Path) -> str:
+    names = sorted(folder.name for folder in root.iterdir() if _NAME.fullmatch(folder.name))
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none"

@@ -1,0 +1,126 @@
+"""Tries by name and from files: found where they lie, refused by name or line, never one of another vocabulary."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.kinds.generator.trie import TokenTrie
+from rankport.runtime.kinds.generator.trie_file import trie_of_file
+from rankport.runtime.kinds.generator.tries import Tries
+
+NAMES = {"<a_0>": 3, "<a_1>": 4, "<b_0>": 5}
+
+
+def saved(root: Path, name: str, keys: list[str]) -> None:
+    rows = np.array([[4, 5 + place] for place in range(len(keys))])
+    TokenTrie.of(keys, rows, 101).save(root / name)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tries")
+    saved(folder, "movies", ["a", "b"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generator(generator_bundle: Bundle, root: Path) -> Iterator[Generator]:
+    config = EngineConfig(threads=1, trie_root=str(root))
+    with Generator.load(generator_bundle, config=config) as loaded:
+        yield loaded
+
+
+def test_a_trie_is_found_by_its_name(generator: Generator, root: Path) -> None:
+    by_name = generator.search([1, 2], "movies")
+    itself = generator.search([1, 2], TokenTrie.open(root / "movies"))
+    assert by_name.keys == itself.keys
+    np.testing.assert_array_equal(by_name.scores, itself.scores)
+
+
+def test_another_trie_in_the_place_is_taken_up(tmp_path: Path) -> None:
+    saved(tmp_path, "movies", ["a", "b"])
+    tries = Tries(str(tmp_path))
+    first = tries.named("movies")
+    assert tries.named("movies") is first
+    (tmp_path / "movies").rename(tmp_path / "old")
+    saved(tmp_path, "movies", ["c"])
+    assert tries.named("movies").keys_of(0) == ["c"]
+    assert first.keys_of(0) == ["a"]  # a search under way goes on with its own
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "told"),
+    [
+        ("books", NotFound, "trie 'books': No such file or directory; there are movies"),
+        ("../movies", InvalidRequest, r"trie is '\.\./movies': give its name"),
+        ("", InvalidRequest, "trie is ''"),
+    ],
+)
+def test_what_is_no_trie_of_the_folder_is_told(
+    generator: Generator, name: str, error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        generator.search([1], name)
+
+
+def test_without_a_folder_no_name_is_known(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="serve --trie-root FOLDER"):
+        Tries(None).named("movies")
+    with pytest.raises(InvalidRequest, match=r"trie_root is .*none': give a folder of tries"):
+        Tries(str(tmp_path / "none"))
+
+
+def test_a_trie_of_more_tokens_than_the_model_has_is_refused(generator: Generator) -> None:
+    trie = TokenTrie.of(["a"], np.array([[150]]), 200)
+    with pytest.raises(InvalidRequest, match="made for 200 tokens: the bundle has 101"):
+        generator.search([1], trie)
+
+
+def test_a_file_gives_names_or_ids(tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text(
+        '{"key": "x", "tokens": ["<a_1>", "<b_0>"]}\n\n{"key": "y", "ids": [3, 5]}\n', encoding="utf-8"
+    )
+    trie = trie_of_file(file, NAMES.get, 101)
+    assert (trie.count, trie.levels, trie.vocabulary) == (2, 2, 101)
+    assert [trie.keys_of(leaf) for leaf in range(2)] == [["y"], ["x"]]
+    assert [level.tolist() for level in trie.tokens] == [[3, 4], [5, 5]]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            '{"key": "y", "tokens": ["<a_9>", "<b_0>"]}',
+            "line 2, key 'y': '<a_9>' is no token of the vocabulary",
+        ),
+        ('{"key": "y", "ids": [101, 3]}', "line 2, key 'y': 101 is no token: they are 0 to 100"),
+        ('{"key": "y", "ids": [true, 3]}', "line 2, key 'y': True is no token"),
+        ('{"key": "x", "ids": [3, 3]}', "line 2: key 'x' is given twice, first in line 1"),
+        ('{"key": "y", "ids": [3]}', "line 2: 1 tokens, and 2 in line 1"),
+        ('{"key": "y", "ids": []}', "line 2: a key is a text, and a sequence a list"),
+        ('{"key": "y", "ids": [3, 3], "title": "z"}', 'line 2: give {"key": ..., "tokens": [...]}'),
+        ("y", "line 2: no JSON"),
+    ],
+)
+def test_the_line_at_fault_is_named(tmp_path: Path, line: str, told: str) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text('{"key": "x", "ids": [4, 5]}\n' + line + "\n", encoding="utf-8")
+    with pytest.raises(InvalidRequest) as failure:
+        trie_of_file(file, NAMES.get, 101)
+    assert told in str(failure.value)
+    assert str(file) in str(failure.value)
+
+
+def test_no_items_and_no_file_are_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(InvalidRequest, match="empty has no items"):
+        trie_of_file(tmp_path / "empty", NAMES.get, 101)
+    with pytest.raises(InvalidRequest, match="cannot be read: No such file"):
+        trie_of_file(tmp_path / "none", NAMES.get, 101)

@@ -63,12 +63,16 @@ def test_a_stop_answers_what_is_under_way_and_leaves_nothing(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("rankport-")]
 
 
-def test_processes_end_by_themselves_where_their_supervisor_is_killed(mix_bundle: Bundle) -> None:
+def test_processes_end_by_themselves_where_their_supervisor_is_killed(
+    mix_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with serve(f"mix={mix_bundle.path}", "--fronts", 1) as command:
         pids = children(command.process.pid)
         assert len(pids) == 2
         os.kill(command.process.pid, signal.SIGKILL)
         eventually(lambda: not any(map(alive, pids)), 1.0)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("rankport-")]
 
 
 def work(**settings: object) -> Work:

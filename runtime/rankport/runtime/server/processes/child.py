@@ -1,9 +1,11 @@
 """Main function of the processes that a supervisor starts: takes its orders, and ends with it."""
 
 import os
+import shutil
 import signal
 import sys
 import threading
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -36,8 +38,13 @@ def main() -> None:
 
 def _listen(channel: Channel, heard: Heard) -> None:
     """Passes on what is said, and ends this process with the supervisor, whatever it is doing."""
+    folder: Path | None = None
     for said in channel.heard():
+        if isinstance(said, EngineOrders):
+            folder = Path(said.path).parent
         heard.put(said)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)  # of a supervisor that could not do it itself
     os._exit(1)
 
 

@@ -65,6 +65,8 @@ _HOMES = {
     "rankport.sdk.access": ("Tls",),
     "rankport.sdk.aio_client": ("AsyncClient",),
     "rankport.sdk.client": ("Client",),
+    "rankport.sdk.membership.audit": ("audit_membership",),
+    "rankport.sdk.membership.report": ("MembershipReport",),
     "rankport.sdk.offline": ("build", "encode"),
     "rankport.sdk.request_ids": ("request_id",),
 }

@@ -58,6 +58,8 @@ from rankport.runtime.store.store import TokenStore as TokenStore
 from rankport.sdk.access import Tls as Tls
 from rankport.sdk.aio_client import AsyncClient as AsyncClient
 from rankport.sdk.client import Client as Client
+from rankport.sdk.membership.audit import audit_membership as audit_membership
+from rankport.sdk.membership.report import MembershipReport as MembershipReport
 from rankport.sdk.offline import build as build
 from rankport.sdk.offline import encode as encode
 from rankport.sdk.request_ids import request_id as request_id

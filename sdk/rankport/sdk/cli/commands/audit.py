@@ -1,12 +1,18 @@
-"""`rankport audit`: release checks of what was trained. `rankport audit tokens` is the one of new vocabulary rows."""
+"""`rankport audit`: release checks of what was trained.
+
+`rankport audit tokens` is that of new vocabulary rows, `rankport audit membership` that of the users of a training set.
+"""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from rankport.exporters.vocabulary.collapse_limits import CollapseLimits
-from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
+from rankport.protos.types import Side
+from rankport.runtime.config import EngineConfig
+from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
+from rankport.sdk.membership.config import MembershipConfig, UserColumns
 
 
 def audit() -> typer.Typer:
@@ -16,6 +22,7 @@ def audit() -> typer.Typer:
     )
     group.callback()(_group)
     group.command()(tokens)
+    group.command()(membership)
     return group
 
 
@@ -83,3 +90,81 @@ def tokens(
     if not report.passed:
         raise typer.Exit(1)
     console.print("passed", style="bold green")
+
+
+@takes(
+    *flags_of(UserColumns),
+    *flags_of(MembershipConfig),
+    *flags_of(EngineConfig, only=("device",)),
+)
+def membership(
+    members: Annotated[
+        Path,
+        typer.Option(
+            help="Texts of users that the encoder was trained on: .csv, .jsonl or .parquet; CSV and JSONL also as .gz."
+        ),
+    ],
+    non_members: Annotated[Path, typer.Option(help="Texts of other users, drawn as the members were.")],
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="Bundle of an item encoder, or two towers. Without it the files are embeddings: .npz with the "
+            "arrays users and embeddings."
+        ),
+    ] = None,
+    strangers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Texts of a third set of users to measure distances to. [default: drawn from the other two]"
+        ),
+    ] = None,
+    device_id: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
+    side: Annotated[
+        str | None,
+        typer.Option(help="Side of two towers that reads the texts: item or query. [default: item]"),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here too; - for stdout.")
+    ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Write figures and plots as one page here too.")
+    ] = None,
+    **given: Any,
+) -> None:
+    """Measure whether an encoder gives away whose texts it was trained on. Exit 1 above --max-auc.
+
+    Takes texts of users whose texts were trained on, and of others: any texts of theirs, not those very ones. Attacks
+    look at how close a user's embeddings are to each other and to strangers'; each user is scored by models that have
+    not seen it. A control looks at the texts alone: what it reaches is a difference of the two sets, not a leak.
+
+    Exit codes: 0 measured, and not above --max-auc if that is given; 1 above it, or the bundle failed; 2 what was asked
+    is wrong, such as a user in both files.
+    """
+    from rich.console import Console
+
+    from rankport.sdk.cli.output.membership.report import print_membership, write_membership
+    from rankport.sdk.cli.output.progress import steps
+    from rankport.sdk.membership.audit import audit_membership
+
+    console = Console(stderr=True)
+    with steps(console) as on_step:
+        report = audit_membership(
+            bundle,
+            members,
+            non_members,
+            strangers=strangers,
+            device=given["device"],
+            device_id=device_id,
+            side=cast(Side | None, side),
+            on_progress=on_step,
+            **given_values(UserColumns, given),
+            **given_values(MembershipConfig, given),
+        )
+    print_membership(console, report)
+    write_membership(report, json_file, html_file)
+    for failure in report.failures:
+        console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True, highlight=False)
+    if not report.passed:
+        raise typer.Exit(1)
+    if report.config.max_auc is not None:
+        console.print("passed", style="bold green")

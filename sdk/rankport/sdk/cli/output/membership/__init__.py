@@ -1,0 +1,1 @@
+"""Output of a membership audit: summary, JSON, and a page with plots."""

@@ -1,0 +1,142 @@
+"""`Samples`: texts or embeddings of users, read and checked. Owns who is audited; knows no encoder.
+
+No row is passed over in silence: one that cannot be used ends the audit with its line, for nobody knows whose it was.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.runtime.jobs.items_file import BadRow, ItemsFile
+from rankport.sdk.membership.config import MembershipConfig, UserColumns
+
+StrPath = str | os.PathLike[str]
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Samples of one side, by user."""
+
+    source: str  # what they came from, for messages
+    users: tuple[str, ...]  # each once
+    owners: Whole  # [samples] place of the user
+    texts: tuple[str, ...] | None  # [samples] None where embeddings were given
+    rows: Floats | None = None  # [samples, dim] embeddings, where they were given
+    left_out: int = 0  # users with too few texts
+
+    def of_user(self, place: int) -> Whole:
+        """Finds the samples of a user."""
+        return np.flatnonzero(self.owners == place)
+
+
+def read_texts(path: StrPath, columns: UserColumns) -> Samples:
+    """Reads a file of users and texts. Raises as `ItemsFile.open`, and `InvalidRequest` for a row without either."""
+    given = asdict(columns)
+    file = ItemsFile.open(path, id_column=given.pop("user_column"), **given)
+    users, texts = list[str](), list[str]()
+    for row in file.rows():
+        if isinstance(row, BadRow):
+            raise InvalidRequest(f"{path}, line {row.line}: {row.reason}; take the row out or mend it")
+        users.append(row.id)
+        texts.append(row.text)
+    return of_users(str(path), users, tuple(texts), None)
+
+
+def read_embeddings(path: StrPath) -> Samples:
+    """Reads a .npz file with the arrays users [samples] and embeddings [samples, dim].
+
+    Raises `NotFound` for no file, `InvalidRequest` for one without such arrays.
+    """
+    if not Path(path).is_file():
+        raise NotFound(f"no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+            users, rows = arrays["users"], arrays["embeddings"]
+    except KeyError as error:
+        raise InvalidRequest(
+            f"{path} has no array {error.args[0]!r}; it needs users and embeddings"
+        ) from error
+    except (ValueError, OSError, EOFError, BadZipFile, TypeError) as error:
+        raise InvalidRequest(
+            f"{path} cannot be read as .npz of plain arrays ({error}); without --bundle give users and embeddings so"
+        ) from error
+    return of_arrays(str(path), users, rows)
+
+
+def of_arrays(source: str, users: NDArray[np.generic], rows: NDArray[np.generic]) -> Samples:
+    """Checks users [samples] and their embeddings [samples, dim]. Raises `InvalidRequest` for what does not fit."""
+    if rows.ndim != 2 or users.ndim != 1 or len(rows) != len(users):
+        raise InvalidRequest(
+            f"{source}: users {list(users.shape)} and embeddings {list(rows.shape)} do not fit: "
+            "give users [samples] and embeddings [samples, dim]"
+        )
+    if rows.dtype.kind not in "fiu":
+        raise InvalidRequest(f"{source}: embeddings are {rows.dtype}: give numbers")
+    values = rows.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise InvalidRequest(f"{source}: embedding {bad[0]} is not finite")
+    return of_users(source, [str(user) for user in users.tolist()], None, values)
+
+
+def of_users(
+    source: str, names: Sequence[str], texts: tuple[str, ...] | None, rows: Floats | None
+) -> Samples:
+    """Groups samples by their users' names."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return Samples(source, tuple(places), np.array([places[name] for name in names], np.int64), texts, rows)
+
+
+def chosen(samples: Samples, config: MembershipConfig, random: np.random.Generator) -> Samples:
+    """Leaves out users with too few texts, and draws from those with many.
+
+    Raises `InvalidRequest` where too few users are left.
+    """
+    kept, names, left_out = list[Whole](), list[str](), 0
+    order = np.argsort(samples.owners, kind="stable")
+    groups = np.split(order, np.cumsum(np.bincount(samples.owners, minlength=len(samples.users)))[:-1])
+    for name, own in zip(samples.users, groups, strict=True) if len(order) else ():
+        if len(own) < config.min_texts:
+            left_out += 1
+            continue
+        names.append(name)
+        drawn = own if len(own) <= config.max_texts else random.choice(own, config.max_texts, replace=False)
+        kept.append(np.sort(drawn))
+    if len(names) < config.min_users:
+        raise InvalidRequest(
+            f"{samples.source} has {len(names)} users with at least {config.min_texts} texts "
+            f"({left_out} have fewer): an audit needs min_users (--min-users), {config.min_users}"
+        )
+    places = np.concatenate(kept)
+    return Samples(
+        samples.source,
+        tuple(names),
+        np.repeat(np.arange(len(names)), [len(own) for own in kept]),
+        None if samples.texts is None else tuple(samples.texts[place] for place in places.tolist()),
+        None if samples.rows is None else samples.rows[places],
+        left_out,
+    )
+
+
+def check_apart(members: Samples, others: Samples) -> None:
+    """Raises `InvalidRequest` for a user on both sides, or embeddings of two widths."""
+    both = sorted(set(members.users) & set(others.users))
+    if both:
+        raise InvalidRequest(
+            f"user {both[0]!r} is a member and a non-member ({len(both)} are): "
+            f"{members.source} and {others.source} must be split by user"
+        )
+    if members.rows is not None and others.rows is not None and members.rows.shape[1] != others.rows.shape[1]:
+        raise InvalidRequest(
+            f"embeddings of {members.source} have {members.rows.shape[1]} values, "
+            f"those of {others.source} {others.rows.shape[1]}: they are of two encoders"
+        )

@@ -1,0 +1,94 @@
+"""Audits of embeddings whose truth is known, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.sdk import MembershipReport, audit_membership
+
+Arrays = tuple[NDArray[np.generic], NDArray[np.generic]]
+FAST = {"resamples": 100, "null_rounds": 4, "repeats": 1}
+
+
+def drawn(users: int, spread: float, seed: int, samples: int = 5) -> Arrays:
+    """Users around centres of their own: the smaller `spread`, the closer a user's samples are."""
+    random = np.random.default_rng(seed)
+    rows = random.normal(size=(users, 1, 16)) + spread * random.normal(size=(users, samples, 16))
+    names = np.repeat([f"{seed}-{user}" for user in range(users)], samples)
+    return names, rows.reshape(-1, 16)
+
+
+@pytest.fixture(scope="module")
+def leaking() -> MembershipReport:
+    return audit_membership(None, drawn(100, 0.5, 1), drawn(100, 1.0, 2), max_auc=0.6, **FAST)
+
+
+def test_users_drawn_together_are_found(leaking: MembershipReport) -> None:
+    assert leaking.strongest.figures.auc.value >= 0.9
+    assert leaking.strongest.figures.auc.low > 0.6
+    assert leaking.strongest.above_control.low > 0
+    assert not leaking.passed
+    assert "the lower end is above 0.6" in leaking.failures[0]
+    assert leaking.control.auc.value == 0.5  # all users have as many samples
+    assert "100 non-members resolve steps of 1.00%, and 1,000 are needed" in leaking.notes[0]
+
+
+def test_users_drawn_alike_are_not_told_apart() -> None:
+    report = audit_membership(None, drawn(100, 1.0, 3), drawn(100, 1.0, 4), max_auc=0.6, **FAST)
+    for attack in report.attacks:
+        assert attack.figures.auc.low <= 0.5 <= attack.figures.auc.high
+    assert report.passed
+    strict = audit_membership(None, drawn(100, 1.0, 3), drawn(100, 1.0, 4), max_auc=0.5, strict=True, **FAST)
+    assert not strict.passed
+
+
+def test_shuffled_membership_is_not_told(leaking: MembershipReport) -> None:
+    for attack in leaking.attacks:
+        assert abs(attack.null.mean - 0.5) < 0.1
+        assert attack.null.holding >= len(attack.null.aucs) - 1
+    assert leaking.strongest.p_value == pytest.approx(1 / 5)
+
+
+def test_a_seed_repeats_the_figures(leaking: MembershipReport) -> None:
+    again = audit_membership(None, drawn(100, 0.5, 1), drawn(100, 1.0, 2), max_auc=0.6, **FAST)
+    assert again.as_json() == leaking.as_json()
+
+
+def test_a_user_on_two_sides_is_refused() -> None:
+    names, rows = drawn(50, 1.0, 1)
+    with pytest.raises(InvalidRequest, match=r"user '1-0' is a member and a non-member \(50 are\)"):
+        audit_membership(None, (names, rows), (names, rows))
+
+
+def test_too_few_users_are_refused_with_their_number() -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"members has 9 users with at least 2 texts .* \(--min-users\), 50"
+    ):
+        audit_membership(None, drawn(9, 1.0, 1), drawn(60, 1.0, 2))
+    with pytest.raises(InvalidRequest, match=r"\(60 have fewer\)"):
+        audit_membership(None, drawn(60, 1.0, 1, samples=1), drawn(60, 1.0, 2))
+
+
+def test_files_of_embeddings_are_read_as_arrays_are(tmp_path: Path, leaking: MembershipReport) -> None:
+    for name, (users, rows) in {"a": drawn(100, 0.5, 1), "b": drawn(100, 1.0, 2)}.items():
+        np.savez(tmp_path / f"{name}.npz", users=users, embeddings=rows)
+    report = audit_membership(None, tmp_path / "a.npz", tmp_path / "b.npz", max_auc=0.6, **FAST)
+    assert report.strongest.figures.auc == leaking.strongest.figures.auc
+    with pytest.raises(NotFound, match=r"no file .*c\.npz"):
+        audit_membership(None, tmp_path / "a.npz", tmp_path / "c.npz")
+    np.savez(tmp_path / "d.npz", users=drawn(9, 1.0, 1)[0])
+    with pytest.raises(InvalidRequest, match="has no array 'embeddings'"):
+        audit_membership(None, tmp_path / "a.npz", tmp_path / "d.npz")
+
+
+def test_values_that_are_no_numbers_are_refused() -> None:
+    names, rows = drawn(60, 1.0, 1)
+    broken = rows.copy()
+    broken[7, 0] = np.nan
+    with pytest.raises(InvalidRequest, match="embedding 7 is not finite"):
+        audit_membership(None, (names, broken), drawn(60, 1.0, 2))
+    with pytest.raises(InvalidRequest, match="16 values, those of non_members 8"):
+        audit_membership(None, (names, rows), (drawn(60, 1.0, 2)[0], rows[:, :8]))

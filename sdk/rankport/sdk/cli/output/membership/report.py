@@ -1,4 +1,4 @@
-"""What a membership audit found, printed, as JSON and as a page."""
+"""Terminal summary, JSON file and page of a membership audit."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -38,13 +38,13 @@ class Endings:
         self._ends = sorted(self._counts)
 
     def completions(self, typed: str, most: int = MOST) -> list[str]:
-        """Finds what may follow: the rest of each title, the most frequent ends first, then the shortest."""
+        """Finds ends that begin as the last word does: the most frequent first, then the shortest."""
         word = typed[typed.rfind(" ") + 1 :]
         first = bisect.bisect_left(self._ends, word)
         last = bisect.bisect_left(self._ends, word + "\U0010ffff", lo=first)
         found = [end for end in self._ends[first:last] if end != word]
         found.sort(key=lambda end: (-self._counts[end], len(end), end))
-        return [end[len(word) :] for end in found[:most]]
+        return found[:most]
 
 
 def split(dataset: Dataset, seed: int = 0) -> tuple[list[str], list[str]]:
@@ -64,6 +64,11 @@ def typing(titles: Sequence[str], count: int, steps: int = 3) -> list[Keystrokes
             begin = len(words[0]) + 1
             typed.append(Keystrokes(title, tuple(title[: begin + step] for step in range(1, steps + 1))))
     return typed[:count]
+
+
+def words_of(typed: str) -> str:
+    """Gives what is typed but for the word under the cursor."""
+    return typed[: typed.rfind(" ") + 1].strip()
 
 
 def reciprocal_rank(ranked: Sequence[str], wanted: str, most: int = 10) -> float:

@@ -1,8 +1,8 @@
 """Completion end to end: train a language model of titles, export, rank candidates. `python -m examples.completion.run`
 
-What is typed is the prefix, which grows by a character a keystroke; candidates are what may follow. A keystroke is one
-pass over all of them, behind KV of which all but the last character is kept from the keystroke before. Writes
-build/completion: checkpoint, bundle and report.json.
+Words that are typed whole are the prefix, the word under the cursor with what follows it is an item. A keystroke is one
+pass over all candidates, behind KV that is kept from the keystroke before. Writes build/completion: checkpoint, bundle
+and report.json.
 """
 
 import argparse
@@ -22,14 +22,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.machine import describe_machine
-from examples.completion.catalogue import Endings, Keystrokes, reciprocal_rank, split, typing
-from examples.completion.training import Recipe, train
+from examples.completion.catalogue import Endings, Keystrokes, reciprocal_rank, split, typing, words_of
 from examples.esco.dataset import Dataset
+from examples.gti.language_model import LanguageModelConfig, train
 from rankport.sdk import EngineConfig, Generator, export
 
 OUT = Path("build/completion")
 TITLES = 300
+STEPS = 400
 COMPARED = 5
+PROMPT = Path(__file__).with_name("complete.toml")
 
 
 def main() -> None:
@@ -43,27 +45,23 @@ def main() -> None:
     console, begun = Console(), time.perf_counter()
     learned, others = split(Dataset.load())
     endings, typed = Endings(learned), typing(others, TITLES)
-    with console.status("training") as status:
-        checkpoint = train(
-            learned,
-            Recipe(),
-            out / "checkpoint",
-            lambda done, all_: status.update(f"training: step {done}/{all_}"),
-        )
+    train(learned, LanguageModelConfig(steps=STEPS), out / "checkpoint")
+    with console.status("exporting") as status:
         bundle = export(
-            checkpoint,
+            out / "checkpoint",
             out / "completion.bundle",
             kind="generator",
             scores="whole",
-            max_prefix_tokens=96,
-            max_item_tokens=96,
+            prompt=PROMPT,
+            max_prefix_tokens=32,
+            max_item_tokens=32,
             overwrite=True,
             on_progress=status.update,
         )
         status.update("typing")
         with Generator.load(bundle, config=EngineConfig(threads=2)) as generator:
             report = measured(generator, endings, typed)
-            apart = furthest(generator, checkpoint, endings, typed[:COMPARED])
+            apart = furthest(generator, out / "checkpoint", endings, typed[:COMPARED])
     if apart > 1e-3:
         sys.exit(f"the bundle's log-probabilities are up to {apart:.1e} off its checkpoint's")
     report |= {"learned_titles": len(learned), "off_checkpoint": apart}
@@ -79,11 +77,11 @@ def measured(generator: Generator, endings: Endings, typing: Sequence[Keystrokes
     first, later, among = list[float](), list[float](), 0
     for keys in typing:
         for place, typed in enumerate(keys.typed):
-            wanted, found = keys.title[len(typed) :], endings.completions(typed)
+            wanted, found = keys.title[len(words_of(typed)) :].strip(), endings.completions(typed)
             if not found:
                 continue
             begun = time.perf_counter()
-            ranking = generator.rank(typed, found)
+            ranking = generator.rank({"words": words_of(typed)}, found)
             (later if place else first).append(time.perf_counter() - begun)
             by_frequency.append(reciprocal_rank(found, wanted))
             by_model.append(reciprocal_rank([found[one] for one in ranking.indices.tolist()], wanted))
@@ -107,13 +105,15 @@ def furthest(generator: Generator, checkpoint: Path, endings: Endings, typing: S
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     apart = 0.0
     for keys in typing:
-        typed = keys.typed[0]
-        found = endings.completions(typed)
-        for rest, score in zip(found, generator.score(typed, found).scores.tolist(), strict=True):
-            ids = torch.tensor([[*tokenizer(typed + rest)["input_ids"], tokenizer.eos_token_id]])
+        words, found = words_of(keys.typed[0]), endings.completions(keys.typed[0])
+        begin = len(tokenizer(words, add_special_tokens=False)["input_ids"])
+        scores = generator.score({"words": words}, found).scores.tolist()
+        for end, score in zip(found, scores, strict=True):
+            ids = tokenizer(f"{words} {end}", add_special_tokens=False)["input_ids"]
+            row = torch.tensor([[tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]])
             with torch.no_grad():
-                logs = torch.log_softmax(model(ids).logits[0, :-1], dim=1)
-            chances = logs[np.arange(len(logs)), ids[0, 1:]][len(typed) :]
+                logs = torch.log_softmax(model(row).logits[0, :-1], dim=1)
+            chances = logs[np.arange(len(logs)), row[0, 1:]][begin:]
             apart = max(apart, abs(float(chances.sum()) - score))
     return apart
 

@@ -1,4 +1,4 @@
-"""The example of completion: what is typed, what may follow, and what a model of characters is trained on."""
+"""The example of completion: what is typed, what may follow, and under full effort that a model ranks it better."""
 
 import json
 import subprocess
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.completion.catalogue import Endings, reciprocal_rank, split, typing
-from examples.completion.training import character_tokenizer
+from examples.completion.catalogue import Endings, reciprocal_rank, split, typing, words_of
 from examples.esco.dataset import Dataset
 from support.effort import FACTOR
 
@@ -26,17 +25,12 @@ def test_what_is_typed_is_not_learned() -> None:
 
 def test_completions_are_ends_of_known_titles_by_frequency() -> None:
     endings = Endings(["night nurse", "school nurse", "nurse assistant", "nut grower", "nun"])
-    assert endings.completions("senior nu") == ["rse", "n", "t grower", "rse assistant"]
-    assert endings.completions("senior nu", most=1) == ["rse"]
+    assert endings.completions("senior nu") == ["nurse", "nun", "nut grower", "nurse assistant"]
+    assert endings.completions("senior nu", most=1) == ["nurse"]
     assert endings.completions("nun") == []
+    assert words_of("senior ward nu") == "senior ward"
     assert reciprocal_rank(["a", "b"], "b") == 0.5
     assert reciprocal_rank(["a", "b"], "b", most=1) == 0
-
-
-def test_tokens_are_characters_behind_a_beginning() -> None:
-    tokenizer = character_tokenizer(["ab c"])
-    assert tokenizer.encode("a b").tokens == ["<s>", "a", " ", "b"]
-    assert tokenizer.decode(tokenizer.encode("ab c").ids) == "ab c"
 
 
 @FULL

@@ -1,0 +1,1 @@
+"""Fit of a candidate to a job, and why: a classifier and an explainer behind one server."""

@@ -16,11 +16,13 @@ demo: $(VENV)/.demo ## The main job on real input: export, prove, encode, serve,
 	$(BIN)/python -m examples.esco.demo
 
 examples: $(VENV)/.demo ## Other kinds, each trained, exported and measured on real data; build/NAME/report.json
+	$(BIN)/python -m examples.audit.run
 	$(BIN)/python -m examples.completion.run
 	$(BIN)/python -m examples.cross_encoder.run
 	$(BIN)/python -m examples.fit.run
 	$(BIN)/python -m examples.gti.run
 	$(BIN)/python -m examples.intent.run
+	$(BIN)/python -m examples.lantern.run
 	$(BIN)/python -m examples.ligr.run
 	$(BIN)/python -m examples.suggestion.run
 	$(BIN)/python -m examples.tagging.run

@@ -23,9 +23,6 @@ from examples.fit.training import Recipe, train
 from rankport.sdk import Classifier, EngineConfig, export
 
 OUT = Path("build/fit")
-CANDIDATES = 12
-"""Candidates of a training query, drawn of its twenty."""
-
 REQUEST_PAIRS = 20
 
 
@@ -39,7 +36,7 @@ def main() -> None:
     disable_progress_bar()
     console, begun = Console(), time.perf_counter()
     dataset = Dataset.load()
-    train_pairs, test = fit_pairs(dataset, "train", CANDIDATES), fit_pairs(dataset, "test")
+    train_pairs, test = fit_pairs(dataset, "train"), fit_pairs(dataset, "test")
     with Progress(console=console) as progress:
         task = progress.add_task("training on jobs and candidates", total=None)
         model = train(

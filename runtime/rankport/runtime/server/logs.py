@@ -1,8 +1,10 @@
 """Log records as JSON, one object a line."""
 
 import faulthandler
+import io
 import json
 import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from rankport.runtime.server.observing.call import current_call
@@ -18,7 +20,10 @@ def log_to_stderr(json_log: bool, process: str = "") -> None:
     plain = logging.Formatter(f"%(asctime)s{own} %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter(process) if json_log else plain)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    faulthandler.enable()
+    with suppress(
+        io.UnsupportedOperation
+    ):  # a stream that is no file, as a program that embeds this one may have
+        faulthandler.enable()
 
 
 class JsonFormatter(logging.Formatter):

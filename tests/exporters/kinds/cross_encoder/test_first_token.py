@@ -141,11 +141,11 @@ def test_options_that_do_not_fit_a_prompt_are_refused(
         check_cross_encoder(folder, CrossEncoderOptions(**options))
 
 
-def test_without_a_known_name_the_prompt_is_asked_for_and_the_encoder_is_what_it_is(tmp_path: Path) -> None:
+def test_without_a_known_name_the_prompt_is_asked_for_and_it_is_one_that_writes(tmp_path: Path) -> None:
     folder = t5(tmp_path / "mine")
     with pytest.raises(InvalidRequest, match="reads a prompt, and nothing says which"):
         check_cross_encoder(folder, CrossEncoderOptions())
-    assert claimed_kind(folder).name == "item-encoder"
+    assert claimed_kind(folder).name == "seq2seq"
 
 
 def test_a_known_name_is_claimed(folder: Path) -> None:

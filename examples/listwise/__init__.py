@@ -1,0 +1,1 @@
+"""A ranker of lists on job titles: items and query in one prompt."""

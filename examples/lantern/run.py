@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from examples.fit.run import OUT as FIT
 from examples.gti.language_model import LanguageModelConfig, train
 from examples.lantern.teacher import label_told, lessons
 from rankport.protos.generation import Sampling
+from rankport.runtime.kinds.kind import Model
+from rankport.runtime.kinds.table import kind_of, open_bundle
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
-from rankport.sdk import Classifier, Client, EngineConfig, Generator, export
+from rankport.sdk import Client, EngineConfig, export
 
 OUT = Path("build/lantern")
 PROMPT = Path(__file__).with_name("explain.toml")
@@ -64,11 +67,12 @@ def main() -> None:
             on_progress=lambda step: status.update(f"exporting: {step}"),
         )
     one = EngineConfig(threads=1)
-    with (
-        Classifier.load(FIT / "fit.bundle", config=one) as classifier,
-        Generator.load(bundle, config=one) as explainer,
-        Server({"fit": classifier, "explainer": explainer}, ServerConfig(port=0)) as server,
-    ):
+    with ExitStack() as opened:
+        models = dict[str, Model]()
+        for name, opening in (("fit", open_bundle(FIT / "fit.bundle")), ("explainer", bundle)):
+            models[name] = kind_of(opening).load(opening, one, None)
+            opened.callback(models[name].close)
+        server = opened.enter_context(Server(models, ServerConfig(port=0)))
         report = measured(server.address, fit_pairs(dataset, "test"))
     print_table(console, report)
     report |= {"seconds": time.perf_counter() - begun, "machine": describe_machine()}

@@ -27,6 +27,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "lookup": lambda client, **more: client.lookup(["k"], **more),
     "encode_stream": lambda client, **more: client.encode_stream([("id", "a")], **more),
     "generate": lambda client, **more: client.generate("a", **more),
+    "search": lambda client, **more: client.search("a", "trie", **more),
     "stream": lambda client, **more: client.stream("a", **more),
     "rank_set": lambda client, **more: client.rank_set(SET, SET, **more),
 }

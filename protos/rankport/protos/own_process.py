@@ -7,6 +7,8 @@ from typing import TypeVar
 from rankport.protos.errors import Unavailable
 
 T = TypeVar("T")
+_KEPT: list[object] = []
+"""What was gone on with in a forked child: its deletion there would wake, or wait for, threads that are not."""
 
 
 class OwnProcess:
@@ -35,6 +37,8 @@ class OwnProcess:
         """Yields what is waited for step by step. Raises as `check` where that is gone on with in such a child."""
         left = iter(steps)
         while True:
+            if self.forked:
+                _KEPT.append(left)
             self.check(made, remedy)
             try:
                 step = next(left)

@@ -20,8 +20,10 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.trie import TokenTrie
 from support import checkpoints
+from support.effort import FACTOR
 
 PROMPT = [1, 40, 41, 42, 43]
+FULL = pytest.mark.skipif(FACTOR == 1, reason="an export more: make test-full")
 
 
 def written_by_transformers(checkpoint: Path, prompt: list[int], **settings: Any) -> tuple[int, ...]:
@@ -60,7 +62,7 @@ def test_a_bundle_is_verified(generator_bundle: Bundle, ranker_checkpoint: Path)
     assert not verify(generator_bundle.path, ranker_checkpoint).failures
 
 
-@pytest.mark.parametrize("recipe", ["int8", "int4"])
+@pytest.mark.parametrize("recipe", [pytest.param("int8", marks=FULL), "int4"])
 def test_low_bits_are_those_of_the_whole_head_too(
     ranker_checkpoint: Path, tmp_path: Path, recipe: str
 ) -> None:

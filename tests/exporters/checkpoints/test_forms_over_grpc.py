@@ -17,6 +17,7 @@ from rankport.runtime.server.server import Server
 from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support import checkpoints
+from support.effort import every_run
 from support.forms.adapters import lora
 from support.forms.expanded_checkpoints import expanded_checkpoint
 from support.forms.gptq_checkpoints import Gptq, gptq
@@ -67,7 +68,11 @@ FORMS: dict[str, tuple[Form, float]] = {
 """With the relative error allowed: rounded activations of a random model flip, see docs/checkpoints.md."""
 
 
-@pytest.mark.parametrize("form", FORMS)
+EVERY_RUN = ("LoRA adapter", "Control LLM", "W8A8")
+"""The others are proven form by form beside; what a client sees of them is the same."""
+
+
+@pytest.mark.parametrize("form", every_run(FORMS, EVERY_RUN))
 def test_a_folder_becomes_an_answer_over_grpc(form: str, tmp_path: Path) -> None:
     make, allowed = FORMS[form]
     folder, options = make(tmp_path)

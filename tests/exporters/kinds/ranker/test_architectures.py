@@ -11,7 +11,7 @@ from rankport.runtime.backends.tensorrt.build import DEFAULT_TARGETS, BuildTarge
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
 from support import checkpoints
-from support.effort import FACTOR
+from support.effort import FACTOR, every_run
 
 # What makes each family worth a test of its own stands beside it.
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -50,7 +50,11 @@ BUILT = ("qwen3-wide-heads", "gemma2", "gpt_neox", "qwen3-moe")
 TWO_LAYERS = (*BUILT, "gemma3", "smollm3")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+ALIKE = ("qwen2", "llama-tied-biased", "mistral-narrow-heads", "granite", "phi3")
+"""Differ from others by what the model's own code computes alone."""
+
+
+@pytest.fixture(scope="module", params=every_run(FAMILIES, FAMILIES.keys() - set(ALIKE)))
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Bundle]:
     """Its family, and its bundle."""
     model_type, overrides = FAMILIES[request.param]

@@ -47,7 +47,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What a run came to."""
+    """Figures of a run."""
 
     items_per_s: float
     p50_ms: float

@@ -1,4 +1,4 @@
-"""What may follow what was typed: ends of titles that there were, as a log of queries has them.
+"""Candidates of what was typed: ends of titles that there were, as a log of queries has them.
 
 Candidates are made as [Mitra and Craswell (2015)](https://doi.org/10.1145/2806416.2806599) make them: the last words of
 known titles that begin as the word under the cursor, behind the words before it. So titles that nobody has typed yet

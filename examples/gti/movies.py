@@ -23,7 +23,7 @@ Whole = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What somebody watched before the split, and the first movie behind it."""
+    """Movies that somebody watched before the split, and the first movie behind it."""
 
     seen: list[int]  # all, the latest last
     wanted: int

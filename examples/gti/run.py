@@ -37,7 +37,7 @@ STARTS: dict[Literal["mean", "grounded"], GroundingOptions] = {
     "grounded": GroundingOptions(init="grounded", epochs=1, max_text_tokens=24),
 }
 HALF_LIFE_DAYS, OLDEST_DAYS = 5, 21
-"""What was watched long before the split teaches less of what is watched behind it."""
+"""Movies watched long before the split teach less of those watched behind it."""
 
 RECIPE = TuningRecipe()
 BEAMS, FOUND, CASES = 32, 60, 600

@@ -8,7 +8,7 @@ from rankport.protos.errors import Unavailable
 
 T = TypeVar("T")
 _KEPT: list[object] = []
-"""What was gone on with in a forked child: its deletion there would wake, or wait for, threads that are not."""
+"""Iterators that a forked child went on with: deleted there, they would wake, or wait for, threads that are not."""
 
 
 class OwnProcess:

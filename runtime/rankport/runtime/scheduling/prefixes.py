@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.scheduling.pass_plan import PassLimits, PrefixWork, plan_prefill, prefill_size
+from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, PrefixWork, plan_prefill, prefill_size
 from rankport.runtime.scheduling.pass_results import check_count
 from rankport.runtime.scheduling.prefix_cache import Lease, PrefixCache
+from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.scheduling.work import Pass, Request, on_device, taking_part
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 
@@ -80,6 +82,19 @@ class Prefixes(Generic[RequestT]):
         lease = self._leases.pop(request, None)
         if lease is not None:
             self._cache.release(lease)
+
+    def item_work(self, request: RequestT, items: RunsByLength) -> ItemWork:
+        """Tells a plan what is left of the items behind a prefix."""
+        return ItemWork(items.remaining, request.key.size, self.lease(request).branch, request.large)
+
+    def by_prefix(
+        self, shares: Sequence[tuple[RequestT, int]]
+    ) -> tuple[tuple[PrefixPieces, ...], list[tuple[int, RequestT, int]]]:
+        """Gives the prefixes of a pass, once each, and its shares in their order, each with its prefix's place."""
+        leases = {lease.branch: lease for lease in (self.lease(request) for request, _ in shares)}
+        row_of = {branch: row for row, branch in enumerate(leases)}
+        placed = ((row_of[self.lease(request).branch], request, count) for request, count in shares)
+        return tuple(lease.pieces() for lease in leases.values()), sorted(placed, key=itemgetter(0))
 
     def _compute(self, shares: Sequence[tuple[RequestT, int]]) -> None:
         """Computes and stores the next `share` tokens of each request's prefix."""

@@ -14,7 +14,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.runtime.tokens import TokenRuns, places_within
 
 RowOf = Literal["run", "token", "marker"]
-"""What a row of results is of; how many markers a run has, whoever makes the runs knows."""
+"""Subject of a row of results; how many markers a run has, whoever makes the runs knows."""
 
 
 @dataclass(slots=True, eq=False)

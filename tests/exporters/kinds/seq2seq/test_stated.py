@@ -1,4 +1,4 @@
-"""What a folder says of writing becomes the bundle's rules, or is refused by name."""
+"""Fields of a folder that speak of writing become the bundle's rules, or are refused by name."""
 
 import json
 

@@ -84,7 +84,7 @@ def test_what_is_written_matches_the_pattern(grammars: Grammars) -> None:
 
 
 def test_the_model_chooses_of_what_may_come(grammars: Grammars) -> None:
-    """Of the tokens that the schema allows the likeliest is taken."""
+    """Takes the likeliest of the tokens that the schema allows."""
     tokenizer, ids = byte_level(), list[int]()
     matcher = grammars.matcher(Sampling(json_schema='{"enum": ["low", "medium", "high"]}'))
     assert matcher is not None

@@ -25,7 +25,7 @@ from rankport.runtime.kinds.generator.likelihoods import LikelihoodRequest, Like
 from rankport.runtime.kinds.generator.searches import Found, SearchRequest
 from rankport.runtime.kinds.generator.texts import Text, TextOrder, TextRequest, Written
 from rankport.runtime.kinds.queued_engine import QueuedEngine
-from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, items_size, plan_items
+from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items
 from rankport.runtime.scheduling.pass_results import check_count
 from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache
 from rankport.runtime.scheduling.prefixes import Prefixes, prefix_key
@@ -207,12 +207,7 @@ class _GenerationWork:
         )
 
     def _plan_items(self, requests: Sequence[LikelihoodRequest], max_bulk_tokens: int | None) -> Pass[Asked]:
-        work = [
-            ItemWork(
-                request.items.remaining, request.key.size, self._prefixes.lease(request).branch, request.large
-            )
-            for request in requests
-        ]
+        work = [self._prefixes.item_work(request, request.items) for request in requests]
         takes = plan_items(work, replace(self._item_limits, max_bulk_tokens=max_bulk_tokens))
         tokens = [int(one.lengths[:take].sum()) for one, take in zip(work, takes, strict=True)]
         return taking_part(requests, takes, tokens, self._score, items_size("score", work, takes))
@@ -251,22 +246,19 @@ class _GenerationWork:
 
     def _score(self, shares: Sequence[tuple[Asked, int]]) -> None:
         """Scores the next items of each request; requests with the same prompt share its KV."""
-        scored = [(one, count) for one, count in shares if isinstance(one, LikelihoodRequest)]
-        leases = {lease.branch: lease for lease in (self._prefixes.lease(one) for one, _ in scored)}
-        row_of = {branch: row for row, branch in enumerate(leases)}
-        rows = {id(one): row_of[self._prefixes.lease(one).branch] for one, _ in scored}
-        scored.sort(key=lambda share: rows[id(share[0])])
-        parts = [one.upcoming(count) for one, count in scored]
+        prefixes, by_row = self._prefixes.by_prefix(shares)
+        scored = [(row, one, count) for row, one, count in by_row if isinstance(one, LikelihoodRequest)]
+        parts = [one.upcoming(count) for _, one, count in scored]
         batch = PrefixBatch(
-            tuple(lease.pieces() for lease in leases.values()),
+            prefixes,
             TokenRuns.join(parts),
-            np.repeat([rows[id(one)] for one, _ in scored], [count for _, count in scored]),
+            np.repeat([row for row, _, _ in scored], [count for _, _, count in scored]),
             every_token=True,
         )
         logits = on_device("score", self._backend.logits, batch)
         tokens = [len(part.ids) for part in parts]
         check_count("score", len(logits), sum(tokens), "token")
-        for (one, count), part in zip(scored, np.split(logits, np.cumsum(tokens)[:-1]), strict=True):
+        for (_, one, count), part in zip(scored, np.split(logits, np.cumsum(tokens)[:-1]), strict=True):
             one.take(count, part)
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
-from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, items_size, plan_items
+from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items
 from rankport.runtime.scheduling.pass_results import take_shares
 from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache, SplitKV
 from rankport.runtime.scheduling.prefixes import Prefixes, PrefixRequest, prefix_key
@@ -163,26 +162,16 @@ class _ScoringWork:
         self._backend.close()
 
     def _plan_items(self, requests: Sequence[_ScoringRequest], limits: PassLimits) -> Pass[_ScoringRequest]:
-        work = [
-            ItemWork(
-                request.items.remaining, request.key.size, self._prefixes.lease(request).branch, request.large
-            )
-            for request in requests
-        ]
+        work = [self._prefixes.item_work(request, request.items) for request in requests]
         takes = plan_items(work, limits)
         tokens = [int(one.lengths[:take].sum()) for one, take in zip(work, takes, strict=True)]
         return taking_part(requests, takes, tokens, self._score, items_size("score", work, takes))
 
     def _score(self, shares: Shares) -> Wait | None:
         """Starts to score the next `share` items of each request; requests with the same prefix share its row."""
-        leases = {lease.branch: lease for lease in (self._prefixes.lease(request) for request, _ in shares)}
-        row_of = {branch: row for row, branch in enumerate(leases)}
-        by_row = sorted(
-            ((row_of[self._prefixes.lease(request).branch], request, count) for request, count in shares),
-            key=itemgetter(0),
-        )
+        prefixes, by_row = self._prefixes.by_prefix(shares)
         batch = PrefixBatch(
-            prefixes=tuple(lease.pieces() for lease in leases.values()),
+            prefixes=prefixes,
             runs=TokenRuns.join([request.items.upcoming(count) for _, request, count in by_row]),
             run_prefix=np.repeat([row for row, _, _ in by_row], [count for _, _, count in by_row]),
         )

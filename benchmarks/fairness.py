@@ -23,7 +23,7 @@ from benchmarks.machine import describe_machine
 from rankport.protos.types import Key
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 
 SMALL_ITEMS = 20
 PAUSE_S = 0.01  # between two small requests
@@ -61,7 +61,7 @@ def main() -> None:
     if not (arguments.demo / "tokens.lmdb").exists():
         sys.exit("ranker and token store come from the demo: run `make demo` first")
     with ExitStack() as opened:
-        store = opened.enter_context(TokenStore.open(arguments.demo / "tokens.lmdb", frozen=True))
+        store = opened.enter_context(open_store(arguments.demo / "tokens.lmdb", frozen=True))
         rankers = {
             name: opened.enter_context(
                 Ranker.load(arguments.demo / "ranker.bundle", store=store, config=config)

@@ -29,7 +29,7 @@ from rankport.exporters.options.tolerance import Tolerance
 from rankport.protos.types import Key
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 
 DEMO = Path("build/demo")
 ESCO = Path(__file__).parents[1] / "examples" / "esco"
@@ -151,7 +151,7 @@ def _esco_speed(bundles: Mapping[str, Bundle], dataset: Dataset, rounds: int) ->
     forms: dict[str, list[str] | list[Key]] = {"ESCO, 100 texts": texts, "ESCO, 100 x 2 tokens": keys}
     with ExitStack() as opened:
         # LMDB opens an environment once a process.
-        store = opened.enter_context(TokenStore.open(DEMO / "tokens.lmdb", read_only=True))
+        store = opened.enter_context(open_store(DEMO / "tokens.lmdb", read_only=True))
         rankers = {
             name: opened.enter_context(Ranker.load(bundle, store=store)) for name, bundle in bundles.items()
         }

@@ -31,9 +31,9 @@ from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
 from rankport.runtime.store.keyed_items import KeyedItems
-from rankport.runtime.store.namespace import TokenNamespace
 
 SECONDS_A_TOKEN = 0.3e-6
 """Time of the device: below what the product shapes take on an H200, so that it is never the limit."""

@@ -26,7 +26,8 @@ from examples.esco.minilm import MiniLM, minilm_path
 from examples.esco.throughput import measure_throughput
 from rankport.protos.types import Key
 from rankport.runtime.kinds.table import open_bundle
-from rankport.sdk import Client, TokenStore
+from rankport.runtime.store.opening import open_store
+from rankport.sdk import Client
 
 HERE = Path(__file__).parent
 OUT = Path("build/demo")
@@ -173,7 +174,7 @@ def served_ndcg(client: Client, queries: Sequence[JudgedQuery]) -> float:
 
 def stored_tokens(dataset: Dataset, encoder: Path, store: Path) -> NDArray[np.float16]:
     """The store's own token of each item, in dataset order. [items, hidden]"""
-    with TokenStore.open(store, read_only=True) as tokens:
+    with open_store(store, read_only=True) as tokens:
         namespace = tokens.namespace(open_bundle(encoder).manifest.fingerprint)
         found = namespace.get_many([item.id for item in dataset.items])
     vectors = np.stack([token[0] for token in found if token is not None])

@@ -65,10 +65,11 @@ def test_verify_stops_before_the_checkpoint_is_loaded(
 def test_keys_are_looked_up_in_the_store_of_the_encoder(
     mix_bundle: Bundle, ranker_checkpoint: Path, tmp_path: Path
 ) -> None:
-    from rankport.runtime.store.store import TokenSpec, TokenStore
+    from rankport.runtime.store.opening import open_store
+    from rankport.runtime.store.token_spec import TokenSpec
 
     assert mix_bundle.manifest.pairing is not None
-    with TokenStore.open(tmp_path / "tokens.lmdb", create=True) as store:
+    with open_store(tmp_path / "tokens.lmdb", create=True) as store:
         spec = TokenSpec(tokens=1, hidden_size=mix_bundle.manifest.shape.hidden_size, dtype="float16")
         store.namespace(mix_bundle.manifest.pairing.encoder_fingerprint, spec, create=True)
     file = tmp_path / "judged.jsonl"

@@ -12,7 +12,9 @@ from mutations.owners import TITLES, judged_keys, owner_embeddings, owner_scores
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ManifestDraft, Segment
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 from support import checkpoints, sentence_folders
 from support.forms.quantized_checkpoints import compressed_tensors
 from support.reading import taggers
@@ -119,7 +121,7 @@ def keyed(mix: Subject, encoder_bundle: Bundle, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("keyed")
     with (
         ItemEncoder.load(encoder_bundle) as encoder,
-        TokenStore.open(folder / "store", create=True) as store,
+        open_store(folder / "store", create=True) as store,
     ):
         form = encoder.describe()
         spec = TokenSpec(form.embedding_tokens, form.hidden_size, form.embedding_dtype)

@@ -18,7 +18,9 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.lifecycle.warming import warm
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 from rankport.sdk import Client, Scorer
 from support.servers.serving import RANKPORT, Command, serve
 
@@ -38,7 +40,7 @@ def store(encoder: ItemEncoder, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("store") / "tokens.lmdb"
     made = encoder.describe()
     spec = TokenSpec(made.embedding_tokens, made.hidden_size, made.embedding_dtype)
-    with TokenStore.open(path, create=True) as opened:
+    with open_store(path, create=True) as opened:
         namespace = opened.namespace(encoder.fingerprint, spec, create=True)
         rows = encoder.encode(TITLES)
         namespace.put_many([TokenEntry(key, row, bytes(16)) for key, row in zip(TITLES, rows, strict=True)])

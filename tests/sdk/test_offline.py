@@ -9,7 +9,7 @@ import pytest
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.jobs.items_file import BadRow
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 from rankport.sdk import Client, ItemEncoder, Server, ServerConfig, build, encode
 
 ROWS = {"occ1": "data engineer", "occ2": "nurse", "occ3": "senior machine operator"}
@@ -28,7 +28,7 @@ def test_a_bundle_encodes_a_catalogue_and_skips_it_the_next_time(
     store = tmp_path / "tokens.lmdb"
     assert encode(encoder_bundle.path, items, store).encoded == len(ROWS)
     assert encode(encoder_bundle.path, items, store, batch_size=2, prune=True).unchanged == len(ROWS)
-    with ItemEncoder.load(encoder_bundle) as encoder, TokenStore.open(store, read_only=True) as tokens:
+    with ItemEncoder.load(encoder_bundle) as encoder, open_store(store, read_only=True) as tokens:
         namespace = tokens.namespace(encoder.fingerprint)
         for key, wanted in zip(ROWS, encoder.encode(list(ROWS.values())), strict=True):
             np.testing.assert_allclose(namespace.get_many([key])[0], wanted, atol=1e-3)
@@ -41,13 +41,13 @@ def test_a_loaded_and_a_served_encoder_make_the_same_tokens(
         ItemEncoder.load(encoder_bundle) as encoder,
         Server({"encoder": encoder}, ServerConfig(port=0)) as server,
         Client(server.address, "encoder") as client,
-        TokenStore.open(tmp_path / "tokens.lmdb", create=True) as store,
+        open_store(tmp_path / "tokens.lmdb", create=True) as store,
     ):
         assert encode(encoder, items, store).encoded == len(ROWS)
         assert encode(client, items, store).unchanged == len(ROWS)
         tokens = store.namespace(encoder.fingerprint)
         assert encode(client, items, tmp_path / "other.lmdb", batch_size=2).encoded == len(ROWS)
-        with TokenStore.open(tmp_path / "other.lmdb", read_only=True) as other:
+        with open_store(tmp_path / "other.lmdb", read_only=True) as other:
             served = other.namespace(encoder.fingerprint)
             for key in ROWS:
                 np.testing.assert_allclose(served.get_many([key])[0], tokens.get_many([key])[0], atol=1e-3)

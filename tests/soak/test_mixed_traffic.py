@@ -22,7 +22,9 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 from rankport.sdk import Client
 from soak.traffic import Caller, Ledger, Question, questions_of
 from support.effort import FACTOR
@@ -44,7 +46,7 @@ def store(encoder_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> P
     with ItemEncoder.load(encoder_bundle, config=EngineConfig(threads=1)) as encoder:
         made, rows = encoder.describe(), encoder.encode(KEYS)
     spec = TokenSpec(made.embedding_tokens, made.hidden_size, made.embedding_dtype)
-    with TokenStore.open(path, create=True) as opened:
+    with open_store(path, create=True) as opened:
         namespace = opened.namespace(made.fingerprint, spec, create=True)
         namespace.put_many([TokenEntry(key, row, bytes(16)) for key, row in zip(KEYS, rows, strict=True)])
     return path

@@ -4,7 +4,7 @@ import sys
 
 from rankport.runtime.jobs.encode_job import EncodeJobConfig, EncodeProgress, namespace_of, run_encode_job
 from rankport.runtime.jobs.items_file import ItemRow
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.lmdb_store.store import LmdbStore
 from support.hash_encoder import HashEncoder
 
 CONFIG = EncodeJobConfig(batch_size=8, window_batches=4)
@@ -18,7 +18,7 @@ def main(path: str, rows: int) -> None:
     encoder = HashEncoder(padding_matters=True)
     items = [ItemRow(n, f"item-{n}", f"{'x' * (n * 13 % 37)} {n}") for n in range(rows)]
     print(0, flush=True)
-    with TokenStore.open(path, create=True, map_bytes=64 * 1024) as store:
+    with LmdbStore.open(path, create=True, map_bytes=64 * 1024) as store:
         namespace = namespace_of(store, encoder)
         report = run_encode_job(encoder, namespace, items, CONFIG, on_progress=tell)
     print(report.encoded, report.unchanged, flush=True)

@@ -12,8 +12,8 @@ from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
-from rankport.runtime.store.store import TokenStore
 from support.bundle_samples import RANKER_FILES, VOCAB_SIZE, ranker_draft, write_directory
 from support.reference_backend import HIDDEN, ReferenceBackend
 

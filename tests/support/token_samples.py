@@ -6,7 +6,8 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.store.store import TokenEntry, TokenSpec
+from rankport.runtime.store.contract import TokenEntry
+from rankport.runtime.store.token_spec import TokenSpec
 
 SPEC = TokenSpec(2, 4, "float16")
 ENCODER = "a" * 64

@@ -10,8 +10,9 @@ import numpy as np
 
 from rankport.protos.types import Key
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.store.namespace import TokenNamespace
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry, TokenNamespace
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 
 STORED = 20_000
 """Items."""
@@ -41,7 +42,7 @@ def stored_catalogue(manifest: Manifest) -> Iterator[Catalogue]:
     rng = np.random.default_rng(1)
     with (
         tempfile.TemporaryDirectory() as folder,
-        TokenStore.open(Path(folder) / "tokens", create=True) as store,
+        open_store(Path(folder) / "tokens", create=True) as store,
     ):
         namespace = store.namespace("e" * 64, spec, create=True)
         for start in range(0, STORED, _PUT):

@@ -54,7 +54,8 @@ from rankport.runtime.kinds.tagger.tagger import Tagger as Tagger
 from rankport.runtime.kinds.two_tower.towers import Towers as Towers
 from rankport.runtime.server.config import ServerConfig as ServerConfig
 from rankport.runtime.server.server import Server as Server
-from rankport.runtime.store.store import TokenStore as TokenStore
+from rankport.runtime.store.contract import TokenStore as TokenStore
+from rankport.runtime.store.opening import open_store as open_store
 from rankport.sdk.access import Tls as Tls
 from rankport.sdk.aio_client import AsyncClient as AsyncClient
 from rankport.sdk.client import Client as Client

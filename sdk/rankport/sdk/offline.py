@@ -25,7 +25,8 @@ from rankport.runtime.kinds.kind import OfflineEncoder
 from rankport.runtime.kinds.table import load_encoder, open_bundle
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.options import from_keywords, refuse_unknown
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
+from rankport.runtime.store.opening import open_store
 from rankport.sdk.client import Client
 
 StrPath = str | os.PathLike[str]
@@ -102,7 +103,7 @@ def encode(
             engine = engine_config(device, device_ids=(device_id,))
             source = of_side(opened.enter_context(load_encoder(encoder, engine)), side)
         if not isinstance(store, TokenStore):
-            store = opened.enter_context(TokenStore.open(store, create=True))
+            store = opened.enter_context(open_store(store, create=True))
         return run_encode_job(
             source,
             namespace_of(store, source),

@@ -12,7 +12,9 @@ from rankport.protos.errors import InvalidRequest, PairingError
 from rankport.protos.types import Item, Key, Prefix
 from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.tokenizer import Tokenizer
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 from support.bundle_samples import encoder_draft, tokenizer_json
 from support.reference_backend import HIDDEN
 from support.small_rankers import EMBEDDINGS, ENCODER, mix_draft, text_draft
@@ -28,7 +30,7 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     path = tmp_path / "tokens.lmdb"
-    with TokenStore.open(path, create=True) as opened:
+    with open_store(path, create=True) as opened:
         spec = TokenSpec(tokens=2, hidden_size=HIDDEN, dtype="float16")
         tokens = opened.namespace(ENCODER, spec, create=True)
         tokens.put_many([TokenEntry("known", EMBEDDINGS[0], content_hash=b"0" * 16)])

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from rankport.runtime.jobs.encode_job import namespace_of
-from rankport.runtime.store.store import TokenNamespace, TokenStore
+from rankport.runtime.store.contract import TokenNamespace, TokenStore
+from rankport.runtime.store.opening import open_store
 from support.hash_encoder import HashEncoder
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[TokenStore]:
     """An empty store."""
-    with TokenStore.open(tmp_path / "store", create=True) as store:
+    with open_store(tmp_path / "store", create=True) as store:
         yield store
 
 

@@ -16,7 +16,9 @@ from rankport.runtime.jobs.encode_job import (
     run_encode_job,
 )
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
-from rankport.runtime.store.store import TokenEntry, TokenNamespace, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 from support.effort import scale
 from support.encode_jobs import SMALL, counts, rows_of, stored
 from support.hash_encoder import MAX_CHARS, HashEncoder
@@ -75,7 +77,7 @@ def test_corrupt_value_is_written_anew(
     rows = rows_of("one", "two")
     run_encode_job(encoder, namespace, rows, SMALL)
     with monkeypatch.context() as patch:
-        patch.setattr("rankport.runtime.store.namespace.pack_value", lambda *_: b"rotten")
+        patch.setattr("rankport.runtime.store.lmdb_store.namespace.pack_value", lambda *_: b"rotten")
         namespace.put_many([TokenEntry("id1", encoder.encode(["one"])[0], content_hash("one"))])
     with pytest.raises(StoreError, match="id1"):
         namespace.get_many(["id1"])
@@ -157,7 +159,7 @@ def test_any_history_of_inputs_leaves_the_tokens_of_the_latest_good_texts(
     encoder = HashEncoder()
     config = EncodeJobConfig(batch_size=batch_size, window_batches=window_batches)
     wanted: dict[str, str] = {}
-    with TokenStore.open(tmp_path_factory.mktemp("store"), create=True) as store:
+    with open_store(tmp_path_factory.mktemp("store"), create=True) as store:
         namespace = namespace_of(store, encoder)
         for run in runs:
             rows = [ItemRow(line, f"id{number}", text) for line, (number, text) in enumerate(run, 1)]

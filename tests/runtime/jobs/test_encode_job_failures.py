@@ -10,7 +10,7 @@ from rankport.protos.errors import BackendError, InvalidRequest, PairingError, U
 from rankport.protos.types import Truncation
 from rankport.runtime.jobs.encode_job import EncodeJobConfig, run_encode_job
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
-from rankport.runtime.store.store import TokenNamespace
+from rankport.runtime.store.contract import TokenNamespace
 from support.encode_jobs import SMALL, counts, rows_of, stored
 from support.hash_encoder import HashEncoder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 from support.effort import scale
 
 ROWS = 600
@@ -34,7 +34,7 @@ def finish(store: Path) -> tuple[int, int]:
 
 
 def contents(path: Path) -> Contents:
-    with TokenStore.open(path, create=True) as store:
+    with open_store(path, create=True) as store:
         if not store.fingerprints():
             return {}
         namespace = store.namespace("hash-encoder")

@@ -19,7 +19,7 @@ from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.scorer import Scorer
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.scheduling.futures import converted, gathered
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 from support.servers.forking import in_forked_child
 
 CONFIG = EngineConfig(threads=1)
@@ -124,7 +124,7 @@ def test_keys_of_a_store_that_the_parent_reads(
 
     items: Any = tmp_path / "items.csv"
     items.write_text("id,text\na,nurse\n")
-    with TokenStore.open(tmp_path / "store", create=True) as store:
+    with open_store(tmp_path / "store", create=True) as store:
         encode(encoder_bundle.path, items, store)
         with Ranker.load(mix_bundle, store=store, config=CONFIG) as ranker:
             assert in_forked_child(lambda: ranker.score("nurse", [Key("a")])) == TOLD

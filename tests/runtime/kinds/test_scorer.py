@@ -16,8 +16,10 @@ from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.scorer import Scorer
 from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
-from rankport.runtime.store.store import TokenSpec, TokenStore
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 from support.bundle_samples import RANKER_FILES, write_directory
 from support.reference_backend import HIDDEN, ReferenceBackend
 from support.small_rankers import ENCODER, mix_draft, text_draft
@@ -37,10 +39,10 @@ KIND: Kind = replace(RANKER, load=_reference)
 
 def test_a_store_for_a_bundle_that_takes_no_tokens_is_refused_and_closed(tmp_path: Path) -> None:
     bundle = write_directory(tmp_path / "bundle", text_draft(), RANKER_FILES)
-    TokenStore.open(tmp_path / "store", create=True).close()
+    open_store(tmp_path / "store", create=True).close()
     with pytest.raises(InvalidRequest, match=r"store: bundle .* of kind ranker takes no embedding tokens"):
         Scorer.load_of([KIND], bundle, tmp_path / "store", DEFAULTS)
-    TokenStore.open(tmp_path / "store").close()  # LMDB would refuse a second time in one process
+    open_store(tmp_path / "store").close()  # LMDB would refuse a second time in one process
 
 
 def test_it_scores_as_its_model_until_it_is_closed(tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_it_scores_as_its_model_until_it_is_closed(tmp_path: Path) -> None:
 def test_a_store_given_open_stays_open(tmp_path: Path) -> None:
     bundle = write_directory(tmp_path / "bundle", mix_draft(), RANKER_FILES)
     with ExitStack() as stack:
-        store = stack.enter_context(TokenStore.open(tmp_path / "store", create=True))
+        store = stack.enter_context(open_store(tmp_path / "store", create=True))
         store.namespace(ENCODER, TokenSpec(2, HIDDEN, "float16"), create=True)
         with Scorer.load_of([KIND], bundle, store, DEFAULTS):
             pass

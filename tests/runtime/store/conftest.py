@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rankport.runtime.store.store import TokenNamespace, TokenStore
+from rankport.runtime.store.contract import TokenNamespace, TokenStore
+from rankport.runtime.store.opening import open_store
 from support.token_samples import ENCODER, SPEC
 
 
@@ -18,7 +19,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(path: Path) -> Iterator[TokenStore]:
     """An empty store at `path`."""
-    with TokenStore.open(path, create=True) as store:
+    with open_store(path, create=True) as store:
         yield store
 
 

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import StoreError
+from rankport.runtime.store.contract import TokenNamespace, TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
-from rankport.runtime.store.store import TokenNamespace, TokenStore
+from rankport.runtime.store.opening import open_store
 from support.effort import scale
 from support.token_samples import ENCODER, SPEC, entry, raw_put
 
@@ -79,7 +80,7 @@ def test_a_corrupt_value_is_told_each_time(path: Path, store: TokenStore, namesp
     namespace.put_many([entry("a")])
     store.close()
     raw_put(path, b"tokens/" + ENCODER.encode(), b"\x00bad", b"short")
-    with TokenStore.open(path, read_only=True) as again:
+    with open_store(path, read_only=True) as again:
         hot = HotTokens(again.namespace(ENCODER), 8 * SPEC.nbytes)
         for _ in range(2):
             with pytest.raises(StoreError, match="'bad'"):

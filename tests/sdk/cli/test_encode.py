@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 from rankport.sdk.cli.app import command_tree
 from support.cli import rankport
 
@@ -50,7 +50,7 @@ def test_catalogue_is_stored_as_the_encoder_makes_it(
     assert result.exit_code == 0
     assert result.stdout == ""
     assert "items in the store" in result.stderr
-    with ItemEncoder.load(encoder_bundle) as encoder, TokenStore.open(store, read_only=True) as tokens:
+    with ItemEncoder.load(encoder_bundle) as encoder, open_store(store, read_only=True) as tokens:
         namespace = tokens.namespace(encoder.fingerprint)
         made = encoder.encode([text for _, text in ROWS])
         for (key, _), wanted in zip(ROWS, made, strict=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 from support.bundle_samples import ENCODER_FILES, RANKER_FILES, encoder_draft, ranker_draft, write_directory
 from support.certificates import CertificateFiles
 from support.cli import rankport
@@ -168,7 +168,7 @@ def test_ports_that_are_free_to_choose_or_elsewhere_are_fine(bundle: Path) -> No
 
 def test_a_store_without_the_tokens_of_a_rankers_encoder_is_found(tmp_path: Path) -> None:
     ranker = write_directory(tmp_path / "ranker.bundle", ranker_draft(), RANKER_FILES)
-    with TokenStore.open(tmp_path / "tokens.lmdb", create=True):
+    with open_store(tmp_path / "tokens.lmdb", create=True):
         pass
     result = rankport("serve", "--check-config", ranker, "--store", tmp_path / "tokens.lmdb")
     assert result.returncode == 1

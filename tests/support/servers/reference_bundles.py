@@ -17,8 +17,8 @@ from rankport.runtime.kinds.ranker.kind import RANKER
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
-from rankport.runtime.store.store import TokenStore
 from support.bundle_samples import RANKER_FILES, write_directory
 from support.reference_backend import ReferenceBackend, ReferenceModel
 from support.small_rankers import mix_draft

@@ -18,7 +18,7 @@ from rankport.runtime.kinds.kind import Capability, Kind, ModelCounts
 from rankport.runtime.kinds.text_engine import TextEngine
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
 
 
 def _output(manifest: Manifest) -> Iterator[str]:

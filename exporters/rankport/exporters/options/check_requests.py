@@ -19,7 +19,7 @@ from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def check_requests(contents: RequestContents, form: RequestForm, store: StrPath 
     with ExitStack() as opened:
         tokens = None
         if store is not None:
-            held = opened.enter_context(closing(TokenStore.open(store, read_only=True)))
+            held = opened.enter_context(closing(open_store(store, read_only=True)))
             tokens = paired_tokens(held, form.draft)
         check = _Check(PromptEncoder(form.draft, form.tokenizer), KeyedItems(form.draft, tokens))
         check.all([(row.prefix, row.items, row.place) for row in contents.judged], "error")

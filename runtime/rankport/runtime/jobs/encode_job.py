@@ -22,8 +22,8 @@ from rankport.protos.errors import PairingError
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder
-from rankport.runtime.store.records import CONTENT_HASH_BYTES
-from rankport.runtime.store.store import TokenEntry, TokenNamespace, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
+from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES, TokenSpec
 
 T = TypeVar("T")
 

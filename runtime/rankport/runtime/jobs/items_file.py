@@ -26,7 +26,7 @@ from rankport.runtime.jobs.config import FileColumns, FileFormat
 from rankport.runtime.jobs.parquet_reader import ParquetReader
 from rankport.runtime.jobs.records import BadRow, Moment, Record, RowReader
 from rankport.runtime.jobs.row_readers import CsvReader, JsonlReader
-from rankport.runtime.store.records import MAX_KEY_BYTES
+from rankport.runtime.store.token_spec import MAX_KEY_BYTES
 
 __all__ = ["FORMATS", "BadRow", "FileFormat", "ItemRow", "ItemsFile"]
 

@@ -34,8 +34,8 @@ from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
-from rankport.runtime.store.store import TokenStore
 
 Capability = Literal[
     "scores", "weighs", "encodes", "tags", "classifies", "looks_up", "scores_apart", "generates", "ranks_sets"

@@ -27,7 +27,8 @@ from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.kind import Capability, Kind, Model, ScoringModel, WeighingModel
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
 from rankport.runtime.scheduling.futures import result_within
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
+from rankport.runtime.store.opening import open_store
 
 
 class Scorer(WeighingRanks):
@@ -162,7 +163,7 @@ def _opened(store: TokenStore | str | os.PathLike[str] | None, owned: ExitStack)
     """Opens a store that is named by its path, until `owned` ends; one that is open stays its caller's."""
     if store is None or isinstance(store, TokenStore):
         return store
-    return owned.enter_context(TokenStore.open(store, read_only=True))
+    return owned.enter_context(open_store(store, read_only=True))
 
 
 def _require_scores(bundle: Bundle, model: Model) -> None:

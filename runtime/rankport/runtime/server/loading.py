@@ -14,7 +14,8 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.kind import Kind, Model
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
 from rankport.runtime.server.lifecycle.roots import below_a_root
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
+from rankport.runtime.store.opening import open_store
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class ModelLoader:
         with ExitStack() as owned:
             tokens = None
             if store is not None:
-                tokens = owned.enter_context(TokenStore.open(store, read_only=not write_back, frozen=frozen))
+                tokens = owned.enter_context(open_store(store, read_only=not write_back, frozen=frozen))
             loader = cls(tokens, config, kinds, roots)
             owned.callback(loader.close_all)
             yield loader

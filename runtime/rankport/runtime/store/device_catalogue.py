@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import RankportError, Unavailable
 from rankport.protos.own_process import OwnProcess
 from rankport.runtime.backends.contract import TokenTable
-from rankport.runtime.store.namespace import TokenNamespace, Written
+from rankport.runtime.store.contract import TokenNamespace, Written
 from rankport.runtime.tokens import ResidentItems
 
 _log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.store.namespace import StoredTokens, TokenEntry, TokenNamespace
-from rankport.runtime.store.records import TokenSpec
+from rankport.runtime.store.contract import StoredTokens, TokenEntry, TokenNamespace
+from rankport.runtime.store.token_spec import TokenSpec
 
 
 @dataclass(frozen=True, slots=True)

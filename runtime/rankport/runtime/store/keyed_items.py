@@ -11,9 +11,9 @@ from rankport.protos.errors import InvalidRequest, NotFound, PairingError
 from rankport.protos.types import OnMissing
 from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.encoder import NO_KEYED_TOKENS, KeyedTokens
+from rankport.runtime.store.contract import TokenNamespace, TokenStore
 from rankport.runtime.store.device_catalogue import ResidentTokens
 from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
-from rankport.runtime.store.store import TokenNamespace, TokenStore
 
 
 def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace | None:
@@ -26,7 +26,7 @@ def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace 
     if manifest.embedding is None:
         return None
     held = store.fingerprints()
-    has = f"store {store.path} has tokens of {', '.join(held) or 'no encoder'}"
+    has = f"store {store.location} has tokens of {', '.join(held) or 'no encoder'}"
     if manifest.pairing is None:
         raise PairingError(
             f"ranker {manifest.name!r} names no encoder it was trained with, so no stored tokens are safe; {has}: "
@@ -42,7 +42,7 @@ def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace 
     if (spec.tokens, spec.hidden_size) != (takes.tokens, takes.hidden_size):
         raise PairingError(
             f"ranker {manifest.name!r} takes embedding tokens [{takes.tokens}, {takes.hidden_size}], and store "
-            f"{store.path} has [{spec.tokens}, {spec.hidden_size}] of its encoder {wanted}: export the ranker anew"
+            f"{store.location} has [{spec.tokens}, {spec.hidden_size}] of its encoder {wanted}: export the ranker anew"
         )
     return store.namespace(wanted)
 

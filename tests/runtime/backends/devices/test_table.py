@@ -16,7 +16,9 @@ from rankport.runtime.backends.devices.table import DeviceTable, token_table
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry, TokenStore
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 from rankport.runtime.tokens import EMBEDDED, TableRows, TokenRun, TokenRuns
 from support import checkpoints
 from support.gpu.gpus import has_cuda
@@ -136,7 +138,7 @@ def test_passes_of_resident_items_are_recorded_alike_however_many_embeddings_com
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[TokenStore]:
-    with TokenStore.open(tmp_path / "tokens", create=True) as opened:
+    with open_store(tmp_path / "tokens", create=True) as opened:
         opened.namespace(ENCODER, TokenSpec(K, HIDDEN, "float16"), create=True)
         _put(opened, {f"k{item}": item for item in range(8)})
         yield opened

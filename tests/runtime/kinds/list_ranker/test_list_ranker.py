@@ -12,7 +12,9 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.list_ranker.list_ranker import ListRanker
 from rankport.runtime.kinds.scorer import Scorer
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 from support.lists.drafts import ITEM
 
 CONFIG = EngineConfig(threads=1)
@@ -119,7 +121,7 @@ def test_what_it_cannot_take_is_named(
 
 def test_keys_are_read_from_a_store_and_the_missing_left_out(list_bundle: Bundle, tmp_path: Path) -> None:
     rows = np.random.default_rng(0).standard_normal((2, 24)).astype(np.float16)
-    with TokenStore.open(tmp_path / "tokens", create=True) as store:
+    with open_store(tmp_path / "tokens", create=True) as store:
         space = store.namespace("e" * 64, TokenSpec(2, 24, "float16"), create=True)
         space.put_many([TokenEntry("a", rows, bytes(16))])
         with Scorer.load(list_bundle, store, config=CONFIG) as scorer:

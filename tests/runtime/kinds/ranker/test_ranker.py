@@ -11,7 +11,7 @@ from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceed
 from rankport.protos.types import Item, ItemStatus, Key, ScoreResult
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.bundle.manifest import Labels, Score
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 from support.reference_backend import HIDDEN, LABELS, ReferenceBackend
 from support.small_rankers import EMBEDDINGS, ENCODER, mix_draft, ranker_of, text_draft

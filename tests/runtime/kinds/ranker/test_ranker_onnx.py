@@ -15,7 +15,9 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry, TokenStore
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 
 WAIT_S = 60.0
 TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook", "software manager of sales"]
@@ -25,7 +27,7 @@ TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook", "so
 def store(encoder_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenStore]:
     with (
         ItemEncoder.load(encoder_bundle.path, config=EngineConfig(threads=1)) as encoder,
-        TokenStore.open(tmp_path_factory.mktemp("store") / "tokens", create=True) as opened,
+        open_store(tmp_path_factory.mktemp("store") / "tokens", create=True) as opened,
     ):
         made = encoder.describe()
         spec = TokenSpec(made.embedding_tokens, made.hidden_size, made.embedding_dtype)

@@ -11,7 +11,8 @@ from rankport.protos.messages import wire
 from rankport.protos.types import Key
 from rankport.runtime.bundle.manifest import Embedding, Pairing
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
+from rankport.runtime.store.opening import open_store
 from support.bundle_samples import ENCODER_FILES, RANKER_FILES, encoder_draft, write_directory
 from support.reference_backend import HIDDEN
 from support.small_rankers import EMBEDDINGS, ENCODER, mix_draft, ranker_of, text_draft
@@ -96,7 +97,7 @@ def test_a_load_that_fails_lets_go_of_the_store(tmp_path: Path, store: TokenStor
     path = write_directory(tmp_path / "bundle", mix_draft(), RANKER_FILES)
     with pytest.raises(BundleError):  # its graphs are no graphs
         Ranker.load(path, store=tmp_path / "tokens")
-    TokenStore.open(tmp_path / "tokens", read_only=True).close()
+    open_store(tmp_path / "tokens", read_only=True).close()
 
 
 @pytest.mark.parametrize("timeout_s", [float("nan"), -1, "1"])

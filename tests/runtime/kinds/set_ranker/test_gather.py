@@ -10,7 +10,7 @@ from rankport.protos.sets import SetColumns
 from rankport.runtime.bundle.sets import ContentFeature, ScalarFeature, SetMask, SetSchema
 from rankport.runtime.kinds.set_ranker.gather import Gatherer
 from rankport.runtime.store.hot_tokens import HotTokens
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 from support.token_samples import ENCODER, SPEC, entry
 
 WIDTH = SPEC.tokens * SPEC.hidden_size
@@ -25,7 +25,7 @@ def gatherer(content: HotTokens | None, width: int = WIDTH) -> Gatherer:
 
 
 def test_keys_are_the_tokens_of_the_store(tmp_path: Path) -> None:
-    with TokenStore.open(tmp_path / "tokens", create=True) as store:
+    with open_store(tmp_path / "tokens", create=True) as store:
         namespace = store.namespace(ENCODER, SPEC, create=True)
         namespace.put_many([entry("a", 1), entry("b", 2)])
         own = gatherer(HotTokens(namespace, 2**20))

@@ -12,7 +12,7 @@ from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
 from rankport.runtime.jobs.items_file import ItemRow
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.two_tower.towers import Towers
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 
 ONE = EngineConfig(threads=1)
 ITEMS = ["data nurse", "welder", "senior data engineer of the machine"]
@@ -24,7 +24,7 @@ def test_it_scores_by_the_cosine_of_its_tokens(
     rows = [ItemRow(line, str(line), text) for line, text in enumerate(ITEMS)]
     with (
         ItemEncoder.load(encoder_bundle, config=ONE) as encoder,
-        TokenStore.open(tmp_path_factory.mktemp("rows") / "store", create=True) as store,
+        open_store(tmp_path_factory.mktemp("rows") / "store", create=True) as store,
     ):
         made = encoder.encode(["data engineer", *ITEMS])[:, 0].astype(np.float64)
         run_encode_job(encoder, namespace_of(store, encoder), rows, EncodeJobConfig())

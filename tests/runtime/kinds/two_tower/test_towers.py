@@ -16,7 +16,8 @@ from rankport.runtime.jobs.config import EncodeJobConfig
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
 from rankport.runtime.jobs.items_file import ItemRow
 from rankport.runtime.kinds.two_tower.towers import Towers
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
+from rankport.runtime.store.opening import open_store
 
 ONE = EngineConfig(threads=1)
 QUERY = "senior data engineer"
@@ -39,7 +40,7 @@ def towers(wide_bundle: Bundle) -> Iterator[Towers]:
 def store(towers: Towers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenStore]:
     """A store with the items under the keys 0, 1, ..."""
     rows = [ItemRow(line, str(line), text) for line, text in enumerate(ITEMS)]
-    with TokenStore.open(tmp_path_factory.mktemp("rows") / "store", create=True) as opened:
+    with open_store(tmp_path_factory.mktemp("rows") / "store", create=True) as opened:
         report = run_encode_job(towers, namespace_of(opened, towers), rows, EncodeJobConfig())
         assert report.encoded == len(ITEMS)
         yield opened
@@ -211,7 +212,7 @@ def test_a_side_must_be_said_where_the_towers_differ(towers: Towers) -> None:
 
 def test_a_store_of_another_bundle_is_refused(wide_bundle: Bundle, tmp_path: Path) -> None:
     with (
-        TokenStore.open(tmp_path / "store", create=True) as empty,
+        open_store(tmp_path / "store", create=True) as empty,
         pytest.raises(PairingError, match="has no representations of bundle 'tiny-towers'"),
     ):
         Towers.load(wide_bundle, store=empty, config=ONE)

@@ -22,7 +22,7 @@ from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.loading import ModelLoader
 from rankport.runtime.server.server import Server
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
 from rankport.sdk import Client, request_id
 from support.servers.deterministic_models import DeterministicEncoder, DeterministicRanker
 from support.servers.reference_bundles import (

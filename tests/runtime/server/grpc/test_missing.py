@@ -13,7 +13,9 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.jobs.encode_job import content_hash
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.server import Server
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 from rankport.sdk import Client
 from support.hash_encoder import ServedHashEncoder
 from support.servers.reference_bundles import load_reference, reference_bundle
@@ -38,7 +40,7 @@ def encoder() -> ServedHashEncoder:
 @pytest.fixture
 def path(tmp_path: Path, encoder: ServedHashEncoder) -> Path:
     """A store that has some items."""
-    with TokenStore.open(tmp_path / "tokens", create=True) as store:
+    with open_store(tmp_path / "tokens", create=True) as store:
         rows = encoder.encode(list(STORED.values()))
         entries = [TokenEntry(key, row, bytes(16)) for key, row in zip(STORED, rows, strict=True)]
         store.namespace(ENCODER, SPEC, create=True).put_many(entries)
@@ -48,7 +50,7 @@ def path(tmp_path: Path, encoder: ServedHashEncoder) -> Path:
 
 @contextmanager
 def _client(bundle: Bundle, path: Path, encoder: ServedHashEncoder | None, **how: bool) -> Iterator[Client]:
-    with TokenStore.open(path, **how) as store, load_reference(bundle, store) as ranker:
+    with open_store(path, **how) as store, load_reference(bundle, store) as ranker:
         models = {"jobs": ranker} | ({"encoder": encoder} if encoder else {})
         with Server(models, LOCAL) as server, Client(server.address, timeout_s=20.0) as client:  # type: ignore[arg-type]
             yield client
@@ -106,7 +108,7 @@ def test_encoded_items_are_written_back_as_a_job_would_write_them(
         for status in (ItemStatus.ENCODED, ItemStatus.OK):
             assert client.score(PREFIX, [Key("x", "red")], on_missing="encode").status == (status,)
     assert len(encoder.calls) == 1
-    with TokenStore.open(path, read_only=True) as store:
+    with open_store(path, read_only=True) as store:
         namespace = store.namespace(ENCODER)
         assert namespace.content_hashes(["x"]) == [content_hash("red")]
         np.testing.assert_array_equal(namespace.read(["x"]).tokens, encoder.encode(["red"]))
@@ -120,7 +122,7 @@ def test_where_the_store_is_only_read_they_stay_in_memory_until_it_is_written(
         assert client.score(PREFIX, [Key("x", "red")], on_missing="encode").status == (ItemStatus.OK,)
         assert client.lookup(["x"]).status == (ItemStatus.OK,)
     assert len(encoder.calls) == 1
-    with TokenStore.open(path, read_only=True) as store:
+    with open_store(path, read_only=True) as store:
         assert store.namespace(ENCODER).content_hashes(["x"]) == [None]
 
 
@@ -151,7 +153,7 @@ def test_without_the_paired_encoder_a_missing_item_is_an_error_that_says_so(
 
 def test_a_ranker_in_process_says_who_encodes(bundle: Bundle, path: Path) -> None:
     with (
-        TokenStore.open(path, read_only=True) as store,
+        open_store(path, read_only=True) as store,
         load_reference(bundle, store) as ranker,
         pytest.raises(InvalidRequest, match="on_missing is 'encode': a server does that"),
     ):

@@ -11,7 +11,9 @@ from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.observing.config import ObservingConfig
 from rankport.runtime.server.processes.supervisor import Supervisor
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 from support.servers.supervised import ONE_THREAD, supervised
 
 TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook"]
@@ -29,7 +31,7 @@ def store(encoder: ItemEncoder, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("store") / "tokens.lmdb"
     made = encoder.describe()
     spec = TokenSpec(made.embedding_tokens, made.hidden_size, made.embedding_dtype)
-    with TokenStore.open(path, create=True) as opened:
+    with open_store(path, create=True) as opened:
         namespace = opened.namespace(encoder.fingerprint, spec, create=True)
         rows = encoder.encode(TITLES)
         namespace.put_many([TokenEntry(key, row, bytes(16)) for key, row in zip(TITLES, rows, strict=True)])

@@ -23,7 +23,9 @@ from rankport.runtime.server.scoring.cache import CachedScore, ScoreCache
 from rankport.runtime.server.scoring.keys import keyed_query
 from rankport.runtime.server.scoring.scoring import Scoring
 from rankport.runtime.server.server import Server
-from rankport.runtime.store.store import TokenEntry, TokenNamespace, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.token_spec import TokenSpec
 from rankport.sdk import Client
 from support.effort import scale
 from support.servers.deterministic_models import DeterministicRanker
@@ -41,7 +43,7 @@ def _tokens(draw: random.Random) -> np.ndarray:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[TokenStore]:
-    with TokenStore.open(tmp_path / "tokens", create=True) as opened:
+    with open_store(tmp_path / "tokens", create=True) as opened:
         namespace = opened.namespace(ENCODER, SPEC, create=True)
         namespace.put_many([TokenEntry(key, _tokens(random.Random(key)), bytes(16)) for key in KEYS[:3]])
         yield opened

@@ -21,7 +21,7 @@ from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 from rankport.runtime.tokens import TokenRun
 
 _MOST_REQUESTS = 256
@@ -64,7 +64,7 @@ def _token_runs(
     with ExitStack() as opened:
         tokens = None
         if store is not None:
-            tokens = opened.enter_context(closing(TokenStore.open(store, read_only=True)))
+            tokens = opened.enter_context(closing(open_store(store, read_only=True)))
         keyed = KeyedItems(draft, None if tokens is None else paired_tokens(tokens, draft))
         for request in requests:
             try:

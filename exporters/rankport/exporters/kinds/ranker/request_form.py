@@ -9,7 +9,7 @@ from rankport.exporters.kinds.ranker.plan import ranker_prompt
 from rankport.exporters.options.check_requests import RequestForm
 from rankport.runtime.bundle.manifest import Embedding, Limits, ManifestDraft, ModelShape, Pairing
 from rankport.runtime.kinds.table import open_bundle
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 
 _UNKNOWN = 2**31 - 1
 """A size that only the loaded model tells: nothing is refused for it here."""
@@ -49,7 +49,7 @@ def _tokens(options: RankerOptions) -> tuple[Embedding | None, Pairing | None]:
         return form, Pairing(encoder_fingerprint=manifest.fingerprint)
     width = 1
     if options.store is not None:
-        with TokenStore.open(options.store, read_only=True) as store:
+        with open_store(options.store, read_only=True) as store:
             held = store.fingerprints()
             width = held[fingerprint].hidden_size if fingerprint in held else 1
     form = Embedding(tokens=options.embedding_tokens or 1, hidden_size=width, dtype="float16")

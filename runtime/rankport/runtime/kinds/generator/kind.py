@@ -6,7 +6,7 @@ from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.rules import NAME, RULES
 from rankport.runtime.kinds.generator.seq2seq import rules as seq2seq
 from rankport.runtime.kinds.kind import Kind
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
 
 
 def _load(bundle: Bundle, config: EngineConfig, store: TokenStore | None) -> Generator:

@@ -9,7 +9,7 @@ from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.item_encoder.rules import NAME, RULES
 from rankport.runtime.kinds.kind import Kind
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
 
 _log = logging.getLogger(__name__)
 

@@ -33,9 +33,10 @@ from rankport.runtime.kinds.text_engine import TextRows
 from rankport.runtime.kinds.text_engines import TextModel, TextsEngine, text_engines, usage_of
 from rankport.runtime.prompt.list_prompt import EncodedLists, ListPrompt
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
+from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 
 _ON_MISSING = get_args(OnMissing)
 
@@ -85,7 +86,7 @@ class ListRanker(TextModel, Ranks):
             )
         with ExitStack() as owned:
             if store is not None and not isinstance(store, TokenStore):
-                store = TokenStore.open(store, read_only=True)
+                store = open_store(store, read_only=True)
                 owned.callback(store.close)
             tokens = None if store is None else paired_tokens(store, manifest)
             prompt = ListPrompt.from_bundle(opened)

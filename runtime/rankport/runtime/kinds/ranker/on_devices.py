@@ -10,8 +10,8 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.remote import RemoteRankerEngine
 from rankport.runtime.kinds.replicas import Replicas
+from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
-from rankport.runtime.store.namespace import TokenNamespace
 
 ScoringEngine = Engine | RemoteRankerEngine
 """An engine of a ranker, in this process or another."""

@@ -49,9 +49,10 @@ from rankport.runtime.prompt.encoder import EncodedPrefix, PromptEncoder
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.scheduling.prefixes import prefix_key
+from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 from rankport.runtime.tokens import TokenRun
 
 _ON_MISSING = get_args(OnMissing)
@@ -110,7 +111,7 @@ class Ranker(Ranks):
             )
         with ExitStack() as owned:
             if store is not None and not isinstance(store, TokenStore):
-                store = TokenStore.open(store, read_only=True)
+                store = open_store(store, read_only=True)
                 owned.callback(store.close)
             tokens = None if store is None else paired_tokens(store, manifest)
             prompt = PromptEncoder.from_bundle(opened)

@@ -32,8 +32,9 @@ from rankport.runtime.kinds.set_ranker.graphs import SetGraphs
 from rankport.runtime.kinds.set_ranker.rules import RULES
 from rankport.runtime.kinds.set_ranker.tables import RowTable
 from rankport.runtime.scheduling.futures import converted, result_within
+from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 
 
 class SetRanker:
@@ -276,6 +277,6 @@ def _content(
             f"store: bundle {manifest.name!r} is paired with no encoder: leave the store out, and give vectors"
         )
     if not isinstance(store, TokenStore):
-        store = TokenStore.open(store, read_only=True)
+        store = open_store(store, read_only=True)
         owned.callback(store.close)
     return HotTokens(store.namespace(manifest.pairing.encoder_fingerprint), config.host_tokens_bytes)

@@ -5,7 +5,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.tagger.rules import NAME, RULES
 from rankport.runtime.kinds.tagger.tagger import Tagger
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
 
 
 def _load(bundle: Bundle, config: EngineConfig, store: TokenStore | None) -> Tagger:

@@ -22,8 +22,7 @@ from rankport.runtime.kinds.two_tower.rules import NAME, RULES, role_of
 from rankport.runtime.kinds.two_tower.scorers import CosineScorer, GraphScorer, RowScorer
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.counts import EngineCounts
-from rankport.runtime.store.namespace import TokenNamespace
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenNamespace, TokenStore
 
 _RULES = {**RULES, **ITEM_ENCODER_RULES}
 _OUTPUT = Labels(source="classification_head", names=["cosine"], ids=[0])
@@ -96,7 +95,7 @@ def stored_rows(
         asked = own
     if own not in held and asked not in held:
         raise PairingError(
-            f"store {store.path} has no representations of bundle {manifest.name!r} ({own}), but of "
+            f"store {store.location} has no representations of bundle {manifest.name!r} ({own}), but of "
             f"{', '.join(held) or 'no encoder'}: run `rankport encode` with this bundle"
         )
     return StoredRows(*(store.namespace(name) if name in held else None for name in (own, asked)))

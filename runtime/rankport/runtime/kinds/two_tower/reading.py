@@ -18,8 +18,8 @@ from rankport.runtime.kinds.two_tower.loading import TowerParts
 from rankport.runtime.kinds.two_tower.request import Rows, TowersRequest
 from rankport.runtime.prompt.checks import checked_rows
 from rankport.runtime.prompt.encoder import EncodedItems, EncodedPrefix
+from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.keyed_items import KeyedItems
-from rankport.runtime.store.namespace import TokenNamespace
 from rankport.runtime.tokens import TokenRuns
 
 _ONE = np.zeros(1, np.int64)

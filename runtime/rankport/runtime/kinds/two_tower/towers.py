@@ -45,9 +45,10 @@ from rankport.runtime.kinds.two_tower.reading import RequestReader
 from rankport.runtime.kinds.two_tower.request import TowersRequest
 from rankport.runtime.prompt.encoder import EncodedPrefix
 from rankport.runtime.scheduling.futures import converted, gathered, resolved, result_within
+from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import KeyedItems
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 from rankport.runtime.tokens import TokenRuns
 
 Text = str | Sequence[int]
@@ -103,7 +104,7 @@ class Towers(WeighingRanks):
         manifest = opened.manifest
         with ExitStack() as owned:
             if store is not None and not isinstance(store, TokenStore):
-                store = TokenStore.open(store, read_only=True)
+                store = open_store(store, read_only=True)
                 owned.callback(store.close)
             asking = None if query is None else opened_towers(query)
             parts = load_parts(opened, asking, config)

@@ -21,8 +21,8 @@ from rankport.runtime.scheduling.futures import converted, gathered
 from rankport.runtime.server.scoring.chained import chained
 from rankport.runtime.server.scoring.rows import with_rows
 from rankport.runtime.server.versions import Served
+from rankport.runtime.store.contract import TokenEntry
 from rankport.runtime.store.hot_tokens import HotTokens
-from rankport.runtime.store.namespace import TokenEntry
 
 _log = logging.getLogger(__name__)
 Rows = NDArray[np.floating]  # [texts, k, hidden]

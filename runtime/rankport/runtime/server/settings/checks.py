@@ -22,7 +22,7 @@ from rankport.runtime.server.security.certificates import Certificates
 from rankport.runtime.server.security.exposure import check_exposure
 from rankport.runtime.server.security.guard import Guard
 from rankport.runtime.store.keyed_items import paired_tokens
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def _check_bundle(entry: str, opened: dict[str, Bundle], device: Device, kinds: 
 
 def _check_store(path: str, frozen: bool, bundles: Iterable[Bundle]) -> None:
     """Opens a store, and looks whether it has the tokens of the encoders that rankers are paired with."""
-    with TokenStore.open(path, read_only=True, frozen=frozen) as store:
+    with open_store(path, read_only=True, frozen=frozen) as store:
         for bundle in bundles:
             if bundle.manifest.pairing is not None:
                 paired_tokens(store, bundle.manifest)

@@ -59,7 +59,7 @@ def encode(
     from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
     from rankport.runtime.jobs.items_file import ItemsFile
     from rankport.runtime.kinds.table import load_encoder
-    from rankport.runtime.store.store import TokenStore
+    from rankport.runtime.store.opening import open_store
     from rankport.sdk.cli.output.encode import (
         failure_of,
         print_report,
@@ -75,7 +75,7 @@ def encode(
     file = ItemsFile.open(items, **asdict(filled(FileColumns, given)))
     with (
         load_encoder(bundle, engine_config(device, device_ids=(device_id,))) as encoder,
-        TokenStore.open(store, create=True) as tokens,
+        open_store(store, create=True) as tokens,
         write_bad_rows(bad_rows) as on_bad_row,
         _continuable(),
     ):

@@ -121,13 +121,13 @@ def _scorer(
     if model:
         raise typer.BadParameter("--model goes with --server; a bundle is one model")
     from rankport.runtime.kinds.scorer import Scorer
-    from rankport.runtime.store.store import TokenStore
+    from rankport.runtime.store.opening import open_store
 
     assert bundle is not None
     with ExitStack() as opened:
         tokens = None
         if store is not None:
-            tokens = opened.enter_context(TokenStore.open(store, read_only=True, frozen=frozen))
+            tokens = opened.enter_context(open_store(store, read_only=True, frozen=frozen))
         yield opened.enter_context(Scorer.load(bundle, tokens))
 
 

@@ -32,7 +32,7 @@ from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.bundle.manifest import BatchIndependence, Labels, Manifest, ModeParity, Score
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.scores import rank_values
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.opening import open_store
 
 
 def measure_ranker(
@@ -179,7 +179,7 @@ def _through_runtime(
     with ExitStack() as opened:
         tokens = None
         if options.store is not None:
-            tokens = opened.enter_context(closing(TokenStore.open(options.store, read_only=True)))
+            tokens = opened.enter_context(closing(open_store(options.store, read_only=True)))
         ranker = opened.enter_context(Ranker.load(place.bundle, store=tokens, config=place.config))
         judged = run_judged(
             ranker, options.judged, lambda done: on_progress(f"judged requests {done}/{judged_of}")

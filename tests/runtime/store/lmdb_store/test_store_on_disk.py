@@ -11,43 +11,45 @@ import numpy as np
 import pytest
 
 from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.runtime.store.store import TokenEntry, TokenNamespace, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
+from rankport.runtime.store.lmdb_store.store import LmdbStore
+from rankport.runtime.store.token_spec import TokenSpec
 from support.token_samples import ENCODER, HASH, SPEC, entry, raw_put, tokens_of
 
 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_missing_store_is_an_error_with_the_way_out(path: Path, read_only: bool) -> None:
     with pytest.raises(StoreError, match=r"no token store at .*rankport encode"):
-        TokenStore.open(path, read_only=read_only)
+        LmdbStore.open(path, read_only=read_only)
     assert not path.exists()
 
 
 def test_create_makes_parent_directories_and_opens_again(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "down"
     for _ in range(2):
-        with TokenStore.open(path, create=True) as store:
+        with LmdbStore.open(path, create=True) as store:
             assert len(store.namespace(ENCODER, SPEC, create=True)) == 0
 
 
 def test_a_store_is_never_made_among_other_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(StoreError, match=r"holds 'notes.txt'.*empty directory"):
-        TokenStore.open(tmp_path, create=True)
+        LmdbStore.open(tmp_path, create=True)
     with pytest.raises(StoreError, match="is a file"):
-        TokenStore.open(tmp_path / "notes.txt", create=True)
+        LmdbStore.open(tmp_path / "notes.txt", create=True)
 
 
 def test_create_and_read_only_together_are_refused(path: Path) -> None:
     with pytest.raises(InvalidRequest, match="read-only"):
-        TokenStore.open(path, create=True, read_only=True)
+        LmdbStore.open(path, create=True, read_only=True)
 
 
 def test_store_whose_creation_was_killed_is_made_whole(path: Path) -> None:
     path.mkdir()
     lmdb.open(str(path)).close()
     with pytest.raises(StoreError, match="not a token store"):
-        TokenStore.open(path)
-    with TokenStore.open(path, create=True) as store:
+        LmdbStore.open(path)
+    with LmdbStore.open(path, create=True) as store:
         assert store.fingerprints() == {}
 
 
@@ -55,16 +57,16 @@ def test_another_lmdb_environment_is_refused_and_left_alone(path: Path) -> None:
     path.mkdir()
     raw_put(path, b"users", b"k", b"v")
     with pytest.raises(StoreError, match="not a token store"):
-        TokenStore.open(path, create=True)
+        LmdbStore.open(path, create=True)
     with lmdb.open(str(path), max_dbs=8) as env, env.begin() as txn:
         assert [bytes(name) for name, _ in txn.cursor()] == [b"users"]
 
 
 def test_newer_store_is_refused_with_both_versions(path: Path) -> None:
-    TokenStore.open(path, create=True).close()
+    LmdbStore.open(path, create=True).close()
     raw_put(path, b"meta", b"format", b'{"format":"rankport-token-store","format_version":2}')
     with pytest.raises(StoreError, match=r'"format_version":2.*this release reads version 1'):
-        TokenStore.open(path)
+        LmdbStore.open(path)
 
 
 @pytest.mark.parametrize("content", [b"x" * 8192, b"x"])
@@ -72,28 +74,28 @@ def test_file_that_is_no_database_is_refused(path: Path, content: bytes) -> None
     path.mkdir()
     (path / "data.mdb").write_bytes(content)
     with pytest.raises(StoreError, match="cannot be opened"):
-        TokenStore.open(path)
+        LmdbStore.open(path)
 
 
 def test_second_opening_in_a_process_is_refused_and_the_first_still_works(
     path: Path, store: TokenStore, namespace: TokenNamespace
 ) -> None:
     with pytest.raises(StoreError, match=r"already open in this process.*pass the open TokenStore"):
-        TokenStore.open(path)
+        LmdbStore.open(path)
     link = path.with_name("link")
     link.symlink_to(path)
     with pytest.raises(StoreError, match="already open in this process"):
-        TokenStore.open(link, read_only=True)
+        LmdbStore.open(link, read_only=True)
     namespace.put_many([entry("a", 1)])
     store.close()
-    with TokenStore.open(link, read_only=True) as again:
+    with LmdbStore.open(link, read_only=True) as again:
         assert again.namespace(ENCODER).get_many(["a"])[0] is not None
 
 
 def test_read_only_store_reads_and_refuses_to_write(path: Path) -> None:
-    with TokenStore.open(path, create=True) as store:
+    with LmdbStore.open(path, create=True) as store:
         store.namespace(ENCODER, SPEC, create=True).put_many([entry("a", 1)])
-    with TokenStore.open(path, read_only=True) as store:
+    with LmdbStore.open(path, read_only=True) as store:
         namespace = store.namespace(ENCODER, SPEC)
         np.testing.assert_array_equal(namespace.get_many(["a"])[0], tokens_of(1))
         for write in (
@@ -118,7 +120,7 @@ def test_closed_store_says_so(store: TokenStore, namespace: TokenNamespace) -> N
 
 
 def test_map_grows_under_readers_of_the_same_process(path: Path) -> None:
-    with TokenStore.open(path, create=True, map_bytes=64 * 1024) as store:
+    with LmdbStore.open(path, create=True, map_bytes=64 * 1024) as store:
         namespace = store.namespace(ENCODER, TokenSpec(2, 256, "float16"), create=True)
         written: list[int] = []
         problems: list[BaseException] = []
@@ -152,7 +154,7 @@ def test_map_grows_under_readers_of_the_same_process(path: Path) -> None:
 
 
 def test_batch_larger_than_the_whole_map_is_stored(path: Path) -> None:
-    with TokenStore.open(path, create=True, map_bytes=64 * 1024) as store:
+    with LmdbStore.open(path, create=True, map_bytes=64 * 1024) as store:
         namespace = store.namespace(ENCODER, SPEC, create=True)
         namespace.put_many([entry(f"{number:05d}" * 50, number) for number in range(3000)])
         assert len(namespace) == 3000
@@ -161,8 +163,10 @@ def test_batch_larger_than_the_whole_map_is_stored(path: Path) -> None:
 WRITER = """
 import sys
 import numpy as np
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
-with TokenStore.open(sys.argv[1], map_bytes=65536) as store:
+from rankport.runtime.store.contract import TokenEntry, TokenStore
+from rankport.runtime.store.lmdb_store.store import LmdbStore
+from rankport.runtime.store.token_spec import TokenSpec
+with LmdbStore.open(sys.argv[1], map_bytes=65536) as store:
     for line in sys.stdin:
         namespace = store.namespace(line.strip(), TokenSpec(2, 256, "float16"), create=True)
         namespace.put_many([TokenEntry(str(n), np.full((2, 256), n, np.float16), bytes(16)) for n in range(500)])
@@ -172,10 +176,10 @@ with TokenStore.open(sys.argv[1], map_bytes=65536) as store:
 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_reader_follows_what_another_process_writes(path: Path, read_only: bool) -> None:
-    TokenStore.open(path, create=True, map_bytes=64 * 1024).close()
+    LmdbStore.open(path, create=True, map_bytes=64 * 1024).close()
     command = [sys.executable, "-c", WRITER, str(path)]
     with (
-        TokenStore.open(path, read_only=read_only, map_bytes=64 * 1024) as store,
+        LmdbStore.open(path, read_only=read_only, map_bytes=64 * 1024) as store,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer,
     ):
         assert writer.stdin is not None
@@ -196,8 +200,10 @@ def test_reader_follows_what_another_process_writes(path: Path, read_only: bool)
 FORK = """
 import os, sys
 from rankport.protos.errors import StoreError
-from rankport.runtime.store.store import TokenSpec, TokenStore
-with TokenStore.open(sys.argv[1]) as store:
+from rankport.runtime.store.contract import TokenStore
+from rankport.runtime.store.lmdb_store.store import LmdbStore
+from rankport.runtime.store.token_spec import TokenSpec
+with LmdbStore.open(sys.argv[1]) as store:
     namespace = store.namespace("x", TokenSpec(1, 1, "float16"), create=True)
     child = os.fork()
     if child == 0:
@@ -212,5 +218,5 @@ with TokenStore.open(sys.argv[1]) as store:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_store_opened_before_a_fork_is_refused_in_the_child(path: Path) -> None:
-    TokenStore.open(path, create=True).close()
+    LmdbStore.open(path, create=True).close()
     assert subprocess.run([sys.executable, "-c", FORK, str(path)], check=False).returncode == 42

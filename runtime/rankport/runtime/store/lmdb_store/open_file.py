@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import lmdb
 
 from rankport.protos.errors import StoreError
-from rankport.runtime.store import causes
-from rankport.runtime.store.data_file import DataFile
+from rankport.runtime.store.lmdb_store import causes
+from rankport.runtime.store.lmdb_store.data_file import DataFile
 
 Transaction: TypeAlias = "lmdb.Transaction[memoryview]"  # generic in lmdb's stubs only
 Database: TypeAlias = Any  # lmdb exports no name for the type of its database handles

@@ -11,17 +11,18 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.lmdb_store.store import LmdbStore
 from support.token_samples import ENCODER, SPEC, entry
 
 READ = """
 import os, sys
 from rankport.protos.errors import StoreError
-from rankport.runtime.store.store import TokenStore
+from rankport.runtime.store.contract import TokenStore
+from rankport.runtime.store.lmdb_store.store import LmdbStore
 {before}
 sys.stdin.readline()
 try:
-    with TokenStore.open(sys.argv[1], read_only=True, frozen="frozen" in sys.argv) as store:
+    with LmdbStore.open(sys.argv[1], read_only=True, frozen="frozen" in sys.argv) as store:
         print("read", len(store.namespace(store.fingerprints().popitem()[0])))
 except StoreError as error:
     print(error)
@@ -31,9 +32,11 @@ WRITE = """
 import sys
 import numpy as np
 from rankport.protos.errors import StoreError
-from rankport.runtime.store.store import TokenEntry, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry, TokenStore
+from rankport.runtime.store.lmdb_store.store import LmdbStore
+from rankport.runtime.store.token_spec import TokenSpec
 {before}
-with TokenStore.open(sys.argv[1], create=True) as store:
+with LmdbStore.open(sys.argv[1], create=True) as store:
     namespace = store.namespace("e", TokenSpec(1, 512, "float32"), create=True)
     try:
         for batch in range(100):
@@ -62,7 +65,7 @@ def output_of(process: "subprocess.Popen[str]") -> str:
 
 @pytest.fixture
 def made(path: Path) -> Path:
-    with TokenStore.open(path, create=True) as store:
+    with LmdbStore.open(path, create=True) as store:
         store.namespace(ENCODER, SPEC, create=True).put_many([entry("a", 1)])
     return path
 
@@ -131,10 +134,10 @@ def test_volume_that_cannot_be_written_is_read_and_that_it_is_without_a_lock_is_
     small_disk: Path, frozen: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = small_disk / "tokens"
-    with TokenStore.open(path, create=True) as store:
+    with LmdbStore.open(path, create=True) as store:
         store.namespace(ENCODER, SPEC, create=True).put_many([entry("a", 1)])
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with TokenStore.open(path, read_only=True, frozen=frozen) as store:
+    with LmdbStore.open(path, read_only=True, frozen=frozen) as store:
         assert len(store.namespace(ENCODER)) == 1
     assert ["is read without a lock" in record.getMessage() for record in caplog.records] == [True] * (
         not frozen

@@ -4,15 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.runtime.store.records import (
+from rankport.runtime.store.lmdb_store.records import (
     CorruptValueError,
-    TokenSpec,
     check_key,
     pack_value,
     read_header,
     storage_key,
     stored_key,
 )
+from rankport.runtime.store.token_spec import TokenSpec
 
 SPEC = TokenSpec(1, 2, "float16")
 TOKENS = np.array([[1.0, -2.0]], np.float16)

@@ -1,4 +1,4 @@
-"""`TokenStore`: embedding tokens of items by key, one namespace for each encoder, in one LMDB directory.
+"""`LmdbStore`: embedding tokens of items by key, one namespace for each encoder, in one LMDB directory.
 
 Owns namespaces and their specs. `namespace` reads and writes tokens, `records` has the bytes of
 keys and values, `environment` transactions and growth.
@@ -18,25 +18,20 @@ A store that another one replaces, by a directory renamed into its place, is ope
 
 import json
 import os
-import re
-import threading
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import lmdb
 
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.reasons import reason_of
-from rankport.runtime.store.environment import LmdbEnvironment, Opening, Transaction
-from rankport.runtime.store.namespace import EntryInfo, TokenEntry, TokenNamespace
-from rankport.runtime.store.open_file import OpenFile
-from rankport.runtime.store.records import TokenSpec
-
-__all__ = ["EntryInfo", "TokenEntry", "TokenNamespace", "TokenSpec", "TokenStore"]
+from rankport.runtime.store.contract import TokenStore
+from rankport.runtime.store.lmdb_store.environment import LmdbEnvironment, Opening, Transaction
+from rankport.runtime.store.lmdb_store.namespace import LmdbNamespace
+from rankport.runtime.store.lmdb_store.open_file import OpenFile
+from rankport.runtime.store.token_spec import TokenSpec
 
 FORMAT_NAME = "rankport-token-store"
 FORMAT_VERSION = 1
@@ -48,19 +43,16 @@ _FORMAT_KEY = b"format"
 _NAMESPACE = b"namespace/"
 _TOKENS = b"tokens/"
 _MAX_NAMESPACES = 127
-_FINGERPRINT = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LMDB_FILES = {"data.mdb", "lock.mdb"}
 
 
-class TokenStore:
+class LmdbStore(TokenStore):
     """Directory of namespaces; a context manager."""
 
     def __init__(self, path: Path, env: LmdbEnvironment, in_use: dict[str, TokenSpec]) -> None:
-        self.path = path
+        super().__init__(str(path))
         self._env = env
         self._in_use = in_use  # which a store that comes into the place of this one must have
-        self._lock = threading.Lock()
-        self._namespaces: dict[str, TokenNamespace] = {}
 
     @classmethod
     def open(
@@ -72,7 +64,7 @@ class TokenStore:
         frozen: bool = False,
         map_bytes: int = START_MAP_BYTES,
         swap_s: float = SWAP_S,
-    ) -> "TokenStore":
+    ) -> "LmdbStore":
         """Opens the store at directory `path`; `create` makes it if there is none.
 
         `frozen` opens it read-only and without a lock. `map_bytes` is where the memory map starts; it doubles when
@@ -104,29 +96,6 @@ class TokenStore:
             env.close()
             raise
 
-    def namespace(
-        self, fingerprint: str, spec: TokenSpec | None = None, create: bool = False
-    ) -> TokenNamespace:
-        """Opens the namespace of an encoder. With `create`, made with `spec` if there is none.
-
-        Raises:
-            InvalidRequest: not a fingerprint, or `create` without `spec`.
-            StoreError: unknown fingerprint, or stored with another spec; the message lists what there is.
-        """
-        if not _FINGERPRINT.fullmatch(fingerprint):
-            raise InvalidRequest(f"encoder fingerprint {fingerprint!r}: use 1 to 128 of A-Z a-z 0-9 . _ -")
-        if create and spec is None:
-            raise InvalidRequest(f"creating namespace {fingerprint} needs its TokenSpec")
-        self._env.check_process()
-        with self._lock:
-            known = self._namespaces.get(fingerprint) or self._open_namespace(fingerprint, spec, create)
-            self._namespaces[fingerprint] = known
-        if spec is not None and spec != known.spec:
-            raise StoreError(
-                f"tokens of encoder {fingerprint} are {known.spec}, not {spec}. {self._contents()}"
-            )
-        return known
-
     def fingerprints(self) -> Mapping[str, TokenSpec]:
         """Lists the encoders whose tokens the store has.
 
@@ -146,47 +115,29 @@ class TokenStore:
         """Waits for transactions in other threads and frees the map. Closing twice does nothing."""
         self._env.close()
 
-    def __enter__(self) -> "TokenStore":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open_namespace(self, fingerprint: str, spec: TokenSpec | None, create: bool) -> TokenNamespace:
-        if create and spec is not None and fingerprint not in self.fingerprints():
-            self._create_namespace(fingerprint, spec)
-        stored = self.fingerprints().get(fingerprint)
-        if stored is None:
-            raise StoreError(f"no tokens of encoder {fingerprint} here. {self._contents()}")
+    def _open_namespace(self, fingerprint: str, spec: TokenSpec) -> LmdbNamespace:
         database = _TOKENS + fingerprint.encode()
         self._env.open_db(database)
-        self._in_use[fingerprint] = stored
-        return TokenNamespace(self._env, database, fingerprint, stored)
+        self._in_use[fingerprint] = spec
+        return LmdbNamespace(self._env, database, fingerprint, spec)
 
     def _create_namespace(self, fingerprint: str, spec: TokenSpec) -> None:
         def body(txn: Transaction) -> None:
             # Another process may have been first: its spec stays, and is compared when read back.
             self._env.create_db(_TOKENS + fingerprint.encode(), txn)
-            name, value = _NAMESPACE + fingerprint.encode(), _to_json(asdict(spec))
+            name, value = _NAMESPACE + fingerprint.encode(), spec.to_json()
             txn.put(name, value, overwrite=False, db=self._env.db(_META))
 
         self._env.write(body)
 
     def _parse_spec(self, fingerprint: str, value: bytes) -> TokenSpec:
         try:
-            fields = json.loads(value)
-            return TokenSpec(**fields)
+            return TokenSpec.from_json(value)
         except (ValueError, TypeError, StoreError) as error:
-            raise StoreError(
-                f"token store {self.path}: the spec of encoder {fingerprint} is corrupt: {value[:200]!r}"
-            ) from error
+            raise self.corrupt_spec(fingerprint, value) from error
 
-    def _contents(self) -> str:
-        specs = self.fingerprints()
-        listed = "; ".join(f"{fingerprint}: {spec}" for fingerprint, spec in specs.items())
-        return f"Token store {self.path} has {listed or 'no tokens yet'}"
+    def _check_process(self) -> None:
+        self._env.check_process()
 
 
 def _check_directory(path: Path, create: bool) -> None:
@@ -226,7 +177,7 @@ def _check_successor(path: Path, in_use: Mapping[str, TokenSpec], file: OpenFile
     _check_format(path, file.get(_META, _FORMAT_KEY) or b"")
     for fingerprint, spec in in_use.items():
         stored = file.get(_META, _NAMESPACE + fingerprint.encode())
-        if stored != _to_json(asdict(spec)):
+        if stored != spec.to_json():
             raise StoreError(f"the new one has no tokens {spec} of encoder {fingerprint}")
 
 

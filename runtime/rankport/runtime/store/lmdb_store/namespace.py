@@ -1,23 +1,18 @@
-"""`TokenNamespace`: batched access to the tokens that one encoder made.
+"""`LmdbNamespace`: batched access to the tokens that one encoder made.
 
-Owns which transaction reads or writes what; `records` has the bytes, `TokenStore` makes namespaces.
+Owns which transaction reads or writes what; `records` has the bytes, `LmdbStore` makes namespaces.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.runtime.store.environment import Database, LmdbEnvironment, Transaction
-from rankport.runtime.store.records import (
-    CONTENT_HASH_BYTES,
+from rankport.runtime.store.contract import EntryInfo, StoredTokens, TokenEntry, TokenNamespace, Written
+from rankport.runtime.store.lmdb_store.environment import Database, LmdbEnvironment, Transaction
+from rankport.runtime.store.lmdb_store.records import (
     CorruptValueError,
-    TokenSpec,
     ValueHeader,
     check_key,
     pack_value,
@@ -28,50 +23,18 @@ from rankport.runtime.store.records import (
     stored_key,
     write_mark,
 )
+from rankport.runtime.store.token_spec import TokenSpec
 
 _KEYS_PER_PAGE = 1000
 
 Visit = Callable[[int, memoryview, ValueHeader], None]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenEntry:
-    """Item to store."""
-
-    key: str
-    tokens: NDArray[np.floating]  # [k, hidden] of the namespace's spec
-    content_hash: bytes  # [16] of whatever decides the tokens
-
-
-@dataclass(frozen=True, slots=True)
-class EntryInfo:
-    """Facts of a stored item beside its tokens."""
-
-    content_hash: bytes  # [16]
-    written_at: datetime  # UTC
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTokens:
-    """Tokens of the keys that a store has, of those that were asked for."""
-
-    tokens: NDArray[np.floating]  # [there, k, hidden], read-only
-    places: NDArray[np.int64]  # [there] of each among the keys, ascending
-
-
-class Written(NamedTuple):
-    """Key of the store."""
-
-    key: str
-    mark: bytes  # another where its tokens were written anew
-
-
-class TokenNamespace:
+class LmdbNamespace(TokenNamespace):
     """Item key -> tokens of one encoder. Any thread may call it while its store is open."""
 
     def __init__(self, env: LmdbEnvironment, database: bytes, fingerprint: str, spec: TokenSpec) -> None:
-        self.fingerprint = fingerprint
-        self.spec = spec
+        super().__init__(fingerprint, spec)
         self._env = env
         self._database = database
 
@@ -94,19 +57,6 @@ class TokenNamespace:
         if tokens is None:
             return self._read_apart(keys, skip_corrupt)
         return StoredTokens(tokens, np.array(places, np.int64))
-
-    def get_many(
-        self, keys: Sequence[str], *, skip_corrupt: bool = False
-    ) -> list[NDArray[np.floating] | None]:
-        """Returns the tokens of each key, [k, hidden] read-only, or None; raises as `read`.
-
-        The arrays share one block of memory, freed with the last of them.
-        """
-        stored = self.read(keys, skip_corrupt=skip_corrupt)
-        tokens: list[NDArray[np.floating] | None] = [None] * len(keys)
-        for place, rows in zip(stored.places.tolist(), stored.tokens, strict=True):
-            tokens[place] = rows
-        return tokens
 
     def info_many(self, keys: Sequence[str]) -> list[EntryInfo | None]:
         """Returns content hash and write time of each key, None where it is absent; raises as `get_many`."""
@@ -178,9 +128,6 @@ class TokenNamespace:
         with self._env.read() as txn:
             return txn.stat(self._db)["entries"]
 
-    def __bool__(self) -> bool:
-        return True  # an empty namespace is still a namespace: `if namespace` asks for None
-
     def version(self) -> int:
         """Returns a number that differs after every write to the store."""
         return self._env.version()
@@ -193,7 +140,7 @@ class TokenNamespace:
         """
         return (entry.key for page in self._walk(skip_corrupt=False) for entry in page)
 
-    def pages(self) -> Iterator[list["Written"]]:
+    def pages(self) -> Iterator[list[Written]]:
         """Yields the keys with their marks, some at a time; otherwise as `keys`, but without what is corrupt."""
         return self._walk(skip_corrupt=True)
 
@@ -201,7 +148,7 @@ class TokenNamespace:
     def _db(self) -> Database:
         return self._env.db(self._database)
 
-    def _walk(self, *, skip_corrupt: bool) -> Iterator[list["Written"]]:
+    def _walk(self, *, skip_corrupt: bool) -> Iterator[list[Written]]:
         after: bytes | None = None
         while True:
             page, after = self._page(after, skip_corrupt)
@@ -209,7 +156,7 @@ class TokenNamespace:
                 return
             yield page
 
-    def _page(self, after: bytes | None, skip_corrupt: bool) -> tuple[list["Written"], bytes | None]:
+    def _page(self, after: bytes | None, skip_corrupt: bool) -> tuple[list[Written], bytes | None]:
         """Returns the next entries, and where they end; None at the end of all."""
         page: list[Written] = []
         last, seen = None, 0
@@ -226,7 +173,7 @@ class TokenNamespace:
                     )
                 except CorruptValueError as error:
                     if not skip_corrupt:
-                        raise self._corrupt(last.hex(), error) from error
+                        raise self.corrupt(last.hex(), error) from error
                 more = cursor.next()
         return page, last
 
@@ -259,23 +206,10 @@ class TokenNamespace:
                     check_key(keys[index], value, header)
                 except CorruptValueError as error:
                     if not skip_corrupt:
-                        raise self._corrupt(keys[index], error) from error
+                        raise self.corrupt(keys[index], error) from error
                 else:
                     visit(index, value, header)
 
     def _pack(self, entry: TokenEntry, written_us: int) -> bytes:
-        tokens, spec = entry.tokens, self.spec
-        if tokens.shape != (spec.tokens, spec.hidden_size) or tokens.dtype != spec.numpy_dtype:
-            raise InvalidRequest(
-                f"tokens of {entry.key!r} are {list(tokens.shape)} {tokens.dtype}, not {spec}"
-            )
-        if len(entry.content_hash) != CONTENT_HASH_BYTES:
-            given = f"{len(entry.content_hash)} bytes, not {CONTENT_HASH_BYTES}"
-            raise InvalidRequest(f"content hash of {entry.key!r} has {given}")
-        return pack_value(entry.key, tokens, spec, entry.content_hash, written_us)
-
-    def _corrupt(self, key: str, error: CorruptValueError) -> StoreError:
-        return StoreError(
-            f"the stored value of item {key!r} of encoder {self.fingerprint} is corrupt: {error}; "
-            "encode the item again"
-        )
+        self.check_entry(entry)
+        return pack_value(entry.key, entry.tokens, self.spec, entry.content_hash, written_us)

@@ -29,14 +29,11 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.runtime.store.token_spec import TokenSpec, encoded_key
 
 LAYOUT_VERSION = 1
-CONTENT_HASH_BYTES = 16
-MAX_KEY_BYTES = 65_535
 
 _DTYPE_CODES = {"float16": 1, "float32": 2}
-_DTYPE_BYTES = {"float16": 2, "float32": 4}
 _HEADER = Struct("<IBBHIIq16s")
 _HEADERS = np.dtype(
     [
@@ -61,42 +58,6 @@ class CorruptValueError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenSpec:
-    """Shape and type that all tokens of one namespace share.
-
-    Raises:
-        StoreError: a size is not positive, or the dtype is not one of the layout's.
-    """
-
-    tokens: int  # k
-    hidden_size: int
-    dtype: str  # "float16" | "float32"
-
-    def __post_init__(self) -> None:
-        if self.dtype not in _DTYPE_CODES:
-            raise StoreError(
-                f"tokens of dtype {self.dtype!r} cannot be stored: use {' or '.join(_DTYPE_CODES)}"
-            )
-        if min(self.tokens, self.hidden_size) < 1:
-            raise StoreError(
-                f"token shape [{self.tokens}, {self.hidden_size}]: both sizes must be at least 1"
-            )
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of one item's tokens."""
-        return self.tokens * self.hidden_size * _DTYPE_BYTES[self.dtype]
-
-    @property
-    def numpy_dtype(self) -> np.dtype[np.floating]:
-        """Element type, little-endian as stored."""
-        return np.dtype(self.dtype).newbyteorder("<")
-
-    def __str__(self) -> str:
-        return f"[{self.tokens}, {self.hidden_size}] {self.dtype}"
-
-
-@dataclass(frozen=True, slots=True)
 class ValueHeader:
     """Header of a checked value: what it says beside its tokens."""
 
@@ -112,7 +73,7 @@ def storage_key(key: str) -> bytes:
     Raises:
         InvalidRequest: the key is not a string, empty, not encodable as UTF-8, or longer than 65,535 bytes.
     """
-    encoded = _encode(key)
+    encoded = encoded_key(key)
     if len(encoded) <= _MAX_SHORT_KEY_BYTES:
         return _SHORT + encoded
     return _LONG + blake2b(encoded, digest_size=32).digest()
@@ -135,7 +96,7 @@ def pack_value(
 ) -> bytes:
     """Writes the value of one item; `tokens` [k, hidden] must already be of `spec`'s shape and dtype."""
     name = storage_key(key)
-    repeated = _encode(key) if name.startswith(_LONG) else b""
+    repeated = encoded_key(key) if name.startswith(_LONG) else b""
     header = (LAYOUT_VERSION, _DTYPE_CODES[spec.dtype], len(repeated), spec.tokens, spec.hidden_size)
     payload = np.ascontiguousarray(tokens, dtype=spec.numpy_dtype).tobytes()
     body = _HEADER.pack(0, *header, written_us, content_hash)[_CRC_BYTES:] + repeated + payload
@@ -222,17 +183,5 @@ def check_key(key: str, value: memoryview, header: ValueHeader) -> None:
     Raises:
         CorruptValueError: it belongs to another.
     """
-    if header.key_bytes and value[_HEADER.size : header.payload_offset] != _encode(key):
+    if header.key_bytes and value[_HEADER.size : header.payload_offset] != encoded_key(key):
         raise CorruptValueError("it repeats another key than the one whose hash found it")
-
-
-def _encode(key: str) -> bytes:
-    if not isinstance(key, str) or not key:
-        raise InvalidRequest(f"an item key must be a string that is not empty, not {key!r}")
-    try:
-        encoded = key.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"item key {key[:40]!r} cannot be written as UTF-8: {error.reason}") from error
-    if len(encoded) > MAX_KEY_BYTES:
-        raise InvalidRequest(f"item key {key[:40]!r}… has {len(encoded)} bytes, the limit is {MAX_KEY_BYTES}")
-    return encoded

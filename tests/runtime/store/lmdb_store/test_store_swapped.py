@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from rankport.protos.errors import StoreError
+from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.hot_tokens import HotTokens
-from rankport.runtime.store.store import TokenNamespace, TokenSpec, TokenStore
+from rankport.runtime.store.lmdb_store.store import LmdbStore
+from rankport.runtime.store.token_spec import TokenSpec
 from support.token_samples import ENCODER, SPEC, entry
 
 
 def make(path: Path, number: int, encoder: str = ENCODER, items: int = 1) -> Path:
-    with TokenStore.open(path, create=True) as store:
+    with LmdbStore.open(path, create=True) as store:
         namespace = store.namespace(encoder, SPEC, create=True)
         namespace.put_many([entry(f"a{item or ''}", number) for item in range(items)])
     return path
@@ -29,7 +31,7 @@ def number_of(namespace: TokenNamespace | HotTokens) -> int:
 @pytest.mark.parametrize("frozen", [True, False])
 def test_directory_that_another_replaces_is_opened_anew(tmp_path: Path, frozen: bool) -> None:
     path, other = make(tmp_path / "tokens", 1), make(tmp_path / "new", 2)
-    with TokenStore.open(path, read_only=True, frozen=frozen) as store:
+    with LmdbStore.open(path, read_only=True, frozen=frozen) as store:
         namespace = store.namespace(ENCODER)
         hot = HotTokens(namespace, 2**20)
         assert (number_of(namespace), number_of(hot)) == (1, 1)
@@ -46,7 +48,7 @@ def test_flipped_link_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.symlink_to(make(tmp_path / "one", 1))
     make(tmp_path / "two", 2)
-    with TokenStore.open(path, read_only=True) as store:
+    with LmdbStore.open(path, read_only=True) as store:
         namespace = store.namespace(ENCODER)
         assert number_of(namespace) == 1
         (tmp_path / "next").symlink_to(tmp_path / "two")
@@ -58,7 +60,7 @@ def test_store_that_goes_is_read_on_for_a_while_then_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = make(tmp_path / "tokens", 1)
-    with TokenStore.open(path, read_only=True, swap_s=0) as store:
+    with LmdbStore.open(path, read_only=True, swap_s=0) as store:
         namespace = store.namespace(ENCODER)
         path.rename(tmp_path / "away")
         with pytest.raises(StoreError, match=r"is gone under this process.*renaming a directory"):
@@ -80,13 +82,13 @@ def test_store_without_what_is_read_takes_no_place_of_one(tmp_path: Path, kind: 
         case "no encoder":
             make(other, 2, encoder="b" * 64)
         case "other spec":
-            with TokenStore.open(other, create=True) as store:
+            with LmdbStore.open(other, create=True) as store:
                 store.namespace(ENCODER, TokenSpec(1, 4, "float16"), create=True)
         case "no store":
             other.mkdir()
             (other / "data.mdb").write_bytes(b"x" * 8192)
             problem = "cannot be opened"
-    with TokenStore.open(path, read_only=True, swap_s=0) as store:
+    with LmdbStore.open(path, read_only=True, swap_s=0) as store:
         namespace = store.namespace(ENCODER)
         path.rename(tmp_path / "old")
         other.rename(path)
@@ -104,7 +106,7 @@ def test_store_without_what_is_read_takes_no_place_of_one(tmp_path: Path, kind: 
 def test_file_that_is_cut_under_a_reader_is_told_and_its_copy_is_read_once_whole(tmp_path: Path) -> None:
     path, other = make(tmp_path / "tokens", 1, items=500), make(tmp_path / "new", 2, items=500)
     whole = (other / "data.mdb").read_bytes()
-    with TokenStore.open(path, read_only=True, swap_s=0) as store:
+    with LmdbStore.open(path, read_only=True, swap_s=0) as store:
         namespace = store.namespace(ENCODER)
         assert number_of(namespace) == 1
         for size in (0, 100, 3 * 4096, len(whole) - 4096):
@@ -119,7 +121,7 @@ def test_file_that_is_cut_under_a_reader_is_told_and_its_copy_is_read_once_whole
 
 def test_copy_over_the_file_empties_what_is_kept_in_memory(tmp_path: Path) -> None:
     path, other = make(tmp_path / "tokens", 1), make(tmp_path / "new", 2)
-    with TokenStore.open(path, read_only=True) as store:
+    with LmdbStore.open(path, read_only=True) as store:
         hot = HotTokens(store.namespace(ENCODER), 2**20)
         assert number_of(hot) == 1
         content = (other / "data.mdb").read_bytes()
@@ -136,12 +138,12 @@ def test_store_that_is_cut_short_is_not_opened(tmp_path: Path) -> None:
         with pytest.raises(
             StoreError, match=rf"cut short: data.mdb has {size - 8192} bytes.*take \d+: copy it anew"
         ):
-            TokenStore.open(path, read_only=True, frozen=frozen)
+            LmdbStore.open(path, read_only=True, frozen=frozen)
 
 
 def test_writer_whose_file_is_replaced_stores_nothing_more(tmp_path: Path) -> None:
     path, other = make(tmp_path / "tokens", 1), make(tmp_path / "new", 2)
-    with TokenStore.open(path) as store:
+    with LmdbStore.open(path) as store:
         namespace = store.namespace(ENCODER)
         path.rename(tmp_path / "old")
         other.rename(path)
@@ -155,8 +157,9 @@ def test_writer_whose_file_is_replaced_stores_nothing_more(tmp_path: Path) -> No
 WRITER = """
 import sys
 import numpy as np
-from rankport.runtime.store.store import TokenEntry, TokenStore
-with TokenStore.open(sys.argv[1]) as store:
+from rankport.runtime.store.contract import TokenEntry, TokenStore
+from rankport.runtime.store.lmdb_store.store import LmdbStore
+with LmdbStore.open(sys.argv[1]) as store:
     tokens = np.full((2, 4), 2, np.float16)
     store.namespace(sys.argv[2]).put_many([TokenEntry("a", tokens, bytes(16))])
 """
@@ -164,7 +167,7 @@ with TokenStore.open(sys.argv[1]) as store:
 
 def test_frozen_store_refuses_writing_and_sees_that_another_wrote(tmp_path: Path) -> None:
     path = make(tmp_path / "tokens", 1)
-    with TokenStore.open(path, frozen=True) as store:
+    with LmdbStore.open(path, frozen=True) as store:
         namespace = store.namespace(ENCODER)
         assert number_of(namespace) == 1
         with pytest.raises(StoreError, match="read-only"):
@@ -173,5 +176,5 @@ def test_frozen_store_refuses_writing_and_sees_that_another_wrote(tmp_path: Path
         with pytest.raises(StoreError, match="open frozen and was written to: write to a copy and rename"):
             number_of(namespace)
         assert not namespace.alive
-    with TokenStore.open(path, frozen=True) as store:
+    with LmdbStore.open(path, frozen=True) as store:
         assert number_of(store.namespace(ENCODER)) == 2

@@ -10,13 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.runtime.store.store import TokenEntry, TokenNamespace, TokenSpec, TokenStore
+from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
+from rankport.runtime.store.lmdb_store.store import LmdbStore
+from rankport.runtime.store.token_spec import TokenSpec
 from support.effort import scale
 from support.token_samples import ENCODER, HASH, SPEC, entry, raw_put, tokens_of
 
 
 def test_databases_have_the_names_and_bytes_the_format_states(path: Path) -> None:
-    with TokenStore.open(path, create=True) as store:
+    with LmdbStore.open(path, create=True) as store:
         store.namespace(ENCODER, SPEC, create=True).put_many([entry("one")])
     with lmdb.open(str(path), max_dbs=8) as env, env.begin() as txn:
         meta = env.open_db(b"meta", txn=txn, create=False)
@@ -66,7 +68,7 @@ def test_absent_keys_are_none_in_their_place(namespace: TokenNamespace) -> None:
 
 
 def test_tokens_outlive_the_store_and_cannot_be_written(path: Path) -> None:
-    with TokenStore.open(path, create=True) as store:
+    with LmdbStore.open(path, create=True) as store:
         namespace = store.namespace(ENCODER, SPEC, create=True)
         namespace.put_many([entry("a", 3)])
         [tokens] = namespace.get_many(["a"])
@@ -127,10 +129,10 @@ def test_one_bad_entry_stores_none(namespace: TokenNamespace, bad: TokenEntry) -
 
 
 def test_corrupt_value_is_an_error_that_names_the_key(path: Path) -> None:
-    with TokenStore.open(path, create=True) as store:
+    with LmdbStore.open(path, create=True) as store:
         store.namespace(ENCODER, SPEC, create=True).put_many([entry("good", 1), entry("bad", 2)])
     raw_put(path, b"tokens/" + ENCODER.encode(), b"\x00bad", b"x" * 56)
-    with TokenStore.open(path) as store:
+    with LmdbStore.open(path) as store:
         namespace = store.namespace(ENCODER)
         with pytest.raises(StoreError, match=r"'bad' of encoder a{64} is corrupt.*encode the item again"):
             namespace.get_many(["good", "bad"])
@@ -170,7 +172,7 @@ def test_creating_a_namespace_needs_its_spec(store: TokenStore) -> None:
 
 
 def test_corrupt_spec_is_an_error_that_shows_it(path: Path) -> None:
-    TokenStore.open(path, create=True).close()
+    LmdbStore.open(path, create=True).close()
     raw_put(path, b"meta", b"namespace/x", b'{"dtype":"float16","hidden_size":4,"tokens":2,"more":1}')
-    with TokenStore.open(path) as store, pytest.raises(StoreError, match="spec of encoder x is corrupt"):
+    with LmdbStore.open(path) as store, pytest.raises(StoreError, match="spec of encoder x is corrupt"):
         store.namespace("x")

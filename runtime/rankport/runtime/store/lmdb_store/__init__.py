@@ -1,0 +1,1 @@
+"""Token store in one directory of LMDB: the embedded default."""

@@ -10,50 +10,27 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.runtime.store.entries import EntryInfo, StoredTokens, TokenEntry, Written
 from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES, TokenSpec
 
+__all__ = [
+    "EntryInfo",
+    "StoredTokens",
+    "TokenEntry",
+    "TokenNamespace",
+    "TokenStore",
+    "Written",
+    "not_published",
+]
+
 _FINGERPRINT = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-
-@dataclass(frozen=True, slots=True)
-class TokenEntry:
-    """Item to store."""
-
-    key: str
-    tokens: NDArray[np.floating]  # [k, hidden] of the namespace's spec
-    content_hash: bytes  # [16] of whatever decides the tokens
-
-
-@dataclass(frozen=True, slots=True)
-class EntryInfo:
-    """Facts of a stored item beside its tokens."""
-
-    content_hash: bytes  # [16]
-    written_at: datetime  # UTC
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTokens:
-    """Tokens of the keys that a store has, of those that were asked for."""
-
-    tokens: NDArray[np.floating]  # [there, k, hidden], read-only
-    places: NDArray[np.int64]  # [there] of each among the keys, ascending
-
-
-class Written(NamedTuple):
-    """Key of the store."""
-
-    key: str
-    mark: bytes  # another where its tokens were written anew
 
 
 class TokenNamespace(ABC):
@@ -160,6 +137,8 @@ class TokenNamespace(ABC):
             raise InvalidRequest(
                 f"tokens of {entry.key!r} are {list(tokens.shape)} {tokens.dtype}, not {spec}"
             )
+        if spec.dtype == "int8" and not np.isfinite(tokens).all():
+            raise InvalidRequest(f"tokens of {entry.key!r} are not all finite: int8 has no room for that")
         if len(entry.content_hash) != CONTENT_HASH_BYTES:
             given = f"{len(entry.content_hash)} bytes, not {CONTENT_HASH_BYTES}"
             raise InvalidRequest(f"content hash of {entry.key!r} has {given}")
@@ -181,13 +160,16 @@ class TokenStore(ABC):
         self._namespaces: dict[str, TokenNamespace] = {}
 
     def namespace(
-        self, fingerprint: str, spec: TokenSpec | None = None, create: bool = False
+        self, fingerprint: str, spec: TokenSpec | None = None, create: bool = False, *, filling: bool = False
     ) -> TokenNamespace:
         """Opens the namespace of an encoder. With `create`, made with `spec` if there is none.
 
+        With `filling`, one that is made is hidden from who reads until `publish`. A hidden one opens with `create`, to
+        write to it, or with `filling`, to look into it.
+
         Raises:
             InvalidRequest: not a fingerprint, or `create` without `spec`.
-            StoreError: unknown fingerprint, or stored with another spec; the message lists what there is.
+            StoreError: unknown or hidden fingerprint, or stored with another spec; the message lists what there is.
         """
         if not _FINGERPRINT.fullmatch(fingerprint):
             raise InvalidRequest(f"encoder fingerprint {fingerprint!r}: use 1 to 128 of A-Z a-z 0-9 . _ -")
@@ -195,10 +177,10 @@ class TokenStore(ABC):
             raise InvalidRequest(f"creating namespace {fingerprint} needs its TokenSpec")
         self._check_process()
         with self._lock:
+            stored = self._stored_spec(fingerprint, spec if create else None, filling)
             known = self._namespaces.get(fingerprint)
             if known is None:
-                known = self._open(fingerprint, spec if create else None)
-                self._namespaces[fingerprint] = known
+                known = self._namespaces[fingerprint] = self._open_namespace(fingerprint, stored)
         if spec is not None and spec != known.spec:
             raise StoreError(
                 f"tokens of encoder {fingerprint} are {known.spec}, not {spec}. {self.contents()}"
@@ -207,11 +189,34 @@ class TokenStore(ABC):
 
     @abstractmethod
     def fingerprints(self) -> Mapping[str, TokenSpec]:
-        """Lists the encoders whose tokens the store has.
+        """Lists the encoders whose tokens are published.
 
         Raises:
             StoreError: a spec cannot be read, or the store is closed.
         """
+
+    def filling(self) -> Mapping[str, TokenSpec]:
+        """Lists the encoders whose tokens are hidden until they are published; raises as `fingerprints`."""
+        return {}
+
+    def publish(self, fingerprint: str) -> None:
+        """Shows hidden tokens to all readers, running servers too, in one step; published ones stay so.
+
+        Raises:
+            StoreError: no tokens of that encoder, or the store is read-only.
+        """
+        if fingerprint in self.filling():
+            self._publish(fingerprint)
+        elif fingerprint not in self.fingerprints():
+            raise self._unknown(fingerprint)
+
+    def drop(self, fingerprint: str) -> None:
+        """Deletes all tokens of an encoder, hidden or not; raises as `publish`."""
+        with self._lock:
+            if fingerprint not in {**self.fingerprints(), **self.filling()}:
+                raise self._unknown(fingerprint)
+            self._drop(fingerprint)
+            self._namespaces.pop(fingerprint, None)
 
     @abstractmethod
     def close(self) -> None:
@@ -225,15 +230,27 @@ class TokenStore(ABC):
     def _create_namespace(self, fingerprint: str, spec: TokenSpec) -> None:
         """Makes a namespace durably; one that another process made first stays as it is."""
 
+    def _create_hidden(self, fingerprint: str, spec: TokenSpec) -> None:
+        """Makes a namespace as `_create_namespace`, hidden."""
+        raise self._cannot("hide tokens until they are published")
+
+    def _publish(self, fingerprint: str) -> None:
+        """Shows a hidden namespace in one step."""
+        raise self._cannot("hide tokens until they are published")
+
+    def _drop(self, fingerprint: str) -> None:
+        """Deletes a namespace and its spec."""
+        raise self._cannot("drop the tokens of an encoder")
+
     @abstractmethod
     def _check_process(self) -> None:
         """Raises `StoreError` in a forked child."""
 
     def contents(self) -> str:
         """Tells the encoders whose tokens are here, for an error's message."""
-        specs = self.fingerprints()
-        listed = "; ".join(f"{fingerprint}: {spec}" for fingerprint, spec in specs.items())
-        return f"Token store {self.location} has {listed or 'no tokens yet'}"
+        listed = [f"{fingerprint}: {spec}" for fingerprint, spec in self.fingerprints().items()]
+        listed += [f"{fingerprint}: {spec}, not published" for fingerprint, spec in self.filling().items()]
+        return f"Token store {self.location} has {'; '.join(listed) or 'no tokens yet'}"
 
     def __enter__(self) -> Self:
         return self
@@ -243,16 +260,37 @@ class TokenStore(ABC):
     ) -> None:
         self.close()
 
-    def _open(self, fingerprint: str, spec: TokenSpec | None) -> TokenNamespace:
-        if spec is not None and fingerprint not in self.fingerprints():
-            self._create_namespace(fingerprint, spec)
-        stored = self.fingerprints().get(fingerprint)
+    def _stored_spec(self, fingerprint: str, new: TokenSpec | None, filling: bool) -> TokenSpec:
+        """Returns the spec of a namespace, made with `new` if there is none."""
+        published, hidden = self.fingerprints(), self.filling()
+        if new is not None and fingerprint not in {**published, **hidden}:
+            (self._create_hidden if filling else self._create_namespace)(fingerprint, new)
+            published, hidden = self.fingerprints(), self.filling()
+        stored = published.get(fingerprint)
+        if stored is None and (filling or new is not None):
+            stored = hidden.get(fingerprint)
+        if stored is None and fingerprint in hidden:
+            raise StoreError(not_published(self, fingerprint))
         if stored is None:
-            raise StoreError(f"no tokens of encoder {fingerprint} here. {self.contents()}")
-        return self._open_namespace(fingerprint, stored)
+            raise self._unknown(fingerprint)
+        return stored
+
+    def _unknown(self, fingerprint: str) -> StoreError:
+        return StoreError(f"no tokens of encoder {fingerprint} here. {self.contents()}")
+
+    def _cannot(self, what: str) -> StoreError:
+        return StoreError(f"token store {self.location} cannot {what}: a store in LMDB can")
 
     def corrupt_spec(self, fingerprint: str, value: bytes) -> StoreError:
         """Words the error of a spec that cannot be read."""
         return StoreError(
             f"token store {self.location}: the spec of encoder {fingerprint} is corrupt: {value[:200]!r}"
         )
+
+
+def not_published(store: TokenStore, fingerprint: str) -> str:
+    """Words why the tokens of an encoder are not there for who reads, and how they come to be."""
+    return (
+        f"the tokens of encoder {fingerprint} are not published yet: when they are complete, "
+        f"`rankport store publish {fingerprint} --store {store.location}`"
+    )

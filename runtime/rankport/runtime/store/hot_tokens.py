@@ -34,7 +34,7 @@ class HotTokens:
         """Keeps at most `max_bytes` of tokens; with none, every key is read from the store."""
         spec = namespace.spec
         self._namespace = namespace
-        self._capacity = max_bytes // spec.nbytes
+        self._capacity = max_bytes // spec.read_nbytes
         self._table = np.empty((self._capacity, spec.tokens, spec.hidden_size), spec.numpy_dtype)
         self._keys: list[str | None] = [None] * self._capacity  # of each row
         self._rows: dict[str, int] = {}
@@ -113,7 +113,7 @@ class HotTokens:
             with self._turn:
                 if version != self._version:
                     self._forget(version)
-                self._write({entry.key: entry.tokens for entry in entries})
+                self._write({entry.key: self.spec.as_read(entry.tokens[None])[0] for entry in entries})
 
     def _forget(self, version: int) -> None:
         self._rows.clear()

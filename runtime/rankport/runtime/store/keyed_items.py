@@ -11,7 +11,7 @@ from rankport.protos.errors import InvalidRequest, NotFound, PairingError
 from rankport.protos.types import OnMissing
 from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.encoder import NO_KEYED_TOKENS, KeyedTokens
-from rankport.runtime.store.contract import TokenNamespace, TokenStore
+from rankport.runtime.store.contract import TokenNamespace, TokenStore, not_published
 from rankport.runtime.store.device_catalogue import ResidentTokens
 from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
 
@@ -33,6 +33,8 @@ def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace 
             f"export it with its encoder, or load it without a store"
         )
     wanted = manifest.pairing.encoder_fingerprint
+    if wanted in store.filling():
+        raise PairingError(f"ranker {manifest.name!r}: {not_published(store, wanted)}")
     if wanted not in held:
         raise PairingError(
             f"ranker {manifest.name!r} is paired with encoder {wanted}; {has}: "

@@ -121,7 +121,7 @@ def test_what_is_no_key_is_refused(key: str, problem: str) -> None:
         storage_key(key)
 
 
-@pytest.mark.parametrize("fields", [(0, 2, "float16"), (1, -1, "float16"), (1, 2, "int8")])
+@pytest.mark.parametrize("fields", [(0, 2, "float16"), (1, -1, "float16"), (1, 2, "int4")])
 def test_impossible_spec_is_refused(fields: tuple[int, int, str]) -> None:
     with pytest.raises(StoreError):
         TokenSpec(*fields)

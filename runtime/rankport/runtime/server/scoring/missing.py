@@ -83,7 +83,7 @@ class MissingItems:
 
         def go_on(rows: Sequence[Rows]) -> "Future[ScoreResult]":
             left_s = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - begun_s))
-            fitting = [part.astype(tokens.spec.numpy_dtype, copy=False) for part in rows]
+            fitting = [tokens.spec.as_read(part) for part in rows]
             cut = query.truncation == "truncate"
             _store(tokens, encoding.parts, fitting, truncated=cut)
             places = np.concatenate([part.places for part in encoding.parts])

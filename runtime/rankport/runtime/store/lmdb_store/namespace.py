@@ -189,8 +189,9 @@ class LmdbNamespace(TokenNamespace):
             places.append(index)
 
         self._visit(keys, visit, skip_corrupt=skip_corrupt)
-        flat = np.frombuffer(bytes(block[: len(places) * size]), self.spec.numpy_dtype)
-        tokens = flat.reshape(len(places), self.spec.tokens, self.spec.hidden_size)
+        flat = np.frombuffer(bytes(block[: len(places) * size]), np.uint8)
+        tokens = self.spec.unpack(flat.reshape(len(places), size))
+        tokens.setflags(write=False)
         return StoredTokens(tokens, np.array(places, np.int64))
 
     def _visit(self, keys: Sequence[str], visit: Visit, *, skip_corrupt: bool = False) -> None:

@@ -8,14 +8,14 @@ Value, little-endian, 40 bytes of header
     offset  type      field
     0       uint32    CRC-32 (zlib) of the storage key followed by this value from offset 4
     4       uint8     layout version, 1
-    5       uint8     element type: 1 float16, 2 float32 (IEEE 754)
+    5       uint8     element type: 1 float16, 2 float32, 3 int8 with scales
     6       uint16    b, bytes of the repeated key; 0 for a short key
     8       uint32    tokens, k
     12      uint32    hidden size, d
     16      int64     write time, microseconds since 1970-01-01 UTC
     24      byte[16]  content hash
     40      byte[b]   the key in UTF-8, if it is long
-    40 + b  k * d elements, row by row, to the end of the value
+    40 + b  the tokens, as `token_spec` has their bytes, to the end of the value
 
 The CRC covers the storage key, so a value that ended up under another key is corrupt too.
 """
@@ -33,7 +33,7 @@ from rankport.runtime.store.token_spec import TokenSpec, encoded_key
 
 LAYOUT_VERSION = 1
 
-_DTYPE_CODES = {"float16": 1, "float32": 2}
+_DTYPE_CODES = {"float16": 1, "float32": 2, "int8": 3}
 _HEADER = Struct("<IBBHIIq16s")
 _HEADERS = np.dtype(
     [
@@ -98,7 +98,7 @@ def pack_value(
     name = storage_key(key)
     repeated = encoded_key(key) if name.startswith(_LONG) else b""
     header = (LAYOUT_VERSION, _DTYPE_CODES[spec.dtype], len(repeated), spec.tokens, spec.hidden_size)
-    payload = np.ascontiguousarray(tokens, dtype=spec.numpy_dtype).tobytes()
+    payload = spec.pack(tokens[None]).tobytes()
     body = _HEADER.pack(0, *header, written_us, content_hash)[_CRC_BYTES:] + repeated + payload
     return crc32(body, crc32(name)).to_bytes(_CRC_BYTES, "little") + body
 
@@ -151,8 +151,9 @@ def read_tokens(
     sums = [crc32(body, crc32(name)) for name, body in zip(names, bodies, strict=True)]
     if headers["crc"].tolist() != sums:
         return None
-    tokens = rows[:, _HEADER.size :].view(spec.numpy_dtype)
-    return tokens.reshape(len(values), spec.tokens, spec.hidden_size)
+    tokens = spec.unpack(rows[:, _HEADER.size :])
+    tokens.setflags(write=False)
+    return tokens
 
 
 def write_mark(value: memoryview) -> bytes:

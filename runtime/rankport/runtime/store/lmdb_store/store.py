@@ -6,6 +6,7 @@ keys and values, `environment` transactions and growth.
 Databases of the environment
     meta                     "format" -> {"format":"rankport-token-store","format_version":1}
                              "namespace/<fingerprint>" -> {"dtype":…,"hidden_size":…,"tokens":…}
+                             "filling/<fingerprint>" -> the same, until it is published: renamed in one transaction
     tokens/<fingerprint>     item key -> tokens
 The JSON has sorted keys and no spaces. A namespace and its spec appear in one transaction.
 
@@ -41,6 +42,7 @@ SWAP_S = 5.0
 _META = b"meta"
 _FORMAT_KEY = b"format"
 _NAMESPACE = b"namespace/"
+_FILLING = b"filling/"
 _TOKENS = b"tokens/"
 _MAX_NAMESPACES = 127
 _LMDB_FILES = {"data.mdb", "lock.mdb"}
@@ -102,14 +104,11 @@ class LmdbStore(TokenStore):
         Raises:
             StoreError: a spec cannot be read, or the store is closed.
         """
-        specs: dict[str, TokenSpec] = {}
-        with self._env.read() as txn, txn.cursor(self._env.db(_META)) as cursor:
-            more = cursor.set_range(_NAMESPACE)
-            while more and bytes(cursor.key()).startswith(_NAMESPACE):
-                fingerprint = bytes(cursor.key())[len(_NAMESPACE) :].decode()
-                specs[fingerprint] = self._parse_spec(fingerprint, bytes(cursor.value()))
-                more = cursor.next()
-        return specs
+        return self._specs_under(_NAMESPACE)
+
+    def filling(self) -> Mapping[str, TokenSpec]:
+        """Lists the encoders whose tokens are hidden until they are published; raises as `fingerprints`."""
+        return self._specs_under(_FILLING)
 
     def close(self) -> None:
         """Waits for transactions in other threads and frees the map. Closing twice does nothing."""
@@ -122,13 +121,50 @@ class LmdbStore(TokenStore):
         return LmdbNamespace(self._env, database, fingerprint, spec)
 
     def _create_namespace(self, fingerprint: str, spec: TokenSpec) -> None:
+        self._create(fingerprint, spec, _NAMESPACE)
+
+    def _create_hidden(self, fingerprint: str, spec: TokenSpec) -> None:
+        self._create(fingerprint, spec, _FILLING)
+
+    def _publish(self, fingerprint: str) -> None:
+        name = fingerprint.encode()
+
         def body(txn: Transaction) -> None:
-            # Another process may have been first: its spec stays, and is compared when read back.
-            self._env.create_db(_TOKENS + fingerprint.encode(), txn)
-            name, value = _NAMESPACE + fingerprint.encode(), spec.to_json()
-            txn.put(name, value, overwrite=False, db=self._env.db(_META))
+            spec = txn.pop(_FILLING + name, db=self._env.db(_META))
+            if spec is not None:  # else another process was first
+                txn.put(_NAMESPACE + name, spec, db=self._env.db(_META))
 
         self._env.write(body)
+
+    def _drop(self, fingerprint: str) -> None:
+        name = fingerprint.encode()
+
+        def body(txn: Transaction) -> None:
+            for prefix in (_NAMESPACE, _FILLING):
+                txn.delete(prefix + name, db=self._env.db(_META))
+            txn.drop(self._env.create_db(_TOKENS + name, txn))
+
+        self._env.write(body)
+
+    def _create(self, fingerprint: str, spec: TokenSpec, prefix: bytes) -> None:
+        def body(txn: Transaction) -> None:
+            # Another process may have been first: its spec stays, and is compared when read back.
+            meta, name = self._env.db(_META), fingerprint.encode()
+            if all(txn.get(other + name, db=meta) is None for other in (_NAMESPACE, _FILLING)):
+                self._env.create_db(_TOKENS + name, txn)
+                txn.put(prefix + name, spec.to_json(), db=meta)
+
+        self._env.write(body)
+
+    def _specs_under(self, prefix: bytes) -> dict[str, TokenSpec]:
+        specs: dict[str, TokenSpec] = {}
+        with self._env.read() as txn, txn.cursor(self._env.db(_META)) as cursor:
+            more = cursor.set_range(prefix)
+            while more and bytes(cursor.key()).startswith(prefix):
+                fingerprint = bytes(cursor.key())[len(prefix) :].decode()
+                specs[fingerprint] = self._parse_spec(fingerprint, bytes(cursor.value()))
+                more = cursor.next()
+        return specs
 
     def _parse_spec(self, fingerprint: str, value: bytes) -> TokenSpec:
         try:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest
@@ -12,6 +12,7 @@ from rankport.runtime.store.contract import TokenEntry
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
+from support.effort import scale
 from support.token_samples import ENCODER, HASH
 
 
@@ -33,6 +34,7 @@ def test_int8_is_within_half_a_level_of_what_was_given() -> None:
     assert read.dtype == np.float16
 
 
+@settings(deadline=None, max_examples=scale(50))
 @given(st.integers(0, 2**32 - 1), st.integers(-24, 12))
 def test_int8_that_was_read_is_stored_as_the_same_bytes(seed: int, exponent: int) -> None:
     tokens = np.random.default_rng(seed).normal(size=(4, 2, 16)) * 2.0**exponent

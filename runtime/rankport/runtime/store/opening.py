@@ -1,9 +1,12 @@
 """`open_store`: the token store at a location, of whatever kind it is."""
 
 import os
+from pathlib import Path
 
+from rankport.protos.errors import StoreError
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.lmdb_store.store import LmdbStore
+from rankport.runtime.store.snapshot.store import SnapshotStore, check_openable
 
 
 def open_store(
@@ -13,12 +16,19 @@ def open_store(
     read_only: bool = False,
     frozen: bool = False,
 ) -> TokenStore:
-    """Opens the token store at `location`, a directory of LMDB; `create` makes it if there is none.
+    """Opens the token store at `location`: a directory of LMDB, or of snapshots, by what lies in it.
 
-    `frozen` reads without a lock.
+    `create` makes a store in LMDB if there is none. `frozen` reads without a lock; snapshots never need one.
 
     Raises:
         InvalidRequest: `create` with `read_only` or `frozen`.
-        StoreError: no store there, not a store, a newer format, or open in this process already.
+        StoreError: no store there, not a store, a newer format, a snapshot that is to be written to, or open in this
+            process already.
     """
-    return LmdbStore.open(location, create=create, read_only=read_only, frozen=frozen)
+    path = Path(location)
+    if not SnapshotStore.is_at(path):
+        return LmdbStore.open(path, create=create, read_only=read_only, frozen=frozen)
+    if (path / "data.mdb").exists():
+        raise StoreError(f"{path} holds a store in LMDB and snapshots: keep them in directories of their own")
+    check_openable(path, create=create, read_only=read_only, frozen=frozen)
+    return SnapshotStore.open(path)

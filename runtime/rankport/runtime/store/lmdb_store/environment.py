@@ -20,8 +20,8 @@ import lmdb
 from rankport.protos.errors import StoreError
 from rankport.protos.own_process import OwnProcess
 from rankport.runtime.store.lmdb_store import causes
-from rankport.runtime.store.lmdb_store.data_file import FileState
 from rankport.runtime.store.lmdb_store.open_file import Database, OpenFile, Opening, Transaction
+from rankport.runtime.store.watched_file import FileState
 
 __all__ = ["Database", "LmdbEnvironment", "Opening", "Transaction"]
 

@@ -43,6 +43,7 @@ _HOMES = {
         "Sampling",
         "SearchResult",
     ),
+    "rankport.protos.jobs": ("EncodeTask", "Job"),
     "rankport.protos.priorities": ("priority",),
     "rankport.protos.ranking": ("Ranking",),
     "rankport.protos.messages.streamed": ("ScoreCall", "StreamedScore"),

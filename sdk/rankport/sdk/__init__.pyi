@@ -28,6 +28,8 @@ from rankport.protos.generation import GenerateResult as GenerateResult
 from rankport.protos.generation import GenerateUsage as GenerateUsage
 from rankport.protos.generation import Sampling as Sampling
 from rankport.protos.generation import SearchResult as SearchResult
+from rankport.protos.jobs import EncodeTask as EncodeTask
+from rankport.protos.jobs import Job as Job
 from rankport.protos.messages.streamed import ScoreCall as ScoreCall
 from rankport.protos.messages.streamed import StreamedScore as StreamedScore
 from rankport.protos.priorities import priority as priority

@@ -39,6 +39,7 @@ from rankport.sdk.model_admin import ModelAdmin
 from rankport.sdk.reading import Reads
 from rankport.sdk.retries import RetryBudget
 from rankport.sdk.score_stream import ScoreRequests
+from rankport.sdk.server_jobs import ServerJobs
 from rankport.sdk.set_ranking import RanksSets
 from rankport.sdk.submitted import submitted
 from rankport.sdk.tracing import trace_metadata
@@ -235,6 +236,15 @@ class Client(WeighingRanks, Generates, RanksSets, Reads):
         return ModelAdmin(
             self._target,
             lambda method, request, timeout_s: self._answer(lambda to: method(to.admin), request, timeout_s),
+        )
+
+    @property
+    def jobs(self) -> ServerJobs:
+        """Offline jobs of the server; `timeout_s` is each call's own. Raises `InvalidRequest` for several servers."""
+        return ServerJobs(
+            self._target,
+            lambda method, request, timeout_s: self._answer(lambda to: method(to.jobs), request, timeout_s),
+            lambda: self._connected().jobs,
         )
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ class Connection:
     set_ranking: pb_grpc.SetRankingStub
     models: pb_grpc.ModelsStub
     admin: pb_grpc.ModelAdminStub
+    jobs: pb_grpc.JobsStub
 
     @classmethod
     def over(cls, channel: grpc.Channel, token: Token | None = None) -> "Connection":
@@ -44,6 +45,7 @@ class Connection:
             pb_grpc.SetRankingStub(calls),
             pb_grpc.ModelsStub(calls),
             pb_grpc.ModelAdminStub(calls),
+            pb_grpc.JobsStub(calls),
         )
 
     @classmethod

@@ -255,6 +255,35 @@ FINISH_REASON_STOP: FinishReason.ValueType  # 1
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 global___FinishReason = FinishReason
 
+class _JobState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _JobStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_JobState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
+    """never sent"""
+    JOB_STATE_QUEUED: _JobState.ValueType  # 1
+    JOB_STATE_RUNNING: _JobState.ValueType  # 2
+    JOB_STATE_DONE: _JobState.ValueType  # 3
+    """bad rows or not"""
+    JOB_STATE_FAILED: _JobState.ValueType  # 4
+    """`reason` says why"""
+    JOB_STATE_CANCELLED: _JobState.ValueType  # 5
+
+class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper): ...
+
+JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
+"""never sent"""
+JOB_STATE_QUEUED: JobState.ValueType  # 1
+JOB_STATE_RUNNING: JobState.ValueType  # 2
+JOB_STATE_DONE: JobState.ValueType  # 3
+"""bad rows or not"""
+JOB_STATE_FAILED: JobState.ValueType  # 4
+"""`reason` says why"""
+JOB_STATE_CANCELLED: JobState.ValueType  # 5
+global___JobState = JobState
+
 @typing.final
 class Tensor(google.protobuf.message.Message):
     """A dense array."""
@@ -2056,3 +2085,266 @@ class GeneratedBeam(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["finish_reason", b"finish_reason", "score", b"score", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
 
 global___GeneratedBeam = GeneratedBeam
+
+@typing.final
+class EncodeTask(google.protobuf.message.Message):
+    """As `rankport encode` has it; what is left out means what it means there."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    ITEMS_FIELD_NUMBER: builtins.int
+    STORE_FIELD_NUMBER: builtins.int
+    ID_COLUMN_FIELD_NUMBER: builtins.int
+    TEXT_COLUMNS_FIELD_NUMBER: builtins.int
+    SEPARATOR_FIELD_NUMBER: builtins.int
+    FORMAT_FIELD_NUMBER: builtins.int
+    TRUNCATION_FIELD_NUMBER: builtins.int
+    SIDE_FIELD_NUMBER: builtins.int
+    PRUNE_FIELD_NUMBER: builtins.int
+    BATCH_SIZE_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """encoder, by name; empty: the only one"""
+    items: builtins.str
+    """file at the server, absolute or below a job root"""
+    store: builtins.str
+    """token store below a job root, made if it is not there; empty: the one the server reads, if it writes back"""
+    id_column: builtins.str
+    separator: builtins.str
+    format: builtins.str
+    """"csv" | "jsonl" | "parquet"; empty: as the file's name says"""
+    truncation: global___Truncation.ValueType
+    """unspecified: truncate"""
+    side: global___Side.ValueType
+    """of two towers"""
+    prune: builtins.bool
+    batch_size: builtins.int
+    """0: the command's"""
+    @property
+    def text_columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        items: builtins.str = ...,
+        store: builtins.str = ...,
+        id_column: builtins.str = ...,
+        text_columns: collections.abc.Iterable[builtins.str] | None = ...,
+        separator: builtins.str | None = ...,
+        format: builtins.str = ...,
+        truncation: global___Truncation.ValueType = ...,
+        side: global___Side.ValueType = ...,
+        prune: builtins.bool = ...,
+        batch_size: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_separator", b"_separator", "separator", b"separator"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_separator", b"_separator", "batch_size", b"batch_size", "format", b"format", "id_column", b"id_column", "items", b"items", "model", b"model", "prune", b"prune", "separator", b"separator", "side", b"side", "store", b"store", "text_columns", b"text_columns", "truncation", b"truncation"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_separator", b"_separator"]) -> typing.Literal["separator"] | None: ...
+
+global___EncodeTask = EncodeTask
+
+@typing.final
+class JobCounts(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: builtins.int
+    ENCODED_FIELD_NUMBER: builtins.int
+    UNCHANGED_FIELD_NUMBER: builtins.int
+    BAD_ROWS_FIELD_NUMBER: builtins.int
+    TRUNCATED_FIELD_NUMBER: builtins.int
+    PRUNED_FIELD_NUMBER: builtins.int
+    rows: builtins.int
+    """done with, in this run; a run after a restart counts from the start again"""
+    encoded: builtins.int
+    unchanged: builtins.int
+    bad_rows: builtins.int
+    truncated: builtins.int
+    """of encoded and unchanged; known at the end, as the next"""
+    pruned: builtins.int
+    def __init__(
+        self,
+        *,
+        rows: builtins.int = ...,
+        encoded: builtins.int = ...,
+        unchanged: builtins.int = ...,
+        bad_rows: builtins.int = ...,
+        truncated: builtins.int = ...,
+        pruned: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bad_rows", b"bad_rows", "encoded", b"encoded", "pruned", b"pruned", "rows", b"rows", "truncated", b"truncated", "unchanged", b"unchanged"]) -> None: ...
+
+global___JobCounts = JobCounts
+
+@typing.final
+class JobBadRow(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LINE_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    line: builtins.int
+    id: builtins.str
+    reason: builtins.str
+    def __init__(
+        self,
+        *,
+        line: builtins.int = ...,
+        id: builtins.str | None = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_id", b"_id", "id", b"id"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_id", b"_id", "id", b"id", "line", b"line", "reason", b"reason"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_id", b"_id"]) -> typing.Literal["id"] | None: ...
+
+global___JobBadRow = JobBadRow
+
+@typing.final
+class Job(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    TOTAL_ROWS_FIELD_NUMBER: builtins.int
+    FIRST_BAD_ROWS_FIELD_NUMBER: builtins.int
+    CREATED_S_FIELD_NUMBER: builtins.int
+    STARTED_S_FIELD_NUMBER: builtins.int
+    ENDED_S_FIELD_NUMBER: builtins.int
+    RUNS_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    state: global___JobState.ValueType
+    reason: builtins.str
+    fingerprint: builtins.str
+    """of the encoder, once it has run"""
+    total_rows: builtins.int
+    """roughly; 0 where that is not known"""
+    created_s: builtins.float
+    """Unix time; 0 of what has not been yet"""
+    started_s: builtins.float
+    """of the last run"""
+    ended_s: builtins.float
+    runs: builtins.int
+    """more than one: restarted that often"""
+    @property
+    def task(self) -> global___EncodeTask: ...
+    @property
+    def counts(self) -> global___JobCounts: ...
+    @property
+    def first_bad_rows(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___JobBadRow]: ...
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        state: global___JobState.ValueType = ...,
+        reason: builtins.str = ...,
+        task: global___EncodeTask | None = ...,
+        fingerprint: builtins.str = ...,
+        counts: global___JobCounts | None = ...,
+        total_rows: builtins.int = ...,
+        first_bad_rows: collections.abc.Iterable[global___JobBadRow] | None = ...,
+        created_s: builtins.float = ...,
+        started_s: builtins.float = ...,
+        ended_s: builtins.float = ...,
+        runs: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["counts", b"counts", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts", "created_s", b"created_s", "ended_s", b"ended_s", "fingerprint", b"fingerprint", "first_bad_rows", b"first_bad_rows", "id", b"id", "reason", b"reason", "runs", b"runs", "started_s", b"started_s", "state", b"state", "task", b"task", "total_rows", b"total_rows"]) -> None: ...
+
+global___Job = Job
+
+@typing.final
+class CreateJobRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """of the caller's, 1 to 128 of A-Z a-z 0-9 . _ -; empty: the server gives one"""
+    @property
+    def task(self) -> global___EncodeTask: ...
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        task: global___EncodeTask | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id", "task", b"task"]) -> None: ...
+
+global___CreateJobRequest = CreateJobRequest
+
+@typing.final
+class GetJobRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+
+global___GetJobRequest = GetJobRequest
+
+@typing.final
+class WatchJobRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+
+global___WatchJobRequest = WatchJobRequest
+
+@typing.final
+class CancelJobRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+
+global___CancelJobRequest = CancelJobRequest
+
+@typing.final
+class ListJobsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ListJobsRequest = ListJobsRequest
+
+@typing.final
+class ListJobsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: builtins.int
+    @property
+    def jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Job]:
+        """the newest first"""
+
+    def __init__(
+        self,
+        *,
+        jobs: collections.abc.Iterable[global___Job] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["jobs", b"jobs"]) -> None: ...
+
+global___ListJobsResponse = ListJobsResponse

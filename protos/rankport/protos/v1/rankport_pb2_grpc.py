@@ -1029,3 +1029,259 @@ class ModelAdmin(object):
             timeout,
             metadata,
             _registered_method=True)
+
+
+class JobsStub(object):
+    """Offline jobs: files at the server, encoded into a token store by an encoder that it serves. Who may create one has it
+    read and write below the server's job roots: keep it from those who only ask. Jobs are kept in a file, and go on after
+    a restart where they stopped; one runs at a time, behind all requests that somebody waits for.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Create = channel.unary_unary(
+                '/rankport.v1.Jobs/Create',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.CreateJobRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
+                _registered_method=True)
+        self.Get = channel.unary_unary(
+                '/rankport.v1.Jobs/Get',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.GetJobRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/rankport.v1.Jobs/Watch',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.WatchJobRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
+                _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/rankport.v1.Jobs/Cancel',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.CancelJobRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
+                _registered_method=True)
+        self.List = channel.unary_unary(
+                '/rankport.v1.Jobs/List',
+                request_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ListJobsRequest.SerializeToString,
+                response_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ListJobsResponse.FromString,
+                _registered_method=True)
+
+
+class JobsServicer(object):
+    """Offline jobs: files at the server, encoded into a token store by an encoder that it serves. Who may create one has it
+    read and write below the server's job roots: keep it from those who only ask. Jobs are kept in a file, and go on after
+    a restart where they stopped; one runs at a time, behind all requests that somebody waits for.
+    """
+
+    def Create(self, request, context):
+        """Again with the same id and the same task, it gives the job that is there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Get(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """The job as it is, and again whenever it changed, until it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Cancel(self, request, context):
+        """What is stored by then stays stored. Does nothing to a job that has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def List(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_JobsServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Create': grpc.unary_unary_rpc_method_handler(
+                    servicer.Create,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.CreateJobRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.SerializeToString,
+            ),
+            'Get': grpc.unary_unary_rpc_method_handler(
+                    servicer.Get,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.GetJobRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.WatchJobRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.SerializeToString,
+            ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.CancelJobRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.SerializeToString,
+            ),
+            'List': grpc.unary_unary_rpc_method_handler(
+                    servicer.List,
+                    request_deserializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ListJobsRequest.FromString,
+                    response_serializer=rankport_dot_protos_dot_v1_dot_rankport__pb2.ListJobsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'rankport.v1.Jobs', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('rankport.v1.Jobs', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Jobs(object):
+    """Offline jobs: files at the server, encoded into a token store by an encoder that it serves. Who may create one has it
+    read and write below the server's job roots: keep it from those who only ask. Jobs are kept in a file, and go on after
+    a restart where they stopped; one runs at a time, behind all requests that somebody waits for.
+    """
+
+    @staticmethod
+    def Create(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.Jobs/Create',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.CreateJobRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Get(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.Jobs/Get',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.GetJobRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rankport.v1.Jobs/Watch',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.WatchJobRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.Jobs/Cancel',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.CancelJobRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def List(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankport.v1.Jobs/List',
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ListJobsRequest.SerializeToString,
+            rankport_dot_protos_dot_v1_dot_rankport__pb2.ListJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

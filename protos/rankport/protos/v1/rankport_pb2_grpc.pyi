@@ -489,3 +489,118 @@ class ModelAdminServicer(metaclass=abc.ABCMeta):
         """Sets an alias back to what it was before the last change of it."""
 
 def add_ModelAdminServicer_to_server(servicer: ModelAdminServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+
+class JobsStub:
+    """Offline jobs: files at the server, encoded into a token store by an encoder that it serves. Who may create one has it
+    read and write below the server's job roots: keep it from those who only ask. Jobs are kept in a file, and go on after
+    a restart where they stopped; one runs at a time, behind all requests that somebody waits for.
+    """
+
+    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    Create: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.CreateJobRequest,
+        rankport.protos.v1.rankport_pb2.Job,
+    ]
+    """Again with the same id and the same task, it gives the job that is there."""
+
+    Get: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.GetJobRequest,
+        rankport.protos.v1.rankport_pb2.Job,
+    ]
+
+    Watch: grpc.UnaryStreamMultiCallable[
+        rankport.protos.v1.rankport_pb2.WatchJobRequest,
+        rankport.protos.v1.rankport_pb2.Job,
+    ]
+    """The job as it is, and again whenever it changed, until it has ended."""
+
+    Cancel: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.CancelJobRequest,
+        rankport.protos.v1.rankport_pb2.Job,
+    ]
+    """What is stored by then stays stored. Does nothing to a job that has ended."""
+
+    List: grpc.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.ListJobsRequest,
+        rankport.protos.v1.rankport_pb2.ListJobsResponse,
+    ]
+
+class JobsAsyncStub:
+    """Offline jobs: files at the server, encoded into a token store by an encoder that it serves. Who may create one has it
+    read and write below the server's job roots: keep it from those who only ask. Jobs are kept in a file, and go on after
+    a restart where they stopped; one runs at a time, behind all requests that somebody waits for.
+    """
+
+    Create: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.CreateJobRequest,
+        rankport.protos.v1.rankport_pb2.Job,
+    ]
+    """Again with the same id and the same task, it gives the job that is there."""
+
+    Get: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.GetJobRequest,
+        rankport.protos.v1.rankport_pb2.Job,
+    ]
+
+    Watch: grpc.aio.UnaryStreamMultiCallable[
+        rankport.protos.v1.rankport_pb2.WatchJobRequest,
+        rankport.protos.v1.rankport_pb2.Job,
+    ]
+    """The job as it is, and again whenever it changed, until it has ended."""
+
+    Cancel: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.CancelJobRequest,
+        rankport.protos.v1.rankport_pb2.Job,
+    ]
+    """What is stored by then stays stored. Does nothing to a job that has ended."""
+
+    List: grpc.aio.UnaryUnaryMultiCallable[
+        rankport.protos.v1.rankport_pb2.ListJobsRequest,
+        rankport.protos.v1.rankport_pb2.ListJobsResponse,
+    ]
+
+class JobsServicer(metaclass=abc.ABCMeta):
+    """Offline jobs: files at the server, encoded into a token store by an encoder that it serves. Who may create one has it
+    read and write below the server's job roots: keep it from those who only ask. Jobs are kept in a file, and go on after
+    a restart where they stopped; one runs at a time, behind all requests that somebody waits for.
+    """
+
+    @abc.abstractmethod
+    def Create(
+        self,
+        request: rankport.protos.v1.rankport_pb2.CreateJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.Job, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.Job]]:
+        """Again with the same id and the same task, it gives the job that is there."""
+
+    @abc.abstractmethod
+    def Get(
+        self,
+        request: rankport.protos.v1.rankport_pb2.GetJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.Job, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.Job]]: ...
+
+    @abc.abstractmethod
+    def Watch(
+        self,
+        request: rankport.protos.v1.rankport_pb2.WatchJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankport.protos.v1.rankport_pb2.Job], collections.abc.AsyncIterator[rankport.protos.v1.rankport_pb2.Job]]:
+        """The job as it is, and again whenever it changed, until it has ended."""
+
+    @abc.abstractmethod
+    def Cancel(
+        self,
+        request: rankport.protos.v1.rankport_pb2.CancelJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.Job, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.Job]]:
+        """What is stored by then stays stored. Does nothing to a job that has ended."""
+
+    @abc.abstractmethod
+    def List(
+        self,
+        request: rankport.protos.v1.rankport_pb2.ListJobsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankport.protos.v1.rankport_pb2.ListJobsResponse, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.ListJobsResponse]]: ...
+
+def add_JobsServicer_to_server(servicer: JobsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 from rankport.runtime.options import check_ranges
 from rankport.runtime.server.observing.config import DEFAULTS as OBSERVING_DEFAULTS
@@ -135,6 +136,21 @@ class ServerConfig:
             metavar="FILE",
         ),
     )
+    jobs_file: str | None = field(
+        default=None,
+        metadata=flag(
+            "File that keeps offline jobs, which then may be created. [default: none may be]", metavar="FILE"
+        ),
+    )
+    job_roots: tuple[str, ...] = field(
+        default=(),
+        metadata=flag(
+            "Folder below which jobs read files and write token stores; may be given again.",
+            name="--job-root",
+            form="repeat",
+            metavar="DIRECTORY",
+        ),
+    )
     warm_up_s: float = field(
         default=300.0,
         metadata=flag("Time for the first request of a model loaded while it runs.", least=0.01),
@@ -170,6 +186,10 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.job_roots and self.jobs_file is None:
+            raise InvalidRequest(
+                "job_roots (--job-root) are for jobs, of which this server keeps none: give jobs_file (--jobs-file)"
+            )
 
     @property
     def hosts(self) -> Mapping[str, str]:

@@ -1,5 +1,6 @@
 """Core of a server, which all its fronts share: models, admission, limits, threads, statistics, settings."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,6 +9,9 @@ from dataclasses import dataclass
 from rankport.protos.extras import extras_named
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.jobs.book import JobBook
+from rankport.runtime.server.jobs.runner import JobRunner
+from rankport.runtime.server.jobs.work import Places
 from rankport.runtime.server.lifecycle.lifecycle import Lifecycle, Loader
 from rankport.runtime.server.lifecycle.orders import JoinPages, Others, TakeOrder
 from rankport.runtime.server.limits import RequestLimits
@@ -35,6 +39,7 @@ class Core:
     admission: Admission
     limits: RequestLimits
     submitter: Submitter
+    jobs: JobRunner | None
     statistics: Statistics
     config: ServerConfig
     observer: Observer
@@ -65,6 +70,7 @@ class Core:
             admission=admission,
             limits=RequestLimits.of(config),
             submitter=submitter,
+            jobs=_jobs(models, loader, config, submitter),
             statistics=Statistics(),
             config=config,
             observer=observer,
@@ -84,6 +90,11 @@ class Core:
         ready = self.readiness.ready(self.models.alive(), self.models.stands_for())
         fit = all(ready.values()) if model is None else ready.get(model, False)
         return fit and not self.admission.leaving
+
+    async def close_jobs(self) -> None:
+        """Breaks off the job that runs, behind its batch, to go on after the next start. Twice does nothing."""
+        if self.jobs is not None:
+            await asyncio.to_thread(self.jobs.close)
 
     def state(self) -> ServerState:
         """Tells what the server has now; any thread may ask."""
@@ -120,6 +131,14 @@ class Core:
 
 def _alone(page: bytes) -> bytes:
     return page
+
+
+def _jobs(
+    models: ServedModels, loader: Loader, config: ServerConfig, submitter: Submitter
+) -> JobRunner | None:
+    if config.jobs_file is None:
+        return None
+    return JobRunner(JobBook(config.jobs_file), Places(config.job_roots, loader.store), models, submitter)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.kind import Kind, Model
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
-from rankport.runtime.server.lifecycle.roots import below_a_root
+from rankport.runtime.server.roots import below_a_root
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.opening import open_store
 
@@ -62,6 +62,11 @@ class ModelLoader:
             loader = cls(tokens, config, kinds, roots)
             owned.callback(loader.close_all)
             yield loader
+
+    @property
+    def store(self) -> TokenStore | None:
+        """Token store that the models read, if there is one."""
+        return self._store
 
     def load_all(self, bundles: Sequence[str]) -> Mapping[str, Model]:
         """Loads models by name. Each entry is a bundle's directory, or NAME=DIRECTORY to name it otherwise.

@@ -178,12 +178,15 @@ class Server:
                 await self._core.lifecycle.restore()
                 await self._answer()
             finally:
+                await self._core.close_jobs()
                 self._core.lifecycle.close()
 
     async def _answer(self) -> None:
         fronts = Fronts(self._core)
         await fronts.report(self._core.look())
         self._bound.set_result(await fronts.start())
+        if self._core.jobs is not None:
+            self._core.jobs.start(asyncio.get_running_loop())
         watch = asyncio.create_task(self._watch_health(fronts))
         await self._stop_asked.wait()
         watch.cancel()
@@ -191,6 +194,7 @@ class Server:
         await fronts.not_serving()
         await asyncio.sleep(self._core.config.lame_duck_s)
         admission = self._core.admission
+        await self._core.close_jobs()
         done = await admission.drain(self._grace_s)
         await fronts.stop(quiet=done and await admission.quiet(_QUIET_S, _LINGER_S))
         self._core.submitter.close()

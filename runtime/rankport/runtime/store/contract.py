@@ -218,6 +218,11 @@ class TokenStore(ABC):
             self._drop(fingerprint)
             self._namespaces.pop(fingerprint, None)
 
+    @property
+    def writable(self) -> bool:
+        """False where the store was opened to be read."""
+        return True
+
     @abstractmethod
     def close(self) -> None:
         """Waits for reads and writes in other threads and frees what is open. Closing twice does nothing."""

@@ -42,6 +42,7 @@ _COMMANDS = (
     "encode",
     "serve",
     "models",
+    "jobs",
     "token",
     "trie",
     "score",
@@ -54,7 +55,7 @@ _COMMANDS = (
     "audit",
     "loadtest",
 )
-_GROUPS = ("audit", "models", "token", "trie")  # of further commands
+_GROUPS = ("audit", "jobs", "models", "token", "trie")  # of further commands
 
 
 class _Commands(TyperGroup):

@@ -114,6 +114,8 @@ async def _pairs() -> AsyncIterator[tuple[str, str]]:
 def test_rights_are_apart(guarded: Guarded) -> None:
     with guarded.client(guarded.caller) as client, pytest.raises(PermissionDenied, match="'admin'"):
         client.admin.versions()
+    with guarded.client(guarded.caller) as client, pytest.raises(PermissionDenied, match="'admin'"):
+        client.jobs.list()
     with guarded.client(guarded.admin) as client:
         assert client.admin.versions().versions
         with pytest.raises(PermissionDenied, match="client admin does not have the right 'call'"):

@@ -1,4 +1,4 @@
-"""Service `ModelAdmin`, and the port that has it alone."""
+"""Service `ModelAdmin`, and the port that has it and `Jobs` alone."""
 
 from typing import Any
 
@@ -11,19 +11,21 @@ from rankport.protos.versions import ModelAlias, ModelVersion
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.address import bind
 from rankport.runtime.server.grpc.calls import Context, open_call
+from rankport.runtime.server.grpc.jobs import JobsService
 from rankport.runtime.server.grpc.options import server_options
 from rankport.runtime.server.grpc.strict_server import StrictServer
 from rankport.runtime.server.lifecycle.orders import AliasOrder, LoadOrder, RollBackOrder, UnloadOrder
 
 
 def add_admin(server: grpc.aio.Server, core: Core) -> None:
-    """Adds the service to a server, for callers with the right `admin`."""
+    """Adds `ModelAdmin` and `Jobs` to a server, for callers with the right `admin`."""
     strict: Any = StrictServer(server, core, right="admin")  # the stubs ask for a whole server
     pb_grpc.add_ModelAdminServicer_to_server(ModelAdminService(core), strict)
+    pb_grpc.add_JobsServicer_to_server(JobsService(core), strict)
 
 
 class AdminFront:
-    """Port of the service alone. Lives on the server's event loop."""
+    """Port of the two services alone. Lives on the server's event loop."""
 
     def __init__(self, core: Core) -> None:
         self._config, self._certificates = core.config.security, core.certificates

@@ -19,11 +19,12 @@ from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.failures import told
 from rankport.runtime.server.lifecycle.memory import Memory
 from rankport.runtime.server.lifecycle.orders import AdminOrder, AliasOrder, LoadOrder, UnloadOrder
-from rankport.runtime.server.lifecycle.roots import no_roots
 from rankport.runtime.server.lifecycle.saved import SavedVersion
 from rankport.runtime.server.lifecycle.warming import warm
 from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.roots import no_roots
 from rankport.runtime.server.versions import Version
+from rankport.runtime.store.contract import TokenStore
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -46,6 +47,10 @@ class OpenedBundle(Protocol):
 class Loader(Protocol):
     """Way from a path to a model, and back to free memory. Called in threads."""
 
+    @property
+    def store(self) -> TokenStore | None:
+        """Token store that the models read, if there is one."""
+
     def open(self, path: str) -> OpenedBundle:
         """Opens the bundle at a path, strictly. Raises `InvalidRequest` for a path that is none of the server's."""
 
@@ -55,6 +60,8 @@ class Loader(Protocol):
 
 class NoLoader:
     """Loader of a server that has none."""
+
+    store = None
 
     def open(self, path: str) -> OpenedBundle:
         raise no_roots(path)

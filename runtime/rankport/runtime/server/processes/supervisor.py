@@ -229,6 +229,11 @@ def check_fronts(server: ServerConfig, engine: EngineConfig) -> None:
             f"fronts is {server.fronts} and host {server.host}: processes do not share a unix socket; give a host and "
             "a port"
         )
+    if server.jobs_file is not None:
+        raise InvalidRequest(
+            f"fronts is {server.fronts} and jobs_file {server.jobs_file}: jobs run in one process; leave --jobs-file "
+            "out, or have `rankport encode` do the work"
+        )
     if engine.device_tokens_bytes:
         raise InvalidRequest(
             f"fronts is {server.fronts} and device_tokens_bytes {engine.device_tokens_bytes}: fronts read the store "

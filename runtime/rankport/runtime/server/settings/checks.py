@@ -60,6 +60,10 @@ def checks(
         yield _checked(f"store {store}", lambda: _check_store(store, frozen, opened.values()))
     for root in server.model_roots:
         yield _checked(f"folder {root}", lambda root=root: _check_folder(root))  # type: ignore[misc]
+    for root in server.job_roots:
+        yield _checked(f"folder {root}", lambda root=root: _check_folder(root, "--job-root"))  # type: ignore[misc]
+    if (jobs := server.jobs_file) is not None:
+        yield _checked(f"jobs {jobs}", lambda: _check_writable("jobs_file", Path(jobs)))
     if (state := server.state_file) is not None:
         yield _checked(f"state {state}", lambda: _check_state(Path(state)))
 
@@ -107,13 +111,15 @@ def _check_store(path: str, frozen: bool, bundles: Iterable[Bundle]) -> None:
 
 
 def _check_state(path: Path) -> None:
-    if not os.access(path.parent, os.W_OK):
-        raise InvalidRequest(
-            f"state_file {path}: its folder cannot be written: give a file in one that can be"
-        )
+    _check_writable("state_file", path)
     read_state(path)
 
 
-def _check_folder(path: str) -> None:
+def _check_writable(field: str, path: Path) -> None:
+    if not os.access(path.parent, os.W_OK):
+        raise InvalidRequest(f"{field} {path}: its folder cannot be written: give a file in one that can be")
+
+
+def _check_folder(path: str, option: str = "--model-root") -> None:
     if not Path(path).is_dir():
-        raise InvalidRequest(f"{path!r} is no folder: make it, or leave --model-root out")
+        raise InvalidRequest(f"{path!r} is no folder: make it, or leave {option} out")

@@ -110,6 +110,11 @@ class LmdbStore(TokenStore):
         """Lists the encoders whose tokens are hidden until they are published; raises as `fingerprints`."""
         return self._specs_under(_FILLING)
 
+    @property
+    def writable(self) -> bool:
+        """False where the store was opened to be read."""
+        return not self._env.read_only
+
     def close(self) -> None:
         """Waits for transactions in other threads and frees the map. Closing twice does nothing."""
         self._env.close()

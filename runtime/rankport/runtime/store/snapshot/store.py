@@ -69,6 +69,11 @@ class SnapshotStore(TokenStore):
             specs[header.fingerprint] = header.spec
         return specs
 
+    @property
+    def writable(self) -> bool:
+        """False: a snapshot is only read."""
+        return False
+
     def close(self) -> None:
         """Lets go of the files; reads in other threads end first. Closing twice does nothing."""
         self._closed = True

@@ -1,0 +1,185 @@
+"""`JobBook`: the jobs of a server in a file of SQLite. Owns what is written and when; any thread may call it.
+
+    jobs(number INTEGER PRIMARY KEY, id TEXT UNIQUE, state TEXT, job TEXT)    `job`: JSON of a `Job`
+
+The file belongs to one server at a time. A change is on disk when its call returns.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from rankport.protos.errors import InvalidRequest, NotFound, Overloaded, Unavailable
+from rankport.protos.jobs import Job, JobState
+
+FORMAT_VERSION = 1
+_APPLICATION = 0x724A6F62  # "rJob", by which SQLite files tell whose they are
+_MAX_QUEUED, _ENDED_KEPT = 1000, 1000
+_JOBS = TypeAdapter(Job)
+
+
+class JobBook:
+    """Jobs by id, in the order of their creation."""
+
+    def __init__(self, path: str) -> None:
+        """Opens the file, or makes it.
+
+        Raises `InvalidRequest` for a file that is none of jobs, of a newer release, in use, or not to be written.
+        """
+        self._path = Path(path)
+        self._lock = threading.Lock()
+        self._revisions = 0
+        self._closed = False
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
+        except sqlite3.Error as error:
+            raise self._unusable(str(error)) from None
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self._db.close()
+            reason = "another server has it open" if "locked" in str(error) else str(error)
+            raise self._unusable(reason) from None
+        except BaseException:
+            self._db.close()
+            raise
+
+    def add(self, job: Job) -> Job:
+        """Adds a job, unless one with its id and its task is there, which is returned.
+
+        Raises:
+            InvalidRequest: the id is that of a job with another task.
+            Overloaded: too many wait.
+        """
+        with self._changing() as db:
+            there = db.execute("SELECT job FROM jobs WHERE id = ?", (job.id,)).fetchone()
+            if there is not None:
+                known = self._read(there[0])
+                if known.task != job.task:
+                    raise InvalidRequest(
+                        f"id {job.id!r} is that of a job with another task: give another one"
+                    )
+                return known
+            queued = self._count(JobState.QUEUED)
+            if queued >= _MAX_QUEUED:
+                raise Overloaded(f"{queued} jobs wait, and no more may: create it again when some have ended")
+            db.execute(
+                "INSERT INTO jobs (id, state, job) VALUES (?, ?, ?)", (job.id, job.state, _to_json(job))
+            )
+            db.execute(
+                "DELETE FROM jobs WHERE state NOT IN ('queued', 'running') AND number <= "
+                "(SELECT max(number) FROM jobs) - ?",
+                (_ENDED_KEPT,),
+            )
+        return job
+
+    def change(self, job: Job) -> Job:
+        """Writes a job over that with its id."""
+        with self._changing() as db:
+            db.execute("UPDATE jobs SET state = ?, job = ? WHERE id = ?", (job.state, _to_json(job), job.id))
+        return job
+
+    def get(self, id: str) -> Job:
+        """Returns a job. Raises `NotFound` where there is none, or it ended too long ago."""
+        found = self._rows("SELECT job FROM jobs WHERE id = ?", id)
+        if not found:
+            raise NotFound(f"there is no job {id!r}: see `rankport jobs list`")
+        return found[0]
+
+    def all(self) -> list[Job]:
+        """Returns all jobs, the newest first."""
+        return self._rows("SELECT job FROM jobs ORDER BY number DESC")
+
+    def next(self) -> Job | None:
+        """Returns the job that is to run: one that a restart broke off before those that wait, each in its order."""
+        found = self._rows(
+            "SELECT job FROM jobs WHERE state IN ('running', 'queued') ORDER BY state = 'queued', number LIMIT 1"
+        )
+        return found[0] if found else None
+
+    @property
+    def revision(self) -> int:
+        """A number that is another after every change."""
+        return self._revisions
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._closed = True
+            self._db.close()
+
+    def _prepare(self) -> None:
+        # Exclusive: a second server with the same file would run the same jobs.
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("BEGIN EXCLUSIVE")
+        application, version = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and application != _APPLICATION:
+            raise self._unusable("it is a database of something else")
+        if tables and version != FORMAT_VERSION:
+            raise self._unusable(f"it has format {version}, and this release reads {FORMAT_VERSION}")
+        if not tables:
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+            self._db.execute(
+                "CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, "
+                "state TEXT NOT NULL, job TEXT NOT NULL)"
+            )
+        self._db.execute("COMMIT")
+
+    def _rows(self, query: str, *values: str) -> list[Job]:
+        with self._lock:
+            self._check_open()
+            rows = self._db.execute(query, values).fetchall()
+        return [self._read(row[0]) for row in rows]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("the server stops: its jobs go on when it starts again")
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._check_open()
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise Unavailable(f"jobs_file {self._path} cannot be written: {error}") from error
+                raise
+            self._revisions += 1
+
+    def _count(self, state: JobState) -> int:
+        (count,) = self._db.execute("SELECT count(*) FROM jobs WHERE state = ?", (state,)).fetchone()
+        assert isinstance(count, int), "SQLite counts in integers"
+        return count
+
+    def _read(self, value: str) -> Job:
+        try:
+            return _JOBS.validate_json(value)
+        except ValidationError as error:
+            raise Unavailable(
+                f"jobs_file {self._path} is damaged: {error.errors()[0]['msg']} in {value[:100]!r}"
+            ) from None
+
+    def _unusable(self, reason: str) -> InvalidRequest:
+        return InvalidRequest(f"jobs_file {self._path} cannot be used: {reason}")
+
+
+def _to_json(job: Job) -> str:
+    values: dict[str, Any] = asdict(job)
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,53 @@
+"""Folders below which a running server may load bundles, and read and write the files of jobs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rankport.protos.errors import InvalidRequest
+
+
+def below_a_root(path: str, roots: Sequence[str]) -> Path:
+    """Finds what a bundle's path means: absolute, or below the first root that has it.
+
+    Links count as what they lead to. Raises `InvalidRequest` for what is not there, or lies outside of every root.
+    """
+    if not roots:
+        raise no_roots(path)
+    if not path or "\0" in path:
+        raise InvalidRequest(f"path is {path!r}: give a bundle's directory")
+    for found in _below(path, roots):
+        if found.exists():
+            return found
+    raise InvalidRequest(f"path {path!r} is no directory below {', '.join(roots)}: put the bundle there")
+
+
+def file_of_a_job(field: str, path: str, roots: Sequence[str], *, made: bool = False) -> Path:
+    """Finds what a job's path means, as `below_a_root`. One that the job makes need not be there.
+
+    Raises `InvalidRequest`, naming the `field`, for what is not there, or lies outside of every root.
+    """
+    if not path or "\0" in path:
+        raise InvalidRequest(f"{field} is {path!r}: give a path below {', '.join(roots) or 'a job root'}")
+    found = _below(path, roots)
+    there = next((each for each in found if each.exists()), None)
+    if there is not None:
+        return there
+    if made and found:
+        return found[0]
+    raise InvalidRequest(
+        f"{field} {path!r} is not below the server's job roots: "
+        f"{', '.join(roots) or 'it has none'} (--job-root DIRECTORY)"
+    )
+
+
+def no_roots(path: str) -> InvalidRequest:
+    """Makes the error of a load at a server that has no roots."""
+    return InvalidRequest(
+        f"path {path!r}: this server loads no bundles while it runs; start it with --model-root DIRECTORY"
+    )
+
+
+def _below(path: str, roots: Sequence[str]) -> list[Path]:
+    """Resolves a path at each root, and keeps what stays below it."""
+    resolved = [((Path(root) / path).resolve(), Path(root).resolve()) for root in roots]
+    return [found for found, root in resolved if found.is_relative_to(root)]  # absolute stays what it is

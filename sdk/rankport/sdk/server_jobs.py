@@ -1,0 +1,99 @@
+"""`ServerJobs`: offline jobs of a server, over a client's connection."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Protocol, TypeVar
+
+import grpc
+
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.jobs import EncodeTask, Job
+from rankport.protos.messages import job_wire
+from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.sdk._remote import rankport_errors
+from rankport.sdk.channels import Target
+from rankport.sdk.connections import responses_of
+
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
+
+
+class Answer(Protocol):
+    """Way to call a method and get its answer, with the connection, the retries and the errors of a client."""
+
+    def __call__(
+        self,
+        method: "Callable[[pb_grpc.JobsStub], grpc.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
+        request: RequestT,
+        timeout_s: float | None,
+    ) -> AnswerT: ...
+
+
+class ServerJobs:
+    """Creates, watches and cancels the offline jobs of a server.
+
+    >>> job = client.jobs.create(EncodeTask(items="catalogue.csv", store="tokens"))
+    >>> for job in client.jobs.watch(job.id):
+    ...     print(job.state, job.counts.rows, "of", job.total_rows)
+
+    Files are the server's, below its job roots. Jobs outlive the client, and a restart of the server.
+    """
+
+    def __init__(self, target: Target, answer: Answer, stub: Callable[[], pb_grpc.JobsStub]) -> None:
+        """Raises `InvalidRequest` for several servers, each of which has jobs of its own."""
+        if target.several:
+            raise InvalidRequest(f"jobs: the client asks {target.told} in turn: make one for each server")
+        self._answer, self._stub, self._address = answer, stub, target.told
+
+    def create(self, task: EncodeTask, id: str = "", timeout_s: float | None = None) -> Job:
+        """Has the server run a task when its turn comes.
+
+        Args:
+            task: what to encode, and where to.
+            id: of the job; the same call with the same id never makes a second one. By default the server gives one.
+
+        Raises:
+            InvalidRequest: the server keeps no jobs, a place is outside of its roots, a column or an option is not
+                there, or `id` is that of another task.
+            NotFound: there is no such file, or encoder.
+            Overloaded: too many jobs wait.
+        """
+        request = pb.CreateJobRequest(id=id, task=job_wire.task_message(task))
+        return job_wire.job_value(self._call(lambda to: to.Create, request, timeout_s))
+
+    def get(self, id: str, timeout_s: float | None = None) -> Job:
+        """Returns a job as it is now. Raises `NotFound`."""
+        return job_wire.job_value(self._call(lambda to: to.Get, pb.GetJobRequest(id=id), timeout_s))
+
+    def watch(self, id: str, timeout_s: float | None = None) -> Iterator[Job]:
+        """Yields a job as it is now, and again whenever it has changed, until it has ended.
+
+        Raises `NotFound`, and `Unavailable` where the server stops: the job goes on after its next start.
+        """
+        timeout_s = checked_timeout_s(timeout_s)
+        call = self._stub().Watch(pb.WatchJobRequest(id=id), timeout=timeout_s)
+        with (
+            rankport_errors(self._address, timeout_s),
+            closing(responses_of(call, self._address)) as messages,
+        ):
+            for message in messages:
+                yield job_wire.job_value(message)
+
+    def cancel(self, id: str, timeout_s: float | None = None) -> Job:
+        """Ends a job: one that runs behind its batch. What is stored stays. Raises `NotFound`."""
+        return job_wire.job_value(self._call(lambda to: to.Cancel, pb.CancelJobRequest(id=id), timeout_s))
+
+    def list(self, timeout_s: float | None = None) -> tuple[Job, ...]:
+        """Returns all jobs, the newest first; of those that ended the last thousand."""
+        answer = self._call(lambda to: to.List, pb.ListJobsRequest(), timeout_s)
+        return tuple(map(job_wire.job_value, answer.jobs))
+
+    def _call(
+        self,
+        method: "Callable[[pb_grpc.JobsStub], grpc.UnaryUnaryMultiCallable[RequestT, AnswerT]]",
+        request: RequestT,
+        timeout_s: float | None,
+    ) -> AnswerT:
+        return self._answer(method, request, checked_timeout_s(timeout_s))

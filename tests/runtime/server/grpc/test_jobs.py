@@ -1,0 +1,221 @@
+"""Service `Jobs`: offline jobs of a server, through its client."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.jobs import Job, JobBadRow, JobCounts, JobState
+from rankport.protos.versions import ModelState
+from rankport.runtime.server.server import Server
+from rankport.runtime.store.contract import TokenNamespace
+from rankport.runtime.store.opening import open_store
+from rankport.sdk import Client
+from support.servers.deterministic_models import DeterministicEncoder
+from support.servers.jobs_server import jobs_config, task, write_items
+from support.servers.serving import LOCAL, serving
+
+TESTS = Path(__file__).parents[3]
+
+
+@contextmanager
+def jobs_of(folder: Path) -> Iterator[tuple[Client, DeterministicEncoder]]:
+    """A client of a server with jobs in a folder, and its encoder."""
+    with serving(jobs_config(folder)) as running, Client(running.address, timeout_s=20.0) as client:
+        yield client, running.encoder
+
+
+@contextmanager
+def stored(folder: Path, store: str = "tokens") -> Iterator[TokenNamespace]:
+    """What the encoder's jobs have stored."""
+    with open_store(folder / store, read_only=True) as tokens:
+        yield tokens.namespace(DeterministicEncoder.fingerprint)
+
+
+def ended(client: Client, id: str) -> Job:
+    """The job, once it has ended."""
+    return list(client.jobs.watch(id, timeout_s=20.0))[-1]
+
+
+def check_stored(folder: Path, texts: dict[str, str]) -> None:
+    """Each item stands once, with the tokens of its text."""
+    encoder = DeterministicEncoder()
+    with stored(folder) as namespace:
+        assert sorted(namespace.keys()) == sorted(texts)
+        expected = encoder.encode(list(texts.values()))
+        np.testing.assert_array_equal(namespace.read(list(texts)).tokens, expected)
+    encoder.close()
+
+
+def test_a_job_stores_the_tokens_of_its_file(tmp_path: Path) -> None:
+    texts = write_items(tmp_path, 100)
+    with (tmp_path / "items.csv").open("a") as file:
+        file.write("i3,again\nx,bad\n")
+    with jobs_of(tmp_path) as (client, _):
+        created = client.jobs.create(task(), "nightly")
+        assert (created.id, created.state) == ("nightly", JobState.QUEUED)
+        states = list(client.jobs.watch("nightly", timeout_s=20.0))
+        done = states[-1]
+        assert done.state is JobState.DONE
+        assert done.counts == JobCounts(rows=102, encoded=100, unchanged=0, bad_rows=2, truncated=0, pruned=0)
+        assert done.fingerprint == DeterministicEncoder.fingerprint
+        assert done.runs == 1
+        assert done.created_s <= done.started_s <= done.ended_s
+        assert JobBadRow(102, "id 'i3' came earlier in the input", "i3") in done.first_bad_rows
+        assert {row.id for row in done.first_bad_rows} == {"i3", "x"}
+        assert client.jobs.get("nightly") == done
+        assert client.jobs.create(task(), "nightly") == done  # again makes no second one
+        again = ended(client, client.jobs.create(task()).id)
+        assert (again.counts.encoded, again.counts.unchanged) == (0, 100)
+        assert [job.id for job in client.jobs.list()] == [again.id, "nightly"]
+    check_stored(tmp_path, texts)
+
+
+def test_a_cancelled_job_ends_behind_its_batch_and_the_next_one_runs(tmp_path: Path) -> None:
+    texts = write_items(tmp_path, 100)
+    with jobs_of(tmp_path) as (client, encoder):
+        encoder.worker.gate.clear()
+        first = client.jobs.create(task())
+        waiting = client.jobs.create(task(store="other"))
+        next(job for job in client.jobs.watch(first.id) if job.total_rows or job.state is JobState.RUNNING)
+        assert client.jobs.cancel(waiting.id).state is JobState.CANCELLED
+        client.jobs.cancel(first.id)
+        encoder.worker.gate.set()
+        cancelled = ended(client, first.id)
+        assert cancelled.state is JobState.CANCELLED
+        assert cancelled.counts.rows < 100
+        assert ended(client, client.jobs.create(task()).id).state is JobState.DONE
+        assert client.jobs.cancel(first.id) == cancelled  # nothing more happens to it
+    check_stored(tmp_path, texts)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_job_goes_on_after_the_server_was_stopped(tmp_path: Path) -> None:
+    texts = write_items(tmp_path, 100)
+    with jobs_of(tmp_path) as (client, encoder):
+        encoder.worker.gate.clear()
+        job = client.jobs.create(task())
+        next(state for state in client.jobs.watch(job.id) if state.state is JobState.RUNNING)
+        encoder.worker.gate.set()
+    with jobs_of(tmp_path) as (client, _):
+        done = ended(client, job.id)
+        assert done.state is JobState.DONE
+        assert done.counts.encoded + done.counts.unchanged == 100
+    check_stored(tmp_path, texts)
+
+
+def test_a_job_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
+    texts = write_items(tmp_path, 300)
+    command = [sys.executable, "-m", "support.servers.jobs_server", str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        with Client(process.stdout.readline().strip(), timeout_s=20.0) as client:
+            job = client.jobs.create(task())
+            # The book has progress now and then: what is stored then is part of the whole.
+            next(state for state in client.jobs.watch(job.id) if state.counts.encoded)
+            process.kill()
+    with stored(tmp_path) as namespace:
+        assert 0 < len(namespace) < 300
+    with jobs_of(tmp_path) as (client, _):
+        done = ended(client, job.id)
+        assert (done.state, done.runs) == (JobState.DONE, 2)
+        assert done.counts.unchanged > 0
+        assert done.counts.encoded + done.counts.unchanged == 300
+    check_stored(tmp_path, texts)
+
+
+def test_an_encoder_that_is_unloaded_ends_its_job_with_the_reason(tmp_path: Path) -> None:
+    write_items(tmp_path, 100)
+    with jobs_of(tmp_path) as (client, encoder):
+        encoder.worker.gate.clear()
+        job = client.jobs.create(task())
+        next(state for state in client.jobs.watch(job.id) if state.total_rows)
+        with ThreadPoolExecutor(1) as pool:
+            unloading = pool.submit(client.admin.unload, "encoder@1")
+            while client.admin.versions().versions[-1].state is not ModelState.DRAINING:
+                pass
+            encoder.worker.gate.set()
+            unloading.result()
+        failed = ended(client, job.id)
+        assert failed.state is JobState.FAILED
+        assert failed.reason.startswith("encoder 'encoder' (eeee")
+        assert "is served no more: load it and create the job again" in failed.reason
+        with pytest.raises(NotFound):
+            client.jobs.create(task())
+
+
+def test_places_outside_of_the_roots_are_refused(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    write_items(inside, 3)
+    write_items(tmp_path, 3)
+    (inside / "link.csv").symlink_to(tmp_path / "items.csv")
+    with jobs_of(inside) as (client, _):
+        for items in ("../items.csv", str(tmp_path / "items.csv"), "link.csv", "none.csv", "", "a\0b"):
+            with pytest.raises(InvalidRequest, match=r"^items "):
+                client.jobs.create(task(items))
+        for store in ("../tokens", "/tokens", str(tmp_path / "tokens")):
+            with pytest.raises(InvalidRequest, match=r"^store .* is not below the server's job roots"):
+                client.jobs.create(task(store=store))
+        with pytest.raises(InvalidRequest, match="store is empty, and this server has none"):
+            client.jobs.create(task(store=""))
+        assert client.jobs.list() == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"text_columns": ("title",)}, "no column 'title'; its columns: id, text"),
+        ({"file_format": "xml"}, "unknown format 'xml'"),
+        ({"side": "query"}, "side is 'query', and 'encoder' of kind item-encoder has one side"),
+        ({"model": "ranker"}, "ranker"),
+        ({"model": "none"}, "none"),
+    ],
+)
+def test_a_task_that_cannot_be_begun_is_refused_at_once(
+    tmp_path: Path, fields: dict[str, str], error: str
+) -> None:
+    write_items(tmp_path, 3)
+    with jobs_of(tmp_path) as (client, _), pytest.raises((InvalidRequest, NotFound), match=error):
+        client.jobs.create(task(**fields))
+
+
+def test_a_file_without_a_usable_row_fails(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id,text\n,a\nb,\n")
+    with jobs_of(tmp_path) as (client, _):
+        failed = ended(client, client.jobs.create(task()).id)
+        assert (failed.state, failed.reason) == (JobState.FAILED, "none of 2 rows could be used")
+        assert [row.reason for row in failed.first_bad_rows] == ["no id in id", "no text in text"]
+
+
+def test_a_job_that_breaks_off_says_why_and_the_next_one_runs(tmp_path: Path) -> None:
+    write_items(tmp_path, 3)
+    (tmp_path / "broken.csv").write_text('id,text\na,first\nb,"never closed\n')
+    with jobs_of(tmp_path) as (client, _):
+        failed = ended(client, client.jobs.create(task("broken.csv")).id)
+        assert failed.state is JobState.FAILED
+        assert "quote" in failed.reason
+        assert ended(client, client.jobs.create(task()).id).state is JobState.DONE
+
+
+def test_a_server_without_a_file_of_jobs_says_so(tmp_path: Path) -> None:
+    with serving(LOCAL) as running, Client(running.address) as client:
+        with pytest.raises(InvalidRequest, match="this server keeps no jobs: start it with --jobs-file"):
+            client.jobs.create(task())
+        with pytest.raises(InvalidRequest, match="this server keeps no jobs"):
+            list(client.jobs.watch("a"))
+
+
+def test_a_job_file_in_use_keeps_a_server_from_starting(tmp_path: Path) -> None:
+    encoder = DeterministicEncoder()
+    with jobs_of(tmp_path), pytest.raises(InvalidRequest, match="another server has it open"):
+        Server({"encoder": encoder}, jobs_config(tmp_path))  # type: ignore[dict-item]
+    encoder.close()

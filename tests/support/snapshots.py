@@ -25,7 +25,8 @@ def write_snapshot(
     tokens = np.stack(rows) if rows else np.empty((0, spec.tokens, spec.hidden_size), spec.numpy_dtype)
     with SnapshotWriter(directory, encoder, spec, "test") as writer:
         writer.append(facts_of(list(items), content_hash), tokens)
-        writer.finish()
+        writer.seal()
+        writer.publish()
         return writer.path
 
 

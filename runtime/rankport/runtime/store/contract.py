@@ -154,6 +154,8 @@ class TokenNamespace(ABC):
 class TokenStore(ABC):
     """Namespaces of embedding tokens, one for each encoder; a context manager."""
 
+    can_hide = False  # tokens until they are published
+
     def __init__(self, location: str) -> None:
         self.location = location  # path or URL, as messages name it
         self._lock = threading.Lock()
@@ -240,11 +242,9 @@ class TokenStore(ABC):
         raise self._cannot("hide tokens until they are published")
 
     def _publish(self, fingerprint: str) -> None:
-        """Shows a hidden namespace in one step."""
         raise self._cannot("hide tokens until they are published")
 
     def _drop(self, fingerprint: str) -> None:
-        """Deletes a namespace and its spec."""
         raise self._cannot("drop the tokens of an encoder")
 
     @abstractmethod
@@ -295,7 +295,5 @@ class TokenStore(ABC):
 
 def not_published(store: TokenStore, fingerprint: str) -> str:
     """Words why the tokens of an encoder are not there for who reads, and how they come to be."""
-    return (
-        f"the tokens of encoder {fingerprint} are not published yet: when they are complete, "
-        f"`rankport store publish {fingerprint} --store {store.location}`"
-    )
+    way_out = f"`rankport store publish {fingerprint} --store {store.location}`"
+    return f"the tokens of encoder {fingerprint} are not published yet: when they are complete, {way_out}"

@@ -40,6 +40,7 @@ _COMMANDS = (
     "inspect",
     "ground",
     "encode",
+    "store",
     "serve",
     "models",
     "jobs",
@@ -55,7 +56,7 @@ _COMMANDS = (
     "audit",
     "loadtest",
 )
-_GROUPS = ("audit", "jobs", "models", "token", "trie")  # of further commands
+_GROUPS = ("audit", "jobs", "models", "store", "token", "trie")  # of further commands
 
 
 class _Commands(TyperGroup):

@@ -75,7 +75,8 @@ def test_of_a_key_that_was_written_twice_the_last_tokens_count(tmp_path: Path) -
     with SnapshotWriter(tmp_path, ENCODER, SPEC, "test") as writer:
         for number in (1, 2):
             writer.append(facts_of(["a", f"b{number}"]), np.full((2, 2, 4), number, np.float16))
-        writer.finish()
+        writer.seal()
+        writer.publish()
     with open_store(tmp_path, read_only=True) as store:
         namespace = store.namespace(ENCODER)
         assert namespace.read(["a"]).tokens[0, 0, 0] == 2

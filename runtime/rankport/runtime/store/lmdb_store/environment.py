@@ -123,12 +123,22 @@ class LmdbEnvironment:
                 map_bytes = self._file.env.info()["map_size"]
                 try:
                     with txn:
+                        self._check_in_place()  # the lock may have been waited for
                         return body(txn)
                 except lmdb.MapFullError:
                     pass
                 finally:
                     self._leave()
                 self._grow(map_bytes)
+
+    def copy_compacted(self, directory: Path, then: Callable[[], None]) -> None:
+        """Copies what is stored into an empty directory and calls `then`, while nobody can write; raises as `write`."""
+
+        def body(txn: Transaction) -> None:
+            self._file.env.copy(str(directory), compact=True)
+            then()
+
+        self.write(body)
 
     def open_db(self, name: bytes) -> None:
         """Opens an existing database, whose handle `db` gives from then on.
@@ -189,11 +199,15 @@ class LmdbEnvironment:
             self._other_since_s = None
             return
         if not self.read_only or write:
+            self._check_in_place()
+        with self._reopening:
+            self._reopen(state)
+
+    def _check_in_place(self) -> None:
+        if (state := self._file.data.look()) is not FileState.SAME:
             raise StoreError(
                 f"token store {self._path} is {state.value} since it was opened to write to, which ends here: run again"
             )
-        with self._reopening:
-            self._reopen(state)
 
     def _reopen(self, state: FileState) -> None:
         state = self._file.data.look()  # of what another thread has opened meanwhile

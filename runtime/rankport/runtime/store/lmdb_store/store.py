@@ -19,7 +19,7 @@ A store that another one replaces, by a directory renamed into its place, is ope
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ _LMDB_FILES = {"data.mdb", "lock.mdb"}
 
 class LmdbStore(TokenStore):
     """Directory of namespaces; a context manager."""
+
+    can_hide = True
 
     def __init__(self, path: Path, env: LmdbEnvironment, in_use: dict[str, TokenSpec]) -> None:
         super().__init__(str(path))
@@ -114,6 +116,19 @@ class LmdbStore(TokenStore):
     def writable(self) -> bool:
         """False where the store was opened to be read."""
         return not self._env.read_only
+
+    def counts(self) -> dict[str, int]:
+        """Counts the items of each encoder, hidden ones too."""
+        encoders = [*self.fingerprints(), *self.filling()]
+        return {fingerprint: len(self.namespace(fingerprint, filling=True)) for fingerprint in encoders}
+
+    def compact(self, directory: Path, then: Callable[[Mapping[str, int]], None]) -> None:
+        """Copies the store into an empty directory without its free pages, and calls `then` with `counts`.
+
+        No process can write to the store until `then` returns. Raises `StoreError`, on a full disk, say.
+        """
+        counts = self.counts()
+        self._env.copy_compacted(directory, lambda: then(counts))
 
     def close(self) -> None:
         """Waits for transactions in other threads and frees the map. Closing twice does nothing."""

@@ -89,6 +89,12 @@ class SnapshotWriter:
             content = (self._staged / "digests").read_bytes()
         return {content[at : at + _DIGEST_BYTES] for at in range(0, len(content), _DIGEST_BYTES)}
 
+    def absent(self, keys: Sequence[str], written: set[bytes]) -> list[int]:
+        """Returns the places of those keys whose digests are not among the `written` ones."""
+        digests = key_digests(keys).tobytes()
+        pieces = (digests[at : at + _DIGEST_BYTES] for at in range(0, len(digests), _DIGEST_BYTES))
+        return [place for place, digest in enumerate(pieces) if digest not in written]
+
     def append(self, facts: Facts, tokens: NDArray[np.floating]) -> None:
         """Writes items; a key that comes again counts as it came last. Tokens [items, k, hidden] fit the spec.
 
@@ -121,8 +127,8 @@ class SnapshotWriter:
         self.rows += len(names)
         self._key_bytes = int(ends[-1]) if len(ends) else self._key_bytes
 
-    def finish(self) -> None:
-        """Writes the index and puts the file into its place, whole and durable. Raises `StoreError`."""
+    def seal(self) -> Path:
+        """Writes the index and makes the file whole and durable, where it is staged. Raises `StoreError`."""
         with self._told():
             firsts, seconds, rows = self._index()
             bits = bucket_bits(len(rows))
@@ -142,6 +148,11 @@ class SnapshotWriter:
             starts = np.concatenate([[0], np.cumsum(counts)]).astype("<u4")
             index = {"firsts": firsts, "seconds": seconds, "index_rows": rows.astype("<u4"), "starts": starts}
             self._write_behind_tokens(header, {name: column.tobytes() for name, column in index.items()})
+        return self._staged / "tokens"
+
+    def publish(self) -> None:
+        """Puts the sealed file into its place in one step. Raises `StoreError`."""
+        with self._told():
             os.replace(self._staged / "tokens", self.path)
             _sync_directory(self.path.parent)
         self.discard()

@@ -1,0 +1,62 @@
+"""Compaction of a store in LMDB: a copy without its free pages, in the place of the store.
+
+Owns the order of the steps, so that no write is lost and a crash leaves a whole store: the copy is made and checked
+while no other process can write, then two renames swap the directories. LMDB keeps its counters in `lock.mdb`, so the
+directory is replaced as a whole, never its data file alone.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rankport.protos.errors import StoreError
+from rankport.protos.reasons import reason_of
+from rankport.runtime.store.lmdb_store.data_file import DATA
+from rankport.runtime.store.lmdb_store.store import LmdbStore
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """Bytes of a store's file."""
+
+    before_bytes: int
+    after_bytes: int
+
+
+def compact_store(path: Path) -> Compaction:
+    """Compacts the store at `path`. Servers that read it open the new one; a job that writes to it must be run again.
+
+    Raises:
+        StoreError: no store there, too little room for the copy, or no permission; the store is as it was.
+    """
+    path = path.resolve()  # of a link, what it leads to is replaced
+    fresh, old = path.with_name(f".{path.name}.compacted"), path.with_name(f".{path.name}.old")
+    try:
+        if old.exists() and not path.exists():
+            os.rename(old, path)  # a run was killed between its two renames
+        before = (path / DATA).stat().st_size if (path / DATA).is_file() else 0
+        with LmdbStore.open(path) as store:
+            for leftover in (fresh, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+            fresh.mkdir()
+            store.compact(fresh, lambda counts: _swap(path, fresh, old, counts))
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise StoreError(f"token store {path} cannot be compacted: {reason_of(error)}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return Compaction(before, (path / DATA).stat().st_size)
+
+
+def _swap(path: Path, fresh: Path, old: Path, counts: Mapping[str, int]) -> None:
+    with LmdbStore.open(fresh, read_only=True) as store:
+        copied = store.counts()
+    if copied != counts:
+        raise StoreError(
+            f"token store {path}: its compacted copy has {copied} items, not {counts}: a disk fails?"
+        )
+    shutil.copystat(path, fresh)
+    os.rename(path, old)
+    os.rename(fresh, path)

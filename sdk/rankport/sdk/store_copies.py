@@ -1,0 +1,88 @@
+"""Stores by their locations: copies of all their encoders, and which kind a store is that is made."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.store.contract import TokenNamespace, TokenStore
+from rankport.runtime.store.copying import (
+    CopyProgress,
+    CopyReport,
+    CopyTarget,
+    NamespaceTarget,
+    copy_tokens,
+    snapshot_target,
+    spec_as,
+)
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.snapshot.store import SnapshotStore
+from rankport.runtime.store.token_spec import TokenSpec
+
+StoreKind = Literal["lmdb", "snapshot"]
+
+
+def copy_store(
+    source: str,
+    target: str,
+    encoders: Sequence[str] | None = None,
+    kind: StoreKind | None = None,
+    dtype: str | None = None,
+    *,
+    frozen: bool = False,
+    on_progress: Callable[[CopyProgress], None] = lambda _: None,
+) -> dict[str, CopyReport]:
+    """Copies the tokens of encoders, all that are published if none is named; returns a report of each.
+
+    Raises:
+        InvalidRequest: both are one store, or the target is of another kind than asked for.
+        StoreError: a store failed, or has no tokens of an encoder.
+    """
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise InvalidRequest(f"{source} and {target} are one store: give another to copy to")
+    as_snapshot = _is_snapshot(target, kind)
+    with open_store(source, read_only=True, frozen=frozen) as tokens:
+        names = encoders or list(tokens.fingerprints())
+        if not names:
+            raise InvalidRequest(f"{tokens.contents()}: there is nothing to copy")
+        reports = {}
+        for name in names:
+            namespace = tokens.namespace(name)
+            spec = spec_as(namespace.spec, dtype)
+            with _opened(target, namespace, spec, as_snapshot, os.path.realpath(source)) as opened:
+                reports[name] = copy_tokens(namespace, opened, on_progress)
+    return reports
+
+
+@contextmanager
+def open_to_drop(location: str) -> Iterator[TokenStore]:
+    """Opens a store of which tokens are to be dropped: a snapshot too, whose file then goes."""
+    snapshot = SnapshotStore.is_at(Path(location))
+    with open_store(location, read_only=snapshot) as store:
+        yield store
+
+
+@contextmanager
+def _opened(
+    target: str, source: TokenNamespace, spec: TokenSpec, as_snapshot: bool, origin: str
+) -> Iterator[CopyTarget]:
+    if as_snapshot:
+        yield snapshot_target(Path(target), source, spec, origin)
+        return
+    with open_store(target, create=True) as store:
+        yield NamespaceTarget(store, source.fingerprint, spec)
+
+
+def _is_snapshot(target: str, kind: StoreKind | None) -> bool:
+    path = Path(target)
+    if not path.is_dir():
+        return target.rstrip("/").endswith(".snapshot") if kind is None else kind == "snapshot"
+    stands: StoreKind | None = "snapshot" if SnapshotStore.is_at(path) else None
+    if (path / "data.mdb").exists():
+        stands = "lmdb"
+    if stands and kind and stands != kind:
+        raise InvalidRequest(f"{target} is a store of kind {stands}, not {kind}: give another directory")
+    chosen = stands or kind or ("snapshot" if target.rstrip("/").endswith(".snapshot") else "lmdb")
+    return chosen == "snapshot"

@@ -1,0 +1,92 @@
+"""A store that is compacted under readers and writers."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from rankport.protos.errors import StoreError
+from rankport.runtime.store.lmdb_store.compaction import compact_store
+from rankport.runtime.store.lmdb_store.store import LmdbStore
+from support.token_samples import ENCODER, SPEC, entry
+
+COMPACT = """
+import sys
+from pathlib import Path
+from rankport.runtime.store.lmdb_store.compaction import compact_store
+compact_store(Path(sys.argv[1]))
+"""
+
+
+def compact_elsewhere(path: Path) -> None:
+    """Compacts in another process: this one has the store open."""
+    subprocess.run([sys.executable, "-c", COMPACT, str(path)], check=True)
+
+
+def fill(path: Path) -> None:
+    with LmdbStore.open(path, create=True) as store:
+        store.namespace(ENCODER, SPEC, create=True).put_many([entry("a", 1), entry("b", 2)])
+
+
+def test_reader_goes_on_in_the_compacted_store_and_a_writer_is_told(path: Path) -> None:
+    fill(path)
+    with LmdbStore.open(path) as store:
+        namespace = store.namespace(ENCODER)
+        compact_elsewhere(path)
+        with pytest.raises(
+            StoreError, match=r"replaced by another since it was opened to write to.*run again"
+        ):
+            namespace.put_many([entry("c", 3)])
+    with LmdbStore.open(path, read_only=True) as reader:
+        namespace = reader.namespace(ENCODER)
+        compact_elsewhere(path)
+        assert namespace.read(["a", "b"]).tokens[:, 0, 0].tolist() == [1, 2]
+        assert namespace.alive
+
+
+def test_writer_that_waits_for_its_turn_meanwhile_loses_nothing_in_silence(path: Path) -> None:
+    fill(path)
+    with LmdbStore.open(path) as store:
+        told: list[str] = []
+
+        def put() -> None:
+            try:
+                store.namespace(ENCODER).put_many([entry("c", 3)])
+            except StoreError as error:
+                told.append(str(error))
+
+        def swap(_: object) -> None:
+            writer.start()  # waits for LMDB's lock, behind this transaction
+            while not waits_for_the_lock():
+                pass
+            path.rename(path.with_name("old"))
+            (path.with_name("new")).rename(path)
+
+        def waits_for_the_lock() -> bool:
+            frame = sys._current_frames().get(writer.ident or 0)
+            return frame is not None and frame.f_code.co_filename.endswith("environment.py")
+
+        writer = threading.Thread(target=put)
+        path.with_name("new").mkdir()
+        store.compact(path.with_name("new"), swap)
+        writer.join()
+    assert len(told) == 1
+    assert "replaced by another since it was opened to write to" in told[0]
+    with LmdbStore.open(path, read_only=True) as reader:
+        assert sorted(reader.namespace(ENCODER).keys()) == ["a", "b"]
+
+
+def test_compaction_that_was_killed_between_its_renames_is_made_whole(path: Path) -> None:
+    fill(path)
+    path.rename(path.with_name(f".{path.name}.old"))
+    compact_store(path)
+    with LmdbStore.open(path, read_only=True) as reader:
+        assert len(reader.namespace(ENCODER)) == 2
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
+
+
+def test_there_must_be_a_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no token store at"):
+        compact_store(tmp_path / "none")

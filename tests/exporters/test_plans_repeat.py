@@ -8,6 +8,7 @@ import pytest
 
 from rankport.runtime.bundle.bundle import Bundle
 from support.cli import built
+from support.effort import full_effort
 
 pytest.importorskip(
     "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install tensorrt-rtx", exc_type=ImportError
@@ -32,6 +33,7 @@ def test_the_plan_of_an_encoder_is_the_same_from_every_process(
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+@full_effort
 def test_plans_of_a_ranker_are_as_large_and_differ_in_less_than_a_thousandth(
     mix_bundle: Bundle, tmp_path: Path
 ) -> None:

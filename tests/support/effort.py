@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Container, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 FACTOR = int(os.environ.get("RANKPORT_TEST_EFFORT", "1"))
+Case = TypeVar("Case")
+
+full_effort = pytest.mark.skipif(FACTOR == 1, reason="one more of its kind: make test-full")
+"""Marks a test or a case whose kind each run has another of."""
 
 
 def scale(count: int) -> int:
@@ -14,7 +18,6 @@ def scale(count: int) -> int:
     return count * FACTOR
 
 
-def every_run(cases: Iterable[str], chosen: Container[str]) -> list[Any]:
+def every_run(cases: Iterable[Case], chosen: Container[Case]) -> list[Any]:
     """Marks the cases that are not chosen: more of a kind that each run tests, which full effort tests too."""
-    skipped = pytest.mark.skipif(FACTOR == 1, reason="one more of its kind: make test-full")
-    return [case if case in chosen else pytest.param(case, marks=skipped) for case in cases]
+    return [case if case in chosen else pytest.param(case, marks=full_effort) for case in cases]

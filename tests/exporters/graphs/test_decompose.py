@@ -35,13 +35,38 @@ TAKEN_APART: dict[str, Computation] = {
     "a number less a tensor": lambda x: 1 - torch.tanh(x),
     "a square": lambda x: torch.square(x) + 1,
     "a constant made on the way": lambda x: x * torch.tensor(3.0),
+    "the smaller and the larger of two": lambda x: torch.min(torch.max(x, -x), torch.ones_like(x)),
+    "an axis unbound": lambda x: x.unbind(1)[3] - x.unbind(1)[0],
+    "a sum written in place, as the output": lambda x: (x * 2).add_(x),
+    "a sum written in place, twice": lambda x: _added_in_place(x, x, x) * 2,
 }
 
 
-def _added_in_place(x: Tensor) -> Tensor:
+def _added_in_place(x: Tensor, *others: Tensor | float) -> Tensor:
     sums = x * 2
+    before = sums + 1
+    for other in others:
+        sums += other
+    return before * sums
+
+
+def _view_added(x: Tensor) -> Tensor:
+    sums = x * 2
+    row = sums[0]
     sums += 1
-    return sums
+    return row * 3
+
+
+def _added_to_view(x: Tensor) -> Tensor:
+    sums = x * 2
+    sums[0].add_(x[1])
+    return sums * 3
+
+
+def _added_double(x: Tensor) -> Tensor:
+    sums = x * 2
+    sums += x.double()
+    return sums * 3
 
 
 def _either(x: Tensor) -> Tensor:
@@ -49,7 +74,10 @@ def _either(x: Tensor) -> Tensor:
 
 
 TRACED_AGAIN: dict[str, Computation] = {
-    "written in place": _added_in_place,
+    "what is written in place seen in a view": _view_added,
+    "a view written in place": _added_to_view,
+    "another type written in place": _added_double,
+    "written in place otherwise": lambda x: (x * 2).mul_(x) + 1,
     "chunks of a dynamic axis": lambda x: x.chunk(2, dim=0)[0] * 2,
     "dropout all the same": lambda x: nn.functional.dropout(x.sign(), 0.5, training=True).abs().amax(),
     "a number less a multiple": lambda x: torch.rsub(x, 1.0, alpha=2),

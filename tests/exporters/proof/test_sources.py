@@ -6,9 +6,10 @@ from pathlib import Path
 from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from rankport.exporters.proof.prove import Sources
 from support import checkpoints
+from support.sharing.traces import KeptTraces
 
 
-def test_the_exact_source_is_gone_before_the_original_is_loaded(tmp_path: Path) -> None:
+def test_the_exact_source_is_gone_before_the_original_is_loaded(tmp_path: Path, traces: KeptTraces) -> None:
     folder = checkpoints.causal_lm(tmp_path, "qwen2")
     exact = load_checkpoint(folder)
     model = weakref.ref(exact.model)
@@ -18,7 +19,7 @@ def test_the_exact_source_is_gone_before_the_original_is_loaded(tmp_path: Path) 
         alive_at_load.append(model() is not None)
         return load_checkpoint(folder)
 
-    with Sources(exact, load) as sources:
+    with traces.anew(), Sources(exact, load) as sources:
         del exact
         assert sources.has_original
         assert model() is not None

@@ -23,6 +23,7 @@ from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Precision, Target
 from support import checkpoints
+from support.effort import every_run
 from support.forms.gptq_checkpoints import Gptq, gptq
 from support.forms.quantized_checkpoints import SHAPE, compressed_tensors
 from support.gpu.cuda_kernels import without_kernel
@@ -129,7 +130,16 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module", params=CASES, ids=" ".join)
+EVERY_RUN = {
+    ("int8 at export", "fp32"),
+    ("int4 at export", "fp16"),
+    ("fp8 at export", "bf16"),
+    ("GPTQ checkpoint", "fp32"),
+}
+"""A kernel and a precision each; layers beside have every pair."""
+
+
+@pytest.fixture(scope="module", params=every_run(CASES, EVERY_RUN), ids=" ".join)
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Precision, Path, Bundle]:

@@ -22,6 +22,7 @@ from rankport.runtime.server.server import Server
 from rankport.runtime.tokens import TokenRun
 from rankport.sdk import Client
 from support.checkpoints import VOCABULARY, tiny_tokenizer
+from support.effort import every_run
 from support.forms.gptq_checkpoints import Gptq, formula_model
 from support.forms.gptq_checkpoints import gptq as write_gptq
 from support.forms.quantized_checkpoints import compressed_tensors, library_model, quiet
@@ -86,7 +87,10 @@ WEIGHT_ONLY: dict[str, tuple[Callable[[Path], Path], Callable[[Path], nn.Module]
 }
 
 
-@pytest.mark.parametrize("form", WEIGHT_ONLY)
+EVERY_RUN = ("compressed-tensors W4A16 asymmetric", "GPTQ int4 act order")
+
+
+@pytest.mark.parametrize("form", every_run(WEIGHT_ONLY, EVERY_RUN))
 def test_a_bundle_of_low_bit_weights_stays_so_and_equals_its_library_in_every_mode(
     form: str, tmp_path: Path
 ) -> None:
@@ -99,7 +103,7 @@ def test_a_bundle_of_low_bit_weights_stays_so_and_equals_its_library_in_every_mo
     _require_low_bit_size(bundle)
 
 
-@pytest.mark.parametrize("scheme", ["W8A8", "FP8", "FP8_DYNAMIC"])
+@pytest.mark.parametrize("scheme", every_run(["W8A8", "FP8", "FP8_DYNAMIC"], {"W8A8", "FP8_DYNAMIC"}))
 def test_a_bundle_of_low_bit_activations_equals_its_library_but_for_flips_of_a_rounding(
     scheme: str, tmp_path: Path
 ) -> None:

@@ -63,7 +63,7 @@ def test_verify_exits_1_when_the_bundle_misses_a_stricter_tolerance(
     arguments = ("verify", mix_bundle.path, "--checkpoint", ranker_checkpoint, "--json", tmp_path / "v.json")
     assert rankport(*arguments).returncode == 0
     assert json.loads((tmp_path / "v.json").read_text())["passed"] is True
-    assert rankport_process(*arguments, "--max-abs-error", 0).returncode == 1
+    assert rankport(*arguments, "--max-abs-error", 0).returncode == 1
     verdict = json.loads((tmp_path / "v.json").read_text())
     assert verdict["passed"] is False
     assert verdict["failures"]

@@ -19,10 +19,13 @@ import onnx_ir as ir
 import pytest
 import torch
 
+from rankport.exporters.torch_memory import release
 from support.sharing.content import content_hash
 from support.sharing.once import made_once
 
 _OPTIMIZE = "rankport.exporters.graphs.trace.optimize"
+_RELEASES = ("rankport.exporters.graphs.trace.release", "rankport.exporters.proof.prove.release")
+_TABLE = "torch.onnx._internal.exporter._decomp.create_onnx_friendly_decomposition_table"
 _REGISTRY = "torch.onnx._internal.exporter._registration.ONNXRegistry.from_torchlib"
 
 
@@ -58,9 +61,14 @@ class KeptTraces:
         if not self._keeps:
             self._optimize(model)
 
+    def release(self) -> None:
+        """Leaves memory to the interpreter: models are tiny, and looking through all that a run imported takes long."""
+        if not self._keeps:
+            release()
+
     @contextmanager
     def anew(self) -> Iterator[None]:
-        """While open, every trace is made, for tests of the tracing itself."""
+        """While open, every trace is made and memory released, for tests of these themselves."""
         self._keeps = False
         try:
             yield
@@ -85,4 +93,13 @@ def kept_traces(folder: Path) -> Iterator[KeptTraces]:
         patch.setattr(torch.onnx, "export", traces)
         patch.setattr(_OPTIMIZE, traces.optimize)
         patch.setattr(_REGISTRY, staticmethod(functools.cache(pkgutil.resolve_name(_REGISTRY))))
+        patch.setattr(_TABLE, _made_once(pkgutil.resolve_name(_TABLE)))
+        for name in _RELEASES:
+            patch.setattr(name, traces.release)
         yield traces
+
+
+def _made_once(make: Callable[[set[Any]], dict[Any, Any]]) -> Callable[[set[Any]], dict[Any, Any]]:
+    """Makes the table of decompositions once: it is the same for equal operators, and nobody changes it."""
+    made = functools.cache(lambda operators: make(set(operators)))
+    return lambda operators: made(frozenset(operators))

@@ -26,6 +26,7 @@ _VIEWS = {
     _aten.squeeze.dim,
     _aten.t.default,
     _aten.transpose.int,
+    _aten.unbind.int,
     _aten.unsqueeze.default,
     _aten.view.default,
 }
@@ -146,8 +147,33 @@ def _is_inactive(source: Node, probability: float, active: bool) -> bool:
     return not active
 
 
-def _bitwise(target: object) -> Callable[..., None]:
+def _renamed(target: object) -> Callable[..., None]:
     return lambda node, *arguments: _become(node, target, *arguments)
+
+
+def _add_in_place(node: Node, source: Node, other: object) -> None:
+    """Lets all that read the tensor after it was written read the sum."""
+    source.replace_all_uses_with(node, delete_user_cb=lambda user: user > node)
+    _become(node, _aten.add.Tensor, source, other)
+
+
+def _is_own(source: Node, other: object) -> bool:
+    """Tells whether the tensor written is nobody else's memory: fresh, without a view, and no output, of its type."""
+    written = source.target in _IN_PLACE
+    if not (_is_own(*source.args[:2]) if written else _is_fresh(source)):  # type: ignore[arg-type]
+        return False
+    if any(user.op == "output" or _is_view(user) for user in source.users if user.target not in _IN_PLACE):
+        return False
+    return not isinstance(other, Node) or other.meta["val"].dtype == source.meta["val"].dtype
+
+
+def _is_fresh(node: Node) -> bool:
+    return node.op == "call_function" and node.target not in _RULES and not _is_view(node)
+
+
+def _is_view(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is None or any(value.alias_info is not None for value in schema.returns)
 
 
 def _sizes(tensor: Node) -> list[int | Node]:
@@ -187,15 +213,19 @@ def _value(size: int | Node) -> Any:
     return size.meta["val"] if isinstance(size, Node) else size
 
 
+_IN_PLACE = {_aten.add_.Tensor}
 _RULES: dict[object, Callable[..., None]] = {
-    _aten.__and__.Tensor: _bitwise(_aten.bitwise_and.Tensor),
-    _aten.__or__.Tensor: _bitwise(_aten.bitwise_or.Tensor),
+    _aten.__and__.Tensor: _renamed(_aten.bitwise_and.Tensor),
+    _aten.__or__.Tensor: _renamed(_aten.bitwise_or.Tensor),
+    _aten.add_.Tensor: _add_in_place,
     _aten.chunk.default: _chunk,
     _aten.contiguous.default: _convert,
     _aten.detach_.default: _convert,
     _aten.dropout.default: _convert,
     _aten.expand_as.default: _expand_as,
     _aten.flatten.using_ints: _flatten,
+    _aten.max.other: _renamed(_aten.maximum.default),
+    _aten.min.other: _renamed(_aten.minimum.default),
     _aten.numpy_T.default: _reverse_axes,
     _aten.reshape.default: _reshape,
     _aten.rsub.Scalar: _subtract_from,
@@ -205,6 +235,7 @@ _RULES: dict[object, Callable[..., None]] = {
     _aten.to.dtype_layout: _convert,
 }
 _CONDITIONS: dict[object, Callable[..., bool]] = {
+    _aten.add_.Tensor: _is_own,
     _aten.chunk.default: _has_fixed_size,
     _aten.dropout.default: _is_inactive,
     _aten.flatten.using_ints: _has_axes,

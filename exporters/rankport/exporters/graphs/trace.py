@@ -21,6 +21,7 @@ from rankport.exporters.graphs.optimize import optimize
 from rankport.exporters.graphs.passes.divide_by_root import divide_by_root
 from rankport.exporters.graphs.passes.first_sizes import read_first_sizes
 from rankport.exporters.graphs.passes.low_bit_types import store_int4
+from rankport.exporters.graphs.promotion import promoted_from_notes
 from rankport.exporters.torch_memory import release
 from rankport.protos.errors import CheckpointError
 
@@ -40,7 +41,7 @@ def trace(
     """
     dynamic, names = _dynamic_shapes(arguments, axes)
     try:
-        with torch.no_grad(), _quiet(), _uncached(), decomposed_in_place():
+        with torch.no_grad(), _quiet(), _lean(), decomposed_in_place(), promoted_from_notes():
             program = torch.onnx.export(
                 module,
                 kwargs=dict(arguments),
@@ -125,10 +126,18 @@ def drop_intermediate_shapes(model: ir.Model) -> None:
 
 
 @contextmanager
-def _uncached() -> Iterator[None]:
-    """Has torch work out each operator's sizes anew: with dynamic sizes, looking them up takes it longer."""
-    with torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
-        yield
+def _lean() -> Iterator[None]:
+    """Has torch work out each operator's sizes anew: with dynamic sizes, looking them up takes it longer.
+
+    Nor does it note which lines of the model an operator comes from, which nothing reads.
+    """
+    noted = torch.fx.config.do_not_emit_stack_traces
+    torch.fx.config.do_not_emit_stack_traces = True
+    try:
+        with torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
+            yield
+    finally:
+        torch.fx.config.do_not_emit_stack_traces = noted
 
 
 @contextmanager

@@ -20,9 +20,9 @@ RANKER = {"kind": "ranker", "label_ids": (9, 17), **LIMITS}
 FAMILIES = {
     "qwen3": {"head_dim": 24},
     "gemma2": {"head_dim": 16, "sliding_window": 64, "query_pre_attn_scalar": 16},
-    "gpt_neox": {},
-    "phi3": {},
-    "olmo2": {},
+    "gpt_neox": {"num_hidden_layers": 1},
+    "phi3": {"num_hidden_layers": 1},
+    "olmo2": {"num_hidden_layers": 1},
 }
 
 

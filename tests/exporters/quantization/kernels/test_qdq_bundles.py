@@ -15,6 +15,7 @@ from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec
 from support import checkpoints
+from support.effort import every_run
 from support.forms.quantized_checkpoints import SHAPE, compressed_tensors
 
 Make = Callable[[Path], tuple[Path, dict[str, object]]]
@@ -45,7 +46,16 @@ FORMS: dict[str, Make] = {
 }
 
 
-@pytest.fixture(scope="module", params=FORMS)
+EVERY_RUN = {
+    "int8 at export",
+    "int4 at export",
+    f"fp8 at export{IN_FP16}",
+    "asymmetric int4 checkpoint, two graphs",
+}
+"""A kernel each, and each form; layers beside have every pair."""
+
+
+@pytest.fixture(scope="module", params=every_run(FORMS, EVERY_RUN))
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path, Bundle]:

@@ -21,6 +21,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.tokens import TokenRun, TokenRuns
 from support import checkpoints
+from support.effort import every_run
 from support.gpu.cuda_kernels import without_kernel
 from support.gpu.gpus import has_cuda
 from support.gpu.host_device import HostMemory, host_encoder
@@ -142,7 +143,7 @@ def test_warm_up_takes_passes_of_the_largest_size(bundle: Bundle, device: Device
     warm_up_texts(device, bundle.manifest, EngineConfig(max_batch_tokens=63))
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("precision", every_run(["fp16", "bf16"], {"fp16"}))
 def test_half_precision_is_proven_by_its_twin(precision: str, tmp_path: Path) -> None:
     checkpoint = checkpoints.body(tmp_path / "c", "bert", num_hidden_layers=2)
     options = {"target": "onnx-cuda,tensorrt", "precision": precision, **FORMS["bert, mean"][1]}

@@ -1,0 +1,35 @@
+"""Type promotion of a traced program from the values that its trace left, without computing all of them once more.
+
+torch runs the whole program again to learn the types at each node. A promotion leaves the type of every value that was
+there, so what the trace noted holds; only the nodes that a promotion adds or changes are run. Owns no rule: those are
+torch's.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch.fx import Interpreter, Node
+from torch.onnx._internal.fx.passes import type_promotion
+
+
+@contextmanager
+def promoted_from_notes() -> Iterator[None]:
+    """Has `torch.onnx.export`, while open, promote types by the values that programs have noted."""
+    interpreter = type_promotion._TypePromotionInterpreter
+    run_all = interpreter.run_node
+    interpreter.run_node = _run_node  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        interpreter.run_node = run_all  # type: ignore[method-assign]
+
+
+def _run_node(interpreter: type_promotion._TypePromotionInterpreter, node: Node) -> Any:
+    if node.op != "call_function" or "val" not in node.meta:
+        return Interpreter.run_node(interpreter, node)
+    rule = type_promotion.get_type_promotion_rule(node, interpreter.type_promotion_table)
+    if rule is not None:
+        with interpreter._set_current_node(node):
+            interpreter._maybe_promote_node(node, rule)
+    return node.meta["val"]

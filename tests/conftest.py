@@ -44,9 +44,18 @@ def pytest_collection_finish() -> None:
     _freeze()
 
 
-def _freeze() -> None:
+def _freeze(freeze: Callable[[], None] = gc.freeze) -> None:
     gc.collect()
-    gc.freeze()
+    freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def left_frozen() -> Iterator[None]:
+    """Has servers that load and end in this process collect garbage without what is imported, which they would thaw."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("freeze", "unfreeze"):
+            patch.setattr(gc, name, lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")

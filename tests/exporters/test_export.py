@@ -55,7 +55,12 @@ def test_keys_need_a_store(mix_bundle: Bundle) -> None:
 
 
 def test_a_checkpoint_without_a_tokenizer_is_scored_by_token_ids(tmp_path: Path) -> None:
-    bundle = export(checkpoints.causal_lm(tmp_path / "c", "llama"), tmp_path / "b", kind="ranker", **IDS)
+    bundle = export(
+        checkpoints.causal_lm(tmp_path / "c", "llama", num_hidden_layers=1),
+        tmp_path / "b",
+        kind="ranker",
+        **IDS,
+    )
     with Ranker.load(bundle) as ranker:
         assert ranker.score([5, 6, 7], [[8, 9], [10]]).status == (ItemStatus.OK, ItemStatus.OK)
         with pytest.raises(InvalidRequest, match="tokenizer"):
@@ -63,7 +68,7 @@ def test_a_checkpoint_without_a_tokenizer_is_scored_by_token_ids(tmp_path: Path)
 
 
 def test_a_classification_head_answers_with_the_label_and_kind_of_score_asked_for(tmp_path: Path) -> None:
-    checkpoint = checkpoints.classifier(tmp_path / "c", "qwen2", num_labels=3)
+    checkpoint = checkpoints.classifier(tmp_path / "c", "qwen2", num_labels=3, num_hidden_layers=1)
     sizes = {"max_prefix_tokens": 40, "max_item_tokens": 24}
     bundle = export(checkpoint, tmp_path / "b", kind="ranker", positive="LABEL_1", score="logit", **sizes)
     with Ranker.load(bundle) as ranker:

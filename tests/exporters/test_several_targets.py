@@ -23,7 +23,7 @@ RANKER = {"kind": "ranker", "label_ids": (9, 17), "max_prefix_tokens": 40, "max_
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return checkpoints.causal_lm(tmp_path_factory.mktemp("targets") / "c", "qwen3", num_hidden_layers=2)
+    return checkpoints.causal_lm(tmp_path_factory.mktemp("targets") / "c", "qwen3", num_hidden_layers=1)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Sound bundles to plant faults into; exporters' fixtures, whose traces other tests share."""
 
-import gc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +28,8 @@ LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kept(traces: object, mix_bundle: Bundle) -> None:
-    """Keeps traces, which tests of exporters share, and leaves what an export imports out of garbage collections."""
-    gc.collect()
-    gc.freeze()
+def kept(traces: object) -> None:
+    """Keeps traces, which tests of exporters share."""
 
 
 @pytest.fixture(scope="session")

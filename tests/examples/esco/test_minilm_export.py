@@ -10,12 +10,14 @@ from examples.esco.minilm import PACKAGE, minilm_path
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from support.effort import full_effort
 
 pytestmark = pytest.mark.skipif(find_spec(PACKAGE) is None, reason=f"needs the package {PACKAGE}")
 
 WORDS = ["the", "resistance", "machines", "join", "metal", "parts", "in", "a", "workshop", "with", "care"]
 
 
+@full_effort
 def test_its_embeddings_are_those_of_sentence_transformers(exported: Callable[..., Bundle]) -> None:
     from sentence_transformers import SentenceTransformer
 

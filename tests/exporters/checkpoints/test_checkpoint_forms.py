@@ -139,7 +139,7 @@ POOLED = {
 @pytest.mark.parametrize("form", POOLED)
 def test_a_sentence_transformers_folder_exports_as_it_pools(form: str, tmp_path: Path) -> None:
     model_type, pooling, overrides = POOLED[form]
-    folder = checkpoints.body(tmp_path / "body", model_type, tokenizer=True, **overrides)
+    folder = checkpoints.body(tmp_path / "body", model_type, tokenizer=True, num_hidden_layers=1, **overrides)
     sentence_transformer(folder, pooling, "Transformer", "Pooling", "Normalize")
     bundle = export(
         folder, tmp_path / "bundle", kind="item-encoder", output_dtype="float32", max_item_tokens=32
@@ -164,7 +164,7 @@ def test_a_classification_head_is_loaded_as_stored(tmp_path: Path) -> None:
 
 def enlarged(tmp_path: Path, *, tied: bool) -> Path:
     """Semantic-id tokens appended behind the vocabulary: 3 levels of 8 codes."""
-    source = whole(tmp_path, tie_word_embeddings=tied)
+    source = whole(tmp_path, tie_word_embeddings=tied, num_hidden_layers=1)
     model = AutoModelForCausalLM.from_pretrained(source)
     model.resize_token_embeddings(checkpoints.VOCABULARY + 24, mean_resizing=False)
     model.save_pretrained(tmp_path / "enlarged")

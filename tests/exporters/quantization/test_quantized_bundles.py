@@ -74,10 +74,18 @@ def _require_low_bit_size(bundle: Bundle) -> None:
 
 
 WEIGHT_ONLY: dict[str, tuple[Callable[[Path], Path], Callable[[Path], nn.Module]]] = {
-    "compressed-tensors W4A16": (lambda to: compressed_tensors(to, "W4A16"), library_model),
-    "compressed-tensors W4A16 asymmetric": (lambda to: compressed_tensors(to, "W4A16_ASYM"), library_model),
+    "compressed-tensors W4A16": (
+        lambda to: compressed_tensors(to, "W4A16", num_hidden_layers=1),
+        library_model,
+    ),
+    "compressed-tensors W4A16 asymmetric": (
+        lambda to: compressed_tensors(to, "W4A16_ASYM", num_hidden_layers=1),
+        library_model,
+    ),
     "GPTQ int4 act order": (
-        lambda to: write_gptq(to, Gptq(group_size=64, desc_act=True, checkpoint_format="gptq_v2")),
+        lambda to: write_gptq(
+            to, Gptq(group_size=64, desc_act=True, checkpoint_format="gptq_v2"), num_hidden_layers=1
+        ),
         formula_model,
     ),
     "GPTQ int8 asymmetric": (
@@ -118,7 +126,7 @@ def test_a_bundle_of_low_bit_activations_equals_its_library_but_for_flips_of_a_r
 
 
 def test_a_server_answers_what_the_library_answers(tmp_path: Path) -> None:
-    folder = compressed_tensors(tmp_path / "c", "W4A16", tokenizer=True)
+    folder = compressed_tensors(tmp_path / "c", "W4A16", tokenizer=True, num_hidden_layers=1)
     bundle = export(
         folder, tmp_path / "b", kind="ranker", labels=("yes", "no"), max_prefix_tokens=40, max_item_tokens=24
     )

@@ -15,7 +15,7 @@ from support.effort import scale
 ROWS = 600
 BATCH = 8
 TESTS = Path(__file__).parents[2]  # from where `support` is imported
-KILLS = scale(5)
+KILLS = scale(3)
 
 Contents = dict[str, tuple[bytes, bytes]]  # key -> content hash, tokens
 

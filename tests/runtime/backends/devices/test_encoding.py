@@ -145,7 +145,7 @@ def test_warm_up_takes_passes_of_the_largest_size(bundle: Bundle, device: Device
 
 @pytest.mark.parametrize("precision", every_run(["fp16", "bf16"], {"fp16"}))
 def test_half_precision_is_proven_by_its_twin(precision: str, tmp_path: Path) -> None:
-    checkpoint = checkpoints.body(tmp_path / "c", "bert", num_hidden_layers=2)
+    checkpoint = checkpoints.body(tmp_path / "c", "bert", num_hidden_layers=1)
     options = {"target": "onnx-cuda,tensorrt", "precision": precision, **FORMS["bert, mean"][1]}
     made = export(checkpoint, tmp_path / "b", **ENCODER, **options)
     assert made.manifest.parity is not None
@@ -180,7 +180,7 @@ def test_tokens_on_cuda_are_those_of_the_cpu(bundle: Bundle, expected: NDArray[n
 
 
 def test_what_a_low_bit_encoder_may_be_off_by_follows_its_noise(tmp_path: Path) -> None:
-    checkpoint = checkpoints.body(tmp_path / "c", "bert", num_hidden_layers=2)
+    checkpoint = checkpoints.body(tmp_path / "c", "bert", num_hidden_layers=1)
     made = export(checkpoint, tmp_path / "b", quantize="int8", pooling="mean", **ENCODER)
     parity = made.manifest.parity
     assert parity is not None

@@ -31,7 +31,7 @@ examples: $(VENV)/.demo ## Other kinds, each trained, exported and measured on r
 test: checks unit ## Lint, types, import contracts, stubs, all tests
 
 test-full: export RANKPORT_TEST_EFFORT = 20
-test-full: test ## The same with twenty times the random examples and kills
+test-full: test ## The same with twenty times the random examples and kills, and more of each kind
 
 # mypy takes a minute on one core; the others run beside it.
 checks: $(VENV)/.dev

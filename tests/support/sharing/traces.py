@@ -24,7 +24,11 @@ from support.sharing.content import content_hash
 from support.sharing.once import made_once
 
 _OPTIMIZE = "rankport.exporters.graphs.trace.optimize"
-_RELEASES = ("rankport.exporters.graphs.trace.release", "rankport.exporters.proof.prove.release")
+_RELEASES = (
+    "rankport.exporters.graphs.trace.release",
+    "rankport.exporters.proof.prove.release",
+    "rankport.exporters.quantization.quantize.release",
+)
 _TABLE = "torch.onnx._internal.exporter._decomp.create_onnx_friendly_decomposition_table"
 _REGISTRY = "torch.onnx._internal.exporter._registration.ONNXRegistry.from_torchlib"
 

@@ -17,11 +17,28 @@ from rankport.exporters.quantization.linear import QuantizedEmbedding, Quantized
 from rankport.exporters.quantization.recipes import RECIPES, recipe_of
 from rankport.exporters.quantization.rounding import int8_rows, round_to_nearest
 from rankport.runtime.bundle.manifest import Precision
+from support.effort import every_run
 from support.gpu.qdq import IN, QDQ_LAYERS, qdq_graph, qdq_layer
 from support.gpu.tensorrt_rtx import ParsedGraph
 
+EVERY_RUN = {
+    "int4 in groups of 8",
+    "int4 act-order, asymmetric",
+    "int4 unequal groups, asymmetric",
+    "int4, int8 per block",
+    "int4, fp8 per token",
+    "int8 weights alone",
+    "int8 in groups, asymmetric",
+    "int8, int8 per token",
+    "int8 asymmetric, int8 per token",
+    "fp8 weights alone",
+    "fp8, fp8 per token",
+    "fp8 of one scale, fp8 per tensor",
+}
+"""Each way of a kernel; the others are joined of the same operators, and run on a CPU in every run."""
 
-@pytest.mark.parametrize("name", QDQ_LAYERS)
+
+@pytest.mark.parametrize("name", every_run(QDQ_LAYERS, EVERY_RUN))
 def test_a_layer_of_every_scheme_parses_and_builds(name: str, tmp_path: Path) -> None:
     write_graphs(tmp_path, {"layer": qdq_graph(qdq_layer(name))}, "weights.bin")
     parsed = ParsedGraph(tmp_path / "layer.onnx")
@@ -54,7 +71,7 @@ LARGE = 1024
 RANGE = {"x": ((1, 1, LARGE), (1, 16, LARGE), (1, 64, LARGE))}
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", every_run(["fp32", "fp16"], {"fp16"}))
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_plan_keeps_the_weights_in_low_bits(recipe: str, precision: Precision, tmp_path: Path) -> None:
     weight = torch.randn(LARGE, LARGE, generator=torch.Generator().manual_seed(6)) * 0.02

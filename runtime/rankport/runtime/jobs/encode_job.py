@@ -1,7 +1,8 @@
 """Offline encode job: rows of items into one namespace of the token store.
 
-Owns what is encoded, in which batches, and the count of everything. A batch goes to the store in one durable
-transaction, so a job killed at any moment has stored whole batches, and the next run starts behind them.
+Owns what is encoded, in which batches, and the count of everything; files are read ahead of the encoder, and batches
+stored behind it, by `stages`. A batch goes to the store in one durable transaction, so a job killed at any moment has
+stored whole batches, and the next run starts behind them.
 
 Batches are cut from the input before looking at what is stored: windows of rows, sorted by text length so
 that little is padded. A run after a kill thus encodes the very batches that are missing, with the same padding
@@ -13,21 +14,19 @@ tokens of its id as they are.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from hashlib import blake2b
-from itertools import islice
-from typing import TypeVar
 
 from rankport.protos.errors import PairingError
 from rankport.runtime.jobs.config import DEFAULTS, EncodeJobConfig
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
-from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder
+from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, chunks, content_hash, length_batches
+from rankport.runtime.jobs.stages import StoredBehind, read_ahead
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
-from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES, TokenSpec
-
-T = TypeVar("T")
+from rankport.runtime.store.token_spec import TokenSpec
 
 _DELETE_BATCH = 1000
+_WINDOWS_AHEAD, _BATCHES_BEHIND = 1, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +59,6 @@ class EncodeReport:
     items_per_s: float  # encoded
 
 
-def content_hash(text: str, *, truncated: bool = False) -> bytes:
-    """Hashes [16] an item's text, and whether its tokens are those of a cut text.
-
-    So a later job that forbids truncation does not take the tokens of a cut text for unchanged.
-    """
-    person = b"item, truncated" if truncated else b"item"
-    return blake2b(text.encode(), digest_size=CONTENT_HASH_BYTES, person=person).digest()
-
-
 def namespace_of(store: TokenStore, encoder: Encoder) -> TokenNamespace:
     """Opens the encoder's namespace, made if the store has none. Raises `StoreError` as `TokenStore.namespace`."""
     about = encoder.describe()
@@ -98,16 +88,19 @@ def run_encode_job(
         raise PairingError(
             f"encoder {encoder.fingerprint} cannot write to the namespace of encoder {namespace.fingerprint}"
         )
-    job = _Job(encoder, namespace, config, on_progress, on_bad_row)
-    for window in _chunks(rows, config.window_rows):
-        job.take(window)
-    return job.finish()
+    with (
+        StoredBehind(namespace.put_many, _BATCHES_BEHIND) as storing,
+        closing(read_ahead(chunks(rows, config.window_rows), _WINDOWS_AHEAD)) as windows,
+    ):
+        job = _Job(encoder, namespace, storing, config, on_progress, on_bad_row)
+        for window in windows:
+            job.take(window)
+        return job.finish()
 
 
 @dataclass(slots=True)
 class _Counts:
     rows_read: int = 0
-    encoded: int = 0
     unchanged: int = 0
     truncated: int = 0
     bad_rows: int = 0
@@ -119,12 +112,14 @@ class _Job:
         self,
         encoder: Encoder,
         namespace: TokenNamespace,
+        storing: StoredBehind[TokenEntry],
         config: EncodeJobConfig,
         on_progress: Callable[[EncodeProgress], None] | None,
         on_bad_row: Callable[[BadRow], None] | None,
     ) -> None:
         self._encoder = RowEncoder(encoder, config.truncation, config.max_failures_in_a_row)
         self._namespace = namespace
+        self._storing = storing
         self._config = config
         self._on_progress = on_progress
         self._on_bad_row = on_bad_row
@@ -153,14 +148,16 @@ class _Job:
     def finish(self) -> EncodeReport:
         """Encodes the pool, prunes if asked, and reports."""
         self._empty_pool()
+        self._storing.flush()
+        self._tell_progress()
         refused = self._why_not_prune() if self._config.prune else ""
         pruned = self._prune() if self._config.prune and not refused else 0
         counts = self._counts
         seconds = time.perf_counter() - self._started_s
-        assert counts.rows_read == counts.encoded + counts.unchanged + counts.bad_rows
+        assert counts.rows_read == self._storing.stored + counts.unchanged + counts.bad_rows
         return EncodeReport(
             rows_read=counts.rows_read,
-            encoded=counts.encoded,
+            encoded=self._storing.stored,
             unchanged=counts.unchanged,
             truncated=counts.truncated,
             bad_rows=counts.bad_rows,
@@ -168,7 +165,7 @@ class _Job:
             pruned=pruned,
             prune_refused=refused,
             seconds=seconds,
-            items_per_s=counts.encoded / seconds if counts.encoded else 0.0,
+            items_per_s=self._storing.stored / seconds if self._storing.stored else 0.0,
         )
 
     def _usable(self, window: Sequence[ItemRow | BadRow]) -> list[ItemRow]:
@@ -197,7 +194,7 @@ class _Job:
         return changed
 
     def _batches(self, rows: Sequence[ItemRow]) -> Iterator[list[ItemRow]]:
-        return _chunks(sorted(rows, key=lambda row: len(row.text)), self._config.batch_size)
+        return length_batches(rows, self._config.batch_size)
 
     def _empty_pool(self) -> None:
         for batch in self._batches(self._pool):
@@ -206,7 +203,7 @@ class _Job:
 
     def _encode(self, rows: Sequence[ItemRow]) -> None:
         batch = self._encoder.encode(rows)
-        self._namespace.put_many(
+        self._storing.put(
             [
                 TokenEntry(
                     encoded.row.id,
@@ -216,7 +213,6 @@ class _Job:
                 for encoded in batch.encoded
             ]
         )
-        self._counts.encoded += len(batch.encoded)
         self._counts.truncated += sum(encoded.truncated for encoded in batch.encoded)
         for row in batch.bad:
             self._bad(row)
@@ -236,22 +232,16 @@ class _Job:
     def _tell_progress(self) -> None:
         if self._on_progress is not None:
             counts = self._counts
-            self._on_progress(EncodeProgress(counts.encoded, counts.unchanged, counts.bad_rows))
+            self._on_progress(EncodeProgress(self._storing.stored, counts.unchanged, counts.bad_rows))
 
     def _why_not_prune(self) -> str:
         if self._counts.bad_without_id:
             return f"{self._counts.bad_without_id} bad rows have no readable id, and may be of stored items"
-        if self._counts.encoded + self._counts.unchanged == 0:
+        if self._storing.stored + self._counts.unchanged == 0:
             return "the input has no usable row"
         return ""
 
     def _prune(self) -> int:
         stored = self._namespace.keys()
         gone = (key for key in stored if key not in self._ids and key not in self._bad_ids)
-        return sum(self._namespace.delete_many(keys) for keys in _chunks(gone, _DELETE_BATCH))
-
-
-def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(values)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+        return sum(self._namespace.delete_many(keys) for keys in chunks(gone, _DELETE_BATCH))

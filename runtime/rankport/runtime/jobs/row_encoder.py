@@ -1,11 +1,14 @@
 """`RowEncoder`: a batch of rows to embedding tokens, where a row that cannot be encoded costs no other row.
 
-Owns what happens when a batch fails; which rows are encoded, and where the tokens go, is `encode_job`'s.
+Owns how a window of rows is cut into batches, what happens when one fails, and the hash of a text; which rows are
+encoded, and where the tokens go, is the jobs'.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from hashlib import blake2b
+from itertools import islice
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +17,30 @@ from rankport.protos.arguments import of_single_item
 from rankport.protos.errors import BackendError, InvalidRequest, LimitExceeded
 from rankport.protos.types import ModelDescription, Truncation
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
+from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES
+
+T = TypeVar("T")
+
+
+def content_hash(text: str, *, truncated: bool = False) -> bytes:
+    """Hashes [16] an item's text, and whether its tokens are those of a cut text.
+
+    So a later job that forbids truncation does not take the tokens of a cut text for unchanged.
+    """
+    person = b"item, truncated" if truncated else b"item"
+    return blake2b(text.encode(), digest_size=CONTENT_HASH_BYTES, person=person).digest()
+
+
+def length_batches(rows: Sequence[ItemRow], size: int) -> Iterator[list[ItemRow]]:
+    """Yields the batches of a window: rows of alike length together, so that little is padded."""
+    return chunks(sorted(rows, key=lambda row: len(row.text)), size)
+
+
+def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yields lists of `size` values, the last one shorter."""
+    iterator = iter(values)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
 
 
 class Encoder(Protocol):

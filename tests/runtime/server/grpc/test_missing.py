@@ -10,7 +10,7 @@ import pytest
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.types import Item, ItemStatus, Key
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.jobs.encode_job import content_hash
+from rankport.runtime.jobs.row_encoder import content_hash
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.server import Server
 from rankport.runtime.store.contract import TokenEntry

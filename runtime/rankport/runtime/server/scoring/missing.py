@@ -15,7 +15,7 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, NotFound, StoreError
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ScoreResult
-from rankport.runtime.jobs.encode_job import content_hash
+from rankport.runtime.jobs.row_encoder import content_hash
 from rankport.runtime.kinds.kind import EncodingModel
 from rankport.runtime.scheduling.futures import converted, gathered
 from rankport.runtime.server.scoring.chained import chained

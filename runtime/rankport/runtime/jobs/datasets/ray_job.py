@@ -1,0 +1,202 @@
+"""`run_ray_job`: files of items to a dataset of embedding tokens, on the actors of a Ray cluster.
+
+Files are read twice: for the hashes of ids, so that of several rows with one id the first counts as everywhere, then
+window by window. A read task has one file, an actor one window at a time; what a lost node had finished is a part that
+is there. The same call again makes only what is missing; parts that are not of this input are deleted at its end.
+"""
+
+import json
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankport.protos.errors import BackendError, RankportError, Unavailable
+from rankport.protos.extras import extras_named
+from rankport.runtime.jobs.datasets.ray_config import RayConfig
+from rankport.runtime.jobs.datasets.windows import (
+    ID_BYTES,
+    Duplicates,
+    EncodeWindows,
+    MakeEncoder,
+    Outcome,
+    Target,
+    hashed_ids,
+    windows_of,
+)
+from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
+from rankport.runtime.jobs.items_file import BadRow, ItemsFile
+
+DATASET_FILE = "dataset.json"
+_READER_CPUS = 0.5
+_BLOCK_BYTES = 2**20  # of windows that travel together: small, or the first actor waits for a whole file
+
+
+def run_ray_job(
+    make_encoder: MakeEncoder,
+    target: Target,
+    files: Sequence[ItemsFile],
+    config: RayConfig,
+    *,
+    on_progress: Callable[[EncodeProgress], None] | None = None,
+    on_bad_row: Callable[[BadRow], None] | None = None,
+) -> EncodeReport:
+    """Encodes the rows of files into the dataset `target`, whose folder every node must see.
+
+    `make_encoder` is called in each actor. Memory here: the hashes of all ids, 40 bytes each while they are compared.
+
+    Raises:
+        InvalidRequest: a file broke off.
+        BackendError: the encoder failed as a whole.
+        StoreError: a part cannot be written.
+        MissingExtra: Ray is not installed.
+        Unavailable: the cluster cannot be reached, or lost what it needs. In all cases a rerun continues.
+    """
+    started_s = time.perf_counter()
+    outcomes: dict[str, Outcome] = {}
+    progress = EncodeProgress(0, 0, 0)
+    Path(target.folder).mkdir(parents=True, exist_ok=True)
+    with _cluster(config) as data:
+        names = data.from_items(
+            [{"file": number} for number in range(len(files))], override_num_blocks=len(files)
+        )
+        duplicates = _duplicates(names, files)
+        # Other resources than an actor's keep Ray from reading and encoding a file in one and the same actor.
+        windows = names.map_batches(
+            partial(windows_of, files, target.config.window_rows),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=_READER_CPUS,
+        )
+        encoded = windows.map_batches(
+            EncodeWindows,
+            fn_constructor_args=(make_encoder, target, duplicates),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(min_size=config.min_actors, max_size=config.max_actors),
+            num_cpus=config.actor_cpus,
+            num_gpus=config.actor_gpus,
+        )
+        for row in encoded.iter_rows():
+            outcome = Outcome(**json.loads(row["outcome"]))
+            outcomes[outcome.part] = outcome
+            unchanged = 0 if row["made"] else outcome.encoded
+            progress = EncodeProgress(
+                progress.encoded + outcome.encoded - unchanged,
+                progress.unchanged + unchanged,
+                progress.bad_rows + len(outcome.bad_rows),
+            )
+            for bad in outcome.bad_rows if on_bad_row is not None else ():
+                on_bad_row(BadRow(*bad))  # type: ignore[misc]
+            if on_progress is not None:
+                on_progress(progress)
+    _finish(target, outcomes)
+    return _report(outcomes, progress, target.config.max_bad_rows_kept, time.perf_counter() - started_s)
+
+
+def _duplicates(names: Any, files: Sequence[ItemsFile]) -> Duplicates:
+    """Finds the rows whose id came earlier, in the order of files and lines."""
+    hashed = names.map_batches(partial(hashed_ids, files), batch_size=1, batch_format="pyarrow")
+    places, hashes = [], []
+    for batch in hashed.iter_batches(batch_size=None, batch_format="pyarrow"):
+        places.append(np.stack([batch.column("file").to_numpy(), batch.column("line").to_numpy()], axis=1))
+        flat = b"".join(batch.column("hash").to_pylist())
+        hashes.append(np.frombuffer(flat, np.dtype(f"V{ID_BYTES}")))
+    if not places:
+        return {}
+    place, key = np.concatenate(places), np.concatenate(hashes).view([("high", "<u8"), ("low", "<u8")])
+    order = np.lexsort((place[:, 1], place[:, 0], key["low"], key["high"]))
+    same = key[order[1:]] == key[order[:-1]]
+    repeated: defaultdict[int, set[int]] = defaultdict(set)
+    for number, line in place[order[1:][same]].tolist():
+        repeated[number].add(line)
+    return {number: frozenset(lines) for number, lines in repeated.items()}
+
+
+@contextmanager
+def _cluster(config: RayConfig) -> Iterator[Any]:
+    """Connects for the block, or uses the connection that is there; gives Ray Data. Errors of workers are ours."""
+    with extras_named("--engine ray"):
+        import ray
+        import ray.data
+        from ray.exceptions import RayError
+    own = not ray.is_initialized()
+    try:
+        if own:
+            ray.init(
+                config.address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR
+            )
+        context = ray.data.DataContext.get_current()
+        before = context.target_max_block_size, context.enable_progress_bars
+        context.target_max_block_size, context.enable_progress_bars = _BLOCK_BYTES, False
+        try:
+            yield ray.data
+        finally:
+            context.target_max_block_size, context.enable_progress_bars = before
+    except RayError as error:
+        raise _own_error(error) from error
+    except ConnectionError as error:
+        if isinstance(error, RankportError):
+            raise
+        raise Unavailable(f"no Ray cluster at {config.address}: {error}") from error
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _own_error(error: BaseException) -> RankportError:
+    """Finds the error of ours that a worker raised."""
+    seen: BaseException | None = error
+    while seen is not None:
+        cause = getattr(seen, "cause", None)
+        if isinstance(cause, RankportError):
+            return cause
+        if isinstance(seen, RankportError):
+            return seen
+        seen = cause if isinstance(cause, BaseException) else seen.__cause__
+    return BackendError(f"Ray could not go on; run again to continue: {str(error).strip().splitlines()[-1]}")
+
+
+def _finish(target: Target, outcomes: dict[str, Outcome]) -> None:
+    """States which parts are the dataset's, then deletes others."""
+    folder = Path(target.folder)
+    parts = [{"name": name, "rows": outcomes[name].encoded} for name in sorted(outcomes)]
+    content = {
+        "format": "rankport-dataset",
+        "format_version": 1,
+        "encoder": target.fingerprint,
+        "spec": json.loads(target.spec.to_json()),
+        "parts": parts,
+    }
+    beside = folder / f".{DATASET_FILE}.{os.getpid()}.writing"
+    beside.write_text(json.dumps(content, indent=1) + "\n")
+    beside.replace(folder / DATASET_FILE)
+    for part in folder.glob("part-*.parquet"):
+        if part.name not in outcomes:
+            part.unlink()
+
+
+def _report(
+    outcomes: dict[str, Outcome], progress: EncodeProgress, kept: int, seconds: float
+) -> EncodeReport:
+    ordered = [outcomes[name] for name in sorted(outcomes)]
+    bad = [BadRow(*row) for outcome in ordered for row in outcome.bad_rows]
+    return EncodeReport(
+        rows_read=sum(outcome.rows for outcome in ordered),
+        encoded=progress.encoded,
+        unchanged=progress.unchanged,
+        truncated=sum(outcome.truncated for outcome in ordered),
+        bad_rows=len(bad),
+        first_bad_rows=tuple(bad[:kept]),
+        pruned=0,
+        prune_refused="",
+        seconds=seconds,
+        items_per_s=progress.encoded / seconds if progress.encoded else 0.0,
+    )

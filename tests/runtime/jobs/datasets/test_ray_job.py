@@ -1,0 +1,123 @@
+"""Jobs on Ray give what a job of one process gives, also where a node is lost."""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rankport.protos.errors import InvalidRequest
+from rankport.runtime.jobs.datasets.ray_config import RayConfig
+from rankport.runtime.jobs.datasets.ray_job import run_ray_job
+from rankport.runtime.jobs.encode_job import EncodeReport, namespace_of, run_encode_job
+from rankport.runtime.jobs.items_file import BadRow, ItemsFile
+from rankport.runtime.store.opening import open_store
+from support.dataset_jobs import CONFIG, ROWS_A_FILE, Stored, booked, stored, target, texts_of, write_files
+from support.effort import FACTOR
+from support.hash_encoder import HashEncoder
+
+ray = pytest.importorskip("ray")
+# Ray warns of what it does itself.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::{kind}")
+    for kind in ("DeprecationWarning", "FutureWarning", "ResourceWarning")
+]
+
+
+def in_one_process(folder: Path, files: tuple[ItemsFile, ...]) -> tuple[EncodeReport, dict[str, Stored]]:
+    """Encodes the files with a job of one process, one after the other."""
+    encoder = HashEncoder(padding_matters=True)
+    with open_store(folder / "one", create=True) as store:
+        namespace = namespace_of(store, encoder)
+        for file in files:
+            report = run_encode_job(encoder, namespace, file.rows(), CONFIG)
+        keys = list(namespace.keys())
+        tokens, infos = namespace.get_many(keys), namespace.info_many(keys)
+    found = {
+        key: Stored(rows.tobytes(), info.content_hash)
+        for key, rows, info in zip(keys, tokens, infos, strict=True)
+        if rows is not None and info is not None
+    }
+    return report, found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def found() -> Iterator[None]:
+    """Ray's workers find what the tests import."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster(found: None) -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def test_a_dataset_is_what_one_process_makes_and_is_made_once(cluster: None, tmp_path: Path) -> None:
+    files, out, book = write_files(tmp_path, 2), tmp_path / "out", tmp_path / "book"
+    bad: list[BadRow] = []
+    report = run_ray_job(booked(book), target(out), files, RayConfig(), on_bad_row=bad.append)
+    _, expected = in_one_process(tmp_path, files)
+    assert stored(out) == expected
+    assert (report.rows_read, report.encoded, report.bad_rows) == (2 * ROWS_A_FILE, 2 * ROWS_A_FILE - 4, 4)
+    assert sorted((row.line, row.reason, row.id) for row in bad) == sorted(
+        (line, reason, id)
+        for number in range(2)
+        for line, reason, id in (
+            (9, "is malformed", f"i{number}-7"),
+            (201, f"id 'i{number}-0' came earlier in the input", f"i{number}-0"),
+        )
+    )
+    parts = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
+    assert [part["name"] for part in json.loads((out / "dataset.json").read_text())["parts"]] == sorted(parts)
+    computed = texts_of(book)
+    (tmp_path / "again").mkdir()
+    (tmp_path / "1.csv").write_text((tmp_path / "1.csv").read_text().replace("text  0", "text other"))
+    again = run_ray_job(booked(book), target(out), files, RayConfig())
+    assert (again.encoded, again.unchanged) == (32, 2 * ROWS_A_FILE - 4 - 32)
+    assert texts_of(book) == computed + 32
+    assert stored(out) == in_one_process(tmp_path / "again", files)[1]
+    kept = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
+    assert len(kept) == len(parts)
+    assert len(kept.items() & parts.items()) == len(parts) - 1
+
+
+def test_a_file_that_breaks_off_ends_the_job_with_its_own_error(cluster: None, tmp_path: Path) -> None:
+    (tmp_path / "0.csv").write_text('id,text\na,first\nb,"never closed\n')
+    file = ItemsFile.open(tmp_path / "0.csv", id_column="id", text_columns=("text",))
+    with pytest.raises(InvalidRequest, match="quote"):
+        run_ray_job(booked(tmp_path / "book"), target(tmp_path / "out"), (file,), RayConfig())
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+@pytest.mark.skipif(FACTOR == 1, reason="a cluster of two nodes: make test-full")
+def test_a_node_lost_midway_costs_at_most_what_it_had_not_finished(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    files, out, book = write_files(tmp_path, 4), tmp_path / "out", tmp_path / "book"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    lost = cluster.add_node(num_cpus=2)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    killed = threading.Event()
+
+    def kill(_: object) -> None:
+        if not killed.is_set() and texts_of(book) > ROWS_A_FILE:
+            cluster.remove_node(lost, allow_graceful=False)
+            killed.set()
+
+    try:
+        config = RayConfig(min_actors=2, max_actors=2)
+        report = run_ray_job(booked(book, 0.05), target(out), files, config, on_progress=kill)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert killed.is_set()
+    assert stored(out) == in_one_process(tmp_path, files)[1]
+    assert report.rows_read == 4 * ROWS_A_FILE
+    assert texts_of(book) <= 1.1 * report.encoded

@@ -1,0 +1,93 @@
+"""Jobs on a Ray cluster of this machine, with an encoder that keeps a book of what it computes."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.protos.types import Truncation
+from rankport.runtime.jobs.config import EncodeJobConfig
+from rankport.runtime.jobs.datasets.parts import read_part, tokens_of
+from rankport.runtime.jobs.datasets.windows import MakeEncoder, Target
+from rankport.runtime.jobs.items_file import ItemsFile
+from rankport.runtime.store.token_spec import TokenSpec
+from support.hash_encoder import HashEncoder
+
+CONFIG = EncodeJobConfig(batch_size=8, window_batches=4)
+SPEC = TokenSpec(2, 8, "float16")
+ROWS_A_FILE = 200
+
+
+class BookedEncoder(HashEncoder):
+    """Writes a line for each batch, with how many texts it had, and takes its time."""
+
+    def __init__(self, book: Path, batch_s: float) -> None:
+        super().__init__(padding_matters=True)
+        self._book, self._batch_s = book, batch_s
+
+    def encode(self, texts: Sequence[str], *, truncation: Truncation = "error") -> NDArray[np.float16]:
+        tokens = super().encode(texts, truncation=truncation)
+        time.sleep(self._batch_s)
+        with self._book.open("a") as file:
+            file.write(f"{len(texts)}\n")
+        return tokens
+
+
+@contextmanager
+def _booked(book: Path, batch_s: float) -> Iterator[HashEncoder]:
+    yield BookedEncoder(book, batch_s)
+
+
+def booked(book: Path, batch_s: float = 0.0) -> MakeEncoder:
+    """Makes encoders with one book."""
+    return partial(_booked, book, batch_s)
+
+
+def texts_of(book: Path) -> int:
+    """Texts computed by all encoders of a book."""
+    return sum(map(int, book.read_text().split())) if book.exists() else 0
+
+
+def write_files(folder: Path, files: int) -> tuple[ItemsFile, ...]:
+    """Files of 200 rows, the last one of each with the id of its first, and one malformed."""
+    for number in range(files):
+        ids = [f"i{number}-{row}" for row in range(ROWS_A_FILE - 1)] + [f"i{number}-0"]
+        texts = ["malformed" if row == 7 else f"text {'x' * (row % 29)} {row}" for row in range(ROWS_A_FILE)]
+        lines = ["id,text", *map(",".join, zip(ids, texts, strict=True))]
+        (folder / f"{number}.csv").write_text("\n".join(lines) + "\n")
+    return tuple(
+        ItemsFile.open(folder / f"{number}.csv", id_column="id", text_columns=("text",))
+        for number in range(files)
+    )
+
+
+def target(folder: Path) -> Target:
+    """A dataset in a folder."""
+    return Target(str(folder), HashEncoder().fingerprint, SPEC, CONFIG)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a dataset has of an item."""
+
+    tokens: bytes
+    content_hash: bytes
+
+
+def stored(folder: Path) -> Mapping[str, Stored]:
+    """Reads a dataset. An id twice in it is an error."""
+    found: dict[str, Stored] = {}
+    for path in sorted(folder.glob("part-*.parquet")):
+        table = read_part(path)
+        tokens = tokens_of(table, SPEC)
+        for row, (id, content_hash) in enumerate(
+            zip(table["id"].to_pylist(), table["content_hash"].to_pylist(), strict=True)
+        ):
+            assert id not in found
+            found[id] = Stored(tokens[row].tobytes(), content_hash)
+    return found

@@ -16,8 +16,10 @@ from rankport.protos.errors import BackendError, StoreError
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
 from rankport.runtime.store.lmdb_store.records import storage_key
+from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
 from support.host_tables import HIDDEN, Table, find
+from support.snapshots import write_snapshot
 
 ENCODER, K = "e" * 64, 2
 SOON_S, NEVER_S = 0.01, 3600.0
@@ -236,3 +238,18 @@ def test_a_corrupt_long_key_costs_the_others_nothing(
     resident = load(Table(7 * K), refresh_s=NEVER_S)
     assert find(resident, [long]) == [None]
     assert all(find(resident, [f"key{number}" for number in range(5)]))
+
+
+def test_a_snapshot_is_held_and_one_that_replaces_it_is_followed(tmp_path: Path) -> None:
+    spec = TokenSpec(K, HIDDEN, "float16")
+    write_snapshot(tmp_path, {"a": tokens_of(1), "b": tokens_of(2)}, spec, ENCODER)
+    table = Table(4 * K)
+    with open_store(tmp_path, read_only=True) as store:
+        resident = ResidentTokens(store.namespace(ENCODER), {0: OwnedTable(table, table.call)}, SOON_S)
+        try:
+            np.testing.assert_array_equal(table.holds(find(resident, ["b"])[0]), tokens_of(2))
+            write_snapshot(tmp_path, {"b": tokens_of(3)}, spec, ENCODER, content_hash=bytes(16))
+            until(lambda: find(resident, ["a"]) == [None])
+            np.testing.assert_array_equal(table.holds(find(resident, ["b"])[0]), tokens_of(3))
+        finally:
+            resident.close()

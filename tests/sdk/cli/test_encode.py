@@ -150,3 +150,32 @@ def test_bundle_that_cannot_encode_is_named(
     missing = Bundle(tmp_path / "none", encoder_bundle.manifest)
     assert isinstance(encode(missing, items, store).exception, BundleError)
     assert not store.exists()
+
+
+def test_int8_tokens_fill_hidden_and_are_published_at_the_end(
+    encoder_bundle: Bundle, items: Path, store: Path
+) -> None:
+    options = ("--token-dtype", "int8", "--publish", "when-complete")
+    failed = encode(
+        encoder_bundle,
+        items,
+        store,
+        *options,
+        "--text-column",
+        "id",
+        "--max-bad-rows",
+        "0",
+        "--max-row-length",
+        "12",
+    )
+    assert failed.exit_code == 1
+    assert "not published yet: `rankport store publish" in failed.stderr
+    assert encode(encoder_bundle, items, store, *options).exit_code == 0
+    with ItemEncoder.load(encoder_bundle) as encoder, open_store(store, read_only=True) as tokens:
+        assert not tokens.filling()
+        namespace = tokens.namespace(encoder.fingerprint)
+        made = encoder.encode([text for _, text in ROWS])
+        read = namespace.read([key for key, _ in ROWS]).tokens.astype(np.float32)
+    assert namespace.spec.dtype == "int8"
+    level = np.abs(made).max(axis=2, keepdims=True).astype(np.float32) / 127
+    assert (np.abs(read - made.astype(np.float32)) <= 0.6 * level).all()

@@ -59,11 +59,17 @@ class EncodeReport:
     items_per_s: float  # encoded
 
 
-def namespace_of(store: TokenStore, encoder: Encoder) -> TokenNamespace:
-    """Opens the encoder's namespace, made if the store has none. Raises `StoreError` as `TokenStore.namespace`."""
+def namespace_of(
+    store: TokenStore, encoder: Encoder, dtype: str | None = None, *, hidden: bool = False
+) -> TokenNamespace:
+    """Opens the encoder's namespace, made if the store has none: in another dtype, hidden until it is published.
+
+    Raises:
+        StoreError: as `TokenStore.namespace`.
+    """
     about = encoder.describe()
-    spec = TokenSpec(about.embedding_tokens, about.hidden_size, about.embedding_dtype)
-    return store.namespace(encoder.fingerprint, spec, create=True)
+    spec = TokenSpec(about.embedding_tokens, about.hidden_size, dtype or about.embedding_dtype)
+    return store.namespace(encoder.fingerprint, spec, create=True, filling=hidden)
 
 
 def run_encode_job(
@@ -117,7 +123,9 @@ class _Job:
         on_progress: Callable[[EncodeProgress], None] | None,
         on_bad_row: Callable[[BadRow], None] | None,
     ) -> None:
-        self._encoder = RowEncoder(encoder, config.truncation, config.max_failures_in_a_row)
+        self._encoder = RowEncoder(
+            encoder, config.truncation, config.max_failures_in_a_row, namespace.spec.numpy_dtype
+        )
         self._namespace = namespace
         self._storing = storing
         self._config = config

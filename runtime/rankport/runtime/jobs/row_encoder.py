@@ -81,10 +81,18 @@ class RowEncoder:
     the same way, by its own error, and then encoded together with truncation if that is the policy.
     """
 
-    def __init__(self, encoder: Encoder, truncation: Truncation, max_failures_in_a_row: int) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        truncation: Truncation,
+        max_failures_in_a_row: int,
+        dtype: "np.dtype[np.floating] | None" = None,
+    ) -> None:
+        """Gives the tokens in `dtype`, as the encoder makes them if it is None."""
         self._encoder = encoder
         self._truncation = truncation
         self._max_failures = max_failures_in_a_row
+        self._dtype = dtype
         self._failures = 0
 
     def encode(self, rows: Sequence[ItemRow]) -> EncodedBatch:
@@ -118,7 +126,9 @@ class RowEncoder:
                 self._fail(rows[0], error, batch)
             return
         self._failures = 0
-        _keep(rows, tokens, truncation == "truncate", batch)
+        with np.errstate(over="ignore"):
+            fitting = tokens.astype(self._dtype or tokens.dtype, copy=False)
+        _keep(rows, fitting, truncation == "truncate", batch)
 
     def _fail(self, row: ItemRow, error: InvalidRequest | BackendError, batch: EncodedBatch) -> None:
         batch.bad.append(BadRow(row.line, of_single_item(str(error)), row.id))
@@ -140,4 +150,8 @@ def _keep(
         if ok:
             batch.encoded.append(EncodedRow(row, row_tokens, truncated))
         else:
-            batch.bad.append(BadRow(row.line, "the encoder gave tokens that are not finite", row.id))
+            batch.bad.append(
+                BadRow(
+                    row.line, f"the encoder gave tokens that are not finite in {tokens.dtype.name}", row.id
+                )
+            )

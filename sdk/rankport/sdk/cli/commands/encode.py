@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -32,6 +32,16 @@ def encode(
         str | None,
         typer.Option(help="Side of two towers that reads the texts: item or query. [default: item]"),
     ] = None,
+    token_dtype: Annotated[
+        Literal["float16", "int8"] | None,
+        typer.Option(help="Keep the tokens so. [default: as the encoder makes them]"),
+    ] = None,
+    publish: Annotated[
+        Literal["now", "when-complete"],
+        typer.Option(
+            help="Show the tokens of an encoder that is new to the store at once, or all in one step."
+        ),
+    ] = "now",
     max_bad_rows: Annotated[
         int | None,
         typer.Option(min=0, help="Exit 1 if more rows than this are bad. [default: any number is fine]"),
@@ -80,14 +90,22 @@ def encode(
         _continuable(),
     ):
         source = of_side(encoder, cast(Side | None, side))
-        namespace = namespace_of(tokens, source)
+        namespace = namespace_of(tokens, source, token_dtype, hidden=publish == "when-complete")
         with show_progress(console, file.count()) as on_progress:
             report = run_encode_job(
                 source, namespace, file.rows(), config, on_progress=on_progress, on_bad_row=on_bad_row
             )
         stored = len(namespace)
+        failure = failure_of(report, max_bad_rows)
+        if publish == "when-complete" and not failure:
+            tokens.publish(source.fingerprint)
+        hidden = source.fingerprint in tokens.filling()
     print_report(console, report, stored)
-    failure = failure_of(report, max_bad_rows)
+    if hidden:
+        console.print(
+            f"not published yet: `rankport store publish {source.fingerprint} --store {store}`",
+            soft_wrap=True,
+        )
     write_report(json_file, report, stored, source.fingerprint, failure)
     if failure:
         console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True, markup=False)

@@ -1,11 +1,11 @@
 """Random reads of tokens by key from a snapshot, beside LMDB; how long a snapshot takes to open; copies.
 
-    python -m benchmarks.stores [--items 1000000] [--opened 10000000] [--out build/bench]
+    python -m benchmarks.stores [--items 1000000] [--opened 10000000] [--demo build/demo] [--out build/bench]
 
 Tokens of 2 KB an item, random and alike in both stores, which are read in turns by the same keys, through
 `TokenNamespace.read`, on warm memory: every key was read once before. Rates are by this thread's own time too, which
 other work on the machine does not stretch as it does the wall clock. The opening is measured with rows of 8 bytes. A
-million items take 7 GB of disk, freed at the end.
+million items take 7 GB of disk, freed at the end. With the bundles of `make demo`: how its ranker ranks by int8 tokens.
 """
 
 import argparse
@@ -13,19 +13,25 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.machine import describe_machine
+from examples.esco.baselines import mean_ndcg
+from examples.esco.dataset import Dataset, JudgedQuery
+from rankport.protos.types import Key
+from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace
 from rankport.runtime.store.copying import copy_tokens, snapshot_target
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.snapshot.store import SnapshotStore
 from rankport.runtime.store.snapshot.writer import Facts, SnapshotWriter
 from rankport.runtime.store.token_spec import TokenSpec
+from rankport.sdk.store_copies import copy_store
 
 ENCODER = "f" * 64
 WIDE, NARROW = TokenSpec(1, 1024, "float16"), TokenSpec(1, 4, "int8")
@@ -41,6 +47,7 @@ def main() -> None:
     )
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--opened", type=int, default=10_000_000)
+    parser.add_argument("--demo", type=Path, default=Path("build/demo"))
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     arguments = parser.parse_args()
     work = arguments.out / "stores"
@@ -49,6 +56,7 @@ def main() -> None:
             "machine": describe_machine(),
             "reads": measure_reads(work, arguments.items),
             "opening": measure_opening(work, arguments.opened),
+            "int8": measure_int8(work, arguments.demo) if arguments.demo.is_dir() else None,
         }
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -153,6 +161,26 @@ def measure_opening(work: Path, items: int) -> dict[str, object]:
         "opened_s_worst": max(opened_s),
         "first_250_keys_ms": [1000 * took_s for took_s in first_s],
     }
+
+
+def measure_int8(work: Path, demo: Path) -> dict[str, object]:
+    """Ranks the demo's held-out queries by its stored tokens, and by the same in int8. NDCG@10 by split."""
+    dataset, report = Dataset.load(), {}
+    bundle = open_bundle(demo / "ranker.bundle")
+    copy_store(str(demo / "tokens.lmdb"), str(work / "int8.snapshot"), dtype="int8")
+    for dtype, path in (("float16", demo / "tokens.lmdb"), ("int8", work / "int8.snapshot")):
+        with open_store(path, read_only=True) as store, Ranker.load(bundle, store=store) as ranker:
+            report[dtype] = {split: ndcg(ranker, dataset.split(split)) for split in ("test", "unseen-test")}
+    return report
+
+
+def ndcg(ranker: Ranker, queries: Sequence[JudgedQuery]) -> dict[str, float]:
+    """Scores queries by key. Mean NDCG@10."""
+    keys = [[Key(id) for id in query.item_ids] for query in queries]
+    scores = [
+        ranker.score({"query": query.text}, own).scores for query, own in zip(queries, keys, strict=True)
+    ]
+    return {"queries": len(queries), "ndcg_at_10": mean_ndcg(queries, scores)}
 
 
 def batches(items: int) -> Iterator[list[str]]:

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-decoding bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets test-stock-clients format clean
+.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-decoding bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-stock-clients format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,9 @@ bench: $(VENV)/.demo ## Shared-prefix scoring against peers and the machine's ow
 
 bench-fairness: $(VENV)/.demo ## Small requests beside one of 60,000 items (after `make demo`); build/bench/fairness.json
 	$(BIN)/python -m benchmarks.fairness
+
+bench-stores: $(VENV)/.demo ## A million keyed items: snapshot beside LMDB, opening, int8 (after `make demo`); build/bench/stores.json
+	$(BIN)/python -m benchmarks.stores
 
 bench-serving: $(VENV)/.dev ## Throughput over gRPC, latencies at 70 % of it, goodput at ten times; build/bench/under_load.json
 	$(BIN)/python -m benchmarks.under_load

@@ -43,15 +43,25 @@ def test_a_hidden_namespace_stays_hidden_while_it_is_written_to(store: TokenStor
     assert set(store.filling()) == {NEW}
 
 
-def test_another_process_sees_the_switch_without_opening_anew(path: Path, store: TokenStore) -> None:
+def test_another_process_sees_the_switch_and_a_drop_without_opening_anew(
+    path: Path, store: TokenStore
+) -> None:
     fill(store)
     store.close()
     with LmdbStore.open(path, read_only=True) as reader:
         assert set(reader.fingerprints()) == {ENCODER}
         with pytest.raises(StoreError, match="read-only"):
             reader.publish(NEW)
-        publish_elsewhere(path)
+        elsewhere(path, "publish", NEW)
         assert int(reader.namespace(NEW).read(["a"]).tokens[0, 0, 0]) == 2
+        namespace = reader.namespace(ENCODER)
+        elsewhere(path, "drop", ENCODER)
+        with pytest.raises(
+            StoreError, match="an encoder that this process reads were dropped: encode them again"
+        ):
+            namespace.read(["a"])
+        assert not namespace.alive
+        assert reader.namespace(NEW).alive
 
 
 def test_dropped_tokens_are_gone_with_their_spec_and_may_be_made_again(store: TokenStore) -> None:
@@ -66,10 +76,10 @@ def test_dropped_tokens_are_gone_with_their_spec_and_may_be_made_again(store: To
     assert len(store.namespace(ENCODER, SPEC, create=True)) == 0
 
 
-def publish_elsewhere(path: Path) -> None:
-    """Publishes in another process: this one has the store open, which LMDB allows once."""
+def elsewhere(path: Path, step: str, encoder: str) -> None:
+    """Publishes or drops in another process: this one has the store open, which LMDB allows once."""
     program = (
         "import sys; from rankport.runtime.store.opening import open_store\n"
-        "with open_store(sys.argv[1]) as store: store.publish(sys.argv[2])"
+        "with open_store(sys.argv[1]) as store: getattr(store, sys.argv[2])(sys.argv[3])"
     )
-    subprocess.run([sys.executable, "-c", program, str(path), NEW], check=True)
+    subprocess.run([sys.executable, "-c", program, str(path), step, encoder], check=True)

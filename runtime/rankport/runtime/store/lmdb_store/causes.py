@@ -30,6 +30,11 @@ def open_error(path: Path, error: lmdb.Error, *, read_only: bool) -> StoreError:
 
 def failure(path: Path, error: lmdb.Error, *, read_only: bool) -> StoreError:
     """Explains why a transaction failed."""
+    if isinstance(error, lmdb.BadDbiError):
+        return StoreError(
+            f"token store {path}: the tokens of an encoder that this process reads were dropped: encode them again, or "
+            "serve a ranker of another encoder"
+        )
     return _shared_error(path, error, read_only) or StoreError(f"token store {path}: LMDB failed: {error}")
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from rankport.protos.errors import StoreError
 from rankport.runtime.store.contract import EntryInfo, StoredTokens, TokenEntry, TokenNamespace, Written
 from rankport.runtime.store.lmdb_store.environment import Database, LmdbEnvironment, Transaction
 from rankport.runtime.store.lmdb_store.records import (
@@ -26,6 +27,7 @@ from rankport.runtime.store.lmdb_store.records import (
 from rankport.runtime.store.token_spec import TokenSpec
 
 _KEYS_PER_PAGE = 1000
+_NO_KEY = b"\x00"
 
 Visit = Callable[[int, memoryview, ValueHeader], None]
 
@@ -122,7 +124,7 @@ class LmdbNamespace(TokenNamespace):
     @property
     def alive(self) -> bool:
         """False where no read would succeed now."""
-        return self._env.alive
+        return self._env.alive and self._is_there()
 
     def __len__(self) -> int:
         with self._env.read() as txn:
@@ -147,6 +149,14 @@ class LmdbNamespace(TokenNamespace):
     @property
     def _db(self) -> Database:
         return self._env.db(self._database)
+
+    def _is_there(self) -> bool:
+        try:
+            with self._env.read() as txn:
+                txn.get(_NO_KEY, db=self._db)
+        except StoreError:  # the tokens were dropped
+            return False
+        return True
 
     def _walk(self, *, skip_corrupt: bool) -> Iterator[list[Written]]:
         after: bytes | None = None

@@ -11,16 +11,33 @@ _KEPT: list[object] = []
 """Iterators that a forked child went on with: deleted there, they would wake, or wait for, threads that are not."""
 
 
+class _Forks:
+    """Number of forks between the interpreter's start and this process: asked for every future, as a pid is a call."""
+
+    count = 0
+
+    @classmethod
+    def add(cls) -> None:
+        """Counts one; runs in the child."""
+        cls.count += 1
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_Forks.add)
+
+
 class OwnProcess:
     """The process that it is made in."""
 
+    __slots__ = ("_forks",)
+
     def __init__(self) -> None:
-        self._pid = os.getpid()
+        self._forks = _Forks.count
 
     @property
     def forked(self) -> bool:
         """True in a child that `fork()` made of that process."""
-        return os.getpid() != self._pid
+        return _Forks.count != self._forks
 
     def check(self, made: str, remedy: str) -> None:
         """Raises `Unavailable` in such a child, where the object would wait for ever for what is not there.

@@ -6,7 +6,8 @@ Owns the names of what lies on a device. Nothing here allocates or copies: that 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,12 @@ from numpy.typing import NDArray
 from rankport.runtime.bundle.manifest import DType
 
 ITEM_BYTES: dict[DType, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4}
+
+
+@lru_cache(maxsize=16)
+def type_name(dtype: "np.dtype[np.generic]") -> DType:
+    """Names a type as manifests do. Kept, as numpy makes its name anew each time."""
+    return cast(DType, dtype.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ group, [2 * layers, prefixes, kv_heads, padded length, head_dim], so that a pref
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray
@@ -34,10 +34,8 @@ class _Group:
     layers: int
     kv_heads: int
     head_dim: int
-
-    @property
-    def values_a_token(self) -> int:
-        return 2 * self.layers * self.kv_heads * self.head_dim
+    row_bytes: int  # of one token of one head
+    token_bytes: int  # of one token, all layers
 
 
 class KVLayout:
@@ -45,12 +43,12 @@ class KVLayout:
 
     def __init__(self, layers: Sequence[LayerKV], dtype: DType) -> None:
         self.dtype: DType = dtype
-        self._item = ITEM_BYTES[dtype]
-        self._groups = tuple(_groups(layers))
+        self._groups = tuple(_groups(layers, ITEM_BYTES[dtype]))
+        self._token_bytes = sum(group.token_bytes for group in self._groups)
 
     def nbytes(self, prefixes: int, length: int) -> int:
         """Counts the bytes of a block for so many prefixes, padded to `length`; of a handle with one."""
-        return sum(group.values_a_token for group in self._groups) * prefixes * length * self._item
+        return self._token_bytes * prefixes * length
 
     def arrays(self, pointer: int, prefixes: int, length: int) -> Iterator[DeviceArray]:
         """Yields keys and values of each layer in a block, in the order of the graphs: key 0, value 0, key 1, ..."""
@@ -71,21 +69,38 @@ class KVLayout:
         """Copies `length` tokens of one prefix, all layers."""
         from_pointer, to_pointer = source.pointer, target.pointer
         for group in self._groups:
-            row = group.head_dim * self._item
             memory.copy(
-                self._side(group, from_pointer, source),
-                self._side(group, to_pointer, target),
-                width=length * row,
+                _side(group, from_pointer, source),
+                _side(group, to_pointer, target),
+                width=length * group.row_bytes,
                 height=group.kv_heads,
                 depth=2 * group.layers,
             )
-            from_pointer += group.values_a_token * source.prefixes * source.length * self._item
-            to_pointer += group.values_a_token * target.prefixes * target.length * self._item
+            from_pointer += group.token_bytes * source.prefixes * source.length
+            to_pointer += group.token_bytes * target.prefixes * target.length
 
-    def _side(self, group: _Group, pointer: int, place: "Place") -> Side:
-        pitch = place.length * group.head_dim * self._item
-        offset = place.row * group.kv_heads * pitch + place.start * group.head_dim * self._item
-        return Side(pointer + offset, pitch, place.prefixes * group.kv_heads)
+
+_BLOCKS_KEPT = 64
+
+
+class NamedKV:
+    """Keys and values of blocks by the names of a graph: some sixty arrays, so those of the last blocks are kept."""
+
+    def __init__(self, layout: KVLayout, names: Sequence[str], wanted: frozenset[str]) -> None:
+        """Takes the names in the order of `KVLayout.arrays`, and those that the graph has."""
+        self._layout, self._names, self._wanted = layout, tuple(names), wanted
+        self._kept: dict[tuple[int, int, int], Mapping[str, DeviceArray]] = {}
+
+    def at(self, pointer: int, prefixes: int, length: int) -> Mapping[str, DeviceArray]:
+        """Gives the arrays of a block."""
+        key = (pointer, prefixes, length)
+        known = self._kept.get(key)
+        if known is None:
+            if len(self._kept) >= _BLOCKS_KEPT:
+                self._kept.clear()
+            arrays = zip(self._names, self._layout.arrays(*key), strict=True)
+            known = self._kept[key] = {name: array for name, array in arrays if name in self._wanted}
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +119,15 @@ class Place:
         return cls(kv.buffer.pointer, 1, kv.length, 0, start)
 
 
-def _groups(layers: Sequence[LayerKV]) -> Iterator[_Group]:
+def _side(group: _Group, pointer: int, place: Place) -> Side:
+    pitch = place.length * group.row_bytes
+    offset = place.row * group.kv_heads * pitch + place.start * group.row_bytes
+    return Side(pointer + offset, pitch, place.prefixes * group.kv_heads)
+
+
+def _groups(layers: Sequence[LayerKV], item_bytes: int) -> Iterator[_Group]:
     for (kv_heads, head_dim), members in itertools.groupby(
         layers, key=lambda layer: (layer.kv_heads, layer.head_dim)
     ):
-        yield _Group(len(list(members)), kv_heads, head_dim)
+        count, row_bytes = len(list(members)), head_dim * item_bytes
+        yield _Group(count, kv_heads, head_dim, row_bytes, 2 * count * kv_heads * row_bytes)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, Started
 from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
-from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, Place
+from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, NamedKV, Place
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.table import DeviceTable, embeddings_dtype
 from rankport.runtime.backends.devices.uploads import Uploads
@@ -58,8 +58,13 @@ class DevicePrefixBackend:
         form = EmbeddingsForm(manifest.shape.hidden_size, dtype, first_row)
         self._lay_out = layout_of(prefix.target, form)
         self._kv = KVLayout(manifest.shape.layers, prefix.outputs[0].dtype)
-        self._kv_names = [output.name for output in prefix.outputs]
-        self._past_names = [name.replace("new_", "past_", 1) for name in self._kv_names]
+        names = [output.name for output in prefix.outputs]
+        past_names = [name.replace("new_", "past_", 1) for name in names]
+        self._new_kv_of = NamedKV(self._kv, names, frozenset(names))
+        self._past_kv_of = {
+            role: NamedKV(self._kv, past_names, graph.input_names)
+            for role, graph in (("prefix", graphs.prefix), ("score", graphs.score))
+        }
         self._uploads, self._downloads = Uploads(memory), Downloads(memory, np.dtype(np.float32))
         self._past, self._new = Region(memory), Region(memory)
         self._recordings = Recordings()
@@ -107,8 +112,8 @@ class DevicePrefixBackend:
         layout = self._lay_out(batch)
         sizes = layout.rounded_sizes()
         inputs = self._sent(graph, layout.inputs(sizes))
-        past = self._gathered(batch.prefixes, layout.past_lengths, sizes)
-        inputs |= {name: past[name] for name in past if name in graph.input_names}
+        self._gather(batch.prefixes, layout.past_lengths, sizes)
+        inputs |= self._past_kv_of[role].at(self._past.pointer, sizes.prefixes, sizes.past)
         new_slots = sizes.rows * sizes.row_tokens if role == "prefix" else 0
         outputs = self._new_kv(sizes, new_slots) if new_slots else self._logits(sizes)
         host = {"kv_slots": np.array([new_slots])}
@@ -127,18 +132,15 @@ class DevicePrefixBackend:
             inputs["embeddings"] = self.table.with_sent(inputs.get("embeddings"))
         return inputs
 
-    def _new_kv(self, sizes: PassSizes, slots: int) -> dict[str, DeviceArray]:
+    def _new_kv(self, sizes: PassSizes, slots: int) -> Mapping[str, DeviceArray]:
         self._new.hold(self._kv.nbytes(sizes.prefixes, slots))
-        arrays = self._kv.arrays(self._new.pointer, sizes.prefixes, slots)
-        return dict(zip(self._kv_names, arrays, strict=True))
+        return self._new_kv_of.at(self._new.pointer, sizes.prefixes, slots)
 
-    def _logits(self, sizes: PassSizes) -> dict[str, DeviceArray]:
+    def _logits(self, sizes: PassSizes) -> Mapping[str, DeviceArray]:
         pointer = self._downloads.hold(sizes.items_total * self._labels)
         return {"logits": DeviceArray(pointer, (sizes.items_total, self._labels), "float32")}
 
-    def _gathered(
-        self, prefixes: Sequence[PrefixPieces], lengths: NDArray[np.int64], sizes: PassSizes
-    ) -> dict[str, DeviceArray]:
+    def _gather(self, prefixes: Sequence[PrefixPieces], lengths: NDArray[np.int64], sizes: PassSizes) -> None:
         """Gathers the past of every prefix side by side. Padding is zeros: what has no weight must still be finite."""
         nbytes = self._kv.nbytes(sizes.prefixes, sizes.past)
         self._past.hold(nbytes)
@@ -150,8 +152,6 @@ class DevicePrefixBackend:
                 target = Place(self._past.pointer, sizes.prefixes, sizes.past, row, start)
                 self._kv.move(self._memory, Place.of(piece), target, piece.length)
                 start += piece.length
-        arrays = self._kv.arrays(self._past.pointer, sizes.prefixes, sizes.past)
-        return dict(zip(self._past_names, arrays, strict=True))
 
     def _taken(self, block: Place, row: int, length: int) -> DeviceKV:
         kv = self._empty(length)

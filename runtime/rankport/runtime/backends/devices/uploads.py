@@ -1,13 +1,11 @@
 """The inputs of passes on their way to a device: those of one pass in one block, by one copy."""
 
 from collections.abc import Mapping
-from typing import cast
 
-from rankport.runtime.backends.devices.graph import DeviceArray
+from rankport.runtime.backends.devices.graph import DeviceArray, type_name
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.workspace import Region, Ring
 from rankport.runtime.backends.layouts.layout import HostArray
-from rankport.runtime.bundle.manifest import DType
 
 _ALIGNMENT = 256
 
@@ -36,8 +34,7 @@ class Uploads:
         for name, array in arrays.items():
             start = places[name]
             array.write(staged[start : start + array.nbytes].view(array.dtype).reshape(array.shape))
-            dtype = cast(DType, array.dtype.name)
-            placed[name] = DeviceArray(self._block.pointer + start, array.shape, dtype)
+            placed[name] = DeviceArray(self._block.pointer + start, array.shape, type_name(array.dtype))
         self._memory.upload(staged, self._block.pointer)
         self._staged.sent()
         return placed

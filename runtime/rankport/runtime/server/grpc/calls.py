@@ -40,7 +40,8 @@ class OpenCall:
         self._allowed_s: float | None = None
         self._admitted_bytes: int | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> int:
+        """Returns the bytes of the request; 0 where the call is none by itself."""
         admission = self._core.admission
         self._allowed_s = self._context.time_remaining()
         admission.opened()
@@ -49,8 +50,7 @@ class OpenCall:
         try:
             if (call := current_call()) is not None:
                 call.take_priority(self._usual)
-            if self._request is not None:
-                self._admit(self._request)
+            return 0 if self._request is None else self._admit(self._request)
         except Exception as error:
             await self._fail(error)
 
@@ -65,12 +65,12 @@ class OpenCall:
         elif isinstance(error, Exception):
             await self._fail(error)
 
-    def _admit(self, request: Request) -> None:
-        check_limits(self._core, request)
-        nbytes = request.ByteSize()
+    def _admit(self, request: Request) -> int:
+        nbytes, items = checked_size(self._core, request)
         self._core.admission.enter(nbytes)
         self._admitted_bytes = nbytes
-        self._core.admission.charge(request_size(request).items)
+        self._core.admission.charge(items)
+        return nbytes
 
     async def _fail(self, error: Exception) -> NoReturn:
         self._core.admission.failed(error)
@@ -110,10 +110,16 @@ def request_id(context: Context) -> str:
     return ""
 
 
-def check_limits(core: Core, request: Request) -> None:
-    """Raises `LimitExceeded` for a request, of a call of its own or of a stream, that is too large."""
-    core.limits.check_bytes(request.ByteSize())
-    core.limits.check(request_size(request))
+def checked_size(core: Core, request: Request) -> tuple[int, int]:
+    """Measures a request, of a call of its own or of a stream, in bytes and items. `LimitExceeded`: it is too large.
+
+    Once a request: protobuf writes a message out to know its bytes.
+    """
+    nbytes = request.ByteSize()
+    core.limits.check_bytes(nbytes)
+    size = request_size(request)
+    core.limits.check(size)
+    return nbytes, size.items
 
 
 def fitting(response: M, core: Core) -> M:

@@ -25,7 +25,7 @@ from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import (
     Context,
     answering,
-    check_limits,
+    checked_size,
     fitting,
     open_call,
     request_id,
@@ -94,15 +94,15 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
             async for request in messages:
                 first = first or request
                 number += 1
-                check_limits(self._core, request)
+                nbytes, items = checked_size(self._core, request)
                 if served is None:  # the whole stream has one encoder
                     served = self._core.models.encoder(first.model, request_id(context))
                     in_use.enter_context(served)
-                self._check_answer(served.description, request_size(request).items)
+                self._check_answer(served.description, items)
                 query = _stream_query(request, first, number)
                 asked = asked or query
                 submit = partial(served.model.submit_texts, truncation=asked.truncation, side=asked.side)
-                chunk = _Chunk(served.description, submit, query.texts, request.ids, request.ByteSize())
+                chunk = _Chunk(served.description, submit, query.texts, request.ids, nbytes)
                 yield self._answer(chunk, messages, context)
 
     async def _answer(

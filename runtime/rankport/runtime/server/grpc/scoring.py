@@ -7,7 +7,6 @@ from typing import Any
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.messages import wire
-from rankport.protos.messages.request_size import request_size
 from rankport.protos.messages.streamed import error_message
 from rankport.protos.types import ScoreResult
 from rankport.protos.v1 import rankport_pb2 as pb
@@ -17,7 +16,7 @@ from rankport.runtime.server.failures import told
 from rankport.runtime.server.grpc.calls import (
     Context,
     answering,
-    check_limits,
+    checked_size,
     fitting,
     open_call,
     request_id,
@@ -29,11 +28,11 @@ _QUICK_FORMS = ("embeddings", "token_ids")
 _QUICK_BYTES, _QUICK_PREFIX_BYTES = 2**20, 2**10
 
 
-def is_quick(request: pb.ScoreRequest) -> bool:
-    """Says whether a request is read in less time than a thread takes to begin: no text of items, no store, no size."""
+def is_quick(request: pb.ScoreRequest, nbytes: int) -> bool:
+    """Says whether a request of so many bytes is read in less time than a thread takes to begin: no text, no store."""
     return (
         request.items.WhichOneof("form") in _QUICK_FORMS
-        and request.ByteSize() <= _QUICK_BYTES
+        and nbytes <= _QUICK_BYTES
         and request.prefix.ByteSize() <= _QUICK_PREFIX_BYTES
     )
 
@@ -46,8 +45,8 @@ class ScoringService(pb_grpc.ScoringServicer):
         self._open_streams = OpenStreams(core.config.max_connection_streams)
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
-        async with answering(context, self._core, request):
-            response = await self._score(request, request_id(context), context.time_remaining())
+        async with answering(context, self._core, request) as nbytes:
+            response = await self._score(request, nbytes, request_id(context), context.time_remaining())
             return fitting(response, self._core)
 
     # A coroutine that writes sees the call's cancellation; a generator, suspended at its yield, would not.
@@ -81,11 +80,11 @@ class ScoringService(pb_grpc.ScoringServicer):
         with messages.working():
             try:
                 left_s = _sooner(context.time_remaining(), message.timeout_s)
-                check_limits(self._core, message)
-                with self._core.admission.admitted(message.ByteSize()):
-                    self._core.admission.charge(request_size(message).items)
+                nbytes, items = checked_size(self._core, message)
+                with self._core.admission.admitted(nbytes):
+                    self._core.admission.charge(items)
                     key = message.id or request_id(context)
-                    response = await self._score(message.request, key, left_s)
+                    response = await self._score(message.request, nbytes, key, left_s)
                 return fitting(pb.ScoreStreamResponse(id=message.id, response=response), self._core)
             except Exception as error:
                 failure = told(error)
@@ -93,7 +92,7 @@ class ScoringService(pb_grpc.ScoringServicer):
                 return error_message(message.id, failure, self._core.admission.retry_hint_s(failure))
 
     async def _score(
-        self, request: pb.ScoreRequest, request_id: str, timeout_s: float | None
+        self, request: pb.ScoreRequest, nbytes: int, request_id: str, timeout_s: float | None
     ) -> pb.ScoreResponse:
         served = self._core.models.scorer(request.model, request_id)
 
@@ -101,7 +100,7 @@ class ScoringService(pb_grpc.ScoringServicer):
             return self._core.scoring.submit(served, wire.score_query(request), left_s)
 
         with served:
-            result = await self._core.submitter.run(submit, timeout_s, in_loop=is_quick(request))
+            result = await self._core.submitter.run(submit, timeout_s, in_loop=is_quick(request, nbytes))
         return wire.score_response(result)
 
 

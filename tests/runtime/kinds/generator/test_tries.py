@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.errors import InvalidRequest, NotFound, StoreError
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
@@ -124,3 +124,36 @@ def test_no_items_and_no_file_are_told(tmp_path: Path) -> None:
         trie_of_file(tmp_path / "empty", NAMES.get, 101)
     with pytest.raises(InvalidRequest, match="cannot be read: No such file"):
         trie_of_file(tmp_path / "none", NAMES.get, 101)
+
+
+@pytest.mark.parametrize("damage", ["cut", "written over"])
+def test_a_trie_that_is_changed_under_a_generator_is_refused_by_its_file(
+    generator: Generator, tmp_path: Path, damage: str
+) -> None:
+    saved(tmp_path, "movies", ["a", "b"])
+    trie = TokenTrie.open(tmp_path / "movies")
+    assert set(generator.search([1, 2], trie).keys) == {"a", "b"}
+    path = tmp_path / "movies" / "tokens_1.npy"
+    content = path.read_bytes()
+    with path.open("r+b") as file:
+        if damage == "cut":
+            file.truncate(0)
+        else:
+            file.write(content[::-1])
+    told = (
+        rf"{path} was written over or cut .* of {len(content)}\): build a trie in another folder and rename"
+    )
+    with pytest.raises(StoreError, match=told):
+        generator.search([1, 2], trie)
+
+
+def test_a_trie_by_name_that_is_cut_is_refused_until_another_takes_its_place(tmp_path: Path) -> None:
+    saved(tmp_path, "movies", ["a", "b"])
+    tries = Tries(str(tmp_path))
+    tries.named("movies")
+    (tmp_path / "movies" / "items.npy").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"items\.npy was written over or cut"):
+        tries.named("movies")
+    (tmp_path / "movies").rename(tmp_path / "old")
+    saved(tmp_path, "movies", ["c"])
+    assert tries.named("movies").keys_of(0) == ["c"]

@@ -66,7 +66,8 @@ def text_result(tokenize_s: float, sampling: Sampling, written: Written) -> Gene
 
 
 def search_result(tokenize_s: float, trie: TokenTrie, top_k: int, found: Found) -> SearchResult:
-    """Makes the result of a search: the first items of its sequences."""
+    """Makes the result of a search: the first items of its sequences. Raises `StoreError` as `TokenTrie.check`."""
+    trie.check()
     keys, rows = list[str](), list[int]()
     for row, leaf in enumerate(found.leaves.tolist()):
         for key in trie.keys_of(leaf)[: top_k - len(keys)]:
@@ -74,6 +75,7 @@ def search_result(tokenize_s: float, trie: TokenTrie, top_k: int, found: Found) 
             rows.append(row)
         if len(keys) == top_k:
             break
+    trie.check()  # what was written meanwhile may be among them
     usage = GenerateUsage(
         prompt_tokens_cached=found.prompt_tokens_cached,
         prompt_tokens_computed=found.prompt_tokens_computed,

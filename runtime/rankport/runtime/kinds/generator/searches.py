@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.errors import BackendError
+from rankport.protos.errors import BackendError, StoreError
 from rankport.runtime.kinds.generator.beams import Beams
 from rankport.runtime.scheduling.prefixes import PrefixRequest
 from rankport.runtime.tokens import TokenRuns
@@ -30,7 +30,7 @@ class SearchRequest(PrefixRequest):
 
     last_token: int  # of the prompt, which every beam begins with
     beams: Beams
-    failure: BackendError | None = None
+    failure: BackendError | StoreError | None = None
 
     @property
     def exhausted(self) -> bool:
@@ -58,7 +58,10 @@ class SearchRequest(PrefixRequest):
                 f"the device gave a logit that is not finite, at token {self.beams.level} of the sequences"
             )
             return
-        self.beams.extend(logits)
+        try:
+            self.beams.extend(logits)
+        except StoreError as error:
+            self.failure = error
 
     def answer(self, waited_s: float) -> Found:
         if self.failure is not None:

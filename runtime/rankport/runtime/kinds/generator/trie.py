@@ -7,7 +7,7 @@ of one length, and several items may have the same one. On disk it is a folder o
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from tempfile import mkdtemp
@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BundleError, InvalidRequest, StoreError
 from rankport.protos.reasons import reason_of
+from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.strict_json import strict_json
 
 FORMAT, VERSION, HEADER = "rankport-trie", 2, "trie.json"
+_REMEDY = "build a trie in another folder and rename it into the place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class TokenTrie:
     key_bytes: NDArray[np.uint8]  # UTF-8 of all keys behind each other, as they were given
     key_offsets: NDArray[np.int64]  # [items + 1]
     vocabulary: int  # tokens that there are, more than any of a sequence
+    files: MappedFiles | None = field(default=None, compare=False)  # of one that is mapped
 
     @classmethod
     def of(cls, keys: Sequence[str], sequences: NDArray[np.integer], vocabulary: int) -> Self:
@@ -70,8 +73,11 @@ class TokenTrie:
         try:
             levels = range(int(header["levels"]))
             int(header["vocabulary"])
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _names(len(levels))}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            paths = {name: folder / f"{name}.npy" for name in _names(len(levels))}
+            files = MappedFiles.of_paths(paths.values(), _REMEDY)
+            arrays = {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
+            files.check_opened()
+        except (OSError, ValueError, KeyError, TypeError, BundleError) as error:
             raise StoreError(
                 f"trie {str(folder)!r} cannot be read: {reason_of(error)}: build it again"
             ) from error
@@ -83,6 +89,7 @@ class TokenTrie:
             arrays["key_bytes"],
             arrays["key_offsets"],
             int(header["vocabulary"]),
+            files,
         )
         if (trie.count, trie.nodes) != (header.get("items"), header.get("nodes")):
             raise StoreError(f"trie {str(folder)!r} has other arrays than its {HEADER} says: build it again")
@@ -103,6 +110,11 @@ class TokenTrie:
         staged.chmod(0o755)
         staged.rename(folder)
 
+    def check(self) -> None:
+        """Raises `StoreError` where its files were written over or cut since it was opened: no array may be read."""
+        if self.files is not None and (told := self.files.changed()):
+            raise StoreError(told)
+
     @property
     def levels(self) -> int:
         """Tokens of each sequence."""
@@ -119,7 +131,11 @@ class TokenTrie:
         return [len(tokens) for tokens in self.tokens]
 
     def below(self, level: int, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Lists the children, at `level`, of nodes of the level above: whose each is, and its place. [children] each"""
+        """Lists the children, at `level`, of nodes of the level above: whose each is, and its place. [children] each
+
+        Raises `StoreError` as `check`.
+        """
+        self.check()
         first, last = self.children[level][nodes], self.children[level][nodes + 1]
         counts = last - first
         parents = np.repeat(np.arange(len(nodes)), counts)

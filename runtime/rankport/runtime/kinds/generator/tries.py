@@ -28,7 +28,7 @@ class Tries:
         """Maps a trie.
 
         Raises `InvalidRequest` for what is no name, `NotFound` for one that is not there, `StoreError` for a folder
-        that is no trie.
+        that is no trie, or one that was written over or cut.
         """
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InvalidRequest(
@@ -43,6 +43,7 @@ class Tries:
             known = self._open.get(name)
             if known is None or known[0] != state:
                 self._open[name] = known = (state, TokenTrie.open(self._root / name))
+        known[1].check()
         return known[1]
 
     def _state(self, root: Path, name: str) -> _State:

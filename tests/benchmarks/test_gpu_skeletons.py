@@ -26,7 +26,7 @@ SHAPE = TINY.workloads[1].model
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(traces: object, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("gpu")
     checkpoint = save_checkpoint(folder / "checkpoint", SHAPE)
     return export(

@@ -38,7 +38,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a window's rows: each is encoded or bad."""
+    """Fate of a window's rows: each is encoded or bad."""
 
     part: str
     rows: int

@@ -25,7 +25,7 @@ class JobState(StrEnum):
 class EncodeTask:
     """Task of a job: a file of items to a token store. What is empty or None is as `rankport encode` has it."""
 
-    items: str  # file at the server
+    items: str  # file at the server, or a folder of them
     store: str = ""  # "": the one that the server reads
     model: str = ""  # "": the server's only encoder
     side: Side | None = None
@@ -33,6 +33,9 @@ class EncodeTask:
     text_columns: tuple[str, ...] = ()
     separator: str | None = None
     file_format: str = ""
+    template: str = ""
+    deleted_column: str = ""
+    shard: str = ""
     truncation: Truncation = "truncate"
     prune: bool = False
     batch_size: int = 0
@@ -40,7 +43,7 @@ class EncodeTask:
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
-    """Rows of the last run: each that is done with is encoded, unchanged or bad."""
+    """Rows of the last run: each that is done with is encoded, unchanged, deleted or bad."""
 
     rows: int = 0
     encoded: int = 0
@@ -48,6 +51,7 @@ class JobCounts:
     bad_rows: int = 0
     truncated: int = 0  # of encoded and unchanged; known at the end, as the next
     pruned: int = 0
+    deleted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class JobBadRow:
     line: int
     reason: str
     id: str | None
+    file: str = ""  # where there are several
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Offline work of a release as one call each: `build` and `encode`, as the commands of those names do it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -18,8 +18,9 @@ from rankport.runtime.bundle.fingerprint import side_fingerprint
 from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, namespace_of, run_encode_job
-from rankport.runtime.jobs.items_file import BadRow, ItemsFile
+from rankport.runtime.jobs.items_file import BadRow
 from rankport.runtime.jobs.row_encoder import Encoder
+from rankport.runtime.jobs.sources import ItemSources
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.kind import OfflineEncoder
 from rankport.runtime.kinds.table import load_encoder, open_bundle
@@ -65,7 +66,7 @@ def build(
 
 def encode(
     encoder: StrPath | ItemEncoder | Towers | Client,
-    items: StrPath,
+    items: StrPath | Sequence[StrPath],
     store: StrPath | TokenStore,
     *,
     device: Device = "cpu",
@@ -77,7 +78,9 @@ def encode(
 ) -> EncodeReport:
     """Computes the embedding tokens of a catalogue and keeps them for serving. What is stored already is skipped.
 
-    >>> encode("encoder.bundle", "items.csv", "tokens.lmdb", text_columns=["title", "description"])
+    >>> encode("encoder.bundle", "items.csv", "tokens.lmdb", template="{title}. {description:200}")
+
+    `items` are files, folders, patterns or URLs.
 
     `encoder` is a bundle of an item encoder or of two towers, whose items are represented, loaded on `device`; or one
     that is loaded here or served. With `side` "query" the query tower represents the texts, apart from items. `options`
@@ -89,7 +92,8 @@ def encode(
         BundleError, StoreError, BackendError: bundle, store or encoder failed as a whole; a rerun continues.
     """
     columns = from_keywords(FileColumns, options)
-    file = ItemsFile.open(items, **asdict(columns))
+    several = [items] if isinstance(items, str | os.PathLike) else list(items)
+    sources = ItemSources.open([os.fspath(each) for each in several], columns)
     given = {name: options.pop(name) for name in list(options) if name in EncodeJobConfig.__slots__}
     refuse_unknown("encode", options, FileColumns, EncodeJobConfig)
     config = encode_job_config(device, **given)
@@ -107,10 +111,11 @@ def encode(
         return run_encode_job(
             source,
             namespace_of(store, source),
-            file.rows(),
+            sources.rows(),
             config,
             on_progress=on_progress,
             on_bad_row=on_bad_row,
+            owns=sources.owns,
         )
 
 

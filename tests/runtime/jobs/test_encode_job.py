@@ -112,6 +112,23 @@ def test_prune_deletes_what_the_input_does_not_have(encoder: HashEncoder, namesp
     assert sorted(stored(namespace)) == ["id1", "id2", "id3"]  # a bad row's item is in the input
 
 
+def test_rows_that_say_so_delete_their_items(encoder: HashEncoder, namespace: TokenNamespace) -> None:
+    run_encode_job(encoder, namespace, [ItemRow(n, f"i{n}", text) for n, text in enumerate("abc")])
+    rows = [ItemRow(1, "i0", "", deleted=True), ItemRow(2, "i1", "b"), ItemRow(3, "new", "", deleted=True)]
+    report = run_encode_job(encoder, namespace, rows)
+    assert (report.rows_read, report.deleted, report.unchanged, report.encoded) == (3, 2, 1, 0)
+    assert sorted(namespace.keys()) == ["i1", "i2"]
+
+
+def test_only_what_the_job_owns_is_pruned(encoder: HashEncoder, namespace: TokenNamespace) -> None:
+    rows = [ItemRow(n, f"i{n}", text) for n, text in enumerate("abc")]
+    run_encode_job(encoder, namespace, rows)
+    config = EncodeJobConfig(prune=True)
+    report = run_encode_job(encoder, namespace, rows[:1], config, owns=lambda key: key != "i2")
+    assert report.pruned == 1
+    assert sorted(namespace.keys()) == ["i0", "i2"]
+
+
 def test_prune_is_refused_where_ids_are_unreadable_or_nothing_was_usable(
     encoder: HashEncoder, namespace: TokenNamespace
 ) -> None:

@@ -31,6 +31,9 @@ def task_message(task: EncodeTask) -> pb.EncodeTask:
         side=side_code(task.side),
         prune=task.prune,
         batch_size=task.batch_size,
+        template=task.template,
+        deleted_column=task.deleted_column,
+        shard=task.shard,
     )
 
 
@@ -47,6 +50,9 @@ def task_value(message: pb.EncodeTask) -> EncodeTask:
         file_format=message.format,
         prune=message.prune,
         batch_size=message.batch_size,
+        template=message.template,
+        deleted_column=message.deleted_column,
+        shard=message.shard,
     )
     if not message.truncation:
         return task
@@ -64,7 +70,8 @@ def job_message(job: Job) -> pb.Job:
         counts=pb.JobCounts(**asdict(job.counts)),
         total_rows=job.total_rows,
         first_bad_rows=[
-            pb.JobBadRow(line=row.line, id=row.id, reason=row.reason) for row in job.first_bad_rows
+            pb.JobBadRow(line=row.line, id=row.id, reason=row.reason, file=row.file)
+            for row in job.first_bad_rows
         ],
         created_s=job.created_s,
         started_s=job.started_s,
@@ -92,10 +99,11 @@ def job_value(message: pb.Job) -> Job:
             bad_rows=counts.bad_rows,
             truncated=counts.truncated,
             pruned=counts.pruned,
+            deleted=counts.deleted,
         ),
         total_rows=message.total_rows,
         first_bad_rows=tuple(
-            JobBadRow(row.line, row.reason, row.id if row.HasField("id") else None)
+            JobBadRow(row.line, row.reason, row.id if row.HasField("id") else None, row.file)
             for row in message.first_bad_rows
         ),
         created_s=message.created_s,

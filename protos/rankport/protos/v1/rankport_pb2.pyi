@@ -2103,16 +2103,19 @@ class EncodeTask(google.protobuf.message.Message):
     SIDE_FIELD_NUMBER: builtins.int
     PRUNE_FIELD_NUMBER: builtins.int
     BATCH_SIZE_FIELD_NUMBER: builtins.int
+    TEMPLATE_FIELD_NUMBER: builtins.int
+    DELETED_COLUMN_FIELD_NUMBER: builtins.int
+    SHARD_FIELD_NUMBER: builtins.int
     model: builtins.str
     """encoder, by name; empty: the only one"""
     items: builtins.str
-    """file at the server, absolute or below a job root"""
+    """file at the server, or a folder of them, absolute or below a job root"""
     store: builtins.str
     """token store below a job root, made if it is not there; empty: the one the server reads, if it writes back"""
     id_column: builtins.str
     separator: builtins.str
     format: builtins.str
-    """"csv" | "jsonl" | "parquet"; empty: as the file's name says"""
+    """"csv" | "jsonl" | "parquet" | "arrow" | "lance"; empty: as the file's name says"""
     truncation: global___Truncation.ValueType
     """unspecified: truncate"""
     side: global___Side.ValueType
@@ -2120,6 +2123,11 @@ class EncodeTask(google.protobuf.message.Message):
     prune: builtins.bool
     batch_size: builtins.int
     """0: the command's"""
+    template: builtins.str
+    """in place of text_columns: "{title}. {description:200}" """
+    deleted_column: builtins.str
+    shard: builtins.str
+    """I/N"""
     @property
     def text_columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
@@ -2136,9 +2144,12 @@ class EncodeTask(google.protobuf.message.Message):
         side: global___Side.ValueType = ...,
         prune: builtins.bool = ...,
         batch_size: builtins.int = ...,
+        template: builtins.str = ...,
+        deleted_column: builtins.str = ...,
+        shard: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_separator", b"_separator", "separator", b"separator"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_separator", b"_separator", "batch_size", b"batch_size", "format", b"format", "id_column", b"id_column", "items", b"items", "model", b"model", "prune", b"prune", "separator", b"separator", "side", b"side", "store", b"store", "text_columns", b"text_columns", "truncation", b"truncation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_separator", b"_separator", "batch_size", b"batch_size", "deleted_column", b"deleted_column", "format", b"format", "id_column", b"id_column", "items", b"items", "model", b"model", "prune", b"prune", "separator", b"separator", "shard", b"shard", "side", b"side", "store", b"store", "template", b"template", "text_columns", b"text_columns", "truncation", b"truncation"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_separator", b"_separator"]) -> typing.Literal["separator"] | None: ...
 
 global___EncodeTask = EncodeTask
@@ -2153,6 +2164,7 @@ class JobCounts(google.protobuf.message.Message):
     BAD_ROWS_FIELD_NUMBER: builtins.int
     TRUNCATED_FIELD_NUMBER: builtins.int
     PRUNED_FIELD_NUMBER: builtins.int
+    DELETED_FIELD_NUMBER: builtins.int
     rows: builtins.int
     """done with, in this run; a run after a restart counts from the start again"""
     encoded: builtins.int
@@ -2161,6 +2173,7 @@ class JobCounts(google.protobuf.message.Message):
     truncated: builtins.int
     """of encoded and unchanged; known at the end, as the next"""
     pruned: builtins.int
+    deleted: builtins.int
     def __init__(
         self,
         *,
@@ -2170,8 +2183,9 @@ class JobCounts(google.protobuf.message.Message):
         bad_rows: builtins.int = ...,
         truncated: builtins.int = ...,
         pruned: builtins.int = ...,
+        deleted: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bad_rows", b"bad_rows", "encoded", b"encoded", "pruned", b"pruned", "rows", b"rows", "truncated", b"truncated", "unchanged", b"unchanged"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bad_rows", b"bad_rows", "deleted", b"deleted", "encoded", b"encoded", "pruned", b"pruned", "rows", b"rows", "truncated", b"truncated", "unchanged", b"unchanged"]) -> None: ...
 
 global___JobCounts = JobCounts
 
@@ -2182,18 +2196,22 @@ class JobBadRow(google.protobuf.message.Message):
     LINE_FIELD_NUMBER: builtins.int
     ID_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    FILE_FIELD_NUMBER: builtins.int
     line: builtins.int
     id: builtins.str
     reason: builtins.str
+    file: builtins.str
+    """where there are several"""
     def __init__(
         self,
         *,
         line: builtins.int = ...,
         id: builtins.str | None = ...,
         reason: builtins.str = ...,
+        file: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_id", b"_id", "id", b"id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_id", b"_id", "id", b"id", "line", b"line", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_id", b"_id", "file", b"file", "id", b"id", "line", b"line", "reason", b"reason"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_id", b"_id"]) -> typing.Literal["id"] | None: ...
 
 global___JobBadRow = JobBadRow

@@ -8,7 +8,7 @@ from rankport.protos.types import Truncation
 from rankport.runtime.config import Device
 from rankport.runtime.options import check_ranges
 
-FileFormat = Literal["csv", "jsonl", "parquet"]
+FileFormat = Literal["csv", "jsonl", "parquet", "arrow", "lance"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,25 @@ class FileColumns:
         default=("text",),
         metadata=flag(
             "Column with the text to encode; repeat it to join several.", name="--text-column", form="repeat"
+        ),
+    )
+    template: str | None = field(
+        default=None,
+        metadata=flag(
+            "Text out of several columns, with a limit in characters for each, in place of --text-column: "
+            '"{title}. {description:200}".',
+            name="--text",
+            metavar="TEMPLATE",
+        ),
+    )
+    deleted_column: str | None = field(
+        default=None, metadata=flag("Column that says which rows are of items to delete from the store.")
+    )
+    shard: str | None = field(
+        default=None,
+        metadata=flag(
+            "Take the share of the items that 3/16 names: ids are dealt out by their hash, however files are cut.",
+            metavar="I/N",
         ),
     )
     separator: str = field(default=" ", metadata=flag("Put between the texts of several columns."))

@@ -36,16 +36,17 @@ class EncodeProgress:
     encoded: int
     unchanged: int
     bad_rows: int
+    deleted: int = 0
 
     @property
     def rows(self) -> int:
         """Rows that are done with."""
-        return self.encoded + self.unchanged + self.bad_rows
+        return self.encoded + self.unchanged + self.bad_rows + self.deleted
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
-    """Report of a job. Every row read is encoded, unchanged or bad."""
+    """Report of a job. Every row read is encoded, unchanged, deleted or bad."""
 
     rows_read: int
     encoded: int
@@ -57,6 +58,7 @@ class EncodeReport:
     prune_refused: str  # why nothing was pruned although it was asked for, else ""
     seconds: float
     items_per_s: float  # encoded
+    deleted: int = 0  # rows that said so, whether their items were stored or not
 
 
 def namespace_of(
@@ -80,10 +82,13 @@ def run_encode_job(
     *,
     on_progress: Callable[[EncodeProgress], None] | None = None,
     on_bad_row: Callable[[BadRow], None] | None = None,
+    owns: Callable[[str], bool] = lambda _: True,
 ) -> EncodeReport:
     """Encodes the rows whose content hash is not stored yet. Both callbacks run in the caller's thread.
 
-    Memory: a window of rows, and all ids of the input (to tell duplicates, and for `prune`).
+    Only keys that the job `owns` are pruned: those of its shard.
+
+    Memory: a few windows of rows, and all ids of the input (to tell duplicates, and for `prune`).
 
     Raises:
         PairingError: the namespace belongs to another encoder.
@@ -98,7 +103,7 @@ def run_encode_job(
         StoredBehind(namespace.put_many, _BATCHES_BEHIND) as storing,
         closing(read_ahead(chunks(rows, config.window_rows), _WINDOWS_AHEAD)) as windows,
     ):
-        job = _Job(encoder, namespace, storing, config, on_progress, on_bad_row)
+        job = _Job(encoder, namespace, storing, config, on_progress, on_bad_row, owns)
         for window in windows:
             job.take(window)
         return job.finish()
@@ -110,6 +115,7 @@ class _Counts:
     unchanged: int = 0
     truncated: int = 0
     bad_rows: int = 0
+    deleted: int = 0
     bad_without_id: int = 0
 
 
@@ -122,6 +128,7 @@ class _Job:
         config: EncodeJobConfig,
         on_progress: Callable[[EncodeProgress], None] | None,
         on_bad_row: Callable[[BadRow], None] | None,
+        owns: Callable[[str], bool],
     ) -> None:
         self._encoder = RowEncoder(
             encoder, config.truncation, config.max_failures_in_a_row, namespace.spec.numpy_dtype
@@ -131,6 +138,7 @@ class _Job:
         self._config = config
         self._on_progress = on_progress
         self._on_bad_row = on_bad_row
+        self._owns = owns
         self._started_s = time.perf_counter()
         self._counts = _Counts()
         self._first_bad: list[BadRow] = []
@@ -141,7 +149,7 @@ class _Job:
     def take(self, window: Sequence[ItemRow | BadRow]) -> None:
         """Deals with the next rows of the input; some may stay in the pool."""
         self._counts.rows_read += len(window)
-        usable = self._usable(window)
+        usable = self._without_deleted(self._usable(window))
         changed = self._changed_ids(usable)
         for batch in self._batches(usable):
             fresh = [row for row in batch if row.id in changed]
@@ -162,7 +170,8 @@ class _Job:
         pruned = self._prune() if self._config.prune and not refused else 0
         counts = self._counts
         seconds = time.perf_counter() - self._started_s
-        assert counts.rows_read == self._storing.stored + counts.unchanged + counts.bad_rows
+        done = self._storing.stored + counts.unchanged + counts.deleted + counts.bad_rows
+        assert counts.rows_read == done
         return EncodeReport(
             rows_read=counts.rows_read,
             encoded=self._storing.stored,
@@ -173,6 +182,7 @@ class _Job:
             pruned=pruned,
             prune_refused=refused,
             seconds=seconds,
+            deleted=counts.deleted,
             items_per_s=self._storing.stored / seconds if self._storing.stored else 0.0,
         )
 
@@ -182,11 +192,20 @@ class _Job:
             if isinstance(row, BadRow):
                 self._bad(row)
             elif row.id in self._ids:
-                self._bad(BadRow(row.line, f"id {row.id!r} came earlier in the input", row.id))
+                self._bad(BadRow(row.line, f"id {row.id!r} came earlier in the input", row.id, row.file))
             else:
                 self._ids.add(row.id)
                 usable.append(row)
         return usable
+
+    def _without_deleted(self, rows: list[ItemRow]) -> list[ItemRow]:
+        deleted = [row.id for row in rows if row.deleted]
+        if not deleted:
+            return rows
+        for keys in chunks(deleted, _DELETE_BATCH):
+            self._namespace.delete_many(keys)
+        self._counts.deleted += len(deleted)
+        return [row for row in rows if not row.deleted]
 
     def _changed_ids(self, rows: Sequence[ItemRow]) -> set[str]:
         changed: set[str] = set()
@@ -240,16 +259,19 @@ class _Job:
     def _tell_progress(self) -> None:
         if self._on_progress is not None:
             counts = self._counts
-            self._on_progress(EncodeProgress(self._storing.stored, counts.unchanged, counts.bad_rows))
+            self._on_progress(
+                EncodeProgress(self._storing.stored, counts.unchanged, counts.bad_rows, counts.deleted)
+            )
 
     def _why_not_prune(self) -> str:
         if self._counts.bad_without_id:
             return f"{self._counts.bad_without_id} bad rows have no readable id, and may be of stored items"
-        if self._storing.stored + self._counts.unchanged == 0:
+        if self._storing.stored + self._counts.unchanged + self._counts.deleted == 0:
             return "the input has no usable row"
         return ""
 
     def _prune(self) -> int:
         stored = self._namespace.keys()
-        gone = (key for key in stored if key not in self._ids and key not in self._bad_ids)
+        named = (self._ids, self._bad_ids)
+        gone = (key for key in stored if self._owns(key) and not any(key in ids for ids in named))
         return sum(self._namespace.delete_many(keys) for keys in chunks(gone, _DELETE_BATCH))

@@ -1,4 +1,4 @@
-"""`ItemsFile`: rows of item id and text from CSV, JSONL or Parquet, streamed; a bad row never ends the rest.
+"""`ItemsFile`: rows of item id and text from CSV, JSONL, Parquet, Arrow or Lance, streamed; a bad row ends no other.
 
 Owns which columns make a row and when a row is bad; `row_readers` has the formats.
 
@@ -22,10 +22,11 @@ from uuid import UUID
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.reasons import reason_of
+from rankport.runtime.jobs.arrow_readers import ArrowReader, LanceReader, ParquetReader
 from rankport.runtime.jobs.config import FileColumns, FileFormat
-from rankport.runtime.jobs.parquet_reader import ParquetReader
 from rankport.runtime.jobs.records import BadRow, Moment, Record, RowReader
 from rankport.runtime.jobs.row_readers import CsvReader, JsonlReader
+from rankport.runtime.jobs.text_template import TextTemplate, joined
 from rankport.runtime.store.token_spec import MAX_KEY_BYTES
 
 __all__ = ["FORMATS", "BadRow", "FileFormat", "ItemRow", "ItemsFile"]
@@ -37,7 +38,13 @@ _SUFFIXES: Mapping[str, FileFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".lance": "lance",
 }
+_YES, _NO = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"", "false", "f", "no", "n", "0"})
 _FILE_ERRORS = (OSError, EOFError, zlib.error)
 _ROWS_A_LOOK = 4096  # at whether the file is the one that was opened
 _EXACT = (int, Decimal, UUID, Moment)  # types with one text each, beside text
@@ -49,7 +56,9 @@ class ItemRow:
 
     line: int  # where it starts, from 1; a Parquet file's row number, from 1
     id: str
-    text: str  # the text columns that are not blank, joined
+    text: str  # the text columns that are not blank, joined, or what a template makes of them
+    deleted: bool = False  # to be deleted from the store
+    file: str = ""  # where there are several
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,8 @@ class ItemsFile:
     text_columns: tuple[str, ...]
     separator: str
     reader: RowReader
+    template: TextTemplate | None = None
+    deleted_column: str | None = None
 
     @classmethod
     def open(
@@ -70,6 +81,8 @@ class ItemsFile:
         id_column: str,
         text_columns: Sequence[str],
         separator: str = " ",
+        template: str | None = None,
+        deleted_column: str | None = None,
         file_format: str | None = None,
         max_row_length: int = FileColumns().max_row_length,
     ) -> "ItemsFile":
@@ -83,20 +96,22 @@ class ItemsFile:
                 there twice; the message lists the columns.
         """
         file = Path(path)
-        if not file.is_file():
+        if not file.exists() or (file.is_dir() and _format(file, file_format) != "lance"):
             raise NotFound(f"no items file {file}")
         if not text_columns:
             raise InvalidRequest("no text column: name at least one")
+        made_of = None if template is None else TextTemplate.parse(template)
+        text_columns = tuple(text_columns) if made_of is None else made_of.columns
         reader = _reader(file, file_format, max_row_length)
         try:
             columns = reader.columns()
         except _FILE_ERRORS as error:
             raise InvalidRequest(f"{file} cannot be read: {reason_of(error)}") from error
-        for name in (id_column, *text_columns):
+        for name in (id_column, *text_columns, *([deleted_column] if deleted_column else [])):
             if columns.count(name) != 1:
                 problem = f"{columns.count(name)} columns" if name in columns else "no column"
                 raise InvalidRequest(f"{file} has {problem} {name!r}; its columns: {', '.join(columns)}")
-        return cls(file, id_column, tuple(text_columns), separator, reader)
+        return cls(file, id_column, tuple(text_columns), separator, reader, made_of, deleted_column)
 
     def rows(self) -> Iterator[ItemRow | BadRow]:
         """Yields the rows in order.
@@ -107,7 +122,8 @@ class ItemsFile:
         line = 0
         try:
             state = _state(self.path)
-            columns = tuple(dict.fromkeys((self.id_column, *self.text_columns)))
+            named = (self.id_column, *self.text_columns, self.deleted_column)
+            columns = tuple(dict.fromkeys(name for name in named if name is not None))
             for number, record in enumerate(self.reader.records(columns)):
                 if number % _ROWS_A_LOOK == 0:
                     self._check_unchanged(state, line)
@@ -135,28 +151,55 @@ class ItemsFile:
         item_id: str | None = None
         try:
             item_id = _item_id(self.id_column, record.values.get(self.id_column))
-            parts = [_text(name, record.values.get(name)) for name in self.text_columns]
-            text = self.separator.join(part for part in parts if not _is_blank(part))
+            if self.deleted_column is not None and _says_so(
+                self.deleted_column, record.values.get(self.deleted_column)
+            ):
+                return ItemRow(record.line, item_id, "", deleted=True)
+            text = self._text_of(record)
             if not text:
                 raise _BadValueError(f"no text in {', '.join(self.text_columns)}")
         except _BadValueError as error:
             return BadRow(record.line, str(error), item_id)
         return ItemRow(record.line, item_id, text)
 
+    def _text_of(self, record: Record) -> str:
+        def text_of(name: str) -> str:
+            value = record.values.get(name)
+            # A template names its columns, and takes what has one text each.
+            exact = self.template is not None and isinstance(value, _EXACT) and not isinstance(value, bool)
+            return _exact_text(value) if exact else _text(name, value)
+
+        if self.template is not None:
+            return self.template.render(text_of)
+        return joined(self.text_columns, self.separator, text_of)
+
 
 class _BadValueError(ValueError):
     """Reason why a row is bad."""
 
 
+def format_of(name: str) -> FileFormat | None:
+    """Tells the format of a file by its name; None where that says none."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes if suffix.lower() != ".gz"]
+    return _SUFFIXES.get(suffixes[-1] if suffixes else "")
+
+
+def _format(path: Path, file_format: str | None) -> str | None:
+    return file_format or format_of(path.name)
+
+
 def _reader(path: Path, file_format: str | None, max_row_length: int) -> RowReader:
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    match file_format or _SUFFIXES.get(suffixes[-1] if suffixes else ""):
+    match _format(path, file_format):
         case "csv":
             return CsvReader(path, max_row_length)
         case "jsonl":
             return JsonlReader(path, max_row_length)
         case "parquet":
             return ParquetReader(path)
+        case "arrow":
+            return ArrowReader(path)
+        case "lance":
+            return LanceReader(path)
         case None:
             raise InvalidRequest(
                 f"{path}: its name tells no format; give it with file_format (--format), one of {', '.join(FORMATS)}"
@@ -203,6 +246,18 @@ def _text(name: str, value: object) -> str:
     except UnicodeError as error:
         raise _BadValueError(f"{name} is not valid UTF-8: {error.reason}") from error  # type: ignore[attr-defined]
     return text
+
+
+def _says_so(name: str, value: object) -> bool:
+    """Reads a column that says yes or no."""
+    if isinstance(value, bool):
+        return value
+    word = (str(value) if isinstance(value, int) else _text(name, value)).strip().lower()
+    if word in _YES:
+        return True
+    if word in _NO:
+        return False
+    raise _BadValueError(f"{name} is {word[:40]!r}, and must say true or false")
 
 
 def _is_blank(text: str) -> bool:

@@ -20,6 +20,7 @@ class BadRow:
     line: int  # as in `Record`
     reason: str
     id: str | None = None  # where it is known
+    file: str = ""  # where there are several
 
 
 @dataclass(frozen=True, slots=True)

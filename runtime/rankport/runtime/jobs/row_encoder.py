@@ -131,7 +131,7 @@ class RowEncoder:
         _keep(rows, fitting, truncation == "truncate", batch)
 
     def _fail(self, row: ItemRow, error: InvalidRequest | BackendError, batch: EncodedBatch) -> None:
-        batch.bad.append(BadRow(row.line, of_single_item(str(error)), row.id))
+        batch.bad.append(BadRow(row.line, of_single_item(str(error)), row.id, row.file))
         if isinstance(error, BackendError):
             self._failures += 1
             if self._failures >= self._max_failures:
@@ -152,6 +152,9 @@ def _keep(
         else:
             batch.bad.append(
                 BadRow(
-                    row.line, f"the encoder gave tokens that are not finite in {tokens.dtype.name}", row.id
+                    row.line,
+                    f"the encoder gave tokens that are not finite in {tokens.dtype.name}",
+                    row.id,
+                    row.file,
                 )
             )

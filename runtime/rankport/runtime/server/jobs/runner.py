@@ -139,7 +139,7 @@ class JobRunner:
             self._end(run.job, JobState.FAILED, str(told(error)))
         else:
             done = replace(run.job, counts=_counts(report))
-            if report.encoded + report.unchanged:
+            if report.encoded + report.unchanged + report.deleted:
                 self._end(done, JobState.DONE)
             else:
                 self._end(done, JobState.FAILED, f"none of {report.rows_read} rows could be used")
@@ -186,7 +186,7 @@ class _Run:
 
     def progress(self, done: EncodeProgress) -> None:
         """Notes what is done. Raises `_BrokenOffError` where nobody wants it any more."""
-        counts = JobCounts(done.rows, done.encoded, done.unchanged, done.bad_rows)
+        counts = JobCounts(done.rows, done.encoded, done.unchanged, done.bad_rows, deleted=done.deleted)
         self.job = replace(self.job, counts=counts, first_bad_rows=tuple(self._bad_rows))
         if self._broken_off():
             raise _BrokenOffError
@@ -197,7 +197,7 @@ class _Run:
     def bad_row(self, row: BadRow) -> None:
         """Keeps the first ones."""
         if len(self._bad_rows) < _BAD_ROWS_KEPT:
-            self._bad_rows.append(JobBadRow(row.line, row.reason, row.id))
+            self._bad_rows.append(JobBadRow(row.line, row.reason, row.id, row.file))
             self.job = replace(self.job, first_bad_rows=tuple(self._bad_rows))
 
 
@@ -209,4 +209,5 @@ def _counts(report: EncodeReport) -> JobCounts:
         bad_rows=report.bad_rows,
         truncated=report.truncated,
         pruned=report.pruned,
+        deleted=report.deleted,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, StoreError
@@ -10,8 +10,9 @@ from rankport.protos.jobs import EncodeTask
 from rankport.protos.types import ModelDescription
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, namespace_of, run_encode_job
-from rankport.runtime.jobs.items_file import BadRow, ItemsFile
+from rankport.runtime.jobs.items_file import BadRow
 from rankport.runtime.jobs.row_encoder import Encoder
+from rankport.runtime.jobs.sources import ItemSources
 from rankport.runtime.server.roots import file_of_a_job
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.opening import open_store
@@ -83,7 +84,7 @@ def check_task(task: EncodeTask, places: Places, encoder: ModelDescription) -> N
         raise InvalidRequest(f"batch_size is {task.batch_size}: it must be at least 1, or 0 for the default")
     _config(task)
     places.check(task.store)
-    _file(task, places)
+    _sources(task, places)
 
 
 def run_task(
@@ -95,32 +96,39 @@ def run_task(
     on_bad_row: Callable[[BadRow], None],
 ) -> EncodeReport:
     """Runs a task to its end; `on_rows` is told how many rows there are, roughly. Raises as `run_encode_job`."""
-    file = _file(task, places)
-    on_rows(file.count() or 0)
+    sources = _sources(task, places)
+    on_rows(sources.count() or 0)
     with places.opened(task.store) as store:
         if not encoder.fingerprint:
             raise StoreError("the encoder has no fingerprint: export it anew")
         return run_encode_job(
             encoder,
             namespace_of(store, encoder),
-            file.rows(),
+            sources.rows(),
             _config(task),
             on_progress=on_progress,
             on_bad_row=on_bad_row,
+            owns=sources.owns,
         )
 
 
-def _file(task: EncodeTask, places: Places) -> ItemsFile:
+def _sources(task: EncodeTask, places: Places) -> ItemSources:
     given = {
         "id_column": task.id_column,
         "text_columns": task.text_columns,
         "file_format": task.file_format,
+        "template": task.template,
+        "deleted_column": task.deleted_column,
+        "shard": task.shard,
     }
     columns = {name: value for name, value in given.items() if value}
     if task.separator is not None:
         columns["separator"] = task.separator
     path = file_of_a_job("items", task.items, places.roots)
-    return ItemsFile.open(path, **asdict(FileColumns(**columns)))  # type: ignore[arg-type]
+    sources = ItemSources.open([path], FileColumns(**columns))  # type: ignore[arg-type]
+    for name in sources.names:  # a folder may have links that lead elsewhere
+        file_of_a_job("items", name, places.roots)
+    return sources
 
 
 def _config(task: EncodeTask) -> EncodeJobConfig:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -24,7 +23,11 @@ def encode(
         Path, typer.Option(help="Bundle that makes the tokens: of an item encoder, or two towers.")
     ],
     items: Annotated[
-        Path, typer.Option(help="The items: .csv, .jsonl or .parquet; CSV and JSONL also as .gz.")
+        list[str],
+        typer.Option(
+            metavar="FILE|FOLDER|PATTERN|URL",
+            help="The items: .csv, .jsonl, .parquet, .arrow, .lance; CSV and JSONL also as .gz. May be given again.",
+        ),
     ],
     store: Annotated[Path, typer.Option(help="Token store directory; made if it is not there.")],
     device_id: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
@@ -67,7 +70,7 @@ def encode(
     from rich.console import Console
 
     from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
-    from rankport.runtime.jobs.items_file import ItemsFile
+    from rankport.runtime.jobs.sources import ItemSources
     from rankport.runtime.kinds.table import load_encoder
     from rankport.runtime.store.opening import open_store
     from rankport.sdk.cli.output.encode import (
@@ -82,7 +85,7 @@ def encode(
     console = Console(stderr=True)
     device: Device = given["device"]
     config = encode_job_config(device, **given_values(EncodeJobConfig, given))
-    file = ItemsFile.open(items, **asdict(filled(FileColumns, given)))
+    sources = ItemSources.open(items, filled(FileColumns, given))
     with (
         load_encoder(bundle, engine_config(device, device_ids=(device_id,))) as encoder,
         open_store(store, create=True) as tokens,
@@ -91,9 +94,15 @@ def encode(
     ):
         source = of_side(encoder, cast(Side | None, side))
         namespace = namespace_of(tokens, source, token_dtype, hidden=publish == "when-complete")
-        with show_progress(console, file.count()) as on_progress:
+        with show_progress(console, sources.count()) as on_progress:
             report = run_encode_job(
-                source, namespace, file.rows(), config, on_progress=on_progress, on_bad_row=on_bad_row
+                source,
+                namespace,
+                sources.rows(),
+                config,
+                on_progress=on_progress,
+                on_bad_row=on_bad_row,
+                owns=sources.owns,
             )
         stored = len(namespace)
         failure = failure_of(report, max_bad_rows)

@@ -38,7 +38,9 @@ def _group() -> None:
 
 
 def create(
-    items: Annotated[str, typer.Option(help="File of items at the server, absolute or below a --job-root.")],
+    items: Annotated[
+        str, typer.Option(help="File of items at the server, or a folder of them, below a --job-root.")
+    ],
     store: Annotated[
         str,
         typer.Option(help="Token store below a --job-root. [default: the server's own, if it writes back]"),
@@ -55,8 +57,13 @@ def create(
     separator: Annotated[
         str | None, typer.Option(help="Put between the texts of several columns. [default: a blank]")
     ] = None,
+    text: Annotated[
+        str, typer.Option(metavar="TEMPLATE", help='In place of --text-column: "{title}. {description:200}".')
+    ] = "",
+    deleted_column: Annotated[str, typer.Option(help="Column that says which items to delete.")] = "",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Take this share of the items, as 3/16.")] = "",
     format: Annotated[
-        str, typer.Option(help="csv, jsonl or parquet, if the file's name does not tell.")
+        str, typer.Option(help="csv, jsonl, parquet, arrow or lance, if the file's name does not tell.")
     ] = "",
     truncation: Annotated[
         Truncation, typer.Option(help="Texts over the encoder's limit: cut and counted, or bad rows.")
@@ -86,6 +93,9 @@ def create(
         text_columns=tuple(text_column or ()),
         separator=separator,
         file_format=format,
+        template=text,
+        deleted_column=deleted_column,
+        shard=shard,
         truncation=truncation,
         prune=prune,
         batch_size=batch_size,

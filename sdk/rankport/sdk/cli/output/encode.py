@@ -32,7 +32,7 @@ def write_bad_rows(path: Path | None) -> Iterator[Callable[[BadRow], None] | Non
 
     def write(row: BadRow) -> None:
         with writing(target):
-            print(json.dumps(asdict(row)), file=stream)
+            print(json.dumps(_as_json(row)), file=stream)
 
     try:
         yield write
@@ -73,7 +73,8 @@ def _plainshow_progress(console: Console, total: int | None) -> Callable[[Encode
 
 
 def _describe(now: EncodeProgress) -> str:
-    return f"{now.encoded} encoded, {now.unchanged} unchanged, {now.bad_rows} bad"
+    deleted = f", {now.deleted} deleted" if now.deleted else ""
+    return f"{now.encoded} encoded, {now.unchanged} unchanged{deleted}, {now.bad_rows} bad"
 
 
 def print_report(console: Console, report: EncodeReport, stored: int) -> None:
@@ -86,13 +87,16 @@ def print_report(console: Console, report: EncodeReport, stored: int) -> None:
     table.add_row("unchanged", str(report.unchanged))
     table.add_row("of these cut to the limit", str(report.truncated))
     table.add_row("bad rows", str(report.bad_rows), style="bold yellow" if report.bad_rows else None)
+    if report.deleted:
+        table.add_row("deleted, as rows say", str(report.deleted))
     table.add_row("pruned", str(report.pruned))
     table.add_row("items in the store", str(stored))
     table.add_row("seconds", f"{report.seconds:.1f}")
     table.add_row("items encoded / s", f"{report.items_per_s:.1f}")
     console.print(table)
     for row in report.first_bad_rows[:_SHOWN_BAD_ROWS]:
-        name = f" ({row.id})" if row.id is not None else ""
+        name = f" of {row.file}" if row.file else ""
+        name += f" ({row.id})" if row.id is not None else ""
         console.print(
             f"bad row {row.line}{name}: {row.reason}", soft_wrap=True, markup=False, highlight=False
         )
@@ -102,9 +106,17 @@ def print_report(console: Console, report: EncodeReport, stored: int) -> None:
         console.print(f"not pruned: {report.prune_refused}", style="bold yellow", markup=False)
 
 
+def _as_json(row: BadRow) -> dict[str, object]:
+    """Gives a bad row's values; its file where there are several."""
+    values = asdict(row)
+    if not row.file:
+        del values["file"]
+    return values
+
+
 def failure_of(report: EncodeReport, max_bad_rows: int | None) -> str:
     """Says why the job counts as failed; empty where it does not."""
-    if report.encoded + report.unchanged == 0:
+    if report.encoded + report.unchanged + report.deleted == 0:
         return f"none of {report.rows_read} rows could be used"
     if max_bad_rows is not None and report.bad_rows > max_bad_rows:
         return f"{report.bad_rows} bad rows, --max-bad-rows is {max_bad_rows}"
@@ -121,6 +133,7 @@ def write_report(
         "failure": failure,
         "stored": stored,
         **asdict(report),
+        "first_bad_rows": [_as_json(row) for row in report.first_bad_rows],
     }
     with writing(f"--json {file}"):
         write_json(file, content)

@@ -35,7 +35,8 @@ def write_job(job: Job, as_json: bool) -> None:
             return
         print(line_of(job))
         for row in job.first_bad_rows[:_SHOWN_BAD_ROWS]:
-            name = f" ({row.id})" if row.id is not None else ""
+            name = f" of {row.file}" if row.file else ""
+            name += f" ({row.id})" if row.id is not None else ""
             print(one_line(f"bad row {row.line}{name}: {row.reason}"))
 
 
@@ -81,5 +82,5 @@ def _with_a_bar(states: Iterable[Job]) -> Job | None:
     with show_progress(Console(stderr=True), last.total_rows) as on_progress:
         for last in states:
             counts = last.counts
-            on_progress(EncodeProgress(counts.encoded, counts.unchanged, counts.bad_rows))
+            on_progress(EncodeProgress(counts.encoded, counts.unchanged, counts.bad_rows, counts.deleted))
     return last

@@ -1,0 +1,164 @@
+"""Readers of Parquet, Arrow's own files and Lance: records of columns. Owns what becomes of a value of each type."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from rankport.protos.errors import InvalidRequest
+from rankport.protos.extras import extras_named
+from rankport.runtime.jobs.records import BadRow, Moment, Record
+
+_BATCH_ROWS = 4096
+_OUT_OF_RANGE = "<value out of range"  # written by pyarrow in the place of a moment that no calendar has
+
+Convert = Callable[[Any], object]  # of a scalar of pyarrow
+
+
+class ParquetReader:
+    """Reader of Parquet. Needs pyarrow, the extra `rankport[parquet]`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def columns(self) -> tuple[str, ...]:
+        with _parquet_file(self._path) as file:
+            return tuple(file.schema_arrow.names)
+
+    def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
+        with _parquet_file(self._path) as file:
+            leaves = [file.schema.column(index) for index in range(len(file.schema))]
+            uuids = {leaf.path for leaf in leaves if str(leaf.logical_type) == "UUID"}
+            converts = _converts(file.schema_arrow, columns, uuids)
+            yield from _records(file.iter_batches(batch_size=_BATCH_ROWS, columns=list(columns)), converts)
+
+    def count(self) -> int | None:
+        with _parquet_file(self._path) as file:
+            return int(file.metadata.num_rows)
+
+
+class ArrowReader:
+    """Reader of Arrow IPC, files (also called Feather) and streams alike. Needs pyarrow."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def columns(self) -> tuple[str, ...]:
+        with _arrow_batches(self._path) as (schema, _):
+            return tuple(schema.names)
+
+    def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
+        with _arrow_batches(self._path) as (schema, batches):
+            yield from _records(batches, _converts(schema, columns, set()))
+
+    def count(self) -> int | None:
+        with _arrow_batches(self._path) as (_, batches):
+            return sum(int(batch.num_rows) for batch in batches)
+
+
+class LanceReader:
+    """Reader of a Lance dataset, in the version that it has when it is opened. Needs pylance."""
+
+    def __init__(self, path: Path) -> None:
+        with extras_named(f"reading {path}", "lance"):
+            import lance
+        try:
+            self._dataset: Any = lance.dataset(str(path))
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(f"{path} cannot be read as Lance: {error}") from error
+
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self._dataset.schema.names)
+
+    def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
+        batches = self._dataset.to_batches(columns=list(columns), batch_size=_BATCH_ROWS, scan_in_order=True)
+        yield from _records(batches, _converts(self._dataset.schema, columns, set()))
+
+    def count(self) -> int | None:
+        return int(self._dataset.count_rows())
+
+
+def _records(batches: Iterable[Any], converts: Mapping[str, Convert]) -> Iterator[Record | BadRow]:
+    row = 0
+    for batch in batches:
+        for index in range(batch.num_rows):
+            row += 1
+            yield _record(row, batch, index, converts)
+
+
+def _converts(schema: Any, columns: Sequence[str], uuids: Set[str]) -> dict[str, Convert]:
+    """Chooses, for each column, what makes a value of ours of one of Arrow's."""
+    return {name: _uuid if name in uuids else _convert_of(schema.field(name).type) for name in columns}
+
+
+@contextmanager
+def _arrow_batches(path: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """Opens a file, or a stream, of Arrow's for the block: its schema and its batches."""
+    with extras_named(f"reading {path}", "parquet"):
+        import pyarrow
+    try:
+        with pyarrow.memory_map(str(path)) as source:
+            if source.read(6) == b"ARROW1":
+                file = pyarrow.ipc.open_file(source)
+                yield file.schema, (file.get_batch(index) for index in range(file.num_record_batches))
+            else:
+                source.seek(0)
+                stream = pyarrow.ipc.open_stream(source)
+                yield stream.schema, iter(stream)
+    except pyarrow.ArrowException as error:
+        raise InvalidRequest(f"{path} cannot be read as Arrow: {error}") from error
+
+
+def _convert_of(type_: Any) -> Convert:
+    from pyarrow import types
+
+    # A duration is a number of what unit its column says: no text of it stands for itself.
+    if types.is_date(type_) or types.is_time(type_) or types.is_timestamp(type_):
+        return _moment
+    return _plain
+
+
+def _plain(scalar: Any) -> object:
+    return scalar.as_py()
+
+
+def _uuid(scalar: Any) -> object:
+    value = scalar.as_py()  # bytes from a pyarrow that knows no such type
+    return UUID(bytes=value) if isinstance(value, bytes) else value
+
+
+def _moment(scalar: Any) -> object:
+    import pyarrow
+
+    if not scalar.is_valid:
+        return None
+    text = scalar.cast(pyarrow.string()).as_py()
+    if text.startswith(_OUT_OF_RANGE):
+        raise ValueError("no calendar has it")
+    return Moment(str(scalar.type), text)
+
+
+def _record(row: int, batch: Any, index: int, converts: Mapping[str, Convert]) -> Record | BadRow:
+    values: dict[str, object] = {}
+    for name, convert in converts.items():
+        column = batch.column(name)
+        try:
+            values[name] = convert(column[index])
+        except UnicodeDecodeError as error:
+            return BadRow(row, f"{name} has bytes that are not UTF-8: {error.reason} at byte {error.start}")
+        except (ValueError, ArithmeticError, NotImplementedError, KeyError) as error:
+            return BadRow(row, f"{name} has a value of type {column.type} that cannot be read: {error}")
+    return Record(row, values)
+
+
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
+    with extras_named(f"reading {path}", "parquet"):
+        import pyarrow
+        from pyarrow import parquet
+    try:
+        with parquet.ParquetFile(path) as file:
+            yield file
+    except pyarrow.ArrowException as error:
+        raise InvalidRequest(f"{path} cannot be read as Parquet: {error}") from error

@@ -1,0 +1,185 @@
+"""`ItemSources`: the rows of several files, folders, patterns and URLs in one order, or a shard of them.
+
+Owns what a name stands for. A folder is all its files of known formats, by name, those of its folders too; a pattern
+(`*`, `?`, `**`) what it finds, by name; a URL (`s3://…`, `gs://…`, `https://…`) what fsspec finds there. A file behind
+a URL is copied here while it is read, and its copy deleted then, so that it is one file from its first row to its last.
+
+A shard takes the items whose id hashes to it, and of bad rows without an id those whose line falls on it: each row is
+one shard's, whichever file it lies in.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from glob import glob, has_magic
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.extras import extras_named
+from rankport.runtime.jobs.config import FileColumns
+from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile, format_of
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Share of the items."""
+
+    index: int  # from 0
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Reads I/N. Raises `InvalidRequest` for what is none."""
+        match = _SHARD.fullmatch(text)
+        if match is None or int(match[1]) > int(match[2]):
+            raise InvalidRequest(f"shard {text!r}: give I/N, as 3/16, with I from 1 to N")
+        return cls(int(match[1]) - 1, int(match[2]))
+
+    def has(self, row: ItemRow | BadRow) -> bool:
+        """Says whether a row is of this shard."""
+        if row.id is None:
+            return row.line % self.of == self.index
+        return self.has_key(row.id)
+
+    def has_key(self, key: str) -> bool:
+        """Says whether an item is of this shard."""
+        digest = blake2b(key.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") % self.of == self.index
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSources:
+    """Sources that were found, the first one of which was checked. Make it with `open`."""
+
+    names: tuple[str, ...]  # paths and URLs of single files
+    columns: FileColumns
+    shard: Shard | None
+
+    @classmethod
+    def open(cls, sources: Sequence[str | Path], columns: FileColumns) -> "ItemSources":
+        """Finds the files, and checks all that are here; of those behind URLs the first one.
+
+        Raises:
+            NotFound: a source stands for no file.
+            InvalidRequest: as `ItemsFile.open`; the scheme of a URL is unknown; a shard is none.
+            MissingExtra: a URL, and fsspec, or what it needs for the scheme, is not installed.
+        """
+        if not sources:
+            raise InvalidRequest("no items: name at least one file")
+        shard = None if columns.shard is None else Shard.parse(columns.shard)
+        names = tuple(dict.fromkeys(name for source in sources for name in _files_of(str(source), columns)))
+        made = cls(names, columns, shard)
+        remote = [name for name in names if _URL.match(name)]
+        for name in names:
+            if name not in remote[1:]:
+                with made._file(name):
+                    pass
+        return made
+
+    def rows(self) -> Iterator[ItemRow | BadRow]:
+        """Yields the rows of all files in order. Raises as `ItemsFile.rows`, and `NotFound` for a file that went."""
+        for name in self.names:
+            with self._file(name) as file:
+                told = name if len(self.names) > 1 else ""
+                for row in file.rows():
+                    if self.shard is None or self.shard.has(row):
+                        yield replace(row, file=told) if told else row
+
+    def owns(self, key: str) -> bool:
+        """Says whether an item is of these sources' shard, or would be."""
+        return self.shard is None or self.shard.has_key(key)
+
+    def count(self) -> int | None:
+        """Counts rows, roughly, for a progress bar; None where that costs too much, or files are elsewhere."""
+        if any(_URL.match(name) for name in self.names):
+            return None
+        counts = []
+        for name in self.names:
+            with self._file(name) as file:
+                counts.append(file.count())
+        known = [count for count in counts if count is not None]
+        share = 1 if self.shard is None else self.shard.of
+        return sum(known) // share if len(known) == len(counts) else None
+
+    def files(self) -> tuple[ItemsFile, ...]:
+        """Gives the files apart. Raises `InvalidRequest` for files behind URLs, and for a shard."""
+        if self.shard is not None or any(_URL.match(name) for name in self.names):
+            raise InvalidRequest("files apart must lie in folders that all see, and have no shard")
+        return tuple(ItemsFile.open(name, **_own(self.columns)) for name in self.names)
+
+    @contextmanager
+    def _file(self, name: str) -> Iterator[ItemsFile]:
+        if not _URL.match(name):
+            yield ItemsFile.open(name, **_own(self.columns))
+            return
+        with tempfile.TemporaryDirectory(prefix="rankport-items-") as folder, _readable(name):
+            import fsspec
+
+            copy = Path(folder) / name.rsplit("/", 1)[-1]
+            fsspec_files, path = fsspec.core.url_to_fs(name)
+            fsspec_files.get_file(path, str(copy))
+            yield ItemsFile.open(copy, **_own(self.columns))
+
+
+def _own(columns: FileColumns) -> dict[str, Any]:
+    """Gives what a single file is opened with."""
+    given = asdict(columns)
+    given.pop("shard")
+    return given
+
+
+def _files_of(source: str, columns: FileColumns) -> list[str]:
+    """Finds the files that a source stands for, by name."""
+    if _URL.match(source):
+        return _files_behind(source)
+    path = Path(source)
+    if path.is_dir() and format_of(source) != "lance":
+        found = sorted(str(each) for each in path.rglob("*") if each.is_file() and format_of(each.name))
+    elif has_magic(source) and not path.exists():
+        found = sorted(glob(source, recursive=True))
+    else:
+        return [source]  # which `ItemsFile.open` misses by name if it is not there
+    if not found:
+        raise NotFound(f"no items in {source}: no file of a format that its name tells")
+    return found
+
+
+def _files_behind(url: str) -> list[str]:
+    with _readable(url):
+        import fsspec
+
+        files, path = fsspec.core.url_to_fs(url)
+        scheme = url.partition("://")[0]
+        if has_magic(path):
+            found = sorted(files.glob(path))
+        elif files.isdir(path):
+            found = sorted(name for name in files.find(path) if format_of(name))
+        else:
+            return [url]
+    if not found:
+        raise NotFound(f"no items at {url}")
+    return [f"{scheme}://{name}" if "://" not in name else name for name in found]
+
+
+@contextmanager
+def _readable(url: str) -> Iterator[None]:
+    """Tells what keeps a URL from being read."""
+    with extras_named(f"reading {url}", "remote"):
+        import fsspec  # noqa: F401
+    try:
+        yield
+    except (InvalidRequest, NotFound):
+        raise
+    except FileNotFoundError as error:
+        raise NotFound(f"no items file {url}") from error
+    except (ImportError, ValueError) as error:
+        raise InvalidRequest(f"{url}: {error}") from error
+    except OSError as error:
+        raise InvalidRequest(f"{url} cannot be read: {error}") from error

@@ -26,7 +26,8 @@ from rankport.protos.types import Key
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace
-from rankport.runtime.store.copying import copy_tokens, snapshot_target
+from rankport.runtime.store.copy_ends import NamespaceSource, snapshot_target
+from rankport.runtime.store.copying import copy_tokens
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.snapshot.store import SnapshotStore
 from rankport.runtime.store.snapshot.writer import Facts, SnapshotWriter
@@ -78,7 +79,8 @@ def measure_reads(work: Path, items: int) -> dict[str, object]:
                 ]
             )
         report["lmdb_filled_items_a_second"] = items / (time.perf_counter() - begun_s)
-        copied = copy_tokens(lmdb, snapshot_target(work / "snapshot", lmdb, WIDE, "bench"))
+        source = NamespaceSource(lmdb, "bench")
+        copied = copy_tokens(source, snapshot_target(work / "snapshot", source, WIDE))
         report["copied_and_compared_items_a_second"] = items / copied.seconds
         with open_store(work / "snapshot", read_only=True) as snapshots:
             stores = {"snapshot": snapshots.namespace(ENCODER), "lmdb": lmdb}

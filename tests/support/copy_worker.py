@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from rankport.protos.errors import StoreError
-from rankport.runtime.store.copying import CopyProgress, copy_tokens, snapshot_target
+from rankport.runtime.store.copy_ends import NamespaceSource, snapshot_target
+from rankport.runtime.store.copying import CopyProgress, copy_tokens
 from rankport.runtime.store.opening import open_store
 
 
@@ -23,11 +24,9 @@ def main(source: str, target: str, encoder: str, *max_file_bytes: str) -> None:
     for limit in map(int, max_file_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     with open_store(source, read_only=True) as store:
-        namespace = store.namespace(encoder)
+        copied = NamespaceSource(store.namespace(encoder), source)
         try:
-            report = copy_tokens(
-                namespace, snapshot_target(Path(target), namespace, namespace.spec, source), tell
-            )
+            report = copy_tokens(copied, snapshot_target(Path(target), copied, copied.spec), tell)
         except StoreError as error:
             sys.exit(str(error))
     print("done", report.written, report.unchanged, flush=True)

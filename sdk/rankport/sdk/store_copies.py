@@ -2,26 +2,27 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.store.contract import TokenNamespace, TokenStore
-from rankport.runtime.store.copying import (
-    CopyProgress,
-    CopyReport,
+from rankport.runtime.store.contract import TokenStore
+from rankport.runtime.store.copy_ends import (
+    CopySource,
     CopyTarget,
+    NamespaceSource,
     NamespaceTarget,
-    copy_tokens,
     snapshot_target,
     spec_as,
 )
+from rankport.runtime.store.copying import CopyProgress, CopyReport, copy_tokens
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.snapshot.store import SnapshotStore
 from rankport.runtime.store.token_spec import TokenSpec
 
 StoreKind = Literal["lmdb", "snapshot"]
+DATASET_FILE = "dataset.json"
 
 
 def copy_store(
@@ -34,7 +35,7 @@ def copy_store(
     frozen: bool = False,
     on_progress: Callable[[CopyProgress], None] = lambda _: None,
 ) -> dict[str, CopyReport]:
-    """Copies the tokens of encoders, all that are published if none is named; returns a report of each.
+    """Copies the tokens of encoders, all that are published if none is named, of a store or dataset; a report of each.
 
     Raises:
         InvalidRequest: both are one store, or the target is of another kind than asked for.
@@ -43,17 +44,31 @@ def copy_store(
     if os.path.realpath(source) == os.path.realpath(target):
         raise InvalidRequest(f"{source} and {target} are one store: give another to copy to")
     as_snapshot = _is_snapshot(target, kind)
-    with open_store(source, read_only=True, frozen=frozen) as tokens:
-        names = encoders or list(tokens.fingerprints())
-        if not names:
-            raise InvalidRequest(f"{tokens.contents()}: there is nothing to copy")
-        reports = {}
-        for name in names:
-            namespace = tokens.namespace(name)
-            spec = spec_as(namespace.spec, dtype)
-            with _opened(target, namespace, spec, as_snapshot, os.path.realpath(source)) as opened:
-                reports[name] = copy_tokens(namespace, opened, on_progress)
+    reports = {}
+    with ExitStack() as opened:
+        for copied in _sources(source, encoders, frozen, opened):
+            spec = spec_as(copied.spec, dtype)
+            with _opened(target, copied, spec, as_snapshot) as end:
+                reports[copied.fingerprint] = copy_tokens(copied, end, on_progress)
     return reports
+
+
+def _sources(
+    location: str, encoders: Sequence[str] | None, frozen: bool, opened: ExitStack
+) -> Sequence[CopySource]:
+    """Opens what is to be copied: of a dataset, or of a store."""
+    if (Path(location) / DATASET_FILE).is_file():
+        from rankport.runtime.jobs.datasets.source import DatasetSource
+
+        dataset = DatasetSource(Path(location), DATASET_FILE)
+        if encoders and list(encoders) != [dataset.fingerprint]:
+            raise InvalidRequest(f"dataset {location} has the tokens of encoder {dataset.fingerprint} alone")
+        return [dataset]
+    tokens = opened.enter_context(open_store(location, read_only=True, frozen=frozen))
+    names = encoders or list(tokens.fingerprints())
+    if not names:
+        raise InvalidRequest(f"{tokens.contents()}: there is nothing to copy")
+    return [NamespaceSource(tokens.namespace(name), os.path.realpath(location)) for name in names]
 
 
 @contextmanager
@@ -65,11 +80,9 @@ def open_to_drop(location: str) -> Iterator[TokenStore]:
 
 
 @contextmanager
-def _opened(
-    target: str, source: TokenNamespace, spec: TokenSpec, as_snapshot: bool, origin: str
-) -> Iterator[CopyTarget]:
+def _opened(target: str, source: CopySource, spec: TokenSpec, as_snapshot: bool) -> Iterator[CopyTarget]:
     if as_snapshot:
-        yield snapshot_target(Path(target), source, spec, origin)
+        yield snapshot_target(Path(target), source, spec)
         return
     with open_store(target, create=True) as store:
         yield NamespaceTarget(store, source.fingerprint, spec)

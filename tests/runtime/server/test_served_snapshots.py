@@ -16,7 +16,8 @@ from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.server.loading import ModelLoader
 from rankport.runtime.server.server import Server
 from rankport.runtime.store.contract import TokenEntry
-from rankport.runtime.store.copying import copy_tokens, snapshot_target
+from rankport.runtime.store.copy_ends import NamespaceSource, snapshot_target
+from rankport.runtime.store.copying import copy_tokens
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
 from rankport.sdk import Client
@@ -46,8 +47,8 @@ def snapshot(path: Path, seed: int, spec: TokenSpec = SPEC) -> Path:
     """Makes a snapshot, in the place of one that is there."""
     source = fill(path.with_name(f"lmdb of {path.name} {seed}"), seed)
     with open_store(source, read_only=True) as store:
-        namespace = store.namespace(ENCODER)
-        copy_tokens(namespace, snapshot_target(path, namespace, spec, str(source)))
+        copied = NamespaceSource(store.namespace(ENCODER), str(source))
+        copy_tokens(copied, snapshot_target(path, copied, spec))
     return path
 
 

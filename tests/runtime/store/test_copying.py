@@ -10,13 +10,8 @@ import pytest
 
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace
-from rankport.runtime.store.copying import (
-    CopyProgress,
-    NamespaceTarget,
-    copy_tokens,
-    snapshot_target,
-    spec_as,
-)
+from rankport.runtime.store.copy_ends import NamespaceSource, NamespaceTarget, snapshot_target, spec_as
+from rankport.runtime.store.copying import CopyProgress, copy_tokens
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
 from support.snapshots import write_snapshot
@@ -36,6 +31,10 @@ def source(namespace: TokenNamespace) -> TokenNamespace:
         ]
     )
     return namespace
+
+
+def of(namespace: TokenNamespace) -> NamespaceSource:
+    return NamespaceSource(namespace, "here")
 
 
 def content(namespace: TokenNamespace) -> dict[str, tuple[bytes, bytes]]:
@@ -58,7 +57,7 @@ def test_snapshot_of_a_store_equals_it_and_so_does_the_store_that_is_made_of_tha
     source: TokenNamespace, tmp_path: Path
 ) -> None:
     said: list[CopyProgress] = []
-    report = copy_tokens(source, snapshot_target(tmp_path / "snap", source, SPEC, "here"), said.append)
+    report = copy_tokens(of(source), snapshot_target(tmp_path / "snap", of(source), SPEC), said.append)
     assert (report.items, report.written, report.unchanged, report.compared, report.stored) == (
         2500,
         2500,
@@ -73,9 +72,9 @@ def test_snapshot_of_a_store_equals_it_and_so_does_the_store_that_is_made_of_tha
         assert before == after  # with the time of the write
         target = store.namespace(ENCODER, SPEC, create=True)
         target.put_many([entry("item 3", 9), entry("only here", 1)])
-        report = copy_tokens(snapshot, NamespaceTarget(store, ENCODER, target.spec))
+        report = copy_tokens(of(snapshot), NamespaceTarget(store, ENCODER, target.spec))
         assert (report.written, report.stored) == (2500, 2501)
-        assert copy_tokens(snapshot, NamespaceTarget(store, ENCODER, target.spec)).unchanged == 2500
+        assert copy_tokens(of(snapshot), NamespaceTarget(store, ENCODER, target.spec)).unchanged == 2500
         target.delete_many(["only here"])
         assert content(target) == content(source)
 
@@ -87,19 +86,19 @@ def test_other_tokens_under_the_same_content_hash_are_written_anew(
     with open_store(tmp_path / "other", create=True) as store:
         target = store.namespace(ENCODER, SPEC, create=True)
         target.put_many([entry("a", 7)])
-        copy_tokens(namespace, NamespaceTarget(store, ENCODER, target.spec))
+        copy_tokens(of(namespace), NamespaceTarget(store, ENCODER, target.spec))
         assert content(target) == content(namespace)
 
 
 def test_int8_copy_is_what_the_tokens_are_in_int8(source: TokenNamespace, tmp_path: Path) -> None:
     spec = spec_as(source.spec, "int8")
-    copy_tokens(source, snapshot_target(tmp_path / "snap", source, spec, "here"))
+    copy_tokens(of(source), snapshot_target(tmp_path / "snap", of(source), spec))
     with opened(tmp_path / "snap") as snapshot, open_store(tmp_path / "again", create=True) as store:
         assert snapshot.spec == TokenSpec(2, 4, "int8")
         keys = sorted(source.keys())
         np.testing.assert_array_equal(snapshot.read(keys).tokens, spec.as_read(source.read(keys).tokens))
         target = store.namespace(ENCODER, spec, create=True)
-        copy_tokens(snapshot, NamespaceTarget(store, ENCODER, target.spec))
+        copy_tokens(of(snapshot), NamespaceTarget(store, ENCODER, target.spec))
         assert content(target) == content(snapshot)
 
 
@@ -112,7 +111,7 @@ def test_token_too_large_for_the_dtype_is_named(tmp_path: Path) -> None:
         opened(tmp_path / "wide") as source,
         pytest.raises(InvalidRequest, match="'large' are too large for float16"),
     ):
-        copy_tokens(source, snapshot_target(tmp_path / "snap", source, replace(spec, dtype="int8"), "here"))
+        copy_tokens(of(source), snapshot_target(tmp_path / "snap", of(source), replace(spec, dtype="int8")))
     assert [path.name for path in (tmp_path / "snap").iterdir()] == [f".{ENCODER}.part"]
 
 
@@ -121,7 +120,7 @@ def test_values_that_cannot_be_read_are_named_and_the_others_copied(path: Path, 
         store.namespace(ENCODER, SPEC, create=True).put_many([entry("a", 1), entry("b", 2), entry("c", 3)])
     raw_put(path, b"tokens/" + ENCODER.encode(), b"\x00b", b"x" * 56)
     with opened(path) as source:
-        report = copy_tokens(source, snapshot_target(tmp_path / "snap", source, SPEC, "here"))
+        report = copy_tokens(of(source), snapshot_target(tmp_path / "snap", of(source), SPEC))
     assert (report.items, report.unreadable, report.unreadable_keys, report.stored) == (3, 1, ("b",), 2)
 
 
@@ -144,7 +143,7 @@ def test_snapshot_that_was_stopped_goes_on_unless_its_source_has_changed(
 
     def stopped() -> None:
         with pytest.raises(StoppedError):
-            copy_tokens(source, snapshot_target(path, source, SPEC, "here"), stop_after(1000))
+            copy_tokens(of(source), snapshot_target(path, of(source), SPEC), stop_after(1000))
 
     stopped()
     with pytest.raises(StoreError, match="no token store at"):
@@ -153,24 +152,24 @@ def test_snapshot_that_was_stopped_goes_on_unless_its_source_has_changed(
     for name, cut in (("tokens", 5), ("keys", 3), ("digests", 21)):
         with (path / f".{ENCODER}.part" / name).open("r+b") as column:
             column.truncate(column.seek(0, 2) - cut)
-    report = copy_tokens(source, snapshot_target(path, source, SPEC, "here"))
+    report = copy_tokens(of(source), snapshot_target(path, of(source), SPEC))
     assert 0 < report.unchanged < 1000
     assert report.written + report.unchanged == 2500
     with opened(path) as snapshot:
         assert content(snapshot) == content(source)
     stopped()
     source.put_many([entry("item 1", 77)])
-    assert copy_tokens(source, snapshot_target(path, source, SPEC, "here")).unchanged == 0
+    assert copy_tokens(of(source), snapshot_target(path, of(source), SPEC)).unchanged == 0
     with opened(path) as snapshot:
         assert content(snapshot) == content(source)
 
 
 def test_two_writers_of_one_snapshot_take_turns(source: TokenNamespace, tmp_path: Path) -> None:
-    first = snapshot_target(tmp_path, source, SPEC, "here")
+    first = snapshot_target(tmp_path, of(source), SPEC)
     with pytest.raises(StoreError, match=r"another process writes .*\.tokens: wait"):
-        snapshot_target(tmp_path, source, SPEC, "here")
+        snapshot_target(tmp_path, of(source), SPEC)
     first.close()
-    snapshot_target(tmp_path, source, SPEC, "here").close()
+    snapshot_target(tmp_path, of(source), SPEC).close()
 
 
 def test_source_that_is_written_to_meanwhile_is_told(source: TokenNamespace, tmp_path: Path) -> None:
@@ -181,6 +180,6 @@ def test_source_that_is_written_to_meanwhile_is_told(source: TokenNamespace, tmp
     with pytest.raises(
         StoreError, match=r"1 items of encoder a{64} differ from their source, 'item 9' first"
     ):
-        copy_tokens(source, snapshot_target(tmp_path / "snap", source, SPEC, "here"), write)
+        copy_tokens(of(source), snapshot_target(tmp_path / "snap", of(source), SPEC), write)
     with pytest.raises(StoreError, match="no token store at"):
         open_store(tmp_path / "snap", read_only=True)

@@ -1,0 +1,91 @@
+"""Datasets of tokens that are copied to token stores."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rankport.protos.errors import StoreError
+from rankport.runtime.jobs.datasets.parts import schema_of, table_of, write_part
+from rankport.runtime.jobs.datasets.source import DatasetSource
+from rankport.runtime.store.opening import open_store
+from rankport.sdk.store_copies import DATASET_FILE, copy_store
+from support.token_samples import ENCODER, HASH, SPEC
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Two parts, of 5,000 items and of one."""
+    folder, schema, parts = tmp_path / "dataset", schema_of(ENCODER, SPEC), []
+    for number, rows in enumerate((5000, 1)):
+        ids = [f"{number}-{row}" for row in range(rows)]
+        tokens = np.random.default_rng(number).normal(size=(rows, 2, 4)).astype(np.float16)
+        write_part(folder / f"part-{number}.parquet", table_of(schema, ids, tokens, [HASH] * rows))
+        parts.append({"name": f"part-{number}.parquet", "rows": rows})
+    write_part(
+        folder / "part-old.parquet", table_of(schema, ["old"], np.zeros((1, 2, 4), np.float16), [HASH])
+    )
+    spec = {"tokens": 2, "hidden_size": 4, "dtype": "float16"}
+    content = {
+        "format": "rankport-dataset",
+        "format_version": 1,
+        "encoder": ENCODER,
+        "spec": spec,
+        "parts": parts,
+    }
+    (folder / DATASET_FILE).write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "lmdb"])
+def test_parts_that_the_dataset_names_are_copied_to_a_store(dataset: Path, tmp_path: Path, kind: Any) -> None:
+    report = copy_store(str(dataset), str(tmp_path / "store"), kind=kind)[ENCODER]
+    assert (report.items, report.written, report.compared, report.stored) == (5001, 5001, 5001, 5001)
+    with open_store(tmp_path / "store", read_only=True) as store:
+        namespace = store.namespace(ENCODER, SPEC)
+        wanted = np.random.default_rng(0).normal(size=(5000, 2, 4)).astype(np.float16)
+        np.testing.assert_array_equal(namespace.read([f"0-{row}" for row in range(5000)]).tokens, wanted)
+        assert namespace.content_hashes(["1-0", "old"]) == [HASH, None]
+
+
+def of_another_encoder(content: dict[str, Any]) -> None:
+    content["encoder"] = "b" * 64
+
+
+def with_more_rows(content: dict[str, Any]) -> None:
+    content["parts"][0]["rows"] = 5001
+
+
+def with_an_absent_part(content: dict[str, Any]) -> None:
+    content["parts"].append({"name": "part-9.parquet", "rows": 1})
+
+
+def without_parts(content: dict[str, Any]) -> None:
+    del content["parts"]
+
+
+def of_a_newer_format(content: dict[str, Any]) -> None:
+    content["format_version"] = 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (of_another_encoder, "part-0.parquet is another part than the dataset says: run the job"),
+        (with_more_rows, "part-0.parquet is another part than the dataset says: run the job"),
+        (with_an_absent_part, "part-9.parquet cannot be read"),
+        (without_parts, r"dataset.json does not say what is in the dataset: KeyError\('parts'\)"),
+        (of_a_newer_format, "dataset.json is of format 'rankport-dataset' 2"),
+    ],
+)
+def test_dataset_that_is_not_what_it_says_is_refused(
+    dataset: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    content = json.loads((dataset / DATASET_FILE).read_text())
+    change(content)
+    (dataset / DATASET_FILE).write_text(json.dumps(content))
+    with pytest.raises(StoreError, match=message):
+        list(DatasetSource(dataset, DATASET_FILE).batches())

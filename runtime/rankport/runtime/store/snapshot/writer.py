@@ -179,8 +179,13 @@ class SnapshotWriter:
     def _index(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
         """Sorts the digests, each of them once, with the last of its rows."""
         digests = np.frombuffer((self._staged / "digests").read_bytes(), "<u8").reshape(-1, 2)
-        order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: of equal ones the last row comes last
+        # Stable: of equal digests the last row comes last. First halves alone hardly ever are equal.
+        order = np.argsort(digests[:, 0], kind="stable")
         found = digests[order]
+        ties = (found[1:, 0] == found[:-1, 0]) & (found[1:, 1] != found[:-1, 1])
+        if ties.any():
+            order = np.lexsort((digests[:, 1], digests[:, 0]))
+            found = digests[order]
         last = np.ones(len(order), np.bool_)
         last[:-1] = (found[1:] != found[:-1]).any(axis=1)
         return found[last, 0], found[last, 1], order[last]

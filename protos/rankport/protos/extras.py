@@ -32,6 +32,7 @@ _EXTRAS = {
     "prometheus_client": "server",
     "opentelemetry": "tracing",
     "pyarrow": "parquet",
+    "redis": "redis",
     "pandas": "tables",
     "cuda": "cuda",
     "tensorrt": "tensorrt",

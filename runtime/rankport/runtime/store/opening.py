@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from rankport.protos.errors import StoreError
+from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.protos.extras import extras_named
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 from rankport.runtime.store.snapshot.store import SnapshotStore, check_openable
@@ -18,13 +19,17 @@ def open_store(
 ) -> TokenStore:
     """Opens the token store at `location`: a directory of LMDB, or of snapshots, by what lies in it.
 
-    `create` makes a store in LMDB if there is none. `frozen` reads without a lock; snapshots never need one.
+    A URL, `redis://…`, is a store in Redis. `create` makes a store in LMDB, or Redis, if there is none. `frozen` reads
+    without a lock; snapshots never need one.
 
     Raises:
-        InvalidRequest: `create` with `read_only` or `frozen`.
+        InvalidRequest: `create` with `read_only` or `frozen`; or a URL that is not one of Redis.
+        MissingExtra: the client library of Redis is not installed.
         StoreError: no store there, not a store, a newer format, a snapshot that is to be written to, or open in this
             process already.
     """
+    if "://" in str(location):
+        return _open_url(str(location), create=create, read_only=read_only, frozen=frozen)
     path = Path(location)
     if not SnapshotStore.is_at(path):
         return LmdbStore.open(path, create=create, read_only=read_only, frozen=frozen)
@@ -32,3 +37,13 @@ def open_store(
         raise StoreError(f"{path} holds a store in LMDB and snapshots: keep them in directories of their own")
     check_openable(path, create=create, read_only=read_only, frozen=frozen)
     return SnapshotStore.open(path)
+
+
+def _open_url(location: str, *, create: bool, read_only: bool, frozen: bool) -> TokenStore:
+    if frozen:
+        raise InvalidRequest(
+            f"frozen goes with a store that is a directory, not {location.partition('://')[0]}://"
+        )
+    with extras_named("a token store in Redis"):
+        from rankport.runtime.store.redis_store.store import RedisStore
+    return RedisStore.open(location, create=create, read_only=read_only)

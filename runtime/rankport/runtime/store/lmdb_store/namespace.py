@@ -12,7 +12,7 @@ import numpy as np
 from rankport.protos.errors import StoreError
 from rankport.runtime.store.contract import EntryInfo, StoredTokens, TokenEntry, TokenNamespace, Written
 from rankport.runtime.store.lmdb_store.environment import Database, LmdbEnvironment, Transaction
-from rankport.runtime.store.lmdb_store.records import (
+from rankport.runtime.store.records import (
     CorruptValueError,
     ValueHeader,
     check_key,

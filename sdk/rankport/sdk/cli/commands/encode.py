@@ -29,7 +29,7 @@ def encode(
             help="The items: .csv, .jsonl, .parquet, .arrow, .lance; CSV and JSONL also as .gz. May be given again.",
         ),
     ],
-    store: Annotated[Path, typer.Option(help="Token store directory; made if it is not there.")],
+    store: Annotated[str, typer.Option(help="Token store: directory or redis://…; made if not there.")],
     device_id: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
     side: Annotated[
         str | None,

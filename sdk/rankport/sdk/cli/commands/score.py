@@ -20,7 +20,7 @@ def score(
     items: Annotated[list[str] | None, typer.Argument(help="Texts to score, or keys with --keys.")] = None,
     server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Score at this server ...")] = None,
     bundle: Annotated[Path | None, typer.Option(help="... or with this bundle, in process.")] = None,
-    store: Annotated[Path | None, typer.Option(help="Token store for --bundle and --keys.")] = None,
+    store: Annotated[str | None, typer.Option(help="Token store for --bundle and --keys.")] = None,
     frozen: Annotated[
         bool,
         typer.Option("--frozen", help="Read --store without a lock: nobody writes to it while it is open."),
@@ -104,7 +104,7 @@ def _timeout(timeout_s: float | None) -> float | None:
 
 @contextmanager
 def _scorer(
-    server: str | None, model: str, bundle: Path | None, store: Path | None, frozen: bool
+    server: str | None, model: str, bundle: Path | None, store: str | None, frozen: bool
 ) -> Iterator[WeighingRanks]:
     if (server is None) == (bundle is None):
         raise typer.BadParameter("give either --server or --bundle")

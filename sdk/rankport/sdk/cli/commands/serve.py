@@ -53,7 +53,7 @@ def serve(
             "--check-config", help="Write all settings with their sources, check files and bundles, and exit."
         ),
     ] = False,
-    store: Annotated[Path | None, typer.Option(help="Token store that rankers read keys from.")] = None,
+    store: Annotated[str | None, typer.Option(help="Token store that rankers read keys from.")] = None,
     frozen: Annotated[
         bool,
         typer.Option("--frozen", help="Read --store without a lock: nobody writes to it while it is open."),
@@ -93,8 +93,7 @@ def serve(
     from rankport.sdk.cli.output.serve import ServerLines
 
     log_to_stderr(json_log)
-    place = None if store is None else str(store)
-    work = Work(bundles, server, engine, place, frozen=frozen, write_back=write_back, json_log=json_log)
+    work = Work(bundles, server, engine, store, frozen=frozen, write_back=write_back, json_log=json_log)
     with serving(work) as running:
         lines = ServerLines(running, json_log)
         lines.models()
@@ -109,15 +108,14 @@ def serve(
 
 
 def _check(
-    context: typer.Context, bundles: list[str], store: Path | None, server: ServerConfig, engine: EngineConfig
+    context: typer.Context, bundles: list[str], store: str | None, server: ServerConfig, engine: EngineConfig
 ) -> NoReturn:
     """Writes the settings and what is wrong with them, and exits: 0 if nothing is."""
     from rankport.runtime.server.settings.checks import checks
     from rankport.sdk.cli.output.settings import write_settings
 
     told = [_of_device(each, context, engine) for each in settings(context)]
-    place = None if store is None else str(store)
-    made = list(checks(bundles, place, server, frozen=context.params["frozen"], engine=engine))
+    made = list(checks(bundles, store, server, frozen=context.params["frozen"], engine=engine))
     write_settings(told, made, context.params["json_log"])
     raise typer.Exit(1 if any(check.error for check in made) else 0)
 

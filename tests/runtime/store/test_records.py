@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.runtime.store.lmdb_store.records import (
+from rankport.runtime.store.records import (
     CorruptValueError,
     check_key,
     pack_value,

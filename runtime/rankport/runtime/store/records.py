@@ -1,4 +1,4 @@
-"""Bytes of a token store: how an item key and its tokens lie in LMDB. Pure functions, no I/O.
+"""Bytes of a token store: how an item key and its tokens lie in LMDB, and the value in Redis. Pure functions, no I/O.
 
 Storage key
     byte 0x00 and the key in UTF-8, where that is at most 510 bytes (LMDB's limit is 511 in all);
@@ -68,7 +68,7 @@ class ValueHeader:
 
 
 def storage_key(key: str) -> bytes:
-    """Writes the bytes under which LMDB keeps `key`.
+    """Writes the bytes that name `key` in a store.
 
     Raises:
         InvalidRequest: the key is not a string, empty, not encodable as UTF-8, or longer than 65,535 bytes.

@@ -1,0 +1,37 @@
+"""Causes behind errors of Redis, in words with a way out."""
+
+from redis import exceptions
+
+from rankport.protos.errors import StoreError
+
+UNREACHABLE = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterDownError)
+"""Errors after which another try may succeed: a server that is down, starting, or failing over."""
+
+
+def failure(name: str, error: exceptions.RedisError) -> StoreError:
+    """Explains why a command failed."""
+    return StoreError(f"token store {name}: {_cause(error)}")
+
+
+def is_login(error: BaseException) -> bool:
+    """Says whether the server refused the login; the client library tells it as a broken connection."""
+    return isinstance(error, exceptions.AuthenticationError) or "invalid username-password" in str(error)
+
+
+def _cause(error: exceptions.RedisError) -> str:
+    text = str(error)
+    if is_login(error):
+        return f"Redis refuses the login ({text}): give redis://USER:PASSWORD@HOST"
+    if isinstance(error, exceptions.NoPermissionError):
+        return f"the user of Redis may not do that ({text}): allow it the commands on the store's keys"
+    if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
+        return f"Redis is at its maxmemory ({text}): raise it, or drop tokens; what was stored before stays"
+    if isinstance(error, exceptions.ReadOnlyError) or "READONLY" in text:
+        return f"this Redis is a replica that is only read ({text}): name its primary"
+    if text.startswith("MISCONF"):
+        return f"Redis cannot save its data, and takes no writes ({text}): look at its disk"
+    if isinstance(error, exceptions.BusyLoadingError):
+        return f"Redis still loads its data ({text}): try again when it has"
+    if isinstance(error, UNREACHABLE):
+        return f"no answer of Redis ({text}): is it running, and is that its address?"
+    return f"Redis failed: {text}"

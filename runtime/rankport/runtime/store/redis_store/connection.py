@@ -1,0 +1,163 @@
+"""`RedisConnection`: commands to a server or cluster of Redis, tried again while it cannot be reached.
+
+Owns connections, retries and what a batch of commands is: on one server a transaction; in a cluster a pipeline to each
+node. Which commands they are is its callers'.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import redis
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.retry import Retry
+
+from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.protos.own_process import OwnProcess
+from rankport.runtime.store.redis_store.causes import UNREACHABLE, failure, is_login
+from rankport.runtime.store.redis_store.location import RedisLocation
+
+_log = logging.getLogger(__name__)
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 1.0
+_LOOK_S = 1.0  # between looks at whether the server answers
+_KEYS_PER_SCAN = 1000
+
+Command = tuple[bytes | str | int, ...]
+T = TypeVar("T")
+
+
+class RedisConnection:
+    """Connections to one server or cluster. Any thread may call it."""
+
+    def __init__(self, location: RedisLocation, retry_s: float) -> None:
+        """Connects. Raises `StoreError` where there is no server, or it refuses."""
+        self.location = location
+        self._retry_s = location.retry_s or retry_s
+        self._process = OwnProcess()
+        self._closed = threading.Event()
+        self._looked_s, self._trouble = 0.0, ""
+        self._cluster: RedisCluster | None = None
+        try:
+            self._client = redis.Redis.from_url(location.url, **self._options())
+        except ValueError as error:
+            raise InvalidRequest(f"token store {location.name}: {error}") from error
+        try:
+            if self.info("cluster").get("cluster_enabled"):
+                self._cluster = self._retried(lambda: self._clustered())
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def clustered(self) -> bool:
+        """True where the keys lie on several nodes."""
+        return self._cluster is not None
+
+    def info(self, section: str) -> dict[str, Any]:
+        """Reads a section of the server's facts; raises as `run`."""
+        return dict(self._retried(lambda: self._client.info(section)))  # type: ignore[arg-type]
+
+    def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Runs commands, all of one moment unless in a cluster; returns their replies.
+
+        A connection that breaks leaves open whether they ran: they run again, so each must bear that.
+
+        Raises:
+            StoreError: no answer for the time of its retries, a command failed, or the store is closed.
+        """
+        return self._retried(lambda: self._run(commands)) if commands else []
+
+    def scan(self, pattern: bytes) -> Iterator[list[bytes]]:
+        """Yields the keys of a pattern, some more than once; raises as `run`."""
+        for node in self._nodes():
+            cursor = 0
+            while True:
+                cursor, keys = self._retried(lambda at=cursor, on=node: self._scan(on, at, pattern))
+                yield keys
+                if cursor == 0:
+                    break
+
+    def look(self, command: Command) -> Any:
+        """Runs one command with a single try; raises `StoreError`."""
+        return self._retried(lambda: self._run([command])[0], tries=1)
+
+    def alive(self, look: Callable[[], str]) -> bool:
+        """Says whether `look` finds no trouble, asking it once a second at most; logs when that changes."""
+        now = time.monotonic()
+        if self._closed.is_set():
+            return False
+        if now - self._looked_s >= _LOOK_S:
+            before = self._trouble
+            self._looked_s, self._trouble = now, look()
+            if self._trouble and not before:
+                _log.error("%s", self._trouble)
+            elif before and not self._trouble:
+                _log.info("token store %s can be read again", self.location.name)
+        return not self._trouble
+
+    def check_process(self) -> None:
+        """Raises `StoreError` in a forked child."""
+        if self._process.forked:
+            raise StoreError(
+                f"token store {self.location.name} was opened before a fork: open it in the child process"
+            )
+
+    def close(self) -> None:
+        """Closes the connections. Closing twice does nothing."""
+        self._closed.set()
+        if self._cluster is not None:
+            self._cluster.close()
+        self._client.close()
+
+    def _options(self) -> dict[str, Any]:
+        seconds = self.location.timeout_s
+        # Retries are `_retried`'s: one place, one limit of time.
+        none = Retry(NoBackoff(), 0)
+        return {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": none}
+
+    def _clustered(self) -> RedisCluster:
+        return RedisCluster.from_url(self.location.url, **self._options())
+
+    def _nodes(self) -> list[redis.Redis]:
+        if self._cluster is None:
+            return [self._client]
+        return [self._cluster.get_redis_connection(node) for node in self._cluster.get_primaries()]
+
+    def _run(self, commands: Sequence[Command]) -> list[Any]:
+        if len(commands) == 1:
+            return [(self._cluster or self._client).execute_command(*commands[0])]
+        if self._cluster is not None:
+            pipeline: Any = self._cluster.pipeline()
+        else:
+            pipeline = self._client.pipeline(transaction=True)
+        with pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(pipeline.execute())
+
+    @staticmethod
+    def _scan(node: redis.Redis, cursor: int, pattern: bytes) -> tuple[int, list[bytes]]:
+        after, keys = node.scan(cursor, match=pattern, count=_KEYS_PER_SCAN)  # type: ignore[misc]
+        return int(after), list(keys)
+
+    def _retried(self, body: Callable[[], T], tries: int = 0) -> T:
+        """Calls `body` until it succeeds, fails for good, or its time is up."""
+        self.check_process()
+        until = time.monotonic() + self._retry_s
+        wait_s = _FIRST_WAIT_S
+        while True:
+            if self._closed.is_set():
+                raise StoreError(f"token store {self.location.name} is closed: open it again")
+            try:
+                return body()
+            except exceptions.RedisError as error:
+                again = isinstance(error, UNREACHABLE) and not is_login(error)
+                if tries == 1 or not again or time.monotonic() + wait_s > until:
+                    raise failure(self.location.name, error) from error
+            self._closed.wait(wait_s * random.uniform(0.5, 1.0))
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError, StoreError
 from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenStore
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
-from rankport.runtime.store.records import storage_key
 from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.records import storage_key
 from rankport.runtime.store.token_spec import TokenSpec
 from support.host_tables import HIDDEN, Table, find
 from support.snapshots import write_snapshot

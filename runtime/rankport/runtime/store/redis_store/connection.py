@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import redis
@@ -41,14 +42,14 @@ class RedisConnection:
         self._process = OwnProcess()
         self._closed = threading.Event()
         self._looked_s, self._trouble = 0.0, ""
-        self._cluster: RedisCluster | None = None
+        self._cluster: Any = None  # a RedisCluster, whose types are few
         try:
-            self._client = redis.Redis.from_url(location.url, **self._options())
+            self._client: Any = redis.Redis.from_url(location.url, **self._options())
         except ValueError as error:
             raise InvalidRequest(f"token store {location.name}: {error}") from error
         try:
             if self.info("cluster").get("cluster_enabled"):
-                self._cluster = self._retried(lambda: self._clustered())
+                self._cluster = self._retried(self._clustered)
         except BaseException:
             self.close()
             raise
@@ -60,7 +61,7 @@ class RedisConnection:
 
     def info(self, section: str) -> dict[str, Any]:
         """Reads a section of the server's facts; raises as `run`."""
-        return dict(self._retried(lambda: self._client.info(section)))  # type: ignore[arg-type]
+        return dict(self._retried(lambda: self._client.info(section)))
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """Runs commands, all of one moment unless in a cluster; returns their replies.
@@ -77,7 +78,7 @@ class RedisConnection:
         for node in self._nodes():
             cursor = 0
             while True:
-                cursor, keys = self._retried(lambda at=cursor, on=node: self._scan(on, at, pattern))
+                cursor, keys = self._retried(partial(self._scan, node, cursor, pattern))
                 yield keys
                 if cursor == 0:
                     break
@@ -118,31 +119,30 @@ class RedisConnection:
         seconds = self.location.timeout_s
         # Retries are `_retried`'s: one place, one limit of time.
         none = Retry(NoBackoff(), 0)
-        return {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": none}
+        return {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": none, "protocol": 2}
 
     def _clustered(self) -> RedisCluster:
         return RedisCluster.from_url(self.location.url, **self._options())
 
-    def _nodes(self) -> list[redis.Redis]:
+    def _nodes(self) -> list[Any]:
         if self._cluster is None:
             return [self._client]
         return [self._cluster.get_redis_connection(node) for node in self._cluster.get_primaries()]
 
     def _run(self, commands: Sequence[Command]) -> list[Any]:
-        if len(commands) == 1:
-            return [(self._cluster or self._client).execute_command(*commands[0])]
+        client, batch = self._client, {"transaction": True}
         if self._cluster is not None:
-            pipeline: Any = self._cluster.pipeline()
-        else:
-            pipeline = self._client.pipeline(transaction=True)
-        with pipeline:
+            client, batch = self._cluster, {}
+        if len(commands) == 1:
+            return [client.execute_command(*commands[0])]
+        with client.pipeline(**batch) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
             return list(pipeline.execute())
 
     @staticmethod
-    def _scan(node: redis.Redis, cursor: int, pattern: bytes) -> tuple[int, list[bytes]]:
-        after, keys = node.scan(cursor, match=pattern, count=_KEYS_PER_SCAN)  # type: ignore[misc]
+    def _scan(node: Any, cursor: int, pattern: bytes) -> tuple[int, list[bytes]]:
+        after, keys = node.scan(cursor, match=pattern, count=_KEYS_PER_SCAN)
         return int(after), list(keys)
 
     def _retried(self, body: Callable[[], T], tries: int = 0) -> T:

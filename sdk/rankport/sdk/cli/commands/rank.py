@@ -31,7 +31,7 @@ def rank(
     server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Rank at this server ...")] = None,
     bundle: Annotated[Path | None, typer.Option(help="... or with this bundle, in process.")] = None,
     model: Annotated[str, typer.Option(help="Which of the server's models, if it has several.")] = "",
-    store: Annotated[Path | None, typer.Option(help="With --bundle: token store for keys.")] = None,
+    store: Annotated[str | None, typer.Option(help="With --bundle: token store for keys.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Places of the order, where a line says none.")] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Give up a line after this many seconds.")] = None,
     priority: PriorityFlag = "interactive",
@@ -92,7 +92,7 @@ def _write(name: object, ranking: SetRanking) -> None:
 
 @contextmanager
 def _ranking(
-    server: str | None, model: str, bundle: Path | None, store: Path | None
+    server: str | None, model: str, bundle: Path | None, store: str | None
 ) -> Iterator[Callable[..., SetRanking]]:
     if (server is None) == (bundle is None):
         raise typer.BadParameter("give either --server or --bundle")

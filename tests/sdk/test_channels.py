@@ -28,6 +28,8 @@ def config_of(address: Any, *, retry: bool = True) -> dict[str, Any]:
         ("jobs:8500", "jobs:8500"),
         ("dns:///jobs:8500", "dns:///jobs:8500"),
         ("unix:/run/rankport", "unix:/run/rankport"),
+        ("unix:/run/a.0,/run/a.1", "unix:/run/a.0,/run/a.1"),
+        (["unix:/run/a.0", "unix:/run/a.1"], "unix:/run/a.0,/run/a.1"),
         (["jobs:8500"], "jobs:8500"),
         (TWO, "ipv4:127.0.0.1:1,127.0.0.1:2"),
         (("localhost:1", "127.0.0.1:1", "127.0.0.1:2"), "ipv4:127.0.0.1:1,127.0.0.1:2"),
@@ -39,7 +41,7 @@ def test_an_address_and_a_list_become_a_target(address: Any, uri: str) -> None:
 
 
 def test_servers_of_a_list_and_of_a_dns_name_are_asked_in_turn() -> None:
-    for address in (TWO, "dns:///jobs:8500"):
+    for address in (TWO, "dns:///jobs:8500", "unix:/run/a.0,/run/a.1"):
         assert config_of(address)["loadBalancingConfig"] == [{"round_robin": {}}]
         assert config_of(address)["healthCheckConfig"] == {"serviceName": ""}
     assert "loadBalancingConfig" not in config_of("jobs:8500")

@@ -20,6 +20,7 @@ ChannelOptions = Sequence[tuple[str, Any]]
 
 _log = logging.getLogger(__name__)
 _OTHER_SCHEMES = ("http://", "https://", "grpc://", "grpcs://")
+_UNIX = "unix:"
 _HOST_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s\[\]:/]+)):(?P<port>\d{1,5})")
 
 _OPTIONS: ChannelOptions = (
@@ -77,12 +78,15 @@ class Target:
     def of(cls, address: object) -> Self:
         """Takes a gRPC target (host:port, dns:///host:port, unix:path) or a list of host:port, looked up here.
 
+        Several sockets of one machine are one target, unix:PATH,PATH, or a list of unix:PATH.
+
         Raises:
-            InvalidRequest: it is none, empty, or a URL.
+            InvalidRequest: it is none, empty, a URL, or a list of both kinds.
             Unavailable: no name of a list is known.
         """
         if isinstance(address, str):
-            return cls(address, _checked(address), several=address.startswith("dns:"))
+            sockets = address.startswith(_UNIX) and "," in address
+            return cls(address, _checked(address), several=sockets or address.startswith("dns:"))
         if not isinstance(address, Iterable):
             raise InvalidRequest(f"address is {address!r:.200}; give host:port, or a list of them")
         listed = [_checked(each) for each in address]
@@ -90,6 +94,8 @@ class Target:
             raise InvalidRequest("address is an empty list; give host:port, or a list of them")
         if len(listed) == 1:
             return cls.of(listed[0])
+        if all(each.startswith(_UNIX) for each in listed):
+            return cls.of(_UNIX + ",".join(each.removeprefix(_UNIX) for each in listed))
         hosts = {_host_and_port(each)[0] for each in listed}
         return cls(", ".join(listed), _looked_up(listed), True, hosts.pop() if len(hosts) == 1 else None)
 
@@ -120,7 +126,9 @@ def _checked(address: object) -> str:
 def _host_and_port(address: str) -> tuple[str, int]:
     matched = _HOST_PORT.fullmatch(address)
     if matched is None:
-        raise InvalidRequest(f"address {address!r:.200} is one of several; give each as host:port")
+        raise InvalidRequest(
+            f"address {address!r:.200} is one of several; give each as host:port, or each as unix:PATH"
+        )
     return matched["v6"] or matched["host"], int(matched["port"])
 
 

@@ -81,11 +81,11 @@ def work(**settings: object) -> Work:
 
 
 def test_what_does_not_go_with_processes_is_refused() -> None:
-    no_port = work(host="unix:/tmp/socket").server
-    with pytest.raises(InvalidRequest, match="do not share a unix socket"):
-        Supervisor(Work(["a"], no_port, EngineConfig()))
-    (told,) = [check.error for check in checks([], None, no_port) if check.what == "1 fronts"]
-    assert "do not share a unix socket" in told
+    comma = work(host="unix:/tmp/a,b").server
+    with pytest.raises(InvalidRequest, match="give a path without one"):
+        Supervisor(Work(["a"], comma, EngineConfig()))
+    (told,) = [check.error for check in checks([], None, comma) if check.what == "1 fronts"]
+    assert "give a path without one" in told
     with pytest.raises(InvalidRequest, match="`Supervisor` starts processes"):
         Server({}, work().server)
     with pytest.raises(InvalidRequest, match="give 1 or more"):

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import grpc
@@ -35,19 +36,34 @@ def bind(
     except (OSError, RuntimeError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "gRPC refused it"
         raise Unavailable(f"cannot listen on {address}: {reason}; choose another {settings}") from error
-    return 0 if host.startswith(_UNIX) else port
+    return 0 if is_unix(host) else port
 
 
 def address_of(host: str, port: int) -> str:
     """Writes an address, an IPv6 one in brackets, that of a unix socket as it is."""
-    if host.startswith(_UNIX):
+    if is_unix(host):
         return host
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
+def is_unix(host: str) -> bool:
+    """Says whether it is that of a unix socket, which has no port."""
+    return host.startswith(_UNIX)
+
+
+def front_host(host: str, index: int) -> str:
+    """Names the host that one front of several takes: the kernel shares a port among processes, no unix socket."""
+    return f"{host}.{index}" if is_unix(host) else host
+
+
+def several_unix(hosts: Iterable[str]) -> str:
+    """Writes several unix sockets as the one address that clients take."""
+    return _UNIX + ",".join(host.removeprefix(_UNIX) for host in hosts)
+
+
 def _try_to_bind(host: str, port: int, shared: bool) -> None:
     """Raises the `OSError` of an address that is taken, forbidden or unknown."""
-    if host.startswith(_UNIX):
+    if is_unix(host):
         _check_socket(Path(host.removeprefix(_UNIX)))
         return
     addresses = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -18,7 +18,7 @@ from rankport.protos.types import ModelDescription
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import CallCounts
-from rankport.runtime.server.grpc.address import address_of
+from rankport.runtime.server.grpc.address import address_of, front_host, is_unix, several_unix
 from rankport.runtime.server.lifecycle.memory import locked
 from rankport.runtime.server.processes.control import EngineOrders, FrontOrders, Logging
 from rankport.runtime.server.processes.hub import Hub
@@ -76,8 +76,10 @@ class Supervisor:
 
     @property
     def address(self) -> str:
-        """host:port for a client on this machine."""
-        return address_of(self._server.host, self._server.port)
+        """host:port for a client on this machine; unix:PATH.0,PATH.1 and so on where each front has a socket."""
+        if not is_unix(self._server.host):
+            return address_of(self._server.host, self._server.port)
+        return several_unix(front_host(self._server.host, index) for index in range(self._server.fronts))
 
     @property
     def http_address(self) -> str:
@@ -163,8 +165,8 @@ class Supervisor:
             opened.callback(reserved.close)
             return reserved.number
 
-        port = number(server.host, server.port, "host or port")
-        assert port is not None, "it always has one"
+        own_sockets = is_unix(server.host)  # which cannot be shared
+        port = number(server.host, None if own_sockets else server.port, "host or port") or 0
         http = number(server.http_host, server.http_port, "http_host or http_port")
         admin = number(security.admin_host, security.admin_port, "admin_host or admin_port")
         observing = server.observing
@@ -202,7 +204,9 @@ class Supervisor:
                         store=work.store,
                         frozen=work.frozen,
                         write_back=work.write_back,
-                        server=replace(self._server, fronts=0, is_front=True),
+                        server=replace(
+                            self._server, host=front_host(self._server.host, index), fronts=0, is_front=True
+                        ),
                         engine=engine,
                         logging=Logging(work.json_log, f"front {index}"),
                     ),
@@ -224,10 +228,10 @@ def check_fronts(server: ServerConfig, engine: EngineConfig) -> None:
         raise InvalidRequest(
             f"fronts is {server.fronts}: front processes share a port and memory as Linux alone can"
         )
-    if server.host.startswith("unix:"):
+    if is_unix(server.host) and "," in server.host:
         raise InvalidRequest(
-            f"fronts is {server.fronts} and host {server.host}: processes do not share a unix socket; give a host and "
-            "a port"
+            f"fronts is {server.fronts} and host {server.host}: each front has a socket of its own, and clients take "
+            "several with commas between them; give a path without one"
         )
     if server.jobs_file is not None:
         raise InvalidRequest(

@@ -13,6 +13,9 @@ from rankport.runtime.kinds.ranker.on_devices import ranker_engines
 from rankport.runtime.kinds.ranker.remote import scored_columns
 from rankport.runtime.kinds.remote.messages import EngineOrder, EngineState, read_run, read_runs
 from rankport.runtime.kinds.remote_text_engine import rows_columns
+from rankport.runtime.kinds.set_ranker.engine import SetEngine
+from rankport.runtime.kinds.set_ranker.remote import logits_columns, read_input
+from rankport.runtime.kinds.set_ranker.set_ranker import set_engine
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.kinds.text_engine import TextEngine
 from rankport.runtime.kinds.text_engines import text_engine
@@ -24,7 +27,7 @@ from rankport.runtime.scheduling.futures import converted
 class HostedEngine:
     """An engine, and how its requests and answers are read and written. Any thread may call it."""
 
-    engine: Engine | TextEngine
+    engine: Engine | TextEngine | SetEngine
     begin: Callable[[Columns], "Future[Columns]"]
 
     def submit(self, request: Columns) -> "Future[Columns]":
@@ -35,7 +38,7 @@ class HostedEngine:
     def state(self) -> EngineState:
         """Tells how it is."""
         engine = self.engine
-        cache = engine.cache_stats() if isinstance(engine, Engine) else None
+        cache = engine.cache_stats() if isinstance(engine, Engine | SetEngine) else None
         return EngineState(engine.alive, engine.counts(), cache)
 
     def close(self) -> None:
@@ -58,6 +61,8 @@ def load_hosted(order: EngineOrder, config: EngineConfig) -> HostedEngine:
     if order.role:
         role, row_of, gpu = cast(Any, order.role), cast(Any, order.row_of), config.device_ids[0]
         return hosted_texts(cast(TextEngine, text_engine(bundle, role, config, row_of, gpu)))
+    if bundle.manifest.sets is not None:
+        return hosted_sets(cast(SetEngine, set_engine(bundle, config)))
     return hosted_ranker(cast(Engine, ranker_engines(bundle, config, None).engines.engines[0]))
 
 
@@ -81,5 +86,16 @@ def hosted_ranker(engine: Engine) -> HostedEngine:
         values = request.values
         future = engine.submit(prefix, items, values["timeout_s"], spent_s=values["spent_s"])
         return converted(future, scored_columns)
+
+    return HostedEngine(engine, begin)
+
+
+def hosted_sets(engine: SetEngine) -> HostedEngine:
+    """Hosts an engine of a ranker of sets."""
+
+    def begin(request: Columns) -> "Future[Columns]":
+        values = request.values
+        future = engine.submit(read_input(request), values["timeout_s"], spent_s=values["spent_s"])
+        return converted(future, logits_columns)
 
     return HostedEngine(engine, begin)

@@ -23,6 +23,7 @@ from rankport.runtime.kinds.kind import Model
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.remote.connection import Connection
 from rankport.runtime.kinds.remote.messages import EngineOrder, EngineState, Message, nothing_counted
+from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.kinds.table import kind_of
 from rankport.runtime.links.columns import Columns
 from rankport.runtime.links.link import Link
@@ -30,6 +31,7 @@ from rankport.runtime.scheduling.meter import Meter
 from rankport.runtime.server.lifecycle.warming import warm
 from rankport.runtime.server.processes.engine_host import EngineHost
 from support.servers.supervised import ONE_THREAD, eventually
+from support.sets.requests import NOW, candidates, history, times
 
 ITEMS = ["nurse", "welder", "chief cook"]
 
@@ -74,6 +76,30 @@ def test_two_towers_have_each_graph_there(wide_bundle: Bundle, hosted: Callable[
     warm(remote, 20)
     for model in (own, remote):
         model.close()
+
+
+@pytest.mark.parametrize(("block", "policy"), [("hstu", "set-wise"), ("ligr", "top")])
+def test_sets_are_ranked_there_with_their_weights_and_kept_histories(
+    set_bundle: Callable[[str, str], Bundle], hosted: Callable[..., EngineConfig], block: str, policy: str
+) -> None:
+    asked = {"candidates": candidates(8), "now": NOW, "head_weights": {"click": 1.0, "like": 2.5}, "top_k": 5}
+    asked["sessions"] = [0, 0, 0, 1, 1, 1, 1, 1]
+    bundle = set_bundle(block, policy)
+    with (
+        SetRanker.load(bundle, config=ONE_THREAD) as own,
+        SetRanker.load(bundle, config=hosted()) as remote,
+    ):
+        for events in (6, 6, 0):
+            told = {"history": history(events), "times": times(events), **asked}
+            here, there = own.rank(**told), remote.rank(**told)  # type: ignore[arg-type]
+            np.testing.assert_allclose(there.head_scores, here.head_scores, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(there.scores, here.scores, rtol=0, atol=1e-6)
+            np.testing.assert_array_equal(there.order, here.order)
+            assert there.usage.prefix_tokens_cached == here.usage.prefix_tokens_cached
+            assert there.usage.prefix_tokens_computed == here.usage.prefix_tokens_computed
+        eventually(lambda: remote.counts().cache == own.counts().cache, 5.0)
+        with pytest.raises(InvalidRequest, match="head_weights: 'buy' is no head"):
+            remote.rank(**{**told, "head_weights": {"buy": 1.0}})  # type: ignore[arg-type]
 
 
 def test_kinds_that_have_no_messages_are_refused(generator_bundle: Bundle) -> None:

@@ -35,7 +35,7 @@ class EngineOrder:
 
     path: str  # of the bundle
     fingerprint: str
-    role: str  # of its graph of texts; "": the graphs of prefixes and items
+    role: str  # of its graph of texts; "": those of prefixes and items, or of sets
     row_of: str = "run"
 
     def values(self) -> dict[str, Any]:

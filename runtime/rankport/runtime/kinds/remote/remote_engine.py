@@ -44,7 +44,13 @@ class RemoteEngine:
         self._connection.close(grace_s)
 
     def _submit(
-        self, arrays: Arrays, tokens: int, timeout_s: float | None, spent_s: float
+        self, arrays: Arrays, tokens: int, timeout_s: float | None, spent_s: float, **own: int
     ) -> "Future[Columns]":
-        values: Mapping[str, Any] = {"timeout_s": timeout_s, "spent_s": spent_s, "priority": own_priority()}
+        """Sends a request. `own`: what its kind says beside what all have."""
+        values: Mapping[str, Any] = {
+            "timeout_s": timeout_s,
+            "spent_s": spent_s,
+            "priority": own_priority(),
+            **own,
+        }
         return self._connection.submit(Columns(values, arrays), tokens)

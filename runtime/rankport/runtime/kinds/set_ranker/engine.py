@@ -4,7 +4,7 @@ Owns the life of a request from arrays to logits. The queue and the thread are `
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rankport.runtime.bundle.sets import SetMask
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
+from rankport.runtime.kinds.set_ranker.combining import Heads
 from rankport.runtime.kinds.set_ranker.graphs import SetGraphs
 from rankport.runtime.kinds.set_ranker.states import HistoryStates, Layer, StatePiece, joined
 from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease
@@ -36,7 +37,7 @@ class SetInput:
     candidates: Values  # [candidates, width]
     now: int
     sessions: Whole  # [candidates]
-    combine: Callable[[Values], Values]  # logits [rows, heads] to scores [rows]
+    weights: Values  # [heads] of the sum that ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,13 @@ class SetEngine(QueuedEngine):
         self,
         graphs: SetGraphs,
         mask: SetMask,
+        heads: Heads,
         config: EngineConfig = DEFAULTS,
         *,
         clock: Clock = time.monotonic,
     ) -> None:
         """Takes the graphs over."""
-        self._work = _SetWork(graphs, mask, config)
+        self._work = _SetWork(graphs, mask, heads, config)
         super().__init__(Worker(self._work, config, name="rankport-sets", clock=clock))
         self._clock = clock
 
@@ -83,7 +85,7 @@ class SetEngine(QueuedEngine):
         self._worker.submit(request)
         return request.future
 
-    def cache(self) -> CacheStats:
+    def cache_stats(self) -> CacheStats:
         """Takes a snapshot of the counters of states."""
         return self._work.states.stats()
 
@@ -111,8 +113,8 @@ class _SetRequest(Request):
 class _SetWork:
     """Passes over the graphs, one a request; lives in the worker's thread."""
 
-    def __init__(self, graphs: SetGraphs, mask: SetMask, config: EngineConfig) -> None:
-        self._graphs, self._mask = graphs, mask
+    def __init__(self, graphs: SetGraphs, mask: SetMask, heads: Heads, config: EngineConfig) -> None:
+        self._graphs, self._mask, self._heads = graphs, mask, heads
         self._chunk = config.max_prefill_tokens
         self.states = HistoryStates(config.prefix_cache_bytes)
 
@@ -139,7 +141,7 @@ class _SetWork:
             alone = None if mask.policy != "set-wise" else given.sessions
             logits = self._rank(given, given.candidates, state, alone)
             if mask.top_k is not None:
-                order = np.argsort(-given.combine(logits), kind="stable")
+                order = np.argsort(-self._heads.combined(logits, given.weights), kind="stable")
                 request.again = order[: mask.top_k]
                 logits = logits.copy()
                 logits[request.again] = self._rank(

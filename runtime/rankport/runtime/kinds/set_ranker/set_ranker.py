@@ -23,18 +23,29 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.sets import SetSchema
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.kind import Capability, ModelCounts
-from rankport.runtime.kinds.remote.here import check_here
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.set_ranker.combining import Heads
 from rankport.runtime.kinds.set_ranker.engine import SetEngine, SetInput, SetLogits
 from rankport.runtime.kinds.set_ranker.gather import Gatherer, blank, bytes_of_rows
 from rankport.runtime.kinds.set_ranker.graphs import SetGraphs
+from rankport.runtime.kinds.set_ranker.remote import RemoteSetEngine
 from rankport.runtime.kinds.set_ranker.rules import RULES
 from rankport.runtime.kinds.set_ranker.tables import RowTable
 from rankport.runtime.scheduling.futures import converted, result_within
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.opening import open_store
+
+AnySetEngine = SetEngine | RemoteSetEngine
+"""An engine of a ranker of sets, in this process or another."""
+
+
+def set_engine(bundle: Bundle, config: EngineConfig) -> AnySetEngine:
+    """Loads the graphs, in another process where `config` says so. Raises as `SetRanker.load`."""
+    if config.engines_at:
+        return RemoteSetEngine(bundle, config, config.device_ids[0])
+    manifest = bundle.manifest
+    return SetEngine(SetGraphs(bundle, config), _schema(manifest).mask, Heads.of(manifest), config)
 
 
 class SetRanker:
@@ -47,7 +58,7 @@ class SetRanker:
     def __init__(
         self,
         manifest: Manifest,
-        engines: Replicas[SetEngine],
+        engines: Replicas[AnySetEngine],
         gatherer: Gatherer,
         *,
         on_close: Callable[[], None] = lambda: None,
@@ -71,10 +82,9 @@ class SetRanker:
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
         manifest = opened.manifest
-        check_here(manifest, config)
         with ExitStack() as owned:
             content = _content(manifest, store, config, owned)
-            engine = SetEngine(SetGraphs(opened, config), _schema(manifest).mask, config)
+            engine = set_engine(opened, config)
             owned.callback(engine.close)
             files = _table_files(opened)
             owned.callback(files.close)
@@ -122,8 +132,7 @@ class SetRanker:
     def submit_logits(self, query: SetQuery, timeout_s: float | None = None) -> "Future[SetLogits]":
         """Computes the logits of heads, from which `submit_rank` ranks. Raises as that."""
         begun_s = time.perf_counter()
-        weights = self._heads.weights(query.head_weights)
-        given = self._input(query, partial(self._heads.combined, weights=weights))
+        given = self._input(query, self._heads.weights(query.head_weights))
         spent_s = time.perf_counter() - begun_s
         rows = len(given.events) + len(given.candidates)
         return self._engines.submit(lambda engine: engine.submit(given, timeout_s, spent_s=spent_s), rows)
@@ -157,7 +166,7 @@ class SetRanker:
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
         (engine,) = self._engines.engines
-        return ModelCounts(self._engines.counts(), cache=engine.cache())
+        return ModelCounts(self._engines.counts(), cache=engine.cache_stats())
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
@@ -172,9 +181,7 @@ class SetRanker:
     ) -> None:
         self.close()
 
-    def _input(
-        self, query: SetQuery, combine: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-    ) -> SetInput:
+    def _input(self, query: SetQuery, weights: NDArray[np.float32]) -> SetInput:
         schema = self._gatherer.schema
         _check_sizes(query, schema)
         times, now = _times(query, schema)
@@ -188,7 +195,7 @@ class SetRanker:
             sessions = np.zeros(len(ranked.values), np.int64)
         elif schema.mask.policy == "independent":
             raise InvalidRequest("sessions: the bundle's candidates do not see each other: leave them out")
-        return SetInput(events.values, identity, times, ranked.values, now, sessions, combine)
+        return SetInput(events.values, identity, times, ranked.values, now, sessions, weights)
 
     def _answer(self, query: SetQuery, weights: NDArray[np.float32], answer: SetLogits) -> SetRanking:
         scores = self._heads.combined(answer.logits, weights=weights)

@@ -14,7 +14,9 @@ from rankport.protos.types import Truncation
 from rankport.runtime.jobs.config import EncodeJobConfig
 from rankport.runtime.jobs.datasets.parts import read_part, tokens_of
 from rankport.runtime.jobs.datasets.windows import MakeEncoder, Target
+from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
 from rankport.runtime.jobs.items_file import ItemsFile
+from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
 from support.hash_encoder import HashEncoder
 
@@ -91,3 +93,19 @@ def stored(folder: Path) -> Mapping[str, Stored]:
             assert id not in found
             found[id] = Stored(tokens[row].tobytes(), content_hash)
     return found
+
+
+def in_one_process(folder: Path, files: tuple[ItemsFile, ...]) -> dict[str, Stored]:
+    """Encodes the files with a job of one process, one after the other."""
+    encoder = HashEncoder(padding_matters=True)
+    with open_store(folder / "one", create=True) as store:
+        namespace = namespace_of(store, encoder)
+        for file in files:
+            run_encode_job(encoder, namespace, file.rows(), CONFIG)
+        keys = list(namespace.keys())
+        tokens, infos = namespace.get_many(keys), namespace.info_many(keys)
+    return {
+        key: Stored(rows.tobytes(), info.content_hash)
+        for key, rows, info in zip(keys, tokens, infos, strict=True)
+        if rows is not None and info is not None
+    }

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.jobs.datasets.parts import read_part, tokens_of, whose
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.store.opening import open_store
 from rankport.sdk.cli.app import command_tree
@@ -179,3 +180,49 @@ def test_int8_tokens_fill_hidden_and_are_published_at_the_end(
     assert namespace.spec.dtype == "int8"
     level = np.abs(made).max(axis=2, keepdims=True).astype(np.float32) / 127
     assert (np.abs(read - made.astype(np.float32)) <= 0.6 * level).all()
+
+
+def test_a_dataset_has_the_tokens_of_the_store(
+    encoder_bundle: Bundle, items: Path, store: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dataset"
+    options = [
+        "encode",
+        "--bundle",
+        str(encoder_bundle.path),
+        "--items",
+        str(tmp_path),
+        "--dataset",
+        str(folder),
+    ]
+    options += ["--text", "{text:40}", "--json", str(tmp_path / "report")]
+    assert CliRunner().invoke(command_tree(), options).exit_code == 0
+    report = json.loads((tmp_path / "report").read_text())
+    assert (report["encoded"], report["encoder"]) == (3, encoder_bundle.manifest.fingerprint)
+    encode(encoder_bundle, items, store)
+    (path,) = folder.glob("part-*.parquet")
+    table = read_part(path)
+    _, spec = whose(table.schema, path)
+    with open_store(store, read_only=True) as tokens:
+        namespace = tokens.namespace(encoder_bundle.manifest.fingerprint)
+        np.testing.assert_array_equal(tokens_of(table, spec), namespace.read(table["id"].to_pylist()).tokens)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ([], "give --store, or --dataset"),
+        (["--store", "a", "--dataset", "b"], "give --store, or --dataset"),
+        (["--store", "a", "--engine", "ray"], "--engine ray goes with --dataset"),
+        (["--dataset", "a", "--token-dtype", "int8"], "go with --store"),
+        (["--dataset", "a", "--prune"], "leave prune and deleted_column out"),
+        (["--dataset", "a", "--shard", "1/2"], "have no shard"),
+        (["--dataset", "a", "--min-actors", "2"], "max_actors is 1, and min_actors 2"),
+    ],
+)
+def test_what_does_not_go_together_is_told(
+    encoder_bundle: Bundle, items: Path, options: list[str], error: str
+) -> None:
+    done = rankport("encode", "--bundle", str(encoder_bundle.path), "--items", str(items), *options)
+    assert done.returncode == 2
+    assert error in " ".join(done.stderr.replace("│", " ").split())

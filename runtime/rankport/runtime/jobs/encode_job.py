@@ -69,9 +69,13 @@ def namespace_of(
     Raises:
         StoreError: as `TokenStore.namespace`.
     """
+    return store.namespace(encoder.fingerprint, spec_of(encoder, dtype), create=True, filling=hidden)
+
+
+def spec_of(encoder: Encoder, dtype: str | None = None) -> TokenSpec:
+    """Makes the spec of an encoder's tokens, in its own dtype or another."""
     about = encoder.describe()
-    spec = TokenSpec(about.embedding_tokens, about.hidden_size, dtype or about.embedding_dtype)
-    return store.namespace(encoder.fingerprint, spec, create=True, filling=hidden)
+    return TokenSpec(about.embedding_tokens, about.hidden_size, dtype or about.embedding_dtype)
 
 
 def run_encode_job(

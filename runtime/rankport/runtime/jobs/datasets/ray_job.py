@@ -7,13 +7,10 @@ is there. The same call again makes only what is missing; parts that are not of 
 
 import json
 import logging
-import os
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +18,7 @@ import numpy as np
 from rankport.protos.errors import BackendError, RankportError, Unavailable
 from rankport.protos.extras import extras_named
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
+from rankport.runtime.jobs.datasets.tally import Tally
 from rankport.runtime.jobs.datasets.windows import (
     ID_BYTES,
     Duplicates,
@@ -34,7 +32,6 @@ from rankport.runtime.jobs.datasets.windows import (
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 
-DATASET_FILE = "dataset.json"
 _READER_CPUS = 0.5
 _BLOCK_BYTES = 2**20  # of windows that travel together: small, or the first actor waits for a whole file
 
@@ -59,10 +56,7 @@ def run_ray_job(
         MissingExtra: Ray is not installed.
         Unavailable: the cluster cannot be reached, or lost what it needs. In all cases a rerun continues.
     """
-    started_s = time.perf_counter()
-    outcomes: dict[str, Outcome] = {}
-    progress = EncodeProgress(0, 0, 0)
-    Path(target.folder).mkdir(parents=True, exist_ok=True)
+    tally = Tally(target, files, on_progress, on_bad_row)
     with _cluster(config) as data:
         names = data.from_items(
             [{"file": number} for number in range(len(files))], override_num_blocks=len(files)
@@ -85,20 +79,8 @@ def run_ray_job(
             num_gpus=config.actor_gpus,
         )
         for row in encoded.iter_rows():
-            outcome = Outcome(**json.loads(row["outcome"]))
-            outcomes[outcome.part] = outcome
-            unchanged = 0 if row["made"] else outcome.encoded
-            progress = EncodeProgress(
-                progress.encoded + outcome.encoded - unchanged,
-                progress.unchanged + unchanged,
-                progress.bad_rows + len(outcome.bad_rows),
-            )
-            for bad in outcome.bad_rows if on_bad_row is not None else ():
-                on_bad_row(BadRow(*bad))  # type: ignore[misc]
-            if on_progress is not None:
-                on_progress(progress)
-    _finish(target, outcomes)
-    return _report(outcomes, progress, target.config.max_bad_rows_kept, time.perf_counter() - started_s)
+            tally.take(Outcome(**json.loads(row["outcome"])), made=row["made"])
+    return tally.finish()
 
 
 def _duplicates(names: Any, files: Sequence[ItemsFile]) -> Duplicates:
@@ -162,41 +144,3 @@ def _own_error(error: BaseException) -> RankportError:
             return seen
         seen = cause if isinstance(cause, BaseException) else seen.__cause__
     return BackendError(f"Ray could not go on; run again to continue: {str(error).strip().splitlines()[-1]}")
-
-
-def _finish(target: Target, outcomes: dict[str, Outcome]) -> None:
-    """States which parts are the dataset's, then deletes others."""
-    folder = Path(target.folder)
-    parts = [{"name": name, "rows": outcomes[name].encoded} for name in sorted(outcomes)]
-    content = {
-        "format": "rankport-dataset",
-        "format_version": 1,
-        "encoder": target.fingerprint,
-        "spec": json.loads(target.spec.to_json()),
-        "parts": parts,
-    }
-    beside = folder / f".{DATASET_FILE}.{os.getpid()}.writing"
-    beside.write_text(json.dumps(content, indent=1) + "\n")
-    beside.replace(folder / DATASET_FILE)
-    for part in folder.glob("part-*.parquet"):
-        if part.name not in outcomes:
-            part.unlink()
-
-
-def _report(
-    outcomes: dict[str, Outcome], progress: EncodeProgress, kept: int, seconds: float
-) -> EncodeReport:
-    ordered = [outcomes[name] for name in sorted(outcomes)]
-    bad = [BadRow(*row) for outcome in ordered for row in outcome.bad_rows]
-    return EncodeReport(
-        rows_read=sum(outcome.rows for outcome in ordered),
-        encoded=progress.encoded,
-        unchanged=progress.unchanged,
-        truncated=sum(outcome.truncated for outcome in ordered),
-        bad_rows=len(bad),
-        first_bad_rows=tuple(bad[:kept]),
-        pruned=0,
-        prune_refused="",
-        seconds=seconds,
-        items_per_s=progress.encoded / seconds if progress.encoded else 0.0,
-    )

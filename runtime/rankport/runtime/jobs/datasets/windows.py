@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,14 @@ class Outcome:
     bad_rows: list[tuple[int, str, str | None]]  # line, reason, id
 
 
+class Place(NamedTuple):
+    """Place of a window among the input's, from 0."""
+
+    file: int
+    window: int
+
+
+Rows = Sequence[ItemRow | BadRow]
 MakeEncoder = Callable[[], AbstractContextManager[Encoder]]
 Duplicates = Mapping[int, frozenset[int]]
 """Lines, by file, of rows whose id came earlier."""
@@ -74,51 +83,29 @@ def windows_of(files: Sequence[ItemsFile], window_rows: int, batch: pa.Table) ->
             yield _window(number, index, rows)
 
 
-class EncodeWindows:
-    """Actor: holds the encoder, and turns windows into parts."""
+class PartMaker:
+    """Turns windows into parts, with an encoder that is here."""
 
-    def __init__(self, make_encoder: MakeEncoder, target: Target, duplicates: Duplicates) -> None:
-        self._held = make_encoder()
-        self._encoder = self._held.__enter__()
-        self._target, self._duplicates = target, duplicates
+    def __init__(self, encoder: Encoder, target: Target) -> None:
+        self._encoder, self._target = encoder, target
         self._schema = schema_of(target.fingerprint, target.spec)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Writes the parts of a batch of windows, and returns what became of each as JSON."""
-        found = [self._found_or_made(window) for window in batch.to_pylist()]
-        return pa.table(
-            {
-                "outcome": [json.dumps(asdict(outcome)) for outcome, _ in found],
-                "made": [made for _, made in found],
-            }
-        )
+    def part(self, place: Place, rows: Rows, repeated: frozenset[int]) -> tuple[Outcome, bool]:
+        """Finds or makes the part of a window, whose `repeated` lines have ids that came earlier; and says if it did.
 
-    def _found_or_made(self, window: Mapping[str, list[object]]) -> tuple[Outcome, bool]:
-        name = _part_name(window, self._target)
-        path = Path(self._target.folder) / name
+        Raises as `RowEncoder.encode` and `write_part`.
+        """
+        usable = [row for row in rows if isinstance(row, ItemRow) and row.line not in repeated]
+        bad = [_bad(row) for row in rows if isinstance(row, BadRow) or row.line in repeated]
+        path = Path(self._target.folder) / _part_name(place, usable, bad, self._target)
         if path.is_file():
             return Outcome(**json.loads(pq.read_schema(path).metadata[OUTCOME])), False
-        return self._made(window, path), True
-
-    def _made(self, window: Mapping[str, list[object]], path: Path) -> Outcome:
-        rows = _rows(window)
-        repeated = self._duplicates.get(_number(window["file"]), frozenset())
-        usable = [row for row in rows if isinstance(row, ItemRow) and row.line not in repeated]
-        bad = [
-            row
-            if isinstance(row, BadRow)
-            else BadRow(row.line, f"id {row.id!r} came earlier in the input", row.id)
-            for row in rows
-            if isinstance(row, BadRow) or row.line in repeated
-        ]
         # One for each window: what breaks in one says nothing of the next.
-        config = self._target.config
+        config, spec = self._target.config, self._target.spec
         encoder = RowEncoder(self._encoder, config.truncation, config.max_failures_in_a_row)
         batches = [encoder.encode(rows) for rows in length_batches(usable, config.batch_size)]
         bad += [row for batch in batches for row in batch.bad]
         encoded = [row for batch in batches for row in batch.encoded]
-        shape = (len(encoded), self._target.spec.tokens, self._target.spec.hidden_size)
-        tokens = np.array([row.tokens for row in encoded], self._target.spec.numpy_dtype).reshape(shape)
         outcome = Outcome(
             part=path.name,
             rows=len(rows),
@@ -126,12 +113,42 @@ class EncodeWindows:
             truncated=sum(row.truncated for row in encoded),
             bad_rows=[(row.line, row.reason, row.id) for row in sorted(bad, key=lambda row: row.line)],
         )
+        tokens = np.array([row.tokens for row in encoded], spec.numpy_dtype)
         hashes = [content_hash(row.row.text, truncated=row.truncated) for row in encoded]
         schema = self._schema.with_metadata(
             {**self._schema.metadata, OUTCOME: json.dumps(asdict(outcome)).encode()}
         )
-        write_part(path, table_of(schema, [row.row.id for row in encoded], tokens, hashes))
-        return outcome
+        shaped = tokens.reshape(len(encoded), spec.tokens, spec.hidden_size)
+        write_part(path, table_of(schema, [row.row.id for row in encoded], shaped, hashes))
+        return outcome, True
+
+
+class EncodeWindows:
+    """Actor: holds the encoder, and turns the windows that come to it into parts."""
+
+    def __init__(self, make_encoder: MakeEncoder, target: Target, duplicates: Duplicates) -> None:
+        self._held = make_encoder()
+        self._maker = PartMaker(self._held.__enter__(), target)
+        self._duplicates = duplicates
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Writes the parts of a batch of windows, and returns what became of each as JSON."""
+        found = [self._part(window) for window in batch.to_pylist()]
+        return pa.table(
+            {
+                "outcome": [json.dumps(asdict(outcome)) for outcome, _ in found],
+                "made": [made for _, made in found],
+            }
+        )
+
+    def _part(self, window: Mapping[str, Any]) -> tuple[Outcome, bool]:
+        columns = zip(*(window[name] for name in ("lines", "ids", "texts", "reasons")), strict=True)
+        rows = [
+            ItemRow(line, id, text) if reason is None else BadRow(line, reason, id)
+            for line, id, text, reason in columns
+        ]
+        place = Place(window["file"], window["window"])
+        return self._maker.part(place, rows, self._duplicates.get(place.file, frozenset()))
 
 
 def _window(number: int, index: int, rows: Sequence[ItemRow | BadRow]) -> pa.Table:
@@ -149,22 +166,24 @@ def _window(number: int, index: int, rows: Sequence[ItemRow | BadRow]) -> pa.Tab
     )
 
 
-def _rows(window: Mapping[str, list[object]]) -> list[ItemRow | BadRow]:
-    columns = zip(*(window[name] for name in ("lines", "ids", "texts", "reasons")), strict=True)
-    return [
-        ItemRow(line, id, text) if reason is None else BadRow(line, reason, id)
-        for line, id, text, reason in columns
-    ]
+def _bad(row: ItemRow | BadRow) -> BadRow:
+    if isinstance(row, BadRow):
+        return row
+    return BadRow(row.line, f"id {row.id!r} came earlier in the input", row.id)
 
 
-def _part_name(window: Mapping[str, list[object]], target: Target) -> str:
+def file_of(part: str) -> int:
+    """Reads the number of the file from a part's name."""
+    return int(part.split("-")[1])
+
+
+def _part_name(place: Place, usable: Sequence[ItemRow], bad: Sequence[BadRow], target: Target) -> str:
     """Names a part by its place and by the hash of all that decides it."""
     config = target.config
-    decides = [target.fingerprint, target.spec.dtype, config.batch_size, config.truncation, window]
-    digest = blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=8).hexdigest()
-    return f"part-{_number(window['file']):05d}-{_number(window['window']):07d}-{digest}.parquet"
-
-
-def _number(value: object) -> int:
-    assert isinstance(value, int), "a window's place is two numbers"
-    return value
+    decides = [
+        [target.fingerprint, target.spec.dtype, config.batch_size, config.truncation],
+        [(row.line, row.id, row.text) for row in usable],
+        [(row.line, row.id, row.reason) for row in bad],
+    ]
+    digest = blake2b(json.dumps(decides).encode(), digest_size=8).hexdigest()
+    return f"part-{place.file:05d}-{place.window:07d}-{digest}.parquet"

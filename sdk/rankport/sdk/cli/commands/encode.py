@@ -10,12 +10,14 @@ import typer
 from rankport.protos.types import Side
 from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.runtime.jobs.config import GPU_DEFAULTS, EncodeJobConfig, FileColumns, encode_job_config
+from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
 
 
 @takes(
     *flags_of(FileColumns),
     *flags_of(EncodeJobConfig, elsewhere={"a GPU": GPU_DEFAULTS}),
+    *flags_of(RayConfig, panel="Ray"),
     *flags_of(EngineConfig, only=("device",)),
 )
 def encode(
@@ -29,7 +31,20 @@ def encode(
             help="The items: .csv, .jsonl, .parquet, .arrow, .lance; CSV and JSONL also as .gz. May be given again.",
         ),
     ],
-    store: Annotated[str, typer.Option(help="Token store: directory or redis://…; made if not there.")],
+    store: Annotated[
+        str | None, typer.Option(help="Token store: directory or redis://…; made if not there.")
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Parquet parts in place of a store: of --items, and of nothing else, at the end.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="Make a --dataset in this process, or on the actors of a Ray cluster."),
+    ] = "local",
     device_id: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
     side: Annotated[
         str | None,
@@ -82,8 +97,20 @@ def encode(
     )
     from rankport.sdk.offline import of_side
 
+    if (store is None) == (dataset is None):
+        raise typer.BadParameter("give --store, or --dataset")
     console = Console(stderr=True)
     device: Device = given["device"]
+    if dataset is not None:
+        if token_dtype is not None or publish != "now":
+            raise typer.BadParameter("--token-dtype and --publish go with --store")
+        options = {**given, "device_id": device_id, "side": side}
+        failure = _to_dataset(bundle, items, dataset, engine, options, bad_rows, json_file, max_bad_rows)
+        _end(failure)
+        return
+    assert store is not None, "it is given"
+    if engine != "local":
+        raise typer.BadParameter("--engine ray goes with --dataset; a store has one writer")
     config = encode_job_config(device, **given_values(EncodeJobConfig, given))
     sources = ItemSources.open(items, filled(FileColumns, given))
     with (
@@ -116,8 +143,57 @@ def encode(
             soft_wrap=True,
         )
     write_report(json_file, report, stored, source.fingerprint, failure)
+    _end(failure)
+
+
+def _to_dataset(
+    bundle: Path,
+    items: list[str],
+    folder: Path,
+    engine: Literal["local", "ray"],
+    options: dict[str, Any],
+    bad_rows: Path | None,
+    json_file: Path | None,
+    max_bad_rows: int | None,
+) -> str:
+    """Makes a dataset, tells what became of it, and returns why it counts as failed, if it does."""
+    from rich.console import Console
+
+    from rankport.runtime.bundle.fingerprint import side_fingerprint
+    from rankport.runtime.kinds.table import open_bundle
+    from rankport.sdk.cli.output.encode import (
+        failure_of,
+        print_report,
+        show_progress,
+        write_bad_rows,
+        write_report,
+    )
+    from rankport.sdk.datasets import encode_dataset
+
+    console = Console(stderr=True)
+    known = {name: value for name, value in options.items() if value is not None}
+    with (
+        write_bad_rows(bad_rows) as on_bad_row,
+        _continuable(),
+        show_progress(console, None) as on_progress,
+    ):
+        report = encode_dataset(
+            bundle, items, folder, engine=engine, on_progress=on_progress, on_bad_row=on_bad_row, **known
+        )
+    stored = report.encoded + report.unchanged
+    encoder = side_fingerprint(open_bundle(bundle).manifest.fingerprint, options["side"] or "item")
+    failure = failure_of(report, max_bad_rows)
+    print_report(console, report, stored)
+    write_report(json_file, report, stored, encoder, failure)
+    return failure
+
+
+def _end(failure: str) -> None:
+    """Exits with 1 where the job counts as failed."""
+    from rich.console import Console
+
     if failure:
-        console.print(f"FAILED: {failure}", style="bold red", soft_wrap=True, markup=False)
+        Console(stderr=True).print(f"FAILED: {failure}", style="bold red", soft_wrap=True, markup=False)
         raise typer.Exit(1)
 
 

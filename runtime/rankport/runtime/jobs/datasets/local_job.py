@@ -1,0 +1,52 @@
+"""`run_dataset_job`: files of items to a dataset of embedding tokens, in this process."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+
+from rankport.runtime.jobs.datasets.tally import Tally
+from rankport.runtime.jobs.datasets.windows import PartMaker, Place, Rows, Target
+from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
+from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
+from rankport.runtime.jobs.row_encoder import Encoder, chunks
+from rankport.runtime.jobs.stages import read_ahead
+
+
+def run_dataset_job(
+    encoder: Encoder,
+    target: Target,
+    files: Sequence[ItemsFile],
+    *,
+    on_progress: Callable[[EncodeProgress], None] | None = None,
+    on_bad_row: Callable[[BadRow], None] | None = None,
+) -> EncodeReport:
+    """Encodes the rows of files into the dataset `target`. The same call again makes only parts that are missing.
+
+    Raises:
+        InvalidRequest: a file broke off.
+        BackendError: the encoder failed as a whole.
+        StoreError: a part cannot be written. In all cases a rerun continues.
+    """
+    tally, maker = Tally(target, files, on_progress, on_bad_row), PartMaker(encoder, target)
+    seen: set[str] = set()
+    with closing(read_ahead(_windows(files, target.config.window_rows), 1)) as windows:
+        for place, rows in windows:
+            outcome, made = maker.part(place, rows, _repeated(rows, seen))
+            tally.take(outcome, made=made)
+    return tally.finish()
+
+
+def _windows(files: Sequence[ItemsFile], size: int) -> Iterator[tuple[Place, Rows]]:
+    for number, file in enumerate(files):
+        for index, rows in enumerate(chunks(file.rows(), size)):
+            yield Place(number, index), rows
+
+
+def _repeated(rows: Rows, seen: set[str]) -> frozenset[int]:
+    """Finds the lines whose id was seen, and notes the ids of the others."""
+    lines: set[int] = set()
+    for row in rows:
+        if isinstance(row, ItemRow):
+            if row.id in seen:
+                lines.add(row.line)
+            seen.add(row.id)
+    return frozenset(lines)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from rankport.protos.errors import InvalidRequest
+from rankport.runtime.jobs.datasets import DATASET_FILE
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.copy_ends import (
     CopySource,
@@ -22,7 +23,6 @@ from rankport.runtime.store.snapshot.store import SnapshotStore
 from rankport.runtime.store.token_spec import TokenSpec
 
 StoreKind = Literal["lmdb", "snapshot"]
-DATASET_FILE = "dataset.json"
 
 
 def copy_store(

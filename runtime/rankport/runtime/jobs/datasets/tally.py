@@ -8,11 +8,10 @@ from pathlib import Path
 
 from rankport.protos.errors import StoreError
 from rankport.protos.reasons import reason_of
+from rankport.runtime.jobs.datasets import DATASET_FILE
 from rankport.runtime.jobs.datasets.windows import Outcome, Target, file_of
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
-
-DATASET_FILE = "dataset.json"
 
 
 class Tally:

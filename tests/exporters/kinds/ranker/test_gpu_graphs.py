@@ -12,6 +12,7 @@ from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from support import checkpoints
+from support.effort import every_run
 
 LIMITS = {"max_prefix_tokens": 40, "max_item_tokens": 24}
 RANKER = {"kind": "ranker", "label_ids": (9, 17), **LIMITS}
@@ -71,7 +72,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoints.causal_lm(tmp_path_factory.mktemp("half") / "c", "qwen3", num_hidden_layers=2)
 
 
-@pytest.fixture(scope="module", params=["onnx-cuda bf16", "onnx-cuda fp16", "tensorrt bf16"])
+HALVES = ("onnx-cuda bf16", "onnx-cuda fp16", "tensorrt bf16")
+
+
+@pytest.fixture(scope="module", params=HALVES)
 def half(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
@@ -124,6 +128,7 @@ def test_a_cpu_does_not_serve_half_precision(half: Bundle) -> None:
         Ranker.load(half)
 
 
+@pytest.mark.parametrize("half", every_run(HALVES, {"onnx-cuda fp16"}), indirect=True)
 def test_verify_proves_half_precision_again(half: Bundle, checkpoint: Path) -> None:
     verdict = verify(half.path, checkpoint)
     assert verdict.failures == ()

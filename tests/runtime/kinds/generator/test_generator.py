@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, Unavailable
+from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, Overloaded, Unavailable
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
@@ -102,7 +102,7 @@ def test_a_text_that_nobody_waits_for_is_not_written(generator: Generator) -> No
     futures = [generator.submit_generate([1, 40 + place], long, on_part=told.append) for place in range(4)]
     for future in futures:
         future.cancel()
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises((DeadlineExceeded, Overloaded)):  # as the queue still has cancelled ones or not
         generator.generate([1, 40], long, timeout_s=0.0)
     generator.generate([1, 40], Sampling(max_tokens=1))  # the worker has passed all of them by now
     assert len(told) < 4 * 64

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded
+from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, Overloaded
 from rankport.protos.generation import GeneratedPart, Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
@@ -108,7 +108,7 @@ def test_an_answer_that_nobody_waits_for_is_not_written(generator: Generator) ->
     futures += [generator.submit_generate(text, on_part=told.append) for text in TEXTS]
     for future in futures:
         future.cancel()
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises((DeadlineExceeded, Overloaded)):  # as the queue still has cancelled ones or not
         generator.generate("a", timeout_s=0.0)
     generator.generate("a", Sampling(max_tokens=1))  # the worker has passed all of them by now
     assert len(told) < len(futures) * 24

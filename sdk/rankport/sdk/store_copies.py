@@ -22,7 +22,7 @@ from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.snapshot.store import SnapshotStore
 from rankport.runtime.store.token_spec import TokenSpec
 
-StoreKind = Literal["lmdb", "snapshot"]
+StoreKind = Literal["lmdb", "snapshot", "dataset"]
 
 
 def copy_store(
@@ -43,12 +43,12 @@ def copy_store(
     """
     if os.path.realpath(source) == os.path.realpath(target):
         raise InvalidRequest(f"{source} and {target} are one store: give another to copy to")
-    as_snapshot = _is_snapshot(target, kind)
+    target_kind = _kind_of(target, kind)
     reports = {}
     with ExitStack() as opened:
         for copied in _sources(source, encoders, frozen, opened):
             spec = spec_as(copied.spec, dtype)
-            with _opened(target, copied, spec, as_snapshot) as end:
+            with _opened(target, copied, spec, target_kind) as end:
                 reports[copied.fingerprint] = copy_tokens(copied, end, on_progress)
     return reports
 
@@ -80,22 +80,30 @@ def open_to_drop(location: str) -> Iterator[TokenStore]:
 
 
 @contextmanager
-def _opened(target: str, source: CopySource, spec: TokenSpec, as_snapshot: bool) -> Iterator[CopyTarget]:
-    if as_snapshot:
-        yield snapshot_target(Path(target), source, spec)
-        return
-    with open_store(target, create=True) as store:
-        yield NamespaceTarget(store, source.fingerprint, spec)
+def _opened(target: str, source: CopySource, spec: TokenSpec, kind: StoreKind) -> Iterator[CopyTarget]:
+    match kind:
+        case "snapshot":
+            yield snapshot_target(Path(target), source, spec)
+        case "dataset":
+            from rankport.runtime.jobs.datasets.target import DatasetTarget
+
+            yield DatasetTarget(Path(target), DATASET_FILE, source, spec)
+        case "lmdb":
+            with open_store(target, create=True) as store:
+                yield NamespaceTarget(store, source.fingerprint, spec)
 
 
-def _is_snapshot(target: str, kind: StoreKind | None) -> bool:
+def _kind_of(target: str, kind: StoreKind | None) -> StoreKind:
+    """Returns the kind of a store that is there, of one that is asked for, or by the end of its name."""
     path = Path(target)
-    if not path.is_dir():
-        return target.rstrip("/").endswith(".snapshot") if kind is None else kind == "snapshot"
-    stands: StoreKind | None = "snapshot" if SnapshotStore.is_at(path) else None
-    if (path / "data.mdb").exists():
+    stands: StoreKind | None = None
+    if SnapshotStore.is_at(path):
+        stands = "snapshot"
+    elif (path / DATASET_FILE).exists():
+        stands = "dataset"
+    elif (path / "data.mdb").exists():
         stands = "lmdb"
     if stands and kind and stands != kind:
         raise InvalidRequest(f"{target} is a store of kind {stands}, not {kind}: give another directory")
-    chosen = stands or kind or ("snapshot" if target.rstrip("/").endswith(".snapshot") else "lmdb")
-    return chosen == "snapshot"
+    named: dict[str, StoreKind] = {".snapshot": "snapshot", ".dataset": "dataset"}
+    return stands or kind or named.get(path.suffix, "lmdb")

@@ -95,6 +95,36 @@ class NamespaceSource:
         return [key for key, _ in found], [info for _, info in found]
 
 
+class Copied(Protocol):
+    """What was written, to be compared."""
+
+    def differing(self, batch: Batch, tokens: NDArray[np.floating]) -> list[int]:
+        """Returns the places of those items that are not there bit for bit, with `tokens` [keys, k, hidden]."""
+
+    def __len__(self) -> int:
+        """Counts the items."""
+
+
+class CopiedNamespace:
+    """Namespace that was written to."""
+
+    def __init__(self, namespace: TokenNamespace) -> None:
+        self._namespace = namespace
+
+    def differing(self, batch: Batch, tokens: NDArray[np.floating]) -> list[int]:
+        """Returns the places of those items that are not there bit for bit."""
+        stored = self._namespace.read(batch.keys, skip_corrupt=True)
+        equal = np.zeros(len(batch.keys), np.bool_)
+        bits = f"u{tokens.dtype.itemsize}"
+        equal[stored.places] = (stored.tokens.view(bits) == tokens[stored.places].view(bits)).all(axis=(1, 2))
+        columns = zip(self._namespace.content_hashes(batch.keys), batch.infos, strict=True)
+        same = np.array([content_hash == info.content_hash for content_hash, info in columns], np.bool_)
+        return [int(place) for place in np.flatnonzero(~(equal & same))]
+
+    def __len__(self) -> int:
+        return len(self._namespace)
+
+
 class CopyTarget(ABC):
     """Target of a copy."""
 
@@ -109,7 +139,7 @@ class CopyTarget(ABC):
         """Writes items durably. Raises `StoreError`."""
 
     @abstractmethod
-    def reading(self) -> AbstractContextManager[TokenNamespace]:
+    def reading(self) -> AbstractContextManager[Copied]:
         """Opens what was written for the comparison."""
 
     def repair(self, keys: Sequence[str], infos: Sequence[EntryInfo], tokens: NDArray[np.floating]) -> bool:
@@ -149,9 +179,9 @@ class NamespaceTarget(CopyTarget):
         self.write(keys, infos, tokens)
         return True
 
-    def reading(self) -> AbstractContextManager[TokenNamespace]:
+    def reading(self) -> AbstractContextManager[Copied]:
         """Opens what was written for the comparison."""
-        return nullcontext(self._namespace)
+        return nullcontext(CopiedNamespace(self._namespace))
 
     def publish(self) -> None:
         """Shows the namespace, in one step, where it was hidden."""
@@ -179,11 +209,11 @@ class SnapshotTarget(CopyTarget):
         self._writer.append(Facts(keys, [info.content_hash for info in infos], written_us), tokens)
 
     @contextmanager
-    def reading(self) -> Iterator[TokenNamespace]:
+    def reading(self) -> Iterator[Copied]:
         """Opens what was staged for the comparison."""
         file = CurrentFile(self._writer.seal(), 0.0)
         try:
-            yield SnapshotNamespace(file)
+            yield CopiedNamespace(SnapshotNamespace(file))
         finally:
             file.close()
 

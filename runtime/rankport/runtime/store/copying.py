@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.runtime.store.contract import TokenNamespace
-from rankport.runtime.store.copy_ends import Batch, CopySource, CopyTarget
+from rankport.runtime.store.copy_ends import Batch, Copied, CopySource, CopyTarget
 
 _KEPT_KEYS = 10  # of those that are told by name
 
@@ -91,15 +90,15 @@ class _Copy:
             written += len(absent.keys)
         return written, unreadable
 
-    def compare_all(self, copied: TokenNamespace) -> int:
+    def compare_all(self, copied: Copied) -> int:
         """Compares all items, writing anew what differs where that can be; returns how many are equal."""
         compared = 0
         for batch in self._batches("compared"):
             tokens = self._as_kept(batch)
-            places = _differing(copied, batch, tokens)
+            places = copied.differing(batch, tokens)
             wrong = _part(batch, places)
             if places and self._target.repair(wrong.keys, wrong.infos, tokens[places]):
-                places = _differing(copied, batch, tokens)
+                places = copied.differing(batch, tokens)
             if places:
                 raise StoreError(
                     f"{len(places)} items of encoder {self._source.fingerprint} differ from their source, "
@@ -134,15 +133,3 @@ def _part(batch: Batch, places: Sequence[int]) -> Batch:
         return batch
     keys, infos = [batch.keys[place] for place in places], [batch.infos[place] for place in places]
     return Batch(keys, infos, batch.tokens[list(places)])
-
-
-def _differing(copied: TokenNamespace, batch: Batch, tokens: NDArray[np.floating]) -> list[int]:
-    """Returns the places of those items that are not there bit for bit."""
-    stored = copied.read(batch.keys, skip_corrupt=True)
-    equal = np.zeros(len(batch.keys), np.bool_)
-    bits = f"u{tokens.dtype.itemsize}"
-    equal[stored.places] = (stored.tokens.view(bits) == tokens[stored.places].view(bits)).all(axis=(1, 2))
-    hashes = copied.content_hashes(batch.keys)
-    columns = zip(hashes, batch.infos, strict=True)
-    same = np.array([content_hash == info.content_hash for content_hash, info in columns], np.bool_)
-    return [int(place) for place in np.flatnonzero(~(equal & same))]

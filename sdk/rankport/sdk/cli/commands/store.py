@@ -93,10 +93,10 @@ def copy(
         list[str] | None, typer.Option(help="Fingerprint; repeat it. [default: all that are published]")
     ] = None,
     kind: Annotated[
-        Literal["lmdb", "snapshot"] | None,
+        Literal["lmdb", "snapshot", "dataset"] | None,
         typer.Option(
             "--to",
-            help="Kind of a store that is made. [default: what stands there; snapshot where TO ends so, else lmdb]",
+            help="Kind of a store that is made; dataset: Parquet. [default: by TO's end, .snapshot, .dataset; else lmdb]",
         ),
     ] = None,
     dtype: Annotated[

@@ -1,4 +1,4 @@
-"""Datasets of tokens that are copied to token stores."""
+"""Datasets of tokens that are copied to token stores, and made of them."""
 
 import json
 from collections.abc import Callable
@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rankport.protos.errors import StoreError
+from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.runtime.jobs.datasets.parts import schema_of, table_of, write_part
 from rankport.runtime.jobs.datasets.source import DatasetSource
+from rankport.runtime.jobs.datasets.target import DatasetTarget
+from rankport.runtime.store.copy_ends import NamespaceSource
+from rankport.runtime.store.copying import CopyProgress, copy_tokens
 from rankport.runtime.store.opening import open_store
 from rankport.sdk.store_copies import DATASET_FILE, copy_store
 from support.token_samples import ENCODER, HASH, SPEC
@@ -89,3 +92,39 @@ def test_dataset_that_is_not_what_it_says_is_refused(
     (dataset / DATASET_FILE).write_text(json.dumps(content))
     with pytest.raises(StoreError, match=message):
         list(DatasetSource(dataset, DATASET_FILE).batches())
+
+
+def test_dataset_that_is_made_of_a_store_goes_on_and_gives_the_store_again(
+    dataset: Path, tmp_path: Path
+) -> None:
+    copy_store(str(dataset), str(tmp_path / "store"))
+    made, back = tmp_path / "made.dataset", tmp_path / "back"
+    with open_store(tmp_path / "store", read_only=True) as store:
+        source = NamespaceSource(store.namespace(ENCODER), str(tmp_path / "store"))
+
+        def stop(progress: CopyProgress) -> None:
+            if progress.items >= 3000:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            copy_tokens(source, DatasetTarget(made, DATASET_FILE, source, SPEC, 1500), stop)
+        assert not made.exists()
+        report = copy_tokens(source, DatasetTarget(made, DATASET_FILE, source, SPEC, 1500))
+        assert (report.unchanged, report.written, report.stored) == (2000, 3001, 5001)
+        wanted = source_content(source)
+    assert len(list(made.glob("*.parquet"))) == 3
+    with pytest.raises(InvalidRequest, match="is there already: a dataset is made as a whole"):
+        copy_store(str(tmp_path / "store"), str(made))
+    with pytest.raises(StoreError, match="'int8' cannot be in a dataset"):
+        copy_store(str(tmp_path / "store"), str(tmp_path / "small.dataset"), dtype="int8")
+    copy_store(str(made), str(back))
+    with open_store(back, read_only=True) as store:
+        assert source_content(NamespaceSource(store.namespace(ENCODER), "back")) == wanted
+
+
+def source_content(source: NamespaceSource) -> dict[str, tuple[bytes, bytes]]:
+    return {
+        key: (info.content_hash, rows.tobytes())
+        for batch in source.batches()
+        for key, info, rows in zip(batch.keys, batch.infos, batch.tokens, strict=True)
+    }

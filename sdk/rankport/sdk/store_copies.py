@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.jobs.datasets import DATASET_FILE
@@ -23,6 +24,7 @@ from rankport.runtime.store.snapshot.store import SnapshotStore
 from rankport.runtime.store.token_spec import TokenSpec
 
 StoreKind = Literal["lmdb", "snapshot", "dataset"]
+_TargetKind = Literal["written", "lmdb", "snapshot", "dataset"]
 
 
 def copy_store(
@@ -42,7 +44,7 @@ def copy_store(
         StoreError: a store failed, or has no tokens of an encoder.
     """
     if os.path.realpath(source) == os.path.realpath(target):
-        raise InvalidRequest(f"{source} and {target} are one store: give another to copy to")
+        raise InvalidRequest(f"{shown(source)} and {shown(target)} are one store: give another to copy to")
     target_kind = _kind_of(target, kind)
     reports = {}
     with ExitStack() as opened:
@@ -68,7 +70,20 @@ def _sources(
     names = encoders or list(tokens.fingerprints())
     if not names:
         raise InvalidRequest(f"{tokens.contents()}: there is nothing to copy")
-    return [NamespaceSource(tokens.namespace(name), os.path.realpath(location)) for name in names]
+    origin = tokens.location if _is_url(location) else os.path.realpath(location)
+    return [NamespaceSource(tokens.namespace(name), origin) for name in names]
+
+
+def shown(location: str) -> str:
+    """Words a location for messages: a URL without name and password."""
+    if not _is_url(location):
+        return location
+    parts = urlsplit(location)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _is_url(location: str) -> bool:
+    return "://" in location
 
 
 @contextmanager
@@ -80,7 +95,7 @@ def open_to_drop(location: str) -> Iterator[TokenStore]:
 
 
 @contextmanager
-def _opened(target: str, source: CopySource, spec: TokenSpec, kind: StoreKind) -> Iterator[CopyTarget]:
+def _opened(target: str, source: CopySource, spec: TokenSpec, kind: _TargetKind) -> Iterator[CopyTarget]:
     match kind:
         case "snapshot":
             yield snapshot_target(Path(target), source, spec)
@@ -88,13 +103,17 @@ def _opened(target: str, source: CopySource, spec: TokenSpec, kind: StoreKind) -
             from rankport.runtime.jobs.datasets.target import DatasetTarget
 
             yield DatasetTarget(Path(target), DATASET_FILE, source, spec)
-        case "lmdb":
+        case _:
             with open_store(target, create=True) as store:
                 yield NamespaceTarget(store, source.fingerprint, spec)
 
 
-def _kind_of(target: str, kind: StoreKind | None) -> StoreKind:
+def _kind_of(target: str, kind: StoreKind | None) -> _TargetKind:
     """Returns the kind of a store that is there, of one that is asked for, or by the end of its name."""
+    if _is_url(target):
+        if kind is not None:
+            raise InvalidRequest(f"{shown(target)} is a store in Redis: leave --to {kind} out")
+        return "written"
     path = Path(target)
     stands: StoreKind | None = None
     if SnapshotStore.is_at(path):

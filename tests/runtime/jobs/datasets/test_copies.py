@@ -15,7 +15,8 @@ from rankport.runtime.jobs.datasets.target import DatasetTarget
 from rankport.runtime.store.copy_ends import NamespaceSource
 from rankport.runtime.store.copying import CopyProgress, copy_tokens
 from rankport.runtime.store.opening import open_store
-from rankport.sdk.store_copies import DATASET_FILE, copy_store
+from rankport.runtime.jobs.datasets import DATASET_FILE
+from rankport.sdk.store_copies import copy_store
 from support.token_samples import ENCODER, HASH, SPEC
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-Location = Annotated[str, typer.Argument(metavar="STORE", help="Token store.")]
+Location = Annotated[str, typer.Argument(metavar="STORE", help="Token store: a directory, or redis://….")]
 Fingerprint = Annotated[str, typer.Argument(help="Fingerprint of the encoder, as `store inspect` tells it.")]
 Store = Annotated[str, typer.Option(help="Token store.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON here; - for stdout.")]
@@ -44,8 +44,8 @@ def inspect(
     from rankport.sdk.cli.output.stores import write_inspection
 
     with open_store(store, read_only=True, frozen=frozen) as tokens:
-        encoders = inspect_store(tokens, check=check)
-    write_inspection(store, encoders, json_file)
+        location, encoders = tokens.location, inspect_store(tokens, check=check)
+    write_inspection(location, encoders, json_file)
     if any(encoder.checked is not None and not encoder.checked.passed for encoder in encoders):
         raise typer.Exit(1)
 
@@ -96,7 +96,7 @@ def copy(
         Literal["lmdb", "snapshot", "dataset"] | None,
         typer.Option(
             "--to",
-            help="Kind of a store that is made; dataset: Parquet. [default: by TO's end, .snapshot, .dataset; else lmdb]",
+            help="Kind of a directory that is made. [default: by its end, .snapshot or .dataset (Parquet), else lmdb]",
         ),
     ] = None,
     dtype: Annotated[
@@ -114,11 +114,11 @@ def copy(
     Exit codes: 0 copied; 1 a store failed, or values of FROM cannot be read (named); 2 what was asked is wrong.
     """
     from rankport.sdk.cli.output.stores import show_copy, write_copies
-    from rankport.sdk.store_copies import copy_store
+    from rankport.sdk.store_copies import copy_store, shown
 
     with show_copy() as on_progress:
         copies = copy_store(source, target, encoder, kind, dtype, frozen=frozen, on_progress=on_progress)
-    write_copies(target, copies, json_file)
+    write_copies(shown(target), copies, json_file)
     if any(report.unreadable for report in copies.values()):
         raise typer.Exit(1)
 
@@ -141,11 +141,14 @@ def publish(fingerprint: Fingerprint, store: Store) -> None:
     with open_store(store) as tokens:
         tokens.publish(fingerprint)
         count = len(tokens.namespace(fingerprint))
-    typer.echo(f"{store}: {count:,} items of encoder {fingerprint} are published")
+    typer.echo(f"{tokens.location}: {count:,} items of encoder {fingerprint} are published")
 
 
 def drop(fingerprint: Fingerprint, store: Store) -> None:
-    """Delete all tokens of an encoder. Rankers that are paired with it can read none from then on."""
+    """Delete all tokens of an encoder; in LMDB `store compact` then frees their room.
+
+    Rankers that are paired with it can read none from then on.
+    """
     from rankport.sdk.store_copies import open_to_drop
 
     with open_to_drop(store) as tokens:

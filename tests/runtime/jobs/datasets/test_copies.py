@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.runtime.jobs.datasets import DATASET_FILE
 from rankport.runtime.jobs.datasets.parts import schema_of, table_of, write_part
 from rankport.runtime.jobs.datasets.source import DatasetSource
 from rankport.runtime.jobs.datasets.target import DatasetTarget
 from rankport.runtime.store.copy_ends import NamespaceSource
 from rankport.runtime.store.copying import CopyProgress, copy_tokens
 from rankport.runtime.store.opening import open_store
-from rankport.runtime.jobs.datasets import DATASET_FILE
 from rankport.sdk.store_copies import copy_store
 from support.token_samples import ENCODER, HASH, SPEC
 

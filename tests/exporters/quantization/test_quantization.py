@@ -14,7 +14,7 @@ from rankport.exporters.graphs.trace import trace
 from rankport.exporters.quantization.activation import FP8_MAX, Activation
 from rankport.exporters.quantization.calibration import calibrate
 from rankport.exporters.quantization.kernels.select import graph_kernels, kernel_of
-from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear
+from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, QuantizedTable
 from rankport.exporters.quantization.recipes import RECIPES
 from rankport.exporters.quantization.rounding import (
     int8_rows,
@@ -58,6 +58,11 @@ LAYERS: dict[str, tuple[QuantizedWeight, Activation | None, str]] = {
     ),
     "int4, int8 activations": (random_weight(4, 2), Activation("int8-block", block=128), "NBitsKernel"),
     "int8 weights alone": (random_weight(8, 1), None, "NBitsKernel"),
+    "int8, int8 activations in blocks": (
+        random_weight(8, 1),
+        Activation("int8-block", block=256),
+        "NBitsKernel",
+    ),
     "int8, int8 per token": (random_weight(8, 1), Activation("int8-token"), "IntegerKernel"),
     "int8, int8 per token, divisor 127.5": (
         random_weight(8, 1),
@@ -150,6 +155,20 @@ def test_int8_rows_are_within_half_a_step() -> None:
     rows = QuantizedEmbedding(*int8_rows(table))(torch.arange(50))
     step = table.abs().amax(dim=1, keepdim=True) / 127
     assert bool(((rows - table).abs() <= step / 2 + 1e-7).all())
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_head_that_is_the_table_is_read_row_by_row_from_the_same_codes(groups: int) -> None:
+    weight = random_weight(8, groups)
+    table, ids = QuantizedTable(weight), torch.tensor([[3, 1], [95, 3]])
+    kernel = kernel_of(table)
+    assert kernel is not None
+    right = weight.dequantized()[ids]
+    assert torch.equal(table(ids), right)
+    assert torch.allclose(kernel(ids), right, atol=1e-6)
+    product = kernel_of(QuantizedLinear(weight, None, None))
+    assert product is not None
+    assert torch.equal(product.packed, kernel.packed)
 
 
 def test_a_group_that_does_not_divide_the_inputs_is_halved() -> None:

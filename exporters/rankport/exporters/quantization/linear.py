@@ -65,6 +65,23 @@ class QuantizedEmbedding(nn.Module):
         return codes.to(torch.float32) * scales
 
 
+class QuantizedTable(nn.Module):
+    """The rows of a low-bit matrix as a table of embeddings: ids [...] int64 -> fp32 [..., dim]."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        super().__init__()
+        self.quantized = weight
+        self.num_embeddings, self.embedding_dim = weight.out_features, weight.in_features
+        self.kernel: nn.Module | None = None
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Gives the rows of `ids`."""
+        if self.kernel is not None:
+            rows: Tensor = self.kernel(ids)
+            return rows
+        return self.quantized.rows(ids.flatten()).dequantized().reshape(*ids.shape, -1)
+
+
 def set_module(model: nn.Module, name: str, module: nn.Module) -> None:
     """Puts `module` in the place of the submodule called `name`."""
     parent, _, leaf = name.rpartition(".")

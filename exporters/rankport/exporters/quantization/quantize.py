@@ -1,14 +1,18 @@
 """Quantization at export: replaces a model's linear layers and its embedding table in place, one after another."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import nn
 
 from rankport.exporters.quantization.calibration import InputSums
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
-from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, set_module
+from rankport.exporters.quantization.linear import (
+    QuantizedEmbedding,
+    QuantizedLinear,
+    QuantizedTable,
+    set_module,
+)
 from rankport.exporters.quantization.recipes import Recipe
 from rankport.exporters.quantization.rounding import int8_rows, round_to_nearest, round_with_compensation
 from rankport.exporters.torch_memory import release
@@ -16,7 +20,6 @@ from rankport.protos.errors import CheckpointError
 
 _TABLE_CHUNK = 8192
 _LAYERS_A_RELEASE = 8
-_HEAD_GROUP = 32
 
 
 def quantize(
@@ -29,7 +32,8 @@ def quantize(
 ) -> QuantizationFacts:
     """Quantizes the body of `model`, and with `whole_head` its LM head, the largest matrix that a written token reads.
 
-    A head of which a graph keeps the label rows only stays as it is.
+    A head of which a graph keeps the label rows only stays as it is. Where the whole head is the table of embeddings,
+    both read the same codes.
 
     Each layer's full-precision weight is freed as soon as its codes exist. With `calibration`, rounding makes up for
     its errors on those inputs; without, every weight goes to its nearest code.
@@ -50,42 +54,43 @@ def quantize(
             f"{type(model).__name__} has no torch.nn.Linear to quantize (its weights are in {', '.join(kinds)}): "
             "export it without --quantize"
         )
-    done: dict[tuple[int | None, str], list[nn.Linear | QuantizedLinear]] = {}
+    tied = _is_table(head, model.get_input_embeddings())  # type: ignore[operator]
+    done: dict[tuple[int, int | None, str], list[QuantizedLinear]] = {}
     with torch.no_grad():
         for count, (name, layer) in enumerate(body, 1):
             on_layer(count, len(body))
             if count % _LAYERS_A_RELEASE == 0:
                 release()
-            used = _for_head(recipe) if layer is head else recipe
+            used = recipe.of_head() if layer is head else recipe
             group = used.group_of(layer)
             if group == 0:
                 continue
             quantized = _quantized(layer, name, used, group, calibration)
             set_module(model, name, quantized)
             activation = "none" if quantized.activation is None else quantized.activation.name
-            done.setdefault((group, activation), []).append(quantized)
-        embedding = _quantize_embedding(model)
+            done.setdefault((used.bits, group, activation), []).append(quantized)
+        embedding = _quantize_embedding(model, tied)
     release()
     schemes = [
         SchemeFacts(
             part="linear",
             layers=len(layers),
             weights=sum(layer.in_features * layer.out_features for layer in layers),
-            bits=recipe.bits,
+            bits=bits,
             type=recipe.type,
             group_size=group,
             symmetric=True,
             activations=activation,
         )
-        for (group, activation), layers in done.items()
+        for (bits, group, activation), layers in done.items()
     ]
     method = "round to nearest" if calibration is None else "GPTQ"
     return QuantizationFacts(method, recipe.name, (*schemes, *embedding), kept_in(model))
 
 
-def _for_head(recipe: Recipe) -> Recipe:
-    """Gives an LM head scales for fewer weights each: whatever it rounds away is in the logits at once."""
-    return recipe if recipe.group_size is None else replace(recipe, group_size=_HEAD_GROUP)
+def _is_table(head: nn.Module | None, table: nn.Module) -> bool:
+    """Tells an LM head whose rows are the embeddings themselves: some classes of tables scale theirs."""
+    return isinstance(head, nn.Linear) and type(table) is nn.Embedding and head.weight is table.weight
 
 
 def kept_in(model: nn.Module) -> tuple[str, ...]:
@@ -115,12 +120,16 @@ def _quantized(
     return QuantizedLinear(rounded, bias, recipe.activation(group))
 
 
-def _quantize_embedding(model: nn.Module) -> list[SchemeFacts]:
-    table = model.get_input_embeddings()  # type: ignore[operator]
+def _quantize_embedding(model: nn.Module, tied: bool) -> list[SchemeFacts]:
+    table, head = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
     name = next((name for name, module in model.named_modules() if module is table), None)
     if name is None or not isinstance(table, nn.Embedding):
         return []
     rows, dim = table.num_embeddings, table.embedding_dim
+    if tied and isinstance(head, QuantizedLinear) and head.quantized.type == "int":
+        shared = head.quantized
+        set_module(model, name, QuantizedTable(shared))
+        return [SchemeFacts("embedding", 1, rows * dim, shared.bits, "int", shared.group_size, True, "none")]
     codes, scales = torch.empty(rows, dim, dtype=torch.int8), torch.empty(rows)
     for start in range(0, rows, _TABLE_CHUNK):
         ids = torch.arange(start, min(start + _TABLE_CHUNK, rows))

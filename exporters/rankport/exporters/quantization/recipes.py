@@ -32,6 +32,13 @@ class Recipe:
             group //= 2
         return group if group >= _LEAST_GROUP else 0
 
+    def of_head(self) -> "Recipe":
+        """Gives the recipe of a whole LM head: whatever it rounds away is in the logits at once.
+
+        Eight bits in long groups take a CPU less time than four in short ones, though they are more bytes.
+        """
+        return self if self.type == "float" else replace(self, bits=8, group_size=_HEAD_GROUP)
+
     def activation(self, group: int | None) -> Activation | None:
         """Says how the inputs of a layer are rounded; None: not at all."""
         if not self.rounds_inputs:
@@ -41,7 +48,7 @@ class Recipe:
         return Activation("int8-token") if group is None else Activation("int8-block", block=group)
 
 
-_LEAST_GROUP = 16
+_LEAST_GROUP, _HEAD_GROUP = 16, 256
 
 RECIPES: dict[str, Recipe] = {
     "int8": Recipe("int8", "int", 8, None),

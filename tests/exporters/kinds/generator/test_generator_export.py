@@ -76,6 +76,7 @@ def test_low_bits_are_those_of_the_whole_head_too(
     linear = [part for part in low_bits.parts if part.part == "linear"]
     assert sum(part.layers for part in linear) == len(matrices)
     assert sum(part.weights for part in linear) == sum(matrix.weight.numel() for matrix in matrices)
+    assert {part.bits for part in linear if part.layers == 1} == {8}  # the head
     assert not verify(bundle.path, ranker_checkpoint).failures
 
 

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from rankport.exporters.graphs.experts import traceable_experts
 from rankport.exporters.graphs.passes.early_rows import select_rows_early
 from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
+from rankport.exporters.graphs.passes.fusions.for_writing import fuse_for_writing
 from rankport.exporters.graphs.passes.half_precision import to_half_precision
+from rankport.exporters.graphs.passes.step_attention import expand_attention
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
 from rankport.exporters.kinds.decoders.graph_inputs import PackedInputs, RowInputs
@@ -85,6 +87,8 @@ def _separate(traced: ir.Model, logits: Shapes, kv: Shapes, module: DecoderModul
 
 def _decoding(traced: ir.Model, logits: Shapes, kv: Shapes, module: DecoderModule) -> dict[str, RoleGraph]:
     graph = _scoring(cut(traced, logits | kv), module)
+    fuse_for_writing(graph)
+    expand_attention(graph)
     return {"decode": RoleGraph(graph, {"prefix": tuple(kv), "decode": ("logits", *kv)})}
 
 

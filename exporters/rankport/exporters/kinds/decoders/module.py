@@ -68,6 +68,19 @@ class DecoderModule(nn.Module):
 class PackedDecoder(DecoderModule):
     """Tokens packed one after another: a CPU's layout."""
 
+    def __init__(
+        self,
+        model: nn.Module,
+        readout: ReadOut,
+        *,
+        embeddings: bool,
+        head: nn.Module | None = None,
+        attention: type[PackedPrefix] = PackedPrefix,
+    ) -> None:
+        """Takes the class of a pass's past: `StepPrefix` for a graph that writes."""
+        super().__init__(model, readout, embeddings=embeddings, head=head)
+        self._attention = attention
+
     def forward(
         self,
         input_ids: Tensor,
@@ -81,7 +94,7 @@ class PackedDecoder(DecoderModule):
         embedding_rows: Tensor | None = None,
     ) -> list[Tensor]:
         """Takes ids and positions [tokens] int64; the slots and lengths are those of `PackedPrefix`."""
-        shared = PackedPrefix(slots, token_slots, past_lengths, _pairs(past))
+        shared = self._attention(slots, token_slots, past_lengths, _pairs(past))
         inputs = self.inputs(input_ids, embeddings, embedding_rows)
         return _outputs(self.logits(inputs, position_ids, last_tokens, shared), shared)
 

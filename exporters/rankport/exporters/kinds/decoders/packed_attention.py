@@ -23,7 +23,7 @@ class PackedPrefix(SharedPrefix):
         token_slots [tokens] flat slot of each packed token; past_lengths [prefixes].
         """
         super().__init__(past)
-        self._slots, self._token_slots, self._past_lengths = slots, token_slots, past_lengths
+        self.slots, self.token_slots, self.past_lengths = slots, token_slots, past_lengths
         self._masks: tuple[Tensor, Tensor] | None = None
 
     def attend(
@@ -34,9 +34,9 @@ class PackedPrefix(SharedPrefix):
         _, heads, tokens, head_dim = query.shape
         kv_heads, value_dim = key.shape[1], value.shape[-1]
         group = heads // kv_heads
-        prefixes, items, length = self._slots.shape
-        flat = self._slots.reshape(-1)
-        past_key, past_value = self._past_of(layer, key, value)
+        prefixes, items, length = self.slots.shape
+        flat = self.slots.reshape(-1)
+        past_key, past_value = self.past_of(layer, key, value)
         past = past_key.shape[2]
         own_key, own_value = self._unpacked(key), self._unpacked(value)
 
@@ -65,7 +65,7 @@ class PackedPrefix(SharedPrefix):
             0, 2, 4, 1, 3, 5
         )
         packed = per_token.reshape(prefixes * items * length, heads * value_dim).index_select(
-            0, self._token_slots
+            0, self.token_slots
         )
         new = (own_key.flatten(2, 3), own_value.flatten(2, 3))
         return packed.reshape(1, tokens, heads, value_dim), new
@@ -73,14 +73,15 @@ class PackedPrefix(SharedPrefix):
     def _masks_of(self, past: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Gives what hides padded prefix tokens, and later tokens of an item, in scores: made once for all layers."""
         if self._masks is None:
-            own = _causal_mask(self._slots.shape[2], dtype)
-            self._masks = _past_mask(self._past_lengths, past, dtype), own
+            own = _causal_mask(self.slots.shape[2], dtype)
+            self._masks = _past_mask(self.past_lengths, past, dtype), own
         return self._masks
 
-    def _past_of(self, layer: int, key: Tensor, value: Tensor) -> KV:
+    def past_of(self, layer: int, key: Tensor, value: Tensor) -> KV:
+        """Gives a layer's past, empty where there is none."""
         if self.past is not None:
             return self.past[layer]
-        prefixes, kv_heads = self._slots.shape[0], key.shape[1]
+        prefixes, kv_heads = self.slots.shape[0], key.shape[1]
         return (
             key.new_zeros(prefixes, kv_heads, 0, key.shape[-1]),
             value.new_zeros(prefixes, kv_heads, 0, value.shape[-1]),
@@ -88,8 +89,8 @@ class PackedPrefix(SharedPrefix):
 
     def _unpacked(self, states: Tensor) -> Tensor:
         """Puts [1, kv_heads, tokens, width] by slot: [prefixes, kv_heads, items, item_tokens, width]."""
-        prefixes, items, length = self._slots.shape
-        by_slot = states.index_select(2, self._slots.reshape(-1))
+        prefixes, items, length = self.slots.shape
+        by_slot = states.index_select(2, self.slots.reshape(-1))
         return by_slot.reshape(states.shape[1], prefixes, items, length, -1).transpose(0, 1)
 
 

@@ -10,6 +10,7 @@ from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.decoders.graphs import export_decoder_graphs
 from rankport.exporters.kinds.decoders.module import PackedDecoder
+from rankport.exporters.kinds.decoders.step_attention import StepPrefix
 from rankport.exporters.kinds.decoders.survey import Survey, survey
 from rankport.exporters.kinds.generator.options import GeneratorOptions
 from rankport.exporters.kinds.generator.stated import stated_generation
@@ -84,7 +85,7 @@ def _module(source: Checkpoint) -> PackedDecoder:
     if not isinstance(head, nn.Module):
         raise CheckpointError(f"{source.architecture} has no LM head")
     everything = ReadOut("lm_head", tuple(range(source.vocab_size)))
-    return PackedDecoder(source.model, everything, embeddings=False, head=head)
+    return PackedDecoder(source.model, everything, embeddings=False, head=head, attention=StepPrefix)
 
 
 def _limits(facts: Survey, options: GeneratorOptions) -> Limits:

@@ -77,6 +77,34 @@ class NBitsKernel(nn.Module):
         )
 
 
+class NBitsTable(nn.Module):
+    """ids [...] int64 -> fp32 [..., in]: rows of an 8-bit matrix, stored once as its product takes them."""
+
+    packed: Tensor  # as `NBitsKernel`
+    scales: Tensor
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        """Call only where `fits`."""
+        super().__init__()
+        self.width = weight.in_features
+        block = _block(weight)
+        self.register_buffer("packed", _packed(weight, block), persistent=False)
+        self.register_buffer("scales", _a_block(weight.scales, weight, block), persistent=False)
+
+    @staticmethod
+    def fits(weight: QuantizedWeight) -> bool:
+        """Tells symmetric 8-bit codes in blocks, which no permutation lies over."""
+        symmetric = weight.zeros is None and weight.groups_of is None
+        return symmetric and weight.bits == 8 and NBitsKernel.fits(weight, None)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Reads whole rows by operators of the standard."""
+        flat = ids.flatten()
+        codes = self.packed.index_select(0, flat).to(torch.float32) - 128.0
+        rows: Tensor = codes * self.scales.index_select(0, flat)[:, :, None]
+        return rows.reshape(*ids.shape, self.width)
+
+
 def _block(weight: QuantizedWeight) -> int:
     """Finds the operator's largest block that divides a group or, for one scale a row, the row; 0 if none does."""
     size = weight.group_size or weight.in_features

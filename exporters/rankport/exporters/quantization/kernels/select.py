@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.kernels.dequantize import DequantizeKernel
 from rankport.exporters.quantization.kernels.integer import IntegerKernel
-from rankport.exporters.quantization.kernels.nbits import NBitsKernel
+from rankport.exporters.quantization.kernels.nbits import NBitsKernel, NBitsTable
 from rankport.exporters.quantization.kernels.qdq import QdqKernel, QdqTable
 from rankport.exporters.quantization.kernels.signed import SignedKernel
-from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear
+from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, QuantizedTable
 from rankport.exporters.quantization.weight import QuantizedWeight
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.manifest import Target
@@ -20,7 +20,8 @@ from rankport.runtime.bundle.manifest import Target
 @contextmanager
 def graph_kernels(model: nn.Module, target: Target = "onnx-cpu") -> Iterator[None]:
     """Has quantized layers, while open, compute through the exported graph's operators; they can only be traced."""
-    layers = [layer for layer in model.modules() if isinstance(layer, QuantizedLinear | QuantizedEmbedding)]
+    kinds = (QuantizedLinear, QuantizedEmbedding, QuantizedTable)
+    layers = [layer for layer in model.modules() if isinstance(layer, kinds)]
     try:
         for layer in layers:
             layer.kernel = kernel_of(layer, target)
@@ -30,13 +31,17 @@ def graph_kernels(model: nn.Module, target: Target = "onnx-cpu") -> Iterator[Non
             layer.kernel = None
 
 
-def kernel_of(layer: QuantizedLinear | QuantizedEmbedding, target: Target = "onnx-cpu") -> nn.Module | None:
+def kernel_of(
+    layer: QuantizedLinear | QuantizedEmbedding | QuantizedTable, target: Target = "onnx-cpu"
+) -> nn.Module | None:
     """Finds a target's fastest kernel that computes exactly the layer's maths. None: the layer's own operators.
 
     Raises CheckpointError if the target has none that keeps the weight in low bits.
     """
     if isinstance(layer, QuantizedEmbedding):
         return QdqTable(layer.codes, layer.scales) if target == "tensorrt" else None
+    if isinstance(layer, QuantizedTable):
+        return NBitsTable(layer.quantized) if NBitsTable.fits(layer.quantized) else None
     weight, activation = layer.quantized, layer.activation
     if target == "tensorrt":
         return QdqKernel(weight, activation)

@@ -30,8 +30,8 @@ _STEPS, _GREEDY_TOKENS = 12, 48
 _LEVEL = 1e-3
 """Logits of the two likeliest tokens closer than this have no order: rounding decides which one is written.
 
-Nor have those closer than twice the largest error that the modes show, as two errors may add up: low bits round
-activations, and the modes are judged by what that may cost.
+Nor have those closer than twice the largest error that the modes and the noise show, as two errors may add up: low bits
+round activations, and a last digit more or less may round one to the next code.
 """
 
 
@@ -65,13 +65,15 @@ def measure_generator(
             on_progress(f"parity: {mode}")
             answers[mode] = answer(backend, samples)
     modes = [compare(mode, expected, actual) for mode, actual in answers.items()]
+    noise = _noise(manifest, source, samples, expected)
     on_progress("parity: greedy texts")
-    _check_texts(place, source, samples, max(_LEVEL, 2 * max(mode.max_abs_error for mode in modes)))
+    seen = [*modes, *(() if noise is None else (noise,))]
+    _check_texts(place, source, samples, max(_LEVEL, 2 * max(mode.max_abs_error for mode in seen)))
     served = answers["together"]
     evidence = Evidence("logit", Series.of("logits", expected, served))
     return Measured(
         modes,
-        _noise(manifest, source, samples, expected),
+        noise,
         options.tolerance,
         None,
         partial(_drift_from, samples, served),

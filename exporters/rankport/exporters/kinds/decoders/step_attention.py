@@ -1,0 +1,41 @@
+"""Attention of `packed_attention` left whole in the traced graph, for a graph that writes token by token.
+
+A pass that has one token of every text needs a tenth of the nodes that a pass over prompts and items needs.
+`graphs.passes.step_attention` makes both of the one operator that is traced here.
+"""
+
+import torch
+from torch import Tensor
+
+from rankport.exporters.graphs.passes.step_attention import DOMAIN, OPERATOR
+from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
+from rankport.exporters.kinds.decoders.shared_prefix import KV
+
+
+class StepPrefix(PackedPrefix):
+    """Packed tokens that continue several prefixes; it can only be traced."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None
+    ) -> tuple[Tensor, KV]:
+        """See `SharedPrefix.attend`."""
+        _, heads, tokens, head_dim = query.shape
+        kv_heads = key.shape[1]
+        prefixes, items, length = self.slots.shape
+        by_token = [states.transpose(1, 2) for states in (query, key, value)]
+        kv_shape = (prefixes, kv_heads, items * length, head_dim)
+        mixed, new_key, new_value = torch.onnx.ops.symbolic_multi_out(
+            f"{DOMAIN}::{OPERATOR}",
+            [*by_token, *self.past_of(layer, key, value), self.slots, self.token_slots, self.past_lengths],
+            {
+                "heads": heads,
+                "kv_heads": kv_heads,
+                "head_dim": head_dim,
+                "scale": float(scale),
+                "softcap": float(softcap or 0.0),
+            },
+            dtypes=(torch.float32, torch.float32, torch.float32),
+            shapes=((1, tokens, heads, head_dim), kv_shape, kv_shape),
+            version=1,
+        )
+        return mixed, (new_key, new_value)

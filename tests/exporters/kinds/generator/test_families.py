@@ -1,0 +1,65 @@
+"""Families of decoders write, greedily, the 200 tokens that transformers writes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from rankport.exporters.export import export
+from rankport.protos.generation import Sampling
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator.generator import Generator
+from support import checkpoints
+from support.effort import every_run
+
+TOKENS, PROMPT = 200, [1, 40, 41, 42, 43, 9, 17]
+WINDOW: dict[str, Any] = {"sliding_window": 256}
+GEMMA: dict[str, Any] = {"head_dim": 16, "query_pre_attn_scalar": 16, **WINDOW}
+
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}),
+    "qwen2": ("qwen2", {}),  # biases on query, key and value
+    "qwen3": ("qwen3", {"head_dim": 24}),  # norms of queries and keys, wide heads
+    "mistral": ("mistral", WINDOW),
+    "gemma2": ("gemma2", GEMMA),  # soft-capping, norms on both sides
+    "gemma3": ("gemma3_text", {**GEMMA, "layer_types": ["sliding_attention", "full_attention"]}),
+    "phi3": ("phi3", {}),  # fused projections
+    "olmo2": ("olmo2", {}),  # norms behind the blocks
+    "granite": ("granite", {"logits_scaling": 3.0, "residual_multiplier": 0.5}),
+    "smollm3": ("smollm3", {"no_rope_layers": [1, 0]}),  # a layer without rotary
+    "stablelm": ("stablelm", {}),  # partial rotary, layer norms
+    "cohere": ("cohere", {}),  # interleaved rotary, parallel blocks
+    "gpt_neox": ("gpt_neox", {}),  # one projection of queries, keys and values
+}
+
+
+def written_by_transformers(checkpoint: Path, penalty: float) -> tuple[int, ...]:
+    model = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+    model.generation_config.eos_token_id = None
+    ids = torch.tensor([PROMPT])
+    out = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=TOKENS,
+        repetition_penalty=penalty,
+    )
+    return tuple(out[0, len(PROMPT) :].tolist())
+
+
+@pytest.mark.parametrize("family", every_run(FAMILIES, {"gemma2"}))
+def test_greedy_texts_of_200_tokens_are_those_of_transformers(family: str, tmp_path: Path) -> None:
+    model_type, overrides = FAMILIES[family]
+    checkpoint = checkpoints.causal_lm(tmp_path / "c", model_type, max_position_embeddings=256, **overrides)
+    # A penalty of repetition keeps a random model from going round in a circle of tokens.
+    expected = {penalty: written_by_transformers(checkpoint, penalty) for penalty in (1.0, 1.3)}
+    unused = set(range(checkpoints.VOCABULARY)).difference(*expected.values())
+    limits = {"max_prefix_tokens": 32, "max_item_tokens": TOKENS}
+    bundle = export(checkpoint, tmp_path / "b", kind="generator", stop_ids=(min(unused),), **limits)
+    with Generator.load(bundle, config=EngineConfig(threads=1)) as generator:
+        for penalty, text in expected.items():
+            order = Sampling(max_tokens=TOKENS, temperature=0.0, repetition_penalty=penalty)
+            assert generator.generate(PROMPT, order).token_ids == text
+    assert {len(text) for text in expected.values()} == {TOKENS}

@@ -96,7 +96,7 @@ class NamespaceSource:
 
 
 class Copied(Protocol):
-    """What was written, to be compared."""
+    """Items that were written, to be compared."""
 
     def differing(self, batch: Batch, tokens: NDArray[np.floating]) -> list[int]:
         """Returns the places of those items that are not there bit for bit, with `tokens` [keys, k, hidden]."""

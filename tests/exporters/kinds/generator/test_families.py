@@ -29,9 +29,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo2": ("olmo2", {}),  # norms behind the blocks
     "granite": ("granite", {"logits_scaling": 3.0, "residual_multiplier": 0.5}),
     "smollm3": ("smollm3", {"no_rope_layers": [1, 0]}),  # a layer without rotary
-    "stablelm": ("stablelm", {}),  # partial rotary, layer norms
     "cohere": ("cohere", {}),  # interleaved rotary, parallel blocks
-    "gpt_neox": ("gpt_neox", {}),  # one projection of queries, keys and values
+    "gpt_neox": ("gpt_neox", {}),  # one projection of queries, keys and values, partial rotary, layer norms
 }
 
 

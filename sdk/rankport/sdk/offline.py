@@ -134,6 +134,11 @@ def of_side(encoder: OfflineEncoder | ItemEncoder | Towers, side: Side | None) -
     return _Queries(encoder)
 
 
+def served_encoder(client: Client, side: Side | None) -> Encoder:
+    """Gives the side of a server's encoder that reads texts, as `of_side`."""
+    return _ServedEncoder(client, side)
+
+
 @dataclass(frozen=True, slots=True)
 class _Queries:
     """The query tower, as the job takes it."""

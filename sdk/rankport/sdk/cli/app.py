@@ -40,6 +40,7 @@ _COMMANDS = (
     "inspect",
     "ground",
     "encode",
+    "nearline",
     "store",
     "serve",
     "models",

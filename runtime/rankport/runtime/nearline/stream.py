@@ -1,0 +1,184 @@
+"""`ChangeStream`: a stream of Redis as one consumer of a group sees it, and how far each item's changes are done.
+
+Owns what Redis keeps beside the stream, in the same slot of a cluster:
+    {stream}:GROUP:versions   hash: item -> 20 digits of the version that is done, and "d" where that deleted it
+    {stream}:GROUP:leases     hash: item -> until when (milliseconds), a blank, the consumer that works on it
+    {stream}:GROUP:dead       stream of dead letters: the fields of the entry, and its reason
+Each step is one script, so that it happens whole or not at all.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rankport.protos.errors import StoreError
+from rankport.runtime.nearline.changes import Change, Entry
+from rankport.runtime.store.redis_store.connection import Command, RedisConnection
+
+Standing = Literal["mine", "busy", "stale"]
+
+_LEASE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local standings = {}
+for at = 3, #ARGV, 2 do
+  local item, version = ARGV[at], ARGV[at + 1]
+  local done = redis.call('HGET', KEYS[1], item)
+  local lease = redis.call('HGET', KEYS[2], item)
+  local standing = 'mine'
+  if done and string.sub(done, 1, 20) >= version then
+    standing = 'stale'
+  elseif lease then
+    local till, holder = string.match(lease, '^(%d+) (.*)$')
+    if holder ~= ARGV[1] and tonumber(till) > now then standing = 'busy' end
+  end
+  if standing == 'mine' then
+    redis.call('HSET', KEYS[2], item, string.format('%.0f', now + tonumber(ARGV[2])) .. ' ' .. ARGV[1])
+  end
+  standings[#standings + 1] = standing
+end
+return standings
+"""
+_RELEASE = """
+local function release(item)
+  local lease = redis.call('HGET', KEYS[3], item)
+  if lease and string.match(lease, '^%d+ (.*)$') == ARGV[2] then redis.call('HDEL', KEYS[3], item) end
+end
+"""
+_FINISH = (
+    _RELEASE
+    + """
+local finished = 0
+for at = 3, #ARGV, 4 do
+  local entry, item, version, mark = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local done = redis.call('HGET', KEYS[2], item)
+  if not done or string.sub(done, 1, 20) < version then redis.call('HSET', KEYS[2], item, version .. mark) end
+  finished = finished + redis.call('XACK', KEYS[1], ARGV[1], entry)
+  release(item)
+end
+return finished
+"""
+)
+_BURY = (
+    _RELEASE
+    + """
+if ARGV[4] ~= '' then release(ARGV[4]) end
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[3]) == 0 then return 0 end
+redis.call('XADD', KEYS[2], '*', unpack(ARGV, 5))
+return 1
+"""
+)
+_CLAIM = """
+local found = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], '0-0', 'COUNT', ARGV[4])
+local claimed = {}
+for _, entry in ipairs(found[2]) do
+  if entry and entry[2] then
+    local pending = redis.call('XPENDING', KEYS[1], ARGV[1], entry[1], entry[1], 1)
+    claimed[#claimed + 1] = {entry[1], entry[2], pending[1][4]}
+  end
+end
+return claimed
+"""
+_GROUP = "return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')"
+_BACKLOG = """
+local count, after = 0, '-'
+for _, facts in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = {}
+  for at = 1, #facts, 2 do group[facts[at]] = facts[at + 1] end
+  if group['name'] == ARGV[1] then count, after = group['pending'], '(' .. group['last-delivered-id'] end
+end
+local told = {count}
+local ahead = redis.call('XRANGE', KEYS[1], after, '+', 'COUNT', 1)
+if ahead[1] then told[#told + 1] = ahead[1][1] end
+if count > 0 then told[#told + 1] = redis.call('XPENDING', KEYS[1], ARGV[1])[2] end
+return told
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Changes that are not done."""
+
+    pending: int  # delivered, to any consumer
+    lag_s: float  # age of the oldest, delivered or not; 0 with none
+
+
+class ChangeStream:
+    """One consumer's view of a stream. Any thread may call it."""
+
+    def __init__(self, connection: RedisConnection, stream: str, group: str, consumer: str) -> None:
+        self._connection, self._group, self._consumer = connection, group, consumer
+        base = f"{stream}:{group}" if "{" in stream else f"{{{stream}}}:{group}"
+        self._stream = stream
+        self._versions, self._leases, self.dead = f"{base}:versions", f"{base}:leases", f"{base}:dead"
+
+    def ensure_group(self) -> None:
+        """Makes the group, of all that the stream has, and the stream, if there is none. Raises `StoreError`."""
+        try:
+            self._script(_GROUP, [self._stream], [self._group])
+        except StoreError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def read(self, count: int, wait_s: float) -> list[Entry]:
+        """Takes new entries, waiting for the first one at most so long. Raises `StoreError`."""
+        block: Command = ("BLOCK", max(1, round(wait_s * 1000)))
+        streams: Command = ("STREAMS", self._stream, ">")
+        command = ("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", count, *block, *streams)
+        [found] = self._connection.run([command])
+        return [Entry(name.decode(), fields or {}) for _, entries in found or [] for name, fields in entries]
+
+    def claim(self, count: int, idle_s: float) -> list[Entry]:
+        """Takes over entries that were delivered so long ago and are not done. Raises `StoreError`."""
+        arguments = (self._group, self._consumer, round(idle_s * 1000), count)
+        found = self._script(_CLAIM, [self._stream], arguments)
+        return [
+            Entry(name.decode(), dict(zip(flat[::2], flat[1::2], strict=True)), int(deliveries))
+            for name, flat, deliveries in found
+        ]
+
+    def lease(self, changes: Sequence[Change], seconds: float) -> list[Standing]:
+        """Takes, or keeps, the right to write these items for so long; says how each change stands.
+
+        "busy": another consumer works on the item. "stale": that version, or a newer one, is done.
+        """
+        if not changes:
+            return []
+        pairs = [word for change in changes for word in (change.item, _digits(change))]
+        arguments = (self._consumer, round(seconds * 1000), *pairs)
+        found = self._script(_LEASE, [self._versions, self._leases], arguments)
+        return [standing.decode() for standing in found]
+
+    def finish(self, changes: Sequence[Change]) -> int:
+        """Notes that the changes are done, acknowledges them, and lets go of their items; counts them."""
+        if not changes:
+            return 0
+        words = [
+            word
+            for change in changes
+            for word in (change.entry.id, change.item, _digits(change), "d" if change.text is None else "")
+        ]
+        keys = [self._stream, self._versions, self._leases]
+        return int(self._script(_FINISH, keys, (self._group, self._consumer, *words)))
+
+    def bury(self, entry: Entry, item: str | None, reason: str) -> None:
+        """Moves an entry to the dead letters, with the reason, once."""
+        fields = [word for pair in entry.fields.items() for word in pair]
+        told = ("reason", reason, "entry", entry.id, "deliveries", entry.deliveries)
+        arguments = (self._group, self._consumer, entry.id, item or "", *fields, *told)
+        self._script(_BURY, [self._stream, self.dead, self._leases], arguments)
+
+    def backlog(self) -> Backlog:
+        """Reads how much is not done, and how old that is. Raises `StoreError`."""
+        pending, *oldest = self._script(_BACKLOG, [self._stream], [self._group])
+        ages = [time.time() - int(name.partition(b"-")[0]) / 1000 for name in oldest]
+        return Backlog(int(pending), max([0.0, *ages]))
+
+    def _script(self, script: str, keys: Sequence[str], arguments: Iterable[bytes | str | int]) -> Any:
+        command: Command = ("EVAL", script, len(keys), *keys, *arguments)
+        return self._connection.run([command])[0]
+
+
+def _digits(change: Change) -> str:
+    return f"{change.version:020d}"

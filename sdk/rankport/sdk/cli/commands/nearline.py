@@ -1,0 +1,122 @@
+"""`rankport nearline`."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import typer
+
+from rankport.protos.types import Side
+from rankport.runtime.config import Device, EngineConfig, engine_config
+from rankport.runtime.nearline.config import NearlineConfig
+from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
+
+
+@takes(*flags_of(NearlineConfig), *flags_of(EngineConfig, only=("device",)))
+def nearline(
+    redis: Annotated[
+        str, typer.Option(metavar="URL", help="Redis with the stream: redis://HOST:PORT/DATABASE.")
+    ],
+    store: Annotated[
+        str, typer.Option(help="Token store to keep fresh: directory or redis://…; made if not there.")
+    ],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle that makes the tokens: of an item encoder, or two towers.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Server that makes them, in place of --bundle.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Encoder of --server; may be left out if it has only one.")] = "",
+    device_id: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
+    side: Annotated[
+        str | None,
+        typer.Option(help="Side of two towers that reads the texts: item or query. [default: item]"),
+    ] = None,
+    token_dtype: Annotated[
+        Literal["float16", "int8"] | None,
+        typer.Option(help="Keep the tokens so. [default: as the encoder makes them]"),
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve /metrics and /healthz here. [default: not]")
+    ] = None,
+    **given: Any,
+) -> None:
+    """Keep the tokens of a store fresh: encode changes of items as they come in a stream of Redis.
+
+    An entry has an id, a text and a version; or an id, a version and op=delete. It is acknowledged once its tokens are
+    stored, so a consumer killed at any moment loses nothing, and any number of them run side by side. Ends on SIGTERM
+    or SIGINT, after the batch that it is at.
+
+    Exit codes: 0 stopped; 1 the bundle or the store cannot be used, or the encoder broke; 2 what was asked is wrong.
+    """
+    from rankport.protos.extras import extras_named
+
+    with extras_named("rankport nearline", "redis"):
+        from rankport.runtime.nearline.consumer import NearlineConsumer
+        from rankport.runtime.nearline.status_page import StatusPage
+        from rankport.runtime.nearline.stream import ChangeStream
+        from rankport.runtime.store.redis_store.connection import RedisConnection
+    from rankport.runtime.jobs.encode_job import namespace_of
+    from rankport.runtime.server.logs import log_to_stderr
+    from rankport.runtime.store.opening import open_store
+    from rankport.runtime.store.redis_store.location import RedisLocation
+
+    log_to_stderr(False)
+    config = filled(NearlineConfig, given)
+    with ExitStack() as opened:
+        encoder = _encoder(opened, bundle, server, model, given["device"], device_id, cast(Side | None, side))
+        tokens = opened.enter_context(open_store(store, create=True))
+        namespace = namespace_of(tokens, encoder, token_dtype)
+        connection = RedisConnection(RedisLocation.parse(redis), _RETRY_S)
+        opened.callback(connection.close)
+        stream = ChangeStream(connection, config.stream, config.group, config.consumer)
+        stream.ensure_group()
+        consumer = NearlineConsumer(encoder, namespace, stream, config)
+        if metrics_port is not None:
+            page = opened.enter_context(StatusPage(consumer, stream, metrics_port))
+            typer.echo(f"metrics on port {page.port}", err=True)
+        with _stopped_by_signals(consumer.stop):
+            typer.echo(f"consuming {config.stream} as {config.consumer} of {config.group}", err=True)
+            consumer.run()
+    typer.echo(f"stopped: {consumer.counts}", err=True)
+
+
+_RETRY_S = 5.0
+
+
+def _encoder(
+    opened: ExitStack,
+    bundle: Path | None,
+    server: str | None,
+    model: str,
+    device: Device,
+    device_id: int,
+    side: Side | None,
+) -> Any:
+    from rankport.sdk.offline import of_side, served_encoder
+
+    if (bundle is None) == (server is None):
+        raise typer.BadParameter("give either --bundle or --server")
+    if server is not None:
+        from rankport.sdk.cli.flags.connection import connected
+
+        return served_encoder(opened.enter_context(connected(server, model)), side)
+    from rankport.runtime.kinds.table import load_encoder
+
+    assert bundle is not None
+    engine = engine_config(device, device_ids=(device_id,))
+    return of_side(opened.enter_context(load_encoder(bundle, engine)), side)
+
+
+@contextmanager
+def _stopped_by_signals(stop: Any) -> Iterator[None]:
+    """Calls `stop` on SIGINT and SIGTERM."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,236 @@
+"""Changes from a real stream of Redis: done once, the newest version of each item, whatever fails in between."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rankport.protos.errors import Unavailable
+from rankport.runtime.jobs.encode_job import namespace_of
+from rankport.runtime.nearline.config import NearlineConfig
+from rankport.runtime.nearline.consumer import NearlineConsumer
+from rankport.runtime.nearline.status_page import StatusPage
+from rankport.runtime.nearline.stream import ChangeStream
+from rankport.runtime.store.contract import TokenNamespace
+from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.redis_store.connection import RedisConnection
+from rankport.runtime.store.redis_store.location import RedisLocation
+from support.encode_jobs import stored
+from support.hash_encoder import HashEncoder
+from support.servers.redis_server import RedisServer, redis_server
+
+GROUP = "g"
+BASE = "{items}:g"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: RedisServer) -> RedisServer:
+    with running.client() as client:
+        client.flushall()
+    return running
+
+
+@pytest.fixture
+def namespace(tmp_path: Path) -> Iterator[TokenNamespace]:
+    with open_store(tmp_path / "store", create=True) as store:
+        yield namespace_of(store, HashEncoder())
+
+
+@pytest.fixture
+def connection(server: RedisServer) -> Iterator[RedisConnection]:
+    connection = RedisConnection(RedisLocation.parse(server.url), 1.0)
+    yield connection
+    connection.close()
+
+
+class Consumers:
+    """Consumers of one stream, which step by step do what there is."""
+
+    def __init__(self, server: RedisServer, connection: RedisConnection, namespace: TokenNamespace) -> None:
+        self.redis = server.client()
+        self.connection, self.namespace = connection, namespace
+
+    def add(self, **fields: str | int) -> str:
+        return str(self.redis.xadd("items", fields))  # type: ignore[arg-type]
+
+    def stream(self, name: str = "one") -> ChangeStream:
+        stream = ChangeStream(self.connection, "items", GROUP, name)
+        stream.ensure_group()
+        return stream
+
+    def consumer(
+        self, name: str = "one", encoder: HashEncoder | None = None, claim_after_s: float = 30.0
+    ) -> NearlineConsumer:
+        config = NearlineConfig(
+            group=GROUP, consumer=name, max_wait_s=0.0, max_batch_items=8, claim_after_s=claim_after_s
+        )
+        return NearlineConsumer(encoder or HashEncoder(), self.namespace, self.stream(name), config)
+
+    def pending(self) -> int:
+        return int(self.redis.xpending("items", GROUP)["pending"])
+
+    def dead(self) -> list[dict[bytes, bytes]]:
+        return [fields for _, fields in self.redis.xrange(f"{BASE}:dead")]
+
+
+@pytest.fixture
+def changes(
+    server: RedisServer, connection: RedisConnection, namespace: TokenNamespace
+) -> Iterator[Consumers]:
+    consumers = Consumers(server, connection, namespace)
+    yield consumers
+    consumers.redis.close()
+
+
+def expected(**texts: str) -> dict[str, bytes]:
+    return {item: HashEncoder().encode([text])[0].tobytes() for item, text in texts.items()}
+
+
+def test_changes_are_stored_acknowledged_and_counted(changes: Consumers) -> None:
+    changes.add(id="a", text="one", version=1)
+    changes.add(id="b", text="two", version=1)
+    consumer = changes.consumer()
+    consumer.step()
+    assert stored(changes.namespace) == expected(a="one", b="two")
+    assert changes.pending() == 0
+    changes.add(id="a", text="one", version=2)
+    changes.add(id="b", op="delete", version=2)
+    consumer.step()
+    assert stored(changes.namespace) == expected(a="one")
+    counts = consumer.counts
+    assert (counts.encoded, counts.unchanged, counts.deleted, counts.batches) == (2, 1, 1, 2)
+    assert changes.redis.hgetall(f"{BASE}:versions") == {b"a": b"%020d" % 2, b"b": b"%020dd" % 2}
+    assert changes.redis.hgetall(f"{BASE}:leases") == {}
+
+
+def test_newest_version_stands_in_whichever_order_changes_come(changes: Consumers) -> None:
+    changes.add(id="a", text="third", version=30)
+    changes.add(id="a", text="second", version=9)
+    changes.add(id="b", op="delete", version=5)
+    consumer = changes.consumer()
+    consumer.step()
+    consumer.step()
+    changes.add(id="b", text="from before its deletion", version=4)
+    changes.add(id="a", text="first", version=1)
+    changes.add(id="a", text="third again", version=30)
+    for _ in range(3):
+        consumer.step()
+    assert stored(changes.namespace) == expected(a="third")
+    assert consumer.counts.stale == 4
+    assert changes.pending() == 0
+
+
+def test_without_a_version_the_order_of_the_stream_decides(changes: Consumers) -> None:
+    for text in ("one", "two", "three"):
+        changes.add(id="a", text=text)
+    consumer = changes.consumer()
+    consumer.step()
+    consumer.step()
+    consumer.step()
+    assert stored(changes.namespace) == expected(a="three")
+    assert changes.pending() == 0
+
+
+def test_item_that_another_consumer_works_on_waits(changes: Consumers) -> None:
+    first, second = changes.consumer("one"), changes.consumer("two")
+    changes.add(id="a", text="old", version=1)
+    [entry] = changes.stream("one").read(1, 0.1)
+    from rankport.runtime.nearline.changes import read_change
+
+    old = read_change(entry)
+    assert changes.stream("one").lease([old], 30.0) == ["mine"]
+    changes.add(id="a", text="new", version=2)
+    second.step()
+    assert stored(changes.namespace) == {}
+    assert changes.stream("one").finish([old]) == 1
+    second.step()
+    assert stored(changes.namespace) == expected(a="new")
+    assert first.counts.done == 0
+    assert changes.pending() == 0
+
+
+def test_changes_of_a_consumer_that_died_are_taken_over(changes: Consumers) -> None:
+    changes.add(id="a", text="one", version=1)
+    assert len(changes.stream("dead").read(8, 0.1)) == 1
+    consumer = changes.consumer("alive", claim_after_s=0.1)
+    while changes.pending():
+        consumer.step()
+    assert stored(changes.namespace) == expected(a="one")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"text": "x"}, "it has no id"),
+        ({"id": "a"}, "a put has a text"),
+        ({"id": "a", "text": "  "}, "the text is blank"),
+        ({"id": "a", "op": "erase"}, "op 'erase': give put or delete"),
+        ({"id": "a", "text": "x", "version": "-1"}, "version '-1'"),
+        ({"id": "a", "text": "x", "price": "1"}, "field 'price' is none of"),
+        ({"id": "a", "text": "malformed"}, "item 0 is malformed"),
+        ({"id": "a", "text": "crash"}, "the pass failed"),
+    ],
+)
+def test_change_that_cannot_be_done_is_a_dead_letter_and_costs_no_other(
+    changes: Consumers, fields: dict[str, str], reason: str
+) -> None:
+    changes.add(id="b", text="fine", version=1)
+    entry = changes.add(**fields)
+    consumer = changes.consumer()
+    consumer.step()
+    assert stored(changes.namespace) == expected(b="fine")
+    [dead] = changes.dead()
+    assert reason.removeprefix("item 0 ") in dead[b"reason"].decode()
+    assert repr(dead[b"entry"]) == entry
+    assert {name.encode(): value.encode() for name, value in fields.items()}.items() <= dead.items()
+    assert changes.pending() == 0
+    assert consumer.counts.dead_letters == 1
+    assert changes.redis.hgetall(f"{BASE}:leases") == {}
+
+
+def test_change_that_ends_each_of_its_consumers_is_a_dead_letter_in_the_end(changes: Consumers) -> None:
+    entry = changes.redis.xadd("items", {"id": "a", "text": "poison"})
+    changes.stream("died").read(8, 0.1)
+    changes.redis.execute_command("XCLAIM", "items", GROUP, "died", 0, entry, "RETRYCOUNT", 5)
+    consumer = changes.consumer("alive", claim_after_s=0.1)
+    while changes.pending():
+        consumer.step()
+    [dead] = changes.dead()
+    assert dead[b"reason"] == b"delivered 5 times, and never done"
+    assert stored(changes.namespace) == {}
+
+
+def test_encoder_that_is_away_is_waited_for(changes: Consumers) -> None:
+    class Away(HashEncoder):
+        def encode(self, texts: object, *, truncation: object = "error") -> object:  # type: ignore[override]
+            raise Unavailable("the server is away")
+
+    changes.add(id="a", text="one", version=1)
+    away = changes.consumer(encoder=Away())
+    with pytest.raises(Unavailable):
+        away.step()
+    assert changes.pending() == 1
+    assert away.counts.dead_letters == 0
+    with pytest.raises(Unavailable):
+        away.step()
+
+
+def test_page_tells_lag_and_outcomes(changes: Consumers) -> None:
+    changes.redis.xadd("items", {"id": "a", "text": "one"}, id="1000-0")
+    consumer, stream = changes.consumer(), changes.stream()
+    with StatusPage(consumer, stream, 0) as page:
+        before = page.answer("/metrics")[1]
+        consumer.step()
+        after = page.answer("/metrics")[1]
+        assert page.answer("/healthz") == (200, "ok\n")
+    [lag] = [line.split()[1] for line in before.splitlines() if line.startswith("rankport_nearline_lag_s")]
+    assert float(lag) > 1e9
+    assert "rankport_nearline_lag_seconds 0.0\n" in after
+    assert 'rankport_nearline_changes_total{outcome="encoded"} 1\n' in after
+    assert "rankport_nearline_pending_changes 0\n" in after

@@ -4,7 +4,9 @@ import sys
 
 from rankport.runtime.jobs.encode_job import EncodeJobConfig, EncodeProgress, namespace_of, run_encode_job
 from rankport.runtime.jobs.items_file import ItemRow
+from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.lmdb_store.store import LmdbStore
+from rankport.runtime.store.opening import open_store
 from support.hash_encoder import HashEncoder
 
 CONFIG = EncodeJobConfig(batch_size=8, window_batches=4)
@@ -18,10 +20,16 @@ def main(path: str, rows: int) -> None:
     encoder = HashEncoder(padding_matters=True)
     items = [ItemRow(n, f"item-{n}", f"{'x' * (n * 13 % 37)} {n}") for n in range(rows)]
     print(0, flush=True)
-    with LmdbStore.open(path, create=True, map_bytes=64 * 1024) as store:
+    with opened(path) as store:
         namespace = namespace_of(store, encoder)
         report = run_encode_job(encoder, namespace, items, CONFIG, on_progress=tell)
     print(report.encoded, report.unchanged, flush=True)
+
+
+def opened(path: str) -> TokenStore:
+    if "://" in path:
+        return open_store(path, create=True)
+    return LmdbStore.open(path, create=True, map_bytes=64 * 1024)
 
 
 def tell(now: EncodeProgress) -> None:

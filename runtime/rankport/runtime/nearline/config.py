@@ -12,19 +12,13 @@ from rankport.runtime.options import check_ranges
 CHARACTERS_PER_TOKEN = 4  # how `max_batch_tokens` counts, before any tokenizer has run
 
 
-def _consumer() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearlineConfig:
     """Knobs of a consumer. Raises `InvalidRequest` for a value out of range."""
 
     stream: str = field(default="items", metadata=flag("Stream of Redis with the changes."))
     group: str = field(default="rankport", metadata=flag("Consumer group: one for each store and encoder."))
-    consumer: str = field(
-        default_factory=_consumer, metadata=flag("Name in the group. [default: host and process]")
-    )
+    consumer: str = field(default="", metadata=flag("Name in the group; empty: of this host and process."))
     max_batch_items: int = field(default=64, metadata=flag("Changes encoded at a time.", least=1))
     max_batch_tokens: int = field(
         default=8192, metadata=flag("Tokens encoded at a time; four characters count as one.", least=1)
@@ -45,6 +39,11 @@ class NearlineConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        for name in ("stream", "group", "consumer"):
+        for name in ("stream", "group"):
             if not getattr(self, name):
                 raise InvalidRequest(f"{name} is empty: give a name")
+
+    @property
+    def consumer_name(self) -> str:
+        """Name in the group, unlike that of any other process."""
+        return self.consumer or f"{socket.gethostname()}-{os.getpid()}"

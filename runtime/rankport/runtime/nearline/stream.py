@@ -8,7 +8,7 @@ Each step is one script, so that it happens whole or not at all.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -154,7 +154,7 @@ class ChangeStream:
         """Notes that the changes are done, acknowledges them, and lets go of their items; counts them."""
         if not changes:
             return 0
-        words = [
+        words: list[bytes | str | int] = [
             word
             for change in changes
             for word in (change.entry.id, change.item, _digits(change), "d" if change.text is None else "")
@@ -164,9 +164,9 @@ class ChangeStream:
 
     def bury(self, entry: Entry, item: str | None, reason: str) -> None:
         """Moves an entry to the dead letters, with the reason, once."""
-        fields = [word for pair in entry.fields.items() for word in pair]
-        told = ("reason", reason, "entry", entry.id, "deliveries", entry.deliveries)
-        arguments = (self._group, self._consumer, entry.id, item or "", *fields, *told)
+        fields: list[bytes | str | int] = [word for pair in entry.fields.items() for word in pair]
+        told: Command = ("reason", reason, "entry", entry.id, "deliveries", entry.deliveries)
+        arguments: Command = (self._group, self._consumer, entry.id, item or "", *fields, *told)
         self._script(_BURY, [self._stream, self.dead, self._leases], arguments)
 
     def backlog(self) -> Backlog:
@@ -175,7 +175,7 @@ class ChangeStream:
         ages = [time.time() - int(name.partition(b"-")[0]) / 1000 for name in oldest]
         return Backlog(int(pending), max([0.0, *ages]))
 
-    def _script(self, script: str, keys: Sequence[str], arguments: Iterable[bytes | str | int]) -> Any:
+    def _script(self, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
         command: Command = ("EVAL", script, len(keys), *keys, *arguments)
         return self._connection.run([command])[0]
 

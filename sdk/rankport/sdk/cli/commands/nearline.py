@@ -71,14 +71,14 @@ def nearline(
         namespace = namespace_of(tokens, encoder, token_dtype)
         connection = RedisConnection(RedisLocation.parse(redis), _RETRY_S)
         opened.callback(connection.close)
-        stream = ChangeStream(connection, config.stream, config.group, config.consumer)
+        stream = ChangeStream(connection, config.stream, config.group, config.consumer_name)
         stream.ensure_group()
         consumer = NearlineConsumer(encoder, namespace, stream, config)
         if metrics_port is not None:
             page = opened.enter_context(StatusPage(consumer, stream, metrics_port))
             typer.echo(f"metrics on port {page.port}", err=True)
         with _stopped_by_signals(consumer.stop):
-            typer.echo(f"consuming {config.stream} as {config.consumer} of {config.group}", err=True)
+            typer.echo(f"consuming {config.stream} as {config.consumer_name} of {config.group}", err=True)
             consumer.run()
     typer.echo(f"stopped: {consumer.counts}", err=True)
 

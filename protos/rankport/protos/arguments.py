@@ -117,7 +117,7 @@ def checked_text(value: object, where: str) -> str:
         except UnicodeEncodeError as error:
             raise InvalidRequest(
                 f"{where}: {value[error.start]!r} at character {error.start} is half of a character: "
-                "its source was no valid UTF-8"
+                "give it whole, or decode the source with errors='replace'"
             ) from None
     return value
 

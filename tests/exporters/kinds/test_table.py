@@ -48,7 +48,7 @@ def test_an_option_of_another_kind_is_refused_with_that_kind() -> None:
 
 BAD: dict[str, tuple[dict[str, object], str]] = {
     "half precision on a CPU": ({"precision": "bf16"}, "--target onnx-cuda or tensorrt"),
-    "unknown precision": ({"precision": "fp4"}, "use one of fp32, fp16, bf16, int8, int4, fp8"),
+    "unknown precision": ({"precision": "fp4"}, "use one of fp32, fp16, bf16, int8, int8-fine, int4, fp8"),
     "two recipes": (
         {"precision": "int8", "quantize": "int4"},
         "--quantize int4 and --precision int8 contradict each other",
@@ -61,7 +61,7 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
         {"target": "cuda"},
         "--target is 'cuda': use one of onnx-cpu, onnx-cuda, tensorrt",
     ),
-    "unknown recipe": ({"quantize": "int3"}, "--quantize is 'int3': use one of int8, int4, fp8"),
+    "unknown recipe": ({"quantize": "int3"}, "--quantize is 'int3': use one of int8, int8-fine, int4, fp8"),
     "calibration alone": ({"calibration": "x"}, "--calibration goes with --quantize"),
     "unknown graphs": ({"graphs": "one"}, "--graphs is 'one'"),
     "name": ({"name": "bad name"}, "--name"),

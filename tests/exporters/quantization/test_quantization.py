@@ -9,13 +9,15 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
 
 from rankport.exporters.graphs.trace import trace
-from rankport.exporters.quantization.activation import FP8_MAX, Activation
+from rankport.exporters.quantization.activation import FINE, FP8_MAX, Activation
 from rankport.exporters.quantization.calibration import calibrate
 from rankport.exporters.quantization.kernels.select import graph_kernels, kernel_of
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, QuantizedTable
-from rankport.exporters.quantization.recipes import RECIPES
+from rankport.exporters.quantization.quantize import quantize
+from rankport.exporters.quantization.recipes import RECIPES, recipe_of
 from rankport.exporters.quantization.rounding import (
     int8_rows,
     round_to_nearest,
@@ -64,6 +66,7 @@ LAYERS: dict[str, tuple[QuantizedWeight, Activation | None, str]] = {
         "NBitsKernel",
     ),
     "int8, int8 per token": (random_weight(8, 1), Activation("int8-token"), "IntegerKernel"),
+    "int8, int16 per token": (random_weight(8, 1), Activation("int16-token"), "IntegerKernel"),
     "int8, int8 per token, divisor 127.5": (
         random_weight(8, 1),
         Activation("int8-token", divisor=127.5),
@@ -169,6 +172,41 @@ def test_a_head_that_is_the_table_is_read_row_by_row_from_the_same_codes(groups:
     product = kernel_of(QuantizedLinear(weight, None, None))
     assert product is not None
     assert torch.equal(product.packed, kernel.packed)
+
+
+def test_two_bytes_round_what_a_loud_channel_drowns_in_one() -> None:
+    x = torch.randn(64, IN, generator=torch.Generator().manual_seed(9))
+    x[:, 7] = 30
+    coarse = (Activation("int8-token").rounded(x) - x).abs().max()
+    fine = (Activation("int16-token").rounded(x) - x).abs().max()
+    assert float(coarse) == pytest.approx(30 / 127 / 2, rel=0.02)
+    assert float(fine) == pytest.approx(30 / 127 / 2 / FINE, rel=0.02)
+
+
+def test_inputs_are_rounded_where_the_target_multiplies_what_they_become() -> None:
+    rounds = {
+        (name, target): recipe_of(name, target).rounds_inputs
+        for name in RECIPES
+        for target in ("onnx-cpu", "onnx-cuda")
+    }
+    assert [key for key, own in rounds.items() if not own] == [
+        ("int8-fine", "onnx-cuda"),
+        ("int4", "onnx-cuda"),
+    ]
+
+
+def test_fine_int8_keeps_what_reads_one_state_a_text() -> None:
+    config = BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48
+    )
+    kept, schemes = [], []
+    for name in ("int8-fine", "int8"):
+        model = BertForSequenceClassification(config).eval()
+        facts = quantize(model, recipe_of(name, "onnx-cpu"), None)
+        kept.append({name for name, layer in model.named_modules() if type(layer) is nn.Linear})
+        schemes.append((facts.schemes[0].activations, facts.schemes[0].layers))
+    assert schemes == [("int16 per token", 6), ("int8 per token", 8)]
+    assert kept == [{"bert.pooler.dense", "classifier"}, set()]
 
 
 def test_a_group_that_does_not_divide_the_inputs_is_halved() -> None:

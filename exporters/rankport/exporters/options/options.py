@@ -20,7 +20,7 @@ from rankport.runtime.backends.tensorrt.build import BuildTarget
 from rankport.runtime.bundle.manifest import NAME_PATTERN, Precision, Target
 
 StrPath = str | os.PathLike[str]
-RecipeName = Literal["int8", "int4", "fp8"]
+RecipeName = Literal["int8", "int8-fine", "int4", "fp8"]
 RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
 
 REFERENCE_FLAG = flag(
@@ -92,7 +92,8 @@ class ExportOptions:
     quantize: RecipeName | None = field(
         default=None,
         metadata=flag(
-            "Low bits at export: int8 (fastest on a CPU), int4 (smallest) or fp8. --judged gates the ranking.",
+            "Low bits at export: int8 (fastest on a CPU), int8-fine (orders more like full precision, slower), int4 "
+            "(smallest) or fp8. --judged gates the ranking.",
             metavar="BITS",
         ),
     )
@@ -110,7 +111,7 @@ class ExportOptions:
         default=None,
         metadata=flag(
             "fp32, or on a GPU fp16 or bf16: weights, states and KV; norms, softmax, rotary tables and label "
-            "logits stay exact. With --quantize, of what is not in low bits. int8, int4 or fp8: --quantize of that "
+            "logits stay exact. With --quantize, of what is not in low bits. A name of --quantize: low bits of that "
             "name, the rest in fp32. [default: fp32]",
             metavar="PRECISION",
         ),

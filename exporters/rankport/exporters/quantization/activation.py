@@ -6,9 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Kind = Literal["int8-token", "int8-block", "int8-tensor", "fp8-token", "fp8-tensor"]
+Kind = Literal["int8-token", "int8-block", "int8-tensor", "int16-token", "fp8-token", "fp8-tensor"]
 FP8_MAX = 448.0
 """The largest finite value of float8 e4m3fn (arXiv 2209.05433, table 1)."""
+
+FINE = 254.0
+"""Steps between two codes of int8 that int16 has: its second byte goes from -127 to 127."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,6 +21,8 @@ class Activation:
     token   scale = max |x| of the token / divisor, for each token: dynamic, so no score depends on its batch
     block   the same for each block of consecutive channels of a token
     tensor  one fixed scale, from calibration
+
+    int16 is two bytes of one scale: the code of int8, and in steps of 1 / `FINE` of one what that rounded away.
     """
 
     kind: Kind
@@ -47,6 +52,9 @@ class Activation:
         """Rounds to values of the grid, still fp32; ties go to even."""
         if self.kind.startswith("fp8"):
             return (x / scales).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn).to(torch.float32)
+        if self.kind == "int16-token":
+            coarse = (x / scales).round()
+            return coarse + ((x / scales - coarse) * FINE).round() / FINE
         return (x / scales).round().clamp(-128, 127)
 
     def rounded(self, x: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ def quantize(
         for name, layer in model.named_modules()
         # An encoder's pooler is no part of its graph.
         if isinstance(layer, nn.Linear)
+        and not (recipe.fine and layer is not head and _reads_a_text(model, name))
         and (layer is not head or whole_head)
         and name != "score"
         and not name.startswith("pooler.")
@@ -86,6 +87,13 @@ def quantize(
     ]
     method = "round to nearest" if calibration is None else "GPTQ"
     return QuantizationFacts(method, recipe.name, (*schemes, *embedding), kept_in(model))
+
+
+def _reads_a_text(model: nn.Module, name: str) -> bool:
+    """Tells a layer that takes one state a text, or has one output a label: outside the body, or its pooler."""
+    body = getattr(model, "base_model_prefix", "")
+    outside = hasattr(model, body) and not name.startswith(f"{body}.")
+    return outside or "pooler" in name.split(".")
 
 
 def _is_table(head: nn.Module | None, table: nn.Module) -> bool:

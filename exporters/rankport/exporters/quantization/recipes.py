@@ -19,6 +19,7 @@ class Recipe:
     bits: int
     group_size: int | None  # at most; None: one scale an output channel
     rounds_inputs: bool = True
+    fine: bool = False  # inputs in two bytes, and in full precision what reads one state a text
 
     def group_of(self, layer: nn.Linear) -> int | None:
         """Gives the layer's group size: the recipe's, or the largest power of two that divides its input channels.
@@ -37,7 +38,7 @@ class Recipe:
 
         Eight bits in long groups take a CPU less time than four in short ones, though they are more bytes.
         """
-        return self if self.type == "float" else replace(self, bits=8, group_size=_HEAD_GROUP)
+        return self if self.type == "float" else replace(self, bits=8, group_size=_HEAD_GROUP, fine=False)
 
     def activation(self, group: int | None) -> Activation | None:
         """Says how the inputs of a layer are rounded; None: not at all."""
@@ -45,6 +46,8 @@ class Recipe:
             return None
         if self.type == "float":
             return Activation("fp8-token", divisor=FP8_MAX)
+        if self.fine:
+            return Activation("int16-token")
         return Activation("int8-token") if group is None else Activation("int8-block", block=group)
 
 
@@ -52,12 +55,14 @@ _LEAST_GROUP, _HEAD_GROUP = 16, 256
 
 RECIPES: dict[str, Recipe] = {
     "int8": Recipe("int8", "int", 8, None),
+    "int8-fine": Recipe("int8-fine", "int", 8, None, fine=True),
     "int4": Recipe("int4", "int", 4, 128),
     "fp8": Recipe("fp8", "float", 8, None),
 }
 
 
 def recipe_of(name: str, target: Target) -> Recipe:
-    """Suits a recipe to a target: GPUs have no product of int4 and rounded inputs, which would gain nothing."""
+    """Suits a recipe to a target: GPUs have no product of int4, or of two bytes, and rounded inputs: nothing gained."""
     recipe = RECIPES[name]
-    return replace(recipe, rounds_inputs=False) if target != "onnx-cpu" and recipe.bits == 4 else recipe
+    rounds = recipe.rounds_inputs and (target == "onnx-cpu" or not (recipe.bits == 4 or recipe.fine))
+    return replace(recipe, rounds_inputs=rounds)

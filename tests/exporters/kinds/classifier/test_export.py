@@ -177,19 +177,25 @@ def test_judged_texts_give_the_accuracy_of_source_and_bundle(
         verify(bundle.path, levels, judged=file)
 
 
-def test_pairs_of_a_pooled_body_in_int8(bert: Path, tmp_path: Path, exported: Exports) -> None:
+def test_pairs_of_a_pooled_body_in_fine_int8(bert: Path, tmp_path: Path, exported: Exports) -> None:
     folder = pooled_levels(bert, tmp_path / "pooled", "cls")
     judged = tmp_path / "judged.jsonl"
     judged.write_text(json.dumps({"texts": ["cook", "a b c pilot"], "label": ["low", "high"]}) + "\n")
     loss = Tolerance(max_ndcg_loss=1.0)
-    bundle = exported(folder, texts="pair", quantize="int8", judged=judged, tolerance=loss)
+    bundle = exported(folder, texts="pair", quantize="int8-fine", judged=judged, tolerance=loss)
     manifest = bundle.manifest
     assert (manifest.kind, manifest.source.overrides) == ("classifier", [])
     assert manifest.head is not None
     assert manifest.head.pooling == "cls"
     assert [layer.out_features for layer in manifest.head.dense] == [16, 3]
+    assert manifest.quantization is not None
+    assert [(part.part, part.activations) for part in manifest.quantization.parts] == [
+        ("linear", "int16 per token"),
+        ("embedding", "none"),
+    ]
     assert manifest.parity is not None
     assert manifest.drift is not None
+    assert all(mode.relative_error is not None and mode.relative_error < 0.02 for mode in manifest.drift)
     modes = [mode.mode for mode in manifest.parity.modes]
     assert modes == ["one_item", "batch", "pair_order", "truncation"]
     assert [mode.mode for mode in manifest.drift] == modes

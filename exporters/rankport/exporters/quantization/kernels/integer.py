@@ -1,9 +1,9 @@
-"""Integer matrix product: int8 weights with a scale a channel, against int8 activations with a scale a token."""
+"""Integer matrix product: int8 weights with a scale a channel, against activations in one byte or two."""
 
 import torch
 from torch import Tensor, nn
 
-from rankport.exporters.quantization.activation import Activation
+from rankport.exporters.quantization.activation import FINE, Activation
 from rankport.exporters.quantization.weight import QuantizedWeight
 
 _ZERO = 128
@@ -16,6 +16,7 @@ class IntegerKernel(nn.Module):
     codes: Tensor  # [in, out] int8
     scales: Tensor  # [out] fp32
     one: Tensor
+    fine: Tensor
     zero: Tensor
 
     def __init__(self, weight: QuantizedWeight, activation: Activation | None) -> None:
@@ -29,29 +30,37 @@ class IntegerKernel(nn.Module):
             "scales", weight.scales[:, 0].expand(weight.out_features).contiguous(), persistent=False
         )
         self.register_buffer("one", torch.tensor(1.0), persistent=False)
+        self.register_buffer("fine", torch.tensor(1 / FINE), persistent=False)
         self.register_buffer("zero", torch.tensor(_ZERO, dtype=torch.uint8), persistent=False)
 
     @staticmethod
     def fits(weight: QuantizedWeight, activation: Activation | None) -> bool:
-        """Tells symmetric int8 on both sides, one scale a channel."""
+        """Tells symmetric integers on both sides, weights of int8 with one scale a channel."""
         return (
             activation is not None
-            and activation.kind in ("int8-token", "int8-tensor")
+            and activation.kind in ("int8-token", "int8-tensor", "int16-token")
             and (weight.type, weight.bits, weight.groups, weight.zeros) == ("int", 8, 1, None)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Emits the rounding and the operator; the token's scale comes last, as the operator takes one a tensor."""
+        """Emits the rounding and the operators; the token's scale comes last, as an operator takes one a tensor."""
         scales = self.activation.scales(x)
-        # One operator that rounds (ties to even), saturates and narrows, as `Activation.codes` does.
+        inputs = x / scales
+        product = self._product(inputs, self.one)
+        if self.activation.kind == "int16-token":
+            product = product + self._product(inputs - inputs.round(), self.fine)
+        return product * scales
+
+    def _product(self, inputs: Tensor, step: Tensor) -> Tensor:
+        """Multiplies inputs rounded to bytes of `step`: one operator rounds (ties to even), saturates and narrows."""
         codes = torch.onnx.ops.symbolic(
-            "QuantizeLinear", [x / scales, self.one, self.zero], dtype=torch.uint8, shape=x.shape, version=21
+            "QuantizeLinear", [inputs, step, self.zero], dtype=torch.uint8, shape=inputs.shape, version=21
         )
-        product = torch.onnx.ops.symbolic(
+        product: Tensor = torch.onnx.ops.symbolic(
             "com.microsoft::MatMulIntegerToFloat",
-            [codes, self.codes, self.one, self.scales, self.zero],
+            [codes, self.codes, step, self.scales, self.zero],
             dtype=torch.float32,
-            shape=(*x.shape[:-1], self.out_features),
+            shape=(*inputs.shape[:-1], self.out_features),
             version=1,
         )
-        return product * scales
+        return product

@@ -195,7 +195,6 @@ def test_pairs_of_a_pooled_body_in_fine_int8(bert: Path, tmp_path: Path, exporte
     ]
     assert manifest.parity is not None
     assert manifest.drift is not None
-    assert all(mode.relative_error is not None and mode.relative_error < 0.02 for mode in manifest.drift)
     modes = [mode.mode for mode in manifest.parity.modes]
     assert modes == ["one_item", "batch", "pair_order", "truncation"]
     assert [mode.mode for mode in manifest.drift] == modes

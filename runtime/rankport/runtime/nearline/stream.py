@@ -146,7 +146,7 @@ class ChangeStream:
         if not changes:
             return []
         pairs = [word for change in changes for word in (change.item, _digits(change))]
-        arguments = (self._consumer, round(seconds * 1000), *pairs)
+        arguments: Command = (self._consumer, round(seconds * 1000), *pairs)
         found = self._script(_LEASE, [self._versions, self._leases], arguments)
         return [standing.decode() for standing in found]
 

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-decoding bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-stock-clients format clean
+.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-stock-clients format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -106,6 +106,12 @@ bench-decoding: $(VENV)/.demo build/genai/.made ## Tokens written a second by a 
 
 bench-reading: $(VENV)/.demo build/optimum/.made ## Cross-encoder and classifier against sentence-transformers and optimum's ONNX; build/bench/reading.json
 	$(BIN)/python -m benchmarks.reading --optimum build/optimum/bin/python
+
+bench-encoding: $(VENV)/.demo ## The encode job against its own encoder and sentence-transformers; build/bench/encoding.json
+	$(BIN)/python -m benchmarks.encoding
+
+bench-catalogue: $(VENV)/.dev ## A million items through encode, LMDB, snapshot and lookups; build/bench/catalogue.json
+	$(BIN)/python -m benchmarks.catalogue --plot build/bench/catalogue.svg
 
 # An environment of its own: what nobody here wrote.
 build/stock_clients/.made: tests/stock_clients/requirements.txt

@@ -93,18 +93,20 @@ def test_bad_rows_are_listed_written_and_tolerated_up_to_a_limit(
     with items.open("ab") as stream:
         stream.write(b"occ4,\nocc5,\xff\n,no id\nocc1,again\n")
     bad_rows = tmp_path / "reports" / "bad.jsonl"
-    result = encode(encoder_bundle, items, store, "--bad-rows", str(bad_rows))
+    page = tmp_path / "reports" / "page.html"
+    result = encode(encoder_bundle, items, store, "--bad-rows", str(bad_rows), "--html", str(page))
     assert result.exit_code == 0
     assert "bad row 5 (occ4): no text in text" in result.stderr
     written = [json.loads(line) for line in bad_rows.read_text().splitlines()]
     assert [(row["line"], row["id"]) for row in written] == [(5, "occ4"), (6, "occ5"), (7, None), (8, "occ1")]
+    assert "<td>occ4<td>no text in text" in page.read_text()
     assert report_of(encoder_bundle, items, store, "--max-bad-rows", "4")["passed"]
     report = report_of(encoder_bundle, items, store, "--max-bad-rows", "3")
     assert (report["passed"], report["failure"]) == (False, "4 bad rows, --max-bad-rows is 3")
     assert report["stored"] == 3
 
 
-@pytest.mark.parametrize("option", ["--bad-rows", "--json"])
+@pytest.mark.parametrize("option", ["--bad-rows", "--html", "--json"])
 def test_a_report_that_cannot_be_written_is_one_clear_error(
     encoder_bundle: Bundle, items: Path, store: Path, option: str
 ) -> None:

@@ -67,6 +67,9 @@ def encode(
     bad_rows: Annotated[
         Path | None, typer.Option(help='Write all bad rows here: {"line":…, "id":…, "reason":…} a line.')
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page here: lengths, padding, rates over time, bad rows.")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the report here; - for stdout.")
     ] = None,
@@ -85,16 +88,20 @@ def encode(
     from rich.console import Console
 
     from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
+    from rankport.runtime.jobs.history import JobHistory
     from rankport.runtime.jobs.sources import ItemSources
     from rankport.runtime.kinds.table import load_encoder
     from rankport.runtime.store.opening import open_store
     from rankport.sdk.cli.output.encode import (
+        both,
         failure_of,
         print_report,
         show_progress,
         write_bad_rows,
         write_report,
     )
+    from rankport.sdk.cli.output.encode_page import write_page
+    from rankport.sdk.cli.output.run_facts import RunFacts
     from rankport.sdk.offline import of_side
 
     if (store is None) == (dataset is None):
@@ -102,8 +109,8 @@ def encode(
     console = Console(stderr=True)
     device: Device = given["device"]
     if dataset is not None:
-        if token_dtype is not None or publish != "now":
-            raise typer.BadParameter("--token-dtype and --publish go with --store")
+        if token_dtype is not None or publish != "now" or html is not None:
+            raise typer.BadParameter("--token-dtype, --publish and --html go with --store")
         options = {**given, "device_id": device_id, "side": side}
         failure = _to_dataset(bundle, items, dataset, engine, options, bad_rows, json_file, max_bad_rows)
         _end(failure)
@@ -122,13 +129,14 @@ def encode(
         source = of_side(encoder, cast(Side | None, side))
         namespace = namespace_of(tokens, source, token_dtype, hidden=publish == "when-complete")
         with show_progress(console, sources.count()) as on_progress:
+            history = JobHistory()
             report = run_encode_job(
-                source,
+                history.watched(source),
                 namespace,
                 sources.rows(),
                 config,
-                on_progress=on_progress,
-                on_bad_row=on_bad_row,
+                on_progress=both(history.take_progress, on_progress),
+                on_bad_row=both(history.take_bad_row, on_bad_row),
                 owns=sources.owns,
             )
         stored = len(namespace)
@@ -143,6 +151,7 @@ def encode(
             soft_wrap=True,
         )
     write_report(json_file, report, stored, source.fingerprint, failure)
+    write_page(html, report, history, stored, failure, RunFacts.of_this())
     _end(failure)
 
 

@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,8 +17,20 @@ from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.items_file import BadRow
 from rankport.sdk.cli.output.writing import write_json, writing
 
+T = TypeVar("T")
 _SHOWN_BAD_ROWS = 10
 _PLAIN_INTERVAL_S = 10.0  # between progress lines where stderr is no terminal
+
+
+def both(first: Callable[[T], None], second: Callable[[T], None] | None) -> Callable[[T], None]:
+    """Makes one callback of two."""
+
+    def tell(value: T) -> None:
+        first(value)
+        if second is not None:
+            second(value)
+
+    return tell
 
 
 @contextmanager
@@ -50,9 +64,11 @@ def show_progress(console: Console, total: int | None) -> Iterator[Callable[[Enc
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("reading", total=total)
+        begun_s = time.monotonic()
 
         def update(now: EncodeProgress) -> None:
-            bar.update(task, completed=now.rows, description=_describe(now))
+            pace = describe_pace(now.rows, None, time.monotonic() - begun_s)
+            bar.update(task, completed=now.rows, description=f"{_describe(now)}; {pace}")
 
         yield update
         rows = int(bar.tasks[0].completed)
@@ -60,16 +76,28 @@ def show_progress(console: Console, total: int | None) -> Iterator[Callable[[Enc
 
 
 def _plainshow_progress(console: Console, total: int | None) -> Callable[[EncodeProgress], None]:
-    shown_s = time.monotonic()
+    begun_s = shown_s = time.monotonic()
 
     def update(now: EncodeProgress) -> None:
         nonlocal shown_s
         if time.monotonic() - shown_s >= _PLAIN_INTERVAL_S:
             shown_s = time.monotonic()
             of_total = f" of {total}" if total is not None else ""
-            console.print(f"{now.rows}{of_total} rows: {_describe(now)}", soft_wrap=True, highlight=False)
+            pace = describe_pace(now.rows, total, shown_s - begun_s)
+            console.print(
+                f"{now.rows}{of_total} rows: {_describe(now)}; {pace}", soft_wrap=True, highlight=False
+            )
 
     return update
+
+
+def describe_pace(rows: int, total: int | None, seconds: float) -> str:
+    """Says how fast rows are done with and, where their number is known, how long the rest takes."""
+    pace = rows / seconds
+    if total is None or not pace:
+        return f"{pace:,.1f} rows/s"
+    left = timedelta(seconds=round(max(0, total - rows) / pace))
+    return f"{pace:,.1f} rows/s, {left} left"
 
 
 def _describe(now: EncodeProgress) -> str:

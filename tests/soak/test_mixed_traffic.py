@@ -6,29 +6,20 @@ A moment in an ordinary run, ten minutes under `make test-full`.
 """
 
 import json
-import os
 import shutil
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from rankport.runtime.kinds.ranker.ranker import Ranker
-from rankport.runtime.store.contract import TokenEntry
-from rankport.runtime.store.opening import open_store
-from rankport.runtime.store.token_spec import TokenSpec
 from rankport.sdk import Client
-from soak.traffic import Caller, Ledger, Question, questions_of
+from soak.books import assert_engine_books_balance, metric_sums, resident_bytes
+from soak.traffic import Caller, Ledger, Question
 from support.effort import FACTOR
-from support.metric_pages import metric_values
 from support.servers.serving import Command, serve
 
 CALLERS = 6
@@ -37,27 +28,6 @@ SWAP_S = 2.0 if FACTOR == 1 else 20.0
 ALIAS = "ranker"
 SETTLED = 0.3  # of the time, after which memory is to stay
 GROWTH_BYTES = 24 * 2**20  # of a heap that is broken in
-KEYS = [f"item {number}" for number in range(40)]
-
-
-@pytest.fixture(scope="module")
-def store(encoder_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("soak") / "tokens.lmdb"
-    with ItemEncoder.load(encoder_bundle, config=EngineConfig(threads=1)) as encoder:
-        made, rows = encoder.describe(), encoder.encode(KEYS)
-    spec = TokenSpec(made.embedding_tokens, made.hidden_size, made.embedding_dtype)
-    with open_store(path, create=True) as opened:
-        namespace = opened.namespace(made.fingerprint, spec, create=True)
-        namespace.put_many([TokenEntry(key, row, bytes(16)) for key, row in zip(KEYS, rows, strict=True)])
-    return path
-
-
-@pytest.fixture(scope="module")
-def questions(mix_bundle: Bundle, store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
-    """Questions of callers, with the answers of a model of this process, which reads a copy of the store."""
-    copied = shutil.copytree(store, tmp_path_factory.mktemp("copy") / "tokens.lmdb")
-    with Ranker.load(mix_bundle, store=copied, config=EngineConfig(threads=1)) as ranker:
-        return questions_of(ranker.score, KEYS)
 
 
 @pytest.fixture
@@ -107,24 +77,8 @@ def test_every_call_is_answered_or_refused_rightly(
 
 def assert_books_balance(http_address: str) -> None:
     """Reads the metrics of a server that nobody asks any more: nothing is left over, and caches hold what they may."""
-    with urlopen(f"http://{http_address}/metrics") as answer:
-        page = answer.read().decode()
-    sums: Counter[str] = Counter()
-    for (name, labels), value in metric_values(page).items():
-        source = dict(labels).get("source") or dict(labels).get("found")
-        sums[name if source is None else f"{name} {source}"] += value
-    for left_over in (
-        "pending_requests",
-        "pending_bytes",
-        "queue_requests",
-        "queue_tokens",
-        "active_requests",
-    ):
-        assert sums[f"rankport_{left_over}"] == 0, left_over
-    assert 0 < sums["rankport_prefix_cache_hits_total"] <= sums["rankport_prefix_cache_lookups_total"]
-    assert 0 < sums["rankport_prefix_cache_bytes"] <= sums["rankport_prefix_cache_budget_bytes"]
-    assert sums["rankport_prefix_tokens_total computed"] > 0
-    assert sums["rankport_prefix_tokens_total cached"] > 0
+    sums = metric_sums(http_address)
+    assert_engine_books_balance(sums)
     # Entries that are not there any more were looked up in vain before they were put there.
     assert sums["rankport_score_cache_entries"] <= sums["rankport_score_cache_items_total miss"]
     assert 0 < sums["rankport_score_cache_bytes"] <= 64 * 2**10
@@ -140,12 +94,6 @@ def assert_good_end(command: Command, ledger: Ledger) -> None:
     given_up = sum(count for kind, count in ledger.counts.items() if kind.startswith(("cancel:", "hurry:")))
     assert answered <= calls["answered"] <= answered + given_up
     assert calls["backend"] == calls["other"] == 0
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory that a process holds."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def replace_store(store: Path) -> None:

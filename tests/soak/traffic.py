@@ -133,9 +133,13 @@ class Caller:
             self._ledger.add("babble", "answered")
 
     def list_models(self) -> None:
-        """Asks for the list, which is always answered."""
-        names = {model.name for model in self._client.models()}
-        self._ledger.add("list", "answered", None if names else "no model")
+        """Asks for the list, which is always answered while its process lives."""
+        try:
+            names = {model.name for model in self._client.models()}
+        except Unavailable as error:
+            self._ledger.add("list", type(error).__name__)
+        else:
+            self._ledger.add("list", "answered", None if names else "no model")
 
     def _question(self) -> Question:
         return self._random.choice(self._questions)

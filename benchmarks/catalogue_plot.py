@@ -9,6 +9,7 @@ import numpy as np
 
 from rankport.sdk.cli.output.report import svg
 
+_POINTS = 200
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#66758a}.axis{fill:#1c2733}.grid{stroke:#dde3ea;fill:none}"
     ".frame{stroke:#66758a;fill:none}.of-source{stroke:#e08a1e;stroke-width:2;fill:none}"
@@ -19,6 +20,7 @@ _STYLE = (
 def draw(report: Mapping[str, Any], path: Path) -> None:
     """Draws what `catalogue.json` has."""
     samples: Sequence[Mapping[str, float]] = report["encode"]["samples"]
+    samples = [*samples[: -1 : max(1, len(samples) // _POINTS)], samples[-1]]
     seconds = np.array([sample["seconds"] for sample in samples])
     panels = [
         _panel("seconds", "items", seconds, [("of-source", _values(samples, "rows"))]),

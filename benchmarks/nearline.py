@@ -3,10 +3,10 @@
     python -m benchmarks.nearline [--demo build/demo] [--rate 200] [--seconds 20] [--out build/bench]
 
 A Redis of its own, `rankport nearline` and `rankport serve` as commands on the store in it, with the bundles of
-`make demo`; this process adds changes at the rate, each with a text that its item never had. Of some of them it then asks
-for the item's score until that differs from the one before, and notes how long after the change that was: changes
-that are asked for are of items that no other change touches meanwhile. An answer takes a pass of the ranker, which is
-part of the figure, as is the time that a server keeps the tokens of before (0.2 s at most).
+`make demo`; this process adds changes at the rate, each with a text that its item never had. Of some more, of items
+that no other change touches, it asks for the item's score until is another, and notes how long after the change that
+was. An answer takes a pass of the ranker, which is part of the figure, as is the time that a server keeps the tokens
+of before (0.2 s at most). Rates and times are by the clock, on whatever else the machine does.
 """
 
 import argparse

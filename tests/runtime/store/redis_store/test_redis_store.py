@@ -174,6 +174,19 @@ def test_no_server_is_told_with_its_address() -> None:
         open_store("redis://127.0.0.1:1/0?retry_s=0.01")
 
 
+def test_reader_is_told_that_redis_is_away_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, open_store(server.url, create=True) as store:
+        store.namespace(ENCODER, SPEC, create=True).put_many([entry("a", 1)])
+        with open_store(f"{server.url}?retry_s=0.05", read_only=True) as reader:
+            namespace = reader.namespace(ENCODER)
+            server.kill()
+            assert not namespace.alive
+            with pytest.raises(StoreError, match="no answer of Redis"):
+                namespace.read(["a"])
+            server.start()
+            np.testing.assert_array_equal(namespace.read(["a"]).tokens, [tokens_of(1)])
+
+
 def test_login_memory_and_eviction_are_told(tmp_path: Path) -> None:
     options = ("--requirepass secret", "--maxmemory 2mb", "--maxmemory-policy noeviction")
     with redis_server(tmp_path, *options) as server:

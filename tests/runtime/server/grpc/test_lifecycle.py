@@ -88,6 +88,7 @@ def test_reflection_lists_every_service_and_describes_ours(channel: grpc.Channel
         "rankport.v1.SetRanking",
         "rankport.v1.Tagging",
         "rankport.v1.Models",
+        "rankport.v1.Jobs",
         "rankport.v1.ModelAdmin",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",

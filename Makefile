@@ -24,6 +24,7 @@ examples: $(VENV)/.demo ## Other kinds, each trained, exported and measured on r
 	$(BIN)/python -m examples.intent.run
 	$(BIN)/python -m examples.lantern.run
 	$(BIN)/python -m examples.ligr.run
+	$(BIN)/python -m examples.listwise.run
 	$(BIN)/python -m examples.suggestion.run
 	$(BIN)/python -m examples.tagging.run
 	$(BIN)/python -m examples.towers.run

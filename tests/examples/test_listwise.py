@@ -1,5 +1,10 @@
 """The list ranker's body ranks as its feedback does on vectors, in any order of the items."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +16,7 @@ from examples.listwise.body import Demo, list_ranker
 from examples.listwise.feedback import Feedback, FeedbackLayer
 from examples.listwise.lists import ITEMS, judged_lists, lengthened, phrase_lists, shuffled
 from rankport.exporters.checkpoints.list_ranker.module import ListRankerModel
+from support.effort import full_effort
 
 QUERY = "senior resistance welder"
 COUNT = 12
@@ -90,3 +96,16 @@ def test_an_order_and_further_items_change_no_gain() -> None:
         assert len(added) == 125
         assert gains.items() <= added.items()
         assert sum(added.values()) == sum(gains.values())
+
+
+@full_effort
+def test_lists_rank_at_least_as_the_ranker_that_they_are_made_of(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "examples.listwise.run", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    report = json.loads((tmp_path / "report.json").read_text())
+    found, alone = report["ndcg_at_10"], report["ndcg_at_10"]["the demo's ranker, point by point"]
+    for block in (5, 20, 125):
+        for split in ("test", "unseen-test"):
+            assert found[f"list-ranker, blocks of {block}"][split] > alone[split] - 0.008
+    assert max(report["max_abs_error"].values()) <= 1e-5
+    assert report["kendall_tau_of_orders"] >= 0.99

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.datasets.ray_job import run_ray_job
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
@@ -78,3 +78,12 @@ def test_a_file_that_breaks_off_ends_the_job_with_its_own_error(cluster: None, t
     with pytest.raises(InvalidRequest, match="quote"):
         run_ray_job(booked(tmp_path / "book"), target(tmp_path / "out"), (file,), RayConfig())
     assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    ray.shutdown()
+    files = write_files(tmp_path, 1)
+    with pytest.raises(Unavailable, match=r"no Ray cluster at 127\.0\.0\.1:1: "):
+        run_ray_job(
+            booked(tmp_path / "book"), target(tmp_path / "out"), files, RayConfig(address="127.0.0.1:1")
+        )

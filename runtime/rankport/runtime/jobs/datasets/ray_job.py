@@ -7,6 +7,7 @@ is there. The same call again makes only what is missing; parts that are not of 
 
 import json
 import logging
+import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 
 _READER_CPUS = 0.5
+_CONNECT_S = 5.0
 _BLOCK_BYTES = 2**20  # of windows that travel together: small, or the first actor waits for a whole file
 
 
@@ -112,6 +114,7 @@ def _cluster(config: RayConfig) -> Iterator[Any]:
     own = not ray.is_initialized()
     try:
         if own:
+            _check_reachable(config.address)
             ray.init(
                 config.address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR
             )
@@ -131,6 +134,19 @@ def _cluster(config: RayConfig) -> Iterator[Any]:
     finally:
         if own:
             ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Raises `Unavailable` where nobody listens: Ray itself would wait for minutes."""
+    host, separator, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():
+        return  # auto, or a word of Ray's own
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise Unavailable(
+            f"no Ray cluster at {address}: {error}: is it running, and is that its address?"
+        ) from error
 
 
 def _own_error(error: BaseException) -> RankportError:

@@ -1,4 +1,4 @@
-"""What a server's metrics must say once nobody asks it any more, and the memory of its processes."""
+"""Books of a server: what its metrics must say once nobody asks it any more, and the memory of its processes."""
 
 import os
 from collections import Counter

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from rankport.protos.types import Truncation
@@ -23,6 +24,16 @@ from support.hash_encoder import HashEncoder
 CONFIG = EncodeJobConfig(batch_size=8, window_batches=4)
 SPEC = TokenSpec(2, 8, "float16")
 ROWS_A_FILE = 200
+RAY_WARNS = [
+    pytest.mark.filterwarnings(f"ignore::{kind}")
+    for kind in (
+        "DeprecationWarning",
+        "FutureWarning",
+        "ResourceWarning",
+        "pytest.PytestUnraisableExceptionWarning",
+    )
+]
+"""Marks of tests with Ray, which warns of what it does itself."""
 
 
 class BookedEncoder(HashEncoder):
@@ -75,7 +86,7 @@ def target(folder: Path) -> Target:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a dataset has of an item."""
+    """Item of a dataset."""
 
     tokens: bytes
     content_hash: bytes

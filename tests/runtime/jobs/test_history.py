@@ -1,4 +1,4 @@
-"""What a job's history notes beside it, in bounded memory."""
+"""History of a job, noted beside it in bounded memory."""
 
 import pytest
 

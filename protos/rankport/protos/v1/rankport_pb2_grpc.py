@@ -1097,7 +1097,7 @@ class JobsServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """What is stored by then stays stored. Does nothing to a job that has ended.
+        """Ends a job behind its batch; tokens stored by then stay. Does nothing to a job that has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

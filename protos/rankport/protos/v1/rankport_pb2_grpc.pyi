@@ -518,7 +518,7 @@ class JobsStub:
         rankport.protos.v1.rankport_pb2.CancelJobRequest,
         rankport.protos.v1.rankport_pb2.Job,
     ]
-    """What is stored by then stays stored. Does nothing to a job that has ended."""
+    """Ends a job behind its batch; tokens stored by then stay. Does nothing to a job that has ended."""
 
     List: grpc.UnaryUnaryMultiCallable[
         rankport.protos.v1.rankport_pb2.ListJobsRequest,
@@ -552,7 +552,7 @@ class JobsAsyncStub:
         rankport.protos.v1.rankport_pb2.CancelJobRequest,
         rankport.protos.v1.rankport_pb2.Job,
     ]
-    """What is stored by then stays stored. Does nothing to a job that has ended."""
+    """Ends a job behind its batch; tokens stored by then stay. Does nothing to a job that has ended."""
 
     List: grpc.aio.UnaryUnaryMultiCallable[
         rankport.protos.v1.rankport_pb2.ListJobsRequest,
@@ -594,7 +594,7 @@ class JobsServicer(metaclass=abc.ABCMeta):
         request: rankport.protos.v1.rankport_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> typing.Union[rankport.protos.v1.rankport_pb2.Job, collections.abc.Awaitable[rankport.protos.v1.rankport_pb2.Job]]:
-        """What is stored by then stays stored. Does nothing to a job that has ended."""
+        """Ends a job behind its batch; tokens stored by then stay. Does nothing to a job that has ended."""
 
     @abc.abstractmethod
     def List(

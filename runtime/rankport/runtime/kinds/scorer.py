@@ -28,7 +28,7 @@ from rankport.runtime.kinds.kind import Capability, Kind, Model, ScoringModel, W
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
 from rankport.runtime.scheduling.futures import result_within
 from rankport.runtime.store.contract import TokenStore
-from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.opening import given_or_opened
 
 
 class Scorer(WeighingRanks):
@@ -74,7 +74,7 @@ class Scorer(WeighingRanks):
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, rows)
         kind = kind_of(opened, rows)
         with ExitStack() as owned:
-            tokens = _opened(store, owned)
+            tokens = given_or_opened(store, owned)
             model = kind.load(opened, config, tokens)
             owned.callback(model.close)
             _require_scores(opened, model)
@@ -157,13 +157,6 @@ class Scorer(WeighingRanks):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _opened(store: TokenStore | str | os.PathLike[str] | None, owned: ExitStack) -> TokenStore | None:
-    """Opens a store that is named by its path, until `owned` ends; one that is open stays its caller's."""
-    if store is None or isinstance(store, TokenStore):
-        return store
-    return owned.enter_context(open_store(store, read_only=True))
 
 
 def _require_scores(bundle: Bundle, model: Model) -> None:

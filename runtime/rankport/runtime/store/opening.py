@@ -1,6 +1,7 @@
 """`open_store`: the token store at a location, of whatever kind it is."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, StoreError
@@ -37,6 +38,13 @@ def open_store(
         raise StoreError(f"{path} holds a store in LMDB and snapshots: keep them in directories of their own")
     check_openable(path, create=create, read_only=read_only, frozen=frozen)
     return SnapshotStore.open(path)
+
+
+def given_or_opened(store: TokenStore | str | os.PathLike[str] | None, owned: ExitStack) -> TokenStore | None:
+    """Opens a store that is named, to read it until `owned` ends; one that is open stays its caller's."""
+    if store is None or isinstance(store, TokenStore):
+        return store
+    return owned.enter_context(open_store(store, read_only=True))
 
 
 def _open_url(location: str, *, create: bool, read_only: bool, frozen: bool) -> TokenStore:

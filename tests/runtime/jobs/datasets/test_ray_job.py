@@ -1,8 +1,6 @@
 """Jobs on Ray give what a job of one process gives, also where a node is lost."""
 
 import json
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,28 +10,19 @@ from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.datasets.ray_job import run_ray_job
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
-from support.dataset_jobs import ROWS_A_FILE, booked, in_one_process, stored, target, texts_of, write_files
+from support.dataset_jobs import (
+    RAY_WARNS,
+    ROWS_A_FILE,
+    booked,
+    in_one_process,
+    stored,
+    target,
+    texts_of,
+    write_files,
+)
 
 ray = pytest.importorskip("ray")
-# Ray warns of what it does itself.
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore::{kind}")
-    for kind in (
-        "DeprecationWarning",
-        "FutureWarning",
-        "ResourceWarning",
-        "pytest.PytestUnraisableExceptionWarning",
-    )
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def found() -> Iterator[None]:
-    """Ray's workers find what the tests import, and its nodes have time to start on a busy machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_raylet_start_wait_time_s", "180")
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-        yield
+pytestmark = RAY_WARNS
 
 
 @pytest.fixture(scope="module")

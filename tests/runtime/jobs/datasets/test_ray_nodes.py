@@ -1,38 +1,26 @@
 """A job on two nodes, one of which is killed."""
 
-import os
-import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.datasets.ray_job import run_ray_job
-from support.dataset_jobs import ROWS_A_FILE, booked, in_one_process, stored, target, texts_of, write_files
+from support.dataset_jobs import (
+    RAY_WARNS,
+    ROWS_A_FILE,
+    booked,
+    in_one_process,
+    stored,
+    target,
+    texts_of,
+    write_files,
+)
 from support.effort import FACTOR
 
 ray = pytest.importorskip("ray")
-# Ray warns of what it does itself.
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore::{kind}")
-    for kind in (
-        "DeprecationWarning",
-        "FutureWarning",
-        "ResourceWarning",
-        "pytest.PytestUnraisableExceptionWarning",
-    )
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def found() -> Iterator[None]:
-    """Ray's workers find what the tests import, and its nodes have time to start on a busy machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_raylet_start_wait_time_s", "180")
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-        yield
+pytestmark = RAY_WARNS
 
 
 @pytest.mark.skipif(FACTOR == 1, reason="a cluster of two nodes: make test-full")

@@ -33,7 +33,7 @@ def jobs_of(folder: Path) -> Iterator[tuple[Client, DeterministicEncoder]]:
 
 @contextmanager
 def stored(folder: Path, store: str = "tokens") -> Iterator[TokenNamespace]:
-    """What the encoder's jobs have stored."""
+    """Namespace that the encoder's jobs have filled."""
     with open_store(folder / store, read_only=True) as tokens:
         yield tokens.namespace(DeterministicEncoder.fingerprint)
 

@@ -1,4 +1,4 @@
-"""What is read of a snapshot is what was written to it."""
+"""Snapshots give back what was written to them."""
 
 from datetime import UTC, datetime
 from pathlib import Path

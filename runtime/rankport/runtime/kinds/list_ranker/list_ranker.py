@@ -36,7 +36,7 @@ from rankport.runtime.scheduling.futures import converted, resolved, result_with
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
-from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.opening import given_or_opened
 
 _ON_MISSING = get_args(OnMissing)
 
@@ -85,9 +85,7 @@ class ListRanker(TextModel, Ranks):
                 f"store: list ranker {manifest.name!r} takes texts alone, no embedding tokens: leave the store out"
             )
         with ExitStack() as owned:
-            if store is not None and not isinstance(store, TokenStore):
-                store = open_store(store, read_only=True)
-                owned.callback(store.close)
+            store = given_or_opened(store, owned)
             tokens = None if store is None else paired_tokens(store, manifest)
             prompt = ListPrompt.from_bundle(opened)
             keyed_items = KeyedItems(manifest, tokens, host_bytes=config.host_tokens_bytes)

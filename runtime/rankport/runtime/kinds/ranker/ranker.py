@@ -52,7 +52,7 @@ from rankport.runtime.scheduling.prefixes import prefix_key
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import KeyedItems, paired_tokens
-from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.opening import given_or_opened
 from rankport.runtime.tokens import TokenRun
 
 _ON_MISSING = get_args(OnMissing)
@@ -110,9 +110,7 @@ class Ranker(Ranks):
                 f"store: ranker {manifest.name!r} takes texts alone, no embedding tokens: leave the store out"
             )
         with ExitStack() as owned:
-            if store is not None and not isinstance(store, TokenStore):
-                store = open_store(store, read_only=True)
-                owned.callback(store.close)
+            store = given_or_opened(store, owned)
             tokens = None if store is None else paired_tokens(store, manifest)
             prompt = PromptEncoder.from_bundle(opened)
             loaded = ranker_engines(opened, config, tokens)

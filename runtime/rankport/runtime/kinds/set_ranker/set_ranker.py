@@ -34,7 +34,7 @@ from rankport.runtime.kinds.set_ranker.tables import RowTable
 from rankport.runtime.scheduling.futures import converted, result_within
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
-from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.opening import given_or_opened
 
 AnySetEngine = SetEngine | RemoteSetEngine
 """An engine of a ranker of sets, in this process or another."""
@@ -283,7 +283,6 @@ def _content(
         raise InvalidRequest(
             f"store: bundle {manifest.name!r} is paired with no encoder: leave the store out, and give vectors"
         )
-    if not isinstance(store, TokenStore):
-        store = open_store(store, read_only=True)
-        owned.callback(store.close)
-    return HotTokens(store.namespace(manifest.pairing.encoder_fingerprint), config.host_tokens_bytes)
+    tokens = given_or_opened(store, owned)
+    assert tokens is not None, "it is given"
+    return HotTokens(tokens.namespace(manifest.pairing.encoder_fingerprint), config.host_tokens_bytes)

@@ -48,7 +48,7 @@ from rankport.runtime.scheduling.futures import converted, gathered, resolved, r
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import KeyedItems
-from rankport.runtime.store.opening import open_store
+from rankport.runtime.store.opening import given_or_opened
 from rankport.runtime.tokens import TokenRuns
 
 Text = str | Sequence[int]
@@ -103,9 +103,7 @@ class Towers(WeighingRanks):
         opened = opened_towers(bundle)
         manifest = opened.manifest
         with ExitStack() as owned:
-            if store is not None and not isinstance(store, TokenStore):
-                store = open_store(store, read_only=True)
-                owned.callback(store.close)
+            store = given_or_opened(store, owned)
             asking = None if query is None else opened_towers(query)
             parts = load_parts(opened, asking, config)
             owned.callback(parts.close, 0.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trustme
 
-from rankport.sdk.access import Tls
+from rankport.sdk.transport.access import Tls
 
 
 @cache

@@ -64,13 +64,13 @@ _HOMES = {
     "rankport.runtime.server.server": ("Server",),
     "rankport.runtime.store.contract": ("TokenStore",),
     "rankport.runtime.store.opening": ("open_store",),
-    "rankport.sdk.access": ("Tls",),
+    "rankport.sdk.transport.access": ("Tls",),
     "rankport.sdk.aio_client": ("AsyncClient",),
     "rankport.sdk.client": ("Client",),
     "rankport.sdk.membership.audit": ("audit_membership",),
     "rankport.sdk.membership.report": ("MembershipReport",),
     "rankport.sdk.offline": ("build", "encode"),
-    "rankport.sdk.request_ids": ("request_id",),
+    "rankport.sdk.transport.request_ids": ("request_id",),
 }
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)

@@ -58,14 +58,14 @@ from rankport.runtime.server.config import ServerConfig as ServerConfig
 from rankport.runtime.server.server import Server as Server
 from rankport.runtime.store.contract import TokenStore as TokenStore
 from rankport.runtime.store.opening import open_store as open_store
-from rankport.sdk.access import Tls as Tls
 from rankport.sdk.aio_client import AsyncClient as AsyncClient
 from rankport.sdk.client import Client as Client
 from rankport.sdk.membership.audit import audit_membership as audit_membership
 from rankport.sdk.membership.report import MembershipReport as MembershipReport
 from rankport.sdk.offline import build as build
 from rankport.sdk.offline import encode as encode
-from rankport.sdk.request_ids import request_id as request_id
+from rankport.sdk.transport.access import Tls as Tls
+from rankport.sdk.transport.request_ids import request_id as request_id
 
 __all__: list[str]
 __version__: str

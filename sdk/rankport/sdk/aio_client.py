@@ -19,7 +19,6 @@ from rankport.protos.types import (
     EncodedText,
     Features,
     Item,
-    ModelDescription,
     OnMissing,
     Prefix,
     Query,
@@ -29,21 +28,22 @@ from rankport.protos.types import (
 )
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
-from rankport.sdk.access import Tls, Token, credentials_of
-from rankport.sdk.channels import ChannelOptions, Target
-from rankport.sdk.connections import AsyncConnection
+from rankport.sdk.describing import DescribesInLoops
 from rankport.sdk.generating import GeneratesInLoops
 from rankport.sdk.reading import ReadsInLoops
-from rankport.sdk.retries import RetryBudget
 from rankport.sdk.score_stream import AsyncScoreRequests
 from rankport.sdk.set_ranking import RanksSetsInLoops
-from rankport.sdk.tracing import trace_metadata
+from rankport.sdk.transport.access import Tls, Token, credentials_of
+from rankport.sdk.transport.channels import ChannelOptions, Target
+from rankport.sdk.transport.connections import AsyncConnection
+from rankport.sdk.transport.retries import RetryBudget
+from rankport.sdk.transport.tracing import trace_metadata
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops):
+class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInLoops):
     """Connection to a rankport server, for any event loop: each that it is called in has a channel of its own.
 
     >>> async with AsyncClient("localhost:8500", timeout_s=1.0) as client:
@@ -188,17 +188,6 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops):
                     yield message
             finally:
                 call.cancel()
-
-    async def describe(self, model: str | None = None) -> ModelDescription:
-        """Describes as `Client.describe`."""
-        request = pb.DescribeModelRequest(model=self._model if model is None else model)
-        response = await self._answer(lambda to: to.models.Describe, request, self._timeout_s)
-        return wire.description_value(response)
-
-    async def models(self) -> tuple[ModelDescription, ...]:
-        """Describes all models, as `Client.models`."""
-        response = await self._answer(lambda to: to.models.List, pb.ListModelsRequest(), self._timeout_s)
-        return tuple(map(wire.description_value, response.models))
 
     async def close(self) -> None:
         """Ends the connections of all loops; calls in progress raise `RequestCancelled`."""

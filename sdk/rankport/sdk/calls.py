@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 
 from rankport.protos.priorities import Priority
-from rankport.sdk.connections import AsyncConnection, Connection
+from rankport.sdk.transport.connections import AsyncConnection, Connection
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")

@@ -21,7 +21,6 @@ from rankport.protos.types import (
     EncodedText,
     Features,
     Item,
-    ModelDescription,
     OnMissing,
     Prefix,
     Query,
@@ -29,26 +28,26 @@ from rankport.protos.types import (
     Side,
     Truncation,
 )
-from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import ChunkRequests, Text, closed_client, rankport_errors
-from rankport.sdk.access import Tls, Token, credentials_of
-from rankport.sdk.channels import ChannelOptions, Target
-from rankport.sdk.connections import Connection, responses_of
+from rankport.sdk.describing import Describes
 from rankport.sdk.generating import Generates, WrittenText
 from rankport.sdk.model_admin import ModelAdmin
 from rankport.sdk.reading import Reads
-from rankport.sdk.retries import RetryBudget
 from rankport.sdk.score_stream import ScoreRequests
 from rankport.sdk.server_jobs import ServerJobs
 from rankport.sdk.set_ranking import RanksSets
 from rankport.sdk.submitted import submitted
-from rankport.sdk.tracing import trace_metadata
+from rankport.sdk.transport.access import Tls, Token, credentials_of
+from rankport.sdk.transport.channels import ChannelOptions, Target
+from rankport.sdk.transport.connections import Connection, responses_of
+from rankport.sdk.transport.retries import RetryBudget
+from rankport.sdk.transport.tracing import trace_metadata
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 
-class Client(WeighingRanks, Generates, RanksSets, Reads):
+class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
     """Connection to a rankport server. Thread-safe; make one per process, not one per request.
 
     >>> with Client("localhost:8500", timeout_s=1.0) as client:
@@ -219,16 +218,6 @@ class Client(WeighingRanks, Generates, RanksSets, Reads):
                 for response in responses:
                     yield from wire.stream_results(response)
         requests.raise_error()
-
-    def describe(self, model: str | None = None) -> ModelDescription:
-        """Describes the client's model, or the named one."""
-        request = pb.DescribeModelRequest(model=self._model if model is None else model)
-        return wire.description_value(self._answer(lambda to: to.models.Describe, request, self._timeout_s))
-
-    def models(self) -> tuple[ModelDescription, ...]:
-        """Describes all models of the server."""
-        response = self._answer(lambda to: to.models.List, pb.ListModelsRequest(), self._timeout_s)
-        return tuple(map(wire.description_value, response.models))
 
     @property
     def admin(self) -> ModelAdmin:

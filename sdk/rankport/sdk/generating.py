@@ -9,8 +9,8 @@ import grpc
 from rankport.protos.errors import Unavailable
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling, SearchResult
 from rankport.protos.messages import generate_wire, search_wire
-from rankport.protos.own_process import OwnProcess
 from rankport.protos.priorities import Priority
+from rankport.protos.processes.own_process import OwnProcess
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk._remote import rankport_errors

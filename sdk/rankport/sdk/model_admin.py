@@ -11,7 +11,7 @@ from rankport.protos.messages import admin_wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.protos.versions import AliasTarget, ModelAlias, ModelVersion, ModelVersions
-from rankport.sdk.channels import Target
+from rankport.sdk.transport.channels import Target
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")

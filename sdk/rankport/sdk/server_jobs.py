@@ -13,8 +13,8 @@ from rankport.protos.messages import job_wire
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.sdk._remote import rankport_errors
-from rankport.sdk.channels import Target
-from rankport.sdk.connections import responses_of
+from rankport.sdk.transport.channels import Target
+from rankport.sdk.transport.connections import responses_of
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 from rankport.protos.errors import Overloaded
-from rankport.protos.own_future import OwnFuture
-from rankport.sdk.retries import Tries
+from rankport.protos.processes.own_future import OwnFuture
+from rankport.sdk.transport.retries import Tries
 
 AnswerT = TypeVar("AnswerT", covariant=True)
 ResultT = TypeVar("ResultT")

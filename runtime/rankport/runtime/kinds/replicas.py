@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from rankport.protos.errors import Overloaded, Unavailable
-from rankport.protos.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.loaded_here import check_loaded_here
 

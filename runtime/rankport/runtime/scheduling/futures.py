@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from rankport.protos.errors import DeadlineExceeded, RankportError
-from rankport.protos.own_future import OwnFuture
+from rankport.protos.processes.own_future import OwnFuture
 
 _log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Check that a model is used in the process that loaded it: a fork brings along none of its threads."""
 
-from rankport.protos.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess
 
 
 def check_loaded_here(process: OwnProcess) -> None:

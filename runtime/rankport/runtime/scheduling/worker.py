@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Generic
 
 from rankport.protos.errors import RankportError, Unavailable
-from rankport.protos.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.counts import EngineCounts, WorkerCounts
 from rankport.runtime.scheduling.device_calls import DeviceCalls

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import RankportError, Unavailable
-from rankport.protos.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.backends.contract import TokenTable
 from rankport.runtime.store.contract import TokenNamespace, Written
 from rankport.runtime.tokens import ResidentItems

@@ -34,29 +34,30 @@ limits); 130 and 143 interrupted and terminated.
 """
 
 
-_COMMANDS = (
-    "export",
-    "verify",
-    "inspect",
-    "ground",
-    "encode",
-    "nearline",
-    "store",
-    "serve",
-    "models",
-    "jobs",
-    "token",
-    "trie",
-    "score",
-    "tag",
-    "classify",
-    "generate",
-    "rank",
-    "doctor",
-    "build",
-    "audit",
-    "loadtest",
-)
+# By the package that each lies in, in the order of the help.
+_COMMANDS = {
+    "export": "release",
+    "verify": "release",
+    "inspect": "release",
+    "ground": "release",
+    "encode": "catalogue",
+    "nearline": "catalogue",
+    "store": "catalogue",
+    "serve": "serving",
+    "models": "serving",
+    "jobs": "serving",
+    "token": "serving",
+    "trie": "release",
+    "score": "requests",
+    "tag": "requests",
+    "classify": "requests",
+    "generate": "requests",
+    "rank": "requests",
+    "doctor": "release",
+    "build": "release",
+    "audit": "release",
+    "loadtest": "serving",
+}
 _GROUPS = ("audit", "jobs", "models", "store", "token", "trie")  # of further commands
 
 
@@ -72,7 +73,7 @@ class _Commands(TyperGroup):
 
 def _command(name: str) -> Any:
     """Imports a command."""
-    command = getattr(import_module(f"rankport.sdk.cli.commands.{name}"), name)
+    command = getattr(import_module(f"rankport.sdk.cli.commands.{_COMMANDS[name]}.{name}"), name)
     if name in _GROUPS:
         app = command()
     else:

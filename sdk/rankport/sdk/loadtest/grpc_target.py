@@ -3,10 +3,10 @@
 import grpc
 
 from rankport.protos.priorities import PRIORITIES, PRIORITY_KEY, Priority
-from rankport.sdk.access import Tls, credentials_of
-from rankport.sdk.channels import ChannelOptions, Target
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import OK, Ended
+from rankport.sdk.transport.access import Tls, credentials_of
+from rankport.sdk.transport.channels import ChannelOptions, Target
 
 
 class GrpcTarget:

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.priorities import PRIORITY_KEY, Priority
 from rankport.protos.reasons import reason_of
-from rankport.sdk.access import Tls
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import OK, Ended
+from rankport.sdk.transport.access import Tls
 
 _FAREWELL_S = 1.0
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -14,8 +14,8 @@ import pytest
 from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.runtime.server.security.certificates import Certificates
 from rankport.runtime.server.security.config import SecurityConfig
-from rankport.sdk.access import Tls
 from rankport.sdk.client import Client
+from rankport.sdk.transport.access import Tls
 from support.certificates import CertificateFiles
 from support.servers.serving import LOCAL, Serving, serving
 

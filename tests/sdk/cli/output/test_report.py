@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from rankport.exporters.proof.evidence import ERROR_EDGES, MOST_POINTS, LengthScores, Series
-from rankport.sdk.cli.output.manifest import print_manifest, print_run
+from rankport.sdk.cli.output.bundle.manifest import print_manifest, print_run
 from rankport.sdk.cli.output.report.page import page, write_html
 from rankport.sdk.cli.output.report.plots import plots
 from rankport.sdk.cli.output.report.report import ProofReport

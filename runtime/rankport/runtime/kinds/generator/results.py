@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from rankport.protos.generation import GeneratedPart, GenerateResult, GenerateUsage, Sampling, SearchResult
-from rankport.protos.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.kinds.generator.searches import Found
 from rankport.runtime.kinds.generator.texts import Written
 from rankport.runtime.kinds.generator.trie import TokenTrie

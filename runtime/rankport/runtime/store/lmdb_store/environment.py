@@ -18,7 +18,7 @@ from typing import TypeVar
 import lmdb
 
 from rankport.protos.errors import StoreError
-from rankport.protos.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.store.lmdb_store import causes
 from rankport.runtime.store.lmdb_store.open_file import Database, OpenFile, Opening, Transaction
 from rankport.runtime.store.watched_file import FileState

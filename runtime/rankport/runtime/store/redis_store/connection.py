@@ -19,7 +19,7 @@ from redis.cluster import RedisCluster
 from redis.retry import Retry
 
 from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.protos.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.store.redis_store.causes import UNREACHABLE, failure, is_login
 from rankport.runtime.store.redis_store.location import RedisLocation
 

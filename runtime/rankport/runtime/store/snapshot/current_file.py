@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from rankport.protos.errors import StoreError
-from rankport.protos.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.store.snapshot.snapshot_file import SnapshotFile
 from rankport.runtime.store.watched_file import FileState
 

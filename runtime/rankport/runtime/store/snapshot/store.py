@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.protos.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess
 from rankport.protos.reasons import reason_of
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.snapshot.current_file import CurrentFile

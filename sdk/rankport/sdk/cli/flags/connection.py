@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rankport.protos.errors import InvalidRequest, Unavailable
-from rankport.sdk.access import Tls
 from rankport.sdk.client import Client
+from rankport.sdk.transport.access import Tls
 
 _TOKEN, _TLS = "RANKPORT_TOKEN", "RANKPORT_TLS"
 _FILES = {"ca": "RANKPORT_TLS_CA", "cert": "RANKPORT_TLS_CERT", "key": "RANKPORT_TLS_KEY"}

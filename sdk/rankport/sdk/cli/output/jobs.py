@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rankport.protos.jobs import Job, JobState
 from rankport.runtime.jobs.encode_job import EncodeProgress
-from rankport.sdk.cli.output.encode import show_progress
+from rankport.sdk.cli.output.encoding.encode import show_progress
 from rankport.sdk.cli.output.values import one_line
 from rankport.sdk.cli.output.writing import write_json, writing
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from rankport.exporters.proof.prove import Proof
 from rankport.runtime.bundle.manifest import Manifest, Target
-from rankport.sdk.cli.output.measures import compared_with
+from rankport.sdk.cli.output.bundle.measures import compared_with
 from rankport.sdk.cli.output.run_facts import RunFacts
 
 

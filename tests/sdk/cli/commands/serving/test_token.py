@@ -6,8 +6,8 @@ import pytest
 
 from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.runtime.server.security.guard import Guard
-from rankport.sdk.access import Tls
 from rankport.sdk.cli.flags.connection import connected, tls_of
+from rankport.sdk.transport.access import Tls
 from support.cli import rankport
 from support.servers.serving import LOCAL, serving
 

@@ -7,8 +7,8 @@ import pytest
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
 from rankport.runtime.jobs.history import JobHistory
 from rankport.runtime.store.opening import open_store
-from rankport.sdk.cli.output.encode import describe_pace
-from rankport.sdk.cli.output.encode_page import write_page
+from rankport.sdk.cli.output.encoding.encode import describe_pace
+from rankport.sdk.cli.output.encoding.encode_page import write_page
 from rankport.sdk.cli.output.run_facts import RunFacts
 from support.encode_jobs import SMALL, rows_of
 from support.hash_encoder import HashEncoder

@@ -6,10 +6,10 @@ from typing import TypeVar, cast
 
 import grpc
 
-from rankport.protos.own_process import OwnProcess
+from rankport.protos.processes.own_process import OwnProcess
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
-from rankport.sdk.access import Token, authorized
-from rankport.sdk.channels import ChannelOptions
+from rankport.sdk.transport.access import Token, authorized
+from rankport.sdk.transport.channels import ChannelOptions
 
 AnswerT = TypeVar("AnswerT")
 

@@ -5,7 +5,7 @@ from io import StringIO
 from rich.console import Console
 
 from rankport.runtime.bundle.manifest import Labels, Score, WideFeature
-from rankport.sdk.cli.output.manifest import print_manifest
+from rankport.sdk.cli.output.bundle.manifest import print_manifest
 from support.bundle_samples import RANKER_FILES, manifest_of, ranker_draft
 
 

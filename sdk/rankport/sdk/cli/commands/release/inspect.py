@@ -17,8 +17,8 @@ def inspect(
 
     from rankport.runtime.backends.tensorrt.status import check_plans
     from rankport.runtime.kinds.table import open_bundle
-    from rankport.sdk.cli.output.manifest import print_manifest
-    from rankport.sdk.cli.output.plans import plans_as_json, print_plans
+    from rankport.sdk.cli.output.bundle.manifest import print_manifest
+    from rankport.sdk.cli.output.bundle.plans import plans_as_json, print_plans
     from rankport.sdk.cli.output.writing import write_json
 
     opened = open_bundle(bundle)

@@ -59,7 +59,7 @@ def classify(
     Exit codes: 0 classified, also if single texts failed; 2 what was asked is wrong; 1 anything else.
     """
     from rankport.sdk.cli.flags.texts import texts_of_file
-    from rankport.sdk.cli.output.classes import Classified, write_classes
+    from rankport.sdk.cli.output.results.classes import Classified, write_classes
 
     written = written_format(form, as_json, out)
     given: list[ClassText] = [*(texts or []), *(texts_of_file(file) if file else [])]

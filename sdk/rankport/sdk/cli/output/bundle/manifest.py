@@ -16,8 +16,8 @@ from rankport.runtime.bundle.manifest import (
     Quality,
     WideFeature,
 )
-from rankport.sdk.cli.output.kinds import list_facts, set_facts, writing_facts
-from rankport.sdk.cli.output.measures import (
+from rankport.sdk.cli.output.bundle.kinds import list_facts, set_facts, writing_facts
+from rankport.sdk.cli.output.bundle.measures import (
     agreement_in_words,
     agreement_measures,
     parity_in_words,

@@ -11,7 +11,7 @@ import pytest
 
 from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.sdk import AsyncClient, Client
-from rankport.sdk.channels import Target
+from rankport.sdk.transport.channels import Target
 
 TWO = ["127.0.0.1:1", "127.0.0.1:2"]
 

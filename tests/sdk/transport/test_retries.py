@@ -3,7 +3,7 @@
 import pytest
 
 from rankport.protos.errors import Overloaded
-from rankport.sdk.retries import RetryBudget, Tries
+from rankport.sdk.transport.retries import RetryBudget, Tries
 
 
 def overloaded(retry_after_s: float | None = None) -> Overloaded:

@@ -55,7 +55,7 @@ def tag(
     Exit codes: 0 tagged; 2 what was asked is wrong; 1 anything else.
     """
     from rankport.sdk.cli.flags.items import from_arguments, from_file
-    from rankport.sdk.cli.output.tag import write_json_lines, write_table
+    from rankport.sdk.cli.output.results.tag import write_json_lines, write_table
 
     given = [*from_arguments(texts or [], False), *(from_file(file, False, "--texts") if file else [])]
     lines = [own.item for own in given if isinstance(own.item, str) and not own.features]

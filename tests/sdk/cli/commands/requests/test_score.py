@@ -15,7 +15,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.ranking import Ranking
 from rankport.protos.types import Item, ItemStatus, Key, ScoreResult, Usage
 from rankport.sdk.cli.app import command_tree
-from rankport.sdk.cli.output.score import write_table
+from rankport.sdk.cli.output.results.score import write_table
 from support.servers.serving import Serving, serving
 
 NARROW = {"COLUMNS": "80", "TERM": "dumb"}

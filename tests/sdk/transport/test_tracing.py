@@ -12,7 +12,7 @@ from opentelemetry import context, trace
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.sdk.aio_client import AsyncClient
 from rankport.sdk.client import Client
-from rankport.sdk.tracing import trace_metadata
+from rankport.sdk.transport.tracing import trace_metadata
 
 TRACE, SPAN = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
 TRACEPARENT = f"00-{TRACE:032x}-{SPAN:016x}-01"

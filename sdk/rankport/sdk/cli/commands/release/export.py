@@ -65,8 +65,8 @@ def export(
     from rich.console import Console
 
     from rankport.runtime.backends.tensorrt.status import check_plans
-    from rankport.sdk.cli.output.manifest import print_manifest, print_run
-    from rankport.sdk.cli.output.plans import print_plans
+    from rankport.sdk.cli.output.bundle.manifest import print_manifest, print_run
+    from rankport.sdk.cli.output.bundle.plans import print_plans
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.report.page import write_html
     from rankport.sdk.cli.output.report.report import ProofReport

@@ -41,7 +41,7 @@ def build(
 
     from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
     from rankport.runtime.kinds.table import open_bundle
-    from rankport.sdk.cli.output.plans import built_as_json, print_built
+    from rankport.sdk.cli.output.bundle.plans import built_as_json, print_built
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.writing import write_json
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 
 from rankport.protos.priorities import PRIORITY_KEY, Priority, checked_priority, current_priority
-from rankport.sdk.request_ids import REQUEST_ID_KEY, current_request_id
+from rankport.sdk.transport.request_ids import REQUEST_ID_KEY, current_request_id
 
 Metadata = tuple[tuple[str, str], ...]
 

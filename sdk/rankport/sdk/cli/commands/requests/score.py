@@ -72,7 +72,7 @@ def score(
     Exit codes: 0 scored, also if single items were not found or failed; 2 what was asked is wrong; 1 anything else.
     """
     from rankport.sdk.cli.flags.items import feature_columns, from_arguments, from_file
-    from rankport.sdk.cli.output.score import write_ranking
+    from rankport.sdk.cli.output.results.score import write_ranking
 
     written = written_format(form, as_json, out)
     limit_s = _timeout(timeout_s)

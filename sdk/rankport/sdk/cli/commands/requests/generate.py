@@ -15,7 +15,7 @@ from rankport.protos.priorities import priority as priority_block
 from rankport.protos.reasons import reason_of
 from rankport.protos.types import Prefix, Truncation
 from rankport.sdk.cli.flags.priority import PriorityFlag
-from rankport.sdk.cli.output.found import search, write_found
+from rankport.sdk.cli.output.results.found import search, write_found
 
 
 class _Text(Protocol):

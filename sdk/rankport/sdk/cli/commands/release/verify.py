@@ -21,7 +21,7 @@ def verify(
     """Prove a bundle again: against its checkpoint in every mode, and on judged requests. Exit 1 if it fails."""
     from rich.console import Console
 
-    from rankport.sdk.cli.output.manifest import print_measured, print_parity, print_run
+    from rankport.sdk.cli.output.bundle.manifest import print_measured, print_parity, print_run
     from rankport.sdk.cli.output.progress import steps
     from rankport.sdk.cli.output.report.page import write_html
     from rankport.sdk.cli.output.report.report import ProofReport

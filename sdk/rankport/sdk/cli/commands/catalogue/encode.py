@@ -92,7 +92,7 @@ def encode(
     from rankport.runtime.jobs.sources import ItemSources
     from rankport.runtime.kinds.table import load_encoder
     from rankport.runtime.store.opening import open_store
-    from rankport.sdk.cli.output.encode import (
+    from rankport.sdk.cli.output.encoding.encode import (
         both,
         failure_of,
         print_report,
@@ -100,7 +100,7 @@ def encode(
         write_bad_rows,
         write_report,
     )
-    from rankport.sdk.cli.output.encode_page import write_page
+    from rankport.sdk.cli.output.encoding.encode_page import write_page
     from rankport.sdk.cli.output.run_facts import RunFacts
     from rankport.sdk.offline import of_side
 
@@ -170,7 +170,7 @@ def _to_dataset(
 
     from rankport.runtime.bundle.fingerprint import side_fingerprint
     from rankport.runtime.kinds.table import open_bundle
-    from rankport.sdk.cli.output.encode import (
+    from rankport.sdk.cli.output.encoding.encode import (
         failure_of,
         print_report,
         show_progress,

@@ -1,0 +1,1 @@
+"""Parts that belong to one process, and say so after a fork."""

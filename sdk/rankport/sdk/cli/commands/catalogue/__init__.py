@@ -1,0 +1,1 @@
+"""Commands that fill, follow and tend stores of embedding tokens."""

@@ -1,0 +1,1 @@
+"""Commands that make a checkpoint a bundle, and tell what bundle and machine are."""

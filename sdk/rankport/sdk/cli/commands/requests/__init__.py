@@ -1,0 +1,1 @@
+"""Commands that ask a model, of a bundle or of a server."""

@@ -1,0 +1,1 @@
+"""Tables of what a bundle is and how it measured."""

@@ -1,0 +1,1 @@
+"""Progress, report and page of an encode job."""

@@ -1,0 +1,1 @@
+"""Answers of models, for people and for pipelines."""

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from rankport.protos.types import Truncation
 from rankport.runtime.jobs.config import EncodeJobConfig
+from rankport.runtime.jobs.datasets import DatasetFormat
+from rankport.runtime.jobs.datasets.formats import parts_in
 from rankport.runtime.jobs.datasets.parts import read_part, tokens_of
 from rankport.runtime.jobs.datasets.windows import MakeEncoder, Target
 from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
@@ -79,9 +81,9 @@ def write_files(folder: Path, files: int) -> tuple[ItemsFile, ...]:
     )
 
 
-def target(folder: Path) -> Target:
+def target(folder: Path, part_format: DatasetFormat = "parquet") -> Target:
     """A dataset in a folder."""
-    return Target(str(folder), HashEncoder().fingerprint, SPEC, CONFIG)
+    return Target(str(folder), HashEncoder().fingerprint, SPEC, CONFIG, part_format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Stored:
 def stored(folder: Path) -> Mapping[str, Stored]:
     """Reads a dataset. An id twice in it is an error."""
     found: dict[str, Stored] = {}
-    for path in sorted(folder.glob("part-*.parquet")):
+    for path in parts_in(folder):
         table = read_part(path)
         tokens = tokens_of(table, SPEC)
         for row, (id, content_hash) in enumerate(

@@ -1,15 +1,17 @@
-"""`encode_dataset`: embedding tokens of a catalogue as a dataset of Parquet parts, here or on a Ray cluster."""
+"""`encode_dataset`: embedding tokens of a catalogue as a dataset of parts, here or on a Ray cluster."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Side
 from rankport.runtime.config import Device, engine_config
 from rankport.runtime.jobs.config import EncodeJobConfig, FileColumns, encode_job_config
+from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.datasets.windows import Target
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, spec_of
@@ -29,6 +31,7 @@ def encode_dataset(
     items: StrPath | Sequence[StrPath],
     folder: StrPath,
     *,
+    part_format: DatasetFormat | None = None,
     engine: JobEngine = "local",
     device: Device = "cpu",
     device_id: int = 0,
@@ -41,12 +44,15 @@ def encode_dataset(
 
     >>> encode_dataset("encoder.bundle", "items/*.parquet", "/shared/tokens", engine="ray", max_actors=8)
 
+    Its parts are in `part_format`, or in what the folder's name ends in (`.arrow`, `.lance`), else in Parquet.
+
     What is there already, of the same rows in the same order, is left alone. With Ray `bundle`, `items` and `folder`
     are paths that all nodes see. `options` are those of `rankport encode`: fields of `FileColumns`, `EncodeJobConfig`
     and, with Ray, `RayConfig`.
 
     Raises:
-        InvalidRequest: an option, format or column that there is not, a file that broke off, a URL or a shard.
+        InvalidRequest: an option, format or column that there is not, a file that broke off, a URL or a shard,
+            or a folder that is a dataset of another format.
         NotFound: no such file.
         BundleError, StoreError, BackendError, Unavailable: bundle, disk, encoder or cluster failed as a whole; a rerun
             continues.
@@ -54,6 +60,8 @@ def encode_dataset(
     """
     if engine not in get_args(JobEngine):
         raise InvalidRequest(f"engine is {engine!r}: give {' or '.join(get_args(JobEngine))}")
+    if part_format not in (None, *get_args(DatasetFormat)):
+        raise InvalidRequest(f"part_format is {part_format!r}: give {', '.join(get_args(DatasetFormat))}")
     columns, cluster = from_keywords(FileColumns, options), from_keywords(RayConfig, options)
     given = {name: options.pop(name) for name in list(options) if name in EncodeJobConfig.__slots__}
     refuse_unknown("encode_dataset", options, FileColumns, EncodeJobConfig, RayConfig)
@@ -66,7 +74,13 @@ def encode_dataset(
     files = ItemSources.open([os.fspath(each) for each in several], columns).files()
     make_encoder = partial(_opened, os.path.abspath(bundle), device, device_id, side)
     with make_encoder() as encoder:
-        target = Target(os.path.abspath(folder), encoder.fingerprint, spec_of(encoder), config)
+        target = Target(
+            os.path.abspath(folder),
+            encoder.fingerprint,
+            spec_of(encoder),
+            config,
+            part_format or format_of_folder(folder),
+        )
         if engine == "local":
             from rankport.runtime.jobs.datasets.local_job import run_dataset_job
 
@@ -74,6 +88,12 @@ def encode_dataset(
     from rankport.runtime.jobs.datasets.ray_job import run_ray_job
 
     return run_ray_job(make_encoder, target, files, cluster, on_progress=on_progress, on_bad_row=on_bad_row)
+
+
+def format_of_folder(folder: StrPath) -> DatasetFormat:
+    """Tells the format of a dataset by its folder's name: Parquet where that says none."""
+    named: dict[str, DatasetFormat] = {".arrow": "arrow", ".lance": "lance"}
+    return named.get(Path(folder).suffix.lower(), "parquet")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.jobs.datasets import DATASET_FILE
+from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.copy_ends import (
     CopySource,
@@ -23,8 +23,17 @@ from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.snapshot.store import SnapshotStore
 from rankport.runtime.store.token_spec import TokenSpec
 
-StoreKind = Literal["lmdb", "snapshot", "dataset"]
-_TargetKind = Literal["written", "lmdb", "snapshot", "dataset"]
+StoreKind = Literal["lmdb", "snapshot", "dataset", "arrow", "lance"]
+"""Kind of what is made: a store, or a dataset in Parquet, Arrow or Lance."""
+
+_TargetKind = StoreKind | Literal["written"]
+_NAMED: dict[str, StoreKind] = {
+    ".snapshot": "snapshot",
+    ".dataset": "dataset",
+    ".parquet": "dataset",
+    ".arrow": "arrow",
+    ".lance": "lance",
+}
 
 
 def copy_store(
@@ -62,7 +71,7 @@ def _sources(
     if (Path(location) / DATASET_FILE).is_file():
         from rankport.runtime.jobs.datasets.source import DatasetSource
 
-        dataset = DatasetSource(Path(location), DATASET_FILE)
+        dataset = DatasetSource(Path(location))
         if encoders and list(encoders) != [dataset.fingerprint]:
             raise InvalidRequest(f"dataset {location} has the tokens of encoder {dataset.fingerprint} alone")
         return [dataset]
@@ -99,10 +108,11 @@ def _opened(target: str, source: CopySource, spec: TokenSpec, kind: _TargetKind)
     match kind:
         case "snapshot":
             yield snapshot_target(Path(target), source, spec)
-        case "dataset":
+        case "dataset" | "arrow" | "lance":
             from rankport.runtime.jobs.datasets.target import DatasetTarget
 
-            yield DatasetTarget(Path(target), DATASET_FILE, source, spec)
+            part_format: DatasetFormat = "parquet" if kind == "dataset" else kind
+            yield DatasetTarget(Path(target), source, spec, part_format)
         case _:
             with open_store(target, create=True) as store:
                 yield NamespaceTarget(store, source.fingerprint, spec)
@@ -124,5 +134,4 @@ def _kind_of(target: str, kind: StoreKind | None) -> _TargetKind:
         stands = "lmdb"
     if stands and kind and stands != kind:
         raise InvalidRequest(f"{target} is a store of kind {stands}, not {kind}: give another directory")
-    named: dict[str, StoreKind] = {".snapshot": "snapshot", ".dataset": "dataset"}
-    return stands or kind or named.get(path.suffix, "lmdb")
+    return stands or kind or _NAMED.get(path.suffix, "lmdb")

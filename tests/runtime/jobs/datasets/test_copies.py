@@ -3,14 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from rankport.protos.errors import InvalidRequest, StoreError
-from rankport.runtime.jobs.datasets import DATASET_FILE
-from rankport.runtime.jobs.datasets.parts import schema_of, table_of, write_part
+from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat
+from rankport.runtime.jobs.datasets.formats import format_of_part, parts_in, write_part
+from rankport.runtime.jobs.datasets.parts import schema_of, table_of
 from rankport.runtime.jobs.datasets.source import DatasetSource
 from rankport.runtime.jobs.datasets.target import DatasetTarget
 from rankport.runtime.store.copy_ends import NamespaceSource
@@ -92,14 +93,15 @@ def test_dataset_that_is_not_what_it_says_is_refused(
     change(content)
     (dataset / DATASET_FILE).write_text(json.dumps(content))
     with pytest.raises(StoreError, match=message):
-        list(DatasetSource(dataset, DATASET_FILE).batches())
+        list(DatasetSource(dataset).batches())
 
 
+@pytest.mark.parametrize("part_format", get_args(DatasetFormat))
 def test_dataset_that_is_made_of_a_store_goes_on_and_gives_the_store_again(
-    dataset: Path, tmp_path: Path
+    dataset: Path, tmp_path: Path, part_format: DatasetFormat
 ) -> None:
     copy_store(str(dataset), str(tmp_path / "store"))
-    made, back = tmp_path / "made.dataset", tmp_path / "back"
+    made, back = tmp_path / "made", tmp_path / "back"
     with open_store(tmp_path / "store", read_only=True) as store:
         source = NamespaceSource(store.namespace(ENCODER), str(tmp_path / "store"))
 
@@ -108,12 +110,13 @@ def test_dataset_that_is_made_of_a_store_goes_on_and_gives_the_store_again(
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            copy_tokens(source, DatasetTarget(made, DATASET_FILE, source, SPEC, 1500), stop)
+            copy_tokens(source, DatasetTarget(made, source, SPEC, part_format, 1500), stop)
         assert not made.exists()
-        report = copy_tokens(source, DatasetTarget(made, DATASET_FILE, source, SPEC, 1500))
+        report = copy_tokens(source, DatasetTarget(made, source, SPEC, part_format, 1500))
         assert (report.unchanged, report.written, report.stored) == (2000, 3001, 5001)
         wanted = source_content(source)
-    assert len(list(made.glob("*.parquet"))) == 3
+    assert len(parts_in(made)) == 3
+    assert {format_of_part(part.name) for part in parts_in(made)} == {part_format}
     with pytest.raises(InvalidRequest, match="is there already: a dataset is made as a whole"):
         copy_store(str(tmp_path / "store"), str(made))
     with pytest.raises(StoreError, match="'int8' cannot be in a dataset"):
@@ -121,6 +124,16 @@ def test_dataset_that_is_made_of_a_store_goes_on_and_gives_the_store_again(
     copy_store(str(made), str(back))
     with open_store(back, read_only=True) as store:
         assert source_content(NamespaceSource(store.namespace(ENCODER), "back")) == wanted
+
+
+@pytest.mark.parametrize(("name", "part_format"), [("a.lance", "lance"), ("a.arrow", "arrow")])
+def test_the_name_of_what_is_made_tells_its_format(
+    dataset: Path, tmp_path: Path, name: str, part_format: str
+) -> None:
+    copy_store(str(dataset), str(tmp_path / "store"))
+    copy_store(str(tmp_path / "store"), str(tmp_path / name))
+    assert {format_of_part(part.name) for part in parts_in(tmp_path / name)} == {part_format}
+    assert copy_store(str(tmp_path / name), str(tmp_path / "b.snapshot"))[ENCODER].compared == 5001
 
 
 def source_content(source: NamespaceSource) -> dict[str, tuple[bytes, bytes]]:

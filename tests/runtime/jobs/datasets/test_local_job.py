@@ -1,18 +1,26 @@
 """Datasets that one process makes: the same tokens as a store's, whole parts, made once."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import lance
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
-from rankport.protos.errors import StoreError
+from rankport.protos.errors import InvalidRequest, StoreError, Unavailable
+from rankport.protos.types import Truncation
+from rankport.runtime.jobs.datasets import DatasetFormat
+from rankport.runtime.jobs.datasets.formats import parts_in
 from rankport.runtime.jobs.datasets.local_job import run_dataset_job
 from rankport.runtime.jobs.datasets.parts import read_part, schema_of, whose
-from rankport.runtime.jobs.items_file import BadRow
+from rankport.runtime.jobs.encode_job import EncodeProgress
+from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from rankport.runtime.store.token_spec import TokenSpec
-from support.dataset_jobs import ROWS_A_FILE, SPEC, in_one_process, stored, target, write_files
+from support.dataset_jobs import CONFIG, ROWS_A_FILE, SPEC, in_one_process, stored, target, write_files
 from support.hash_encoder import HashEncoder
 
 
@@ -79,3 +87,79 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"dataset .*file/out cannot be made"):
         run_dataset_job(HashEncoder(), target(tmp_path / "file" / "out"), write_files(tmp_path, 1))
+
+
+@pytest.mark.parametrize("part_format", ["arrow", "lance"])
+def test_other_formats_have_the_same_rows_and_make_only_what_is_missing(
+    tmp_path: Path, part_format: DatasetFormat
+) -> None:
+    files, out = write_files(tmp_path, 2), tmp_path / "out"
+
+    class Failing(HashEncoder):
+        def encode(self, texts: Sequence[str], *, truncation: Truncation = "error") -> NDArray[np.float16]:
+            if len(parts_in(out)) == 4:
+                raise Unavailable("it is gone")
+            return super().encode(texts, truncation=truncation)
+
+    with pytest.raises(Unavailable):
+        run_dataset_job(Failing(padding_matters=True), target(out, part_format), files)
+    made = {part: part.stat().st_mtime_ns for part in parts_in(out)}
+    assert len(made) == 4
+    assert not (out / "dataset.json").exists()
+    report = run_dataset_job(HashEncoder(padding_matters=True), target(out, part_format), files)
+    assert stored(out) == in_one_process(tmp_path, files)
+    assert (report.encoded + report.unchanged, report.bad_rows) == (2 * ROWS_A_FILE - 4, 4)
+    assert report.unchanged == 4 * CONFIG.window_rows - 1
+    after = {part: part.stat().st_mtime_ns for part in parts_in(out)}
+    assert made.items() <= after.items()
+    again = run_dataset_job(HashEncoder(padding_matters=True), target(out, part_format), files)
+    assert again.encoded == 0
+    assert {part: part.stat().st_mtime_ns for part in parts_in(out)} == after
+    with pytest.raises(InvalidRequest, match=rf"is a dataset in {part_format}, not parquet: give another"):
+        run_dataset_job(HashEncoder(), target(out), files)
+
+
+def test_lance_shows_a_dataset_when_it_is_whole_and_that_of_before_until_then(tmp_path: Path) -> None:
+    files, out = write_files(tmp_path, 1), tmp_path / "out"
+    run_dataset_job(HashEncoder(), target(out, "lance"), files)
+    before = lance.dataset(str(out))
+    assert before.schema.metadata[b"rankport.encoder"] == b"hash-encoder"
+    assert set(before.to_table()["id"].to_pylist()) == set(stored(out))
+    (tmp_path / "0.csv").write_text((tmp_path / "0.csv").read_text().replace("i0-5,", "other,"))
+    seen: list[set[str]] = []
+
+    def look(_: EncodeProgress) -> None:
+        seen.append(set(lance.dataset(str(out)).to_table(columns=["id"])["id"].to_pylist()))
+
+    run_dataset_job(HashEncoder(), target(out, "lance"), files, on_progress=look)
+    assert all("other" not in ids and "i0-5" in ids for ids in seen)
+    now = lance.dataset(str(out))
+    assert set(now.to_table()["id"].to_pylist()) == set(stored(out))
+    assert "other" in stored(out)
+    fragments = {file.path for fragment in now.get_fragments() for file in fragment.metadata.files}
+    assert fragments == {path.name for path in (out / "data").iterdir()}  # nothing of before is left
+
+
+def test_a_dataset_in_lance_without_a_usable_row_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n,a\n")
+    file = ItemsFile.open(tmp_path / "a.csv", id_column="id", text_columns=("text",))
+    report = run_dataset_job(HashEncoder(), target(tmp_path / "out", "lance"), [file])
+    assert (report.rows_read, report.bad_rows) == (1, 1)
+    assert lance.dataset(str(tmp_path / "out")).count_rows() == 0
+    assert run_dataset_job(HashEncoder(), target(tmp_path / "out", "lance"), [file]).bad_rows == 1
+
+
+def test_a_part_in_lance_whose_file_went_is_named_and_made_again(tmp_path: Path) -> None:
+    files, out = write_files(tmp_path, 1), tmp_path / "out"
+    run_dataset_job(HashEncoder(), target(out, "lance"), files)
+    wanted, part = stored(out), parts_in(out)[0]
+    note = json.loads(part.read_text())
+    (out / "data" / note["fragment"]["files"][0]["path"]).unlink()
+    with pytest.raises(StoreError, match=r"part-.* cannot be read: its file .* is not there"):
+        read_part(part)
+    assert run_dataset_job(HashEncoder(), target(out, "lance"), files).encoded == note["rows"]
+    assert stored(out) == wanted
+    part.write_text("{}")
+    with pytest.raises(StoreError, match="no note of a fragment"):
+        read_part(part)
+    assert run_dataset_job(HashEncoder(), target(out, "lance"), files).encoded == note["rows"]

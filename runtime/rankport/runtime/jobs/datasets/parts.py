@@ -1,4 +1,4 @@
-"""Parts of a dataset of embedding tokens: Parquet files that any tool reads, each whole or not there.
+"""Parts of a dataset of embedding tokens, which any tool reads. `part_files` has their formats.
 
     id            string
     tokens        fixed_size_list<float16 or float32>[k * d], row by row
@@ -8,20 +8,19 @@ The schema's metadata says whose tokens they are: `rankport.format`, `rankport.e
 `rankport.spec` (JSON of k, d and the element type).
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rankport.protos.errors import StoreError
-from rankport.protos.reasons import reason_of
+from rankport.runtime.jobs.datasets.formats import files_in, format_of_part
 from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES, TokenSpec
 
 FORMAT = b"embedding-tokens 1"
+_ROWS_AT_ONCE = 4096
 _FORMAT, _ENCODER, _SPEC = b"rankport.format", b"rankport.encoder", b"rankport.spec"
 _ELEMENTS = {"float16": pa.float16(), "float32": pa.float32()}
 
@@ -77,27 +76,13 @@ def tokens_of(table: pa.Table, spec: TokenSpec) -> NDArray[np.floating]:
     return np.asarray(values, spec.numpy_dtype).reshape(len(table), spec.tokens, spec.hidden_size)
 
 
-def write_part(path: Path, table: pa.Table) -> None:
-    """Writes a part, durably, so that it is whole or not there. Raises `StoreError` where the disk does not take it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as stream:
-            # Vectors hardly compress; dictionaries of them cost time and gain nothing.
-            pq.write_table(table, stream, compression="none", use_dictionary=False, write_statistics=["id"])
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise StoreError(f"{path} cannot be written: {reason_of(error)}") from error
-
-
 def read_part(path: Path) -> pa.Table:
     """Reads a part. Raises `StoreError` for a file that cannot be read, or is none."""
+    files = files_in(format_of_part(path.name))
     try:
-        table = pq.read_table(path, partitioning=None)
+        schema = files.schema(path)
+        table = pa.Table.from_batches(list(files.batches(path, _ROWS_AT_ONCE)), schema)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
-    whose(table.schema, path)
+    whose(schema, path)
     return table

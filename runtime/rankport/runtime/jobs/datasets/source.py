@@ -10,9 +10,10 @@ from hashlib import blake2b
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rankport.protos.errors import StoreError
+from rankport.runtime.jobs.datasets import DATASET_FILE
+from rankport.runtime.jobs.datasets.formats import files_in, format_of_part
 from rankport.runtime.jobs.datasets.parts import tokens_of, whose
 from rankport.runtime.store.contract import EntryInfo
 from rankport.runtime.store.copy_ends import Batch
@@ -24,9 +25,9 @@ _ROWS_AT_ONCE = 4096
 class DatasetSource:
     """Dataset of one encoder's tokens."""
 
-    def __init__(self, folder: Path, dataset_file: str) -> None:
+    def __init__(self, folder: Path) -> None:
         """Reads what the dataset says of itself. Raises `StoreError` where that is no dataset."""
-        path = folder / dataset_file
+        path = folder / DATASET_FILE
         try:
             content = json.loads(path.read_bytes())
             if (content["format"], content["format_version"]) != ("rankport-dataset", 1):
@@ -64,17 +65,13 @@ class DatasetSource:
                 ) from error
 
     def _part(self, part: Path, rows: int) -> Iterator[Batch]:
-        with pq.ParquetFile(part) as file:
-            if (
-                whose(file.schema_arrow, part) != (self.fingerprint, self.spec)
-                or file.metadata.num_rows != rows
-            ):
-                raise StoreError(
-                    f"{part} is another part than the dataset says: run the job that wrote it again"
-                )
-            written_at = datetime.fromtimestamp(part.stat().st_mtime_ns // 1000 / 1e6, UTC)
-            for batch in file.iter_batches(_ROWS_AT_ONCE):
-                table = pa.Table.from_batches([batch], file.schema_arrow)
-                hashes = table.column("content_hash").to_pylist()
-                infos = [EntryInfo(content_hash, written_at) for content_hash in hashes]
-                yield Batch(table.column("id").to_pylist(), infos, tokens_of(table, self.spec))
+        files = files_in(format_of_part(part.name))
+        schema = files.schema(part)
+        if whose(schema, part) != (self.fingerprint, self.spec) or files.count(part) != rows:
+            raise StoreError(f"{part} is another part than the dataset says: run the job that wrote it again")
+        written_at = datetime.fromtimestamp(part.stat().st_mtime_ns // 1000 / 1e6, UTC)
+        for batch in files.batches(part, _ROWS_AT_ONCE):
+            table = pa.Table.from_batches([batch], schema)
+            hashes = table.column("content_hash").to_pylist()
+            infos = [EntryInfo(content_hash, written_at) for content_hash in hashes]
+            yield Batch(table.column("id").to_pylist(), infos, tokens_of(table, self.spec))

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rankport.protos.errors import StoreError
+from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.reasons import reason_of
-from rankport.runtime.jobs.datasets import DATASET_FILE
+from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat
+from rankport.runtime.jobs.datasets.formats import files_in, format_of_part, parts_in
+from rankport.runtime.jobs.datasets.parts import schema_of
 from rankport.runtime.jobs.datasets.windows import Outcome, Target, file_of
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
@@ -24,7 +26,12 @@ class Tally:
         on_progress: Callable[[EncodeProgress], None] | None,
         on_bad_row: Callable[[BadRow], None] | None,
     ) -> None:
-        """Makes the folder. Raises `StoreError` where that cannot be."""
+        """Makes the folder.
+
+        Raises:
+            StoreError: that cannot be.
+            InvalidRequest: a dataset of another format stands there.
+        """
         self._target, self._on_progress, self._on_bad_row = target, on_progress, on_bad_row
         self._names = [str(file.path) for file in files] if len(files) > 1 else [""]
         self._outcomes: dict[str, Outcome] = {}
@@ -34,6 +41,7 @@ class Tally:
             Path(target.folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"dataset {target.folder} cannot be made: {reason_of(error)}") from error
+        check_format(Path(target.folder), target.part_format)
 
     def take(self, outcome: Outcome, *, made: bool) -> None:
         """Counts a window, whose part was made now or there already."""
@@ -62,9 +70,12 @@ class Tally:
         }
         beside = folder / f".{DATASET_FILE}.{os.getpid()}.writing"
         try:
+            schema = schema_of(self._target.fingerprint, self._target.spec)
+            whole = [folder / name for name in sorted(self._outcomes)]
+            files_in(self._target.part_format).join(folder, whole, schema)
             beside.write_text(json.dumps(content, indent=1) + "\n")
             beside.replace(folder / DATASET_FILE)
-            for part in folder.glob("part-*.parquet"):
+            for part in parts_in(folder):
                 if part.name not in self._outcomes:
                     part.unlink()
         except OSError as error:
@@ -90,4 +101,19 @@ class Tally:
             prune_refused="",
             seconds=seconds,
             items_per_s=progress.encoded / seconds if progress.encoded else 0.0,
+        )
+
+
+def check_format(folder: Path, part_format: DatasetFormat) -> None:
+    """Raises `InvalidRequest` where a folder has a dataset of another format."""
+    path = folder / DATASET_FILE
+    if not path.is_file():
+        return
+    try:
+        stands = {format_of_part(part["name"]) for part in json.loads(path.read_bytes())["parts"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} does not say what is in the dataset: {error!r}") from error
+    if stands - {part_format}:
+        raise InvalidRequest(
+            f"{folder} is a dataset in {', '.join(sorted(stands))}, not {part_format}: give another folder"
         )

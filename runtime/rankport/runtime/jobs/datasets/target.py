@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.reasons import reason_of
-from rankport.runtime.jobs.datasets.parts import read_part, schema_of, table_of, tokens_of, write_part
+from rankport.runtime.jobs.datasets import DATASET_FILE, DatasetFormat
+from rankport.runtime.jobs.datasets.formats import files_in, parts_in, write_part
+from rankport.runtime.jobs.datasets.parts import read_part, schema_of, table_of, tokens_of
 from rankport.runtime.store.contract import EntryInfo
 from rankport.runtime.store.copy_ends import Batch, Copied, CopySource, CopyTarget
 from rankport.runtime.store.token_spec import TokenSpec
@@ -25,10 +26,15 @@ PART_ROWS = 65_536
 
 
 class DatasetTarget(CopyTarget):
-    """Folder of Parquet parts, of which nothing is seen before it is complete."""
+    """Folder of parts, of which nothing is seen before it is complete."""
 
     def __init__(
-        self, folder: Path, dataset_file: str, source: CopySource, spec: TokenSpec, part_rows: int = PART_ROWS
+        self,
+        folder: Path,
+        source: CopySource,
+        spec: TokenSpec,
+        part_format: DatasetFormat = "parquet",
+        part_rows: int = PART_ROWS,
     ) -> None:
         """Begins, or goes on where one was killed that read the same source.
 
@@ -41,13 +47,13 @@ class DatasetTarget(CopyTarget):
                 f"{folder} is there already: a dataset is made as a whole, give another folder"
             )
         self.spec = spec
-        self._schema = schema_of(source.fingerprint, spec)
+        self._schema, self._files = schema_of(source.fingerprint, spec), files_in(part_format)
         self._folder, self._staged = folder, folder.with_name(f".{folder.name}.part")
-        self._fingerprint, self._dataset_file, self._part_rows = source.fingerprint, dataset_file, part_rows
-        about = f"{source.origin}, {spec}"
+        self._fingerprint, self._part_rows = source.fingerprint, part_rows
+        about = f"{source.origin}, {spec}, {part_format}"
         note = self._staged / "origin"
         try:
-            if self._staged.exists() and (not note.is_file() or note.read_text() != about):
+            if self._staged.exists() and not self._goes_on(note, about):
                 shutil.rmtree(self._staged)
             self._staged.mkdir(parents=True, exist_ok=True)
             note.write_text(about)
@@ -55,11 +61,13 @@ class DatasetTarget(CopyTarget):
                 half_made.unlink()
         except OSError as error:
             raise StoreError(f"dataset {folder} cannot be written: {reason_of(error)}") from error
-        self._rows = {
-            part: pq.read_metadata(part).num_rows for part in sorted(self._staged.glob("part-*.parquet"))
-        }
+        staged = parts_in(self._staged)
+        self._rows = {part: self._files.count(part) for part in staged}
         self._there = {
-            id for part in self._rows for id in pq.read_table(part, columns=["id"])["id"].to_pylist()
+            id
+            for part in staged
+            for batch in self._files.batches(part, PART_ROWS)
+            for id in batch.column("id").to_pylist()
         }
         self._waiting: list[tuple[Sequence[str], Sequence[EntryInfo], NDArray[np.floating]]] = []
 
@@ -90,7 +98,8 @@ class DatasetTarget(CopyTarget):
             "parts": [{"name": part.name, "rows": rows} for part, rows in self._rows.items()],
         }
         try:
-            (self._staged / self._dataset_file).write_text(json.dumps(content, indent=1) + "\n")
+            self._files.join(self._staged, list(self._rows), self._schema)
+            (self._staged / DATASET_FILE).write_text(json.dumps(content, indent=1) + "\n")
             (self._staged / "origin").unlink()
             self._staged.rename(self._folder)
         except OSError as error:
@@ -99,11 +108,16 @@ class DatasetTarget(CopyTarget):
     def close(self) -> None:
         """Leaves what is staged to a copy that goes on. Closing twice does nothing."""
 
+    def _goes_on(self, note: Path, about: str) -> bool:
+        """Says whether what is staged is of this copy, and whole as far as it goes."""
+        of_this = note.is_file() and note.read_text() == about
+        return of_this and all(map(self._files.is_whole, parts_in(self._staged)))
+
     def _write_part(self) -> None:
         keys = [key for waiting, _, _ in self._waiting for key in waiting]
         hashes = [info.content_hash for _, infos, _ in self._waiting for info in infos]
         tokens = np.concatenate([rows for _, _, rows in self._waiting])
-        part = self._staged / f"part-{len(self._rows):07d}.parquet"
+        part = self._staged / f"part-{len(self._rows):07d}{self._files.suffix}"
         write_part(part, table_of(self._schema, keys, tokens, hashes))
         read = read_part(part)
         same = read.column("id").to_pylist() == keys and read.column("content_hash").to_pylist() == hashes

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rankport.runtime.jobs.config import EncodeJobConfig
-from rankport.runtime.jobs.datasets.parts import schema_of, table_of, write_part
+from rankport.runtime.jobs.datasets import DatasetFormat
+from rankport.runtime.jobs.datasets.formats import files_in, write_part
+from rankport.runtime.jobs.datasets.parts import schema_of, table_of
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, chunks, content_hash, length_batches
 from rankport.runtime.store.token_spec import TokenSpec
@@ -35,6 +36,7 @@ class Target:
     fingerprint: str
     spec: TokenSpec
     config: EncodeJobConfig
+    part_format: DatasetFormat = "parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class PartMaker:
 
     def __init__(self, encoder: Encoder, target: Target) -> None:
         self._encoder, self._target = encoder, target
-        self._schema = schema_of(target.fingerprint, target.spec)
+        self._schema, self._files = schema_of(target.fingerprint, target.spec), files_in(target.part_format)
 
     def part(self, place: Place, rows: Rows, repeated: frozenset[int]) -> tuple[Outcome, bool]:
         """Finds or makes the part of a window, whose `repeated` lines have ids that came earlier; and says if it did.
@@ -97,9 +99,9 @@ class PartMaker:
         """
         usable = [row for row in rows if isinstance(row, ItemRow) and row.line not in repeated]
         bad = [_bad(row) for row in rows if isinstance(row, BadRow) or row.line in repeated]
-        path = Path(self._target.folder) / _part_name(place, usable, bad, self._target)
-        if path.is_file():
-            return Outcome(**json.loads(pq.read_schema(path).metadata[OUTCOME])), False
+        path = Path(self._target.folder) / (_part_name(place, usable, bad, self._target) + self._files.suffix)
+        if self._files.is_whole(path):
+            return Outcome(**json.loads(self._files.schema(path).metadata[OUTCOME])), False
         # One for each window: what breaks in one says nothing of the next.
         config, spec = self._target.config, self._target.spec
         encoder = RowEncoder(self._encoder, config.truncation, config.max_failures_in_a_row)
@@ -178,7 +180,7 @@ def file_of(part: str) -> int:
 
 
 def _part_name(place: Place, usable: Sequence[ItemRow], bad: Sequence[BadRow], target: Target) -> str:
-    """Names a part by its place and by the hash of all that decides it."""
+    """Names a part, but for its format, by its place and by the hash of all that decides it."""
     config = target.config
     decides = [
         [target.fingerprint, target.spec.dtype, config.batch_size, config.truncation],
@@ -186,4 +188,4 @@ def _part_name(place: Place, usable: Sequence[ItemRow], bad: Sequence[BadRow], t
         [(row.line, row.id, row.reason) for row in bad],
     ]
     digest = blake2b(json.dumps(decides).encode(), digest_size=8).hexdigest()
-    return f"part-{place.file:05d}-{place.window:07d}-{digest}.parquet"
+    return f"part-{place.file:05d}-{place.window:07d}-{digest}"

@@ -187,7 +187,7 @@ def test_int8_tokens_fill_hidden_and_are_published_at_the_end(
 def test_a_dataset_has_the_tokens_of_the_store(
     encoder_bundle: Bundle, items: Path, store: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "dataset"
+    folder = tmp_path / "dataset.arrow"
     options = [
         "encode",
         "--bundle",
@@ -202,7 +202,7 @@ def test_a_dataset_has_the_tokens_of_the_store(
     report = json.loads((tmp_path / "report").read_text())
     assert (report["encoded"], report["encoder"]) == (3, encoder_bundle.manifest.fingerprint)
     encode(encoder_bundle, items, store)
-    (path,) = folder.glob("part-*.parquet")
+    (path,) = folder.glob("part-*.arrow")
     table = read_part(path)
     _, spec = whose(table.schema, path)
     with open_store(store, read_only=True) as tokens:
@@ -216,6 +216,7 @@ def test_a_dataset_has_the_tokens_of_the_store(
         ([], "give --store, or --dataset"),
         (["--store", "a", "--dataset", "b"], "give --store, or --dataset"),
         (["--store", "a", "--engine", "ray"], "--engine ray goes with --dataset"),
+        (["--store", "a", "--dataset-format", "lance"], "--dataset-format goes with --dataset"),
         (["--dataset", "a", "--token-dtype", "int8"], "go with --store"),
         (["--dataset", "a", "--prune"], "leave prune and deleted_column out"),
         (["--dataset", "a", "--shard", "1/2"], "have no shard"),

@@ -10,6 +10,7 @@ import typer
 from rankport.protos.types import Side
 from rankport.runtime.config import Device, EngineConfig, engine_config
 from rankport.runtime.jobs.config import GPU_DEFAULTS, EncodeJobConfig, FileColumns, encode_job_config
+from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
 
@@ -38,7 +39,13 @@ def encode(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Parquet parts in place of a store: of --items, and of nothing else, at the end.",
+            help="A dataset in place of a store: of --items, and of nothing else, at the end.",
+        ),
+    ] = None,
+    dataset_format: Annotated[
+        DatasetFormat | None,
+        typer.Option(
+            help="Format of the --dataset. [default: as its name ends, in .arrow or .lance, else parquet]"
         ),
     ] = None,
     engine: Annotated[
@@ -111,11 +118,13 @@ def encode(
     if dataset is not None:
         if token_dtype is not None or publish != "now" or html is not None:
             raise typer.BadParameter("--token-dtype, --publish and --html go with --store")
-        options = {**given, "device_id": device_id, "side": side}
+        options = {**given, "device_id": device_id, "side": side, "part_format": dataset_format}
         failure = _to_dataset(bundle, items, dataset, engine, options, bad_rows, json_file, max_bad_rows)
         _end(failure)
         return
     assert store is not None, "it is given"
+    if dataset_format is not None:
+        raise typer.BadParameter("--dataset-format goes with --dataset")
     if engine != "local":
         raise typer.BadParameter("--engine ray goes with --dataset; a store has one writer")
     config = encode_job_config(device, **given_values(EncodeJobConfig, given))

@@ -93,10 +93,11 @@ def copy(
         list[str] | None, typer.Option(help="Fingerprint; repeat it. [default: all that are published]")
     ] = None,
     kind: Annotated[
-        Literal["lmdb", "snapshot", "dataset"] | None,
+        Literal["lmdb", "snapshot", "dataset", "arrow", "lance"] | None,
         typer.Option(
             "--to",
-            help="Kind of a directory that is made. [default: by its end, .snapshot or .dataset (Parquet), else lmdb]",
+            help="Kind of a directory that is made; a dataset is in Parquet. "
+            "[default: by its end: .snapshot, .dataset, .arrow or .lance, else lmdb]",
         ),
     ] = None,
     dtype: Annotated[

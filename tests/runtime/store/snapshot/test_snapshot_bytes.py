@@ -230,8 +230,11 @@ def test_row_that_is_corrupt_is_named_and_costs_no_other(tmp_path: Path, content
     changed[BLOCK_BYTES + SPEC.nbytes + 3] ^= 1  # of the second row
     with SnapshotStore.open(put(tmp_path, bytes(changed))) as store:
         namespace = store.namespace(ENCODER)
-        with pytest.raises(StoreError, match=r"value of item 'item 2' of encoder a{64} is corrupt: its sum"):
-            namespace.read(list(ITEMS))
+        for _ in range(2):  # what was found corrupt is not believed the next time
+            with pytest.raises(
+                StoreError, match=r"value of item 'item 2' of encoder a{64} is corrupt: its sum"
+            ):
+                namespace.read(list(ITEMS))
         stored = namespace.read(list(ITEMS), skip_corrupt=True)
         assert stored.places.tolist() == [0, 2]
         assert stored.tokens[:, 0, 0].tolist() == [1, 3]

@@ -1,7 +1,7 @@
 """`SnapshotFile`: one file of a snapshot, mapped and only read.
 
 Owns the look-up of digests, and that nothing of the file is believed before a sum over it has matched: blocks of the
-columns when they are first touched, a row of tokens whenever it is read. A file whose header, places or sums lie
+columns and rows of tokens when they are first touched. A file whose header, places or sums lie
 gives an error that names the file; no read goes behind its end.
 """
 
@@ -80,7 +80,7 @@ class SnapshotFile:
         header = self.header
         buckets = (digests[:, 0] >> np.uint64(64 - header.bucket_bits)).astype(np.int64)
         sections = self.sections
-        begin, end = (self._read_short(sections.starts, buckets + side) for side in (0, 1))
+        begin, end = self._read_short(sections.starts, np.stack([buckets, buckets + 1]))
         width = int((end - begin).max(initial=0))
         if width > MAX_BUCKET or (end < begin).any() or end.max(initial=0) > header.items:
             raise self._corrupt(f"its index has a bucket of {width} items")
@@ -101,8 +101,12 @@ class SnapshotFile:
     def tokens(self, digests: NDArray[np.uint64], rows: NDArray[np.int64]) -> Rows:
         """Reads rows of tokens, copied, of the items that the digests are of. [rows, 2], [rows]"""
         taken = self._tokens.take(rows, axis=0)
-        facts = self._facts.take(rows)
-        whole = row_sums(digests, facts, taken) == facts["sum"]
+        whole = self._whole.take(rows)
+        if not whole.all():
+            fresh = np.flatnonzero(~whole)
+            facts = self._facts.take(rows[fresh])
+            whole[fresh] = row_sums(digests[fresh], facts, taken[fresh]) == facts["sum"]
+            self._whole[rows[whole]] = True
         return Rows(taken[:, : self.header.spec.nbytes], whole)
 
     def facts(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
@@ -152,7 +156,9 @@ class SnapshotFile:
         self._tokens = rows.view(np.uint8).reshape(self.header.rows, self.header.row_bytes)
         self._words = self._view(sections.checked, WORD).reshape(-1, BLOCK_WORDS)
         self._sums = self._view(sections.sums, WORD)
-        self._seen = np.zeros(sections.sums.count, np.bool_)
+        self._seen = np.zeros(sections.sums.count, np.bool_)  # blocks
+        self._seen_whole: set[int] = set()  # sections, by their offsets
+        self._whole = np.zeros(self.header.rows, np.bool_)  # rows whose sums have matched
         if int(word_sums(self._sums[None])[0]) != self.header.sums_sum:
             raise LayoutError("the sum over its sums does not match")
 
@@ -170,6 +176,8 @@ class SnapshotFile:
         return self._view(section, NUMBER).take(indices).astype(np.int64)
 
     def _check(self, section: Section, indices: NDArray[np.int64]) -> None:
+        if section.offset in self._seen_whole:
+            return
         base = section.offset - self.sections.checked.offset
         blocks = (base + indices * section.dtype.itemsize) // BLOCK_BYTES
         seen = self._seen.take(blocks)
@@ -182,6 +190,10 @@ class SnapshotFile:
             if len(wrong):
                 raise self._corrupt(f"block {wrong[0]} of its columns does not match its sum")
             self._seen[part] = True
+        if self._seen[
+            base // BLOCK_BYTES : -(-(base + section.count * section.dtype.itemsize) // BLOCK_BYTES)
+        ].all():
+            self._seen_whole.add(section.offset)
 
     def _mismatching(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
         wrong: NDArray[np.bool_] = word_sums(self._words.take(blocks, axis=0)) != self._sums.take(blocks)

@@ -25,7 +25,7 @@ class JobState(StrEnum):
 class EncodeTask:
     """Task of a job: a file of items to a token store. What is empty or None is as `rankport encode` has it."""
 
-    items: str  # file at the server, or a folder of them
+    items: str  # file, folder or pattern at the server, or a URL, below one of its job roots
     store: str = ""  # "": the one that the server reads
     model: str = ""  # "": the server's only encoder
     side: Side | None = None

@@ -15,9 +15,10 @@ from support.servers.deterministic_models import DeterministicEncoder
 BATCH_S = 0.02
 
 
-def jobs_config(folder: Path) -> ServerConfig:
-    """A server that keeps jobs in `folder`, whose files they may read and write."""
-    return ServerConfig(port=0, grace_s=5.0, jobs_file=str(folder / "jobs.sqlite"), job_roots=(str(folder),))
+def jobs_config(folder: Path, *roots: str) -> ServerConfig:
+    """A server that keeps jobs in `folder`, whose files they may read and write, and what is below other roots."""
+    jobs_file = str(folder / "jobs.sqlite")
+    return ServerConfig(port=0, grace_s=5.0, jobs_file=jobs_file, job_roots=(str(folder), *roots))
 
 
 def task(items: str = "items.csv", store: str = "tokens", **fields: object) -> EncodeTask:

@@ -2109,7 +2109,7 @@ class EncodeTask(google.protobuf.message.Message):
     model: builtins.str
     """encoder, by name; empty: the only one"""
     items: builtins.str
-    """file at the server, or a folder of them, absolute or below a job root"""
+    """file, folder or pattern at the server, absolute or below a job root, or a URL below one"""
     store: builtins.str
     """token store below a job root, made if it is not there; empty: the one the server reads, if it writes back"""
     id_column: builtins.str

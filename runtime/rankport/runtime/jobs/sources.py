@@ -10,7 +10,7 @@ one shard's, whichever file it lies in.
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from glob import glob, has_magic
@@ -71,17 +71,37 @@ class ItemSources:
             InvalidRequest: as `ItemsFile.open`; the scheme of a URL is unknown; a shard is none.
             MissingExtra: a URL, and fsspec, or what it needs for the scheme, is not installed.
         """
+        made = cls.find(sources, columns)
+        made.check()
+        return made
+
+    @classmethod
+    def find(
+        cls,
+        sources: Sequence[str | Path],
+        columns: FileColumns,
+        *,
+        allowed: Callable[[str], None] = lambda _: None,
+    ) -> "ItemSources":
+        """Finds the files and opens none; `allowed` raises for the name of one that must not be.
+
+        Raises as `open`, but for what is in the files.
+        """
         if not sources:
             raise InvalidRequest("no items: name at least one file")
         shard = None if columns.shard is None else Shard.parse(columns.shard)
         names = tuple(dict.fromkeys(name for source in sources for name in _files_of(str(source), columns)))
-        made = cls(names, columns, shard)
-        remote = [name for name in names if _URL.match(name)]
         for name in names:
-            if name not in remote[1:]:
-                with made._file(name):
+            allowed(name)
+        return cls(names, columns, shard)
+
+    def check(self, *, remote: bool = True) -> None:
+        """Opens all files that are here and, if `remote`, the first of those behind URLs; raises as `open`."""
+        behind = [name for name in self.names if _URL.match(name)]
+        for name in self.names:
+            if name not in behind[int(remote) :]:
+                with self._file(name):
                     pass
-        return made
 
     def rows(self) -> Iterator[ItemRow | BadRow]:
         """Yields the rows of all files in order. Raises as `ItemsFile.rows`, and `NotFound` for a file that went."""
@@ -156,6 +176,7 @@ def _files_behind(url: str) -> list[str]:
         import fsspec
 
         files, path = fsspec.core.url_to_fs(url)
+        files.invalidate_cache()  # a process that runs on keeps what was listed before
         scheme = url.partition("://")[0]
         if has_magic(path):
             found = sorted(files.glob(path))

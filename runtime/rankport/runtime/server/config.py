@@ -145,10 +145,11 @@ class ServerConfig:
     job_roots: tuple[str, ...] = field(
         default=(),
         metadata=flag(
-            "Folder below which jobs read files and write token stores; may be given again.",
+            "Folder below which jobs read files and write token stores, or URL (s3://BUCKET/PATH/) below which they "
+            "read; may be given again.",
             name="--job-root",
             form="repeat",
-            metavar="DIRECTORY",
+            metavar="DIRECTORY|URL",
         ),
     )
     warm_up_s: float = field(

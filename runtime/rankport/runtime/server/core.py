@@ -10,6 +10,7 @@ from rankport.protos.extras import extras_named
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.jobs.book import JobBook
+from rankport.runtime.server.jobs.roots import JobRoots
 from rankport.runtime.server.jobs.runner import JobRunner
 from rankport.runtime.server.jobs.work import Places
 from rankport.runtime.server.lifecycle.lifecycle import Lifecycle, Loader
@@ -138,7 +139,9 @@ def _jobs(
 ) -> JobRunner | None:
     if config.jobs_file is None:
         return None
-    return JobRunner(JobBook(config.jobs_file), Places(config.job_roots, loader.store), models, submitter)
+    return JobRunner(
+        JobBook(config.jobs_file), Places(JobRoots(config.job_roots), loader.store), models, submitter
+    )
 
 
 @contextmanager

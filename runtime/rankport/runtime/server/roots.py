@@ -1,4 +1,4 @@
-"""Folders below which a running server may load bundles, and read and write the files of jobs."""
+"""Folders below which a running server may load bundles."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,25 +19,6 @@ def below_a_root(path: str, roots: Sequence[str]) -> Path:
         if found.exists():
             return found
     raise InvalidRequest(f"path {path!r} is no directory below {', '.join(roots)}: put the bundle there")
-
-
-def file_of_a_job(field: str, path: str, roots: Sequence[str], *, made: bool = False) -> Path:
-    """Finds what a job's path means, as `below_a_root`. One that the job makes need not be there.
-
-    Raises `InvalidRequest`, naming the `field`, for what is not there, or lies outside of every root.
-    """
-    if not path or "\0" in path:
-        raise InvalidRequest(f"{field} is {path!r}: give a path below {', '.join(roots) or 'a job root'}")
-    found = _below(path, roots)
-    there = next((each for each in found if each.exists()), None)
-    if there is not None:
-        return there
-    if made and found:
-        return found[0]
-    raise InvalidRequest(
-        f"{field} {path!r} is not below the server's job roots: "
-        f"{', '.join(roots) or 'it has none'} (--job-root DIRECTORY)"
-    )
 
 
 def no_roots(path: str) -> InvalidRequest:

@@ -226,6 +226,15 @@ class TokenStore(ABC):
         return True
 
     @abstractmethod
+    def beside(self) -> "TokenStore":
+        """Opens the store once more, to write to it while this one is read.
+
+        Raises:
+            InvalidRequest: a store of this kind is never written to, or not by a process that reads it.
+            StoreError: it cannot be opened.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Waits for reads and writes in other threads and frees what is open. Closing twice does nothing."""
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -25,9 +26,9 @@ TESTS = Path(__file__).parents[3]
 
 
 @contextmanager
-def jobs_of(folder: Path) -> Iterator[tuple[Client, DeterministicEncoder]]:
+def jobs_of(folder: Path, *roots: str) -> Iterator[tuple[Client, DeterministicEncoder]]:
     """A client of a server with jobs in a folder, and its encoder."""
-    with serving(jobs_config(folder)) as running, Client(running.address, timeout_s=20.0) as client:
+    with serving(jobs_config(folder, *roots)) as running, Client(running.address, timeout_s=20.0) as client:
         yield client, running.encoder
 
 
@@ -168,6 +169,25 @@ def test_places_outside_of_the_roots_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InvalidRequest, match="store is empty, and this server has none"):
             client.jobs.create(task(store=""))
         assert client.jobs.list() == ()
+
+
+def test_patterns_folders_and_urls_are_read_below_the_roots(tmp_path: Path) -> None:
+    texts = write_items(tmp_path, 10)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "b.csv").write_text("id,text\nb,of a folder\n")
+    fsspec.filesystem("memory").pipe("/catalogue/a/c.csv", b"id,text\nc,behind a URL\n")
+    with jobs_of(tmp_path, "memory://catalogue/a") as (client, _):
+        for items, counts in {"*.csv": (10, 0), "**/*.csv": (1, 10), "more": (0, 1)}.items():
+            done = ended(client, client.jobs.create(task(items)).id)
+            assert (done.state, done.counts.encoded, done.counts.unchanged) == (JobState.DONE, *counts)
+        for items in ("memory://catalogue/a/*.csv", "memory://catalogue/a"):
+            done = ended(client, client.jobs.create(task(items)).id)
+            assert (done.state, done.reason) == (JobState.DONE, "")
+        fsspec.filesystem("memory").pipe("/catalogue/a/d.csv", b"id,text\nd,new\n")
+        assert ended(client, client.jobs.create(task("memory://catalogue/a")).id).counts.encoded == 1
+        with pytest.raises(InvalidRequest, match=r"^items 'memory://catalogue/b' is not below"):
+            client.jobs.create(task("memory://catalogue/b"))
+    check_stored(tmp_path, {**texts, "b": "of a folder", "c": "behind a URL", "d": "new"})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Work of a job: what its task means at this server, and the run of it. The same code as `rankport encode`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +13,16 @@ from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport, names
 from rankport.runtime.jobs.items_file import BadRow
 from rankport.runtime.jobs.row_encoder import Encoder
 from rankport.runtime.jobs.sources import ItemSources
-from rankport.runtime.server.roots import file_of_a_job
+from rankport.runtime.server.jobs.roots import JobRoots
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.opening import open_store
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Places that jobs may read and write: folders, and the store that the server itself has open."""
+    """Places that jobs may read and write: those below roots, and the store that the server itself has open."""
 
-    roots: Sequence[str]
+    roots: JobRoots
     store: TokenStore | None = None
 
     @contextmanager
@@ -30,21 +30,27 @@ class Places:
         """Opens a store for a job, or lends the server's own.
 
         Raises:
-            InvalidRequest: the location is outside of the roots, or is that of a store the server only reads.
+            InvalidRequest: the location is outside of the roots, or is the server's store, which it reads and which
+                nobody else in its process can write to.
             StoreError: it cannot be opened.
         """
         own = self._own(location)
-        if own is not None:
+        if own is None:
+            with open_store(self.roots.store(location), create=True) as store:
+                yield store
+        elif own.writable:
             yield own
-            return
-        path = file_of_a_job("store", location, self.roots, made=True)
-        with open_store(path, create=True) as store:
-            yield store
+        else:
+            with own.beside() as store:
+                yield store
 
     def check(self, location: str) -> None:
-        """Raises `InvalidRequest` as `opened`, without opening."""
-        if self._own(location) is None:
-            file_of_a_job("store", location, self.roots, made=True)
+        """Raises as `opened`, without making a store."""
+        own = self._own(location)
+        if own is None:
+            self.roots.store(location)
+        elif not own.writable:
+            own.beside().close()
 
     def _own(self, location: str) -> TokenStore | None:
         """Returns the server's store if the location means that."""
@@ -53,24 +59,17 @@ class Places:
             if not location:
                 raise InvalidRequest("store is empty, and this server has none: give a path below a job root")
             return None
-        if location and not self._same(location, own.location):
-            return None
-        if not own.writable:
-            raise InvalidRequest(
-                f"store {own.location} is the one that this server only reads: start it with --write-back, or have "
-                "the job fill another one, and put that into its place"
-            )
-        return own
+        return own if not location or self._same(location, own.location) else None
 
     def _same(self, location: str, own: str) -> bool:
         if location == own:
             return True
         there = Path(own).resolve()
-        return any((Path(root) / location).resolve() == there for root in self.roots)
+        return any((Path(root) / location).resolve() == there for root in self.roots.roots)
 
 
 def check_task(task: EncodeTask, places: Places, encoder: ModelDescription) -> None:
-    """Finds out before a job waits whether it could begin. Reads the head of its file.
+    """Finds out before a job waits whether it could begin. Reads the heads of its files but those behind URLs.
 
     Raises:
         InvalidRequest: a place outside of the roots, a column or an option that there is not.
@@ -84,7 +83,7 @@ def check_task(task: EncodeTask, places: Places, encoder: ModelDescription) -> N
         raise InvalidRequest(f"batch_size is {task.batch_size}: it must be at least 1, or 0 for the default")
     _config(task)
     places.check(task.store)
-    _sources(task, places)
+    _sources(task, places).check(remote=False)
 
 
 def run_task(
@@ -97,6 +96,7 @@ def run_task(
 ) -> EncodeReport:
     """Runs a task to its end; `on_rows` is told how many rows there are, roughly. Raises as `run_encode_job`."""
     sources = _sources(task, places)
+    sources.check()
     on_rows(sources.count() or 0)
     with places.opened(task.store) as store:
         if not encoder.fingerprint:
@@ -124,11 +124,11 @@ def _sources(task: EncodeTask, places: Places) -> ItemSources:
     columns = {name: value for name, value in given.items() if value}
     if task.separator is not None:
         columns["separator"] = task.separator
-    path = file_of_a_job("items", task.items, places.roots)
-    sources = ItemSources.open([path], FileColumns(**columns))  # type: ignore[arg-type]
-    for name in sources.names:  # a folder may have links that lead elsewhere
-        file_of_a_job("items", name, places.roots)
-    return sources
+    return ItemSources.find(
+        [places.roots.items(task.items)],
+        FileColumns(**columns),  # type: ignore[arg-type]
+        allowed=places.roots.check_items,  # a folder may have links, and a listing names, that lead elsewhere
+    )
 
 
 def _config(task: EncodeTask) -> EncodeJobConfig:

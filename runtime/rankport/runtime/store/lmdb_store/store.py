@@ -22,7 +22,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lmdb
 
@@ -116,6 +116,14 @@ class LmdbStore(TokenStore):
     def writable(self) -> bool:
         """False where the store was opened to be read."""
         return not self._env.read_only
+
+    def beside(self) -> NoReturn:
+        """Raises `InvalidRequest`: a process opens a directory once."""
+        raise InvalidRequest(
+            f"store {self.location} is in LMDB, which a process opens once, and this one has it open to be read: start "
+            "the server with --write-back, which also keeps what requests have encoded, or fill another store and "
+            "put that into its place"
+        )
 
     def counts(self) -> dict[str, int]:
         """Counts the items of each encoder, hidden ones too."""

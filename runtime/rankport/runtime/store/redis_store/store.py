@@ -47,6 +47,10 @@ class RedisStore(TokenStore):
         where = RedisLocation.parse(location)
         if create and read_only:
             raise InvalidRequest(f"token store {where.name}: a store that is created cannot be read-only")
+        return cls._opened(where, create=create, read_only=read_only)
+
+    @classmethod
+    def _opened(cls, where: RedisLocation, *, create: bool, read_only: bool) -> "RedisStore":
         connection = RedisConnection(where, READER_RETRY_S if read_only else WRITER_RETRY_S)
         try:
             store = cls(connection, read_only=read_only)
@@ -74,6 +78,10 @@ class RedisStore(TokenStore):
     def writable(self) -> bool:
         """False where the store was opened to be read."""
         return not self._read_only
+
+    def beside(self) -> "RedisStore":
+        """Opens the store once more, to write to it, by connections of its own."""
+        return self._opened(self._connection.location, create=False, read_only=False)
 
     def close(self) -> None:
         """Closes the connections. Closing twice does nothing."""

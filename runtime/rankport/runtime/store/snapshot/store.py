@@ -74,6 +74,10 @@ class SnapshotStore(TokenStore):
         """False: a snapshot is only read."""
         return False
 
+    def beside(self) -> NoReturn:
+        """Raises `InvalidRequest`: a snapshot is only read."""
+        raise InvalidRequest(only_read(self._path))
+
     def close(self) -> None:
         """Lets go of the files; reads in other threads end first. Closing twice does nothing."""
         self._closed = True

@@ -39,7 +39,11 @@ def _group() -> None:
 
 def create(
     items: Annotated[
-        str, typer.Option(help="File of items at the server, or a folder of them, below a --job-root.")
+        str,
+        typer.Option(
+            metavar="FILE|FOLDER|PATTERN|URL",
+            help="Items at the server, or behind a URL, below a --job-root.",
+        ),
     ],
     store: Annotated[
         str,

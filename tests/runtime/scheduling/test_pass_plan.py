@@ -83,6 +83,15 @@ def test_requests_of_the_same_prefix_share_its_row() -> None:
     assert plan_items(work, LIMITS) == [2, 40]
 
 
+def test_no_request_is_cut_to_fill_the_rest_of_a_pass() -> None:
+    assert plan_items([equal_items(24)] * 3, LIMITS) == [24] * 2 + [0]  # 96 of 100 tokens: nearly full
+    assert plan_items([equal_items(20)] * 3, LIMITS) == [20, 20, 10]
+
+
+def test_what_is_left_of_a_request_does_not_cut_the_others() -> None:
+    assert plan_items([equal_items(3), equal_items(20), equal_items(20)], LIMITS) == [3, 20, 20]
+
+
 def test_an_item_beyond_the_budget_gets_a_pass_of_its_own() -> None:
     assert plan_items([item_work(500, 501), item_work(1)], LIMITS) == [1, 0]
 

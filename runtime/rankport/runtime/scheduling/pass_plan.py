@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 from rankport.runtime.scheduling.prefix_cache import common_length
 from rankport.runtime.scheduling.work import PassSize
 
+_NEARLY_FULL = 15 / 16
+"""Part of a pass from which on no request is cut to fill the rest."""
+_LEVELS = 4
+"""Numbers of items a prefix that a plan is tried with."""
+
 
 @dataclass(frozen=True, slots=True)
 class PassLimits:
@@ -23,6 +28,10 @@ class PassLimits:
     max_tokens: int
     max_padding_ratio: float  # padded layout / real tokens
     max_bulk_tokens: int | None = None  # of large requests together; None: as many as of all
+
+    def nearly_full(self, tokens: int) -> bool:
+        """Says whether a pass of so many tokens is full enough that no request is cut to fill the rest."""
+        return tokens >= _NEARLY_FULL * self.max_tokens
 
     def left(self, tokens: int, bulk_tokens: int, large: bool) -> int:
         """Counts the tokens that a request may still have of a pass with so many, of which large ones have some."""
@@ -52,6 +61,63 @@ class ItemWork:
     large: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """Part of a pass that a request has."""
+
+    branch: Hashable
+    past: int
+    items: int
+    longest: int
+    tokens: int
+
+    @classmethod
+    def of(cls, work: ItemWork, count: int) -> "_Share":
+        """Takes the next `count` items."""
+        lengths = work.lengths
+        longest = int(lengths[count - 1])
+        tokens = count * longest if lengths[0] == longest else int(lengths[:count].sum())
+        return cls(work.branch, work.past, count, longest, tokens)
+
+
+@dataclass(slots=True)
+class _Outline:
+    """The rectangle a pass is padded to: [prefixes, items of the fullest one, tokens of the longest item]."""
+
+    rows: dict[Hashable, int] = field(default_factory=dict)  # items by prefix
+    fullest: int = 0
+    longest: int = 0
+    tokens: int = 0
+    past: int = 0  # over the prefixes
+    longest_past: int = 0
+
+    @property
+    def empty(self) -> bool:
+        return not self.rows
+
+    def add(self, share: _Share) -> None:
+        """Grows by a share."""
+        known = self.rows.get(share.branch, 0)
+        self.rows[share.branch] = known + share.items
+        self.fullest = max(self.fullest, known + share.items)
+        self.longest = max(self.longest, share.longest)
+        self.tokens += share.tokens
+        self.past += 0 if known else share.past
+        self.longest_past = max(self.longest_past, share.past)
+
+    def has_room(self, share: _Share, limits: PassLimits) -> bool:
+        """Says whether tokens, padded items and padded prefixes would keep within the limits with a share more."""
+        ratio, known = limits.max_padding_ratio, self.rows.get(share.branch, 0)
+        rows, tokens = len(self.rows) + (not known), self.tokens + share.tokens
+        fullest, longest = max(self.fullest, known + share.items), max(self.longest, share.longest)
+        past = self.past + (0 if known else share.past)
+        return (
+            tokens <= limits.max_tokens
+            and rows * fullest * longest <= ratio * tokens
+            and rows * max(self.longest_past, share.past) <= ratio * past
+        )
+
+
 def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
     """Plans the tokens each request computes of its prefix in this pass, 0 for those left out. [requests]
 
@@ -65,32 +131,98 @@ def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
         left = limits.left(outline.tokens, bulk_tokens, prefix.large)
         size = min(prefix.tokens.size, left) if outline.empty else prefix.tokens.size
         # One run a prefix, so every run is a row of its own.
-        grown = outline.add(index, prefix.past, items=1, longest=size, tokens=size)
+        share = _Share(index, prefix.past, items=1, longest=size, tokens=size)
         alike = computed.setdefault((prefix.branch, int(prefix.tokens[0])), [])
-        if outline.empty or (size <= left and grown.fits(limits) and not _repeats(prefix, alike)):
-            outline, takes[index] = grown, size
+        if outline.empty or (
+            size <= left and outline.has_room(share, limits) and not _repeats(prefix, alike)
+        ):
+            outline.add(share)
+            takes[index] = size
             bulk_tokens += size * prefix.large
             alike.append(prefix.tokens[:size])
     return takes
 
 
 def plan_items(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
-    """Plans how many items each request scores in this pass, from its shortest on, 0 for those left out. [requests]"""
+    """Plans how many items each request scores in this pass, from its shortest on, 0 for those left out. [requests]
+
+    Requests come whole where they can: what is left of one would come again, with its prefix, and few others have as
+    many items.
+    """
+    takes = _plan_in_turn(work, limits)
+    taken = [index for index, take in enumerate(takes) if take]
+    first_fills = limits.nearly_full(int(work[0].lengths.sum()))
+    if first_fills or all(takes[index] == work[index].lengths.size for index in taken[1:]):
+        return takes
+    # The first has fewer items than others, which were cut to as many: better whole ones, and it padded.
+    counts = sorted({items.lengths.size for items in work} - set(range(takes[0])), reverse=True)
+    levels = counts[:: -(-len(counts) // _LEVELS) or 1]
+    plans = [takes, *(_plan_at_level(work, limits, takes[0], level) for level in levels)]
+    return max(plans, key=lambda plan: _worth(plan, work, limits))
+
+
+def _plan_in_turn(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
+    """Plans as `plan_items`, each request as far as it goes with those before it."""
     takes = [0] * len(work)
     outline, bulk_tokens = _Outline(), 0
     for index, items in enumerate(work):
         left = limits.left(outline.tokens, bulk_tokens, items.large)
         most = _level_count(items.lengths, left, limits.max_padding_ratio)
+        if most < items.lengths.size and limits.nearly_full(outline.tokens):
+            continue
         # Where all a request could bring would leave other rows short, it brings as much as the fullest has.
         choices = (max(most, 1),) if outline.empty else (most, min(most, outline.fullest))
         for count in filter(None, choices):
-            tokens = int(items.lengths[:count].sum())
-            grown = outline.add(items.branch, items.past, count, int(items.lengths[count - 1]), tokens)
-            if outline.empty or grown.fits(limits):
-                outline, takes[index] = grown, count
-                bulk_tokens += tokens * items.large
+            share = _Share.of(items, count)
+            if outline.empty or outline.has_room(share, limits):
+                outline.add(share)
+                takes[index] = count
+                bulk_tokens += share.tokens * items.large
                 break
     return takes
+
+
+def _plan_at_level(work: Sequence[ItemWork], limits: PassLimits, first: int, level: int) -> list[int]:
+    """Plans `first` items of the first request and at most `level` of the others, those with most items first."""
+    shares, chosen = [_Share.of(work[0], first)], [0]
+    tokens, bulk_tokens = shares[0].tokens, shares[0].tokens * work[0].large
+    for index, items in enumerate(work[1:], 1):
+        left = limits.left(tokens, bulk_tokens, items.large)
+        count = min(_level_count(items.lengths, left, limits.max_padding_ratio), level)
+        if not count or (count < min(items.lengths.size, level) and limits.nearly_full(tokens)):
+            continue
+        share = _Share.of(items, count)
+        shares.append(share)
+        chosen.append(index)
+        tokens += share.tokens
+        bulk_tokens += share.tokens * items.large
+    return _fullest_first(shares, chosen, len(work), limits)
+
+
+def _fullest_first(
+    shares: Sequence[_Share], chosen: Sequence[int], requests: int, limits: PassLimits
+) -> list[int]:
+    """Plans the first share, and of the others, from the one with most items on, as many as leave room for it.
+
+    Share i is of request `chosen[i]`. [requests]
+    """
+    outline, added, most = _Outline(), list[int](), 0
+    for place in sorted(range(1, len(shares)), key=lambda place: -shares[place].items):
+        if outline.empty or outline.has_room(shares[place], limits):
+            outline.add(shares[place])
+            added.append(place)
+            most = len(added) if outline.has_room(shares[0], limits) else most
+    takes = [0] * requests
+    for place in (0, *added[:most]):
+        takes[chosen[place]] = shares[place].items
+    return takes
+
+
+def _worth(plan: Sequence[int], work: Sequence[ItemWork], limits: PassLimits) -> tuple[float, int]:
+    """Ranks plans: by their tokens, nearly full as good as full, then by how few requests they cut."""
+    tokens = sum(int(items.lengths[:take].sum()) for items, take in zip(work, plan, strict=True) if take)
+    cut = sum(0 < take < items.lengths.size for items, take in zip(work, plan, strict=True))
+    return min(tokens, _NEARLY_FULL * limits.max_tokens), -cut
 
 
 def items_size(stage: str, work: Sequence[ItemWork], takes: Sequence[int]) -> PassSize:
@@ -109,43 +241,6 @@ def prefill_size(takes: Sequence[int]) -> PassSize:
     """Sizes the pass that computes so many tokens of each request's prefix."""
     runs = sum(1 for take in takes if take)
     return PassSize("prefill", runs, sum(takes), runs * max(takes))
-
-
-@dataclass(frozen=True, slots=True)
-class _Outline:
-    """The rectangle a pass is padded to: [prefixes, items of the fullest one, tokens of the longest item]."""
-
-    rows: dict[Hashable, int] = field(default_factory=dict)  # items by prefix
-    longest: int = 0
-    tokens: int = 0
-    past: int = 0  # over the prefixes
-    longest_past: int = 0
-
-    @property
-    def empty(self) -> bool:
-        return not self.rows
-
-    @property
-    def fullest(self) -> int:
-        return max(self.rows.values(), default=0)
-
-    def add(self, branch: Hashable, past: int, items: int, longest: int, tokens: int) -> "_Outline":
-        return _Outline(
-            rows={**self.rows, branch: self.rows.get(branch, 0) + items},
-            longest=max(self.longest, longest),
-            tokens=self.tokens + tokens,
-            past=self.past + (0 if branch in self.rows else past),
-            longest_past=max(self.longest_past, past),
-        )
-
-    def fits(self, limits: PassLimits) -> bool:
-        """Says whether tokens, padded items and padded prefixes keep within the limits."""
-        ratio, rows = limits.max_padding_ratio, len(self.rows)
-        return (
-            self.tokens <= limits.max_tokens
-            and rows * self.fullest * self.longest <= ratio * self.tokens
-            and rows * self.longest_past <= ratio * self.past
-        )
 
 
 def _level_count(lengths: NDArray[np.int64], max_tokens: int, max_padding_ratio: float) -> int:

@@ -71,6 +71,11 @@ class RunsByLength:
         """Lengths of the runs not taken. [remaining]"""
         return self.lengths[self.taken :]
 
+    @property
+    def remaining_tokens(self) -> int:
+        """Tokens of the runs not taken."""
+        return self.tokens if not self.taken else int(self.remaining.sum())
+
     def upcoming(self, count: int) -> TokenRuns:
         """Returns the next runs, which stay where they are."""
         return self.runs.part(self.taken, self.taken + count)

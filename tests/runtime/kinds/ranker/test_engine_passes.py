@@ -128,6 +128,35 @@ def test_chunks_of_a_long_prefix_alternate_with_the_items_of_others() -> None:
     assert len(backend.tokens("prefill")) == 20
 
 
+def test_requests_of_one_size_and_new_prefixes_are_each_in_one_score_pass() -> None:
+    config = EngineConfig(max_batch_tokens=32, max_prefill_tokens=8)
+    with gated(config) as (engine, backend, gate):
+        futures = [submit(engine, token_run(first, 1, 2), [token_run(4)] * 10) for first in range(3, 15)]
+        gate.opened.set()
+        wait(futures, WAIT_S)
+    scores = [batch for kind, batch in backend.passes[1:] if kind == "score"]
+    assert sum(len(batch.prefixes) for batch in scores) == 12
+    assert {count for batch in scores for count in np.bincount(batch.run_prefix)} == {10}
+
+
+def test_new_prefixes_wait_while_those_before_them_fill_a_pass() -> None:
+    """What comes meanwhile is prefilled in one pass, not in one for each."""
+    later = []
+
+    def come_in_a_score_pass(kind: str, batch: PrefixBatch) -> None:
+        if kind == "score" and len(later) < 2:
+            later.append(submit(engine, token_run(20 + len(later), 1), [token_run(4)] * 10))
+
+    config = EngineConfig(max_batch_tokens=10)
+    with gated(config, come_in_a_score_pass) as (engine, backend, gate):
+        first = [submit(engine, token_run(one, 1), [token_run(4)] * 10) for one in range(3, 7)]
+        gate.opened.set()
+        wait(first, WAIT_S)
+        wait(later, WAIT_S)
+    prefills = [len(batch.prefixes) for kind, batch in backend.passes if kind == "prefill"]
+    assert prefills == [4, 2]
+
+
 def test_requests_of_one_prefix_share_its_row_whoever_stands_between() -> None:
     backend = ReferenceBackend()
     with running(backend, EngineConfig(max_padding_ratio=2.0)) as engine:

@@ -8,6 +8,7 @@ for others to find; scored in passes of items of similar length, shared with oth
 Deadlines and cancellations are checked before each pass.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -144,13 +145,28 @@ class _ScoringWork:
         self._prefixes.prepare(request)
 
     def plan(self, active: Sequence[_ScoringRequest], max_bulk_tokens: int | None) -> Pass[_ScoringRequest]:
-        """Plans prefill and score passes in turn, while there is work for both."""
+        """Plans prefill and score passes in turn, while there is work for both.
+
+        Prefixes wait while the requests whose turn comes before theirs fill a pass: more of them come meanwhile, and
+        share one.
+        """
         ready = [request for request in active if self._prefixes.is_complete(request)]
         waiting = [request for request in active if not self._prefixes.is_complete(request)]
-        self._prefilled_last = bool(waiting) and not (ready and self._prefilled_last)
+        due = bool(waiting) and not self._fill_a_pass(active, max_bulk_tokens)
+        self._prefilled_last = due and not (ready and self._prefilled_last)
         if self._prefilled_last:
             return self._prefixes.plan(waiting, max_bulk_tokens)
         return self._plan_items(ready, replace(self._item_limits, max_bulk_tokens=max_bulk_tokens))
+
+    def _fill_a_pass(self, active: Sequence[_ScoringRequest], max_bulk_tokens: int | None) -> bool:
+        """Says whether the items of the first requests, up to one whose prefix is not there, fill a pass."""
+        tokens = 0
+        for request in itertools.takewhile(self._prefixes.is_complete, active):
+            if max_bulk_tokens is None or not request.large:
+                tokens += request.items.remaining_tokens
+            if self._item_limits.nearly_full(tokens):
+                return True
+        return False
 
     def retire(self, request: _ScoringRequest) -> None:
         """Returns the lease."""

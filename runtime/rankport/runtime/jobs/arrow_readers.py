@@ -8,7 +8,7 @@ from uuid import UUID
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.extras import extras_named
-from rankport.runtime.jobs.records import BadRow, Moment, Record
+from rankport.runtime.jobs.records import BadRow, Moment, Record, content_of
 
 _BATCH_ROWS = 4096
 _OUT_OF_RANGE = "<value out of range"  # written by pyarrow in the place of a moment that no calendar has
@@ -141,15 +141,16 @@ def _moment(scalar: Any) -> object:
 
 def _record(row: int, batch: Any, index: int, converts: Mapping[str, Convert]) -> Record | BadRow:
     values: dict[str, object] = {}
+    reasons: list[str] = []
     for name, convert in converts.items():
         column = batch.column(name)
         try:
             values[name] = convert(column[index])
         except UnicodeDecodeError as error:
-            return BadRow(row, f"{name} has bytes that are not UTF-8: {error.reason} at byte {error.start}")
+            reasons.append(f"{name} has bytes that are not UTF-8: {error.reason} at byte {error.start}")
         except (ValueError, ArithmeticError, NotImplementedError, KeyError) as error:
-            return BadRow(row, f"{name} has a value of type {column.type} that cannot be read: {error}")
-    return Record(row, values)
+            reasons.append(f"{name} has a value of type {column.type} that cannot be read: {error}")
+    return BadRow(row, reasons[0], content=content_of(values)) if reasons else Record(row, values)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from rankport.protos.types import Truncation
 from rankport.runtime.config import Device
 from rankport.runtime.options import check_ranges
 
-FileFormat = Literal["csv", "jsonl", "parquet", "arrow", "lance"]
+FileFormat = Literal["csv", "jsonl", "parquet", "arrow", "lance", "dead-letters"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,11 @@ class FileColumns:
     )
     separator: str = field(default=" ", metadata=flag("Put between the texts of several columns."))
     file_format: FileFormat | None = field(
-        default=None, metadata=flag("Format of --items, if its name does not tell.", name="--format")
+        default=None,
+        metadata=flag(
+            "Format of --items, if its name does not tell; dead-letters: rows that --bad-rows wrote, mended.",
+            name="--format",
+        ),
     )
     max_row_length: int = field(
         default=16 * 2**20,

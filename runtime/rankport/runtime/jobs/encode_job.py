@@ -196,7 +196,7 @@ class _Job:
             if isinstance(row, BadRow):
                 self._bad(row)
             elif row.id in self._ids:
-                self._bad(BadRow(row.line, f"id {row.id!r} came earlier in the input", row.id, row.file))
+                self._bad(row.bad(f"id {row.id!r} came earlier in the input"))
             else:
                 self._ids.add(row.id)
                 usable.append(row)

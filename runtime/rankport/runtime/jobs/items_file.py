@@ -14,7 +14,7 @@ timestamps, as their text. A bool or a float is no id: 1, 1.0 and true are one i
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import get_args
@@ -24,8 +24,8 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.arrow_readers import ArrowReader, LanceReader, ParquetReader
 from rankport.runtime.jobs.config import FileColumns, FileFormat
-from rankport.runtime.jobs.records import BadRow, Moment, Record, RowReader
-from rankport.runtime.jobs.row_readers import CsvReader, JsonlReader
+from rankport.runtime.jobs.records import BadRow, Moment, Record, RowReader, content_of
+from rankport.runtime.jobs.row_readers import CsvReader, DeadLettersReader, JsonlReader
 from rankport.runtime.jobs.text_template import TextTemplate, joined
 from rankport.runtime.store.token_spec import MAX_KEY_BYTES
 
@@ -59,6 +59,14 @@ class ItemRow:
     text: str  # the text columns that are not blank, joined, or what a template makes of them
     deleted: bool = False  # to be deleted from the store
     file: str = ""  # where there are several
+    values: Mapping[str, object] | None = field(
+        default=None, compare=False, repr=False
+    )  # of the columns read
+
+    def bad(self, reason: str) -> BadRow:
+        """Makes a bad row of it."""
+        content = "" if self.values is None else content_of(self.values)
+        return BadRow(self.line, reason, self.id, self.file, content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,7 @@ class ItemsFile:
                 if number % _ROWS_A_LOOK == 0:
                     self._check_unchanged(state, line)
                 line = record.line
-                yield record if isinstance(record, BadRow) else self._row(record)
+                yield record if isinstance(record, BadRow) else self._row(record, columns)
             self._check_unchanged(state, line)
         except _FILE_ERRORS as error:
             raise InvalidRequest(f"{self.path} breaks off after row {line}: {error}") from error
@@ -147,20 +155,21 @@ class ItemsFile:
         except _FILE_ERRORS:
             return None  # reading the rows meets the same error, and reports it
 
-    def _row(self, record: Record) -> ItemRow | BadRow:
+    def _row(self, record: Record, columns: Sequence[str]) -> ItemRow | BadRow:
         item_id: str | None = None
+        values = {name: record.values[name] for name in columns if name in record.values}
         try:
-            item_id = _item_id(self.id_column, record.values.get(self.id_column))
+            item_id = _item_id(self.id_column, values.get(self.id_column))
             if self.deleted_column is not None and _says_so(
-                self.deleted_column, record.values.get(self.deleted_column)
+                self.deleted_column, values.get(self.deleted_column)
             ):
-                return ItemRow(record.line, item_id, "", deleted=True)
+                return ItemRow(record.line, item_id, "", deleted=True, values=values)
             text = self._text_of(record)
             if not text:
                 raise _BadValueError(f"no text in {', '.join(self.text_columns)}")
         except _BadValueError as error:
-            return BadRow(record.line, str(error), item_id)
-        return ItemRow(record.line, item_id, text)
+            return BadRow(record.line, str(error), item_id, content=content_of(values))
+        return ItemRow(record.line, item_id, text, values=values)
 
     def _text_of(self, record: Record) -> str:
         def text_of(name: str) -> str:
@@ -200,6 +209,8 @@ def _reader(path: Path, file_format: str | None, max_row_length: int) -> RowRead
             return ArrowReader(path)
         case "lance":
             return LanceReader(path)
+        case "dead-letters":
+            return DeadLettersReader(path, max_row_length)
         case None:
             raise InvalidRequest(
                 f"{path}: its name tells no format; give it with file_format (--format), one of {', '.join(FORMATS)}"

@@ -1,8 +1,13 @@
-"""Rows as a reader of files gives them, and what a reader is."""
+"""Rows as a reader of files gives them, what a reader is, and how the content of a bad row is written down."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final, Protocol
+
+MAX_CONTENT: Final = 65_536
+"""Longest content of a bad row, in characters of its JSON; that of a longer one is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,8 @@ class BadRow:
     reason: str
     id: str | None = None  # where it is known
     file: str = ""  # where there are several
+    # JSON: an object of the columns that are read; a list of fields, or a text, where they cannot be told; or "".
+    content: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,23 @@ class Moment:
 
     type: str  # of the column
     text: str
+
+
+def content_of(values: object) -> str:
+    """Writes a row down as JSON: what JSON has no type for as its text. "" for one over `MAX_CONTENT`."""
+    content = json.dumps(values, default=_as_text)
+    return content if len(content) <= MAX_CONTENT else ""
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case Moment():
+            return value.text
+        case Decimal():
+            return format(value, "f")
+        case bytes():
+            return value.decode(errors="surrogateescape")
+    return str(value)
 
 
 class RowReader(Protocol):

@@ -131,7 +131,7 @@ class RowEncoder:
         _keep(rows, fitting, truncation == "truncate", batch)
 
     def _fail(self, row: ItemRow, error: InvalidRequest | BackendError, batch: EncodedBatch) -> None:
-        batch.bad.append(BadRow(row.line, of_single_item(str(error)), row.id, row.file))
+        batch.bad.append(row.bad(of_single_item(str(error))))
         if isinstance(error, BackendError):
             self._failures += 1
             if self._failures >= self._max_failures:
@@ -150,11 +150,4 @@ def _keep(
         if ok:
             batch.encoded.append(EncodedRow(row, row_tokens, truncated))
         else:
-            batch.bad.append(
-                BadRow(
-                    row.line,
-                    f"the encoder gave tokens that are not finite in {tokens.dtype.name}",
-                    row.id,
-                    row.file,
-                )
-            )
+            batch.bad.append(row.bad(f"the encoder gave tokens that are not finite in {tokens.dtype.name}"))

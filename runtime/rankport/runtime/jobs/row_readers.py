@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.jobs.csv_records import BrokenQuotingError, CsvRecord, CsvRecords
-from rankport.runtime.jobs.records import BadRow, Record
+from rankport.runtime.jobs.records import BadRow, Record, content_of
 from rankport.runtime.jobs.text_files import check_encoding, count_lines, open_bytes, open_text
 
 _SAMPLED_ROWS = 100  # of a JSONL file, to learn its columns
@@ -69,7 +69,8 @@ class CsvReader:
         if row.fields is None:
             return BadRow(row.line, f"over {self._max_row_length} characters: {_DEFAULT_HINT}")
         if len(row.fields) != len(header):
-            return BadRow(row.line, f"{len(row.fields)} fields where the header has {len(header)}")
+            reason = f"{len(row.fields)} fields where the header has {len(header)}"
+            return BadRow(row.line, reason, content=content_of(row.fields))
         return Record(row.line, dict(zip(header, row.fields, strict=True)))
 
 
@@ -101,6 +102,42 @@ class JsonlReader:
         return count_lines(self._path, quote=None, header_lines=0)
 
 
+class DeadLettersReader:
+    """Reader of bad rows that a job wrote down: of each letter the `row`, an object once it is mended."""
+
+    def __init__(self, path: Path, max_row_length: int) -> None:
+        self._path, self._letters = path, JsonlReader(path, max_row_length)
+
+    def columns(self) -> tuple[str, ...]:
+        check_encoding(self._path)
+        sample = islice(self.records(()), _SAMPLED_ROWS)
+        names = {name: None for record in sample if isinstance(record, Record) for name in record.values}
+        if not names:
+            raise InvalidRequest(
+                f"{self._path} has no dead letter with a row that is an object in its first {_SAMPLED_ROWS}"
+            )
+        return tuple(names)
+
+    def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
+        for letter in self._letters.records(("row",)):
+            yield letter if isinstance(letter, BadRow) else _row_of(letter)
+
+    def count(self) -> int | None:
+        return self._letters.count()
+
+
+def _row_of(letter: Record) -> Record | BadRow:
+    row = letter.values.get("row")
+    if isinstance(row, dict):
+        return Record(letter.line, row)
+    if row is None:
+        where = " ".join(
+            f"{name} {letter.values[name]}" for name in ("file", "line") if name in letter.values
+        )
+        return BadRow(letter.line, f"a dead letter without its row, which was too long: look at {where}")
+    return BadRow(letter.line, "a dead letter whose row is no object: mend it", content=content_of(row))
+
+
 def _lines(stream: BinaryIO, max_bytes: int) -> Iterator[bytes | None]:
     """Yields lines with their ends, None in the place of one that is too long, which is not kept."""
     while line := stream.readline(max_bytes + 1):
@@ -116,9 +153,13 @@ def _json_record(line: int, text: bytes) -> Record | BadRow:
     try:
         value = json.loads(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        return BadRow(line, f"bytes that are not UTF-8: {error.reason} at byte {error.start}")
+        return _bad_line(line, text, f"bytes that are not UTF-8: {error.reason} at byte {error.start}")
     except (ValueError, RecursionError) as error:
-        return BadRow(line, f"broken JSON: {error}")
+        return _bad_line(line, text, f"broken JSON: {error}")
     if not isinstance(value, dict):
-        return BadRow(line, f"a JSON {type(value).__name__} where an object is needed")
+        return _bad_line(line, text, f"a JSON {type(value).__name__} where an object is needed")
     return Record(line, value)
+
+
+def _bad_line(line: int, text: bytes, reason: str) -> BadRow:
+    return BadRow(line, reason, content=content_of(text.decode(errors="surrogateescape").rstrip("\r\n")))

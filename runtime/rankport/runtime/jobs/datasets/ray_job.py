@@ -66,7 +66,7 @@ def run_ray_job(
         duplicates = _duplicates(names, files)
         # Other resources than an actor's keep Ray from reading and encoding a file in one and the same actor.
         windows = names.map_batches(
-            partial(windows_of, files, target.config.window_rows),
+            partial(windows_of, files, target.config.window_rows, on_bad_row is not None),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=_READER_CPUS,

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, StoreError
@@ -45,7 +46,7 @@ class Tally:
 
     def take(self, outcome: Outcome, *, made: bool) -> None:
         """Counts a window, whose part was made now or there already."""
-        self._outcomes[outcome.part] = outcome
+        self._outcomes[outcome.part] = replace(outcome, contents=[])
         unchanged, before = 0 if made else outcome.encoded, self._progress
         self._progress = EncodeProgress(
             before.encoded + outcome.encoded - unchanged,
@@ -84,7 +85,9 @@ class Tally:
 
     def _bad_rows(self, outcome: Outcome) -> list[BadRow]:
         name = self._names[file_of(outcome.part)]
-        return [BadRow(line, reason, id, name) for line, reason, id in outcome.bad_rows]
+        contents = outcome.contents or [""] * len(outcome.bad_rows)
+        told = zip(outcome.bad_rows, contents, strict=True)
+        return [BadRow(line, reason, id, name, content) for (line, reason, id), content in told]
 
     def _report(self) -> EncodeReport:
         ordered = [self._outcomes[name] for name in sorted(self._outcomes)]

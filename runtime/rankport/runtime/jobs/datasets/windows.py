@@ -8,7 +8,7 @@ there is not made again.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +48,7 @@ class Outcome:
     encoded: int
     truncated: int
     bad_rows: list[tuple[int, str, str | None]]  # line, reason, id
+    contents: list[str] = field(default_factory=list)  # of the bad rows; never in a part
 
 
 class Place(NamedTuple):
@@ -78,11 +79,13 @@ def hashed_ids(files: Sequence[ItemsFile], batch: pa.Table) -> Iterator[pa.Table
             )
 
 
-def windows_of(files: Sequence[ItemsFile], window_rows: int, batch: pa.Table) -> Iterator[pa.Table]:
-    """Yields the windows of the files that a batch names, a row of lists each."""
+def windows_of(
+    files: Sequence[ItemsFile], window_rows: int, with_contents: bool, batch: pa.Table
+) -> Iterator[pa.Table]:
+    """Yields the windows of the files that a batch names, a row of lists each; contents only if they are asked for."""
     for number in batch.column("file").to_pylist():
         for index, rows in enumerate(chunks(files[number].rows(), window_rows)):
-            yield _window(number, index, rows)
+            yield _window(number, index, rows, with_contents)
 
 
 class PartMaker:
@@ -97,6 +100,12 @@ class PartMaker:
 
         Raises as `RowEncoder.encode` and `write_part`.
         """
+        outcome, made = self._part(place, rows, repeated)
+        by_line = {row.line: row for row in rows} if outcome.bad_rows else {}
+        contents = [_bad(by_line[line]).content for line, _, _ in outcome.bad_rows]
+        return replace(outcome, contents=contents), made
+
+    def _part(self, place: Place, rows: Rows, repeated: frozenset[int]) -> tuple[Outcome, bool]:
         usable = [row for row in rows if isinstance(row, ItemRow) and row.line not in repeated]
         bad = [_bad(row) for row in rows if isinstance(row, BadRow) or row.line in repeated]
         path = Path(self._target.folder) / (_part_name(place, usable, bad, self._target) + self._files.suffix)
@@ -144,18 +153,23 @@ class EncodeWindows:
         )
 
     def _part(self, window: Mapping[str, Any]) -> tuple[Outcome, bool]:
-        columns = zip(*(window[name] for name in ("lines", "ids", "texts", "reasons")), strict=True)
+        columns = zip(
+            *(window[name] for name in ("lines", "ids", "texts", "reasons", "contents")), strict=True
+        )
         rows = [
-            ItemRow(line, id, text) if reason is None else BadRow(line, reason, id)
-            for line, id, text, reason in columns
+            ItemRow(line, id, text, values=json.loads(content) if content else None)
+            if reason is None
+            else BadRow(line, reason, id, content=content)
+            for line, id, text, reason, content in columns
         ]
         place = Place(window["file"], window["window"])
         return self._maker.part(place, rows, self._duplicates.get(place.file, frozenset()))
 
 
-def _window(number: int, index: int, rows: Sequence[ItemRow | BadRow]) -> pa.Table:
+def _window(number: int, index: int, rows: Sequence[ItemRow | BadRow], with_contents: bool) -> pa.Table:
     texts = [row.text if isinstance(row, ItemRow) else None for row in rows]
     reasons = [row.reason if isinstance(row, BadRow) else None for row in rows]
+    contents = [_bad(row).content if with_contents else "" for row in rows]
     return pa.table(
         {
             "file": pa.array([number], pa.int64()),
@@ -164,6 +178,7 @@ def _window(number: int, index: int, rows: Sequence[ItemRow | BadRow]) -> pa.Tab
             "ids": pa.array([[row.id for row in rows]], pa.list_(pa.string())),
             "texts": pa.array([texts], pa.list_(pa.string())),
             "reasons": pa.array([reasons], pa.list_(pa.string())),
+            "contents": pa.array([contents], pa.list_(pa.string())),
         }
     )
 
@@ -171,7 +186,7 @@ def _window(number: int, index: int, rows: Sequence[ItemRow | BadRow]) -> pa.Tab
 def _bad(row: ItemRow | BadRow) -> BadRow:
     if isinstance(row, BadRow):
         return row
-    return BadRow(row.line, f"id {row.id!r} came earlier in the input", row.id)
+    return row.bad(f"id {row.id!r} came earlier in the input")
 
 
 def file_of(part: str) -> int:

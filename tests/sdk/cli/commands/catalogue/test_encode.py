@@ -99,11 +99,17 @@ def test_bad_rows_are_listed_written_and_tolerated_up_to_a_limit(
     assert "bad row 5 (occ4): no text in text" in result.stderr
     written = [json.loads(line) for line in bad_rows.read_text().splitlines()]
     assert [(row["line"], row["id"]) for row in written] == [(5, "occ4"), (6, "occ5"), (7, None), (8, "occ1")]
+    assert written[0]["row"] == {"id": "occ4", "text": ""}
     assert "<td>occ4<td>no text in text" in page.read_text()
     assert report_of(encoder_bundle, items, store, "--max-bad-rows", "4")["passed"]
     report = report_of(encoder_bundle, items, store, "--max-bad-rows", "3")
     assert (report["passed"], report["failure"]) == (False, "4 bad rows, --max-bad-rows is 3")
     assert report["stored"] == 3
+    refused = encode(encoder_bundle, items, store, "--bad-rows", str(items))
+    assert str(refused.exception) == f"--bad-rows {items} is a file of the items: give another one"
+    bad_rows.write_text(bad_rows.read_text().replace('"occ4", "text": ""', '"occ4", "text": "cook"'))
+    fed = report_of(encoder_bundle, bad_rows, store, "--format", "dead-letters")
+    assert (fed["encoded"], fed["bad_rows"], fed["stored"]) == (2, 2, 4)
 
 
 @pytest.mark.parametrize("option", ["--bad-rows", "--html", "--json"])

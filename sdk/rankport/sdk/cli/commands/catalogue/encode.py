@@ -72,7 +72,8 @@ def encode(
         typer.Option(min=0, help="Exit 1 if more rows than this are bad. [default: any number is fine]"),
     ] = None,
     bad_rows: Annotated[
-        Path | None, typer.Option(help='Write all bad rows here: {"line":…, "id":…, "reason":…} a line.')
+        Path | None,
+        typer.Option(help='Write all bad rows here: {"line":…, "id":…, "reason":…, "row":…} a line.'),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write a page here: lengths, padding, rates over time, bad rows.")
@@ -132,7 +133,7 @@ def encode(
     with (
         load_encoder(bundle, engine_config(device, device_ids=(device_id,))) as encoder,
         open_store(store, create=True) as tokens,
-        write_bad_rows(bad_rows) as on_bad_row,
+        write_bad_rows(bad_rows, sources.names) as on_bad_row,
         _continuable(),
     ):
         source = of_side(encoder, cast(Side | None, side))
@@ -178,6 +179,7 @@ def _to_dataset(
     from rich.console import Console
 
     from rankport.runtime.bundle.fingerprint import side_fingerprint
+    from rankport.runtime.jobs.sources import ItemSources
     from rankport.runtime.kinds.table import open_bundle
     from rankport.sdk.cli.output.encoding.encode import (
         failure_of,
@@ -190,8 +192,9 @@ def _to_dataset(
 
     console = Console(stderr=True)
     known = {name: value for name, value in options.items() if value is not None}
+    names = ItemSources.find(items, filled(FileColumns, options)).names
     with (
-        write_bad_rows(bad_rows) as on_bad_row,
+        write_bad_rows(bad_rows, names) as on_bad_row,
         _continuable(),
         show_progress(console, None) as on_progress,
     ):

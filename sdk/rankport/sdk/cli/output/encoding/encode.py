@@ -1,8 +1,9 @@
 """Progress and report of `rankport encode`, for people and as JSON."""
 
 import json
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from rankport.protos.errors import InvalidRequest
 from rankport.runtime.jobs.encode_job import EncodeProgress, EncodeReport
 from rankport.runtime.jobs.items_file import BadRow
 from rankport.sdk.cli.output.writing import write_json, writing
@@ -34,11 +36,16 @@ def both(first: Callable[[T], None], second: Callable[[T], None] | None) -> Call
 
 
 @contextmanager
-def write_bad_rows(path: Path | None) -> Iterator[Callable[[BadRow], None] | None]:
-    """Gives what writes a bad row to a file as a line of JSON; None where no file is named."""
+def write_bad_rows(path: Path | None, items: Sequence[str]) -> Iterator[Callable[[BadRow], None] | None]:
+    """Gives what writes a bad row to a file as a line of JSON; None where no file is named.
+
+    Raises `InvalidRequest` for a file that is one of the items.
+    """
     if path is None:
         yield None
         return
+    if os.path.realpath(path) in map(os.path.realpath, items):
+        raise InvalidRequest(f"--bad-rows {path} is a file of the items: give another one")
     target = f"--bad-rows {path}"
     with writing(target):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +53,8 @@ def write_bad_rows(path: Path | None) -> Iterator[Callable[[BadRow], None] | Non
 
     def write(row: BadRow) -> None:
         with writing(target):
-            print(json.dumps(_as_json(row)), file=stream)
+            letter = {**_as_json(row), "row": json.loads(row.content) if row.content else None}
+            print(json.dumps(letter), file=stream)
 
     try:
         yield write
@@ -135,8 +143,9 @@ def print_report(console: Console, report: EncodeReport, stored: int) -> None:
 
 
 def _as_json(row: BadRow) -> dict[str, object]:
-    """Gives a bad row's values; its file where there are several."""
+    """Gives a bad row's values but its content; its file where there are several."""
     values = asdict(row)
+    del values["content"]
     if not row.file:
         del values["file"]
     return values

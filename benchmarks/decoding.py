@@ -158,7 +158,7 @@ def ours(bundle: Path, threads: int, opened: ExitStack) -> Write:
 
 def genai(python: Path, checkpoint: Path, precision: str, threads: int, opened: ExitStack) -> Write:
     """Starts the peer in its own environment."""
-    script = Path(__file__).with_name("genai_peer.py")
+    script = Path(__file__).with_name("peers") / "genai.py"
     folder = OUT / f"genai-{precision}"
     process = opened.enter_context(
         subprocess.Popen(

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.machine import describe_machine
-from benchmarks.watched import MB, Usage, run_watched
+from benchmarks.parts.watched import MB, Usage, run_watched
 
 OUT = Path("build/edge")
 CONFIG = Qwen3Config(

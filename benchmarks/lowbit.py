@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
-from benchmarks.model import Case, Request, save_checkpoint
+from benchmarks.parts.model import Case, Request, save_checkpoint
 from examples.esco.dataset import Dataset
 from examples.esco.evaluate import write_judged_requests
 from rankport.exporters.export import export

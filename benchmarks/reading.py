@@ -139,7 +139,7 @@ def peers(
     sides: dict[str, Answer] = {"sentence-transformers": sentence_transformers_peer(kind, checkpoint)}
     if optimum is not None:
         process = subprocess.Popen(
-            [optimum, Path(__file__).with_name("optimum_peer.py"), checkpoint, str(threads)],
+            [optimum, Path(__file__).with_name("peers") / "optimum.py", checkpoint, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

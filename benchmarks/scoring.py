@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.ceiling import Ceiling, flops, score_products
 from benchmarks.machine import describe_machine
-from benchmarks.memory import load_footprints
-from benchmarks.model import CASES, Case, Request, save_checkpoint
-from benchmarks.peers import CrossEncoderPeer, TransformersPeer
-from benchmarks.served import ServedRun, compare_throughput
+from benchmarks.parts.ceiling import Ceiling, flops, score_products
+from benchmarks.parts.memory import load_footprints
+from benchmarks.parts.model import CASES, Case, Request, save_checkpoint
+from benchmarks.parts.served import ServedRun, compare_throughput
+from benchmarks.peers.scoring import CrossEncoderPeer, TransformersPeer
 from rankport.exporters.export import export
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker

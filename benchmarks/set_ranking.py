@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.ceiling import Ceiling, Product
 from benchmarks.machine import describe_machine
+from benchmarks.parts.ceiling import Ceiling, Product
 from rankport.exporters.checkpoints.set_ranker.config import SetRankerConfig
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
 from rankport.exporters.export import export

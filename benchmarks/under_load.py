@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
-from benchmarks.model import Case, Request, save_checkpoint
-from benchmarks.served import drive, serving
+from benchmarks.parts.model import Case, Request, save_checkpoint
+from benchmarks.parts.served import drive, serving
 from rankport.exporters.export import export
 from rankport.protos.messages import wire
 from rankport.runtime.kinds.ranker.ranker import Ranker

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mutations import (
+from mutations.fault import Fault
+from mutations.faults import (
     class_faults,
     encoder_faults,
     first_token_faults,
@@ -21,7 +22,6 @@ from mutations import (
     text_faults,
     tower_faults,
 )
-from mutations.fault import Fault
 
 PAGE = Path(__file__).parents[2] / "docs" / "proof.md"
 FAULTS: list[Fault] = [

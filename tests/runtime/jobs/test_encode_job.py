@@ -20,8 +20,8 @@ from rankport.runtime.store.contract import TokenEntry, TokenNamespace, TokenSto
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
 from support.effort import scale
-from support.encode_jobs import SMALL, counts, rows_of, stored
 from support.hash_encoder import MAX_CHARS, HashEncoder
+from support.jobs.encode_jobs import SMALL, counts, rows_of, stored
 
 
 def expected(encoder: HashEncoder, rows: Sequence[ItemRow | BadRow]) -> dict[str, bytes]:

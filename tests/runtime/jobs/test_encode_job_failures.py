@@ -11,8 +11,8 @@ from rankport.protos.types import Truncation
 from rankport.runtime.jobs.encode_job import EncodeJobConfig, run_encode_job
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.store.contract import TokenNamespace
-from support.encode_jobs import SMALL, counts, rows_of, stored
 from support.hash_encoder import HashEncoder
+from support.jobs.encode_jobs import SMALL, counts, rows_of, stored
 
 
 def test_long_texts_are_bad_rows_where_truncation_is_an_error_even_if_stored_cut(

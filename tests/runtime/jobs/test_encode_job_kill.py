@@ -21,7 +21,7 @@ Contents = dict[str, tuple[bytes, bytes]]  # key -> content hash, tokens
 
 
 def command(store: Path) -> list[str]:
-    return [sys.executable, "-m", "support.encode_worker", str(store), str(ROWS)]
+    return [sys.executable, "-m", "support.jobs.encode_worker", str(store), str(ROWS)]
 
 
 def finish(store: Path) -> tuple[int, int]:

@@ -13,9 +13,9 @@ from rankport.runtime.jobs.items_file import ItemRow
 from rankport.runtime.store.lmdb_store.store import LmdbStore
 from rankport.runtime.store.opening import open_store
 from support.effort import scale
-from support.encode_jobs import stored
-from support.encode_worker import CONFIG
 from support.hash_encoder import HashEncoder
+from support.jobs.encode_jobs import stored
+from support.jobs.encode_worker import CONFIG
 from support.servers.redis_server import redis_server
 
 ROWS, BATCH = 240, 8
@@ -38,7 +38,7 @@ def test_killed_job_and_restarted_redis_end_as_an_undisturbed_run(
 ) -> None:
     chance = random.Random(seed)
     with redis_server(tmp_path) as server:
-        command = [sys.executable, "-m", "support.encode_worker", server.url, str(ROWS)]
+        command = [sys.executable, "-m", "support.jobs.encode_worker", server.url, str(ROWS)]
         with subprocess.Popen(
             command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as worker:

@@ -6,8 +6,8 @@ from rankport.runtime.jobs.encode_job import EncodeProgress, run_encode_job
 from rankport.runtime.jobs.history import JobHistory
 from rankport.runtime.jobs.records import BadRow
 from rankport.runtime.store.contract import TokenNamespace
-from support.encode_jobs import SMALL, rows_of, stored
 from support.hash_encoder import HashEncoder
+from support.jobs.encode_jobs import SMALL, rows_of, stored
 
 
 def test_watched_job_stores_the_same_and_its_lengths_and_padding_are_those_of_its_batches(

@@ -15,8 +15,8 @@ from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.redis_store.connection import RedisConnection
 from rankport.runtime.store.redis_store.location import RedisLocation
-from support.encode_jobs import stored
 from support.hash_encoder import HashEncoder
+from support.jobs.encode_jobs import stored
 from support.servers.redis_server import RedisServer, redis_server
 
 GROUP = "g"

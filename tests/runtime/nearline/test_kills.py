@@ -10,8 +10,8 @@ import pytest
 
 from rankport.runtime.store.opening import open_store
 from support.effort import every_run, scale
-from support.encode_jobs import stored
 from support.hash_encoder import HashEncoder
+from support.jobs.encode_jobs import stored
 from support.servers.redis_server import RedisServer, redis_server
 
 TESTS = Path(__file__).parents[2]  # from where `support` is imported
@@ -20,7 +20,7 @@ DONE_S = 60.0
 
 
 def start(server: RedisServer, store: str, name: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "support.nearline_worker", server.url, store, name]
+    command = [sys.executable, "-m", "support.jobs.nearline_worker", server.url, store, name]
     return subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, text=True)
 
 

@@ -36,7 +36,15 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(source: Path, target: Path, *limits: int) -> list[str]:
-    return [sys.executable, "-m", "support.copy_worker", str(source), str(target), ENCODER, *map(str, limits)]
+    return [
+        sys.executable,
+        "-m",
+        "support.jobs.copy_worker",
+        str(source),
+        str(target),
+        ENCODER,
+        *map(str, limits),
+    ]
 
 
 def finish(source: Path, target: Path) -> list[str]:

@@ -20,8 +20,8 @@ from rankport.runtime.jobs.datasets.parts import read_part, schema_of, whose
 from rankport.runtime.jobs.encode_job import EncodeProgress
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from rankport.runtime.store.token_spec import TokenSpec
-from support.dataset_jobs import CONFIG, ROWS_A_FILE, SPEC, in_one_process, stored, target, write_files
 from support.hash_encoder import HashEncoder
+from support.jobs.dataset_jobs import CONFIG, ROWS_A_FILE, SPEC, in_one_process, stored, target, write_files
 
 
 def test_a_dataset_has_what_a_store_has(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.datasets.ray_job import run_ray_job
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
-from support.dataset_jobs import (
+from support.jobs.dataset_jobs import (
     RAY_WARNS,
     ROWS_A_FILE,
     booked,

@@ -7,7 +7,8 @@ import pytest
 
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.runtime.jobs.datasets.ray_job import run_ray_job
-from support.dataset_jobs import (
+from support.effort import FACTOR
+from support.jobs.dataset_jobs import (
     RAY_WARNS,
     ROWS_A_FILE,
     booked,
@@ -17,7 +18,6 @@ from support.dataset_jobs import (
     texts_of,
     write_files,
 )
-from support.effort import FACTOR
 
 ray = pytest.importorskip("ray")
 pytestmark = RAY_WARNS

@@ -10,8 +10,8 @@ from rankport.runtime.store.opening import open_store
 from rankport.sdk.cli.output.encoding.encode import describe_pace
 from rankport.sdk.cli.output.encoding.encode_page import write_page
 from rankport.sdk.cli.output.run_facts import RunFacts
-from support.encode_jobs import SMALL, rows_of
 from support.hash_encoder import HashEncoder
+from support.jobs.encode_jobs import SMALL, rows_of
 
 
 def page_of(folder: Path, failure: str, *texts: str) -> str:

@@ -1,6 +1,6 @@
 """onnxruntime-genai's model of a decoder, in an environment of its own: driven by lines of JSON.
 
-    python genai_peer.py CHECKPOINT FOLDER PRECISION THREADS
+    python peers/genai.py CHECKPOINT FOLDER PRECISION THREADS
 
 Builds FOLDER with its own model builder where it is missing. Reads {"prompts": [[id, …]], "tokens": N} from stdin, all
 prompts of one length, writes {"seconds", "ids": [[id, …]]}. Imports nothing of this project.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.model import Case, Request
+from benchmarks.parts.model import Case, Request
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.sdk import Client
 

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import onnxruntime
 import torch
 
-from benchmarks.model import CONFIG, Case
+from benchmarks.parts.model import CONFIG, Case
 
 Product = tuple[int, int, int, int]  # batch, rows, inner, columns
 

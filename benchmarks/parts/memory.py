@@ -11,7 +11,7 @@ import json, resource, sys, time
 import psutil
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.ranker import Ranker
-from benchmarks.model import Case, Request
+from benchmarks.parts.model import Case, Request
 
 def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

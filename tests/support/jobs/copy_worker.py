@@ -1,6 +1,6 @@
 """A copy of a store to a snapshot, in a process of its own; tells how far it is, and goes on when it is told to.
 
-python -m support.copy_worker SOURCE TARGET ENCODER [MAX_FILE_BYTES]
+python -m support.jobs.copy_worker SOURCE TARGET ENCODER [MAX_FILE_BYTES]
 """
 
 import resource

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, DynamicCache
 
-from benchmarks.model import Request
+from benchmarks.parts.model import Request
 
 _BATCH_TOKENS = 16_384
 """Tokens of one forward pass of a peer: larger ones gain nothing on a CPU and cost memory."""

@@ -1,4 +1,4 @@
-"""Runs a nearline consumer in a process to be killed: python -m support.nearline_worker REDIS STORE NAME."""
+"""Runs a nearline consumer in a process to be killed: python -m support.jobs.nearline_worker REDIS STORE NAME."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""Runs an encode job in a process of its own, to be killed: python -m support.encode_worker STORE ROWS."""
+"""Runs an encode job in a process of its own, to be killed: python -m support.jobs.encode_worker STORE ROWS."""
 
 import sys
 

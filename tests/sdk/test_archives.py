@@ -52,6 +52,8 @@ def test_the_wheel_has_all_source_roots_and_nothing_else(wheel: Path) -> None:
     assert {f"rankport/{root}/py.typed" for root in roots} <= set(names)
     assert "rankport/protos/v1/rankport_pb2.py" in names
     assert "rankport/__init__.py" not in names
+    # What `doctor --self-test` runs.
+    assert "rankport/runtime/backends/trial/ranker/bundle/weights.bin" in names
     assert {name.split("/")[0] for name in names} == {"rankport", "optimum", f"rankport-{VERSION}.dist-info"}
 
 

@@ -84,6 +84,7 @@ def run_verify(
         requests.reference,
         options.store,
         options.device,
+        options.allow_unsupported_gpu,
         requests.judged_texts,
         options.batch_queries,
     )

@@ -35,6 +35,14 @@ class EngineConfig:
             form="gpus",
         ),
     )
+    allow_unsupported_gpu: bool = field(
+        default=False,
+        metadata=flag(
+            "With --device tensorrt: try plans also on a GPU that TensorRT does not list, once their numbers are found "
+            "to be ONNX Runtime's.",
+            name="--allow-unsupported-gpu",
+        ),
+    )
     # On a CPU a matrix product is at full speed from a few hundred rows on; more only adds activation memory and
     # makes deadlines, which are checked between passes, coarser.
     max_batch_tokens: int = field(default=2048, metadata=flag("Tokens of items in one pass.", least=1))
@@ -150,6 +158,11 @@ class EngineConfig:
         ids = self.device_ids
         if not ids or len(set(ids)) < len(ids) or min(ids) < 0:
             raise InvalidRequest(f"device_ids is {list(ids)}: give numbers of GPUs, each once")
+        if self.allow_unsupported_gpu and self.device != "tensorrt":
+            raise InvalidRequest(
+                f"allow_unsupported_gpu is {self.allow_unsupported_gpu} with device {self.device!r}: it is of "
+                "TensorRT's plans: take --device tensorrt, or leave it out"
+            )
         if self.device == "cpu" and ids != (0,):
             raise InvalidRequest(f"device_ids is {list(ids)}: a CPU has one engine, its numbers are of GPUs")
         if self.device_tokens_bytes and self.device != "cuda":

@@ -38,6 +38,7 @@ def build(
     target: str,
     *,
     force: bool = False,
+    allow_unsupported_gpu: bool = False,
     on_progress: Callable[[str], None] = lambda _: None,
     **options: Any,
 ) -> list[BuiltPlan]:
@@ -60,6 +61,7 @@ def build(
         options=choices,
         limits=limits,
         force=force,
+        allow_unsupported_gpu=allow_unsupported_gpu,
         on_progress=on_progress,
     )
 

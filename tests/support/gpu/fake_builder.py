@@ -27,6 +27,7 @@ class FakeBuilderApi:
 
     BuilderFlag = _Flag
     IProgressMonitor = object
+    ComputeCapability = SimpleNamespace(__members__=["CURRENT", "SM80", "SM89"])
     HardwareCompatibilityLevel = SimpleNamespace(AMPERE_PLUS="ampere+")
     ILogger = type(
         "ILogger", (), {"Severity": SimpleNamespace(ERROR=1, INTERNAL_ERROR=0), "__init__": lambda self: None}

@@ -21,6 +21,7 @@ RECEIVERS = {
     "ranges": "IOptimizationProfile",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",
+    "plan_runtime": "Runtime",
     "refitter": "Refitter",
     "refusal": "ParserError",
     "_runtime": "Runtime",

@@ -27,6 +27,7 @@ class ProofOptions:
     reference: Reference | None = None  # what the owner's own pipeline gave
     store: StrPath | None = None  # token store for keys in both
     device: Device = "cpu"  # what runs the bundle; the source is run by torch on the CPU
+    allow_unsupported_gpu: bool = False  # TensorRT's plans also on a GPU that it does not list
     judged_texts: Sequence[JudgedText] = ()  # of a classifier
     batch_queries: int | None = (
         None  # requests whose ranking is compared over all batch sizes; None: a few, over three
@@ -57,6 +58,13 @@ class VerifyOptions:
     device: Device = field(
         default="cpu",
         metadata=flag("What runs the bundle; a CPU emulates half precision. The source is run on the CPU."),
+    )
+    allow_unsupported_gpu: bool = field(
+        default=False,
+        metadata=flag(
+            "With --device tensorrt: try plans also on a GPU that TensorRT does not list.",
+            name="--allow-unsupported-gpu",
+        ),
     )
     reference: StrPath | None = field(default=None, metadata=REFERENCE_FLAG)
     reference_transform: ReferenceTransform = field(default="none", metadata=TRANSFORM_FLAG)

@@ -18,7 +18,7 @@ from rankport.exporters.graphs.passes.half_precision import emulate
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.fingerprint import with_own_fingerprint
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.config import Device, EngineConfig
+from rankport.runtime.config import DEFAULTS, Device, EngineConfig
 
 ON_CPU = "onnxruntime-cpu"
 EMULATED = "onnxruntime-cpu, half precision emulated"
@@ -35,10 +35,10 @@ class Runnable:
 
 
 @contextmanager
-def runnable(bundle: Bundle, device: Device = "cpu") -> Iterator[Runnable]:
+def runnable(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Iterator[Runnable]:
     """Gives the bundle itself on a GPU or in fp32, else its twin, which is gone after the block."""
-    if device != "cpu":
-        yield Runnable(bundle, ON_GPU[device], EngineConfig(device=device))
+    if config.device != "cpu":
+        yield Runnable(bundle, ON_GPU[config.device], config)
     elif bundle.manifest.precision == "fp32":
         yield Runnable(bundle, ON_CPU)
     else:

@@ -28,6 +28,7 @@ from rankport.runtime.bundle.manifest import (
     Parity,
     Quality,
 )
+from rankport.runtime.config import EngineConfig
 
 Progress = Callable[[str], None]
 
@@ -132,7 +133,8 @@ def prove(
     manifest = bundle.manifest
     on_progress("tokenizer")
     contradictions = tokenizer_differences(bundle, sources.exact)
-    with runnable(bundle, options.device) as place:
+    config = EngineConfig(device=options.device, allow_unsupported_gpu=options.allow_unsupported_gpu)
+    with runnable(bundle, config) as place:
         measured = measure(manifest, place, sources.exact, options, on_progress)
         parity = summarize(
             place.backend,

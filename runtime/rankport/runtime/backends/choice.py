@@ -6,6 +6,7 @@ Owns the table of devices, one line each. What drives a device is imported when 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -174,7 +175,7 @@ class _DeviceEntry:
     """Line of the table: the graphs of a bundle that a device runs, and how its backends are loaded."""
 
     view: Callable[[Bundle], Bundle]  # raises InvalidRequest if there are none
-    backends: Callable[[], _Backends]  # imports what drives the device
+    backends: Callable[[Bundle], _Backends]  # of the whole bundle; imports what drives the device
 
 
 def _view_for_cpu(bundle: Bundle) -> Bundle:
@@ -210,7 +211,7 @@ def _view_for_tensorrt(bundle: Bundle) -> Bundle:
     return bundle.for_target("tensorrt") if "tensorrt" in manifest.targets else bundle
 
 
-def _cpu_backends() -> _Backends:
+def _cpu_backends(_: Bundle) -> _Backends:
     with extras_named("device cpu"):
         from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
 
@@ -220,7 +221,7 @@ def _cpu_backends() -> _Backends:
     )
 
 
-def _cuda_backends() -> _Backends:
+def _cuda_backends(_: Bundle) -> _Backends:
     with extras_named("device cuda", "cuda"):
         from rankport.runtime.backends.ort.cuda import cuda_prefix_backend, cuda_text_backend
 
@@ -230,16 +231,22 @@ def _cuda_backends() -> _Backends:
     )
 
 
-def _tensorrt_backends() -> _Backends:
-    from rankport.runtime.backends.tensorrt.backends import (
-        tensorrt_prefix_backend,
-        tensorrt_text_backend,
-    )
+def _tensorrt_backends(whole: Bundle) -> _Backends:
+    from rankport.runtime.backends.trial.loading import load_prefix_plans, load_text_plans
 
     return _Backends(
-        prefix=lambda bundle, _, gpu: tensorrt_prefix_backend(bundle, device=gpu),
-        text=lambda bundle, role, _, gpu: tensorrt_text_backend(bundle, role, device=gpu),
+        prefix=lambda bundle, config, gpu: load_prefix_plans(bundle, config, gpu, partial(_on_cpu, whole)),
+        text=lambda bundle, role, config, gpu: load_text_plans(
+            bundle, role, config, gpu, partial(_on_cpu, whole)
+        ),
     )
+
+
+def _on_cpu(bundle: Bundle) -> Bundle | None:
+    try:
+        return _view_for_cpu(bundle)
+    except InvalidRequest:
+        return None
 
 
 _DEVICES: dict[Device, _DeviceEntry] = {
@@ -252,7 +259,7 @@ _DEVICE_OF_TARGET: dict[Target, Device] = {"onnx-cpu": "cpu", "onnx-cuda": "cuda
 
 def _backends(bundle: Bundle, device: Device) -> tuple[Bundle, _Backends]:
     entry = _DEVICES[device]
-    return entry.view(bundle), entry.backends()
+    return entry.view(bundle), entry.backends(bundle)
 
 
 def _warmed(

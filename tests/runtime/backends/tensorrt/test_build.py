@@ -9,16 +9,18 @@ from typing import cast
 
 import pytest
 
-from rankport.protos.errors import BundleError
+from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.gpus import Gpu
 from rankport.runtime.backends.tensorrt import build as plan_build
 from rankport.runtime.backends.tensorrt import loading as tensorrt_loading
-from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
+from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans, require_target
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
+from rankport.runtime.backends.tensorrt.module import TensorRt
 from rankport.runtime.backends.tensorrt.network import BuildRequest, compile_graph
 from rankport.runtime.backends.tensorrt.plan_files import StoredPlan
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.graph_files import GraphNode
 from rankport.runtime.kinds.table import open_bundle
 from support.gpu.fake_builder import LEARNED, PLAN, FakeBuilderApi
 
@@ -138,9 +140,63 @@ def test_a_plan_without_weights_is_given_those_of_the_bundle(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[object] = []
-    monkeypatch.setattr(tensorrt_loading, "TensorRtGraph", lambda *arguments, weights: given.append(weights))
+    monkeypatch.setattr(
+        tensorrt_loading, "TensorRtGraph", lambda *_, weights, **how: given.append((weights, how))
+    )
     graph = bundle.manifest.graphs[0]
     for strip_weights in (True, False):
         assert plan(bundle, strip_weights=strip_weights).record.key.options.strip_weights == strip_weights
-        tensorrt_loading.load_graph(bundle, graph, cast(CudaMemory, SimpleNamespace(device=0, cuda=None)))
-    assert given == [bundle.file(graph.file), None]
+        memory = cast(CudaMemory, SimpleNamespace(device=0, cuda=None))
+        tensorrt_loading.load_graph(bundle, graph, memory, allow_unsupported_gpu=strip_weights)
+    assert given == [
+        (bundle.file(graph.file), {"allow_unsupported_gpu": True}),
+        (None, {"allow_unsupported_gpu": False}),
+    ]
+
+
+def rtx_1_4(here: tuple[Gpu, ...], patch: pytest.MonkeyPatch, api: FakeBuilderApi | None = None) -> None:
+    """Plays TensorRT-RTX 1.4, whose list of architectures is the shorter."""
+    api = api or FakeBuilderApi()
+    patch.setattr(plan_build, "load_tensorrt", lambda name: TensorRt("tensorrt_rtx", "1.4.0.76", api))
+    patch.setattr(plan_build, "list_gpus", lambda: here)
+
+
+def test_a_gpu_that_the_module_does_not_list_is_built_for_only_if_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = BuildTarget.parse("tensorrt-rtx:current")
+    rtx_1_4((H200,), monkeypatch)
+    with pytest.raises(
+        InvalidRequest, match=r"1\.4\.0\.76 lists sm80, sm89, and NVIDIA H200 is sm90: --allow-unsupp"
+    ):
+        require_target(target)
+    assert require_target(target, allow_unsupported_gpu=True).can.targets == ("sm80", "sm89")
+    rtx_1_4((Gpu("NVIDIA RTX 4090", "sm89", 2**34),), monkeypatch)
+    require_target(target)
+
+
+def test_an_architecture_that_this_version_lacks_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    rtx_1_4((), monkeypatch)
+    with pytest.raises(InvalidRequest, match=r"1\.4\.0\.76 has no architecture 'sm121', only sm80, sm89"):
+        require_target(BuildTarget.parse("tensorrt-rtx:sm121"))
+
+
+def test_low_bits_are_refused_where_this_version_would_ask_a_gpu(
+    bundle: Bundle, api: FakeBuilderApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = BuildTarget.parse("tensorrt-rtx:sm89")
+    rtx_1_4((), monkeypatch, api)
+    low = GraphNode("DequantizeLinear", "weights", "")
+    monkeypatch.setattr(plan_build, "graph_nodes", lambda graph: [low])
+    with pytest.raises(InvalidRequest, match=r"encode\.onnx: .* 1\.4\.0\.76 builds graphs of low bits"):
+        build_plans(bundle, target)
+    assert not (bundle.path / "plans").exists()
+
+
+def test_abilities_are_those_of_the_version() -> None:
+    api = SimpleNamespace(ComputeCapability=SimpleNamespace(__members__=["SM75", "SM121"]))
+    older, newer = (TensorRt("tensorrt_rtx", version, api).can for version in ("1.4.0.76", "1.7.1.116"))
+    assert older.targets == newer.targets == ("sm75", "sm121")
+    assert (older.fp32_without_tf32, older.low_bits_without_gpu) == (False, False)
+    assert (newer.fp32_without_tf32, newer.low_bits_without_gpu) == (True, True)
+    assert TensorRt("tensorrt", "11.4", None).can.targets == ()

@@ -16,6 +16,7 @@ from rankport.runtime.backends.tensorrt.build import BuildTarget, build_plans
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.module import load_tensorrt
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
+from rankport.runtime.backends.trial.devices import MAX_FP32, MAX_TF32
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.tokens import EMBEDDED, TokenRun, TokenRuns
@@ -37,7 +38,9 @@ def _with_plans(bundle: Bundle, folder: Path, options: BuildOptions) -> Bundle:
     limits = ProfileLimits(256, max_prefixes=4)
     try:
         target = "tensorrt" if load_tensorrt().name == "tensorrt" else "tensorrt-rtx:current"
-        build_plans(copied, BuildTarget.parse(target), options=options, limits=limits)
+        build_plans(
+            copied, BuildTarget.parse(target), options=options, limits=limits, allow_unsupported_gpu=True
+        )
     except (BackendError, BundleError, InvalidRequest) as error:
         pytest.skip(f"no plan for {list_gpus()[0].architecture}: {error}")
     return copied
@@ -46,10 +49,20 @@ def _with_plans(bundle: Bundle, folder: Path, options: BuildOptions) -> Bundle:
 @pytest.fixture
 def backends(bundle: Bundle) -> Iterator[tuple[PrefixBackend, PrefixBackend]]:
     """TensorRT's and ONNX Runtime's."""
-    pair = tensorrt_prefix_backend(bundle), OnnxRuntimePrefixBackend(bundle)
+    pair = loaded(bundle), OnnxRuntimePrefixBackend(bundle)
     yield pair
     for backend in pair:
         backend.close()
+
+
+def loaded(bundle: Bundle) -> PrefixBackend:
+    """Loads the plans also on a GPU that TensorRT does not list: the test compares numbers itself."""
+    return tensorrt_prefix_backend(bundle, on_unlisted_gpu=lambda _: None)
+
+
+def limit() -> float:
+    """Most that a logit may be off by: fp32's, or TF32's where the version keeps that on."""
+    return MAX_FP32 if load_tensorrt().can.fp32_without_tf32 else MAX_TF32
 
 
 def _runs(count: int, longest: int, hidden: int, seed: int) -> tuple[TokenRun, ...]:
@@ -84,7 +97,7 @@ def test_plans_answer_as_onnxruntime(
         answers.append([backend.score(PrefixBatch.of(kvs, runs, owner)) for _ in range(4)])
     tensorrt, onnxruntime = answers
     for logits in tensorrt:
-        np.testing.assert_allclose(logits, onnxruntime[0], atol=2e-4)
+        np.testing.assert_allclose(logits, onnxruntime[0], atol=limit())
 
 
 def test_a_pass_without_a_prefix_is_answered(
@@ -94,7 +107,7 @@ def test_a_pass_without_a_prefix_is_answered(
         ((),), _runs(4, 5, bundle.manifest.shape.hidden_size, seed=3), np.zeros(4, np.int64)
     )
     tensorrt, onnxruntime = (backend.score(batch) for backend in backends)
-    np.testing.assert_allclose(tensorrt, onnxruntime, atol=2e-4)
+    np.testing.assert_allclose(tensorrt, onnxruntime, atol=limit())
 
 
 @pytest.mark.parametrize("option", ["strip_weights", "hardware_compatible"])
@@ -103,10 +116,10 @@ def test_plans_of_every_option_answer_alike(option: str, mix_bundle: Bundle, tmp
     runs = _runs(4, 5, bundle.manifest.shape.hidden_size, seed=4)
     batch = PrefixBatch.of(((),), runs, np.zeros(4, np.int64))
     answers = []
-    for backend in (tensorrt_prefix_backend(bundle), OnnxRuntimePrefixBackend(bundle)):
+    for backend in (loaded(bundle), OnnxRuntimePrefixBackend(bundle)):
         answers.append(backend.score(batch))
         backend.close()
-    np.testing.assert_allclose(*answers, atol=2e-4)
+    np.testing.assert_allclose(*answers, atol=limit())
 
 
 def test_the_plan_of_an_encoder_gives_the_tokens_of_onnxruntime(
@@ -118,7 +131,8 @@ def test_the_plan_of_an_encoder_gives_the_tokens_of_onnxruntime(
         [TokenRun(np.arange(3, 3 + 1 + count % limits.max_item_tokens) % VOCABULARY) for count in range(40)]
     )
     answers = []
-    for backend in (tensorrt_text_backend(bundle, "encode"), OnnxRuntimeTextBackend(bundle, "encode")):
+    on_gpu = tensorrt_text_backend(bundle, "encode", on_unlisted_gpu=lambda _: None)
+    for backend in (on_gpu, OnnxRuntimeTextBackend(bundle, "encode")):
         answers.append(backend.compute(texts))
         backend.close()
-    np.testing.assert_allclose(*answers, atol=2e-3)
+    np.testing.assert_allclose(*answers, atol=max(2e-3, limit()))

@@ -66,7 +66,7 @@ def load(mix_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, used: list[str]) -
         monkeypatch.setattr(
             tensorrt_backends,
             "load_graph",
-            lambda bundle, spec, memory: ProfiledGraph(bundle, spec, limits, used),
+            lambda bundle, spec, memory, **_: ProfiledGraph(bundle, spec, limits, used),
         )
         return tensorrt_prefix_backend(mix_bundle)
 
@@ -102,7 +102,7 @@ def test_an_encoder_gives_the_tokens_of_the_cpu_backend(
     monkeypatch.setattr(
         tensorrt_backends,
         "load_graph",
-        lambda bundle, spec, memory: ProfiledGraph(bundle, spec, limits, used),
+        lambda bundle, spec, memory, **_: ProfiledGraph(bundle, spec, limits, used),
     )
     lengths = (0, 3, 1, longest - 1, 7, 2, 1, 11)
     texts = TokenRuns.of([TokenRun(np.arange(5, 5 + length % longest + 1) % 30) for length in lengths])
@@ -121,7 +121,7 @@ def test_a_backend_that_cannot_load_leaves_nothing(
     monkeypatch.setattr(memory, "close", lambda: closed.append("memory"))
     monkeypatch.setattr(ProfiledGraph, "close", lambda graph: closed.append("graph"))
 
-    def fail(bundle: Bundle, spec: GraphSpec, memory: object) -> ProfiledGraph:
+    def fail(bundle: Bundle, spec: GraphSpec, memory: object, **_: object) -> ProfiledGraph:
         if spec.role == "score":
             raise BundleError("no plan of score.onnx")
         return ProfiledGraph(bundle, spec, ProfileLimits(), used)

@@ -68,6 +68,11 @@ class Session:
         self._mapped.close()
 
 
+def loaded_version() -> str:
+    """Returns the version of the ONNX Runtime that this process has loaded."""
+    return str(onnxruntime.__version__)
+
+
 def _mapped(bundle: Bundle, graph: GraphSpec) -> MappedFiles:
     """Opens the files that the graph's session maps. Raises `BundleError` for one that the bundle does not list."""
     names = external_files(bundle, graph.file)

@@ -1,7 +1,8 @@
 """Bundle on TensorRT: its plans on one stream, behind the device backends. Builds nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import TypeVar
 
 from rankport.runtime.backends.contract import PrefixBackend, TextBackend
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
@@ -13,42 +14,72 @@ from rankport.runtime.backends.tensorrt.loading import load_graph
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Role
 
+BackendT = TypeVar("BackendT", PrefixBackend, TextBackend)
 
-def tensorrt_prefix_backend(bundle: Bundle, *, device: int = 0) -> PrefixBackend:
-    """Loads a ranker on one GPU.
+
+def tensorrt_prefix_backend(
+    bundle: Bundle, *, device: int = 0, on_unlisted_gpu: Callable[[PrefixBackend], None] | None = None
+) -> PrefixBackend:
+    """Loads a ranker on one GPU. `on_unlisted_gpu` compares its numbers where TensorRT does not list that.
 
     Raises:
+        UnsupportedGpu: it does not, and nothing is there to compare.
         BundleError: the bundle has no plan for this machine; the message says what differs from those it has.
         BackendError: there is no GPU or no TensorRT here, or a plan cannot be loaded.
     """
     shares_file = bundle.graph("prefix").file == bundle.graph("score").file
-    memory, graphs = _load_graphs(bundle, ["prefix"] if shares_file else ["prefix", "score"], device)
+    roles: list[Role] = ["prefix"] if shares_file else ["prefix", "score"]
+    memory, graphs = _load_graphs(bundle, roles, device, on_unlisted_gpu is not None)
     first, last = graphs[0], graphs[-1]
     backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(first, last), memory)
-    return BackendInParts(backend, {"prefix": first.profiles, "score": last.profiles})
+    in_parts = BackendInParts(backend, {"prefix": first.profiles, "score": last.profiles})
+    return _compared(in_parts, graphs, on_unlisted_gpu)
 
 
-def tensorrt_text_backend(bundle: Bundle, role: Role, *, device: int = 0) -> TextBackend:
-    """Loads a graph of texts on one GPU. Raises as `tensorrt_prefix_backend`."""
-    memory, (graph,) = _load_graphs(bundle, [role], device)
-    return DeviceTextBackend(
+def tensorrt_text_backend(
+    bundle: Bundle,
+    role: Role,
+    *,
+    device: int = 0,
+    on_unlisted_gpu: Callable[[TextBackend], None] | None = None,
+) -> TextBackend:
+    """Loads a graph of texts on one GPU. Otherwise as `tensorrt_prefix_backend`, errors too."""
+    memory, (graph,) = _load_graphs(bundle, [role], device, on_unlisted_gpu is not None)
+    backend = DeviceTextBackend(
         bundle,
         role,
         graph,
         memory,
         lambda sizes: any(profile.misfit(sizes) is None for profile in graph.profiles),
     )
+    return _compared(backend, [graph], on_unlisted_gpu)
+
+
+def _compared(
+    backend: BackendT, graphs: Sequence[TensorRtGraph], compare: Callable[[BackendT], None] | None
+) -> BackendT:
+    """Has the numbers of a GPU that TensorRT does not list compared; closes what gives others."""
+    if compare is None or all(graph.is_on_listed_gpu for graph in graphs):
+        return backend
+    try:
+        compare(backend)
+    except BaseException:
+        backend.close()
+        raise
+    return backend
 
 
 def _load_graphs(
-    bundle: Bundle, roles: Sequence[Role], device: int
+    bundle: Bundle, roles: Sequence[Role], device: int, allow_unsupported_gpu: bool
 ) -> tuple[CudaMemory, list[TensorRtGraph]]:
     with ExitStack() as opened:
         memory = CudaMemory(device)
         opened.callback(memory.close)
         graphs = []
         for role in roles:
-            graph = load_graph(bundle, bundle.graph(role), memory)
+            graph = load_graph(
+                bundle, bundle.graph(role), memory, allow_unsupported_gpu=allow_unsupported_gpu
+            )
             opened.callback(graph.close)
             graphs.append(graph)
         opened.pop_all()

@@ -6,6 +6,7 @@ Owns the order of work. Parsing and building are `network`'s, places and records
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from rankport.protos.errors import BundleError, InvalidRequest
@@ -24,8 +25,9 @@ from rankport.runtime.backends.tensorrt.plan_files import (
 from rankport.runtime.backends.tensorrt.plan_key import PlanKey
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.runtime.backends.tensorrt.profiles import profiles_for
+from rankport.runtime.backends.tensorrt.validity import TRY
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.graph_files import check_graph_files
+from rankport.runtime.bundle.graph_files import check_graph_files, graph_nodes
 from rankport.runtime.bundle.manifest import GraphSpec, Role
 
 DEFAULT_TARGETS = ("sm86", "sm89", "sm120")
@@ -34,6 +36,7 @@ DEFAULT_TARGETS = ("sm86", "sm89", "sm120")
 _MODULES: dict[str, ModuleName] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _COMPATIBLE = "sm80+"
 _CURRENT = "current"
+_LOW_BITS = ("QuantizeLinear", "DequantizeLinear")
 _GRAPH_TARGETS = ("tensorrt", "onnx-cpu")  # the better first
 TIMING_CACHE_NAME = "timing.cache"
 
@@ -97,9 +100,12 @@ def build_plans(
     options: BuildOptions | None = None,
     limits: ProfileLimits | None = None,
     force: bool = False,
+    allow_unsupported_gpu: bool = False,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> list[BuiltPlan]:
     """Builds what is missing, into the bundle. What is there and fits stays, unless `force`.
+
+    `allow_unsupported_gpu`: also for a GPU at hand that the module does not list.
 
     Raises:
         BackendError: the module is not installed.
@@ -107,12 +113,14 @@ def build_plans(
         BundleError: a graph cannot be built; nothing was built then if the parser could tell.
     """
     options = options or BuildOptions()
-    module, here = require_target(target, options), list_gpus()
-    graphs = _graphs(bundle)
+    module = require_target(target, options, allow_unsupported_gpu=allow_unsupported_gpu)
+    here, graphs = list_gpus(), _graphs(bundle)
     for graph in graphs:
         on_progress(f"checking the operators of {graph.spec.file}")
         check_graph_files(bundle, graph.spec.file)
         check_supported(module, bundle.file(graph.spec.file))
+        if not here and not module.can.low_bits_without_gpu:
+            _refuse_low_bits(module, bundle.file(graph.spec.file))
     keys = [
         (graph, _key(bundle, module, graph, architecture, here, options, limits or ProfileLimits()))
         for architecture in target.architectures
@@ -121,10 +129,13 @@ def build_plans(
     return [_ensure_plan(bundle, module, graph, key, force, on_progress) for graph, key in keys]
 
 
-def require_target(target: BuildTarget, options: BuildOptions | None = None) -> TensorRt:
+def require_target(
+    target: BuildTarget, options: BuildOptions | None = None, *, allow_unsupported_gpu: bool = False
+) -> TensorRt:
     """Loads the module that builds for `target`, if it and this machine can do that; raises as `build_plans`."""
-    module = load_tensorrt(target.module)
-    _check_options(module, target, options or BuildOptions(), list_gpus())
+    module, here = load_tensorrt(target.module), list_gpus()
+    _check_options(module, target, options or BuildOptions(), here)
+    _check_architectures(module, target, here, allow_unsupported_gpu)
     return module
 
 
@@ -193,6 +204,31 @@ def _check_options(
         raise InvalidRequest(
             f"{module.name} is to build for the GPU at hand, and there is none here (rankport doctor says more): "
             f"build where the plan will run, or for --target tensorrt-rtx:{','.join(DEFAULT_TARGETS)}"
+        )
+
+
+def _check_architectures(
+    module: TensorRt, target: BuildTarget, here: tuple[Gpu, ...], allow_unsupported_gpu: bool
+) -> None:
+    listed = module.can.targets
+    for architecture in target.architectures:
+        if architecture is not None and architecture not in listed:
+            raise InvalidRequest(
+                f"{module.name} {module.version} has no architecture {architecture!r}, only {', '.join(listed)}"
+            )
+        current = here[0] if architecture is None and listed else None
+        if current is not None and current.architecture not in listed and not allow_unsupported_gpu:
+            raise InvalidRequest(
+                f"{module.name} {module.version} lists {', '.join(listed)}, and {current.name} is "
+                f"{current.architecture}: {TRY}"
+            )
+
+
+def _refuse_low_bits(module: TensorRt, graph: Path) -> None:
+    if any(node.operator in _LOW_BITS for node in graph_nodes(graph)):
+        raise InvalidRequest(
+            f"{graph.name}: {module.name} {module.version} builds graphs of low bits on a machine with a GPU alone, "
+            "and there is none here: build where the plan will run, or take a newer version"
         )
 
 

@@ -20,6 +20,7 @@ from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray
 from rankport.runtime.backends.tensorrt.aligned_memory import ALIGNMENT_BYTES, Places
 from rankport.runtime.backends.tensorrt.module import TensorRt, make_log, take_errors
 from rankport.runtime.backends.tensorrt.profiles import Profile, choose, sizes_of
+from rankport.runtime.backends.tensorrt.validity import is_on_listed_gpu
 from rankport.runtime.bundle.manifest import DType, TensorSpec
 
 log = logging.getLogger(__name__)
@@ -61,13 +62,16 @@ class TensorRtGraph:
         cuda: CudaStream,
         *,
         weights: Path | None = None,
+        allow_unsupported_gpu: bool = False,
     ) -> None:
         """Loads `plan`; `weights` is the ONNX file to take weights from, of a plan that holds none.
 
         Raises:
+            UnsupportedGpu: TensorRT does not list this GPU, and to try is not allowed.
             BackendError: the plan cannot run on this GPU, or its memory does not fit.
         """
         self._module, self._cuda, self._profiles = module, cuda, tuple(profiles)
+        self._allows_unsupported = allow_unsupported_gpu
         self._log = make_log(module)
         self._runtime = module.api.Runtime(self._log)
         self._places = Places(cuda)
@@ -96,6 +100,11 @@ class TensorRtGraph:
     def profiles(self) -> tuple[Profile, ...]:
         """Ranges of the passes that it takes: those that fit one of them."""
         return self._profiles
+
+    @property
+    def is_on_listed_gpu(self) -> bool:
+        """False where TensorRT does not list this GPU: numbers are compared before they are used."""
+        return self._is_listed
 
     def run(
         self,
@@ -157,8 +166,9 @@ class TensorRtGraph:
         self._contexts = self._make_contexts()
 
     def _deserialize(self, plan: memoryview) -> Any:
-        if hasattr(self._runtime, "get_engine_validity"):
-            self._check_validity(plan)
+        self._is_listed = is_on_listed_gpu(
+            self._module, self._runtime, plan, self._log, allow_unsupported=self._allows_unsupported
+        )
         loaded_plan = self._runtime.deserialize_cuda_engine(plan)
         if loaded_plan is None:
             raise BackendError(f"the plan cannot be loaded here: {take_errors(self._log)}")
@@ -168,17 +178,6 @@ class TensorRtGraph:
                 "build it again"
             )
         return loaded_plan
-
-    def _check_validity(self, plan: memoryview) -> None:
-        validity, diagnostics = self._runtime.get_engine_validity(plan)
-        if validity != self._module.api.EngineValidity.INVALID:
-            return
-        known = self._module.api.EngineInvalidityDiagnostics.__members__.items()
-        reasons = [name for name, bit in known if int(diagnostics) & int(bit)]
-        raise BackendError(
-            f"the plan cannot run here: {', '.join(reasons) or take_errors(self._log)}: "
-            "rankport doctor shows what can, rankport build makes a plan for it"
-        )
 
     def _refit(self, weights: Path) -> None:
         refitter = self._module.api.Refitter(self._loaded_plan, self._log)

@@ -15,10 +15,13 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import GraphSpec
 
 
-def load_graph(bundle: Bundle, graph: GraphSpec, memory: CudaMemory) -> TensorRtGraph:
+def load_graph(
+    bundle: Bundle, graph: GraphSpec, memory: CudaMemory, *, allow_unsupported_gpu: bool = False
+) -> TensorRtGraph:
     """Loads the plan of one graph beside `memory`, on its stream, with whatever profiles and options it was built.
 
     Raises:
+        UnsupportedGpu: TensorRT does not list this GPU, and to try is not allowed.
         BundleError: the bundle has no plan for this machine, or a damaged one; the message says what differs.
         BackendError: there is no GPU or no TensorRT here, or the plan cannot be loaded.
     """
@@ -31,7 +34,11 @@ def load_graph(bundle: Bundle, graph: GraphSpec, memory: CudaMemory) -> TensorRt
     key = stored.record.key
     weights = bundle.file(graph.file) if key.options.strip_weights else None
     with open_plan(stored) as plan:
-        return TensorRtGraph(module, plan, graph.inputs, key.profiles, memory.cuda, weights=weights)
+        return TensorRtGraph(
+            *(module, plan, graph.inputs, key.profiles, memory.cuda),
+            weights=weights,
+            allow_unsupported_gpu=allow_unsupported_gpu,
+        )
 
 
 def find_plan(bundle: Bundle, graph: GraphSpec, gpu: Gpu) -> tuple[StoredPlan, TensorRt]:

@@ -4,7 +4,7 @@ The only module that imports either; they are loaded when asked for.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from rankport.protos import packages
@@ -38,6 +38,8 @@ class Capabilities:
     timing_cache: bool
     hardware_compatibility: bool
     optimization_levels: bool
+    fp32_without_tf32: bool  # products stay in fp32 where that is asked for
+    low_bits_without_gpu: bool  # graphs with Q/DQ nodes build for a target where there is no GPU
 
 
 CAPABILITIES: dict[ModuleName, Capabilities] = {
@@ -46,14 +48,22 @@ CAPABILITIES: dict[ModuleName, Capabilities] = {
         timing_cache=True,
         hardware_compatibility=True,
         optimization_levels=True,
+        fp32_without_tf32=True,
+        low_bits_without_gpu=False,
     ),
     "tensorrt_rtx": Capabilities(
         targets=("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"),
         timing_cache=False,  # its calls are there and do nothing
         hardware_compatibility=False,  # a plan may have several targets instead
         optimization_levels=False,  # each makes the same bytes
+        fp32_without_tf32=True,
+        low_bits_without_gpu=True,
     ),
 }
+"""Abilities of the versions that the extras install."""
+
+_OLDER_RTX = (1, 7)
+"""TensorRT-RTX before this (1.4.0.76 was tried) keeps TF32 on, and asks the GPU at hand when it builds low bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +76,21 @@ class TensorRt:
 
     @property
     def can(self) -> Capabilities:
-        """Abilities of the module."""
-        return CAPABILITIES[self.name]
+        """Abilities of the module in its version."""
+        abilities = CAPABILITIES[self.name]
+        if self.name == "tensorrt":
+            return abilities
+        named = self.api.ComputeCapability.__members__
+        abilities = replace(
+            abilities, targets=tuple(target for target in abilities.targets if target.upper() in named)
+        )
+        if _release(self.version) >= _OLDER_RTX:
+            return abilities
+        return replace(abilities, fp32_without_tf32=False, low_bits_without_gpu=False)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
 
 
 def installed_version(name: ModuleName) -> str | None:

@@ -132,7 +132,8 @@ class _Network:
         detail = refusal.desc()
         if refusal.code() == self._module.api.ErrorCode.UNSUPPORTED_NODE and detail in ("", "false"):
             return "TensorRT has no such operator"
-        if "Plugin not found" in detail:
+        # In the words of 11.4 and TensorRT-RTX 1.7, and in those of TensorRT-RTX 1.4.
+        if "Plugin not found" in detail or detail.startswith("Op type "):
             return "TensorRT has no such operator, nor a plugin for it"
         return str(detail)
 

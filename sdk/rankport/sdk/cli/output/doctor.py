@@ -5,6 +5,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from rankport.runtime.doctor import Diagnosis
+from rankport.runtime.self_test.self_test import Line
+
+_STYLES = {"right": "green", "built": "green", "not run": "", "wrong": "bold red", "failed": "bold red"}
 
 
 def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
@@ -26,6 +29,23 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     for target in diagnosis.targets:
         if target.install:
             console.print(f"{target.name}: {escape(target.install)}", soft_wrap=True, highlight=False)
+
+
+def print_self_test(console: Console, lines: tuple[Line, ...]) -> None:
+    """Prints what each step of a self-test ran, how far it was off, and why one did not run."""
+    table = Table(title="Self-test", title_justify="left")
+    for heading in ("step", "version", "GPU", "off by", "limit", "verdict"):
+        table.add_column(heading, overflow="fold")
+    for line in lines:
+        table.add_row(
+            *(escape(text) for text in (line.step, line.version, line.gpu)),
+            *("" if value is None else f"{value:.1e}" for value in (line.largest_difference, line.limit)),
+            f"[{_STYLES[line.verdict]}]{line.verdict}[/]" if _STYLES[line.verdict] else line.verdict,
+        )
+    console.print(table)
+    for line in lines:
+        words = "; ".join(part for part in (line.ran, line.reason) if part)
+        console.print(f"{line.step}: {escape(words)} ({line.seconds:.1f} s)", soft_wrap=True, highlight=False)
 
 
 def _facts(diagnosis: Diagnosis) -> list[tuple[str, str]]:

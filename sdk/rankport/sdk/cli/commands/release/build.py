@@ -24,6 +24,14 @@ def build(
         ),
     ],
     force: Annotated[bool, typer.Option("--force", help="Build also what is there and fits.")] = False,
+    allow_unsupported_gpu: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unsupported-gpu",
+            help="Build for the GPU at hand also where TensorRT-RTX does not list it: `serve` and `verify` try the "
+            "plan if they are told the same.",
+        ),
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write what was built here; - for stdout.")
     ] = None,
@@ -50,7 +58,15 @@ def build(
     console = Console(stderr=True)
     with steps(console) as on_step:
         opened = open_bundle(bundle)
-        built = build_plans(opened, chosen, options=options, limits=limits, force=force, on_progress=on_step)
+        built = build_plans(
+            opened,
+            chosen,
+            options=options,
+            limits=limits,
+            force=force,
+            allow_unsupported_gpu=allow_unsupported_gpu,
+            on_progress=on_step,
+        )
     print_built(console, built)
     write_json(
         json_file,

@@ -8,6 +8,8 @@ from typing import Any, cast
 from rankport.protos.errors import BundleError
 from rankport.protos.priorities import priority
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator.engines import LocalWriting
+from rankport.runtime.kinds.generator.hosted import HostedWriting
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
 from rankport.runtime.kinds.ranker.remote import scored_columns
@@ -22,23 +24,26 @@ from rankport.runtime.kinds.text_engines import text_engine
 from rankport.runtime.links.columns import Columns
 from rankport.runtime.scheduling.futures import converted
 
+Tell = Callable[[Columns], None]
+"""Has parts of an answer sent, by the engine's thread, which it does not hold up."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostedEngine:
     """An engine, and how its requests and answers are read and written. Any thread may call it."""
 
-    engine: Engine | TextEngine | SetEngine
-    begin: Callable[[Columns], "Future[Columns]"]
+    engine: Engine | TextEngine | SetEngine | LocalWriting
+    begin: Callable[[Columns, Tell], "Future[Columns]"]
 
-    def submit(self, request: Columns) -> "Future[Columns]":
-        """Queues a request with the class that it has. Raises as the engine."""
+    def submit(self, request: Columns, tell: Tell) -> "Future[Columns]":
+        """Queues a request with the class that it has; `tell` is told parts of its answer. Raises as the engine."""
         with priority(request.values["priority"]):
-            return self.begin(request)
+            return self.begin(request, tell)
 
     def state(self) -> EngineState:
         """Tells how it is."""
         engine = self.engine
-        cache = engine.cache_stats() if isinstance(engine, Engine | SetEngine) else None
+        cache = None if isinstance(engine, TextEngine) else engine.cache_stats()
         return EngineState(engine.alive, engine.counts(), cache)
 
     def close(self) -> None:
@@ -61,6 +66,9 @@ def load_hosted(order: EngineOrder, config: EngineConfig) -> HostedEngine:
     if order.role:
         role, row_of, gpu = cast(Any, order.role), cast(Any, order.row_of), config.device_ids[0]
         return hosted_texts(cast(TextEngine, text_engine(bundle, role, config, row_of, gpu)))
+    if bundle.manifest.generation is not None:
+        writing = HostedWriting(bundle, config)
+        return HostedEngine(writing.engine, writing.begin)
     if bundle.manifest.sets is not None:
         return hosted_sets(cast(SetEngine, set_engine(bundle, config)))
     return hosted_ranker(cast(Engine, ranker_engines(bundle, config, None).engines.engines[0]))
@@ -69,7 +77,7 @@ def load_hosted(order: EngineOrder, config: EngineConfig) -> HostedEngine:
 def hosted_texts(engine: TextEngine) -> HostedEngine:
     """Hosts an engine of texts."""
 
-    def begin(request: Columns) -> "Future[Columns]":
+    def begin(request: Columns, _: Tell) -> "Future[Columns]":
         arrays, values = request.arrays, request.values
         texts, markers = read_runs("texts", arrays), arrays.get("markers")
         future = engine.submit(texts, values["timeout_s"], spent_s=values["spent_s"], markers=markers)
@@ -81,7 +89,7 @@ def hosted_texts(engine: TextEngine) -> HostedEngine:
 def hosted_ranker(engine: Engine) -> HostedEngine:
     """Hosts an engine of a ranker."""
 
-    def begin(request: Columns) -> "Future[Columns]":
+    def begin(request: Columns, _: Tell) -> "Future[Columns]":
         prefix, items = read_run("prefix", request.arrays), read_runs("items", request.arrays)
         values = request.values
         future = engine.submit(prefix, items, values["timeout_s"], spent_s=values["spent_s"])
@@ -93,7 +101,7 @@ def hosted_ranker(engine: Engine) -> HostedEngine:
 def hosted_sets(engine: SetEngine) -> HostedEngine:
     """Hosts an engine of a ranker of sets."""
 
-    def begin(request: Columns) -> "Future[Columns]":
+    def begin(request: Columns, _: Tell) -> "Future[Columns]":
         values = request.values
         future = engine.submit(read_input(request), values["timeout_s"], spent_s=values["spent_s"])
         return converted(future, logits_columns)

@@ -45,7 +45,9 @@ def ranker(mix_bundle: Bundle, store: Path) -> Iterator[Ranker]:
 
 
 @pytest.fixture(scope="package")
-def server(mix_bundle: Bundle, encoder_bundle: Bundle, store: Path) -> Iterator[Supervisor]:
+def server(
+    mix_bundle: Bundle, encoder_bundle: Bundle, generator_bundle: Bundle, store: Path
+) -> Iterator[Supervisor]:
     config = ServerConfig(
         port=0,
         http_port=0,
@@ -54,5 +56,6 @@ def server(mix_bundle: Bundle, encoder_bundle: Bundle, store: Path) -> Iterator[
         model_roots=(str(mix_bundle.path.parent),),
         observing=ObservingConfig(metrics_port=0),
     )
-    with supervised(f"mix={mix_bundle.path}", encoder_bundle.path, config=config, store=store) as running:
+    bundles = [f"mix={mix_bundle.path}", encoder_bundle.path, f"writer={generator_bundle.path}"]
+    with supervised(*bundles, config=config, store=store) as running:
         yield running

@@ -18,7 +18,7 @@ TITLES = ["data engineer", "nurse", "senior machine operator", "chief cook"]  # 
 
 @pytest.fixture
 def client(server: Supervisor) -> Iterator[Client]:
-    with Client(server.address, timeout_s=60) as client:
+    with Client(server.address, "mix", timeout_s=60) as client:
         yield client
 
 
@@ -43,9 +43,10 @@ def test_every_form_of_item_scores_as_in_process(
         assert remote.usage.item_tokens == local.usage.item_tokens
 
 
-def test_texts_are_encoded_as_in_process(client: Client, encoder: ItemEncoder) -> None:
+def test_texts_are_encoded_as_in_process(server: Supervisor, encoder: ItemEncoder) -> None:
     texts = [f"{title} {number}" for number in range(60) for title in TITLES]
-    np.testing.assert_allclose(client.encode(texts), encoder.encode(texts), rtol=0, atol=1e-5)
+    with Client(server.address, timeout_s=60) as client:
+        np.testing.assert_allclose(client.encode(texts), encoder.encode(texts), rtol=0, atol=1e-5)
 
 
 def test_errors_are_those_in_process(client: Client, ranker: Ranker) -> None:

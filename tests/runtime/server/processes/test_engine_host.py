@@ -18,7 +18,6 @@ from rankport.protos.priorities import priority
 from rankport.protos.types import ScoreResult
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.kind import Model
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.remote.connection import Connection
@@ -100,11 +99,6 @@ def test_sets_are_ranked_there_with_their_weights_and_kept_histories(
         eventually(lambda: remote.counts().cache == own.counts().cache, 5.0)
         with pytest.raises(InvalidRequest, match="head_weights: 'buy' is no head"):
             remote.rank(**{**told, "head_weights": {"buy": 1.0}})  # type: ignore[arg-type]
-
-
-def test_kinds_that_have_no_messages_are_refused(generator_bundle: Bundle) -> None:
-    with pytest.raises(InvalidRequest, match="of kind generator, which front processes do not serve"):
-        Generator.load(generator_bundle, config=replace(ONE_THREAD, engines_at=("nowhere",)))
 
 
 def test_deadlines_cancels_and_a_full_queue_reach_it(

@@ -112,9 +112,9 @@ def test_a_front_that_dies_takes_its_own_calls_with_it_and_no_other(
 
 def test_the_memory_of_processes_that_died_is_given_back(server: Supervisor) -> None:
     assert not shared_memory()
-    # Two models, a ring each way.
+    # Three models, a ring each way.
     eventually(
-        lambda: [len(rings_of(pid)) for pid in (*server.front_pids, *server.engine_pids)] == [4, 4, 8], 30
+        lambda: [len(rings_of(pid)) for pid in (*server.front_pids, *server.engine_pids)] == [6, 6, 12], 30
     )
 
 

@@ -1,60 +1,132 @@
-"""The engine of a bundle that writes, by its kind, and what each is asked."""
+"""`LocalWriting`: the engine of a bundle that writes, in this process: makes orders of what it is asked."""
 
+from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.generation import Sampling
 from rankport.runtime.backends.choice import load_decode_backend, load_seq2seq_backend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator.beams import Beams
 from rankport.runtime.kinds.generator.engine import GenerationEngine
+from rankport.runtime.kinds.generator.likelihoods import Likelihoods
+from rankport.runtime.kinds.generator.orders import Orders
+from rankport.runtime.kinds.generator.remote import RemoteWriting
+from rankport.runtime.kinds.generator.results import FoundItems, found_items
 from rankport.runtime.kinds.generator.seq2seq.engine import Seq2SeqEngine
-from rankport.runtime.kinds.generator.seq2seq.requests import BeamOrder
-from rankport.runtime.kinds.generator.texts import TextOrder, Written
-from rankport.runtime.tokens import TokenRun
-
-WritingEngine = GenerationEngine | Seq2SeqEngine
+from rankport.runtime.kinds.generator.texts import OnPart, TextOrder, Written
+from rankport.runtime.kinds.generator.tries import TrieSearch
+from rankport.runtime.prompt.tokenizer import Tokenizer
+from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.scheduling.futures import converted
+from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.tokens import TokenRun, TokenRuns
 
 _MOST_LOGITS = 1 << 26  # of a pass over items to be scored: 256 MiB
 
 
-def load_engine(bundle: Bundle, config: EngineConfig) -> WritingEngine:
-    """Loads the engine of a bundle. Raises as `load_decode_backend`."""
-    generation = bundle.manifest.generation
-    assert generation is not None, "a rule of both kinds"
-    if generation.decoding is None:
-        scored_tokens = max(1, _MOST_LOGITS // bundle.manifest.shape.vocab_size)
-        return GenerationEngine(load_decode_backend(bundle, config), config, scored_tokens=scored_tokens)
-    return Seq2SeqEngine(load_seq2seq_backend(bundle, config), generation.decoding.start_id, config)
+class LocalWriting:
+    """Writes, searches and scores behind prompts of tokens. Thread-safe; owns and closes the engine."""
+
+    def __init__(
+        self, engine: GenerationEngine | Seq2SeqEngine, manifest: Manifest, tokenizer: Tokenizer | None
+    ) -> None:
+        """Takes the engine of a bundle over."""
+        self._engine, self._manifest = engine, manifest
+        self._orders = Orders(manifest, tokenizer)
+
+    @classmethod
+    def load(cls, bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None) -> "LocalWriting":
+        """Loads the engine of a bundle, by its kind. Raises as `load_decode_backend`."""
+        generation = bundle.manifest.generation
+        assert generation is not None, "a rule of both kinds"
+        engine: GenerationEngine | Seq2SeqEngine
+        if generation.decoding is None:
+            scored_tokens = max(1, _MOST_LOGITS // bundle.manifest.shape.vocab_size)
+            engine = GenerationEngine(
+                load_decode_backend(bundle, config), config, scored_tokens=scored_tokens
+            )
+        else:
+            engine = Seq2SeqEngine(load_seq2seq_backend(bundle, config), generation.decoding.start_id, config)
+        return cls(engine, bundle.manifest, tokenizer)
+
+    def write(
+        self,
+        prompt: TokenRun,
+        sampling: Sampling,
+        timeout_s: float | None = None,
+        *,
+        spent_s: float = 0.0,
+        on_part: OnPart | None = None,
+    ) -> "Future[Written]":
+        """Queues a text behind a prompt, `spent_s` of its `timeout_s` gone; `on_part` is told its parts.
+
+        Cancelling the future ends the text before its next token. Raises as `Orders.order` and `GenerationEngine`.
+        """
+        order = self._orders.order(sampling, prompt.ids.tolist(), on_part)
+        if isinstance(self._engine, Seq2SeqEngine):
+            return self._engine.submit(prompt, order, timeout_s, spent_s=spent_s)
+        assert isinstance(order, TextOrder), "beams are refused before"
+        return self._engine.submit(prompt, order, timeout_s, spent_s=spent_s)
+
+    def search(
+        self, prompt: TokenRun, search: TrieSearch, timeout_s: float | None = None, *, spent_s: float = 0.0
+    ) -> "Future[FoundItems]":
+        """Queues a search behind a prompt. Raises `InvalidRequest` for a bundle that searches no trie."""
+        engine = self._generating("searches no trie: generate with beams, or give another")
+        beams = Beams(search.trie, search.beams)
+        future = engine.search(prompt, beams, timeout_s, spent_s=spent_s)
+        return converted(future, partial(found_items, search.trie, search.top_k))
+
+    def score(
+        self,
+        prompt: TokenRun,
+        items: TokenRuns,
+        ends: Sequence[int],
+        timeout_s: float | None = None,
+        *,
+        spent_s: float = 0.0,
+    ) -> "Future[Likelihoods]":
+        """Queues items to be scored behind a prompt. Raises `InvalidRequest` for a bundle that scores none."""
+        engine = self._generating("scores no items: generate with it, or give another")
+        return engine.score(prompt, items, ends, timeout_s, spent_s=spent_s)
+
+    @property
+    def alive(self) -> bool:
+        """False once it is closed, or the engine has stopped."""
+        return self._engine.alive
+
+    def counts(self) -> EngineCounts:
+        """Returns a snapshot of the engine's counters."""
+        return self._engine.counts()
+
+    def cache_stats(self) -> CacheStats | None:
+        """Returns a snapshot of the prompt cache's counters; None of an encoder-decoder, which keeps none."""
+        return self._engine.cache_stats() if isinstance(self._engine, GenerationEngine) else None
+
+    def stop(self, grace_s: float = 0.0) -> None:
+        """Begins to close, and waits for nothing."""
+        self._engine.stop(grace_s)
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees the device."""
+        self._engine.close(grace_s)
+
+    def _generating(self, refusal: str) -> GenerationEngine:
+        if isinstance(self._engine, Seq2SeqEngine):
+            raise InvalidRequest(f"bundle {self._manifest.name!r} of kind {self._manifest.kind} {refusal}")
+        return self._engine
 
 
-def submit_order(
-    engine: WritingEngine,
-    prompt: TokenRun,
-    order: TextOrder | BeamOrder,
-    timeout_s: float | None,
-    spent_s: float,
-) -> "Future[Written]":
-    """Queues an order that was made for the engine's bundle."""
-    if isinstance(engine, Seq2SeqEngine):
-        return engine.submit(prompt, order, timeout_s, spent_s=spent_s)
-    assert isinstance(order, TextOrder), "beams are refused before"
-    return engine.submit(prompt, order, timeout_s, spent_s=spent_s)
+WritingEngine = LocalWriting | RemoteWriting
+"""Way of a writing bundle to its engine, in this process or another."""
 
 
-def searching(engine: WritingEngine, manifest: Manifest) -> GenerationEngine:
-    """Gives an engine that searches tries. Raises `InvalidRequest` if it does not."""
-    if isinstance(engine, Seq2SeqEngine):
-        raise InvalidRequest(
-            f"bundle {manifest.name!r} of kind {manifest.kind} searches no trie: generate with beams, or give another"
-        )
-    return engine
-
-
-def scoring(engine: WritingEngine, manifest: Manifest) -> GenerationEngine:
-    """Gives an engine that scores items. Raises `InvalidRequest` if it does not."""
-    if isinstance(engine, Seq2SeqEngine):
-        raise InvalidRequest(
-            f"bundle {manifest.name!r} of kind {manifest.kind} scores no items: generate with it, or give another"
-        )
-    return engine
+def load_engine(bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None) -> WritingEngine:
+    """Loads the engine of a bundle here, or where the settings say. Raises as `load_decode_backend`."""
+    if config.engines_at:
+        return RemoteWriting(bundle, config, config.device_ids[0])
+    return LocalWriting.load(bundle, config, tokenizer)

@@ -19,12 +19,10 @@ from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.types import ModelDescription, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
-from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import KindRules, check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.generator.engine import GenerationEngine
-from rankport.runtime.kinds.generator.engines import WritingEngine, load_engine, submit_order
-from rankport.runtime.kinds.generator.orders import Orders
+from rankport.runtime.kinds.generator.engines import load_engine
+from rankport.runtime.kinds.generator.orders import most_tokens
 from rankport.runtime.kinds.generator.results import TextStream, text_result
 from rankport.runtime.kinds.generator.rules import RULES as OWN_RULES
 from rankport.runtime.kinds.generator.scoring import SCORES
@@ -33,7 +31,6 @@ from rankport.runtime.kinds.generator.texts import OnPart
 from rankport.runtime.kinds.generator.trie_searches import TrieSearches
 from rankport.runtime.kinds.generator.tries import Tries
 from rankport.runtime.kinds.kind import Capability, ModelCounts
-from rankport.runtime.kinds.remote.here import check_here
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.prompt.tokenizer import Tokenizer
@@ -52,18 +49,6 @@ class Generator(TrieSearches):
     ...     generator.generate("Why does this job fit?", Sampling(max_tokens=60)).text
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        prompt: PromptEncoder,
-        tokenizer: Tokenizer | None,
-        engines: Replicas[WritingEngine],
-        tries: Tries,
-    ) -> None:
-        """Makes a generator of parts; it closes the engines."""
-        super().__init__(manifest, prompt, engines, tries)
-        self._orders = Orders(manifest, tokenizer)
-
     @classmethod
     def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
         """Loads a bundle of a generator, or of an encoder-decoder that writes.
@@ -75,12 +60,11 @@ class Generator(TrieSearches):
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, RULES)
         manifest = opened.manifest
         check_manifest(manifest, RULES)  # of a bundle that was opened as one of any kind
-        check_here(manifest, config)
         name = manifest.tokenizer
         tokenizer = None if name is None else Tokenizer.from_file(opened.file(name))
         prompt = PromptEncoder(manifest, tokenizer)
         tries = Tries(config.trie_root)
-        return cls(manifest, prompt, tokenizer, Replicas({0: load_engine(opened, config)}), tries)
+        return cls(manifest, prompt, Replicas({0: load_engine(opened, config, tokenizer)}), tries)
 
     def generate(
         self,
@@ -136,10 +120,9 @@ class Generator(TrieSearches):
         """
         timeout_s = checked_timeout_s(timeout_s)
         run, tokenize_s = self._encoded(prompt, truncation)
-        order = self._orders.order(sampling, run.ids.tolist(), on_part)
         future = self._engines.submit(
-            lambda engine: submit_order(engine, run, order, timeout_s, tokenize_s),
-            len(run.ids) + order.max_tokens,
+            lambda engine: engine.write(run, sampling, timeout_s, spent_s=tokenize_s, on_part=on_part),
+            len(run.ids) + most_tokens(sampling, self._manifest),
             lambda: crc32(run.ids.tobytes()),
         )
         return converted(future, partial(text_result, tokenize_s, sampling))
@@ -213,8 +196,8 @@ class Generator(TrieSearches):
         self.close()
 
     def _caches(self) -> list[CacheStats]:
-        engines = self._engines.engines
-        return [engine.cache_stats() for engine in engines if isinstance(engine, GenerationEngine)]
+        stats = (engine.cache_stats() for engine in self._engines.engines)
+        return [cache for cache in stats if cache is not None]
 
 
 def _put(loop: asyncio.AbstractEventLoop, parts: "asyncio.Queue[Any]", part: GeneratedPart | None) -> None:

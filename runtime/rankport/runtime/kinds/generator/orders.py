@@ -91,14 +91,19 @@ class Orders:
         return list(dict.fromkeys((*self._generation.stop_ids, *sampling.stop_ids)))
 
     def _max_tokens(self, sampling: Sampling) -> int:
-        most = self._manifest.limits.max_item_tokens
-        return most if sampling.max_tokens is None else int(sampling.max_tokens)
+        return most_tokens(sampling, self._manifest)
 
     def _width(self, sampling: Sampling, decoding: Decoding) -> int:
         """Counts the beams: one where the request says that tokens are drawn, and says no beams."""
         if sampling.beams is not None:
             return int(sampling.beams)
         return 1 if sampling.temperature else decoding.beams
+
+
+def most_tokens(sampling: Sampling, manifest: Manifest) -> int:
+    """Counts the tokens that a text may have by what was said of it."""
+    most = manifest.limits.max_item_tokens
+    return most if sampling.max_tokens is None else int(sampling.max_tokens)
 
 
 def _refuse_beams(sampling: Sampling, manifest: Manifest) -> None:

@@ -2,17 +2,32 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankport.protos.generation import GeneratedPart, GenerateResult, GenerateUsage, Sampling, SearchResult
 from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.kinds.generator.searches import Found
 from rankport.runtime.kinds.generator.texts import Written
 from rankport.runtime.kinds.generator.trie import TokenTrie
+
+
+@dataclass(frozen=True, slots=True)
+class FoundItems:
+    """Items that a search found, the likeliest first."""
+
+    keys: tuple[str, ...]  # [found]
+    tokens: NDArray[np.int64]  # [found, levels]
+    scores: NDArray[np.float64]  # [found] sums of log-probabilities
+    prompt_tokens_cached: int
+    prompt_tokens_computed: int
+    queue_s: float
+    compute_s: float
 
 
 class TextStream:
@@ -65,8 +80,8 @@ def text_result(tokenize_s: float, sampling: Sampling, written: Written) -> Gene
     )
 
 
-def search_result(tokenize_s: float, trie: TokenTrie, top_k: int, found: Found) -> SearchResult:
-    """Makes the result of a search: the first items of its sequences. Raises `StoreError` as `TokenTrie.check`."""
+def found_items(trie: TokenTrie, top_k: int, found: Found) -> FoundItems:
+    """Lists the first items of the sequences that a search found. Raises `StoreError` as `TokenTrie.check`."""
     trie.check()
     keys, rows = list[str](), list[int]()
     for row, leaf in enumerate(found.leaves.tolist()):
@@ -76,12 +91,25 @@ def search_result(tokenize_s: float, trie: TokenTrie, top_k: int, found: Found) 
         if len(keys) == top_k:
             break
     trie.check()  # what was written meanwhile may be among them
+    return FoundItems(
+        keys=tuple(keys),
+        tokens=found.tokens[rows],
+        scores=found.scores[rows],
+        prompt_tokens_cached=found.prompt_tokens_cached,
+        prompt_tokens_computed=found.prompt_tokens_computed,
+        queue_s=found.queue_s,
+        compute_s=found.compute_s,
+    )
+
+
+def search_result(tokenize_s: float, found: FoundItems) -> SearchResult:
+    """Makes the result of a search."""
     usage = GenerateUsage(
         prompt_tokens_cached=found.prompt_tokens_cached,
         prompt_tokens_computed=found.prompt_tokens_computed,
-        generated_tokens=trie.levels,
+        generated_tokens=found.tokens.shape[1],
         tokenize_s=tokenize_s,
         queue_s=found.queue_s,
         compute_s=found.compute_s,
     )
-    return SearchResult(tuple(keys), found.tokens[rows], found.scores[rows], usage)
+    return SearchResult(found.keys, found.tokens, found.scores, usage)

@@ -15,7 +15,7 @@ from rankport.protos.ranking import Ranks
 from rankport.protos.types import Item, OnMissing, Prefix, ScoreResult, Truncation, Usage
 from rankport.runtime.bundle.description import LIKELIHOODS
 from rankport.runtime.bundle.manifest import Manifest, Score
-from rankport.runtime.kinds.generator.engines import WritingEngine, scoring
+from rankport.runtime.kinds.generator.engines import WritingEngine
 from rankport.runtime.kinds.generator.likelihoods import Likelihoods
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
@@ -89,9 +89,7 @@ class TextScores(Ranks):
             scored = Likelihoods(nothing, nothing > 0, 0, 0, 0.0, 0.0)
             return resolved(self._answer(request, tokenize_s, scored))
         future = self._engines.submit(
-            lambda engine: scoring(engine, self._manifest).score(
-                run, encoded.runs, self._ends, timeout_s, spent_s=tokenize_s
-            ),
+            lambda engine: engine.score(run, encoded.runs, self._ends, timeout_s, spent_s=tokenize_s),
             len(run.ids) + len(encoded.runs.ids),
             lambda: crc32(run.ids.tobytes()),
         )

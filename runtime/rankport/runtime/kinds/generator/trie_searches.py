@@ -7,16 +7,15 @@ from functools import partial
 from zlib import crc32
 
 from rankport.protos.arguments import checked_timeout_s
-from rankport.protos.errors import InvalidRequest, LimitExceeded
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import SearchResult, check_search
 from rankport.protos.types import Prefix, Truncation
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.kinds.generator.beams import Beams
-from rankport.runtime.kinds.generator.engines import WritingEngine, searching
+from rankport.runtime.kinds.generator.engines import WritingEngine
 from rankport.runtime.kinds.generator.results import search_result
 from rankport.runtime.kinds.generator.scoring import TextScores
 from rankport.runtime.kinds.generator.trie import TokenTrie
-from rankport.runtime.kinds.generator.tries import Tries
+from rankport.runtime.kinds.generator.tries import Tries, TrieSearch, check_fits
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted, result_within
@@ -29,6 +28,7 @@ class TrieSearches(TextScores):
     def __init__(
         self, manifest: Manifest, prompt: PromptEncoder, engines: Replicas[WritingEngine], tries: Tries
     ) -> None:
+        """Takes the engines over, which its subclass closes."""
         super().__init__(manifest, prompt, engines)
         self._tries = tries
 
@@ -71,16 +71,14 @@ class TrieSearches(TextScores):
         """Searches as `search`, at once with a future. Cancelling it ends the search before its next pass."""
         timeout_s = checked_timeout_s(timeout_s)
         check_search(beams, top_k)
-        trie = self._fitting(trie)
+        search = self._fitting(trie, beams, top_k)
         run, tokenize_s = self._encoded(prompt, truncation)
         future = self._engines.submit(
-            lambda engine: searching(engine, self._manifest).search(
-                run, Beams(trie, beams), timeout_s, spent_s=tokenize_s
-            ),
-            len(run.ids) + beams * trie.levels,
+            lambda engine: engine.search(run, search, timeout_s, spent_s=tokenize_s),
+            len(run.ids) + beams * search.trie.levels,
             lambda: crc32(run.ids.tobytes()),
         )
-        return converted(future, partial(search_result, tokenize_s, trie, top_k))
+        return converted(future, partial(search_result, tokenize_s))
 
     async def asearch(
         self,
@@ -97,20 +95,12 @@ class TrieSearches(TextScores):
             self.submit_search(prompt, trie, timeout_s, beams=beams, top_k=top_k, truncation=truncation)
         )
 
-    def _fitting(self, trie: TokenTrie | str) -> TokenTrie:
+    def _fitting(self, trie: TokenTrie | str, beams: int, top_k: int) -> TrieSearch:
         """Finds a trie, and checks that its sequences may be written."""
-        trie = trie if isinstance(trie, TokenTrie) else self._tries.named(trie)
-        if trie.levels > self._manifest.limits.max_item_tokens:
-            raise LimitExceeded(
-                f"the trie's sequences have {trie.levels} tokens: the bundle writes at most "
-                f"{self._manifest.limits.max_item_tokens} (max_item_tokens)"
-            )
-        vocabulary = self._manifest.shape.vocab_size
-        if trie.vocabulary > vocabulary:
-            raise InvalidRequest(
-                f"the trie is made for {trie.vocabulary} tokens: the bundle has {vocabulary}: build it with --bundle"
-            )
-        return trie
+        name = None if isinstance(trie, TokenTrie) else trie
+        opened = trie if isinstance(trie, TokenTrie) else self._tries.named(trie)
+        check_fits(opened, self._manifest)
+        return TrieSearch(opened, beams, top_k, name)
 
     def _encoded(self, prompt: Prefix, truncation: Truncation) -> tuple[TokenRun, float]:
         """Gives the tokens of a prompt, and the seconds that they took."""

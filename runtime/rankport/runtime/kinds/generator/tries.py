@@ -3,14 +3,26 @@
 import os
 import re
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
-from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound
 from rankport.protos.reasons import reason_of
+from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.kinds.generator.trie import HEADER, TokenTrie
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _State = tuple[int, int]  # inode and time of the header
+
+
+@dataclass(frozen=True, slots=True)
+class TrieSearch:
+    """Search over a trie, by beams of a width, for so many items."""
+
+    trie: TokenTrie
+    beams: int
+    top_k: int
+    name: str | None = None  # of the trie below a folder
 
 
 class Tries:
@@ -52,6 +64,20 @@ class Tries:
         except OSError as error:
             raise NotFound(f"trie {name!r}: {reason_of(error)}; there are {_listed(root)}") from error
         return found.st_ino, found.st_mtime_ns
+
+
+def check_fits(trie: TokenTrie, manifest: Manifest) -> None:
+    """Raises `LimitExceeded`, `InvalidRequest` for a trie whose sequences a bundle may or can not write."""
+    if trie.levels > manifest.limits.max_item_tokens:
+        raise LimitExceeded(
+            f"the trie's sequences have {trie.levels} tokens: the bundle writes at most "
+            f"{manifest.limits.max_item_tokens} (max_item_tokens)"
+        )
+    vocabulary = manifest.shape.vocab_size
+    if trie.vocabulary > vocabulary:
+        raise InvalidRequest(
+            f"the trie is made for {trie.vocabulary} tokens: the bundle has {vocabulary}: build it with --bundle"
+        )
 
 
 def _listed(root: Path) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rankport.protos.errors import LimitExceeded, Overloaded, RankportError, Unavailable
+from rankport.protos.errors import InvalidRequest, LimitExceeded, Overloaded, RankportError, Unavailable
 from rankport.runtime.kinds.remote.messages import EngineOrder, EngineState, Message
 from rankport.runtime.links import failures
 from rankport.runtime.links.columns import Columns
@@ -29,11 +29,16 @@ _RESTARTING = (
 _CLOSED = "the engine is closed; load the bundle again"
 
 
+OnPart = Callable[[Columns], None]
+"""Is told a part of an answer by the thread that receives, which it must not hold up."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Pending:
     future: "Future[Columns]"
     tokens: int
     meter: Meter | None
+    on_part: OnPart | None
 
 
 class Connection:
@@ -59,12 +64,12 @@ class Connection:
         """False while its process is away, and once either end is closed."""
         return self._link is not None and not self._closing and self.state is not None and self.state.alive
 
-    def submit(self, columns: Columns, tokens: int) -> "Future[Columns]":
-        """Sends a request of so many tokens.
+    def submit(self, columns: Columns, tokens: int, on_part: OnPart | None = None) -> "Future[Columns]":
+        """Sends a request of so many tokens; `on_part` is told the parts of its answer, all before the future.
 
         Raises `Unavailable` while the process is away, `Overloaded` where it is behind with what was sent.
         """
-        pending = _Pending(Future(), tokens, own_meter())
+        pending = _Pending(Future(), tokens, own_meter(), on_part)
         number = next(self._numbers)
         with self._changed:
             link = self._link
@@ -141,8 +146,23 @@ class Connection:
             self._opened(link, columns)
         elif not number:
             self._failed(failures.read(columns.values))
+        elif kind == Message.PART:
+            self._part(link, number, columns)
         else:
             self._resolve(kind, number, columns)
+
+    def _part(self, link: Link, number: int, columns: Columns) -> None:
+        """Tells a part; a caller whose function raises gets no answer, as in one process."""
+        with self._changed:
+            pending = self._pending.get(number)
+        if pending is None or pending.on_part is None or pending.future.done():
+            return
+        try:
+            pending.on_part(columns)
+        except Exception as error:
+            failure = InvalidRequest(f"on_part raised {type(error).__name__}: {error}")
+            settle(pending.future, pending.future.set_exception, failure)
+            link.send(Message.CANCEL, number, Columns(), wait=True)
 
     def _opened(self, link: Link, columns: Columns) -> None:
         self.state = EngineState.read(columns.values)

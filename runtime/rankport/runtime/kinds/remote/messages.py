@@ -17,7 +17,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Message(IntEnum):
-    """Kinds of messages. A request has one `ANSWER` or `FAILED`, whatever becomes of it."""
+    """Kinds of messages. A request has one `ANSWER` or `FAILED`, whatever becomes of it, and no `PART` behind it."""
 
     OPEN = 1  # to the engine: load this
     OPENED = 2
@@ -27,6 +27,7 @@ class Message(IntEnum):
     FAILED = 6
     COUNTS = 7
     CLOSE = 8  # to the engine: nobody here wants it any more
+    PART = 9  # of an answer, as far as it goes
 
 
 @dataclass(frozen=True, slots=True)

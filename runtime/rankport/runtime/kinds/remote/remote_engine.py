@@ -7,7 +7,7 @@ from typing import Any
 from rankport.protos.priorities import own_priority
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.remote.connection import Connection
+from rankport.runtime.kinds.remote.connection import Connection, OnPart
 from rankport.runtime.kinds.remote.messages import Arrays, EngineOrder, nothing_counted
 from rankport.runtime.links.columns import Columns
 from rankport.runtime.scheduling.counts import EngineCounts
@@ -44,13 +44,19 @@ class RemoteEngine:
         self._connection.close(grace_s)
 
     def _submit(
-        self, arrays: Arrays, tokens: int, timeout_s: float | None, spent_s: float, **own: int
+        self,
+        arrays: Arrays,
+        tokens: int,
+        timeout_s: float | None,
+        spent_s: float,
+        on_part: OnPart | None = None,
+        **own: object,
     ) -> "Future[Columns]":
-        """Sends a request. `own`: what its kind says beside what all have."""
+        """Sends a request. `own`: what its kind says beside what all have; `on_part` is told parts of its answer."""
         values: Mapping[str, Any] = {
             "timeout_s": timeout_s,
             "spent_s": spent_s,
             "priority": own_priority(),
             **own,
         }
-        return self._connection.submit(Columns(values, arrays), tokens)
+        return self._connection.submit(Columns(values, arrays), tokens, on_part)

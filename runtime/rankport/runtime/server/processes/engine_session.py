@@ -70,13 +70,16 @@ class EngineSession:
     def _submit(self, number: int, request: Columns) -> None:
         assert self._engine is not None, "a front submits once its engine is open"
         try:
-            future = self._engine.submit(request)
+            future = self._engine.submit(request, partial(self._tell_part, number))
         except Exception as error:
             self._fail(number, error)
             return
         with self._lock:
             self._futures[number] = future
         future.add_done_callback(partial(self._answer, number))
+
+    def _tell_part(self, number: int, part: Columns) -> None:
+        self._link.send(Message.PART, number, part, wait=True)
 
     def _answer(self, number: int, future: "Future[Columns]") -> None:
         with self._lock:

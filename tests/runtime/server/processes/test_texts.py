@@ -1,0 +1,96 @@
+"""Texts that stream through fronts: the tokens of one process, and the right end when a process dies meanwhile."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from rankport.protos.generation import Sampling
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.server.processes.supervisor import Supervisor
+from support.servers.callers import Callers, Streamed, callers
+from support.servers.supervised import ONE_THREAD, eventually
+
+LONG = Sampling(max_tokens=64)
+AT_ONCE_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def expected(generator_bundle: Bundle) -> Iterator[list[int]]:
+    """The text's tokens, as one process writes them."""
+    with Generator.load(generator_bundle, config=ONE_THREAD) as generator:
+        yield list(generator.generate([5], LONG).token_ids)
+
+
+def halted_midway(server: Supervisor, calling: Callers) -> list[Streamed]:
+    """Begins texts, and halts the engine when some of their tokens are there."""
+    for _ in range(10):
+        texts = calling.write("writer", LONG, texts=8)
+        eventually(lambda: any(text.ids or text.code for text in texts), 20.0)  # noqa: B023
+        os.kill(server.engine_pids[0], signal.SIGSTOP)
+        if any(text.code is None for text in texts):
+            return texts
+        os.kill(server.engine_pids[0], signal.SIGCONT)
+    pytest.fail("all texts were written before the engine could be halted")
+
+
+def test_texts_under_way_when_the_engine_dies_end_at_once_as_unavailable(
+    server: Supervisor, expected: list[int]
+) -> None:
+    with callers(server.address, 6) as calling:
+        texts = halted_midway(server, calling)
+        time_of_death = time.monotonic()
+        os.kill(server.engine_pids[0], signal.SIGKILL)
+        outcomes = [text.wait() for text in texts]
+        lost = [text for text in outcomes if text.code is not grpc.StatusCode.OK]
+        assert lost
+        assert {text.code for text in lost} == {grpc.StatusCode.UNAVAILABLE}
+        assert max(text.at_s for text in lost) - time_of_death < AT_ONCE_S
+        assert all(text.trailers["grpc-retry-pushback-ms"] == "1000" for text in lost)
+        assert all(text.ids == expected[: len(text.ids)] for text in outcomes)
+        eventually(lambda: writes_again(calling, expected), 60.0)
+
+
+def test_a_front_that_dies_takes_its_own_texts_with_it_and_no_other(
+    server: Supervisor, expected: list[int]
+) -> None:
+    dying, living = server.front_pids
+    with callers(server.address, 16) as calling:
+        texts = halted_midway(server, calling)
+        try:
+            time_of_death = time.monotonic()
+            os.kill(dying, signal.SIGKILL)
+            eventually(lambda: any(text.code is grpc.StatusCode.UNAVAILABLE for text in texts), AT_ONCE_S)
+        finally:
+            os.kill(server.engine_pids[0], signal.SIGCONT)
+        outcomes = [text.wait() for text in texts]
+        lost = [text for text in outcomes if text.code is not grpc.StatusCode.OK]
+        assert {text.code for text in lost} == {grpc.StatusCode.UNAVAILABLE}
+        assert max(text.at_s for text in lost) - time_of_death < AT_ONCE_S
+        whole = [text for text in outcomes if text.code is grpc.StatusCode.OK]
+        assert whole
+        assert all(text.ids == expected for text in whole)
+        eventually(lambda: dying not in server.front_pids and server.all_answer, 60.0)
+        assert living in server.front_pids
+
+
+def test_a_text_that_its_client_cancels_leaves_the_others_theirs(
+    server: Supervisor, expected: list[int]
+) -> None:
+    with callers(server.address, 4) as calling:
+        texts = calling.write("writer", LONG, texts=4)
+        eventually(lambda: bool(texts[0].ids or texts[0].code), 20.0)
+        for text in texts[::2]:
+            text.cancel()
+        assert all(text.wait().ids == expected for text in texts[1::2])
+        ends = {text.wait().code for text in texts[::2]}
+        assert ends <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.OK}
+
+
+def writes_again(calling: Callers, expected: list[int]) -> bool:
+    texts = [text.wait() for text in calling.write("writer", LONG)]
+    return all(text.code is grpc.StatusCode.OK and text.ids == expected for text in texts)

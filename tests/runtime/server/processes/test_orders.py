@@ -58,7 +58,11 @@ def test_a_version_that_one_front_is_told_to_load_is_served_by_all(
         client.admin.remove_alias("prod")
     for _ in range(8):
         with Client(server.address, timeout_s=60) as client:
-            assert {version.name for version in client.admin.versions().versions} == {"mix", "tiny-encoder", "writer"}
+            assert {version.name for version in client.admin.versions().versions} == {
+                "mix",
+                "tiny-encoder",
+                "writer",
+            }
 
 
 def test_an_order_that_no_front_can_take_changes_nothing(

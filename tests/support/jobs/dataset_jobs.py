@@ -1,5 +1,6 @@
 """Jobs on a Ray cluster of this machine, with an encoder that keeps a book of what it computes."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,15 +69,18 @@ def texts_of(book: Path) -> int:
     return sum(map(int, book.read_text().split())) if book.exists() else 0
 
 
-def write_files(folder: Path, files: int) -> tuple[ItemsFile, ...]:
-    """Files of 200 rows, the last one of each with the id of its first, and one malformed."""
+def write_files(folder: Path, files: int, suffix: str = "csv") -> tuple[ItemsFile, ...]:
+    """Files of 200 rows, in CSV or JSONL, the last one of each with the id of its first, and one malformed."""
     for number in range(files):
         ids = [f"i{number}-{row}" for row in range(ROWS_A_FILE - 1)] + [f"i{number}-0"]
         texts = ["malformed" if row == 7 else f"text {'x' * (row % 29)} {row}" for row in range(ROWS_A_FILE)]
-        lines = ["id,text", *map(",".join, zip(ids, texts, strict=True))]
-        (folder / f"{number}.csv").write_text("\n".join(lines) + "\n")
+        rows = list(zip(ids, texts, strict=True))
+        lines = ["id,text", *map(",".join, rows)]
+        if suffix == "jsonl":
+            lines = [json.dumps({"id": id, "text": text}) for id, text in rows]
+        (folder / f"{number}.{suffix}").write_text("\n".join(lines) + "\n")
     return tuple(
-        ItemsFile.open(folder / f"{number}.csv", id_column="id", text_columns=("text",))
+        ItemsFile.open(folder / f"{number}.{suffix}", id_column="id", text_columns=("text",))
         for number in range(files)
     )
 

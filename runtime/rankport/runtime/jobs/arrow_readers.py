@@ -8,7 +8,7 @@ from uuid import UUID
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.extras import extras_named
-from rankport.runtime.jobs.records import BadRow, Moment, Record, content_of
+from rankport.runtime.jobs.records import WHOLE, BadRow, Moment, Record, Span, content_of
 
 _BATCH_ROWS = 4096
 _OUT_OF_RANGE = "<value out of range"  # written by pyarrow in the place of a moment that no calendar has
@@ -26,16 +26,21 @@ class ParquetReader:
         with _parquet_file(self._path) as file:
             return tuple(file.schema_arrow.names)
 
-    def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
+    def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
         with _parquet_file(self._path) as file:
             leaves = [file.schema.column(index) for index in range(len(file.schema))]
             uuids = {leaf.path for leaf in leaves if str(leaf.logical_type) == "UUID"}
             converts = _converts(file.schema_arrow, columns, uuids)
-            yield from _records(file.iter_batches(batch_size=_BATCH_ROWS, columns=list(columns)), converts)
+            groups, skipped = _row_groups(file.metadata, span)
+            batches = file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=list(columns))
+            yield from _records(_cut(batches, span.first - skipped, span.rows), converts, span.first)
 
     def count(self) -> int | None:
         with _parquet_file(self._path) as file:
             return int(file.metadata.num_rows)
+
+    def spans(self, rows: int) -> Sequence[Span]:
+        return _even_spans(self.count() or 0, rows)
 
 
 class ArrowReader:
@@ -48,13 +53,17 @@ class ArrowReader:
         with _arrow_batches(self._path) as (schema, _):
             return tuple(schema.names)
 
-    def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
+    def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
         with _arrow_batches(self._path) as (schema, batches):
-            yield from _records(batches, _converts(schema, columns, set()))
+            cut = _cut(batches, span.first, span.rows)
+            yield from _records(cut, _converts(schema, columns, set()), span.first)
 
     def count(self) -> int | None:
         with _arrow_batches(self._path) as (_, batches):
             return sum(int(batch.num_rows) for batch in batches)
+
+    def spans(self, rows: int) -> Sequence[Span]:
+        return _even_spans(self.count() or 0, rows)
 
 
 class LanceReader:
@@ -71,16 +80,57 @@ class LanceReader:
     def columns(self) -> tuple[str, ...]:
         return tuple(self._dataset.schema.names)
 
-    def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
-        batches = self._dataset.to_batches(columns=list(columns), batch_size=_BATCH_ROWS, scan_in_order=True)
-        yield from _records(batches, _converts(self._dataset.schema, columns, set()))
+    def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
+        place = {} if span == WHOLE else {"offset": span.first, "limit": span.rows}
+        batches = self._dataset.to_batches(
+            columns=list(columns), batch_size=_BATCH_ROWS, scan_in_order=True, **place
+        )
+        yield from _records(batches, _converts(self._dataset.schema, columns, set()), span.first)
 
     def count(self) -> int | None:
         return int(self._dataset.count_rows())
 
+    def spans(self, rows: int) -> Sequence[Span]:
+        return _even_spans(self.count() or 0, rows)
 
-def _records(batches: Iterable[Any], converts: Mapping[str, Convert]) -> Iterator[Record | BadRow]:
-    row = 0
+
+def _even_spans(count: int, rows: int) -> Sequence[Span]:
+    starts = range(0, count, rows)
+    return [Span(first, min(rows, count - first)) for first in starts] or (WHOLE,)
+
+
+def _row_groups(metadata: Any, span: Span) -> tuple[list[int], int]:
+    """Finds the row groups that a span has rows of, and counts the rows before them."""
+    last = metadata.num_rows if span.rows is None else span.first + span.rows
+    groups, skipped, start = [], 0, 0
+    for group in range(metadata.num_row_groups):
+        end = start + metadata.row_group(group).num_rows
+        if end <= span.first:
+            skipped = end
+        elif start < last:
+            groups.append(group)
+        start = end
+    return groups, skipped
+
+
+def _cut(batches: Iterable[Any], skip: int, rows: int | None) -> Iterator[Any]:
+    """Yields batches without the first `skip` rows, and at most so many."""
+    for batch in batches:
+        if skip >= batch.num_rows:
+            skip -= batch.num_rows
+            continue
+        cut, skip = batch.slice(skip, rows), 0
+        if rows is not None:
+            rows -= cut.num_rows
+        yield cut
+        if rows == 0:
+            return
+
+
+def _records(
+    batches: Iterable[Any], converts: Mapping[str, Convert], first: int
+) -> Iterator[Record | BadRow]:
+    row = first
     for batch in batches:
         for index in range(batch.num_rows):
             row += 1

@@ -24,7 +24,7 @@ from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.arrow_readers import ArrowReader, LanceReader, ParquetReader
 from rankport.runtime.jobs.config import FileColumns, FileFormat
-from rankport.runtime.jobs.records import BadRow, Moment, Record, RowReader, content_of
+from rankport.runtime.jobs.records import WHOLE, BadRow, Moment, Record, RowReader, Span, content_of
 from rankport.runtime.jobs.row_readers import CsvReader, DeadLettersReader, JsonlReader
 from rankport.runtime.jobs.text_template import TextTemplate, joined
 from rankport.runtime.store.token_spec import MAX_KEY_BYTES
@@ -48,6 +48,10 @@ _YES, _NO = frozenset({"true", "t", "yes", "y", "1"}), frozenset({"", "false", "
 _FILE_ERRORS = (OSError, EOFError, zlib.error)
 _ROWS_A_LOOK = 4096  # at whether the file is the one that was opened
 _EXACT = (int, Decimal, UUID, Moment)  # types with one text each, beside text
+
+
+Stamp = tuple[int, int]
+"""Size of a file, and the time of its last write in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +125,21 @@ class ItemsFile:
                 raise InvalidRequest(f"{file} has {problem} {name!r}; its columns: {', '.join(columns)}")
         return cls(file, id_column, tuple(text_columns), separator, reader, made_of, deleted_column)
 
-    def rows(self) -> Iterator[ItemRow | BadRow]:
-        """Yields the rows in order.
+    def rows(self, span: Span = WHOLE, stamp: Stamp | None = None) -> Iterator[ItemRow | BadRow]:
+        """Yields the rows, or those of a span, in order.
 
         Raises:
-            InvalidRequest: the file breaks off or changed under way; the message names the last row read.
+            InvalidRequest: the file breaks off or changed under way, or since its `stamp` was taken; the message names
+                the last row read.
         """
         line = 0
         try:
+            if stamp is not None and stamp != self.stamp():
+                raise self._changed(line)
             state = _state(self.path)
             named = (self.id_column, *self.text_columns, self.deleted_column)
             columns = tuple(dict.fromkeys(name for name in named if name is not None))
-            for number, record in enumerate(self.reader.records(columns)):
+            for number, record in enumerate(self.reader.records(columns, span)):
                 if number % _ROWS_A_LOOK == 0:
                     self._check_unchanged(state, line)
                 line = record.line
@@ -141,12 +148,30 @@ class ItemsFile:
         except _FILE_ERRORS as error:
             raise InvalidRequest(f"{self.path} breaks off after row {line}: {error}") from error
 
+    def spans(self, rows: int) -> Sequence[Span]:
+        """Cuts the file into spans of so many rows, or one of all where nobody can tell where a row starts.
+
+        Raises `InvalidRequest` for a file that cannot be read.
+        """
+        try:
+            return self.reader.spans(rows)
+        except _FILE_ERRORS as error:
+            raise InvalidRequest(f"{self.path} cannot be read: {reason_of(error)}") from error
+
+    def stamp(self) -> Stamp:
+        """Returns what differs once the file is written to, on whichever machine it is looked at."""
+        stat = self.path.stat()
+        return stat.st_size, stat.st_mtime_ns
+
     def _check_unchanged(self, state: tuple[int, ...], line: int) -> None:
         if _state(self.path) != state:
-            raise InvalidRequest(
-                f"{self.path} was changed while it was read, by row {line}: rows of two files may have mixed; "
-                "run again once it stands still"
-            )
+            raise self._changed(line)
+
+    def _changed(self, line: int) -> InvalidRequest:
+        return InvalidRequest(
+            f"{self.path} was changed while it was read, by row {line}: rows of two files may have mixed; "
+            "run again once it stands still"
+        )
 
     def count(self) -> int | None:
         """Counts rows, roughly, for a progress bar; None where counting would cost too much."""

@@ -55,17 +55,34 @@ def _as_text(value: object) -> str:
     return str(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rows of a file that are read together."""
+
+    first: int = 0  # number of the first one, from 0
+    rows: int | None = None  # None: to the end
+    byte: int = 0  # where the first one starts, in a file of lines
+    line: int = 1  # and in which line
+
+
+WHOLE: Final = Span()
+"""All rows of a file."""
+
+
 class RowReader(Protocol):
     """Reader of a file in one format. Errors of the file as a whole are OSError, EOFError or zlib.error."""
 
     def columns(self) -> tuple[str, ...]:
         """Lists the columns there are. Raises InvalidRequest where there are none to be found."""
 
-    def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
-        """Yields the rows in order; a record has at least those of `columns` that its row has.
+    def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
+        """Yields the rows of a span in order; a record has at least those of `columns` that its row has.
 
         Raises InvalidRequest where nobody can say what the rest of the file holds.
         """
 
     def count(self) -> int | None:
         """Counts rows, roughly: blank lines and stray quotes mislead it. None where counting costs too much."""
+
+    def spans(self, rows: int) -> Sequence[Span]:
+        """Cuts the file into spans of so many rows, which are read apart; `WHOLE` where that cannot be."""

@@ -5,13 +5,15 @@ Owns header and objects. Which columns matter, and what their values must be, is
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from gzip import GzipFile
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.jobs.csv_records import BrokenQuotingError, CsvRecord, CsvRecords
-from rankport.runtime.jobs.records import BadRow, Record, content_of
+from rankport.runtime.jobs.records import WHOLE, BadRow, Record, Span, content_of
 from rankport.runtime.jobs.text_files import check_encoding, count_lines, open_bytes, open_text
 
 _SAMPLED_ROWS = 100  # of a JSONL file, to learn its columns
@@ -33,7 +35,8 @@ class CsvReader:
         with open_text(self._path) as stream:
             return self._header(iter(CsvRecords(stream, self._max_row_length)))
 
-    def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
+    def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
+        assert span == WHOLE, "see `spans`"
         with open_text(self._path) as stream:
             rows = iter(CsvRecords(stream, self._max_row_length))
             header = self._header(rows)
@@ -53,6 +56,10 @@ class CsvReader:
 
     def count(self) -> int | None:
         return count_lines(self._path, quote=b'"', header_lines=1)
+
+    def spans(self, rows: int) -> Sequence[Span]:
+        """Gives the whole: whether a line starts a row, only those before it tell."""
+        return (WHOLE,)
 
     def _header(self, rows: Iterator[CsvRecord]) -> tuple[str, ...]:
         try:
@@ -90,16 +97,33 @@ class JsonlReader:
             raise InvalidRequest(f"{self._path} has no JSON object in its first {_SAMPLED_ROWS} rows")
         return tuple(names)
 
-    def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
+    def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
         with open_bytes(self._path) as stream:
-            for line, text in enumerate(_lines(stream, self._max_row_length), 1):
-                if text is None:
-                    yield BadRow(line, f"over {self._max_row_length} bytes: {_DEFAULT_HINT}")
-                elif not text.isspace():
-                    yield _json_record(line, text)
+            stream.seek(span.byte)
+            yield from islice(self._records(stream, span.line), span.rows)
 
     def count(self) -> int | None:
         return count_lines(self._path, quote=None, header_lines=0)
+
+    def spans(self, rows: int) -> Sequence[Span]:
+        """Looks for the ends of lines, and parses none; gives the whole of a file in gzip."""
+        spans, span, count = [], WHOLE, 0
+        with open_bytes(self._path) as stream:
+            if isinstance(stream, GzipFile):
+                return (WHOLE,)
+            for line, text in enumerate(_lines(stream, self._max_row_length), 1):
+                count += text is None or not text.isspace()
+                if count == rows:
+                    spans.append(replace(span, rows=rows))
+                    span, count = Span(span.first + rows, None, stream.tell(), line + 1), 0
+        return [*spans, replace(span, rows=count)] if count else spans or (WHOLE,)
+
+    def _records(self, stream: BinaryIO, first_line: int) -> Iterator[Record | BadRow]:
+        for line, text in enumerate(_lines(stream, self._max_row_length), first_line):
+            if text is None:
+                yield BadRow(line, f"over {self._max_row_length} bytes: {_DEFAULT_HINT}")
+            elif not text.isspace():
+                yield _json_record(line, text)
 
 
 class DeadLettersReader:
@@ -118,12 +142,15 @@ class DeadLettersReader:
             )
         return tuple(names)
 
-    def records(self, columns: Sequence[str]) -> Iterator[Record | BadRow]:
-        for letter in self._letters.records(("row",)):
+    def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:
+        for letter in self._letters.records(("row",), span):
             yield letter if isinstance(letter, BadRow) else _row_of(letter)
 
     def count(self) -> int | None:
         return self._letters.count()
+
+    def spans(self, rows: int) -> Sequence[Span]:
+        return self._letters.spans(rows)
 
 
 def _row_of(letter: Record) -> Record | BadRow:

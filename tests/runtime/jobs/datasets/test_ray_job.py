@@ -33,9 +33,10 @@ def cluster(found: None) -> Iterator[None]:
 
 
 def test_a_dataset_is_what_one_process_makes_and_is_made_once(cluster: None, tmp_path: Path) -> None:
-    files, out, book = write_files(tmp_path, 2), tmp_path / "out", tmp_path / "book"
+    files, out, book = write_files(tmp_path, 2, "jsonl"), tmp_path / "out", tmp_path / "book"
     bad: list[BadRow] = []
-    report = run_ray_job(booked(book), target(out), files, RayConfig(), on_bad_row=bad.append)
+    config = RayConfig(read_rows=40)  # two windows of 32 rows a task
+    report = run_ray_job(booked(book), target(out, "lance"), files, config, on_bad_row=bad.append)
     expected = in_one_process(tmp_path, files)
     assert stored(out) == expected
     assert (report.rows_read, report.encoded, report.bad_rows) == (2 * ROWS_A_FILE, 2 * ROWS_A_FILE - 4, 4)
@@ -43,16 +44,20 @@ def test_a_dataset_is_what_one_process_makes_and_is_made_once(cluster: None, tmp
         (line, reason, id)
         for number in range(2)
         for line, reason, id in (
-            (9, "is malformed", f"i{number}-7"),
-            (201, f"id 'i{number}-0' came earlier in the input", f"i{number}-0"),
+            (8, "is malformed", f"i{number}-7"),
+            (200, f"id 'i{number}-0' came earlier in the input", f"i{number}-0"),
         )
     )
+    assert {row.line: json.loads(row.content) for row in bad if row.file == str(files[0].path)} == {
+        8: {"id": "i0-7", "text": "malformed"},
+        200: {"id": "i0-0", "text": "text xxxxxxxxxxxxxxxxxxxxxxxxx 199"},
+    }
     parts = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
     assert [part["name"] for part in json.loads((out / "dataset.json").read_text())["parts"]] == sorted(parts)
     computed = texts_of(book)
     (tmp_path / "again").mkdir()
-    (tmp_path / "1.csv").write_text((tmp_path / "1.csv").read_text().replace("text  0", "text other"))
-    again = run_ray_job(booked(book), target(out), files, RayConfig())
+    (tmp_path / "1.jsonl").write_text((tmp_path / "1.jsonl").read_text().replace("text  0", "text other"))
+    again = run_ray_job(booked(book), target(out, "lance"), files, RayConfig())
     assert (again.encoded, again.unchanged) == (31, 2 * ROWS_A_FILE - 4 - 31)
     assert texts_of(book) == computed + 31
     assert stored(out) == in_one_process(tmp_path / "again", files)

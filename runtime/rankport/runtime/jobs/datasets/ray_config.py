@@ -23,6 +23,10 @@ class RayConfig:
     max_actors: int = field(default=1, metadata=flag("... and at most, as the cluster has room.", least=1))
     actor_cpus: float = field(default=1.0, metadata=flag("CPUs of an actor.", least=0))
     actor_gpus: float = field(default=0.0, metadata=flag("GPUs of an actor.", least=0))
+    read_rows: int = field(
+        default=65_536,
+        metadata=flag("Rows of a file that one task reads: a large one is read by several.", least=1),
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -20,7 +20,8 @@ from rankport.runtime.jobs.config import EncodeJobConfig
 from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.formats import files_in, write_part
 from rankport.runtime.jobs.datasets.parts import schema_of, table_of
-from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
+from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile, Stamp
+from rankport.runtime.jobs.records import Span
 from rankport.runtime.jobs.row_encoder import Encoder, RowEncoder, chunks, content_hash, length_batches
 from rankport.runtime.store.token_spec import TokenSpec
 
@@ -64,15 +65,52 @@ Duplicates = Mapping[int, frozenset[int]]
 """Lines, by file, of rows whose id came earlier."""
 
 
+class Piece(NamedTuple):
+    """Rows of a file that a task reads: whole windows, but for the file's last one."""
+
+    file: int
+    span: Span
+    stamp: Stamp  # of the file when it was cut
+
+    def to_json(self) -> str:
+        """Writes it down for a worker."""
+        return json.dumps([self.file, asdict(self.span), self.stamp])
+
+    @classmethod
+    def from_json(cls, text: str) -> "Piece":
+        """Reads what `to_json` wrote."""
+        file, span, (size, modified_ns) = json.loads(text)
+        return cls(file, Span(**span), (size, modified_ns))
+
+    def rows(self, files: Sequence[ItemsFile]) -> Iterator[ItemRow | BadRow]:
+        """Yields the rows; raises as `ItemsFile.rows`."""
+        return files[self.file].rows(self.span, self.stamp)
+
+
+def pieces_of(files: Sequence[ItemsFile], rows: int, batch: pa.Table) -> pa.Table:
+    """Cuts the files that a batch names into pieces, as JSON."""
+    pieces = [
+        Piece(number, span, stamp).to_json()
+        for number in batch.column("file").to_pylist()
+        for stamp in [files[number].stamp()]
+        for span in files[number].spans(rows)
+    ]
+    return pa.table({"piece": pieces})
+
+
+def _pieces(batch: pa.Table) -> Iterator[Piece]:
+    return map(Piece.from_json, batch.column("piece").to_pylist())
+
+
 def hashed_ids(files: Sequence[ItemsFile], batch: pa.Table) -> Iterator[pa.Table]:
-    """Yields file, line and hash [16] of the id of each usable row of the files that a batch names."""
-    for number in batch.column("file").to_pylist():
-        for rows in chunks(files[number].rows(), 100_000):
+    """Yields file, line and hash [16] of the id of each usable row of the pieces that a batch names."""
+    for piece in _pieces(batch):
+        for rows in chunks(piece.rows(files), 100_000):
             usable = [row for row in rows if isinstance(row, ItemRow)]
             hashes = [blake2b(row.id.encode(), digest_size=ID_BYTES).digest() for row in usable]
             yield pa.table(
                 {
-                    "file": pa.array([number] * len(usable), pa.int64()),
+                    "file": pa.array([piece.file] * len(usable), pa.int64()),
                     "line": pa.array([row.line for row in usable], pa.int64()),
                     "hash": pa.array(hashes, pa.binary(ID_BYTES)),
                 }
@@ -82,10 +120,10 @@ def hashed_ids(files: Sequence[ItemsFile], batch: pa.Table) -> Iterator[pa.Table
 def windows_of(
     files: Sequence[ItemsFile], window_rows: int, with_contents: bool, batch: pa.Table
 ) -> Iterator[pa.Table]:
-    """Yields the windows of the files that a batch names, a row of lists each; contents only if they are asked for."""
-    for number in batch.column("file").to_pylist():
-        for index, rows in enumerate(chunks(files[number].rows(), window_rows)):
-            yield _window(number, index, rows, with_contents)
+    """Yields the windows of the pieces that a batch names, a row of lists each; contents only if they are asked for."""
+    for piece in _pieces(batch):
+        for index, rows in enumerate(chunks(piece.rows(files), window_rows), piece.span.first // window_rows):
+            yield _window(piece.file, index, rows, with_contents)
 
 
 class PartMaker:

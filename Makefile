@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PIP_FLAGS ?=
+# A test that waits for what never comes fails, with the stacks of its threads.
+TEST_TIMEOUT_S ?= 300
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -32,6 +34,7 @@ examples: $(VENV)/.demo ## Other kinds, each trained, exported and measured on r
 test: checks unit ## Lint, types, import contracts, stubs, all tests
 
 test-full: export RANKPORT_TEST_EFFORT = 20
+test-full: TEST_TIMEOUT_S = 2400
 test-full: test ## The same with twenty times the random examples and kills, and more of each kind
 
 # mypy takes a minute on one core; the others run beside it.
@@ -63,7 +66,7 @@ stubs: $(VENV)/.dev ## Regenerate the gRPC stubs from the .proto files
 # Bytecode is written whatever the environment says: else every process that a test starts compiles the sources anew.
 unit: export PYTHONDONTWRITEBYTECODE =
 unit: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --timeout $(TEST_TIMEOUT_S) --durations=10 -n auto --maxprocesses 4 --dist worksteal
 
 test-stock-clients: $(VENV)/.dev build/stock_clients/.made ## Clients of Haystack, LlamaIndex, LangChain, OpenAI and KServe against a server (after `make demo`)
 	cd tests && ../$(BIN)/python -m stock_clients.run --python ../build/stock_clients/bin/python --bundles ../build/demo

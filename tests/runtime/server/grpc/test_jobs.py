@@ -138,11 +138,11 @@ def test_an_encoder_that_is_unloaded_ends_its_job_with_the_reason(tmp_path: Path
     with jobs_of(tmp_path) as (client, encoder):
         encoder.worker.gate.clear()
         job = client.jobs.create(task())
-        next(state for state in client.jobs.watch(job.id) if state.total_rows)
+        assert encoder.worker.arrived.acquire(timeout=20.0)
         with ThreadPoolExecutor(1) as pool:
             unloading = pool.submit(client.admin.unload, "encoder@1")
             while client.admin.versions().versions[-1].state is not ModelState.DRAINING:
-                pass
+                assert not unloading.done()
             encoder.worker.gate.set()
             unloading.result()
         failed = ended(client, job.id)

@@ -17,6 +17,7 @@ from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client
 from support.cli import rankport
+from support.servers.http import ask
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def generator(generator_bundle: Bundle, root: Path) -> Iterator[Generator]:
 
 @pytest.fixture(scope="module")
 def server(generator: Generator) -> Iterator[Server]:
-    with Server({"finder": generator}, ServerConfig(port=0, grace_s=1.0)) as running:
+    with Server({"finder": generator}, ServerConfig(port=0, http_port=0, grace_s=1.0)) as running:
         yield running
 
 
@@ -61,6 +62,57 @@ def test_a_search_is_that_of_the_process(server: Server, generator: Generator) -
         assert found.usage.generated_tokens == 3
         assert len(client.search("a b", "items").keys) == 10
     assert same(asyncio.run(in_a_loop()), expected)
+
+
+@pytest.mark.parametrize("form", ["text", "field", "ids"])
+def test_a_search_over_http_is_that_of_the_process(server: Server, generator: Generator, form: str) -> None:
+    prompts = {"text": "a b", "field": {"prefix": "a b"}, "ids": [5, 6]}
+    written = {"text": "a b", "field": {"fields": {"prefix": "a b"}}, "ids": {"token_ids": [5, 6]}}
+    expected = generator.search(prompts[form], "items", beams=8, top_k=5)  # type: ignore[arg-type]
+    body = {"prefix": written[form], "trie": "items", "beams": 8, "top_k": 5}
+    answer = ask(server.http_address, "/v1/rankport/search", body)
+    assert answer.status == 200, answer.text
+    told = answer.json
+    assert told["keys"] == list(expected.keys)
+    assert told["scores"] == pytest.approx(expected.scores.tolist(), abs=1e-5)
+    assert told["token_ids"] == expected.token_ids.tolist()
+    assert told["usage"]["generated_tokens"] == 3
+    assert answer.headers["x-rankport-fingerprint"] == told["fingerprint"] == generator.describe().fingerprint
+    assert (
+        len(ask(server.http_address, "/v1/rankport/search", {"prefix": "a", "trie": "items"}).json["keys"])
+        == 10
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "told"),
+    [
+        ({"trie": "none"}, 404, "; there are items"),
+        ({"beams": 257}, 400, "beams is 257: give a whole number from 1 to 256"),
+        ({"top_k": 0}, 400, "top_k is 0: give a whole number from 1 on"),
+        ({"prefix": {"token_ids": []}}, 400, "prefix"),
+        ({"prefix": {"text": None}}, 400, "prefix is null: give it in one of its forms"),
+        ({"prefix": {"key": "a"}}, 400, "prefix.key is no field that this server knows"),
+        ({"model": "other"}, 404, "other"),
+        ({"width": 3}, 400, "width is no field of this request: leave it out, it has model, prefix, trie"),
+        ({"prefix": {"token_ids": [5] * 5000}}, 413, "5000"),
+    ],
+)
+def test_errors_over_http_are_those_of_the_process(
+    server: Server, change: dict[str, object], status: int, told: str
+) -> None:
+    body = {"prefix": "a", "trie": "items", **change}
+    answer = ask(server.http_address, "/v1/rankport/search", body)
+    assert (answer.status, told in answer.json["error"]["message"]) == (status, True), answer.text
+
+
+def test_the_endpoint_is_on_the_page_of_them_all(server: Server) -> None:
+    described = ask(server.http_address, "/openapi.json").json
+    assert described["paths"]["/v1/rankport/search"]["post"]["summary"] == (
+        "rankport: find items by the sequences of a trie"
+    )
+    assert set(described["components"]["schemas"]["OwnSearch"]["required"]) == {"prefix", "trie"}
+    assert "/v1/rankport/search" in ask(server.http_address, "/docs").text
 
 
 def test_errors_are_those_of_the_process(server: Server, generator: Generator) -> None:

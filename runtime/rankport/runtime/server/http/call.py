@@ -10,7 +10,7 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest, RequestCancelled
 from rankport.protos.messages.request_size import RequestSize
 from rankport.protos.types import Truncation
-from rankport.runtime.kinds.kind import ClassifyingModel, EncodingModel, ScoringModel
+from rankport.runtime.kinds.kind import ClassifyingModel, EncodingModel, GeneratingModel, ScoringModel
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.bodies import Receive
 from rankport.runtime.server.models import Served
@@ -60,6 +60,10 @@ class Call:
     def classifier(self, name: str) -> Served[ClassifyingModel]:
         """Finds the model of that name if it classifies, or the only one that does; to be entered while it works."""
         return self.core.models.classifier(name, self.request_id)
+
+    def generator(self, name: str) -> Served[GeneratingModel]:
+        """Finds the model of that name if it generates, or the only one that does; to be entered while it works."""
+        return self.core.models.generator(name, self.request_id)
 
     async def run(self, submit: Submit[T]) -> T:
         """Has a model do some work, within the time that is left. Raises as `Submitter.run`."""

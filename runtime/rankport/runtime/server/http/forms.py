@@ -17,6 +17,7 @@ class Form(BaseModel):
 FAIL_FAST = Field(fail_fast=True)  # a list of millions of faults names one
 Texts = Annotated[list[str], FAIL_FAST]
 TokenIds = Annotated[list[int], FAIL_FAST]
+Numbers = Annotated[list[float], FAIL_FAST]
 TopN = Annotated[int, Field(ge=0)] | None
 FormT = TypeVar("FormT", bound=Form)
 

@@ -2,7 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-from rankport.runtime.server.http.dialects import cohere, jina, nim, openai, own, sglang, tei, vllm_score
+from rankport.runtime.server.http.dialects import (
+    cohere,
+    jina,
+    nim,
+    openai,
+    own,
+    own_search,
+    sglang,
+    tei,
+    vllm_score,
+)
 from rankport.runtime.server.http.endpoint import Choice
 
 # Documents may be objects, of which one has texts; texts are none.
@@ -11,6 +21,7 @@ _SCORE = (Choice(sglang.SCORE, "label_token_ids"), Choice(sglang.SCORE, "items")
 
 ROUTES: Mapping[str, Sequence[Choice]] = {
     "/v1/rankport/score": (Choice(own.SCORE),),
+    "/v1/rankport/search": (Choice(own_search.SEARCH),),
     "/v2/rerank": (Choice(cohere.RERANK),),
     "/v1/rerank": (Choice(jina.RERANK),),
     "/rerank": _RERANK,

@@ -4,56 +4,22 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import model_validator
 
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
 from rankport.protos.messages.wire import ScoreQuery
-from rankport.protos.types import Item, ItemStatus, Key, OnMissing, Query, Truncation
+from rankport.protos.types import Item, ItemStatus, Key, OnMissing, Truncation
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
-from rankport.runtime.server.http.forms import FAIL_FAST, Form, TokenIds
+from rankport.runtime.server.http.dialects.prefixes import OneOf, PrefixObject
+from rankport.runtime.server.http.forms import FAIL_FAST, Form, Numbers, TokenIds
 from rankport.runtime.server.http.scoring import Scored, score
 
-Numbers = Annotated[list[float], FAIL_FAST]
 Row = Annotated[list[float | None], FAIL_FAST]
 
 
-class _OneOf(Form):
-    """Object of which exactly one field is set, or both of `together`."""
-
-    together: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="after")
-    def _one(self) -> "_OneOf":
-        if len(self.model_fields_set) != 1 and self.model_fields_set != self.together:
-            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
-        return self
-
-
-class PrefixObject(_OneOf):
-    """Prefix that all items share, by its form."""
-
-    text: str | None = None
-    fields: Mapping[str, str] | None = None
-    token_ids: TokenIds | None = None
-    embeddings: Numbers | None = None  # [width] of a two-tower's query
-    key: str | None = None  # of a two-tower's query in the store
-
-    def value(self) -> Query:
-        """Returns the prefix as models take it."""
-        if self.key is not None:
-            return Key(self.key)
-        if self.embeddings is not None:
-            return np.array(self.embeddings, np.float32)
-        for given in (self.text, self.fields, self.token_ids):
-            if given is not None:
-                return given
-        raise InvalidRequest("prefix is null: give it in one of its forms")
-
-
-class ItemObject(_OneOf):
+class ItemObject(OneOf):
     """One item, by its form; a key may bring the text to encode where the store lacks it."""
 
     together: ClassVar[frozenset[str]] = frozenset({"key", "text"})

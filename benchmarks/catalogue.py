@@ -1,10 +1,11 @@
-"""A million items through encode, LMDB, snapshot and lookups: rates, and memory above the model's, over time.
+"""A million items through encode, LMDB, snapshot and lookups, served too: rates, and memory above the model's.
 
     python -m benchmarks.catalogue [--items 1000000] [--out build/bench] [--plot docs/catalogue.svg]
 
 Texts are short, 3 to 8 drawn words, the encoder small (a layer of width 64), so that what is measured is the pipeline
 and not a model. Each step is a process of its own, and its memory what it holds beyond what it held before it began,
 with the model loaded: anonymous, and resident, which counts pages of stores that the system may drop at any time.
+Of the served lookups it is the server's: a ranker on the snapshot, asked by the clients of this step over gRPC.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,14 +26,16 @@ import numpy as np
 
 from benchmarks.machine import describe_machine
 from rankport.protos.errors import NotFound
+from rankport.protos.types import ItemStatus
 from rankport.runtime.kinds.table import load_encoder
 from rankport.runtime.store.opening import open_store
-from rankport.sdk import encode
+from rankport.sdk import Client, encode
 from rankport.sdk.store_copies import copy_store
 
 WORDS, MIN_WORDS, MAX_WORDS = 8000, 3, 8
 BATCH = 512
 KEYS, READS = 250, 2000  # a lookup, and how many
+CALLERS = 4  # at once, of one server
 MEMORY_GOAL_MB = 2048.0
 SAMPLE_S = 2.0
 
@@ -62,7 +66,7 @@ def main() -> None:
         return
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    make_encoder(work)
+    make_models(work)
     write_items(work / "items.csv", arguments.items)
     report: dict[str, object] = {"items": arguments.items, "memory_goal_mb": MEMORY_GOAL_MB}
     for step in STEPS:
@@ -85,6 +89,14 @@ def run_step(step: str, arguments: argparse.Namespace) -> dict[str, object]:
     )
     answer: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return answer
+
+
+def make_models(work: Path) -> None:
+    """Exports an encoder, and a ranker of its tokens."""
+    from benchmarks.catalogue_models import make_encoder, make_ranker  # with torch, which no step loads
+
+    make_encoder(work, WORDS)
+    make_ranker(work, WORDS)
 
 
 def summary(step: object) -> str:
@@ -154,6 +166,64 @@ def look_up(work: Path, items: int) -> dict[str, object]:
     }
 
 
+def look_up_served(work: Path, items: int) -> dict[str, object]:
+    """Asks a server on the snapshot for random keys, one call after the other, then of several clients at once."""
+    rng = np.random.default_rng(1)
+    with served(work) as (address, pid), Client(address, timeout_s=60.0) as client:
+        client.lookup([key_of(0)])
+        with sampled(lambda: len(alone_s) * KEYS, pid) as samples:
+            alone_s = timed_lookups(client, rng, items, READS)
+            begun_s = time.perf_counter()
+            generators = rng.spawn(CALLERS)
+            with ThreadPoolExecutor(CALLERS) as pool:
+                calls = [
+                    pool.submit(timed_lookups, client, each, items, READS // CALLERS) for each in generators
+                ]
+                busy_s = [wall for call in calls for wall in call.result()]
+            seconds = time.perf_counter() - begun_s
+    return {
+        "keys_a_call": KEYS,
+        **milliseconds("", alone_s),
+        "keys_a_second": KEYS * len(alone_s) / sum(alone_s),
+        "callers": CALLERS,
+        **milliseconds("callers_", busy_s),
+        "callers_keys_a_second": KEYS * len(busy_s) / seconds,
+        **facts(samples),
+    }
+
+
+def timed_lookups(client: Client, rng: np.random.Generator, items: int, calls: int) -> list[float]:
+    """Looks random keys up, every one of them there; returns each call's seconds."""
+    walls = []
+    for _ in range(calls):
+        keys = [key_of(number) for number in rng.integers(0, items, KEYS).tolist()]
+        begun_s = time.perf_counter()
+        found = client.lookup(keys)
+        walls.append(time.perf_counter() - begun_s)
+        if set(found.status) != {ItemStatus.OK} or not np.isfinite(found.embeddings).all():
+            raise NotFound("a key that was encoded is not at the server")
+    return walls
+
+
+def milliseconds(prefix: str, seconds: Sequence[float]) -> dict[str, float]:
+    """Gives the median and the 99th percentile."""
+    return {f"{prefix}p{share}_ms": 1000 * float(np.percentile(seconds, share)) for share in (50, 99)}
+
+
+@contextmanager
+def served(work: Path) -> Iterator[tuple[str, int]]:
+    """Serves the ranker on the snapshot by the command until the end of the block; its address and process."""
+    bundles = ["serve", str(work / "ranker.bundle"), "--store", str(work / "snapshot")]
+    command = [sys.executable, "-m", "rankport.sdk.cli", *bundles, "--port", "0", "--json-log"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = map(json.loads, process.stdout)
+            yield next(line["address"] for line in lines if line["event"] == "ready"), process.pid
+        finally:
+            process.terminate()
+
+
 def facts(samples: Sequence[Sample]) -> dict[str, object]:
     """Sums up a step's memory."""
     return {
@@ -164,14 +234,14 @@ def facts(samples: Sequence[Sample]) -> dict[str, object]:
 
 
 @contextmanager
-def sampled(rows: Callable[[], int]) -> Iterator[list[Sample]]:
-    """Takes a sample every two seconds while the block runs, and one at its end."""
-    begun_s, before = time.perf_counter(), memory_mb()
+def sampled(rows: Callable[[], int], pid: int | str = "self") -> Iterator[list[Sample]]:
+    """Takes a sample of a process every two seconds while the block runs, and one at its end."""
+    begun_s, before = time.perf_counter(), memory_mb(pid)
     samples: list[Sample] = []
     ended = threading.Event()
 
     def take() -> None:
-        anonymous, resident = (now - then for now, then in zip(memory_mb(), before, strict=True))
+        anonymous, resident = (now - then for now, then in zip(memory_mb(pid), before, strict=True))
         samples.append(Sample(time.perf_counter() - begun_s, rows(), anonymous, resident))
 
     def watch() -> None:
@@ -188,9 +258,9 @@ def sampled(rows: Callable[[], int]) -> Iterator[list[Sample]]:
         take()
 
 
-def memory_mb() -> tuple[float, float]:
-    """Reads this process's anonymous and resident memory."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+def memory_mb(pid: int | str) -> tuple[float, float]:
+    """Reads a process's anonymous and resident memory."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     anonymous, resident = (int(lines[name].split()[0]) / 1024 for name in ("RssAnon", "VmRSS"))
     return anonymous, resident
 
@@ -213,33 +283,13 @@ def write_items(path: Path, items: int) -> None:
             stream.write(f"{key_of(number)},{' '.join(f'w{word}' for word in words)}\n")
 
 
-def make_encoder(work: Path) -> None:
-    """Exports a random BERT of one layer whose words are single tokens."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    from rankport.sdk import export
-
-    torch.manual_seed(0)
-    shape = {
-        "hidden_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 128,
-        "max_position_embeddings": 32,
-    }
-    BertModel(BertConfig(vocab_size=WORDS + 2, **shape)).eval().save_pretrained(work / "checkpoint")
-    vocabulary = {"[PAD]": 0, "[UNK]": 1} | {f"w{word}": word + 2 for word in range(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32
-    ).save_pretrained(work / "checkpoint")
-    export(work / "checkpoint", work / "encoder.bundle", kind="item-encoder", pooling="mean")
-
-
-STEPS = {"encode": encode_all, "again": encode_all, "copy": copy, "look_up": look_up}
+STEPS = {
+    "encode": encode_all,
+    "again": encode_all,
+    "copy": copy,
+    "look_up": look_up,
+    "look_up_served": look_up_served,
+}
 
 
 if __name__ == "__main__":

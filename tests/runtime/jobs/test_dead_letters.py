@@ -16,8 +16,8 @@ from rankport.runtime.jobs.encode_job import namespace_of, run_encode_job
 from rankport.runtime.jobs.items_file import BadRow, ItemRow, ItemsFile
 from rankport.runtime.jobs.records import MAX_CONTENT
 from rankport.runtime.store.opening import open_store
-from support.jobs.dataset_jobs import target
 from support.hash_encoder import HashEncoder
+from support.jobs.dataset_jobs import target
 
 
 def opened(path: Path, text_columns: Sequence[str] = ("text",), file_format: str | None = None) -> ItemsFile:

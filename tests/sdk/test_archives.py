@@ -79,7 +79,7 @@ from rankport.sdk import Client, MissingExtra, __version__
 import rankport.sdk
 assert __version__ == {version!r}
 Client("localhost:1").close()
-for name in ("Ranker", "ItemEncoder", "Server", "TokenStore", "export", "encode"):
+for name in ("Ranker", "ItemEncoder", "Server", "open_store", "export", "encode"):
     try:
         getattr(rankport.sdk, name)
     except MissingExtra as error:
@@ -104,7 +104,7 @@ def test_a_client_only_install_names_the_extra_of_whatever_it_lacks(wheel: Path,
     told = run("-c", CLIENT_ONLY.format(version=VERSION))
     assert told.returncode == 0, told.stderr
     lines = dict(line.split(": ", 1) for line in told.stdout.splitlines())
-    assert set(lines) == {"Ranker", "ItemEncoder", "Server", "TokenStore", "export", "encode"}
+    assert set(lines) == {"Ranker", "ItemEncoder", "Server", "open_store", "export", "encode"}
     for name, line in lines.items():
         assert line.startswith(f"rankport.sdk.{name} needs ")
         assert 'pip install "rankport[' in line

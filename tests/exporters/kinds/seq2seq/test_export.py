@@ -24,7 +24,9 @@ from rankport.runtime.bundle.fingerprint import with_own_fingerprint
 from rankport.runtime.bundle.manifest import Decoding, Generation, LayerKV
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.kinds.table import open_bundle
 from support import checkpoints
+from support.effort import full_effort
 from support.reading import seq2seq
 
 TEXTS = ["red shoes", "Query: blue boots", "a", "is it relevant: yes no true", "12 boots 3.5 (new)"]
@@ -175,6 +177,29 @@ def test_a_bundle_is_verified_against_its_checkpoint_alone(
     seq2seq_bundle: Bundle, seq2seq_checkpoint: Path
 ) -> None:
     assert not verify(seq2seq_bundle.path, seq2seq_checkpoint).failures
+
+
+LOW_BITS = [
+    pytest.param("t5", "int8"),
+    *(pytest.param("t5", bits, marks=full_effort) for bits in ("int8-fine", "int4", "fp8")),
+    *(pytest.param("bart", bits, marks=full_effort) for bits in ("int8", "int8-fine", "int4", "fp8")),
+]
+
+
+@pytest.mark.parametrize(("family", "bits"), LOW_BITS)
+def test_low_bits_write_what_their_reference_says(family: str, bits: str, tmp_path: Path) -> None:
+    checkpoint = getattr(seq2seq, family)(tmp_path / "c")
+    limits = {"max_prefix_tokens": 16, "max_item_tokens": 8}
+    report = export(checkpoint, tmp_path / "b", kind="seq2seq", quantize=bits, **limits)
+    low = open_bundle(report.path)
+    (sampled,) = write(low, ["red shoes"], Sampling(max_tokens=5, logprobs=True))
+    given = Source(checkpoint)
+    fed = torch.tensor([[given.model.config.decoder_start_token_id, *sampled.token_ids]])
+    logits = given.model(**given.tokenizer("red shoes", return_tensors="pt"), decoder_input_ids=fed).logits
+    exact = logits[0, :-1].log_softmax(-1).gather(1, fed[0, 1:, None])[:, 0].detach().numpy()
+    assert sampled.logprobs is not None
+    off = np.abs(np.asarray(sampled.logprobs) - exact).max()
+    assert 1e-4 < off < {"int8": 0.3, "int8-fine": 0.2, "fp8": 1.5, "int4": 3.0}[bits]
 
 
 def test_the_text_that_is_read_ends_as_the_tokenizer_ends_it(seq2seq_bundle: Bundle, source: Source) -> None:

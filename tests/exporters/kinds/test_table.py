@@ -56,7 +56,7 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "low bits for several": ({"target": "onnx-cpu,onnx-cuda", "precision": "int8"}, "not quantized here"),
     "rest on a CPU": ({"precision": "bf16", "quantize": "int8"}, "--target onnx-cuda or tensorrt"),
     "attention on a CPU": ({"attention": "fused"}, "--attention goes with --target onnx-cuda"),
-    "unknown attention": ({"attention": "flash", "target": "onnx-cuda"}, "use shared or fused"),
+    "unknown attention": ({"attention": "flash", "target": "onnx-cuda"}, "use one of shared, fused, grouped"),
     "unknown target": (
         {"target": "cuda"},
         "--target is 'cuda': use one of onnx-cpu, onnx-cuda, tensorrt",

@@ -14,3 +14,4 @@ class RoleGraph:
 
     model: ir.Model
     outputs: Mapping[Role, tuple[str, ...]]
+    onnxruntime: str | None = None  # first version that has its operators, of a second form of a role

@@ -36,6 +36,7 @@ def graph_specs(
             opset=OPSET,
             target=target,
             precision=precision,
+            onnxruntime=graph.onnxruntime,
             inputs=[_tensor_spec(value) for value in graph.model.graph.inputs],
             outputs=[_tensor_spec(value) for value in graph.model.graph.outputs if value.name in outputs],
         )

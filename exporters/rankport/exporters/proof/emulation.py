@@ -14,6 +14,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from rankport.exporters.graphs.passes.fusions.grouped import separate_norms
 from rankport.exporters.graphs.passes.half_precision import emulate
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.fingerprint import with_own_fingerprint
@@ -59,6 +60,7 @@ def _twin(bundle: Bundle, folder: Path) -> Bundle:
             _link(bundle.path / entry.path, to)
     for file in graphs:
         model = ir.load(bundle.path / file)
+        separate_norms(model)
         emulate(model, manifest.precision)
         ir.save(model, folder / file)
     return Bundle(folder, _in_fp32(manifest))

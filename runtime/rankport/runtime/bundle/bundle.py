@@ -53,6 +53,10 @@ class Bundle:
         """Views the bundle as if it had one target's graphs alone."""
         return type(self)(self.path, with_own_fingerprint(self.manifest.for_target(target)))
 
+    def for_onnxruntime(self, version: str | None) -> Self:
+        """Views the bundle with one form of each graph: see `Manifest.for_onnxruntime`."""
+        return type(self)(self.path, with_own_fingerprint(self.manifest.for_onnxruntime(version)))
+
     def graph(self, role: Role) -> GraphSpec:
         """Returns the first graph of a role. Raises `BundleError` if there is none."""
         graph = next((graph for graph in self.manifest.graphs if graph.role == role), None)

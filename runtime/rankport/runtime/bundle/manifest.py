@@ -4,6 +4,7 @@ Owns the schema and the rules that one value can break by itself. Rules across s
 its JSON is `manifest_json`'s, files are `bundle`'s. docs/bundle-format.md states it all in prose.
 """
 
+import re
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -65,6 +66,8 @@ class GraphSpec(Strict):
     opset: int
     target: Target = "onnx-cpu"  # what it is made for; "tensorrt": standard operators only
     precision: Precision | None = None  # where it is not the manifest's
+    # First version of ONNX Runtime that has its operators: of a second form of a role, after the one for all versions.
+    onnxruntime: Annotated[str, Field(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}$")] | None = None
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
 
@@ -218,6 +221,29 @@ class ManifestDraft(Strict):
         graphs = [graph for graph in self.graphs if graph.target == target]
         precision = next((graph.precision for graph in graphs if graph.precision is not None), self.precision)
         return self.model_copy(update={"graphs": graphs, "precision": precision, "target_parity": None})
+
+    def for_onnxruntime(self, version: str | None) -> Self:
+        """Views, of the forms of a role, the one for the latest ONNX Runtime up to `version`; None: the one for all."""
+        had = (0, 0) if version is None else version_numbers(version)
+        met = [graph for graph in self.graphs if version_numbers(graph.onnxruntime or "0.0") <= had]
+        latest = {(graph.role, graph.target): graph for graph in sorted(met, key=_least)}
+        return self.model_copy(update={"graphs": [graph for graph in met if graph in latest.values()]})
+
+    @property
+    def onnxruntimes(self) -> tuple[str, ...]:
+        """Versions of ONNX Runtime from which on there are other forms of graphs, in order."""
+        stated = {graph.onnxruntime for graph in self.graphs if graph.onnxruntime is not None}
+        return tuple(sorted(stated, key=version_numbers))
+
+
+def version_numbers(version: str) -> tuple[int, int]:
+    """Reads the first two numbers of a version, such as 1.32.0 or 1.33.0.dev1; zeros where there are none."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _least(graph: GraphSpec) -> tuple[int, int]:
+    return version_numbers(graph.onnxruntime or "0.0")
 
 
 class Manifest(ManifestDraft, ManifestHeader):

@@ -103,7 +103,11 @@ def _generation(manifest: Manifest) -> Iterator[str]:
 def _graph_roles(expected: tuple[frozenset[Role], ...]) -> Rule:
     def rule(manifest: Manifest) -> Iterator[str]:
         for target in manifest.targets or (None,):
-            roles = [graph.role for graph in manifest.graphs if graph.target == target]
+            roles = [
+                graph.role
+                for graph in manifest.graphs
+                if graph.target == target and graph.onnxruntime is None
+            ]
             if set(roles) not in expected or len(roles) != len(set(roles)):
                 known = " or ".join(str(sorted(roles)) for roles in expected)
                 yield (
@@ -124,10 +128,25 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
             yield f"graphs[{index}]: {graph.file!r} has another target or precision as role {twin.role!r}"
         if twin is not None and twin.inputs != graph.inputs:
             yield f"graphs[{index}].inputs: {graph.file!r} has other inputs as role {twin.role!r}"
+        if graph.onnxruntime is not None:
+            yield from _second_form(manifest, index)
         for place, tensor in enumerate(graph.inputs):
             for axis in tensor.shape:
                 if isinstance(axis, str) and axis not in manifest.axes:
                     yield f"graphs[{index}].inputs[{place}].shape: axis {axis!r} has no range in axes"
+
+
+def _second_form(manifest: Manifest, index: int) -> Iterator[str]:
+    graph = manifest.graphs[index]
+    before = [
+        other for other in manifest.graphs[:index] if (other.role, other.target) == (graph.role, graph.target)
+    ]
+    if all(other.onnxruntime is not None for other in before):
+        yield f"graphs[{index}].onnxruntime: no form of role {graph.role!r} for all versions stands before it"
+    if graph.target == "tensorrt":
+        yield f"graphs[{index}].onnxruntime: must be null for target tensorrt"
+    if any(other.onnxruntime == graph.onnxruntime for other in before):
+        yield f"graphs[{index}].onnxruntime: {graph.onnxruntime!r} stands twice for role {graph.role!r}"
 
 
 def _labels(manifest: Manifest) -> Iterator[str]:

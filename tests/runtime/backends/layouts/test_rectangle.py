@@ -48,6 +48,18 @@ def test_short_items_share_rows_and_long_ones_have_rows_of_their_own() -> None:
     assert (one.rows, one.row_tokens) == (1, 3000)
 
 
+def test_of_a_graph_that_takes_lengths_a_row_holds_one_item_and_added_rows_one_token() -> None:
+    layout = rectangle(batch((3, [[5, 6], [7]]), (1, [[8, 9]])), EmbeddingsForm(2), by_length=True)
+    assert (layout.sizes.rows, layout.sizes.row_tokens) == (2, 2)
+    sizes = PassSizes(prefixes=3, rows=2, row_tokens=3, past=4, tokens=18, items_total=4, embedding_count=1)
+    inputs = arrays(layout, sizes)
+    assert inputs["input_ids"].tolist()[:2] == [[[5, 6, 0], [7, 0, 0]], [[8, 9, 0], [0, 0, 0]]]
+    assert inputs["last_tokens"].tolist() == [1, 3, 7, 0]
+    assert inputs["past_lengths"].tolist() == [3, 1, 0]
+    assert inputs["row_lengths"].tolist() == [[2, 1], [2, 1], [1, 1]]
+    assert not {"past_mask", "own_mask"} & set(inputs)
+
+
 def test_a_token_sees_its_own_item_up_to_itself_and_padding_sees_nothing_real() -> None:
     layout = laid_out(batch((3, [[5, 6], [7]]), (1, [[8, 9]])))
     sizes = PassSizes(prefixes=3, rows=1, row_tokens=6, past=4, tokens=18, items_total=4, embedding_count=1)

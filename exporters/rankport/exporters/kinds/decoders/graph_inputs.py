@@ -120,3 +120,32 @@ class RowInputs(GraphInputs):
         if self.hidden is not None:
             arguments |= {"embeddings": torch.zeros(7, self.hidden), "embedding_rows": -rectangle}
         return arguments | {"past_mask": torch.zeros(len(_PASTS), 6), "own_mask": torch.zeros(4, 4)}
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedInputs(GraphInputs):
+    """The inputs of `GroupedDecoder`."""
+
+    def axes(self) -> Axes:
+        """Gives the shape of every graph input, in order."""
+        tokens: list[str | int] = ["prefixes", "rows", "row_tokens"]
+        return {
+            "input_ids": tokens,
+            "position_ids": tokens,
+            "last_tokens": ["items_total"],
+            **self._past_axes(),
+            "past_lengths": ["prefixes"],
+            "row_lengths": ["prefixes", "rows"],
+        }
+
+    def example(self) -> Arguments:
+        """Makes two prefixes of up to 6 tokens, each with 3 rows of up to 4 tokens."""
+        rectangle = torch.ones(len(_PASTS), 3, 4, dtype=torch.int64)
+        return {
+            "input_ids": rectangle,
+            "position_ids": rectangle.clone(),
+            "last_tokens": torch.tensor([2, 6, 9, 12, 14]),
+            "past": self._past(),
+            "past_lengths": torch.tensor(_PASTS),
+            "row_lengths": torch.full((len(_PASTS), 3), 4),
+        }

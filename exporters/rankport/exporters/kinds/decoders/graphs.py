@@ -20,9 +20,11 @@ from rankport.exporters.graphs.passes.half_precision import to_half_precision
 from rankport.exporters.graphs.passes.step_attention import expand_attention
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
-from rankport.exporters.kinds.decoders.graph_inputs import PackedInputs, RowInputs
+from rankport.exporters.kinds.decoders.graph_inputs import GroupedInputs, PackedInputs, RowInputs
+from rankport.exporters.kinds.decoders.grouped_attention import LEAST_VERSION, require_grouped
 from rankport.exporters.kinds.decoders.module import (
     DecoderModule,
+    GroupedDecoder,
     PackedDecoder,
     RowDecoder,
     shared_prefix_mode,
@@ -70,6 +72,27 @@ def export_decoder_graphs(
             to_half_precision(graph.model, precision, fused=on_gpu)
         drop_intermediate_shapes(graph.model)
     return graphs
+
+
+def export_grouped_score(module: GroupedDecoder, facts: Survey, *, precision: Precision) -> RoleGraph:
+    """Traces the second form of the role `score` for CUDA: see `grouped_attention`.
+
+    Raises CheckpointError for a model that the operator does not compute, or an ONNX Runtime that has it not.
+    """
+    require_grouped(facts.layers)
+    inputs = GroupedInputs(facts.layers, None)
+    logits: Shapes = {"logits": ["items_total", module.outputs]}
+    with (
+        shared_prefix_mode(module),
+        graph_kernels(module.model, "onnx-cuda"),
+        traceable_experts(module.model),
+    ):
+        traced = trace(module, inputs.example(), inputs.axes(), list(logits))
+    graph = _scoring(cut(traced, logits), module)
+    fuse_for_cuda(graph)
+    to_half_precision(graph, precision, fused=True)
+    drop_intermediate_shapes(graph)
+    return RoleGraph(graph, {"score": ("logits",)}, onnxruntime=LEAST_VERSION)
 
 
 def _joint(traced: ir.Model, logits: Shapes, kv: Shapes, module: DecoderModule) -> dict[str, RoleGraph]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.kinds.decoders.grouped_attention import GroupedPrefix
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
 from rankport.exporters.kinds.decoders.row_attention import RowPrefix
 from rankport.exporters.kinds.decoders.shared_prefix import KEYWORD, KV, SharedPrefix, attending_to_prefix
@@ -131,6 +132,27 @@ class RowDecoder(DecoderModule):
         shared = RowPrefix(input_ids.shape, (past_mask, own_mask), _pairs(past), fused=self.fused)
         rows = None if embedding_rows is None else embedding_rows.flatten()
         inputs = self.inputs(input_ids.flatten(), embeddings, rows)
+        return _outputs(self.logits(inputs, position_ids.flatten(), last_tokens, shared), shared)
+
+
+class GroupedDecoder(DecoderModule):
+    """Tokens in a rectangle of rows, an item each: a GPU's layout for ONNX Runtime's GroupQueryAttention."""
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        *,
+        last_tokens: Tensor,
+        past: list[Tensor],
+        past_lengths: Tensor,
+        row_lengths: Tensor,
+    ) -> list[Tensor]:
+        """Takes all that is one a token as [prefixes, rows, row_tokens]; the lengths are those of `GroupedPrefix`."""
+        # Counted on the device: what is counted from a shape would be made on the host.
+        places = (input_ids == input_ids).flatten().to(torch.int64).cumsum(0) - 1
+        shared = GroupedPrefix(input_ids.shape, (past_lengths, row_lengths), _pairs(past), places)
+        inputs = self.inputs(input_ids.flatten(), None, None)
         return _outputs(self.logits(inputs, position_ids.flatten(), last_tokens, shared), shared)
 
 

@@ -56,11 +56,13 @@ class RankerOptions(RequestOptions):
             metavar="HOW",
         ),
     )
-    attention: Literal["shared", "fused"] | None = field(
+    attention: Literal["shared", "fused", "grouped"] | None = field(
         default=None,
         metadata=flag(
             "Of a graph for onnx-cuda: fused is one kernel, for which the prefix's KV is repeated in each row of "
-            "items; shared is products that read it once. [default: fused; soft-capped models: shared]",
+            "items; shared is products that read it once; grouped is fused and, for texts under ONNX Runtime 1.32 or "
+            "later, a second graph whose kernel rotates and normalizes too (fp16, bf16). "
+            "[default: fused; soft-capped models: shared]",
             metavar="HOW",
         ),
     )
@@ -73,13 +75,25 @@ class RankerOptions(RequestOptions):
             raise InvalidRequest("--embedding-tokens goes with --item-encoder, whose tokens they are")
         require_choice("score", self.score, ("probability", "logit"))
         require_choice("graphs", self.graphs, ("joint", "separate"))
-        require_choice("attention", self.attention, ("shared", "fused"))
+        require_choice("attention", self.attention, ("shared", "fused", "grouped"))
+        if self.attention == "grouped":
+            self._check_grouped()
         if self.attention is not None and "onnx-cuda" not in self.targets:
             raise InvalidRequest("--attention goes with --target onnx-cuda: other graphs have one form of it")
         require_count("max_prefix_tokens", self.max_prefix_tokens, least=0)
         require_count("embedding_tokens", self.embedding_tokens, least=1)
 
+    def _check_grouped(self) -> None:
+        if self.precision not in ("fp16", "bf16"):
+            raise InvalidRequest(
+                "--attention grouped goes with --precision fp16 or bf16: its kernel has no fp32"
+            )
+        if self.item_encoder is not None:
+            raise InvalidRequest(
+                "--attention grouped is for texts, an item a row: of embedding tokens many share one, leave it out"
+            )
+
     @property
     def fused_attention(self) -> bool:
         """True where one kernel attends to prefix and own tokens, with the prefix's KV repeated for each row."""
-        return self.attention in (None, "fused")
+        return self.attention in (None, "fused", "grouped")

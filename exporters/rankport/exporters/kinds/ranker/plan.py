@@ -8,9 +8,9 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
 from rankport.exporters.graphs.role_graph import RoleGraph
-from rankport.exporters.kinds.decoders.graphs import GraphForm, export_decoder_graphs
+from rankport.exporters.kinds.decoders.graphs import GraphForm, export_decoder_graphs, export_grouped_score
 from rankport.exporters.kinds.decoders.item_tokens import item_tokens
-from rankport.exporters.kinds.decoders.module import DecoderModule, PackedDecoder, RowDecoder
+from rankport.exporters.kinds.decoders.module import DecoderModule, GroupedDecoder, PackedDecoder, RowDecoder
 from rankport.exporters.kinds.decoders.survey import Survey, survey
 from rankport.exporters.kinds.labels.label_head import ReadOut, readout_of
 from rankport.exporters.kinds.labels.score import resolve_score
@@ -128,4 +128,8 @@ def _graphs(
     # One graph for both roles where weights are low-bit, unless asked otherwise: see `graphs`.
     joint = source.quantization is not None if options.graphs is None else options.graphs == "joint"
     form: GraphForm = "joint" if joint else "separate"
-    return export_decoder_graphs(module, facts, form=form, target=target, precision=precision)
+    graphs = export_decoder_graphs(module, facts, form=form, target=target, precision=precision)
+    if target == "onnx-cuda" and options.attention == "grouped":
+        grouped = GroupedDecoder(source.model, readout, embeddings=False, head=dense)
+        graphs["score.grouped"] = export_grouped_score(grouped, facts, precision=precision)
+    return graphs

@@ -56,7 +56,8 @@ class DevicePrefixBackend:
         prefix = next(graph for graph in manifest.graphs if graph.role == "prefix")
         dtype, first_row = np.dtype(embeddings_dtype(manifest)), 0 if table is None else table.rows
         form = EmbeddingsForm(manifest.shape.hidden_size, dtype, first_row)
-        self._lay_out = layout_of(prefix.target, form)
+        score = next(graph for graph in manifest.graphs if graph.role == "score")
+        self._lay_out = layout_of(score, form)
         self._kv = KVLayout(manifest.shape.layers, prefix.outputs[0].dtype)
         names = [output.name for output in prefix.outputs]
         past_names = [name.replace("new_", "past_", 1) for name in names]

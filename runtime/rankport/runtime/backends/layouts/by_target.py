@@ -6,13 +6,15 @@ from functools import partial
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm, Layout
 from rankport.runtime.backends.layouts.packed import pack
-from rankport.runtime.backends.layouts.rectangle import rectangle
-from rankport.runtime.bundle.manifest import Target
+from rankport.runtime.backends.layouts.rectangle import ROW_LENGTHS, rectangle
+from rankport.runtime.bundle.manifest import GraphSpec
 
 LayOut = Callable[[PrefixBatch], Layout]
 
 
-def layout_of(target: Target, embeddings: EmbeddingsForm) -> LayOut:
-    """Finds how a batch is laid out for a target."""
-    lay_out = rectangle if target == "onnx-cuda" else pack
-    return partial(lay_out, embeddings=embeddings)
+def layout_of(score: GraphSpec, embeddings: EmbeddingsForm) -> LayOut:
+    """Finds how a batch is laid out for a graph that scores, and for that of its prefixes."""
+    if score.target != "onnx-cuda":
+        return partial(pack, embeddings=embeddings)
+    by_length = any(value.name == ROW_LENGTHS for value in score.inputs)
+    return partial(rectangle, embeddings=embeddings, by_length=by_length)

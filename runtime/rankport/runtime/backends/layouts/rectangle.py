@@ -1,7 +1,8 @@
 """`Rectangle`: tokens as graphs of `onnx-cuda` take them, [prefixes, rows, row tokens].
 
 A row holds one item, or several short ones beside each other, and its own copy of the prefix's KV under attention: so
-many that copies and scores cost about the same. Items in a pass are of similar length, and padded to the longest.
+many that copies and scores cost about the same. Items in a pass are of similar length, and padded to the longest. Of a
+graph that takes lengths in place of masks, a row holds one item.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from rankport.runtime.backends.layouts.packed import rank_within
 from rankport.runtime.backends.layouts.sizes import PassSizes, lines, rounded
 from rankport.runtime.tokens import EMBEDDED, TokenRuns, places_within
 
+ROW_LENGTHS = "row_lengths"
+"""Input that a graph has in place of masks."""
 ROW_TOKENS = 256
 """Most tokens of a row of short items."""
 UNSEEN = -30_000.0
@@ -38,6 +41,7 @@ class Rectangle:
     places: tuple[
         NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
     ]  # prefix, row, token of the row: each [real tokens]
+    by_length: bool = False  # one item a row; else masks say who sees whom
 
     def rounded_sizes(self) -> PassSizes:
         """See `Layout.rounded_sizes`."""
@@ -66,8 +70,7 @@ class Rectangle:
             "position_ids": _spread(shape, flat, self.positions, 0),
             "embedding_rows": _spread(shape, flat, rows, -1),
             "last_tokens": flat[self.read],
-            "past_mask": self._past_mask(sizes),
-            "own_mask": own_mask(sizes.row_tokens, self.item_tokens),
+            **(self._lengths(sizes) if self.by_length else self._masks(sizes)),
         }
         inputs = {name: HostArray.padded(array.shape, array) for name, array in arrays.items()}
         inputs["last_tokens"] = HostArray.padded((sizes.items_total,), arrays["last_tokens"])
@@ -75,14 +78,27 @@ class Rectangle:
             inputs["embeddings"] = self.embeddings.input(self.runs.blocks, sizes)
         return inputs
 
+    def _lengths(self, sizes: PassSizes) -> dict[str, NDArray[np.int64]]:
+        """Makes those of prefixes and rows; a row that is added has one token, so that attention is defined."""
+        past = np.zeros(sizes.prefixes, np.int64)
+        past[: len(self.past_lengths)] = self.past_lengths
+        prefix, row, token = self.places
+        rows = np.ones((sizes.prefixes, sizes.rows), np.int64)
+        np.maximum.at(rows, (prefix, row), token + 1)
+        return {"past_lengths": past, ROW_LENGTHS: rows}
+
+    def _masks(self, sizes: PassSizes) -> dict[str, NDArray[np.float32]]:
+        own = own_mask(sizes.row_tokens, self.item_tokens)
+        return {"past_mask": self._past_mask(sizes), "own_mask": own}
+
     def _past_mask(self, sizes: PassSizes) -> NDArray[np.float32]:
         mask = np.full((sizes.prefixes, sizes.past), UNSEEN, np.float32)
         mask[: len(self.past_lengths)][np.arange(sizes.past)[None, :] < self.past_lengths[:, None]] = 0
         return mask
 
 
-def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Rectangle:
-    """Lays the runs out in order."""
+def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm, *, by_length: bool = False) -> Rectangle:
+    """Lays the runs out in order; `by_length`: one a row."""
     runs, owner = batch.runs, batch.run_prefix
     lengths = runs.lengths
     assert len(runs) > 0
@@ -90,7 +106,7 @@ def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Rectangle:
     past_lengths = batch.past_lengths
     item = rank_within(owner)
     longest, items = int(lengths.max()), int(item.max()) + 1
-    rows = -(-items // max(1, ROW_TOKENS // longest))
+    rows = items if by_length else -(-items // max(1, ROW_TOKENS // longest))
     in_row = -(-items // rows)
     prefix, token, item = np.repeat(owner, lengths), places_within(lengths), np.repeat(item, lengths)
     sizes = PassSizes(
@@ -111,6 +127,7 @@ def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Rectangle:
         longest,
         past_lengths[prefix] + token,
         (prefix, item // in_row, item % in_row * longest + token),
+        by_length,
     )
 
 

@@ -33,6 +33,7 @@ def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
 
     Raises BackendError if ONNX Runtime or the machine has no CUDA, BundleError if a graph cannot be loaded.
     """
+    bundle = bundle.for_onnxruntime(onnxruntime.__version__)
     with _on_gpu(device) as memory:
         memory.reserve(config.prefix_cache_bytes)
         prefix = _load(bundle, "prefix", memory)

@@ -20,7 +20,9 @@ class PrefixGraph:
         self._bundle, self._config = bundle, config
         self._widths = tuple(shape.layers)
         # Graphs for a GPU run here in fp32, as a proof has them.
-        self._lay_out = layout_of(bundle.graph("prefix").target, EmbeddingsForm(shape.hidden_size))
+        graphs = {graph.role: graph for graph in reversed(bundle.manifest.graphs)}
+        last = graphs.get("score", graphs["prefix"])
+        self._lay_out = layout_of(last, EmbeddingsForm(shape.hidden_size))
         self._session = Session(bundle, "prefix", config)
 
     def of_role(self, role: Role) -> Session:

@@ -31,6 +31,7 @@ FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("slm", {"attention": "fused", "precision": "bf16"}),
     ("slm", {"attention": "shared", "precision": "fp16"}),
     ("slm", {"attention": "fused", "precision": "fp16"}),
+    ("slm", {"attention": "grouped", "precision": "fp16"}),  # its second form from onnxruntime 1.32 on
     ("mixlm", {"attention": "shared", "precision": "fp16"}),
     ("mixlm", {"attention": "shared", "precision": "bf16"}),
 )

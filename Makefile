@@ -114,7 +114,7 @@ bench-reading: $(VENV)/.demo build/optimum/.made ## Cross-encoder and classifier
 bench-encoding: $(VENV)/.demo ## The encode job against its own encoder and sentence-transformers; build/bench/encoding.json
 	$(BIN)/python -m benchmarks.encoding
 
-bench-catalogue: $(VENV)/.dev ## A million items through encode, LMDB, snapshot and lookups; build/bench/catalogue.json
+bench-catalogue: $(VENV)/.dev ## A million items through encode, LMDB, snapshot and lookups, served too; build/bench/catalogue.json
 	$(BIN)/python -m benchmarks.catalogue --plot build/bench/catalogue.svg
 
 # An environment of its own: what nobody here wrote.

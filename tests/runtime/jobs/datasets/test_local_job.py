@@ -117,6 +117,8 @@ def test_other_formats_have_the_same_rows_and_make_only_what_is_missing(
     assert {part: part.stat().st_mtime_ns for part in parts_in(out)} == after
     with pytest.raises(InvalidRequest, match=rf"is a dataset in {part_format}, not parquet: give another"):
         run_dataset_job(HashEncoder(), target(out), files)
+    (out / "dataset.json").write_text("")  # as after a loss of power
+    assert run_dataset_job(HashEncoder(), target(out, part_format), files).encoded == 0
 
 
 def test_lance_shows_a_dataset_when_it_is_whole_and_that_of_before_until_then(tmp_path: Path) -> None:

@@ -108,14 +108,12 @@ class Tally:
 
 
 def check_format(folder: Path, part_format: DatasetFormat) -> None:
-    """Raises `InvalidRequest` where a folder has a dataset of another format."""
-    path = folder / DATASET_FILE
-    if not path.is_file():
-        return
+    """Raises `InvalidRequest` where a folder has a dataset of another format; one that says nothing is made anew."""
     try:
-        stands = {format_of_part(part["name"]) for part in json.loads(path.read_bytes())["parts"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} does not say what is in the dataset: {error!r}") from error
+        names = [part["name"] for part in json.loads((folder / DATASET_FILE).read_bytes())["parts"]]
+        stands = {format_of_part(name) for name in names}
+    except (OSError, ValueError, KeyError, TypeError, StoreError):
+        return
     if stands - {part_format}:
         raise InvalidRequest(
             f"{folder} is a dataset in {', '.join(sorted(stands))}, not {part_format}: give another folder"

@@ -7,6 +7,8 @@ from rankport.protos.errors import StoreError
 UNREACHABLE = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterDownError)
 """Errors after which another try may succeed: a server that is down, starting, or failing over."""
 
+_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"  # OpenSSL's word
+
 
 def failure(name: str, error: exceptions.RedisError) -> StoreError:
     """Explains why a command failed."""
@@ -18,10 +20,17 @@ def is_login(error: BaseException) -> bool:
     return isinstance(error, exceptions.AuthenticationError) or "invalid username-password" in str(error)
 
 
+def is_final(error: BaseException) -> bool:
+    """Says whether another try fails alike: the server refused the login, or the client its certificate."""
+    return is_login(error) or _CERTIFICATE in str(error)
+
+
 def _cause(error: exceptions.RedisError) -> str:
     text = str(error)
     if is_login(error):
         return f"Redis refuses the login ({text}): give redis://USER:PASSWORD@HOST"
+    if _CERTIFICATE in text:
+        return f"the certificate of Redis is not to be trusted ({text}): name its authority with ssl_ca_certs=FILE"
     if isinstance(error, exceptions.NoPermissionError):
         return f"the user of Redis may not do that ({text}): allow it the commands on the store's keys"
     if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):

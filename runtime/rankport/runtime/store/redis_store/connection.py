@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.protos.processes.own_process import OwnProcess
-from rankport.runtime.store.redis_store.causes import UNREACHABLE, failure, is_login
+from rankport.runtime.store.redis_store.causes import UNREACHABLE, failure, is_final
 from rankport.runtime.store.redis_store.location import RedisLocation
 
 _log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class RedisConnection:
             try:
                 return body()
             except exceptions.RedisError as error:
-                again = isinstance(error, UNREACHABLE) and not is_login(error)
+                again = isinstance(error, UNREACHABLE) and not is_final(error)
                 if tries == 1 or not again or time.monotonic() + wait_s > until:
                     raise failure(self.location.name, error) from error
             self._closed.wait(wait_s * random.uniform(0.5, 1.0))

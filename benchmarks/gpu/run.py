@@ -51,7 +51,7 @@ PLAN = (
     Planned("trained", "esco", 20, 60),
     Planned("trained", "int8", 20, 60),
     Planned("trained", "int4", 20, 60),
-    Planned("trained", "fp8", 20, 60),
+    Planned("trained", "fp8", 60, 120),  # 48 s were not enough
     Planned("in_process", "mixlm", 30, 90),
     Planned("served", "mixlm", 30, 120),
     Planned("restore", "slm", 10, 60),
@@ -163,7 +163,8 @@ class Run:
         module = [sys.executable, "-m", f"benchmarks.gpu.{planned.module}", "--device", given.device]
         places = ["--work", str(given.work), "--out", str(figures)]
         if planned.module == "trained":
-            return [*module, *places, "--skeletons", str(given.skeletons), "--form", planned.model]
+            bounds = ["--seconds", str(seconds - _GRACE_S)]
+            return [*module, *places, *bounds, "--skeletons", str(given.skeletons), "--form", planned.model]
         ceiling = self._parts.get("ceilings mixlm", {}).get("figures", {}).get("bf16_product_tflops", 0.0)
         return [
             *(*module, *places, "--model", planned.model),

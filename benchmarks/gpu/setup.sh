@@ -14,6 +14,14 @@ for slice in .gpu/runtime/*/; do
         echo "setup: cannot unpack $slice"
 done
 export PYTHONPATH="$GPU_WORK/site:$PWD/sdk:$PWD/exporters:$PWD/runtime:$PWD/protos:$PWD"
+# Exports write down the versions of packages: this checkout's is told as an installation would.
+python3 -c '
+import pathlib, sys
+from rankport.protos.packages import VERSION
+info = pathlib.Path(sys.argv[1]) / f"rankport-{VERSION}.dist-info"
+info.mkdir(exist_ok=True)
+(info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: rankport\nVersion: {VERSION}\n")
+' "$GPU_WORK/site" || echo "setup: no metadata of rankport"
 # The packed libraries come first: the machine's own onnxruntime has no CUDA.
 [ -f "$GPU_WORK/runtime/env.sh" ] && . "$GPU_WORK/runtime/env.sh"
 # onnxruntime looks for CUDA's libraries beside itself.
@@ -23,7 +31,7 @@ nvidia=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 python3 -c '
 import onnxruntime, pydantic, lmdb, grpc, google.protobuf as protobuf
-import rankport.sdk, rankport.exporters.kinds.ranker.proof.modes, rankport.runtime.server.grpc.server
+import rankport.sdk, rankport.exporters.kinds.ranker.proof.modes, rankport.runtime.server.server
 print("setup: onnxruntime", onnxruntime.__version__, onnxruntime.get_available_providers())
 print("setup: grpc", grpc.__version__, "protobuf", protobuf.__version__, "pydantic", pydantic.__version__)
 '

@@ -12,6 +12,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from benchmarks.gpu.reports.figures import Figures
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("/tmp/rankport-gpu"))
     parser.add_argument("--out", type=Path, default=Path("trained.json"))
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--seconds", type=float, default=600.0, help="that verifying may take")
     given = parser.parse_args()
     if given.export:
         for form, options in FORMS.items():
@@ -86,9 +88,18 @@ def _verify(given: argparse.Namespace) -> None:
         *("--judged", str(requests / "judged.jsonl"), "--store", str(requests / "tokens.lmdb")),
         *("--device", given.device, "--json", str(verdict)),
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    begun = time.monotonic()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=given.seconds)
+    except subprocess.TimeoutExpired as late:
+        # Its steps, a line each as no terminal reads them: the last says where the time went.
+        steps = (late.stderr or b"").decode(errors="replace").strip().splitlines()
+        figures.add("stopped_after_s", given.seconds)
+        figures.add("stopped_at", steps[-1] if steps else "the start")
+        sys.exit(f"{given.form}: not verified in {given.seconds:.0f} s")
     print((done.stdout + done.stderr)[-4000:], flush=True)
     figures.add("exit_code", done.returncode)
+    figures.add("seconds", round(time.monotonic() - begun, 1))
     if verdict.exists():
         found = json.loads(verdict.read_text())
         figures.add("passed", found["passed"])

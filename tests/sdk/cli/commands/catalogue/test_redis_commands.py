@@ -1,0 +1,155 @@
+"""Commands over a real Redis: encode, score and serve on a store in it, and nearline as processes that are killed."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import redis
+
+from rankport.protos.errors import StoreError
+from rankport.protos.types import ItemStatus, Key
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.store.opening import open_store
+from rankport.sdk import Client
+from support.cli import rankport
+from support.servers.deterministic_models import DeterministicEncoder
+from support.servers.redis_server import RedisServer, free_port, redis_server
+from support.servers.serving import RANKPORT, serve, serving
+
+T = TypeVar("T")
+TEXTS = {f"i{number}": f"senior nurse {number}" for number in range(40)}
+DONE_S = 120.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of TCP, with nothing in it."""
+    with redis_server(tmp_path, port=free_port()) as server:
+        yield server
+
+
+def check_stored(server: RedisServer, encoder: ItemEncoder | DeterministicEncoder) -> None:
+    """Each item stands once, with its tokens."""
+    with open_store(server.url, read_only=True) as store:
+        namespace = store.namespace(encoder.fingerprint)
+        assert sorted(namespace.keys()) == sorted(TEXTS)
+        made = encoder.encode(list(TEXTS.values()))
+        np.testing.assert_allclose(namespace.read(list(TEXTS)).tokens, made, atol=1e-3)
+
+
+def test_a_store_in_redis_is_encoded_scored_and_served_over_its_restart(
+    server: RedisServer, encoder_bundle: Bundle, mix_bundle: Bundle, tmp_path: Path
+) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("id,text\n" + "".join(f"{id},{text}\n" for id, text in TEXTS.items()))
+    encoded = rankport(
+        "encode", "--bundle", encoder_bundle.path, "--items", items, "--store", server.url, "--json", "-"
+    )
+    assert json.loads(encoded.stdout)["encoded"] == len(TEXTS)
+    with ItemEncoder.load(encoder_bundle) as encoder:
+        check_stored(server, encoder)
+    keys = [Key("i3"), Key("none")]
+    shared = ["--prefix", "nurse", "i3", "none", "--keys", "--json"]
+    scored = rankport("score", "--bundle", mix_bundle.path, "--store", server.url, *shared)
+    assert scored.returncode == 0, scored.stderr
+    items_scored = {item["item"]: item["score"] for item in json.loads(scored.stdout)["items"]}
+    with (
+        serve(mix_bundle.path, "--store", server.url) as command,
+        Client(command.address, timeout_s=30.0) as client,
+    ):
+        before = client.score("nurse", keys)
+        assert items_scored == {"i3": pytest.approx(float(before.scores[0]), abs=1e-5), "none": None}
+        server.kill()
+        with pytest.raises(StoreError, match=r"token store redis://.* no answer of Redis"):
+            client.score("nurse", keys)
+        server.start()
+        after = once_it_answers(lambda: client.score("nurse", keys))
+        np.testing.assert_array_equal(after.scores, before.scores)
+        assert client.lookup(["i3", "none"]).status == (ItemStatus.OK, ItemStatus.NOT_FOUND)
+
+
+def once_it_answers(call: Callable[[], T]) -> T:
+    """Calls again while the store is away."""
+    until = time.monotonic() + DONE_S
+    while True:
+        try:
+            return call()
+        except StoreError:
+            assert time.monotonic() < until
+
+
+@contextmanager
+def nearline(server: RedisServer, *options: object) -> Iterator["subprocess.Popen[str]"]:
+    """Runs the command on the server's stream and store; it consumes."""
+    command = [*RANKPORT, "nearline", "--redis", server.url, "--store", server.url, *map(str, options)]
+    command += ["--group", "g", "--claim-after-s", "0.5", "--max-batch-items", "8"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            line = next((line for line in process.stderr if line.startswith("consuming")), None)
+            assert line is not None, "it ended"
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def add_changes(client: "redis.Redis") -> None:
+    for id, text in TEXTS.items():
+        client.xadd("items", {"id": id, "text": text, "version": 1})
+
+
+def done(client: "redis.Redis") -> set[str]:
+    """Items whose change is done."""
+    return {item.decode() for item in client.hkeys("{items}:g:versions")}
+
+
+def until_done(client: "redis.Redis", holds: Callable[[], bool]) -> None:
+    """Waits, at the server, until something holds."""
+    until = time.monotonic() + DONE_S
+    while not holds():
+        assert time.monotonic() < until
+        client.blpop(["nothing"], 0.02)
+
+
+def test_nearline_ends_behind_its_batch_when_it_is_told_to(
+    server: RedisServer, encoder_bundle: Bundle
+) -> None:
+    with server.client() as client:
+        with nearline(server, "--bundle", encoder_bundle.path) as process:
+            add_changes(client)
+            until_done(client, lambda: bool(done(client)))
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=DONE_S)
+        assert process.returncode == 0
+        assert "stopped: NearlineCounts(encoded=" in said
+        finished = done(client)
+    with open_store(server.url, read_only=True) as store:
+        assert set(store.namespace(encoder_bundle.manifest.fingerprint).keys()) == finished
+
+
+def test_nearline_that_is_killed_goes_on_with_the_encoder_of_a_server(server: RedisServer) -> None:
+    with serving() as running, server.client() as client:
+        options = ("--server", running.address, "--model", "encoder")
+        running.encoder.worker.gate.clear()
+        with nearline(server, *options) as killed:
+            add_changes(client)
+            until_done(client, lambda: client.xpending("items", "g")["pending"] > 0)
+            killed.kill()
+        assert not done(client)
+        running.encoder.worker.gate.set()
+        with nearline(server, *options) as process:
+            until_done(client, lambda: done(client) == set(TEXTS))
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=DONE_S)
+        assert process.returncode == 0
+        assert client.xpending("items", "g")["pending"] == 0
+        check_stored(server, running.encoder)

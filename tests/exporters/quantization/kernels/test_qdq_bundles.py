@@ -95,7 +95,8 @@ def test_a_bundle_for_tensorrt_is_of_standard_operators_and_equals_its_source(
     # Weights alone are low-bit: nothing is rounded, and the tolerance is that of any export.
     in_fp32 = manifest.precision == "fp32"
     assert in_fp32 != form.endswith(IN_FP16)
-    assert ("int4" in form and in_fp32) == (manifest.parity.max_abs_tolerance == 1e-4)
+    weights_alone = "int4" in form or "int8-fine" in form
+    assert (weights_alone and in_fp32) == (manifest.parity.max_abs_tolerance == 1e-4)
 
 
 def test_a_bundle_for_tensorrt_is_as_small_as_its_bits(made: tuple[str, Path, Bundle]) -> None:

@@ -65,7 +65,8 @@ def _measure(part: Part, engine: Engine, ranker: Ranker, request: RequestShape) 
             figures = contender.rates(statistics.median(seconds), fresh=fresh) | {"rounds": len(seconds)}
             part.figures.add(f"{request.name} {way}, {'fresh' if fresh else 'cached'} prefixes", figures)
     part.figures.add(f"{request.name} one query alone", contender.latencies())
-    part.figures.add(f"{request.name} device", device_load() | {"cache": str(engine.cache_stats())})
+    state = {"cache": str(engine.cache_stats()), "recordings": str(engine.counts().recordings)}
+    part.figures.add(f"{request.name} device", device_load() | state)
 
 
 def repeat(run: Callable[[], float], times: int) -> list[float]:
@@ -90,14 +91,27 @@ class Contender:
     @classmethod
     def of(cls, part: Part, engine: Engine, ranker: Ranker, request: RequestShape) -> Self:
         """Item sets are made once; the engine has no memory of items."""
-        model = part.workload.model
-        runs = [TokenRuns.of(run_of(model, request, seed).items) for seed in range(_ITEM_SETS)]
-        items = [list(random_query(model, request, seed).items) for seed in range(_ITEM_SETS)]
-        ways: dict[str, Submit] = {
-            "engine": lambda prefix, index: engine.submit(TokenRun(prefix), runs[index % _ITEM_SETS]),
-            "ranker": lambda prefix, index: ranker.submit(prefix.tolist(), items[index % _ITEM_SETS]),
-        }
-        return cls(part, request, ways)
+        items = [list(random_query(part.workload.model, request, seed).items) for seed in range(_ITEM_SETS)]
+        contender = cls.of_engine(part, engine, request)
+        contender.ways["ranker"] = lambda prefix, index: ranker.submit(
+            prefix.tolist(), items[index % _ITEM_SETS]
+        )
+        return contender
+
+    @classmethod
+    def of_engine(cls, part: Part, engine: Engine, request: RequestShape) -> Self:
+        """Requests to the engine alone."""
+        runs = [TokenRuns.of(run_of(part.workload.model, request, seed).items) for seed in range(_ITEM_SETS)]
+        return cls(
+            part,
+            request,
+            {"engine": lambda prefix, index: engine.submit(TokenRun(prefix), runs[index % _ITEM_SETS])},
+        )
+
+    @property
+    def queries(self) -> int:
+        """Queries of a round."""
+        return self.request.queries * _WINDOWS
 
     def round(self, way: str, *, fresh: bool, windows: int = _WINDOWS) -> float:
         """Seconds of a request, over a round of many."""

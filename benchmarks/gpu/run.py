@@ -53,6 +53,7 @@ PLAN = (
     Planned("trained", "int4", 20, 60),
     Planned("trained", "fp8", 60, 120),  # 48 s were not enough
     Planned("in_process", "mixlm", 30, 90),
+    Planned("fresh", "mixlm", 20, 45),
     Planned("served", "mixlm", 30, 120),
     Planned("restore", "slm", 10, 60),
     Planned("reference", "slm", 15, 40),

@@ -85,6 +85,11 @@ class SimulatedMemory:
         """The device has so much more to do."""
         self._done_s = max(self._done_s, time.perf_counter()) + seconds
 
+    @property
+    def done_s(self) -> float:
+        """Moment when the device would be done with what it has by now."""
+        return max(self._done_s, time.perf_counter())
+
     def allocate(self, nbytes: int) -> Buffer:
         self.host.busy(CALL_S)
         array = np.empty(max(nbytes, 1), np.uint8)  # its pages are never touched

@@ -97,6 +97,7 @@ class ReferenceBackend:
     threads: set[int] = field(default_factory=set)
     closed: bool = False
     table: None = None
+    recordings: None = None
 
     def prefill(self, batch: PrefixBatch) -> tuple[PrefixKV, ...]:
         self._enter("prefill", batch)

@@ -76,6 +76,16 @@ class Started(Generic[FloatT]):
     done: bool  # nothing is left to wait for; of one backend always or never
 
 
+@dataclass(frozen=True, slots=True)
+class RecordingCounts:
+    """Passes of a device by how their kernels were started. What was recorded once is replayed by one call."""
+
+    launched: int = 0  # each kernel by itself
+    recorded: int = 0  # for the passes that come again
+    replayed: int = 0
+    recording_s: float = 0.0  # that the host spent on those recorded
+
+
 class TokenTable(Protocol):
     """Embedding tokens in the memory of a device, that runs may name by row."""
 
@@ -93,6 +103,10 @@ class PrefixBackend(Protocol):
     @property
     def table(self) -> TokenTable | None:
         """Table that runs may name embeddings of; None: they bring theirs."""
+
+    @property
+    def recordings(self) -> RecordingCounts | None:
+        """Counts of the passes so far; None where nothing is recorded."""
 
     def prefill(self, batch: PrefixBatch) -> PrefixPieces:
         """Computes the KV of each run's own tokens (not of the prefix it continues). One run per prefix. [runs]"""

@@ -6,6 +6,7 @@ Plain numbers that the worker's thread writes and any thread reads; who exports 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from rankport.runtime.backends.contract import RecordingCounts
 from rankport.runtime.histogram import COUNTS, Histogram, HistogramCounts
 from rankport.runtime.scheduling.work import PassSize
 
@@ -65,6 +66,7 @@ class EngineCounts:
     compute_s: HistogramCounts  # of answered requests, in their passes
     silent_s: float  # since the thread's last step, 0 while it has nothing to do
     doing: str  # what it does since then
+    recordings: RecordingCounts | None = None  # of its device, if that records passes
 
 
 class WorkerCounts:

@@ -59,7 +59,8 @@ class DeviceTextBackend:
         written = self._downloads.hold(math.prod(shape))
         outputs = {self._row.name: DeviceArray(written, shape, self._row.dtype)}
         fixed = self._recordings.number(self._role, (items, item_tokens), (self._uploads.pointer, written))
-        self._graph.run(inputs, {}, outputs, fixed=fixed)
+        with self._recordings.counted(fixed):
+            self._graph.run(inputs, {}, outputs, fixed=fixed)
         started = self._downloads.fetch(self._row.padded(len(texts), item_tokens))
         if not self._row.of_tokens:
             return started

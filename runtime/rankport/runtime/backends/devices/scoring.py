@@ -5,6 +5,9 @@ stays. What a graph is, ONNX Runtime's or TensorRT's, is behind `DeviceGraph`; a
 `DeviceMemory`'s.
 """
 
+import logging
+import math
+import operator
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,7 +16,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, Started
+from rankport.protos.errors import BackendError
+from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, RecordingCounts, Started
 from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, NamedKV, Place
@@ -23,8 +27,11 @@ from rankport.runtime.backends.devices.uploads import Uploads
 from rankport.runtime.backends.devices.workspace import Recordings, Region
 from rankport.runtime.backends.layouts.by_target import layout_of
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
-from rankport.runtime.backends.layouts.sizes import PassSizes
+from rankport.runtime.backends.layouts.sizes import PassSizes, lines, rounded
 from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.tokens import TokenRuns
+
+log = logging.getLogger(__name__)
 
 Logits = NDArray[np.float32]
 
@@ -67,8 +74,38 @@ class DevicePrefixBackend:
             for role, graph in (("prefix", graphs.prefix), ("score", graphs.score))
         }
         self._uploads, self._downloads = Uploads(memory), Downloads(memory, np.dtype(np.float32))
-        self._past, self._new = Region(memory), Region(memory)
+        # Apart, so that one that grows does not move what passes of the other role were recorded over.
+        self._past = {"prefix": Region(memory), "score": Region(memory)}
+        self._new = Region(memory)
         self._recordings = Recordings()
+
+    @property
+    def recordings(self) -> RecordingCounts:
+        """See `PrefixBackend.recordings`."""
+        return self._recordings.counts
+
+    def hold(self, prefixes: int, tokens: int, most_bytes: int) -> None:
+        """Makes room for score passes of so many prefixes of so many tokens, within so many bytes.
+
+        Where the room grows later, passes are recorded anew.
+        """
+        self._past["score"].hold(min(self._kv.nbytes(rounded(prefixes), lines(tokens)), most_bytes))
+
+    def record_prefills(self, sizes: Sequence[tuple[int, int]]) -> None:
+        """Records prefill passes of (prefixes, tokens of each), as far as the device can."""
+        try:
+            # Those that take most room come first: what is recorded must stay where it is.
+            room = (math.prod, operator.itemgetter(0), operator.itemgetter(1))
+            for size in {max(sizes, key=of) for of in room}:
+                self._prefill_zeros(*size)
+            with self._recordings.at_once():
+                for size in sizes:
+                    self._prefill_zeros(*size)
+        except BackendError as error:
+            log.warning("prefill passes are not recorded beforehand, which takes longer: %s", error)
+        self._memory.mark()()
+        counts = self.recordings
+        log.info("recorded %d passes in %.1f s", counts.recorded, counts.recording_s)
 
     def prefill(self, batch: PrefixBatch) -> tuple[DeviceKV, ...]:
         """See `PrefixBackend.prefill`."""
@@ -101,29 +138,37 @@ class DevicePrefixBackend:
             freed.callback(self._memory.close)
             if self.table is not None:
                 freed.callback(self.table.release)
-            for region in (self._uploads, self._past, self._new, self._downloads):
-                freed.callback(region.release)
+            for held in (self._uploads, self._new, self._downloads):
+                freed.callback(held.release)
+            for past in self._past.values():
+                freed.callback(past.release)
             for graph in {id(graph): graph for graph in (self._graphs.prefix, self._graphs.score)}.values():
                 freed.callback(graph.close)
             self._memory.mark()()
+
+    def _prefill_zeros(self, prefixes: int, tokens: int) -> None:
+        runs = TokenRuns.of_lengths(np.zeros(prefixes * tokens, np.int64), [tokens] * prefixes)
+        self._run("prefix", PrefixBatch(((),) * prefixes, runs, np.arange(prefixes)))
 
     def _run(self, role: str, batch: PrefixBatch) -> PassSizes:
         """Enqueues one pass; its results lie in the workspace, until the next pass of the role."""
         graph = self._graphs.prefix if role == "prefix" else self._graphs.score
         layout = self._lay_out(batch)
-        sizes = layout.rounded_sizes()
+        sizes = layout.rounded_sizes(prefill=role == "prefix")
+        past = self._past[role]
         inputs = self._sent(graph, layout.inputs(sizes))
-        self._gather(batch.prefixes, layout.past_lengths, sizes)
-        inputs |= self._past_kv_of[role].at(self._past.pointer, sizes.prefixes, sizes.past)
+        self._gather(past, batch.prefixes, layout.past_lengths, sizes)
+        inputs |= self._past_kv_of[role].at(past.pointer, sizes.prefixes, sizes.past)
         new_slots = sizes.rows * sizes.row_tokens if role == "prefix" else 0
         outputs = self._new_kv(sizes, new_slots) if new_slots else self._logits(sizes)
         host = {"kv_slots": np.array([new_slots])}
         written = next(iter(outputs.values())).pointer
-        addresses = (self._uploads.pointer, self._past.pointer, written)
+        addresses = (self._uploads.pointer, past.pointer, written)
         # With a table the graph reads all of it, however many rows were sent.
         shape = sizes if self.table is None else replace(sizes, embedding_count=0)
         fixed = self._recordings.number(role, shape, addresses)
-        graph.run(inputs, {name: host[name] for name in graph.host_names}, outputs, fixed=fixed)
+        with self._recordings.counted(fixed):
+            graph.run(inputs, {name: host[name] for name in graph.host_names}, outputs, fixed=fixed)
         return sizes
 
     def _sent(self, graph: DeviceGraph, arrays: Mapping[str, HostArray]) -> dict[str, DeviceArray]:
@@ -141,16 +186,18 @@ class DevicePrefixBackend:
         pointer = self._downloads.hold(sizes.items_total * self._labels)
         return {"logits": DeviceArray(pointer, (sizes.items_total, self._labels), "float32")}
 
-    def _gather(self, prefixes: Sequence[PrefixPieces], lengths: NDArray[np.int64], sizes: PassSizes) -> None:
+    def _gather(
+        self, past: Region, prefixes: Sequence[PrefixPieces], lengths: NDArray[np.int64], sizes: PassSizes
+    ) -> None:
         """Gathers the past of every prefix side by side. Padding is zeros: what has no weight must still be finite."""
         nbytes = self._kv.nbytes(sizes.prefixes, sizes.past)
-        self._past.hold(nbytes)
+        past.hold(nbytes)
         if len(prefixes) < sizes.prefixes or lengths.min() < sizes.past:
-            self._memory.clear(self._past.pointer, nbytes)
+            self._memory.clear(past.pointer, nbytes)
         for row, pieces in enumerate(prefixes):
             start = 0
             for piece in cast(tuple[DeviceKV, ...], pieces):
-                target = Place(self._past.pointer, sizes.prefixes, sizes.past, row, start)
+                target = Place(past.pointer, sizes.prefixes, sizes.past, row, start)
                 self._kv.move(self._memory, Place.of(piece), target, piece.length)
                 start += piece.length
 

@@ -1,12 +1,15 @@
 """Memory that a device backend keeps between passes: device memory, host memory in turn, recorded shapes."""
 
 import itertools
-from collections.abc import Callable, Hashable
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.runtime.backends.contract import RecordingCounts
 from rankport.runtime.backends.devices.memory import Buffer, DeviceMemory
 
 _GROWTH = 1.25
@@ -78,15 +81,46 @@ class _OfRole:
 
 
 class Recordings:
-    """Numbers for passes that come again with equal shapes at equal addresses."""
+    """Numbers for passes that come again with equal shapes at equal addresses, and the count of what became of them."""
 
-    def __init__(self, after: int = 2, most: int = 64) -> None:
+    def __init__(self, after: int = 2, most: int = 160) -> None:
         self._after, self._most = after, most
+        self._at_once = False
         self._next = itertools.count()
         self._roles: dict[str, _OfRole] = {}
+        self._recorded: set[int] = set()
+        self._launched = self._replayed = 0
+        self._recording_s = 0.0
+
+    @property
+    def counts(self) -> RecordingCounts:
+        """Counts of the passes so far; any thread may ask."""
+        return RecordingCounts(self._launched, len(self._recorded), self._replayed, self._recording_s)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Numbers passes that come within the block the first time."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+    @contextmanager
+    def counted(self, number: int | None) -> Iterator[None]:
+        """Counts the pass that the block starts by its number. One that fails counts for nothing."""
+        begun = time.perf_counter()
+        yield
+        if number is None:
+            self._launched += 1
+        elif number in self._recorded:
+            self._replayed += 1
+        else:
+            self._recorded.add(number)
+            self._recording_s += time.perf_counter() - begun
 
     def number(self, role: str, sizes: Hashable, addresses: tuple[int, ...]) -> int | None:
-        """Numbers a pass that was seen `after` times before; None while it is rare, or where `most` are numbered.
+        """Numbers a pass that was seen `after` times before, or `at_once`; None if it is rare, or `most` are numbered.
 
         No number is given twice: what was recorded at addresses that are left behind is never replayed.
         """
@@ -98,7 +132,8 @@ class Recordings:
         if len(known.seen) >= _MOST_RARE:
             known.seen.clear()
         known.seen[sizes] = known.seen.get(sizes, 0) + 1
-        if known.seen[sizes] <= self._after or len(known.numbers) >= self._most:
+        rare = known.seen[sizes] <= self._after and not self._at_once
+        if rare or len(known.numbers) >= self._most:
             return None
         del known.seen[sizes]
         known.numbers[sizes] = next(self._next)

@@ -69,8 +69,8 @@ class Layout(Protocol):
     def past_lengths(self) -> NDArray[np.int64]:
         """Tokens of each prefix. [prefixes]"""
 
-    def rounded_sizes(self) -> PassSizes:
-        """Rounds to sizes that come again, which hold the batch too."""
+    def rounded_sizes(self, *, prefill: bool = False) -> PassSizes:
+        """Rounds to sizes that come again, which hold the batch too; of a prefill pass, one run a prefix, to fewer."""
 
     def inputs(self, sizes: PassSizes) -> Mapping[str, HostArray]:
         """Makes graph inputs by name, without the past KV, for `sizes`; nobody reads the results of padding."""

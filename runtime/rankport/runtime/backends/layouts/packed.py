@@ -26,7 +26,7 @@ class Packed:
         NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
     ]  # prefix, item of the prefix, token of the item: each [tokens]
 
-    def rounded_sizes(self) -> PassSizes:
+    def rounded_sizes(self, *, prefill: bool = False) -> PassSizes:
         """See `Layout.rounded_sizes`."""
         return rounded_packed(self.sizes)
 

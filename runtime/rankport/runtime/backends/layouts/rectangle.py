@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
 from rankport.runtime.backends.layouts.packed import rank_within
-from rankport.runtime.backends.layouts.sizes import PassSizes, lines, rounded
+from rankport.runtime.backends.layouts.sizes import (
+    PassSizes,
+    lines,
+    prefill_prefixes,
+    prefill_tokens,
+    rounded,
+)
 from rankport.runtime.tokens import EMBEDDED, TokenRuns, places_within
 
 ROW_LENGTHS = "row_lengths"
@@ -43,8 +49,20 @@ class Rectangle:
     ]  # prefix, row, token of the row: each [real tokens]
     by_length: bool = False  # one item a row; else masks say who sees whom
 
-    def rounded_sizes(self) -> PassSizes:
+    def rounded_sizes(self, *, prefill: bool = False) -> PassSizes:
         """See `Layout.rounded_sizes`."""
+        if prefill:
+            prefixes = prefill_prefixes(self.sizes.prefixes)
+            return with_tokens(
+                replace(
+                    self.sizes,
+                    prefixes=prefixes,
+                    row_tokens=prefill_tokens(self.sizes.row_tokens),
+                    past=prefill_tokens(self.sizes.past),
+                    items_total=prefixes,
+                    embedding_count=rounded(self.sizes.embedding_count),
+                )
+            )
         return with_tokens(
             replace(
                 self.sizes,

@@ -34,3 +34,36 @@ def lines(size: int) -> int:
     """Rounds up as `rounded`, and to a multiple of `LINE`; 0 becomes one: a device need not know empty products."""
     size = rounded(size)
     return max(-(-size // LINE), 1) * LINE
+
+
+_FEW_PREFIXES, _SHORT_TOKENS, _SHORT_STEP = 32, 128, 16
+
+
+def prefill_prefixes(count: int) -> int:
+    """Rounds prefixes of a prefill pass up to few sizes: from 32 on by a quarter at most.
+
+    A pass of fewer short ones takes about as long as its kernels need to start, however many there are.
+    """
+    if count <= 2:
+        return count
+    steps = 4 if count > _FEW_PREFIXES else 2
+    step: int = max((1 << (count.bit_length() - 1)) // steps, 4 if count > 4 else 2)
+    return -(-count // step) * step
+
+
+def prefill_tokens(count: int) -> int:
+    """Rounds tokens of prefixes in a prefill pass up, or those before them: few to few sizes, more as `lines`."""
+    return lines(count) if count > _SHORT_TOKENS else max(-(-count // _SHORT_STEP), 1) * _SHORT_STEP
+
+
+def prefill_sizes(tokens: int, prefixes: int, longest: int) -> list[tuple[int, int]]:
+    """Lists (prefixes, tokens of each) of all passes of short prefixes, the largest first.
+
+    Passes hold at most `tokens` tokens, `prefixes` prefixes, and prefixes `longest` tokens.
+    """
+    sizes = {
+        (prefill_prefixes(count), prefill_tokens(each)): count * each
+        for each in range(min(_SHORT_TOKENS, longest), 0, -1)
+        for count in range(max(min(prefixes, tokens // each), 1), 0, -1)
+    }
+    return sorted(sizes, key=lambda size: -size[0] * size[1])

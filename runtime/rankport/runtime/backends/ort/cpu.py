@@ -23,6 +23,7 @@ class OnnxRuntimePrefixBackend:
     """The `prefix` and `score` graphs of a bundle on the CPU. Implements `PrefixBackend`."""
 
     table = None
+    recordings = None
 
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
         self._prefix = PrefixGraph(bundle, config or EngineConfig())

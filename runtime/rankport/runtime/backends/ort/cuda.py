@@ -9,14 +9,16 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, BundleError
+from rankport.runtime.backends.contract import PrefixBackend
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.devices.table import token_table
+from rankport.runtime.backends.layouts.sizes import prefill_sizes
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import check_graph_files
-from rankport.runtime.bundle.manifest import DType, Role
+from rankport.runtime.bundle.manifest import DType, Manifest, Role
 from rankport.runtime.config import EngineConfig
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 PROVIDER = "CUDAExecutionProvider"
 _NOT_RECORDED = "-1"
 _ON_HOST = frozenset(["kv_slots"])
+_PASSES_SHARE = 8
+"""Part of the prefix cache's bytes that a pass has room for from the start, and what it leaves in turn."""
 _ELEMENT_TYPES: dict[DType, int] = {"float32": 1, "int32": 6, "int64": 7, "float16": 10, "bfloat16": 16}
 """Numbers of ONNX's TensorProto.DataType."""
 
@@ -34,13 +38,24 @@ def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
     Raises BackendError if ONNX Runtime or the machine has no CUDA, BundleError if a graph cannot be loaded.
     """
     bundle = bundle.for_onnxruntime(onnxruntime.__version__)
+    # Beside the cache, for KV in passes.
+    passes_bytes = config.prefix_cache_bytes // _PASSES_SHARE
     with _on_gpu(device) as memory:
-        memory.reserve(config.prefix_cache_bytes)
+        memory.reserve(config.prefix_cache_bytes + 2 * passes_bytes)
         prefix = _load(bundle, "prefix", memory)
         one = bundle.graph("score").file == bundle.graph("prefix").file
         score = prefix if one else _load(bundle, "score", memory)
         table = token_table(bundle.manifest, config, memory)
-    return DevicePrefixBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
+    backend = DevicePrefixBackend(bundle.manifest, ScoringGraphs(prefix, score), memory, table)
+    backend.hold(config.max_active_requests, bundle.manifest.limits.max_prefix_tokens, passes_bytes)
+    return backend
+
+
+def record_cuda_prefills(backend: PrefixBackend, manifest: Manifest, config: EngineConfig) -> None:
+    """Records the prefill passes of short prefixes that will come, of a ranker on CUDA."""
+    assert isinstance(backend, DevicePrefixBackend)
+    longest = manifest.limits.max_prefix_tokens
+    backend.record_prefills(prefill_sizes(config.max_prefill_tokens, config.max_active_requests, longest))
 
 
 def cuda_text_backend(bundle: Bundle, role: Role, *, device: int = 0) -> DeviceTextBackend:

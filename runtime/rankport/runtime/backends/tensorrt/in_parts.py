@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
-from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, PrefixKV, PrefixPieces, Started
+from rankport.runtime.backends.contract import (
+    PrefixBackend,
+    PrefixBatch,
+    PrefixKV,
+    PrefixPieces,
+    RecordingCounts,
+    Started,
+)
 from rankport.runtime.backends.layouts.packed import axes_of, rounded_packed, sizes_of
 from rankport.runtime.backends.tensorrt.profiles import VALUE_INPUTS, Profile
 from rankport.runtime.bundle.manifest import Role
@@ -26,6 +33,11 @@ class BackendInParts:
         self._backend, self._profiles = backend, profiles
         self._under_way: deque[_Pass] = deque()
         self.table = backend.table
+
+    @property
+    def recordings(self) -> RecordingCounts | None:
+        """See `PrefixBackend.recordings`."""
+        return self._backend.recordings
 
     def prefill(self, batch: PrefixBatch) -> PrefixPieces:
         """See `PrefixBackend.prefill`."""

@@ -18,9 +18,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
+from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, RecordingCounts
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
+from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items
 from rankport.runtime.scheduling.pass_results import take_shares
 from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache, SplitKV
@@ -89,6 +90,10 @@ class Engine(QueuedEngine):
         """Has the thread that owns the device do something between two passes. See `Worker.call`."""
         return self._worker.call(partial(on_device, "a step between passes", step))
 
+    def counts(self) -> EngineCounts:
+        """Returns a snapshot of its counters, those of recorded passes too."""
+        return replace(super().counts(), recordings=self._work.recordings)
+
     def cache_stats(self) -> CacheStats:
         """Returns a snapshot of the prefix cache's counters."""
         return self._work.cache.stats()
@@ -139,6 +144,11 @@ class _ScoringWork:
         self._prefixes = Prefixes[_ScoringRequest](self.cache, backend.prefill, config)
         self._item_limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
         self._prefilled_last = False
+
+    @property
+    def recordings(self) -> RecordingCounts | None:
+        """Counts of recorded passes, of a device that records any."""
+        return self._backend.recordings
 
     def prepare(self, request: _ScoringRequest) -> None:
         """Leases the prefix as far as it is cached by now."""

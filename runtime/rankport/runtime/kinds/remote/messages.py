@@ -8,6 +8,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
+from rankport.runtime.backends.contract import RecordingCounts
 from rankport.runtime.histogram import HistogramCounts
 from rankport.runtime.scheduling.counts import EngineCounts, Queue, Room, StageCounts
 from rankport.runtime.scheduling.prefix_cache import CacheStats
@@ -110,6 +111,7 @@ def _counts(values: Mapping[str, Any]) -> EngineCounts:
     histograms = {name: _histogram(values[name]) for name in ("pass_requests", "queue_s", "compute_s")}
     own = {
         "queue": Queue(**{**queue, "background": Room(**queue["background"])}),
+        "recordings": None if values["recordings"] is None else RecordingCounts(**values["recordings"]),
         "stages": {name: StageCounts(**stage) for name, stage in values["stages"].items()},
     }
     return EngineCounts(**{**values, **own, **histograms})

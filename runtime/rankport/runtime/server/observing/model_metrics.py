@@ -71,6 +71,23 @@ def _passes(engines: Engines) -> Iterator[Metric]:
         busy.add_metric(names, engine.busy_s)
         add_histogram(requests, names, engine.pass_requests)
     yield from (failed, busy, requests)
+    yield from _recordings(engines)
+
+
+def _recordings(engines: Engines) -> Iterator[Metric]:
+    started = Counter(
+        "rankport_device_passes",
+        "Passes of a ranker's GPU, by how their kernels were started.",
+        labels=(*_ENGINE, "start"),
+    )
+    seconds = Counter("rankport_recording_seconds", "Seconds spent on recording passes.", labels=_ENGINE)
+    for names, engine in engines:
+        if (counts := engine.recordings) is not None:
+            started.add_metric((*names, "launched"), counts.launched)
+            started.add_metric((*names, "recorded"), counts.recorded)
+            started.add_metric((*names, "replayed"), counts.replayed)
+            seconds.add_metric(names, counts.recording_s)
+    yield from (started, seconds)
 
 
 def _queues(engines: Engines) -> Iterator[Metric]:

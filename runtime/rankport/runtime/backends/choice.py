@@ -28,7 +28,7 @@ from rankport.runtime.backends.tensorrt.plan_files import stored_plans
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, Role, Target
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
-from rankport.runtime.tokens import EMBEDDED, TokenRun, TokenRuns
+from rankport.runtime.tokens import TokenRun, TokenRuns
 
 BackendT = TypeVar("BackendT", PrefixBackend, TextBackend)
 
@@ -146,17 +146,12 @@ def warm_up_prefixes(backend: PrefixBackend, manifest: Manifest, config: EngineC
     Raises BackendError: what fails here would fail every request.
     """
     limits = manifest.limits
-    hidden = 0 if manifest.embedding is None else manifest.embedding.hidden_size
-    prefix = TokenRun(np.zeros(min(limits.max_prefix_tokens, config.max_prefill_tokens), np.int64))
+    prefix = TokenRun(np.zeros(min(limits.max_prefix_tokens, 64), np.int64))
     for length, count in _warm_up_sizes(limits.max_item_tokens, config.max_batch_tokens):
         pieces: PrefixPieces = ()
         if len(prefix.ids):
             pieces = backend.prefill(PrefixBatch.of([()], [prefix], np.zeros(1, np.int64)))
-        items = _zeros(length, count)
-        if hidden:  # what is sent with a pass takes room too
-            rows = np.zeros((length * count, hidden), np.float32)
-            items = TokenRuns.of_lengths(np.full(length * count, EMBEDDED), [length] * count, (rows,))
-        backend.score(PrefixBatch((pieces,), items, np.zeros(count, np.int64)))
+        backend.score(PrefixBatch((pieces,), _zeros(length, count), np.zeros(count, np.int64)))
 
 
 def warm_up_texts(backend: TextBackend, manifest: Manifest, config: EngineConfig) -> None:
@@ -234,16 +229,12 @@ def _cpu_backends(_: Bundle) -> _Backends:
 
 def _cuda_backends(_: Bundle) -> _Backends:
     with extras_named("device cuda", "cuda"):
-        from rankport.runtime.backends.ort.cuda import (
-            cuda_prefix_backend,
-            cuda_text_backend,
-            record_cuda_prefills,
-        )
+        from rankport.runtime.backends.ort import cuda
 
     return _Backends(
-        prefix=lambda bundle, config, gpu: cuda_prefix_backend(bundle, config, device=gpu),
-        text=lambda bundle, role, _, gpu: cuda_text_backend(bundle, role, device=gpu),
-        record=record_cuda_prefills,
+        prefix=lambda bundle, config, gpu: cuda.cuda_prefix_backend(bundle, config, device=gpu),
+        text=lambda bundle, role, _, gpu: cuda.cuda_text_backend(bundle, role, device=gpu),
+        record=cuda.record_cuda_prefills,
     )
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,21 @@ import pytest
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
+from rankport.runtime.backends import trial
 from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces, RecordingCounts
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.devices.workspace import Recordings
 from rankport.runtime.backends.layouts.sizes import prefill_prefixes, prefill_sizes, prefill_tokens
 from rankport.runtime.bundle.manifest import GraphSpec, Manifest, TensorSpec
-from rankport.runtime.tokens import TokenRuns
+from rankport.runtime.kinds.table import open_bundle
+from rankport.runtime.tokens import TokenRun, TokenRuns
 from support.bundle_samples import RANKER_FILES, manifest_of, ranker_draft
-from support.gpu.host_device import HostMemory
+from support.gpu.host_device import HostMemory, host_backend
 
 TOKENS, PREFIXES, LONGEST = 512, 24, 40
 KV = ("key", "value")
+TRIAL = Path(trial.__file__).parent / "ranker" / "bundle"
 
 
 @dataclass
@@ -163,3 +167,18 @@ def test_passes_are_counted_by_how_they_were_started() -> None:
     with recordings.at_once():
         assert recordings.number("score", 9, (1,)) is not None
     assert recordings.number("score", 10, (1,)) is None
+
+
+def test_prefixes_of_a_padded_pass_have_the_kv_of_each_alone() -> None:
+    """By the logits behind them, against the whole texts without a prefix."""
+    bundle = open_bundle(TRIAL)
+    backend = host_backend(bundle, HostMemory())
+    lengths, rng = [3, 5, 1, 4, 2], np.random.default_rng(0)
+    prefixes = [rng.integers(1, bundle.manifest.shape.vocab_size, length) for length in lengths]
+    kvs = backend.prefill(PrefixBatch.of([()] * 5, [TokenRun(one) for one in prefixes], np.arange(5)))
+    item = TokenRun(np.array([2, 1]))
+    behind = backend.score(PrefixBatch.of([(kv,) for kv in kvs], [item] * 5, np.arange(5)))
+    whole = [TokenRun(np.concatenate([prefix, item.ids])) for prefix in prefixes]
+    alone = [backend.score(PrefixBatch.of([()], [run], np.zeros(1, np.int64)))[0] for run in whole]
+    np.testing.assert_allclose(behind, alone, atol=1e-5)
+    backend.close()

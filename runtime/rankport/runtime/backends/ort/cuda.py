@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, BundleError
-from rankport.runtime.backends.contract import PrefixBackend
+from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.devices.graph import DeviceArray
@@ -20,6 +20,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import check_graph_files
 from rankport.runtime.bundle.manifest import DType, Manifest, Role
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.tokens import EMBEDDED, TokenRun, TokenRuns
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +53,28 @@ def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0
 
 
 def record_cuda_prefills(backend: PrefixBackend, manifest: Manifest, config: EngineConfig) -> None:
-    """Records the prefill passes of short prefixes that will come, of a ranker on CUDA."""
+    """Records the prefill passes of short prefixes that will come, of a ranker on CUDA.
+
+    Raises BackendError if the largest passes cannot be computed.
+    """
     assert isinstance(backend, DevicePrefixBackend)
     longest = manifest.limits.max_prefix_tokens
-    backend.record_prefills(prefill_sizes(config.max_prefill_tokens, config.max_active_requests, longest))
+    _run_largest(backend, manifest, config)
+    if longest:
+        backend.record_prefills(prefill_sizes(config.max_prefill_tokens, config.max_active_requests, longest))
+
+
+def _run_largest(backend: DevicePrefixBackend, manifest: Manifest, config: EngineConfig) -> None:
+    """Runs the passes that are sent most: memory that grows for them later would lose what is recorded."""
+    longest = min(manifest.limits.max_prefix_tokens, config.max_prefill_tokens)
+    if longest:
+        backend.prefill(PrefixBatch.of([()], [TokenRun(np.zeros(longest, np.int64))], np.zeros(1, np.int64)))
+    if manifest.embedding is not None:
+        length = min(2, manifest.limits.max_item_tokens)
+        count = max(1, config.max_batch_tokens // length)
+        rows = np.zeros((length * count, manifest.embedding.hidden_size), np.float32)
+        items = TokenRuns.of_lengths(np.full(length * count, EMBEDDED), [length] * count, (rows,))
+        backend.score(PrefixBatch(((),), items, np.zeros(count, np.int64)))
 
 
 def cuda_text_backend(bundle: Bundle, role: Role, *, device: int = 0) -> DeviceTextBackend:

@@ -171,8 +171,9 @@ def look_up_served(work: Path, items: int) -> dict[str, object]:
     rng = np.random.default_rng(1)
     with served(work) as (address, pid), Client(address, timeout_s=60.0) as client:
         client.lookup([key_of(0)])
+        alone_s: list[float] = []
         with sampled(lambda: len(alone_s) * KEYS, pid) as samples:
-            alone_s = timed_lookups(client, rng, items, READS)
+            alone_s += timed_lookups(client, rng, items, READS)
             begun_s = time.perf_counter()
             generators = rng.spawn(CALLERS)
             with ThreadPoolExecutor(CALLERS) as pool:

@@ -55,8 +55,9 @@ def measure_tagger(
             )
     modes = [compare_logits(mode, expected, rows) for mode, rows in answers.items()]
     on_progress("parity: texts, words, windows")
-    modes += compare_texts(manifest, place, source, _TIE + 4 * max(mode.max_abs_error for mode in modes))
-    piped = compare_with_pipeline(manifest, place, source)
+    tie = _TIE + 4 * max(mode.max_abs_error for mode in modes)
+    modes += compare_texts(manifest, place, source, tie)
+    piped = compare_with_pipeline(manifest, place, source, tie)
     if piped is not None:
         modes.append(piped)
     return Measured(

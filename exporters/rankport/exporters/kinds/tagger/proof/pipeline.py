@@ -8,6 +8,7 @@ import transformers
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.forms.skeleton import quiet
 from rankport.exporters.kinds.tagger.proof.owners_reading import OwnersTokenizer
+from rankport.exporters.kinds.tagger.proof.texts import OwnTagger
 from rankport.exporters.kinds.texts.samples import sample_texts
 from rankport.exporters.proof.emulation import Runnable
 from rankport.runtime.bundle.manifest import Manifest, ModeParity
@@ -18,10 +19,13 @@ MODE = "pipeline"
 _FRAME = 2
 
 
-def compare_with_pipeline(manifest: Manifest, place: Runnable, source: Checkpoint) -> ModeParity | None:
+def compare_with_pipeline(
+    manifest: Manifest, place: Runnable, source: Checkpoint, tie: float
+) -> ModeParity | None:
     """Measures plain texts against the pipeline; None where it has another notion of spans or words.
 
-    It knows BIO and labels without prefixes, no CRF, and words of a tokenizer that marks what goes on within one.
+    Logits within `tie` of each other have no order. The pipeline knows BIO and labels without prefixes, no CRF, and
+    words of a tokenizer that marks what goes on within one.
     """
     assert manifest.tokenizer is not None
     assert source.tokenizer_file is not None
@@ -40,15 +44,18 @@ def compare_with_pipeline(manifest: Manifest, place: Runnable, source: Checkpoin
         answers = [pipeline(text) for text in texts]
     with Tagger.load(place.bundle, config=place.config) as tagger:
         result = tagger.tag(texts)
+    own_tagger = OwnTagger.of(source, manifest)
     equal, errors = [], [0.0]
     for text, answer in enumerate(answers):
         expected = [(int(own["start"]), int(own["end"]), own["entity_group"]) for own in answer]
         actual = result.spans(text)
-        equal.append(expected == [(span.start, span.end, span.label) for span in actual])
+        same = expected == [(span.start, span.end, span.label) for span in actual]
+        reading = own_tagger.read(texts[text])
+        if not same and own_tagger.is_tied(reading, own_tagger.unit_logits(reading), tie):
+            continue
+        equal.append(same)
         errors += [
-            abs(float(own["score"]) - span.score)
-            for own, span in zip(answer, actual, strict=False)
-            if equal[-1]
+            abs(float(own["score"]) - span.score) for own, span in zip(answer, actual, strict=False) if same
         ]
     return ModeParity(
         mode=MODE,

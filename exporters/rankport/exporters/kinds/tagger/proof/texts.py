@@ -106,6 +106,13 @@ class OwnTagger:
             for first, last, kind, score in self.decoder.decode(logits)
         ]
 
+    def is_tied(self, reading: OwnReading, logits: NDArray[np.float32], tie: float) -> bool:
+        """Tells whether the source itself has other spans where its logits are off by `tie`."""
+        rng = np.random.default_rng(0)
+        places = _places(self.spans(reading, logits))
+        moved = (logits + rng.uniform(-tie, tie, logits.shape).astype(np.float32) for _ in range(8))
+        return any(_places(self.spans(reading, other)) != places for other in moved)
+
     def _context(self, token: int, start: int, tokens: int) -> float:
         """Counts the tokens that a window shows on the poorer side of a token; an edge of the text lacks nothing."""
         end = min(start + self.room, tokens)
@@ -157,7 +164,7 @@ def _compare(
         logits = owner.unit_logits(reading)
         expected, actual = owner.spans(reading, logits), list(result.spans(text))
         same = _places(expected) == _places(actual) and _tags_agree(result, text, expected, reading)
-        if not same and _is_tied(owner, reading, logits, tie):
+        if not same and owner.is_tied(reading, logits, tie):
             continue
         equal.append(same)
         errors += [abs(a.score - b.score) for a, b in zip(expected, actual, strict=False) if same]
@@ -207,14 +214,6 @@ def _tags_agree(result: TagResult, text: int, expected: Sequence[Span], reading:
         if span.start < unit.end and unit.start < span.end
     }
     return tagged == covered
-
-
-def _is_tied(owner: OwnTagger, reading: OwnReading, logits: NDArray[np.float32], tie: float) -> bool:
-    """Tells whether the source itself has other spans where its logits are off by `tie`."""
-    rng = np.random.default_rng(0)
-    places = _places(owner.spans(reading, logits))
-    moved = (logits + rng.uniform(-tie, tie, logits.shape).astype(np.float32) for _ in range(8))
-    return any(_places(owner.spans(reading, other)) != places for other in moved)
 
 
 def _literals(segments: Sequence[Segment], tokenizer: OwnersTokenizer) -> list[int]:

@@ -1,8 +1,9 @@
-"""MovieTweetings: who rated which movie when, and what may be known of both at a moment."""
+"""MovieTweetings: who rated which movie when, and what may be known of a movie at a moment."""
 
 import csv
 import gzip
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,16 @@ from numpy.typing import NDArray
 
 DATA = Path(__file__).parent / "data"
 DAY = 86_400
+COUNTED_DAYS = (1, 3, 7, 14, 30, 60)
+_MOST_DAYS = 60.0  # that an age or a pause counts
+_NEWEST_YEAR = 2013
+_PRIOR = 5  # ratings of an average movie that each starts with
+_FADING_DAYS = 5.0
 Whole = NDArray[np.int64]
 Values = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ratings:
     """Ratings in the order of time, of users and movies by number."""
 
@@ -23,6 +29,7 @@ class Ratings:
     values: Values  # [ratings] 0 to 10
     times: Whole  # [ratings] seconds
     genres: Values  # [movies, genres] 0 or 1
+    years: Values  # [movies] log1p of the years before 2013
 
     @classmethod
     def load(cls) -> "Ratings":
@@ -34,6 +41,7 @@ class Ratings:
         for row, item in enumerate(items):
             for genre in filter(None, item["genres"].split("|")):
                 genres[row, names.index(genre)] = 1
+        years = np.array([_NEWEST_YEAR - int(item["year"]) for item in items], np.float32)
         rated = sorted(_rows("ratings.csv.gz"), key=lambda row: int(row["ts"]))
         users = {user: number for number, user in enumerate(sorted({row["user_id"] for row in rated}))}
         return cls(
@@ -42,6 +50,7 @@ class Ratings:
             np.array([row["rating"] for row in rated], np.float32),
             np.array([row["ts"] for row in rated], np.int64),
             genres,
+            np.log1p(np.maximum(years, 0)),
         )
 
     @property
@@ -49,37 +58,68 @@ class Ratings:
         """Movies."""
         return len(self.genres)
 
+    @property
+    def user_count(self) -> int:
+        """Users."""
+        return int(self.users.max()) + 1
+
+    @cached_property
+    def then(self) -> dict[str, Values]:
+        """Describes each rating's movie as it was when it was rated: of what was before alone. [ratings] each"""
+        week, age = np.zeros(len(self.times), np.float32), np.zeros(len(self.times), np.float32)
+        by_movie = np.argsort(self.movies, kind="stable")
+        for places in np.split(by_movie, np.flatnonzero(np.diff(self.movies[by_movie])) + 1):
+            times = self.times[places]
+            week[places] = np.arange(len(times)) - np.searchsorted(times, times - 7 * DAY)
+            age[places] = (times - times[0]) / DAY
+        return {"week": np.log1p(week), "age": np.minimum(age, _MOST_DAYS), "year": self.years[self.movies]}
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Knowledge at one moment: nothing of it is from later."""
+    """Knowledge of movies at one moment: nothing of it is from later."""
 
     ratings: Ratings
     now: int
-    popular: tuple[Values, Values]  # ratings of each movie in the last 7 and 30 days
-    age: Values  # days since the first rating of each movie, at most 60; 0: there is none
-    rated: Values  # [users, movies] columns of length 1: who rated it
+    end: int  # ratings that were before
+    counts: dict[int, Values]  # by days: ratings of each movie in the last so many
+    columns: dict[str, Values]  # [movies] features of each
+    genres: Values  # [genres] of the mean rating
+    by_popularity: Whole  # [movies] the most popular of late first
 
     @classmethod
     def at(cls, ratings: Ratings, now: int) -> "Moment":
         """Counts all that was before."""
-        before, movies = ratings.times < now, ratings.movie_count
-        counts = [
-            np.bincount(ratings.movies[before & (ratings.times >= now - days * DAY)], minlength=movies)
-            for days in (7, 30)
-        ]
-        first = np.full(movies, now)
-        np.minimum.at(first, ratings.movies[before], ratings.times[before])
-        rated = np.zeros((ratings.users.max() + 1, movies), np.float32)
-        rated[ratings.users[before], ratings.movies[before]] = 1
-        rated /= np.maximum(np.sqrt(rated.sum(axis=0)), 1)
-        age = np.minimum((now - first) / DAY, 60).astype(np.float32)
-        return cls(ratings, now, (counts[0].astype(np.float32), counts[1].astype(np.float32)), age, rated)
-
-    def neighbours(self, movies: Whole) -> Values:
-        """Sums the cosines of each movie with those of a history: item-kNN. [movies]"""
-        near: Values = self.rated[:, movies].sum(axis=1) @ self.rated
-        return near
+        end, movies = int(np.searchsorted(ratings.times, now)), ratings.movie_count
+        seen, times, values = ratings.movies[:end], ratings.times[:end], ratings.values[:end]
+        starts = {days: np.searchsorted(times, now - days * DAY) for days in COUNTED_DAYS}
+        counts = {
+            days: np.bincount(seen[start:], minlength=movies).astype(np.float32)
+            for days, start in starts.items()
+        }
+        ever = np.bincount(seen, minlength=movies)
+        first, last = np.full(movies, now), np.full(movies, now - int(_MOST_DAYS) * DAY)
+        np.minimum.at(first, seen, times)
+        np.maximum.at(last, seen, times)
+        fading = np.bincount(seen, np.exp((times - now) / DAY / _FADING_DAYS), minlength=movies)
+        mean = (np.bincount(seen, values, minlength=movies) + _PRIOR * values.mean()) / (ever + _PRIOR)
+        columns = {f"days_{days}": np.log1p(count) for days, count in counts.items()} | {
+            "ever": np.log1p(ever),
+            "fading": np.log1p(fading),
+            "mean": mean,
+            "age": np.minimum((now - first) / DAY, _MOST_DAYS),
+            "pause": np.minimum((now - last) / DAY, _MOST_DAYS),
+            "year": ratings.years,
+        }
+        return cls(
+            ratings,
+            now,
+            end,
+            counts,
+            {name: column.astype(np.float32) for name, column in columns.items()},
+            genres=ever.astype(np.float32) @ ratings.genres / max(end, 1),
+            by_popularity=np.argsort(-(counts[7] + counts[30] / 30), kind="stable"),
+        )
 
 
 def movie_rows() -> list[dict[str, str]]:

@@ -65,7 +65,7 @@ def load_decode_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Deco
 
     Raises InvalidRequest for another device as well.
     """
-    _require_cpu_to_write(bundle, config)
+    require_cpu(bundle, config)
     with extras_named("device cpu"):
         from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
 
@@ -74,17 +74,19 @@ def load_decode_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Deco
 
 def load_seq2seq_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Seq2SeqBackend:
     """Loads the backend of an encoder-decoder that writes; as `load_decode_backend`."""
-    _require_cpu_to_write(bundle, config)
+    require_cpu(bundle, config)
     with extras_named("device cpu"):
         from rankport.runtime.backends.ort.seq2seq import OnnxRuntimeSeq2SeqBackend
 
     return OnnxRuntimeSeq2SeqBackend(_DEVICES[config.device].view(bundle), config)
 
 
-def _require_cpu_to_write(bundle: Bundle, config: EngineConfig) -> None:
-    if config.device != "cpu":
+def require_cpu(bundle: Bundle, config: EngineConfig) -> None:
+    """Raises InvalidRequest where a bundle of a kind that runs on the CPU alone is to run on another device."""
+    does = bundle.manifest.on_cpu_alone
+    if does is not None and config.device != "cpu":
         raise InvalidRequest(
-            f"bundle {bundle.manifest.name!r} writes text, which device {config.device} does not yet: take --device cpu"
+            f"bundle {bundle.manifest.name!r} {does}, which device {config.device} does not yet: take --device cpu"
         )
 
 
@@ -93,10 +95,7 @@ def load_marked_backend(bundle: Bundle, role: Role, config: EngineConfig = DEFAU
 
     Raises InvalidRequest for another device as well.
     """
-    if config.device != "cpu":
-        raise InvalidRequest(
-            f"bundle {bundle.manifest.name!r} ranks lists, which device {config.device} does not yet: take --device cpu"
-        )
+    require_cpu(bundle, config)
     with extras_named("device cpu"):
         from rankport.runtime.backends.ort.marked import OnnxRuntimeMarkedBackend
 

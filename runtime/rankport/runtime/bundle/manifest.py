@@ -212,6 +212,12 @@ class ManifestDraft(Strict):
         return apart if self.pair is None else self.pair.max_tokens
 
     @property
+    def on_cpu_alone(self) -> str | None:
+        """What a bundle does that no other device than a CPU runs yet; None: nothing."""
+        does = {"writes text": self.generation, "ranks sets": self.sets, "ranks lists": self.lists}
+        return next((what for what, stated in does.items() if stated is not None), None)
+
+    @property
     def targets(self) -> tuple[Target, ...]:
         """Targets that there are graphs for, in their order."""
         return tuple(dict.fromkeys(graph.target for graph in self.graphs))

@@ -124,7 +124,11 @@ def test_what_a_bundle_says_otherwise_is_told(
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"target": "tensorrt"}, "--target tensorrt: a list ranker is exported for onnx-cpu: leave it out"),
+        (
+            {"target": "onnx-cuda"},
+            "--target onnx-cuda: a list ranker is exported for onnx-cpu, as it runs on no",
+        ),
+        ({"target": "tensorrt"}, "--target tensorrt: a list ranker is exported for onnx-cpu"),
         ({"prompt": "bare"}, "--prompt: a list ranker has no use for it, its prompt is the checkpoint's own"),
         ({"max_list_items": 0}, "--max-list-items is 0: must be a whole number from 1 on"),
         ({"embedding_tokens": 2}, "--embedding-tokens goes with --item-encoder"),

@@ -71,8 +71,12 @@ def test_int8_rows_are_within_half_a_step() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"target": "onnx-cuda"}, "exported for onnx-cpu in fp32"),
-        ({"quantize": "int8"}, "exported for onnx-cpu in fp32"),
+        (
+            {"target": "onnx-cuda"},
+            "--target onnx-cuda: a ranker of sets is exported for onnx-cpu, as it runs on no",
+        ),
+        ({"target": "tensorrt-rtx:sm86"}, "--target tensorrt: a ranker of sets is exported for onnx-cpu"),
+        ({"quantize": "int8"}, "--quantize int8: a ranker of sets is exported in fp32"),
         ({"table_dtype": "int4"}, "--table-dtype is 'int4': use one of float32, float16, int8"),
         ({"prompt": "bare"}, "--prompt: a ranker of sets reads features, no text"),
         ({"max_item_tokens": 4}, "--max-item-tokens: a ranker of sets reads features"),

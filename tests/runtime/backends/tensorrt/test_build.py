@@ -62,6 +62,16 @@ def test_a_graph_of_plain_arrays_gets_no_plan(bundle: Bundle, wide_bundle: Bundl
     assert [each.plan.record.key.graph for each in built] == ["represent-query.onnx", "represent-item.onnx"]
 
 
+@pytest.mark.parametrize(("name", "does"), [("generator", "writes text"), ("list", "ranks lists")])
+def test_what_runs_on_the_cpu_alone_gets_no_plan(
+    name: str, does: str, bundle: Bundle, request: pytest.FixtureRequest
+) -> None:
+    """A plan of it would never be used."""
+    made: Bundle = request.getfixturevalue(f"{name}_bundle")
+    with pytest.raises(BundleError, match=f"{does}, which runs on the CPU alone: a plan of it would never"):
+        build_plans(made, BuildTarget.parse("tensorrt"))
+
+
 def test_float32_is_what_was_proven_unless_asked_otherwise(api: FakeBuilderApi) -> None:
     assert compiled(api) == PLAN
     assert api.config.flags == set()

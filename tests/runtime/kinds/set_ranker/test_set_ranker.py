@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rankport.protos.errors import InvalidRequest, LimitExceeded, RankportError, Unavailable
 from rankport.protos.sets import SetRanking
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.config import EngineConfig
+from rankport.runtime.config import Device, EngineConfig
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.server.lifecycle.warming import warm
 from support.effort import scale
@@ -115,6 +115,14 @@ def test_the_top_of_a_first_pass_see_each_other_and_come_first(top: SetRanker) -
 def test_a_server_warms_it_up(set_wise: SetRanker) -> None:
     warm(set_wise, 10)
     assert set_wise.counts().engines["cpu"].stages["rank"].passes == 1
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_another_device_is_refused_by_name(device: Device, set_bundle: Callable[[str, str], Bundle]) -> None:
+    with pytest.raises(
+        InvalidRequest, match=f"ranks sets, which device {device} does not yet: take --device cpu"
+    ):
+        SetRanker.load(set_bundle("hstu", "set-wise"), config=EngineConfig(device=device))
 
 
 def test_a_history_may_be_empty(set_wise: SetRanker, top: SetRanker) -> None:

@@ -43,7 +43,8 @@ class ListRankerOptions(ExportOptions):
             raise InvalidRequest("--embedding-tokens goes with --item-encoder, whose tokens they are")
         if self.targets != ("onnx-cpu",) or self.plans:
             raise InvalidRequest(
-                f"--target {','.join(self.targets)}: a list ranker is exported for onnx-cpu: leave it out"
+                f"--target {','.join(self.targets)}: a list ranker is exported for onnx-cpu, as it runs on no other "
+                "device yet: leave it out"
             )
         for name, why in (
             ("prompt", "its prompt is the checkpoint's own (template of config.json)"),

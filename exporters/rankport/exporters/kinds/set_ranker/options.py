@@ -24,10 +24,15 @@ class SetRankerOptions(ExportOptions):
     def __post_init__(self) -> None:
         ExportOptions.__post_init__(self)
         require_choice("table_dtype", self.table_dtype, get_args(RowType))
-        if self.targets != ("onnx-cpu",) or self.recipe is not None or self.plans:
+        if self.targets != ("onnx-cpu",) or self.plans:
             raise InvalidRequest(
-                "--target, --precision and --quantize: a ranker of sets is exported for onnx-cpu in fp32: leave them "
-                "out; --table-dtype rounds its tables"
+                f"--target {','.join(self.targets)}: a ranker of sets is exported for onnx-cpu, as it runs on no other "
+                "device yet: leave it out"
+            )
+        if self.recipe is not None:
+            raise InvalidRequest(
+                f"--quantize {self.recipe}: a ranker of sets is exported in fp32: leave it out; --table-dtype rounds "
+                "its tables"
             )
         for name in ("prompt", "max_item_tokens", "reference"):
             if getattr(self, name) is not None:

@@ -110,9 +110,11 @@ def build_plans(
     Raises:
         BackendError: the module is not installed.
         InvalidRequest: the module or this machine cannot do what `target` or `options` ask.
-        BundleError: a graph cannot be built; nothing was built then if the parser could tell.
+        BundleError: no device would run the plans, or a graph cannot be built; nothing was built then if the parser
+            could tell.
     """
     options = options or BuildOptions()
+    _check_kind(bundle)
     module = require_target(target, options, allow_unsupported_gpu=allow_unsupported_gpu)
     here, graphs = list_gpus(), _graphs(bundle)
     for graph in graphs:
@@ -254,6 +256,16 @@ def _graphs(bundle: Bundle) -> list[_Graph]:
         )
         for file in files
     ]
+
+
+def _check_kind(bundle: Bundle) -> None:
+    """Raises BundleError for a bundle whose plans nothing could run."""
+    does = bundle.manifest.on_cpu_alone
+    if does is not None:
+        raise BundleError(
+            f"{bundle.path}: {does}, which runs on the CPU alone: a plan of it would never be used; leave it as it is, "
+            "for --device cpu"
+        )
 
 
 def _takes_tokens(spec: GraphSpec) -> bool:

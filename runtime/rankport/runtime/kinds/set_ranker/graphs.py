@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.choice import load_array_graph
+from rankport.runtime.backends.choice import load_array_graph, require_cpu
 from rankport.runtime.backends.contract import ArrayGraph
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
@@ -20,7 +20,8 @@ class SetGraphs:
     """Loaded graphs: events to their state; state and candidates to logits. They run on the CPU."""
 
     def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
-        """Loads them. Raises as `load_array_graph`."""
+        """Loads them. Raises as `load_array_graph`, InvalidRequest for another device too."""
+        require_cpu(bundle, config)
         self.shapes = [(layer.kv_heads, layer.head_dim) for layer in bundle.manifest.shape.layers]
         roles = {graph.role for graph in bundle.manifest.graphs}
         self._graphs: dict[str, ArrayGraph] = {}

@@ -213,7 +213,7 @@ class ManifestDraft(Strict):
 
     @property
     def on_cpu_alone(self) -> str | None:
-        """What a bundle does that no other device than a CPU runs yet; None: nothing."""
+        """Says what a bundle does that a CPU alone runs yet; None: nothing."""
         does = {"writes text": self.generation, "ranks sets": self.sets, "ranks lists": self.lists}
         return next((what for what, stated in does.items() if stated is not None), None)
 

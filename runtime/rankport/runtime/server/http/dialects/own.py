@@ -12,8 +12,7 @@ from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import Item, ItemStatus, Key, OnMissing, Truncation
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
-from rankport.runtime.server.http.forms import FAIL_FAST, Form, Numbers, TokenIds
-from rankport.runtime.server.http.prefixes import OneOf, PrefixObject
+from rankport.runtime.server.http.forms import FAIL_FAST, Form, Numbers, OneOf, PrefixObject, TokenIds
 from rankport.runtime.server.http.scoring import Scored, score
 
 Row = Annotated[list[float | None], FAIL_FAST]

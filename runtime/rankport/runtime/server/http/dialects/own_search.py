@@ -7,8 +7,7 @@ from rankport.protos.messages.search_wire import BEAMS, TOP_K
 from rankport.protos.types import Truncation
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
-from rankport.runtime.server.http.forms import Form
-from rankport.runtime.server.http.prefixes import PromptObject, prompt_tokens, prompt_value
+from rankport.runtime.server.http.forms import Form, PromptObject, prompt_tokens, prompt_value
 from rankport.runtime.server.http.scoring import header_value
 
 

@@ -80,12 +80,12 @@ bench-edge: $(VENV)/.demo ## A 0.6 B ranker in int4 and int8: export, disk, memo
 bench-gpu: $(VENV)/.demo ## On an NVIDIA GPU (after `make demo`): parity, throughput, latency, peers; build/gpu/report.json
 	$(BIN)/python -m benchmarks.gpu.bundles --out build/gpu
 	$(BIN)/python -m benchmarks.gpu.trained --export build/gpu
-	$(BIN)/python -m benchmarks.gpu.run --skeletons build/gpu --out build/gpu --seconds 900
+	$(BIN)/python -m benchmarks.gpu.run --skeletons build/gpu --out build/gpu --seconds 1800
 
 bench-gpu-rehearsal: $(VENV)/.demo ## The same on this CPU with toy models, in minutes
 	$(BIN)/python -m benchmarks.gpu.bundles --tiny --out build/gpu-tiny
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gpu.run --device cpu --tiny --skeletons build/gpu-tiny \
-		--out build/gpu-tiny --work build/gpu-tiny/work
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gpu.run --device cpu --tiny --strict --skeletons build/gpu-tiny \
+		--seconds 1800 --out build/gpu-tiny --work build/gpu-tiny/work
 
 bench: $(VENV)/.demo ## Shared-prefix scoring against peers and the machine's own ceiling; build/bench/scoring.json
 	$(BIN)/python -m benchmarks.scoring

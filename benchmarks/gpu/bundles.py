@@ -1,14 +1,17 @@
 """Exports the measured shapes and leaves their skeletons: here, where a checkpoint and minutes of tracing are at hand.
 
-python -m benchmarks.gpu.bundles [--out build/gpu] [--precision bf16]     # graphs for CUDA
+python -m benchmarks.gpu.bundles [--out build/gpu] [--form fp16 bf16 plans]     # graphs for CUDA and for TensorRT
 python -m benchmarks.gpu.bundles --tiny --out build/gpu-tiny              # toys in fp32 for a rehearsal on a CPU
 """
 
 import argparse
+import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.plan import FORMS, PLANS
 from benchmarks.gpu.workload.queries import LABEL_IDS
 from benchmarks.gpu.workload.shapes import ModelShape, scale_of
 from benchmarks.gpu.workload.skeletons import write_skeleton
@@ -27,32 +30,44 @@ item = true
 [[item]]
 special = ["[EOS]"]
 """
+_FORMS = (*FORMS, PLANS)
 _NO_ENCODER = "0" * 64  # the embeddings of the benchmark are random
 
 
 def main() -> None:
-    """One skeleton a model."""
+    """One skeleton a model and form."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("build/gpu"))
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="for CUDA; default: bf16")
+    parser.add_argument("--form", nargs="*", choices=_FORMS, default=_FORMS, help="default: all")
     parser.add_argument("--model", nargs="*", help="names; default: all")
     given = parser.parse_args()
-    fp32 = given.tiny and given.precision is None
-    chosen = {} if fp32 else {"target": "onnx-cuda", "precision": given.precision or "bf16"}
     for workload in scale_of(given.tiny).workloads:
         model = workload.model
         if given.model and model.name not in given.model:
             continue
         checkpoint = save_checkpoint(given.out / f"{model.name}.checkpoint", model)
-        bundle = export_model(checkpoint, given.out / f"{model.name}.bundle", model, chosen)
-        skeleton = write_skeleton(
-            bundle, RandomWeights(model.parameters()), given.out / f"{model.name}.skeleton"
-        )
-        size = sum(file.stat().st_size for file in skeleton.rglob("*") if file.is_file())
-        print(f"{skeleton}: {size / 1e6:.1f} MB")
+        made: dict[str, Path] = {}  # skeletons by the options of their export
+        for form in given.form:
+            options = options_of(form, given.tiny)
+            name = f"{model.name}.{form}"
+            to = given.out / f"{name}.skeleton"
+            if (twin := made.setdefault(json.dumps(options), to)) == to:
+                bundle = export_model(checkpoint, given.out / f"{name}.bundle", model, options)
+                write_skeleton(bundle, RandomWeights(model.parameters()), to)
+            else:
+                shutil.copytree(twin, to, dirs_exist_ok=True)
+            size = sum(file.stat().st_size for file in to.rglob("*") if file.is_file())
+            print(f"{to}: {size / 1e6:.1f} MB", flush=True)
+
+
+def options_of(form: str, tiny: bool) -> dict[str, Any]:
+    """Target and precision; toys are in fp32, which a CPU computes in, by whatever form."""
+    if form == PLANS:
+        return {"target": "tensorrt", "precision": "fp32" if tiny else "fp16"}
+    return {} if tiny else {"target": "onnx-cuda", "precision": form}
 
 
 def export_model(checkpoint: Path, out: Path, model: ModelShape, options: dict[str, Any]) -> Path:

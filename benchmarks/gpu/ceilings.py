@@ -7,23 +7,30 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks.gpu.reports.energy import metered
 from benchmarks.gpu.reports.part import arguments
 
 _ROUNDS = 10
+_IDLE_S = 2.0
 
 
 def main() -> None:
-    """Measures both."""
+    """Measures both, and before them the power of an idle device."""
     part = arguments(__doc__)
     for name, value in describe_device(part.device).items():
         part.figures.add(name, value)
-    part.figures.add("bf16_product_tflops", product_tflops(part.scale.product, part.device))
+    if part.device == "cuda":
+        with metered(part.device) as meter:
+            time.sleep(_IDLE_S)
+        part.figures.add("idle_w", meter.watts)
+    for name, dtype in {"bf16": torch.bfloat16, "fp16": torch.float16}.items():
+        part.figures.add(f"{name}_product_tflops", product_tflops(part.scale.product, part.device, dtype))
     part.figures.add("copy_tb_per_s", copy_tb_per_s(part.scale.copy_bytes, part.device))
 
 
-def product_tflops(size: int, device: str) -> float:
-    """Measures a bfloat16 product of two random matrices of this size."""
-    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+def product_tflops(size: int, device: str, dtype: torch.dtype) -> float:
+    """Measures a product of two random matrices of this size in half precision."""
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     out = torch.empty_like(left)
     return 2 * size**3 / _seconds(lambda: torch.mm(left, right, out=out), device) / 1e12
 

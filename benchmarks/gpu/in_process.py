@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.gpu.reports.device_facts import device_load
-from benchmarks.gpu.reports.figures import Value
+from benchmarks.gpu.reports.energy import metered
+from benchmarks.gpu.reports.figures import Value, quantiles_ms
 from benchmarks.gpu.reports.part import Part, arguments
 from benchmarks.gpu.workload.queries import random_prefix, random_query
 from benchmarks.gpu.workload.runs import run_of
@@ -31,7 +32,7 @@ _ITEM_SETS = 4
 _WINDOWS = 3
 """Queries of a round, as a multiple of those in flight: its start and end, when the device is not full, count less."""
 _CALLERS = 4
-_LATENCY_CALLS = 30
+_LATENCY_CALLS = 120
 _MOST_S = 3.0
 """After that no further round of a figure begins."""
 Ids = NDArray[np.int64]
@@ -49,7 +50,7 @@ def main() -> None:
     part.figures.add("load", {"hash_s": opened - begun, "load_s": time.monotonic() - opened})
     with ranker:
         for request in part.requests:
-            if part.enough(10 if part.device == "cuda" else 0, request.name):
+            if part.enough(10 if part.on_gpu else 0, request.name):
                 _measure(part, engine, ranker, request)
     part.figures.add("done", True)
 
@@ -61,8 +62,7 @@ def _measure(part: Part, engine: Engine, ranker: Ranker, request: RequestShape) 
     part.figures.add(f"{request.name} warm-up", {"seconds": time.monotonic() - begun})
     for way in contender.ways:
         for fresh in (True, False):
-            seconds = repeat(partial(contender.round, way, fresh=fresh), part.scale.rounds)
-            figures = contender.rates(statistics.median(seconds), fresh=fresh) | {"rounds": len(seconds)}
+            figures = contender.measure(way, fresh=fresh)
             part.figures.add(f"{request.name} {way}, {'fresh' if fresh else 'cached'} prefixes", figures)
     part.figures.add(f"{request.name} one query alone", contender.latencies())
     state = {"cache": str(engine.cache_stats()), "recordings": str(engine.counts().recordings)}
@@ -125,16 +125,21 @@ class Contender:
             prefixes = [few[index % len(few)] for index in range(count)]
         return _drive(submit, prefixes, self.request.queries, callers) / count
 
+    def measure(self, way: str, *, fresh: bool) -> dict[str, Value]:
+        """Rates by the median round; energy over all of them, the filling of the cache included."""
+        with metered(self.part.device) as meter:
+            seconds = repeat(partial(self.round, way, fresh=fresh), self.part.scale.rounds)
+        items = len(seconds) * _WINDOWS * self.request.queries * self.request.items
+        return (
+            self.rates(statistics.median(seconds), fresh=fresh)
+            | {"rounds": len(seconds)}
+            | meter.figures(items)
+        )
+
     def rates(self, seconds: float, *, fresh: bool) -> dict[str, Value]:
         """Computes rates of the seconds of a request."""
         flops = self.part.workload.model.flops(self.request, cached=not fresh)
-        found: dict[str, Value] = {
-            "items_per_s": self.request.items / seconds,
-            "tflops": flops / seconds / 1e12,
-        }
-        if self.part.ceiling_tflops:
-            found["mfu"] = flops / seconds / (self.part.ceiling_tflops * 1e12)
-        return found
+        return {"items_per_s": self.request.items / seconds} | self.part.share(flops / seconds)
 
     def latencies(self) -> dict[str, Value]:
         """Milliseconds of one query at a time."""
@@ -147,7 +152,7 @@ class Contender:
                 pending = iter(prefixes)
                 seconds = repeat(lambda s=submit, p=pending: _alone(s, next(p)), _LATENCY_CALLS)  # type: ignore[misc]
                 # The first call of a shape may prepare what the others replay.
-                found[f"{way} {name} p50_ms"] = statistics.median(seconds[1:]) * 1e3
+                found |= {f"{way} {name} {key}": ms for key, ms in quantiles_ms(seconds[1:]).items()}
         return found
 
     def _prefixes(self, count: int) -> list[Ids]:

@@ -16,11 +16,14 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from benchmarks.gpu.reports.energy import metered
+from benchmarks.gpu.reports.figures import quantiles_ms
 from benchmarks.gpu.reports.part import Part, arguments
 from benchmarks.gpu.workload.queries import EMBEDDED, LABEL_IDS, item_ids, random_query
 from benchmarks.gpu.workload.shapes import ModelShape, RequestShape
 from benchmarks.gpu.workload.torch_model import random_model
 
+_LEAST_S = 1.2
 KV = list[Tensor]  # key 0, value 0, key 1, ...
 
 
@@ -126,27 +129,33 @@ def measure(
     *,
     latency: bool = True,
 ) -> int:
-    """Adds items/s by pass size, the best, and seconds of one query alone. Returns the best pass size in rows."""
+    """Adds items/s by pass size, the best, and times of one query alone. Returns the best pass size in rows."""
     shape = part.workload.model
-    flops, tried = shape.flops(request), {}
-    best_rows, best = 0, 0.0
+    tried: dict[int, float] = {}
+    energy: dict[int, dict[str, Any]] = {}
     for tokens in budgets:
         rows = pass_rows(request, tokens)
         queries = max(1, round(rows / request.items))
         batch = batch_of(peer.model, shape, request, queries, part.device)
-        seconds = timed(lambda b=batch, r=rows: WAYS[way](peer, b, r), part.scale.rounds, part.device)  # type: ignore[misc]
-        rate = queries * request.items / seconds
-        tried[f"{rows} rows"] = rate
-        best_rows, best = (rows, rate) if rate > best else (best_rows, best)
-    figures: dict[str, Any] = {"items_per_s": best, "pass_rows": best_rows, "tried": tried}
-    if part.ceiling_tflops:
-        # Of the arithmetic that an answer needs, not of what this peer computes.
-        figures["useful_mfu"] = best / request.items * flops / (part.ceiling_tflops * 1e12)
+        seconds, energy[rows] = timed(
+            lambda b=batch, r=rows: WAYS[way](peer, b, r),  # type: ignore[misc]
+            part,
+            queries * request.items,
+        )
+        tried[rows] = queries * request.items / statistics.median(seconds)
+    best_rows = max(tried, key=tried.__getitem__)
+    figures: dict[str, Any] = {
+        "items_per_s": tried[best_rows],
+        "pass_rows": best_rows,
+        "tried": {f"{rows} rows": rate for rows, rate in tried.items()},
+    }
+    # Of the arithmetic that an answer needs, not of what this peer computes.
+    share = part.share(tried[best_rows] / request.items * shape.flops(request))
+    figures |= {f"useful_{name}": value for name, value in share.items()} | energy[best_rows]
     if latency:
         batch = batch_of(peer.model, shape, request, 1, part.device)
-        figures["one_query_s"] = timed(
-            lambda: WAYS[way](peer, batch, best_rows), part.scale.rounds, part.device
-        )
+        seconds, _ = timed(lambda: WAYS[way](peer, batch, best_rows), part, 1)
+        figures |= {f"one_query_{name}": value for name, value in quantiles_ms(seconds).items()}
     part.figures.add(f"{request.name} {name} {way}", figures)
     return best_rows
 
@@ -176,18 +185,28 @@ def batch_of(model: Any, shape: ModelShape, request: RequestShape, queries: int,
     return Batch(prefixes, items)
 
 
-def timed(run: Callable[[], Tensor], rounds: int, device: str) -> float:
-    """Median seconds of a call, device work included; two calls do not count."""
-    seconds = []
+def timed(run: Callable[[], Tensor], part: Part, items: int) -> tuple[list[float], dict[str, Any]]:
+    """Seconds of each call, device work included, and the energy of `items` items; two calls do not count.
+
+    On a GPU calls go on for as long as its power takes to be known.
+    """
+    seconds: list[float] = []
+
+    def once() -> float:
+        begun = time.perf_counter()
+        logits = run()
+        if part.device == "cuda":
+            torch.cuda.synchronize()
+        taken = time.perf_counter() - begun
+        assert bool(torch.isfinite(logits).all())
+        return taken
+
     with torch.inference_mode():
-        for _ in range(rounds + 2):
-            begun = time.perf_counter()
-            logits = run()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - begun)
-            assert bool(torch.isfinite(logits).all())
-    return statistics.median(seconds[2:])
+        once(), once()
+        with metered(part.device) as meter:
+            while len(seconds) < part.scale.rounds or (part.on_gpu and sum(seconds) < _LEAST_S):
+                seconds.append(once())
+    return seconds, meter.figures(items * len(seconds))
 
 
 if __name__ == "__main__":

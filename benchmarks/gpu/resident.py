@@ -1,10 +1,8 @@
 """Requests that name keys: tokens read from the store for each, against tokens that stay on the device."""
 
-import statistics
 from dataclasses import replace
-from functools import partial
 
-from benchmarks.gpu.in_process import Contender, repeat
+from benchmarks.gpu.in_process import Contender
 from benchmarks.gpu.reports.part import Part, arguments
 from benchmarks.gpu.workload.stored import Catalogue, resident_bytes, stored_catalogue
 from rankport.runtime.bundle.bundle import Bundle
@@ -52,9 +50,9 @@ def _measure(part: Part, bundle: Bundle, catalogue: Catalogue, name: str, config
             )
             contender.round(name, fresh=True, windows=1)
             for fresh in (True, False):
-                seconds = repeat(partial(contender.round, name, fresh=fresh), part.scale.rounds)
-                rates = contender.rates(statistics.median(seconds), fresh=fresh)
-                part.figures.add(f"{request.name} {name}, {'fresh' if fresh else 'cached'} prefixes", rates)
+                figures = contender.measure(name, fresh=fresh)
+                part.figures.add(f"{request.name} {name}, {'fresh' if fresh else 'cached'} prefixes", figures)
+            part.figures.add(f"{request.name} {name}, one query alone", contender.latencies())
 
 
 if __name__ == "__main__":

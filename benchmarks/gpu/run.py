@@ -1,10 +1,11 @@
-"""Everything that is measured on a GPU, in one command, in the order of its worth and within a time.
+"""The session on a GPU: everything that is measured there, in one command, in the order of its worth, within a time.
 
-    python -m benchmarks.gpu.run --out DIR [--seconds 420] [--commit HASH] [--engine NAME=VALUE ...]
+    python -m benchmarks.gpu.run --out DIR [--seconds 420] [--earlier REPORT] [--commit HASH] [--engine NAME=VALUE ...]
     OMP_NUM_THREADS=1 python -m benchmarks.gpu.run --out DIR --device cpu --tiny --skeletons build/gpu-tiny
 
 Writes DIR/report.json, again after every figure. Each part runs in a process of its own; one that fails or takes too
-long is told in the report and the next one begins.
+long is told in the report and the next one begins. A second call goes on from the report of the first, --earlier: what
+ran to its end there stands, on whatever machine.
 """
 
 import argparse
@@ -16,82 +17,54 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.plan import Planned, chosen, due, failures, obstacle, seconds_for
 from benchmarks.gpu.reports.figures import write_json
 from benchmarks.gpu.reports.machine import describe_machine
 from benchmarks.gpu.reports.part import engine_config
 from benchmarks.gpu.reports.summary import summary
 from benchmarks.gpu.workload.skeletons import restore
 
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A part, and the seconds that it is worth beginning with and may take at most."""
-
-    module: str
-    model: str
-    least_s: float
-    most_s: float
-
-    @property
-    def name(self) -> str:
-        """In the report."""
-        return f"{self.module} {self.model}"
-
-
-PLAN = (
-    Planned("ceilings", "mixlm", 10, 60),
-    Planned("restore", "mixlm", 10, 60),
-    Planned("reference", "mixlm", 20, 70),
-    Planned("parity", "mixlm", 20, 70),
-    Planned("conformance", "mixlm", 30, 150),
-    Planned("trained", "esco", 20, 60),
-    Planned("trained", "int8", 20, 60),
-    Planned("trained", "int4", 20, 60),
-    Planned("trained", "fp8", 60, 120),  # 48 s were not enough
-    Planned("in_process", "mixlm", 30, 90),
-    Planned("fresh", "mixlm", 20, 45),
-    Planned("served", "mixlm", 30, 120),
-    Planned("restore", "slm", 10, 60),
-    Planned("reference", "slm", 15, 40),
-    Planned("parity", "slm", 15, 40),
-    Planned("in_process", "slm", 20, 40),
-    Planned("served", "slm", 20, 50),
-    Planned("resident", "mixlm", 20, 60),
-    Planned("encoding", "mixlm", 20, 60),
-    Planned("peers", "mixlm", 20, 60),
-    Planned("peers", "slm", 15, 30),
-    Planned("compiled_peers", "mixlm", 60, 180),
-    Planned("compiled_peers", "slm", 60, 100),
-)
 _GRACE_S = 5.0
+_SAME = ("commit", "device", "tiny", "engine")
+"""What calls of one report have in common."""
 
 
 def main() -> None:
-    """Runs the plan."""
+    """Runs what is due of the plan."""
+    given = _arguments()
+    given.out.mkdir(parents=True, exist_ok=True)
+    given.work.mkdir(parents=True, exist_ok=True)
+    run = Run(given, time.monotonic() + given.seconds)
+    for planned in due(chosen(given.only or ()), run.parts, given.work):
+        run.part(planned)
+    print("\n".join(["", "SUMMARY", *summary(run.report)]), flush=True)
+    if given.strict and (broken := failures(run.parts)):
+        sys.exit(f"failed: {', '.join(broken)}")
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=420.0)
+    parser.add_argument("--earlier", type=Path, help="report.json of a call before this one; may be missing")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="toy shapes, for a rehearsal")
     parser.add_argument("--skeletons", type=Path, default=Path(".gpu/skeletons"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/rankport-gpu"), help="scratch of some GB")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit code 1 if a part was begun and did not end well"
+    )
     parser.add_argument("--commit", default="unknown")
     parser.add_argument("--engine", nargs="*", default=[], metavar="NAME=VALUE", help="knobs of the engine")
-    parser.add_argument("--only", nargs="*", help="parts by module or 'module model'; default: all")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    given.work.mkdir(parents=True, exist_ok=True)
-    run = Run(given, time.monotonic() + given.seconds)
-    for planned in PLAN:
-        if not given.only or planned.module in given.only or planned.name in given.only:
-            run.part(planned)
-    print("\n".join(["", "SUMMARY", *summary(run.report)]), flush=True)
+    parser.add_argument(
+        "--only", nargs="*", help="parts by module or name, with what they need; default: all"
+    )
+    return parser.parse_args()
 
 
 class Run:
@@ -100,43 +73,71 @@ class Run:
     def __init__(self, given: argparse.Namespace, until: float) -> None:
         self._given = given
         self._until = until
-        self._parts: dict[str, Any] = {}
+        self.parts: dict[str, Any] = {}
         self.report: dict[str, Any] = {
             "machine": describe_machine(),
             "commit": given.commit,
             "device": given.device,
             "tiny": given.tiny,
-            "engine": dataclasses.asdict(engine_config(given.device, given.engine)),
-            "parts": self._parts,
+            # As it will be read back: a call that goes on compares it.
+            "engine": json.loads(json.dumps(dataclasses.asdict(engine_config(given.device, given.engine)))),
+            "calls": [],
+            "parts": self.parts,
         }
+        if given.earlier and given.earlier.exists():
+            self._go_on(json.loads(given.earlier.read_text()))
+        self._call = len(self.report["calls"])
+        self.report["calls"].append({"machine": self.report["machine"], "seconds": given.seconds})
         print(json.dumps(self.report["machine"]), flush=True)
         self._write()
 
+    def _go_on(self, earlier: dict[str, Any]) -> None:
+        for name in _SAME:
+            if earlier[name] != self.report[name]:
+                sys.exit(
+                    f"--earlier {self._given.earlier}: its {name} is {earlier[name]!r}, this call's "
+                    f"{self.report[name]!r}: leave --earlier out"
+                )
+        self.report["calls"] = earlier["calls"]
+        self.parts.update(earlier["parts"])
+
     def part(self, planned: Planned) -> None:
         """Runs one, unless time is short or what it needs is missing; says so then."""
-        left = self._until - time.monotonic()
-        least = 0.0 if self._given.tiny else planned.least_s
-        if left < least:
-            self._parts[planned.name] = {"skipped": f"{left:.0f} s left"}
-            print(f"\n== {planned.name}: skipped, {left:.0f} s left", flush=True)
-            return self._write()
-        seconds = min(left, planned.most_s)
+        given, left = self._given, self._until - time.monotonic()
+        seconds = seconds_for(planned, left, tiny=given.tiny)
+        reason = obstacle(planned, self.parts, given.device, lambda name: (given.skeletons / name).exists())
+        if reason or seconds is None:
+            return self._skip(planned, reason or f"{left:.0f} s left")
         print(f"\n== {planned.name} ({left:.0f} s left, at most {seconds:.0f})", flush=True)
         begun = time.monotonic()
+        # What an attempt before this one measured gives way to its own figures, with the first of them.
+        self.parts.setdefault(planned.name, {})["outcome"] = "begun"
+        self._write()
         try:
             outcome = (
                 self._restore(planned) if planned.module == "restore" else self._process(planned, seconds)
             )
         except (OSError, ValueError) as error:
             outcome = f"{type(error).__name__}: {error}"
-        part = self._parts.setdefault(planned.name, {})
-        part |= {"outcome": outcome, "seconds": round(time.monotonic() - begun, 1)}
+        part = self.parts[planned.name]
+        part |= {
+            "outcome": outcome,
+            "seconds": round(time.monotonic() - begun, 1),
+            "most_s": seconds,
+            "call": self._call,
+        }
+        part.pop("skipped", None)
         print(f"== {planned.name}: {outcome}, {part['seconds']} s", flush=True)
         return self._write()
 
+    def _skip(self, planned: Planned, reason: str) -> None:
+        self.parts.setdefault(planned.name, {})["skipped"] = reason
+        print(f"\n== {planned.name}: skipped, {reason}", flush=True)
+        self._write()
+
     def _restore(self, planned: Planned) -> str:
-        name = f"{planned.model}.bundle"
-        restore(self._given.skeletons / f"{planned.model}.skeleton", self._given.work / name)
+        name = f"{planned.model}.{planned.form}"
+        restore(self._given.skeletons / f"{name}.skeleton", self._given.work / f"{name}.bundle")
         return "done"
 
     def _process(self, planned: Planned, seconds: float) -> str:
@@ -161,22 +162,26 @@ class Run:
 
     def _command(self, planned: Planned, figures: Path, seconds: float) -> list[str]:
         given = self._given
-        module = [sys.executable, "-m", f"benchmarks.gpu.{planned.module}", "--device", given.device]
+        module = [sys.executable, "-m", planned.path, "--device", given.device]
         places = ["--work", str(given.work), "--out", str(figures)]
         if planned.module == "trained":
-            bounds = ["--seconds", str(seconds - _GRACE_S)]
+            bounds = ["--seconds", str(max(1.0, seconds - _GRACE_S))]
             return [*module, *places, *bounds, "--skeletons", str(given.skeletons), "--form", planned.model]
-        ceiling = self._parts.get("ceilings mixlm", {}).get("figures", {}).get("bf16_product_tflops", 0.0)
+        ceilings = self.parts.get("ceilings mixlm", {}).get("figures", {})
+        ceiling = ceilings.get(
+            "fp16_product_tflops" if planned.form == "fp16" else "bf16_product_tflops", 0.0
+        )
         return [
             *(*module, *places, "--model", planned.model),
-            *("--seconds", str(seconds - _GRACE_S), "--ceiling-tflops", str(ceiling)),
+            *(["--form", planned.form] if planned.form else []),
+            *("--seconds", str(max(1.0, seconds - _GRACE_S)), "--ceiling-tflops", str(ceiling)),
             *(["--tiny"] if given.tiny else []),
             *(["--engine", *given.engine] if given.engine else []),
         ]
 
     def _take(self, planned: Planned, figures: Path) -> None:
         if figures.exists():
-            self._parts[planned.name] = {"figures": json.loads(figures.read_text())}
+            self.parts[planned.name] = {"figures": json.loads(figures.read_text()), "outcome": "begun"}
             self._write()
 
     def _write(self) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gpu.reports.device_facts import device_load
+from benchmarks.gpu.reports.energy import metered
 from benchmarks.gpu.reports.figures import Value
 from benchmarks.gpu.reports.part import Part, arguments, engine_flags
 from benchmarks.gpu.workload.load import Answer, LoadGenerator, errors_of, quantile
@@ -27,7 +28,7 @@ LIMIT_S = 0.5
 def main() -> None:
     """One server for all request shapes of the model."""
     part = arguments(__doc__)
-    log = part.work / f"serve.{part.workload.model.name}.log"
+    log = part.work / f"serve.{part.bundle.name}.log"
     try:
         with serving(part, log) as server, LoadGenerator(server.address, part.scale.generators) as load:
             part.figures.add("ready_s", server.ready_s)
@@ -132,13 +133,17 @@ def _step(
     sampler = threading.Timer(scale.warm_up_s + scale.step_s / 2, lambda: seen.update(device_load()))
     sampler.start()
     cpu, begun = server.cpu_s(), time.monotonic()
-    answers, end_s = load.run(
-        part.workload.model, request, callers, scale.warm_up_s + scale.step_s, cached=cached
-    )
+    with metered(part.device) as meter:
+        answers, end_s = load.run(
+            part.workload.model, request, callers, scale.warm_up_s + scale.step_s, cached=cached
+        )
     cores = (server.cpu_s() - cpu) / (time.monotonic() - begun)
     sampler.join()
     figures = _figures(answers, request, end_s, scale.step_s)
-    return figures | {"server_cores": cores} | seen
+    flops = part.workload.model.flops(request, cached=cached)
+    share = part.share(float(figures["items_per_s"]) / request.items * flops)
+    answered = sum(not answer.error for answer in answers)
+    return figures | share | meter.figures(answered * request.items) | {"server_cores": cores} | seen
 
 
 def _figures(answers: list[Answer], request: RequestShape, end_s: float, seconds: float) -> dict[str, Value]:

@@ -7,16 +7,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.gpu.reports.figures import Figures
+from benchmarks.gpu.plan import FORMS, PLANS
+from benchmarks.gpu.reports.figures import Figures, Value
 from benchmarks.gpu.workload.shapes import RequestShape, Scale, Workload, scale_of
-from rankport.runtime.config import CUDA_DEFAULTS, DEFAULTS, EngineConfig
+from rankport.runtime.config import CUDA_DEFAULTS, DEFAULTS, Device, EngineConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """Arguments of a part, and its clock."""
 
-    device: str  # "cuda" | "cpu"
+    device: Device  # "tensorrt" for bundles in the form `plans`
     scale: Scale
     workload: Workload
     bundle: Path  # of the workload
@@ -31,6 +32,16 @@ class Part:
     def left_s(self) -> float:
         """Seconds of the part's budget."""
         return self.until - time.monotonic()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether this is the real thing, not its rehearsal."""
+        return self.device != "cpu"
+
+    def share(self, flops_per_s: float) -> dict[str, Value]:
+        """TFLOP/s, and their share of the ceiling where that was measured."""
+        found: dict[str, Value] = {"tflops": flops_per_s / 1e12}
+        return found | ({"mfu": found["tflops"] / self.ceiling_tflops} if self.ceiling_tflops else {})
 
     def enough(self, seconds: float, what: str) -> bool:
         """Whether so much is left; says so where it is not."""
@@ -48,6 +59,7 @@ def arguments(description: str | None) -> Part:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--model", default="mixlm", help="name of the workload's model")
+    parser.add_argument("--form", default=FORMS[0], help="of the model's bundle")
     parser.add_argument("--requests", nargs="*", help="names of request shapes; default: the model's")
     parser.add_argument("--work", type=Path, required=True, help="folder of whole bundles, for scratch")
     parser.add_argument("--out", type=Path, required=True, help="JSON file of the figures")
@@ -57,21 +69,22 @@ def arguments(description: str | None) -> Part:
     given = parser.parse_args()
     scale = scale_of(given.tiny)
     workload = next(one for one in scale.workloads if one.model.name == given.model)
+    device: Device = "tensorrt" if given.form == PLANS and given.device == "cuda" else given.device
     return Part(
-        device=given.device,
+        device=device,
         scale=scale,
         workload=workload,
         requests=tuple(one for one in workload.requests if one.name in (given.requests or [one.name])),
-        bundle=given.work / f"{given.model}.bundle",
+        bundle=given.work / f"{given.model}.{given.form}.bundle",
         work=given.work,
         figures=Figures(given.out),
         until=time.monotonic() + given.seconds,
         ceiling_tflops=given.ceiling_tflops,
-        engine=engine_config(given.device, given.engine),
+        engine=engine_config(device, given.engine),
     )
 
 
-def engine_config(device: str, knobs: list[str]) -> EngineConfig:
+def engine_config(device: Device, knobs: list[str]) -> EngineConfig:
     """Makes a config of NAME=VALUE pairs over the device's own defaults. A wrong name is an error."""
     config = _defaults(device)
     pairs = (pair.split("=", 1) for pair in knobs)
@@ -92,5 +105,8 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _defaults(device: str) -> EngineConfig:
+def _defaults(device: Device) -> EngineConfig:
+    if device == "tensorrt":
+        # TensorRT-RTX lists no H100 or H200: numbers are compared before anything is measured.
+        return dataclasses.replace(CUDA_DEFAULTS, device="tensorrt", allow_unsupported_gpu=True)
     return CUDA_DEFAULTS if device == "cuda" else DEFAULTS

@@ -4,44 +4,62 @@ from collections.abc import Iterator
 from typing import Any
 
 Figures = dict[str, Any]
-_SHOWN = ("mfu", "useful_mfu", "callers", "p50_ms", "p99_ms")
+_RATED = ("in_process", "resident", "served", "peers", "compiled_peers")
+_TOLD_WHOLE = ("ceilings", "self_test", "conformance", "build_plans", "encoding", "encode_job", "text_kinds")
+_SHOWN = {
+    "mfu": "of the ceiling",
+    "useful_mfu": "of the ceiling, as far as useful",
+    "callers": "callers",
+    "p50_ms": "ms p50",
+    "p99_ms": "ms p99",
+    "one_query_p50_ms": "ms p50 of one query",
+    "one_query_p99_ms": "ms p99 of one query",
+    "power_w": "W",
+    "j_per_1000_items": "J a thousand items",
+}
+_OURS = "engine, fresh prefixes"
 
 
 def summary(report: Figures) -> list[str]:
     """Lines; what was not measured is left out."""
     parts: dict[str, Figures] = {name: part.get("figures", {}) for name, part in report["parts"].items()}
     lines = [f"commit {report['commit']}, device {report['device']}, engine {report['engine']}"]
-    ceilings = parts.get("ceilings mixlm", {})
-    lines += [f"{name}: {value}" for name, value in ceilings.items()]
-    lines += [f"{name}: {value}" for name, value in parts.get("conformance mixlm", {}).items()]
     for name, figures in parts.items():
-        lines += _trained(name, figures) if name.startswith("trained ") else []
-    lines += [f"encoder: {name}: {value}" for name, value in parts.get("encoding mixlm", {}).items()]
-    for model in ("mixlm", "slm"):
-        lines += _parity(parts, model)
-        for request in _requests(parts, model):
-            lines += _rates(parts, model, request)
-    lines += [
-        f"{name}: {part.get('skipped') or part.get('outcome')}, {part.get('seconds', 0)} s"
-        for name, part in report["parts"].items()
-    ]
-    return lines
+        module = name.split(" ", 1)[0]
+        if module in _TOLD_WHOLE:
+            lines += [f"{name}: {figure}: {_told(value)}" for figure, value in figures.items()]
+        lines += _trained(name, figures) if module == "trained" else []
+        lines += _parity(name, figures) if module in ("reference", "parity") else []
+    for request in _requests(parts):
+        lines += _rates(parts, request)
+    return lines + [_ended(name, part) for name, part in report["parts"].items()]
 
 
-def _requests(parts: dict[str, Figures], model: str) -> list[str]:
+def _ended(name: str, part: Figures) -> str:
+    """How a part ended, and its seconds; one that an earlier call began and this one skipped says both."""
+    ways = [str(part[key]) for key in ("outcome", "skipped") if key in part]
+    return f"{name}: {', skipped: '.join(ways)}, {part.get('seconds', 0)} of {part.get('most_s', 0):.0f} s"
+
+
+def _told(value: object) -> str:
+    if not isinstance(value, dict):
+        return f"{value:,.4g}" if isinstance(value, float) else str(value)
+    return ", ".join(f"{name} {_told(one)}" for name, one in value.items())
+
+
+def _requests(parts: dict[str, Figures]) -> list[str]:
     found = (
         name.split(" ", 1)[0]
-        for part in ("in_process", "resident", "served", "peers", "compiled_peers")
-        for name, value in parts.get(f"{part} {model}", {}).items()
+        for part, figures in parts.items()
+        if part.split(" ", 1)[0] in _RATED
+        for name, value in figures.items()
         if isinstance(value, dict) and name != "load"
     )
     return list(dict.fromkeys(found))
 
 
 def _trained(name: str, figures: Figures) -> Iterator[str]:
-    modes = {
-        mode: value for mode, value in figures.items() if isinstance(value, dict) and "kendall_tau" in value
-    }
+    modes = _modes(figures)
     if modes:
         tau = min(modes, key=lambda mode: modes[mode]["kendall_tau"])
         yield (
@@ -51,48 +69,56 @@ def _trained(name: str, figures: Figures) -> Iterator[str]:
         )
 
 
-def _parity(parts: dict[str, Figures], model: str) -> Iterator[str]:
-    for label, part in (("transformers bf16", "reference"), ("bundle", "parity")):
-        modes = {
-            name: value
-            for name, value in parts.get(f"{part} {model}", {}).items()
-            if isinstance(value, dict) and "kendall_tau" in value
-        }
-        if not modes:
-            continue
-        tau = min(modes, key=lambda name: modes[name]["kendall_tau"])
-        error = max(modes, key=lambda name: modes[name]["max_abs_error"])
-        yield (
-            f"{model} parity of {label} with fp32 over {len(modes)} modes: lowest tau "
-            f"{modes[tau]['kendall_tau']:.4f} ({tau}), largest error {modes[error]['max_abs_error']:.4f} ({error}), "
-            f"largest relative error {max(m['relative_error'] for m in modes.values()):.4f}"
-        )
+def _parity(name: str, figures: Figures) -> Iterator[str]:
+    modes = _modes(figures)
+    if not modes:
+        return
+    tau = min(modes, key=lambda mode: modes[mode]["kendall_tau"])
+    error = max(modes, key=lambda mode: modes[mode]["max_abs_error"])
+    yield (
+        f"{name}, with fp32 over {len(modes)} modes: lowest tau {modes[tau]['kendall_tau']:.4f} ({tau}), "
+        f"largest error {modes[error]['max_abs_error']:.4f} ({error}), "
+        f"largest relative error {max(mode['relative_error'] for mode in modes.values()):.4f}"
+    )
 
 
-def _rates(parts: dict[str, Figures], model: str, request: str) -> Iterator[str]:
+def _modes(figures: Figures) -> dict[str, Figures]:
+    return {
+        mode: value for mode, value in figures.items() if isinstance(value, dict) and "kendall_tau" in value
+    }
+
+
+def _rates(parts: dict[str, Figures], request: str) -> Iterator[str]:
+    """Figures of a request by contender and form, then each form's engine beside the peers."""
     rates: dict[str, float] = {}
-    for part in ("in_process", "resident", "served", "peers", "compiled_peers"):
-        for name, value in parts.get(f"{part} {model}", {}).items():
-            if (
-                not isinstance(value, dict)
-                or "items_per_s" not in value
-                or not name.startswith(f"{request} ")
-            ):
-                continue
+    for part, figures in parts.items():
+        module, _, rest = part.partition(" ")
+        form = rest.partition(" ")[2]
+        for name, value in figures.items() if module in _RATED else ():
             contender = name.removeprefix(f"{request} ")
-            if part == "served" and not contender.startswith("best"):
+            if contender == name or not isinstance(value, dict):
                 continue
-            rates[contender] = value["items_per_s"]
-            extra = ", ".join(
-                f"{key} {value[key]:.3g}"
-                for key in ("mfu", "useful_mfu", "callers", "p50_ms", "p99_ms")
-                if key in value
-            )
-            yield f"{request}: {contender}: {value['items_per_s']:,.0f} items/s  {extra}"
-    ours = rates.get("engine, fresh prefixes")
-    if ours:
-        others = {name: ours / rate for name, rate in rates.items() if _is_peer(name) and rate}
-        yield from (f"{request}: engine is {ratio:.2f} x {name}" for name, ratio in others.items())
+            if module == "served" and not contender.startswith("best"):
+                continue
+            label = f"{form} {contender}".strip()
+            if "items_per_s" in value:
+                rates[label] = value["items_per_s"]
+                yield f"{request}: {label}: {value['items_per_s']:,.0f} items/s{_beside(value)}"
+            elif contender.endswith("alone"):
+                yield f"{request}: {label}: {_told(value)}"
+    for label, ours in rates.items():
+        if label.endswith(_OURS):
+            others = {name: ours / rate for name, rate in rates.items() if _is_peer(name) and rate}
+            yield from (f"{request}: {label} is {ratio:.2f} x {name}" for name, ratio in others.items())
+
+
+def _beside(value: Figures) -> str:
+    shown = (
+        f", {value[key]:.1%} {words}" if key.endswith("mfu") else f", {value[key]:.4g} {words}"
+        for key, words in _SHOWN.items()
+        if isinstance(value.get(key), int | float)
+    )
+    return "".join(shown)
 
 
 def _is_peer(name: str) -> bool:

@@ -13,6 +13,7 @@ from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.backends.contract import PrefixBackend
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.table import open_bundle
+from rankport.runtime.tokens import TokenRuns
 
 
 def main() -> None:
@@ -51,7 +52,7 @@ def _served(
     engine = Engine(backend, part.engine)
     try:
         for prefixes in ("fresh", "cached"):
-            futures = [engine.submit(request.prefix, request.items) for request in requests]
+            futures = [engine.submit(request.prefix, TokenRuns.of(request.items)) for request in requests]
             actual = [future.result(120).logits for future in futures]
             for form in dict.fromkeys(request.form for request in requests):
                 places = [place for place, request in enumerate(requests) if request.form == form]

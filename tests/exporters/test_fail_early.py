@@ -45,7 +45,7 @@ def test_an_export_stops_before_the_checkpoint_is_loaded(
         export, ranker_checkpoint, tmp_path / "b", kind="ranker", prompt=prompt_file, **options
     )
     assert steps == []
-    assert "requests.jsonl line 1: prefix: fields missing ['query'], unknown ['jobtitle']" in said
+    assert "requests.jsonl line 1: prefix: fields missing query, unknown jobtitle" in said
     assert ("requests.jsonl line 3: prefix: segment 'query' has 13 tokens" in said) == (option == "judged")
     assert "line 2" not in said
     assert list(tmp_path.iterdir()) == [file]

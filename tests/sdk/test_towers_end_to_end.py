@@ -124,7 +124,7 @@ def test_an_async_client_ranks_with_features(server: Server) -> None:
 
 def test_errors_are_those_of_the_model(server: Server) -> None:
     with Client(server.address, "tiny-towers") as client:
-        with pytest.raises(InvalidRequest, match=r"features missing \['length', 'clicks'\], unknown \['x'\]"):
+        with pytest.raises(InvalidRequest, match=r"features missing length, clicks, unknown x"):
             client.score("nurse", ["a"], features={"bm25": [1.0], "x": [2.0]})
         with pytest.raises(InvalidRequest, match="features are missing: give bm25, length, clicks"):
             client.score("nurse", ["a"])

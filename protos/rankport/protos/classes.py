@@ -15,6 +15,7 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.tables import TableColumn, TableColumns, arrow_table, pandas_table
 from rankport.protos.types import ItemStatus, Usage
+from rankport.protos.wording import counted
 
 Text = str | Sequence[int] | NDArray[np.integer]
 ClassText = Text | tuple[Text, Text]
@@ -52,7 +53,7 @@ class ClassTexts:
         """Puts first texts beside the second ones. Raises InvalidRequest unless there are as many."""
         if len(texts) != len(firsts):
             raise InvalidRequest(
-                f"there are {len(firsts)} first texts and {len(texts)} texts: give one for each"
+                f"there are {len(firsts)} first texts and {counted(len(texts), 'text')}: give one for each"
             )
         return cls(texts, firsts)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.wording import counted
 
 FinishReason = Literal["stop", "length"]
 """Why a text ends: at one of its ends (a token or text that stops it), or at `max_tokens`."""
@@ -57,7 +58,7 @@ class Sampling:
             if not isinstance(given, tuple | list) or not all(isinstance(value, kind) for value in given):
                 raise InvalidRequest(f"{name} is {given!r:.60}: give a list of {kind.__name__}")
             if len(given) > MAX_STOPS:
-                raise InvalidRequest(f"{name} has {len(given)} entries: give at most {MAX_STOPS}")
+                raise InvalidRequest(f"{name} has {counted(len(given), 'entry')}: give at most {MAX_STOPS}")
         if "" in self.stop:
             raise InvalidRequest("stop has an empty text, which every text contains: leave it out")
 

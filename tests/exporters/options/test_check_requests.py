@@ -71,7 +71,7 @@ def test_every_line_that_does_not_fit_is_listed_with_its_reason(tokenizer: Token
     lines = complaints(rows, mix_draft(), tokenizer, store).splitlines()
     assert lines[0] == "5 of 6 lines cannot be used:"
     expected = [
-        "judged line 1: prefix: fields missing ['query'], unknown ['qeury']",
+        "judged line 1: prefix: fields missing query, unknown qeury",
         "judged line 2: item 0: no tokens of key 'absent'",
         "judged line 4: prefix: segment 'query' has 5 tokens",
         "judged line 5: item 0",

@@ -13,7 +13,7 @@ from rankport.protos.errors import InvalidRequest
     [
         ("{", "line 1: not JSON"),
         ('{"prefix": "a", "items": ["b"]}', "exactly the keys"),
-        ('{"prefix": "a", "items": ["b"], "gains": [1, 2]}', "1 items but 2 gains"),
+        ('{"prefix": "a", "items": ["b"], "gains": [1, 2]}', "1 item but 2 gains"),
         ('{"prefix": "a", "items": ["b"], "gains": ["x"]}', "numbers from 0 on"),
         ('{"prefix": "a", "items": ["b"], "gains": [-1]}', "numbers from 0 on"),
         ('{"prefix": 5, "items": ["b"], "gains": [1]}', "not 5"),

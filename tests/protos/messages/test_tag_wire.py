@@ -37,8 +37,8 @@ def test_a_request_has_these_bytes() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"counts": [1]}, "counts has 1 values for 2 texts"),
-        ({"counts": [1, 1]}, "starts has 1 values for 2 spans"),
+        ({"counts": [1]}, "counts has 1 value for 2 texts"),
+        ({"counts": [1, 1]}, "starts has 1 value for 2 spans"),
         ({"labels": [3]}, "labels name a label that is none of the 1"),
         ({"scores": pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[1], data=b"")}, r"scores\.data has 0 bytes"),
     ],

@@ -125,7 +125,7 @@ def test_a_response_whose_parts_disagree_is_refused() -> None:
     whole: dict[str, Any] = {"scores": scores, "logits": logits}
     wire.score_result(pb.ScoreResponse(**whole))
     for field, value, says in [
-        ("logits", tensor(shape=[1, 2]), "2 scores and 1 rows of logits"),
+        ("logits", tensor(shape=[1, 2]), "2 scores and 1 row of logits"),
         ("outcomes", [pb.ItemOutcome(index=1)], "status 0 is unknown"),
         ("scores", logits, "scores is float32 with 2 axes; expected float32 with 1"),
         (

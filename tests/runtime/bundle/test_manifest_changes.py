@@ -113,7 +113,7 @@ RULE_ATTACKS: list[tuple[Change, str]] = [
     (put("graphs.0.inputs.0.shape", ["rows"]), "graphs[0].inputs[0].shape: axis 'rows' has no range in axes"),
     (put("shape.layers", []), "shape.layers: kind ranker must list its attention layers"),
     (put("labels", None), "labels: kind ranker needs labels"),
-    (put("labels.names", ["yes"]), "labels: 1 names but 2 ids"),
+    (put("labels.names", ["yes"]), "labels: 1 name but 2 ids"),
     (put("labels.ids", [3, 3]), "labels: a name or an id is given twice"),
     (put("labels.ids", [3, 99]), "labels.ids[1]: 99 is out of range, must be 0 to 13"),
     (put("labels.ids", [-1, 3]), "labels.ids[0]: -1 is out of range"),

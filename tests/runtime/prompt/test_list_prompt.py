@@ -160,7 +160,7 @@ def test_an_overlong_prefix_is_refused_or_cut() -> None:
             "q",
             r"item 0: embedding tokens of shape \[2, 3\], the bundle takes",
         ),
-        (["a"], {"title": "q"}, r"fields missing \['query'\], unknown \['title'\]"),
+        (["a"], {"title": "q"}, r"fields missing query, unknown title"),
         (["a"], [10**6], "prefix: token id 1000000 at position 0 is outside the vocabulary"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.reasons import reason_of
+from rankport.protos.wording import counted
 
 T = TypeVar("T")
 
@@ -43,7 +44,9 @@ class BadLines:
         if bad:
             shown = [f"  {complaint}" for complaint in self.complaints[:SHOWN_LINES]]
             rest = [f"  and {bad - SHOWN_LINES} more"] if bad > SHOWN_LINES else []
-            raise InvalidRequest("\n".join([f"{bad} of {self.lines} lines cannot be used:", *shown, *rest]))
+            raise InvalidRequest(
+                "\n".join([f"{bad} of {counted(self.lines, 'line')} cannot be used:", *shown, *rest])
+            )
 
 
 def read_lines(path: Path, what: str, parse: Callable[[object, str], T]) -> list[T]:

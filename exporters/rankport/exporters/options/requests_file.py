@@ -14,6 +14,7 @@ from rankport.exporters.options.bad_lines import read_lines, repeat_of
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.reasons import reason_of
 from rankport.protos.types import Item, Key, Prefix
+from rankport.protos.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def _parse_judged(row: object, place: str) -> JudgedRequest:
     if not isinstance(row["items"], list) or not isinstance(row["gains"], list):
         raise InvalidRequest("items and gains must be lists")
     if len(row["items"]) != len(row["gains"]):
-        raise InvalidRequest(f"{len(row['items'])} items but {len(row['gains'])} gains")
+        raise InvalidRequest(f"{counted(len(row['items']), 'item')} but {len(row['gains'])} gains")
     if not all(is_finite_number(gain) and gain >= 0 for gain in row["gains"]):
         raise InvalidRequest(f"gains must be numbers from 0 on, not {row['gains']}")
     if not any(gain > 0 for gain in row["gains"]):

@@ -16,6 +16,7 @@ from rankport.exporters.proof.compare import with_ties
 from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.metrics import kendall_tau
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import Agreement, ManifestDraft
 
 Values = NDArray[np.float64]  # [items]
@@ -74,7 +75,7 @@ def agreement_of_scores(
     _require_finite(reference, owner)
     figures = _figures(reference, transform, raw, ours, truncated, limits)
     if transform == "rank":
-        return OwnerAgreement(figures, f"order over {len(raw)} requests", _ORDER, None)
+        return OwnerAgreement(figures, f"order over {counted(len(raw), 'request')}", _ORDER, None)
     worst = _worst(reference, owner, ours)
     hint = _hint(figures, reference, raw, ours, limits)
     return OwnerAgreement(figures, worst, hint, Series.of("yours", owner, ours))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.reasons import reason_of
+from rankport.protos.wording import counted
 
 
 def read_codebook(file: Path, tokens: int) -> NDArray[np.float32]:
@@ -33,7 +34,9 @@ def read_codebook(file: Path, tokens: int) -> NDArray[np.float32]:
         raise InvalidRequest(f"--codebook {file} has levels of different widths")
     vectors: NDArray[np.float32] = np.concatenate(levels).astype(np.float32)
     if len(vectors) != tokens:
-        raise InvalidRequest(f"--codebook {file} has {len(vectors)} vectors for {tokens} new tokens")
+        raise InvalidRequest(
+            f"--codebook {file} has {counted(len(vectors), 'vector')} for {tokens} new tokens"
+        )
     if not np.isfinite(vectors).all():
         raise InvalidRequest(f"--codebook {file} holds NaN or infinity")
     return vectors

@@ -18,6 +18,7 @@ from rankport.protos.messages.wire_parts import (
 )
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ def classify_result(response: pb.ClassifyResponse) -> ClassifyResult:
     expected = (len(probabilities), len(response.labels))
     if probabilities.shape != expected or logits.shape != expected:
         raise InvalidRequest(
-            f"response has {len(response.labels)} labels, probabilities of shape {list(probabilities.shape)} and "
+            f"response has {counted(len(response.labels), 'label')}, probabilities of shape "
+            f"{list(probabilities.shape)} and "
             f"logits of shape {list(logits.shape)}: they do not fit each other"
         )
     status, messages = outcomes_of(response.outcomes, len(probabilities))

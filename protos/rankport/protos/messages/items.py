@@ -12,6 +12,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages.tensors import ids_message, ragged_ids, tensor_array, tensor_message
 from rankport.protos.types import Item, Key, Prefix, Query
 from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.wording import counted
 
 
 def prefix_message(prefix: Prefix) -> pb.Prefix:
@@ -119,7 +120,9 @@ def _has_some_texts(columns: ItemColumns) -> bool:
 def _keyed_texts(message: pb.KeyedTexts, field: str) -> ItemColumns:
     keys, texts = message.keys[:], message.texts[:]
     if len(keys) != len(texts):
-        raise InvalidRequest(f"{field}.keyed_texts has {len(keys)} keys and {len(texts)} texts: one a key")
+        raise InvalidRequest(
+            f"{field}.keyed_texts has {counted(len(keys), 'key')} and {counted(len(texts), 'text')}: one a key"
+        )
     places = np.arange(len(keys))
     return ItemColumns(len(keys), keys=Column(keys, places), key_texts=Column(texts, places))
 

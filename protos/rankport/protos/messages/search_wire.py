@@ -10,6 +10,7 @@ from rankport.protos.messages.items import prefix_message, prefix_value
 from rankport.protos.messages.wire_parts import TRUNCATION, enum_code, enum_value
 from rankport.protos.types import Prefix, Truncation
 from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.wording import counted
 
 BEAMS, TOP_K = 32, 10
 _USAGE = tuple(field.name for field in fields(GenerateUsage))
@@ -69,6 +70,8 @@ def search_result(response: pb.SearchResponse) -> SearchResult:
     keys, scores = tuple(response.keys), np.array(response.scores, np.float64)
     tokens = np.array(response.token_ids, np.int64)
     if len(scores) != len(keys) or (len(tokens) % len(keys) if keys else len(tokens)):
-        raise InvalidRequest(f"{len(keys)} keys with {len(scores)} scores and {len(tokens)} token_ids")
+        raise InvalidRequest(
+            f"{counted(len(keys), 'key')} with {counted(len(scores), 'score')} and {len(tokens)} token_ids"
+        )
     usage = GenerateUsage(**{name: getattr(response.usage, name) for name in _USAGE})
     return SearchResult(keys, tokens.reshape(len(keys), -1) if keys else tokens.reshape(0, 0), scores, usage)

@@ -9,6 +9,7 @@ from rankport.protos.messages.tensors import float32_array, tensor_array, tensor
 from rankport.protos.messages.wire_parts import usage_message, usage_value
 from rankport.protos.sets import SetColumn, SetColumns, SetQuery, SetRanking
 from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.wording import counted
 
 
 def rank_request(model: str, query: SetQuery) -> pb.RankRequest:
@@ -57,10 +58,10 @@ def set_ranking(response: pb.RankResponse) -> SetRanking:
     heads, order = tuple(response.heads), np.array(response.order, np.int64)
     if head_scores.shape != (len(scores), len(heads)):
         raise InvalidRequest(
-            f"head_scores is {list(head_scores.shape)}, with {len(scores)} scores and {len(heads)} heads"
+            f"head_scores is {list(head_scores.shape)}, with {counted(len(scores), 'score')} and {len(heads)} heads"
         )
     if len(order) and not 0 <= order.min() <= order.max() < len(scores):
-        raise InvalidRequest(f"order names a place outside of the {len(scores)} candidates")
+        raise InvalidRequest(f"order names a place outside of the {counted(len(scores), 'candidate')}")
     return SetRanking(scores, head_scores, heads, order, response.fingerprint, usage_value(response.usage))
 
 

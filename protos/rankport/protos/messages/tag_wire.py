@@ -20,6 +20,7 @@ from rankport.protos.messages.wire_parts import (
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation, WordTags
 from rankport.protos.text_units import TextUnit, places_in
 from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.wording import be, counted
 
 _TRUNCATION: Mapping[TagTruncation, pb.Truncation.ValueType] = {
     "error": pb.TRUNCATION_ERROR,
@@ -105,14 +106,17 @@ def tag_response(result: TagResult, texts: TagTexts, unit: TextUnit) -> pb.TagRe
 def tag_result(response: pb.TagResponse, texts: TagTexts) -> TagResult:
     """Reads the result in a response to `texts`; `InvalidRequest` if its parts do not fit each other."""
     _require(
-        len(response.counts) == len(texts), f"counts has {len(response.counts)} values for {len(texts)} texts"
+        len(response.counts) == len(texts),
+        f"counts has {counted(len(response.counts), 'value')} for {counted(len(texts), 'text')}",
     )
     _require(min(response.counts, default=0) >= 0, f"counts has {min(response.counts, default=0)}")
     spans = sum(response.counts)  # of any size
     scores = float32_array(response.scores, "scores", axes=1)
     columns: tuple[Sized, ...] = (response.starts, response.ends, response.labels, scores)
     for name, column in zip(("starts", "ends", "labels", "scores"), columns, strict=True):
-        _require(len(column) == spans, f"{name} has {len(column)} values for {spans} spans")
+        _require(
+            len(column) == spans, f"{name} has {counted(len(column), 'value')} for {counted(spans, 'span')}"
+        )
     labels = _places(response.labels, response.names, "labels")
     status, messages = outcomes_of(response.outcomes, len(texts))
     return TagResult(
@@ -138,7 +142,8 @@ def _texts(request: pb.TagRequest) -> TagTexts:
             words, counts = request.words.words, request.words.counts
             if min(counts, default=0) < 0 or sum(counts) != len(words):
                 raise InvalidRequest(
-                    f"words.counts add up to {sum(counts)}, or one is below 0; there are {len(words)} words"
+                    f"words.counts add up to {sum(counts)}, or one is below 0; there {be(len(words))} "
+                    f"{counted(len(words), 'word')}"
                 )
             return TagTexts.of_words(words[:], counts[:])
         case _:
@@ -169,7 +174,7 @@ def _words_value(response: pb.TagResponse, texts: TagTexts, spans: int) -> WordT
         ("first", message.first, spans),
         ("last", message.last, spans),
     ):
-        _require(len(column) == count, f"words.{name} has {len(column)} values, {count} are due")
+        _require(len(column) == count, f"words.{name} has {counted(len(column), 'value')}, {count} are due")
     return WordTags(
         tags=_places(message.tags, message.names, "words.tags"),
         scores=scores,

@@ -42,6 +42,7 @@ from rankport.protos.types import (
     Truncation,
 )
 from rankport.protos.v1 import rankport_pb2 as pb
+from rankport.protos.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,9 @@ def score_result(response: pb.ScoreResponse) -> ScoreResult:
     scores = float32_array(response.scores, "scores", axes=1)
     logits = float32_array(response.logits, "logits", axes=2)
     if len(scores) != len(logits):
-        raise InvalidRequest(f"response has {len(scores)} scores and {len(logits)} rows of logits")
+        raise InvalidRequest(
+            f"response has {counted(len(scores), 'score')} and {counted(len(logits), 'row')} of logits"
+        )
     status, messages = outcomes_of(response.outcomes, len(scores))
     return ScoreResult(
         scores=scores,
@@ -257,7 +260,7 @@ def _features(request: pb.ScoreRequest) -> FeatureColumns | None:
         return None
     values = float32_array(request.features, "features", axes=2)
     if names and names != values.shape[1]:
-        raise InvalidRequest(f"features has {values.shape[1]} columns and {names} feature_names")
+        raise InvalidRequest(f"features has {counted(values.shape[1], 'column')} and {names} feature_names")
     return FeatureColumns(values, tuple(request.feature_names))
 
 

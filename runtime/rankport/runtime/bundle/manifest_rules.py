@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rankport.protos.errors import BundleError, InvalidRequest
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.files import path_problem
 from rankport.runtime.bundle.fingerprint import fingerprint
 from rankport.runtime.bundle.manifest import Labels, Manifest, Role
@@ -154,9 +155,9 @@ def _labels(manifest: Manifest) -> Iterator[str]:
     if labels is None:
         return
     if not labels.names or len(labels.names) != len(labels.ids):
-        yield f"labels: {len(labels.names)} names but {len(labels.ids)} ids: must be one id a name, not none"
+        yield f"labels: {counted(len(labels.names), 'name')} but {len(labels.ids)} ids: must be one id a name, not none"
     if labels.positive >= len(labels.names):
-        yield f"labels.positive: {labels.positive} is none of the {len(labels.names)} labels"
+        yield f"labels.positive: {labels.positive} is none of the {counted(len(labels.names), 'label')}"
     if len(set(labels.names)) < len(labels.names) or len(set(labels.ids)) < len(labels.ids):
         yield "labels: a name or an id is given twice"
     limit = manifest.shape.vocab_size if labels.source == "lm_head" else None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import of_single_item
 from rankport.protos.errors import BackendError, InvalidRequest, LimitExceeded
 from rankport.protos.types import ModelDescription, Truncation
+from rankport.protos.wording import counted
 from rankport.runtime.jobs.items_file import BadRow, ItemRow
 from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES
 
@@ -136,7 +137,7 @@ class RowEncoder:
             self._failures += 1
             if self._failures >= self._max_failures:
                 raise BackendError(
-                    f"the encoder failed on {self._failures} rows in a row, last on row {row.line}: {error}"
+                    f"the encoder failed on {counted(self._failures, 'row')} in a row, last on row {row.line}: {error}"
                 ) from error
 
 
@@ -144,7 +145,7 @@ def _keep(
     rows: Sequence[ItemRow], tokens: NDArray[np.floating], truncated: bool, batch: EncodedBatch
 ) -> None:
     if tokens.ndim != 3 or len(tokens) != len(rows):
-        raise BackendError(f"the encoder gave an array {list(tokens.shape)} for {len(rows)} texts")
+        raise BackendError(f"the encoder gave an array {list(tokens.shape)} for {counted(len(rows), 'text')}")
     finite = np.isfinite(tokens).all(axis=(1, 2))
     for row, row_tokens, ok in zip(rows, tokens, finite, strict=True):
         if ok:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.wording import counted
 from rankport.runtime.jobs.csv_records import BrokenQuotingError, CsvRecord, CsvRecords
 from rankport.runtime.jobs.records import WHOLE, BadRow, Record, Span, content_of
 from rankport.runtime.jobs.text_files import check_encoding, count_lines, open_bytes, open_text
@@ -94,7 +95,9 @@ class JsonlReader:
         sample = islice(self.records(()), _SAMPLED_ROWS)
         names = {name: None for record in sample if isinstance(record, Record) for name in record.values}
         if not names:
-            raise InvalidRequest(f"{self._path} has no JSON object in its first {_SAMPLED_ROWS} rows")
+            raise InvalidRequest(
+                f"{self._path} has no JSON object in its first {counted(_SAMPLED_ROWS, 'row')}"
+            )
         return tuple(names)
 
     def records(self, columns: Sequence[str], span: Span = WHOLE) -> Iterator[Record | BadRow]:

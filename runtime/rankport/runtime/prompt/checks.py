@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rankport.protos.arguments import checked_run, checked_text, is_id_run
 from rankport.protos.columns import Embeddings, RaggedIds
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.wording import amiss, listed
 
 
 def field_texts(prefix: str | Mapping[str, str], fields: Sequence[str]) -> list[str]:
@@ -22,7 +23,7 @@ def field_texts(prefix: str | Mapping[str, str], fields: Sequence[str]) -> list[
     if isinstance(prefix, str):
         if len(fields) != 1:
             raise InvalidRequest(
-                f"prefix: one str, but the prompt has the fields {list(fields)}: "
+                f"prefix: one str, but the prompt has {fields_told(fields)}: "
                 "give each by name (--field NAME=TEXT)"
             )
         prefix = {fields[0]: prefix}
@@ -30,9 +31,14 @@ def field_texts(prefix: str | Mapping[str, str], fields: Sequence[str]) -> list[
     unknown = [name for name in prefix if name not in fields]
     if missing or unknown:
         raise InvalidRequest(
-            f"prefix: fields missing {missing}, unknown {unknown}: the prompt has {list(fields)}"
+            f"prefix: fields {amiss(missing, unknown)}: the prompt has {fields_told(fields)}"
         )
     return [checked_text(prefix[name], f"prefix field {name!r}") for name in fields]
+
+
+def fields_told(fields: Sequence[str]) -> str:
+    """Says which fields a prompt has."""
+    return f"the fields {listed(fields)}" if fields else "no fields"
 
 
 def checked_ids(value: object, vocab_size: int, where: str) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rankport.protos.columns import ItemColumns, offsets_of
 from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.protos.types import Prefix, Truncation
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.checks import refuse_unknown
@@ -87,8 +88,10 @@ class ListPrompt:
         blocks, ids = self._blocks(fields.parts, values)
         if len(blocks) > 2 and self._lists.join == "refuse":
             raise LimitExceeded(
-                f"{len(values.parts)} items fill {len(blocks) - 1} blocks, and the model ranks one (of up to "
-                f"{self._lists.max_items} items and {self._lists.max_tokens} tokens): give fewer or shorter ones"
+                f"{counted(len(values.parts), 'item')} fill {len(blocks) - 1} blocks, and the model ranks one "
+                "(of up to "
+                f"{counted(self._lists.max_items, 'item')} and {counted(self._lists.max_tokens, 'token')}): give "
+                "fewer or shorter ones"
             )
         rows = () if values.embeddings is None else (values.embeddings,)
         joined = np.concatenate(ids) if ids else np.empty(0, np.int64)
@@ -149,7 +152,8 @@ class ListPrompt:
             raise BundleError(f"lists: {error}") from None
         if tokens >= self._lists.max_tokens:
             raise BundleError(
-                f"lists.max_tokens: {self._lists.max_tokens} does not hold the prompt's own {tokens} tokens and an item"
+                f"lists.max_tokens: {self._lists.max_tokens} does not hold the prompt's own "
+                f"{counted(tokens, 'token')} and an item"
             )
 
     def _refuse_alone(self, values: ItemValues, blocks: NDArray[np.int64], over: NDArray[np.int64]) -> None:
@@ -158,7 +162,8 @@ class ListPrompt:
         if len(alone):
             tokens = self._lists.max_tokens + int(over[alone[0]])
             raise LimitExceeded(
-                f"item {values.places[blocks[alone[0]]]}: {tokens} tokens with the prompt around it, a block holds "
+                f"item {values.places[blocks[alone[0]]]}: {counted(tokens, 'token')} with the prompt around it, "
+                "a block holds "
                 f"{self._lists.max_tokens} (lists.max_tokens): shorten item or prefix"
             )
 

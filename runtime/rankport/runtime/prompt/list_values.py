@@ -13,8 +13,15 @@ from rankport.protos.arguments import check_prefix
 from rankport.protos.columns import Column, Embeddings, ItemColumns
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.types import Prefix, Truncation
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import Embedding, ManifestDraft
-from rankport.runtime.prompt.checks import checked_columns, checked_ids, checked_rows, field_texts
+from rankport.runtime.prompt.checks import (
+    checked_columns,
+    checked_ids,
+    checked_rows,
+    field_texts,
+    fields_told,
+)
 from rankport.runtime.prompt.encoder import EMPTY, KeyedTokens, without_blanks
 from rankport.runtime.prompt.list_template import Ids, Part
 from rankport.runtime.prompt.markers import Markers
@@ -70,7 +77,9 @@ class ListValues:
         most = self._limits.max_prefix_tokens
         lengths = [len(ids) for ids in self._tokenizer.encode_batch(texts)]
         if sum(lengths) > most and truncation == "error":
-            raise LimitExceeded(f"prefix: {sum(lengths)} tokens, max_prefix_tokens is {most}: {WAY_OUT}")
+            raise LimitExceeded(
+                f"prefix: {counted(sum(lengths), 'token')}, max_prefix_tokens is {most}: {WAY_OUT}"
+            )
         kept = fair_shares(lengths, most)
         cut = [
             _first_tokens(self._tokenizer, text, share) if share < length else text
@@ -168,7 +177,7 @@ class ListValues:
     def _only_field(self) -> str:
         if len(self._fields) != 1:
             raise InvalidRequest(
-                f"prefix: token ids, but the prompt has the fields {list(self._fields)}: give each by name, as text"
+                f"prefix: token ids, but the prompt has {fields_told(self._fields)}: give each by name, as text"
             )
         return self._fields[0]
 
@@ -198,4 +207,4 @@ def _first_tokens(tokenizer: Tokenizer, text: str, most: int) -> str:
 
 
 def _too_long(where: str, tokens: int, most: int) -> str:
-    return f"{where}: {tokens} tokens, max_item_tokens is {most}: {WAY_OUT}"
+    return f"{where}: {counted(tokens, 'token')}, max_item_tokens is {most}: {WAY_OUT}"

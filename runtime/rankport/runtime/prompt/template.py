@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BundleError, LimitExceeded
 from rankport.protos.types import Truncation
+from rankport.protos.wording import counted
 
 Ids = NDArray[np.int64]
 
@@ -103,7 +104,8 @@ def refuse_overlong_slot(slot: Slot, tokens: int, where: str) -> None:
     """Raises `LimitExceeded` if a slot's value has more tokens than its `max_tokens`; `where` opens the message."""
     if slot.max_tokens is not None and tokens > slot.max_tokens:
         raise LimitExceeded(
-            f"{where}: segment {slot.name!r} has {tokens} tokens, its max_tokens is {slot.max_tokens}: {WAY_OUT}"
+            f"{where}: segment {slot.name!r} has {counted(tokens, 'token')}, its max_tokens is "
+            f"{slot.max_tokens}: {WAY_OUT}"
         )
 
 
@@ -112,7 +114,7 @@ def refuse_overlong_whole(slots: Sequence[Slot], tokens: int, limit: TokenLimit,
     if tokens > limit.tokens:
         names = ", ".join(repr(slot.name) for slot in slots)
         raise LimitExceeded(
-            f"{where}: {tokens} tokens with segment {names}, {limit.name} is {limit.tokens}: {WAY_OUT}"
+            f"{where}: {counted(tokens, 'token')} with segment {names}, {limit.name} is {limit.tokens}: {WAY_OUT}"
         )
 
 

@@ -6,6 +6,7 @@ Plain numbers that the worker's thread writes and any thread reads; who exports 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from rankport.protos.wording import counted
 from rankport.runtime.backends.contract import RecordingCounts
 from rankport.runtime.histogram import COUNTS, Histogram, HistogramCounts
 from rankport.runtime.scheduling.work import PassSize
@@ -94,7 +95,7 @@ class WorkerCounts:
         self.step()
         if not self._under_way:
             self._busy_since_s = self._clock()
-        self._under_way.append(f"{size.in_words} of {requests} requests")
+        self._under_way.append(f"{size.in_words} of {counted(requests, 'request')}")
 
     def ended(self, size: PassSize, requests: int, *, failed: bool) -> None:
         """Notes that the oldest pass under way has ended, or the newest did not start."""

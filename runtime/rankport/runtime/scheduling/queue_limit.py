@@ -7,6 +7,7 @@ taken in, as `backlog` estimates it, and `worker` drops those whose time is over
 
 from rankport.protos.errors import LimitExceeded, Overloaded
 from rankport.protos.priorities import PRIORITIES
+from rankport.protos.wording import counted
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.backlog import Backlog
 from rankport.runtime.scheduling.counts import Queue, Room
@@ -38,7 +39,7 @@ class QueueLimit:
         most = self._config.max_request_tokens
         if most is not None and request.tokens > most:
             raise LimitExceeded(
-                f"the request has {request.tokens} tokens, the limit is {most} (max_request_tokens): "
+                f"the request has {counted(request.tokens, 'token')}, the limit is {most} (max_request_tokens): "
                 "send fewer items at once"
             )
         self._check_room(request)
@@ -64,9 +65,9 @@ class QueueLimit:
                 taken, (requests, tokens), behind = own, half, ", half of it, for requests in the background"
         if _is_full(own, taken, request.tokens, requests, tokens):
             raise Overloaded(
-                f"the queue is full: {taken.requests} requests (max_queued_requests {requests}{behind}) and "
-                f"{taken.tokens} tokens (max_queued_tokens {tokens}) wait, and this request has "
-                f"{request.tokens} tokens: retry later, or raise the limit"
+                f"the queue is full: {counted(taken.requests, 'request')} (max_queued_requests {requests}{behind}) and "
+                f"{counted(taken.tokens, 'token')} (max_queued_tokens {tokens}) wait, and this request has "
+                f"{counted(request.tokens, 'token')}: retry later, or raise the limit"
             )
 
     def _taken(self) -> Room:

@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rankport.protos.errors import BackendError, DeadlineExceeded, RankportError
 from rankport.protos.priorities import Priority, own_priority
+from rankport.protos.wording import counted
 from rankport.runtime.backends.contract import DeviceLost, WeightsChanged
 
 ReturnT = TypeVar("ReturnT")
@@ -86,7 +87,7 @@ class PassSize:
     @property
     def in_words(self) -> str:
         """Words for it: its stage, runs and tokens."""
-        return f"a {self.stage} pass of {self.runs} runs, {self.tokens} tokens"
+        return f"a {self.stage} pass of {counted(self.runs, 'run')}, {counted(self.tokens, 'token')}"
 
 
 @dataclass(frozen=True, slots=True)

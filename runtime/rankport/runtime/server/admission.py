@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from rankport.protos.errors import Overloaded, QuotaExceeded, Unavailable, status_code
 from rankport.protos.priorities import PRIORITIES, Priority
+from rankport.protos.wording import be, counted
 from rankport.runtime.options import size_in_words
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import CallCounts, Outcome
@@ -192,12 +193,14 @@ class Admission:
         lower, half = self._calls["background"], max(calls // 2, 1)
         if _priority() == "background" and lower >= half:
             raise Overloaded(
-                f"{lower} requests in the background are pending, the limit is {half} of {calls} (max_pending_calls); "
+                f"{counted(lower, 'request')} in the background {be(lower)} pending, the limit is {half} of "
+                f"{calls} (max_pending_calls); "
                 "retry later"
             )
         if self._pending >= calls:
             raise Overloaded(
-                f"{self._pending} requests are pending, the limit is {calls} (max_pending_calls); retry later"
+                f"{counted(self._pending, 'request')} {be(self._pending)} pending, the limit is {calls} "
+                "(max_pending_calls); retry later"
             )
         if self._pending and self._pending_bytes + nbytes > most_bytes:
             raise Overloaded(

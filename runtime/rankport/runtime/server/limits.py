@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rankport.protos.errors import LimitExceeded
 from rankport.protos.messages.request_size import RequestSize
+from rankport.protos.wording import counted
 from rankport.runtime.server.config import ServerConfig
 
 
@@ -24,12 +25,14 @@ class RequestLimits:
         """Raises `LimitExceeded` for too many items, or tokens as far as they are known before texts are tokenized."""
         if size.items > self.items:
             raise LimitExceeded(
-                f"the request has {size.items} items, this server takes {self.items} (max_request_items): send fewer "
+                f"the request has {counted(size.items, 'item')}, this server takes {self.items} "
+                "(max_request_items): send fewer "
                 "at once"
             )
         if size.tokens > self.tokens:
             raise LimitExceeded(
-                f"the request has {size.tokens} tokens, this server takes {self.tokens} (max_request_tokens): send "
+                f"the request has {counted(size.tokens, 'token')}, this server takes {self.tokens} "
+                "(max_request_tokens): send "
                 "fewer at once"
             )
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, StoreError
+from rankport.protos.wording import be, counted
 from rankport.runtime.store.copy_ends import Batch, Copied, CopySource, CopyTarget
 
 _KEPT_KEYS = 10  # of those that are told by name
@@ -101,7 +102,8 @@ class _Copy:
                 places = copied.differing(batch, tokens)
             if places:
                 raise StoreError(
-                    f"{len(places)} items of encoder {self._source.fingerprint} differ from their source, "
+                    f"{counted(len(places), 'item')} of encoder {self._source.fingerprint} {be(len(places))} not as "
+                    "in the source, "
                     f"{batch.keys[places[0]]!r} first: it was written to meanwhile, or a disk fails; run the copy again"
                 )
             compared += len(batch.keys)

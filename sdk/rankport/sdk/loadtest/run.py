@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.priorities import Priority
+from rankport.protos.wording import counted
 from rankport.sdk.loadtest.arrivals import classes, due_times
 from rankport.sdk.loadtest.config import LoadConfig
 from rankport.sdk.loadtest.requests import LoadRequest
@@ -119,7 +120,7 @@ class _Load:
         status = self._status[first:]
         reasons = {each: self._reasons[each] for each in dict.fromkeys(status) if each in self._reasons}
         if NOT_SENT in status:
-            reasons[NOT_SENT] = f"{self._max_open} requests were open (--max-open)"
+            reasons[NOT_SENT] = f"{counted(self._max_open, 'request')} were open (--max-open)"
         answered = (number for number, ended in enumerate(status, first) if ended == OK)
         return LoadResult(
             rate=rate,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.protos.wording import be, counted
 from rankport.sdk.membership.attacks import Learn, classifier, threshold
 from rankport.sdk.membership.config import MembershipConfig
 from rankport.sdk.membership.control import control_features, control_names, length_ratio
@@ -135,9 +136,13 @@ def _notes(audited: Audited, control: RocFigures) -> tuple[str, ...]:
     for side in (members, others):
         if side.left_out:
             notes.append(
-                f"{side.left_out} users of {side.source} have fewer than {audited.config.min_texts} texts and are left "
+                f"{counted(side.left_out, 'user')} of {side.source} have fewer than "
+                f"{counted(audited.config.min_texts, 'text')} {be(side.left_out)} left "
                 "out: one text has no distance to another of its user"
             )
     if audited.truncated:
-        notes.append(f"{audited.truncated} texts are longer than the encoder's limit, and were cut")
+        notes.append(
+            f"{counted(audited.truncated, 'text')} {be(audited.truncated)} longer than the encoder's limit: "
+            "what is behind it is left out"
+        )
     return tuple(notes)

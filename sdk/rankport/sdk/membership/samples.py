@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.wording import counted
 from rankport.runtime.jobs.items_file import BadRow, ItemsFile
 from rankport.sdk.membership.config import MembershipConfig, UserColumns
 
@@ -113,7 +114,7 @@ def chosen(samples: Samples, config: MembershipConfig, random: np.random.Generat
         kept.append(np.sort(drawn))
     if len(names) < config.min_users:
         raise InvalidRequest(
-            f"{samples.source} has {len(names)} users with at least {config.min_texts} texts "
+            f"{samples.source} has {counted(len(names), 'user')} with at least {counted(config.min_texts, 'text')} "
             f"({left_out} have fewer): an audit needs min_users (--min-users), {config.min_users}"
         )
     places = np.concatenate(kept)
@@ -137,6 +138,6 @@ def check_apart(members: Samples, others: Samples) -> None:
         )
     if members.rows is not None and others.rows is not None and members.rows.shape[1] != others.rows.shape[1]:
         raise InvalidRequest(
-            f"embeddings of {members.source} have {members.rows.shape[1]} values, "
+            f"embeddings of {members.source} have {counted(members.rows.shape[1], 'value')}, "
             f"those of {others.source} {others.rows.shape[1]}: they are of two encoders"
         )

@@ -222,7 +222,7 @@ BAD_PAIRS: dict[str, tuple[str, str]] = {
     "another field": ('{"text": "nurse", "ids": [1]}\n', "line 1: must be"),
     "no text": ('\n{"text": " ", "tokens": ["<a_0>"]}\n', "line 2: text is ' '"),
     "no tokens": ('{"text": "nurse", "tokens": []}\n', r"line 1: tokens is \[\]"),
-    "one pair": ('{"text": "nurse", "tokens": ["<a_0>"]}\n', "holds 1 pairs"),
+    "one pair": ('{"text": "nurse", "tokens": ["<a_0>"]}\n', "holds 1 pair"),
     "unknown token": (
         '{"text": "nurse", "tokens": ["<c_9>"]}\n' * 2,
         "'<c_9>', which is not in the tokenizer",
@@ -247,7 +247,7 @@ BAD_TOKENS: dict[str, tuple[str, str]] = {
     "there already": ("<a_0>\nnurse\n", "'nurse' is in the tokenizer already as 9"),
     "twice": ("<a_0>\n<a_0>\n", "names '<a_0>' twice"),
     "empty line": ("<a_0>\n\n<a_1>\n", "line 2: '' is empty"),
-    "one": ("<a_0>\n", "names 1 tokens"),
+    "one": ("<a_0>\n", "names 1 token"),
 }
 
 

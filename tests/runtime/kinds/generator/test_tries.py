@@ -103,7 +103,7 @@ def test_a_file_gives_names_or_ids(tmp_path: Path) -> None:
         ('{"key": "y", "ids": [101, 3]}', "line 2, key 'y': 101 is no token: they are 0 to 100"),
         ('{"key": "y", "ids": [true, 3]}', "line 2, key 'y': True is no token"),
         ('{"key": "x", "ids": [3, 3]}', "line 2: key 'x' is given twice, first in line 1"),
-        ('{"key": "y", "ids": [3]}', "line 2: 1 tokens, and 2 in line 1"),
+        ('{"key": "y", "ids": [3]}', "line 2: 1 token, and 2 in line 1"),
         ('{"key": "y", "ids": []}', "line 2: a key is a text, and a sequence a list"),
         ('{"key": "y", "ids": [3, 3], "title": "z"}', 'line 2: give {"key": ..., "tokens": [...]}'),
         ("y", "line 2: no JSON"),

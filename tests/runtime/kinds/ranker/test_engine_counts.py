@@ -15,7 +15,7 @@ def test_a_held_pass_and_what_waits_for_it_are_told() -> None:
         clock.now_s = 7.0
         counts = engine.counts()
         assert counts.queue == Queue(waiting_requests=1, waiting_tokens=8, active_requests=1)
-        assert counts.doing == "a score pass of 1 runs, 1 tokens of 1 requests"
+        assert counts.doing == "a score pass of 1 run, 1 token of 1 request"
         assert (counts.silent_s, counts.busy_s, counts.stages) == (7.0, 7.0, {})
         gate.opened.set()
         scored(waiting)

@@ -139,7 +139,7 @@ BAD: list[tuple[dict[str, Any], type[RankportError], str]] = [
     (
         {"candidates": {"movie": [1]}},
         InvalidRequest,
-        r"candidates: features missing \['user', 'genre', 'title'\]",
+        r"candidates: features missing user, genre, title: give",
     ),
     ({"candidates": candidates(1) | {"age": [1]}}, InvalidRequest, r"unknown \['age'\]"),
     (

@@ -163,11 +163,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no features": ({}, "features are missing: give bm25, length, clicks"),
     "unknown": (
         {"features": FEATURES | {"bm26": [1.0] * 4}},
-        r"features missing \[\], unknown \['bm26'\]: the bundle has bm25, length, clicks",
+        r"features unknown bm26: the bundle has bm25, length, clicks",
     ),
     "one missing": (
         {"features": {name: FEATURES[name] for name in ("bm25", "clicks")}},
-        r"features missing \['length'\], unknown \[\]",
+        r"features missing length: the bundle",
     ),
     "columns": ({"features": COLUMNS[:, :2]}, "features has 2 columns, the bundle has 3"),
     "rows": ({"features": COLUMNS[:3]}, "features has rows for 3 items, the request has 4"),

@@ -146,7 +146,7 @@ def test_calls_over_the_limit_are_refused_while_those_admitted_are_answered() ->
         served.ranker.worker.arrived.acquire()
         code, details, _ = failure(lambda: stub.Score(request()))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "1 requests are pending, the limit is 1 (max_pending_calls)" in details
+        assert "1 request is pending, the limit is 1 (max_pending_calls)" in details
         served.ranker.worker.gate.set()
         assert len(wire.score_result(first.result()).scores) == 2
         assert len(wire.score_result(stub.Score(request())).scores) == 2

@@ -185,7 +185,7 @@ TEXT = struct.pack("<I", 1) + b"a"
         (raw_request(), "give one of them, none is given"),
         (raw_request(other=("BYTES", [1], TEXT)), "input 'other' is unknown; it takes prefix, prefix_fields"),
         (raw_request(items=("BYTES", [2], TEXT)), "'items': the raw text 1 at byte 5 is cut off"),
-        (raw_request(items=("BYTES", [1], TEXT + TEXT)), "'items' has 10 raw bytes, its 1 texts take 5"),
+        (raw_request(items=("BYTES", [1], TEXT + TEXT)), "'items' has 10 raw bytes, and 5 with 1 text"),
         (raw_request(items=("BYTES", [1], b"\xff\xff\xff\xffa")), "is cut off"),
         (raw_request(items=("BYTES", [1], struct.pack("<I", 1) + b"\xff")), "text 0 is no valid UTF-8"),
         (raw_request(items=("BYTES", [1, 1], TEXT)), "'items' has 2 axes; give 1"),

@@ -78,7 +78,7 @@ def test_nothing_may_be_known_of_a_user(address: str, ranker: SetRanker) -> None
     [
         ({"head_weights": {"share": 1.0}}, InvalidRequest, "'share' is no head"),
         ({"candidates": candidates(17), "sessions": None}, LimitExceeded, "candidates has 17 rows"),
-        ({"history": {"movie": [1] * 6}}, InvalidRequest, r"history: features missing \['rating'\]"),
+        ({"history": {"movie": [1] * 6}}, InvalidRequest, r"history: features missing rating: give"),
         ({"candidates": candidates(8) | {"title": list("abcdefgh")}}, InvalidRequest, "no token store"),
     ],
 )

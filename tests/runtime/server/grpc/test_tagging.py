@@ -101,7 +101,7 @@ def test_places_are_counted_as_the_caller_asks(
     [
         ({}, "form is not set; give texts or words"),
         ({"words": pb.RaggedWords(words=["a"], counts=[2])}, r"words\.counts add up to 2"),
-        ({"words": pb.RaggedWords(words=["a"], counts=[2, -1])}, r"one is below 0; there are 1 words"),
+        ({"words": pb.RaggedWords(words=["a"], counts=[2, -1])}, r"one is below 0; there is 1 word"),
         ({"texts": pb.Strings(values=["a"]), "unit": 9}, "unit is 9; this version knows"),
         ({"texts": pb.Strings(values=["a"]), "truncation": 9}, "truncation is 9; this version knows"),
         ({"texts": pb.Strings(values=["a"]), "truncation": 3, "stride": -1}, "stride is -1"),

@@ -61,7 +61,7 @@ def test_overload_is_429_with_a_time_to_come_back() -> None:
         assert served.ranker.worker.arrived.acquire(timeout=10)
         refused = rerank(served)
         assert refused.status == 429
-        assert "1 requests are pending, the limit is 1" in refused.json["error"]["message"]
+        assert "1 request is pending, the limit is 1" in refused.json["error"]["message"]
         assert 1 <= int(refused.headers["retry-after"]) <= 8
         assert 0 < int(refused.headers["retry-after-ms"]) <= 7500
         served.ranker.worker.gate.set()

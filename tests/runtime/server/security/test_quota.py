@@ -58,7 +58,7 @@ def test_concurrent_requests_are_counted_and_given_back() -> None:
     quota = Quota("search", Limits(concurrent=1))
     quota.check()
     quota.enter()
-    with pytest.raises(QuotaExceeded, match="search has 1 requests pending, its quota is 1"):
+    with pytest.raises(QuotaExceeded, match="search has 1 request pending, its quota is 1"):
         quota.check()
     quota.leave()
     quota.check()

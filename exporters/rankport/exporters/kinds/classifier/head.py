@@ -6,6 +6,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.labels.heads import head_names
 from rankport.exporters.kinds.labels.pooled_head import are_exclusive, pooled_head
 from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import ClassHead, Labels
 
 
@@ -42,7 +43,8 @@ def _require_encoder(source: Checkpoint) -> None:
 def _named(names: Sequence[str], outputs: int) -> Sequence[str]:
     if len(names) != outputs:
         raise InvalidRequest(
-            f"--labels {','.join(names)}: {len(names)} names, and the head has {outputs} outputs: name each once, in "
+            f"--labels {','.join(names)}: {counted(len(names), 'name')}, and the head has "
+            f"{counted(outputs, 'output')}: name each once, in "
             "order"
         )
     if len(set(names)) < len(names):

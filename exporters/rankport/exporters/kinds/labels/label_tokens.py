@@ -7,6 +7,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import CrossEncoderFolder
 from rankport.exporters.kinds.labels.score import positive_of_tokens
 from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import Labels
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
@@ -66,7 +67,9 @@ def _checked(checkpoint: Checkpoint, names: list[str], ids: list[int], positive:
     rows = int(full.out_features)
     for name, token in zip(names, ids, strict=True):
         if not 0 <= token < rows:
-            raise InvalidRequest(f"label {name!r} is token {token}, outside the vocabulary of {rows} tokens")
+            raise InvalidRequest(
+                f"label {name!r} is token {token}, outside the vocabulary of {counted(rows, 'token')}"
+            )
     if len(set(ids)) < len(ids):
         raise InvalidRequest(f"labels {names} map to tokens {ids}: each must be a token of its own")
     index = positive_of_tokens(names, ids, positive)
@@ -82,7 +85,8 @@ def _label_token(word: str, tokenizer: Tokenizer) -> int:
     if exact is None:
         shown = [tokenizer.decode([piece]) for piece in pieces]
         raise InvalidRequest(
-            f"label {word!r} is {len(pieces)} tokens {shown}: a label must be a single token of the vocabulary"
+            f"label {word!r} is {counted(len(pieces), 'token')} {shown}: a label must be a single token of "
+            "the vocabulary"
         )
     if len(pieces) == 1 and pieces[0] != exact:
         raise InvalidRequest(

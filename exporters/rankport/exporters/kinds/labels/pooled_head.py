@@ -5,6 +5,7 @@ from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
 from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
 from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import ClassHead, Embedding
 
 
@@ -89,11 +90,13 @@ def _folder_names(
         return ("",) * outputs
     if stated is None:
         raise InvalidRequest(
-            f"checkpoint {str(source.path)!r} does not name the {outputs} outputs of its last Dense layer: give "
+            f"checkpoint {str(source.path)!r} does not name the {counted(outputs, 'output')} of its last "
+            "Dense layer: give "
             "--labels, in order"
         )
     if len(stated) != outputs:
         raise CheckpointError(
-            f"{where} has {len(stated)} labels, and the last Dense layer {outputs} outputs: name each output once"
+            f"{where} has {counted(len(stated), 'label')}, and the last Dense layer "
+            f"{counted(outputs, 'output')}: name each output once"
         )
     return stated

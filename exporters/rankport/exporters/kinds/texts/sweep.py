@@ -12,6 +12,7 @@ from rankport.exporters.proof.batches import batch_independence
 from rankport.exporters.proof.compare import RankValues
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.prove import Progress
+from rankport.protos.wording import counted
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.manifest import BatchIndependence, Manifest, Role
 from rankport.runtime.prompt.pair_prompts import PairReader
@@ -58,7 +59,7 @@ def swept(
     by_size = {}
     with closing(load_text_backend(place.bundle, role, place.config)) as backend:
         for size in sorted({*(2**power for power in range(most.bit_length())), most}):
-            on_progress(f"{size} items in a pass")
+            on_progress(f"{counted(size, 'item')} in a pass")
             starts = range(0, len(runs), size)
             passes = [backend.compute(runs.part(at, min(at + size, len(runs)))) for at in starts]
             logits = np.concatenate(passes).astype(np.float32)

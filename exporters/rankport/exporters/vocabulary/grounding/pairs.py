@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.reasons import reason_of
+from rankport.protos.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ def read_pairs(file: Path) -> list[Pair]:
     pairs = [_pair(file, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if len(pairs) < 2:
         raise InvalidRequest(
-            f"--pairs {file} holds {len(pairs)} pairs: at least 2 are needed, one to hold out"
+            f"--pairs {file} holds {counted(len(pairs), 'pair')}: at least 2 are needed, one to hold out"
         )
     return pairs
 
@@ -47,7 +48,9 @@ def read_tokens(file: Path) -> list[str]:
     if repeated is not None:
         raise InvalidRequest(f"--add-tokens {file} names {repeated!r} twice")
     if len(tokens) < 2:
-        raise InvalidRequest(f"--add-tokens {file} names {len(tokens)} tokens: at least 2 are needed")
+        raise InvalidRequest(
+            f"--add-tokens {file} names {counted(len(tokens), 'token')}: at least 2 are needed"
+        )
     return tokens
 
 

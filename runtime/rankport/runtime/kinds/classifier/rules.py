@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.kinds.pair_rule import pair_rule
@@ -45,7 +46,10 @@ def _head(manifest: Manifest) -> Iterator[str]:
             yield f"head.dense[{index}].in_features: is {layer.in_features}, what comes in has {width}"
         width = layer.out_features
     if head.pooling is not None and labels is not None and width != len(labels.names):
-        yield f"labels: {len(labels.names)} names, and head ends in {width} outputs: must be one name an output"
+        yield (
+            f"labels: {counted(len(labels.names), 'name')}, and head ends in {counted(width, 'output')}: "
+            "must be one name an output"
+        )
 
 
 def _outputs(manifest: Manifest) -> Iterator[str]:
@@ -54,7 +58,8 @@ def _outputs(manifest: Manifest) -> Iterator[str]:
         for output in graph.outputs:
             if output.shape[-1] != count:
                 yield (
-                    f"labels: {count} names, and graphs[{index}] ({graph.file!r}) answers with {output.shape[-1]} "
+                    f"labels: {counted(count, 'name')}, and graphs[{index}] ({graph.file!r}) answers with "
+                    f"{output.shape[-1]} "
                     "logits: must be one name a logit"
                 )
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BundleError, InvalidRequest, StoreError
 from rankport.protos.reasons import reason_of
+from rankport.protos.wording import counted
 from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.strict_json import strict_json
 
@@ -159,7 +160,8 @@ def _names(levels: int) -> Iterable[str]:
 def _check(keys: Sequence[str], sequences: NDArray[np.integer], vocabulary: int) -> None:
     if sequences.ndim != 2 or not sequences.size or len(sequences) != len(keys):
         raise InvalidRequest(
-            f"{len(keys)} keys and sequences of shape {sequences.shape}: give a row of tokens a key, at least one"
+            f"{counted(len(keys), 'key')} and sequences of shape {sequences.shape}: give a row of tokens a "
+            "key, at least one"
         )
     wrong = np.flatnonzero(((sequences < 0) | (sequences >= vocabulary)).any(axis=1))
     if len(wrong):

@@ -10,6 +10,7 @@ import numpy as np
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.reasons import reason_of
+from rankport.protos.wording import counted
 from rankport.runtime.kinds.generator.trie import TokenTrie
 
 
@@ -28,7 +29,8 @@ def trie_of_file(file: Path, token_id: Callable[[str], int | None], vocabulary: 
         levels = levels or len(ids)
         if len(ids) != levels:
             raise InvalidRequest(
-                f"{where}: {len(ids)} tokens, and {levels} in line {next(iter(keys.values()))}: sequences of a trie "
+                f"{where}: {counted(len(ids), 'token')}, and {levels} in line {next(iter(keys.values()))}: "
+                "sequences of a trie "
                 "are of one length"
             )
         keys[key] = number

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound
 from rankport.protos.reasons import reason_of
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.kinds.generator.trie import HEADER, TokenTrie
 
@@ -70,13 +71,14 @@ def check_fits(trie: TokenTrie, manifest: Manifest) -> None:
     """Raises `LimitExceeded`, `InvalidRequest` for a trie whose sequences a bundle may or can not write."""
     if trie.levels > manifest.limits.max_item_tokens:
         raise LimitExceeded(
-            f"the trie's sequences have {trie.levels} tokens: the bundle writes at most "
+            f"the trie's sequences have {counted(trie.levels, 'token')}: the bundle writes at most "
             f"{manifest.limits.max_item_tokens} (max_item_tokens)"
         )
     vocabulary = manifest.shape.vocab_size
     if trie.vocabulary > vocabulary:
         raise InvalidRequest(
-            f"the trie is made for {trie.vocabulary} tokens: the bundle has {vocabulary}: build it with --bundle"
+            f"the trie is made for {counted(trie.vocabulary, 'token')}: the bundle has {vocabulary}: build "
+            "it with --bundle"
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import Embedding, Manifest
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 
@@ -43,7 +44,10 @@ def _head(manifest: Manifest) -> Iterator[str]:
             yield f"head.dense[{index}].in_features: is {layer.in_features}, what comes in has {width}"
         width = layer.out_features
     if labels is not None and width != len(labels.names):
-        yield f"labels: {len(labels.names)} names, and head ends in {width} outputs: must be one name an output"
+        yield (
+            f"labels: {counted(len(labels.names), 'name')}, and head ends in {counted(width, 'output')}: "
+            "must be one name an output"
+        )
 
 
 def _embedding(manifest: Manifest) -> Iterator[str]:

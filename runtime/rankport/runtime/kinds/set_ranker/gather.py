@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, NotFound, Unavailable
 from rankport.protos.sets import SetColumn, SetColumns
+from rankport.protos.wording import amiss
 from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.sets import ContentFeature, IdFeature, ScalarFeature, SetFeature, SetSchema
 from rankport.runtime.kinds.set_ranker.tables import RowTable
@@ -118,9 +119,7 @@ def _check_names(given: SetColumns, features: Sequence[SetFeature], side: str) -
     missing = [name for name in known if name not in given.columns]
     unknown = [name for name in given.columns if name not in known]
     if missing or unknown:
-        raise InvalidRequest(
-            f"{side}: features missing {missing}, unknown {unknown}: give {', '.join(known)}"
-        )
+        raise InvalidRequest(f"{side}: features {amiss(missing, unknown)}: give {', '.join(known)}")
 
 
 def _ids(column: SetColumn, where: str) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.sets import SetColumns, SetFeatures, SetQuery, SetRanking
 from rankport.protos.types import ModelDescription, Usage
+from rankport.protos.wording import counted
 from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
@@ -231,7 +232,9 @@ def _check_sizes(query: SetQuery, schema: SetSchema) -> None:
         ("candidates", query.candidates, schema.max_candidates),
     ):
         if columns.rows > most:
-            raise LimitExceeded(f"{name} has {columns.rows} rows, the bundle takes {most}: send fewer")
+            raise LimitExceeded(
+                f"{name} has {counted(columns.rows, 'row')}, the bundle takes {most}: send fewer"
+            )
     if not query.candidates.rows:
         raise InvalidRequest("candidates is empty: give at least one")
 

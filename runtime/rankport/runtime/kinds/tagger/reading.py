@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rankport.protos.columns import RaggedIds
 from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.tagging import TagTexts, TagTruncation
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.kinds.tagger.units import Units, units_of
 from rankport.runtime.kinds.tagger.windows import Windows
@@ -89,7 +90,8 @@ class TextReader:
             raise InvalidRequest(f"stride is {stride}: it goes with truncation 'windows', not {truncation!r}")
         if not 0 <= stride < self.room:
             raise InvalidRequest(
-                f"stride is {stride}: neighbouring windows share 0 to {self.room - 1} of their {self.room} tokens"
+                f"stride is {stride}: neighbouring windows share 0 to {self.room - 1} of their "
+                f"{counted(self.room, 'token')}"
             )
         return stride
 
@@ -107,7 +109,7 @@ class TextReader:
     def _refuse_long(self, text: int, tokens: PlacedTokens) -> None:
         framed = tokens.ids.lengths[text] + len(self._frame.before) + len(self._frame.after)
         raise LimitExceeded(
-            f"texts[{text}]: {framed} tokens, the model reads {self._limit}: shorten it, or have it read in "
+            f"texts[{text}]: {counted(framed, 'token')}, the model reads {self._limit}: shorten it, or have it read in "
             "overlapping windows or cut (truncation 'windows' or 'truncate')"
         )
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
 from rankport.protos.types import Features
+from rankport.protos.wording import amiss, counted, listed
 from rankport.runtime.bundle.wide import WideFeature
 
 
@@ -31,7 +32,7 @@ def ordered_features(
         raise InvalidRequest("features: the bundle has no wide features: leave them out")
     values = _in_order(columns, wide, known)
     if len(values) != items:
-        raise InvalidRequest(f"features has rows for {len(values)} items, the request has {items}")
+        raise InvalidRequest(f"features has rows for {counted(len(values), 'item')}, the request has {items}")
     _check_values(values, wide)
     return values
 
@@ -40,17 +41,20 @@ def _in_order(columns: FeatureColumns, wide: Sequence[WideFeature], known: str) 
     if not columns.names:
         if columns.values.shape[1] != len(wide):
             raise InvalidRequest(
-                f"features has {columns.values.shape[1]} columns, the bundle has {len(wide)}: {known}"
+                f"features has {counted(columns.values.shape[1], 'column')}, the bundle has {len(wide)}: {known}"
             )
         return columns.values
     names = [feature.name for feature in wide]
     unknown = [name for name in columns.names if name not in names]
     missing = [name for name in names if name not in columns.names]
     if unknown or missing or len(columns.names) != len(names):
-        raise InvalidRequest(
-            f"features missing {missing}, unknown {unknown}: the bundle has {known}, once each"
-        )
+        wrong = amiss(missing, unknown) or f"given twice: {listed(_twice(columns.names))}"
+        raise InvalidRequest(f"features {wrong}: the bundle has {known}, once each")
     return columns.values[:, [columns.names.index(name) for name in names]]
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    return [name for place, name in enumerate(names) if name in names[:place]]
 
 
 def _check_values(values: NDArray[np.float32], wide: Sequence[WideFeature]) -> None:

@@ -19,6 +19,7 @@ from rankport.protos.messages.request_size import request_size
 from rankport.protos.types import ItemStatus, LookupResult, ModelDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.protos.wording import counted
 from rankport.runtime.kinds.kind import EncodingModel
 from rankport.runtime.scheduling.futures import resolved
 from rankport.runtime.server.core import Core
@@ -199,7 +200,7 @@ def _stream_query(
         raise type(error)(f"message {number} of the stream: {error}") from error
     if request.ids and len(request.ids) != len(query.texts):
         raise InvalidRequest(
-            f"message {number} of the stream has {len(request.ids)} ids for {len(query.texts)} texts"
+            f"message {number} of the stream has {len(request.ids)} ids for {counted(len(query.texts), 'text')}"
         )
     return query
 

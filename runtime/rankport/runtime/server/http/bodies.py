@@ -11,6 +11,7 @@ from rankport.protos.errors import (
     Overloaded,
     RequestCancelled,
 )
+from rankport.protos.wording import counted
 from rankport.runtime.options import size_in_words
 from rankport.runtime.server.core import Core
 
@@ -86,7 +87,7 @@ class Bodies:
         most = self._core.limits.message_bytes // _BYTES_PER_VALUE
         if values > most:
             raise LimitExceeded(
-                f"the body has about {values} values, this server takes {most}, a 16th of "
+                f"the body has about {counted(values, 'value')}, this server takes {most}, a 16th of "
                 "max_message_bytes: send fewer at once"
             )
         return body

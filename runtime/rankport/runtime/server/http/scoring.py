@@ -11,8 +11,10 @@ from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest, Overloaded
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ModelDescription, ScoreResult, Truncation
+from rankport.protos.wording import counted
 from rankport.runtime.kinds.kind import ScoringModel
 from rankport.runtime.kinds.scores import label_probabilities, label_scores, rank_values
+from rankport.runtime.prompt.checks import fields_told
 from rankport.runtime.server.http.call import Call
 from rankport.runtime.server.models import Served
 
@@ -83,7 +85,7 @@ def all_scored(scored: Scored) -> Scored:
     missing = int(np.isnan(without_failures(scored).result.scores).sum())
     if missing:
         raise Overloaded(
-            f"{missing} of {len(scored.result.scores)} items were left out under pressure; retry later"
+            f"{missing} of {counted(len(scored.result.scores), 'item')} were left out under pressure; retry later"
         )
     return scored
 
@@ -98,7 +100,7 @@ def check_fields(model: ModelDescription) -> None:
     """Raises `InvalidRequest` where a query cannot fill the prompt: it has not one field."""
     if len(model.prompt_fields) != 1:
         raise InvalidRequest(
-            f"query: the prompt of {model.name!r} has the fields {list(model.prompt_fields)}, and a query fills one: "
+            f"query: the prompt of {model.name!r} has {fields_told(model.prompt_fields)}, and a query fills one: "
             "ask /v1/rankport/score, with prefix {field: text}"
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ScoreResult
+from rankport.protos.wording import be, counted
 from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.scoring.cached import Submit, part_of
@@ -27,8 +28,9 @@ class Depth:
             return submit(query, timeout_s)
         count = query.items.count
         reason = (
-            f"left out: {pending} requests are pending, more than {self._mark} (depth_mark), and the first "
-            f"{self._items} items are scored"
+            f"left out: {counted(pending, 'request')} {be(pending)} pending, more than {self._mark} "
+            "(depth_mark), and the first "
+            f"{counted(self._items, 'item')} {be(self._items)} scored"
         )
         first = part_of(query, np.arange(self._items))
         return converted(submit(first, timeout_s), lambda result: _widened(result, count, reason))

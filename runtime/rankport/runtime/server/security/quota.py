@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from rankport.protos.errors import QuotaExceeded
+from rankport.protos.wording import counted
 from rankport.runtime.server.security.tokens import Limits
 
 _CONCURRENT_RETRY_S = 0.1
@@ -68,7 +69,8 @@ class Quota:
         limits = self._limits
         if limits.concurrent is not None and self._pending >= limits.concurrent:
             raise _exceeded(
-                f"client {self._name} has {self._pending} requests pending, its quota is {limits.concurrent}; retry "
+                f"client {self._name} has {counted(self._pending, 'request')} pending, its quota is "
+                f"{limits.concurrent}; retry "
                 "when one is answered",
                 _CONCURRENT_RETRY_S,
             )

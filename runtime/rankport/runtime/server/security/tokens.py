@@ -19,6 +19,7 @@ from typing import Literal, cast, get_args
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.priorities import Priority
+from rankport.protos.wording import counted
 
 Right = Literal["call", "admin", "metrics"]
 RIGHTS: tuple[Right, ...] = get_args(Right)
@@ -106,7 +107,9 @@ def read_clients(text: str, file: str) -> Mapping[str, Client]:
 
 def _client(words: Sequence[str]) -> Client:
     if len(words) != 4:
-        raise InvalidRequest(f"{len(words)} words; a line is NAME HASH RIGHTS QUOTA, and - is no quota")
+        raise InvalidRequest(
+            f"{counted(len(words), 'word')}; a line is NAME HASH RIGHTS QUOTA, and - is no quota"
+        )
     name, hashed, rights, quota = words
     if _NAME.fullmatch(name) is None:
         raise InvalidRequest(f"name {name!r:.80} is none: 1 to 64 letters, digits, - and _")

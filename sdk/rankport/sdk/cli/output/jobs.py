@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rankport.protos.jobs import Job, JobState
+from rankport.protos.wording import counted
 from rankport.runtime.jobs.encode_job import EncodeProgress
 from rankport.sdk.cli.output.encoding.encode import show_progress
 from rankport.sdk.cli.output.values import one_line
@@ -60,10 +61,8 @@ def line_of(job: Job) -> str:
     of_total = f" of {job.total_rows}" if job.total_rows and not job.state.ended else ""
     facts = [job.state.value]
     if job.runs:
-        facts.append(
-            f"{counts.rows}{of_total} rows: {counts.encoded} encoded, {counts.unchanged} unchanged, "
-            f"{counts.bad_rows} bad"
-        )
+        rows = f"{counts.rows}{of_total} rows" if of_total else counted(counts.rows, "row")
+        facts.append(f"{rows}: {counts.encoded} encoded, {counts.unchanged} unchanged, {counts.bad_rows} bad")
         seconds = (job.ended_s or time.time()) - job.started_s
         facts.append(f"{seconds:.1f} s" + (f", run {job.runs}" if job.runs > 1 else ""))
     facts.append(f"{job.task.items} to {job.task.store or 'the store of the server'}")

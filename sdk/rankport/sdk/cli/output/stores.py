@@ -14,6 +14,7 @@ from typing import TextIO
 from rich.console import Console
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.wording import be, counted
 from rankport.runtime.store.comparing import Difference
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.copying import CopyProgress, CopyReport
@@ -42,7 +43,7 @@ def _line(encoder: StoredEncoder) -> str:
     facts = [
         "published" if encoder.published else "not published",
         f"[{encoder.tokens}, {encoder.hidden_size}] {encoder.dtype}",
-        f"{encoder.items:,} items",
+        f"{counted(encoder.items, 'item', ',')}",
         f"{megabytes:,.1f} MB of tokens",
     ]
     if (checked := encoder.checked) is not None:
@@ -126,7 +127,8 @@ class _CopyLines:
         rate = (now.items - self._begun_items) / (moment_s - self._begun_s)
         left_s = (now.total - now.items) / rate if rate else float("inf")
         self._console.print(
-            f"{now.items:,} of {now.total:,} items {now.stage}, {rate:,.0f} a second, {left_s:.0f} s left",
+            f"{now.items:,} of {counted(now.total, 'item', ',')} {now.stage}, {rate:,.0f} a second, "
+            f"{left_s:.0f} s left",
             highlight=False,
         )
 
@@ -146,7 +148,8 @@ def write_copies(target: str, copies: Mapping[str, CopyReport], json_file: Path 
         if report.unreadable:
             named = ", ".join(map(repr, report.unreadable_keys))
             print(
-                f"FAILED: {report.unreadable} values cannot be read and are left out: {named}",
+                f"FAILED: {counted(report.unreadable, 'value')} cannot be read and {be(report.unreadable)} left "
+                f"out: {named}",
                 file=sys.stderr,
             )
 

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rankport.protos.versions import ModelAlias, ModelVersion, ModelVersions
+from rankport.protos.wording import counted
 from rankport.sdk.cli.output.values import one_line
 from rankport.sdk.cli.output.writing import write_json, writing
 
@@ -22,7 +23,9 @@ def line_of(version: ModelVersion) -> str:
     """Tells a version in a line."""
     facts = [version.state.value]
     if version.kind:
-        facts.append(f"{version.kind}, fingerprint {version.fingerprint[:12]}, {version.requests} requests")
+        facts.append(
+            f"{version.kind}, fingerprint {version.fingerprint[:12]}, {counted(version.requests, 'request')}"
+        )
     if version.path:
         facts.append(version.path)
     if version.reason:

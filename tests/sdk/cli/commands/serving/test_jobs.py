@@ -37,7 +37,7 @@ def test_a_job_that_fails_is_an_exit_of_one_with_its_bad_rows(address: str, tmp_
     (tmp_path / "blank.csv").write_text("id,text\na,\n")
     done = rankport("jobs", "create", "--items", "blank.csv", "--store", "t", "--watch", "--server", address)
     assert done.returncode == 1
-    assert "failed; 1 rows: 0 encoded, 0 unchanged, 1 bad" in done.stdout
+    assert "failed; 1 row: 0 encoded, 0 unchanged, 1 bad" in done.stdout
     assert done.stdout.splitlines()[1] == "bad row 2 (a): no text in text"
 
 

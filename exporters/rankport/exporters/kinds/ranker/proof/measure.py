@@ -28,6 +28,7 @@ from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.protos.errors import ParityError
+from rankport.protos.wording import counted
 from rankport.runtime.backends.choice import load_prefix_backend
 from rankport.runtime.bundle.manifest import BatchIndependence, Labels, Manifest, ModeParity, Score
 from rankport.runtime.kinds.ranker.ranker import Ranker
@@ -81,7 +82,11 @@ def _swept(
 ) -> BatchIndependence:
     with closing(load_prefix_backend(place.bundle, place.config)) as backend:
         return batches_of_sweep(
-            backend, requests, place.config, order, lambda size: on_progress(f"{size} items in a pass")
+            backend,
+            requests,
+            place.config,
+            order,
+            lambda size: on_progress(f"{counted(size, 'item')} in a pass"),
         )
 
 

@@ -21,6 +21,7 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.protos.wording import counted
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.kinds.tagger.rules import ROLE
@@ -51,7 +52,7 @@ def measure_tagger(
         else:
             many = _samples(manifest, options.batch_queries)
             batches = batches_of_sweep(
-                backend, many, place.config, lambda size: on_progress(f"{size} items in a pass")
+                backend, many, place.config, lambda size: on_progress(f"{counted(size, 'item')} in a pass")
             )
     modes = [compare_logits(mode, expected, rows) for mode, rows in answers.items()]
     on_progress("parity: texts, words, windows")

@@ -24,6 +24,7 @@ from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series
 from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
+from rankport.protos.wording import counted
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.manifest import BatchIndependence, Manifest, ModeParity
 from rankport.runtime.kinds.scores import rank_values
@@ -198,7 +199,7 @@ def _batches(
     if options.batch_queries is None:
         return rankings_by_size({1: alone, len(alone) - 1: together}, reference, samples, values)
     many = TowerSamples.of(manifest, PromptEncoder.from_bundle(place.bundle), options.batch_queries)
-    by_size = rows_by_size(place, many, lambda size: on_progress(f"{size} items in a pass"))
+    by_size = rows_by_size(place, many, lambda size: on_progress(f"{counted(size, 'item')} in a pass"))
     return rankings_by_size(by_size, reference, many, values)
 
 

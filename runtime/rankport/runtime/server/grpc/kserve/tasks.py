@@ -15,6 +15,7 @@ from rankport.protos.features import FeatureColumns
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.tagging import TagResult, TagTexts
 from rankport.protos.types import ModelDescription, Prefix, ScoreResult, Usage
+from rankport.protos.wording import counted
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.server.grpc.kserve.tensors import BYTES, Tensors, Value
 from rankport.runtime.server.models import Served
@@ -63,7 +64,7 @@ def _prefix(tensors: Tensors) -> Prefix | None:
         return None
     values = tensors.texts(given[0])
     if len(values) != 1:
-        raise InvalidRequest(f"input {given[0]!r} has {len(values)} values; all items share one")
+        raise InvalidRequest(f"input {given[0]!r} has {counted(len(values), 'value')}; all items share one")
     return values[0] if given[0] == "prefix" else _fields(values[0])
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.kserve import kserve_pb2 as pb
+from rankport.protos.wording import counted
 
 InputTensor = pb.ModelInferRequest.InferInputTensor
 Value = NDArray[Any] | Sequence[str]
@@ -117,14 +118,16 @@ def _split(raw: bytes, name: str, count: int) -> list[bytes]:
         values.append(raw[place + 4 : place + 4 + length])
         place += 4 + length
     if place != len(raw):
-        raise InvalidRequest(f"input {name!r} has {len(raw)} raw bytes, its {count} texts take {place}")
+        raise InvalidRequest(
+            f"input {name!r} has {len(raw)} raw bytes, and {place} with {counted(count, 'text')}"
+        )
     return values
 
 
 def _require_count(name: str, count: int, tensor: InputTensor) -> None:
     if count != math.prod(tensor.shape):
         raise InvalidRequest(
-            f"input {name!r} has {count} values; its shape {list(tensor.shape)} says otherwise"
+            f"input {name!r} has {counted(count, 'value')}; its shape {list(tensor.shape)} says otherwise"
         )
 
 

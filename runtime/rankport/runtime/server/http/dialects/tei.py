@@ -14,6 +14,7 @@ from rankport.protos.errors import (
     Unavailable,
 )
 from rankport.protos.types import ItemStatus, Truncation
+from rankport.protos.wording import counted
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect
 from rankport.runtime.server.http.encoding import encode_texts
@@ -100,7 +101,7 @@ def _inputs(inputs: "str | list[str] | list[list[str]]") -> tuple[list[str | tup
     for index, entry in enumerate(inputs):
         parts = [entry] if isinstance(entry, str) else entry
         if len(parts) not in (1, 2):
-            raise InvalidRequest(f"inputs[{index}] has {len(parts)} texts: give one, or a pair")
+            raise InvalidRequest(f"inputs[{index}] has {counted(len(parts), 'text')}: give one, or a pair")
         texts.append(parts[0] if len(parts) == 1 else (parts[0], parts[1]))
     return texts, False
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.wording import counted
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.dialect import Dialect, openai_error
 from rankport.runtime.server.http.forms import Texts
@@ -41,7 +42,7 @@ class VllmScore(VllmOptions):
         firsts, seconds = ([side] if isinstance(side, str) else side for side in (first, second))
         if len(firsts) not in (1, len(seconds)):
             raise InvalidRequest(
-                f"{given[0][0]} has {len(firsts)} texts and {given[0][1]} {len(seconds)}: give one, or "
+                f"{given[0][0]} has {counted(len(firsts), 'text')} and {given[0][1]} {len(seconds)}: give one, or "
                 "as many"
             )
         return [(firsts[index if len(firsts) > 1 else 0], text) for index, text in enumerate(seconds)]

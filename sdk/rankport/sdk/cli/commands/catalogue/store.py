@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from rankport.protos.wording import be, counted
+
 Location = Annotated[str, typer.Argument(metavar="STORE", help="Token store: a directory, or redis://….")]
 Fingerprint = Annotated[str, typer.Argument(help="Fingerprint of the encoder, as `store inspect` tells it.")]
 Store = Annotated[str, typer.Option(help="Token store.")]
@@ -142,11 +144,13 @@ def publish(fingerprint: Fingerprint, store: Store) -> None:
     with open_store(store) as tokens:
         tokens.publish(fingerprint)
         count = len(tokens.namespace(fingerprint))
-    typer.echo(f"{tokens.location}: {count:,} items of encoder {fingerprint} are published")
+    typer.echo(
+        f"{tokens.location}: {counted(count, 'item', ',')} of encoder {fingerprint} {be(count)} published"
+    )
 
 
 def drop(fingerprint: Fingerprint, store: Store) -> None:
-    """Delete all tokens of an encoder; in LMDB `store compact` then frees their room.
+    """Delete all tokens of an encoder; in LMDB `store compact` then frees the room.
 
     Rankers that are paired with it can read none from then on.
     """
@@ -156,5 +160,6 @@ def drop(fingerprint: Fingerprint, store: Store) -> None:
         count = len(tokens.namespace(fingerprint, filling=True))
         tokens.drop(fingerprint)
     typer.echo(
-        f"{store}: {count:,} items of encoder {fingerprint} are dropped; `store compact` frees their room"
+        f"{store}: {counted(count, 'item', ',')} of encoder {fingerprint} {be(count)} dropped; `store "
+        "compact` frees the room"
     )

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from rankport.protos.wording import counted
+
 
 def trie() -> typer.Typer:
     """Makes the command group."""
@@ -53,4 +55,7 @@ def build(
         opened.manifest.shape.vocab_size,
     )
     made.save(out)
-    typer.echo(f"{out}: {made.count:,} items, {made.nodes[-1]:,} sequences of {made.levels} tokens")
+    typer.echo(
+        f"{out}: {counted(made.count, 'item', ',')}, {counted(made.nodes[-1], 'sequence', ',')} of "
+        f"{counted(made.levels, 'token')}"
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rankport.protos.wording import counted
 from rankport.runtime.jobs.encode_job import EncodeReport
 from rankport.runtime.jobs.history import JobHistory
 from rankport.runtime.jobs.records import BadRow
@@ -31,7 +32,7 @@ def write_page(
 
 def page(report: EncodeReport, history: JobHistory, stored: int, failure: str, run: RunFacts) -> str:
     """Makes the page as one self-contained HTML text."""
-    verdict = f"Failed: {failure}" if failure else f"Done: {stored:,} items in the store."
+    verdict = f"Failed: {failure}" if failure else f"Done: {counted(stored, 'item', ',')} in the store."
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width, initial-scale=1'>",

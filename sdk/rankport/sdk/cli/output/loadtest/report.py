@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from rankport.protos.wording import counted
 from rankport.sdk.cli.output.loadtest.page import page
 from rankport.sdk.cli.output.loadtest.words import (
     classes_in_words,
@@ -49,7 +50,10 @@ class LoadReport:
         """Describes a test that this process made."""
         items = sum(request.items for request in requests) / len(requests)
         nbytes = sum(len(request.body) for request in requests) / len(requests)
-        shape = f"{len(requests):,} requests in turn, {items:.4g} items and {nbytes:,.0f} bytes on average"
+        shape = (
+            f"{counted(len(requests), 'request', ',')} in turn, {items:.4g} items and {nbytes:,.0f} bytes on "
+            "average"
+        )
         return cls(target, shape, config, aim, best, runs, RunFacts.of_this())
 
     @property

@@ -1,5 +1,6 @@
 """Words for what a membership audit measured."""
 
+from rankport.protos.wording import counted
 from rankport.sdk.membership.report import Feature, MembershipReport, Side
 from rankport.sdk.membership.roc import RATES, Interval, RocFigures
 
@@ -67,7 +68,7 @@ def facts(report: MembershipReport) -> dict[str, str]:
 
 
 def _side(side: Side) -> str:
-    return f"{side.users:,} users, {side.samples:,} samples of {side.source}"
+    return f"{counted(side.users, 'user', ',')}, {counted(side.samples, 'sample', ',')} of {side.source}"
 
 
 def _figures(figures: RocFigures) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rankport.protos.classes import ClassifyResult, ClassText
+from rankport.protos.wording import counted
 from rankport.sdk.cli.output.values import csv_values, number, one_line, write_out
 
 Format = Literal["table", "csv", "json"]
@@ -103,7 +104,7 @@ def _write_table(classified: Classified, stream: TextIO) -> None:
         f"{usage.prefix_tokens_computed + usage.item_tokens} tokens; tokenize {usage.tokenize_s * 1e3:.1f} ms, queue "
         f"{usage.queue_s * 1e3:.1f} ms, compute {usage.compute_s * 1e3:.1f} ms"
     )
-    for line in (*map(one_line, told), f"{len(result.labels)} labels: {means}", cost):
+    for line in (*map(one_line, told), f"{counted(len(result.labels), 'label')}: {means}", cost):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from rankport.protos.ranking import Ranking
 from rankport.protos.tables import TableColumn
+from rankport.protos.wording import counted
 from rankport.sdk.cli.output.values import csv_values, number, one_line, write_out
 
 Format = Literal["table", "csv", "json"]
@@ -90,8 +91,9 @@ def _messages(ranking: Ranking, names: list[str]) -> list[str]:
 def _cost(ranking: Ranking) -> str:
     usage = ranking.usage
     return (
-        f"prefix {usage.prefix_tokens_cached} tokens cached, {usage.prefix_tokens_computed} computed; items "
-        f"{usage.item_tokens} tokens; tokenize {usage.tokenize_s * 1e3:.1f} ms, queue {usage.queue_s * 1e3:.1f} ms, "
+        f"prefix {counted(usage.prefix_tokens_cached, 'token')} cached, {usage.prefix_tokens_computed} computed; items "
+        f"{counted(usage.item_tokens, 'token')}; tokenize {usage.tokenize_s * 1e3:.1f} ms, queue "
+        f"{usage.queue_s * 1e3:.1f} ms, "
         f"compute {usage.compute_s * 1e3:.1f} ms"
     )
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rankport.protos.tagging import TagResult
+from rankport.protos.wording import counted
 from rankport.sdk.cli.output.writing import writing
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -58,7 +59,8 @@ def write_table(texts: Sequence[str], result: TagResult) -> None:
     ]
     usage = result.usage
     cost = (
-        f"{len(result.starts)} spans in {len(texts)} texts, {usage.item_tokens} tokens; "
+        f"{counted(len(result.starts), 'span')} in {counted(len(texts), 'text')}, "
+        f"{counted(usage.item_tokens, 'token')}; "
         f"tokenize {usage.tokenize_s * 1e3:.1f} ms, queue {usage.queue_s * 1e3:.1f} ms, "
         f"compute {usage.compute_s * 1e3:.1f} ms"
     )

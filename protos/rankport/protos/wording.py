@@ -1,0 +1,33 @@
+"""Words of messages: numbers with their nouns, and names that are amiss, each said where there is one."""
+
+from collections.abc import Sequence
+
+_MOST = 10  # names that are listed
+
+
+def counted(count: int, noun: str, form: str = "") -> str:
+    """Writes a number and its noun, in the plural where there is not one: 1 item, 2 queries. `form`: of the number."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:{form}} {noun[:-1]}ies" if noun.endswith("ry") else f"{count:{form}} {noun}s"
+
+
+def be(count: int) -> str:
+    """Gives the verb of a number of things: 1 item is, 2 items are."""
+    return "is" if count == 1 else "are"
+
+
+def listed(names: Sequence[object], otherwise: str = "none") -> str:
+    """Writes the first ten names with commas between them; `otherwise` where there is none."""
+    if not names:
+        return otherwise
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(map(str, names[:_MOST])) + more
+
+
+def amiss(missing: Sequence[object], unknown: Sequence[object]) -> str:
+    """Writes which names are missing and which unknown, and nothing of those that there are none of."""
+    said = [
+        f"{word} {listed(names)}" for word, names in (("missing", missing), ("unknown", unknown)) if names
+    ]
+    return ", ".join(said)

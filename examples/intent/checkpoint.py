@@ -59,7 +59,7 @@ def train_steps(
     parameters: Sequence[dict[str, Any]], steps: int, weight_decay: float = 0.01
 ) -> tuple[torch.optim.Optimizer, Any]:
     """Makes an optimizer, and a schedule that warms each group's rate up and lets it fall to none."""
-    optimizer = torch.optim.AdamW(list(parameters), weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(list(parameters), weight_decay=weight_decay, fused=True)
     rates = [group["lr"] for group in parameters]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps + 1, pct_start=0.2)
     return optimizer, schedule

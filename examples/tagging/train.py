@@ -40,7 +40,7 @@ def train_tagger(
     trained = [*freeze(model.bert, recipe.frozen_layers), *model.classifier.parameters()]
     states = lower_states(model.bert, ids, [[0] * len(run) for run in ids], recipe.frozen_layers)
     steps = len(ids) // recipe.texts
-    optimizer = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.rate, total_steps=steps + 1, pct_start=0.1, anneal_strategy="linear"
     )

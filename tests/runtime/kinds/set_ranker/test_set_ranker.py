@@ -141,7 +141,7 @@ BAD: list[tuple[dict[str, Any], type[RankportError], str]] = [
         InvalidRequest,
         r"candidates: features missing user, genre, title: give",
     ),
-    ({"candidates": candidates(1) | {"age": [1]}}, InvalidRequest, r"unknown \['age'\]"),
+    ({"candidates": candidates(1) | {"age": [1]}}, InvalidRequest, r"unknown age"),
     (
         {"candidates": candidates(1) | {"genre": [[1.0, 2.0]]}},
         InvalidRequest,

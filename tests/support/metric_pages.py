@@ -5,6 +5,7 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from rankport.protos.types import ModelDescription
+from rankport.runtime.backends.contract import RecordingCounts
 from rankport.runtime.kinds.kind import ModelCounts
 from rankport.runtime.server.observing.book import CallBook
 from rankport.runtime.server.observing.call import Call
@@ -16,6 +17,7 @@ from support.reference_backend import ReferenceBackend, submit, token_run
 from support.servers.deterministic_models import description
 
 MODEL = "jobs@1"
+RECORDINGS = RecordingCounts(launched=20, recorded=21, replayed=22, recording_s=2.5)
 STORE = StoreCounts(host_keys=5, store_keys=4, missing_keys=3, host_kept=2, device_keys=1, device_kept=7)
 
 
@@ -28,7 +30,8 @@ def metric_page() -> str:
     with running(ReferenceBackend()) as engine:
         for _ in range(2):
             scored(submit(engine, token_run(1, 2), ITEMS))
-        counts = ModelCounts({"cpu": engine.counts()}, engine.cache_stats(), STORE)
+        recorded = replace(engine.counts(), recordings=RECORDINGS)
+        counts = ModelCounts({"cpu": recorded}, engine.cache_stats(), STORE)
     described: ModelDescription = replace(description("jobs", "ranker"), version="1")
     state = ServerState(
         pending_requests=6,

@@ -15,6 +15,7 @@
     ├── Unavailable           server or engine is stopped,           UNAVAILABLE
     │                         or its GPU lost
     ├── BackendError          a pass failed on the device            INTERNAL
+    │   └── UnsupportedGpu    a GPU that its library does not list   INTERNAL
     ├── BundleError           a bundle is not what it says           FAILED_PRECONDITION
     ├── StoreError            a token store cannot be used           FAILED_PRECONDITION
     ├── CheckpointError       a checkpoint cannot be exported        FAILED_PRECONDITION
@@ -86,6 +87,10 @@ class BackendError(RankportError, RuntimeError):
     """Failure of a pass on the device."""
 
 
+class UnsupportedGpu(BackendError):
+    """GPU that a library does not list: it may run there or not, and nobody asked to try."""
+
+
 class BundleError(RankportError):
     """Bundle that breaks a rule of its format: the message names the field or file."""
 
@@ -119,6 +124,7 @@ STATUS_CODES: dict[type[RankportError], grpc.StatusCode] = {
     RequestCancelled: grpc.StatusCode.CANCELLED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     BackendError: grpc.StatusCode.INTERNAL,
+    UnsupportedGpu: grpc.StatusCode.INTERNAL,
     BundleError: grpc.StatusCode.FAILED_PRECONDITION,
     StoreError: grpc.StatusCode.FAILED_PRECONDITION,
     CheckpointError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -139,6 +145,7 @@ HTTP_STATUSES: dict[type[RankportError], int] = {
     RequestCancelled: 499,  # nobody is there to read it; as proxies log it
     Unavailable: 503,
     BackendError: 500,
+    UnsupportedGpu: 500,
     BundleError: 409,
     StoreError: 409,
     CheckpointError: 409,

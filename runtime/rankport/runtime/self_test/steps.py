@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankport.protos.errors import BackendError
+from rankport.protos.errors import BackendError, UnsupportedGpu
 from rankport.runtime.backends.devices.gpus import list_gpus
 from rankport.runtime.backends.tensorrt.module import ModuleName, TensorRt, load_tensorrt
 
@@ -95,7 +95,7 @@ def run_plans_of(module: ModuleName) -> Callable[[Setting], Found]:
 
     def run(setting: Setting) -> Found:
         loaded, gpu = _loaded(module), _gpu()
-        from rankport.runtime.backends.tensorrt.validity import TRY, UnsupportedGpu
+        from rankport.runtime.backends.tensorrt.validity import TRY
         from rankport.runtime.backends.trial.devices import run_sample
         from rankport.runtime.backends.trial.sample import open_sample
 

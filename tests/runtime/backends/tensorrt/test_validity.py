@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from rankport.protos.errors import BackendError
+from rankport.protos.errors import BackendError, UnsupportedGpu
 from rankport.runtime.backends.tensorrt.module import TensorRt
-from rankport.runtime.backends.tensorrt.validity import UnsupportedGpu, is_on_listed_gpu
+from rankport.runtime.backends.tensorrt.validity import is_on_listed_gpu
 
 
 class _Validity(enum.Enum):

@@ -7,17 +7,13 @@ numbers; of others silent zeros are told. So such a plan is loaded only where nu
 import logging
 from typing import Any
 
-from rankport.protos.errors import BackendError
+from rankport.protos.errors import BackendError, UnsupportedGpu
 from rankport.runtime.backends.tensorrt.module import TensorRt, take_errors
 
 log = logging.getLogger(__name__)
 
 _UNLISTED = "UNSUPPORTED_CC"
 TRY = "--allow-unsupported-gpu tries it, and compares its numbers with ONNX Runtime's first"
-
-
-class UnsupportedGpu(BackendError):  # noqa: N818  # as the others of its tree
-    """GPU that TensorRT does not list: it may run there or not, and nobody asked to try."""
 
 
 def is_on_listed_gpu(

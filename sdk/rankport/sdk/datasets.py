@@ -70,6 +70,11 @@ def encode_dataset(
         raise InvalidRequest(
             "a dataset has what its input has, and nothing else: leave prune and deleted_column out"
         )
+    if columns.file_format == "dead-letters":
+        raise InvalidRequest(
+            "file_format is dead-letters, and a dataset has what its input has, and nothing else: mend the rows in the items "
+            "and make it of them again, or encode into a store"
+        )
     several = [items] if isinstance(items, str | os.PathLike) else list(items)
     files = ItemSources.open([os.fspath(each) for each in several], columns).files()
     make_encoder = partial(_opened, os.path.abspath(bundle), device, device_id, side)

@@ -225,6 +225,10 @@ def test_a_dataset_has_the_tokens_of_the_store(
         (["--store", "a", "--dataset-format", "lance"], "--dataset-format goes with --dataset"),
         (["--dataset", "a", "--token-dtype", "int8"], "go with --store"),
         (["--dataset", "a", "--prune"], "leave prune and deleted_column out"),
+        (
+            ["--dataset", "a", "--format", "dead-letters"],
+            "mend the rows in the items and make it of them again",
+        ),
         (["--dataset", "a", "--shard", "1/2"], "have no shard"),
         (["--dataset", "a", "--min-actors", "2"], "max_actors is 1, and min_actors 2"),
     ],

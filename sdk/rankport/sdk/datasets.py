@@ -72,8 +72,8 @@ def encode_dataset(
         )
     if columns.file_format == "dead-letters":
         raise InvalidRequest(
-            "file_format is dead-letters, and a dataset has what its input has, and nothing else: mend the rows in the items "
-            "and make it of them again, or encode into a store"
+            "file_format is dead-letters, and a dataset has what its input has, and nothing else: mend the rows in the "
+            "items and make it of them again, or encode into a store"
         )
     several = [items] if isinstance(items, str | os.PathLike) else list(items)
     files = ItemSources.open([os.fspath(each) for each in several], columns).files()

@@ -44,7 +44,7 @@ def copy_tb_per_s(size_bytes: int, device: str) -> float:
 
 def describe_device(device: str) -> dict[str, str]:
     """Name, memory and driver as the driver says them, and torch's own versions."""
-    facts = {"torch": torch.__version__}
+    facts = {"torch": str(torch.__version__)}
     if device == "cuda":
         query = "name,memory.total,driver_version,clocks.sm,clocks.max.sm,power.limit"
         command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
@@ -65,12 +65,12 @@ def _one(run: Callable[[], object], device: str) -> float:
         begun = time.perf_counter()
         run()
         return time.perf_counter() - begun
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     run()
     end.record()
     torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1e3
+    return float(start.elapsed_time(end)) / 1e3
 
 
 if __name__ == "__main__":

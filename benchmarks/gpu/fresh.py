@@ -1,7 +1,7 @@
 """Time of a query whose prefix is new, against one whose prefix is cached: what the host does, and what the device.
 
-    python -m benchmarks.gpu.run --only restore fresh --out DIR
-    python -m benchmarks.gpu.fresh --device cpu --tiny --work build/gpu-tiny --out build/fresh.json    # a rehearsal
+    python -m benchmarks.gpu.run --only fresh --out DIR
+    python -m benchmarks.gpu.fresh --device cpu --tiny --work build/gpu-tiny/work --out build/fresh.json  # a rehearsal
 
 Each step of a pass (upload; clear and copies of KV; run; download; wait) is told in calls, host and device milliseconds
 a query, with the passes, how they were started, and evictions. What "all" of a stage takes beyond its steps is the
@@ -9,6 +9,7 @@ layout. Device times are of events on the stream around each step, which cost th
 the simulated device has its clock.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.gpu.in_process import Contender
+from benchmarks.gpu.plan import FORMS, PLANS
 from benchmarks.gpu.reports.figures import Value
 from benchmarks.gpu.reports.part import Part, arguments
 from benchmarks.gpu.simulated import SimulatedGraph, SimulatedMemory
@@ -123,6 +125,8 @@ def main() -> None:
     """Loads the bundle once, watched."""
     part = arguments(__doc__)
     bundle = open_bundle(part.bundle)
+    if part.device == "tensorrt":
+        sys.exit(f"--form {PLANS}: a pass of TensorRT has no steps to watch: name a form of CUDA, {FORMS[0]}")
     on_cuda = part.device == "cuda"
     watch = Watch(_cuda_stamp, _cuda_elapsed_s) if on_cuda else Watch(_simulated_stamp, _simulated_elapsed_s)
     memory, graph = (CudaMemory, BoundGraph) if on_cuda else (SimulatedMemory, SimulatedGraph)

@@ -1,7 +1,7 @@
 """Rates that the host can feed: the whole path of a request, in process and over gRPC; the device is never the limit.
 
-    python -m benchmarks.gpu.host --bundle build/gpu/mixlm.bundle
-    python -m benchmarks.gpu.host --bundle build/gpu/mixlm.bundle --against ../other-tree --rounds 3
+    python -m benchmarks.gpu.host --bundle build/gpu/mixlm.fp16.bundle
+    python -m benchmarks.gpu.host --bundle build/gpu/mixlm.fp16.bundle --against ../other-tree --rounds 3
 
 Requests have 250 or 50 items, as embeddings, as keys that are read from a store, or as keys whose tokens stay on the
 device; callers keep 96 of them in flight. Over gRPC a process of its own sends them as bytes made beforehand, so that
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--bundle", type=Path, default=Path("build/gpu/mixlm.bundle"))
+    parser.add_argument("--bundle", type=Path, default=Path("build/gpu/mixlm.fp16.bundle"))
     parser.add_argument("--out", type=Path, default=Path("build/bench/host.json"))
     parser.add_argument("--against", type=Path, help="another checkout, whose .venv runs its own script")
     parser.add_argument("--other-bundle", type=Path, help="that tree's own export; default: --bundle")
@@ -119,7 +119,8 @@ def prefixes_of(shape: RequestShape) -> list[list[int]]:
 
 def in_process(ranker: Ranker, shape: RequestShape, sets: list[Any], seconds: float) -> float:
     """Items a second of callers that keep the window full."""
-    prefixes, room, counted = prefixes_of(shape), threading.Semaphore(_WINDOW), []
+    prefixes, room = prefixes_of(shape), threading.Semaphore(_WINDOW)
+    counted: list[int] = []
 
     def call(first: int) -> None:
         futures: list[Future[Any]] = []
@@ -161,7 +162,7 @@ def send(address: str, requests: list[bytes], seconds: float) -> tuple[int, floa
         )
         for _ in range(_CALLERS)
     ]
-    calls = [channel.unary_unary("/rankport.v1.Scoring/Score", None, None) for channel in channels]
+    calls: list[Any] = [channel.unary_unary("/rankport.v1.Scoring/Score", None, None) for channel in channels]
     room, answered = threading.Semaphore(_WINDOW), 0
     failures: list[object] = []
 

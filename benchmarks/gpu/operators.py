@@ -117,7 +117,8 @@ def _read(value: onnxruntime.OrtValue, dtype: torch.dtype, device: str) -> torch
         return torch.from_numpy(value.numpy())
     count = int(np.prod(value.shape()))
     raw = torch.empty(count, dtype=dtype, device=device)
-    torch.cuda.cudart().cudaMemcpy(raw.data_ptr(), value.data_ptr(), count * dtype.itemsize, 3)
+    cuda = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    cuda.cudaMemcpy(raw.data_ptr(), value.data_ptr(), count * dtype.itemsize, 3)
     return raw.reshape(value.shape()).float()
 
 

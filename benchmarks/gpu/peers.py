@@ -51,7 +51,7 @@ class Peer:
         """Each item with its own copy of the prefix. [queries * items, labels]"""
         prefixes = batch.prefixes.repeat_interleave(batch.repeats, dim=0)
         whole = torch.cat([prefixes, batch.items], dim=1)
-        return torch.cat([self.full(part) for part in whole.split(pass_rows)])
+        return torch.cat([self.full(part) for part in whole.split(pass_rows)])  # type: ignore[no-untyped-call]
 
     def repeated_prefix(self, batch: Batch, pass_rows: int) -> Tensor:
         """The prefix once, its KV repeated for each of its items in a pass. [queries * items, labels]"""
@@ -63,7 +63,8 @@ class Peer:
         for start in range(0, len(batch.prefixes), queries):
             chosen = [part[start : start + queries] for part in kv]
             items = batch.items[start * repeats : (start + queries) * repeats]
-            for piece in items.split(min(len(items), max(pass_rows, 1) if queries == 1 else len(items))):
+            most = min(len(items), max(pass_rows, 1)) if queries == 1 else len(items)
+            for piece in items.split(most):  # type: ignore[no-untyped-call]
                 copies = len(piece) // len(chosen[0])
                 parts.append(
                     self.continued([part.repeat_interleave(copies, dim=0) for part in chosen], piece)
@@ -73,7 +74,8 @@ class Peer:
     def full(self, states: Tensor) -> Tensor:
         """Label logits of whole sequences."""
         output = self.model.model(inputs_embeds=states, use_cache=False)
-        return output.last_hidden_state[:, -1] @ self.rows.T
+        logits: Tensor = output.last_hidden_state[:, -1] @ self.rows.T
+        return logits
 
     def prefill(self, states: Tensor) -> KV:
         """KV of whole sequences."""
@@ -84,7 +86,8 @@ class Peer:
         """Label logits of sequences that continue others."""
         cache = DynamicCache(list(zip(kv[::2], kv[1::2], strict=True)))
         output = self.model.model(inputs_embeds=states, past_key_values=cache, use_cache=True)
-        return output.last_hidden_state[:, -1] @ self.rows.T
+        logits: Tensor = output.last_hidden_state[:, -1] @ self.rows.T
+        return logits
 
 
 class CompiledPeer(Peer):

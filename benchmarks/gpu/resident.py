@@ -1,10 +1,13 @@
 """Requests that name keys: tokens read from the store for each, against tokens that stay on the device."""
 
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 
-from benchmarks.gpu.in_process import Contender
+from benchmarks.gpu.in_process import Contender, Ids
 from benchmarks.gpu.reports.part import Part, arguments
 from benchmarks.gpu.workload.stored import Catalogue, resident_bytes, stored_catalogue
+from rankport.protos.types import Key, ScoreResult
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.on_devices import ranker_engines
@@ -39,20 +42,16 @@ def _measure(part: Part, bundle: Bundle, catalogue: Catalogue, name: str, config
             if not request.mixed or not part.enough(8 if part.device == "cuda" else 0, request.name):
                 continue
             sets = catalogue.drawn(_ITEM_SETS, request.items)
-            contender = Contender(
-                part,
-                request,
-                {
-                    name: lambda prefix, index, sets=sets: ranker.submit(
-                        prefix.tolist(), sets[index % _ITEM_SETS]
-                    )
-                },  # type: ignore[misc]
-            )
+            contender = Contender(part, request, {name: partial(_submit, ranker, sets)})
             contender.round(name, fresh=True, windows=1)
             for fresh in (True, False):
                 figures = contender.measure(name, fresh=fresh)
                 part.figures.add(f"{request.name} {name}, {'fresh' if fresh else 'cached'} prefixes", figures)
             part.figures.add(f"{request.name} {name}, one query alone", contender.latencies())
+
+
+def _submit(ranker: Ranker, sets: list[list[Key]], prefix: Ids, index: int) -> Future[ScoreResult]:
+    return ranker.submit(prefix.tolist(), sets[index % _ITEM_SETS])
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3", **_SHAPE)).eval()
+    config = AutoConfig.for_model("qwen3", **_SHAPE)
+    model = AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory() as scratch:
         model.save_pretrained(scratch)
         bundle = export(

@@ -112,7 +112,7 @@ def _ramp(part: Part, server: Serving, load: LoadGenerator, request: RequestShap
         part.figures.add(f"{request.name} with {callers} callers", steps[callers])
         over += not _meets(steps[callers])
     good = {callers: step for callers, step in steps.items() if _meets(step)}
-    best = max(good, key=lambda callers: float(good[callers]["items_per_s"]), default=None)  # type: ignore[arg-type]
+    best = max(good, key=lambda callers: float(good[callers]["items_per_s"]), default=None)
     summary: dict[str, Value] = {"callers": best} | ({} if best is None else good[best])
     part.figures.add(f"{request.name} best at p99 <= {LIMIT_S * 1e3:.0f} ms", summary)
     if best is not None and part.enough(seconds + 2, f"{request.name}, cached prefixes"):

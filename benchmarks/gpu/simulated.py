@@ -179,6 +179,7 @@ def stand_in(spec: GraphSpec) -> onnx.ModelProto:
             for output in spec.outputs
         ]
     labels = spec.outputs[0].shape[-1]
+    assert isinstance(labels, int)
     constants = {"labels": [labels], "zero": [0], "axis": [2]}
     graph = helper.make_graph(
         nodes,

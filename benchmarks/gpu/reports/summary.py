@@ -5,7 +5,16 @@ from typing import Any
 
 Figures = dict[str, Any]
 _RATED = ("in_process", "resident", "served", "peers", "compiled_peers")
-_TOLD_WHOLE = ("ceilings", "self_test", "conformance", "build_plans", "encoding", "encode_job", "text_kinds")
+_TOLD_WHOLE = (
+    "ceilings",
+    "self_test",
+    "conformance",
+    "fresh",
+    "build_plans",
+    "encoding",
+    "encode_job",
+    "text_kinds",
+)
 _SHOWN = {
     "mfu": "of the ceiling",
     "useful_mfu": "of the ceiling, as far as useful",

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
 HEADS, KV, DIM = 16, 8, 128
@@ -31,7 +31,7 @@ class Case:
     operator: str
     inputs: dict[str, torch.Tensor | None]  # in order; None: left out
     attributes: dict[str, Any] = field(default_factory=dict)
-    host: dict[str, np.ndarray] = field(default_factory=dict)  # type: ignore[type-arg]  # of them, in host memory
+    host: dict[str, NDArray[Any]] = field(default_factory=dict)  # of them, in host memory
     outputs: int = 1
     domain: str = "com.microsoft"
     expected: torch.Tensor | None = None

@@ -27,7 +27,7 @@ def main() -> None:
     torch.manual_seed(0)
     config = minilm_shape(tiny=not part.on_gpu)
     checkpoint = part.work / "encode-job.checkpoint"
-    BertModel(config).eval().save_pretrained(checkpoint)
+    BertModel(config).save_pretrained(checkpoint)
     save_tokenizer(checkpoint, config.vocab_size)
     bundle = export_encoder(part, checkpoint, "encode-job")
     tokens, items = (_TOKENS, _ITEMS) if part.on_gpu else (_TINY_TOKENS, _TINY_ITEMS)

@@ -32,7 +32,7 @@ def main() -> None:
     torch.manual_seed(0)
     config = minilm_shape(tiny=part.device == "cpu")
     checkpoint = part.work / "encoder.checkpoint"
-    model = BertModel(config).eval()
+    model = BertModel(config).eval()  # type: ignore[no-untyped-call]
     model.save_pretrained(checkpoint)
     bundle = export_encoder(part, checkpoint)
     part.figures.add("exported", True)

@@ -11,7 +11,8 @@ from rankport.exporters.proof.compare import Logits
 
 def save_expected(part: Part, expected: Sequence[Logits]) -> None:
     """One array a request, in order."""
-    np.savez(_file(part), **{f"{index:04}": logits for index, logits in enumerate(expected)})
+    named = {f"{index:04}": logits for index, logits in enumerate(expected)}
+    np.savez(_file(part), allow_pickle=False, **named)
 
 
 def load_expected(part: Part) -> list[Logits]:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.gpu.workload.queries import random_prefix, random_query
 from benchmarks.gpu.workload.shapes import ModelShape, RequestShape
@@ -109,7 +110,7 @@ def _run(step: Step) -> list[Answer]:
     def caller(index: int) -> list[Answer]:
         rng = np.random.default_rng()  # prefixes that no other caller has
         prefix = random_prefix(step.model, step.request, rng)
-        answers = []
+        answers: list[Answer] = []
         _wait_until(step.begin_s)
         while time.monotonic() < step.end_s:
             if not step.cached:
@@ -123,7 +124,7 @@ def _run(step: Step) -> list[Answer]:
         return list(itertools.chain.from_iterable(pool.map(caller, range(step.callers))))
 
 
-def _call(client: Client, prefix: list[int], items: list[np.ndarray]) -> Answer:  # type: ignore[type-arg]
+def _call(client: Client, prefix: list[int], items: list[NDArray[Any]]) -> Answer:
     begun = time.monotonic()
     error, queue_s, compute_s = "", 0.0, 0.0
     try:

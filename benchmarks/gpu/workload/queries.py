@@ -42,7 +42,7 @@ def random_prefix(model: ModelShape, request: RequestShape, rng: np.random.Gener
 def item_ids(model: ModelShape, query: Query) -> NDArray[np.int64]:
     """All tokens of the items, EMBEDDED where an embedding stands. [items, item]"""
     items = query.items
-    ids = items if items.ndim == 2 else np.full(items.shape[:2], EMBEDDED)
+    ids = np.asarray(items if items.ndim == 2 else np.full(items.shape[:2], EMBEDDED), np.int64)
     if not model.mix:
         return ids
     return np.concatenate([ids, np.full((len(ids), 1), END_ID)], axis=1)

@@ -55,7 +55,7 @@ class Tensor:
         if not self.parts:
             return zlib.decompress(base64.b64decode(self.inline))
         assert self.dtype in STORED
-        arrays = [weights.stored(part.parameter, part.shape, self.dtype) for part in self.parts]  # type: ignore[arg-type]
+        arrays = [weights.stored(part.parameter, part.shape, self.dtype) for part in self.parts]
         turned = [a.T if part.transposed else a for a, part in zip(arrays, self.parts, strict=True)]
         return np.concatenate(turned, self.axis).tobytes()
 

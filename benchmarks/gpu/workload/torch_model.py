@@ -24,7 +24,7 @@ def random_model(shape: ModelShape, device: str, dtype: torch.dtype) -> Any:
     torch.set_default_dtype(dtype)
     try:
         with torch.device(device):
-            model = Qwen3ForCausalLM(config).eval().requires_grad_(False)
+            model = Qwen3ForCausalLM(config).eval().requires_grad_(False)  # type: ignore[no-untyped-call]
     finally:
         torch.set_default_dtype(before)
     sizes = shape.parameters()

@@ -72,7 +72,7 @@ class CheckpointWeights:
         from safetensors import safe_open
 
         with safe_open(self.folder / "model.safetensors", "np") as file:
-            values = file.get_tensor(name).astype(np.float32)
+            values: NDArray[np.float32] = file.get_tensor(name).astype(np.float32)
         assert values.shape == shape
         if dtype != "bfloat16":
             return values.astype(STORED[dtype])

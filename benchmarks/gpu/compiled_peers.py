@@ -1,4 +1,7 @@
-"""The peers under torch.compile, the most telling first: each costs up to a minute of compilation."""
+"""The peers under torch.compile, the most telling first: each costs up to a minute of compilation.
+
+A rehearsal traces the passes and runs them as they are: C++ of toys takes minutes and tells nothing of a GPU.
+"""
 
 import time
 
@@ -15,8 +18,10 @@ def main() -> None:
     part = arguments(__doc__)
     torch._dynamo.config.recompile_limit = 32
     # Two models: compiled layers serve full prompts alone, see CompiledPeer.
+    backend = "inductor" if part.on_gpu else "eager"
     layers, whole = (
-        CompiledPeer(random_model(part.workload.model, part.device, torch.bfloat16)) for _ in range(2)
+        CompiledPeer(random_model(part.workload.model, part.device, torch.bfloat16), backend)
+        for _ in range(2)
     )
     layers.compile_layers()
     for request in part.requests:

@@ -1,7 +1,7 @@
 """transformers with sdpa attention in bfloat16, used as its documentation shows, on the same weights and requests.
 
 Two ways: each item's full prompt in a batch, and the prefix once with its KV repeated for every item. Both read the
-label rows of the head only, over as many queries a pass as pay. With --compiled the same under torch.compile.
+label rows of the head only, over as many queries a pass as pay. `compiled_peers` has the same under torch.compile.
 """
 
 import math
@@ -93,15 +93,16 @@ class Peer:
 class CompiledPeer(Peer):
     """The same, its passes compiled: full prompts by decoder layer, one for all, and the others whole."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, backend: str = "inductor") -> None:
         super().__init__(model)
-        self.prefill = torch.compile(super().prefill, dynamic=False)  # type: ignore[method-assign]
-        self.continued = torch.compile(super().continued, dynamic=False)  # type: ignore[method-assign]
+        self._backend = backend
+        self.prefill = torch.compile(super().prefill, dynamic=False, backend=backend)  # type: ignore[method-assign]
+        self.continued = torch.compile(super().continued, dynamic=False, backend=backend)  # type: ignore[method-assign]
 
     def compile_layers(self) -> None:
         """For full prompts only: a layer that reads a cache would be compiled once for each place in the model."""
         for layer in self.model.model.layers:
-            layer.compile(dynamic=False)
+            layer.compile(dynamic=False, backend=self._backend)
 
 
 WAYS: dict[str, Callable[[Peer, Batch, int], Tensor]] = {

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from examples.esco.dataset import Dataset
+from examples.heap import keep_freed_memory
 
 ESCO = Path(__file__).parent.parent / "esco" / "checkpoint"
 _LENGTH = 32  # tokens of a packed row
@@ -48,6 +49,7 @@ def train(texts: list[str], config: LanguageModelConfig, out: Path, tokenizer: A
 
     `tokenizer`: another one than the demo's; embeddings then start at random.
     """
+    keep_freed_memory()
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     build: Any = AutoTokenizer
@@ -62,7 +64,7 @@ def train(texts: list[str], config: LanguageModelConfig, out: Path, tokenizer: A
     held = len(ids) // 20
     rows, evaluated = _pack(ids[held:]), _pack(ids[:held])[:256]
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
+        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
     )
     for step in track(range(config.steps), "training the LM"):
         for group in optimizer.param_groups:

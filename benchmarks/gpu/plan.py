@@ -15,6 +15,7 @@ FORMS = ("fp16", "bf16")
 """Of the measured rankers on CUDA; `plans` is the form that TensorRT takes."""
 PLANS = "plans"
 _REHEARSED = 5
+_IN_BF16 = ("peers", "compiled_peers")  # others that name no form, encoders among them, compute in fp16
 _FOLDERS = {
     "texts": ("encoding", "encode_job", "text_kinds"),
     "checks": ("self_test", "conformance", "reference", "parity"),
@@ -41,6 +42,12 @@ class Planned:
         """Dotted, of the module that runs it."""
         folders = (f"{folder}." for folder, modules in _FOLDERS.items() if self.module in modules)
         return f"benchmarks.gpu.{next(folders, '')}{self.module}"
+
+    @property
+    def ceiling(self) -> str:
+        """Figure of `ceilings` that its share is of: the product in what it computes in."""
+        in_bf16 = self.form == "bf16" or self.module in _IN_BF16
+        return f"{'bf16' if in_bf16 else 'fp16'}_product_tflops"
 
     @property
     def makes(self) -> str:

@@ -35,6 +35,7 @@ _SAME = ("commit", "device", "tiny", "engine")
 def main() -> None:
     """Runs what is due of the plan."""
     given = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     given.out.mkdir(parents=True, exist_ok=True)
     given.work.mkdir(parents=True, exist_ok=True)
     run = Run(given, time.monotonic() + given.seconds)
@@ -148,17 +149,24 @@ class Run:
         process = subprocess.Popen(
             self._command(planned, figures, seconds), start_new_session=True, env=environment
         )
-        until = time.monotonic() + seconds
-        while True:
+        try:
+            return self._outcome(planned, figures, process, time.monotonic() + seconds)
+        finally:
+            # Also where this process is told to end: nothing is left running.
+            if process.poll() is None:
+                _stop(process)
+
+    def _outcome(
+        self, planned: Planned, figures: Path, process: "subprocess.Popen[bytes]", until: float
+    ) -> str:
+        while time.monotonic() <= until:
             try:
                 code = process.wait(2.0)
                 self._take(planned, figures)
                 return "done" if code == 0 else f"exit code {code}"
             except subprocess.TimeoutExpired:
                 self._take(planned, figures)
-            if time.monotonic() > until:
-                _stop(process)
-                return "stopped: out of time"
+        return "stopped: out of time"
 
     def _command(self, planned: Planned, figures: Path, seconds: float) -> list[str]:
         given = self._given
@@ -168,9 +176,7 @@ class Run:
             bounds = ["--seconds", str(max(1.0, seconds - _GRACE_S))]
             return [*module, *places, *bounds, "--skeletons", str(given.skeletons), "--form", planned.model]
         ceilings = self.parts.get("ceilings mixlm", {}).get("figures", {})
-        ceiling = ceilings.get(
-            "fp16_product_tflops" if planned.form == "fp16" else "bf16_product_tflops", 0.0
-        )
+        ceiling = ceilings.get(planned.ceiling, 0.0)
         return [
             *(*module, *places, "--model", planned.model),
             *(["--form", planned.form] if planned.form else []),

@@ -114,6 +114,22 @@ def test_a_part_that_cannot_be_run_says_why() -> None:
     assert obstacle(on_plans, {}, "cpu", lambda _: True) == "plans run on a GPU"
 
 
+@pytest.mark.parametrize(
+    ("name", "product"),
+    [
+        ("in_process mixlm fp16", "fp16"),
+        ("in_process mixlm bf16", "bf16"),
+        ("in_process mixlm plans", "fp16"),  # which TensorRT takes
+        ("encoding mixlm", "fp16"),
+        ("text_kinds mixlm", "fp16"),
+        ("peers mixlm", "bf16"),
+        ("compiled_peers slm", "bf16"),
+    ],
+)
+def test_a_share_is_of_the_product_in_what_a_part_computes_in(name: str, product: str) -> None:
+    assert next(part.ceiling for part in PLAN if part.name == name) == f"{product}_product_tflops"
+
+
 def test_a_part_that_was_skipped_is_no_failure() -> None:
     results = {
         "a": DONE,

@@ -25,7 +25,7 @@ class Part:
     work: Path  # scratch that the parts share
     figures: Figures
     until: float  # on the monotonic clock: nothing new is begun after it
-    ceiling_tflops: float  # measured bf16 matrix product, 0 if unknown
+    ceiling_tflops: float  # measured product in what the part computes in, 0 if unknown
     engine: EngineConfig
 
     @property

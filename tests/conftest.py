@@ -133,10 +133,18 @@ def mix_bundle(
 
 
 @pytest.fixture(scope="session")
-def generator_bundle(ranker_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
+def generator_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That decoder with heads of a width whose steps write keys and values in place."""
+    from support import checkpoints
+
+    return checkpoints.causal_lm(tmp_path_factory.mktemp("generator"), "qwen3", tokenizer=True, head_dim=24)
+
+
+@pytest.fixture(scope="session")
+def generator_bundle(generator_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
     """That decoder as a generator of texts behind 64 tokens, up to 64 long."""
     options = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 64, "scores": "beginning"}
-    return exported(ranker_checkpoint, name="tiny-generator", **options)
+    return exported(generator_checkpoint, name="tiny-generator", **options)
 
 
 @pytest.fixture(scope="session")

@@ -202,9 +202,9 @@ def sets(set_bundle: Callable[[str, str], Bundle], tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="session")
-def generator(generator_bundle: Bundle, ranker_checkpoint: Path) -> Subject:
+def generator(generator_bundle: Bundle, generator_checkpoint: Path) -> Subject:
     """A decoder that writes."""
-    return Subject(generator_bundle, ranker_checkpoint)
+    return Subject(generator_bundle, generator_checkpoint)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Attention that was traced whole has, in both of its forms, the maths of `PackedPrefix`."""
+"""Attention that was traced whole has, in each of its forms, the maths of `PackedPrefix`."""
 
 import numpy as np
 import onnx_ir as ir
@@ -10,17 +10,11 @@ from numpy.typing import NDArray
 from rankport.exporters.graphs.passes.step_attention import DOMAIN, OPERATOR, expand_attention
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
 
-HEADS, KV_HEADS, DIM, SCALE = 4, 2, 8, 0.3
-SHAPES: dict[str, list[str | int]] = {
-    "query": [1, "tokens", HEADS, DIM],
-    "key": [1, "tokens", KV_HEADS, DIM],
-    "value": [1, "tokens", KV_HEADS, DIM],
-    "past_key": ["prefixes", KV_HEADS, "past", DIM],
-    "past_value": ["prefixes", KV_HEADS, "past", DIM],
-    "slots": ["prefixes", "items", "item_tokens"],
-    "token_slots": ["tokens"],
-    "past_lengths": ["prefixes"],
-}
+HEADS, KV_HEADS, SCALE = 4, 2, 0.3
+IN_PLACE, BESIDE = 8, 12
+"""Widths of heads for which the graph can write a token's KV in place, and for which it cannot."""
+
+ROOM = 7
 INTEGERS = ("slots", "token_slots", "past_lengths")
 # slots, token_slots, lengths of the past: tokens of every prefix one; several; of one prefix alone, without a past.
 PASSES = {
@@ -30,16 +24,29 @@ PASSES = {
 }
 
 
-def attention(softcap: float) -> onnxruntime.InferenceSession:
+def shapes(dim: int) -> dict[str, list[str | int]]:
+    return {
+        "query": [1, "tokens", HEADS, dim],
+        "key": [1, "tokens", KV_HEADS, dim],
+        "value": [1, "tokens", KV_HEADS, dim],
+        "past_key": ["prefixes", KV_HEADS, "past", dim],
+        "past_value": ["prefixes", KV_HEADS, "past", dim],
+        "slots": ["prefixes", "items", "item_tokens"],
+        "token_slots": ["tokens"],
+        "past_lengths": ["prefixes"],
+    }
+
+
+def attention(dim: int, softcap: float) -> onnxruntime.InferenceSession:
     inputs = [
         ir.Value(
             name=name,
             shape=ir.Shape(shape),
             type=ir.TensorType(ir.DataType.INT64 if name in INTEGERS else ir.DataType.FLOAT),
         )
-        for name, shape in SHAPES.items()
+        for name, shape in shapes(dim).items()
     ]
-    numbers = {"heads": HEADS, "kv_heads": KV_HEADS, "head_dim": DIM, "scale": SCALE, "softcap": softcap}
+    numbers = {"heads": HEADS, "kv_heads": KV_HEADS, "head_dim": dim, "scale": SCALE, "softcap": softcap}
     node = ir.node(OPERATOR, inputs, numbers, domain=DOMAIN, num_outputs=3)
     for output, name in zip(node.outputs, ("mixed", "new_key", "new_value"), strict=True):
         output.name, output.type = name, ir.TensorType(ir.DataType.FLOAT)
@@ -50,13 +57,13 @@ def attention(softcap: float) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
 
-def given(name: str) -> dict[str, torch.Tensor]:
+def given(name: str, dim: int) -> dict[str, torch.Tensor]:
     slots, token_slots, lengths = PASSES[name]
     sizes = {"tokens": len(token_slots), "prefixes": len(lengths), "past": max(lengths)}
     generator = torch.Generator().manual_seed(len(token_slots))
     states = {
         part: torch.randn([sizes.get(str(size), size) for size in shape], generator=generator)
-        for part, shape in SHAPES.items()
+        for part, shape in shapes(dim).items()
         if part not in INTEGERS
     }
     integers = {"slots": slots, "token_slots": token_slots, "past_lengths": lengths}
@@ -72,10 +79,45 @@ def expected(inputs: dict[str, torch.Tensor], softcap: float) -> list[NDArray[np
 
 
 @pytest.mark.parametrize("softcap", [0.0, 2.0])
-def test_both_forms_attend_as_packed_attention(softcap: float) -> None:
-    session = attention(softcap)
+@pytest.mark.parametrize("dim", [IN_PLACE, BESIDE])
+def test_every_pass_attends_as_packed_attention(dim: int, softcap: float) -> None:
+    session = attention(dim, softcap)
     for name in PASSES:
-        inputs = given(name)
-        results = session.run(None, {part: value.numpy() for part, value in inputs.items()})
-        for result, right in zip(results, expected(inputs, softcap), strict=True):
+        inputs = given(name, dim)
+        arrays = {part: value.numpy() for part, value in inputs.items()}
+        if dim == IN_PLACE:
+            arrays["in_place"] = np.zeros(1, np.int64)
+        for result, right in zip(session.run(None, arrays), expected(inputs, softcap), strict=True):
             np.testing.assert_allclose(result, right, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("softcap", [0.0, 2.0])
+def test_a_token_of_each_is_written_into_its_past_and_nothing_behind_is_read(softcap: float) -> None:
+    inputs = given("a token each", IN_PLACE)
+    arrays = {part: value.numpy() for part, value in inputs.items()}
+    lengths = arrays["past_lengths"]
+    past = {part: with_room(arrays.pop(part), lengths) for part in ("past_key", "past_value")}
+    before = {part: array.copy() for part, array in past.items()}
+    session = attention(IN_PLACE, softcap)
+    binding = session.io_binding()
+    binding.bind_output("mixed")
+    for part, array in past.items():
+        memory = ("cpu", 0, np.float32, array.shape, array.ctypes.data)
+        binding.bind_input(part, *memory)
+        binding.bind_output(part.replace("past", "new"), *memory)
+    for part, array in (arrays | {"in_place": np.ones(1, np.int64)}).items():
+        binding.bind_cpu_input(part, array)
+    session.run_with_iobinding(binding)
+    mixed, *new = expected(inputs, softcap)
+    np.testing.assert_allclose(binding.get_outputs()[0].numpy(), mixed, atol=1e-5)
+    for (part, array), token in zip(past.items(), new, strict=True):
+        before[part][range(len(lengths)), :, lengths] = token[:, :, 0]
+        np.testing.assert_array_equal(array, before[part])
+
+
+def with_room(past: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Copies a past into longer rows, which hold no number behind its tokens."""
+    rows = np.full((*past.shape[:2], past.shape[2] + ROOM, past.shape[3]), np.nan, np.float32)
+    for row, of, length in zip(rows, past, lengths, strict=True):
+        row[:, :length] = of[:, :length]
+    return rows

@@ -46,10 +46,10 @@ def test_every_mode_holds_and_the_source_is_exact(generator_bundle: Bundle) -> N
 
 @pytest.mark.parametrize("penalty", [1.0, 1.4])
 def test_greedy_texts_are_those_of_transformers(
-    generator_bundle: Bundle, ranker_checkpoint: Path, penalty: float
+    generator_bundle: Bundle, generator_checkpoint: Path, penalty: float
 ) -> None:
     expected = written_by_transformers(
-        ranker_checkpoint, PROMPT, max_new_tokens=60, repetition_penalty=penalty
+        generator_checkpoint, PROMPT, max_new_tokens=60, repetition_penalty=penalty
     )
     with Generator.load(generator_bundle, config=EngineConfig(threads=1)) as generator:
         result = generator.generate(PROMPT, Sampling(max_tokens=60, repetition_penalty=penalty))
@@ -58,8 +58,8 @@ def test_greedy_texts_are_those_of_transformers(
     assert len(expected) == 60 or stopped
 
 
-def test_a_bundle_is_verified(generator_bundle: Bundle, ranker_checkpoint: Path) -> None:
-    assert not verify(generator_bundle.path, ranker_checkpoint).failures
+def test_a_bundle_is_verified(generator_bundle: Bundle, generator_checkpoint: Path) -> None:
+    assert not verify(generator_bundle.path, generator_checkpoint).failures
 
 
 @pytest.mark.parametrize("recipe", [pytest.param("int8", marks=FULL), "int4"])

@@ -63,15 +63,15 @@ def test_log_probabilities_are_told_where_asked_for(generator: Generator) -> Non
 
 
 def test_tokens_and_texts_that_stop(generator: Generator) -> None:
-    whole = generator.generate([3, 4, 5], Sampling(max_tokens=8))
+    whole = generator.generate([1, 41, 42, 43], Sampling(max_tokens=8))
     assert (whole.finish_reason, len(whole.token_ids)) == ("length", 8)
     third = whole.token_ids[2]
-    cut = generator.generate([3, 4, 5], Sampling(max_tokens=8, stop_ids=(third,)))
+    cut = generator.generate([1, 41, 42, 43], Sampling(max_tokens=8, stop_ids=(third,)))
     assert cut.finish_reason == "stop"
     assert cut.token_ids == whole.token_ids[: whole.token_ids.index(third)]
     assert cut.usage.generated_tokens == len(cut.token_ids) + 1
     words = whole.text.split()
-    stopped = generator.generate([3, 4, 5], Sampling(max_tokens=8, stop=(words[-1],)))
+    stopped = generator.generate([1, 41, 42, 43], Sampling(max_tokens=8, stop=(words[-1],)))
     assert stopped.finish_reason == "stop"
     assert words[-1] not in stopped.text
     assert whole.text.startswith(stopped.text)

@@ -1,5 +1,7 @@
 """Nodes that a pass writes: those of a branch, and the constants that all branches of a graph share."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -47,15 +49,25 @@ class Branch:
         self, operator: str, *inputs: ir.Value | None, domain: str = "", **attributes: _Attribute
     ) -> ir.Value:
         """Adds a node of one output."""
-        node = ir.node(operator, inputs, attributes, domain=domain)
+        return self.several(1, operator, *inputs, domain=domain, **attributes)[0]
+
+    def several(
+        self,
+        outputs: int,
+        operator: str,
+        *inputs: ir.Value | None,
+        domain: str = "",
+        **attributes: _Attribute,
+    ) -> Sequence[ir.Value]:
+        """Adds a node of so many outputs."""
+        node = ir.node(operator, inputs, attributes, domain=domain, num_outputs=outputs)
         self.nodes.append(node)
-        return node.outputs[0]
+        return node.outputs
 
     def split(self, value: ir.Value, sizes: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Splits the last axis in two of `sizes` [2]."""
-        node = ir.node("Split", [value, sizes], {"axis": -1}, num_outputs=2)
-        self.nodes.append(node)
-        return node.outputs[0], node.outputs[1]
+        first, second = self.several(2, "Split", value, sizes, axis=-1)
+        return first, second
 
     def reshape(self, value: ir.Value, *sizes: int) -> ir.Value:
         """Reshapes to known sizes, of which -1 is what is left."""

@@ -11,6 +11,9 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Role
 from rankport.runtime.config import EngineConfig
 
+IN_PLACE = "in_place"
+"""Input [1] of graphs that can write a token's KV behind the past: 1 where they shall."""
+
 
 class PrefixGraph:
     """The session of the role `prefix`, and those of roles that go on from there."""
@@ -45,7 +48,8 @@ class PrefixGraph:
     def inputs(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:
         """Makes graph inputs by name, and counts the slots of a prefix."""
         arrays, slots = self.inputs_but_past(batch)
-        return arrays | joined_past(batch.prefixes, batch.past_lengths, self._widths), slots
+        past = joined_past(batch.prefixes, batch.past_lengths, self._widths)
+        return arrays | past | {IN_PLACE: np.zeros(1, np.int64)}, slots
 
     def inputs_but_past(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:
         """Makes graph inputs by name without those of the past, of which lengths alone are read."""

@@ -1,9 +1,9 @@
 """`SequencePool`: KV of the sequences that are being written, a row each of arrays that all share.
 
-A pass reads the arrays as they lie: no KV is copied to write one token more, but when they grow.
+A pass reads the arrays as they lie, or writes in them: no KV is copied to write one token more, but when they grow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,7 @@ class SequencePool:
         self._names = past_names(len(widths), of)
         self._arrays = [np.zeros((0, heads, 0, dim), np.float32) for heads, dim in shapes]
         self._sequences: list[HostSequence] = []  # by row
+        self._grown = 0  # times that the arrays were made anew
 
     @property
     def nbytes(self) -> int:
@@ -76,14 +77,21 @@ class SequencePool:
             array[rows[moved], :, :length] = array[rows[parents[moved]], :, :length]
 
     def past(self, sequences: Sequence[HostSequence]) -> dict[str, Array]:
-        """Gives the past of sequences in the order of their rows, by input: each [rows, heads, room, head_dim]."""
+        """Gives the past of sequences in the order of their rows, by input: each [rows, heads, room, head_dim].
+
+        Behind the longest is room for a token. Of the first sequences it is the pool's own memory, else a copy.
+        """
         self._make_room(len(self._sequences), max(sequence.length for sequence in sequences) + 1)
         rows = [sequence.row for sequence in sequences]
-        if rows == list(range(len(rows))):
+        if _are_first(sequences):
             arrays = [array[: len(rows)] for array in self._arrays]
         else:
             arrays = [array[rows] for array in self._arrays]
         return dict(zip(self._names, arrays, strict=True))
+
+    def place(self, sequences: Sequence[HostSequence]) -> tuple[int, int] | None:
+        """Says where what `past` gave last lies: the same place is the same memory; None of a copy."""
+        return (self._grown, len(sequences)) if _are_first(sequences) else None
 
     def append(self, sequences: Sequence[HostSequence], new: Sequence[NDArray[np.float32]]) -> None:
         """Puts a token's keys and values behind each sequence: [sequences, heads, 1, dim], in the order of `past`."""
@@ -91,6 +99,16 @@ class SequencePool:
         lengths = [sequence.length for sequence in sequences]
         for array, states in zip(self._arrays, new, strict=True):
             array[rows, :, lengths] = states[:, :, 0]
+        for sequence in sequences:
+            sequence.length += 1
+
+    def keep(self, sequences: Sequence[HostSequence], past: Mapping[str, Array]) -> None:
+        """Makes sequences longer by the token that a pass wrote behind each in what `past` gave."""
+        if not _are_first(sequences):
+            rows = [sequence.row for sequence in sequences]
+            lengths = [sequence.length for sequence in sequences]
+            for array, name in zip(self._arrays, self._names, strict=True):
+                array[rows, :, lengths] = past[name][range(len(rows)), :, lengths]
         for sequence in sequences:
             sequence.length += 1
 
@@ -103,9 +121,14 @@ class SequencePool:
             rows = max(rows, had_rows + had_rows // 2)
         if tokens > had_tokens:
             tokens = max(tokens + _STEP - tokens % _STEP, had_tokens + had_tokens // 2)
+        self._grown += 1
         used = len(self._sequences)
         for place, array in enumerate(self._arrays):
             _, heads, _, dim = array.shape
             grown = np.zeros((max(rows, had_rows), heads, max(tokens, had_tokens), dim), np.float32)
             grown[:used, :, :had_tokens] = array[:used]
             self._arrays[place] = grown
+
+
+def _are_first(sequences: Sequence[HostSequence]) -> bool:
+    return all(sequence.row == row for row, sequence in enumerate(sequences))

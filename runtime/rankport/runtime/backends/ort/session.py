@@ -59,6 +59,22 @@ class Session:
         self._check_files()  # what was written meanwhile may be in the outputs
         return cast(list[NDArray[np.float32]], outputs)
 
+    def bound(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> "BoundRun":
+        """Binds memory that runs read and write, all outputs but one: it may be the same, and must outlive the runs."""
+        assert self._session is not None, "closed"
+        (left,) = (name for name in self._outputs if name not in outputs)
+        return BoundRun(self._session, self.input_names - inputs.keys(), left, inputs, outputs)
+
+    def run_bound(self, run: "BoundRun", inputs: Mapping[str, Array]) -> NDArray[np.float32]:
+        """Runs with the inputs that are left, into what is bound. Returns the output that is left."""
+        self._check_files()
+        try:
+            output = run.run(inputs)
+        except Exception as error:  # onnxruntime's exception classes share no other base
+            raise BackendError(f"ONNX Runtime failed: {error}") from error
+        self._check_files()  # what was written meanwhile may be in the outputs
+        return output
+
     def _check_files(self) -> None:
         if told := self._mapped.changed():
             raise WeightsChanged(told)
@@ -66,6 +82,34 @@ class Session:
     def close(self) -> None:
         self._session = None
         self._mapped.close()
+
+
+class BoundRun:
+    """A session whose inputs and outputs, but for some, lie in memory that the caller keeps."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs_left: frozenset[str],
+        output_left: str,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+    ) -> None:
+        self._session, self._inputs_left, self._output_left = session, inputs_left, output_left
+        self._binding = session.io_binding()
+        self._binding.bind_output(output_left)  # first, and so the first that is read
+        for arrays, bind in ((inputs, self._binding.bind_input), (outputs, self._binding.bind_output)):
+            for name, array in arrays.items():
+                assert array.flags.c_contiguous
+                bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def run(self, inputs: Mapping[str, Array]) -> NDArray[np.float32]:
+        """Runs; returns the output that is not bound."""
+        for name in self._inputs_left:
+            self._binding.bind_cpu_input(name, inputs[name])
+        self._binding.bind_output(self._output_left)
+        self._session.run_with_iobinding(self._binding)
+        return cast(NDArray[np.float32], self._binding.get_outputs_as_ortvaluevector()[0].numpy())
 
 
 def loaded_version() -> str:

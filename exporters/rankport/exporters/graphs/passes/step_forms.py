@@ -1,0 +1,165 @@
+"""Forms of attention that `step_attention` writes for a layer, each a branch: it gives what attention mixed, and KV."""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from rankport.exporters.graphs.passes.branches import Branch, Constants
+
+_BY_HEAD = (0, 2, 1, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One node of attention."""
+
+    query: ir.Value  # [1, tokens, ...]
+    key: ir.Value
+    value: ir.Value
+    past_key: ir.Value
+    past_value: ir.Value
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    softcap: float
+
+    @property
+    def group(self) -> int:
+        """Query heads that share a key."""
+        return self.heads // self.kv_heads
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """Values that tell `GroupQueryAttention` where a token goes."""
+
+    before: ir.Value  # [prefixes] int32: tokens of the past
+    longest: ir.Value  # [1] int32: of all prefixes, the token counted
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Values that all layers share."""
+
+    step: ir.Value  # [1] bool: every prefix has one token, and if in place, its past has room for it
+    in_place: InPlace | None
+    slots: ir.Value  # [prefixes * items * item_tokens]
+    token_slots: ir.Value
+    prefixes: ir.Value  # [1] each
+    items: ir.Value
+    length: ir.Value
+    rows: ir.Value  # items * length
+    parts: ir.Value  # [2]: past, length
+    past_mask: ir.Value  # [prefixes, 1, 1, past]
+    own_mask: ir.Value  # [length, 1, length]
+
+
+def one_token_each(layer: Layer, constants: Constants, shared: Pass) -> Branch:
+    """Attends with a token of every prefix."""
+    branch, kv_heads, dim = Branch(constants), layer.kv_heads, layer.head_dim
+    query = branch.reshape(layer.query, -1, kv_heads, layer.group, dim)
+    key = branch.reshape(layer.key, -1, kv_heads, 1, dim)
+    value = branch.reshape(layer.value, -1, kv_heads, 1, dim)
+    to_past = branch.add("Add", _scores(branch, layer, query, layer.past_key), shared.past_mask)
+    both = branch.add("Concat", to_past, _scores(branch, layer, query, key), axis=-1)
+    of_past, of_own = branch.split(branch.add("Softmax", both, axis=-1), shared.parts)
+    mixed = branch.add(
+        "Add", branch.add("MatMul", of_past, layer.past_value), branch.add("Mul", of_own, value)
+    )
+    branch.results = [branch.reshape(mixed, 1, -1, layer.heads * dim), key, value]
+    return branch
+
+
+def token_in_place(layer: Layer, constants: Constants, where: InPlace) -> Branch:
+    """Attends with a token of every prefix, and puts its keys and values into the past."""
+    branch, dim = Branch(constants), layer.head_dim
+    mixed, key, value = branch.several(
+        3,
+        "GroupQueryAttention",
+        branch.reshape(layer.query, -1, 1, layer.heads * dim),
+        branch.reshape(layer.key, -1, 1, layer.kv_heads * dim),
+        branch.reshape(layer.value, -1, 1, layer.kv_heads * dim),
+        layer.past_key,
+        layer.past_value,
+        where.before,
+        where.longest,
+        domain="com.microsoft",
+        num_heads=layer.heads,
+        kv_num_heads=layer.kv_heads,
+        scale=layer.scale,
+        softcap=layer.softcap,
+    )
+    branch.results = [branch.reshape(mixed, 1, -1, layer.heads * dim), key, value]
+    return branch
+
+
+class BySlot:
+    """Attention of whatever tokens there are: as `PackedPrefix.attend`, but for the order of rows in a group."""
+
+    def __init__(self, layer: Layer, constants: Constants, shared: Pass) -> None:
+        self._layer, self._shared, self._branch = layer, shared, Branch(constants)
+        self._heads, self._groups, self._width = (
+            constants.ints(number) for number in (layer.kv_heads, layer.group, layer.head_dim)
+        )
+
+    def branch(self) -> Branch:
+        """Makes the nodes."""
+        branch, layer, shared = self._branch, self._layer, self._shared
+        query = self._by_prefix(self._laid_out(layer.query, layer.group * layer.head_dim), self._width)
+        key, value = (self._laid_out(states, layer.head_dim) for states in (layer.key, layer.value))
+        both = branch.add("Concat", self._to_past(query), self._to_own(query, key), axis=-1)
+        of_past, of_own = branch.split(branch.add("Softmax", both, axis=-1), shared.parts)
+        own = branch.add("MatMul", self._by_item(of_own, shared.length), self._by_item(value, self._width))
+        past = branch.add("MatMul", of_past, layer.past_value)
+        mixed = branch.add("Add", past, self._by_prefix(own, self._width))
+        branch.results = [self._packed(mixed), key, value]
+        return branch
+
+    def _to_past(self, query: ir.Value) -> ir.Value:
+        scores = _scores(self._branch, self._layer, query, self._layer.past_key)
+        return self._branch.add("Add", scores, self._shared.past_mask)
+
+    def _to_own(self, query: ir.Value, key: ir.Value) -> ir.Value:
+        branch, shared = self._branch, self._shared
+        by_item = (self._by_item(states, self._width) for states in (query, key))
+        scores = _scores(branch, self._layer, *by_item)
+        shape = (shared.prefixes, self._heads, shared.items, shared.length, self._groups, shared.length)
+        masked = branch.add("Add", branch.add("Reshape", scores, branch.shape(*shape)), shared.own_mask)
+        return self._by_prefix(masked, shared.length)
+
+    def _laid_out(self, states: ir.Value, width: int) -> ir.Value:
+        """[prefixes, kv_heads, items * item_tokens, width]"""
+        branch, shared = self._branch, self._shared
+        gathered = branch.add("Gather", states, shared.slots, axis=1)
+        shape = branch.shape(shared.prefixes, shared.rows, self._heads, branch.constants.ints(width))
+        return branch.add("Transpose", branch.add("Reshape", gathered, shape), perm=_BY_HEAD)
+
+    def _by_item(self, states: ir.Value, last: ir.Value) -> ir.Value:
+        """[prefixes, kv_heads, items, -1, last]"""
+        branch, shared = self._branch, self._shared
+        shape = (shared.prefixes, self._heads, shared.items, branch.constants.ints(-1), last)
+        return branch.add("Reshape", states, branch.shape(*shape))
+
+    def _by_prefix(self, states: ir.Value, last: ir.Value) -> ir.Value:
+        """[prefixes, kv_heads, items * item_tokens * group, last]"""
+        branch, shared = self._branch, self._shared
+        rows = branch.add("Mul", shared.rows, self._groups)
+        return branch.add("Reshape", states, branch.shape(shared.prefixes, self._heads, rows, last))
+
+    def _packed(self, mixed: ir.Value) -> ir.Value:
+        """[1, tokens, heads * head_dim]"""
+        branch, layer, shared = self._branch, self._layer, self._shared
+        width = branch.constants.ints(layer.group * layer.head_dim)
+        by_row = branch.add("Reshape", mixed, branch.shape(shared.prefixes, self._heads, shared.rows, width))
+        by_token = branch.add("Transpose", by_row, perm=_BY_HEAD)
+        flat = branch.reshape(by_token, 1, -1, layer.heads * layer.head_dim)
+        return branch.add("Gather", flat, shared.token_slots, axis=1)
+
+
+def _scores(branch: Branch, layer: Layer, query: ir.Value, key: ir.Value) -> ir.Value:
+    scores = branch.add("FusedMatMul", query, key, transB=1, alpha=layer.scale, domain="com.microsoft")
+    if not layer.softcap:
+        return scores
+    cap = branch.constants.float(layer.softcap)
+    return branch.add("Mul", branch.add("Tanh", branch.add("Div", scores, cap)), cap)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.quantization.activation import Activation
-from rankport.exporters.quantization.loud import LoudColumns
+from rankport.exporters.quantization.loud import LoudColumns, with_loud
 from rankport.exporters.quantization.weight import QuantizedWeight
 
 
@@ -49,7 +49,7 @@ class QuantizedLinear(nn.Module):
     def inputs(self) -> str:
         """Words for how inputs are rounded."""
         words = "none" if self.activation is None else self.activation.name
-        return words if self.loud is None else f"{words}, {len(self.loud.places)} loud columns in fp32"
+        return words if self.loud is None else with_loud(words, len(self.loud.places))
 
     def extra_repr(self) -> str:
         """Tells shape and scheme, for people."""

@@ -1,5 +1,6 @@
 """Loud columns: the few input channels far above the others, for which a token's one step in low bits is too coarse."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,17 @@ class LoudColumns:
     def product(self, x: Tensor) -> Tensor:
         """Multiplies these channels alone. [..., in] -> [..., out]"""
         return x[..., self.places] @ self.weight.T
+
+
+def with_loud(activation: str, columns: int) -> str:
+    """Adds, to words for how inputs are rounded, that so many of their columns are not."""
+    return f"{activation}, {columns} loud columns in fp32"
+
+
+def stated_loud(activations: str) -> int:
+    """Reads the number off words of `with_loud`; 0 of others."""
+    stated = re.search(r", (\d+) loud columns in fp32$", activations)
+    return 0 if stated is None else int(stated[1])
 
 
 def find_loud(model: nn.Module, count: int) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ def expand_loud_products(model: ir.Model) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Rounded:
-    """What products of the same states share."""
+    """Holds what products of the same states share."""
 
     codes: ir.Value  # [tokens, in] uint8
     steps: ir.Value  # [tokens, 1]

@@ -24,6 +24,7 @@ from rankport.exporters.options.requests_file import JudgedRequest, file_sha256
 from rankport.exporters.proof.prove import Progress, Sources
 from rankport.exporters.proof.tokenization import report_tokenization
 from rankport.exporters.quantization.calibration import InputSums
+from rankport.exporters.quantization.loud import find_loud
 from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import Recipe, recipe_of
 from rankport.exporters.quantization.record import record
@@ -189,12 +190,14 @@ def quantize_source(
         assert calibrate is not None, kind.name
         watched = calibrate(source, draft, tokenizer, file, files.store, on_progress)
         used = Calibration(requests=watched.requests, tokens=watched.tokens, sha256=file_sha256(file))
+    loud = find_loud(source.model, recipe.loud) if recipe.loud and work_of(kind).finds_loud else None
     facts = quantize(
         source.model,
         recipe,
         watched,
         lambda done, total: on_progress(f"quantizing to {recipe.name}: layer {done}/{total}"),
         whole_head=draft.generation is not None,
+        loud=loud,
     )
     return dataclasses.replace(source, quantization=facts), record(facts, used)
 

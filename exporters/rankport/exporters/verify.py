@@ -1,7 +1,7 @@
 """`verify`: repeats the proof of a bundle against its checkpoint, long after the export."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rankport.exporters.options.proof_options import ProofOptions, VerifyOptions
 from rankport.exporters.options.requests_file import file_sha256
 from rankport.exporters.proof.limits import shortfalls
 from rankport.exporters.proof.prove import Progress, Proof, Sources, prove
+from rankport.exporters.quantization.loud import stated_loud
 from rankport.exporters.quantization.recipes import RECIPES, Recipe, recipe_of
 from rankport.exporters.steps import load_source, quantize_source
 from rankport.protos.errors import BundleError, CheckpointError, InvalidRequest
@@ -157,7 +158,9 @@ def _recipe(manifest: Manifest, quantization: Quantization) -> Recipe:
             f"the bundle was quantized by the recipe {quantization.format!r}, of which this rankport has none: "
             f"{', '.join(RECIPES)}"
         )
-    return recipe_of(quantization.format, manifest.graphs[0].target)
+    recipe = recipe_of(quantization.format, manifest.graphs[0].target)
+    # Bundles of earlier versions leave out no loud columns.
+    return replace(recipe, loud=max(stated_loud(part.activations) for part in quantization.parts))
 
 
 def _require_calibration(quantization: Quantization | None, given: StrPath | None) -> None:

@@ -87,6 +87,7 @@ class ExportWork(Generic[OptionsT]):
     plan: Callable[[Checkpoint, ResolvedPrompt, OptionsT], ExportPlan]
     measure: Measure
     calibrate: Calibrate | None = None  # None: takes no requests to calibrate on
+    finds_loud: bool = False  # whether low bits leave out loud columns, which a run of drawn ids finds
     # What requests must fit, by the small files of a checkpoint; None: nothing is known before it is loaded.
     request_form: Callable[[Path, OptionsT], RequestForm] | None = None
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.quantization.activation import Activation
+from rankport.exporters.quantization.loud import LoudColumns, with_loud
 from rankport.exporters.quantization.weight import QuantizedWeight
 
 
@@ -11,15 +12,22 @@ class QuantizedLinear(nn.Module):
     """y = round(x) W^T + bias, where W is low-bit and `activation` says how x is rounded (None: not at all).
 
     Run in torch, it dequantizes its weight for the moment of the product: the reference of the low-bit maths. States of
-    half precision are rounded and multiplied in fp32. While a graph is traced, `kernel` computes the product instead
-    (see `kernels`).
+    half precision are rounded and multiplied in fp32. Loud columns are multiplied as they are, and have no part in a
+    token's scale. While a graph is traced, `kernel` computes the product instead (see `kernels`).
     """
 
     weight: None = None  # no tensor, to whose type T5's layers would cast their states
 
-    def __init__(self, weight: QuantizedWeight, bias: Tensor | None, activation: Activation | None) -> None:
+    def __init__(
+        self,
+        weight: QuantizedWeight,
+        bias: Tensor | None,
+        activation: Activation | None,
+        loud: LoudColumns | None = None,
+    ) -> None:
         super().__init__()
         self.quantized = weight
+        self.loud = loud
         self.activation = activation
         self.bias = None if bias is None else nn.Parameter(bias.to(torch.float32), requires_grad=False)
         self.in_features, self.out_features = weight.in_features, weight.out_features
@@ -29,11 +37,19 @@ class QuantizedLinear(nn.Module):
         """Maps [..., in] -> [..., out], of the states' type."""
         if self.kernel is None:
             states = x.to(torch.float32)
-            rounded = states if self.activation is None else self.activation.rounded(states)
+            quiet = states if self.loud is None else states * self.loud.quiet(self.in_features)
+            rounded = quiet if self.activation is None else self.activation.rounded(quiet)
             bias = None if self.bias is None else self.bias.to(torch.float32)
-            return nn.functional.linear(rounded, self.quantized.dequantized(), bias).to(x.dtype)
+            result = nn.functional.linear(rounded, self.quantized.dequantized(), bias)
+            return (result if self.loud is None else result + self.loud.product(states)).to(x.dtype)
         product: Tensor = self.kernel(x)
         return product if self.bias is None else product + self.bias
+
+    @property
+    def inputs(self) -> str:
+        """Words for how inputs are rounded."""
+        words = "none" if self.activation is None else self.activation.name
+        return words if self.loud is None else with_loud(words, len(self.loud.places))
 
     def extra_repr(self) -> str:
         """Tells shape and scheme, for people."""

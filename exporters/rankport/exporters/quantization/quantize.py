@@ -1,9 +1,9 @@
 """Quantization at export: replaces a model's linear layers and its embedding table in place, one after another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rankport.exporters.quantization.calibration import InputSums
 from rankport.exporters.quantization.facts import QuantizationFacts, SchemeFacts
@@ -13,6 +13,7 @@ from rankport.exporters.quantization.linear import (
     QuantizedTable,
     set_module,
 )
+from rankport.exporters.quantization.loud import LoudColumns
 from rankport.exporters.quantization.recipes import Recipe
 from rankport.exporters.quantization.rounding import int8_rows, round_to_nearest, round_with_compensation
 from rankport.exporters.torch_memory import release
@@ -29,6 +30,7 @@ def quantize(
     on_layer: Callable[[int, int], None] = lambda done, total: None,
     *,
     whole_head: bool = False,
+    loud: Mapping[str, Tensor] | None = None,
 ) -> QuantizationFacts:
     """Quantizes the body of `model`, and with `whole_head` its LM head, the largest matrix that a written token reads.
 
@@ -36,7 +38,8 @@ def quantize(
     both read the same codes.
 
     Each layer's full-precision weight is freed as soon as its codes exist. With `calibration`, rounding makes up for
-    its errors on those inputs; without, every weight goes to its nearest code.
+    its errors on those inputs; without, every weight goes to its nearest code, but for the `loud` columns of a layer's
+    input (name -> places), whose weights stay as they are.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
     body = [
@@ -66,9 +69,9 @@ def quantize(
             group = used.group_of(layer)
             if group == 0:
                 continue
-            quantized = _quantized(layer, name, used, group, calibration)
+            quantized = _quantized(layer, name, used, group, calibration, (loud or {}).get(name))
             set_module(model, name, quantized)
-            activation = "none" if quantized.activation is None else quantized.activation.name
+            activation = quantized.inputs
             done.setdefault((used.bits, group, activation), []).append(quantized)
         embedding = _quantize_embedding(model, tied)
     release()
@@ -116,15 +119,25 @@ def kept_in(model: nn.Module) -> tuple[str, ...]:
 
 
 def _quantized(
-    layer: nn.Linear, name: str, recipe: Recipe, group: int | None, calibration: InputSums | None
+    layer: nn.Linear,
+    name: str,
+    recipe: Recipe,
+    group: int | None,
+    calibration: InputSums | None,
+    loud: Tensor | None,
 ) -> QuantizedLinear:
     weight = layer.weight.detach().to(torch.float32)
+    bias = None if layer.bias is None else layer.bias.detach()
+    if loud is not None:
+        assert calibration is None, name
+        columns = LoudColumns(loud, weight[:, loud].contiguous())
+        rounded = round_to_nearest(weight * columns.quiet(layer.in_features), recipe, group)
+        return QuantizedLinear(rounded, bias, recipe.activation(group), columns)
     hessian = None if calibration is None else calibration.hessians.get(name)
     if hessian is None:
         rounded = round_to_nearest(weight, recipe, group)
     else:
         rounded = round_with_compensation(weight, hessian, recipe, group)
-    bias = None if layer.bias is None else layer.bias.detach()
     return QuantizedLinear(rounded, bias, recipe.activation(group))
 
 

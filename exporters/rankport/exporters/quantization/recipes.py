@@ -20,6 +20,7 @@ class Recipe:
     group_size: int | None  # at most; None: one scale an output channel
     rounds_inputs: bool = True
     fine: bool = False  # inputs in two bytes, and in full precision what reads one state a text
+    loud: int = 0  # columns of an input that stay in full precision, where they are far above the others
 
     def group_of(self, layer: nn.Linear) -> int | None:
         """Gives the layer's group size: the recipe's, or the largest power of two that divides its input channels.
@@ -38,7 +39,11 @@ class Recipe:
 
         Eight bits in long groups take a CPU less time than four in short ones, though they are more bytes.
         """
-        return self if self.type == "float" else replace(self, bits=8, group_size=_HEAD_GROUP, fine=False)
+        return (
+            self
+            if self.type == "float"
+            else replace(self, bits=8, group_size=_HEAD_GROUP, fine=False, loud=0)
+        )
 
     def activation(self, group: int | None) -> Activation | None:
         """Says how the inputs of a layer are rounded; None: not at all."""
@@ -54,7 +59,7 @@ class Recipe:
 _LEAST_GROUP, _HEAD_GROUP = 16, 256
 
 RECIPES: dict[str, Recipe] = {
-    "int8": Recipe("int8", "int", 8, None),
+    "int8": Recipe("int8", "int", 8, None, loud=4),
     "int8-fine": Recipe("int8-fine", "int", 8, None, fine=True),
     "int4": Recipe("int4", "int", 4, 128),
     "fp8": Recipe("fp8", "float", 8, None),
@@ -62,7 +67,10 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe_of(name: str, target: Target) -> Recipe:
-    """Suits a recipe to a target: GPUs have no product of int4, or of two bytes, and rounded inputs: nothing gained."""
+    """Suits a recipe to a target: GPUs have no product of int4, or of two bytes, and rounded inputs: nothing gained.
+
+    Columns in full precision are tried on the CPU alone.
+    """
     recipe = RECIPES[name]
     rounds = recipe.rounds_inputs and (target == "onnx-cpu" or not (recipe.bits == 4 or recipe.fine))
-    return replace(recipe, rounds_inputs=rounds)
+    return replace(recipe, rounds_inputs=rounds, loud=recipe.loud if target == "onnx-cpu" else 0)

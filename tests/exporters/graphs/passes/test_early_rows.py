@@ -1,81 +1,32 @@
-"""Selections of rows, first tokens and marked places: each climbs row-wise nodes only, and no output changes."""
+"""Selections of rows: each climbs row-wise nodes only, and no output changes."""
 
 from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
-from rankport.exporters.graphs.passes.early_rows import (
-    select_first_early,
-    select_marked_early,
-    select_rows_early,
+from rankport.exporters.graphs.passes.early_rows import select_rows_early
+from rankport.exporters.graphs.passes.loud_products import LOUD_PRODUCT, expand_loud_products
+from support.row_graphs import (
+    FEATURES,
+    FLOAT,
+    ROW,
+    STATES,
+    TOKENS,
+    Builder,
+    RowWise,
+    layer_norm,
+    product,
+    run,
 )
 
-Shape = tuple[int | str, ...]
-RowWise = Callable[["Builder", ir.Value], ir.Value]
-Barrier = Callable[["Builder"], ir.Value]
-
-TOKENS, FEATURES = 5, 4
-STATES: Shape = (1, "tokens", FEATURES)
-FLOAT, INT64 = ir.DataType.FLOAT, ir.DataType.INT64
-SQUARE = np.random.default_rng(0).normal(size=(FEATURES, FEATURES)).astype(np.float32)
-ROW = np.array([1, -2, 0.5, 3], np.float32)
-
-
-class Builder:
-    """A graph of `states` [1, tokens, features] and `rows` [rows], node by node."""
-
-    def __init__(self) -> None:
-        self.states = ir.val("states", FLOAT, STATES)
-        self.rows = ir.val("rows", INT64, ["rows"])
-        self.nodes: list[ir.Node] = []
-        self.constants: list[ir.Value] = []
-
-    def constant(self, data: np.ndarray | float) -> ir.Value:
-        tensor = ir.tensor(np.asarray(data, None if isinstance(data, np.ndarray) else np.float32))
-        self.constants.append(ir.val(f"c{len(self.constants)}", const_value=tensor))
-        return self.constants[-1]
-
-    def split(self, op: str, *inputs: ir.Value, shapes: list[Shape], **attributes: int) -> list[ir.Value]:
-        node = ir.node(op, inputs, attributes, num_outputs=len(shapes))
-        for position, (value, shape) in enumerate(zip(node.outputs, shapes, strict=True)):
-            value.name, value.dtype, value.shape = f"{op}{len(self.nodes)}.{position}", FLOAT, ir.Shape(shape)
-        self.nodes.append(node)
-        return list(node.outputs)
-
-    def add(self, op: str, *inputs: ir.Value, shape: Shape = STATES, **attributes: int) -> ir.Value:
-        return self.split(op, *inputs, shapes=[shape], **attributes)[0]
-
-    def select(self, states: ir.Value) -> ir.Value:
-        """`states[:, rows]` as the torch exporter writes it."""
-        swap = {"perm": [1, 0, 2]}
-        index = ir.node("Unsqueeze", [self.rows, self.constant(np.array([-1]))])
-        before = ir.node("Transpose", [states], swap)
-        gather = ir.node("GatherND", [before.outputs[0], index.outputs[0]], {"batch_dims": 0})
-        after = ir.node("Transpose", gather.outputs, swap)
-        self.nodes += [index, before, gather, after]
-        return after.outputs[0]
-
-    def model(self, *outputs: ir.Value) -> ir.Model:
-        for position, value in enumerate(outputs):
-            value.name, value.dtype = f"out{position}", FLOAT
-        inputs, opsets = [self.states, self.rows], {"": 20}
-        graph = ir.Graph(inputs, outputs, nodes=self.nodes, initializers=self.constants, opset_imports=opsets)
-        return ir.Model(graph, ir_version=10)
+Barrier = Callable[[Builder], ir.Value]
 
 
 def selected_and_read(builder: Builder, states: ir.Value, *others: ir.Value) -> ir.Model:
     """A graph whose first output reads the selected rows."""
     return builder.model(builder.add("Neg", builder.select(states), shape=(1, "rows", "width")), *others)
-
-
-def run(model: ir.Model) -> list[np.ndarray]:
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
-    states = np.random.default_rng(1).normal(size=(1, TOKENS, FEATURES)).astype(np.float32)
-    feeds = {"states": states, "rows": np.array([3, 0, 3, 4])}
-    return [np.asarray(output) for output in session.run(None, feeds)]
 
 
 def moved(model: ir.Model) -> tuple[int, list[str]]:
@@ -91,10 +42,6 @@ def moved(model: ir.Model) -> tuple[int, list[str]]:
     return count, [str(node.inputs[0].name) for node in gathers if node.inputs[0] is not None]
 
 
-def product(b: Builder, x: ir.Value) -> ir.Value:
-    return b.add("MatMul", x, b.constant(SQUARE))
-
-
 def elementwise(b: Builder, x: ir.Value) -> ir.Value:
     biased = b.add("Add", b.constant(ROW), x)
     gate = b.add("Sigmoid", b.add("Mul", biased, b.constant(ROW.reshape(1, 1, -1))))
@@ -106,10 +53,6 @@ def rms_norm(b: Builder, x: ir.Value) -> ir.Value:
     mean = b.add("ReduceMean", b.add("Mul", x, x), axes, shape=column)
     root = b.add("Sqrt", b.add("Add", mean, b.constant(1e-5), shape=column), shape=column)
     return b.add("Mul", b.add("Div", x, root), b.constant(ROW))
-
-
-def layer_norm(b: Builder, x: ir.Value) -> ir.Value:
-    return b.add("LayerNormalization", x, b.constant(ROW), b.constant(ROW), axis=-1)
 
 
 def gated_halves(b: Builder, x: ir.Value) -> ir.Value:
@@ -145,6 +88,35 @@ def test_a_block_selects_from_its_attention_output_and_from_its_residual() -> No
     count, selected = moved(selected_and_read(b, block))
     assert count == 10
     assert sorted(selected) == ["CumSum0.0", "states"]
+
+
+def with_loud_product() -> ir.Model:
+    """Rows of a product with a loud column, as it stands while it is traced."""
+    b = Builder()
+    draw = np.random.default_rng(2)
+    codes = b.constant(draw.integers(-127, 128, (FEATURES, FEATURES)).astype(np.int8))
+    quiet, weight = np.array([1, 1, 0, 1], np.float32), draw.normal(size=(1, FEATURES)).astype(np.float32)
+    constants = (codes, *map(b.constant, (np.abs(ROW) / 127, quiet, np.array([2]), weight)))
+    domain, operator = LOUD_PRODUCT.split("::")
+    attributes = {"divisor": 127.0, "least_scale": 1e-8}
+    node = ir.node(operator, [b.states, *constants], attributes, domain=domain)
+    node.outputs[0].name, node.outputs[0].dtype, node.outputs[0].shape = "loud", FLOAT, ir.Shape(STATES)
+    b.nodes.append(node)
+    return selected_and_read(b, node.outputs[0])
+
+
+def test_a_product_with_loud_columns_computes_the_rows_alone() -> None:
+    every, early = with_loud_product(), with_loud_product()
+    assert select_rows_early(early, "rows") == 1
+    assert expand_loud_products(every) == expand_loud_products(early) == 1
+    rounding = next(node for node in early.graph if node.op_type == "QuantizeLinear")
+    reshape = rounding.inputs[0].producer() if rounding.inputs[0] is not None else None
+    assert reshape is not None
+    assert reshape.inputs[0] is not None
+    gather = reshape.inputs[0].producer()
+    assert gather is not None
+    assert gather.op_type == "Gather"
+    assert np.array_equal(run(early)[0], run(every)[0])
 
 
 def test_nodes_that_moved_forget_their_token_axis() -> None:
@@ -259,101 +231,3 @@ def test_a_selection_that_is_an_output_itself_stays() -> None:
     expected = run(model)
     assert select_rows_early(model, "rows") == 0
     assert np.array_equal(run(model)[0], expected[0])
-
-
-def first_by_gather(b: Builder, states: ir.Value) -> ir.Value:
-    return b.add("Gather", states, b.constant(np.array(0)), shape=(1, FEATURES), axis=1)
-
-
-def first_by_slice(b: Builder, states: ir.Value) -> ir.Value:
-    bounds = [b.constant(np.array([number])) for number in (0, 1, 1)]
-    return b.add("Slice", states, *bounds, shape=(1, 1, FEATURES))
-
-
-@pytest.mark.parametrize("first", [first_by_gather, first_by_slice])
-def test_a_block_computes_its_first_token_alone(first: RowWise) -> None:
-    b = Builder()
-    attention = b.add("CumSum", b.states, b.constant(np.array(1)))
-    residual = b.add("Add", b.states, product(b, attention))
-    block = b.add("Add", residual, product(b, layer_norm(b, residual)))
-    model = b.model(first(b, block))
-    expected = run(model)
-    assert select_first_early(model) == 5
-    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(run(model), expected, strict=True))
-    gathers = [node for node in model.graph if node.op_type == "Gather"]
-    rows = [
-        node.inputs[0].name for node in gathers if node.inputs[0] and node.inputs[1].name == "first_token"
-    ]
-    assert sorted(rows) == ["CumSum0.0", "states"]
-
-
-def test_first_tokens_stay_where_all_tokens_are_read_too() -> None:
-    b = Builder()
-    states = product(b, b.states)
-    model = b.model(first_by_gather(b, states), states)
-    assert select_first_early(model) == 0
-
-
-@pytest.mark.parametrize("place", [1, -1])
-def test_other_tokens_than_the_first_are_left_alone(place: int) -> None:
-    b = Builder()
-    read = b.add("Gather", product(b, b.states), b.constant(np.array(place)), shape=(1, FEATURES), axis=1)
-    assert select_first_early(b.model(read)) == 0
-
-
-MARKS = np.array([[1, 4, 0], [2, 2, 3]])
-
-
-def marked(b: Builder, *outputs: ir.Value) -> ir.Model:
-    """A graph of two texts that reads each at places of its own, as the torch exporter writes `torch.gather`."""
-    model = b.model(*outputs)
-    model.graph.inputs[1].shape = ir.Shape(["any", "marks"])
-    return model
-
-
-def gathered(b: Builder, states: ir.Value) -> ir.Value:
-    places = ir.node("Unsqueeze", [b.rows, b.constant(np.array([2]))])
-    size = b.constant(np.array([1, 1, FEATURES]))
-    wide = ir.node("Expand", [places.outputs[0], size])
-    gather = ir.node("GatherElements", [states, wide.outputs[0]], {"axis": 1})
-    gather.outputs[0].dtype, gather.outputs[0].shape = FLOAT, ir.Shape(("any", "marks", FEATURES))
-    b.nodes += [places, wide, gather]
-    return gather.outputs[0]
-
-
-def run_marked(model: ir.Model) -> np.ndarray:
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
-    states = np.random.default_rng(1).normal(size=(2, TOKENS, FEATURES)).astype(np.float32)
-    return np.asarray(session.run(None, {"states": states, "rows": MARKS})[0])
-
-
-def of_two(states: Shape = ("any", "tokens", FEATURES)) -> Builder:
-    b = Builder()
-    b.states.shape = ir.Shape(states)
-    return b
-
-
-@pytest.mark.parametrize("is_output", [True, False])
-def test_each_text_is_read_at_its_own_places_early(is_output: bool) -> None:
-    shape: Shape = ("any", "tokens", FEATURES)
-    b = of_two()
-    mixed = b.add("CumSum", b.states, b.constant(np.array(1)), shape=shape)
-    block = b.add("Add", mixed, b.add("MatMul", mixed, b.constant(SQUARE), shape=shape), shape=shape)
-    selected = gathered(b, block)
-    model = marked(b, selected if is_output else b.add("Neg", selected, shape=("any", "marks", FEATURES)))
-    expected = run_marked(model)
-    assert select_marked_early(model, "rows") == 2
-    gathers = [node for node in model.graph if node.op_type.startswith("Gather")]
-    assert [(node.op_type, node.inputs[0].name) for node in gathers] == [("GatherND", mixed.name)]
-    assert model.graph.outputs[0].name == "out0"
-    np.testing.assert_allclose(run_marked(model), expected, rtol=1e-6)
-
-
-def test_rows_that_all_texts_share_are_not_read_at_places_of_each() -> None:
-    shape: Shape = ("any", "tokens", FEATURES)
-    b = of_two()
-    shared = b.add("ReduceMean", b.states, b.constant(np.array([0])), shape=(1, "tokens", FEATURES))
-    model = marked(b, gathered(b, b.add("Add", b.states, shared, shape=shape)))
-    expected = run_marked(model)
-    assert select_marked_early(model, "rows") == 0
-    np.testing.assert_array_equal(run_marked(model), expected)

@@ -26,4 +26,5 @@ WORK: ExportWork[ClassifierOptions] = ExportWork(
     prompt=classifier_prompt,
     plan=plan_classifier,
     measure=measure_classifier,
+    finds_loud=True,
 )

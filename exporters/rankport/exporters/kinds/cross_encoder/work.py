@@ -24,4 +24,5 @@ WORK: ExportWork[CrossEncoderOptions] = ExportWork(
     prompt=cross_encoder_prompt,
     plan=plan_cross_encoder,
     measure=measure_cross_encoder,
+    finds_loud=True,
 )

@@ -20,4 +20,5 @@ WORK: ExportWork[TaggerOptions] = ExportWork(
     prompt=tagger_prompt,
     plan=plan_tagger,
     measure=measure_tagger,
+    finds_loud=True,
 )

@@ -12,6 +12,7 @@ from rankport.exporters.graphs.experts import traceable_experts
 from rankport.exporters.graphs.passes.early_rows import select_first_early
 from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.graphs.passes.half_precision import to_half_precision
+from rankport.exporters.graphs.passes.loud_products import expand_loud_products
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
 from rankport.exporters.kinds.texts.attention import fused_attention
 from rankport.exporters.quantization.kernels.select import graph_kernels
@@ -45,6 +46,7 @@ def export_text_graph(of: TextGraph, target: Target, precision: Precision = "fp3
         traced = trace(of.module, arguments, axes, [of.output])
     graph = cut(traced, {of.output: of.shape})
     select_first_early(graph)
+    expand_loud_products(graph)
     if on_gpu:
         fuse_for_cuda(graph)
     if precision != "fp32":

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.kernels.dequantize import DequantizeKernel
 from rankport.exporters.quantization.kernels.integer import IntegerKernel
+from rankport.exporters.quantization.kernels.loud import BesideLoud, LoudKernel
 from rankport.exporters.quantization.kernels.nbits import NBitsKernel, NBitsTable
 from rankport.exporters.quantization.kernels.qdq import QdqKernel, QdqTable
 from rankport.exporters.quantization.kernels.signed import SignedKernel
@@ -42,7 +43,15 @@ def kernel_of(
         return QdqTable(layer.codes, layer.scales) if target == "tensorrt" else None
     if isinstance(layer, QuantizedTable):
         return NBitsTable(layer.quantized) if NBitsTable.fits(layer.quantized) else None
-    weight, activation = layer.quantized, layer.activation
+    weight, activation, loud = layer.quantized, layer.activation, layer.loud
+    if loud is None:
+        return _product_of(weight, activation, target)
+    if target == "onnx-cpu" and activation is not None and LoudKernel.fits(weight, activation):
+        return LoudKernel(weight, activation, loud)
+    return BesideLoud(_product_of(weight, activation, target), weight.in_features, loud)
+
+
+def _product_of(weight: QuantizedWeight, activation: Activation | None, target: Target) -> nn.Module:
     if target == "tensorrt":
         return QdqKernel(weight, activation)
     if target == "onnx-cuda":

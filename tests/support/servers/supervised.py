@@ -1,9 +1,11 @@
 """Servers of several processes, for tests; and what may not be left of one."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rankport.runtime.config import EngineConfig
@@ -41,3 +43,16 @@ def eventually(holds: Callable[[], bool], within_s: float) -> None:
     while not holds():
         assert time.monotonic() < end_s, f"not within {within_s} s"
         threading.Event().wait(0.02)
+
+
+def halt(pid: int) -> None:
+    """Halts a process. A signal reaches one thread, and the others go on until that one has its turn."""
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: set(_states(pid)) == {"T"}, 20.0)
+
+
+def _states(pid: int) -> Iterator[str]:
+    """Letters of what its threads are about."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):  # of one that has ended meanwhile
+            yield stat.read_text().rpartition(")")[2].split()[0]

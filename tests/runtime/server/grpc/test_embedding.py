@@ -147,7 +147,7 @@ def test_a_unary_encode_does_not_wait_out_an_overload(served: Serving, stub: pb_
         (pb.EncodeStreamRequest(), "message 2 of the stream: texts is not set"),
         (
             pb.EncodeStreamRequest(texts=pb.Items(texts=pb.Strings(values=["b"])), ids=["1", "2"]),
-            "message 2 of the stream has 2 ids for 1 texts",
+            "message 2 of the stream has 2 ids for 1 text",
         ),
     ],
 )

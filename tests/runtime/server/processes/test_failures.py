@@ -16,7 +16,7 @@ from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.server.processes.supervisor import Supervisor
 from rankport.sdk import Client
 from support.servers.callers import Ended, callers, ended
-from support.servers.supervised import eventually, shared_memory
+from support.servers.supervised import eventually, halt, shared_memory
 
 ITEMS = ["nurse", "welder", "chief cook"]
 AT_ONCE_S = 1.0
@@ -25,7 +25,7 @@ AT_ONCE_S = 1.0
 @contextmanager
 def halted(pid: int) -> Iterator[None]:
     """Halts a process, so that what it is asked meanwhile is under way."""
-    os.kill(pid, signal.SIGSTOP)
+    halt(pid)
     try:
         yield
     finally:
@@ -52,7 +52,7 @@ def test_calls_under_way_when_the_engine_dies_are_told_to_come_again_at_once(
 ) -> None:
     before = server.engine_pids[0]
     with callers(server.address, 12) as calling:
-        os.kill(before, signal.SIGSTOP)
+        halt(before)
         calls = calling.begin(ITEMS)
         eventually(lambda: not any(call.done() for call in calls), 5.0)
         time_of_death = time.monotonic()

@@ -13,7 +13,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.server.processes.supervisor import Supervisor
 from support.servers.callers import Callers, Streamed, callers
-from support.servers.supervised import ONE_THREAD, eventually
+from support.servers.supervised import ONE_THREAD, eventually, halt
 
 LONG = Sampling(max_tokens=64)
 AT_ONCE_S = 1.0
@@ -31,7 +31,7 @@ def halted_midway(server: Supervisor, calling: Callers) -> list[Streamed]:
     for _ in range(10):
         texts = calling.write("writer", LONG, texts=8)
         eventually(lambda: any(text.ids or text.code for text in texts), 20.0)  # noqa: B023
-        os.kill(server.engine_pids[0], signal.SIGSTOP)
+        halt(server.engine_pids[0])
         if any(text.code is None for text in texts):
             return texts
         os.kill(server.engine_pids[0], signal.SIGCONT)

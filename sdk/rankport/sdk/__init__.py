@@ -53,7 +53,7 @@ _HOMES = {
     "rankport.runtime.config": ("EngineConfig",),
     "rankport.runtime.kinds.classifying": ("Classifier",),
     "rankport.runtime.kinds.generator.generator": ("Generator",),
-    "rankport.runtime.kinds.generator.trie": ("TokenTrie",),
+    "rankport.runtime.kinds.generator.tries.trie": ("TokenTrie",),
     "rankport.runtime.kinds.item_encoder.item_encoder": ("ItemEncoder",),
     "rankport.runtime.kinds.ranker.ranker": ("Ranker",),
     "rankport.runtime.kinds.set_ranker.set_ranker": ("SetRanker",),

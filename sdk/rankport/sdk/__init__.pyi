@@ -47,7 +47,7 @@ from rankport.protos.types import Usage as Usage
 from rankport.runtime.config import EngineConfig as EngineConfig
 from rankport.runtime.kinds.classifying import Classifier as Classifier
 from rankport.runtime.kinds.generator.generator import Generator as Generator
-from rankport.runtime.kinds.generator.trie import TokenTrie as TokenTrie
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie as TokenTrie
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder as ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker as Ranker
 from rankport.runtime.kinds.scorer import Scorer as Scorer

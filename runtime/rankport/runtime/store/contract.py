@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, StoreError
 from rankport.runtime.store.entries import EntryInfo, StoredTokens, TokenEntry, Written
+from rankport.runtime.store.refusals import not_published
 from rankport.runtime.store.token_spec import CONTENT_HASH_BYTES, TokenSpec
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "TokenNamespace",
     "TokenStore",
     "Written",
-    "not_published",
 ]
 
 _FINGERPRINT = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -284,7 +284,7 @@ class TokenStore(ABC):
         if stored is None and (filling or new is not None):
             stored = hidden.get(fingerprint)
         if stored is None and fingerprint in hidden:
-            raise StoreError(not_published(self, fingerprint))
+            raise StoreError(not_published(fingerprint, self.location))
         if stored is None:
             raise self._unknown(fingerprint)
         return stored
@@ -294,15 +294,3 @@ class TokenStore(ABC):
 
     def _cannot(self, what: str) -> StoreError:
         return StoreError(f"token store {self.location} cannot {what}: a store in LMDB can")
-
-    def corrupt_spec(self, fingerprint: str, value: bytes) -> StoreError:
-        """Words the error of a spec that cannot be read."""
-        return StoreError(
-            f"token store {self.location}: the spec of encoder {fingerprint} is corrupt: {value[:200]!r}"
-        )
-
-
-def not_published(store: TokenStore, fingerprint: str) -> str:
-    """Words why the tokens of an encoder are not there for who reads, and how they come to be."""
-    way_out = f"`rankport store publish {fingerprint} --store {store.location}`"
-    return f"the tokens of encoder {fingerprint} are not published yet: when they are complete, {way_out}"

@@ -11,9 +11,10 @@ from rankport.protos.errors import InvalidRequest, NotFound, PairingError
 from rankport.protos.types import OnMissing
 from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.encoder import NO_KEYED_TOKENS, KeyedTokens
-from rankport.runtime.store.contract import TokenNamespace, TokenStore, not_published
+from rankport.runtime.store.contract import TokenNamespace, TokenStore
 from rankport.runtime.store.device_catalogue import ResidentTokens
 from rankport.runtime.store.hot_tokens import HotTokens, StoreCounts
+from rankport.runtime.store.refusals import not_published
 
 
 def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace | None:
@@ -34,7 +35,7 @@ def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace 
         )
     wanted = manifest.pairing.encoder_fingerprint
     if wanted in store.filling():
-        raise PairingError(f"ranker {manifest.name!r}: {not_published(store, wanted)}")
+        raise PairingError(f"ranker {manifest.name!r}: {not_published(wanted, store.location)}")
     if wanted not in held:
         raise PairingError(
             f"ranker {manifest.name!r} is paired with encoder {wanted}; {has}: "

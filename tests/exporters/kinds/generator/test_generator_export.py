@@ -18,7 +18,7 @@ from rankport.protos.generation import Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
-from rankport.runtime.kinds.generator.trie import TokenTrie
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 from support import checkpoints
 from support.effort import FACTOR
 

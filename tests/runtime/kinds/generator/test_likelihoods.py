@@ -13,7 +13,7 @@ from rankport.protos.types import ItemStatus, Key
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
-from rankport.runtime.kinds.generator.trie import TokenTrie
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 
 VOCABULARY = 101
 PROMPT = [1, 40, 41]

@@ -15,7 +15,7 @@ from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
-from rankport.runtime.kinds.generator.trie import TokenTrie
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 from rankport.runtime.kinds.hosted_engine import HostedEngine, load_hosted
 from rankport.runtime.kinds.remote.messages import EngineOrder, Message
 from rankport.runtime.links.columns import Columns

@@ -15,7 +15,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.beams import Beams
 from rankport.runtime.kinds.generator.generator import Generator
-from rankport.runtime.kinds.generator.trie import TokenTrie
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 
 VOCABULARY, LEVELS = 101, 3
 PROMPT = [1, 40, 41]

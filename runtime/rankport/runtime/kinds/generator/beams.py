@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.kinds.generator.trie import TokenTrie
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 
 
 @dataclass(slots=True, eq=False)

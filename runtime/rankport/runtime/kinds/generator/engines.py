@@ -18,7 +18,7 @@ from rankport.runtime.kinds.generator.remote import RemoteWriting
 from rankport.runtime.kinds.generator.results import FoundItems, found_items
 from rankport.runtime.kinds.generator.seq2seq.engine import Seq2SeqEngine
 from rankport.runtime.kinds.generator.texts import OnPart, TextOrder, Written
-from rankport.runtime.kinds.generator.tries import TrieSearch
+from rankport.runtime.kinds.generator.tries.tries import TrieSearch
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.futures import converted

@@ -29,7 +29,7 @@ from rankport.runtime.kinds.generator.scoring import SCORES
 from rankport.runtime.kinds.generator.seq2seq import rules as seq2seq
 from rankport.runtime.kinds.generator.texts import OnPart
 from rankport.runtime.kinds.generator.trie_searches import TrieSearches
-from rankport.runtime.kinds.generator.tries import Tries
+from rankport.runtime.kinds.generator.tries.tries import Tries
 from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.prompt.encoder import PromptEncoder

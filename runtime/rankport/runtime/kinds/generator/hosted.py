@@ -15,7 +15,7 @@ from rankport.runtime.kinds.generator.remote import (
     read_sampling,
     written_columns,
 )
-from rankport.runtime.kinds.generator.tries import Tries, TrieSearch, check_fits
+from rankport.runtime.kinds.generator.tries.tries import Tries, TrieSearch, check_fits
 from rankport.runtime.kinds.remote.messages import read_run, read_runs
 from rankport.runtime.links.columns import Columns
 from rankport.runtime.prompt.tokenizer import Tokenizer

@@ -16,7 +16,7 @@ from rankport.runtime.kinds.generator.likelihoods import Likelihoods
 from rankport.runtime.kinds.generator.orders import most_tokens
 from rankport.runtime.kinds.generator.results import FoundItems
 from rankport.runtime.kinds.generator.texts import OnPart, Written
-from rankport.runtime.kinds.generator.tries import TrieSearch
+from rankport.runtime.kinds.generator.tries.tries import TrieSearch
 from rankport.runtime.kinds.remote.messages import run_columns, runs_columns
 from rankport.runtime.kinds.remote.remote_engine import RemoteEngine
 from rankport.runtime.links.columns import Columns

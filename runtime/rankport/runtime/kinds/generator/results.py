@@ -14,7 +14,7 @@ from rankport.protos.generation import GeneratedPart, GenerateResult, GenerateUs
 from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.kinds.generator.searches import Found
 from rankport.runtime.kinds.generator.texts import Written
-from rankport.runtime.kinds.generator.trie import TokenTrie
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 
 
 @dataclass(frozen=True, slots=True)

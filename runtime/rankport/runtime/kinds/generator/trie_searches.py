@@ -14,8 +14,8 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.kinds.generator.engines import WritingEngine
 from rankport.runtime.kinds.generator.results import search_result
 from rankport.runtime.kinds.generator.scoring import TextScores
-from rankport.runtime.kinds.generator.trie import TokenTrie
-from rankport.runtime.kinds.generator.tries import Tries, TrieSearch, check_fits
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie
+from rankport.runtime.kinds.generator.tries.tries import Tries, TrieSearch, check_fits
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.prompt.encoder import PromptEncoder
 from rankport.runtime.scheduling.futures import converted, result_within

@@ -32,6 +32,7 @@ from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.lmdb_store.environment import LmdbEnvironment, Opening, Transaction
 from rankport.runtime.store.lmdb_store.namespace import LmdbNamespace
 from rankport.runtime.store.lmdb_store.open_file import OpenFile
+from rankport.runtime.store.refusals import corrupt_spec
 from rankport.runtime.store.token_spec import TokenSpec
 
 FORMAT_NAME = "rankport-token-store"
@@ -198,7 +199,7 @@ class LmdbStore(TokenStore):
         try:
             return TokenSpec.from_json(value)
         except (ValueError, TypeError, StoreError) as error:
-            raise self.corrupt_spec(fingerprint, value) from error
+            raise corrupt_spec(fingerprint, value, self.location) from error
 
     def _check_process(self) -> None:
         self._env.check_process()

@@ -16,6 +16,7 @@ from rankport.runtime.store.redis_store.connection import RedisConnection
 from rankport.runtime.store.redis_store.key_names import KeyNames
 from rankport.runtime.store.redis_store.location import RedisLocation
 from rankport.runtime.store.redis_store.namespace import RedisNamespace
+from rankport.runtime.store.refusals import corrupt_spec
 from rankport.runtime.store.token_spec import TokenSpec
 
 FORMAT: Final = b'{"format":"rankport-token-store","format_version":1}'
@@ -132,7 +133,7 @@ class RedisStore(TokenStore):
         try:
             return TokenSpec.from_json(value)
         except (ValueError, TypeError, StoreError) as error:
-            raise self.corrupt_spec(fingerprint, value) from error
+            raise corrupt_spec(fingerprint, value, self.location) from error
 
     def _check_format(self, create: bool) -> None:
         if create:

@@ -10,7 +10,7 @@ from rankport.protos.generation import GeneratedPart, Sampling
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
-from rankport.runtime.kinds.generator.trie import TokenTrie
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 from rankport.runtime.kinds.scorer import Scorer
 
 TEXTS = ["red shoes", "a", "Query: blue boots yes", "12 boots 3.5 (new)"]

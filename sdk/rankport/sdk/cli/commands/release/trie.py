@@ -43,7 +43,7 @@ def build(
     """
     from rankport.runtime.bundle.bundle import Bundle
     from rankport.runtime.kinds.generator.generator import RULES
-    from rankport.runtime.kinds.generator.trie_file import trie_of_file
+    from rankport.runtime.kinds.generator.tries.trie_file import trie_of_file
     from rankport.runtime.prompt.tokenizer import Tokenizer
 
     opened = Bundle.open(bundle, RULES)

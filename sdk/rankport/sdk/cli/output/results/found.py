@@ -20,7 +20,7 @@ def search(
     if isinstance(model, Client):
         return model.search(prompt, trie, timeout_s, beams=width, top_k=count)
     from rankport.runtime.kinds.generator.generator import Generator
-    from rankport.runtime.kinds.generator.trie import TokenTrie
+    from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 
     assert isinstance(model, Generator)
     return model.search(prompt, TokenTrie.open(trie), timeout_s, beams=width, top_k=count)

@@ -10,9 +10,9 @@ from rankport.protos.errors import InvalidRequest, NotFound, StoreError
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
-from rankport.runtime.kinds.generator.trie import TokenTrie
-from rankport.runtime.kinds.generator.trie_file import trie_of_file
-from rankport.runtime.kinds.generator.tries import Tries
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie
+from rankport.runtime.kinds.generator.tries.trie_file import trie_of_file
+from rankport.runtime.kinds.generator.tries.tries import Tries
 
 NAMES = {"<a_0>": 3, "<a_1>": 4, "<b_0>": 5}
 

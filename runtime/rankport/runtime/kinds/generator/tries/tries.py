@@ -10,7 +10,7 @@ from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.kinds.generator.trie import HEADER, TokenTrie
+from rankport.runtime.kinds.generator.tries.trie import HEADER, TokenTrie
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _State = tuple[int, int]  # inode and time of the header

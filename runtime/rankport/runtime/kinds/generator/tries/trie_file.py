@@ -11,7 +11,7 @@ import numpy as np
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
-from rankport.runtime.kinds.generator.trie import TokenTrie
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 
 
 def trie_of_file(file: Path, token_id: Callable[[str], int | None], vocabulary: int) -> TokenTrie:

@@ -1,0 +1,1 @@
+"""Tries of the sequences that there are, and their files."""

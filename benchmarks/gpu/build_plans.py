@@ -61,7 +61,7 @@ def _build(part: Part, bundle: Path, flags: list[str]) -> dict[str, Value]:
 
 
 def _versions() -> dict[str, str]:
-    """Of the TensorRT modules that are installed."""
+    """Versions of the TensorRT modules that are installed, by name."""
     found = {}
     for name in ("tensorrt", "tensorrt_rtx"):
         command = [sys.executable, "-c", f"import {name}; print({name}.__version__)"]

@@ -36,7 +36,7 @@ _STEPS = ("upload", "clear", "copy", "allocate", "download")
 
 @dataclass(slots=True)
 class Step:
-    """What one kind of step took so far."""
+    """Sums of what one kind of step took so far."""
 
     calls: int = 0
     host_s: float = 0.0

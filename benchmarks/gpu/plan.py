@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 Results = Mapping[str, Mapping[str, Any]]
-"""Of a report: parts by name."""
+"""Parts of a report by name."""
 FORMS = ("fp16", "bf16")
-"""Of the measured rankers on CUDA; `plans` is the form that TensorRT takes."""
+"""Forms of the measured rankers on CUDA; `plans` is the one that TensorRT takes."""
 PLANS = "plans"
 _REHEARSED = 5
 _IN_BF16 = ("peers", "compiled_peers")  # others that name no form, encoders among them, compute in fp16
@@ -51,7 +51,7 @@ class Planned:
 
     @property
     def makes(self) -> str:
-        """What it leaves in the scratch folder for others; "" for nothing."""
+        """Returns what it leaves in the scratch folder for others; "" for nothing."""
         if self.module == "restore":
             return f"{self.model}.{self.form}.bundle/manifest.json"
         if self.module == "build_plans":

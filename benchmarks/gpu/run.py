@@ -29,7 +29,7 @@ from benchmarks.gpu.workload.skeletons import restore
 
 _GRACE_S = 5.0
 _SAME = ("commit", "device", "tiny", "engine")
-"""What calls of one report have in common."""
+"""Facts that calls of one report have in common."""
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def logits(model: torch.nn.Module) -> np.ndarray:
-    """What the model says of each item behind the whole prompt. [items, labels]"""
+    """Computes the logits of each item behind the whole prompt. [items, labels]"""
     prefix, items = sample_tokens()
     rows = []
     with torch.no_grad():
@@ -73,7 +73,7 @@ def logits(model: torch.nn.Module) -> np.ndarray:
 
 
 def tf32_logits(model: torch.nn.Module) -> np.ndarray:
-    """The same with inputs and weights of every linear layer rounded to the ten bits that TF32 keeps."""
+    """Computes the same with inputs and weights of every linear layer rounded to the ten bits that TF32 keeps."""
 
     def rounded(values: torch.Tensor) -> torch.Tensor:
         return ((values.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)

@@ -1,17 +1,16 @@
 """`rankport classify`."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Protocol
 
 import typer
 
-from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText
-from rankport.protos.errors import InvalidRequest
 from rankport.protos.priorities import priority as priority_block
 from rankport.protos.types import Prefix, Truncation
+from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.flags.written import Format, written_format
 
@@ -66,8 +65,8 @@ def classify(
     if not given:
         raise typer.BadParameter("no texts: give them as arguments or with --file FILE")
     truncation: Truncation = "truncate" if truncate else "error"
-    with priority_block(priority), _classifier(server, model, bundle) as classifier:
-        result = classifier.classify(given, prefix, _timeout(timeout_s), truncation=truncation)
+    with priority_block(priority), opened_model(server, model, bundle, _load) as classifier:
+        result = classifier.classify(given, prefix, timeout_of(timeout_s), truncation=truncation)
     write_classes(Classified(result, given, threshold), written, out)
 
 
@@ -82,27 +81,7 @@ class _Classifies(Protocol):
     ) -> ClassifyResult: ...
 
 
-def _timeout(timeout_s: float | None) -> float | None:
-    try:
-        return checked_timeout_s(timeout_s)
-    except InvalidRequest as error:
-        raise typer.BadParameter(str(error), param_hint="--timeout-s") from error
-
-
-@contextmanager
-def _classifier(server: str | None, model: str, bundle: Path | None) -> Iterator[_Classifies]:
-    if (server is None) == (bundle is None):
-        raise typer.BadParameter("give either --server or --bundle")
-    if server is not None:
-        from rankport.sdk.cli.flags.connection import connected
-
-        with connected(server, model) as client:
-            yield client
-        return
-    if model:
-        raise typer.BadParameter("--model goes with --server; a bundle is one model")
+def _load(bundle: Path) -> AbstractContextManager[_Classifies]:
     from rankport.runtime.kinds.classifying import Classifier
 
-    assert bundle is not None
-    with Classifier.load(bundle) as classifier:
-        yield classifier
+    return Classifier.load(bundle)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -14,6 +14,7 @@ from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.priorities import priority as priority_block
 from rankport.protos.reasons import reason_of
 from rankport.protos.types import Prefix, Truncation
+from rankport.sdk.cli.flags.model import opened_model
 from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.output.results.found import search, write_found
 
@@ -104,7 +105,7 @@ def generate(
         _refuse_beside_trie(
             max_tokens, temperature, top_p, repetition_penalty, seed, stop, json_schema, regex
         )
-        with priority_block(priority), _generator(server, model, bundle) as generator:
+        with priority_block(priority), opened_model(server, model, bundle, _load) as generator:
             write_found(search(generator, asked, trie, beams, top_k, timeout_s), as_json)
         return
     sampling = Sampling(
@@ -119,7 +120,7 @@ def generate(
         json_schema=None if json_schema is None else _schema(json_schema),
         regex=regex,
     )
-    with priority_block(priority), _generator(server, model, bundle) as generator:
+    with priority_block(priority), opened_model(server, model, bundle, _load) as generator:
         text = generator.stream(asked, sampling, timeout_s)
         try:
             for part in text:
@@ -176,20 +177,7 @@ def _told(result: GenerateResult) -> dict[str, object]:
     }
 
 
-@contextmanager
-def _generator(server: str | None, model: str, bundle: Path | None) -> Iterator[_Writes]:
-    if (server is None) == (bundle is None):
-        raise typer.BadParameter("give either --server or --bundle")
-    if server is not None:
-        from rankport.sdk.cli.flags.connection import connected
-
-        with connected(server, model) as client:
-            yield client
-        return
-    if model:
-        raise typer.BadParameter("--model goes with --server; a bundle is one model")
+def _load(bundle: Path) -> AbstractContextManager[_Writes]:
     from rankport.runtime.kinds.generator.generator import Generator
 
-    assert bundle is not None
-    with Generator.load(bundle) as generator:
-        yield generator
+    return Generator.load(bundle)

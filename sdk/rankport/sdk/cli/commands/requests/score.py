@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from rankport.protos.arguments import checked_timeout_s
-from rankport.protos.errors import InvalidRequest
 from rankport.protos.priorities import priority as priority_block
 from rankport.protos.ranking import WeighingRanks
 from rankport.protos.types import Prefix, Truncation
+from rankport.sdk.cli.flags.model import timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.flags.written import Format, written_format
 
@@ -75,7 +74,7 @@ def score(
     from rankport.sdk.cli.output.results.score import write_ranking
 
     written = written_format(form, as_json, out)
-    limit_s = _timeout(timeout_s)
+    limit_s = timeout_of(timeout_s)
     wanted = _prefix(prefix, field or [])
     given = [*from_arguments(items or [], keys), *(from_file(items_file, keys) if items_file else [])]
     if not given:
@@ -93,13 +92,6 @@ def score(
             features=feature_columns(given),
         )
     write_ranking(ranking, written, out)
-
-
-def _timeout(timeout_s: float | None) -> float | None:
-    try:
-        return checked_timeout_s(timeout_s)
-    except InvalidRequest as error:
-        raise typer.BadParameter(str(error), param_hint="--timeout-s") from error
 
 
 @contextmanager

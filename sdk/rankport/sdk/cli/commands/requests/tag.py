@@ -1,16 +1,15 @@
 """`rankport tag`."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
 import typer
 
-from rankport.protos.arguments import checked_timeout_s
-from rankport.protos.errors import InvalidRequest
 from rankport.protos.priorities import priority as priority_block
 from rankport.protos.tagging import TagResult, TagTruncation
+from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
 
 
@@ -61,33 +60,13 @@ def tag(
     lines = [own.item for own in given if isinstance(own.item, str) and not own.features]
     if not given or len(lines) < len(given):
         raise typer.BadParameter("give texts, as arguments or with --texts FILE")
-    limit_s = _timeout(timeout_s)
-    with priority_block(priority), _tagger(server, model, bundle) as tagger:
+    limit_s = timeout_of(timeout_s)
+    with priority_block(priority), opened_model(server, model, bundle, _load) as tagger:
         result = tagger.tag(lines, limit_s, truncation=truncation, stride=stride)
     (write_json_lines if as_json else write_table)(lines, result)
 
 
-def _timeout(timeout_s: float | None) -> float | None:
-    try:
-        return checked_timeout_s(timeout_s)
-    except InvalidRequest as error:
-        raise typer.BadParameter(str(error), param_hint="--timeout-s") from error
-
-
-@contextmanager
-def _tagger(server: str | None, model: str, bundle: Path | None) -> Iterator[_Tags]:
-    if (server is None) == (bundle is None):
-        raise typer.BadParameter("give either --server or --bundle")
-    if server is not None:
-        from rankport.sdk.cli.flags.connection import connected
-
-        with connected(server, model) as client:
-            yield client
-        return
-    if model:
-        raise typer.BadParameter("--model goes with --server; a bundle is one model")
+def _load(bundle: Path) -> AbstractContextManager[_Tags]:
     from rankport.runtime.kinds.tagger.tagger import Tagger
 
-    assert bundle is not None
-    with Tagger.load(bundle) as tagger:
-        yield tagger
+    return Tagger.load(bundle)

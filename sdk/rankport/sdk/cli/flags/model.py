@@ -1,0 +1,45 @@
+"""Model that a command asks: one of a server, or that of a bundle in this process; and how long it may take."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+
+from rankport.protos.arguments import checked_timeout_s
+from rankport.protos.errors import InvalidRequest
+from rankport.sdk.client import Client
+
+LoadedT = TypeVar("LoadedT")
+
+
+@contextmanager
+def opened_model(
+    server: str | None,
+    model: str,
+    bundle: Path | None,
+    load: Callable[[Path], AbstractContextManager[LoadedT]],
+) -> Iterator[Client | LoadedT]:
+    """Opens what the flags name for the block. Raises `BadParameter` unless they name one."""
+    if (server is None) == (bundle is None):
+        raise typer.BadParameter("give either --server or --bundle")
+    if server is not None:
+        from rankport.sdk.cli.flags.connection import connected
+
+        with connected(server, model) as client:
+            yield client
+        return
+    if model:
+        raise typer.BadParameter("--model goes with --server; a bundle is one model")
+    assert bundle is not None
+    with load(bundle) as loaded:
+        yield loaded
+
+
+def timeout_of(timeout_s: float | None) -> float | None:
+    """Checks --timeout-s. Raises `BadParameter`."""
+    try:
+        return checked_timeout_s(timeout_s)
+    except InvalidRequest as error:
+        raise typer.BadParameter(str(error), param_hint="--timeout-s") from error

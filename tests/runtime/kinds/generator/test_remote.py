@@ -163,19 +163,20 @@ def test_what_a_front_that_goes_had_asked_for_ends_before_the_next_token(
             for text in range(1, 33):
                 link.send(Message.SUBMIT, text, request)
         if kind == Message.PART:
-            parts += 1
-            if number == 1:
+            parts += number == 1
+            if parts == 2:  # the first may come of the prefill
                 break
     link.close()
     eventually(lambda: not hosted[0].engine.counts().queue.active_requests, 5.0)
-    assert parts < hosted[0].engine.counts().stages["decode"].tokens < 32 * 64
+    assert 0 < hosted[0].engine.counts().stages["decode"].tokens < 32 * 64
     host.close()
 
 
 def test_closing_a_stream_ends_its_text(remote: Generator) -> None:
     before = tokens_of(remote)
     streams = [remote.stream([5, number], ENDLESS) for number in range(32)]
-    next(iter(streams[0]))
+    written = iter(streams[0])
+    next(written), next(written)  # the first token is the prefill's
     for stream in streams:
         stream.close()
     assert remote.generate([5, 99], Sampling(max_tokens=1)).usage.generated_tokens == 1

@@ -13,6 +13,7 @@ from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client
+from support.servers.supervised import eventually
 
 DRAWN = Sampling(max_tokens=10, temperature=1.0, seed=4, logprobs=True, stop=("zzz",), stop_ids=(3,))
 
@@ -77,11 +78,7 @@ def test_a_closed_stream_ends_the_text(client: Client, generator: Generator) -> 
     with client.stream([5], Sampling(max_tokens=64)) as stream:
         next(iter(stream))
     client.generate([6], Sampling(max_tokens=1))
-    for _ in range(200):
-        queue = generator.counts().engines["cpu"].queue
-        if not queue.active_requests:
-            break
-    assert queue.active_requests == 0
+    eventually(lambda: generator.counts().engines["cpu"].queue.active_requests == 0, 5.0)
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,16 @@ def opened_model(
     model: str,
     bundle: Path | None,
     load: Callable[[Path], AbstractContextManager[LoadedT]],
+    store: str | None = None,
 ) -> Iterator[Client | LoadedT]:
-    """Opens what the flags name for the block. Raises `BadParameter` unless they name one."""
+    """Opens what the flags name for the block; `load` opens `store`. Raises `BadParameter` unless they name one."""
     if (server is None) == (bundle is None):
         raise typer.BadParameter("give either --server or --bundle")
     if server is not None:
         from rankport.sdk.cli.flags.connection import connected
 
+        if store is not None:
+            raise typer.BadParameter("--store goes with --bundle; a server has its own")
         with connected(server, model) as client:
             yield client
         return

@@ -13,6 +13,7 @@ from rankport.runtime.jobs.config import GPU_DEFAULTS, EncodeJobConfig, FileColu
 from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
+from rankport.sdk.cli.flags.encoder import BundleFlag, DeviceIdFlag, SideFlag, TokenDtypeFlag
 
 
 @takes(
@@ -22,9 +23,7 @@ from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_val
     *flags_of(EngineConfig, only=("device",)),
 )
 def encode(
-    bundle: Annotated[
-        Path, typer.Option(help="Bundle that makes the tokens: of an item encoder, or two towers.")
-    ],
+    bundle: BundleFlag,
     items: Annotated[
         list[str],
         typer.Option(
@@ -52,15 +51,9 @@ def encode(
         Literal["local", "ray"],
         typer.Option(help="Make a --dataset in this process, or on the actors of a Ray cluster."),
     ] = "local",
-    device_id: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
-    side: Annotated[
-        str | None,
-        typer.Option(help="Side of two towers that reads the texts: item or query. [default: item]"),
-    ] = None,
-    token_dtype: Annotated[
-        Literal["float16", "int8"] | None,
-        typer.Option(help="Keep the tokens so. [default: as the encoder makes them]"),
-    ] = None,
+    device_id: DeviceIdFlag = 0,
+    side: SideFlag = None,
+    token_dtype: TokenDtypeFlag = None,
     publish: Annotated[
         Literal["now", "when-complete"],
         typer.Option(

@@ -3,15 +3,18 @@
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from functools import partial
+from typing import Annotated, Any, cast
 
 import typer
 
 from rankport.protos.types import Side
-from rankport.runtime.config import Device, EngineConfig, engine_config
+from rankport.runtime.config import EngineConfig, engine_config
 from rankport.runtime.nearline.config import NearlineConfig
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
+from rankport.sdk.cli.flags.encoder import BundleOrServerFlag, DeviceIdFlag, SideFlag, TokenDtypeFlag
+from rankport.sdk.cli.flags.model import opened_model
+from rankport.sdk.client import Client
 
 
 @takes(*flags_of(NearlineConfig), *flags_of(EngineConfig, only=("device",)))
@@ -22,22 +25,14 @@ def nearline(
     store: Annotated[
         str, typer.Option(help="Token store to keep fresh: directory or redis://…; made if not there.")
     ],
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle that makes the tokens: of an item encoder, or two towers.")
-    ] = None,
+    bundle: BundleOrServerFlag = None,
     server: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Server that makes them, in place of --bundle.")
     ] = None,
     model: Annotated[str, typer.Option(help="Encoder of --server; may be left out if it has only one.")] = "",
-    device_id: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
-    side: Annotated[
-        str | None,
-        typer.Option(help="Side of two towers that reads the texts: item or query. [default: item]"),
-    ] = None,
-    token_dtype: Annotated[
-        Literal["float16", "int8"] | None,
-        typer.Option(help="Keep the tokens so. [default: as the encoder makes them]"),
-    ] = None,
+    device_id: DeviceIdFlag = 0,
+    side: SideFlag = None,
+    token_dtype: TokenDtypeFlag = None,
     metrics_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve /metrics and /healthz here. [default: not]")
     ] = None,
@@ -59,14 +54,18 @@ def nearline(
         from rankport.runtime.nearline.stream import ChangeStream
         from rankport.runtime.store.redis_store.connection import RedisConnection
     from rankport.runtime.jobs.encode_job import namespace_of
+    from rankport.runtime.kinds.table import load_encoder
     from rankport.runtime.server.logs import log_to_stderr
     from rankport.runtime.store.opening import open_store
     from rankport.runtime.store.redis_store.location import RedisLocation
+    from rankport.sdk.offline import of_side, served_encoder
 
     log_to_stderr(False)
-    config = filled(NearlineConfig, given)
+    config, reads = filled(NearlineConfig, given), cast(Side | None, side)
     with ExitStack() as opened:
-        encoder = _encoder(opened, bundle, server, model, given["device"], device_id, cast(Side | None, side))
+        load = partial(load_encoder, config=engine_config(given["device"], device_ids=(device_id,)))
+        source = opened.enter_context(opened_model(server, model, bundle, load))
+        encoder = served_encoder(source, reads) if isinstance(source, Client) else of_side(source, reads)
         tokens = opened.enter_context(open_store(store, create=True))
         namespace = namespace_of(tokens, encoder, token_dtype)
         connection = RedisConnection(RedisLocation.parse(redis), _RETRY_S)
@@ -84,30 +83,6 @@ def nearline(
 
 
 _RETRY_S = 5.0
-
-
-def _encoder(
-    opened: ExitStack,
-    bundle: Path | None,
-    server: str | None,
-    model: str,
-    device: Device,
-    device_id: int,
-    side: Side | None,
-) -> Any:
-    from rankport.sdk.offline import of_side, served_encoder
-
-    if (bundle is None) == (server is None):
-        raise typer.BadParameter("give either --bundle or --server")
-    if server is not None:
-        from rankport.sdk.cli.flags.connection import connected
-
-        return served_encoder(opened.enter_context(connected(server, model)), side)
-    from rankport.runtime.kinds.table import load_encoder
-
-    assert bundle is not None
-    engine = engine_config(device, device_ids=(device_id,))
-    return of_side(opened.enter_context(load_encoder(bundle, engine)), side)
 
 
 @contextmanager

@@ -3,16 +3,18 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.priorities import priority as priority_block
 from rankport.protos.sets import SetRanking
+from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
+from rankport.sdk.client import Client
 
 _FIELDS = frozenset(
     {"id", "history", "candidates", "times", "now", "sessions", "head_weights", "top_k"},
@@ -40,8 +42,10 @@ def rank(
 
     Exit codes: 0 ranked; 2 what was asked is wrong; 1 anything else.
     """
-    limit_s = checked_timeout_s(timeout_s)
-    with priority_block(priority), _ranking(server, model, bundle, store) as ask:
+    limit_s = timeout_of(timeout_s)
+    load = partial(_loaded, store=store)
+    with priority_block(priority), opened_model(server, model, bundle, load, store) as opened:
+        ask = opened.rank_set if isinstance(opened, Client) else opened
         for number, line in enumerate(requests, 1):
             if line.strip():
                 request = _read(line, number)
@@ -91,23 +95,8 @@ def _write(name: object, ranking: SetRanking) -> None:
 
 
 @contextmanager
-def _ranking(
-    server: str | None, model: str, bundle: Path | None, store: str | None
-) -> Iterator[Callable[..., SetRanking]]:
-    if (server is None) == (bundle is None):
-        raise typer.BadParameter("give either --server or --bundle")
-    if server is not None:
-        from rankport.sdk.cli.flags.connection import connected
-
-        if store is not None:
-            raise typer.BadParameter("--store goes with --bundle; a server has its own")
-        with connected(server, model) as client:
-            yield client.rank_set
-        return
-    if model:
-        raise typer.BadParameter("--model goes with --server; a bundle is one model")
+def _loaded(bundle: Path, store: str | None) -> Iterator[Callable[..., SetRanking]]:
     from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 
-    assert bundle is not None
     with SetRanker.load(bundle, store=store) as ranker:
         yield ranker.rank

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ import typer
 from rankport.protos.priorities import priority as priority_block
 from rankport.protos.ranking import WeighingRanks
 from rankport.protos.types import Prefix, Truncation
-from rankport.sdk.cli.flags.model import timeout_of
+from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.flags.written import Format, written_format
 
@@ -79,8 +80,11 @@ def score(
     given = [*from_arguments(items or [], keys), *(from_file(items_file, keys) if items_file else [])]
     if not given:
         raise typer.BadParameter("no items: give them as arguments or with --items FILE")
+    if frozen and store is None:
+        raise typer.BadParameter("--frozen goes with --store")
     truncation: Truncation = "truncate" if truncate else "error"
-    with priority_block(priority), _scorer(server, model, bundle, store, frozen) as scorer:
+    load = partial(_loaded, store=store, frozen=frozen)
+    with priority_block(priority), opened_model(server, model, bundle, load, store) as scorer:
         ranking = scorer.rank(
             wanted,
             [each.item for each in given],
@@ -95,27 +99,10 @@ def score(
 
 
 @contextmanager
-def _scorer(
-    server: str | None, model: str, bundle: Path | None, store: str | None, frozen: bool
-) -> Iterator[WeighingRanks]:
-    if (server is None) == (bundle is None):
-        raise typer.BadParameter("give either --server or --bundle")
-    if frozen and store is None:
-        raise typer.BadParameter("--frozen goes with --store")
-    if server is not None:
-        if store is not None:
-            raise typer.BadParameter("--store goes with --bundle; a server has its own")
-        from rankport.sdk.cli.flags.connection import connected
-
-        with connected(server, model) as client:
-            yield client
-        return
-    if model:
-        raise typer.BadParameter("--model goes with --server; a bundle is one model")
+def _loaded(bundle: Path, store: str | None, frozen: bool) -> Iterator[WeighingRanks]:
     from rankport.runtime.kinds.scorer import Scorer
     from rankport.runtime.store.opening import open_store
 
-    assert bundle is not None
     with ExitStack() as opened:
         tokens = None
         if store is not None:

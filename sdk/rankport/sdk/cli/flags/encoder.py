@@ -1,0 +1,19 @@
+"""Flags of commands that make the tokens of a store: the encoder, its side, and how its tokens are kept."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+BUNDLE = typer.Option(help="Bundle that makes the tokens: of an item encoder, or two towers.")
+DeviceIdFlag = Annotated[int, typer.Option(min=0, help="Number of the GPU.")]
+SideFlag = Annotated[
+    str | None,
+    typer.Option(help="Side of two towers that reads the texts: item or query. [default: item]"),
+]
+TokenDtypeFlag = Annotated[
+    Literal["float16", "int8"] | None,
+    typer.Option(help="Keep the tokens so. [default: as the encoder makes them]"),
+]
+BundleFlag = Annotated[Path, BUNDLE]
+BundleOrServerFlag = Annotated[Path | None, BUNDLE]

@@ -5,12 +5,21 @@ torch and the exporters are imported where they are used: most tests need neithe
 
 import gc
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from rankport.runtime.bundle.bundle import Bundle
 from support.sharing.once import run_folder
+
+with suppress(ImportError):  # a machine lent for tests of a GPU may lack it
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says how busy the machine is; a folder is made anew by the test that wants it so.
+    unchecked = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    settings.register_profile("rankport", deadline=None, suppress_health_check=unchecked)
+    settings.load_profile("rankport")
 
 PROMPT = """
 labels = ["yes", "no"]

@@ -54,7 +54,7 @@ SEEDS = [
     pb.TagResponse(counts=[1, 1], starts=[0, 0], ends=[3, 1], labels=[0, 0], names=["x"], scores=LINE),
 ]
 SIZES = st.one_of(st.integers(-2, 4), st.sampled_from([2**22, 2**31, 2**40, 2**62, -(2**63)]))
-QUICK = settings(deadline=None, max_examples=scale(300))
+QUICK = settings(max_examples=scale(300))
 
 
 @QUICK

@@ -37,7 +37,7 @@ DESCRIPTIONS = st.builds(
         for field in fields(ModelDescription)
     },
 )
-QUICK = settings(deadline=None, max_examples=scale(50))
+QUICK = settings(max_examples=scale(50))
 
 
 def same(left: Any, right: Any) -> bool:

@@ -122,7 +122,7 @@ def test_what_is_no_onnx_model_is_refused_by_name(tmp_path: Path, content: bytes
         external_locations(file)
 
 
-@settings(max_examples=scale(100), deadline=None)
+@settings(max_examples=scale(100))
 @given(st.data())
 def test_a_damaged_graph_is_read_or_refused_but_never_crashes(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -39,7 +39,7 @@ def judged(text: str) -> tuple[list[list[str]], bool]:
     return read, False
 
 
-@settings(max_examples=scale(150), deadline=None)
+@settings(max_examples=scale(150))
 @given(st.text('ab,"\n\r', max_size=40), st.integers(1, 9))
 def test_records_are_those_of_the_csv_module_up_to_its_first_error(text: str, chunk_chars: int) -> None:
     wanted, broken = judged(text)
@@ -47,7 +47,7 @@ def test_records_are_those_of_the_csv_module_up_to_its_first_error(text: str, ch
     assert (read, bool(why)) == (wanted, broken)
 
 
-@settings(max_examples=scale(60), deadline=None)
+@settings(max_examples=scale(60))
 @given(
     st.lists(st.lists(st.text('ab ,"\n\0é', max_size=30), min_size=2, max_size=2), min_size=1, max_size=5),
     st.integers(4, 40),

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, StoreError
@@ -161,7 +161,7 @@ def test_content_hash_has_the_bytes_it_always_had() -> None:
 TEXTS = st.sampled_from(["a", "b" * 10, "c" * 60, "d" * 41, "malformed", "crash", "infinite", "e e e"])
 
 
-@settings(max_examples=scale(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(60))
 @given(
     runs=st.lists(st.lists(st.tuples(st.integers(0, 12), TEXTS), max_size=25), min_size=1, max_size=3),
     batch_size=st.integers(1, 5),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, NotFound
@@ -256,7 +256,7 @@ def test_gzip_that_breaks_off_is_an_error_that_names_the_last_row(write: Write) 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 
 
-@settings(max_examples=scale(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(60))
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=8), st.sampled_from(["\n", "\r\n"]))
 def test_whatever_the_csv_module_writes_is_read_back(
     write: Write, rows: list[tuple[str, str]], line_end: str
@@ -273,7 +273,7 @@ def test_whatever_the_csv_module_writes_is_read_back(
             assert isinstance(row, BadRow)
 
 
-@settings(max_examples=scale(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(60))
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=8))
 def test_whatever_the_json_module_writes_is_read_back(write: Write, rows: list[tuple[str, str]]) -> None:
     lines = [json.dumps({"id": item_id, "text": text}) for item_id, text in [("i", "t"), *rows]]
@@ -283,7 +283,7 @@ def test_whatever_the_json_module_writes_is_read_back(write: Write, rows: list[t
     assert len(read) == len(lines)
 
 
-@settings(max_examples=scale(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(100))
 @given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\x1f", b"")), max_size=12))
 def test_no_garbage_ends_the_reading(write: Write, garbage: list[bytes]) -> None:
     body = b"\n".join(garbage)

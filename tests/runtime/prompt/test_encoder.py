@@ -131,7 +131,7 @@ def test_an_unknown_truncation_is_refused(encoder: PromptEncoder) -> None:
         encoded(encoder, ["red"], wrong)
 
 
-@settings(max_examples=scale(100), deadline=None)
+@settings(max_examples=scale(100))
 @given(st.lists(st.integers(0, 50), max_size=6), st.integers(0, 100))
 def test_shares_fill_the_room_and_leave_short_segments_whole(lengths: list[int], room: int) -> None:
     shares = fair_shares(lengths, room)

@@ -37,7 +37,7 @@ def test_joined_segments_give_the_ids_of_the_joined_text(kind: str, prompt: Prom
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=scale(25), deadline=None)
+@settings(max_examples=scale(25))
 @given(query=ANY_TEXT, items=st.lists(ANY_TEXT, min_size=1, max_size=4))
 def test_whatever_the_texts_joined_ids_are_those_of_the_joined_text(
     kind: str, query: str, items: list[str]

@@ -82,7 +82,7 @@ _TIGHT = Prompt(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=scale(15), deadline=None)
+@settings(max_examples=scale(15))
 @given(first=ANY_TEXT, second=ANY_TEXT, items=st.lists(ANY_TEXT.filter(str.strip), min_size=1, max_size=3))
 def test_limits_hold_and_what_fits_stays_whole(kind: str, first: str, second: str, items: list[str]) -> None:
     tokenizer = TOKENIZERS[kind]

@@ -228,4 +228,4 @@ class CacheUnderUse(RuleBasedStateMachine):
 
 
 TestCacheUnderUse = CacheUnderUse.TestCase
-TestCacheUnderUse.settings = settings(max_examples=scale(60), stateful_step_count=30, deadline=None)
+TestCacheUnderUse.settings = settings(max_examples=scale(60), stateful_step_count=30)

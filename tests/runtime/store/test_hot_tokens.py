@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import StoreError
@@ -24,7 +24,7 @@ def same(hot: HotTokens, namespace: TokenNamespace, keys: list[str]) -> bool:
     return mine.tokens.tobytes() == theirs.tokens.tobytes() and mine.places.tolist() == theirs.places.tolist()
 
 
-@settings(max_examples=scale(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(40))
 @given(
     st.integers(0, 8),
     st.lists(

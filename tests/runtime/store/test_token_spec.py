@@ -34,7 +34,7 @@ def test_int8_is_within_half_a_level_of_what_was_given() -> None:
     assert read.dtype == np.float16
 
 
-@settings(deadline=None, max_examples=scale(50))
+@settings(max_examples=scale(50))
 @given(st.integers(0, 2**32 - 1), st.integers(-24, 12))
 def test_int8_that_was_read_is_stored_as_the_same_bytes(seed: int, exponent: int) -> None:
     tokens = np.random.default_rng(seed).normal(size=(4, 2, 16)) * 2.0**exponent

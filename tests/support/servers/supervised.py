@@ -37,8 +37,8 @@ def shared_memory() -> list[str]:
     return [path.name for path in Path("/dev/shm").iterdir() if path.name.startswith("rankport")]
 
 
-def eventually(holds: Callable[[], bool], within_s: float) -> None:
-    """Waits until something holds. Fails if it does not in time."""
+def eventually(holds: Callable[[], bool], within_s: float = 60.0) -> None:
+    """Waits until something holds. Fails if it does not in time: long, but where the time is what is promised."""
     end_s = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < end_s, f"not within {within_s} s"
@@ -48,7 +48,7 @@ def eventually(holds: Callable[[], bool], within_s: float) -> None:
 def halt(pid: int) -> None:
     """Halts a process. A signal reaches one thread, and the others go on until that one has its turn."""
     os.kill(pid, signal.SIGSTOP)
-    eventually(lambda: set(_states(pid)) == {"T"}, 20.0)
+    eventually(lambda: set(_states(pid)) == {"T"})
 
 
 def _states(pid: int) -> Iterator[str]:

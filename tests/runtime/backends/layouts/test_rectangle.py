@@ -88,7 +88,7 @@ def test_embeddings_keep_their_order() -> None:
     assert layout.sizes.embedding_count == 3
 
 
-@settings(max_examples=scale(80), deadline=None)
+@settings(max_examples=scale(80))
 @given(
     st.lists(
         st.tuples(st.integers(0, 9), st.lists(st.integers(1, 40), min_size=1, max_size=30)),

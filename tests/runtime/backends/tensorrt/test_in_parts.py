@@ -34,7 +34,7 @@ def batch(kvs: tuple[tuple[PrefixKV, ...], ...], counts: list[int]) -> PrefixBat
     return PrefixBatch.of(kvs, tuple(runs), np.repeat(np.arange(len(counts)), counts))
 
 
-@settings(deadline=None, max_examples=scale(40))
+@settings(max_examples=scale(40))
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(1, 4), st.integers(1, 8))
 def test_scores_and_prefixes_are_those_of_one_pass(
     counts: list[int], prefixes: int, items_total: int

@@ -36,7 +36,7 @@ def test_a_written_text_scores_the_sum_of_what_it_was_written_with(generator: Ge
         assert result.usage.item_tokens == len(written.token_ids)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.integers(3, VOCABULARY - 1), min_size=1, max_size=9), min_size=1, max_size=7))
 def test_items_of_any_lengths_score_as_each_alone(generator: Generator, items: list[list[int]]) -> None:
     together = generator.score(PROMPT, items).scores

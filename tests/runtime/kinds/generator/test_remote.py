@@ -167,7 +167,7 @@ def test_what_a_front_that_goes_had_asked_for_ends_before_the_next_token(
             if parts == 2:  # the first may come of the prefill
                 break
     link.close()
-    eventually(lambda: not hosted[0].engine.counts().queue.active_requests, 5.0)
+    eventually(lambda: not hosted[0].engine.counts().queue.active_requests)
     assert 0 < hosted[0].engine.counts().stages["decode"].tokens < 32 * 64
     host.close()
 
@@ -180,8 +180,8 @@ def test_closing_a_stream_ends_its_text(remote: Generator) -> None:
     for stream in streams:
         stream.close()
     assert remote.generate([5, 99], Sampling(max_tokens=1)).usage.generated_tokens == 1
-    eventually(lambda: tokens_of(remote) > before, 5.0)
-    eventually(lambda: remote.counts().engines["cpu"].queue.active_requests == 0, 5.0)
+    eventually(lambda: tokens_of(remote) > before)
+    eventually(lambda: remote.counts().engines["cpu"].queue.active_requests == 0)
     assert tokens_of(remote) - before < 32 * 64
 
 

@@ -87,7 +87,7 @@ def test_no_texts_give_no_tokens(tmp_path: Path) -> None:
     assert (tokens.shape, tokens.dtype) == ((0, 2, HIDDEN), np.float16)
 
 
-@settings(max_examples=scale(50), deadline=None)
+@settings(max_examples=scale(50))
 @given(
     st.lists(
         st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=9), min_size=1, max_size=9), max_size=5

@@ -89,7 +89,7 @@ configs = st.builds(
 )
 
 
-@settings(max_examples=scale(80), deadline=None)
+@settings(max_examples=scale(80))
 @given(st.lists(plans, min_size=1, max_size=8), configs)
 def test_any_mix_of_requests_is_exact_and_fails_only_the_guilty(
     mix: list[Plan], config: EngineConfig

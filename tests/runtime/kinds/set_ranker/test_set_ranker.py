@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, LimitExceeded, RankportError, Unavailable
@@ -74,7 +74,7 @@ def test_the_cache_changes_no_score(set_wise: SetRanker) -> None:
     np.testing.assert_allclose(ranked(set_wise, 6).head_scores, fresh.head_scores, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=scale(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(30))
 @given(st.permutations(range(8)), st.integers(0, 20), st.lists(st.integers(0, 2), min_size=8, max_size=8))
 def test_candidates_in_another_order_have_their_scores_in_that_order(
     set_wise: SetRanker, order: list[int], events: int, sessions: list[int]

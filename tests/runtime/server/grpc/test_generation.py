@@ -78,7 +78,7 @@ def test_a_closed_stream_ends_the_text(client: Client, generator: Generator) -> 
     with client.stream([5], Sampling(max_tokens=64)) as stream:
         next(iter(stream))
     client.generate([6], Sampling(max_tokens=1))
-    eventually(lambda: generator.counts().engines["cpu"].queue.active_requests == 0, 5.0)
+    eventually(lambda: generator.counts().engines["cpu"].queue.active_requests == 0)
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ def test_both_versions_of_reflection_describe_it_by_its_name_on_the_wire(
     assert b"rankport" not in file
 
 
-@settings(deadline=None, max_examples=scale(200))
+@settings(max_examples=scale(200))
 @given(EDITS)
 def test_any_tensors_are_read_or_refused(edits: list[tuple[int, int, str]]) -> None:
     request = raw_request(items=("BYTES", [2], TEXT + TEXT), item_embeddings=("FP32", [1, 1, 3], bytes(12)))

@@ -1,6 +1,6 @@
 """Bodies of any kind: answered or refused with the caller's own statuses, never a failure of the server."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.runtime.server.http.routes import ROUTES
@@ -42,7 +42,7 @@ LIKELY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=scale(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(60))
 @given(path=st.sampled_from(sorted(ROUTES)), body=BODIES | LIKELY)
 def test_any_json_is_answered_or_refused(served: Serving, path: str, body: dict[str, object]) -> None:
     answer = ask(served.server.http_address, path, body)
@@ -50,7 +50,7 @@ def test_any_json_is_answered_or_refused(served: Serving, path: str, body: dict[
     assert answer.json is not None
 
 
-@settings(max_examples=scale(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(30))
 @given(path=st.sampled_from(sorted(ROUTES)), raw=st.binary(max_size=40))
 def test_any_bytes_are_refused(served: Serving, path: str, raw: bytes) -> None:
     answer = ask(served.server.http_address, path, raw=raw)

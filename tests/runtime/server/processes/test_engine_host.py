@@ -96,7 +96,7 @@ def test_sets_are_ranked_there_with_their_weights_and_kept_histories(
             np.testing.assert_array_equal(there.order, here.order)
             assert there.usage.prefix_tokens_cached == here.usage.prefix_tokens_cached
             assert there.usage.prefix_tokens_computed == here.usage.prefix_tokens_computed
-        eventually(lambda: remote.counts().cache == own.counts().cache, 5.0)
+        eventually(lambda: remote.counts().cache == own.counts().cache)
         with pytest.raises(InvalidRequest, match="head_weights: 'buy' is no head"):
             remote.rank(**{**told, "head_weights": {"buy": 1.0}})  # type: ignore[arg-type]
 
@@ -111,7 +111,7 @@ def test_deadlines_cancels_and_a_full_queue_reach_it(
         with priority("background"), Meter() as meter:
             given_up = ranker.submit("q", ["senior nurse"] * 8000)
             assert given_up.cancel()
-            eventually(lambda: waiting(ranker) == 0, 5.0)  # long before it would be computed
+            eventually(lambda: waiting(ranker) == 0)  # long before it would be computed
             futures = [ranker.submit(f"q {number}", ["senior nurse"] * 2000) for number in range(20)]
             errors = [error_of(future) for future in futures]
         assert Overloaded in errors
@@ -122,7 +122,7 @@ def test_deadlines_cancels_and_a_full_queue_reach_it(
         tokens = usage.item_tokens + usage.prefix_tokens_computed + usage.prefix_tokens_cached
         # What was given up was queued; what was refused costs nothing.
         assert meter.tokens == 8000 * 3 + 3 + tokens * errors.count(None)
-        eventually(lambda: waiting(ranker) == 0, 5.0)
+        eventually(lambda: waiting(ranker) == 0)
 
 
 def waiting(ranker: Ranker) -> int:
@@ -142,7 +142,7 @@ def test_a_model_that_is_closed_frees_its_engine_when_the_last_goes(
     first, second = (Ranker.load(mix_bundle, config=config) for _ in range(2))
     for model in (first, second):
         model.score("q", ITEMS)
-    eventually(lambda: passes(first) == passes(second) == 2, 5.0)  # of the one engine
+    eventually(lambda: passes(first) == passes(second) == 2)  # of the one engine
     first.close()
     with pytest.raises(Unavailable, match="closed"):
         first.score("q", ITEMS)

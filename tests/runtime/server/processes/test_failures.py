@@ -39,7 +39,7 @@ def answers_again(server: Supervisor) -> None:
         with callers(server.address, 6) as calling:
             return all(ended(call).code is grpc.StatusCode.OK for call in calling.begin(ITEMS))
 
-    eventually(try_once, 60.0)
+    eventually(try_once)
 
 
 def scores_of(call: Ended) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_calls_under_way_when_the_engine_dies_are_told_to_come_again_at_once(
     with callers(server.address, 12) as calling:
         halt(before)
         calls = calling.begin(ITEMS)
-        eventually(lambda: not any(call.done() for call in calls), 5.0)
+        eventually(lambda: not any(call.done() for call in calls))
         time_of_death = time.monotonic()
         os.kill(before, signal.SIGKILL)
         outcomes = [ended(call) for call in calls]
@@ -76,7 +76,7 @@ def test_calls_while_the_engine_is_away_are_refused_at_once(server: Supervisor) 
     with callers(server.address, 8) as calling:
         os.kill(server.engine_pids[0], signal.SIGKILL)
         eventually(
-            lambda: {ended(call).code for call in calling.begin(ITEMS)} == {grpc.StatusCode.UNAVAILABLE}, 5.0
+            lambda: {ended(call).code for call in calling.begin(ITEMS)} == {grpc.StatusCode.UNAVAILABLE}
         )
         begun_s = time.monotonic()
         outcomes = [ended(call) for call in calling.begin(ITEMS)]
@@ -94,7 +94,7 @@ def test_a_front_that_dies_takes_its_own_calls_with_it_and_no_other(
     with callers(server.address, 16) as calling:
         with halted(server.engine_pids[0]):
             calls = calling.begin(ITEMS)
-            eventually(lambda: not any(call.done() for call in calls), 5.0)
+            eventually(lambda: not any(call.done() for call in calls))
             os.kill(dying, signal.SIGKILL)
             eventually(lambda: any(call.done() for call in calls), AT_ONCE_S)
         outcomes = [ended(call) for call in calls]
@@ -105,7 +105,7 @@ def test_a_front_that_dies_takes_its_own_calls_with_it_and_no_other(
     assert answered
     for outcome in answered:
         np.testing.assert_allclose(scores_of(outcome), expected, rtol=0, atol=1e-5)
-    eventually(lambda: dying not in server.front_pids, 30.0)
+    eventually(lambda: dying not in server.front_pids)
     assert living in server.front_pids
     answers_again(server)
 
@@ -114,7 +114,7 @@ def test_the_memory_of_processes_that_died_is_given_back(server: Supervisor) -> 
     assert not shared_memory()
     # Three models, a ring each way.
     eventually(
-        lambda: [len(rings_of(pid)) for pid in (*server.front_pids, *server.engine_pids)] == [6, 6, 12], 30
+        lambda: [len(rings_of(pid)) for pid in (*server.front_pids, *server.engine_pids)] == [6, 6, 12]
     )
 
 

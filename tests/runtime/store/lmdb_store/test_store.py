@@ -6,7 +6,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, StoreError
@@ -32,7 +32,7 @@ def test_databases_have_the_names_and_bytes_the_format_states(path: Path) -> Non
         assert value[40:] == tokens_of(0).tobytes()
 
 
-@settings(max_examples=scale(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scale(40))
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8"), min_size=1, max_size=700), st.binary(min_size=16, max_size=16)

@@ -112,7 +112,7 @@ def put(tmp_path: Path, content: bytes) -> Path:
     return tmp_path
 
 
-@settings(deadline=None, max_examples=scale(50))
+@settings(max_examples=scale(50))
 @given(st.data())
 def test_a_byte_that_was_changed_is_told_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, data: st.DataObject

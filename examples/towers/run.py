@@ -177,7 +177,7 @@ def print_table(report: Mapping[str, Any]) -> None:
     )
     print(f"milliseconds a request of {LATENCY_ITEMS} documents")
     for name, value in latency.items():
-        print(f"  {name:<30}{value:.2f}")
+        print(f"  {name:<32}{value:.2f}")
     print("seconds: " + ", ".join(f"{name} {value}" for name, value in report["seconds"].items()))
 
 

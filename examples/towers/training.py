@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,12 @@ def train(collection: Collection, index: WideIndex, seed: int = 0, body_steps: i
     queries, docs = _rows(module, query_runs), _rows(module, doc_runs)
     values = _values(module, queries[collection.train], docs, columns)
     gains = torch.from_numpy(2 ** collection.gains[collection.train] - 1)
+    losses = torch.vmap(partial(ranking_loss, "listwise"))  # of all lists at once
     optimizer = torch.optim.AdamW(module.head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     for _ in range(STEPS):
         logits = module.head(values)[:, :, 0]
-        losses = [ranking_loss("listwise", *pair) for pair in zip(logits, gains, strict=True)]
         optimizer.zero_grad()
-        torch.stack(losses).mean().backward()
+        losses(logits, gains).mean().backward()
         optimizer.step()
     return Trained(module.eval().requires_grad_(False), queries, docs)
 

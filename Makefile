@@ -35,7 +35,7 @@ test: checks unit ## Lint, types, import contracts, stubs, all tests
 
 test-full: export RANKPORT_TEST_EFFORT = 20
 test-full: TEST_TIMEOUT_S = 2400
-test-full: test ## The same with twenty times the random examples and kills, and more of each kind
+test-full: $(VENV)/.demo test ## The same with twenty times the random examples and kills, and more of each kind
 
 # mypy takes a minute on one core; the others run beside it.
 checks: $(VENV)/.dev

@@ -3,14 +3,11 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
 
 from examples.audit.dataset import read_users, split
 from examples.esco.minilm import PACKAGE
-from support.effort import FACTOR
+from support.effort import full_effort_with
 
 
 def test_users_are_drawn_apart_and_so_are_their_titles() -> None:
@@ -27,9 +24,7 @@ def test_users_are_drawn_apart_and_so_are_their_titles() -> None:
     assert len(owned) == len(set(owned))
 
 
-@pytest.mark.skipif(
-    FACTOR == 1 or find_spec(PACKAGE) is None, reason=f"minutes: make test-full, and the package {PACKAGE}"
-)
+@full_effort_with(PACKAGE)
 def test_an_overfitted_encoder_is_found_and_one_stopped_in_time_passes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "examples.audit.run", "--out", str(tmp_path)], check=True)
     report = json.loads((tmp_path / "report.json").read_text())

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,9 @@ from rankport.exporters.kinds.classifier.head import resolve_head
 from rankport.exporters.kinds.classifier.proof.reference import head_reference
 from rankport.exporters.kinds.texts.pair_reference import PairIds
 from support import sentence_folders
-from support.effort import FACTOR
+from support.effort import full_effort_with
 
-FULL = pytest.mark.skipif(
-    FACTOR == 1 or find_spec(PACKAGE) is None, reason=f"minutes: make test-full, and the package {PACKAGE}"
-)
+FULL = full_effort_with(PACKAGE)
 
 
 def test_the_sets_are_read_whole() -> None:

@@ -3,10 +3,7 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
 
 from examples.esco.dataset import Dataset
 from examples.esco.minilm import PACKAGE
@@ -14,7 +11,7 @@ from examples.fit.dataset import LEVELS
 from examples.lantern.run import PROMPT
 from examples.lantern.teacher import explanation, groups_of, label_told, lessons
 from rankport.runtime.prompt.prompt_file import load_prompt_file
-from support.effort import FACTOR
+from support.effort import full_effort_with
 
 
 def test_explanations_open_with_the_label_and_name_a_group() -> None:
@@ -39,9 +36,7 @@ def test_lessons_are_prompts_of_the_training_split_with_any_label() -> None:
     assert load_prompt_file(PROMPT).prompt.fields == ("job", "candidate", "fit")
 
 
-@pytest.mark.skipif(
-    FACTOR == 1 or find_spec(PACKAGE) is None, reason=f"minutes: make test-full, and the package {PACKAGE}"
-)
+@full_effort_with(PACKAGE)
 def test_labels_and_explanations_agree(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "examples.lantern.run", "--out", str(tmp_path)], check=True)
     report = json.loads((tmp_path / "report.json").read_text())

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from examples.esco.dataset import Dataset
+from examples.esco.minilm import PACKAGE
 from examples.listwise.body import Demo, list_ranker
 from examples.listwise.feedback import Feedback, FeedbackLayer
 from examples.listwise.lists import ITEMS, judged_lists, lengthened, phrase_lists, shuffled
 from rankport.exporters.checkpoints.list_ranker.module import ListRankerModel
-from support.effort import full_effort
+from support.effort import full_effort_with
 
 QUERY = "senior resistance welder"
 COUNT = 12
@@ -98,7 +99,7 @@ def test_an_order_and_further_items_change_no_gain() -> None:
         assert sum(added.values()) == sum(gains.values())
 
 
-@full_effort
+@full_effort_with(PACKAGE)
 def test_lists_rank_at_least_as_the_ranker_that_they_are_made_of(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "examples.listwise.run", "--out", str(tmp_path)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2])

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,10 @@ from examples.tagging.bio_crf import write_bio_crf
 from examples.tagging.dataset import read_skillspan, read_snips, span_f1, spans_of
 from rankport.exporters.kinds.tagger.crf_files import read_crf
 from rankport.runtime.kinds.tagger.labels import LabelScheme
-from support.effort import FACTOR
+from support.effort import full_effort_with
 from support.reading.taggers import NAMES
 
-FULL = pytest.mark.skipif(
-    FACTOR == 1 or find_spec(PACKAGE) is None, reason=f"minutes: make test-full, and the package {PACKAGE}"
-)
+FULL = full_effort_with(PACKAGE)
 
 
 def test_the_sets_are_read_whole() -> None:

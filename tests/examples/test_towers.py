@@ -1,7 +1,6 @@
 """Cranfield with two towers: its data and baselines in every run, the trained ranking under `make test-full`."""
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from examples.esco.minilm import PACKAGE
 from examples.towers.body_training import drawn_steps, train_body
 from examples.towers.cranfield import Collection
 from examples.towers.wide_features import NAMES, WideIndex, scaled
-from support.effort import FACTOR
+from support.effort import full_effort_with
 from support.reading.two_towers import BERT, VOCAB, two_tower
 
 
@@ -70,7 +69,7 @@ def test_steps_train_the_body_and_lower_the_loss_of_what_they_see(collection: Co
     assert "shared.body.encoder.layer.0.attention.self.query.weight" in moved
 
 
-@pytest.mark.skipif(FACTOR == 1 or find_spec(PACKAGE) is None, reason="minutes: make test-full, with MiniLM")
+@full_effort_with(PACKAGE)
 def test_the_bundle_ranks_as_the_checkpoint_and_above_both_baselines(tmp_path: Path) -> None:
     from examples.towers.run import run
 

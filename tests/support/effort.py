@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Container, Iterable
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import pytest
@@ -11,6 +12,12 @@ Case = TypeVar("Case")
 
 full_effort = pytest.mark.skipif(FACTOR == 1, reason="one more of its kind: make test-full")
 """Marks a test or a case whose kind each run has another of."""
+
+
+def full_effort_with(package: str) -> pytest.MarkDecorator:
+    """Marks a test that takes minutes, and a package of `.[demo]`."""
+    missing = FACTOR == 1 or find_spec(package) is None
+    return pytest.mark.skipif(missing, reason=f"minutes: make test-full, and the package {package}")
 
 
 def scale(count: int) -> int:

@@ -24,8 +24,8 @@ from rankport.runtime.server.models import ServedModels
 _log = logging.getLogger(__name__)
 _HEALTH_PERIOD_S = 0.5
 # After the last call the port refuses calls until none comes for a moment: those that are on their way as it closes
-# are told that the connection is gone.
-_QUIET_S, _LINGER_S = 0.05, 0.5
+# are told by gRPC that they were cancelled, and on a busy machine a moment is long.
+_QUIET_S, _LINGER_S = 0.25, 2.0
 
 
 class Server:

@@ -3,6 +3,7 @@
 In fp32 an absolute error. Where results are rounded a relative one, or twice the noise of the source itself.
 """
 
+import math
 from collections.abc import Sequence
 
 from rankport.exporters.options.tolerance import (
@@ -150,10 +151,22 @@ def _rounded_limits(tolerance: Tolerance, noise: ModeParity | None, relative: fl
     if noise is not None and noise.relative_error is not None:
         relative = max(relative, min(2 * noise.relative_error, LARGEST_RELATIVE_ERROR))
         # Items as close as rounding moves them change places, however small the error.
-        tau = max(min(tau, noise.kendall_tau - _TAU_MARGIN), LEAST_KENDALL_TAU)
+        tau = max(min(tau, noise.kendall_tau - _tau_margin(noise)), LEAST_KENDALL_TAU)
     if tolerance.max_relative_error is not None:
         relative = tolerance.max_relative_error
     return relative, tau if tolerance.min_kendall_tau is None else tolerance.min_kendall_tau
+
+
+def _tau_margin(noise: ModeParity) -> float:
+    """Gives what chance alone moves Kendall's tau by, between two roundings of the source.
+
+    Each swaps a pair of items with the same probability: three standard errors of the difference of two shares of
+    swapped pairs, which few items a request make wide. One swap more than was seen counts, as none says little.
+    """
+    requests = noise.requests or 1
+    pairs = max(noise.items * (noise.items / requests - 1) / 2, 1.0)
+    swapped = min(((1 - noise.kendall_tau) / 2 * pairs + 1) / pairs, 0.5)
+    return _TAU_MARGIN + 3 * 2 * math.sqrt(2 * swapped * (1 - swapped) / pairs)
 
 
 _TAU_MARGIN = 0.02

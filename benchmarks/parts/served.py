@@ -73,8 +73,9 @@ def drive(score: Callable[..., object], requests: Sequence[Request], repeats: in
 
 
 @contextmanager
-def serving(bundle: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "rankport.sdk.cli", "serve", str(bundle), "--port", "0"]
+def serving(bundle: Path, *flags: str) -> Iterator[str]:
+    """Serves a bundle in a process of its own, with further flags of `serve`. Yields its address."""
+    command = [sys.executable, "-m", "rankport.sdk.cli", "serve", str(bundle), "--port", "0", *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"NO_COLOR": "1"})
     assert process.stdout is not None
     try:

@@ -69,6 +69,15 @@ class EngineConfig:
             least=1,
         ),
     )
+    # A pass ends for all of its requests at once: those that fill a processor are answered sooner one by one.
+    max_shared_pass_s: float = field(
+        default=0.05,
+        metadata=flag(
+            "Seconds of a pass over items or texts on a CPU, by the pace of late, from which on no other request joins "
+            "it, once it has 256 tokens.",
+            least=0.0,
+        ),
+    )
     # Longer prefixes go in chunks, so that others wait little.
     max_prefill_tokens: int = field(default=512, metadata=flag("Tokens of prefixes in one pass.", least=1))
     # Largest padded layout of a pass, as a multiple of its real tokens.

@@ -5,10 +5,12 @@ from concurrent.futures import Future
 from contextlib import closing
 
 import numpy as np
+import pytest
 
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows
 from rankport.runtime.tokens import TokenRuns
+from support.engines import Clock
 from support.reference_backend import ReferenceEncodingBackend, token_run
 
 WAIT_S = 30.0
@@ -57,3 +59,26 @@ def test_no_pass_follows_the_one_in_which_a_request_was_cancelled() -> None:
         engine.close(WAIT_S)
     assert asked[0].cancelled()
     assert len(backend.passes) == 3
+
+
+@pytest.mark.parametrize(("pass_s", "passes"), [(1.0, [300, 300]), (0.0, [600])], ids=["slow", "quick"])
+def test_slow_passes_are_for_one_request_that_fills_them_and_quick_ones_are_shared(
+    pass_s: float, passes: list[int]
+) -> None:
+    clock, backend = Clock(), ReferenceEncodingBackend()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(_: TokenRuns) -> None:
+        begun.set()
+        assert go_on.wait(WAIT_S)
+
+    backend.before_pass = hold
+    with closing(TextEngine(backend, clock=clock)) as engine:
+        engine.submit(texts(1))
+        assert begun.wait(WAIT_S)
+        both = [engine.submit(texts(300)) for _ in range(2)]
+        clock.now_s += pass_s
+        go_on.set()
+        rows = [each.result(WAIT_S).rows for each in both]
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert [len(taken) for taken in backend.passes[1:]] == passes

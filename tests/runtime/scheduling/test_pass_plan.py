@@ -88,6 +88,14 @@ def test_no_request_is_cut_to_fill_the_rest_of_a_pass() -> None:
     assert plan_items([equal_items(20)] * 3, LIMITS) == [20, 20, 10]
 
 
+def test_a_pass_that_is_long_enough_takes_no_further_request() -> None:
+    limits = replace(LIMITS, enough_tokens=40)
+    assert plan_items([equal_items(10)] * 4, limits) == [10, 10, 0, 0]
+    assert plan_items([equal_items(24), equal_items(1)], limits) == [24, 0]  # though it would fit
+    assert plan_items([equal_items(10), equal_items(24), equal_items(1)], limits) == [10, 24, 0]
+    assert plan_items([equal_items(10_000), equal_items(5)], limits) == [50, 0]  # a lone one has whole passes
+
+
 def test_what_is_left_of_a_request_does_not_cut_the_others() -> None:
     assert plan_items([equal_items(3), equal_items(20), equal_items(20)], LIMITS) == [3, 20, 20]
 
@@ -106,7 +114,12 @@ def test_a_prefix_much_longer_than_the_others_waits() -> None:
 
 
 ids = st.lists(st.integers(0, 2), min_size=1, max_size=12)
-limits = st.builds(PassLimits, st.integers(1, 40), st.floats(1.0, 3.0))
+limits = st.builds(
+    PassLimits,
+    st.integers(1, 40),
+    st.floats(1.0, 3.0),
+    enough_tokens=st.none() | st.integers(1, 40),
+)
 
 
 def padded(rows: list[NDArray[np.int64]]) -> int:
@@ -148,7 +161,9 @@ def test_score_passes_serve_the_first_and_keep_their_limits(
             rows.setdefault(one.branch, []).append(one.lengths[:take])
     merged = [np.concatenate(parts) for parts in rows.values()]
     tokens = sum(int(row.sum()) for row in merged)
+    shares = [int(one.lengths[:take].sum()) for one, take in zip(work, takes, strict=True) if take]
     pasts = [past for past, _ in rows]  # type: ignore[misc]
+    assert limits.enough_tokens is None or len(shares) == 1 or tokens - max(shares) < limits.enough_tokens
     assert tokens <= limits.max_tokens or takes == [1] + [0] * (len(takes) - 1)
     assert padded(merged) <= limits.max_padding_ratio * tokens
     assert len(pasts) * max(pasts) <= limits.max_padding_ratio * sum(pasts)

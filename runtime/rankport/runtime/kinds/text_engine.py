@@ -17,6 +17,7 @@ from rankport.runtime.backends.contract import MarkedBackend, TextBackend, Token
 from rankport.runtime.bundle.manifest import Role
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
+from rankport.runtime.scheduling.pass_pace import PassPace
 from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, items_size, plan_items
 from rankport.runtime.scheduling.pass_results import take_shares
 from rankport.runtime.scheduling.runs_by_length import RowOf, RunsByLength
@@ -50,7 +51,8 @@ class TextEngine(QueuedEngine):
         clock: Clock = time.monotonic,
     ) -> None:
         """Takes the backend over; `row_of` says what it answers with a row for."""
-        super().__init__(Worker(_TextWork(backend, config, role), config, name="rankport-texts", clock=clock))
+        work = _TextWork(backend, config, role, clock)
+        super().__init__(Worker(work, config, name="rankport-texts", clock=clock))
         self._clock, self._row_of = clock, row_of
 
     def submit(
@@ -99,8 +101,9 @@ class _TextRequest(Request):
 class _TextWork:
     """Passes over the backend; lives in the worker's thread."""
 
-    def __init__(self, backend: _Backend, config: EngineConfig, role: Role) -> None:
+    def __init__(self, backend: _Backend, config: EngineConfig, role: Role, clock: Clock) -> None:
         self._backend = backend
+        self._pace = PassPace(config.max_shared_pass_s, clock)
         self._role = role  # in messages of failed passes
         self._limits = PassLimits(config.text_batch_tokens, config.max_padding_ratio)
 
@@ -112,7 +115,8 @@ class _TextWork:
         work = [
             ItemWork(request.texts.remaining, past=0, branch=None, large=request.large) for request in active
         ]
-        takes = plan_items(work, replace(self._limits, max_bulk_tokens=max_bulk_tokens))
+        enough = self._pace.enough_tokens
+        takes = plan_items(work, replace(self._limits, max_bulk_tokens=max_bulk_tokens, enough_tokens=enough))
         shares = [(request, take) for request, take in zip(active, takes, strict=True) if take]
         return Pass(
             tuple(request for request, _ in shares),
@@ -130,5 +134,6 @@ class _TextWork:
 
     def _compute(self, shares: Sequence[tuple[_TextRequest, int]]) -> Wait | None:
         texts = TokenRuns.join([request.texts.upcoming(count) for request, count in shares])
-        started = on_device(self._role, self._backend.start, texts)
+        start = partial(on_device, self._role, self._backend.start, texts)
+        started = self._pace.timed(start, len(texts.ids))
         return take_shares(self._role, started, [(request.texts, count) for request, count in shares])

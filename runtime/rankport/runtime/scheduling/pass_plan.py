@@ -28,13 +28,22 @@ class PassLimits:
     max_tokens: int
     max_padding_ratio: float  # padded layout / real tokens
     max_bulk_tokens: int | None = None  # of large requests together; None: as many as of all
+    enough_tokens: int | None = None  # from which on no further request takes part; None: as many as of any
+
+    @property
+    def full_tokens(self) -> float:
+        """Tokens from which on a pass is full enough that no request is cut to fill the rest."""
+        nearly = _NEARLY_FULL * self.max_tokens
+        return nearly if self.enough_tokens is None else min(nearly, self.enough_tokens)
 
     def nearly_full(self, tokens: int) -> bool:
-        """Says whether a pass of so many tokens is full enough that no request is cut to fill the rest."""
-        return tokens >= _NEARLY_FULL * self.max_tokens
+        """Says whether a pass of so many tokens is that full."""
+        return tokens >= self.full_tokens
 
     def left(self, tokens: int, bulk_tokens: int, large: bool) -> int:
         """Counts the tokens that a request may still have of a pass with so many, of which large ones have some."""
+        if self.enough_tokens is not None and tokens >= self.enough_tokens:
+            return 0
         left = self.max_tokens - tokens
         if large and self.max_bulk_tokens is not None:
             left = min(left, self.max_bulk_tokens - bulk_tokens)
@@ -222,7 +231,7 @@ def _worth(plan: Sequence[int], work: Sequence[ItemWork], limits: PassLimits) ->
     """Ranks plans: by their tokens, nearly full as good as full, then by how few requests they cut."""
     tokens = sum(int(items.lengths[:take].sum()) for items, take in zip(work, plan, strict=True) if take)
     cut = sum(0 < take < items.lengths.size for items, take in zip(work, plan, strict=True))
-    return min(tokens, _NEARLY_FULL * limits.max_tokens), -cut
+    return min(tokens, limits.full_tokens), -cut
 
 
 def items_size(stage: str, work: Sequence[ItemWork], takes: Sequence[int]) -> PassSize:

@@ -42,10 +42,10 @@ class GrpcTarget:
             request.method
         )
         try:
-            await call(request.body, timeout=self._timeout_s, metadata=self._metadata[priority])
+            reply = await call(request.body, timeout=self._timeout_s, metadata=self._metadata[priority])
         except grpc.aio.AioRpcError as error:
             return Ended(error.code().name, error.details() or "")
-        return Ended(OK)
+        return Ended(OK, reply=reply)
 
     async def close(self) -> None:
         """Ends the connections."""

@@ -25,6 +25,7 @@ class Ended:
 
     status: str  # OK, a gRPC status or "HTTP 500"
     reason: str = ""  # what the server, or what kept it away, said of another one than OK
+    reply: bytes = b""  # as the server sent it, over gRPC
 
 
 @dataclass(frozen=True, slots=True)

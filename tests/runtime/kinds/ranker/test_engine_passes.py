@@ -4,12 +4,14 @@ import itertools
 from concurrent.futures import wait
 
 import numpy as np
+import pytest
 
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.config import EngineConfig
 from support.engines import (
     ITEMS,
     WAIT_S,
+    Clock,
     Gate,
     expected,
     gated,
@@ -45,6 +47,21 @@ def test_requests_with_different_prefixes_share_passes() -> None:
             scored(future)
     kinds = [(kind, len(batch.prefixes), len(batch.runs)) for kind, batch in backend.passes[1:]]
     assert kinds == [("prefill", 3, 3), ("score", 3, 9)]
+
+
+@pytest.mark.parametrize(("pass_s", "prefixes"), [(1.0, [1, 1]), (0.0, [2])], ids=["slow", "quick"])
+def test_slow_passes_are_for_one_request_that_fills_them_and_quick_ones_are_shared(
+    pass_s: float, prefixes: list[int]
+) -> None:
+    clock, items = Clock(), [token_run(index % 40) for index in range(300)]
+    with gated(clock=clock) as (engine, backend, gate):
+        futures = [submit(engine, token_run(first), items) for first in (3, 4)]
+        clock.now_s += pass_s
+        gate.opened.set()
+        for first, future in zip((3, 4), futures, strict=True):
+            by_token = expected(backend, token_run(first), items[:40])
+            np.testing.assert_allclose(scored(future).logits[:40], by_token, atol=1e-6)
+    assert [len(batch.prefixes) for kind, batch in backend.passes[1:] if kind == "score"] == prefixes
 
 
 def test_ten_thousand_items_go_in_bounded_passes() -> None:

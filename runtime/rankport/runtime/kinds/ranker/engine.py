@@ -22,6 +22,7 @@ from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, Recor
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.scheduling.pass_pace import PassPace
 from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items
 from rankport.runtime.scheduling.pass_results import take_shares
 from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache, SplitKV
@@ -55,7 +56,7 @@ class Engine(QueuedEngine):
         clock: Clock = time.monotonic,
         new_cache: Callable[[int, SplitKV], PrefixCache] = PrefixCache,
     ) -> None:
-        self._work = _ScoringWork(backend, config, new_cache)
+        self._work = _ScoringWork(backend, config, new_cache, clock)
         super().__init__(Worker(self._work, config, name="rankport-scoring", clock=clock))
         self._clock = clock
 
@@ -137,12 +138,14 @@ class _ScoringWork:
         backend: PrefixBackend,
         config: EngineConfig,
         new_cache: Callable[[int, SplitKV], PrefixCache],
+        clock: Clock,
     ) -> None:
         split = partial(on_device, "splitting KV", backend.split)
         self.cache = new_cache(config.prefix_cache_bytes, split)
         self._backend = backend
         self._prefixes = Prefixes[_ScoringRequest](self.cache, backend.prefill, config)
         self._item_limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
+        self._pace = PassPace(config.max_shared_pass_s, clock)
         self._prefilled_last = False
 
     @property
@@ -162,19 +165,21 @@ class _ScoringWork:
         """
         ready = [request for request in active if self._prefixes.is_complete(request)]
         waiting = [request for request in active if not self._prefixes.is_complete(request)]
-        due = bool(waiting) and not self._fill_a_pass(active, max_bulk_tokens)
+        enough = self._pace.enough_tokens
+        limits = replace(self._item_limits, max_bulk_tokens=max_bulk_tokens, enough_tokens=enough)
+        due = bool(waiting) and not self._fill_a_pass(active, limits)
         self._prefilled_last = due and not (ready and self._prefilled_last)
         if self._prefilled_last:
             return self._prefixes.plan(waiting, max_bulk_tokens)
-        return self._plan_items(ready, replace(self._item_limits, max_bulk_tokens=max_bulk_tokens))
+        return self._plan_items(ready, limits)
 
-    def _fill_a_pass(self, active: Sequence[_ScoringRequest], max_bulk_tokens: int | None) -> bool:
+    def _fill_a_pass(self, active: Sequence[_ScoringRequest], limits: PassLimits) -> bool:
         """Says whether the items of the first requests, up to one whose prefix is not there, fill a pass."""
         tokens = 0
         for request in itertools.takewhile(self._prefixes.is_complete, active):
-            if max_bulk_tokens is None or not request.large:
+            if limits.max_bulk_tokens is None or not request.large:
                 tokens += request.items.remaining_tokens
-            if self._item_limits.nearly_full(tokens):
+            if limits.nearly_full(tokens):
                 return True
         return False
 
@@ -201,5 +206,6 @@ class _ScoringWork:
             runs=TokenRuns.join([request.items.upcoming(count) for _, request, count in by_row]),
             run_prefix=np.repeat([row for row, _, _ in by_row], [count for _, _, count in by_row]),
         )
-        started = on_device("score", self._backend.start, batch)
+        start = partial(on_device, "score", self._backend.start, batch)
+        started = self._pace.timed(start, len(batch.runs.ids))
         return take_shares("score", started, [(request.items, count) for _, request, count in by_row])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.columns import offsets_of
+from rankport.protos.columns import lengths_of, offsets_of
 
 EMBEDDED = -1
 """The token id that stands for "the next embedding"."""
@@ -91,7 +91,7 @@ class TokenRuns:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each run. [runs]"""
-        return np.diff(self.offsets)
+        return lengths_of(self.offsets)
 
     @property
     def sent(self) -> int:
@@ -164,7 +164,7 @@ def places_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 def _gathered(
     values: NDArray[np.int64], offsets: NDArray[np.int64], order: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    lengths = np.diff(offsets)[order]
+    lengths = lengths_of(offsets)[order]
     return values[np.repeat(offsets[:-1][order], lengths) + places_within(lengths)], offsets_of(lengths)
 
 

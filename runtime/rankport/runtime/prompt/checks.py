@@ -122,14 +122,19 @@ def _own_rows(values: NDArray[np.floating]) -> NDArray[np.floating]:
         return values.astype(np.float32)
 
 
-_EXPONENTS: dict[int, int] = {2: 0x7C00, 4: 0x7F80_0000}
-"""The bits that are all set in infinity and NaN (IEEE 754), by the bytes of a number."""
+_INFINITIES: dict[int, tuple[int, int]] = {2: (0x7C00, 0xFC00), 4: (0x7F80_0000, 0xFF80_0000)}
+"""The bits of infinity and of its negative (IEEE 754), by the bytes of a number."""
 
 
 def _all_finite(values: NDArray[np.floating]) -> bool:
+    """Compares bits as integers: within a sign they grow with the number, to infinity and then NaN."""
     size = values.dtype.itemsize
-    exponents = np.ascontiguousarray(values).view(f"u{size}") & _EXPONENTS[size]
-    return not exponents.size or int(exponents.max()) != _EXPONENTS[size]
+    infinity, negative = _INFINITIES[size]
+    bits = np.ascontiguousarray(values)
+    if not bits.size:
+        return True
+    # Signed, the negative ones are below all others; unsigned, above.
+    return int(bits.view(f"i{size}").max()) < infinity and int(bits.view(f"u{size}").max()) < negative
 
 
 def _check_embeddings(value: NDArray[np.floating], tokens: int, hidden_size: int, where: str) -> None:

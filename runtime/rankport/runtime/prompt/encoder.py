@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from rankport.protos.arguments import check_prefix
 from rankport.protos.columns import Column, Embeddings, ItemColumns, RaggedIds
-from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
+from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.types import Item, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.manifest import Embedding, ManifestDraft
+from rankport.runtime.bundle.manifest import ManifestDraft
 from rankport.runtime.prompt.checks import (
     checked_columns,
     checked_ids,
@@ -26,12 +26,12 @@ from rankport.runtime.prompt.checks import (
     field_texts,
     refuse_unknown,
 )
-from rankport.runtime.prompt.item_template import ItemTemplate
+from rankport.runtime.prompt.embedded_items import EmbeddedItems
 from rankport.runtime.prompt.joined_prefix import JoinedPrefix
 from rankport.runtime.prompt.parts import PromptParts
 from rankport.runtime.prompt.template import Ids
 from rankport.runtime.prompt.tokenizer import Tokenizer
-from rankport.runtime.tokens import EMBEDDED, ResidentItems, TableRows, TokenRun, TokenRuns
+from rankport.runtime.tokens import ResidentItems, TableRows, TokenRun, TokenRuns
 
 _NO_PLACES = np.empty(0, np.int64)
 EMPTY = "is empty: it has no token of its own, or blanks alone; leave it out, or give it text"
@@ -102,8 +102,9 @@ class PromptEncoder:
         parts = PromptParts.of(manifest, tokenizer)
         self._prefix, self._item, self._item_texts = parts.prefix, parts.item, parts.item_texts
         embedding = manifest.embedding
-        self._embedding = None if embedding is None or embedding.is_output else embedding
-        self._embedded_ids = None if self._embedding is None else _embedded_ids(self._item, self._embedding)
+        self._embedded_items: EmbeddedItems | None = None
+        if embedding is not None and not embedding.is_output:
+            self._embedded_items = EmbeddedItems(self._item, embedding)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Self:
@@ -198,37 +199,24 @@ class PromptEncoder:
         """Encodes items of embedding tokens: they differ in their rows only."""
         if column is None or not len(column.places):
             return
-        form, ids = self._embedded(int(column.places[0]))
-        rows = checked_rows(column.values, column.places, form.tokens, form.hidden_size)
-        yield self._repeated(ids, column.places, blocks=(rows,))
+        items = self._embedded(column.places)
+        rows = checked_rows(column.values, column.places, items.form.tokens, items.form.hidden_size)
+        yield EncodedItems(items.runs(len(column.places), blocks=(rows,)), column.places, _NO_PLACES)
 
     def _encoded_residents(self, resident: ResidentItems | None) -> Iterator[EncodedItems]:
         """Encodes items whose tokens are in device memory: they need nothing but the ids around them."""
         if resident is None or not len(resident.places):
             return
-        _, ids = self._embedded(int(resident.places[0]))
-        table = TableRows(resident.rows.reshape(-1), (resident.kept,))
-        yield self._repeated(ids, resident.places, table=table)
+        items, table = self._embedded(resident.places), TableRows(resident.rows.reshape(-1), (resident.kept,))
+        yield EncodedItems(items.runs(len(resident.places), table=table), resident.places, _NO_PLACES)
 
-    def _repeated(
-        self,
-        ids: Ids,
-        places: NDArray[np.int64],
-        blocks: tuple[NDArray[np.floating], ...] = (),
-        table: TableRows | None = None,
-    ) -> EncodedItems:
-        count, tokens = len(places), int(np.count_nonzero(ids == EMBEDDED))
-        steps = np.arange(count + 1)
-        runs = TokenRuns(np.tile(ids, count), steps * len(ids), steps * tokens, blocks, table)
-        return EncodedItems(runs, places, _NO_PLACES)
-
-    def _embedded(self, index: int) -> tuple[Embedding, Ids]:
-        """Returns the form of embedding tokens, and the ids of an item of them."""
-        if self._embedding is None or self._embedded_ids is None:
+    def _embedded(self, places: NDArray[np.int64]) -> EmbeddedItems:
+        """Gives the form of the items at these places. Raises `InvalidRequest` if the bundle takes none of it."""
+        if self._embedded_items is None:
             raise InvalidRequest(
-                f"item {index}: the bundle takes no embedding tokens: give text or token ids"
+                f"item {places[0]}: the bundle takes no embedding tokens: give text or token ids"
             )
-        return self._embedding, self._embedded_ids
+        return self._embedded_items
 
     def _whole_prefix(self, prefix: object) -> Ids:
         ids = checked_ids(prefix, self._vocab_size, "prefix")
@@ -268,19 +256,6 @@ def without_blanks(texts: Column[Sequence[str]]) -> tuple[Column[Sequence[str]],
 def _encoded(filled: RaggedIds, cut: NDArray[np.bool_], places: NDArray[np.int64]) -> EncodedItems:
     """Makes the result of filled items."""
     return EncodedItems(TokenRuns(filled.ids, filled.offsets), places, places[cut])
-
-
-def _embedded_ids(item: ItemTemplate, embedding: Embedding) -> Ids:
-    """Makes the ids of every item of embedding tokens: they differ in their rows only. Shared, so read-only."""
-    template, limit = item.template, item.template.limit
-    if embedding.tokens > template.room:
-        raise BundleError(
-            f"embedding.tokens: {embedding.tokens} and the prompt's {limit.tokens - template.room} literal tokens "
-            f"exceed {limit.name} {limit.tokens}"
-        )
-    ids = item.around(np.full(embedding.tokens, EMBEDDED, np.int64))
-    ids.setflags(write=False)
-    return ids
 
 
 def check_truncation(truncation: object) -> None:

@@ -45,7 +45,7 @@ class RunsByLength:
         if lengths.min() == 0:
             raise InvalidRequest(f"{noun} {int(np.argmin(lengths))} has no tokens: give at least one")
         counts = lengths if row_of == "token" else markers
-        if np.all(lengths[1:] >= lengths[:-1]):
+        if (lengths[1:] >= lengths[:-1]).all():
             return cls(runs, lengths, None, row_of, counts)
         order = np.argsort(lengths, kind="stable")
         sorted_counts = None if counts is None else counts[order]

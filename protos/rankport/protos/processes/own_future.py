@@ -1,5 +1,6 @@
 """`OwnFuture`: a future that a child process does not wait for in vain."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ class OwnFuture(Future[T]):
         super().__init__()
         self._process = OwnProcess()
         self._answered = False
+        self._steps: list[Callable[[Any], Any]] | None = []  # on the way to its result; None: it has one
+        self._steps_lock = threading.Lock()
 
     def result(self, timeout: float | None = None) -> T:
         """Waits for the result as any future. Raises `Unavailable` in a forked child."""
@@ -40,8 +43,28 @@ class OwnFuture(Future[T]):
         """Cancels the work, if this is the process that has it."""
         return not self._process.forked and super().cancel()
 
+    def becomes(self, step: Callable[[Any], Any]) -> bool:
+        """Has its result, once it is there, taken through a further step; False if it is there already.
+
+        For whoever was given the future and hands it on as that of what the step returns: one future, with its lock
+        and its wake-ups, in place of two. An error that a step raises is the future's.
+        """
+        with self._steps_lock:
+            if self._steps is None:
+                return False
+            self._steps.append(step)
+            return True
+
     def set_result(self, result: T) -> None:
-        """Resolves it."""
+        """Resolves it, with what its steps make of the result."""
+        with self._steps_lock:
+            steps, self._steps = self._steps, None
+        try:
+            for step in steps or ():
+                result = step(result)
+        except BaseException as error:  # whoever waits must hear of it
+            self.set_exception(error)
+            return
         super().set_result(result)
         self._answered = True
 

@@ -26,6 +26,11 @@ class ScoredItems:
 
     def outcomes(self, failed: NDArray[np.int64]) -> tuple[tuple[ItemStatus, ...], tuple[str, ...]]:
         """Makes status and message of every item; those at the places `failed` have no finite logit."""
+        items = self.items
+        if not (
+            self.prefix_truncated or self.missing or len(failed) or len(items.truncated) or len(items.empty)
+        ):
+            return (ItemStatus.OK,) * self.count, ("",) * self.count
         status, messages = [ItemStatus.OK] * self.count, [""] * self.count
         for place, own, message in self._told(failed):
             status[place], messages[place] = own, message

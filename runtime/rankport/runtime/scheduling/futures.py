@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from rankport.protos.errors import DeadlineExceeded, RankportError
 from rankport.protos.processes.own_future import OwnFuture
@@ -18,7 +18,12 @@ OuterT = TypeVar("OuterT")
 
 
 def converted(inner: "Future[InnerT]", convert: Callable[[InnerT], OuterT]) -> "Future[OuterT]":
-    """Makes a future of `convert(result)`; cancelling it cancels `inner`, and errors of either pass through."""
+    """Makes a future of `convert(result)`; cancelling it cancels `inner`, and errors of either pass through.
+
+    `inner` is given away: it may be the future that is returned.
+    """
+    if isinstance(inner, OwnFuture) and inner.becomes(convert):
+        return cast("Future[OuterT]", inner)
     outer: Future[OuterT] = OwnFuture()
     # Weak, or the two would keep each other and both results alive until a garbage collection.
     outer.add_done_callback(partial(_cancel_inner, weakref.ref(inner)))

@@ -69,6 +69,14 @@ class ItemWork:
     branch: Hashable  # equal where the prefix is the same
     large: bool = False
 
+    def tokens_of(self, count: int) -> int:
+        """Counts the tokens of the next `count` items."""
+        lengths = self.lengths
+        if not count:
+            return 0
+        longest = int(lengths[count - 1])
+        return count * longest if lengths[0] == longest else int(lengths[:count].sum())
+
 
 @dataclass(frozen=True, slots=True)
 class _Share:
@@ -83,10 +91,7 @@ class _Share:
     @classmethod
     def of(cls, work: ItemWork, count: int) -> "_Share":
         """Takes the next `count` items."""
-        lengths = work.lengths
-        longest = int(lengths[count - 1])
-        tokens = count * longest if lengths[0] == longest else int(lengths[:count].sum())
-        return cls(work.branch, work.past, count, longest, tokens)
+        return cls(work.branch, work.past, count, int(work.lengths[count - 1]), work.tokens_of(count))
 
 
 @dataclass(slots=True)
@@ -160,7 +165,7 @@ def plan_items(work: Sequence[ItemWork], limits: PassLimits) -> list[int]:
     """
     takes = _plan_in_turn(work, limits)
     taken = [index for index, take in enumerate(takes) if take]
-    first_fills = limits.nearly_full(int(work[0].lengths.sum()))
+    first_fills = limits.nearly_full(work[0].tokens_of(work[0].lengths.size))
     if first_fills or all(takes[index] == work[index].lengths.size for index in taken[1:]):
         return takes
     # The first has fewer items than others, which were cut to as many: better whole ones, and it padded.
@@ -229,7 +234,7 @@ def _fullest_first(
 
 def _worth(plan: Sequence[int], work: Sequence[ItemWork], limits: PassLimits) -> tuple[float, int]:
     """Ranks plans: by their tokens, nearly full as good as full, then by how few requests they cut."""
-    tokens = sum(int(items.lengths[:take].sum()) for items, take in zip(work, plan, strict=True) if take)
+    tokens = sum(items.tokens_of(take) for items, take in zip(work, plan, strict=True))
     cut = sum(0 < take < items.lengths.size for items, take in zip(work, plan, strict=True))
     return min(tokens, limits.full_tokens), -cut
 
@@ -241,7 +246,7 @@ def items_size(stage: str, work: Sequence[ItemWork], takes: Sequence[int]) -> Pa
     for items, take in zip(work, takes, strict=True):
         if take:
             rows[items.branch] += take
-            tokens += int(items.lengths[:take].sum())
+            tokens += items.tokens_of(take)
             longest = max(longest, int(items.lengths[take - 1]))
     return PassSize(stage, rows.total(), tokens, len(rows) * max(rows.values()) * longest)
 

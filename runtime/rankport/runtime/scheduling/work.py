@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rankport.protos.errors import BackendError, DeadlineExceeded, RankportError
 from rankport.protos.priorities import Priority, own_priority
+from rankport.protos.processes.own_future import OwnFuture
 from rankport.protos.wording import counted
 from rankport.runtime.backends.contract import DeviceLost, WeightsChanged
 
@@ -31,7 +32,7 @@ class Request(ABC):
     timeout_s: float | None  # as the caller gave it
     spent_s: float = 0.0  # of it, before submission
     # Stays pending until the answer is set, so that a cancel succeeds at any time before.
-    future: "Future[Any]" = field(default_factory=Future)
+    future: "Future[Any]" = field(default_factory=OwnFuture)
     started: bool = False  # takes or took part in a pass
     compute_s: float = 0.0  # of the passes it took part in
 

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Generic
@@ -167,7 +167,6 @@ class Worker(Generic[RequestT]):
                 self._work.prepare(request)
                 self._turns.size(request)
             except RankportError as error:
-                self._active.remove(request)
                 self._fail(request, error)
 
     def _run_pass(self) -> None:
@@ -177,7 +176,6 @@ class Worker(Generic[RequestT]):
         if error is None:
             return
         if len(planned.requests) == 1:
-            self._active.remove(planned.requests[0])
             self._fail(planned.requests[0], error)
         else:
             log.warning(
@@ -197,7 +195,6 @@ class Worker(Generic[RequestT]):
         error = self._attempt(planned)
         self._wait(keep=1)
         if error is not None:
-            self._active.remove(request)
             self._fail(request, error)
 
     def _attempt(self, planned: Pass[RequestT]) -> RankportError | None:
@@ -229,15 +226,13 @@ class Worker(Generic[RequestT]):
                 failure = error
             self._account(started.requests, started.started_s)
             self._counts.ended(started.size, len(started.requests), failed=failure is not None)
-            for request in started.requests:
-                if request not in self._unanswered:
-                    continue  # failed with an earlier pass
-                if failure is not None:
-                    if request in self._active:
-                        self._active.remove(request)
-                    self._fail(request, failure)
-                elif request.finished:
-                    self._answer(request)
+            # Others may have failed with an earlier pass.
+            waiting = [request for request in started.requests if request in self._unanswered]
+            if failure is None:
+                self._answer([request for request in waiting if request.finished])
+                continue
+            for request in waiting:
+                self._fail(request, failure)
 
     def _account(self, requests: Iterable[RequestT], started_s: float) -> None:
         elapsed_s = self._clock() - started_s
@@ -254,33 +249,40 @@ class Worker(Generic[RequestT]):
 
     def _let_go(self, served: Iterable[RequestT]) -> None:
         """Lets go of the served requests with nothing left to start, and answers the finished ones."""
-        for request in served:
-            if request.exhausted:
-                self._active.remove(request)
-                if request.finished:
-                    self._answer(request)
+        done = [request for request in served if request.exhausted]
+        for request in done:
+            self._active.remove(request)
+        self._answer([request for request in done if request.finished])
 
-    def _answer(self, request: RequestT) -> None:
-        # Passes of one request may overlap: together they can take longer than it was there.
-        waited_s = max(self._clock() - request.submitted_s - request.compute_s, 0.0)
-        try:
-            answer = request.answer(waited_s)
-        except RankportError as error:
-            self._fail(request, error)
-        else:
-            self._counts.answered(waited_s, request.compute_s)
-            self._resolve(request, request.future.set_result, answer)
+    def _answer(self, requests: Sequence[RequestT]) -> None:
+        for request in requests:
+            # Passes of one request may overlap: together they can take longer than it was there.
+            waited_s = max(self._clock() - request.submitted_s - request.compute_s, 0.0)
+            try:
+                answer = request.answer(waited_s)
+            except RankportError as error:
+                self._resolve(request, request.future.set_exception, error)
+            else:
+                self._counts.answered(waited_s, request.compute_s)
+                self._resolve(request, request.future.set_result, answer)
+        self._forget(requests)
 
     def _fail(self, request: RequestT, error: RankportError) -> None:
+        if request in self._active:
+            self._active.remove(request)
         self._start([request])
         self._resolve(request, request.future.set_exception, error)
+        self._forget([request])
 
     def _resolve(self, request: RequestT, resolve: Callable[[Any], None], value: object) -> None:
         self._work.retire(request)
         settle(request.future, resolve, value)
+
+    def _forget(self, resolved: Sequence[RequestT]) -> None:
         with self._condition:
-            del self._unanswered[request]
-            self._queue_limit.end(request, answered=request.finished, busy_s=self._counts.busy_s)
+            for request in resolved:
+                del self._unanswered[request]
+                self._queue_limit.end(request, answered=request.finished, busy_s=self._counts.busy_s)
 
     def _shut(self, reason: Unavailable) -> None:
         """Fails what is outstanding, then frees the device. Must resolve every future, even after a bug."""

@@ -209,7 +209,7 @@ class _GenerationWork:
     def _plan_items(self, requests: Sequence[LikelihoodRequest], max_bulk_tokens: int | None) -> Pass[Asked]:
         work = [self._prefixes.item_work(request, request.items) for request in requests]
         takes = plan_items(work, replace(self._item_limits, max_bulk_tokens=max_bulk_tokens))
-        tokens = [int(one.lengths[:take].sum()) for one, take in zip(work, takes, strict=True)]
+        tokens = [one.tokens_of(take) for one, take in zip(work, takes, strict=True)]
         return taking_part(requests, takes, tokens, self._score, items_size("score", work, takes))
 
     def _decode(self, shares: Sequence[tuple[Asked, int]]) -> None:

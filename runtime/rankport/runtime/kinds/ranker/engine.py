@@ -114,8 +114,12 @@ class _ScoringRequest(PrefixRequest):
 
     def answer(self, waited_s: float) -> Scored:
         logits = self.items.results()
-        failed = ~np.isfinite(logits).all(axis=1)
-        logits[failed] = np.nan
+        finite = np.isfinite(logits)
+        if finite.all():
+            failed = np.zeros(len(logits), np.bool_)
+        else:
+            failed = ~finite.all(axis=1)
+            logits[failed] = np.nan
         return Scored(
             logits=logits,
             failed=failed,
@@ -195,7 +199,7 @@ class _ScoringWork:
     def _plan_items(self, requests: Sequence[_ScoringRequest], limits: PassLimits) -> Pass[_ScoringRequest]:
         work = [self._prefixes.item_work(request, request.items) for request in requests]
         takes = plan_items(work, limits)
-        tokens = [int(one.lengths[:take].sum()) for one, take in zip(work, takes, strict=True)]
+        tokens = [one.tokens_of(take) for one, take in zip(work, takes, strict=True)]
         return taking_part(requests, takes, tokens, self._score, items_size("score", work, takes))
 
     def _score(self, shares: Shares) -> Wait | None:

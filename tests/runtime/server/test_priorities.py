@@ -12,8 +12,8 @@ from rankport.protos.messages import wire
 from rankport.protos.messages.streamed import ScoreCall
 from rankport.protos.priorities import PRIORITY_KEY, Priority, own_priority, priority
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.runtime.scheduling.chained import chained
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.scoring.chained import chained
 from rankport.sdk import AsyncClient, Client
 from support.servers.http import ask
 from support.servers.serving import HTTP, Serving, serving

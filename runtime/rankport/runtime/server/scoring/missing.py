@@ -17,8 +17,8 @@ from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.types import ItemStatus, ScoreResult
 from rankport.runtime.jobs.row_encoder import content_hash
 from rankport.runtime.kinds.kind import EncodingModel
+from rankport.runtime.scheduling.chained import chained
 from rankport.runtime.scheduling.futures import converted, gathered
-from rankport.runtime.server.scoring.chained import chained
 from rankport.runtime.server.scoring.rows import with_rows
 from rankport.runtime.server.versions import Served
 from rankport.runtime.store.contract import TokenEntry

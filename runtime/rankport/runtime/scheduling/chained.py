@@ -1,4 +1,4 @@
-"""Work in two steps: the second one begins with the result of the first."""
+"""Work in two steps: the second one begins with the result of the first, or where the first failed in one way."""
 
 import weakref
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from rankport.runtime.scheduling.futures import settle
 
 FirstT = TypeVar("FirstT")
 ThenT = TypeVar("ThenT")
+FailureT = TypeVar("FailureT", bound=Exception)
 
 
 def chained(
@@ -33,6 +34,31 @@ def chained(
     return outer
 
 
+def retried(
+    first: "Future[ThenT]",
+    failure: type[FailureT],
+    again: "Callable[[FailureT], Future[ThenT]]",
+    executor: Executor,
+) -> "Future[ThenT]":
+    """Makes a future of the first, or where that fails with a `failure` of the step that `again` begins then.
+
+    Otherwise as `chained`: the executor is for the second step alone.
+    """
+    outer: Future[ThenT] = Future()
+    context = copy_context()
+    _cancels(outer, first)
+
+    def end(first: "Future[ThenT]") -> None:
+        error = None if first.cancelled() else first.exception()
+        if not isinstance(error, failure):
+            _end(outer, first)
+        elif not outer.done():
+            _guarded(outer, lambda: executor.submit(context.run, _begin, outer, again, error))
+
+    first.add_done_callback(end)
+    return outer
+
+
 def _go_on(
     outer: "Future[Any]", begin: Callable[[Any], None], executor: Executor, first: "Future[Any]"
 ) -> None:
@@ -44,11 +70,7 @@ def _go_on(
         settle(outer, outer.set_exception, error)
     else:
         result = first.result()
-
-        def hand_over() -> None:
-            executor.submit(begin, result)
-
-        _guarded(outer, hand_over)
+        _guarded(outer, lambda: executor.submit(begin, result))
 
 
 def _begin(outer: "Future[Any]", then: "Callable[[Any], Future[Any]]", result: Any) -> None:
@@ -63,7 +85,7 @@ def _begin(outer: "Future[Any]", then: "Callable[[Any], Future[Any]]", result: A
     _guarded(outer, begin)
 
 
-def _guarded(outer: "Future[Any]", step: Callable[[], None]) -> None:
+def _guarded(outer: "Future[Any]", step: Callable[[], object]) -> None:
     try:
         step()
     except BaseException as error:  # whoever waits must hear of it

@@ -5,8 +5,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import pytest
 
+from rankport.runtime.scheduling.chained import chained, retried
 from rankport.runtime.scheduling.meter import Meter, queued
-from rankport.runtime.server.scoring.chained import chained
 
 
 @pytest.fixture
@@ -98,3 +98,55 @@ def test_a_step_that_is_cancelled_cancels_the_whole(executor: Executor) -> None:
     _done(executor)
     second.cancel()
     assert whole.cancelled()
+
+
+class WantedError(Exception):
+    """Failure that a second step is for."""
+
+
+def test_a_failure_of_one_kind_begins_the_second_step_as_its_caller_and_others_pass_through(
+    executor: Executor,
+) -> None:
+    seen: list[str] = []
+
+    def again(error: WantedError) -> "Future[str]":
+        seen.append(str(error))
+        queued(3)
+        return second
+
+    first, second, fine, other = (Future[str]() for _ in range(4))
+    with Meter() as meter:
+        outer = retried(first, WantedError, again, executor)
+    first.set_exception(WantedError("first"))
+    _done(executor)
+    second.set_result("second")
+    assert (outer.result(20.0), seen, meter.tokens) == ("second", ["first"], 3)
+    fine.set_result("fine")
+    assert retried(fine, WantedError, again, executor).result(20.0) == "fine"
+    other.set_exception(ValueError("another"))
+    with pytest.raises(ValueError, match="another"):
+        retried(other, WantedError, again, executor).result(20.0)
+    assert seen == ["first"]
+
+
+def test_a_cancel_reaches_the_first_and_the_second_try(executor: Executor) -> None:
+    begun: list[str] = []
+
+    def again(error: WantedError) -> "Future[str]":
+        begun.append(str(error))
+        return second
+
+    first, second = Future[str](), Future[str]()
+    assert retried(first, WantedError, again, executor).cancel()
+    assert first.cancelled()
+    first = Future[str]()
+    outer = retried(first, WantedError, again, executor)
+    first.set_exception(WantedError("first"))
+    _done(executor)
+    assert outer.cancel()
+    assert second.cancelled()
+    assert begun == ["first"]
+    cancelled = Future[str]()
+    outer = retried(cancelled, WantedError, again, executor)
+    cancelled.cancel()
+    assert outer.cancelled()

@@ -16,6 +16,7 @@ _INT64 = frozenset({ir.DataType.INT64})
 _INT8 = frozenset({ir.DataType.INT8})
 _UINT8 = frozenset({ir.DataType.UINT8})
 _CASTED = _FLOATS | {
+    ir.DataType.DOUBLE,
     ir.DataType.FLOAT8E4M3FN,
     ir.DataType.INT8,
     ir.DataType.INT32,
@@ -23,11 +24,12 @@ _CASTED = _FLOATS | {
     ir.DataType.BOOL,
 }
 _MOVED = _FLOATS | {ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.INT64}
-_SUMMED = _FLOATS | {ir.DataType.INT64}
+_SUMMED = _FLOATS | {ir.DataType.DOUBLE, ir.DataType.INT64}
+_COMPARED = _NOT_BFLOAT16 | {ir.DataType.DOUBLE, ir.DataType.INT64}
 
 # Types by input; the last of them goes for all that follow.
 CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
-    ("", "Abs"): (_FLOATS,),
+    ("", "Abs"): (_SUMMED,),
     ("", "Add"): (_SUMMED,),
     ("", "Cast"): (_CASTED,),
     ("", "Clip"): (_NOT_BFLOAT16 | _INT64,),
@@ -39,12 +41,17 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
         _INT8,
     ),
     ("", "Div"): (_SUMMED,),
+    ("", "Equal"): (_COMPARED,),
     ("", "Expand"): (_MOVED, _INT64),
+    ("", "Floor"): (_NOT_BFLOAT16 | {ir.DataType.DOUBLE},),
     ("", "Gather"): (_MOVED, _INT64),
     ("", "GatherElements"): (_MOVED, _INT64),
     ("", "GatherND"): (_FLOATS | _INT64, _INT64),
     ("", "Gelu"): (_FLOATS,),
+    ("", "Gemm"): (_FLOATS,),
+    ("", "GreaterOrEqual"): (_COMPARED,),
     ("", "LayerNormalization"): (_FLOATS,),
+    ("", "Log"): (_NOT_BFLOAT16 | {ir.DataType.DOUBLE},),
     ("", "MatMul"): (_FLOATS,),
     ("", "MatMulInteger"): (_INT8,),
     ("", "Max"): (_FLOATS,),
@@ -53,6 +60,7 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
     ("", "ReduceMax"): (_NOT_BFLOAT16, _INT64),
     ("", "ReduceSum"): (_SUMMED, _INT64),
     ("", "Neg"): (_SUMMED,),
+    ("", "Not"): (frozenset({ir.DataType.BOOL}),),
     ("", "Range"): (_INT64,),
     ("", "Reshape"): (_MOVED, _INT64),
     ("", "Round"): (_NOT_BFLOAT16,),
@@ -61,6 +69,8 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
     ("", "SimplifiedLayerNormalization"): (_FLOATS,),
     ("", "Sin"): (_NOT_BFLOAT16,),
     ("", "Slice"): (_MOVED, _INT64),
+    ("", "Softmax"): (_FLOATS,),
+    ("", "Split"): (_MOVED, _INT64),
     ("", "Squeeze"): (_MOVED, _INT64),
     ("", "Sub"): (_SUMMED,),
     ("", "Transpose"): (_MOVED,),

@@ -15,6 +15,7 @@ from rankport.runtime.backends.devices.encoding import DeviceTextBackend, Takes
 from rankport.runtime.backends.devices.graph import DeviceGraph
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
+from rankport.runtime.backends.devices.sets import DeviceSetBackend
 from rankport.runtime.backends.devices.table import DeviceTable
 from rankport.runtime.backends.ort.cuda import BoundGraph
 from rankport.runtime.bundle.bundle import Bundle
@@ -110,6 +111,15 @@ def host_encoder(
 ) -> DeviceTextBackend:
     """Makes the backend of a graph of texts, an item encoder's unless `role` says another, see above."""
     return DeviceTextBackend(bundle, role, host_graph(bundle, role), memory, takes)
+
+
+def host_sets(
+    bundle: Bundle, memory: HostMemory, on_run: Callable[[int | None], None] = lambda fixed: None
+) -> DeviceSetBackend:
+    """Makes the backend of a ranker of sets whose one target's graphs are in fp32, on this machine."""
+    roles = [graph.role for graph in bundle.manifest.graphs]
+    graphs = {role: WatchedGraph(host_graph(bundle, role), on_run) for role in roles}
+    return DeviceSetBackend(bundle.manifest, graphs, memory)
 
 
 def host_graph(bundle: Bundle, role: str) -> BoundGraph:

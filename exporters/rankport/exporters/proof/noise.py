@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rankport.runtime.bundle.manifest import Manifest, Precision
 
+HALF: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _SHAKE = 1e-6
 
 
@@ -20,13 +21,18 @@ def moved_as_rounded(model: nn.Module, manifest: Manifest) -> AbstractContextMan
     return _shaken(model)
 
 
+def products_in_half(precision: Precision) -> AbstractContextManager[object]:
+    """Lets any module, while open, multiply in half precision, as torch's own mixed precision does."""
+    return torch.autocast("cpu", HALF[precision])
+
+
 @contextmanager
 def _in_half_precision(model: nn.Module, precision: Precision) -> Iterator[None]:
     """Lets the model, while open, compute in half precision as transformers does: its own code says what stays fp32.
 
     Low-bit weights stay as they are, and what they make of states is in half precision.
     """
-    half = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    half = HALF[precision]
     full = {weight: weight.data for weight in model.parameters()}
     # Rows of a low-bit table are fp32: no parameter tells them otherwise.
     handle = model.get_input_embeddings().register_forward_hook(  # type: ignore[operator]

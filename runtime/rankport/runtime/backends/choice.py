@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
-
 from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.extras import extras_named
 from rankport.runtime.backends.contract import (
@@ -19,18 +17,17 @@ from rankport.runtime.backends.contract import (
     DeviceLost,
     MarkedBackend,
     PrefixBackend,
-    PrefixBatch,
-    PrefixPieces,
     Seq2SeqBackend,
+    SetBackend,
     TextBackend,
 )
 from rankport.runtime.backends.tensorrt.plan_files import stored_plans
+from rankport.runtime.backends.warm_up import warm_up_prefixes, warm_up_sets, warm_up_texts
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, Role, Target
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
-from rankport.runtime.tokens import TokenRun, TokenRuns
 
-BackendT = TypeVar("BackendT", PrefixBackend, TextBackend)
+BackendT = TypeVar("BackendT", PrefixBackend, TextBackend, SetBackend)
 
 
 def load_prefix_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> PrefixBackend:
@@ -58,6 +55,22 @@ def load_text_backend(
     """Loads the graph of a role that takes texts; otherwise as `load_prefix_backend`, errors too."""
     view, backends = _backends(bundle, config.device)
     return _warmed(backends.text(view, role, config, gpu), view, config, warm_up_texts)
+
+
+def load_set_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> SetBackend:
+    """Loads the graphs of a bundle that ranks sets; otherwise as `load_prefix_backend`, errors too.
+
+    Raises InvalidRequest for a device that ranks no sets as well.
+    """
+    entry = _DEVICES[config.device]
+    backends = entry.backends(bundle)
+    if backends.sets is None:
+        raise InvalidRequest(
+            f"bundle {bundle.manifest.name!r} ranks sets, which device {config.device} does not yet: take --device cpu "
+            "or cuda"
+        )
+    view = entry.view(bundle)
+    return _warmed(backends.sets(view, config, gpu), view, config, warm_up_sets)
 
 
 def load_decode_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> DecodeBackend:
@@ -139,30 +152,6 @@ def require_device(device: Device) -> None:
     require_gpu(load_cuda_runtime())
 
 
-def warm_up_prefixes(backend: PrefixBackend, manifest: Manifest, config: EngineConfig) -> None:
-    """Runs the smallest and the largest passes that will come: their kernels and memory are there before a request.
-
-    Raises BackendError: what fails here would fail every request.
-    """
-    limits = manifest.limits
-    prefix = TokenRun(np.zeros(min(limits.max_prefix_tokens, 64), np.int64))
-    for length, count in _warm_up_sizes(limits.max_item_tokens, config.max_batch_tokens):
-        pieces: PrefixPieces = ()
-        if len(prefix.ids):
-            pieces = backend.prefill(PrefixBatch.of([()], [prefix], np.zeros(1, np.int64)))
-        backend.score(PrefixBatch((pieces,), _zeros(length, count), np.zeros(count, np.int64)))
-
-
-def warm_up_texts(backend: TextBackend, manifest: Manifest, config: EngineConfig) -> None:
-    """Runs the smallest and the largest passes of texts that will come; raises as `warm_up_prefixes`."""
-    for length, count in _warm_up_sizes(manifest.max_text_tokens, config.text_batch_tokens):
-        backend.compute(_zeros(length, count))
-
-
-def _zeros(length: int, count: int) -> TokenRuns:
-    return TokenRuns.of_lengths(np.zeros(length * count, np.int64), [length] * count)
-
-
 @dataclass(frozen=True, slots=True)
 class _Backends:
     """Loaders of a device's backends, by contract; each takes the bundle, how to run it and the number of a GPU.
@@ -172,6 +161,7 @@ class _Backends:
 
     prefix: Callable[[Bundle, EngineConfig, int], PrefixBackend]
     text: Callable[[Bundle, Role, EngineConfig, int], TextBackend]
+    sets: Callable[[Bundle, EngineConfig, int], SetBackend] | None = None  # None: it ranks none yet
     record: Callable[[PrefixBackend, Manifest, EngineConfig], None] = lambda *_: None  # what will come again
 
 
@@ -219,10 +209,12 @@ def _view_for_tensorrt(bundle: Bundle) -> Bundle:
 def _cpu_backends(_: Bundle) -> _Backends:
     with extras_named("device cpu"):
         from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
+        from rankport.runtime.backends.ort.sets import OnnxRuntimeSetBackend
 
     return _Backends(
         prefix=lambda bundle, config, _: OnnxRuntimePrefixBackend(bundle, config),
         text=lambda bundle, role, config, _: OnnxRuntimeTextBackend(bundle, role, config),
+        sets=lambda bundle, config, _: OnnxRuntimeSetBackend(bundle, config),
     )
 
 
@@ -233,6 +225,7 @@ def _cuda_backends(_: Bundle) -> _Backends:
     return _Backends(
         prefix=lambda bundle, config, gpu: cuda.cuda_prefix_backend(bundle, config, device=gpu),
         text=lambda bundle, role, _, gpu: cuda.cuda_text_backend(bundle, role, device=gpu),
+        sets=lambda bundle, config, gpu: cuda.cuda_set_backend(bundle, config, device=gpu),
         record=cuda.record_cuda_prefills,
     )
 
@@ -290,9 +283,3 @@ def _warmed(
 def _way_out(manifest: Manifest, lacking: Target) -> str:
     devices = [f"--device {_DEVICE_OF_TARGET[target]}" for target in manifest.targets if target != lacking]
     return f"take {' or '.join(devices)}, or export it with --target {lacking}"
-
-
-def _warm_up_sizes(longest: int, pass_tokens: int) -> list[tuple[int, int]]:
-    """Returns tokens of an item, at most `longest`, and how many items, of each pass."""
-    lengths = {min(2, longest), min(128, longest)}
-    return [(length, count) for length in sorted(lengths) for count in (1, max(1, pass_tokens // length))]

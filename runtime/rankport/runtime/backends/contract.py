@@ -124,6 +124,49 @@ class PrefixBackend(Protocol):
         """Frees the device."""
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """Events of one user whose state is there."""
+
+    state: PrefixPieces  # one piece behind the other
+    times: NDArray[np.int64]  # [events], in whole seconds
+
+    @classmethod
+    def nothing(cls) -> "History":
+        """Makes the history of no events."""
+        return cls((), np.zeros(0, np.int64))
+
+
+class SetBackend(Protocol):
+    """Histories and all candidates behind one: state of events once, then a row a candidate."""
+
+    @property
+    def recordings(self) -> RecordingCounts | None:
+        """Counts of the passes so far; None where nothing is recorded."""
+
+    def extend(self, past: History, events: NDArray[np.float32], times: NDArray[np.int64]) -> PrefixKV:
+        """Computes the state of events [events, width], at least one, right behind a past. Times [events]"""
+
+    def start(
+        self,
+        past: History,
+        now: int,
+        candidates: NDArray[np.float32],
+        sessions: NDArray[np.int64] | None = None,
+    ) -> Started[np.float32]:
+        """Starts the logits of candidates [candidates, width], at least one: [candidates, heads].
+
+        Each sees the history and itself, with `sessions` [candidates] those of its session too. Several passes may be
+        under way; they end in order.
+        """
+
+    def split(self, state: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
+        """Splits the state of events as `PrefixBackend.split`."""
+
+    def close(self) -> None:
+        """Frees the device."""
+
+
 class SequenceKV(Protocol):
     """Keys and values of a sequence that is being written, resident on the backend's device. Opaque."""
 

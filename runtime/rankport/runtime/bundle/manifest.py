@@ -214,8 +214,13 @@ class ManifestDraft(Strict):
     @property
     def on_cpu_alone(self) -> str | None:
         """Says what a bundle does that a CPU alone runs yet; None: nothing."""
-        does = {"writes text": self.generation, "ranks sets": self.sets, "ranks lists": self.lists}
+        does = {"writes text": self.generation, "ranks lists": self.lists}
         return next((what for what, stated in does.items() if stated is not None), None)
+
+    @property
+    def without_plans(self) -> str | None:
+        """Says what a bundle does that no plan of TensorRT is run for yet; None: nothing."""
+        return self.on_cpu_alone if self.sets is None else "ranks sets"
 
     @property
     def targets(self) -> tuple[Target, ...]:

@@ -70,7 +70,7 @@ def load_hosted(order: EngineOrder, config: EngineConfig) -> HostedEngine:
         writing = HostedWriting(bundle, config)
         return HostedEngine(writing.engine, writing.begin)
     if bundle.manifest.sets is not None:
-        return hosted_sets(cast(SetEngine, set_engine(bundle, config)))
+        return hosted_sets(cast(SetEngine, set_engine(bundle, config, config.device_ids[0])))
     return hosted_ranker(cast(Engine, ranker_engines(bundle, config, None).engines.engines[0]))
 
 

@@ -72,11 +72,11 @@ def test_int8_rows_are_within_half_a_step() -> None:
     ("option", "message"),
     [
         (
-            {"target": "onnx-cuda"},
-            "--target onnx-cuda: a ranker of sets is exported for onnx-cpu, as it runs on no",
+            {"target": "tensorrt-rtx:sm86"},
+            "--target tensorrt: a ranker of sets is exported for onnx-cpu and onnx-cuda, as TensorRT runs none",
         ),
-        ({"target": "tensorrt-rtx:sm86"}, "--target tensorrt: a ranker of sets is exported for onnx-cpu"),
-        ({"quantize": "int8"}, "--quantize int8: a ranker of sets is exported in fp32"),
+        ({"precision": "fp16"}, "--precision fp16 is for a GPU: give --target onnx-cuda"),
+        ({"quantize": "int8"}, "--quantize int8: a ranker of sets is exported in no low bits"),
         ({"table_dtype": "int4"}, "--table-dtype is 'int4': use one of float32, float16, int8"),
         ({"prompt": "bare"}, "--prompt: a ranker of sets reads features, no text"),
         ({"max_item_tokens": 4}, "--max-item-tokens: a ranker of sets reads features"),

@@ -13,9 +13,10 @@ from rankport.exporters.kinds.texts.samples import sample_runs
 from rankport.exporters.options.tolerance import LEAST_KENDALL_TAU, ROUNDED_KENDALL_TAU
 from rankport.exporters.verify import verify
 from rankport.protos.errors import BackendError, InvalidRequest
-from rankport.runtime.backends.choice import load_text_backend, warm_up_texts
+from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.ort.cpu import OnnxRuntimeTextBackend
+from rankport.runtime.backends.warm_up import warm_up_texts
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder

@@ -117,11 +117,20 @@ def test_a_server_warms_it_up(set_wise: SetRanker) -> None:
     assert set_wise.counts().engines["cpu"].stages["rank"].passes == 1
 
 
-@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
-def test_another_device_is_refused_by_name(device: Device, set_bundle: Callable[[str, str], Bundle]) -> None:
-    with pytest.raises(
-        InvalidRequest, match=f"ranks sets, which device {device} does not yet: take --device cpu"
-    ):
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        (
+            "cuda",
+            "has graphs for onnx-cpu, not for CUDA: take --device cpu, or export it with --target onnx-cuda",
+        ),
+        ("tensorrt", "ranks sets, which device tensorrt does not yet: take --device cpu or cuda"),
+    ],
+)
+def test_a_device_without_graphs_is_refused_by_name(
+    device: Device, message: str, set_bundle: Callable[[str, str], Bundle]
+) -> None:
+    with pytest.raises(InvalidRequest, match=message):
         SetRanker.load(set_bundle("hstu", "set-wise"), config=EngineConfig(device=device))
 
 

@@ -6,11 +6,13 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.set_ranker.module import SetsModule
+from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
+from rankport.exporters.graphs.passes.half_precision import to_half_precision
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
 from rankport.exporters.kinds.set_ranker.facts import SetFacts, sets_of
+from rankport.runtime.backends.layouts.sets import HISTORY, RANK, RANK_SET, state_names
 from rankport.runtime.bundle.manifest import Precision, Target
-from rankport.runtime.kinds.set_ranker.rules import HISTORY, RANK, RANK_SET
 
 LOGITS = "logits"
 _EVENTS, _PAST, _CANDIDATES = 5, 7, 3  # of the trace
@@ -53,13 +55,19 @@ class Rank(nn.Module):
 def set_ranker_graphs(
     facts: SetFacts, source: Checkpoint, target: Target, precision: Precision
 ) -> dict[str, RoleGraph]:
-    """Traces the graphs: of a mask with a first pass, one for each."""
+    """Traces the graphs for a target: of a mask with a first pass, one for each."""
     module = sets_of(source)
     policy = facts.schema.mask.policy
     graphs = {HISTORY: RoleGraph(_history(module, facts), {HISTORY: tuple(_state(facts, "state", "events"))})}
     graphs[RANK] = RoleGraph(_rank(module, facts, together=policy == "set-wise"), {RANK: (LOGITS,)})
     if policy == "top":
         graphs[RANK_SET] = RoleGraph(_rank(module, facts, together=True), {RANK_SET: (LOGITS,)})
+    for graph in graphs.values():
+        if target == "onnx-cuda":
+            fuse_for_cuda(graph.model)
+        if precision != "fp32":
+            to_half_precision(graph.model, precision, fused=target == "onnx-cuda")
+        drop_intermediate_shapes(graph.model)
     return graphs
 
 
@@ -79,7 +87,7 @@ def _history(module: SetsModule, facts: SetFacts) -> ir.Model:
         **_state(facts, "past", "past"),
     }
     outputs = _state(facts, "state", "events")
-    return _cut(trace(History(module), arguments, axes, list(outputs)), outputs)
+    return cut(trace(History(module), arguments, axes, list(outputs)), outputs)
 
 
 def _rank(module: SetsModule, facts: SetFacts, *, together: bool) -> ir.Model:
@@ -100,13 +108,7 @@ def _rank(module: SetsModule, facts: SetFacts, *, together: bool) -> ir.Model:
     if together:
         arguments["sessions"], axes["sessions"] = torch.tensor([0, 0, 1]), ["candidates"]
     traced = trace(Rank(module), arguments, axes, [LOGITS])
-    return _cut(traced, {LOGITS: ["candidates", len(facts.outputs)]})
-
-
-def _cut(traced: ir.Model, outputs: dict[str, Shape]) -> ir.Model:
-    graph = cut(traced, outputs)
-    drop_intermediate_shapes(graph)
-    return graph
+    return cut(traced, {LOGITS: ["candidates", len(facts.outputs)]})
 
 
 def _past(facts: SetFacts, generator: torch.Generator) -> list[Tensor]:
@@ -118,8 +120,5 @@ def _past(facts: SetFacts, generator: torch.Generator) -> list[Tensor]:
 
 
 def _state(facts: SetFacts, what: str, axis: str) -> dict[str, Shape]:
-    return {
-        f"{what}_{part}.{index}": [layer.kv_heads, axis, layer.head_dim]
-        for index, layer in enumerate(facts.layers)
-        for part in ("key", "value")
-    }
+    shapes: list[Shape] = [[layer.kv_heads, axis, layer.head_dim] for layer in facts.layers for _ in range(2)]
+    return dict(zip(state_names(what, len(facts.layers)), shapes, strict=True))

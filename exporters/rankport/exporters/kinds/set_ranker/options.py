@@ -24,15 +24,15 @@ class SetRankerOptions(ExportOptions):
     def __post_init__(self) -> None:
         ExportOptions.__post_init__(self)
         require_choice("table_dtype", self.table_dtype, get_args(RowType))
-        if self.targets != ("onnx-cpu",) or self.plans:
+        if "tensorrt" in self.targets or self.plans:
             raise InvalidRequest(
-                f"--target {','.join(self.targets)}: a ranker of sets is exported for onnx-cpu, as it runs on no other "
-                "device yet: leave it out"
+                f"--target {','.join(self.targets)}: a ranker of sets is exported for onnx-cpu and onnx-cuda, as "
+                "TensorRT runs none yet: take those"
             )
         if self.recipe is not None:
             raise InvalidRequest(
-                f"--quantize {self.recipe}: a ranker of sets is exported in fp32: leave it out; --table-dtype rounds "
-                "its tables"
+                f"--quantize {self.recipe}: a ranker of sets is exported in no low bits: leave it out; --table-dtype "
+                "rounds its tables"
             )
         for name in ("prompt", "max_item_tokens", "reference"):
             if getattr(self, name) is not None:

@@ -8,7 +8,9 @@ group, [2 * layers, prefixes, kv_heads, padded length, head_dim], so that a pref
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+from rankport.runtime.backends.contract import PrefixKV, PrefixPieces
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray
 from rankport.runtime.backends.devices.memory import Buffer, DeviceMemory, Side
 from rankport.runtime.bundle.manifest import DType, LayerKV
@@ -41,8 +43,10 @@ class _Group:
 class KVLayout:
     """Places of each layer's KV, for a model's layers and the type that its graphs keep KV in."""
 
-    def __init__(self, layers: Sequence[LayerKV], dtype: DType) -> None:
+    def __init__(self, layers: Sequence[LayerKV], dtype: DType, *, several: bool = True) -> None:
+        """Takes layers; graphs that take one prefix, not `several`, have no axis of prefixes."""
         self.dtype: DType = dtype
+        self._first_axis = 0 if several else 1
         self._groups = tuple(_groups(layers, ITEM_BYTES[dtype]))
         self._token_bytes = sum(group.token_bytes for group in self._groups)
 
@@ -51,11 +55,14 @@ class KVLayout:
         return self._token_bytes * prefixes * length
 
     def arrays(self, pointer: int, prefixes: int, length: int) -> Iterator[DeviceArray]:
-        """Yields keys and values of each layer in a block, in the order of the graphs: key 0, value 0, key 1, ..."""
+        """Yields keys and values of each layer in a block, in the order of the graphs: key 0, value 0, key 1, ...
+
+        Without an axis of prefixes a block has one.
+        """
         for group in self._groups:
             shape = (prefixes, group.kv_heads, length, group.head_dim)
             for _ in range(2 * group.layers):
-                array = DeviceArray(pointer, shape, self.dtype)
+                array = DeviceArray(pointer, shape[self._first_axis :], self.dtype)
                 yield array
                 pointer += array.nbytes
 
@@ -117,6 +124,35 @@ class Place:
     def of(cls, kv: DeviceKV, start: int = 0) -> "Place":
         """Takes a handle as what it is: a block of one prefix, without padding."""
         return cls(kv.buffer.pointer, 1, kv.length, 0, start)
+
+
+class KVPieces:
+    """Handles of KV in a memory: taken out of blocks, split, and put behind each other in a block."""
+
+    def __init__(self, layout: KVLayout, memory: DeviceMemory) -> None:
+        self.layout, self._memory = layout, memory
+
+    def taken(self, block: Place, length: int) -> DeviceKV:
+        """Copies the first `length` tokens of a place to a handle of their own."""
+        kv = self._empty(length)
+        self.layout.move(self._memory, block, Place.of(kv), length)
+        return kv
+
+    def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
+        """Splits as `PrefixBackend.split`. Both halves own their memory, so that evicting one frees it."""
+        assert isinstance(kv, DeviceKV)
+        return self.taken(Place.of(kv), length), self.taken(Place.of(kv, length), kv.length - length)
+
+    def put(self, pieces: PrefixPieces, block: Place) -> None:
+        """Copies pieces behind each other into a place."""
+        start = block.start
+        for piece in cast(tuple[DeviceKV, ...], pieces):
+            target = Place(block.pointer, block.prefixes, block.length, block.row, start)
+            self.layout.move(self._memory, Place.of(piece), target, piece.length)
+            start += piece.length
+
+    def _empty(self, length: int) -> DeviceKV:
+        return DeviceKV(self._memory.allocate(self.layout.nbytes(1, length)), length)
 
 
 def _side(group: _Group, pointer: int, place: Place) -> Side:

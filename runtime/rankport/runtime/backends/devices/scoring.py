@@ -11,7 +11,6 @@ import operator
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, RecordingCounts, Started
 from rankport.runtime.backends.devices.downloads import Downloads
 from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
-from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, NamedKV, Place
+from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, KVPieces, NamedKV, Place
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.table import DeviceTable, embeddings_dtype
 from rankport.runtime.backends.devices.uploads import Uploads
@@ -66,6 +65,7 @@ class DevicePrefixBackend:
         score = next(graph for graph in manifest.graphs if graph.role == "score")
         self._lay_out = layout_of(score, form)
         self._kv = KVLayout(manifest.shape.layers, prefix.outputs[0].dtype)
+        self._pieces = KVPieces(self._kv, memory)
         names = [output.name for output in prefix.outputs]
         past_names = [name.replace("new_", "past_", 1) for name in names]
         self._new_kv_of = NamedKV(self._kv, names, frozenset(names))
@@ -113,7 +113,9 @@ class DevicePrefixBackend:
         sizes = self._run("prefix", batch)
         block = Place(self._new.pointer, sizes.prefixes, sizes.rows * sizes.row_tokens)
         lengths = batch.runs.lengths.tolist()
-        return tuple(self._taken(block, row, length) for row, length in enumerate(lengths))
+        return tuple(
+            self._pieces.taken(replace(block, row=row), length) for row, length in enumerate(lengths)
+        )
 
     def score(self, batch: PrefixBatch) -> Logits:
         """See `PrefixBackend.score`."""
@@ -125,12 +127,8 @@ class DevicePrefixBackend:
         return self._downloads.fetch((len(batch.runs), self._labels))
 
     def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
-        """See `PrefixBackend.split`. Both halves own their memory, so that evicting one frees it."""
-        assert isinstance(kv, DeviceKV)
-        head, rest = self._empty(length), self._empty(kv.length - length)
-        self._kv.move(self._memory, Place.of(kv), Place.of(head), length)
-        self._kv.move(self._memory, Place.of(kv, start=length), Place.of(rest), rest.length)
-        return head, rest
+        """See `PrefixBackend.split`."""
+        return self._pieces.split(kv, length)
 
     def close(self) -> None:
         """Frees the graphs, the workspace and the stream."""
@@ -195,17 +193,4 @@ class DevicePrefixBackend:
         if len(prefixes) < sizes.prefixes or lengths.min() < sizes.past:
             self._memory.clear(past.pointer, nbytes)
         for row, pieces in enumerate(prefixes):
-            start = 0
-            for piece in cast(tuple[DeviceKV, ...], pieces):
-                target = Place(past.pointer, sizes.prefixes, sizes.past, row, start)
-                self._kv.move(self._memory, Place.of(piece), target, piece.length)
-                start += piece.length
-
-    def _taken(self, block: Place, row: int, length: int) -> DeviceKV:
-        kv = self._empty(length)
-        source = Place(block.pointer, block.prefixes, block.length, row)
-        self._kv.move(self._memory, source, Place.of(kv), length)
-        return kv
-
-    def _empty(self, length: int) -> DeviceKV:
-        return DeviceKV(self._memory.allocate(self._kv.nbytes(1, length)), length)
+            self._pieces.put(pieces, Place(past.pointer, sizes.prefixes, sizes.past, row))

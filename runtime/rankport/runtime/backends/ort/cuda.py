@@ -14,6 +14,7 @@ from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
+from rankport.runtime.backends.devices.sets import DeviceSetBackend
 from rankport.runtime.backends.devices.table import token_table
 from rankport.runtime.backends.layouts.sizes import prefill_sizes
 from rankport.runtime.bundle.bundle import Bundle
@@ -82,6 +83,14 @@ def cuda_text_backend(bundle: Bundle, role: Role, *, device: int = 0) -> DeviceT
     with _on_gpu(device) as memory:
         graph = _load(bundle, role, memory)
     return DeviceTextBackend(bundle, role, graph, memory)
+
+
+def cuda_set_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DeviceSetBackend:
+    """Loads a ranker of sets on one GPU. Raises as `cuda_prefix_backend`."""
+    with _on_gpu(device) as memory:
+        memory.reserve(config.prefix_cache_bytes)
+        graphs = {graph.role: _load(bundle, graph.role, memory) for graph in bundle.manifest.graphs}
+        return DeviceSetBackend(bundle.manifest, graphs, memory)
 
 
 @contextmanager

@@ -260,11 +260,10 @@ def _graphs(bundle: Bundle) -> list[_Graph]:
 
 def _check_kind(bundle: Bundle) -> None:
     """Raises BundleError for a bundle whose plans nothing could run."""
-    does = bundle.manifest.on_cpu_alone
+    does = bundle.manifest.without_plans
     if does is not None:
         raise BundleError(
-            f"{bundle.path}: {does}, which runs on the CPU alone: a plan of it would never be used; leave it as it is, "
-            "for --device cpu"
+            f"{bundle.path}: {does}, which no plan is run for yet: a plan of it would never be used; leave it as it is"
         )
 
 

@@ -7,20 +7,21 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.runtime.backends.contract import History, RecordingCounts, SetBackend, Started
 from rankport.runtime.bundle.sets import SetMask
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.kinds.set_ranker.combining import Heads
-from rankport.runtime.kinds.set_ranker.graphs import SetGraphs
-from rankport.runtime.kinds.set_ranker.states import HistoryStates, Layer, StatePiece, joined
+from rankport.runtime.kinds.set_ranker.states import HistoryStates
+from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease
-from rankport.runtime.scheduling.work import Pass, PassSize, Request, on_device
+from rankport.runtime.scheduling.work import Pass, PassSize, Request, Wait, on_device
 from rankport.runtime.scheduling.worker import Clock, Worker
 
 Values = NDArray[np.float32]
@@ -53,19 +54,19 @@ class SetLogits:
 
 
 class SetEngine(QueuedEngine):
-    """Graphs, states and a queue. Thread-safe; owns and closes the graphs."""
+    """A backend, states and a queue. Thread-safe; owns and closes the backend."""
 
     def __init__(
         self,
-        graphs: SetGraphs,
+        backend: SetBackend,
         mask: SetMask,
         heads: Heads,
         config: EngineConfig = DEFAULTS,
         *,
         clock: Clock = time.monotonic,
     ) -> None:
-        """Takes the graphs over."""
-        self._work = _SetWork(graphs, mask, heads, config)
+        """Takes the backend over."""
+        self._work = _SetWork(backend, mask, heads, config)
         super().__init__(Worker(self._work, config, name="rankport-sets", clock=clock))
         self._clock = clock
 
@@ -85,6 +86,10 @@ class SetEngine(QueuedEngine):
         self._worker.submit(request)
         return request.future
 
+    def counts(self) -> EngineCounts:
+        """Returns a snapshot of its counters, those of recorded passes too."""
+        return replace(super().counts(), recordings=self._work.recordings)
+
     def cache_stats(self) -> CacheStats:
         """Takes a snapshot of the counters of states."""
         return self._work.states.stats()
@@ -93,13 +98,14 @@ class SetEngine(QueuedEngine):
 @dataclass(slots=True, eq=False, kw_only=True)
 class _SetRequest(Request):
     given: SetInput
+    under_way: bool = False
     logits: Values | None = None
     again: Whole | None = None
     cached: int = 0
 
     @property
     def exhausted(self) -> bool:
-        return self.logits is not None
+        return self.under_way
 
     @property
     def finished(self) -> bool:
@@ -111,72 +117,92 @@ class _SetRequest(Request):
 
 
 class _SetWork:
-    """Passes over the graphs, one a request; lives in the worker's thread."""
+    """Passes over the backend, one a request; lives in the worker's thread."""
 
-    def __init__(self, graphs: SetGraphs, mask: SetMask, heads: Heads, config: EngineConfig) -> None:
-        self._graphs, self._mask, self._heads = graphs, mask, heads
+    def __init__(self, backend: SetBackend, mask: SetMask, heads: Heads, config: EngineConfig) -> None:
+        self._backend, self._mask, self._heads = backend, mask, heads
         self._chunk = config.max_prefill_tokens
-        self.states = HistoryStates(config.prefix_cache_bytes)
+        split = partial(on_device, "splitting states", backend.split)
+        self.states = HistoryStates(config.prefix_cache_bytes, split)
+
+    @property
+    def recordings(self) -> RecordingCounts | None:
+        """Counts of recorded passes, of a device that records any."""
+        return self._backend.recordings
 
     def prepare(self, request: _SetRequest) -> None:
-        """Does nothing: a state is leased within its pass."""
+        """Does nothing: a state is leased while its pass is started."""
 
     def plan(self, active: Sequence[_SetRequest], max_bulk_tokens: int | None) -> Pass[_SetRequest]:
         """Plans the pass of the request whose turn it is."""
         request = active[0]
         size = PassSize("rank", len(request.given.candidates), request.tokens, request.tokens)
-        return Pass((request,), (request.tokens,), partial(self._compute, request), size)
+        return Pass((request,), (request.tokens,), partial(self._start, request), size)
 
     def retire(self, request: _SetRequest) -> None:
         """Does nothing: a request holds nothing."""
 
     def close(self) -> None:
-        """Frees the graphs."""
-        self._graphs.close()
+        """Drops the states before the device that holds them."""
+        self.states.clear()
+        self._backend.close()
 
-    def _compute(self, request: _SetRequest) -> None:
-        given, mask = request.given, self._mask
-        with self._state(given) as (state, cached):
-            request.cached = cached
-            alone = None if mask.policy != "set-wise" else given.sessions
-            logits = self._rank(given, given.candidates, state, alone)
-            if mask.top_k is not None:
-                order = np.argsort(-self._heads.combined(logits, given.weights), kind="stable")
-                request.again = order[: mask.top_k]
-                logits = logits.copy()
-                logits[request.again] = self._rank(
-                    given, given.candidates[request.again], state, given.sessions[request.again]
-                )
-        request.logits = logits
+    def _start(self, request: _SetRequest) -> Wait | None:
+        """Starts the pass; of a mask with a second one, that, once the first is there."""
+        given = request.given
+        again: Whole | None = None
+        with self._history(given) as (history, cached):
+            if self._mask.top_k is None:
+                together = self._mask.policy == "set-wise"
+                started = self._rank(given, given.candidates, history, given.sessions if together else None)
+            else:
+                started, again = self._rank_again(given, history, self._mask.top_k)
+        request.cached, request.again, request.under_way = cached, again, True
+
+        def wait() -> None:
+            request.logits = on_device("rank", started.results)
+
+        if not started.done:
+            return wait
+        wait()
+        return None
+
+    def _rank_again(self, given: SetInput, history: History, top_k: int) -> tuple[Started[np.float32], Whole]:
+        """Starts the second pass, over the best of a first one. Returns them too."""
+        first = on_device("rank", self._rank(given, given.candidates, history, None).results)
+        again = np.argsort(-self._heads.combined(first, given.weights), kind="stable")[:top_k]
+        second = self._rank(given, given.candidates[again], history, given.sessions[again])
+
+        def results() -> Values:
+            logits = first.copy()
+            logits[again] = second.results()
+            return logits
+
+        return Started(results, second.done), again
 
     @contextmanager
-    def _state(self, given: SetInput) -> Iterator[tuple[list[Layer], int]]:
-        """Gives the state of all events, computing those whose state is not kept, and how many were."""
+    def _history(self, given: SetInput) -> Iterator[tuple[History, int]]:
+        """Gives all events, the state of those computed that is not kept, and how many had theirs."""
         tokens = self.states.tokens(given.identity)
         lease = self.states.match(tokens)
         try:
             cached = lease.length
             while lease.length < len(tokens):
                 self._extend(lease, tokens, given)
-            yield joined(lease.pieces(), self._graphs.shapes), cached
+            yield History(lease.pieces(), given.times), cached
         finally:
             self.states.release(lease)
 
     def _extend(self, lease: Lease, tokens: Whole, given: SetInput) -> None:
         start = lease.length
         end = min(len(tokens), start + self._chunk)
-        past = joined(lease.pieces(), self._graphs.shapes)
-        piece: StatePiece = on_device(
-            "history",
-            self._graphs.history,
-            given.events[start:end],
-            given.times[start:end],
-            past,
-            given.times[:start],
+        past = History(lease.pieces(), given.times[:start])
+        state = on_device(
+            "history", self._backend.extend, past, given.events[start:end], given.times[start:end]
         )
-        self.states.insert(lease, tokens[start:end], piece)
+        self.states.insert(lease, tokens[start:end], state)
 
     def _rank(
-        self, given: SetInput, candidates: Values, state: list[Layer], sessions: Whole | None
-    ) -> Values:
-        return on_device("rank", self._graphs.rank, candidates, state, given.times, given.now, sessions)
+        self, given: SetInput, candidates: Values, history: History, sessions: Whole | None
+    ) -> Started[np.float32]:
+        return on_device("rank", self._backend.start, history, given.now, candidates, sessions)

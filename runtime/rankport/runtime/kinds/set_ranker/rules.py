@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from rankport.runtime.bundle.manifest import GraphSpec, Manifest, Role, TensorSpec
+from rankport.runtime.backends.layouts.sets import HISTORY, RANK, RANK_SET, state_names
+from rankport.runtime.bundle.manifest import DType, GraphSpec, Manifest, Precision, Role, TensorSpec
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 from rankport.runtime.bundle.sets import Sets
 
 NAME = "set-ranker"
-HISTORY: Role = "history"
-RANK: Role = "rank"
-RANK_SET: Role = "rank-set"  # of the mask `top`: its second pass
+_STATES: Mapping[Precision, DType] = MappingProxyType(
+    {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+)
 
 Shape = list[int | str]
 
@@ -60,8 +61,9 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
     assert sets is not None
     assert labels is not None
     for index, graph in enumerate(manifest.graphs):
-        yield from _inputs(graph, index, _takes(manifest, sets, graph.role))
-        gives = _state(manifest, "state", "events") if graph.role == HISTORY else {}
+        dtype = _STATES[graph.precision or manifest.precision]
+        yield from _inputs(graph, index, _takes(manifest, sets, graph.role, dtype))
+        gives = _state(manifest, "state", "events", dtype) if graph.role == HISTORY else {}
         if graph.role != HISTORY:
             gives = {
                 "logits": TensorSpec(name="logits", dtype="float32", shape=["candidates", len(labels.names)])
@@ -71,9 +73,9 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
             yield f"graphs[{index}].outputs: role {graph.role} gives {_told(has)}, must be {_told(gives)}"
 
 
-def _takes(manifest: Manifest, sets: Sets, role: Role) -> dict[str, TensorSpec]:
+def _takes(manifest: Manifest, sets: Sets, role: Role, dtype: DType) -> dict[str, TensorSpec]:
     """Lists what a role may read; what it need not, a graph may leave out."""
-    taken = _state(manifest, "past", "past")
+    taken = _state(manifest, "past", "past", dtype)
     taken["past_times"] = TensorSpec(name="past_times", dtype="int64", shape=["past"])
     if role == HISTORY:
         shape: Shape = ["events", sets.width(sets.event)]
@@ -87,11 +89,12 @@ def _takes(manifest: Manifest, sets: Sets, role: Role) -> dict[str, TensorSpec]:
     return taken
 
 
-def _state(manifest: Manifest, what: str, axis: str) -> dict[str, TensorSpec]:
+def _state(manifest: Manifest, what: str, axis: str, dtype: DType) -> dict[str, TensorSpec]:
+    layers = manifest.shape.layers
+    shapes: list[Shape] = [[layer.kv_heads, axis, layer.head_dim] for layer in layers for _ in range(2)]
     return {
-        name: TensorSpec(name=name, dtype="float32", shape=[layer.kv_heads, axis, layer.head_dim])
-        for index, layer in enumerate(manifest.shape.layers)
-        for name in (f"{what}_key.{index}", f"{what}_value.{index}")
+        name: TensorSpec(name=name, dtype=dtype, shape=shape)
+        for name, shape in zip(state_names(what, len(layers)), shapes, strict=True)
     }
 
 

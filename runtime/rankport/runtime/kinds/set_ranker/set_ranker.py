@@ -2,6 +2,7 @@
 
 import os
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -17,7 +18,6 @@ from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.sets import SetColumns, SetFeatures, SetQuery, SetRanking
 from rankport.protos.types import ModelDescription, Usage
 from rankport.protos.wording import counted
-from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
@@ -28,11 +28,11 @@ from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.set_ranker.combining import Heads
 from rankport.runtime.kinds.set_ranker.engine import SetEngine, SetInput, SetLogits
 from rankport.runtime.kinds.set_ranker.gather import Gatherer, blank, bytes_of_rows
-from rankport.runtime.kinds.set_ranker.graphs import SetGraphs
 from rankport.runtime.kinds.set_ranker.remote import RemoteSetEngine
 from rankport.runtime.kinds.set_ranker.rules import RULES
-from rankport.runtime.kinds.set_ranker.tables import RowTable
+from rankport.runtime.kinds.set_ranker.tables import open_tables, table_files
 from rankport.runtime.scheduling.futures import converted, result_within
+from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.opening import given_or_opened
@@ -41,12 +41,15 @@ AnySetEngine = SetEngine | RemoteSetEngine
 """An engine of a ranker of sets, in this process or another."""
 
 
-def set_engine(bundle: Bundle, config: EngineConfig) -> AnySetEngine:
-    """Loads the graphs, in another process where `config` says so. Raises as `SetRanker.load`."""
+def set_engine(bundle: Bundle, config: EngineConfig, gpu: int) -> AnySetEngine:
+    """Loads the graphs on one device, in another process where `config` says so. Raises as `SetRanker.load`."""
     if config.engines_at:
-        return RemoteSetEngine(bundle, config, config.device_ids[0])
+        return RemoteSetEngine(bundle, config, gpu)
+    from rankport.runtime.backends.choice import load_set_backend
+
     manifest = bundle.manifest
-    return SetEngine(SetGraphs(bundle, config), _schema(manifest).mask, Heads.of(manifest), config)
+    backend = load_set_backend(bundle, config, gpu=gpu)
+    return SetEngine(backend, _schema(manifest).mask, Heads.of(manifest), config)
 
 
 class SetRanker:
@@ -85,13 +88,15 @@ class SetRanker:
         manifest = opened.manifest
         with ExitStack() as owned:
             content = _content(manifest, store, config, owned)
-            engine = set_engine(opened, config)
-            owned.callback(engine.close)
-            files = _table_files(opened)
+            engines: dict[int, AnySetEngine] = {}
+            for gpu in config.device_ids:
+                engines[gpu] = set_engine(opened, config, gpu)
+                owned.callback(engines[gpu].close)
+            files = table_files(opened)
             owned.callback(files.close)
-            gatherer = Gatherer(_schema(manifest), _tables(opened), content, files)
+            gatherer = Gatherer(_schema(manifest), open_tables(opened), content, files)
             files.check_opened()
-            return cls(manifest, Replicas({0: engine}), gatherer, on_close=owned.pop_all().close)
+            return cls(manifest, Replicas(engines), gatherer, on_close=owned.pop_all().close)
 
     def rank(
         self,
@@ -136,7 +141,11 @@ class SetRanker:
         given = self._input(query, self._heads.weights(query.head_weights))
         spent_s = time.perf_counter() - begun_s
         rows = len(given.events) + len(given.candidates)
-        return self._engines.submit(lambda engine: engine.submit(given, timeout_s, spent_s=spent_s), rows)
+        return self._engines.submit(
+            lambda engine: engine.submit(given, timeout_s, spent_s=spent_s),
+            rows,
+            lambda: zlib.crc32(given.identity[:1].tobytes()),
+        )
 
     def small_query(self) -> SetQuery:
         """Makes a request of one event and one candidate."""
@@ -166,8 +175,8 @@ class SetRanker:
 
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
-        (engine,) = self._engines.engines
-        return ModelCounts(self._engines.counts(), cache=engine.cache_stats())
+        caches = [engine.cache_stats() for engine in self._engines.engines]
+        return ModelCounts(self._engines.counts(), cache=CacheStats.total(caches))
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
@@ -255,22 +264,6 @@ def _times(query: SetQuery, schema: SetSchema) -> tuple[NDArray[np.int64], int]:
 def _schema(manifest: Manifest) -> SetSchema:
     assert manifest.sets is not None
     return manifest.sets
-
-
-def _table_files(bundle: Bundle) -> MappedFiles:
-    sets = bundle.manifest.sets
-    assert sets is not None
-    names = {table.file for table in sets.files.values()}
-    return MappedFiles(bundle.path, [entry for entry in bundle.manifest.files if entry.path in names])
-
-
-def _tables(bundle: Bundle) -> dict[str, RowTable]:
-    sets = bundle.manifest.sets
-    assert sets is not None
-    return {
-        name: RowTable.open(bundle.file(table.file), name, sets.tables[name], table.dtype)
-        for name, table in sets.files.items()
-    }
 
 
 def _content(

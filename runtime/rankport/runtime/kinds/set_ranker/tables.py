@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BundleError, InvalidRequest
+from rankport.runtime.backends.mapped_files import MappedFiles
+from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.sets import IdTable, RowType
 
 MAGIC: Final = b"RPROWS01"
@@ -93,6 +95,24 @@ class RowTable:
                 "export with another policy for unknown ids"
             )
         return np.where(unknown, self.policy.shared_row or 0, ids), unknown
+
+
+def table_files(bundle: Bundle) -> MappedFiles:
+    """Opens the files of a bundle's tables before they are mapped. Raises as `MappedFiles`."""
+    sets = bundle.manifest.sets
+    assert sets is not None
+    names = {table.file for table in sets.files.values()}
+    return MappedFiles(bundle.path, [entry for entry in bundle.manifest.files if entry.path in names])
+
+
+def open_tables(bundle: Bundle) -> dict[str, RowTable]:
+    """Maps a bundle's tables, by name. Raises as `RowTable.open`."""
+    sets = bundle.manifest.sets
+    assert sets is not None
+    return {
+        name: RowTable.open(bundle.file(table.file), name, sets.tables[name], table.dtype)
+        for name, table in sets.files.items()
+    }
 
 
 def _mapped(path: Path) -> mmap.mmap:

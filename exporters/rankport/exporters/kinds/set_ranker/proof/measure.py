@@ -14,6 +14,7 @@ from rankport.exporters.options.proof_options import ProofOptions
 from rankport.exporters.proof.compare import compare
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series
+from rankport.exporters.proof.noise import products_in_half
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.protos.errors import ParityError
 from rankport.runtime.bundle.manifest import Manifest, ModeParity
@@ -41,9 +42,14 @@ def measure_set_ranker(
             answers = [asked(ranker, sample) for sample in samples]
         modes.append(compare(mode, expected, answers, values))
         first = first or answers
+    noise = None
+    if manifest.precision != "fp32":
+        on_progress("noise of the source")
+        with products_in_half(manifest.precision):
+            noise = compare("noise", expected, [reference.logits(sample) for sample in samples], values)
     return Measured(
         modes,
-        None,
+        noise,
         options.tolerance,
         None,
         lambda original: Drift([], None),

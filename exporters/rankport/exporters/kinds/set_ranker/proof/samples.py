@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rankport.runtime.bundle.sets import IdFeature, ScalarFeature, SetFeature, SetSchema
 
 Columns = Mapping[str, NDArray[np.generic]]
-_LENGTHS = (0, 1, 9, 24, 40)
+_LENGTHS = (0, 1, 9, 24, 40, 512)  # sums over a long one show what half precision does not hold
 _CANDIDATES = 24
 _UNKNOWN_EVERY = 7
 

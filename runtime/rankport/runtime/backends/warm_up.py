@@ -1,0 +1,64 @@
+"""Passes that a backend on a GPU runs before a request: kernels and memory are there then, and what fails is told."""
+
+import numpy as np
+
+from rankport.runtime.backends.contract import (
+    History,
+    PrefixBackend,
+    PrefixBatch,
+    PrefixPieces,
+    SetBackend,
+    TextBackend,
+)
+from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.tokens import TokenRun, TokenRuns
+
+
+def warm_up_prefixes(backend: PrefixBackend, manifest: Manifest, config: EngineConfig) -> None:
+    """Runs the smallest and the largest passes that will come: their kernels and memory are there before a request.
+
+    Raises BackendError: what fails here would fail every request.
+    """
+    limits = manifest.limits
+    prefix = TokenRun(np.zeros(min(limits.max_prefix_tokens, 64), np.int64))
+    for length, count in _warm_up_sizes(limits.max_item_tokens, config.max_batch_tokens):
+        pieces: PrefixPieces = ()
+        if len(prefix.ids):
+            pieces = backend.prefill(PrefixBatch.of([()], [prefix], np.zeros(1, np.int64)))
+        backend.score(PrefixBatch((pieces,), _zeros(length, count), np.zeros(count, np.int64)))
+
+
+def warm_up_texts(backend: TextBackend, manifest: Manifest, config: EngineConfig) -> None:
+    """Runs the smallest and the largest passes of texts that will come; raises as `warm_up_prefixes`."""
+    for length, count in _warm_up_sizes(manifest.max_text_tokens, config.text_batch_tokens):
+        backend.compute(_zeros(length, count))
+
+
+def warm_up_sets(backend: SetBackend, manifest: Manifest, config: EngineConfig) -> None:
+    """Reads the longest history, and ranks most and fewest candidates behind it; raises as `warm_up_prefixes`."""
+    sets = manifest.sets
+    assert sets is not None
+    events = np.zeros((sets.max_events, sets.width(sets.event)), np.float32)
+    times = np.zeros(len(events), np.int64)
+    past = History.nothing()
+    for start in range(0, len(events), config.max_prefill_tokens):
+        end = min(start + config.max_prefill_tokens, len(events))
+        state = backend.extend(past, events[start:end], times[start:end])
+        past = History((*past.state, state), times[:end])
+    alone = sets.mask.policy != "set-wise"
+    most_together = min(sets.mask.top_k or 0, sets.max_candidates) if alone else sets.max_candidates
+    for most, apart in ((sets.max_candidates, True), (most_together, False)):
+        for count in (most, 1) if most and (alone or not apart) else ():
+            candidates = np.zeros((count, sets.width(sets.candidate)), np.float32)
+            backend.start(past, 0, candidates, None if apart else np.zeros(count, np.int64)).results()
+
+
+def _zeros(length: int, count: int) -> TokenRuns:
+    return TokenRuns.of_lengths(np.zeros(length * count, np.int64), [length] * count)
+
+
+def _warm_up_sizes(longest: int, pass_tokens: int) -> list[tuple[int, int]]:
+    """Returns tokens of an item, at most `longest`, and how many items, of each pass."""
+    lengths = {min(2, longest), min(128, longest)}
+    return [(length, count) for length in sorted(lengths) for count in (1, max(1, pass_tokens // length))]

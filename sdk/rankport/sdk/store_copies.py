@@ -19,6 +19,7 @@ from rankport.runtime.store.copy_ends import (
     spec_as,
 )
 from rankport.runtime.store.copying import CopyProgress, CopyReport, copy_tokens
+from rankport.runtime.store.lmdb_store.compaction import Compaction, compact_store
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.snapshot.store import SnapshotStore
 from rankport.runtime.store.token_spec import TokenSpec
@@ -95,6 +96,13 @@ def _is_url(location: str) -> bool:
     return "://" in location
 
 
+def compact(location: str) -> Compaction:
+    """Compacts a store in LMDB. Raises `InvalidRequest` for one of another kind, and as `compact_store`."""
+    if _is_url(location) or SnapshotStore.is_at(Path(location)):
+        raise InvalidRequest(f"{shown(location)} is no store in LMDB: others have no room to give back")
+    return compact_store(Path(location))
+
+
 @contextmanager
 def open_to_drop(location: str) -> Iterator[TokenStore]:
     """Opens a store of which tokens are to be dropped: a snapshot too, whose file then goes."""
@@ -132,6 +140,8 @@ def _kind_of(target: str, kind: StoreKind | None) -> _TargetKind:
         stands = "dataset"
     elif (path / "data.mdb").exists():
         stands = "lmdb"
+    if stands == "dataset":
+        raise InvalidRequest(f"{target} is there already: a dataset is made as a whole, give another folder")
     if stands and kind and stands != kind:
         raise InvalidRequest(f"{target} is a store of kind {stands}, not {kind}: give another directory")
     return stands or kind or _NAMED.get(path.suffix, "lmdb")

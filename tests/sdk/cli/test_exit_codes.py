@@ -24,6 +24,11 @@ WRONG = [  # what was asked is wrong, wherever that is found: by the parser, by 
     (["score", "a"], "give either --prefix or --field NAME=TEXT (see rankport score --help)"),
     (["score", "a", "--prefix", "q", "--timeout-s", "-1", "--bundle", "b"], "timeout_s is -1.0"),
     (["score", "a", "--prefix", "q", "--server", "http://b:1"], "address is 'http://b:1'"),
+    (["score", "a", "--prefix", "q", "--server", "b:99999"], "there is no port 99999, they end at 65535"),
+    (
+        ["generate", "a", "--bundle", "b", "--seed", "9" * 20],
+        f"seed is {'9' * 20}: give a whole number from 0 to 9",
+    ),
     (["export", "c", "--kind", "ranker", "--pooling", "mean", "--out", "o"], "--pooling belongs to --kind"),
     (["export", "c", "--kind", "nosuch", "--out", "o"], "kind 'nosuch' is unknown"),
 ]
@@ -47,6 +52,12 @@ FAILED = [
     (["score", "--items", "absent", "--prefix", "q", "--bundle", "b"], "FileNotFoundError: "),
     (["classify", "--file", "absent", "--bundle", "b"], "FileNotFoundError: "),
     (["tag", "--texts", "absent", "--bundle", "b"], "FileNotFoundError: "),
+    (["rank", "absent", "--bundle", "b"], "FileNotFoundError: "),
+    (["generate", "a", "--bundle", "b", "--json-schema", "absent"], "FileNotFoundError: "),
+    (["inspect", "b", "--json", "."], "IsADirectoryError: --json .: cannot be written: "),
+    (["verify", "b", "--checkpoint", "c", "--html", "."], "IsADirectoryError: --html .: cannot be written: "),
+    (["loadtest", "--server", "b:1", "--html", "."], "IsADirectoryError: --html .: cannot be written: "),
+    (["score", "a", "--prefix", "q", "--bundle", "b", "--out", "."], "IsADirectoryError: --out .: cannot be"),
 ]
 
 

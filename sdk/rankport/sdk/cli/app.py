@@ -1,5 +1,6 @@
 """Command tree, whose errors are one line and an exit code."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.extras import extras_named
 from rankport.protos.packages import VERSION
 from rankport.protos.reasons import reason_with_file
+from rankport.sdk.cli.output.writing import writing
 
 _HELP = """Take a trained LLM ranker or item encoder from checkpoint to production.
 
@@ -125,7 +127,21 @@ def _run(command: Callable[..., object]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _failures_told():
         status = command(standalone_mode=False)
+        _flush()
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _flush() -> None:
+    """Writes out what standard output still holds: Python itself would end with a code of its own where that fails."""
+    try:
+        with writing("standard output"):
+            sys.stdout.flush()
+    except BrokenPipeError:  # its reader went away, which is no failure to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries, and tells, again
+        raise
 
 
 @contextmanager

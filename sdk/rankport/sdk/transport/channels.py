@@ -21,6 +21,7 @@ ChannelOptions = Sequence[tuple[str, Any]]
 _log = logging.getLogger(__name__)
 _OTHER_SCHEMES = ("http://", "https://", "grpc://", "grpcs://")
 _UNIX = "unix:"
+_LAST_PORT = 65_535
 _HOST_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s\[\]:/]+)):(?P<port>\d{1,5})")
 
 _OPTIONS: ChannelOptions = (
@@ -118,9 +119,15 @@ class Target:
 
 
 def _checked(address: object) -> str:
-    if isinstance(address, str) and address.strip() and not address.lower().startswith(_OTHER_SCHEMES):
-        return address
-    raise InvalidRequest(f"address is {address!r:.200}; give host:port")
+    if not isinstance(address, str) or not address.strip() or address.lower().startswith(_OTHER_SCHEMES):
+        raise InvalidRequest(f"address is {address!r:.200}; give host:port")
+    port = address.rpartition(":")[2]
+    if not address.startswith(_UNIX) and port.isascii() and port.isdigit() and int(port[:9]) > _LAST_PORT:
+        # gRPC itself would take what is left of it in 16 bits.
+        raise InvalidRequest(
+            f"address is {address!r:.200}: there is no port {port:.20}, they end at {_LAST_PORT}"
+        )
+    return address
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -82,7 +82,7 @@ def of_a_newer_format(content: dict[str, Any]) -> None:
         (of_another_encoder, "part-0.parquet is another part than the dataset says: run the job"),
         (with_more_rows, "part-0.parquet is another part than the dataset says: run the job"),
         (with_an_absent_part, "part-9.parquet cannot be read"),
-        (without_parts, r"dataset.json does not say what is in the dataset: KeyError\('parts'\)"),
+        (without_parts, "dataset.json does not say what is in the dataset: it has no 'parts'"),
         (of_a_newer_format, "dataset.json is of format 'rankport-dataset' 2"),
     ],
 )
@@ -94,6 +94,12 @@ def test_dataset_that_is_not_what_it_says_is_refused(
     (dataset / DATASET_FILE).write_text(json.dumps(content))
     with pytest.raises(StoreError, match=message):
         list(DatasetSource(dataset).batches())
+
+
+def test_dataset_whose_own_file_is_no_text_is_refused_in_a_line(dataset: Path) -> None:
+    (dataset / DATASET_FILE).write_bytes(b"{\xff" + bytes(1000))
+    with pytest.raises(StoreError, match=r"in the dataset: it is not UTF-8 at byte 1$"):
+        DatasetSource(dataset)
 
 
 @pytest.mark.parametrize("part_format", get_args(DatasetFormat))

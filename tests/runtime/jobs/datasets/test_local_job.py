@@ -55,6 +55,15 @@ def test_a_changed_row_makes_its_window_anew_and_no_other(tmp_path: Path) -> Non
     assert stored(out) == in_one_process(tmp_path / "again", files)
 
 
+def test_a_folder_of_other_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    files, bundle = write_files(tmp_path, 1), tmp_path / "encoder.bundle"
+    bundle.mkdir()
+    (bundle / "manifest.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"holds 'manifest\.json': a new dataset needs an empty folder"):
+        run_dataset_job(HashEncoder(padding_matters=True), target(bundle), files)
+    assert [path.name for path in bundle.iterdir()] == ["manifest.json"]
+
+
 def test_an_id_that_is_no_longer_first_elsewhere_is_encoded(tmp_path: Path) -> None:
     files, out = write_files(tmp_path, 2), tmp_path / "out"
     second = (tmp_path / "1.csv").read_text()

@@ -77,6 +77,13 @@ def test_file_that_is_no_database_is_refused(path: Path, content: bytes) -> None
         LmdbStore.open(path)
 
 
+def test_file_that_is_empty_is_told_so(path: Path) -> None:
+    path.mkdir()
+    (path / "data.mdb").touch()
+    with pytest.raises(StoreError, match=r"data\.mdb is empty: copy it anew"):
+        LmdbStore.open(path, read_only=True)
+
+
 def test_second_opening_in_a_process_is_refused_and_the_first_still_works(
     path: Path, store: TokenStore, namespace: TokenNamespace
 ) -> None:

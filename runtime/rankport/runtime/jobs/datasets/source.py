@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rankport.protos.errors import StoreError
+from rankport.protos.reasons import reason_of
 from rankport.runtime.jobs.datasets import DATASET_FILE
 from rankport.runtime.jobs.datasets.formats import files_in, format_of_part
 from rankport.runtime.jobs.datasets.parts import tokens_of, whose
@@ -35,8 +36,10 @@ class DatasetSource:
             self.fingerprint: str = content["encoder"]
             self.spec = TokenSpec(**content["spec"])
             self._rows = {folder / Path(part["name"]).name: int(part["rows"]) for part in content["parts"]}
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{path} does not say what is in the dataset: {error!r}") from error
+        except KeyError as error:
+            raise StoreError(f"{path} does not say what is in the dataset: it has no {error}") from error
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{path} does not say what is in the dataset: {_cause(error)}") from error
         self._folder = folder
 
     @property
@@ -75,3 +78,10 @@ class DatasetSource:
             hashes = table.column("content_hash").to_pylist()
             infos = [EntryInfo(content_hash, written_at) for content_hash in hashes]
             yield Batch(table.column("id").to_pylist(), infos, tokens_of(table, self.spec))
+
+
+def _cause(error: Exception) -> str:
+    """Tells why in a line: a fault of decoding quotes all that it read."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 at byte {error.start}"
+    return reason_of(error)

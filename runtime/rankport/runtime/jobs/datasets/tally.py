@@ -30,7 +30,7 @@ class Tally:
         """Makes the folder.
 
         Raises:
-            StoreError: that cannot be.
+            StoreError: that cannot be, or it holds what is no dataset's.
             InvalidRequest: a dataset of another format stands there.
         """
         self._target, self._on_progress, self._on_bad_row = target, on_progress, on_bad_row
@@ -42,6 +42,7 @@ class Tally:
             Path(target.folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"dataset {target.folder} cannot be made: {reason_of(error)}") from error
+        check_own(Path(target.folder))
         check_format(Path(target.folder), target.part_format)
 
     def take(self, outcome: Outcome, *, made: bool) -> None:
@@ -105,6 +106,15 @@ class Tally:
             seconds=seconds,
             items_per_s=progress.encoded / seconds if progress.encoded else 0.0,
         )
+
+
+def check_own(folder: Path) -> None:
+    """Raises `StoreError` for a folder of other files: a bundle, say, which more of them would spoil."""
+    names = sorted(path.name for path in folder.iterdir())
+    if names and not any(
+        name == DATASET_FILE or name.startswith((".", "_", "part-", "data")) for name in names
+    ):
+        raise StoreError(f"{folder} holds {names[0]!r}: a new dataset needs an empty folder")
 
 
 def check_format(folder: Path, part_format: DatasetFormat) -> None:

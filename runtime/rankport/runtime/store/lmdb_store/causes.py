@@ -24,8 +24,18 @@ def open_error(path: Path, error: lmdb.Error, *, read_only: bool) -> StoreError:
     if os.strerror(errno.EACCES) in text or os.strerror(errno.EROFS) in text:
         return _permission_error(path, read_only)
     return _shared_error(path, error, read_only) or StoreError(
-        f"token store {path} cannot be opened: {error}"
+        f"token store {path} cannot be opened: {_cause(path, text)}"
     )
+
+
+def _cause(path: Path, text: str) -> str:
+    """Words what LMDB tells of a file: without the path, which it repeats, and with the way out where there is one."""
+    data, anew = path / "data.mdb", "copy it anew (into another directory, then rename that), or encode again"
+    if data.is_file() and not data.stat().st_size:
+        return f"data.mdb is empty: {anew}"
+    if "MDB_INVALID" in text:
+        return f"data.mdb is not LMDB's: {anew}"
+    return text.removeprefix(f"{path}: ")
 
 
 def failure(path: Path, error: lmdb.Error, *, read_only: bool) -> StoreError:

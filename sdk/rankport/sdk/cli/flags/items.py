@@ -1,6 +1,5 @@
 """Items of `rankport score`, and their wide features: from arguments, and from files of texts or JSON lines."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import typer
 
 from rankport.protos.arguments import checked_run
 from rankport.protos.types import Item, Key
-from rankport.sdk.cli.flags.lines import lines_of
+from rankport.sdk.cli.flags.lines import json_of, lines_of
 
 _SHOWN_CHARACTERS = 100
 
@@ -56,7 +55,7 @@ def _parse(lines: Iterable[str], keys: bool, *, jsonl: bool, name: str) -> list[
 
 def _json_item(line: str, keys: bool, where: str) -> GivenItem:
     try:
-        content = json.loads(line)
+        content = json_of(line, where)
         features = content.pop("features", {}) if isinstance(content, dict) else {}
         return GivenItem(_item(content, keys, line, where), _numbers(features, where))
     except (ValueError, TypeError) as error:

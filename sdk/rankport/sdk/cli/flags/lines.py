@@ -1,7 +1,11 @@
-"""Lines of a file, or of standard input, that a flag names."""
+"""Lines of a file, or of standard input, that a flag names, and JSON in them."""
 
+import json
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -13,15 +17,25 @@ def lines_of(path: str, option: str) -> list[str]:
 
     Raises `OSError` for a file that cannot be read, `typer.BadParameter` for one that is not UTF-8.
     """
+    return list(each_line(path, option))
+
+
+def each_line(path: str, option: str) -> Iterator[str]:
+    """Yields the lines as they come. Raises as `lines_of`."""
     try:
-        if path == "-":
-            lines = sys.stdin.readlines()
-        else:
-            with Path(path).open(encoding="utf-8") as stream:
-                lines = stream.readlines()
+        with nullcontext(sys.stdin) if path == "-" else Path(path).open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream):
+                yield line.removeprefix(_BOM) if number == 0 else line
     except UnicodeDecodeError as error:
         raise typer.BadParameter(
             f"{option} {path} is not UTF-8 ({error.reason} at byte {error.start}): convert it "
             "(iconv -f ENCODING -t UTF-8; ENCODING is UTF-16 for some editors and shells of Windows)"
         ) from error
-    return [line.removeprefix(_BOM) if number == 0 else line for number, line in enumerate(lines)]
+
+
+def json_of(line: str, where: str) -> Any:
+    """Reads the JSON of a line. Raises `typer.BadParameter` naming `where` for what is none, or nested too deeply."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{where} is no JSON: {error}") from error

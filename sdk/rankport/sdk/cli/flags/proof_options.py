@@ -5,5 +5,11 @@ from typing import Annotated
 
 import typer
 
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here too; - for stdout.")]
-HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write the proof as a page here too.")]
+from rankport.sdk.cli.flags.written import writable
+
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the figures here too; - for stdout.", callback=writable)
+]
+HtmlFile = Annotated[
+    Path | None, typer.Option("--html", help="Write the proof as a page here too.", callback=writable)
+]

@@ -1,12 +1,11 @@
 """Texts of `rankport classify`: from arguments, and from files of texts or JSON lines."""
 
-import json
 from collections.abc import Iterable
 
 import typer
 
 from rankport.protos.classes import ClassText
-from rankport.sdk.cli.flags.lines import lines_of
+from rankport.sdk.cli.flags.lines import json_of, lines_of
 
 _SHOWN_CHARACTERS = 100
 
@@ -23,11 +22,7 @@ def _parsed(lines: Iterable[str], *, jsonl: bool, name: str) -> list[ClassText]:
 
 
 def _of_json(line: str, where: str) -> ClassText:
-    try:
-        content = json.loads(line)
-    except ValueError as error:
-        raise typer.BadParameter(f"{where}: {error}") from error
-    match content:
+    match json_of(line, where):
         case str() as text:
             return text
         case [str() as first, str() as second]:

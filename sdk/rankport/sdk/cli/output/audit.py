@@ -12,6 +12,7 @@ from rankport.exporters.vocabulary.audit import AuditReport
 from rankport.exporters.vocabulary.diagnostics.cosines import CosineBlock
 from rankport.exporters.vocabulary.diagnostics.diagnose import Norms, TableDiagnostics
 from rankport.exporters.vocabulary.diagnostics.similarity import Similarity
+from rankport.sdk.cli.output.writing import write_file, writing
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; color: #1c2733 }
@@ -86,8 +87,7 @@ def write_audit_html(file: Path | None, report: AuditReport) -> None:
         for name, png in draw(table).items():
             content = base64.b64encode(png).decode()
             page.append(f"<p><img alt={name} src='data:image/png;base64,{content}'></p>")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(page) + "\n", encoding="utf-8")
+    write_file("--html", file, "\n".join(page) + "\n")
 
 
 def write_plots(folder: Path | None, report: AuditReport) -> None:
@@ -96,10 +96,11 @@ def write_plots(folder: Path | None, report: AuditReport) -> None:
         return
     from rankport.exporters.vocabulary.diagnostics.plots import draw
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for table in report.tables:
-        for name, png in draw(table).items():
-            (folder / f"{table.table.removesuffix('.weight')}-{name}.png").write_bytes(png)
+    with writing(f"--plots {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for table in report.tables:
+            for name, png in draw(table).items():
+                (folder / f"{table.table.removesuffix('.weight')}-{name}.png").write_bytes(png)
 
 
 def _print_rows(

@@ -29,8 +29,7 @@ _NAMED_KEYS = 5
 def write_inspection(location: str, encoders: Sequence[StoredEncoder], json_file: Path | None) -> None:
     """Writes what a store holds: a line for each encoder, or JSON."""
     if json_file is not None:
-        with writing(f"--json {json_file}"):
-            write_json(json_file, {"store": location, "encoders": [_plain(encoder) for encoder in encoders]})
+        write_json(json_file, {"store": location, "encoders": [_plain(encoder) for encoder in encoders]})
         return
     for line in map(_line, encoders):
         print(f"{location}: {line}")
@@ -87,8 +86,7 @@ def write_differences(found: Iterable[Difference], list_file: Path | None, json_
                 with writing(f"--list {list_file}"):
                     print(json.dumps(asdict(difference)), file=stream)
     if json_file is not None:
-        with writing(f"--json {json_file}"):
-            write_json(json_file, dict(counts))
+        write_json(json_file, dict(counts))
     else:
         said = ", ".join(f"{count:,} {change}" for change, count in counts.items())
         print(said, file=sys.stderr if str(list_file) == "-" else sys.stdout)
@@ -137,8 +135,7 @@ def write_copies(target: str, copies: Mapping[str, CopyReport], json_file: Path 
     """Writes what was copied: a line for each encoder, or JSON."""
     if json_file is not None:
         content = {"target": target, "encoders": {name: asdict(report) for name, report in copies.items()}}
-        with writing(f"--json {json_file}"):
-            write_json(json_file, content)
+        write_json(json_file, content)
         return
     for name, report in copies.items():
         print(
@@ -157,8 +154,7 @@ def write_copies(target: str, copies: Mapping[str, CopyReport], json_file: Path 
 def write_compaction(location: str, compaction: Compaction, json_file: Path | None) -> None:
     """Writes what a compaction gave back."""
     if json_file is not None:
-        with writing(f"--json {json_file}"):
-            write_json(json_file, {"store": location, **asdict(compaction)})
+        write_json(json_file, {"store": location, **asdict(compaction)})
         return
     before, after = compaction.before_bytes / 1e6, compaction.after_bytes / 1e6
     print(f"{location}: {before:,.1f} MB before, {after:,.1f} MB now")

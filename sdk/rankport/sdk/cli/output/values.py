@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rankport.protos.tables import TableColumn
-from rankport.sdk.cli.output.writing import writing
+from rankport.sdk.cli.output.writing import write_file, writing
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
@@ -21,9 +21,7 @@ def write_out(write: Callable[[TextIO], None], file: Path | None) -> None:
         return
     text = StringIO(newline="")
     write(text)
-    with writing(f"--out {file}"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text.getvalue(), encoding="utf-8", newline="")
+    write_file("--out", file, text.getvalue())
 
 
 def csv_values(column: TableColumn) -> list[object]:

@@ -13,6 +13,7 @@ from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 from rankport.runtime.kinds.generator.tries.trie_file import trie_of_file
 from rankport.runtime.kinds.generator.tries.tries import Tries
+from support.file_limits import files_of_at_most
 
 NAMES = {"<a_0>": 3, "<a_1>": 4, "<b_0>": 5}
 
@@ -107,6 +108,7 @@ def test_a_file_gives_names_or_ids(tmp_path: Path) -> None:
         ('{"key": "y", "ids": []}', "line 2: a key is a text, and a sequence a list"),
         ('{"key": "y", "ids": [3, 3], "title": "z"}', 'line 2: give {"key": ..., "tokens": [...]}'),
         ("y", "line 2: no JSON"),
+        ("[" * 100_000, "line 2: no JSON"),
     ],
 )
 def test_the_line_at_fault_is_named(tmp_path: Path, line: str, told: str) -> None:
@@ -124,6 +126,15 @@ def test_no_items_and_no_file_are_told(tmp_path: Path) -> None:
         trie_of_file(tmp_path / "empty", NAMES.get, 101)
     with pytest.raises(InvalidRequest, match="cannot be read: No such file"):
         trie_of_file(tmp_path / "none", NAMES.get, 101)
+
+
+def test_a_trie_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    trie = TokenTrie.of([f"key {number}" for number in range(1000)], np.full((1000, 2), 5), 101)
+    with files_of_at_most(200), pytest.raises(StoreError, match="movies' cannot be written: "):
+        trie.save(tmp_path / "movies")
+    assert not list(tmp_path.iterdir())
+    trie.save(tmp_path / "movies")
+    assert [path.name for path in tmp_path.iterdir()] == ["movies"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "written over"])

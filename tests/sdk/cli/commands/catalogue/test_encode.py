@@ -117,8 +117,23 @@ def test_a_report_that_cannot_be_written_is_one_clear_error(
     encoder_bundle: Bundle, items: Path, store: Path, option: str
 ) -> None:
     result = encode(encoder_bundle, items, store, option, "/proc/none/report")
-    assert isinstance(result.exception, InvalidRequest)
-    assert str(result.exception) == f"{option} /proc/none/report cannot be written: No such file or directory"
+    assert isinstance(result.exception, FileNotFoundError)
+    assert result.exception.filename == f"{option} /proc/none/report"
+    assert result.exception.strerror == "cannot be written: No such file or directory"
+
+
+@pytest.mark.parametrize("option", ["--bad-rows", "--html", "--json"])
+def test_a_report_in_the_place_of_a_folder_is_refused_before_the_job(
+    encoder_bundle: Bundle, items: Path, store: Path, option: str, tmp_path: Path
+) -> None:
+    result = encode(encoder_bundle, items, store, option, str(tmp_path))
+    assert isinstance(result.exception, IsADirectoryError)
+    assert not store.exists()
+
+
+def test_a_side_that_there_is_not_makes_no_store(encoder_bundle: Bundle, items: Path, store: Path) -> None:
+    assert encode(encoder_bundle, items, store, "--side", "both").exit_code != 0
+    assert not store.exists()
 
 
 def test_input_without_a_usable_row_fails(encoder_bundle: Bundle, items: Path, store: Path) -> None:

@@ -151,6 +151,14 @@ def test_snapshot_is_dropped_as_a_file(lmdb: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "x.snapshot").iterdir()) == []
 
 
+def test_compact_is_of_lmdb_alone(tmp_path: Path, lmdb: Path) -> None:
+    assert rankport("store", "copy", lmdb, tmp_path / "s.snapshot").returncode == 0
+    for location in (tmp_path / "s.snapshot", "redis://localhost:1/0"):
+        refused = rankport("store", "compact", location)
+        assert refused.returncode == 2
+        assert f"{location} is no store in LMDB" in refused.stderr
+
+
 def test_compact_gives_the_room_of_dropped_items_back(lmdb: Path) -> None:
     with open_store(lmdb) as store:
         namespace = store.namespace(ENCODER)

@@ -49,8 +49,17 @@ def test_a_line_that_does_not_go_with_the_others_is_not_added(tmp_path: Path) ->
 
 def test_a_file_that_cannot_be_written_gives_no_token(tmp_path: Path) -> None:
     result = rankport("token", "new", "search", "--file", tmp_path / "none" / "clients.txt")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "clients.txt: cannot be written: No such file or directory" in result.stderr
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "clients.txt"
+    file.write_bytes(b"\xff\xfe")
+    result = rankport("token", "new", "search", "--file", file)
     assert (result.returncode, result.stdout) == (2, "")
-    assert "clients.txt cannot be written: No such file or directory" in result.stderr
+    assert "clients.txt is not UTF-8" in result.stderr
+    assert file.read_bytes() == b"\xff\xfe"
 
 
 def test_without_a_file_the_line_is_printed(tmp_path: Path) -> None:

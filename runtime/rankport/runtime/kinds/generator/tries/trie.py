@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
@@ -97,19 +97,29 @@ class TokenTrie:
         return trie
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a folder, which appears whole or not at all. Raises `StoreError` if there is one already."""
+        """Writes a folder, which appears whole or not at all.
+
+        Raises `StoreError` if there is one already, or it cannot be written: nothing is left of it then.
+        """
         folder = Path(path)
         if folder.exists():
             raise StoreError(f"trie {str(folder)!r} exists already: remove it, or write to another folder")
-        staged = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
+                staged = Path(beside) / folder.name
+                staged.mkdir(mode=0o755)
+                self._write(staged)
+                staged.rename(folder)
+        except OSError as error:
+            raise StoreError(f"trie {str(folder)!r} cannot be written: {reason_of(error)}") from error
+
+    def _write(self, staged: Path) -> None:
         arrays = [*self.tokens, *self.children, *(getattr(self, name) for name in _WHOLE)]
         for name, array in zip(_names(self.levels), arrays, strict=True):
             np.save(staged / f"{name}.npy", array)
         header = {"format": FORMAT, "version": VERSION, "levels": self.levels, "vocabulary": self.vocabulary}
         header |= {"items": self.count, "nodes": self.nodes}
         (staged / HEADER).write_text(json.dumps(header) + "\n", encoding="utf-8")
-        staged.chmod(0o755)
-        staged.rename(folder)
 
     def check(self) -> None:
         """Raises `StoreError` where its files were written over or cut since it was opened: no array may be read."""

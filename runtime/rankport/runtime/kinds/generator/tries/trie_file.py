@@ -55,7 +55,7 @@ def _item(
 ) -> tuple[str, list[int]]:
     try:
         said: Any = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{where}: no JSON: {error}") from error
     if not isinstance(said, dict) or said.keys() not in ({"key", "tokens"}, {"key", "ids"}):
         raise InvalidRequest(

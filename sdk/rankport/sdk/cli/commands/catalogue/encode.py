@@ -1,7 +1,7 @@
 """`rankport encode`."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -14,6 +14,7 @@ from rankport.runtime.jobs.datasets import DatasetFormat
 from rankport.runtime.jobs.datasets.ray_config import RayConfig
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
 from rankport.sdk.cli.flags.encoder import BundleFlag, DeviceIdFlag, SideFlag, TokenDtypeFlag
+from rankport.sdk.cli.flags.written import writable
 
 
 @takes(
@@ -66,13 +67,18 @@ def encode(
     ] = None,
     bad_rows: Annotated[
         Path | None,
-        typer.Option(help='Write all bad rows here: {"line":…, "id":…, "reason":…, "row":…} a line.'),
+        typer.Option(
+            help='Write all bad rows here: {"line":…, "id":…, "reason":…, "row":…} a line.', callback=writable
+        ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page here: lengths, padding, rates over time, bad rows.")
+        Path | None,
+        typer.Option(
+            help="Write a page here: lengths, padding, rates over time, bad rows.", callback=writable
+        ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the report here; - for stdout.")
+        Path | None, typer.Option("--json", help="Write the report here; - for stdout.", callback=writable)
     ] = None,
     **given: Any,
 ) -> None:
@@ -125,11 +131,11 @@ def encode(
     sources = ItemSources.open(items, filled(FileColumns, given))
     with (
         load_encoder(bundle, engine_config(device, device_ids=(device_id,))) as encoder,
-        open_store(store, create=True) as tokens,
+        nullcontext(of_side(encoder, cast(Side | None, side))) as source,
         write_bad_rows(bad_rows, sources.names) as on_bad_row,
+        open_store(store, create=True) as tokens,
         _continuable(),
     ):
-        source = of_side(encoder, cast(Side | None, side))
         namespace = namespace_of(tokens, source, token_dtype, hidden=publish == "when-complete")
         with show_progress(console, sources.count()) as on_progress:
             history = JobHistory()

@@ -6,11 +6,15 @@ from typing import Annotated, Literal
 import typer
 
 from rankport.protos.wording import be, counted
+from rankport.sdk.cli.flags.written import writable
 
 Location = Annotated[str, typer.Argument(metavar="STORE", help="Token store: a directory, or redis://….")]
 Fingerprint = Annotated[str, typer.Argument(help="Fingerprint of the encoder, as `store inspect` tells it.")]
 Store = Annotated[str, typer.Option(help="Token store.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON here; - for stdout.")]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the result as JSON here; - for stdout.", callback=writable),
+]
 Frozen = Annotated[bool, typer.Option("--frozen", help="Read LMDB without a lock: nobody may write to it.")]
 
 
@@ -62,7 +66,10 @@ def diff(
         str | None, typer.Option(help="Fingerprint in the second store. [default: that of the first]")
     ] = None,
     list_file: Annotated[
-        Path | None, typer.Option("--list", help='Write each: {"key":…, "change":…} a line; - for stdout.')
+        Path | None,
+        typer.Option(
+            "--list", help='Write each: {"key":…, "change":…} a line; - for stdout.', callback=writable
+        ),
     ] = None,
     frozen: Frozen = False,
     json_file: JsonFile = None,
@@ -131,10 +138,10 @@ def compact(store: Location, json_file: JsonFile = None) -> None:
 
     It takes room for a copy beside the store. A job that writes to the store meanwhile ends: run it again.
     """
-    from rankport.runtime.store.lmdb_store.compaction import compact_store
     from rankport.sdk.cli.output.stores import write_compaction
+    from rankport.sdk.store_copies import compact as run
 
-    write_compaction(store, compact_store(Path(store)), json_file)
+    write_compaction(store, run(store), json_file)
 
 
 def publish(fingerprint: Fingerprint, store: Store) -> None:
@@ -154,12 +161,11 @@ def drop(fingerprint: Fingerprint, store: Store) -> None:
 
     Rankers that are paired with it can read none from then on.
     """
+    from rankport.runtime.store.lmdb_store.store import LmdbStore
     from rankport.sdk.store_copies import open_to_drop
 
     with open_to_drop(store) as tokens:
         count = len(tokens.namespace(fingerprint, filling=True))
         tokens.drop(fingerprint)
-    typer.echo(
-        f"{store}: {counted(count, 'item', ',')} of encoder {fingerprint} {be(count)} dropped; `store "
-        "compact` frees the room"
-    )
+    room = "; `store compact` frees the room" if isinstance(tokens, LmdbStore) else ""
+    typer.echo(f"{store}: {counted(count, 'item', ',')} of encoder {fingerprint} {be(count)} dropped{room}")

@@ -12,6 +12,7 @@ from rankport.exporters.vocabulary.collapse_limits import CollapseLimits
 from rankport.protos.types import Side
 from rankport.runtime.config import EngineConfig
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
+from rankport.sdk.cli.flags.written import writable
 from rankport.sdk.membership.config import MembershipConfig, UserColumns
 
 
@@ -49,10 +50,12 @@ def tokens(
     ] = 1024,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every sample.")] = 0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here too; - for stdout.")
+        Path | None,
+        typer.Option("--json", help="Write the figures here too; - for stdout.", callback=writable),
     ] = None,
     html_file: Annotated[
-        Path | None, typer.Option("--html", help="Write figures and plots as one page here too.")
+        Path | None,
+        typer.Option("--html", help="Write figures and plots as one page here too.", callback=writable),
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Write the plots as PNG files into this folder.")] = None,
     **given: Any,
@@ -124,10 +127,12 @@ def membership(
         typer.Option(help="Side of two towers that reads the texts: item or query. [default: item]"),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here too; - for stdout.")
+        Path | None,
+        typer.Option("--json", help="Write the figures here too; - for stdout.", callback=writable),
     ] = None,
     html_file: Annotated[
-        Path | None, typer.Option("--html", help="Write figures and plots as one page here too.")
+        Path | None,
+        typer.Option("--html", help="Write figures and plots as one page here too.", callback=writable),
     ] = None,
     **given: Any,
 ) -> None:

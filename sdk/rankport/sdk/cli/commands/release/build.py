@@ -8,6 +8,7 @@ import typer
 from rankport.runtime.backends.tensorrt.build_options import BuildOptions
 from rankport.runtime.backends.tensorrt.profile_limits import ProfileLimits
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
+from rankport.sdk.cli.flags.written import writable
 
 
 @takes(*flags_of(ProfileLimits), *flags_of(BuildOptions))
@@ -33,7 +34,8 @@ def build(
         ),
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write what was built here; - for stdout.")
+        Path | None,
+        typer.Option("--json", help="Write what was built here; - for stdout.", callback=writable),
     ] = None,
     **given: Any,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from rankport.runtime.self_test.self_test import SelfTestDevice
+from rankport.sdk.cli.flags.written import writable
 
 
 def doctor(
@@ -27,7 +28,9 @@ def doctor(
             help="With --self-test: try TensorRT also on a GPU that it does not list.",
         ),
     ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write it here; - for stdout.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write it here; - for stdout.", callback=writable)
+    ] = None,
 ) -> None:
     """Show what this machine has (driver, GPU, libraries), which targets it can build and run, what to install.
 

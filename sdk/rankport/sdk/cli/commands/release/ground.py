@@ -7,6 +7,7 @@ import typer
 
 from rankport.exporters.vocabulary.grounding.options import GroundingOptions
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
+from rankport.sdk.cli.flags.written import writable
 
 
 @takes(*flags_of(GroundingOptions))
@@ -31,7 +32,8 @@ def ground(
         typer.Option("--resume", help="Go on with the run that was killed in --out; start if there is none."),
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write ground.json here too; - for stdout.")
+        Path | None,
+        typer.Option("--json", help="Write ground.json here too; - for stdout.", callback=writable),
     ] = None,
     **given: Any,
 ) -> None:

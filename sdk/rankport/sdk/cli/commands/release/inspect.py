@@ -5,11 +5,16 @@ from typing import Annotated
 
 import typer
 
+from rankport.sdk.cli.flags.written import writable
+
 
 def inspect(
     bundle: Annotated[Path, typer.Argument(help="Bundle directory.")],
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write manifest and TensorRT plans here; - for stdout.")
+        Path | None,
+        typer.Option(
+            "--json", help="Write manifest and TensorRT plans here; - for stdout.", callback=writable
+        ),
     ] = None,
 ) -> None:
     """Show what a bundle is, what was measured of it, and its plans. Every file's hash is checked on the way."""

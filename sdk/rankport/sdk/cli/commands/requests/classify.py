@@ -12,7 +12,7 @@ from rankport.protos.priorities import priority as priority_block
 from rankport.protos.types import Prefix, Truncation
 from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
-from rankport.sdk.cli.flags.written import Format, written_format
+from rankport.sdk.cli.flags.written import Format, writable, written_format
 
 
 def classify(
@@ -48,7 +48,11 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write to this file, .csv or .json, instead of standard output."),
+        typer.Option(
+            metavar="FILE",
+            help="Write to this file, .csv or .json, instead of standard output.",
+            callback=writable,
+        ),
     ] = None,
 ) -> None:
     """Tell the labels of texts, or of pairs, in their order: label, probability, text, status.

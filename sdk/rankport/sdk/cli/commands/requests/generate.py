@@ -12,11 +12,12 @@ import typer
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.priorities import priority as priority_block
-from rankport.protos.reasons import reason_of
 from rankport.protos.types import Prefix, Truncation
+from rankport.sdk.cli.flags.lines import lines_of
 from rankport.sdk.cli.flags.model import opened_model
 from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.output.results.found import search, write_found
+from rankport.sdk.cli.output.writing import writing
 
 
 class _Text(Protocol):
@@ -117,7 +118,7 @@ def generate(
         seed=seed,
         stop=tuple(stop or ()),
         beams=beams,
-        json_schema=None if json_schema is None else _schema(json_schema),
+        json_schema=None if json_schema is None else "".join(lines_of(str(json_schema), "--json-schema")),
         regex=regex,
     )
     with priority_block(priority), opened_model(server, model, bundle, _load) as generator:
@@ -125,16 +126,21 @@ def generate(
         try:
             for part in text:
                 if not as_json:
-                    typer.echo(part.text, nl=False)
+                    _say(part.text, nl=False)
             result = text.result()
         finally:
             text.close()
     if as_json:
-        typer.echo(json.dumps(_told(result), ensure_ascii=False))
+        _say(json.dumps(_told(result), ensure_ascii=False))
         return
-    typer.echo()
+    _say()
     for beam in result.beams[1:]:
-        typer.echo(beam.text)
+        _say(beam.text)
+
+
+def _say(text: str = "", *, nl: bool = True) -> None:
+    with writing("standard output"):
+        typer.echo(text, nl=nl)
 
 
 def _refuse_beside_trie(*given: object) -> None:
@@ -144,18 +150,11 @@ def _refuse_beside_trie(*given: object) -> None:
         )
 
 
-def _schema(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"--json-schema {file} cannot be read: {reason_of(error)}") from error
-
-
 def _prompt(prompt: str | None, fields: list[str]) -> Prefix:
     if (prompt is None) == (not fields):
         raise typer.BadParameter("give either a prompt or its fields, --field NAME=TEXT")
     if prompt == "-":
-        return typer.get_text_stream("stdin").read()
+        return "".join(lines_of(prompt, "the prompt of"))
     if prompt is not None:
         return prompt
     values: dict[str, str] = {}

@@ -12,8 +12,10 @@ import typer
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.priorities import priority as priority_block
 from rankport.protos.sets import SetRanking
+from rankport.sdk.cli.flags.lines import each_line, json_of, lines_of
 from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
+from rankport.sdk.cli.output.writing import writing
 from rankport.sdk.client import Client
 
 _FIELDS = frozenset(
@@ -23,7 +25,7 @@ _FIELDS = frozenset(
 
 def rank(
     requests: Annotated[
-        typer.FileText,
+        str,
         typer.Argument(
             metavar="FILE",
             help='JSONL: {"history": {"item": [7]}, "candidates": {"item": [1, 2]}}, and times, now, sessions, '
@@ -43,10 +45,11 @@ def rank(
     Exit codes: 0 ranked; 2 what was asked is wrong; 1 anything else.
     """
     limit_s = timeout_of(timeout_s)
+    lines = each_line(requests, "FILE") if requests == "-" else lines_of(requests, "FILE")
     load = partial(_loaded, store=store)
     with priority_block(priority), opened_model(server, model, bundle, load, store) as opened:
         ask = opened.rank_set if isinstance(opened, Client) else opened
-        for number, line in enumerate(requests, 1):
+        for number, line in enumerate(lines, 1):
             if line.strip():
                 request = _read(line, number)
                 told, name = {"top_k": top_k} | request, request.get("id")
@@ -64,10 +67,7 @@ def _asked(
 
 
 def _read(line: str, number: int) -> dict[str, Any]:
-    try:
-        request = json.loads(line)
-    except ValueError as error:
-        raise InvalidRequest(f"line {number}: is no JSON: {error}") from None
+    request = json_of(line, f"line {number}")
     if not isinstance(request, dict) or not {"history", "candidates"} <= request.keys() <= _FIELDS:
         known = ", ".join(sorted(_FIELDS))
         raise InvalidRequest(f"line {number}: must be an object with history and candidates, of {known}")
@@ -91,7 +91,8 @@ def _write(name: object, ranking: SetRanking) -> None:
     told["scores"] = ranking.scores[places].tolist()
     told["heads"] = {head: ranking.head(head)[places].tolist() for head in ranking.heads}
     told["events_kept"] = ranking.usage.prefix_tokens_cached
-    typer.echo(json.dumps(told, ensure_ascii=False))
+    with writing("standard output"):
+        typer.echo(json.dumps(told, ensure_ascii=False))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rankport.protos.ranking import WeighingRanks
 from rankport.protos.types import Prefix, Truncation
 from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
-from rankport.sdk.cli.flags.written import Format, written_format
+from rankport.sdk.cli.flags.written import Format, writable, written_format
 
 
 def score(
@@ -62,7 +62,11 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write to this file, .csv or .json, instead of standard output."),
+        typer.Option(
+            metavar="FILE",
+            help="Write to this file, .csv or .json, instead of standard output.",
+            callback=writable,
+        ),
     ] = None,
 ) -> None:
     """Score items against a prefix and print them best first: rank, item or key, score, status.

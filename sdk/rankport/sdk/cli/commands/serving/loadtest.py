@@ -12,6 +12,7 @@ import typer
 
 from rankport.sdk.cli.flags.connection import tls_of, token_of
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, takes
+from rankport.sdk.cli.flags.written import writable
 from rankport.sdk.loadtest.config import Aim, LoadConfig
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import LoadResult
@@ -60,9 +61,14 @@ def loadtest(
     p99: Annotated[
         Any, typer.Option(parser=_seconds, metavar="TIME", help="Latency for --find-rate: 200ms, 0.2s.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with plots.", callback=writable)
+    ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures; - for standard output.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Write the figures; - for standard output.", callback=writable
+        ),
     ] = None,
     **given: Any,
 ) -> None:

@@ -1,13 +1,13 @@
 """`rankport token`: tokens of a server's clients."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
-from rankport.sdk.cli.output.writing import writing
+from rankport.sdk.cli.flags.lines import lines_of
+from rankport.sdk.cli.output.writing import replace_text, writing
 
 
 def token() -> typer.Typer:
@@ -68,7 +68,7 @@ def new(
     drawn = new_token(name)
     limits = Limits(items_per_s, concurrent, tokens_per_s, "background" if background else None)
     line = line_of(drawn, cast(list[Right], rights.split(",")), limits)
-    before = file.read_text(encoding="utf-8") if file is not None and file.exists() else ""
+    before = "".join(lines_of(str(file), "--file")) if file is not None and file.exists() else ""
     if before and not before.endswith("\n"):
         before += "\n"
     unknown = set(rights.split(",")).difference(RIGHTS)
@@ -77,16 +77,6 @@ def new(
     read_clients(f"{before}{line}\n", "the line" if file is None else str(file))
     if file is not None:
         with writing(f"--file {file}"):
-            _replace(file, f"{before}{line}\n")
+            replace_text(file, f"{before}{line}\n", mode=0o600)  # a server reads all of it or none
     with writing("standard output"):
         sys.stdout.write(f"{drawn}\n" if file is not None else f"token: {drawn}\nline:  {line}\n")
-
-
-def _replace(file: Path, text: str) -> None:
-    """Writes the whole file beside its place and moves it there: a server reads all of it or none."""
-    written = file.with_name(f".{file.name}.new")
-    mode = file.stat().st_mode & 0o777 if file.exists() else 0o600
-    descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        opened.write(text)
-    written.replace(file)

@@ -172,5 +172,4 @@ def write_report(
         **asdict(report),
         "first_bad_rows": [_as_json(row) for row in report.first_bad_rows],
     }
-    with writing(f"--json {file}"):
-        write_json(file, content)
+    write_json(file, content)

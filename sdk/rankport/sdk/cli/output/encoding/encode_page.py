@@ -14,7 +14,7 @@ from rankport.runtime.jobs.records import BadRow
 from rankport.sdk.cli.output.report import svg
 from rankport.sdk.cli.output.report.style import STYLE
 from rankport.sdk.cli.output.run_facts import RunFacts
-from rankport.sdk.cli.output.writing import writing
+from rankport.sdk.cli.output.writing import write_file
 
 _SLICES = 60  # of the time
 
@@ -25,9 +25,7 @@ def write_page(
     """Writes the page, if a file is named."""
     if file is None:
         return
-    with writing(f"--html {file}"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(page(report, history, stored, failure, run), encoding="utf-8")
+    write_file("--html", file, page(report, history, stored, failure, run))
 
 
 def page(report: EncodeReport, history: JobHistory, stored: int, failure: str, run: RunFacts) -> str:

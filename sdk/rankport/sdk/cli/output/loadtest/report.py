@@ -19,7 +19,7 @@ from rankport.sdk.cli.output.loadtest.words import (
     time_in_words,
 )
 from rankport.sdk.cli.output.run_facts import RunFacts
-from rankport.sdk.cli.output.writing import write_json, writing
+from rankport.sdk.cli.output.writing import write_file, write_json
 from rankport.sdk.loadtest.config import Aim, LoadConfig
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import PERCENTILES, LoadResult
@@ -109,13 +109,10 @@ def write_report(report: LoadReport, html: Path | None, json_file: Path | None) 
     """Prints the figures, and writes the files that are named."""
     if json_file is None or str(json_file) != "-":
         _print(report)
-    with writing(f"--json {json_file}"):
-        write_json(json_file, report.as_json())
+    write_json(json_file, report.as_json())
     if html is not None:
-        with writing(f"--html {html}"):
-            html.parent.mkdir(parents=True, exist_ok=True)
-            text = page(report.verdict, report.facts, report.best or report.runs[-1], report.runs, report.aim)
-            html.write_text(text, encoding="utf-8")
+        shown = report.best or report.runs[-1]
+        write_file("--html", html, page(report.verdict, report.facts, shown, report.runs, report.aim))
 
 
 def _print(report: LoadReport) -> None:

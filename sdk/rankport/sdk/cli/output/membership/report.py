@@ -9,7 +9,7 @@ from rich.table import Table
 from rankport.sdk.cli.output.membership.page import page
 from rankport.sdk.cli.output.membership.words import HEADINGS, attack_rows, facts
 from rankport.sdk.cli.output.run_facts import RunFacts
-from rankport.sdk.cli.output.writing import write_json, writing
+from rankport.sdk.cli.output.writing import write_file, write_json
 from rankport.sdk.membership.report import MembershipReport
 
 
@@ -31,9 +31,6 @@ def print_membership(console: Console, report: MembershipReport) -> None:
 def write_membership(report: MembershipReport, json_file: Path | None, html_file: Path | None) -> None:
     """Writes the files that are named."""
     run = RunFacts.of_this()
-    with writing(f"--json {json_file}"):
-        write_json(json_file, {**report.as_json(), "verdict": report.verdict, "run": asdict(run)})
+    write_json(json_file, {**report.as_json(), "verdict": report.verdict, "run": asdict(run)})
     if html_file is not None:
-        with writing(f"--html {html_file}"):
-            html_file.parent.mkdir(parents=True, exist_ok=True)
-            html_file.write_text(page(report, run), encoding="utf-8")
+        write_file("--html", html_file, page(report, run))

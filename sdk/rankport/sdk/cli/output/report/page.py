@@ -19,16 +19,14 @@ from rankport.sdk.cli.output.bundle.measures import (
 from rankport.sdk.cli.output.report.plots import plots
 from rankport.sdk.cli.output.report.report import ProofReport
 from rankport.sdk.cli.output.report.style import STYLE
-from rankport.sdk.cli.output.writing import writing
+from rankport.sdk.cli.output.writing import write_file
 
 
 def write_html(file: Path | None, report: ProofReport) -> None:
     """Writes the page, if a file is named."""
     if file is None:
         return
-    with writing(f"--html {file}"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(page(report), encoding="utf-8")
+    write_file("--html", file, page(report))
 
 
 def page(report: ProofReport) -> str:

@@ -8,6 +8,7 @@ import typer
 from rankport.protos.generation import SearchResult
 from rankport.protos.messages.search_wire import BEAMS, TOP_K
 from rankport.protos.types import Prefix
+from rankport.sdk.cli.output.writing import writing
 
 
 def search(
@@ -28,14 +29,18 @@ def search(
 
 def write_found(result: SearchResult, as_json: bool) -> None:
     """Writes a line an item, score and key, or one JSON object."""
-    if not as_json:
+    with writing("standard output"):
+        if as_json:
+            typer.echo(json.dumps(_told(result), ensure_ascii=False))
+            return
         for key, score in zip(result.keys, result.scores.tolist(), strict=True):
             typer.echo(f"{score:.4f}\t{key}")
-        return
-    told = {
+
+
+def _told(result: SearchResult) -> dict[str, object]:
+    return {
         "keys": list(result.keys),
         "scores": result.scores.tolist(),
         "token_ids": result.token_ids.tolist(),
         "usage": asdict(result.usage),
     }
-    typer.echo(json.dumps(told, ensure_ascii=False))

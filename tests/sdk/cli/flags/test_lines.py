@@ -1,0 +1,36 @@
+"""Lines that a flag names: what is no UTF-8, and what is no JSON, is told with its place."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from rankport.sdk.cli.flags.lines import each_line, json_of, lines_of
+from support.cli import rankport
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+def test_what_is_no_json_is_told_with_its_place(text: str, tmp_path: Path) -> None:
+    with pytest.raises(typer.BadParameter, match="line 7 is no JSON: "):
+        json_of(text, "line 7")
+    (tmp_path / "items.jsonl").write_text(f'{{"text": "a"}}\n{text}\n')
+    run = rankport("score", "--items", tmp_path / "items.jsonl", "--prefix", "q", "--bundle", "b")
+    assert run.returncode == 2
+    assert "items.jsonl, line 2 is no JSON" in run.stderr
+
+
+def test_standard_input_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfone\ntwo\n"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", stream)
+    lines = each_line("-", "FILE")
+    assert next(lines) == "one\n"
+    assert not stream.closed
+    assert list(lines) == ["two\n"]
+
+
+def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+    (tmp_path / "bin").write_bytes(b"a\n\xff")
+    with pytest.raises(typer.BadParameter, match=r"FILE .*bin is not UTF-8 \(invalid start byte at byte 2\)"):
+        lines_of(str(tmp_path / "bin"), "FILE")

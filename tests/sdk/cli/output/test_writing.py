@@ -1,0 +1,48 @@
+"""Files that commands write: whole, or as they were before."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankport.sdk.cli.output.writing import replace_text, write_file, write_json
+from support.file_limits import files_of_at_most
+
+
+def test_a_full_disk_leaves_what_was_there_and_nothing_beside(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_text("before")
+    with files_of_at_most(100), pytest.raises(OSError, match="cannot be written: File too large") as failure:
+        write_json(file, list(range(1000)))
+    assert (failure.value.errno, failure.value.filename) == (errno.EFBIG, f"--json {file}")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_file_that_is_replaced_keeps_its_rights_and_a_link_its_place(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("before")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    write_file("--out", link, "after\r\n")
+    assert (file.read_bytes(), file.stat().st_mode & 0o777, link.is_symlink()) == (b"after\r\n", 0o640, True)
+
+
+def test_folders_above_are_made_and_a_device_is_written_to(tmp_path: Path) -> None:
+    write_file("--out", tmp_path / "new" / "file", "text")
+    assert (tmp_path / "new" / "file").read_text() == "text"
+    replace_text(Path("/dev/null"), "text")
+    assert not Path("/dev/null").is_file()
+    with pytest.raises(OSError, match="cannot be written: No space left"):
+        write_file("--out", Path("/dev/full"), "text")
+
+
+def test_standard_output_that_is_full_is_one_line() -> None:
+    command = [sys.executable, "-m", "rankport.sdk.cli", "token", "new", "search"]
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (run.returncode, run.stderr) == (
+        1,
+        "rankport: OSError: standard output: cannot be written: No space left on device\n",
+    )

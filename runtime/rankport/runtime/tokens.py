@@ -31,6 +31,7 @@ class TableRows:
 
     rows: NDArray[np.int64]  # [count of EMBEDDED], -1: the next of the embeddings that are sent
     kept: tuple[object, ...]  # while these are referred to, the rows are given to no other item
+    keys: Sequence[str] | None = None  # the rows are those of these items, in order; None: the table's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ class ResidentItems:
     rows: NDArray[np.int64]  # [items, k]
     places: NDArray[np.int64]  # [items] of each in the request, ascending
     kept: object  # while it is referred to, the rows are given to no other item
+    keys: Sequence[str] | None = (
+        None  # of the items, where who has the table finds its rows by them: see `TableRows`
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,10 @@ def _joined_tables(parts: Sequence[TokenRuns]) -> TableRows | None:
     if not tables:
         return None
     rows = [np.full(part.sent, -1, np.int64) if part.table is None else part.table.rows for part in parts]
-    return TableRows(np.concatenate(rows), tuple(kept for table in tables for kept in table.kept))
+    keys = [table.keys for table in tables if table.keys is not None]
+    assert not keys or len(tables) == 1, "rows are numbered by the keys of one request"
+    kept = tuple(kept for table in tables for kept in table.kept)
+    return TableRows(np.concatenate(rows), kept, keys[0] if keys else None)
 
 
 def _joined_seconds(parts: Sequence[TokenRuns]) -> NDArray[np.int64] | None:

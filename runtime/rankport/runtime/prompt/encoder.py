@@ -207,7 +207,8 @@ class PromptEncoder:
         """Encodes items whose tokens are in device memory: they need nothing but the ids around them."""
         if resident is None or not len(resident.places):
             return
-        items, table = self._embedded(resident.places), TableRows(resident.rows.reshape(-1), (resident.kept,))
+        items = self._embedded(resident.places)
+        table = TableRows(resident.rows.reshape(-1), (resident.kept,), resident.keys)
         yield EncodedItems(items.runs(len(resident.places), table=table), resident.places, _NO_PLACES)
 
     def _embedded(self, places: NDArray[np.int64]) -> EmbeddedItems:

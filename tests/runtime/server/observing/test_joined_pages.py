@@ -11,8 +11,12 @@ rankport_open_calls 1.0
 # HELP rankport_passes_total Passes.
 # TYPE rankport_passes_total counter
 rankport_passes_total{device="cpu"} 7.0
+# HELP rankport_store_kept_keys Keys.
+# TYPE rankport_store_kept_keys gauge
+rankport_store_kept_keys{memory="host",model="m"} 2.0
+rankport_store_kept_keys{memory="device",model="m"} 9.0
 """
-OTHER = ONE.replace(b" 3.0", b" 5.0").replace(b" 7.0", b" 6.0")
+OTHER = ONE.replace(b" 3.0", b" 5.0").replace(b" 7.0", b" 6.0").replace(b" 9.0", b" 8.0")
 
 
 def test_each_series_says_whose_it_is_and_those_of_engines_are_there_once() -> None:
@@ -26,6 +30,11 @@ def test_each_series_says_whose_it_is_and_those_of_engines_are_there_once() -> N
         "# TYPE rankport_open_calls gauge",
         'rankport_open_calls{process="front 0"} 1.0',
         'rankport_open_calls{process="front 1"} 1.0',
+        "# HELP rankport_store_kept_keys Keys.",
+        "# TYPE rankport_store_kept_keys gauge",
+        'rankport_store_kept_keys{process="front 0",memory="host",model="m"} 2.0',
+        'rankport_store_kept_keys{process="front 1",memory="host",model="m"} 2.0',
+        'rankport_store_kept_keys{memory="device",model="m"} 8.0',
         "# HELP rankport_passes_total Passes.",
         "# TYPE rankport_passes_total counter",
         'rankport_passes_total{device="cpu"} 6.0',

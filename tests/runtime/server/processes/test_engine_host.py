@@ -13,11 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankport.protos.errors import DeadlineExceeded, InvalidRequest, Overloaded, RankportError, Unavailable
+from rankport.protos.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    RankportError,
+    StoreError,
+    Unavailable,
+)
 from rankport.protos.priorities import priority
 from rankport.protos.types import ScoreResult
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.hosted_engine import HostedEngine, load_hosted
 from rankport.runtime.kinds.kind import Model
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.remote.connection import Connection
@@ -166,6 +174,48 @@ def test_a_bundle_that_cannot_be_loaded_there_is_told(
         Connection(address, EngineOrder(str(mix_bundle.path), "a" * 64, ""), 2**16)
     with pytest.raises(Unavailable, match="does not answer"):
         Connection(f"{address}-none", EngineOrder("", "", ""), 2**16)
+
+
+def test_an_engine_that_cannot_be_loaded_when_its_process_is_back_is_asked_for_again(
+    tmp_path: Path, mix_bundle: Bundle
+) -> None:
+    path, refusals = str(tmp_path / "engine"), ["the store is being copied"]
+
+    def load(order: EngineOrder, config: EngineConfig) -> HostedEngine:
+        if refusals:
+            raise StoreError(refusals.pop())
+        return load_hosted(order, config)
+
+    host = EngineHost(path, ONE_THREAD, lambda: None)
+    with Ranker.load(mix_bundle, config=replace(ONE_THREAD, engines_at=(path,))) as ranker:
+        host.close()
+        eventually(lambda: not ranker.alive)
+        host = EngineHost(path, ONE_THREAD, lambda: None, load)
+        eventually(lambda: ranker.alive)
+        assert not refusals
+        assert len(ranker.score("q", ITEMS).scores) == len(ITEMS)
+    host.close()
+
+
+def test_a_model_is_closed_while_its_engine_is_loaded_again(tmp_path: Path, mix_bundle: Bundle) -> None:
+    path, begun, release = str(tmp_path / "engine"), threading.Event(), threading.Event()
+
+    def load(order: EngineOrder, config: EngineConfig) -> HostedEngine:
+        begun.set()
+        release.wait(120.0)
+        raise StoreError("too late")
+
+    host = EngineHost(path, ONE_THREAD, lambda: None)
+    ranker = Ranker.load(mix_bundle, config=replace(ONE_THREAD, engines_at=(path,)))
+    host.close()
+    host = EngineHost(path, ONE_THREAD, lambda: None, load)
+    assert begun.wait(60.0)
+    closing = threading.Thread(target=ranker.close)
+    closing.start()
+    closing.join(60.0)
+    assert not closing.is_alive()
+    release.set()
+    host.close()
 
 
 def test_memory_that_an_engine_does_not_read_ends_in_overload_and_its_end_in_unavailable(

@@ -86,14 +86,16 @@ def test_what_does_not_go_with_processes_is_refused() -> None:
         Supervisor(Work(["a"], comma, EngineConfig()))
     (told,) = [check.error for check in checks([], None, comma) if check.what == "1 fronts"]
     assert "give a path without one" in told
+    tokens = EngineConfig(device="cuda", device_tokens_bytes=2**20)
+    assert "" in [
+        check.error for check in checks([], None, work().server, engine=tokens) if "fronts" in check.what
+    ]
     with pytest.raises(InvalidRequest, match="`Supervisor` starts processes"):
         Server({}, work().server)
     with pytest.raises(InvalidRequest, match="give 1 or more"):
         Supervisor(work(fronts=0))
-    with pytest.raises(InvalidRequest, match="send embedding tokens; leave --device-tokens out"):
-        Supervisor(
-            Work(["a"], ServerConfig(fronts=1), EngineConfig(device="cuda", device_tokens_bytes=2**20))
-        )
+    with pytest.raises(InvalidRequest, match="jobs run in one process"):
+        Supervisor(work(jobs_file="jobs.db"))
 
 
 def test_a_port_that_another_server_has_and_a_bundle_that_is_none_are_told() -> None:

@@ -1,6 +1,6 @@
 """The engines of a ranker: one a device, and the embedding tokens that they keep there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from rankport.runtime.kinds.ranker.remote import RemoteRankerEngine
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.store.contract import TokenNamespace
 from rankport.runtime.store.device_catalogue import OwnedTable, ResidentTokens
+from rankport.runtime.store.named_items import NamedItems
 
 ScoringEngine = Engine | RemoteRankerEngine
 """An engine of a ranker, in this process or another."""
@@ -22,7 +23,7 @@ class RankerEngines:
     """Engines and tables that a ranker computes with. Whoever takes them closes the engines, then calls `close`."""
 
     engines: Replicas[ScoringEngine]
-    resident: ResidentTokens | None
+    resident: ResidentTokens | NamedItems | None
     close: Callable[[], None]
 
 
@@ -56,10 +57,22 @@ def ranker_engines(bundle: Bundle, config: EngineConfig, tokens: TokenNamespace 
                 tables[gpu] = OwnedTable(table, engine.call)
         resident = None
         if keep and tokens is not None:
-            resident = ResidentTokens(tokens, tables, config.device_tokens_refresh_s)
+            resident = _resident(tokens, engines, tables, config.device_tokens_refresh_s)
         opened.pop_all()
     return RankerEngines(
         Replicas(engines, config.max_batch_tokens),
         resident,
         lambda: None if resident is None else resident.close(),
     )
+
+
+def _resident(
+    tokens: TokenNamespace,
+    engines: Mapping[int, ScoringEngine],
+    tables: Mapping[int, OwnedTable],
+    refresh_s: float,
+) -> ResidentTokens | NamedItems:
+    remote = [engine for engine in engines.values() if isinstance(engine, RemoteRankerEngine)]
+    if not remote:
+        return ResidentTokens(tokens, tables, refresh_s)
+    return NamedItems(tokens.spec.tokens, lambda: max(engine.resident for engine in remote), refresh_s)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Self, get_args
@@ -42,10 +42,13 @@ from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.ranker.engine import Scored
 from rankport.runtime.kinds.ranker.on_devices import ScoringEngine, ranker_engines
 from rankport.runtime.kinds.ranker.read_position import up_to_read_token
+from rankport.runtime.kinds.ranker.request import Asked, Encoded
 from rankport.runtime.kinds.ranker.rules import RULES
+from rankport.runtime.kinds.remote.messages import AbsentKeysError
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoredItems, ScoreForm
-from rankport.runtime.prompt.encoder import EncodedPrefix, PromptEncoder
+from rankport.runtime.prompt.encoder import PromptEncoder
+from rankport.runtime.scheduling.chained import retried
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.scheduling.prefixes import prefix_key
@@ -159,20 +162,32 @@ class Ranker(Ranks):
         `LimitExceeded`, `NotFound`, `Overloaded`, `Unavailable`; the future raises the rest.
         """
         timeout_s = checked_timeout_s(timeout_s)
-        begun_s = time.perf_counter()
-        request = self._encode(prefix, items, truncation, on_missing, skip_empty=True)
-        tokenize_s = time.perf_counter() - begun_s
+        return self._submit(Asked(prefix, items, truncation, on_missing, timeout_s, time.perf_counter()))
+
+    def _submit(self, asked: Asked) -> "Future[ScoreResult]":
+        """Submits what is asked, again where keys are named that another process's device has no tokens of."""
+        request = self._encode(asked, skip_empty=True)
+        tokenize_s = time.perf_counter() - asked.begun_s
         encoded = request.scored.items
         if not len(encoded.runs):
-            return resolved(self._answer(request, tokenize_s, self._nothing_scored()))
+            return resolved(self._answer(request.scored, 0, tokenize_s, self._nothing_scored()))
         run = request.prefix.run
         runs = up_to_read_token(encoded.runs, self._form.labels.pad_token, encoded.places)
         future = self._engines.submit(
-            lambda engine: engine.submit(run, runs, timeout_s, spent_s=tokenize_s),
+            lambda engine: engine.submit(run, runs, asked.timeout_s, spent_s=tokenize_s),
             len(run.ids) + len(runs.ids),
             lambda: crc32(prefix_key(run).tobytes()),
         )
-        return converted(future, partial(self._answer, request, tokenize_s))
+        answer = converted(future, partial(self._answer, request.scored, request.on_device, tokenize_s))
+        if (keys := request.named) is None:
+            return answer
+
+        def again(error: AbsentKeysError) -> "Future[ScoreResult]":
+            absent = {keys[index] for index in error.keys.tolist()}
+            self._keyed_items.told_absent(absent)
+            return self._submit(replace(request.asked, absent=absent | asked.absent))
+
+        return retried(answer, AbsentKeysError, again, self._keyed_items.executor)
 
     def submit_classify(
         self,
@@ -203,7 +218,7 @@ class Ranker(Ranks):
 
         Raises as `submit` does, and InvalidRequest for an empty item; keys must exist.
         """
-        request = self._encode(prefix, items, truncation, "fail")
+        request = self._encode(Asked(prefix, items, truncation, "fail"), resident=False)
         return request.prefix.run, list(request.scored.items.runs)
 
     def describe(self) -> ModelDescription:
@@ -246,45 +261,33 @@ class Ranker(Ranks):
     ) -> None:
         self.close()
 
-    def _encode(
-        self,
-        prefix: Prefix,
-        items: Iterable[Item] | ItemColumns,
-        truncation: Truncation,
-        on_missing: OnMissing,
-        *,
-        skip_empty: bool = False,
-    ) -> "_EncodedRequest":
-        if on_missing not in _ON_MISSING:
-            raise InvalidRequest(f"on_missing {on_missing!r}: must be one of {list(_ON_MISSING)}")
-        columns = ItemColumns.of(items)
+    def _encode(self, asked: Asked, *, skip_empty: bool = False, resident: bool = True) -> Encoded:
+        if asked.on_missing not in _ON_MISSING:
+            raise InvalidRequest(f"on_missing {asked.on_missing!r}: must be one of {list(_ON_MISSING)}")
+        columns = ItemColumns.of(asked.items)
         self._engines.check_process()  # before a lock is taken that a thread may have held at a fork
         # Texts are tokenized without the interpreter's lock; all else holds it, and threads that take turns at it
         # within a request pay for each turn: one request after the other is twice as fast.
         with self._turn if columns.texts is None else nullcontext():
-            encoded_prefix = self._prompt.encode_prefix(prefix, truncation)
-            keyed = self._keyed_items.resolve(columns.keys, on_missing, columns.count)
-            encoded = self._prompt.encode_items(columns, truncation, keyed, skip_empty=skip_empty)
-        return _EncodedRequest(
-            encoded_prefix, ScoredItems(columns.count, encoded, encoded_prefix.truncated, keyed.missing)
-        )
+            prefix = self._prompt.encode_prefix(asked.prefix, asked.truncation)
+            with self._keyed_items.resolved(
+                columns, asked.on_missing, resident=resident, absent=asked.absent
+            ) as keyed:
+                encoded = self._prompt.encode_items(columns, asked.truncation, keyed, skip_empty=skip_empty)
+        scored = ScoredItems(columns.count, encoded, prefix.truncated, keyed.missing)
+        return Encoded(replace(asked, items=columns), prefix, scored, keyed)
 
     def _nothing_scored(self) -> Scored:
         return Scored(self._form.nothing(), np.empty(0, np.bool_), 0, 0, queue_s=0.0, compute_s=0.0)
 
-    def _answer(self, request: "_EncodedRequest", tokenize_s: float, scored: Scored) -> ScoreResult:
+    def _answer(self, items: ScoredItems, on_device: int, tokenize_s: float, scored: Scored) -> ScoreResult:
+        self._keyed_items.count_on_device(on_device)
         usage = Usage(
             prefix_tokens_cached=scored.prefix_tokens_cached,
             prefix_tokens_computed=scored.prefix_tokens_computed,
-            item_tokens=len(request.scored.items.runs.ids),
+            item_tokens=len(items.items.runs.ids),
             tokenize_s=tokenize_s,
             queue_s=scored.queue_s,
             compute_s=scored.compute_s,
         )
-        return self._form.answer(request.scored, scored.logits, scored.failed, usage)
-
-
-@dataclass(frozen=True, slots=True)
-class _EncodedRequest:
-    prefix: EncodedPrefix
-    scored: ScoredItems
+        return self._form.answer(items, scored.logits, scored.failed, usage)

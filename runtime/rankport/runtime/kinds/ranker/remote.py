@@ -20,10 +20,19 @@ class RemoteRankerEngine(RemoteEngine):
     def submit(
         self, prefix: TokenRun, items: TokenRuns, timeout_s: float | None = None, *, spent_s: float = 0.0
     ) -> "Future[Scored]":
-        """Queues a request as `Engine.submit`; the future raises what that does too."""
+        """Queues a request as `Engine.submit`; the future raises what that does too.
+
+        It raises `AbsentKeysError` where items are named by keys, and the device has no tokens of some.
+        """
         arrays = run_columns("prefix", prefix) | runs_columns("items", items)
         sent = self._submit(arrays, len(prefix.ids) + len(items.ids), timeout_s, spent_s)
         return converted(sent, scored_of)
+
+    @property
+    def resident(self) -> int:
+        """Items whose tokens are on the device, as the engine told last."""
+        state = self._connection.state
+        return 0 if state is None else state.resident
 
     def cache_stats(self) -> CacheStats:
         """Returns the counters of the prefix cache that the engine told last."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from rankport.protos.errors import InvalidRequest, LimitExceeded, Overloaded, RankportError, Unavailable
-from rankport.runtime.kinds.remote.messages import EngineOrder, EngineState, Message
+from rankport.runtime.kinds.remote.messages import AbsentKeysError, EngineOrder, EngineState, Message
 from rankport.runtime.links import failures
 from rankport.runtime.links.columns import Columns
 from rankport.runtime.links.link import Link, NoRoomError
@@ -21,13 +21,16 @@ from rankport.runtime.scheduling.futures import settle
 from rankport.runtime.scheduling.meter import Meter, own_meter
 
 _log = logging.getLogger(__name__)
-_RETRY_S = 0.05
+_RETRY_S, _RELOAD_S = 0.05, 1.0  # until it connects again, and asks again for what could not be loaded
 _BACK_AFTER_S = 1.0  # a hint for who asks meanwhile: a process starts and loads in seconds
 _RESTARTING = (
     "the engine's process has stopped and is started again: send the request again, or to another server"
 )
 _CLOSED = "the engine is closed; load the bundle again"
 
+
+# A request that ends so was never in the engine's queue.
+_NOT_QUEUED = (Overloaded, LimitExceeded, AbsentKeysError)
 
 OnPart = Callable[[Columns], None]
 """Is told a part of an answer by the thread that receives, which it must not hold up."""
@@ -50,7 +53,8 @@ class Connection:
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()  # guards the fields down to `_closing`
         self._pending: dict[int, _Pending] = {}
-        self._link: Link | None = None
+        self._link: Link | None = None  # once the engine is loaded
+        self._connected: Link | None = None
         self._closing = False
         self.state: EngineState | None = None
         self._stop = threading.Event()
@@ -67,7 +71,8 @@ class Connection:
     def submit(self, columns: Columns, tokens: int, on_part: OnPart | None = None) -> "Future[Columns]":
         """Sends a request of so many tokens; `on_part` is told the parts of its answer, all before the future.
 
-        Raises `Unavailable` while the process is away, `Overloaded` where it is behind with what was sent.
+        Raises `Unavailable` while the process is away, `Overloaded` where it is behind with what was sent. The future
+        raises as the engine, and `AbsentKeysError` where the request names keys that its device has no tokens of.
         """
         pending = _Pending(Future(), tokens, own_meter(), on_part)
         number = next(self._numbers)
@@ -99,8 +104,8 @@ class Connection:
         self.stop()
         with self._changed:
             self._changed.wait_for(lambda: not self._pending, grace_s)
-            link = self._link
-        self._stop.set()
+            self._stop.set()
+            link = self._connected
         if link is not None:
             link.send(Message.CLOSE, 0, Columns(), wait=True)
             link.close()
@@ -119,25 +124,32 @@ class Connection:
                 link = Link.connect(self._address, self._ring_bytes)
             except OSError as error:
                 self._failed(Unavailable(f"the engine's process does not answer: {error}"))
+                self._stop.wait(_RETRY_S)
             else:
-                self._receive(link)
-            self._stop.wait(_RETRY_S)
+                self._stop.wait(_RETRY_S if self._receive(link) else _RELOAD_S)
 
-    def _receive(self, link: Link) -> None:
+    def _receive(self, link: Link) -> bool:
+        """Receives until the other end is gone. Returns whether the engine was ever loaded there."""
+        with self._changed:
+            self._connected = link
+            if self._stop.is_set():
+                link.close()
         link.send(Message.OPEN, 0, Columns(self._order.values()))
         for kind, number, columns in link.frames():
             self._take(link, kind, number, columns)
         link.close()
         with self._changed:
-            self._link = None
+            opened = self._link is not None
+            self._link = self._connected = None
             lost, self._pending = self._pending, {}
             self._changed.notify_all()
-        if not self._stop.is_set():
+        if opened and not self._stop.is_set():
             _log.error("the engine's process is gone; %d requests are refused", len(lost))
         for pending in lost.values():
             error = Unavailable(_CLOSED) if self._stop.is_set() else _away()
             settle(pending.future, pending.future.set_exception, error)
         self._failed(Unavailable("the engine's process ended as it loaded the bundle"))
+        return opened
 
     def _take(self, link: Link, kind: int, number: int, columns: Columns) -> None:
         if kind == Message.COUNTS:
@@ -145,7 +157,7 @@ class Connection:
         elif kind == Message.OPENED:
             self._opened(link, columns)
         elif not number:
-            self._failed(failures.read(columns.values))
+            self._not_opened(link, failures.read(columns.values))
         elif kind == Message.PART:
             self._part(link, number, columns)
         else:
@@ -173,6 +185,13 @@ class Connection:
         else:
             _log.warning("the engine's process is back")
 
+    def _not_opened(self, link: Link, error: RankportError) -> None:
+        """Lets go of an engine that could not be loaded: it may be when it is asked for again."""
+        if self._first.done():
+            _log.error("the engine's process is back, and is asked again for what it cannot load: %s", error)
+        self._failed(error)
+        link.close()
+
     def _failed(self, error: RankportError) -> None:
         """Ends the wait of who made this with what kept it from an engine; later it only tries again."""
         if not self._first.done():
@@ -185,8 +204,12 @@ class Connection:
             self._changed.notify_all()
         if pending is None:
             return
-        error = failures.read(columns.values) if kind == Message.FAILED else None
-        if pending.meter is not None and not isinstance(error, Overloaded | LimitExceeded):
+        error: Exception | None = None
+        if kind == Message.FAILED:
+            error = failures.read(columns.values)
+        elif kind == Message.ABSENT:
+            error = AbsentKeysError(columns.arrays["keys"])
+        if pending.meter is not None and not isinstance(error, _NOT_QUEUED):
             pending.meter.tokens += pending.tokens  # they were taken into the engine's queue
         future = pending.future
         resolve: Callable[[Any], None] = future.set_result if error is None else future.set_exception

@@ -5,20 +5,23 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.errors import InvalidRequest
 from rankport.runtime.backends.contract import RecordingCounts
 from rankport.runtime.histogram import HistogramCounts
 from rankport.runtime.scheduling.counts import EngineCounts, Queue, Room, StageCounts
 from rankport.runtime.scheduling.prefix_cache import CacheStats
-from rankport.runtime.tokens import TokenRun, TokenRuns
+from rankport.runtime.tokens import TableRows, TokenRun, TokenRuns
 
 Arrays = dict[str, NDArray[Any]]
 
 
 class Message(IntEnum):
-    """Kinds of messages. A request has one `ANSWER` or `FAILED`, whatever becomes of it, and no `PART` behind it."""
+    """Kinds of messages.
+
+    A request has one `ANSWER`, `FAILED` or `ABSENT`, whatever becomes of it, and no `PART` behind it.
+    """
 
     OPEN = 1  # to the engine: load this
     OPENED = 2
@@ -29,6 +32,16 @@ class Message(IntEnum):
     COUNTS = 7
     CLOSE = 8  # to the engine: nobody here wants it any more
     PART = 9  # of an answer, as far as it goes
+    ABSENT = 10  # the device has no tokens of some keys, and nothing was queued
+
+
+class AbsentKeysError(Exception):
+    """Says which keys of a request the engine's device has no tokens of; it is to be sent again with these."""
+
+    def __init__(self, keys: NDArray[np.int64]) -> None:
+        """Takes the places of the keys among those that were sent. [keys]"""
+        super().__init__(f"{len(keys)} keys are not on the device")
+        self.keys = keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +64,10 @@ class EngineOrder:
 
 
 def runs_columns(name: str, runs: TokenRuns) -> Arrays:
-    """Writes runs. Raises `InvalidRequest` for embeddings that are in a device's memory alone."""
-    if runs.table is not None:
-        raise InvalidRequest(
-            "embedding tokens on a device do not go with front processes: leave --device-tokens out"
-        )
+    """Writes runs; embeddings that the engine's device has are written as the keys of their items."""
     columns: Arrays = {f"{name}.ids": runs.ids, f"{name}.offsets": runs.offsets}
+    if runs.table is not None:
+        columns |= _table_columns(name, runs.table)
     if runs.embedded is not None:
         columns[f"{name}.embedded"] = runs.embedded
     if runs.seconds is not None:
@@ -72,8 +83,26 @@ def read_runs(name: str, arrays: Mapping[str, NDArray[Any]]) -> TokenRuns:
         arrays[f"{name}.offsets"],
         arrays.get(f"{name}.embedded"),
         tuple(arrays[f"{name}.block{index}"] for index in range(count)),
+        _read_table(name, arrays),
         seconds=arrays.get(f"{name}.seconds"),
     )
+
+
+def _table_columns(name: str, table: TableRows) -> Arrays:
+    """Writes rows, the keys that they are of as one text, and where each ends in it."""
+    assert table.keys is not None, "rows of this process's own device"
+    text = "".join(table.keys).encode("utf-8", "surrogatepass")
+    ends = np.cumsum(np.fromiter(map(len, table.keys), np.int64, len(table.keys)))
+    return {f"{name}.rows": table.rows, f"{name}.keys": np.frombuffer(text, np.uint8), f"{name}.ends": ends}
+
+
+def _read_table(name: str, arrays: Mapping[str, NDArray[Any]]) -> TableRows | None:
+    if f"{name}.rows" not in arrays:
+        return None
+    text = arrays[f"{name}.keys"].tobytes().decode("utf-8", "surrogatepass")
+    ends = arrays[f"{name}.ends"].tolist()
+    keys = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return TableRows(arrays[f"{name}.rows"], (), keys)
 
 
 def run_columns(name: str, run: TokenRun) -> Arrays:
@@ -94,6 +123,7 @@ class EngineState:
     alive: bool
     counts: EngineCounts
     cache: CacheStats | None  # of prefixes
+    resident: int = 0  # items whose embedding tokens are on the device
 
     def values(self) -> dict[str, Any]:
         """Writes it."""
@@ -103,7 +133,8 @@ class EngineState:
     def read(cls, values: Mapping[str, Any]) -> Self:
         """Reads it."""
         cache = values["cache"]
-        return cls(values["alive"], _counts(values["counts"]), None if cache is None else CacheStats(**cache))
+        own = None if cache is None else CacheStats(**cache)
+        return cls(values["alive"], _counts(values["counts"]), own, values["resident"])
 
 
 def _counts(values: Mapping[str, Any]) -> EngineCounts:

@@ -9,6 +9,7 @@ _OF_ENGINES = re.compile(
     r"rankport_(pass(es|_.*)|failed_passes|device_.*|queue_.*|active_requests|silent_seconds|compute_seconds|"
     r"prefix_.*|model_info)"
 )
+_KEPT_ON_DEVICES = re.compile(r'rankport_store_kept_keys\{.*memory="device".*')
 _SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?P<labels>\{)?(?P<rest>.*)")
 
 
@@ -23,7 +24,7 @@ def joined(pages: Mapping[str, bytes], own: str) -> bytes:
     families: dict[str, _Family] = {}
     for process, page in pages.items():
         for name, line in _lines(page.decode()):
-            shared = _OF_ENGINES.fullmatch(name) is not None
+            shared = bool(_OF_ENGINES.fullmatch(name) or _KEPT_ON_DEVICES.fullmatch(line))
             if shared and process != own:
                 continue
             family = families.setdefault(name, _Family())

@@ -5,6 +5,8 @@ import shutil
 import signal
 import sys
 import threading
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -49,14 +51,21 @@ def _listen(channel: Channel, heard: Heard) -> None:
 
 
 def _run_engines(orders: EngineOrders, channel: Channel, heard: Heard) -> None:
+    from rankport.runtime.kinds.hosted_engine import load_hosted
     from rankport.runtime.server.processes.engine_host import EngineHost
+    from rankport.runtime.store.opening import open_store
 
     if orders.switch_interval_s is not None:
         sys.setswitchinterval(orders.switch_interval_s)
-    host = EngineHost(orders.path, orders.config, lambda: os._exit(1))
-    channel.send(Started())
-    heard.get()
-    host.close()
+    with ExitStack() as opened:
+        store = None
+        if orders.store is not None:
+            store = opened.enter_context(open_store(orders.store, read_only=True, frozen=orders.frozen))
+        load = partial(load_hosted, store=store)
+        host = EngineHost(orders.path, orders.config, lambda: os._exit(1), load)
+        channel.send(Started())
+        heard.get()
+        host.close()
 
 
 def _run_front(orders: FrontOrders, channel: Channel, heard: Heard) -> None:

@@ -29,6 +29,8 @@ class EngineOrders:
 
     path: str  # of its socket
     config: EngineConfig  # of the one device
+    store: str | None  # whose tokens stay on the device; None: none do
+    frozen: bool
     switch_interval_s: (
         float | None
     )  # as of a server: threads that read messages are beside the one of the device

@@ -7,7 +7,7 @@ from functools import partial
 
 from rankport.protos.errors import RequestCancelled
 from rankport.runtime.kinds.hosted_engine import HostedEngine
-from rankport.runtime.kinds.remote.messages import EngineOrder, Message
+from rankport.runtime.kinds.remote.messages import AbsentKeysError, EngineOrder, Message
 from rankport.runtime.links import failures
 from rankport.runtime.links.columns import Columns
 from rankport.runtime.links.link import Link
@@ -92,4 +92,7 @@ class EngineSession:
             self._link.send(Message.ANSWER, number, future.result(), wait=True)
 
     def _fail(self, number: int, error: BaseException) -> None:
+        if isinstance(error, AbsentKeysError):
+            self._link.send(Message.ABSENT, number, Columns(arrays={"keys": error.keys}), wait=True)
+            return
         self._link.send(Message.FAILED, number, Columns(failures.told(error)), wait=True)

@@ -50,7 +50,7 @@ class Supervisor:
 
     def __init__(self, work: Work) -> None:
         """Raises `InvalidRequest` for settings that do not go with processes."""
-        check_fronts(work.server, work.engine)
+        check_fronts(work.server)
         self._work = work
         self._open = ExitStack()
         self._engines: list[Slot] = []
@@ -182,11 +182,15 @@ class Supervisor:
     def _start_engines(self, folder: Path) -> EngineConfig:
         """Starts a process for each device, and gives the settings of models whose engines are there."""
         config, paths = self._work.engine, []
+        store = self._work.store if config.device_tokens_bytes else None
         for gpu in config.device_ids:
             path = str(folder / f"engine-{gpu}")
             own = replace(config, device_ids=(gpu,))
             logging = Logging(self._work.json_log, f"engine {gpu}")
-            self._engines.append(Slot(EngineOrders(path, own, self._server.switch_interval_s, logging)))
+            orders = EngineOrders(
+                path, own, store, self._work.frozen, self._server.switch_interval_s, logging
+            )
+            self._engines.append(Slot(orders))
             paths.append(path)
         for slot in self._engines:
             slot.wait_until_started()
@@ -218,7 +222,7 @@ class Supervisor:
         self._answering = tuple(self._fronts)
 
 
-def check_fronts(server: ServerConfig, engine: EngineConfig) -> None:
+def check_fronts(server: ServerConfig) -> None:
     """Raises `InvalidRequest` for settings that do not go with processes."""
     if server.fronts < 1:
         raise InvalidRequest(
@@ -237,9 +241,4 @@ def check_fronts(server: ServerConfig, engine: EngineConfig) -> None:
         raise InvalidRequest(
             f"fronts is {server.fronts} and jobs_file {server.jobs_file}: jobs run in one process; leave --jobs-file "
             "out, or have `rankport encode` do the work"
-        )
-    if engine.device_tokens_bytes:
-        raise InvalidRequest(
-            f"fronts is {server.fronts} and device_tokens_bytes {engine.device_tokens_bytes}: fronts read the store "
-            "themselves and send embedding tokens; leave --device-tokens out, or serve in one process"
         )

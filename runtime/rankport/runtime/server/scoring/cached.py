@@ -50,6 +50,8 @@ class CachedScoring:
         absent = np.flatnonzero([score is None for score in found])
         if not len(absent) and len(found):
             return resolved(_all_known(found, served.description, time.perf_counter() - begun_s))
+        if keyed.query.on_missing == "fail" and keyed.query.items.keys is not None:
+            return submit(query, timeout_s)  # which tells the first of them by its place in the whole query
         if len(absent) == len(found) or not apart:
             return converted(submit(keyed.query, timeout_s), partial(self._keep, keyed.keys))
         try:

@@ -48,7 +48,7 @@ def checks(
     hosts = ", ".join(f"{option} {host}" for option, host in server.hosts.items())
     yield _checked(hosts, lambda: _check_addresses(server))
     if server.fronts:
-        yield _checked(f"{server.fronts} fronts", lambda: check_fronts(server, engine))
+        yield _checked(f"{server.fronts} fronts", lambda: check_fronts(server))
     if security.encrypts:
         yield _checked(f"certificate {security.tls_cert}", lambda: Certificates.of(security))
     if security.token_file is not None:

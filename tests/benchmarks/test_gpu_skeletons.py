@@ -110,3 +110,14 @@ def test_fused_matrices_are_taken_apart(axis: int, transposed: bool) -> None:
     found_axis, parts = Edges(RandomWeights(names)).match("bfloat16", fused)
     assert found_axis == axis
     assert [(part.parameter, part.transposed) for part in parts] == [(name, transposed) for name in names]
+
+
+def test_matrices_that_begin_alike_are_told_apart_by_all_their_values(tmp_path: Path) -> None:
+    pruned = np.zeros((4, 3), np.float32)
+    trained = pruned.copy()
+    trained[3, 2] = 0.5
+    save_file({"a": pruned, "b": trained}, tmp_path / "model.safetensors")
+    edges = Edges(CheckpointWeights(tmp_path))
+    assert [part.parameter for part in edges.match("float32", trained)[1]] == ["b"]
+    assert [part.parameter for part in edges.match("float32", pruned)[1]] == ["a"]
+    assert edges.match("float32", trained + 1) == (0, ())

@@ -156,10 +156,14 @@ def _external(graph: Path) -> Iterator[tuple[str, str, int, str, tuple[int, ...]
 
 
 class Edges:
-    """First rows and columns of all matrices: enough to tell them apart, as their bytes are as good as random."""
+    """First rows and columns of all matrices: enough to tell apart those whose bytes are as good as random.
+
+    Where several begin alike, with zeros, all their values are compared.
+    """
 
     def __init__(self, weights: Weights) -> None:
-        self._found: dict[tuple[int, bytes], Part] = {}
+        self._weights = weights
+        self._found: dict[tuple[int, bytes], list[tuple[DType, Part]]] = {}
         for name, shape in weights.shapes().items():
             if len(shape) != 2:
                 continue
@@ -167,8 +171,8 @@ class Edges:
                 values = weights.stored(name, shape, dtype)
                 row, column = values[0].tobytes(), np.ascontiguousarray(values[:, 0]).tobytes()
                 # Keyed by the size across, so that a short row is not taken for the start of a column.
-                self._found[shape[0], row] = Part(name, shape, transposed=False)
-                self._found[-shape[1], column] = Part(name, shape, transposed=True)
+                for key, transposed in (((shape[0], row), False), ((-shape[1], column), True)):
+                    self._found.setdefault(key, []).append((dtype, Part(name, shape, transposed)))
         self._sizes = {abs(size) for size, _ in self._found}
 
     def match(self, dtype: str, data: NDArray[Any]) -> tuple[int, tuple[Part, ...]]:
@@ -187,18 +191,27 @@ class Edges:
         """Parameters that stand one below the other in the matrix."""
         parts, start = [], 0
         while start < len(matrix):
-            row = np.ascontiguousarray(matrix[start]).tobytes()
-            part = next(
-                (
-                    self._found[key]
-                    for size in self._sizes
-                    for key in ((size, row), (-size, row))
-                    if key in self._found
-                ),
-                None,
-            )
+            part = self._beginning(matrix[start:])
             if part is None:
                 return []
             parts.append(part)
             start += part.shape[1] if part.transposed else part.shape[0]
         return parts if start == len(matrix) else []
+
+    def _beginning(self, matrix: NDArray[Any]) -> Part | None:
+        """The parameter whose rows, or columns, the matrix begins with."""
+        row = np.ascontiguousarray(matrix[0]).tobytes()
+        alike = [
+            found
+            for size in self._sizes
+            for key in ((size, row), (-size, row))
+            for found in self._found.get(key, ())
+        ]
+        if len(alike) == 1:
+            return alike[0][1]
+        return next((part for dtype, part in alike if self._is(dtype, part, matrix)), None)
+
+    def _is(self, dtype: DType, part: Part, matrix: NDArray[Any]) -> bool:
+        stored = self._weights.stored(part.parameter, part.shape, dtype)
+        values = stored.T if part.transposed else stored
+        return values.tobytes() == np.ascontiguousarray(matrix[: len(values)]).tobytes()

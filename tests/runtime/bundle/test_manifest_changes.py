@@ -121,6 +121,11 @@ RULE_ATTACKS: list[tuple[Change, str]] = [
     (put("labels.pad_token", 3), "labels.pad_token: an lm_head answers at the last token"),
     (put("labels", {"source": "classification_head", "names": ["a"], "ids": [0], "pad_token": 14}),
      "labels.pad_token: 14 is out of range, must be 0 to 13"),
+    (put("head", {"exclusive": True, "pooling": "max"}),
+     "head.pooling: is max, and kind ranker reads the last state or an average"),
+    (lambda fields: fields["graphs"][0]["outputs"].append(
+        {"name": "new_states", "dtype": "float32", "shape": ["prefixes", 1, "slots_per_prefix", 4]}),
+     "graphs[0]: 'graphs/prefix.onnx' has new_states, and head.pooling reads none"),
     (put("score", None), "score: kind ranker says probability or logit"),
     (put("score", {"kind": "cosine", "transform": "none"}), "score: kind ranker says probability or logit"),
     (put("score.transform", "none"), "score: a probability is made by softmax or sigmoid, not by none"),

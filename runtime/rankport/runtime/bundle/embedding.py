@@ -7,6 +7,8 @@ from pydantic import Field
 from rankport.runtime.bundle.strict import Strict
 
 Pooling = Literal["last-k", "cls", "mean", "max", "mean-sqrt-len", "weighted-mean"]
+AVERAGES: tuple[Pooling, ...] = ("mean", "mean-sqrt-len", "weighted-mean")
+"""Poolings that are sums over tokens: those of a prefix can be computed once."""
 Activation = Literal["identity", "tanh", "relu", "gelu", "silu", "sigmoid"]
 
 

@@ -71,7 +71,7 @@ def given(name: str, dim: int) -> dict[str, torch.Tensor]:
 
 
 def expected(inputs: dict[str, torch.Tensor], softcap: float) -> list[NDArray[np.float32]]:
-    past = [(inputs["past_key"], inputs["past_value"])]
+    past = [inputs["past_key"], inputs["past_value"]]
     prefix = PackedPrefix(inputs["slots"], inputs["token_slots"], inputs["past_lengths"], past)
     by_head = [inputs[part].transpose(1, 2) for part in ("query", "key", "value")]
     mixed, (key, value) = prefix.attend(0, *by_head, SCALE, softcap or None)

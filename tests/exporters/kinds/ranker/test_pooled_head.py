@@ -74,10 +74,10 @@ def test_its_bundle_says_what_lies_behind_the_last_state(bundle: Bundle) -> None
     assert max(mode.max_abs_error for mode in bundle.manifest.parity.modes) <= 1e-5
 
 
-def test_what_reads_other_tokens_than_the_last_is_sent_to_whole_sequences(tmp_path: Path) -> None:
+def test_what_is_neither_the_last_state_nor_an_average_is_sent_to_whole_sequences(tmp_path: Path) -> None:
     base = checkpoints.body(tmp_path / "base", "qwen3", tokenizer=True, num_hidden_layers=1)
-    folder = pooled_levels(base, tmp_path / "fit", "mean")
-    with pytest.raises(CheckpointError, match=r"pools by mean, .*--kind classifier reads whole sequences"):
+    folder = pooled_levels(base, tmp_path / "fit", "max")
+    with pytest.raises(CheckpointError, match=r"pools by max, .*--kind classifier reads whole sequences"):
         export(folder, tmp_path / "b", kind="ranker", positive="high")
 
 

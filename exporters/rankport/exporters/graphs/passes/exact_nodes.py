@@ -5,7 +5,8 @@ requires: types on all values; the fp32 graph of a ranker or an item encoder, fu
 
 Rotary angles, cosines and sines; RMS normalizations and softmax where no operator is left that sums in fp32 by itself;
 the label head, so that logits keep apart what half precision would tie; the pooling of embeddings an encoder makes, and
-the choice of those a ranker is given in fp32, of which there may be far more than a pass takes. Of low-bit layers: how
+the choice of those a ranker is given in fp32, of which there may be far more than a pass takes; the average of the last
+states of prefix and item, and the states that a prefix keeps for it. Of low-bit layers: how
 inputs are rounded, as a scale that is off moves every code; 32-bit sums and what scales them; scales of which half
 precision has few bits.
 """
@@ -30,7 +31,8 @@ _FLOAT16_ROUNDING = 2.0**-11
 def exact_nodes(graph: ir.Graph, half: ir.DataType, *, fused: bool) -> set[ir.Node]:
     """Finds the nodes; `fused`: for ONNX Runtime on CUDA, whose norms and attention sum in fp32 by themselves."""
     norms = find_norms(graph)
-    exact = _rotary(graph) | _head(graph) | _pooling(graph, {norm.inner[0] for norm in norms})
+    first_of_norms = {norm.inner[0] for norm in norms}
+    exact = _rotary(graph) | _head(graph) | _pooling(graph, first_of_norms) | _averages(graph, first_of_norms)
     exact |= _rounding(graph) | {node for node in graph if _chooses_embeddings(node)}
     exact |= {node for node in graph if _loses_scales(node, half)}
     if fused and half == ir.DataType.BFLOAT16:
@@ -70,9 +72,42 @@ def _head(graph: ir.Graph) -> set[ir.Node]:
 def _pooling(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
     """Collects what lies between the last normalization, or product, and the embeddings, that one included."""
     last = _producer_of(graph, "embeddings")
-    if last is None:
-        return set()
-    return _before(last, ends=lambda node: node in norms or node.op_type in _LAST_PRODUCTS)
+    return set() if last is None else _back_to_states(last, norms)
+
+
+def _averages(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
+    """Collects what averages the last states of prefix and item, and makes those that a prefix keeps."""
+    kept = _producer_of(graph, "new_states")
+    exact = set() if kept is None else _back_to_states(kept, norms)
+    past = next((value for value in graph.inputs if value.name == "past_states"), None)
+    summed = set() if past is None else _behind(past)
+    own = {node for last in summed for node in _back_to_states(last, norms)}
+    for node in filter(_is_product, own):
+        for value in node.inputs:
+            producer = None if value is None else value.producer()
+            exact |= set() if producer is None else _back_to_states(producer, norms)
+    return exact | own
+
+
+def _is_product(node: ir.Node) -> bool:
+    return node.op_type in _PRODUCTS
+
+
+def _back_to_states(node: ir.Node, norms: set[ir.Node]) -> set[ir.Node]:
+    """Collects the node and what it is computed from, the last normalization or product included."""
+    return _before(node, ends=lambda made: made in norms or made.op_type in _LAST_PRODUCTS)
+
+
+def _behind(value: ir.Value) -> set[ir.Node]:
+    """Collects the nodes that are computed from a value, up to the next products."""
+    cone: set[ir.Node] = set()
+    pending = list(value.consumers())
+    while pending:
+        node = pending.pop()
+        if node not in cone and not _is_product(node):
+            cone.add(node)
+            pending += _readers(node)
+    return cone
 
 
 def _chooses_embeddings(node: ir.Node) -> bool:

@@ -2,7 +2,8 @@
 
 requires: types on all values; the fp32 graph of a ranker or an item encoder, fused or not.
 ensures:  weights, states and KV in half precision, scales of low-bit weights too. In fp32 stay the nodes that
-          `exact_nodes` tells, inputs but past KV and float16 embeddings, outputs but new KV.
+          `exact_nodes` tells, inputs but past KV and float16 embeddings, outputs but new KV; states that are
+          averaged count as neither.
 """
 
 import ml_dtypes
@@ -45,7 +46,7 @@ def _comes_in_half(name: str, half: ir.DataType) -> bool:
     """Says whether an input is in half precision too: past KV, and embeddings, which a host cannot give in bfloat16."""
     if name == "embeddings":
         return half == ir.DataType.FLOAT16
-    return name.startswith("past_") and name != "past_mask"
+    return name.startswith("past_") and name not in ("past_mask", "past_states")
 
 
 def _set_own_type(node: ir.Node, wanted: ir.DataType) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
 from rankport.exporters.kinds.classifier.options import ClassifierOptions
+from rankport.exporters.kinds.labels.pooled_head import PREFIX_POOLINGS
 from rankport.exporters.kinds.texts.folder_prompt import folder_prompt
 from rankport.exporters.kinds.texts.pair_frame import PairFrame, PairTokenizer
 from rankport.exporters.options.prompts import (
@@ -47,9 +48,10 @@ def _whole_sequences(source: Checkpoint, folder: EncoderFolder) -> tuple[str, ..
     """Notes of a decoder that texts share nothing here, and what else could be had."""
     if not any(getattr(part, "is_causal", False) for part in source.model.modules()):
         return ()
-    if folder.pooling.modes == ("last-k",):
+    read = PREFIX_POOLINGS.get(folder.pooling.modes)
+    if read is not None:
         return (
-            "whole sequences: a decoder that is read at its last token can share a prefix among texts: --kind ranker",
+            f"whole sequences: a decoder that is read {read} can share a prefix among texts: --kind ranker",
         )
     pooled = " and ".join(folder.pooling.modes)
     return (f"whole sequences: a decoder pooled by {pooled} is read at all tokens, and shares no prefix",)

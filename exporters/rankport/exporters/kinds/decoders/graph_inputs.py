@@ -24,22 +24,22 @@ class GraphInputs:
 
     layers: tuple[LayerKV, ...]
     hidden: int | None
+    states: int | None = None  # width of the last states, where a prefix keeps them
 
     def _past_axes(self) -> Axes:
-        return {
+        axes: Axes = {
             f"past_{part}.{layer}": ["prefixes", width.kv_heads, "past", width.head_dim]
             for layer, width in enumerate(self.layers)
             for part in ("key", "value")
         }
+        return axes if self.states is None else axes | {"past_states": ["prefixes", 1, "past", self.states]}
 
     def _past(self) -> list[Tensor]:
         # A size of its own, as a padded one has.
         size = max(_PASTS) + 1
-        return [
-            torch.zeros(len(_PASTS), width.kv_heads, size, width.head_dim)
-            for width in self.layers
-            for _ in ("key", "value")
-        ]
+        widths = [(width.kv_heads, width.head_dim) for width in self.layers for _ in ("key", "value")]
+        widths += [] if self.states is None else [(1, self.states)]
+        return [torch.zeros(len(_PASTS), heads, size, width) for heads, width in widths]
 
 
 @dataclass(frozen=True, slots=True)

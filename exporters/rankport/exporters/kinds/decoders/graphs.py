@@ -54,12 +54,16 @@ def export_decoder_graphs(
     The joint graph has the input kv_slots [1] int64: how many slots of new KV it gives a prefix; 0 in a score pass.
     """
     hidden = module.embed_tokens.embedding_dim if module.takes_embeddings else None
-    inputs = (RowInputs if isinstance(module, RowDecoder) else PackedInputs)(facts.layers, hidden)
+    inputs = (RowInputs if isinstance(module, RowDecoder) else PackedInputs)(
+        facts.layers, hidden, facts.states
+    )
     kv: Shapes = {
         f"new_{part}.{layer}": ["prefixes", width.kv_heads, "slots_per_prefix", width.head_dim]
         for layer, width in enumerate(facts.layers)
         for part in ("key", "value")
     }
+    if facts.states is not None:
+        kv["new_states"] = ["prefixes", 1, "slots_per_prefix", facts.states]
     logits: Shapes = {"logits": ["items_total", module.outputs]}
     with shared_prefix_mode(module), graph_kernels(module.model, target), traceable_experts(module.model):
         traced = trace(module, inputs.example(), inputs.axes(), [*logits, *kv])
@@ -80,7 +84,7 @@ def export_grouped_score(module: GroupedDecoder, facts: Survey, *, precision: Pr
     Raises CheckpointError for a model that the operator does not compute, or an ONNX Runtime that has it not.
     """
     require_grouped(facts.layers)
-    inputs = GroupedInputs(facts.layers, None)
+    inputs = GroupedInputs(facts.layers, None, facts.states)
     logits: Shapes = {"logits": ["items_total", module.outputs]}
     with (
         shared_prefix_mode(module),
@@ -119,7 +123,7 @@ _CUTS = {"separate": _separate, "joint": _joint, "decode": _decoding}
 
 
 def _scoring(graph: ir.Model, module: DecoderModule) -> ir.Model:
-    if not select_rows_early(graph, rows="last_tokens"):
+    if module.pooling == "last-k" and not select_rows_early(graph, rows="last_tokens"):
         _log.warning("the last block of %s computes its MLP for all tokens", type(module.model).__name__)
     return graph
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rankport.exporters.kinds.decoders.row_attention import rows_by_slot
 from rankport.exporters.kinds.decoders.shared_prefix import KV, SharedPrefix
 from rankport.protos.errors import CheckpointError
 from rankport.protos.packages import installed_version
@@ -42,7 +43,7 @@ class GroupedPrefix(SharedPrefix):
     """A rectangle of tokens that continues several prefixes, an item a row."""
 
     def __init__(
-        self, rectangle: torch.Size, lengths: tuple[Tensor, Tensor], past: list[KV], places: Tensor
+        self, rectangle: torch.Size, lengths: tuple[Tensor, Tensor], past: Sequence[Tensor], places: Tensor
     ) -> None:
         """Takes the `rectangle` as (prefixes, rows, row tokens).
 
@@ -50,7 +51,7 @@ class GroupedPrefix(SharedPrefix):
         index of each token, by which a rotation inside the operator is looked up.
         """
         super().__init__(past)
-        self._past, self._rectangle = past, rectangle
+        self._rectangle, self._past_lengths = rectangle, lengths[0]
         prefixes, rows, length = rectangle
         past_lengths, row_lengths = lengths
         self._last = (past_lengths[:, None] + row_lengths - 1).to(torch.int32).reshape(prefixes * rows)
@@ -68,8 +69,9 @@ class GroupedPrefix(SharedPrefix):
                 f"grouped attention takes values as wide as keys, these are {value.shape[-1]} and {head_dim}: leave "
                 "--attention out"
             )
+        assert self.past is not None
         prefixes, rows, length = self._rectangle
-        cached = self._past[layer][0].shape[2]
+        cached = self.past[layer][0].shape[2]
 
         def by_row(states: Tensor) -> Tensor:
             """[prefixes * rows, length, heads * width]"""
@@ -81,7 +83,7 @@ class GroupedPrefix(SharedPrefix):
             copies = before[:, None].expand(prefixes, rows, kv_heads, cached, head_dim)
             return copies.reshape(prefixes * rows, kv_heads, cached, head_dim)
 
-        past = tuple(repeated(before) for before in self._past[layer])
+        past = tuple(repeated(before) for before in self.past[layer])
         present = (prefixes * rows, kv_heads, cached + length, head_dim)
         mixed, _, _ = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::GroupQueryAttention",
@@ -104,3 +106,21 @@ class GroupedPrefix(SharedPrefix):
             version=1,
         )
         return mixed.reshape(1, tokens, heads, head_dim), (key, value)
+
+    def by_slot(self, states: Tensor) -> Tensor:
+        """See `SharedPrefix.by_slot`."""
+        return rows_by_slot(self._rectangle, states)
+
+    def slots_of(self, tokens: Tensor) -> Tensor:
+        """See `SharedPrefix.slots_of`: a token's own place is its slot."""
+        return tokens
+
+    def existing(self) -> Tensor:
+        """See `SharedPrefix.existing`. Places are counted on the device, as are those of `seeing`."""
+        assert self.past_states is not None
+        places = (self.past_states[:, 0, :, 0] == self.past_states[:, 0, :, 0]).to(torch.int64).cumsum(1)
+        return (places <= self._past_lengths[:, None]).to(torch.float32)
+
+    def seeing(self) -> Tensor:
+        """See `SharedPrefix.seeing`."""
+        return (self._places[:, None, :] <= self._places[:, :, None]).to(torch.float32)

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from rankport.exporters.kinds.decoders.averages import averaged
 from rankport.exporters.kinds.decoders.grouped_attention import GroupedPrefix
 from rankport.exporters.kinds.decoders.packed_attention import PackedPrefix
 from rankport.exporters.kinds.decoders.row_attention import RowPrefix
-from rankport.exporters.kinds.decoders.shared_prefix import KEYWORD, KV, SharedPrefix, attending_to_prefix
+from rankport.exporters.kinds.decoders.shared_prefix import KEYWORD, SharedPrefix, attending_to_prefix
 from rankport.exporters.kinds.labels.label_head import ReadOut, label_head
 from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.embedding import Pooling
 
 
 class DecoderModule(nn.Module):
@@ -23,16 +25,23 @@ class DecoderModule(nn.Module):
 
     Every `forward` takes, beside its own arguments,
         last_tokens [items] int64: index of each item's last token,
-        past: 2 * layers tensors (key, value, key, ...), each [prefixes, kv_heads, past, head_dim],
+        past: 2 * layers tensors (key, value, key, ...), each [prefixes, kv_heads, past, head_dim], and where all states
+        are averaged the last states of the prefix [prefixes, 1, past, hidden],
         embeddings [rows, hidden] float and embedding_rows [a token] int64 (-1: a text token) if it takes embeddings,
     and returns
-        [logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ...].
+        [logits [items, labels], key 0 [prefixes, kv_heads, slots, head_dim], value 0, key 1, ..., likewise the states].
     """
 
     def __init__(
-        self, model: nn.Module, readout: ReadOut, *, embeddings: bool, head: nn.Module | None = None
+        self,
+        model: nn.Module,
+        readout: ReadOut,
+        *,
+        embeddings: bool,
+        head: nn.Module | None = None,
+        pooling: Pooling = "last-k",
     ) -> None:
-        """Takes over a model that ends in a label head, or a bare body and the `head` behind its last state."""
+        """Takes over a model that ends in a label head, or a bare body and the `head` behind its pooled states."""
         super().__init__()
         self.model = model
         self.head = label_head(model, readout) if head is None else head
@@ -40,6 +49,7 @@ class DecoderModule(nn.Module):
         self.takes_embeddings = embeddings
         self.classifies = readout.source == "classification_head"
         self.outputs = len(readout.ids)
+        self.pooling: Pooling = pooling
 
     def inputs(self, input_ids: Tensor, embeddings: Tensor | None, embedding_rows: Tensor | None) -> Tensor:
         """Embeds packed tokens, or takes the embedding given for a token. [tokens, hidden]"""
@@ -61,6 +71,9 @@ class DecoderModule(nn.Module):
         }
         if self.classifies:
             hidden = self.model.base_model(**arguments).last_hidden_state  # type: ignore[operator]
+            if self.pooling != "last-k":
+                pooled = averaged(shared, hidden, position_ids, last_tokens, self.pooling)
+                return self.head(pooled)  # type: ignore[no-any-return]
             return self.head(hidden[:, last_tokens])[0]  # type: ignore[no-any-return]
         # The model's own forward, so that what follows the head (soft-capping, scaling) stays its own code.
         return self.model(**arguments, logits_to_keep=last_tokens).logits[0]  # type: ignore[no-any-return]
@@ -76,10 +89,11 @@ class PackedDecoder(DecoderModule):
         *,
         embeddings: bool,
         head: nn.Module | None = None,
+        pooling: Pooling = "last-k",
         attention: type[PackedPrefix] = PackedPrefix,
     ) -> None:
         """Takes the class of a pass's past: `StepPrefix` for a graph that writes."""
-        super().__init__(model, readout, embeddings=embeddings, head=head)
+        super().__init__(model, readout, embeddings=embeddings, head=head, pooling=pooling)
         self._attention = attention
 
     def forward(
@@ -95,7 +109,7 @@ class PackedDecoder(DecoderModule):
         embedding_rows: Tensor | None = None,
     ) -> list[Tensor]:
         """Takes ids and positions [tokens] int64; the slots and lengths are those of `PackedPrefix`."""
-        shared = self._attention(slots, token_slots, past_lengths, _pairs(past))
+        shared = self._attention(slots, token_slots, past_lengths, past)
         inputs = self.inputs(input_ids, embeddings, embedding_rows)
         return _outputs(self.logits(inputs, position_ids, last_tokens, shared), shared)
 
@@ -111,9 +125,10 @@ class RowDecoder(DecoderModule):
         embeddings: bool,
         fused: bool,
         head: nn.Module | None = None,
+        pooling: Pooling = "last-k",
     ) -> None:
         """See `RowPrefix` for `fused`."""
-        super().__init__(model, readout, embeddings=embeddings, head=head)
+        super().__init__(model, readout, embeddings=embeddings, head=head, pooling=pooling)
         self.fused = fused
 
     def forward(
@@ -129,7 +144,7 @@ class RowDecoder(DecoderModule):
         own_mask: Tensor,
     ) -> list[Tensor]:
         """Takes all that is one a token as [prefixes, rows, row_tokens]; the masks are those of `RowPrefix`."""
-        shared = RowPrefix(input_ids.shape, (past_mask, own_mask), _pairs(past), fused=self.fused)
+        shared = RowPrefix(input_ids.shape, (past_mask, own_mask), past, fused=self.fused)
         rows = None if embedding_rows is None else embedding_rows.flatten()
         inputs = self.inputs(input_ids.flatten(), embeddings, rows)
         return _outputs(self.logits(inputs, position_ids.flatten(), last_tokens, shared), shared)
@@ -151,17 +166,14 @@ class GroupedDecoder(DecoderModule):
         """Takes all that is one a token as [prefixes, rows, row_tokens]; the lengths are those of `GroupedPrefix`."""
         # Counted on the device: what is counted from a shape would be made on the host.
         places = (input_ids == input_ids).flatten().to(torch.int64).cumsum(0) - 1
-        shared = GroupedPrefix(input_ids.shape, (past_lengths, row_lengths), _pairs(past), places)
+        shared = GroupedPrefix(input_ids.shape, (past_lengths, row_lengths), past, places)
         inputs = self.inputs(input_ids.flatten(), None, None)
         return _outputs(self.logits(inputs, position_ids.flatten(), last_tokens, shared), shared)
 
 
-def _pairs(past: list[Tensor]) -> list[KV]:
-    return list(zip(past[::2], past[1::2], strict=True))
-
-
 def _outputs(logits: Tensor, shared: SharedPrefix) -> list[Tensor]:
-    return [logits, *(states for layer in sorted(shared.new) for states in shared.new[layer])]
+    kept = [states for layer in sorted(shared.new) for states in shared.new[layer]]
+    return [logits, *kept] if shared.states is None else [logits, *kept, shared.states]
 
 
 @contextmanager

@@ -5,6 +5,8 @@ to itself under one softmax, and packs the result again. Everything outside atte
 padding there.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ class PackedPrefix(SharedPrefix):
     """Packed tokens that continue several prefixes."""
 
     def __init__(
-        self, slots: Tensor, token_slots: Tensor, past_lengths: Tensor, past: list[KV] | None
+        self, slots: Tensor, token_slots: Tensor, past_lengths: Tensor, past: Sequence[Tensor] | None
     ) -> None:
         """Slots map tokens there and back.
 
@@ -87,6 +89,23 @@ class PackedPrefix(SharedPrefix):
             value.new_zeros(prefixes, kv_heads, 0, value.shape[-1]),
         )
 
+    def by_slot(self, states: Tensor) -> Tensor:
+        """See `SharedPrefix.by_slot`."""
+        return self._unpacked(states).flatten(2, 3)
+
+    def slots_of(self, tokens: Tensor) -> Tensor:
+        """See `SharedPrefix.slots_of`."""
+        return self.token_slots.index_select(0, tokens)
+
+    def existing(self) -> Tensor:
+        """See `SharedPrefix.existing`."""
+        past = 0 if self.past_states is None else self.past_states.shape[2]
+        return _exists(self.past_lengths, past).to(torch.float32)
+
+    def seeing(self) -> Tensor:
+        """See `SharedPrefix.seeing`."""
+        return _is_causal(self.slots.shape[2]).to(torch.float32)
+
     def _unpacked(self, states: Tensor) -> Tensor:
         """Puts [1, kv_heads, tokens, width] by slot: [prefixes, kv_heads, items, item_tokens, width]."""
         prefixes, items, length = self.slots.shape
@@ -96,11 +115,19 @@ class PackedPrefix(SharedPrefix):
 
 def _past_mask(past_lengths: Tensor, past: int, dtype: torch.dtype) -> Tensor:
     """Makes 0 where a prefix token exists, the lowest value where the prefix is padded. [prefixes, 1, 1, past]"""
-    exists = torch.arange(past, device=past_lengths.device)[None, :] < past_lengths[:, None]
+    exists = _exists(past_lengths, past)
     return torch.where(exists, 0.0, torch.finfo(dtype).min).to(dtype)[:, None, None, :]
+
+
+def _exists(past_lengths: Tensor, past: int) -> Tensor:
+    return torch.arange(past, device=past_lengths.device)[None, :] < past_lengths[:, None]
 
 
 def _causal_mask(length: int, dtype: torch.dtype) -> Tensor:
     """Makes 0 or the lowest value [length, length]: padding follows every real token, so causality alone hides it."""
+    return torch.where(_is_causal(length), 0.0, torch.finfo(dtype).min).to(dtype)
+
+
+def _is_causal(length: int) -> Tensor:
     position = torch.arange(length)
-    return torch.where(position[None, :] <= position[:, None], 0.0, torch.finfo(dtype).min).to(dtype)
+    return position[None, :] <= position[:, None]

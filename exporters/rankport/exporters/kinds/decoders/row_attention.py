@@ -9,6 +9,8 @@ masks say who sees whom: nothing is gathered, what was copied by head is read in
 requires: masks as inputs, since what is counted from a shape would be made on the host and copied to the device.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,21 +21,21 @@ class RowPrefix(SharedPrefix):
     """A rectangle of tokens that continues several prefixes."""
 
     def __init__(
-        self, rectangle: torch.Size, masks: tuple[Tensor, Tensor], past: list[KV], *, fused: bool
+        self, rectangle: torch.Size, masks: tuple[Tensor, Tensor], past: Sequence[Tensor], *, fused: bool
     ) -> None:
         """Takes the `rectangle` as (prefixes, rows, row tokens). `fused`: attends by one kernel, where it can.
 
         masks [prefixes, past] and [row_tokens, row_tokens], 0 or very low.
         """
         super().__init__(past)
-        self._past = past
         self._rectangle, self._masks, self._fused = rectangle, masks, fused
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None
     ) -> tuple[Tensor, KV]:
         """See `SharedPrefix.attend`."""
-        past, new = self._past[layer], self._by_slot(key, value)
+        assert self.past is not None
+        past, new = self.past[layer], (self.by_slot(key), self.by_slot(value))
         if self._fused and softcap is None:
             return self._attend_fused(query, key, value, past, scale), new
         return self._attend_by_rows(query, new, past, scale, capper(softcap)), new
@@ -120,14 +122,25 @@ class RowPrefix(SharedPrefix):
         past_mask, own_mask = self._masks
         return past_mask.to(dtype), own_mask.to(dtype)
 
-    def _by_slot(self, key: Tensor, value: Tensor) -> KV:
-        """Puts keys and values by slot, each [prefixes, kv_heads, slots, width]."""
-        prefixes, rows, length = self._rectangle
+    def by_slot(self, states: Tensor) -> Tensor:
+        """See `SharedPrefix.by_slot`."""
+        return rows_by_slot(self._rectangle, states)
 
-        def by_prefix(states: Tensor) -> Tensor:
-            by_token = states.transpose(1, 2).reshape(
-                prefixes, rows * length, states.shape[1], states.shape[-1]
-            )
-            return by_token.transpose(1, 2)
+    def slots_of(self, tokens: Tensor) -> Tensor:
+        """See `SharedPrefix.slots_of`: a token's own place is its slot."""
+        return tokens
 
-        return by_prefix(key), by_prefix(value)
+    def existing(self) -> Tensor:
+        """See `SharedPrefix.existing`."""
+        return (self._masks[0] == 0).to(torch.float32)
+
+    def seeing(self) -> Tensor:
+        """See `SharedPrefix.seeing`."""
+        return (self._masks[1] == 0).to(torch.float32)
+
+
+def rows_by_slot(rectangle: torch.Size, states: Tensor) -> Tensor:
+    """Puts states [1, heads, tokens, width] of a `rectangle` by slot: [prefixes, heads, slots, width]."""
+    prefixes, rows, length = rectangle
+    by_token = states.transpose(1, 2).reshape(prefixes, rows * length, states.shape[1], states.shape[-1])
+    return by_token.transpose(1, 2)

@@ -6,7 +6,7 @@ its prefix and causally to itself under one softmax, the two subclasses know: `p
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -26,9 +26,16 @@ Cap = Callable[[Tensor], Tensor]
 class SharedPrefix(ABC):
     """The past of a pass over packed tokens; collects each layer's new KV and window while the model runs."""
 
-    def __init__(self, past: list[KV] | None) -> None:
-        """Starts with a `past`, one a layer, each [prefixes, kv_heads, past, head_dim]; None: empty."""
-        self.past = past
+    def __init__(self, past: Sequence[Tensor] | None) -> None:
+        """Starts with a `past`: key and value of each layer, each [prefixes, kv_heads, past, head_dim]; None: empty.
+
+        The last states of the prefixes, [prefixes, 1, past, width], follow where they are averaged.
+        """
+        self.past = None if past is None else list(zip(past[::2], past[1::2], strict=False))
+        self.past_states = past[-1] if past and len(past) % 2 else None
+        self.states: Tensor | None = (
+            None  # [prefixes, 1, slots, width] that follow them, where they are averaged
+        )
         self.new: dict[int, KV] = {}  # by layer
         self.windows: dict[int, int] = {}  # layer -> sliding window, where it has one
 
@@ -40,6 +47,26 @@ class SharedPrefix(ABC):
 
         Returns [1, tokens, heads, head_dim], and the new keys and values.
         """
+
+    @abstractmethod
+    def by_slot(self, states: Tensor) -> Tensor:
+        """Puts [1, heads, tokens, width] by slot: [prefixes, heads, slots, width]."""
+
+    @abstractmethod
+    def slots_of(self, tokens: Tensor) -> Tensor:
+        """Finds the flat slots of tokens. [tokens]"""
+
+    @abstractmethod
+    def existing(self) -> Tensor:
+        """Tells which tokens of a prefix exist: 1, else 0. [prefixes, past]"""
+
+    @abstractmethod
+    def seeing(self) -> Tensor:
+        """Tells which tokens of its row a token sees: 1, else 0. [row tokens, row tokens], or so for each row"""
+
+    def past_states_of(self, own: Tensor) -> Tensor:
+        """Gives the prefixes' last states, none where there is no past; `own` [prefixes, 1, slots, width] follow."""
+        return own[:, :, :0] if self.past_states is None else self.past_states
 
 
 @contextmanager

@@ -27,6 +27,7 @@ class Survey:
     layers: tuple[LayerKV, ...]
     window: int | None  # the shortest sliding window of any layer
     max_positions: int | None  # beyond this the checkpoint has no (or other) position encodings
+    states: int | None = None  # width of the last states, where a prefix keeps them for their average
 
     def check_length(self, max_prefix_tokens: int, max_item_tokens: int) -> None:
         """Raises CheckpointError if prefix + item exceed a window or the position encodings."""
@@ -54,7 +55,8 @@ def survey(module: DecoderModule) -> Survey:
     _require_independent_items(model, first, second)
     layers = tuple(_kv_width(*shared.new[layer]) for layer in sorted(shared.new))
     windows = [*shared.windows.values(), *stated_windows(model)]
-    return Survey(layers, min(windows, default=None), _max_positions(model))
+    width = None if shared.states is None else shared.states.shape[-1]
+    return Survey(layers, min(windows, default=None), _max_positions(model), width)
 
 
 def _run(module: DecoderModule, items: Tensor) -> tuple[Tensor, SharedPrefix]:

@@ -1,12 +1,21 @@
 """The head of a sentence-transformers folder whose pooled states end in labels: pooling, Dense layers, names."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.config.json_file import read_json_object
 from rankport.exporters.checkpoints.sentence_transformers.folder import EncoderFolder, read_encoder_folder
 from rankport.exporters.checkpoints.sentence_transformers.modules import transformer_folder
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.protos.wording import counted
-from rankport.runtime.bundle.manifest import ClassHead, Embedding
+from rankport.runtime.bundle.embedding import AVERAGES
+from rankport.runtime.bundle.manifest import ClassHead, Embedding, Pooling
+
+PREFIX_POOLINGS: Mapping[tuple[Pooling, ...], str] = MappingProxyType(
+    {("last-k",): "at its last token"} | {(pooling,): f"by {pooling}" for pooling in AVERAGES}
+)
+"""Poolings of a decoder whose prefix can be shared, and how it is read by them."""
 
 
 def pooled_head(source: Checkpoint, *, named: bool) -> tuple[tuple[str, ...], ClassHead]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.kinds.labels.label_head import readout_of
+from rankport.exporters.kinds.ranker.pooled import pooled_reference
 from rankport.exporters.kinds.ranker.proof.reference import RankerReference
 from rankport.exporters.options.options import StrPath
 from rankport.exporters.options.requests_file import RealRequest, read_requests
@@ -44,7 +45,8 @@ def calibrate_ranker(
     requests = read_requests(file)[:_MOST_REQUESTS]
     runs = _token_runs(requests, draft, tokenizer, store)
     assert draft.labels is not None
-    reference = RankerReference(source, readout_of(draft.labels))
+    pooled = pooled_reference(source, draft.head, len(draft.labels.names))
+    reference = RankerReference(source, readout_of(draft.labels), pooled)
 
     def run() -> None:
         for done, (prefix, items) in enumerate(runs, 1):

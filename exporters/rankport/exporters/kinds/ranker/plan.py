@@ -16,14 +16,14 @@ from rankport.exporters.kinds.labels.label_head import ReadOut, readout_of
 from rankport.exporters.kinds.labels.score import resolve_score
 from rankport.exporters.kinds.ranker.decoders import require_decoder
 from rankport.exporters.kinds.ranker.options import RankerOptions
-from rankport.exporters.kinds.ranker.pooled import dense_head, pair_limit_of, pooled_last
+from rankport.exporters.kinds.ranker.pooled import dense_head, pair_limit_of, pooled_labels
 from rankport.exporters.kinds.ranker.read_out import resolve_labels
 from rankport.exporters.kinds.work import ExportPlan
 from rankport.exporters.options.presets import BARE, is_preset
 from rankport.exporters.options.prompts import ResolvedPrompt, check_prompt_name, resolve_prompt
 from rankport.exporters.options.stated_prompt import require_prompt
 from rankport.protos.errors import InvalidRequest
-from rankport.runtime.bundle.manifest import ClassHead, Limits, ModelShape, Precision, Target
+from rankport.runtime.bundle.manifest import ClassHead, Limits, ModelShape, Pooling, Precision, Target
 
 _DEFAULT_TOKENS = 1024
 
@@ -55,11 +55,14 @@ def ranker_prompt(source: Checkpoint | StatedModel, options: RankerOptions) -> R
 
 def plan_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: RankerOptions) -> ExportPlan:
     """Plans a ranker. Raises CheckpointError if it cannot be exported exactly, InvalidRequest for a wrong option."""
-    pooled = pooled_last(source, options)
+    pooled = pooled_labels(source, options)
     names, head = (None, None) if pooled is None else pooled
     labels = resolve_labels(source, options, prompt.labels, prompt.tokenizer, names)
     dense = dense_head(source, head, len(labels.names))
-    facts = survey(DecoderModule(source.model, readout_of(labels), embeddings=False, head=dense))
+    module = DecoderModule(
+        source.model, readout_of(labels), embeddings=False, head=dense, pooling=_pooling(head)
+    )
+    facts = survey(module)
     limits = _limits(facts, options, _pair_limit(source, options) or pair_limit_of(source))
     embedding, pairing = item_tokens(source, options.item_encoder, options.embedding_tokens)
     return ExportPlan(
@@ -85,6 +88,10 @@ def _pair_limit(source: Checkpoint, options: RankerOptions) -> int | None:
             f"whole prompt as a file and give it by --prompt, or say --prompt {BARE} to leave it out"
         )
     return folder.max_seq_length
+
+
+def _pooling(head: ClassHead | None) -> Pooling:
+    return "last-k" if head is None or head.pooling is None else head.pooling
 
 
 def _limits(facts: Survey, options: RankerOptions, stated: int | None) -> Limits:
@@ -119,17 +126,19 @@ def _graphs(
     precision: Precision,
 ) -> dict[str, RoleGraph]:
     module: PackedDecoder | RowDecoder
-    dense = dense_head(source, head, len(readout.ids))
+    dense, pooling = dense_head(source, head, len(readout.ids)), _pooling(head)
     if target == "onnx-cuda":
         fused = options.fused_attention
-        module = RowDecoder(source.model, readout, embeddings=embeddings, fused=fused, head=dense)
+        module = RowDecoder(
+            source.model, readout, embeddings=embeddings, fused=fused, head=dense, pooling=pooling
+        )
     else:
-        module = PackedDecoder(source.model, readout, embeddings=embeddings, head=dense)
+        module = PackedDecoder(source.model, readout, embeddings=embeddings, head=dense, pooling=pooling)
     # One graph for both roles where weights are low-bit, unless asked otherwise: see `graphs`.
     joint = source.quantization is not None if options.graphs is None else options.graphs == "joint"
     form: GraphForm = "joint" if joint else "separate"
     graphs = export_decoder_graphs(module, facts, form=form, target=target, precision=precision)
     if target == "onnx-cuda" and options.attention == "grouped":
-        grouped = GroupedDecoder(source.model, readout, embeddings=False, head=dense)
+        grouped = GroupedDecoder(source.model, readout, embeddings=False, head=dense, pooling=pooling)
         graphs["score.grouped"] = export_grouped_score(grouped, facts, precision=precision)
     return graphs

@@ -1,40 +1,42 @@
-"""Rankers of a bare decoder whose last state goes through Dense layers to labels: a sentence-transformers folder.
+"""Rankers of a bare decoder whose pooled states go through Dense layers to labels: a sentence-transformers folder.
 
-Owns what such a folder must be. With another pooling than the last token's state every token counts, the prefix's too:
-that is no shared prefix, and a classifier's.
+Owns what such a folder must be. Read are the last token's state, or an average of all, of which the prefix's part is
+computed once. Other poolings share no prefix, and are a classifier's.
 """
 
 from torch import nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.sentence_transformers.folder import read_encoder_folder
-from rankport.exporters.kinds.labels.pooled_head import pooled_form, pooled_head
+from rankport.exporters.kinds.labels.pooled_head import PREFIX_POOLINGS, pooled_form, pooled_head
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.texts.encoder_module import dense_stack, stored_dense
 from rankport.exporters.kinds.texts.encoder_reference import EncoderReference
 from rankport.exporters.kinds.texts.folder_prompt import require_lower_case
 from rankport.exporters.options.presets import BARE
 from rankport.protos.errors import CheckpointError, InvalidRequest
+from rankport.runtime.bundle.embedding import AVERAGES
 from rankport.runtime.bundle.manifest import ClassHead, Embedding
 
 
-def pooled_last(source: Checkpoint, options: RankerOptions) -> tuple[tuple[str, ...], ClassHead] | None:
-    """Reads names and head of a body whose last state ends in labels; None for a class with a head of its own.
+def pooled_labels(source: Checkpoint, options: RankerOptions) -> tuple[tuple[str, ...], ClassHead] | None:
+    """Reads names and head of a body whose pooled states end in labels; None for a class with a head of its own.
 
     Raises:
-        CheckpointError: it pools otherwise.
-        InvalidRequest: the folder puts a prompt before each text, and none is given.
+        CheckpointError: it pools in a way that shares no prefix.
+        InvalidRequest: the folder puts a prompt before each text, and none is given, or leaves it out of the average.
     """
     if source.head != "none":
         return None
     names, head = pooled_head(source, named=False)
-    if head.pooling != "last-k" or head.further_poolings:
+    if head.poolings not in PREFIX_POOLINGS:
         kinds = " and ".join(head.poolings)
         raise CheckpointError(
-            f"checkpoint {str(source.path)!r} pools by {kinds}, which reads all tokens of prefix and item: a ranker's "
-            "prefix is shared where the last token alone is read (lasttoken): --kind classifier reads whole sequences"
+            f"checkpoint {str(source.path)!r} pools by {kinds}, of which no part is a prefix's alone: a ranker's is "
+            f"shared where the last token is read, or an average ({', '.join(AVERAGES)}): --kind classifier reads "
+            "whole sequences"
         )
-    _check_texts(source, options)
+    _check_texts(source, options, averages=head.pooling in AVERAGES)
     return names, head
 
 
@@ -60,12 +62,17 @@ def _form(head: ClassHead | None, outputs: int) -> Embedding | None:
     return None if head is None else pooled_form(head, outputs)
 
 
-def _check_texts(source: Checkpoint, options: RankerOptions) -> None:
+def _check_texts(source: Checkpoint, options: RankerOptions, *, averages: bool) -> None:
     folder = read_encoder_folder(source.path)
     assert folder is not None
     if folder.transformer.lower_case and source.tokenizer_file is not None:
         require_lower_case(source.tokenizer_file, folder)
     text = folder.prompt(None)
+    if text and averages and not folder.pooling.include_prompt and options.prompt != BARE:
+        raise InvalidRequest(
+            f"checkpoint {str(source.path)!r} pools without the tokens of {text!r}, which it puts before each text "
+            f"(include_prompt is false), and a ranker pools all: say --prompt {BARE} to leave them out"
+        )
     if text and options.prompt is None:
         raise InvalidRequest(
             f"checkpoint {str(source.path)!r} puts {text!r} before each text (default_prompt_name): write the whole "

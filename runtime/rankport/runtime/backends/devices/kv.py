@@ -1,8 +1,9 @@
 """KV on a device: one buffer a run of prefix tokens, and the copies that gather and scatter them.
 
-A handle holds all layers: for each group of layers of one width [2 * layers, kv_heads, length, head_dim], key before
-value. The graphs take and give, for each of these, [prefixes, kv_heads, padded length, head_dim]; as one block for a
-group, [2 * layers, prefixes, kv_heads, padded length, head_dim], so that a prefix moves in one strided copy a group.
+A handle holds all that a prefix keeps: for each group of consecutive tensors of one width and type, those of many
+layers, [tensors, kv_heads, length, head_dim]. The graphs take and give, for each of these, [prefixes, kv_heads, padded
+length, head_dim]; as one block for a group, [tensors, prefixes, kv_heads, padded length, head_dim], so that a prefix
+moves in one strided copy a group.
 """
 
 import itertools
@@ -13,7 +14,8 @@ from typing import cast
 from rankport.runtime.backends.contract import PrefixKV, PrefixPieces
 from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray
 from rankport.runtime.backends.devices.memory import Buffer, DeviceMemory, Side
-from rankport.runtime.bundle.manifest import DType, LayerKV
+from rankport.runtime.backends.layouts.kept import KeptTensor
+from rankport.runtime.bundle.manifest import DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +33,23 @@ class DeviceKV:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Consecutive layers of one width."""
+    """Consecutive tensors of one width and type."""
 
-    layers: int
+    tensors: int
     kv_heads: int
     head_dim: int
+    dtype: DType
     row_bytes: int  # of one token of one head
-    token_bytes: int  # of one token, all layers
+    token_bytes: int  # of one token, all tensors
 
 
 class KVLayout:
-    """Places of each layer's KV, for a model's layers and the type that its graphs keep KV in."""
+    """Places of all that the prefixes of a model keep."""
 
-    def __init__(self, layers: Sequence[LayerKV], dtype: DType, *, several: bool = True) -> None:
-        """Takes layers; graphs that take one prefix, not `several`, have no axis of prefixes."""
-        self.dtype: DType = dtype
+    def __init__(self, kept: Sequence[KeptTensor], *, several: bool = True) -> None:
+        """Takes what is kept; graphs that take one prefix, not `several`, have no axis of prefixes."""
         self._first_axis = 0 if several else 1
-        self._groups = tuple(_groups(layers, ITEM_BYTES[dtype]))
+        self._groups = tuple(_groups(kept))
         self._token_bytes = sum(group.token_bytes for group in self._groups)
 
     def nbytes(self, prefixes: int, length: int) -> int:
@@ -55,14 +57,14 @@ class KVLayout:
         return self._token_bytes * prefixes * length
 
     def arrays(self, pointer: int, prefixes: int, length: int) -> Iterator[DeviceArray]:
-        """Yields keys and values of each layer in a block, in the order of the graphs: key 0, value 0, key 1, ...
+        """Yields the tensors of a block, in the order of the graphs: key 0, value 0, key 1, ...
 
         Without an axis of prefixes a block has one.
         """
         for group in self._groups:
             shape = (prefixes, group.kv_heads, length, group.head_dim)
-            for _ in range(2 * group.layers):
-                array = DeviceArray(pointer, shape[self._first_axis :], self.dtype)
+            for _ in range(group.tensors):
+                array = DeviceArray(pointer, shape[self._first_axis :], group.dtype)
                 yield array
                 pointer += array.nbytes
 
@@ -73,7 +75,7 @@ class KVLayout:
         target: "Place",
         length: int,
     ) -> None:
-        """Copies `length` tokens of one prefix, all layers."""
+        """Copies `length` tokens of one prefix, all tensors."""
         from_pointer, to_pointer = source.pointer, target.pointer
         for group in self._groups:
             memory.copy(
@@ -81,7 +83,7 @@ class KVLayout:
                 _side(group, to_pointer, target),
                 width=length * group.row_bytes,
                 height=group.kv_heads,
-                depth=2 * group.layers,
+                depth=group.tensors,
             )
             from_pointer += group.token_bytes * source.prefixes * source.length
             to_pointer += group.token_bytes * target.prefixes * target.length
@@ -161,9 +163,9 @@ def _side(group: _Group, pointer: int, place: Place) -> Side:
     return Side(pointer + offset, pitch, place.prefixes * group.kv_heads)
 
 
-def _groups(layers: Sequence[LayerKV], item_bytes: int) -> Iterator[_Group]:
-    for (kv_heads, head_dim), members in itertools.groupby(
-        layers, key=lambda layer: (layer.kv_heads, layer.head_dim)
+def _groups(kept: Sequence[KeptTensor]) -> Iterator[_Group]:
+    for (heads, width, dtype), members in itertools.groupby(
+        kept, key=lambda tensor: (tensor.heads, tensor.width, tensor.dtype)
     ):
-        count, row_bytes = len(list(members)), head_dim * item_bytes
-        yield _Group(count, kv_heads, head_dim, row_bytes, 2 * count * kv_heads * row_bytes)
+        count, row_bytes = len(list(members)), width * ITEM_BYTES[dtype]
+        yield _Group(count, heads, width, dtype, row_bytes, count * heads * row_bytes)

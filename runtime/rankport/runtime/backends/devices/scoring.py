@@ -25,6 +25,7 @@ from rankport.runtime.backends.devices.table import DeviceTable, embeddings_dtyp
 from rankport.runtime.backends.devices.uploads import Uploads
 from rankport.runtime.backends.devices.workspace import Recordings, Region
 from rankport.runtime.backends.layouts.by_target import layout_of
+from rankport.runtime.backends.layouts.kept import KeptTensor
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
 from rankport.runtime.backends.layouts.sizes import PassSizes, lines, rounded
 from rankport.runtime.bundle.manifest import Manifest
@@ -64,10 +65,10 @@ class DevicePrefixBackend:
         form = EmbeddingsForm(manifest.shape.hidden_size, dtype, first_row)
         score = next(graph for graph in manifest.graphs if graph.role == "score")
         self._lay_out = layout_of(score, form)
-        self._kv = KVLayout(manifest.shape.layers, prefix.outputs[0].dtype)
+        kept = KeptTensor.of(prefix)
+        self._kv = KVLayout(kept)
         self._pieces = KVPieces(self._kv, memory)
-        names = [output.name for output in prefix.outputs]
-        past_names = [name.replace("new_", "past_", 1) for name in names]
+        names, past_names = [tensor.new for tensor in kept], [tensor.past for tensor in kept]
         self._new_kv_of = NamedKV(self._kv, names, frozenset(names))
         self._past_kv_of = {
             role: NamedKV(self._kv, past_names, graph.input_names)

@@ -16,6 +16,7 @@ from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, KVPieces, N
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.uploads import Uploads
 from rankport.runtime.backends.devices.workspace import Recordings, Region
+from rankport.runtime.backends.layouts.kept import KeptTensor
 from rankport.runtime.backends.layouts.layout import HostArray
 from rankport.runtime.backends.layouts.sets import (
     HISTORY,
@@ -43,9 +44,14 @@ class DeviceSetBackend:
         self._heads = len(manifest.labels.names)
         history = next(graph for graph in manifest.graphs if graph.role == HISTORY)
         layers = manifest.shape.layers
-        layout = KVLayout(layers, history.outputs[0].dtype, several=False)
-        self._pieces = KVPieces(layout, memory)
         names = state_names("state", len(layers))
+        parts = [layer for layer in layers for _ in ("key", "value")]
+        kept = [
+            KeptTensor(name, part.kv_heads, part.head_dim, history.outputs[0].dtype)
+            for name, part in zip(names, parts, strict=True)
+        ]
+        layout = KVLayout(kept, several=False)
+        self._pieces = KVPieces(layout, memory)
         self._new_of = NamedKV(layout, names, frozenset(names))
         past = state_names("past", len(layers))
         self._past_of = {role: NamedKV(layout, past, graph.input_names) for role, graph in graphs.items()}

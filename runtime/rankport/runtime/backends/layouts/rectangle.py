@@ -88,7 +88,8 @@ class Rectangle:
             "position_ids": _spread(shape, flat, self.positions, 0),
             "embedding_rows": _spread(shape, flat, rows, -1),
             "last_tokens": flat[self.read],
-            **(self._lengths(sizes) if self.by_length else self._masks(sizes)),
+            **self._masks(sizes),  # the graph of prefixes takes them, where that which scores takes lengths
+            **(self._lengths(sizes) if self.by_length else {}),
         }
         inputs = {name: HostArray.padded(array.shape, array) for name, array in arrays.items()}
         inputs["last_tokens"] = HostArray.padded((sizes.items_total,), arrays["last_tokens"])

@@ -1,6 +1,5 @@
 """KV of prefixes in host memory, as graphs on the CPU give and take it."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixPieces
-from rankport.runtime.bundle.manifest import LayerKV
+from rankport.runtime.backends.layouts.kept import KeptTensor
 
 Array = NDArray[np.generic]
 
@@ -20,7 +19,7 @@ class HostKV:
 
     layers: tuple[
         NDArray[np.float32], ...
-    ]  # key 0, value 0, key 1, ...: each [1, kv_heads, length, head_dim]
+    ]  # key 0, value 0, key 1, ..., as a graph gives them: each [1, kv_heads, length, head_dim]
 
     @property
     def length(self) -> int:
@@ -39,23 +38,21 @@ def past_names(layers: int, of: str = "past") -> list[str]:
 
 
 def joined_past(
-    batch_prefixes: Sequence[PrefixPieces], lengths: NDArray[np.int64], widths: Sequence[LayerKV]
+    batch_prefixes: Sequence[PrefixPieces], lengths: NDArray[np.int64], kept: Sequence[KeptTensor]
 ) -> dict[str, Array]:
-    """Joins each layer's past keys and values, [prefixes, kv_heads, past, head_dim], padded at the end."""
+    """Joins what prefixes keep, each [prefixes, heads, past, width], padded at the end."""
     prefixes = cast(Sequence[tuple[HostKV, ...]], batch_prefixes)
-    names = past_names(len(widths))
     if len(prefixes) == 1 and len(prefixes[0]) == 1:
-        return dict(zip(names, prefixes[0][0].layers, strict=True))
+        arrays = prefixes[0][0].layers
+        return {tensor.past: array for tensor, array in zip(kept, arrays, strict=True)}
     past = int(lengths.max())
     result: dict[str, Array] = {}
-    for i, (name, width) in enumerate(
-        zip(names, itertools.chain(*zip(widths, widths, strict=True)), strict=True)
-    ):
-        layer = np.zeros((len(prefixes), width.kv_heads, past, width.head_dim), np.float32)
+    for i, tensor in enumerate(kept):
+        layer = np.zeros((len(prefixes), tensor.heads, past, tensor.width), np.float32)
         for row, pieces in zip(layer, prefixes, strict=True):
             start = 0
             for piece in pieces:
                 row[:, start : start + piece.length] = piece.layers[i][0]
                 start += piece.length
-        result[name] = layer
+        result[tensor.past] = layer
     return result

@@ -4,6 +4,7 @@ import numpy as np
 
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV
 from rankport.runtime.backends.layouts.by_target import layout_of
+from rankport.runtime.backends.layouts.kept import KeptTensor
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm
 from rankport.runtime.backends.ort.host_kv import Array, HostKV, joined_past
 from rankport.runtime.backends.ort.session import Session
@@ -21,9 +22,9 @@ class PrefixGraph:
     def __init__(self, bundle: Bundle, config: EngineConfig) -> None:
         shape = bundle.manifest.shape
         self._bundle, self._config = bundle, config
-        self._widths = tuple(shape.layers)
         # Graphs for a GPU run here in fp32, as a proof has them.
         graphs = {graph.role: graph for graph in reversed(bundle.manifest.graphs)}
+        self._kept = KeptTensor.of(graphs["prefix"])
         last = graphs.get("score", graphs["prefix"])
         self._lay_out = layout_of(last, EmbeddingsForm(shape.hidden_size))
         self._session = Session(bundle, "prefix", config)
@@ -48,7 +49,7 @@ class PrefixGraph:
     def inputs(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:
         """Makes graph inputs by name, and counts the slots of a prefix."""
         arrays, slots = self.inputs_but_past(batch)
-        past = joined_past(batch.prefixes, batch.past_lengths, self._widths)
+        past = joined_past(batch.prefixes, batch.past_lengths, self._kept)
         return arrays | past | {IN_PLACE: np.zeros(1, np.int64)}, slots
 
     def inputs_but_past(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:

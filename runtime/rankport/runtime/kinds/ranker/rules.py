@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from rankport.protos.wording import counted
+from rankport.runtime.bundle.embedding import AVERAGES
 from rankport.runtime.bundle.manifest import Embedding, Manifest
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 
@@ -29,13 +30,16 @@ def _score(manifest: Manifest) -> Iterator[str]:
 
 
 def _head(manifest: Manifest) -> Iterator[str]:
-    """Follows the width from the last state through dense layers to the labels."""
+    """Follows the width from the pooled states through dense layers to the labels."""
     head, labels = manifest.head, manifest.labels
     if head is None:
         return
-    if head.pooling != "last-k" or head.further_poolings:
+    if head.pooling not in ("last-k", *AVERAGES) or head.further_poolings:
         pooled = " and ".join(head.poolings) or None
-        yield f"head.pooling: is {pooled}, and kind {NAME} reads the last state: must be last-k"
+        yield (
+            f"head.pooling: is {pooled}, and kind {NAME} reads the last state or an average: must be last-k or one "
+            f"of {', '.join(AVERAGES)}"
+        )
     if labels is None or labels.source != "classification_head":
         yield "labels: a head of dense layers answers by its outputs: source must be classification_head"
     width = manifest.shape.hidden_size
@@ -48,6 +52,19 @@ def _head(manifest: Manifest) -> Iterator[str]:
             f"labels: {counted(len(labels.names), 'name')}, and head ends in {counted(width, 'output')}: "
             "must be one name an output"
         )
+
+
+def _states(manifest: Manifest) -> Iterator[str]:
+    """Looks for the states that prefixes keep exactly where an average reads them."""
+    averages = manifest.head is not None and manifest.head.pooling in AVERAGES
+    for index, graph in enumerate(manifest.graphs):
+        names = [tensor.name for tensor in (graph.outputs if graph.role == "prefix" else graph.inputs)]
+        wanted = "new_states" if graph.role == "prefix" else "past_states"
+        if (wanted in names) != averages:
+            yield (
+                f"graphs[{index}]: {graph.file!r} {'lacks' if averages else 'has'} {wanted}, and head.pooling "
+                f"{'averages them' if averages else 'reads none'}"
+            )
 
 
 def _embedding(manifest: Manifest) -> Iterator[str]:
@@ -67,5 +84,9 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
 
 
 RULES: Mapping[str, ManifestRules] = MappingProxyType(
-    {NAME: ManifestRules(frozenset({"prefix", "score"}), (_layers, _labels, _score, _head, _embedding))}
+    {
+        NAME: ManifestRules(
+            frozenset({"prefix", "score"}), (_layers, _labels, _score, _head, _states, _embedding)
+        )
+    }
 )

@@ -2,7 +2,7 @@
 
 A row holds one item, or several short ones beside each other, and its own copy of the prefix's KV under attention: so
 many that copies and scores cost about the same. Items in a pass are of similar length, and padded to the longest. Of a
-graph that takes lengths in place of masks, a row holds one item.
+graph that takes lengths in place of masks, a row holds one item; the graph of its prefixes takes masks all the same.
 """
 
 from collections.abc import Mapping

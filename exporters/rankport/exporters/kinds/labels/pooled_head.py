@@ -13,7 +13,7 @@ from rankport.runtime.bundle.embedding import AVERAGES
 from rankport.runtime.bundle.manifest import ClassHead, Embedding, Pooling
 
 PREFIX_POOLINGS: Mapping[tuple[Pooling, ...], str] = MappingProxyType(
-    {("last-k",): "at its last token"} | {(pooling,): f"by {pooling}" for pooling in AVERAGES}
+    {("last-k",): "at its last token", **{(pooling,): f"by {pooling}" for pooling in AVERAGES}}
 )
 """Poolings of a decoder whose prefix can be shared, and how it is read by them."""
 

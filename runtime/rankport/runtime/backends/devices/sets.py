@@ -16,14 +16,13 @@ from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, KVPieces, N
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.uploads import Uploads
 from rankport.runtime.backends.devices.workspace import Recordings, Region
-from rankport.runtime.backends.layouts.kept import KeptTensor
 from rankport.runtime.backends.layouts.layout import HostArray
 from rankport.runtime.backends.layouts.sets import (
     HISTORY,
     history_inputs,
+    kept_states,
     rank_inputs,
     rank_role,
-    state_names,
 )
 from rankport.runtime.backends.layouts.sizes import lines
 from rankport.runtime.bundle.manifest import Manifest, Role
@@ -43,17 +42,11 @@ class DeviceSetBackend:
         self._graphs, self._memory = graphs, memory
         self._heads = len(manifest.labels.names)
         history = next(graph for graph in manifest.graphs if graph.role == HISTORY)
-        layers = manifest.shape.layers
-        names = state_names("state", len(layers))
-        parts = [layer for layer in layers for _ in ("key", "value")]
-        kept = [
-            KeptTensor(name, part.kv_heads, part.head_dim, history.outputs[0].dtype)
-            for name, part in zip(names, parts, strict=True)
-        ]
+        kept = kept_states(manifest.shape.layers, history.outputs[0].dtype)
         layout = KVLayout(kept, several=False)
         self._pieces = KVPieces(layout, memory)
+        names, past = [tensor.new for tensor in kept], [tensor.past for tensor in kept]
         self._new_of = NamedKV(layout, names, frozenset(names))
-        past = state_names("past", len(layers))
         self._past_of = {role: NamedKV(layout, past, graph.input_names) for role, graph in graphs.items()}
         self._uploads, self._downloads = Uploads(memory), Downloads(memory, np.dtype(np.float32))
         self._past, self._new = Region(memory), Region(memory)

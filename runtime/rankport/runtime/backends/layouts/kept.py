@@ -13,14 +13,10 @@ class KeptTensor:
     """Keys or values of a layer, or last states: [prefixes, heads, tokens, width]."""
 
     new: str  # output that gives it
+    past: str  # input that takes it
     heads: int
     width: int
     dtype: DType
-
-    @property
-    def past(self) -> str:
-        """Names the input that takes it."""
-        return self.new.replace("new_", "past_", 1)
 
     @classmethod
     def of(cls, prefix: GraphSpec) -> tuple[Self, ...]:
@@ -29,7 +25,8 @@ class KeptTensor:
         for output in prefix.outputs:
             match output.shape:
                 case [_, int(heads), _, int(width)]:
-                    kept.append(cls(output.name, heads, width, output.dtype))
+                    past = output.name.replace("new_", "past_", 1)
+                    kept.append(cls(output.name, past, heads, width, output.dtype))
                 case _:
                     raise BundleError(
                         f"{MANIFEST_NAME}: graphs: output {output.name!r} of {prefix.file!r} has shape {output.shape}: "

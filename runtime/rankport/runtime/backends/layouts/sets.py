@@ -3,13 +3,14 @@
 Neither padding changes a row: an event sees those before it, and a candidate the history and those of its session.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.runtime.backends.layouts.kept import KeptTensor
 from rankport.runtime.backends.layouts.layout import HostArray
-from rankport.runtime.bundle.manifest import Role
+from rankport.runtime.bundle.manifest import DType, LayerKV, Role
 
 HISTORY: Role = "history"
 RANK: Role = "rank"
@@ -17,6 +18,13 @@ RANK_SET: Role = "rank-set"  # of the mask `top`: its second pass
 
 Values = NDArray[np.float32]
 Whole = NDArray[np.int64]
+
+
+def kept_states(layers: Sequence[LayerKV], dtype: DType) -> tuple[KeptTensor, ...]:
+    """Lists what a history keeps of each of its events."""
+    parts = [layer for layer in layers for _ in ("key", "value")]
+    names = zip(state_names("state", len(layers)), state_names("past", len(layers)), parts, strict=True)
+    return tuple(KeptTensor(new, past, part.kv_heads, part.head_dim, dtype) for new, past, part in names)
 
 
 def history_inputs(past_times: Whole, events: Values, times: Whole, rows: int) -> Mapping[str, HostArray]:

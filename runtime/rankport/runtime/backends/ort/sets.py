@@ -11,9 +11,9 @@ from rankport.runtime.backends.layouts.layout import HostArray
 from rankport.runtime.backends.layouts.sets import (
     HISTORY,
     history_inputs,
+    kept_states,
     rank_inputs,
     rank_role,
-    state_names,
 )
 from rankport.runtime.backends.ort.host_kv import Array, HostKV, joined_past
 from rankport.runtime.backends.ort.prefixes import split_kv
@@ -30,7 +30,7 @@ class OnnxRuntimeSetBackend:
 
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
         """Loads the graphs. Raises `BundleError` if one cannot be loaded."""
-        self._widths = tuple(bundle.manifest.shape.layers)
+        self._kept = kept_states(bundle.manifest.shape.layers, "float32")
         self._graphs: dict[Role, Session] = {}
         with ExitStack() as loaded:
             for graph in bundle.manifest.graphs:
@@ -44,7 +44,7 @@ class OnnxRuntimeSetBackend:
         graph = self._graphs[HISTORY]
         outputs = graph.run(self._given(past, history_inputs(past.times, events, times, len(events))))
         state = dict(zip(graph.output_names, outputs, strict=True))
-        return HostKV(tuple(state[name][None] for name in state_names("state", len(self._widths))))
+        return HostKV(tuple(state[tensor.new][None] for tensor in self._kept))
 
     def start(
         self,
@@ -68,6 +68,6 @@ class OnnxRuntimeSetBackend:
             graph.close()
 
     def _given(self, past: History, inputs: Mapping[str, HostArray]) -> dict[str, Array]:
-        state = joined_past([past.state], np.array([len(past.times)]), self._widths)
+        state = joined_past([past.state], np.array([len(past.times)]), self._kept)
         given: dict[str, Array] = {name: value.array() for name, value in inputs.items()}
         return given | {name: layer[0] for name, layer in state.items()}

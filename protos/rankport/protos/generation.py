@@ -152,8 +152,8 @@ def _check_count(name: str, value: object, least: int, most: int = 2**63 - 1) ->
     if value is None:
         return
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value <= most:
-        below = isinstance(value, int) and value <= most
-        end = "on" if most == 2**63 - 1 and below else f"to {most}"
+        above = isinstance(value, int) and value > most
+        end = f"to {most}" if above or most < 2**63 - 1 else "on"
         raise InvalidRequest(f"{name} is {value!r:.40}: give a whole number from {least} {end}")
 
 

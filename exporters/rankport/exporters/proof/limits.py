@@ -161,10 +161,12 @@ def _tau_margin(noise: ModeParity) -> float:
     """Gives what chance alone moves Kendall's tau by, between two roundings of the source.
 
     Each swaps a pair of items with the same probability: three standard errors of the difference of two shares of
-    swapped pairs, which few items a request make wide. One swap more than was seen counts, as none says little.
+    swapped pairs, which few items a request make wide. One swap more than was seen counts, as none says little. Where
+    no requests are told, as of an encoder, each item is ranked against all, and pairs are many.
     """
-    requests = noise.requests or 1
-    pairs = max(noise.items * (noise.items / requests - 1) / 2, 1.0)
+    if noise.requests is None:
+        return _TAU_MARGIN
+    pairs = max(noise.items * (noise.items / noise.requests - 1) / 2, 1.0)
     swapped = min(((1 - noise.kendall_tau) / 2 * pairs + 1) / pairs, 0.5)
     return _TAU_MARGIN + 3 * 2 * math.sqrt(2 * swapped * (1 - swapped) / pairs)
 

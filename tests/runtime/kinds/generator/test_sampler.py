@@ -76,6 +76,7 @@ def test_log_probabilities_are_those_of_the_softmax() -> None:
         ({"top_k": 2.5}, "top_k is 2.5: give a whole number from 0 on"),
         ({"max_tokens": 0}, "max_tokens is 0: give a whole number from 1 on"),
         ({"seed": True}, "seed is True: give a whole number from 0 on"),
+        ({"seed": 2**63}, "seed is 9223372036854775808: give a whole number from 0 to 9223372036854775807"),
         ({"repetition_penalty": float("nan")}, "repetition_penalty is nan: give a number above 0 to 100"),
         ({"stop": "end"}, "stop is 'end': give a list of str"),
         ({"stop": ("",)}, "stop has an empty text"),

@@ -113,6 +113,7 @@ def test_deadlines_cancels_and_a_full_queue_reach_it(
     mix_bundle: Bundle, hosted: Callable[..., EngineConfig]
 ) -> None:
     config = hosted(replace(ONE_THREAD, max_queued_requests=2, max_active_requests=1))
+    config = replace(config, link_bytes=2**24)  # it is the queue that is full
     with Ranker.load(mix_bundle, config=config) as ranker:
         with pytest.raises(DeadlineExceeded, match="ran out"):
             ranker.submit("q", ["nurse"] * 5000, timeout_s=1e-4).result(20)

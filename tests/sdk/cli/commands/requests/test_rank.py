@@ -62,7 +62,7 @@ def test_null_is_a_missing_number(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("stdin", "message"),
     [
-        ("{", "line 1: is no JSON"),
+        ("{", "line 1 is no JSON"),
         ('{"history": {}}', "line 1: must be an object with history and candidates"),
         (line() + line(colour=1), "line 2: must be an object"),
         (line(head_weights={"share": 1.0}), "line 1: head_weights: 'share' is no head"),
@@ -70,7 +70,7 @@ def test_null_is_a_missing_number(bundle: Bundle) -> None:
 )
 def test_a_wrong_line_is_told_by_its_number(stdin: str, message: str, bundle: Bundle) -> None:
     result = run("--bundle", str(bundle.path), stdin=stdin)
-    assert message in str(result.exception)
+    assert message in f"{result.output} {result.exception}"
 
 
 def test_one_of_server_and_bundle_is_given(bundle: Bundle) -> None:

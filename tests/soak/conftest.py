@@ -7,11 +7,13 @@ import pytest
 
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.store.contract import TokenEntry
 from rankport.runtime.store.opening import open_store
 from rankport.runtime.store.token_spec import TokenSpec
+from soak.texts import Asked, asked_of
 from soak.traffic import Question, questions_of
 
 KEYS = [f"item {number}" for number in range(40)]
@@ -35,3 +37,10 @@ def questions(mix_bundle: Bundle, store: Path, tmp_path_factory: pytest.TempPath
     copied = shutil.copytree(store, tmp_path_factory.mktemp("copy") / "tokens.lmdb")
     with Ranker.load(mix_bundle, store=copied, config=EngineConfig(threads=1)) as ranker:
         return questions_of(ranker.score, KEYS)
+
+
+@pytest.fixture(scope="module")
+def asked(generator_bundle: Bundle) -> list[Asked]:
+    """Texts that readers ask for, as a generator of this process writes them."""
+    with Generator.load(generator_bundle, config=EngineConfig(threads=1)) as generator:
+        return asked_of(generator.generate)

@@ -1,4 +1,6 @@
-"""A served ranker under all that clients do at once: every call answered or refused rightly, memory flat, a good end.
+"""A served ranker and a generator under all that clients do at once: every call answered or refused rightly.
+
+Memory stays flat, and the end is good.
 
 Its store is replaced, and its version swapped again and again, under the same traffic.
 
@@ -18,11 +20,13 @@ import pytest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.sdk import Client
 from soak.books import assert_engine_books_balance, metric_sums, resident_bytes
+from soak.texts import Asked, Reader
 from soak.traffic import Caller, Ledger, Question
 from support.effort import FACTOR
 from support.servers.serving import Command, serve
+from support.servers.supervised import eventually
 
-CALLERS = 6
+CALLERS, READERS = 6, 3
 SECONDS = 4.0 if FACTOR == 1 else 600.0
 SWAP_S = 2.0 if FACTOR == 1 else 20.0
 ALIAS = "ranker"
@@ -31,19 +35,23 @@ GROWTH_BYTES = 24 * 2**20  # of a heap that is broken in
 
 
 @pytest.fixture
-def command(mix_bundle: Bundle, store: Path) -> Iterator[Command]:
+def command(mix_bundle: Bundle, generator_bundle: Bundle, store: Path) -> Iterator[Command]:
     limits = ("--max-pending-calls", "64", "--max-request-items", "1000", "--grace-s", "10")
     limits += ("--prefix-cache-bytes", "64KiB", "--score-cache", "64KiB", "--http-port", "0")
     roots = ("--model-root", mix_bundle.path.parent)
-    with serve(f"ranker={mix_bundle.path}", "--store", store, *roots, *limits) as command:
+    models = (f"ranker={mix_bundle.path}", f"writer={generator_bundle.path}")
+    with serve(*models, "--store", store, *roots, *limits) as command:
         yield command
 
 
 def test_every_call_is_answered_or_refused_rightly(
-    command: Command, questions: Sequence[Question], store: Path, mix_bundle: Bundle
+    command: Command, questions: Sequence[Question], asked: Sequence[Asked], store: Path, mix_bundle: Bundle
 ) -> None:
     ledger, stop = Ledger(), threading.Event()
-    callers = [Caller(command.address, questions, ledger, seed) for seed in range(CALLERS)]
+    callers = [
+        *(Caller(command.address, questions, ledger, seed) for seed in range(CALLERS)),
+        *(Reader(command.address, asked, ledger, seed) for seed in range(READERS)),
+    ]
     threads = [threading.Thread(target=caller.run, args=(stop.is_set,)) for caller in callers]
     for thread in threads:
         thread.start()
@@ -65,12 +73,17 @@ def test_every_call_is_answered_or_refused_rightly(
     for thread in threads:
         thread.join(60)
     assert not ledger.wrong, ledger.wrong[:5]
+    eventually(lambda: metric_sums(command.lines[-1]["http_address"])["rankport_active_requests"] == 0)
     assert_books_balance(command.lines[-1]["http_address"])
     assert ledger.counts["score: answered"] > 20
     assert swaps > 1
     assert ledger.counts["cancel: cancelled"] > 0
     assert ledger.counts["hurry: DeadlineExceeded"] > 0
     assert ledger.counts["too much: LimitExceeded"] > 0
+    assert ledger.counts["text: answered"] > 5
+    assert ledger.counts["left text: left"] > 0
+    assert ledger.counts["hurried text: DeadlineExceeded"] > 0
+    assert ledger.counts["too long a text: LimitExceeded"] > 0
     assert grown_bytes < GROWTH_BYTES, f"{grown_bytes / 2**20:.1f} MiB more, after {ledger.counts}"
     assert_good_end(command, ledger)
 
@@ -84,6 +97,9 @@ def assert_books_balance(http_address: str) -> None:
     assert 0 < sums["rankport_score_cache_bytes"] <= 64 * 2**10
 
 
+_GIVEN_UP = ("cancel:", "hurry:", "left text:", "hurried text:")
+
+
 def assert_good_end(command: Command, ledger: Ledger) -> None:
     """Stops the server, whose count of answers is the callers' own, but for those that were given up as they came."""
     command.process.send_signal(signal.SIGTERM)
@@ -91,7 +107,7 @@ def assert_good_end(command: Command, ledger: Ledger) -> None:
     assert command.process.returncode == 0
     calls = json.loads(rest.splitlines()[-1])["calls"]
     answered = sum(count for kind, count in ledger.counts.items() if kind.endswith(": answered"))
-    given_up = sum(count for kind, count in ledger.counts.items() if kind.startswith(("cancel:", "hurry:")))
+    given_up = sum(count for kind, count in ledger.counts.items() if kind.startswith(_GIVEN_UP))
     assert answered <= calls["answered"] <= answered + given_up
     assert calls["backend"] == calls["other"] == 0
 

@@ -140,7 +140,9 @@ class EngineConfig:
             metavar="FOLDER",
         ),
     )
-    threads: int = field(default=0, metadata=flag("Compute threads a model; 0: one per core.", least=0))
+    threads: int = field(
+        default=0, metadata=flag("Compute threads a model; 0: one per core.", least=0, most=1024)
+    )
     # "throughput" packs weights for the CPU's matrix product, at the cost of a private copy of them;
     # "footprint" leaves them in the page cache, shared by graphs and processes. Weights whose inputs are rounded in
     # blocks (`--quantize int4`) are packed in any case: their kernel computes something else without.

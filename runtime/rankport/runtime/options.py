@@ -6,6 +6,7 @@ What a field says of itself is `rankport.protos.flags`'.
 import re
 from collections.abc import Collection
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rankport.protos.errors import InvalidRequest
@@ -24,6 +25,12 @@ def check_ranges(options: Any) -> None:
             continue
         if (least is not None and not value >= least) or (most is not None and not value <= most):
             raise InvalidRequest(f"{described.name} is {value}: it must be {_range(least, most)}")
+
+
+def check_folder(option: str, path: str) -> None:
+    """Raises `InvalidRequest` where an option names no folder."""
+    if not Path(path).is_dir():
+        raise InvalidRequest(f"{option} is {path!r}: give a folder that is there, or leave it out")
 
 
 def from_keywords(kind: type[T], given: dict[str, Any]) -> T:

@@ -1,12 +1,14 @@
 """Which bundles a server is told to serve."""
 
+from pathlib import Path
+
 import pytest
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
-from rankport.runtime.server.loading import loaded_models
+from rankport.runtime.server.loading import ModelLoader, loaded_models
 
 
 def test_an_entry_with_an_empty_name_is_refused() -> None:
@@ -37,5 +39,13 @@ def test_tokens_cannot_stay_on_a_device_for_models_that_take_none(encoder_bundle
             InvalidRequest, match="none of tiny-encoder takes embedding tokens: leave --device-tokens"
         ),
         loaded_models([str(encoder_bundle.path)], None, config),
+    ):
+        pass
+
+
+def test_a_root_of_models_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InvalidRequest, match=r"^model root is '.*/none': give a folder that is there"),
+        ModelLoader.opened(None, EngineConfig(), roots=[str(tmp_path / "none")]),
     ):
         pass

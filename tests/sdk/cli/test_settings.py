@@ -121,6 +121,7 @@ def test_all_that_is_wrong_with_files_is_found_at_once(tmp_path: Path, bundle: P
         *("serve", "--check-config", bundle, f"other={bundle}", bundle, tmp_path / "none.bundle"),
         *("--host", "0.0.0.0", "--store", tmp_path / "none.lmdb", "--model-root", tmp_path / "none"),
         *("--tls-cert", files.cert, "--tls-key", files.ca, "--token-file", clients),
+        *("--trie-root", tmp_path / "none"),
     )
     assert result.returncode == 1
     wrong = [line for line in result.stdout.splitlines() if line.startswith("# wrong: ")]
@@ -130,7 +131,8 @@ def test_all_that_is_wrong_with_files_is_found_at_once(tmp_path: Path, bundle: P
         "bundle",
         "bundle",
         "store",
-        "folder",
+        "model",
+        "trie",
     ]
     assert f"{bundle} is named 'tiny-encoder' too" in wrong[2] or "too: give one another name" in wrong[2]
     unguarded = rankport("serve", "--check-config", bundle, "--host", "0.0.0.0")

@@ -13,6 +13,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.kind import Kind, Model
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
+from rankport.runtime.options import check_folder
 from rankport.runtime.server.roots import below_a_root
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.opening import open_store
@@ -53,8 +54,11 @@ class ModelLoader:
     ) -> "Iterator[ModelLoader]":
         """Opens the store, and closes all that was loaded at the end of the block.
 
-        It is read, `frozen` without a lock, or written to with what requests have encoded.
+        It is read, `frozen` without a lock, or written to with what requests have encoded. Raises `InvalidRequest` for
+        a root that is no folder.
         """
+        for root in roots:
+            check_folder("model root", root)
         with ExitStack() as owned:
             tokens = None
             if store is not None:

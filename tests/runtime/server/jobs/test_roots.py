@@ -96,3 +96,8 @@ def test_a_root_that_is_none_is_refused(root: str) -> None:
 def test_a_store_is_never_behind_a_url(roots: JobRoots) -> None:
     with pytest.raises(InvalidRequest, match=r"^store .* is not below the server's job roots"):
         roots.store("s3://bucket/path/tokens")
+
+
+def test_a_folder_that_is_not_there_is_no_root(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"^job root is '.*/none': give a folder that is there"):
+        JobRoots([str(tmp_path / "none")])

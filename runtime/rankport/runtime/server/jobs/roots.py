@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from rankport.protos.errors import InvalidRequest
+from rankport.runtime.options import check_folder
 
 _LOCAL_SCHEMES = frozenset({"file", "local"})
 _NOT_IN_URLS = ("::", "?", "#", "\\")
@@ -19,12 +20,15 @@ _NOT_IN_URLS = ("::", "?", "#", "\\")
 
 @dataclass(frozen=True, slots=True)
 class JobRoots:
-    """Roots that were checked. Raises `InvalidRequest` for a prefix of URLs that is none."""
+    """Roots that were checked. Raises `InvalidRequest` for a prefix of URLs that is none, or what is no folder."""
 
     roots: Sequence[str]
 
     def __post_init__(self) -> None:
-        for root in filter(is_url, self.roots):
+        for root in self.roots:
+            if not is_url(root):
+                check_folder("job root", root)
+                continue
             if root.partition("://")[0].lower() in _LOCAL_SCHEMES:
                 raise InvalidRequest(f"job root {root!r}: give the folder itself")
             if not _parts("job root", root)[1:] or glob.has_magic(root):

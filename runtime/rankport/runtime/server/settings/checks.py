@@ -14,8 +14,9 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
 from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.table import KINDS
+from rankport.runtime.options import check_folder
 from rankport.runtime.server.config import ServerConfig
-from rankport.runtime.server.jobs.roots import JobRoots, is_url
+from rankport.runtime.server.jobs.roots import JobRoots
 from rankport.runtime.server.lifecycle.saved import read_state
 from rankport.runtime.server.loading import named_bundles
 from rankport.runtime.server.processes.supervisor import check_fronts
@@ -60,9 +61,11 @@ def checks(
     if store is not None:
         yield _checked(f"store {store}", lambda: _check_store(store, frozen, opened.values()))
     for root in server.model_roots:
-        yield _checked(f"folder {root}", lambda root=root: _check_folder(root))  # type: ignore[misc]
+        yield _checked(f"model root {root}", partial(check_folder, "model root", root))
     for root in server.job_roots:
-        yield _checked(f"job root {root}", lambda root=root: _check_job_root(root))  # type: ignore[misc]
+        yield _checked(f"job root {root}", partial(JobRoots, [root]))
+    if (tries := engine.trie_root) is not None:
+        yield _checked(f"trie root {tries}", partial(check_folder, "trie_root", tries))
     if (jobs := server.jobs_file) is not None:
         yield _checked(f"jobs {jobs}", lambda: _check_writable("jobs_file", Path(jobs)))
     if (state := server.state_file) is not None:
@@ -119,14 +122,3 @@ def _check_state(path: Path) -> None:
 def _check_writable(field: str, path: Path) -> None:
     if not os.access(path.parent, os.W_OK):
         raise InvalidRequest(f"{field} {path}: its folder cannot be written: give a file in one that can be")
-
-
-def _check_folder(path: str, option: str = "--model-root") -> None:
-    if not Path(path).is_dir():
-        raise InvalidRequest(f"{path!r} is no folder: make it, or leave {option} out")
-
-
-def _check_job_root(root: str) -> None:
-    JobRoots([root])
-    if not is_url(root):
-        _check_folder(root, "--job-root")

@@ -73,7 +73,7 @@ def test_what_is_no_trie_of_the_folder_is_told(
 def test_without_a_folder_no_name_is_known(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="serve --trie-root FOLDER"):
         Tries(None).named("movies")
-    with pytest.raises(InvalidRequest, match=r"trie_root is .*none': give a folder of tries"):
+    with pytest.raises(InvalidRequest, match=r"trie_root is .*none': give a folder that is there"):
         Tries(str(tmp_path / "none"))
 
 

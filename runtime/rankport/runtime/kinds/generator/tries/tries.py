@@ -11,6 +11,7 @@ from rankport.protos.reasons import reason_of
 from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.kinds.generator.tries.trie import HEADER, TokenTrie
+from rankport.runtime.options import check_folder
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _State = tuple[int, int]  # inode and time of the header
@@ -31,8 +32,8 @@ class Tries:
 
     def __init__(self, root: str | None) -> None:
         """Takes the folder; None: there are none by name. Raises `InvalidRequest` for what is no folder."""
-        if root is not None and not Path(root).is_dir():
-            raise InvalidRequest(f"trie_root is {root!r}: give a folder of tries")
+        if root is not None:
+            check_folder("trie_root", root)
         self._root = None if root is None else Path(root)
         self._open: dict[str, tuple[_State, TokenTrie]] = {}
         self._lock = threading.Lock()

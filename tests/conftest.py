@@ -143,10 +143,10 @@ def mix_bundle(
 
 @pytest.fixture(scope="session")
 def generator_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That decoder with heads of a width whose steps write keys and values in place."""
+    """That decoder with heads of a width whose steps write keys and values in place, rotated by the operator."""
     from support import checkpoints
 
-    return checkpoints.causal_lm(tmp_path_factory.mktemp("generator"), "qwen3", tokenizer=True, head_dim=24)
+    return checkpoints.causal_lm(tmp_path_factory.mktemp("generator"), "qwen3", tokenizer=True, head_dim=32)
 
 
 @pytest.fixture(scope="session")

@@ -64,20 +64,20 @@ def test_a_bundle_is_verified(generator_bundle: Bundle, generator_checkpoint: Pa
 
 @pytest.mark.parametrize("recipe", [pytest.param("int8", marks=FULL), "int4"])
 def test_low_bits_are_those_of_the_whole_head_too(
-    ranker_checkpoint: Path, tmp_path: Path, recipe: str
+    generator_checkpoint: Path, tmp_path: Path, recipe: str
 ) -> None:
     options: dict[str, Any] = {"max_prefix_tokens": 16, "max_item_tokens": 16, "quantize": recipe}
-    bundle = export(ranker_checkpoint, tmp_path / "b", kind="generator", **options)
+    bundle = export(generator_checkpoint, tmp_path / "b", kind="generator", **options)
     low_bits = bundle.manifest.quantization
     assert low_bits is not None
     assert low_bits.kept == []
-    source = AutoModelForCausalLM.from_pretrained(ranker_checkpoint)
+    source = AutoModelForCausalLM.from_pretrained(generator_checkpoint)
     matrices = [module for module in source.modules() if isinstance(module, torch.nn.Linear)]
     linear = [part for part in low_bits.parts if part.part == "linear"]
     assert sum(part.layers for part in linear) == len(matrices)
     assert sum(part.weights for part in linear) == sum(matrix.weight.numel() for matrix in matrices)
     assert {part.bits for part in linear if part.layers == 1} == {8}  # the head
-    assert not verify(bundle.path, ranker_checkpoint).failures
+    assert not verify(bundle.path, generator_checkpoint).failures
 
 
 def test_what_the_folder_says_of_writing_is_the_default(ranker_checkpoint: Path, tmp_path: Path) -> None:

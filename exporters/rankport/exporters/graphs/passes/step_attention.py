@@ -8,9 +8,11 @@ ensures:  where every prefix has one token, nothing is gathered and nothing exch
           Where `GroupQueryAttention` can do it for all layers, the graph gets the input in_place [1]. At 1 every prefix
           has one token, its past has room behind past_lengths, and the outputs of KV are the past with the token in it:
           bound to the memory of the past, nothing else is written. At 0 outputs are the KV of the pass's tokens.
+          The operator takes queries, keys and values as the products before give them where it can: see `step_heads`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -26,6 +28,7 @@ from rankport.exporters.graphs.passes.step_forms import (
     one_token_each,
     token_in_place,
 )
+from rankport.exporters.graphs.passes.step_heads import find_heads
 
 DOMAIN, OPERATOR = "rankport", "PrefixAttention"
 IN_PLACE = "in_place"
@@ -40,7 +43,9 @@ def expand_attention(model: ir.Model) -> int:
         return 0
     constants = Constants(model.graph)
     layers = [_layer(node) for node in nodes]
-    shared = _shared(model.graph, nodes[0], constants, _can_write_in_place(layers))
+    if in_place := _can_write_in_place(layers):
+        layers = [_with_heads(layer, node, model.graph) for layer, node in zip(layers, nodes, strict=True)]
+    shared = _shared(model.graph, nodes[0], constants, layers if in_place else ())
     for node, layer in zip(nodes, layers, strict=True):
         _expand(node, layer, shared, constants)
     model.opset_imports.pop(DOMAIN, None)
@@ -54,7 +59,13 @@ def _can_write_in_place(layers: Sequence[Layer]) -> bool:
     return all(layer.head_dim % 8 == 0 for layer in layers)
 
 
-def _shared(graph: ir.Graph, node: ir.Node, constants: Constants, in_place: bool) -> Pass:
+def _with_heads(layer: Layer, node: ir.Node, graph: ir.Graph) -> Layer:
+    counts = layer.heads, layer.kv_heads
+    return replace(layer, made_of=find_heads(node, graph, counts, layer.head_dim))
+
+
+def _shared(graph: ir.Graph, node: ir.Node, constants: Constants, in_place: Sequence[Layer]) -> Pass:
+    """Makes what all layers share, of which those that write `in_place` may need more."""
     past_key, slots, token_slots, past_lengths = (node.inputs[place] for place in (3, 5, 6, 7))
     assert slots is not None
     top = Branch(constants)
@@ -71,7 +82,7 @@ def _shared(graph: ir.Graph, node: ir.Node, constants: Constants, in_place: bool
     later = top.add("LessOrEqual", own, top.add("Unsqueeze", own, constants.ints(1)))
     shared = Pass(
         step=step,
-        in_place=_in_place(top, _of(past_lengths)) if in_place else None,
+        in_place=_in_place(top, _of(past_lengths), prefixes, in_place) if in_place else None,
         slots=top.add("Reshape", slots, constants.ints(-1)),
         token_slots=_of(token_slots),
         prefixes=prefixes,
@@ -93,11 +104,20 @@ def _asked_in_place(graph: ir.Graph) -> ir.Value:
     return asked
 
 
-def _in_place(top: Branch, past_lengths: ir.Value) -> InPlace:
+def _in_place(top: Branch, past_lengths: ir.Value, prefixes: ir.Value, layers: Sequence[Layer]) -> InPlace:
+    constants = top.constants
     before = top.add("Cast", past_lengths, to=ir.DataType.INT32)
-    counted = top.add("Add", past_lengths, top.constants.ints(1))
-    longest = top.add("ReduceMax", counted, top.constants.ints(0), keepdims=1)
-    return InPlace(before, top.add("Cast", longest, to=ir.DataType.INT32))
+    counted = top.add("Add", past_lengths, constants.ints(1))
+    longest = top.add("ReduceMax", counted, constants.ints(0), keepdims=1)
+    # The operator takes tables for those of all places of a text, and wants as many rows.
+    pads = top.add("Concat", constants.ints(0, 0), longest, constants.ints(0), axis=0)
+    tables = [table for layer in layers if layer.made_of for table in layer.made_of.tables or ()]
+    return InPlace(
+        before,
+        top.add("Cast", longest, to=ir.DataType.INT32),
+        rows=top.add("Unsqueeze", _places(top, prefixes), constants.ints(1)),
+        tables={table: top.add("Pad", table, pads) for table in dict.fromkeys(tables)},
+    )
 
 
 def _places(top: Branch, size: ir.Value) -> ir.Value:
@@ -116,6 +136,10 @@ def _expand(node: ir.Node, layer: Layer, shared: Pass, constants: Constants) -> 
         step = one_token_each(layer, constants, shared)
     else:
         step = token_in_place(layer, constants, shared.in_place)
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    if layer.made_of is not None:
+        graph.remove(layer.made_of.nodes)
     choice = ir.node(
         "If",
         [shared.step],
@@ -131,6 +155,7 @@ def _expand(node: ir.Node, layer: Layer, shared: Pass, constants: Constants) -> 
         new.name, old.name = old.name, f"{old.name}.before"
         old.replace_all_uses_with(new, replace_graph_outputs=True)
     choice.outputs[0].shape = None
+    graph.remove(node, safe=True)
     _skip_reshape(choice.outputs[0], layer.heads * layer.head_dim)
 
 

@@ -1,10 +1,12 @@
 """Forms of attention that `step_attention` writes for a layer, each a branch: it gives what attention mixed, and KV."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from rankport.exporters.graphs.passes.branches import Branch, Constants
+from rankport.exporters.graphs.passes.step_heads import Heads
 
 _BY_HEAD = (0, 2, 1, 3)
 
@@ -23,6 +25,7 @@ class Layer:
     head_dim: int
     scale: float
     softcap: float
+    made_of: Heads | None = None  # what queries, keys and values come of, where the operator can take that
 
     @property
     def group(self) -> int:
@@ -36,6 +39,8 @@ class InPlace:
 
     before: ir.Value  # [prefixes] int32: tokens of the past
     longest: ir.Value  # [1] int32: of all prefixes, the token counted
+    rows: ir.Value  # [prefixes, 1] of each token in tables of rotations
+    tables: Mapping[ir.Value, ir.Value]  # those of rotations by those that are as long as the operator wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +78,55 @@ def one_token_each(layer: Layer, constants: Constants, shared: Pass) -> Branch:
 
 def token_in_place(layer: Layer, constants: Constants, where: InPlace) -> Branch:
     """Attends with a token of every prefix, and puts its keys and values into the past."""
-    branch, dim = Branch(constants), layer.head_dim
+    branch, made_of = Branch(constants), layer.made_of
+    states: tuple[ir.Value | None, ...]
+    rotation: tuple[ir.Value, ...] = ()
+    if made_of is None:
+        parts = ((layer.query, layer.heads), (layer.key, layer.kv_heads), (layer.value, layer.kv_heads))
+        states = tuple(branch.reshape(part, -1, 1, heads * layer.head_dim) for part, heads in parts)
+    else:
+        states = _as_one(branch, layer, made_of), None, None
+        if made_of.tables is not None:
+            rotation = *(where.tables[table] for table in made_of.tables), where.rows
     mixed, key, value = branch.several(
         3,
         "GroupQueryAttention",
-        branch.reshape(layer.query, -1, 1, layer.heads * dim),
-        branch.reshape(layer.key, -1, 1, layer.kv_heads * dim),
-        branch.reshape(layer.value, -1, 1, layer.kv_heads * dim),
+        *states,
         layer.past_key,
         layer.past_value,
         where.before,
         where.longest,
+        *rotation,
         domain="com.microsoft",
         num_heads=layer.heads,
         kv_num_heads=layer.kv_heads,
         scale=layer.scale,
         softcap=layer.softcap,
+        do_rotary=int(bool(rotation)),
     )
-    branch.results = [branch.reshape(mixed, 1, -1, layer.heads * dim), key, value]
+    branch.results = [branch.reshape(mixed, 1, -1, layer.heads * layer.head_dim), key, value]
     return branch
+
+
+def _as_one(branch: Branch, layer: Layer, made_of: Heads) -> ir.Value:
+    """Puts queries, keys and values behind each other, not rotated. [tokens, 1, (heads + 2 * kv_heads) * head_dim]"""
+    products, norms = made_of.products, made_of.norms
+    states = products[0] if len(products) == 1 else branch.add("Concat", *products, axis=-1)
+    normed, heads = layer.heads + layer.kv_heads, layer.heads + 2 * layer.kv_heads
+    if norms is not None:
+        by_head = branch.reshape(states, -1, heads, layer.head_dim)
+        sizes = branch.constants.ints(normed, layer.kv_heads)
+        both, value = branch.several(2, "Split", by_head, sizes, axis=1)
+        both = branch.add(
+            "SimplifiedLayerNormalization",
+            both,
+            norms.weights,
+            axis=-1,
+            stash_type=1,
+            epsilon=norms.epsilon,
+        )
+        states = branch.add("Concat", both, value, axis=1)
+    return branch.reshape(states, -1, 1, heads * layer.head_dim)
 
 
 class BySlot:
@@ -106,6 +141,8 @@ class BySlot:
     def branch(self) -> Branch:
         """Makes the nodes."""
         branch, layer, shared = self._branch, self._layer, self._shared
+        if layer.made_of is not None:
+            branch.nodes.extend(layer.made_of.nodes)
         query = self._by_prefix(self._laid_out(layer.query, layer.group * layer.head_dim), self._width)
         key, value = (self._laid_out(states, layer.head_dim) for states in (layer.key, layer.value))
         both = branch.add("Concat", self._to_past(query), self._to_own(query, key), axis=-1)

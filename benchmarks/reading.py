@@ -139,16 +139,16 @@ def peers(
     sides: dict[str, Answer] = {"sentence-transformers": sentence_transformers_peer(kind, checkpoint)}
     if optimum is not None:
         process = subprocess.Popen(
-            [optimum, Path(__file__).with_name("peers") / "optimum.py", checkpoint, str(threads)],
+            [optimum, Path(__file__).with_name("peers") / "optimum_onnx.py", checkpoint, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
         )
         opened.callback(process.wait)
         opened.callback(process.terminate)
         assert process.stdout is not None
-        json.loads(process.stdout.readline())  # it is ready
+        if not process.stdout.readline():
+            sys.exit("optimum did not start")
         for order in ("in order", "by length"):
             sides[f"optimum ONNX, {order}"] = _asks(process, kind, sorted_=order == "by length")
     return sides

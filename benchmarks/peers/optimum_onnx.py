@@ -1,6 +1,6 @@
 """optimum's ONNX model of a classification checkpoint, in an environment of its own: driven by lines of JSON.
 
-    python peers/optimum.py CHECKPOINT THREADS
+    python peers/optimum_onnx.py CHECKPOINT THREADS
 
 Reads {"pairs": [[first, second], …]} or {"texts": […]} with {"sorted": bool} from stdin, writes {"seconds", "logits"}.
 Imports nothing of this project: optimum's exporter needs an older transformers than it does.

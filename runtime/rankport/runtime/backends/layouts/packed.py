@@ -74,6 +74,19 @@ def pack(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Packed:
     )
 
 
+def step_inputs(tokens: NDArray[np.int64], past_lengths: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """Lays out a token of each prefix [prefixes], as `pack` does a run of one token; without embeddings."""
+    place = np.arange(len(tokens))
+    return {
+        "input_ids": tokens,
+        "position_ids": past_lengths,
+        "token_slots": place,
+        "slots": place[:, None, None],
+        "past_lengths": past_lengths,
+        "last_tokens": place,
+    }
+
+
 def sizes_of(batch: PrefixBatch) -> PassSizes:
     """Finds the least sizes that hold a batch when it is packed."""
     return PassSizes(

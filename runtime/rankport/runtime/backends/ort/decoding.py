@@ -1,19 +1,24 @@
 """Decoding on the CPU: one session, whose graph gives logits and KV of the same tokens."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, SequenceKV
+from rankport.runtime.backends.layouts.packed import step_inputs
 from rankport.runtime.backends.ort.host_kv import Array, HostKV, past_names
 from rankport.runtime.backends.ort.prefixes import IN_PLACE, PrefixGraph, split_kv
 from rankport.runtime.backends.ort.sequences import HostSequence, SequencePool
 from rankport.runtime.backends.ort.session import BoundRun, Session
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.tokens import TokenRuns
+
+_ASKED = np.ones(1, np.int64)
+Logits = NDArray[np.float32]
+"""Logits [sequences, vocabulary]."""
 
 
 class _InPlace:
@@ -23,22 +28,23 @@ class _InPlace:
         self._decode, self._pool = decode, pool
         self._bound: tuple[tuple[int, int], BoundRun] | None = None  # to a place of the pool
 
-    def step(self, sequences: Sequence[HostSequence], inputs: Mapping[str, Array]) -> NDArray[np.float32]:
+    def step(self, sequences: Sequence[HostSequence], inputs: Mapping[str, Array], logits: Logits) -> None:
         """Computes a token of each sequence, and puts its KV behind them."""
-        past = self._pool.past(sequences)
-        run = self._run(past, self._pool.place(sequences))
-        logits = self._decode.run_bound(run, {**inputs, IN_PLACE: np.ones(1, np.int64)})
-        self._pool.keep(sequences, past)
-        return logits
+        inputs = {**inputs, IN_PLACE: _ASKED}
+        place = self._pool.place(sequences)
+        if place is None:
+            past = self._pool.past(sequences)
+            self._decode.run_bound(self._binding(past), inputs, logits)
+            self._pool.put_back(sequences, past)
+        else:
+            if self._bound is None or self._bound[0] != place:
+                self._bound = place, self._binding(self._pool.past(sequences))
+            self._decode.run_bound(self._bound[1], inputs, logits)
+        self._pool.lengthen(sequences)
 
-    def _run(self, past: Mapping[str, Array], place: tuple[int, int] | None) -> BoundRun:
-        if self._bound is not None and self._bound[0] == place:
-            return self._bound[1]
+    def _binding(self, past: Mapping[str, Array]) -> BoundRun:
         new = dict(zip(past_names(len(past) // 2, "new"), past.values(), strict=True))
-        run = self._decode.bound(past, new)
-        if place is not None:
-            self._bound = place, run
-        return run
+        return self._decode.bound(past, new)
 
 
 class OnnxRuntimeDecodeBackend:
@@ -47,7 +53,8 @@ class OnnxRuntimeDecodeBackend:
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
         self._prefix = PrefixGraph(bundle, config or EngineConfig())
         self._decode = self._prefix.of_role("decode")
-        self._pool = SequencePool(bundle.manifest.shape.layers)
+        shape = bundle.manifest.shape
+        self._pool, self._vocabulary = SequencePool(shape.layers), shape.vocab_size
         # Graphs of bundles of before, and of models whose attention does not fit, have no such input.
         fits = IN_PLACE in self._decode.input_names
         self._in_place = _InPlace(self._decode, self._pool) if fits else None
@@ -63,23 +70,21 @@ class OnnxRuntimeDecodeBackend:
     def decode(self, sequences: Sequence[SequenceKV], tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `DecodeBackend.decode`."""
         given = cast(Sequence[HostSequence], sequences)
-        order = np.argsort([sequence.row for sequence in given])
-        by_row = [given[place] for place in order]
-        count = len(by_row)
-        batch = PrefixBatch(
-            tuple((sequence,) for sequence in by_row),
-            TokenRuns.of_lengths(tokens[order], [1] * count),
-            np.arange(count),
-        )
-        inputs, _ = self._prefix.inputs_but_past(batch)
-        step = self._step if self._in_place is None else self._in_place.step
-        by_row_logits = step(by_row, inputs)
-        logits = np.empty_like(by_row_logits)
-        logits[order] = by_row_logits
+        rows = [sequence.row for sequence in given]
+        if all(row < following for row, following in pairwise(rows)):
+            return self._step(given, tokens)
+        order = np.argsort(rows)
+        logits = np.empty((len(given), self._vocabulary), np.float32)
+        logits[order] = self._step([given[place] for place in order], tokens[order])
         return logits
 
-    def _step(self, sequences: Sequence[HostSequence], inputs: dict[str, Array]) -> NDArray[np.float32]:
-        """Computes a token's KV beside the past, then puts it there."""
+    def _step(self, sequences: Sequence[HostSequence], tokens: NDArray[np.int64]) -> Logits:
+        """Computes a token of each sequence in the order of rows, and puts its KV behind them."""
+        inputs = step_inputs(tokens, np.array([sequence.length for sequence in sequences], np.int64))
+        if self._in_place is not None:
+            logits = np.empty((len(sequences), self._vocabulary), np.float32)
+            self._in_place.step(sequences, inputs, logits)
+            return logits
         logits, *new = self._decode.run(inputs | self._pool.past(sequences))
         self._pool.append(sequences, new)
         return logits

@@ -48,16 +48,11 @@ class PrefixGraph:
 
     def inputs(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:
         """Makes graph inputs by name, and counts the slots of a prefix."""
-        arrays, slots = self.inputs_but_past(batch)
-        past = joined_past(batch.prefixes, batch.past_lengths, self._kept)
-        return arrays | past | {IN_PLACE: np.zeros(1, np.int64)}, slots
-
-    def inputs_but_past(self, batch: PrefixBatch) -> tuple[dict[str, Array], int]:
-        """Makes graph inputs by name without those of the past, of which lengths alone are read."""
         layout = self._lay_out(batch)
         sizes = layout.sizes
         arrays = {name: value.array() for name, value in layout.inputs(sizes).items()}
-        return arrays, sizes.rows * sizes.row_tokens
+        past = joined_past(batch.prefixes, batch.past_lengths, self._kept)
+        return arrays | past | {IN_PLACE: np.zeros(1, np.int64)}, sizes.rows * sizes.row_tokens
 
     def close(self) -> None:
         """Frees the session."""

@@ -81,7 +81,7 @@ class SequencePool:
 
         Behind the longest is room for a token. Of the first sequences it is the pool's own memory, else a copy.
         """
-        self._make_room(len(self._sequences), max(sequence.length for sequence in sequences) + 1)
+        self._make_room_behind(sequences)
         rows = [sequence.row for sequence in sequences]
         if _are_first(sequences):
             arrays = [array[: len(rows)] for array in self._arrays]
@@ -90,7 +90,8 @@ class SequencePool:
         return dict(zip(self._names, arrays, strict=True))
 
     def place(self, sequences: Sequence[HostSequence]) -> tuple[int, int] | None:
-        """Says where what `past` gave last lies: the same place is the same memory; None of a copy."""
+        """Says where what `past` gives lies: the same place is the same memory; None of a copy."""
+        self._make_room_behind(sequences)
         return (self._grown, len(sequences)) if _are_first(sequences) else None
 
     def append(self, sequences: Sequence[HostSequence], new: Sequence[NDArray[np.float32]]) -> None:
@@ -99,18 +100,23 @@ class SequencePool:
         lengths = [sequence.length for sequence in sequences]
         for array, states in zip(self._arrays, new, strict=True):
             array[rows, :, lengths] = states[:, :, 0]
+        self.lengthen(sequences)
+
+    def put_back(self, sequences: Sequence[HostSequence], past: Mapping[str, Array]) -> None:
+        """Copies the token that a pass wrote behind each in what `past` gave, where that is a copy."""
+        rows = [sequence.row for sequence in sequences]
+        lengths = [sequence.length for sequence in sequences]
+        for array, name in zip(self._arrays, self._names, strict=True):
+            array[rows, :, lengths] = past[name][range(len(rows)), :, lengths]
+
+    def lengthen(self, sequences: Sequence[HostSequence]) -> None:
+        """Counts the token that was put behind each."""
         for sequence in sequences:
             sequence.length += 1
 
-    def keep(self, sequences: Sequence[HostSequence], past: Mapping[str, Array]) -> None:
-        """Makes sequences longer by the token that a pass wrote behind each in what `past` gave."""
-        if not _are_first(sequences):
-            rows = [sequence.row for sequence in sequences]
-            lengths = [sequence.length for sequence in sequences]
-            for array, name in zip(self._arrays, self._names, strict=True):
-                array[rows, :, lengths] = past[name][range(len(rows)), :, lengths]
-        for sequence in sequences:
-            sequence.length += 1
+    def _make_room_behind(self, sequences: Sequence[HostSequence]) -> None:
+        """Makes room for a token of each."""
+        self._make_room(len(self._sequences), max(sequence.length for sequence in sequences) + 1)
 
     def _make_room(self, rows: int, tokens: int) -> None:
         """Makes the arrays hold so many rows of so many tokens; what grows, grows by half at least."""

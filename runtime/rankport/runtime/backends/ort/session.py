@@ -1,7 +1,7 @@
 """ONNX Runtime's sessions over a bundle's graphs on the CPU, and how they are set up."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -65,15 +65,14 @@ class Session:
         (left,) = (name for name in self._outputs if name not in outputs)
         return BoundRun(self._session, self.input_names - inputs.keys(), left, inputs, outputs)
 
-    def run_bound(self, run: "BoundRun", inputs: Mapping[str, Array]) -> NDArray[np.float32]:
-        """Runs with the inputs that are left, into what is bound. Returns the output that is left."""
+    def run_bound(self, run: "BoundRun", inputs: Mapping[str, Array], output: NDArray[np.float32]) -> None:
+        """Runs with the inputs that are left, into what is bound and into `output`, the one that is left."""
         self._check_files()
         try:
-            output = run.run(inputs)
+            run.run(inputs, output)
         except Exception as error:  # onnxruntime's exception classes share no other base
             raise BackendError(f"ONNX Runtime failed: {error}") from error
         self._check_files()  # what was written meanwhile may be in the outputs
-        return output
 
     def _check_files(self) -> None:
         if told := self._mapped.changed():
@@ -97,19 +96,21 @@ class BoundRun:
     ) -> None:
         self._session, self._inputs_left, self._output_left = session, inputs_left, output_left
         self._binding = session.io_binding()
-        self._binding.bind_output(output_left)  # first, and so the first that is read
         for arrays, bind in ((inputs, self._binding.bind_input), (outputs, self._binding.bind_output)):
             for name, array in arrays.items():
-                assert array.flags.c_contiguous
-                bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+                _bind(bind, name, array)
 
-    def run(self, inputs: Mapping[str, Array]) -> NDArray[np.float32]:
-        """Runs; returns the output that is not bound."""
+    def run(self, inputs: Mapping[str, Array], output: NDArray[np.float32]) -> None:
+        """Runs; writes the output that is not bound."""
         for name in self._inputs_left:
             self._binding.bind_cpu_input(name, inputs[name])
-        self._binding.bind_output(self._output_left)
+        _bind(self._binding.bind_output, self._output_left, output)
         self._session.run_with_iobinding(self._binding)
-        return cast(NDArray[np.float32], self._binding.get_outputs_as_ortvaluevector()[0].numpy())
+
+
+def _bind(bind: Callable[..., None], name: str, array: Array) -> None:
+    assert array.flags.c_contiguous
+    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
 
 def loaded_version() -> str:

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from rankport.exporters.graphs.passes.fusions.joined import join_low_bit_products
 from rankport.exporters.graphs.passes.fusions.norms import fuse_norms
+from rankport.exporters.graphs.passes.fusions.only_rows import take_only_rows_early
 from rankport.exporters.graphs.passes.fusions.rotary import fuse_rotary
 from rankport.exporters.graphs.passes.fusions.transposes import drop_undone_transposes
 
@@ -17,4 +18,5 @@ def fuse_for_writing(model: ir.Model) -> None:
     drop_undone_transposes(model)
     fuse_norms(model)
     join_low_bit_products(model)
+    take_only_rows_early(model)
     model.opset_imports["com.microsoft"] = 1

@@ -1,4 +1,4 @@
-"""What lies between the products of a layer and its attention: a split, norms and rotations of queries and keys.
+"""Nodes between the products of a layer and its attention: a split, norms and rotations of queries and keys.
 
 In a step each of these nodes costs as much as attention does. `GroupQueryAttention` takes queries, keys and values as
 one and rotates them; on a CPU it does not normalize, which is done for queries and keys at once.

@@ -1,6 +1,6 @@
 """Nodes between the products of a layer and its attention: a split, norms and rotations of queries and keys.
 
-In a step each of these nodes costs as much as attention does. `GroupQueryAttention` takes queries, keys and values as
+In a step these are most of the nodes of a layer. `GroupQueryAttention` takes queries, keys and values as
 one and rotates them; on a CPU it does not normalize, which is done for queries and keys at once.
 """
 

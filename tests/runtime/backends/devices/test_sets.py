@@ -34,7 +34,7 @@ FORMS = {
 }
 LAYERS, HEADS, WIDTH = 1, 3, 16
 STATE_BYTES = 2 * LAYERS * WIDTH * 4
-"""Of an event."""
+"""Bytes that a history keeps of an event."""
 
 
 @pytest.fixture(scope="module", params=every_run(list(FORMS), {"ligr, top"}))

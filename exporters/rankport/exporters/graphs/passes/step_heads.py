@@ -14,7 +14,7 @@ from rankport.exporters.graphs.passes.fusions.matching import made_by
 _NORM, _ROTATION = "SimplifiedLayerNormalization", "RotaryEmbedding"
 _MOVED = frozenset({"Reshape", "Split", _NORM, _ROTATION})
 _ROTATED = 16
-"""What the operator wants the width of heads that it rotates to be a multiple of."""
+"""Multiple that the operator wants the width of heads that it rotates to be."""
 
 Tables = tuple[ir.Value, ir.Value]
 """Cosines and sines [tokens, head_dim / 2], a row a token of the pass."""

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from types import TracebackType
 from typing import Self, get_args
 
 import numpy as np
@@ -17,27 +16,26 @@ import numpy as np
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
-from rankport.protos.types import ModelDescription, Usage
+from rankport.protos.types import Usage
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.manifest_rules import check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.kind import Capability, ModelCounts
+from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.tagger.answer import Answered, texts_with
 from rankport.runtime.kinds.tagger.decoder import Decoder
 from rankport.runtime.kinds.tagger.reading import ReadTexts, TextReader
 from rankport.runtime.kinds.tagger.rules import ROLE, RULES
 from rankport.runtime.kinds.text_engine import TextRows
-from rankport.runtime.kinds.text_engines import TextsEngine, text_engines
+from rankport.runtime.kinds.text_engines import TextModel, TextsEngine, text_engines
 from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.scheduling.futures import converted, resolved, result_within
 
 _TRUNCATIONS = get_args(TagTruncation)
 
 
-class Tagger:
+class Tagger(TextModel):
     """A loaded tagger bundle. Any thread may call it; a context manager."""
 
     capabilities: frozenset[Capability] = frozenset({"tags"})
@@ -46,10 +44,9 @@ class Tagger:
         self, manifest: Manifest, reader: TextReader, decoder: Decoder, engines: Replicas[TextsEngine]
     ) -> None:
         """Makes a tagger of parts; it closes the engines."""
-        self._manifest = manifest
+        super().__init__(manifest, engines)
         self._reader = reader
         self._decoder = decoder
-        self._engines = engines
 
     @classmethod
     def load(cls, bundle: str | os.PathLike[str] | Bundle, *, config: EngineConfig = DEFAULTS) -> Self:
@@ -120,31 +117,6 @@ class Tagger:
             lambda engine: engine.submit(read.runs, timeout_s, spent_s=spent_s), len(read.runs.ids)
         )
         return converted(future, answer)
-
-    def describe(self) -> ModelDescription:
-        """Says what the bundle is."""
-        return describe(self._manifest)
-
-    @property
-    def alive(self) -> bool:
-        """False once it is closed, its device lost, or stopped on a bug: it answers nothing any more."""
-        return self._engines.alive
-
-    def counts(self) -> ModelCounts:
-        """Returns a snapshot of its counters."""
-        return ModelCounts(self._engines.counts())
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
-        self._engines.close(grace_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _answer(self, texts: TagTexts, read: ReadTexts, tokenize_s: float, answer: TextRows) -> TagResult:
         rows = answer.rows[read.rows]

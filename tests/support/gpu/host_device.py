@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend, Takes
 from rankport.runtime.backends.devices.graph import DeviceGraph
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
@@ -120,6 +121,13 @@ def host_sets(
     roles = [graph.role for graph in bundle.manifest.graphs]
     graphs = {role: WatchedGraph(host_graph(bundle, role), on_run) for role in roles}
     return DeviceSetBackend(bundle.manifest, graphs, memory)
+
+
+def host_writer(
+    bundle: Bundle, memory: HostMemory, on_run: Callable[[int | None], None] = lambda fixed: None
+) -> DeviceDecodeBackend:
+    """Makes the backend of a generator whose one target's graph is in fp32, on this machine."""
+    return DeviceDecodeBackend(bundle.manifest, WatchedGraph(host_graph(bundle, "decode"), on_run), memory)
 
 
 def host_graph(bundle: Bundle, role: str) -> BoundGraph:

@@ -22,12 +22,12 @@ from rankport.runtime.backends.contract import (
     TextBackend,
 )
 from rankport.runtime.backends.tensorrt.plan_files import stored_plans
-from rankport.runtime.backends.warm_up import warm_up_prefixes, warm_up_sets, warm_up_texts
+from rankport.runtime.backends.warm_up import warm_up_prefixes, warm_up_sets, warm_up_texts, warm_up_writing
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, Role, Target
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
 
-BackendT = TypeVar("BackendT", PrefixBackend, TextBackend, SetBackend)
+BackendT = TypeVar("BackendT", PrefixBackend, TextBackend, SetBackend, DecodeBackend)
 
 
 def load_prefix_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> PrefixBackend:
@@ -73,20 +73,27 @@ def load_set_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: in
     return _warmed(backends.sets(view, config, gpu), view, config, warm_up_sets)
 
 
-def load_decode_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> DecodeBackend:
-    """Loads the backend of a bundle that writes, on the CPU; raises as `load_prefix_backend`.
+def load_decode_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> DecodeBackend:
+    """Loads the graph of a bundle that writes; otherwise as `load_prefix_backend`, errors too.
 
-    Raises InvalidRequest for another device as well.
+    Raises InvalidRequest for a device that writes nothing as well.
     """
-    require_cpu(bundle, config)
-    with extras_named("device cpu"):
-        from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
-
-    return OnnxRuntimeDecodeBackend(_DEVICES[config.device].view(bundle), config)
+    entry = _DEVICES[config.device]
+    backends = entry.backends(bundle)
+    if backends.decode is None:
+        raise InvalidRequest(
+            f"bundle {bundle.manifest.name!r} writes text, which device {config.device} does not yet: take --device "
+            "cpu or cuda"
+        )
+    view = entry.view(bundle)
+    return _warmed(backends.decode(view, config, gpu), view, config, warm_up_writing)
 
 
 def load_seq2seq_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Seq2SeqBackend:
-    """Loads the backend of an encoder-decoder that writes; as `load_decode_backend`."""
+    """Loads the backend of an encoder-decoder that writes, on the CPU; raises as `load_prefix_backend`.
+
+    Raises InvalidRequest for another device as well.
+    """
     require_cpu(bundle, config)
     with extras_named("device cpu"):
         from rankport.runtime.backends.ort.seq2seq import OnnxRuntimeSeq2SeqBackend
@@ -162,6 +169,7 @@ class _Backends:
     prefix: Callable[[Bundle, EngineConfig, int], PrefixBackend]
     text: Callable[[Bundle, Role, EngineConfig, int], TextBackend]
     sets: Callable[[Bundle, EngineConfig, int], SetBackend] | None = None  # None: it ranks none yet
+    decode: Callable[[Bundle, EngineConfig, int], DecodeBackend] | None = None  # None: it writes nothing yet
     record: Callable[[PrefixBackend, Manifest, EngineConfig], None] = lambda *_: None  # what will come again
 
 
@@ -209,12 +217,14 @@ def _view_for_tensorrt(bundle: Bundle) -> Bundle:
 def _cpu_backends(_: Bundle) -> _Backends:
     with extras_named("device cpu"):
         from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
+        from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
         from rankport.runtime.backends.ort.sets import OnnxRuntimeSetBackend
 
     return _Backends(
         prefix=lambda bundle, config, _: OnnxRuntimePrefixBackend(bundle, config),
         text=lambda bundle, role, config, _: OnnxRuntimeTextBackend(bundle, role, config),
         sets=lambda bundle, config, _: OnnxRuntimeSetBackend(bundle, config),
+        decode=lambda bundle, config, _: OnnxRuntimeDecodeBackend(bundle, config),
     )
 
 
@@ -226,6 +236,7 @@ def _cuda_backends(_: Bundle) -> _Backends:
         prefix=lambda bundle, config, gpu: cuda.cuda_prefix_backend(bundle, config, device=gpu),
         text=lambda bundle, role, _, gpu: cuda.cuda_text_backend(bundle, role, device=gpu),
         sets=lambda bundle, config, gpu: cuda.cuda_set_backend(bundle, config, device=gpu),
+        decode=lambda bundle, config, gpu: cuda.cuda_decode_backend(bundle, config, device=gpu),
         record=cuda.record_cuda_prefills,
     )
 

@@ -178,6 +178,10 @@ class SequenceKV(Protocol):
 class DecodeBackend(Protocol):
     """Sequences that grow by a token at a time behind a prefix: KV of the prefix once, then logits of each token."""
 
+    @property
+    def recordings(self) -> RecordingCounts | None:
+        """Counts of the passes so far; None where nothing is recorded."""
+
     def prefill(self, batch: PrefixBatch) -> PrefixPieces:
         """Computes KV as `PrefixBackend.prefill`. [runs]"""
 

@@ -3,10 +3,12 @@
 import numpy as np
 
 from rankport.runtime.backends.contract import (
+    DecodeBackend,
     History,
     PrefixBackend,
     PrefixBatch,
     PrefixPieces,
+    SequenceKV,
     SetBackend,
     TextBackend,
 )
@@ -52,6 +54,28 @@ def warm_up_sets(backend: SetBackend, manifest: Manifest, config: EngineConfig) 
         for count in (most, 1) if most and (alone or not apart) else ():
             candidates = np.zeros((count, sets.width(sets.candidate)), np.float32)
             backend.start(past, 0, candidates, None if apart else np.zeros(count, np.int64)).results()
+
+
+def warm_up_writing(backend: DecodeBackend, manifest: Manifest, config: EngineConfig) -> None:
+    """Reads the longest part of a prompt that will come, and writes one text behind it, then two; raises as above.
+
+    The second step of each is that of a text whose rows are there.
+    """
+    longest = min(manifest.limits.max_prefix_tokens - 1, config.max_prefill_tokens)
+    prompt: PrefixPieces = ()
+    if longest:
+        run = TokenRun(np.zeros(longest, np.int64))
+        prompt = backend.prefill(PrefixBatch.of([()], [run], np.zeros(1, np.int64)))
+    sequences = list[SequenceKV]()
+    for count in (1, 2):
+        sequences.append(backend.begin(prompt))
+        for _ in range(2):
+            backend.decode(sequences, np.zeros(count, np.int64))
+    backend.logits(
+        PrefixBatch((prompt,), _zeros(min(2, manifest.limits.max_item_tokens), 1), np.zeros(1, np.int64))
+    )
+    for sequence in sequences:
+        backend.end(sequence)
 
 
 def _zeros(length: int, count: int) -> TokenRuns:

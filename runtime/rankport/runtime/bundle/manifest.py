@@ -214,13 +214,15 @@ class ManifestDraft(Strict):
     @property
     def on_cpu_alone(self) -> str | None:
         """Says what a bundle does that a CPU alone runs yet; None: nothing."""
-        does = {"writes text": self.generation, "ranks lists": self.lists}
+        answers = None if self.generation is None else self.generation.decoding
+        does = {"reads a text and writes its answer": answers, "ranks lists": self.lists}
         return next((what for what, stated in does.items() if stated is not None), None)
 
     @property
     def without_plans(self) -> str | None:
         """Says what a bundle does that no plan of TensorRT is run for yet; None: nothing."""
-        return self.on_cpu_alone if self.sets is None else "ranks sets"
+        does = {"ranks sets": self.sets, "writes text": self.generation}
+        return next((what for what, stated in does.items() if stated is not None), self.on_cpu_alone)
 
     @property
     def targets(self) -> tuple[Target, ...]:

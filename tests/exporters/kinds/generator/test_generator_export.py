@@ -128,6 +128,9 @@ def test_nothing_stands_behind_what_is_written(
         export(ranker_checkpoint, tmp_path / "b", kind="generator", prompt=prompt_file)
 
 
-def test_other_targets_are_refused() -> None:
-    with pytest.raises(InvalidRequest, match="--target onnx-cuda: a generator is made for onnx-cpu"):
-        GeneratorOptions(target="onnx-cuda")
+@pytest.mark.parametrize("target", ["tensorrt", "onnx-cuda,tensorrt-rtx:sm89"])
+def test_other_targets_are_refused(target: str) -> None:
+    with pytest.raises(
+        InvalidRequest, match="a generator is made for onnx-cpu and onnx-cuda: give one of them"
+    ):
+        GeneratorOptions(target=target)

@@ -114,8 +114,9 @@ def _separate(traced: ir.Model, logits: Shapes, kv: Shapes, module: DecoderModul
 
 def _decoding(traced: ir.Model, logits: Shapes, kv: Shapes, module: DecoderModule) -> dict[str, RoleGraph]:
     graph = _scoring(cut(traced, logits | kv), module)
-    fuse_for_writing(graph)
-    expand_attention(graph)
+    if not isinstance(module, RowDecoder):
+        fuse_for_writing(graph)
+        expand_attention(graph)
     return {"decode": RoleGraph(graph, {"prefix": tuple(kv), "decode": ("logits", *kv)})}
 
 

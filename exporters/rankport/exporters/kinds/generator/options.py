@@ -35,7 +35,8 @@ class GeneratorOptions(ExportOptions):
     def __post_init__(self) -> None:
         ExportOptions.__post_init__(self)
         require_count("max_prefix_tokens", self.max_prefix_tokens, least=1)
-        if self.targets != ("onnx-cpu",):
+        if "tensorrt" in self.targets or self.plans:
             raise InvalidRequest(
-                f"--target {','.join(self.targets)}: a generator is made for onnx-cpu: leave --target out"
+                f"--target {','.join(self.targets)}: a generator is made for onnx-cpu and onnx-cuda: give one of them, "
+                "or both"
             )

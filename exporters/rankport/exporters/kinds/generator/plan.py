@@ -9,7 +9,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.decoders.graphs import export_decoder_graphs
-from rankport.exporters.kinds.decoders.module import PackedDecoder
+from rankport.exporters.kinds.decoders.module import PackedDecoder, RowDecoder
 from rankport.exporters.kinds.decoders.step_attention import StepPrefix
 from rankport.exporters.kinds.decoders.survey import Survey, survey
 from rankport.exporters.kinds.generator.options import GeneratorOptions
@@ -67,7 +67,7 @@ def generator_prompt(source: Checkpoint | StatedModel, options: GeneratorOptions
 
 def plan_generator(source: Checkpoint, prompt: ResolvedPrompt, options: GeneratorOptions) -> ExportPlan:
     """Plans a generator. Raises CheckpointError if it cannot be exported exactly, InvalidRequest for a wrong option."""
-    facts = survey(_module(source))
+    facts = survey(_module(source, "onnx-cpu"))
     return ExportPlan(
         shape=ModelShape(
             hidden_size=source.hidden_size, vocab_size=source.vocab_size, layers=list(facts.layers)
@@ -80,11 +80,14 @@ def plan_generator(source: Checkpoint, prompt: ResolvedPrompt, options: Generato
     )
 
 
-def _module(source: Checkpoint) -> PackedDecoder:
+def _module(source: Checkpoint, target: Target) -> PackedDecoder | RowDecoder:
     head = source.model.get_output_embeddings()  # type: ignore[operator]
     if not isinstance(head, nn.Module):
         raise CheckpointError(f"{source.architecture} has no LM head")
     everything = ReadOut("lm_head", tuple(range(source.vocab_size)))
+    if target == "onnx-cuda":
+        # Not by the one kernel: for a single token it would copy the whole past, once for each head that shares it.
+        return RowDecoder(source.model, everything, embeddings=False, fused=False, head=head)
     return PackedDecoder(source.model, everything, embeddings=False, head=head, attention=StepPrefix)
 
 
@@ -102,4 +105,6 @@ def _limits(facts: Survey, options: GeneratorOptions) -> Limits:
 
 
 def _graphs(facts: Survey, source: Checkpoint, target: Target, precision: Precision) -> dict[str, RoleGraph]:
-    return export_decoder_graphs(_module(source), facts, form="decode", target=target, precision=precision)
+    return export_decoder_graphs(
+        _module(source, target), facts, form="decode", target=target, precision=precision
+    )

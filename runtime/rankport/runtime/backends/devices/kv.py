@@ -74,15 +74,17 @@ class KVLayout:
         source: "Place",
         target: "Place",
         length: int,
+        *,
+        rows: int = 1,
     ) -> None:
-        """Copies `length` tokens of one prefix, all tensors."""
+        """Copies `length` tokens of one prefix, or of that and the next ones, `rows` in all: of all tensors."""
         from_pointer, to_pointer = source.pointer, target.pointer
         for group in self._groups:
             memory.copy(
                 _side(group, from_pointer, source),
                 _side(group, to_pointer, target),
                 width=length * group.row_bytes,
-                height=group.kv_heads,
+                height=rows * group.kv_heads,
                 depth=group.tensors,
             )
             from_pointer += group.token_bytes * source.prefixes * source.length

@@ -2,7 +2,7 @@
 
 Owns what crosses between host and device: the packed inputs of a pass in one copy, its logits back in another; KV
 stays. What a graph is, ONNX Runtime's or TensorRT's, is behind `DeviceGraph`; allocation and copies are
-`DeviceMemory`'s.
+`DeviceMemory`'s. A generator's prompts, and the items that it scores, are read as a ranker's.
 """
 
 import logging
@@ -38,7 +38,7 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class ScoringGraphs:
-    """The graphs of a ranker's two roles; one graph may be both."""
+    """The graphs of a ranker's two roles; one graph may be both, as that of a generator is `prefix` and `decode`."""
 
     prefix: DeviceGraph
     score: DeviceGraph
@@ -53,17 +53,22 @@ class DevicePrefixBackend:
         graphs: ScoringGraphs,
         memory: DeviceMemory,
         table: DeviceTable | None = None,
+        *,
+        recordings: Recordings | None = None,
     ) -> None:
-        """Loads nothing. Runs may name rows of `table`, if there is one."""
-        assert manifest.labels is not None
+        """Loads nothing. Runs may name rows of `table`, if there is one.
+
+        `recordings` number the passes of the graphs, where others run them too.
+        """
         self.table = table
         self._graphs = graphs
         self._memory = memory
-        self._labels = len(manifest.labels.names)
+        # A generator has a logit for each token.
+        self._labels = manifest.shape.vocab_size if manifest.labels is None else len(manifest.labels.names)
         prefix = next(graph for graph in manifest.graphs if graph.role == "prefix")
         dtype, first_row = np.dtype(embeddings_dtype(manifest)), 0 if table is None else table.rows
         form = EmbeddingsForm(manifest.shape.hidden_size, dtype, first_row)
-        score = next(graph for graph in manifest.graphs if graph.role == "score")
+        score = next(graph for graph in manifest.graphs if graph.role in ("score", "decode"))
         self._lay_out = layout_of(score, form)
         kept = KeptTensor.of(prefix)
         self._kv = KVLayout(kept)
@@ -78,7 +83,7 @@ class DevicePrefixBackend:
         # Apart, so that one that grows does not move what passes of the other role were recorded over.
         self._past = {"prefix": Region(memory), "score": Region(memory)}
         self._new = Region(memory)
-        self._recordings = Recordings()
+        self._recordings = Recordings() if recordings is None else recordings
 
     @property
     def recordings(self) -> RecordingCounts:
@@ -125,7 +130,7 @@ class DevicePrefixBackend:
     def start(self, batch: PrefixBatch) -> Started[np.float32]:
         """See `PrefixBackend.start`."""
         self._run("score", batch)
-        return self._downloads.fetch((len(batch.runs), self._labels))
+        return self._downloads.fetch((len(batch.read_tokens), self._labels))
 
     def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
         """See `PrefixBackend.split`."""

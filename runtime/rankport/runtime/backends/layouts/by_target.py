@@ -3,13 +3,18 @@
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm, Layout
-from rankport.runtime.backends.layouts.packed import pack
-from rankport.runtime.backends.layouts.rectangle import ROW_LENGTHS, rectangle
+from rankport.runtime.backends.layouts.packed import pack, step_inputs
+from rankport.runtime.backends.layouts.rectangle import ROW_LENGTHS, rectangle, step_rows
 from rankport.runtime.bundle.manifest import GraphSpec
 
 LayOut = Callable[[PrefixBatch], Layout]
+LayOutStep = Callable[[NDArray[np.int64], NDArray[np.int64], int], dict[str, NDArray[np.generic]]]
+"""Makes the inputs of a step of tokens [sequences] behind past lengths [sequences], padded to so many."""
 
 
 def layout_of(score: GraphSpec, embeddings: EmbeddingsForm) -> LayOut:
@@ -18,3 +23,12 @@ def layout_of(score: GraphSpec, embeddings: EmbeddingsForm) -> LayOut:
         return partial(pack, embeddings=embeddings)
     by_length = any(value.name == ROW_LENGTHS for value in score.inputs)
     return partial(rectangle, embeddings=embeddings, by_length=by_length)
+
+
+def step_layout_of(decode: GraphSpec) -> LayOutStep:
+    """Finds how a step is laid out for a graph that decodes: a token of each sequence of a pass."""
+    if decode.target != "onnx-cuda":
+        return lambda tokens, lengths, _: step_inputs(tokens, lengths)
+    return lambda tokens, lengths, room: step_rows(
+        tokens, np.arange(len(tokens)), lengths, (len(tokens), room)
+    )

@@ -74,7 +74,7 @@ def pack(batch: PrefixBatch, embeddings: EmbeddingsForm) -> Packed:
     )
 
 
-def step_inputs(tokens: NDArray[np.int64], past_lengths: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+def step_inputs(tokens: NDArray[np.int64], past_lengths: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
     """Lays out a token of each prefix [prefixes], as `pack` does a run of one token; without embeddings."""
     place = np.arange(len(tokens))
     return {

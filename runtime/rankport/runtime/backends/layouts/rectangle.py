@@ -150,6 +150,29 @@ def rectangle(batch: PrefixBatch, embeddings: EmbeddingsForm, *, by_length: bool
     )
 
 
+def step_rows(
+    tokens: NDArray[np.int64],
+    places: NDArray[np.int64],
+    past_lengths: NDArray[np.int64],
+    shape: tuple[int, int],
+) -> dict[str, NDArray[np.generic]]:
+    """Lays out a token of some of the prefixes, a row each: `shape` is (prefixes, tokens of the past and its padding).
+
+    `tokens`, `past_lengths` and `places`, which prefixes they are of: [read]. Results are of these, in their order.
+    """
+    prefixes, room = shape
+    mask = np.full((prefixes, room), UNSEEN, np.float32)
+    mask[places] = np.where(np.arange(room) < past_lengths[:, None], np.float32(0), np.float32(UNSEEN))
+    rows = (prefixes, 1, 1)
+    return {
+        "input_ids": _spread(rows, places, tokens, 0),
+        "position_ids": _spread(rows, places, past_lengths, 0),
+        "last_tokens": places,
+        "past_mask": mask,
+        "own_mask": own_mask(1, 1),
+    }
+
+
 def with_tokens(sizes: PassSizes) -> PassSizes:
     """Counts the tokens of a rectangle's sizes, padding included."""
     return replace(sizes, tokens=sizes.prefixes * sizes.rows * sizes.row_tokens)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
+from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
@@ -91,6 +92,13 @@ def cuda_set_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -
         memory.reserve(config.prefix_cache_bytes)
         graphs = {graph.role: _load(bundle, graph.role, memory) for graph in bundle.manifest.graphs}
         return DeviceSetBackend(bundle.manifest, graphs, memory)
+
+
+def cuda_decode_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DeviceDecodeBackend:
+    """Loads a generator on one GPU. Raises as `cuda_prefix_backend`."""
+    with _on_gpu(device) as memory:
+        memory.reserve(config.prefix_cache_bytes)
+        return DeviceDecodeBackend(bundle.manifest, _load(bundle, "decode", memory), memory)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, SequenceKV
+from rankport.runtime.backends.layouts.by_target import step_layout_of
 from rankport.runtime.backends.layouts.packed import step_inputs
 from rankport.runtime.backends.ort.host_kv import Array, HostKV, past_names
 from rankport.runtime.backends.ort.prefixes import IN_PLACE, PrefixGraph, split_kv
@@ -50,11 +51,14 @@ class _InPlace:
 class OnnxRuntimeDecodeBackend:
     """The `prefix` and `decode` roles of a bundle on the CPU. Implements `DecodeBackend`."""
 
+    recordings = None
+
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
         self._prefix = PrefixGraph(bundle, config or EngineConfig())
         self._decode = self._prefix.of_role("decode")
         shape = bundle.manifest.shape
         self._pool, self._vocabulary = SequencePool(shape.layers), shape.vocab_size
+        self._lay_out = step_layout_of(bundle.graph("decode"))
         # Graphs of bundles of before, and of models whose attention does not fit, have no such input.
         fits = IN_PLACE in self._decode.input_names
         self._in_place = _InPlace(self._decode, self._pool) if fits else None
@@ -80,12 +84,14 @@ class OnnxRuntimeDecodeBackend:
 
     def _step(self, sequences: Sequence[HostSequence], tokens: NDArray[np.int64]) -> Logits:
         """Computes a token of each sequence in the order of rows, and puts its KV behind them."""
-        inputs = step_inputs(tokens, np.array([sequence.length for sequence in sequences], np.int64))
+        lengths = np.array([sequence.length for sequence in sequences], np.int64)
         if self._in_place is not None:
             logits = np.empty((len(sequences), self._vocabulary), np.float32)
-            self._in_place.step(sequences, inputs, logits)
+            self._in_place.step(sequences, step_inputs(tokens, lengths), logits)
             return logits
-        logits, *new = self._decode.run(inputs | self._pool.past(sequences))
+        past = self._pool.past(sequences)
+        room = next(iter(past.values())).shape[2]
+        logits, *new = self._decode.run(past | self._lay_out(tokens, lengths, room))
         self._pool.append(sequences, new)
         return logits
 

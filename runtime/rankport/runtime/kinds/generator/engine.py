@@ -18,13 +18,14 @@ from functools import partial
 
 import numpy as np
 
-from rankport.runtime.backends.contract import DecodeBackend, PrefixBatch, SequenceKV
+from rankport.runtime.backends.contract import DecodeBackend, PrefixBatch, RecordingCounts, SequenceKV
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.generator.beams import Beams
 from rankport.runtime.kinds.generator.likelihoods import LikelihoodRequest, Likelihoods
 from rankport.runtime.kinds.generator.searches import Found, SearchRequest
 from rankport.runtime.kinds.generator.texts import Text, TextOrder, TextRequest, Written
 from rankport.runtime.kinds.queued_engine import QueuedEngine
+from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items
 from rankport.runtime.scheduling.pass_results import check_count
 from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache
@@ -135,6 +136,10 @@ class GenerationEngine(QueuedEngine):
         self._worker.submit(request)
         return request.future
 
+    def counts(self) -> EngineCounts:
+        """Returns a snapshot of its counters, those of recorded passes too."""
+        return replace(super().counts(), recordings=self._work.recordings)
+
     def cache_stats(self) -> CacheStats:
         """Returns a snapshot of the prefix cache's counters."""
         return self._work.cache.stats()
@@ -152,6 +157,11 @@ class _GenerationWork:
         self._item_limits = PassLimits(most, config.max_padding_ratio)
         self._prefixes = Prefixes[Asked](self.cache, backend.prefill, config)
         self._turn = 0
+
+    @property
+    def recordings(self) -> RecordingCounts | None:
+        """Counts of the device's passes, if it records them."""
+        return self._backend.recordings
 
     def prepare(self, request: Asked) -> None:
         """Leases the prompt as far as it is cached by now, until a text has KV of its own."""

@@ -39,15 +39,17 @@ class LocalWriting:
         self._orders = Orders(manifest, tokenizer)
 
     @classmethod
-    def load(cls, bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None) -> "LocalWriting":
-        """Loads the engine of a bundle, by its kind. Raises as `load_decode_backend`."""
+    def load(
+        cls, bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None, gpu: int
+    ) -> "LocalWriting":
+        """Loads the engine of a bundle, by its kind, on a CPU or a GPU. Raises as `load_decode_backend`."""
         generation = bundle.manifest.generation
         assert generation is not None, "a rule of both kinds"
         engine: GenerationEngine | Seq2SeqEngine
         if generation.decoding is None:
             scored_tokens = max(1, _MOST_LOGITS // bundle.manifest.shape.vocab_size)
             engine = GenerationEngine(
-                load_decode_backend(bundle, config), config, scored_tokens=scored_tokens
+                load_decode_backend(bundle, config, gpu=gpu), config, scored_tokens=scored_tokens
             )
         else:
             engine = Seq2SeqEngine(load_seq2seq_backend(bundle, config), generation.decoding.start_id, config)
@@ -125,8 +127,8 @@ WritingEngine = LocalWriting | RemoteWriting
 """Way of a writing bundle to its engine, in this process or another."""
 
 
-def load_engine(bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None) -> WritingEngine:
-    """Loads the engine of a bundle here, or where the settings say. Raises as `load_decode_backend`."""
+def load_engine(bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None, gpu: int) -> WritingEngine:
+    """Loads the engine of a bundle for one device, here or where the settings say. Raises as `load_decode_backend`."""
     if config.engines_at:
-        return RemoteWriting(bundle, config, config.device_ids[0])
-    return LocalWriting.load(bundle, config, tokenizer)
+        return RemoteWriting(bundle, config, gpu)
+    return LocalWriting.load(bundle, config, tokenizer, gpu)

@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from queue import SimpleQueue
 from types import MappingProxyType, TracebackType
@@ -21,7 +21,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest_rules import KindRules, check_manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.generator.engines import load_engine
+from rankport.runtime.kinds.generator.engines import WritingEngine, load_engine
 from rankport.runtime.kinds.generator.orders import most_tokens
 from rankport.runtime.kinds.generator.results import TextStream, text_result
 from rankport.runtime.kinds.generator.rules import RULES as OWN_RULES
@@ -64,7 +64,13 @@ class Generator(TrieSearches):
         tokenizer = None if name is None else Tokenizer.from_file(opened.file(name))
         prompt = PromptEncoder(manifest, tokenizer)
         tries = Tries(config.trie_root)
-        return cls(manifest, prompt, Replicas({0: load_engine(opened, config, tokenizer)}), tries)
+        with ExitStack() as owned:
+            engines: dict[int, WritingEngine] = {}
+            for gpu in config.device_ids:
+                engines[gpu] = load_engine(opened, config, tokenizer, gpu)
+                owned.callback(engines[gpu].close)
+            owned.pop_all()
+        return cls(manifest, prompt, Replicas(engines), tries)
 
     def generate(
         self,

@@ -34,7 +34,7 @@ class HostedWriting:
         tokenizer = None if name is None else Tokenizer.from_file(bundle.file(name))
         self._manifest = bundle.manifest
         self._tries = Tries(config.trie_root)
-        self.engine = LocalWriting.load(bundle, config, tokenizer)
+        self.engine = LocalWriting.load(bundle, config, tokenizer, config.device_ids[0])
 
     def begin(self, request: Columns, tell: Tell) -> "Future[Columns]":
         """Queues a request; `tell` is told the parts of a text, where they are asked for. Raises as the engine."""

@@ -22,3 +22,13 @@ def test_beams_are_a_line_each_the_likeliest_first(seq2seq_bundle: Bundle) -> No
     told = json.loads(rankport(*ASKED, *bundle, "--beams", "3", "--json").stdout)
     assert [beam["score"] for beam in told["beams"]] == [beam.score for beam in found]
     assert (told["text"], told["token_ids"]) == (found[0].text, list(found[0].token_ids))
+
+
+def test_a_device_is_one_of_a_bundle_that_has_graphs_for_it(generator_bundle: Bundle) -> None:
+    asked = ("generate", "red shoes", "--device", "tensorrt")
+    told = rankport(*asked, "--bundle", generator_bundle.path)
+    assert told.returncode == 2
+    assert "writes text, which device tensorrt does not yet: take --device cpu or cuda" in told.stderr
+    told = rankport(*asked, "--server", "localhost:1")
+    assert told.returncode == 2
+    assert "--device goes with --bundle; a server has its own" in told.stderr

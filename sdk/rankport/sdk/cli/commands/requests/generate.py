@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import typer
 
@@ -13,6 +14,8 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
 from rankport.protos.priorities import priority as priority_block
 from rankport.protos.types import Prefix, Truncation
+from rankport.runtime.config import Device, EngineConfig, engine_config
+from rankport.sdk.cli.flags.dataclass_options import flags_of, takes
 from rankport.sdk.cli.flags.lines import lines_of
 from rankport.sdk.cli.flags.model import opened_model
 from rankport.sdk.cli.flags.priority import PriorityFlag
@@ -41,6 +44,7 @@ class _Writes(Protocol):
     ) -> _Text: ...
 
 
+@takes(*flags_of(EngineConfig, only=("device",)))
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="The prompt's only field; - for stdin.")] = None,
     fields: Annotated[
@@ -94,6 +98,7 @@ def generate(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object: text, token_ids, finish_reason, usage.")
     ] = False,
+    **given: Any,
 ) -> None:
     """Write text behind a prompt, as it comes.
 
@@ -102,11 +107,15 @@ def generate(
     Exit codes: 0 written; 2 what was asked is wrong; 1 anything else.
     """
     asked = _prompt(prompt, fields or [])
+    device: Device = given["device"]
+    if server is not None and device != "cpu":
+        raise typer.BadParameter("--device goes with --bundle; a server has its own")
+    load = partial(_load, device)
     if trie is not None:
         _refuse_beside_trie(
             max_tokens, temperature, top_p, repetition_penalty, seed, stop, json_schema, regex
         )
-        with priority_block(priority), opened_model(server, model, bundle, _load) as generator:
+        with priority_block(priority), opened_model(server, model, bundle, load) as generator:
             write_found(search(generator, asked, trie, beams, top_k, timeout_s), as_json)
         return
     sampling = Sampling(
@@ -121,7 +130,7 @@ def generate(
         json_schema=None if json_schema is None else "".join(lines_of(str(json_schema), "--json-schema")),
         regex=regex,
     )
-    with priority_block(priority), opened_model(server, model, bundle, _load) as generator:
+    with priority_block(priority), opened_model(server, model, bundle, load) as generator:
         text = generator.stream(asked, sampling, timeout_s)
         try:
             for part in text:
@@ -176,7 +185,7 @@ def _told(result: GenerateResult) -> dict[str, object]:
     }
 
 
-def _load(bundle: Path) -> AbstractContextManager[_Writes]:
+def _load(device: Device, bundle: Path) -> AbstractContextManager[_Writes]:
     from rankport.runtime.kinds.generator.generator import Generator
 
-    return Generator.load(bundle)
+    return Generator.load(bundle, config=engine_config(device))

@@ -1,0 +1,127 @@
+"""A generator on a device: sequences whose KV stays there grow by a token a pass; prompts and items as a ranker's.
+
+Owns what crosses between host and device in a step: a token of each sequence and the mask of its past in one copy,
+logits back in another. KV of prompts and passes over items are `DevicePrefixBackend`'s, KV of sequences `DevicePool`'s.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankport.runtime.backends.contract import (
+    PrefixBatch,
+    PrefixKV,
+    PrefixPieces,
+    RecordingCounts,
+    SequenceKV,
+)
+from rankport.runtime.backends.devices.downloads import Downloads
+from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
+from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, NamedKV, Place
+from rankport.runtime.backends.devices.memory import DeviceMemory
+from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
+from rankport.runtime.backends.devices.sequences import DevicePool, DeviceSequence
+from rankport.runtime.backends.devices.uploads import Uploads
+from rankport.runtime.backends.devices.workspace import Recordings, Region
+from rankport.runtime.backends.layouts.kept import KeptTensor
+from rankport.runtime.backends.layouts.layout import HostArray
+from rankport.runtime.backends.layouts.rectangle import step_rows
+from rankport.runtime.backends.layouts.sizes import rounded
+from rankport.runtime.bundle.manifest import Manifest
+
+Logits = NDArray[np.float32]
+
+
+class DeviceDecodeBackend:
+    """Implements `DecodeBackend`. Owns and closes the graph, which has both roles, and the memory.
+
+    A step runs over all rows of the pool up to the last one that takes part, rounded up to a number that comes again;
+    what it computes of the others is not kept.
+    """
+
+    def __init__(self, manifest: Manifest, graph: DeviceGraph, memory: DeviceMemory) -> None:
+        """Loads nothing."""
+        self._recordings = Recordings()
+        graphs = ScoringGraphs(graph, graph)
+        self._runs = DevicePrefixBackend(manifest, graphs, memory, recordings=self._recordings)
+        self._graph, self._vocabulary = graph, manifest.shape.vocab_size
+        kept = KeptTensor.of(next(spec for spec in manifest.graphs if spec.role == "prefix"))
+        self._layout, names = KVLayout(kept), [tensor.new for tensor in kept]
+        self._new_of = NamedKV(self._layout, names, frozenset(names))
+        longest = manifest.limits.max_prefix_tokens + manifest.limits.max_item_tokens
+        self._pool = DevicePool(self._layout, [tensor.past for tensor in kept], memory, longest)
+        self._uploads, self._downloads = Uploads(memory), Downloads(memory, np.dtype(np.float32))
+        self._new = Region(memory)
+
+    @property
+    def recordings(self) -> RecordingCounts:
+        """See `DecodeBackend.recordings`."""
+        return self._recordings.counts
+
+    def prefill(self, batch: PrefixBatch) -> tuple[DeviceKV, ...]:
+        """See `DecodeBackend.prefill`."""
+        return self._runs.prefill(batch)
+
+    def begin(self, prefix: PrefixPieces) -> DeviceSequence:
+        """See `DecodeBackend.begin`."""
+        return self._pool.begin(prefix)
+
+    def decode(self, sequences: Sequence[SequenceKV], tokens: NDArray[np.int64]) -> Logits:
+        """See `DecodeBackend.decode`."""
+        given = cast(Sequence[DeviceSequence], sequences)
+        self._pool.make_room_behind(given)
+        places = np.array([sequence.row for sequence in given], np.int64)
+        lengths = np.array([sequence.length for sequence in given], np.int64)
+        block = self._step(tokens, places, lengths)
+        answer = self._downloads.fetch((len(given), self._vocabulary))
+        self._pool.append(block, given)
+        logits = answer.results()
+        for sequence in given:
+            sequence.length += 1
+        return logits
+
+    def logits(self, batch: PrefixBatch) -> Logits:
+        """See `DecodeBackend.logits`."""
+        return self._runs.score(batch)
+
+    def end(self, sequence: SequenceKV) -> None:
+        """See `DecodeBackend.end`."""
+        assert isinstance(sequence, DeviceSequence)
+        self._pool.end(sequence)
+
+    def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
+        """See `DecodeBackend.split`."""
+        return self._runs.split(kv, length)
+
+    def close(self) -> None:
+        """Frees the graph, the workspace and the stream."""
+        with ExitStack() as freed:  # after an error of the device too: the last step first
+            freed.callback(self._runs.close)
+            for held in (self._uploads, self._downloads, self._new, self._pool):
+                freed.callback(held.release)
+
+    def _step(
+        self, tokens: NDArray[np.int64], places: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> Place:
+        """Enqueues a step of the rows at `places`; returns the block of its KV, a token for each row of the pool."""
+        rows, read = rounded(int(places.max()) + 1), rounded(len(places))
+        arrays = step_rows(tokens, places, lengths, (rows, self._pool.room))
+        host = {name: HostArray.padded(array.shape, array) for name, array in arrays.items()}
+        host["last_tokens"] = HostArray.padded((read,), arrays["last_tokens"])
+        inputs = self._uploads.send(
+            {name: array for name, array in host.items() if name in self._graph.input_names}
+        )
+        self._new.hold(self._layout.nbytes(rows, 1))
+        block = Place(self._new.pointer, rows, 1)
+        written = self._downloads.hold(read * self._vocabulary)
+        outputs = dict(self._new_of.at(block.pointer, rows, 1))
+        outputs["logits"] = DeviceArray(written, (read, self._vocabulary), "float32")
+        addresses = (self._uploads.pointer, self._pool.pointer, block.pointer, written)
+        fixed = self._recordings.number("step", (rows, read), addresses)
+        inputs |= self._pool.past(rows)
+        with self._recordings.counted(fixed):
+            self._graph.run(inputs, {}, outputs, fixed=fixed)
+        return block

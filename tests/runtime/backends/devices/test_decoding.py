@@ -1,0 +1,293 @@
+"""Generators on a device of host memory: the CPU's texts and logits in every mode, KV that never leaves it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from numpy.typing import NDArray
+
+from rankport.exporters.export import export
+from rankport.exporters.verify import verify
+from rankport.protos.errors import BackendError, InvalidRequest
+from rankport.protos.generation import Sampling
+from rankport.runtime.backends import choice
+from rankport.runtime.backends.contract import PrefixBatch, SequenceKV
+from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
+from rankport.runtime.backends.warm_up import warm_up_writing
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator import engines
+from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.kinds.generator.tries.trie import TokenTrie
+from rankport.runtime.tokens import TokenRun
+from support.effort import every_run
+from support.gpu.cuda_kernels import without_kernel
+from support.gpu.gpus import has_cuda
+from support.gpu.host_device import HostMemory, host_writer
+
+pytestmark = pytest.mark.usefixtures("traces")
+
+VOCABULARY = 101
+PROMPT, STEPS = 6, 90  # rows grow once on the way
+TEXTS = np.random.default_rng(3).integers(3, 60, (5, PROMPT + STEPS))
+PROMPTS = [[1, 40], [1, 41, 42, 43, 44, 45, 46], [1, *range(30, 60)], [5]]
+LIMITS = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 64}
+
+
+@pytest.fixture(scope="module")
+def bundle(generator_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """fp32 for both targets."""
+    folder = tmp_path_factory.mktemp("writer")
+    return export(
+        generator_checkpoint, folder / "b", target="onnx-cpu,onnx-cuda", scores="beginning", **LIMITS
+    )
+
+
+@pytest.fixture
+def memory() -> HostMemory:
+    return HostMemory()
+
+
+@pytest.fixture
+def device(bundle: Bundle, memory: HostMemory) -> Iterator[DeviceDecodeBackend]:
+    backend = host_writer(bundle.for_target("onnx-cuda"), memory)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def load(bundle: Bundle, memory: HostMemory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Generator]:
+    """Loads the generator over the device."""
+
+    def loaded(**knobs: int) -> Generator:
+        backend = host_writer(bundle.for_target("onnx-cuda"), memory)
+        monkeypatch.setattr(engines, "load_decode_backend", lambda *_, **__: backend)
+        return Generator.load(bundle, config=EngineConfig(**knobs))
+
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def cpu(bundle: Bundle) -> Iterator[Generator]:
+    with Generator.load(bundle, config=EngineConfig(threads=1)) as generator:
+        yield generator
+
+
+def begun(backend: DeviceDecodeBackend, text: NDArray[np.int64]) -> SequenceKV:
+    return backend.begin(backend.prefill(one_run(text[:PROMPT])))
+
+
+def one_run(tokens: NDArray[np.int64]) -> PrefixBatch:
+    return PrefixBatch.of([()], [TokenRun(tokens)], np.zeros(1, np.int64))
+
+
+def stepped(
+    backend: DeviceDecodeBackend, parts: Sequence[Sequence[int]]
+) -> dict[int, list[NDArray[np.float32]]]:
+    """Decodes texts, a pass for each of some that take part; gives the logits that each text got."""
+    sequences = [begun(backend, text) for text in TEXTS]
+    logits: dict[int, list[NDArray[np.float32]]] = {place: [] for place in range(len(TEXTS))}
+    for part in parts:
+        tokens = np.array([TEXTS[place, PROMPT + len(logits[place])] for place in part])
+        rows = backend.decode([sequences[place] for place in part], tokens)
+        for place, row in zip(part, rows, strict=True):
+            logits[place].append(row)
+    for sequence in sequences:
+        backend.end(sequence)
+    return logits
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([[0, 1, 2, 3, 4]] * STEPS, id="all rows"),
+        pytest.param([[3, 1]] * STEPS, id="rows apart, in another order"),
+        pytest.param([[0], [2, 1], [1, 0], [3], [0, 1, 2], [4, 2, 3]] * (STEPS // 6), id="each pass others"),
+    ],
+)
+def test_steps_give_the_logits_of_whole_texts(device: DeviceDecodeBackend, parts: list[list[int]]) -> None:
+    for place, logits in stepped(device, parts).items():
+        if logits:
+            whole = device.logits(replace(one_run(TEXTS[place]), every_token=True))[PROMPT:]
+            np.testing.assert_allclose(np.stack(logits), whole[: len(logits)], atol=2e-5)
+
+
+def test_texts_are_those_of_the_cpu_whatever_is_written_beside_them(
+    cpu: Generator, load: Callable[..., Generator]
+) -> None:
+    greedy = [Sampling(max_tokens=40 + place, stop_ids=()) for place in range(3)]
+    drawn = Sampling(max_tokens=12, temperature=1.0, seed=11, top_k=20, repetition_penalty=1.3)
+    orders = [(prompt, sampling) for sampling in (*greedy, drawn) for prompt in PROMPTS]
+    expected = [cpu.generate(*order).token_ids for order in orders]
+    with load(max_prefill_tokens=16) as generator:  # a long prompt goes in chunks
+        futures = [generator.submit_generate(*order) for order in orders]
+        assert [future.result().token_ids for future in futures] == expected
+        again = [generator.generate(*order) for order in orders]
+    assert [result.token_ids for result in again] == expected
+    assert again[2].usage.prompt_tokens_cached == len(PROMPTS[2]) - 1
+
+
+def test_searches_and_scores_are_those_of_the_cpu(cpu: Generator, load: Callable[..., Generator]) -> None:
+    rng = np.random.default_rng(0)
+    trie = TokenTrie.of([f"{place}" for place in range(60)], rng.integers(50, 56, (60, 3)), VOCABULARY)
+    items = [rng.integers(3, VOCABULARY, count).tolist() for count in rng.integers(1, 30, 40)]
+    with load() as generator:
+        futures = [generator.submit(prompt, items) for prompt in PROMPTS]
+        for prompt, future in zip(PROMPTS, futures, strict=True):
+            found, expected = (each.search(prompt, trie, beams=16) for each in (generator, cpu))
+            assert found.keys == expected.keys
+            np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+            np.testing.assert_allclose(future.result().scores, cpu.score(prompt, items).scores, atol=1e-4)
+
+
+def test_a_step_moves_a_token_and_kv_never_leaves_the_device(
+    bundle: Bundle, device: DeviceDecodeBackend, memory: HostMemory
+) -> None:
+    token_bytes = sum(2 * layer.kv_heads * layer.head_dim * 4 for layer in bundle.manifest.shape.layers)
+    sequences = [begun(device, text) for text in TEXTS]
+    device.decode(sequences, TEXTS[:, PROMPT])
+    before = replace(memory.transfers)
+    for step in range(1, 10):
+        device.decode(sequences, TEXTS[:, PROMPT + step])
+    assert memory.transfers.to_host - before.to_host == 9 * len(TEXTS) * VOCABULARY * 4
+    assert memory.transfers.on_device - before.on_device == 9 * len(TEXTS) * token_bytes
+    mask = 64 * len(TEXTS) * 4
+    assert memory.transfers.to_device - before.to_device <= 9 * (mask + 4 * 256)
+
+
+@pytest.mark.parametrize("first", ["broken", "sound"])
+def test_what_a_text_leaves_behind_changes_no_other(
+    device: DeviceDecodeBackend, memory: HostMemory, first: str
+) -> None:
+    """A text whose keys and values are no numbers any more, as of an overflow, ends; another has its row then."""
+    (broken,) = device.prefill(one_run(np.arange(3, 60)))
+    memory.alive[broken.buffer.pointer][:] = 0xFF
+    sequences = [device.begin((broken,))]
+    if first == "sound":  # and is moved there
+        sequences.append(begun(device, TEXTS[0]))
+    device.end(sequences[0])
+    sound = begun(device, TEXTS[0]) if first == "broken" else sequences[1]
+    whole = device.logits(replace(one_run(TEXTS[0]), every_token=True))[PROMPT:]
+    for step in range(5):
+        logits = device.decode([sound], TEXTS[0, PROMPT + step : PROMPT + step + 1])
+        np.testing.assert_allclose(logits[0], whole[step], atol=2e-5)
+
+
+def test_a_cancelled_text_ends_between_steps_and_nothing_stays_behind(
+    memory: HostMemory, load: Callable[..., Generator], cpu: Generator
+) -> None:
+    long = Sampling(max_tokens=64, stop_ids=())
+    told = list[int]()
+    with load(prefix_cache_bytes=4096) as generator:
+        futures = [
+            generator.submit_generate(prompt, long, on_part=lambda part: told.append(1)) for prompt in PROMPTS
+        ]
+        while not told:
+            pass
+        for future in futures[1:]:
+            future.cancel()
+        assert futures[0].result().token_ids == cpu.generate(PROMPTS[0], long).token_ids
+        assert len(told) < len(PROMPTS) * 64
+        cache = generator.counts().cache
+        assert cache is not None
+        assert cache.bytes <= 4096
+    assert not memory.alive
+
+
+def test_a_step_that_comes_again_is_recorded(bundle: Bundle, memory: HostMemory) -> None:
+    numbers = list[int | None]()
+    backend = host_writer(bundle.for_target("onnx-cuda"), memory, numbers.append)
+    warm_up_writing(backend, bundle.manifest, EngineConfig(max_prefill_tokens=16))
+    sequences = [begun(backend, text) for text in TEXTS]
+    numbers.clear()
+    for step in range(5):
+        backend.decode(sequences, TEXTS[:, PROMPT + step])
+    assert numbers[:2] == [None, None]
+    assert numbers[2] is not None
+    assert numbers[2:] == [numbers[2]] * 3
+    assert backend.recordings.replayed >= 2
+    backend.close()
+    assert not memory.alive
+
+
+def test_cuda_has_every_operator(bundle: Bundle) -> None:
+    view = bundle.for_target("onnx-cuda")
+    files = {graph.file for graph in view.manifest.graphs}
+    assert len(files) == 1  # one session, one copy of the weights
+    for file in files:
+        assert not without_kernel(ir.load(view.file(file)).graph)
+
+
+@pytest.mark.parametrize("precision", every_run(["fp16", "bf16"], {"fp16"}))
+def test_half_precision_is_proven_by_its_twin(
+    precision: str, generator_checkpoint: Path, tmp_path: Path
+) -> None:
+    made = export(generator_checkpoint, tmp_path / "b", target="onnx-cuda", precision=precision, **LIMITS)
+    parity = made.manifest.parity
+    assert parity is not None
+    assert (parity.precision, parity.backend) == (precision, "onnxruntime-cpu, half precision emulated")
+    assert parity.noise is not None
+    half = {"fp16": "float16", "bf16": "bfloat16"}[precision]
+    types = {tensor.name.partition(".")[0]: tensor.dtype for tensor in made.graph("decode").outputs}
+    assert types == {"logits": "float32", "new_key": half, "new_value": half}
+    assert not without_kernel(ir.load(made.file(made.graph("decode").file)).graph)
+
+
+@pytest.mark.parametrize("recipe", every_run(["int4", "fp8"], {"int4"}))
+def test_low_bits_are_in_operators_that_cuda_has(
+    recipe: str, generator_checkpoint: Path, tmp_path: Path
+) -> None:
+    low: dict[str, Any] = {"target": "onnx-cuda", "precision": "fp16", "quantize": recipe}
+    made = export(generator_checkpoint, tmp_path / "b", **low, **LIMITS)
+    assert made.manifest.quantization is not None
+    assert not without_kernel(ir.load(made.file(made.graph("decode").file)).graph)
+
+
+def test_a_bundle_without_graphs_for_a_gpu_says_so(generator_bundle: Bundle, seq2seq_bundle: Bundle) -> None:
+    on_tensorrt = EngineConfig(device="tensorrt")
+    with pytest.raises(
+        InvalidRequest, match="writes text, which device tensorrt does not yet: take --device cpu or"
+    ):
+        choice.load_decode_backend(generator_bundle, on_tensorrt)
+    with pytest.raises(InvalidRequest, match=r"has graphs for onnx-cpu, not for CUDA: .*--target onnx-cuda"):
+        choice.check_made_for(generator_bundle, "cuda")
+    with pytest.raises(
+        InvalidRequest, match="reads a text and writes its answer, which device cuda does not yet"
+    ):
+        Generator.load(seq2seq_bundle, config=EngineConfig(device="cuda"))
+
+
+@pytest.mark.skipif(has_cuda(), reason="there is a GPU")
+def test_without_a_gpu_the_error_says_what_to_install(bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match=r"pip install 'rankport\[cuda\]'|no NVIDIA GPU"):
+        Generator.load(bundle, config=EngineConfig(device="cuda"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU, or no onnxruntime-gpu")
+def test_texts_on_cuda_are_those_of_the_cpu(bundle: Bundle, cpu: Generator) -> None:
+    greedy = Sampling(max_tokens=60, stop_ids=())
+    expected = [cpu.generate(prompt, greedy).token_ids for prompt in PROMPTS]
+    trie = TokenTrie.of(["a", "b", "c"], np.array([[50, 51], [50, 52], [53, 51]]), VOCABULARY)
+    items = [[7], [8, 9], [10, 11, 12]]
+    with Generator.load(bundle, config=EngineConfig(device="cuda", max_prefill_tokens=16)) as generator:
+        for _ in range(4):  # launched, recorded, replayed
+            futures = [generator.submit_generate(prompt, greedy) for prompt in PROMPTS]
+            assert [future.result().token_ids for future in futures] == expected
+            for prompt in PROMPTS:
+                found, likeliest = (each.search(prompt, trie, beams=2) for each in (generator, cpu))
+                assert found.keys == likeliest.keys
+                scores = [each.score(prompt, items).scores for each in (generator, cpu)]
+                np.testing.assert_allclose(*scores, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU, or no onnxruntime-gpu")
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_is_proven_on_cuda(precision: str, generator_checkpoint: Path, tmp_path: Path) -> None:
+    made = export(generator_checkpoint, tmp_path / "b", target="onnx-cuda", precision=precision, **LIMITS)
+    assert not verify(made.path, generator_checkpoint, device="cuda").failures

@@ -38,6 +38,13 @@ def test_a_block_has_the_tokens_of_its_prompt_as_one_text() -> None:
     assert not lists.prefix_truncated
 
 
+def test_a_prompt_may_have_no_texts_of_its_own() -> None:
+    template = {"head": [{"field": "query"}], "item": [{"item": True}, {"mark": "item"}], "tail": []}
+    lists = lists_of(**template, query_marker=None, read_out="logit", width=1)
+    known = list(raw_tokenizer().encode(f"red shoeswelder{ITEM}nurse{ITEM}").ids)
+    assert runs(encoded(["welder", "nurse"], lists=lists)) == [known]
+
+
 def test_more_items_than_a_block_holds_go_on_in_others_counted_anew() -> None:
     lists = encoded([*ITEMS, *ITEMS])
     groups = [[*ITEMS, *ITEMS][start : start + 4] for start in (0, 4, 8)]

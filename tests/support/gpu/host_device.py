@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend, Takes
 from rankport.runtime.backends.devices.graph import DeviceGraph
+from rankport.runtime.backends.devices.marked import DeviceMarkedBackend
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.devices.sets import DeviceSetBackend
@@ -112,6 +113,13 @@ def host_encoder(
 ) -> DeviceTextBackend:
     """Makes the backend of a graph of texts, an item encoder's unless `role` says another, see above."""
     return DeviceTextBackend(bundle, role, host_graph(bundle, role), memory, takes)
+
+
+def host_lists(
+    bundle: Bundle, memory: HostMemory, on_run: Callable[[int | None], None] = lambda fixed: None
+) -> DeviceMarkedBackend:
+    """Makes the backend of a ranker of lists whose one target's graph is in fp32, on this machine."""
+    return DeviceMarkedBackend(bundle, "list", WatchedGraph(host_graph(bundle, "list"), on_run), memory)
 
 
 def host_sets(

@@ -46,6 +46,21 @@ def compare(
     )
 
 
+def worst_of(modes: Sequence[ModeParity]) -> ModeParity:
+    """Takes each figure at its worst over modes of one name, as close items differ in them."""
+    return modes[0].model_copy(
+        update={
+            "requests": sum(mode.requests or 0 for mode in modes),
+            "items": sum(mode.items for mode in modes),
+            "max_abs_error": max(mode.max_abs_error for mode in modes),
+            "mean_abs_error": max(mode.mean_abs_error for mode in modes),
+            "relative_error": max(mode.relative_error or 0.0 for mode in modes),
+            "kendall_tau": min(mode.kendall_tau for mode in modes),
+            "top_k_agreement": min(mode.top_k_agreement for mode in modes),
+        }
+    )
+
+
 def require_finite_results(
     mode: str, expected: Sequence[NDArray[np.floating]], actual: Sequence[NDArray[np.floating]]
 ) -> None:

@@ -22,12 +22,19 @@ from rankport.runtime.backends.contract import (
     TextBackend,
 )
 from rankport.runtime.backends.tensorrt.plan_files import stored_plans
-from rankport.runtime.backends.warm_up import warm_up_prefixes, warm_up_sets, warm_up_texts, warm_up_writing
+from rankport.runtime.backends.warm_up import (
+    warm_up_lists,
+    warm_up_prefixes,
+    warm_up_sets,
+    warm_up_texts,
+    warm_up_writing,
+)
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, Role, Target
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
 
-BackendT = TypeVar("BackendT", PrefixBackend, TextBackend, SetBackend, DecodeBackend)
+BackendT = TypeVar("BackendT", PrefixBackend, TextBackend, SetBackend, MarkedBackend, DecodeBackend)
+LoadT = TypeVar("LoadT")
 
 
 def load_prefix_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> PrefixBackend:
@@ -58,35 +65,23 @@ def load_text_backend(
 
 
 def load_set_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> SetBackend:
-    """Loads the graphs of a bundle that ranks sets; otherwise as `load_prefix_backend`, errors too.
+    """Loads the graphs of a bundle that ranks sets, if the device does; otherwise as `load_prefix_backend`."""
+    view, load = _if_run(bundle, config, lambda backends: backends.sets)
+    return _warmed(load(view, config, gpu), view, config, warm_up_sets)
 
-    Raises InvalidRequest for a device that ranks no sets as well.
-    """
-    entry = _DEVICES[config.device]
-    backends = entry.backends(bundle)
-    if backends.sets is None:
-        raise InvalidRequest(
-            f"bundle {bundle.manifest.name!r} ranks sets, which device {config.device} does not yet: take --device cpu "
-            "or cuda"
-        )
-    view = entry.view(bundle)
-    return _warmed(backends.sets(view, config, gpu), view, config, warm_up_sets)
+
+def load_marked_backend(
+    bundle: Bundle, role: Role, config: EngineConfig = DEFAULTS, *, gpu: int = 0
+) -> MarkedBackend:
+    """Loads the graph of a role that answers at markers, if the device does; otherwise as `load_prefix_backend`."""
+    view, load = _if_run(bundle, config, lambda backends: backends.marked)
+    return _warmed(load(view, role, config, gpu), view, config, warm_up_lists)
 
 
 def load_decode_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> DecodeBackend:
-    """Loads the graph of a bundle that writes; otherwise as `load_prefix_backend`, errors too.
-
-    Raises InvalidRequest for a device that writes nothing as well.
-    """
-    entry = _DEVICES[config.device]
-    backends = entry.backends(bundle)
-    if backends.decode is None:
-        raise InvalidRequest(
-            f"bundle {bundle.manifest.name!r} writes text, which device {config.device} does not yet: take --device "
-            "cpu or cuda"
-        )
-    view = entry.view(bundle)
-    return _warmed(backends.decode(view, config, gpu), view, config, warm_up_writing)
+    """Loads the graph of a bundle that writes, if the device does; otherwise as `load_prefix_backend`."""
+    view, load = _if_run(bundle, config, lambda backends: backends.decode)
+    return _warmed(load(view, config, gpu), view, config, warm_up_writing)
 
 
 def load_seq2seq_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Seq2SeqBackend:
@@ -108,18 +103,6 @@ def require_cpu(bundle: Bundle, config: EngineConfig) -> None:
         raise InvalidRequest(
             f"bundle {bundle.manifest.name!r} {does}, which device {config.device} does not yet: take --device cpu"
         )
-
-
-def load_marked_backend(bundle: Bundle, role: Role, config: EngineConfig = DEFAULTS) -> MarkedBackend:
-    """Loads the graph of a role that answers at markers, on the CPU; raises as `load_prefix_backend`.
-
-    Raises InvalidRequest for another device as well.
-    """
-    require_cpu(bundle, config)
-    with extras_named("device cpu"):
-        from rankport.runtime.backends.ort.marked import OnnxRuntimeMarkedBackend
-
-    return OnnxRuntimeMarkedBackend(_DEVICES[config.device].view(bundle), role, config)
 
 
 def load_array_graph(bundle: Bundle, role: Role, config: EngineConfig = DEFAULTS) -> ArrayGraph:
@@ -163,13 +146,14 @@ def require_device(device: Device) -> None:
 class _Backends:
     """Loaders of a device's backends, by contract; each takes the bundle, how to run it and the number of a GPU.
 
-    That of texts also takes the role of the graph.
+    Those of texts, and of texts with markers, also take the role of the graph.
     """
 
     prefix: Callable[[Bundle, EngineConfig, int], PrefixBackend]
     text: Callable[[Bundle, Role, EngineConfig, int], TextBackend]
     sets: Callable[[Bundle, EngineConfig, int], SetBackend] | None = None  # None: it ranks none yet
     decode: Callable[[Bundle, EngineConfig, int], DecodeBackend] | None = None  # None: it writes nothing yet
+    marked: Callable[[Bundle, Role, EngineConfig, int], MarkedBackend] | None = None  # None: no lists yet
     record: Callable[[PrefixBackend, Manifest, EngineConfig], None] = lambda *_: None  # what will come again
 
 
@@ -218,6 +202,7 @@ def _cpu_backends(_: Bundle) -> _Backends:
     with extras_named("device cpu"):
         from rankport.runtime.backends.ort.cpu import OnnxRuntimePrefixBackend, OnnxRuntimeTextBackend
         from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
+        from rankport.runtime.backends.ort.marked import OnnxRuntimeMarkedBackend
         from rankport.runtime.backends.ort.sets import OnnxRuntimeSetBackend
 
     return _Backends(
@@ -225,6 +210,7 @@ def _cpu_backends(_: Bundle) -> _Backends:
         text=lambda bundle, role, config, _: OnnxRuntimeTextBackend(bundle, role, config),
         sets=lambda bundle, config, _: OnnxRuntimeSetBackend(bundle, config),
         decode=lambda bundle, config, _: OnnxRuntimeDecodeBackend(bundle, config),
+        marked=lambda bundle, role, config, _: OnnxRuntimeMarkedBackend(bundle, role, config),
     )
 
 
@@ -237,6 +223,7 @@ def _cuda_backends(_: Bundle) -> _Backends:
         text=lambda bundle, role, _, gpu: cuda.cuda_text_backend(bundle, role, device=gpu),
         sets=lambda bundle, config, gpu: cuda.cuda_set_backend(bundle, config, device=gpu),
         decode=lambda bundle, config, gpu: cuda.cuda_decode_backend(bundle, config, device=gpu),
+        marked=lambda bundle, role, _, gpu: cuda.cuda_marked_backend(bundle, role, device=gpu),
         record=cuda.record_cuda_prefills,
     )
 
@@ -270,6 +257,21 @@ _DEVICE_OF_TARGET: dict[Target, Device] = {"onnx-cpu": "cpu", "onnx-cuda": "cuda
 def _backends(bundle: Bundle, device: Device) -> tuple[Bundle, _Backends]:
     entry = _DEVICES[device]
     return entry.view(bundle), entry.backends(bundle)
+
+
+def _if_run(
+    bundle: Bundle, config: EngineConfig, of: Callable[[_Backends], LoadT | None]
+) -> tuple[Bundle, LoadT]:
+    """Finds a loader that a device may lack, and the graphs that it loads. Raises InvalidRequest where it does."""
+    entry = _DEVICES[config.device]
+    load = of(entry.backends(bundle))
+    if load is None:
+        manifest = bundle.manifest
+        raise InvalidRequest(
+            f"bundle {manifest.name!r} {manifest.without_plans}, which device {config.device} does not yet: take "
+            "--device cpu or cuda"
+        )
+    return entry.view(bundle), load
 
 
 def _warmed(

@@ -5,6 +5,7 @@ import numpy as np
 from rankport.runtime.backends.contract import (
     DecodeBackend,
     History,
+    MarkedBackend,
     PrefixBackend,
     PrefixBatch,
     PrefixPieces,
@@ -34,6 +35,13 @@ def warm_up_prefixes(backend: PrefixBackend, manifest: Manifest, config: EngineC
 def warm_up_texts(backend: TextBackend, manifest: Manifest, config: EngineConfig) -> None:
     """Runs the smallest and the largest passes of texts that will come; raises as `warm_up_prefixes`."""
     for length, count in _warm_up_sizes(manifest.max_text_tokens, config.text_batch_tokens):
+        backend.compute(_zeros(length, count))
+
+
+def warm_up_lists(backend: MarkedBackend, manifest: Manifest, config: EngineConfig) -> None:
+    """Runs passes as `warm_up_texts`, and one of the longest list that may come; raises as `warm_up_prefixes`."""
+    longest = manifest.max_text_tokens
+    for length, count in (*_warm_up_sizes(longest, config.text_batch_tokens), (longest, 1)):
         backend.compute(_zeros(length, count))
 
 

@@ -215,13 +215,12 @@ class ManifestDraft(Strict):
     def on_cpu_alone(self) -> str | None:
         """Says what a bundle does that a CPU alone runs yet; None: nothing."""
         answers = None if self.generation is None else self.generation.decoding
-        does = {"reads a text and writes its answer": answers, "ranks lists": self.lists}
-        return next((what for what, stated in does.items() if stated is not None), None)
+        return None if answers is None else "reads a text and writes its answer"
 
     @property
     def without_plans(self) -> str | None:
         """Says what a bundle does that no plan of TensorRT is run for yet; None: nothing."""
-        does = {"ranks sets": self.sets, "writes text": self.generation}
+        does = {"ranks sets": self.sets, "ranks lists": self.lists, "writes text": self.generation}
         return next((what for what, stated in does.items() if stated is not None), self.on_cpu_alone)
 
     @property

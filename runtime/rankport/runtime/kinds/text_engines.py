@@ -42,12 +42,8 @@ def text_engine(bundle: Bundle, role: Role, config: EngineConfig, row_of: RowOf,
         return RemoteTextEngine(bundle, config, gpu, role, row_of)
     from rankport.runtime.backends.choice import load_marked_backend, load_text_backend
 
-    backend = (
-        load_marked_backend(bundle, role, config)
-        if row_of == "marker"
-        else load_text_backend(bundle, role, config, gpu=gpu)
-    )
-    return TextEngine(backend, config, role=role, row_of=row_of)
+    load = load_marked_backend if row_of == "marker" else load_text_backend
+    return TextEngine(load(bundle, role, config, gpu=gpu), config, role=role, row_of=row_of)
 
 
 class TextModel:

@@ -40,12 +40,31 @@ def test_the_published_layout_is_proven_in_every_mode(jina_bundle: Bundle) -> No
         "one_block": 36,
         "permuted": 12,
         "several_blocks": 25,
-        "truncation": 4,
-        "markers": 3,
-        "token_ids": 7,
+        "truncation": 12,
+        "markers": 11,
+        "token_ids": 12,
     }
     assert max(mode.max_abs_error for mode in parity.modes) < 2e-6
     assert parity.reference == "JinaForRanking in torch, a block at a time as one text"
+
+
+def test_a_model_that_joins_no_blocks_is_proven_within_one(
+    tmp_path: Path, exported: Callable[..., Bundle]
+) -> None:
+    """Its longest item and prefix fill a block."""
+    made = exported(
+        checkpoint(tmp_path / "c", join="refuse", max_item_tokens=None, max_query_tokens=None),
+        name="one-block",
+        kind="list-ranker",
+    )
+    parity, lists = made.manifest.parity, made.manifest.lists
+    assert parity is not None
+    assert lists is not None
+    assert (lists.join, made.manifest.limits.max_item_tokens) == ("refuse", 211)
+    items = {mode.mode: mode.items for mode in parity.modes}
+    assert "several_blocks" not in items
+    assert items["truncation"] == 1
+    assert items["one_block"] == 12
 
 
 def test_the_published_layout_is_read_by_what_is_known_of_it(jina_bundle: Bundle) -> None:
@@ -125,10 +144,10 @@ def test_what_a_bundle_says_otherwise_is_told(
     ("option", "message"),
     [
         (
-            {"target": "onnx-cuda"},
-            "--target onnx-cuda: a list ranker is exported for onnx-cpu, as it runs on no",
+            {"target": "tensorrt"},
+            "--target tensorrt: a list ranker is exported for onnx-cpu and onnx-cuda, as TensorRT runs none",
         ),
-        ({"target": "tensorrt"}, "--target tensorrt: a list ranker is exported for onnx-cpu"),
+        ({"target": "onnx-cuda,tensorrt-rtx:sm89"}, "--target onnx-cuda,tensorrt: a list ranker is exported"),
         ({"prompt": "bare"}, "--prompt: a list ranker has no use for it, its prompt is the checkpoint's own"),
         ({"max_list_items": 0}, "--max-list-items is 0: must be a whole number from 1 on"),
         ({"embedding_tokens": 2}, "--embedding-tokens goes with --item-encoder"),

@@ -9,7 +9,7 @@ import pytest
 from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound, Unavailable
 from rankport.protos.types import ItemStatus, Key
 from rankport.runtime.bundle.bundle import Bundle
-from rankport.runtime.config import EngineConfig
+from rankport.runtime.config import Device, EngineConfig
 from rankport.runtime.kinds.list_ranker.list_ranker import ListRanker
 from rankport.runtime.kinds.scorer import Scorer
 from rankport.runtime.store.contract import TokenEntry
@@ -134,11 +134,21 @@ def test_keys_are_read_from_a_store_and_the_missing_left_out(list_bundle: Bundle
     np.testing.assert_array_equal(result.scores[1:], plain.scores)
 
 
-def test_another_device_is_refused_by_name(list_bundle: Bundle) -> None:
-    with pytest.raises(
-        InvalidRequest, match="ranks lists, which device cuda does not yet: take --device cpu"
-    ):
-        ListRanker.load(list_bundle, config=EngineConfig(device="cuda"))
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        (
+            "cuda",
+            "has graphs for onnx-cpu, not for CUDA: take --device cpu, or export it with --target onnx-cuda",
+        ),
+        ("tensorrt", "ranks lists, which device tensorrt does not yet: take --device cpu or cuda"),
+    ],
+)
+def test_a_device_without_graphs_is_refused_by_name(
+    device: Device, message: str, list_bundle: Bundle
+) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        ListRanker.load(list_bundle, config=EngineConfig(device=device))
 
 
 def test_a_closed_ranker_answers_nothing(list_bundle: Bundle) -> None:

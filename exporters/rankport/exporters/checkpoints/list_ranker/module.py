@@ -47,7 +47,10 @@ class ListRankerModel(nn.Module):
         [lists, tokens, hidden] stands for the tokens where it is given. Returns [lists, marks, width].
         """
         given = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
-        hidden: Tensor = self.model(**given, use_cache=False).last_hidden_state
+        return self.read(self.model(**given, use_cache=False).last_hidden_state, marks)
+
+    def read(self, hidden: Tensor, marks: Tensor) -> Tensor:
+        """Computes what is read at markers of the body's last states [lists, tokens, hidden]; as `forward`."""
         read = torch.gather(hidden, 1, marks[:, :, None].expand(-1, -1, hidden.shape[2]))
         vectors: Tensor = self.projector(read)
         return vectors.to(torch.float32)

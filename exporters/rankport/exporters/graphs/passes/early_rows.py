@@ -65,6 +65,7 @@ def select_marked_early(model: ir.Model, marks: str) -> int:
     last = ir.Value(name="last_axis", shape=ir.Shape([1]), type=ir.TensorType(ir.DataType.INT64))
     last.const_value = ir.tensor(np.array([-1]), name=last.name)
     rows = ir.node("Unsqueeze", [index, last])
+    rows.outputs[0].type = index.type
     moved = compute_rows_only(model, states, rows.outputs[0], own=True)
     if moved:
         graph.initializers["last_axis"] = last

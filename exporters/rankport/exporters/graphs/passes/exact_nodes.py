@@ -4,11 +4,11 @@ requires: types on all values; the fp32 graph of a ranker or an item encoder, fu
           of the types that they keep.
 
 Rotary angles, cosines and sines; RMS normalizations and softmax where no operator is left that sums in fp32 by itself;
-the label head, so that logits keep apart what half precision would tie; the pooling of embeddings an encoder makes, and
-the choice of those a ranker is given in fp32, of which there may be far more than a pass takes; the average of the last
-states of prefix and item, and the states that a prefix keeps for it. Of low-bit layers: how
-inputs are rounded, as a scale that is off moves every code; 32-bit sums and what scales them; scales of which half
-precision has few bits.
+the label head and what is read at markers, so that scores keep apart what half precision would tie; the pooling of
+embeddings an encoder makes, and the choice of those a ranker is given in fp32, of which there may be far more than a
+pass takes; the average of the last states of prefix and item, and the states that a prefix keeps for it. Of low-bit
+layers: how inputs are rounded, as a scale that is off moves every code; 32-bit sums and what scales them; scales of
+which half precision has few bits.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,8 @@ def exact_nodes(graph: ir.Graph, half: ir.DataType, *, fused: bool) -> set[ir.No
     norms = find_norms(graph)
     first_of_norms = {norm.inner[0] for norm in norms}
     exact = _rotary(graph) | _head(graph) | _pooling(graph, first_of_norms) | _averages(graph, first_of_norms)
-    exact |= _rounding(graph) | {node for node in graph if _chooses_embeddings(node)}
+    exact |= _projector(graph, first_of_norms) | _rounding(graph)
+    exact |= {node for node in graph if _chooses_embeddings(node)}
     exact |= {node for node in graph if _loses_scales(node, half)}
     if fused and half == ir.DataType.BFLOAT16:
         # It dequantizes to float and float16 alone.
@@ -73,6 +74,12 @@ def _pooling(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
     """Collects what lies between the last normalization, or product, and the embeddings, that one included."""
     last = _producer_of(graph, "embeddings")
     return set() if last is None else _back_to_states(last, norms)
+
+
+def _projector(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:
+    """Collects what lies between the last normalization and the vectors at markers, products and that one included."""
+    last = _producer_of(graph, "vectors")
+    return set() if last is None else _before(last, ends=lambda made: made in norms or made.op_type in _NORMS)
 
 
 def _averages(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:

@@ -41,10 +41,10 @@ class ListRankerOptions(ExportOptions):
             require_count(name, getattr(self, name), least=1)
         if self.embedding_tokens is not None and self.item_encoder is None:
             raise InvalidRequest("--embedding-tokens goes with --item-encoder, whose tokens they are")
-        if self.targets != ("onnx-cpu",) or self.plans:
+        if "tensorrt" in self.targets or self.plans:
             raise InvalidRequest(
-                f"--target {','.join(self.targets)}: a list ranker is exported for onnx-cpu, as it runs on no other "
-                "device yet: leave it out"
+                f"--target {','.join(self.targets)}: a list ranker is exported for onnx-cpu and onnx-cuda, as TensorRT "
+                "runs none yet: take those"
             )
         for name, why in (
             ("prompt", "its prompt is the checkpoint's own (template of config.json)"),

@@ -1,4 +1,4 @@
-"""Attention of item encoders for a GPU: one kernel a layer, plugged into transformers' attention interface.
+"""Attention over padded texts for a GPU: one kernel a layer, plugged into transformers' attention interface.
 
 Models that ask for what the kernel lacks, or whose attention does not go through the interface, keep their own.
 """
@@ -21,14 +21,41 @@ from rankport.runtime.backends.layouts.rectangle import UNSEEN
 
 _NAME = "rankport_encoder"
 
+Seen = Callable[..., Tensor | None]
+"""Call that transformers makes for a mask: who sees whom, bool [items or 1, 1, 1 or tokens, tokens]; None: causal."""
+
+
+def masked_seen(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    *,
+    mask_function: Callable[..., Any],
+    attention_mask: Tensor,
+    **kwargs: Any,
+) -> Tensor | None:
+    """Says who sees whom among texts that come with a mask of their tokens.
+
+    What transformers makes is counted from shapes, on the host. Here padding is at the end, where a causal model's real
+    tokens do not see it, and a bidirectional one's see all but it.
+    """
+    if mask_function is causal_mask_function:
+        return None
+    if mask_function is bidirectional_mask_function:
+        return attention_mask.to(torch.bool)[:, None, None, :]
+    mask: Tensor | None = sdpa_mask(
+        batch_size, q_length, kv_length, mask_function=mask_function, attention_mask=attention_mask, **kwargs
+    )
+    return mask
+
 
 @contextmanager
-def fused_attention(model: nn.Module) -> Iterator[None]:
+def fused_attention(model: nn.Module, seen: Seen = masked_seen) -> Iterator[None]:
     """Has the model, while open, attend by ONNX Runtime's MultiHeadAttention if it can; it is only to be traced."""
     if not _can_be_fused(model):
         yield
         return
-    with _attending(model, _attend):
+    with _attending(model, _attend, seen):
         yield
 
 
@@ -55,7 +82,7 @@ def _can_be_fused(model: nn.Module) -> bool:
         return query.new_zeros(items, tokens, heads, value.shape[-1]), None
 
     ids = torch.ones(2, 3, dtype=torch.int64)
-    with torch.no_grad(), _attending(model, probe):
+    with torch.no_grad(), _attending(model, probe, masked_seen):
         try:
             model(input_ids=ids, attention_mask=ids)
         except Exception:  # a model that takes no such inputs: the trace says so in its own words
@@ -64,34 +91,10 @@ def _can_be_fused(model: nn.Module) -> bool:
 
 
 @contextmanager
-def _attending(model: nn.Module, attention: Attention) -> Iterator[None]:
-    AttentionMaskInterface.register(_NAME, _mask)
+def _attending(model: nn.Module, attention: Attention, seen: Seen) -> Iterator[None]:
+    AttentionMaskInterface.register(_NAME, seen)
     with attending(model, _NAME, attention):
         yield
-
-
-def _mask(
-    batch_size: int,
-    q_length: int,
-    kv_length: int,
-    *,
-    mask_function: Callable[..., Any],
-    attention_mask: Tensor,
-    **kwargs: Any,
-) -> Tensor | None:
-    """Says who sees whom, [items, 1, 1 or tokens, tokens] bool; None: each token those before it.
-
-    What transformers makes is counted from shapes, on the host. Here padding is at the end, where a causal model's real
-    tokens do not see it, and a bidirectional one's see all but it.
-    """
-    if mask_function is causal_mask_function:
-        return None
-    if mask_function is bidirectional_mask_function:
-        return attention_mask.to(torch.bool)[:, None, None, :]
-    mask: Tensor | None = sdpa_mask(
-        batch_size, q_length, kv_length, mask_function=mask_function, attention_mask=attention_mask, **kwargs
-    )
-    return mask
 
 
 def _attend(
@@ -117,7 +120,7 @@ def _attend(
 
     bias = None
     if attention_mask is not None:
-        bias = torch.where(attention_mask, 0.0, UNSEEN).to(query.dtype).expand(items, 1, tokens, tokens)
+        bias = torch.where(attention_mask, 0.0, UNSEEN).to(query.dtype).expand(-1, 1, tokens, tokens)
     mixed = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
         [by_token(query), by_token(key), by_token(value), None, None, bias],

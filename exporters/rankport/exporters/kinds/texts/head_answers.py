@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.kinds.texts.pair_samples import SampledTexts
-from rankport.exporters.proof.compare import Logits, RankValues, compare
+from rankport.exporters.proof.compare import Logits, RankValues, compare, worst_of
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Series
 from rankport.exporters.proof.prove import Progress
@@ -78,18 +78,7 @@ def noise_of(
     moved: Mapping[str, NDArray[np.float32]],
     order: RankValues,
 ) -> ModeParity:
-    """Compares the source with itself moved: each figure at its worst over the modes, as close items differ in them."""
-    modes = [
-        compare("noise", part.cut(still[part.mode]), part.cut(moved[part.mode]), order) for part in samples
-    ]
-    return modes[0].model_copy(
-        update={
-            "requests": sum(mode.requests or 0 for mode in modes),
-            "items": sum(mode.items for mode in modes),
-            "max_abs_error": max(mode.max_abs_error for mode in modes),
-            "mean_abs_error": max(mode.mean_abs_error for mode in modes),
-            "relative_error": max(mode.relative_error or 0.0 for mode in modes),
-            "kendall_tau": min(mode.kendall_tau for mode in modes),
-            "top_k_agreement": min(mode.top_k_agreement for mode in modes),
-        }
+    """Compares the source with itself moved, at its worst over the modes."""
+    return worst_of(
+        [compare("noise", part.cut(still[part.mode]), part.cut(moved[part.mode]), order) for part in samples]
     )

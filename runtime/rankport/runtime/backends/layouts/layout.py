@@ -84,7 +84,7 @@ class EmbeddingsForm:
     dtype: "np.dtype[np.floating]" = _FLOAT32
     first_row: int = 0  # of those that are sent, in the input: rows of a device's table lie before
 
-    def input(self, blocks: Sequence[Array], sizes: PassSizes) -> HostArray:
-        """Makes the `embeddings` of a pass. A graph that takes some reads a row even for text: there is always one."""
+    def input(self, blocks: Sequence[Array], count: int) -> HostArray:
+        """Makes the `embeddings` of a pass, `count` rows. A graph reads a row even for text: there is always one."""
         parts = tuple(blocks) or (np.zeros((1, self.hidden), self.dtype),)
-        return HostArray((sizes.embedding_count, self.hidden), parts, self.dtype)
+        return HostArray((count, self.hidden), parts, self.dtype)

@@ -1,4 +1,7 @@
-"""`Marked`: texts of a pass beside each other, [lists, list tokens], padded at the end, and where their markers are."""
+"""`Marked`: texts of a pass beside each other, [lists, list tokens], padded at the end, and where their markers are.
+
+Who reads them reads from left to right: neither the padding of a list nor a list that is added changes a real row.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,10 +10,29 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
+from rankport.runtime.backends.layouts.sizes import lines, rounded
 from rankport.runtime.tokens import EMBEDDED, TokenRuns
 
 IDS, MARKS, ROWS, EMBEDDINGS = "input_ids", "marks", "embedding_rows", "embeddings"
 """Inputs of a graph: ids and rows of `embeddings` [lists, list_tokens], places [lists, marks], int64."""
+POSITIONS = "position_ids"
+"""Input of graphs for CUDA, which would count on the host: the place of each token [list_tokens] int64."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedSizes:
+    """The axes of one pass."""
+
+    lists: int
+    tokens: int  # of each list
+    marks: int  # of each list
+    embeddings: int  # of all lists
+
+    def rounded(self, longest: int) -> "MarkedSizes":
+        """Rounds up to sizes that come again; lists have `longest` tokens at most."""
+        tokens = min(lines(self.tokens), longest)
+        return MarkedSizes(rounded(self.lists), tokens, rounded(self.marks), rounded(self.embeddings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +43,10 @@ class Marked:
     rows: NDArray[np.int64]  # [lists, longest] of `embeddings`, -1 of a token
     marks: NDArray[np.int64]  # [lists, most markers] places, 0 where padded
     counts: NDArray[np.int64]  # [lists] markers
-    embeddings: NDArray[np.float32]  # [embeddings, hidden], at least one row
+    blocks: tuple[NDArray[np.floating], ...]  # of the embeddings, in order
 
     @classmethod
-    def of(cls, texts: TokenRuns, markers: NDArray[np.int64], hidden: int) -> Self:
+    def of(cls, texts: TokenRuns, markers: NDArray[np.int64]) -> Self:
         """Puts texts beside each other in their order, padded to the longest."""
         assert texts.table is None, "embeddings come with each pass"
         lengths = texts.lengths
@@ -37,17 +59,25 @@ class Marked:
         counts = np.bincount(owner, minlength=len(lengths))
         marks = np.zeros((len(lengths), max(int(counts.max()), 1)), np.int64)
         marks[np.arange(marks.shape[1])[None, :] < counts[:, None]] = place
-        return cls(np.where(embedded, 0, ids), rows, marks, counts, _joined(texts, hidden))
+        return cls(np.where(embedded, 0, ids), rows, marks, counts, texts.blocks)
 
-    def inputs(self) -> Mapping[str, NDArray[np.generic]]:
-        """Makes all inputs that a graph may have."""
-        return {IDS: self.ids, MARKS: self.marks, ROWS: self.rows, EMBEDDINGS: self.embeddings}
+    @property
+    def sizes(self) -> MarkedSizes:
+        """The least sizes that hold the texts."""
+        lists, tokens = self.ids.shape
+        return MarkedSizes(lists, tokens, self.marks.shape[1], max(sum(map(len, self.blocks)), 1))
+
+    def inputs(self, sizes: MarkedSizes, embeddings: EmbeddingsForm) -> Mapping[str, HostArray]:
+        """Makes all inputs that a graph may have, for `sizes`; nobody reads the results of padding."""
+        tokens = (sizes.lists, sizes.tokens)
+        return {
+            IDS: HostArray.padded(tokens, self.ids),
+            POSITIONS: HostArray.padded((sizes.tokens,), np.arange(sizes.tokens)),
+            MARKS: HostArray.padded((sizes.lists, sizes.marks), self.marks),
+            ROWS: HostArray.padded(tokens, self.rows, filling=-1),
+            EMBEDDINGS: embeddings.input(self.blocks, sizes.embeddings),
+        }
 
     def cut(self, results: NDArray[np.floating]) -> NDArray[np.floating]:
         """Takes the rows of real markers, text after text, out of those of a pass. [markers, ...]"""
         return results[np.arange(results.shape[1])[None, :] < self.counts[:, None]]
-
-
-def _joined(texts: TokenRuns, hidden: int) -> NDArray[np.float32]:
-    rows = [block.astype(np.float32, copy=False) for block in texts.blocks]
-    return np.concatenate(rows) if rows else np.zeros((1, hidden), np.float32)

@@ -48,7 +48,7 @@ class Packed:
             "past_lengths": HostArray.padded((sizes.prefixes,), self.past_lengths),
             "last_tokens": HostArray.padded((sizes.items_total,), self.read),
             "embedding_rows": HostArray.padded(by_token, rows, -1),
-            "embeddings": self.embeddings.input(self.runs.blocks, sizes),
+            "embeddings": self.embeddings.input(self.runs.blocks, sizes.embedding_count),
         }
 
 

@@ -94,7 +94,7 @@ class Rectangle:
         inputs = {name: HostArray.padded(array.shape, array) for name, array in arrays.items()}
         inputs["last_tokens"] = HostArray.padded((sizes.items_total,), arrays["last_tokens"])
         if self.runs.blocks or not self.embeddings.first_row:
-            inputs["embeddings"] = self.embeddings.input(self.runs.blocks, sizes)
+            inputs["embeddings"] = self.embeddings.input(self.runs.blocks, sizes.embedding_count)
         return inputs
 
     def _lengths(self, sizes: PassSizes) -> dict[str, NDArray[np.int64]]:

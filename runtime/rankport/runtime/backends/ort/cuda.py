@@ -14,6 +14,7 @@ from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.devices.graph import DeviceArray
+from rankport.runtime.backends.devices.marked import DeviceMarkedBackend
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
 from rankport.runtime.backends.devices.sets import DeviceSetBackend
 from rankport.runtime.backends.devices.table import token_table
@@ -84,6 +85,13 @@ def cuda_text_backend(bundle: Bundle, role: Role, *, device: int = 0) -> DeviceT
     with _on_gpu(device) as memory:
         graph = _load(bundle, role, memory)
     return DeviceTextBackend(bundle, role, graph, memory)
+
+
+def cuda_marked_backend(bundle: Bundle, role: Role, *, device: int = 0) -> DeviceMarkedBackend:
+    """Loads a graph of texts that are read at markers on one GPU. Raises as `cuda_prefix_backend`."""
+    with _on_gpu(device) as memory:
+        graph = _load(bundle, role, memory)
+    return DeviceMarkedBackend(bundle, role, graph, memory)
 
 
 def cuda_set_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DeviceSetBackend:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import Started
+from rankport.runtime.backends.layouts.layout import EmbeddingsForm
 from rankport.runtime.backends.layouts.marked import Marked
 from rankport.runtime.backends.ort.session import Session
 from rankport.runtime.bundle.bundle import Bundle
@@ -21,12 +22,13 @@ class OnnxRuntimeMarkedBackend:
         assert manifest.lists is not None, "a rule of the kind"
         self._graph = Session(bundle, role, config or EngineConfig())
         self._markers = np.array(manifest.lists.marker_ids, np.int64)
-        self._hidden = 1 if manifest.embedding is None else manifest.embedding.hidden_size
+        self._embeddings = EmbeddingsForm(manifest.shape.hidden_size)
 
     def compute(self, texts: TokenRuns) -> NDArray[np.floating]:
         """See `MarkedBackend.compute`. Texts are padded to the longest."""
-        marked = Marked.of(texts, self._markers, self._hidden)
-        return marked.cut(self._graph.run(marked.inputs())[0])
+        marked = Marked.of(texts, self._markers)
+        inputs = marked.inputs(marked.sizes, self._embeddings)
+        return marked.cut(self._graph.run({name: value.array() for name, value in inputs.items()})[0])
 
     def start(self, texts: TokenRuns) -> Started[np.floating]:
         """See `MarkedBackend.start`. Nothing goes on beside it on a CPU."""

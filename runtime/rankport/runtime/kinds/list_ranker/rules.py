@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from rankport.runtime.backends.layouts.marked import POSITIONS
 from rankport.runtime.bundle.manifest import Embedding, Manifest, Role
 from rankport.runtime.bundle.manifest_rules import ManifestRules
 
@@ -46,7 +47,7 @@ def _score(manifest: Manifest) -> Iterator[str]:
 
 
 def _graphs(manifest: Manifest) -> Iterator[str]:
-    """Compares what the graph takes and gives with the sections."""
+    """Compares what the graphs take and give with the sections."""
     if manifest.lists is None:
         return
     lists = manifest.lists
@@ -55,6 +56,8 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
         takes["embedding_rows"] = ["lists", "list_tokens"]
     for index, graph in enumerate(manifest.graphs):
         names = {tensor.name for tensor in graph.inputs} - {"embeddings"}
+        if graph.target == "onnx-cuda":
+            names -= {POSITIONS}  # what a model without positions does not read
         if names != takes.keys():
             yield f"graphs[{index}].inputs: are {sorted(names)}, must be {sorted(takes)}"
         shapes = [(tensor.dtype, tensor.shape) for tensor in graph.outputs]

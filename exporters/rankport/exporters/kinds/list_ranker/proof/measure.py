@@ -15,7 +15,7 @@ from rankport.exporters.kinds.list_ranker.proof.samples import ListSample, draw_
 from rankport.exporters.kinds.list_ranker.proof.stated import require_stated
 from rankport.exporters.options.prompts import tokenizer_of
 from rankport.exporters.options.proof_options import ProofOptions
-from rankport.exporters.proof.compare import Logits, compare
+from rankport.exporters.proof.compare import Logits, compare, worst_of
 from rankport.exporters.proof.emulation import Runnable
 from rankport.exporters.proof.evidence import Evidence, Series
 from rankport.exporters.proof.noise import moved_as_rounded
@@ -44,7 +44,8 @@ def measure_list_ranker(
     if moved is not None:
         with moved:
             again = asked.expected(source)
-        noise = compare("noise", expected, again)
+        # Lists of few items differ in how close these are.
+        noise = worst_of(asked.modes(expected, again)).model_copy(update={"mode": "noise"})
     with ListRanker.load(place.bundle, config=place.config) as ranker:
         answers = []
         for sample in asked.samples:

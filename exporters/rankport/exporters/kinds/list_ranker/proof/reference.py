@@ -83,7 +83,7 @@ class ListReference:
         """Reads one prompt: what stands at the items' markers [items, width], and at the query's [width]."""
         ids, inputs = self._inputs(list(self._pieces(fields, items)))
         states = self.model.model(inputs_embeds=inputs[None], use_cache=False).last_hidden_state[0]
-        vectors = self.model.projector(states)
+        vectors = self.model.projector(states).float()
         own = vectors[ids == self.tokenizer.token_to_id(self.form.item_marker)]
         if self.form.query_marker is None:
             return own, None
@@ -100,7 +100,8 @@ class ListReference:
             own = torch.tensor(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
             embedded = piece.is_floating_point()
             ids += [own, torch.full((len(piece),), -1) if embedded else piece]
-            inputs += [table(own), piece if embedded else table(piece)]
+            said = table(own)  # in half precision where the noise of that is measured
+            inputs += [said, piece.to(said.dtype) if embedded else table(piece)]
             text = ""
         return torch.cat(ids), torch.cat(inputs)
 

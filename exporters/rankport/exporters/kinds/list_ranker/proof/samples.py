@@ -1,13 +1,16 @@
 """Requests that a proof of a list ranker asks: lists of one item, a block, several blocks, and every form of items."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rankport.exporters.kinds.texts.samples import overlong_text, sample_runs, sample_texts
+from rankport.protos.columns import ItemColumns
+from rankport.protos.errors import LimitExceeded
 from rankport.protos.types import Item, Truncation
 from rankport.runtime.bundle.manifest import Embedding, Manifest
+from rankport.runtime.prompt.list_prompt import ListPrompt
 from rankport.runtime.prompt.markers import Markers
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
@@ -38,7 +41,21 @@ def draw_samples(manifest: Manifest, tokenizer: Tokenizer) -> list[ListSample]:
     if lists.join != "refuse":
         samples.append(drawn.sample("several_blocks", 1, drawn.several(lists.max_items)))
     samples += drawn.awkward(blocks[0])
-    return samples
+    if lists.join != "refuse":
+        return samples
+    prompt = ListPrompt(manifest, tokenizer)
+    return [_held(sample, prompt) for sample in samples]
+
+
+def _held(sample: ListSample, prompt: ListPrompt) -> ListSample:
+    """Leaves out the last items of a list as long as it does not fit the one block that the model ranks."""
+    for count in range(len(sample.items), 1, -1):
+        try:
+            prompt.encode(sample.fields, ItemColumns.of(sample.items[:count]), sample.truncation)
+        except LimitExceeded:
+            continue
+        return replace(sample, items=sample.items[:count])
+    return replace(sample, items=sample.items[:1])
 
 
 class _Drawn:
@@ -78,11 +95,13 @@ class _Drawn:
 
     def awkward(self, block: Sequence[str]) -> Iterator[ListSample]:
         """Yields a long item that is cut, markers in texts, ids and embedding tokens among texts."""
-        few = list(block[: min(3, max(1, self._lists.max_items - 1))])
+        few = list(block[: max(1, self._lists.max_items - 1)])
         long = overlong_text(self.texts, self._limits.max_item_tokens)
         query = overlong_text(self.texts, self._limits.max_prefix_tokens)
         fields = dict.fromkeys(self._manifest.prompt.fields, query)
-        cut = [*few[:1], long, *few[1:]][-self._lists.max_items :]
+        most = self._lists.max_items
+        alone = self._lists.join == "refuse"  # the long one may fill the one block
+        cut = [long, *few][:most] if alone else [*few[:1], long, *few[1:]][-most:]
         yield ListSample("truncation", fields, cut, "truncate")
         yield self._marked(few)
         runs = sample_runs(self._manifest.shape.vocab_size, min(self._limits.max_item_tokens, 24), count=4)

@@ -140,8 +140,7 @@ def test_wrong_options_are_refused_with_the_way_out(what: str, encoder: Path) ->
 def test_a_limit_out_of_its_range_is_wrong_usage(encoder: Path) -> None:
     done = rankport("build", encoder, "--target", "tensorrt-rtx", "--max-prefixes", 0)
     assert done.returncode == 2
-    assert "Invalid value for '--max-prefixes'" in done.stderr
-    assert "1" in done.stderr.rpartition("greater than or equal to")[2]
+    assert "--max-prefixes is '0': it must be at least 1" in done.stderr
     assert not (encoder / "plans").exists()
 
 

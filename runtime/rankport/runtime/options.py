@@ -24,7 +24,14 @@ def check_ranges(options: Any) -> None:
         if value is None:
             continue
         if (least is not None and not value >= least) or (most is not None and not value <= most):
-            raise InvalidRequest(f"{described.name} is {value}: it must be {_range(least, most)}")
+            raise InvalidRequest(f"{described.name} is {value}: it must be {range_in_words(least, most)}")
+
+
+def range_in_words(least: float | None, most: float | None) -> str:
+    """Writes a range as what a number must be: `from 0 to 65535`, `at least 1`, `at most 9`."""
+    if least is None:
+        return f"at most {_number(most)}"
+    return f"at least {_number(least)}" if most is None else f"from {_number(least)} to {_number(most)}"
 
 
 def check_folder(option: str, path: str) -> None:
@@ -65,7 +72,6 @@ def size_in_words(nbytes: int) -> str:
     return str(nbytes)
 
 
-def _range(least: float | None, most: float | None) -> str:
-    if least is None:
-        return f"at most {most:g}"
-    return f"at least {least:g}" if most is None else f"from {least:g} to {most:g}"
+def _number(value: float | None) -> str:
+    """Writes a bound with all of its digits."""
+    return str(int(value)) if value is not None and value == int(value) else f"{value:g}"

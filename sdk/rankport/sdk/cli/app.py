@@ -16,6 +16,7 @@ from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.extras import extras_named
 from rankport.protos.packages import VERSION
 from rankport.protos.reasons import reason_with_file
+from rankport.sdk.cli.flags.wrong_values import usage_fault
 from rankport.sdk.cli.output.writing import writing
 
 _HELP = """Take a trained LLM ranker or item encoder from checkpoint to production.
@@ -168,7 +169,7 @@ def _tell_usage(error: Any) -> NoReturn:
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is its message
         error.show()
         sys.exit(2)
-    message = " ".join(error.format_message().split()).removeprefix("Invalid value: ")
+    message = usage_fault(error)
     if error.ctx is not None:
         message = f"{message.rstrip('.')} (see {error.ctx.command_path} --help)"
     _exit(InvalidRequest(message), 2)

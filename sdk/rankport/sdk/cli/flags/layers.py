@@ -16,6 +16,7 @@ import typer
 
 from rankport.protos.errors import InvalidRequest
 from rankport.runtime.server.settings.setting import Setting
+from rankport.sdk.cli.flags.wrong_values import fault_of
 
 PREFIX = "RANKPORT_SERVE_"
 _NOT_SET = ("config", "check_config", "help")  # these say what to do with the others
@@ -115,9 +116,7 @@ def _as_flag(context: typer.Context, flag: Any, value: object, where: str, typed
         written = _written(flag, value, typed)
         flag.process_value(context, written)
     except typer.BadParameter as error:
-        raise InvalidRequest(
-            f"{where} is {value!r:.80}: {error.message or 'it must not be empty'}"
-        ) from error
+        raise InvalidRequest(f"{where} is {value!r:.80}: {fault_of(error)}") from error
     return written
 
 

@@ -63,7 +63,7 @@ def test_rank_hands_all_on_to_score_and_keeps_the_first_few() -> None:
     options = {"truncation": "truncate", "on_missing": "fail"}
     assert scores.asked == [("q", ITEMS, 1.5, options)]
     assert (ranking.indices.tolist(), ranking.items) == ([2, 0], (ITEMS[2], ITEMS[0]))
-    assert len(scores.rank("q", ITEMS, top_k=9)) == 5
+    assert len(scores.rank("q", ITEMS, top_k=np.int64(9))) == len(scores.rank("q", ITEMS, top_k=2**70)) == 5
     assert scores.rank("q", ITEMS).items is None
 
 

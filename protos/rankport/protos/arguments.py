@@ -17,6 +17,8 @@ from rankport.protos.types import Key
 
 T = TypeVar("T")
 
+INT64 = np.iinfo(np.int64)
+"""Whole numbers that a message and an array hold."""
 # Clocks and gRPC cannot wait for ever in numbers; nobody waits three years.
 _NO_LIMIT_S = 1e8
 _ITEM = re.compile(r"^item \d+:? ")
@@ -41,6 +43,15 @@ def checked_timeout_s(timeout_s: object) -> float | None:
             f"timeout_s is {timeout_s!r:.40}: it must be 0 or more seconds, or None for no limit"
         )
     return None if timeout_s > _NO_LIMIT_S else float(timeout_s)  # type: ignore[operator, arg-type]
+
+
+def checked_top_k(top_k: object) -> int | None:
+    """Takes how many of the best to keep, 1 or more; None: all. Raises `InvalidRequest` otherwise."""
+    if top_k is None:
+        return None
+    if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
+        raise InvalidRequest(f"top_k is {top_k!r:.40}: it must be 1 or more items, or None for all")
+    return min(int(top_k), INT64.max)
 
 
 def checked_items(items: Iterable[T], name: str = "items") -> Sequence[T]:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.arguments import checked_items
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.arguments import checked_items, checked_top_k
 from rankport.protos.features import FeatureColumns
 from rankport.protos.tables import TableColumn, TableColumns, arrow_table, pandas_table
 from rankport.protos.types import (
@@ -134,7 +133,7 @@ class Ranks(ABC):
         `top_k` keeps the first so many; `return_items` puts the items beside their scores. Raises as `score`, and
         `InvalidRequest` for a `top_k` below 1.
         """
-        check_top_k(top_k)
+        top_k = checked_top_k(top_k)
         given = checked_items(items)
         result = self.score(prefix, given, timeout_s, truncation=truncation, on_missing=on_missing)
         return Ranking.of(result, given if return_items else None, top_k)
@@ -169,19 +168,12 @@ class WeighingRanks(Ranks):
         features: Features | FeatureColumns | None = None,
     ) -> Ranking:
         """Ranks as `Ranks.rank`; `features` are those of the items in the order given."""
-        check_top_k(top_k)
+        top_k = checked_top_k(top_k)
         given = checked_items(items)
         result = self.score(
             prefix, given, timeout_s, truncation=truncation, on_missing=on_missing, features=features
         )
         return Ranking.of(result, given if return_items else None, top_k)
-
-
-def check_top_k(top_k: object) -> None:
-    """Raises `InvalidRequest` unless it is None, or a whole number of 1 or more."""
-    whole = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool)
-    if top_k is not None and not (whole and top_k >= 1):  # type: ignore[operator]
-        raise InvalidRequest(f"top_k is {top_k!r:.40}: it must be 1 or more items, or None for all")
 
 
 def item_name(item: Item) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rankport.protos.arguments import INT64, checked_top_k
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Usage
 
@@ -17,6 +18,7 @@ SetColumn = NDArray[np.int64] | NDArray[np.float32] | tuple[str, ...]
 """Ids [rows], numbers [rows] or vectors [rows, width], or keys of a token store."""
 SetFeatures = Mapping[str, ArrayLike | Sequence[str]]
 """A column for each feature by its name."""
+_LARGEST = 1e30  # a weight by which sums of scores stay finite in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,6 @@ class SetQuery:
     ) -> "SetQuery":
         """Checks the parts of a request against each other. Raises InvalidRequest naming the one at fault."""
         events, ranked = SetColumns.of(history, "history"), SetColumns.of(candidates, "candidates")
-        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-            raise InvalidRequest(f"top_k is {top_k!r}: give a whole number from 1 on")
         return cls(
             history=events,
             candidates=ranked,
@@ -81,7 +81,7 @@ class SetQuery:
             now=None if now is None else _second(now),
             sessions=None if sessions is None else _whole(sessions, "sessions", ranked.rows, "candidates"),
             head_weights=None if head_weights is None else _weights(head_weights),
-            top_k=top_k,
+            top_k=checked_top_k(top_k),
         )
 
 
@@ -92,7 +92,7 @@ class SetRanking:
     scores: NDArray[np.float32]  # [candidates] weighted sums of the heads
     head_scores: NDArray[np.float32]  # [candidates, heads]
     heads: tuple[str, ...]
-    order: NDArray[np.int64]  # [top_k] places of the candidates, best first
+    order: NDArray[np.int64]  # [top_k] places of the candidates: best first, equal ones as given, NaN last
     fingerprint: str  # of the bundle that answered
     usage: Usage  # of events as the prefix, of candidates as items
 
@@ -115,11 +115,21 @@ def _column(values: Any, where: str) -> SetColumn:
     if array.dtype.kind in "US":
         return tuple(map(str, array.tolist()))
     if array.dtype.kind in "iub" and array.ndim == 1:
-        return array.astype(np.int64)
+        return _signed(array, where)
     if array.dtype.kind in "fiub":
         with np.errstate(over="ignore"):  # what becomes infinite is refused by name
             return array.astype(np.float32)
     raise InvalidRequest(f"{where} holds what is neither number nor key; give ids, floats, vectors or keys")
+
+
+def _signed(array: NDArray[Any], where: str) -> NDArray[np.int64]:
+    """Takes whole numbers as signed ones of 64 bits."""
+    if array.dtype.kind == "u" and (over := array > INT64.max).any():
+        place = int(over.argmax())
+        raise InvalidRequest(
+            f"{where}[{place}] is {array[place]}: must be at most {INT64.max}; view the numbers as int64"
+        )
+    return array.astype(np.int64)
 
 
 def _whole(values: ArrayLike, name: str, rows: int, of: str) -> NDArray[np.int64]:
@@ -128,13 +138,14 @@ def _whole(values: ArrayLike, name: str, rows: int, of: str) -> NDArray[np.int64
         raise InvalidRequest(f"{name} has shape {list(array.shape)}: there are {rows} {of}")
     if rows and array.dtype.kind not in "iu":
         raise InvalidRequest(f"{name} is of {array.dtype}: give whole numbers")
-    return array.astype(np.int64)
+    return _signed(array, name)
 
 
 def _second(now: object) -> int:
-    if isinstance(now, bool) or not isinstance(now, int | np.integer):
-        raise InvalidRequest(f"now is {now!r}: give whole seconds")
-    return int(now)
+    whole = isinstance(now, int | np.integer) and not isinstance(now, bool)
+    if not (whole and INT64.min <= now <= INT64.max):  # type: ignore[operator]
+        raise InvalidRequest(f"now is {now!r:.40}: give whole seconds, of 64 bits")
+    return int(now)  # type: ignore[call-overload, no-any-return]
 
 
 def _weights(weights: object) -> dict[str, float]:
@@ -143,6 +154,9 @@ def _weights(weights: object) -> dict[str, float]:
             f"head_weights is {weights!r}: give a number for each head that counts, by its name"
         )
     for name, weight in weights.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not np.isfinite(weight):
-            raise InvalidRequest(f"head_weights[{name!r}] is {weight!r}: give a number")
+        number = isinstance(weight, int | float | np.integer | np.floating) and not isinstance(weight, bool)
+        if not number or not abs(weight) <= _LARGEST:  # NaN is not
+            raise InvalidRequest(
+                f"head_weights[{name!r}] is {weight!r:.40}: give a number of {_LARGEST:.0e} at most"
+            )
     return {str(name): float(weight) for name, weight in weights.items()}

@@ -7,14 +7,14 @@ from typing import Self, TypeVar
 
 import grpc
 
-from rankport.protos.arguments import checked_items, checked_timeout_s
+from rankport.protos.arguments import checked_items, checked_timeout_s, checked_top_k
 from rankport.protos.errors import Overloaded
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import Sampling
 from rankport.protos.messages import generate_wire, wire
 from rankport.protos.messages.streamed import ScoreCall, StreamedScore
 from rankport.protos.priorities import Priority
-from rankport.protos.ranking import Ranking, check_top_k
+from rankport.protos.ranking import Ranking
 from rankport.protos.types import (
     EncodedText,
     Features,
@@ -131,7 +131,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
         priority: Priority | None = None,
     ) -> Ranking:
         """Ranks as `Client.rank`."""
-        check_top_k(top_k)
+        top_k = checked_top_k(top_k)
         given = checked_items(items)
         result = await self.score(
             prefix,

@@ -1393,7 +1393,7 @@ class RankResponse(google.protobuf.message.Message):
 
     @property
     def order(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """[top_k] places of candidates, best first"""
+        """[top_k] places of candidates, best first, equal ones as in the request"""
 
     @property
     def usage(self) -> global___Usage:

@@ -161,6 +161,14 @@ def test_beams_as_wide_as_the_trie_are_exact_whatever_the_logits(
     np.testing.assert_array_equal(beams.tokens, rows[order])
 
 
+def test_of_equal_sequences_the_smaller_are_kept() -> None:
+    rows = np.array(sorted(itertools.product(range(7), repeat=2)))
+    beams = Beams(TokenTrie.of([str(row) for row in rows], rows, 7), width=5)
+    while not beams.complete:
+        beams.extend(np.zeros((len(beams.nodes), 7), np.float32))
+    assert beams.tokens.tolist() == rows[:5].tolist()
+
+
 def _logprob(logits: np.ndarray, token: int) -> float:
     return float(logits[token] - np.log(np.exp(logits.astype(np.float64)).sum()))
 

@@ -112,6 +112,20 @@ def test_the_top_of_a_first_pass_see_each_other_and_come_first(top: SetRanker) -
     np.testing.assert_allclose(whole.scores[first], again.scores, atol=1e-6)
 
 
+@pytest.mark.parametrize("weights", [None, {"click": 0.0}])
+def test_equal_candidates_stay_in_the_order_of_the_request(
+    set_wise: SetRanker, top: SetRanker, weights: dict[str, float] | None
+) -> None:
+    """With weights of 0 all are equal, else each and its copy, of which the first pass cannot tell one."""
+    twice = {name: np.tile(column, (2,) + (1,) * (column.ndim - 1)) for name, column in candidates(8).items()}
+    for ranker, ahead in ((set_wise, 0), (top, 3)):
+        result = ranker.rank(history(6), twice, weights, times=times(6), now=NOW)
+        for part in (result.order[:ahead].tolist(), result.order[ahead:].tolist()):
+            assert part == sorted(part, key=lambda place: (-result.scores[place], place))
+        if weights:
+            assert result.order.tolist() == list(range(16))
+
+
 def test_a_server_warms_it_up(set_wise: SetRanker) -> None:
     warm(set_wise, 10)
     assert set_wise.counts().engines["cpu"].stages["rank"].passes == 1
@@ -170,7 +184,15 @@ BAD: list[tuple[dict[str, Any], type[RankportError], str]] = [
         "'share' is no head: the bundle has click, dwell, like",
     ),
     ({"head_weights": {"like": float("nan")}}, InvalidRequest, r"head_weights\['like'\] is nan"),
+    ({"head_weights": {"like": 1e39}}, InvalidRequest, r"head_weights\['like'\] is 1e\+39: give .* 1e\+30"),
     ({"top_k": 0}, InvalidRequest, "top_k is 0"),
+    ({"now": 2**63}, InvalidRequest, "now is 9223372036854775808: give whole seconds, of 64 bits"),
+    ({"times": [2**63] * 6}, InvalidRequest, r"times\[0\] is 9223372036854775808: must be at most"),
+    (
+        {"candidates": candidates(1) | {"user": [2**64 - 1]}},
+        InvalidRequest,
+        r"\['user'\]\[0\] is 18446744073709551615: must be at most 9223372036854775807",
+    ),
     ({"times": None}, InvalidRequest, "times: is missing"),
     ({"now": None}, InvalidRequest, "now: is missing"),
     ({"times": times(3)}, InvalidRequest, r"times has shape \[3\]: there are 6 events"),

@@ -67,6 +67,21 @@ def test_both_clients_answer_as_in_process(address: str, ranker: SetRanker) -> N
     assert_equal(asyncio.run(ask()), local)
 
 
+def test_numbers_of_numpy_and_more_than_there_are_are_taken(address: str, ranker: SetRanker) -> None:
+    given = REQUEST | {"head_weights": {"click": np.float32(1), "like": np.float64(2.5)}}
+    with Client(address, timeout_s=10) as client:
+        for top_k, order in ((np.int64(5), 5), (2**70, 8)):
+            answers = [ask(**given | {"top_k": top_k}) for ask in (ranker.rank, client.rank_set)]
+            assert_equal(answers[1], answers[0])
+            assert len(answers[1].order) == order
+
+
+def test_equal_candidates_come_in_the_order_of_the_request(address: str) -> None:
+    with Client(address, timeout_s=10) as client:
+        answer = client.rank_set(**REQUEST | {"head_weights": {"click": 0.0}, "top_k": None})
+    assert answer.order.tolist() == list(range(8))
+
+
 def test_nothing_may_be_known_of_a_user(address: str, ranker: SetRanker) -> None:
     given: dict[str, Any] = {"history": {}, "candidates": candidates(3), "now": NOW}
     with Client(address, timeout_s=10) as client:

@@ -76,7 +76,7 @@ def test_refusals(address: str, path: str, body: object, status: int, says: str)
 
 
 class Classifying(DeterministicRanker):
-    """Classifier that remembers its texts, and gives each the probabilities .25 and .75."""
+    """Classifier that remembers its texts, and gives each the probabilities .25, .5 and .25."""
 
     capabilities = frozenset({"classifies"})
     texts: Any = None
@@ -85,9 +85,9 @@ class Classifying(DeterministicRanker):
         self.texts = texts
         count = len(texts)
         result = ClassifyResult(
-            labels=("no", "yes"),
-            probabilities=np.tile(np.array([0.25, 0.75], np.float32), (count, 1)),
-            logits=np.tile(np.array([-1, 2], np.float32), (count, 1)),
+            labels=("no", "yes", "unsure"),
+            probabilities=np.tile(np.array([0.25, 0.5, 0.25], np.float32), (count, 1)),
+            logits=np.tile(np.array([-1, 2, -1], np.float32), (count, 1)),
             exclusive=True,
             status=(ItemStatus.OK,) * count,
             messages=("",) * count,
@@ -120,6 +120,11 @@ def test_tei_predicts_labels_of_texts_and_pairs(
 ) -> None:
     model, address = classifying
     reply = ask(address, "/predict", {"inputs": inputs, "raw_scores": raw}).json
-    row = [{"score": 2.0 if raw else 0.75, "label": "yes"}, {"score": -1.0 if raw else 0.25, "label": "no"}]
+    best, less = (2.0, -1.0) if raw else (0.5, 0.25)
+    row = [
+        {"score": best, "label": "yes"},
+        {"score": less, "label": "no"},  # equal ones in the order of the model's labels
+        {"score": less, "label": "unsure"},
+    ]
     assert reply == (row if isinstance(inputs, str) else [row] * len(texts))
     assert model.texts == texts

@@ -34,9 +34,9 @@ class Beams:
         tokens = self.trie.tokens[self.level][nodes]
         scores = self.scores[parents] + logits[parents, tokens] - log_sums(logits)[parents]
         if len(scores) > self.width:
-            kept = np.argpartition(-scores, self.width - 1)[: self.width]
+            kept = scores >= np.partition(scores, -self.width)[-self.width]
             parents, nodes, tokens, scores = parents[kept], nodes[kept], tokens[kept], scores[kept]
-        order = np.lexsort((nodes, -scores))  # ties: the smaller sequence
+        order = np.lexsort((nodes, -scores))[: self.width]  # ties: the smaller sequence
         self.nodes, self.scores = nodes[order], scores[order]
         self.tokens = np.column_stack([self.tokens[parents[order]], tokens[order]])
         self.level += 1

@@ -1,4 +1,4 @@
-"""Heads of a ranker of sets: their scores, and the weighted sum that ranks."""
+"""Heads of a ranker of sets: their scores, the weighted sum that ranks, and the order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,10 +43,24 @@ class Heads:
         return np.array([chosen.get(name, 0.0) for name in self.names], np.float32)
 
     def scores(self, logits: Values) -> Values:
-        """Makes the scores of heads of logits. [rows, heads]"""
-        return label_probabilities(logits, exclusive=False) if self.probabilities else logits
+        """Makes the scores of heads of logits, NaN for a row of which one logit is not finite. [rows, heads]"""
+        known = np.where(np.isfinite(logits).all(axis=1, keepdims=True), logits, np.float32(np.nan))
+        return label_probabilities(known, exclusive=False) if self.probabilities else known
 
     def combined(self, logits: Values, weights: Values) -> Values:
         """Sums the heads' scores by weight. [rows]"""
         combined: Values = self.scores(logits) @ weights
         return combined
+
+
+def best_first(scores: Values, again: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Orders candidates: equal scores as in the request, those without a score last. [candidates]
+
+    Those of a second pass, `again`, are before the others: their scores do not compare.
+    """
+    if again is None:
+        return np.argsort(-scores, kind="stable")
+    behind = np.ones(len(scores), np.int64)
+    behind[again] = 0
+    behind[np.isnan(scores)] = 2
+    return np.lexsort((-scores, behind))

@@ -170,7 +170,8 @@ class _SetWork:
     def _rank_again(self, given: SetInput, history: History, top_k: int) -> tuple[Started[np.float32], Whole]:
         """Starts the second pass, over the best of a first one. Returns them too."""
         first = on_device("rank", self._rank(given, given.candidates, history, None).results)
-        again = np.argsort(-self._heads.combined(first, given.weights), kind="stable")[:top_k]
+        best = np.argsort(-self._heads.combined(first, given.weights), kind="stable")[:top_k]
+        again = np.sort(best)  # as the request has them
         second = self._rank(given, given.candidates[again], history, given.sessions[again])
 
         def results() -> Values:

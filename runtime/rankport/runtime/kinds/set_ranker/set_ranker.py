@@ -25,7 +25,7 @@ from rankport.runtime.bundle.sets import SetSchema
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
-from rankport.runtime.kinds.set_ranker.combining import Heads
+from rankport.runtime.kinds.set_ranker.combining import Heads, best_first
 from rankport.runtime.kinds.set_ranker.engine import SetEngine, SetInput, SetLogits
 from rankport.runtime.kinds.set_ranker.gather import Gatherer, blank, bytes_of_rows
 from rankport.runtime.kinds.set_ranker.remote import RemoteSetEngine
@@ -111,6 +111,9 @@ class SetRanker:
         timeout_s: float | None = None,
     ) -> SetRanking:
         """Ranks candidates behind a history, both as a column for each feature; `{}` is an empty history.
+
+        Equal scores are in the order of the request. A candidate with a logit that is not finite has NaN scores, and
+        is last.
 
         Args:
             history: events, oldest first.
@@ -213,7 +216,7 @@ class SetRanker:
             scores=scores,
             head_scores=self._heads.scores(answer.logits),
             heads=self._heads.names,
-            order=_order(scores, answer.again)[: query.top_k],
+            order=best_first(scores, answer.again)[: query.top_k],
             fingerprint=self._manifest.fingerprint,
             usage=Usage(
                 prefix_tokens_cached=answer.cached,
@@ -224,15 +227,6 @@ class SetRanker:
                 compute_s=answer.compute_s,
             ),
         )
-
-
-def _order(scores: NDArray[np.float32], again: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Orders candidates, best first, those of a second pass before the others: their scores do not compare."""
-    if again is None:
-        return np.argsort(-scores, kind="stable")
-    rest = np.setdiff1d(np.argsort(-scores, kind="stable"), again, assume_unique=True)
-    ahead = again[np.argsort(-scores[again], kind="stable")]
-    return np.concatenate([ahead, rest[np.argsort(-scores[rest], kind="stable")]])
 
 
 def _check_sizes(query: SetQuery, schema: SetSchema) -> None:

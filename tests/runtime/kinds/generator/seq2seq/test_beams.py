@@ -57,6 +57,13 @@ def test_one_beam_takes_the_likeliest_token_each_time() -> None:
     assert searched(1).whole[0].ids == tuple(ids)
 
 
+def test_of_equal_tokens_the_smaller_are_kept() -> None:
+    rules = BeamRules(2, 1.0, False, 1.0)
+    search = BeamSearch(rules, Constraints(Decoding(start_id=START), (99,), LONGEST))
+    search.extend(np.zeros((len(search.tokens), 100), np.float32))
+    assert search.tokens[:, -1].tolist() == [0, 1]
+
+
 def test_early_stopping_ends_with_as_many_texts_as_beams() -> None:
     early, patient = searched(2, early=True), searched(2, early="never")
     assert len(early.whole) == 2

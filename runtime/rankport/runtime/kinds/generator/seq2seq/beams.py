@@ -75,11 +75,9 @@ class BeamSearch:
         """Finds the likeliest beams, with the token that each is followed by, and their scores, best first."""
         totals = np.stack([self._log_chances(place, row) for place, row in enumerate(logits)]).reshape(-1)
         most = max(2, 1 + len(self.constraints.end_ids)) * self.rules.width
-        likeliest = (
-            np.argpartition(-totals, most - 1)[:most] if most < len(totals) else np.arange(len(totals))
-        )
-        likeliest = likeliest[np.isfinite(totals[likeliest])]
-        order = likeliest[np.lexsort((likeliest, -totals[likeliest]))]
+        least = np.partition(totals, -most)[-most] if most < len(totals) else -np.inf
+        likeliest = np.flatnonzero((totals >= least) & np.isfinite(totals))
+        order = likeliest[np.argsort(-totals[likeliest], kind="stable")][:most]  # ties: the smaller token
         beams, tokens = np.divmod(order, logits.shape[1])
         return beams, tokens, totals[order]
 

@@ -87,8 +87,8 @@ async def _predict(call: Call, form: TeiPredict) -> Reply:
             raise InvalidRequest(f"inputs[{index}]: {result.messages[index]}")
     values = result.logits if form.raw_scores else result.probabilities
     answers = [
-        [{"score": row[column], "label": result.labels[column]} for column in np.argsort(row)[::-1].tolist()]
-        for row in values.tolist()
+        [{"score": float(row[column]), "label": result.labels[column]} for column in best_first(row, None)]
+        for row in values
     ]
     return Reply(answers[0] if single else answers)
 

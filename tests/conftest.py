@@ -194,13 +194,13 @@ def wide_bundle(wide_towers: Path, exported: Callable[..., Bundle]) -> Bundle:
 @pytest.fixture(scope="session")
 def set_bundle(
     exported: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, str], Bundle]:
-    """Makes the bundle of a small ranker of sets, of a block and a mask, its tables in int8."""
+) -> Callable[..., Bundle]:
+    """Makes the bundle of a small ranker of sets, of a block, a mask and a target, its tables in int8."""
     from support.sets.rankers import set_checkpoint
 
-    def made(block: str, policy: str) -> Bundle:
+    def made(block: str, policy: str, target: str = "onnx-cpu") -> Bundle:
         folder = set_checkpoint(tmp_path_factory.mktemp("sets") / "checkpoint", block, policy=policy)
-        return exported(folder, name=f"sets-{block}", kind="set-ranker", table_dtype="int8")
+        return exported(folder, name=f"sets-{block}", kind="set-ranker", table_dtype="int8", target=target)
 
     return made
 

@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rankport.protos.types import ModelDescription
 from rankport.runtime.backends.contract import RecordingCounts
+from rankport.runtime.backends.set_contract import RowCounts
 from rankport.runtime.kinds.kind import ModelCounts
 from rankport.runtime.server.observing.book import CallBook
 from rankport.runtime.server.observing.call import Call
@@ -18,6 +19,7 @@ from support.servers.deterministic_models import description
 
 MODEL = "jobs@1"
 RECORDINGS = RecordingCounts(launched=20, recorded=21, replayed=22, recording_s=2.5)
+ID_ROWS = RowCounts(resident=23, sent=24, kept=25)
 STORE = StoreCounts(host_keys=5, store_keys=4, missing_keys=3, host_kept=2, device_keys=1, device_kept=7)
 
 
@@ -30,7 +32,7 @@ def metric_page() -> str:
     with running(ReferenceBackend()) as engine:
         for _ in range(2):
             scored(submit(engine, token_run(1, 2), ITEMS))
-        recorded = replace(engine.counts(), recordings=RECORDINGS)
+        recorded = replace(engine.counts(), recordings=RECORDINGS, rows=ID_ROWS)
         counts = ModelCounts({"cpu": recorded}, engine.cache_stats(), STORE)
     described: ModelDescription = replace(description("jobs", "ranker"), version="1")
     state = ServerState(

@@ -108,5 +108,7 @@ def _flag(name: str) -> str:
 def _defaults(device: Device) -> EngineConfig:
     if device == "tensorrt":
         # TensorRT-RTX lists no H100 or H200: numbers are compared before anything is measured.
-        return dataclasses.replace(CUDA_DEFAULTS, device="tensorrt", allow_unsupported_gpu=True)
+        return dataclasses.replace(
+            CUDA_DEFAULTS, device="tensorrt", device_rows_bytes=0, allow_unsupported_gpu=True
+        )
     return CUDA_DEFAULTS if device == "cuda" else DEFAULTS

@@ -122,6 +122,17 @@ class EngineConfig:
             "Seconds from one look at --store for changes of these to the next.", least=0.01, most=_LONGEST_S
         ),
     )
+    device_rows_bytes: int = field(
+        default=0,
+        metadata=flag(
+            "Rows of id tables that each ranker of sets keeps on its GPUs, of those asked for last, in bytes or as "
+            "4GiB; a request sends the others. At least those of a request are there. Needs --device cuda.",
+            name="--device-rows",
+            least=0,
+            metavar="SIZE",
+            form="size",
+        ),
+    )
     host_tokens_bytes: int = field(
         default=64 * 2**20,
         metadata=flag(
@@ -181,6 +192,11 @@ class EngineConfig:
                 f"device_tokens_bytes is {self.device_tokens_bytes} with device {self.device!r}: tokens stay on a "
                 "device with 'cuda' only; a CPU has --host-tokens"
             )
+        if self.device_rows_bytes and self.device != "cuda":
+            raise InvalidRequest(
+                f"device_rows_bytes is {self.device_rows_bytes} with device {self.device!r}: rows of ids are kept on a "
+                "device with 'cuda' only; a CPU reads them in place: leave --device-rows out"
+            )
 
     @property
     def bulk_tokens(self) -> int:
@@ -207,6 +223,7 @@ CUDA_DEFAULTS = EngineConfig(
     # Padding is computed: see `rectangle`.
     max_padding_ratio=1.2,
     prefix_cache_bytes=8 * 2**30,
+    device_rows_bytes=2**30,
     max_active_requests=128,
     max_queued_requests=1024,
     max_queued_tokens=8_000_000,
@@ -223,6 +240,7 @@ _OF_DEVICE: dict[Device, EngineConfig] = {
         max_batch_tokens=DEFAULTS.max_batch_tokens,
         max_prefill_tokens=DEFAULTS.max_prefill_tokens,
         max_padding_ratio=DEFAULTS.max_padding_ratio,
+        device_rows_bytes=0,
     ),
 }
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _NOT_BFLOAT16 = _FLOATS - {ir.DataType.BFLOAT16}
 _INT64 = frozenset({ir.DataType.INT64})
+_INDEX = _INT64 | {ir.DataType.INT32}
 _INT8 = frozenset({ir.DataType.INT8})
 _UINT8 = frozenset({ir.DataType.UINT8})
 _CASTED = _FLOATS | {
@@ -45,7 +46,7 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
     ("", "Equal"): (_COMPARED,),
     ("", "Expand"): (_MOVED, _INT64),
     ("", "Floor"): (_NOT_BFLOAT16 | {ir.DataType.DOUBLE},),
-    ("", "Gather"): (_MOVED, _INT64),
+    ("", "Gather"): (_MOVED | {ir.DataType.INT32}, _INDEX),
     ("", "GatherElements"): (_MOVED, _INT64),
     ("", "GatherND"): (_FLOATS | _INT64, _INT64),
     ("", "Gelu"): (_FLOATS,),

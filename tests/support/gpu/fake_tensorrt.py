@@ -112,6 +112,7 @@ class _Names(enum.Enum):
     BF16 = 3
     INT64 = 4
     INT32 = 5
+    INT8 = 11
     INPUT = 6
     OUTPUT = 7
     HOST = 8

@@ -17,10 +17,11 @@ from rankport.runtime.backends.devices.graph import DeviceGraph
 from rankport.runtime.backends.devices.marked import DeviceMarkedBackend
 from rankport.runtime.backends.devices.memory import Buffer, Side, Transfers
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
-from rankport.runtime.backends.devices.sets import DeviceSetBackend
+from rankport.runtime.backends.devices.sets import DeviceSetBackend, device_rows
 from rankport.runtime.backends.devices.table import DeviceTable
 from rankport.runtime.backends.ort.cuda import BoundGraph
 from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.kinds.set_ranker.tables import RowTables
 
 _SENT_ROWS = 4096
 _GARBAGE = 0xFF  # NaN as float32, float16 and bfloat16: fresh device memory holds anything
@@ -123,12 +124,16 @@ def host_lists(
 
 
 def host_sets(
-    bundle: Bundle, memory: HostMemory, on_run: Callable[[int | None], None] = lambda fixed: None
+    bundle: Bundle,
+    memory: HostMemory,
+    on_run: Callable[[int | None], None] = lambda fixed: None,
+    rows_bytes: int = 0,
 ) -> DeviceSetBackend:
     """Makes the backend of a ranker of sets whose one target's graphs are in fp32, on this machine."""
     roles = [graph.role for graph in bundle.manifest.graphs]
     graphs = {role: WatchedGraph(host_graph(bundle, role), on_run) for role in roles}
-    return DeviceSetBackend(bundle.manifest, graphs, memory)
+    resident = device_rows(bundle.manifest, memory, RowTables.open(bundle), rows_bytes)
+    return DeviceSetBackend(bundle.manifest, graphs, memory, resident)
 
 
 def host_writer(

@@ -21,6 +21,8 @@ _DTYPES: dict[ir.DataType, DType] = {
     ir.DataType.FLOAT16: "float16",
     ir.DataType.BFLOAT16: "bfloat16",
     ir.DataType.INT64: "int64",
+    ir.DataType.INT32: "int32",
+    ir.DataType.INT8: "int8",
 }
 _LARGEST_AXIS = 2**31 - 1
 

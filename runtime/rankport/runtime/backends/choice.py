@@ -4,23 +4,21 @@ Owns the table of devices, one line each. What drives a device is imported when 
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from rankport.protos.errors import InvalidRequest, RankportError
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.extras import extras_named
 from rankport.runtime.backends.contract import (
     ArrayGraph,
     DecodeBackend,
-    DeviceLost,
     MarkedBackend,
     PrefixBackend,
     Seq2SeqBackend,
-    SetBackend,
     TextBackend,
 )
+from rankport.runtime.backends.set_contract import SetBackend, StoredRows
 from rankport.runtime.backends.tensorrt.plan_files import stored_plans
 from rankport.runtime.backends.warm_up import (
     warm_up_lists,
@@ -28,12 +26,12 @@ from rankport.runtime.backends.warm_up import (
     warm_up_sets,
     warm_up_texts,
     warm_up_writing,
+    warmed_up,
 )
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, Role, Target
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
 
-BackendT = TypeVar("BackendT", PrefixBackend, TextBackend, SetBackend, MarkedBackend, DecodeBackend)
 LoadT = TypeVar("LoadT")
 
 
@@ -53,7 +51,7 @@ def load_prefix_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu:
         warm_up_prefixes(backend, manifest, config)
         backends.record(backend, manifest, config)
 
-    return _warmed(backends.prefix(view, config, gpu), view, config, warm_up)
+    return warmed_up(backends.prefix(view, config, gpu), view, config, warm_up)
 
 
 def load_text_backend(
@@ -61,13 +59,18 @@ def load_text_backend(
 ) -> TextBackend:
     """Loads the graph of a role that takes texts; otherwise as `load_prefix_backend`, errors too."""
     view, backends = _backends(bundle, config.device)
-    return _warmed(backends.text(view, role, config, gpu), view, config, warm_up_texts)
+    return warmed_up(backends.text(view, role, config, gpu), view, config, warm_up_texts)
 
 
-def load_set_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> SetBackend:
-    """Loads the graphs of a bundle that ranks sets, if the device does; otherwise as `load_prefix_backend`."""
+def load_set_backend(
+    bundle: Bundle, stored: StoredRows, config: EngineConfig = DEFAULTS, *, gpu: int = 0
+) -> SetBackend:
+    """Loads the graphs of a bundle that ranks sets, if the device does; otherwise as `load_prefix_backend`.
+
+    `stored` has the rows of its tables, which graphs may gather.
+    """
     view, load = _if_run(bundle, config, lambda backends: backends.sets)
-    return _warmed(load(view, config, gpu), view, config, warm_up_sets)
+    return warmed_up(load(view, stored, config, gpu), view, config, warm_up_sets)
 
 
 def load_marked_backend(
@@ -75,13 +78,13 @@ def load_marked_backend(
 ) -> MarkedBackend:
     """Loads the graph of a role that answers at markers, if the device does; otherwise as `load_prefix_backend`."""
     view, load = _if_run(bundle, config, lambda backends: backends.marked)
-    return _warmed(load(view, role, config, gpu), view, config, warm_up_lists)
+    return warmed_up(load(view, role, config, gpu), view, config, warm_up_lists)
 
 
 def load_decode_backend(bundle: Bundle, config: EngineConfig = DEFAULTS, *, gpu: int = 0) -> DecodeBackend:
     """Loads the graph of a bundle that writes, if the device does; otherwise as `load_prefix_backend`."""
     view, load = _if_run(bundle, config, lambda backends: backends.decode)
-    return _warmed(load(view, config, gpu), view, config, warm_up_writing)
+    return warmed_up(load(view, config, gpu), view, config, warm_up_writing)
 
 
 def load_seq2seq_backend(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Seq2SeqBackend:
@@ -123,9 +126,9 @@ def is_made_for(bundle: Bundle, device: Device) -> bool:
     return device == "cpu" or "onnx-cuda" in bundle.manifest.targets
 
 
-def check_made_for(bundle: Bundle, device: Device) -> None:
-    """Raises `InvalidRequest` for a bundle without graphs for the device, as a load of it would. Needs no device."""
-    _DEVICES[device].view(bundle)
+def view_for(bundle: Bundle, device: Device) -> Bundle:
+    """Views the graphs that a device runs. Raises `InvalidRequest` where there are none, as a load. Needs no device."""
+    return _DEVICES[device].view(bundle)
 
 
 def require_device(device: Device) -> None:
@@ -151,7 +154,8 @@ class _Backends:
 
     prefix: Callable[[Bundle, EngineConfig, int], PrefixBackend]
     text: Callable[[Bundle, Role, EngineConfig, int], TextBackend]
-    sets: Callable[[Bundle, EngineConfig, int], SetBackend] | None = None  # None: it ranks none yet
+    # With the rows of tables; None: it ranks none yet.
+    sets: Callable[[Bundle, StoredRows, EngineConfig, int], SetBackend] | None = None
     decode: Callable[[Bundle, EngineConfig, int], DecodeBackend] | None = None  # None: it writes nothing yet
     marked: Callable[[Bundle, Role, EngineConfig, int], MarkedBackend] | None = None  # None: no lists yet
     record: Callable[[PrefixBackend, Manifest, EngineConfig], None] = lambda *_: None  # what will come again
@@ -208,7 +212,7 @@ def _cpu_backends(_: Bundle) -> _Backends:
     return _Backends(
         prefix=lambda bundle, config, _: OnnxRuntimePrefixBackend(bundle, config),
         text=lambda bundle, role, config, _: OnnxRuntimeTextBackend(bundle, role, config),
-        sets=lambda bundle, config, _: OnnxRuntimeSetBackend(bundle, config),
+        sets=lambda bundle, stored, config, _: OnnxRuntimeSetBackend(bundle, config, stored),
         decode=lambda bundle, config, _: OnnxRuntimeDecodeBackend(bundle, config),
         marked=lambda bundle, role, config, _: OnnxRuntimeMarkedBackend(bundle, role, config),
     )
@@ -221,7 +225,7 @@ def _cuda_backends(_: Bundle) -> _Backends:
     return _Backends(
         prefix=lambda bundle, config, gpu: cuda.cuda_prefix_backend(bundle, config, device=gpu),
         text=lambda bundle, role, _, gpu: cuda.cuda_text_backend(bundle, role, device=gpu),
-        sets=lambda bundle, config, gpu: cuda.cuda_set_backend(bundle, config, device=gpu),
+        sets=lambda bundle, stored, config, gpu: cuda.cuda_set_backend(bundle, stored, config, device=gpu),
         decode=lambda bundle, config, gpu: cuda.cuda_decode_backend(bundle, config, device=gpu),
         marked=lambda bundle, role, _, gpu: cuda.cuda_marked_backend(bundle, role, device=gpu),
         record=cuda.record_cuda_prefills,
@@ -272,25 +276,6 @@ def _if_run(
             "--device cpu or cuda"
         )
     return entry.view(bundle), load
-
-
-def _warmed(
-    backend: BackendT,
-    bundle: Bundle,
-    config: EngineConfig,
-    warm_up: Callable[[BackendT, Manifest, EngineConfig], None],
-) -> BackendT:
-    """Warms up a backend on a GPU; closes it if that fails."""
-    if config.device == "cpu":
-        return backend
-    try:
-        warm_up(backend, bundle.manifest, config)
-    except BaseException:
-        # What closing may find wrong follows from what is raised already.
-        with suppress(RankportError, DeviceLost):
-            backend.close()
-        raise
-    return backend
 
 
 def _way_out(manifest: Manifest, lacking: Target) -> str:

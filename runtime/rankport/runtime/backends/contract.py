@@ -87,13 +87,13 @@ class RecordingCounts:
 
 
 class TokenTable(Protocol):
-    """Embedding tokens in the memory of a device, that runs may name by row."""
+    """Rows in the memory of a device, that a pass names by number: embedding tokens, or rows of a table of ids."""
 
     @property
     def rows(self) -> int:
         """Rows that there is room for."""
 
-    def write(self, row: int, tokens: NDArray[np.floating]) -> None:
+    def write(self, row: int, tokens: NDArray[np.generic]) -> None:
         """Puts rows [count, hidden] at `row` and after, behind the passes started by now. The backend's thread only."""
 
 
@@ -119,49 +119,6 @@ class PrefixBackend(Protocol):
 
     def split(self, kv: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
         """Splits into the first `length` tokens and the rest; 0 < length < kv.length. `kv` is not used again."""
-
-    def close(self) -> None:
-        """Frees the device."""
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """Events of one user whose state is there."""
-
-    state: PrefixPieces  # one piece behind the other
-    times: NDArray[np.int64]  # [events], in whole seconds
-
-    @classmethod
-    def nothing(cls) -> "History":
-        """Makes the history of no events."""
-        return cls((), np.zeros(0, np.int64))
-
-
-class SetBackend(Protocol):
-    """Histories and all candidates behind one: state of events once, then a row a candidate."""
-
-    @property
-    def recordings(self) -> RecordingCounts | None:
-        """Counts of the passes so far; None where nothing is recorded."""
-
-    def extend(self, past: History, events: NDArray[np.float32], times: NDArray[np.int64]) -> PrefixKV:
-        """Computes the state of events [events, width], at least one, right behind a past. Times [events]"""
-
-    def start(
-        self,
-        past: History,
-        now: int,
-        candidates: NDArray[np.float32],
-        sessions: NDArray[np.int64] | None = None,
-    ) -> Started[np.float32]:
-        """Starts the logits of candidates [candidates, width], at least one: [candidates, heads].
-
-        Each sees the history and itself, with `sessions` [candidates] those of its session too. Several passes may be
-        under way; they end in order.
-        """
-
-    def split(self, state: PrefixKV, length: int) -> tuple[PrefixKV, PrefixKV]:
-        """Splits the state of events as `PrefixBackend.split`."""
 
     def close(self) -> None:
         """Frees the device."""

@@ -1,21 +1,51 @@
 """Passes that a backend on a GPU runs before a request: kernels and memory are there then, and what fails is told."""
 
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
 import numpy as np
 
+from rankport.protos.errors import RankportError
 from rankport.runtime.backends.contract import (
     DecodeBackend,
-    History,
+    DeviceLost,
     MarkedBackend,
     PrefixBackend,
     PrefixBatch,
     PrefixPieces,
     SequenceKV,
-    SetBackend,
     TextBackend,
 )
+from rankport.runtime.backends.layouts.row_slots import ZEROS
+from rankport.runtime.backends.layouts.sets import gathers_rows
+from rankport.runtime.backends.set_contract import FeatureRows, History, SetBackend
+from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
+from rankport.runtime.bundle.sets import IdFeature, SetFeature, Sets
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.tokens import TokenRun, TokenRuns
+
+BackendT = TypeVar("BackendT", PrefixBackend, TextBackend, SetBackend, MarkedBackend, DecodeBackend)
+
+
+def warmed_up(
+    backend: BackendT,
+    bundle: Bundle,
+    config: EngineConfig,
+    warm_up: Callable[[BackendT, Manifest, EngineConfig], None],
+) -> BackendT:
+    """Warms up a backend on a GPU; closes it if that fails."""
+    if config.device == "cpu":
+        return backend
+    try:
+        warm_up(backend, bundle.manifest, config)
+    except BaseException:
+        # What closing may find wrong follows from what is raised already.
+        with suppress(RankportError, DeviceLost):
+            backend.close()
+        raise
+    return backend
 
 
 def warm_up_prefixes(backend: PrefixBackend, manifest: Manifest, config: EngineConfig) -> None:
@@ -49,18 +79,19 @@ def warm_up_sets(backend: SetBackend, manifest: Manifest, config: EngineConfig) 
     """Reads the longest history, and ranks most and fewest candidates behind it; raises as `warm_up_prefixes`."""
     sets = manifest.sets
     assert sets is not None
-    events = np.zeros((sets.max_events, sets.width(sets.event)), np.float32)
+    gathered = gathers_rows(manifest)
+    events = _zero_rows(sets, sets.event, sets.max_events, gathered=gathered)
     times = np.zeros(len(events), np.int64)
     past = History.nothing()
     for start in range(0, len(events), config.max_prefill_tokens):
         end = min(start + config.max_prefill_tokens, len(events))
-        state = backend.extend(past, events[start:end], times[start:end])
+        state = backend.extend(past, events.part(slice(start, end)), times[start:end])
         past = History((*past.state, state), times[:end])
     alone = sets.mask.policy != "set-wise"
     most_together = min(sets.mask.top_k or 0, sets.max_candidates) if alone else sets.max_candidates
     for most, apart in ((sets.max_candidates, True), (most_together, False)):
         for count in (most, 1) if most and (alone or not apart) else ():
-            candidates = np.zeros((count, sets.width(sets.candidate)), np.float32)
+            candidates = _zero_rows(sets, sets.candidate, count, gathered=gathered)
             backend.start(past, 0, candidates, None if apart else np.zeros(count, np.int64)).results()
 
 
@@ -84,6 +115,13 @@ def warm_up_writing(backend: DecodeBackend, manifest: Manifest, config: EngineCo
     )
     for sequence in sequences:
         backend.end(sequence)
+
+
+def _zero_rows(sets: Sets, features: Sequence[SetFeature], count: int, *, gathered: bool) -> FeatureRows:
+    """Makes rows that are all zeros."""
+    ids = sum(isinstance(feature, IdFeature) for feature in features) if gathered else 0
+    width = sets.width(features, but_ids=gathered)
+    return FeatureRows(np.zeros((count, width), np.float32), np.full((count, ids), ZEROS))
 
 
 def _zeros(length: int, count: int) -> TokenRuns:

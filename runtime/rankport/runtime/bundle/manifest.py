@@ -43,7 +43,7 @@ FORMAT_VERSION = 1
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 WORD_PATTERN = r"^[a-z][a-z0-9-]{0,63}$"
 
-DType = Literal["float32", "float16", "bfloat16", "int64", "int32"]
+DType = Literal["float32", "float16", "bfloat16", "int64", "int32", "int8"]
 Role = Annotated[str, Field(pattern=WORD_PATTERN)]
 """Part that a graph plays in its kind: which there are, the kind's `ManifestRules` say."""
 Precision = Literal["fp32", "fp16", "bf16"]

@@ -1,5 +1,6 @@
 """The section `sets` of a manifest: what a ranker of sets is given of events and candidates, and who sees whom."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -115,9 +116,10 @@ class SetSchema(Strict):
             raise ValueError(f"tables: {unused[0]!r} is of no feature")
         return self
 
-    def width(self, features: list[SetFeature]) -> int:
-        """Counts the values of features beside each other."""
-        return sum(self.width_of(feature) for feature in features)
+    def width(self, features: Sequence[SetFeature], *, but_ids: bool = False) -> int:
+        """Counts the values of features beside each other, of ids too unless `but_ids`."""
+        counted = (each for each in features if not (but_ids and isinstance(each, IdFeature)))
+        return sum(self.width_of(feature) for feature in counted)
 
     def width_of(self, feature: SetFeature) -> int:
         """Counts the values of one feature."""

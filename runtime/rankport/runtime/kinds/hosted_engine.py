@@ -26,6 +26,7 @@ from rankport.runtime.kinds.remote_text_engine import rows_columns
 from rankport.runtime.kinds.set_ranker.engine import SetEngine
 from rankport.runtime.kinds.set_ranker.remote import logits_columns, read_input
 from rankport.runtime.kinds.set_ranker.set_ranker import set_engine
+from rankport.runtime.kinds.set_ranker.tables import RowTables
 from rankport.runtime.kinds.table import open_bundle
 from rankport.runtime.kinds.text_engine import TextEngine
 from rankport.runtime.kinds.text_engines import text_engine
@@ -87,7 +88,8 @@ def load_hosted(order: EngineOrder, config: EngineConfig, store: TokenStore | No
         writing = HostedWriting(bundle, config)
         return HostedEngine(writing.engine, writing.begin)
     if bundle.manifest.sets is not None:
-        return hosted_sets(cast(SetEngine, set_engine(bundle, config, config.device_ids[0])))
+        engine = set_engine(bundle, RowTables.open(bundle), config, config.device_ids[0])
+        return hosted_sets(cast(SetEngine, engine))
     tokens = None if store is None else paired_tokens(store, bundle.manifest)
     loaded = ranker_engines(bundle, config, tokens)
     return hosted_ranker(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rankport.protos.wording import counted
 from rankport.runtime.backends.contract import RecordingCounts
+from rankport.runtime.backends.set_contract import RowCounts
 from rankport.runtime.histogram import COUNTS, Histogram, HistogramCounts
 from rankport.runtime.scheduling.work import PassSize
 
@@ -68,6 +69,7 @@ class EngineCounts:
     silent_s: float  # since the thread's last step, 0 while it has nothing to do
     doing: str  # what it does since then
     recordings: RecordingCounts | None = None  # of its device, if that records passes
+    rows: RowCounts | None = None  # of id tables, if its graphs gather them
 
 
 class WorkerCounts:

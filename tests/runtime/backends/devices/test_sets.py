@@ -11,19 +11,23 @@ from rankport.exporters.export import export
 from rankport.exporters.kinds.set_ranker.proof.modes import ask, modes_of
 from rankport.exporters.kinds.set_ranker.proof.samples import SetSample, draw_samples
 from rankport.protos.errors import BackendError
+from rankport.protos.sets import SetColumns
 from rankport.runtime.backends import choice
-from rankport.runtime.backends.contract import History
 from rankport.runtime.backends.devices.sets import DeviceSetBackend
 from rankport.runtime.backends.ort.sets import OnnxRuntimeSetBackend
+from rankport.runtime.backends.set_contract import FeatureRows, History
 from rankport.runtime.backends.warm_up import warm_up_sets
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.set_ranker.gather import Gatherer
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
+from rankport.runtime.kinds.set_ranker.tables import RowTables
 from support.effort import every_run
 from support.gpu.cuda_kernels import without_kernel
 from support.gpu.gpus import has_cuda
 from support.gpu.host_device import HostMemory, host_sets
 from support.sets.rankers import set_checkpoint
+from support.sets.requests import candidates, history
 
 pytestmark = pytest.mark.usefixtures("traces")
 
@@ -61,11 +65,12 @@ def device(bundle: Bundle, memory: HostMemory) -> Iterator[DeviceSetBackend]:
 @pytest.fixture
 def load(bundle: Bundle, memory: HostMemory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SetRanker]:
     """Loads the ranker over the device."""
+    view = bundle.for_target("onnx-cuda")
 
-    def loaded(**knobs: int) -> SetRanker:
-        backend = host_sets(bundle.for_target("onnx-cuda"), memory)
+    def loaded(rows_bytes: int = 0, **knobs: int) -> SetRanker:
+        backend = host_sets(view, memory, rows_bytes=rows_bytes)
         monkeypatch.setattr(choice, "load_set_backend", lambda *_, **__: backend)
-        return SetRanker.load(bundle, config=EngineConfig(**knobs))
+        return SetRanker.load(view, config=EngineConfig(**knobs))
 
     return loaded
 
@@ -75,8 +80,12 @@ def samples_of(bundle: Bundle) -> list[SetSample]:
     return draw_samples(bundle.manifest.sets)
 
 
-def drawn(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+def gathered(bundle: Bundle, count: int, side: str = "candidates", *, in_graph: bool) -> FeatureRows:
+    """Gathers rows of drawn columns: ids looked up, or as rows of their tables."""
+    assert bundle.manifest.sets is not None
+    gatherer = Gatherer(bundle.manifest.sets, RowTables.open(bundle), in_graph=in_graph)
+    columns = candidates(count) if side == "candidates" else history(count)
+    return gatherer.rows(SetColumns.of(columns, side), side).features
 
 
 def test_logits_are_those_of_the_cpu_in_every_mode(bundle: Bundle, load: Callable[..., SetRanker]) -> None:
@@ -93,14 +102,16 @@ def test_any_number_of_candidates_is_padded(bundle: Bundle, device: DeviceSetBac
     sets = bundle.manifest.sets
     assert sets is not None
     cpu = OnnxRuntimeSetBackend(bundle.for_target("onnx-cpu"))
-    candidates, far = drawn(9, sets.width(sets.candidate)), np.iinfo(np.int64).min
+    far = np.iinfo(np.int64).min
+    looked_up, found = (gathered(bundle, 9, in_graph=in_graph) for in_graph in (False, True))
     sessions = None if sets.mask.policy == "independent" else np.array([far, 5, 5, far, 0, -1, -1, 0, 7])
     for count in range(1, 10):
         part = None if sessions is None else sessions[:count]
-        given = (History.nothing(), 5, candidates[:count], part)
-        np.testing.assert_allclose(
-            device.start(*given).results(), cpu.start(*given).results(), atol=2e-5, err_msg=f"{count}"
-        )
+        logits = [
+            backend.start(History.nothing(), 5, rows.part(slice(count)), part).results()
+            for backend, rows in ((device, found), (cpu, looked_up))
+        ]
+        np.testing.assert_allclose(logits[0], logits[1], atol=2e-5, err_msg=f"{count}")
     cpu.close()
 
 
@@ -145,12 +156,12 @@ def test_a_pass_that_comes_again_is_recorded(bundle: Bundle, memory: HostMemory)
     backend = host_sets(bundle.for_target("onnx-cuda"), memory, numbers.append)
     warm_up_sets(backend, bundle.manifest, EngineConfig(max_prefill_tokens=16))
     numbers.clear()
-    candidates = drawn(5, sets.width(sets.candidate))
-    events, times = drawn(3, sets.width(sets.event)), np.arange(3)
+    ranked, times = gathered(bundle, 5, in_graph=True), np.arange(3)
+    events = gathered(bundle, 3, "history", in_graph=True)
     sessions = np.zeros(5, np.int64) if sets.mask.policy == "set-wise" else None
     past = History((backend.extend(History.nothing(), events, times),), times)
     for _ in range(4):
-        backend.start(past, 5, candidates, sessions).results()
+        backend.start(past, 5, ranked, sessions).results()
     assert numbers[:3] == [None, None, None]
     assert numbers[3] is not None
     assert numbers[4] == numbers[3]

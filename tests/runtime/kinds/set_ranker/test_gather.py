@@ -7,8 +7,10 @@ import pytest
 
 from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.sets import SetColumns
+from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.sets import ContentFeature, ScalarFeature, SetMask, SetSchema
 from rankport.runtime.kinds.set_ranker.gather import Gatherer
+from rankport.runtime.kinds.set_ranker.tables import RowTables
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.opening import open_store
 from support.token_samples import ENCODER, SPEC, entry
@@ -21,7 +23,7 @@ def gatherer(content: HotTokens | None, width: int = WIDTH) -> Gatherer:
     price = ScalarFeature(source="scalar", name="price", scaling="min-max", min=10.0, max=30.0)
     mask = SetMask(policy="independent")
     schema = SetSchema(event=[title], candidate=[title, price], mask=mask, max_events=4, max_candidates=4)
-    return Gatherer(schema, {}, content)
+    return Gatherer(schema, RowTables({}, MappedFiles(Path(), ())), content)
 
 
 def test_keys_are_the_tokens_of_the_store(tmp_path: Path) -> None:
@@ -33,9 +35,9 @@ def test_keys_are_the_tokens_of_the_store(tmp_path: Path) -> None:
             SetColumns.of({"title": ["b", "a"], "price": [30.0, 20.0]}, "candidates"), "candidates"
         )
         stored = namespace.read(["b", "a"]).tokens.astype(np.float32).reshape(2, -1)
-        np.testing.assert_array_equal(rows.values, np.concatenate([stored, [[1.0], [0.5]]], axis=1))
+        np.testing.assert_array_equal(rows.features.values, np.concatenate([stored, [[1.0], [0.5]]], axis=1))
         given = own.rows(SetColumns.of({"title": stored}, "history"), "history")
-        np.testing.assert_array_equal(given.values, stored)
+        np.testing.assert_array_equal(given.features.values, stored)
         with pytest.raises(
             NotFound, match=r"history\['title'\]\[1\] is the key 'gone', which the store does not"
         ):

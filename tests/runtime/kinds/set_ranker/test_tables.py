@@ -1,6 +1,5 @@
 """Tables of ids: rows of every type, unknown ids, and large files that cost no memory."""
 
-import os
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from rankport.protos.errors import BundleError, InvalidRequest
 from rankport.runtime.bundle.sets import IdTable
 from rankport.runtime.kinds.set_ranker.tables import RowTable, row_file_bytes, splitmix64
+from support.sets.private_memory import private_bytes
 
 ROWS = np.arange(12, dtype=np.float32).reshape(4, 3) / 4
 
@@ -75,14 +75,8 @@ def test_ten_million_rows_open_at_once_and_cost_no_private_memory(tmp_path: Path
         stream.write(row_file_bytes(np.zeros((1, 1), np.float16))[:8] + np.array([rows], "<u8").tobytes())
         stream.write(np.array([width, 2], "<u4").tobytes())
         stream.truncate(64 + rows * width * 2)  # a hole: it has no blocks on disk
-    before, begun_s = _private_bytes(), time.process_time()
+    before, begun_s = private_bytes(), time.process_time()
     table = RowTable.open(file, "big", IdTable(rows=rows, width=width), "float16")
     assert time.process_time() - begun_s < 1
     assert not table.gather(np.arange(0, rows, rows // 100), "x").any()
-    assert _private_bytes() - before < 8 * 2**20
-
-
-def _private_bytes() -> int:
-    fields = Path(f"/proc/{os.getpid()}/smaps_rollup").read_text().splitlines()
-    dirty = (line.split() for line in fields if line.startswith(("Private_Dirty", "Anonymous")))
-    return max(int(words[1]) * 1024 for words in dirty)
+    assert private_bytes() - before < 8 * 2**20

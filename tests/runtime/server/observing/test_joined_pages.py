@@ -11,6 +11,15 @@ rankport_open_calls 1.0
 # HELP rankport_passes_total Passes.
 # TYPE rankport_passes_total counter
 rankport_passes_total{device="cpu"} 7.0
+# HELP rankport_recording_seconds_total Seconds.
+# TYPE rankport_recording_seconds_total counter
+rankport_recording_seconds_total{device="cuda"} 1.0
+# HELP rankport_id_rows_total Rows.
+# TYPE rankport_id_rows_total counter
+rankport_id_rows_total{device="cuda",found="host"} 1.0
+# HELP rankport_id_rows_kept Rows.
+# TYPE rankport_id_rows_kept gauge
+rankport_id_rows_kept{device="cuda"} 1.0
 # HELP rankport_store_kept_keys Keys.
 # TYPE rankport_store_kept_keys gauge
 rankport_store_kept_keys{memory="host",model="m"} 2.0
@@ -38,4 +47,13 @@ def test_each_series_says_whose_it_is_and_those_of_engines_are_there_once() -> N
         "# HELP rankport_passes_total Passes.",
         "# TYPE rankport_passes_total counter",
         'rankport_passes_total{device="cpu"} 6.0',
+        "# HELP rankport_recording_seconds_total Seconds.",
+        "# TYPE rankport_recording_seconds_total counter",
+        'rankport_recording_seconds_total{device="cuda"} 1.0',
+        "# HELP rankport_id_rows_total Rows.",
+        "# TYPE rankport_id_rows_total counter",
+        'rankport_id_rows_total{device="cuda",found="host"} 1.0',
+        "# HELP rankport_id_rows_kept Rows.",
+        "# TYPE rankport_id_rows_kept gauge",
+        'rankport_id_rows_kept{device="cuda"} 1.0',
     ]

@@ -85,13 +85,21 @@ def test_two_towers_have_each_graph_there(wide_bundle: Bundle, hosted: Callable[
         model.close()
 
 
-@pytest.mark.parametrize(("block", "policy"), [("hstu", "set-wise"), ("ligr", "top")])
+@pytest.mark.parametrize(
+    ("block", "policy", "target"),
+    [("hstu", "set-wise", "onnx-cpu"), ("ligr", "top", "onnx-cpu"), ("hstu", "set-wise", "onnx-cuda")],
+)
 def test_sets_are_ranked_there_with_their_weights_and_kept_histories(
-    set_bundle: Callable[[str, str], Bundle], hosted: Callable[..., EngineConfig], block: str, policy: str
+    set_bundle: Callable[..., Bundle],
+    hosted: Callable[..., EngineConfig],
+    block: str,
+    policy: str,
+    target: str,
 ) -> None:
+    """Graphs for CUDA gather rows of ids: those are read where the engine is, and their numbers cross."""
     asked = {"candidates": candidates(8), "now": NOW, "head_weights": {"click": 1.0, "like": 2.5}, "top_k": 5}
     asked["sessions"] = [0, 0, 0, 1, 1, 1, 1, 1]
-    bundle = set_bundle(block, policy)
+    bundle = set_bundle(block, policy, target)
     with (
         SetRanker.load(bundle, config=ONE_THREAD) as own,
         SetRanker.load(bundle, config=hosted()) as remote,

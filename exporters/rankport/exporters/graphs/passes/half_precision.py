@@ -14,11 +14,13 @@ import onnx_ir.passes.common as passes
 from rankport.exporters.graphs.passes.exact_nodes import exact_nodes
 from rankport.exporters.graphs.passes.fusions.matching import made_by
 from rankport.protos.errors import CheckpointError
+from rankport.runtime.backends.layouts.sets import table_input
 from rankport.runtime.bundle.manifest import Precision
 
 TYPES: dict[Precision, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 _NUMPY = {ir.DataType.FLOAT16: np.dtype(np.float16), ir.DataType.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
 _LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 2.0**127 * (2 - 2**-7)}
+_STORED = table_input("")  # start of the names of inputs of stored rows
 _FP32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -124,17 +126,19 @@ _MOVES = frozenset(
 def emulate(model: ir.Model, precision: Precision) -> None:
     """Rewrites a graph for a runtime without half precision: in fp32, every result rounded as the graph rounds it.
 
-    Weights stay in half precision and are widened where they are read. Inputs and outputs become fp32.
+    Weights stay in half precision and are widened where they are read. Inputs and outputs become fp32, but for tables
+    of stored rows, which stay as they are until they are gathered and cast.
     """
     graph, half = model.graph, TYPES[precision]
-    nodes = list(graph)
+    stored = {value for value in graph.inputs if (value.name or "").startswith(_STORED)}
+    nodes = [node for node in graph if stored.isdisjoint(node.inputs)]
     rounding = _Casts(graph)
     for value in [*graph.initializers.values()]:
         if value.dtype == half:
             wide = rounding._cast(value, ir.DataType.FLOAT, nodes[0])
             _replace_readers(value, wide)
     for value in graph.inputs:
-        if value.dtype == half:
+        if value.dtype == half and value not in stored:
             value.type = ir.TensorType(ir.DataType.FLOAT)
             _replace_readers(value, _rounded(rounding, value, half, nodes[0]))
     for node in nodes:

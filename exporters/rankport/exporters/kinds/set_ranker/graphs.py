@@ -11,8 +11,19 @@ from rankport.exporters.graphs.passes.half_precision import to_half_precision
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
 from rankport.exporters.kinds.set_ranker.facts import SetFacts, sets_of
-from rankport.runtime.backends.layouts.sets import HISTORY, RANK, RANK_SET, state_names
+from rankport.exporters.kinds.set_ranker.id_rows import gather_ids
+from rankport.runtime.backends.layouts.sets import (
+    CANDIDATE_ROWS,
+    CANDIDATES,
+    EVENT_ROWS,
+    EVENTS,
+    HISTORY,
+    RANK,
+    RANK_SET,
+    state_names,
+)
 from rankport.runtime.bundle.manifest import Precision, Target
+from rankport.runtime.bundle.sets import RowType
 
 LOGITS = "logits"
 _EVENTS, _PAST, _CANDIDATES = 5, 7, 3  # of the trace
@@ -53,9 +64,9 @@ class Rank(nn.Module):
 
 
 def set_ranker_graphs(
-    facts: SetFacts, source: Checkpoint, target: Target, precision: Precision
+    facts: SetFacts, table_dtype: RowType, source: Checkpoint, target: Target, precision: Precision
 ) -> dict[str, RoleGraph]:
-    """Traces the graphs for a target: of a mask with a first pass, one for each."""
+    """Traces the graphs for a target: of a mask with a first pass, one for each. Those for CUDA gather rows of ids."""
     module = sets_of(source)
     policy = facts.schema.mask.policy
     graphs = {HISTORY: RoleGraph(_history(module, facts), {HISTORY: tuple(_state(facts, "state", "events"))})}
@@ -67,6 +78,11 @@ def set_ranker_graphs(
             fuse_for_cuda(graph.model)
         if precision != "fp32":
             to_half_precision(graph.model, precision, fused=target == "onnx-cuda")
+        if target == "onnx-cuda":  # behind what rounds: rows of ids are dequantized in fp32
+            gather_ids(graph.model, EVENTS, EVENT_ROWS, facts.schema, facts.schema.event, table_dtype)
+            gather_ids(
+                graph.model, CANDIDATES, CANDIDATE_ROWS, facts.schema, facts.schema.candidate, table_dtype
+            )
         drop_intermediate_shapes(graph.model)
     return graphs
 

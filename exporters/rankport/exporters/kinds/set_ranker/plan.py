@@ -46,5 +46,5 @@ def plan_set_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: SetRank
         if facts.encoder_fingerprint is None
         else Pairing(encoder_fingerprint=facts.encoder_fingerprint),
         files=files,
-        graphs=partial(set_ranker_graphs, facts),
+        graphs=partial(set_ranker_graphs, facts, dtype),
     )

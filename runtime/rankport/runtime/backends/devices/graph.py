@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rankport.runtime.bundle.manifest import DType
 
-ITEM_BYTES: dict[DType, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4}
+ITEM_BYTES: dict[DType, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int8": 1}
 
 
 @lru_cache(maxsize=16)

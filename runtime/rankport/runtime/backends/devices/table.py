@@ -1,4 +1,4 @@
-"""Embedding tokens of a catalogue in device memory, where passes gather them by row instead of being sent them."""
+"""Rows in device memory, where passes gather them by number instead of being sent them: tokens, or rows of ids."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class DeviceTable:
         """See `TokenTable.rows`."""
         return self._rows
 
-    def write(self, row: int, tokens: NDArray[np.floating]) -> None:
+    def write(self, row: int, tokens: NDArray[np.generic]) -> None:
         """See `TokenTable.write`."""
         assert 0 <= row <= self._rows - len(tokens), (row, len(tokens))
         assert self._block is not None, "released"

@@ -4,20 +4,44 @@ Neither padding changes a row: an event sees those before it, and a candidate th
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.layouts.kept import KeptTensor
 from rankport.runtime.backends.layouts.layout import HostArray
-from rankport.runtime.bundle.manifest import DType, LayerKV, Role
+from rankport.runtime.backends.set_contract import FeatureRows
+from rankport.runtime.bundle.manifest import DType, LayerKV, Manifest, Role
 
 HISTORY: Role = "history"
 RANK: Role = "rank"
 RANK_SET: Role = "rank-set"  # of the mask `top`: its second pass
 
-Values = NDArray[np.float32]
+EVENTS: Final = "events"
+CANDIDATES: Final = "candidates"
+EVENT_ROWS: Final = "event_rows"
+CANDIDATE_ROWS: Final = "candidate_rows"
+"""Inputs that say where the rows of ids lie in the blocks of their tables."""
+
 Whole = NDArray[np.int64]
+Slots = NDArray[np.int32]  # [rows, features of ids]; the first slot of a block is of zeros
+
+
+def gathers_rows(manifest: Manifest) -> bool:
+    """Says whether graphs gather the rows of ids from blocks; else they take the looked up values."""
+    names = {tensor.name for graph in manifest.graphs for tensor in graph.inputs}
+    return not names.isdisjoint((EVENT_ROWS, CANDIDATE_ROWS))
+
+
+def table_input(table: str) -> str:
+    """Names the input that takes the block of a table."""
+    return f"table.{table}"
+
+
+def scales_input(table: str) -> str:
+    """Names the input that takes the scales of a table in int8."""
+    return f"scales.{table}"
 
 
 def kept_states(layers: Sequence[LayerKV], dtype: DType) -> tuple[KeptTensor, ...]:
@@ -27,24 +51,31 @@ def kept_states(layers: Sequence[LayerKV], dtype: DType) -> tuple[KeptTensor, ..
     return tuple(KeptTensor(new, past, part.kv_heads, part.head_dim, dtype) for new, past, part in names)
 
 
-def history_inputs(past_times: Whole, events: Values, times: Whole, rows: int) -> Mapping[str, HostArray]:
-    """Makes the inputs, but for the past's state, of events [events, width] at times [events], in `rows` rows."""
+def history_inputs(
+    past_times: Whole, events: FeatureRows, slots: Slots | None, times: Whole, rows: int
+) -> Mapping[str, HostArray]:
+    """Makes the inputs, but for the past's state and blocks, of events at times [events], in `rows` rows."""
     return {
-        "events": HostArray.padded((rows, events.shape[1]), events),
+        **_features(EVENTS, events, EVENT_ROWS, slots, rows),
         "times": HostArray.padded((rows,), times, filling=int(times[-1])),
         "past_times": HostArray.padded(past_times.shape, past_times),
     }
 
 
 def rank_inputs(
-    past_times: Whole, now: int, candidates: Values, sessions: Whole | None, rows: int
+    past_times: Whole,
+    now: int,
+    candidates: FeatureRows,
+    slots: Slots | None,
+    sessions: Whole | None,
+    rows: int,
 ) -> Mapping[str, HostArray]:
-    """Makes the inputs, but for the past's state, of candidates [candidates, width], in `rows` rows.
+    """Makes the inputs, but for the past's state and blocks, of candidates, in `rows` rows.
 
     Sessions [candidates] are numbered anew, as those of the padding must be none of theirs.
     """
     inputs = {
-        "candidates": HostArray.padded((rows, candidates.shape[1]), candidates),
+        **_features(CANDIDATES, candidates, CANDIDATE_ROWS, slots, rows),
         "now": HostArray.padded((1,), np.array([now], np.int64)),
         "past_times": HostArray.padded(past_times.shape, past_times),
     }
@@ -52,6 +83,14 @@ def rank_inputs(
         numbers = np.unique(sessions, return_inverse=True)[1].astype(np.int64, copy=False)
         inputs["sessions"] = HostArray.padded((rows,), numbers, filling=-1)
     return inputs
+
+
+def _features(
+    values: str, features: FeatureRows, places: str, slots: Slots | None, rows: int
+) -> dict[str, HostArray]:
+    """Makes what is sent of features; of padding the first slot, too."""
+    given = {values: HostArray.padded((rows, features.values.shape[1]), features.values)}
+    return given if slots is None else given | {places: HostArray.padded((rows, slots.shape[1]), slots)}
 
 
 def rank_role(sessions: Whole | None, roles: Collection[Role]) -> Role:

@@ -16,9 +16,10 @@ from rankport.runtime.backends.devices.encoding import DeviceTextBackend
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.marked import DeviceMarkedBackend
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
-from rankport.runtime.backends.devices.sets import DeviceSetBackend
+from rankport.runtime.backends.devices.sets import DeviceSetBackend, device_rows
 from rankport.runtime.backends.devices.table import token_table
 from rankport.runtime.backends.layouts.sizes import prefill_sizes
+from rankport.runtime.backends.set_contract import StoredRows
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.graph_files import check_graph_files
 from rankport.runtime.bundle.manifest import DType, Manifest, Role
@@ -32,7 +33,14 @@ _NOT_RECORDED = "-1"
 _ON_HOST = frozenset(["kv_slots"])
 _PASSES_SHARE = 8
 """Part of the prefix cache's bytes that a pass has room for from the start, and what it leaves in turn."""
-_ELEMENT_TYPES: dict[DType, int] = {"float32": 1, "int32": 6, "int64": 7, "float16": 10, "bfloat16": 16}
+_ELEMENT_TYPES: dict[DType, int] = {
+    "float32": 1,
+    "int8": 3,
+    "int32": 6,
+    "int64": 7,
+    "float16": 10,
+    "bfloat16": 16,
+}
 """Numbers of ONNX's TensorProto.DataType."""
 
 
@@ -94,12 +102,15 @@ def cuda_marked_backend(bundle: Bundle, role: Role, *, device: int = 0) -> Devic
     return DeviceMarkedBackend(bundle, role, graph, memory)
 
 
-def cuda_set_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DeviceSetBackend:
-    """Loads a ranker of sets on one GPU. Raises as `cuda_prefix_backend`."""
+def cuda_set_backend(
+    bundle: Bundle, stored: StoredRows, config: EngineConfig, *, device: int = 0
+) -> DeviceSetBackend:
+    """Loads a ranker of sets on one GPU, beside rows of its tables. Raises as `cuda_prefix_backend`."""
     with _on_gpu(device) as memory:
         memory.reserve(config.prefix_cache_bytes)
         graphs = {graph.role: _load(bundle, graph.role, memory) for graph in bundle.manifest.graphs}
-        return DeviceSetBackend(bundle.manifest, graphs, memory)
+        resident = device_rows(bundle.manifest, memory, stored, config.device_rows_bytes)
+        return DeviceSetBackend(bundle.manifest, graphs, memory, resident)
 
 
 def cuda_decode_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DeviceDecodeBackend:

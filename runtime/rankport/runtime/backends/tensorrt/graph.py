@@ -31,6 +31,7 @@ DTYPE_NAMES: dict[DType, str] = {
     "bfloat16": "BF16",
     "int64": "INT64",
     "int32": "INT32",
+    "int8": "INT8",
 }
 
 

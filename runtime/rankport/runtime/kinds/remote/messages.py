@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import RecordingCounts
+from rankport.runtime.backends.set_contract import RowCounts
 from rankport.runtime.histogram import HistogramCounts
 from rankport.runtime.scheduling.counts import EngineCounts, Queue, Room, StageCounts
 from rankport.runtime.scheduling.prefix_cache import CacheStats
@@ -143,6 +144,7 @@ def _counts(values: Mapping[str, Any]) -> EngineCounts:
     own = {
         "queue": Queue(**{**queue, "background": Room(**queue["background"])}),
         "recordings": None if values["recordings"] is None else RecordingCounts(**values["recordings"]),
+        "rows": None if values["rows"] is None else RowCounts(**values["rows"]),
         "stages": {name: StageCounts(**stage) for name, stage in values["stages"].items()},
     }
     return EngineCounts(**{**values, **own, **histograms})

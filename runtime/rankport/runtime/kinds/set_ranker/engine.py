@@ -13,7 +13,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import History, RecordingCounts, SetBackend, Started
+from rankport.runtime.backends.contract import RecordingCounts, Started
+from rankport.runtime.backends.set_contract import FeatureRows, History, RowCounts, SetBackend
 from rankport.runtime.bundle.sets import SetMask
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
@@ -32,10 +33,10 @@ Whole = NDArray[np.int64]
 class SetInput:
     """Arrays of one request."""
 
-    events: Values  # [events, width]
+    events: FeatureRows
     identity: NDArray[np.uint8]  # [events, bytes]
     times: Whole  # [events]
-    candidates: Values  # [candidates, width]
+    candidates: FeatureRows
     now: int
     sessions: Whole  # [candidates]
     weights: Values  # [heads] of the sum that ranks
@@ -73,7 +74,11 @@ class SetEngine(QueuedEngine):
     def submit(
         self, given: SetInput, timeout_s: float | None = None, *, spent_s: float = 0.0
     ) -> "Future[SetLogits]":
-        """Queues a request. Raises and answers as `TextEngine.submit`."""
+        """Queues a request, once what it lacks on the device is read. Raises and answers as `TextEngine.submit`.
+
+        Raises Unavailable too where a table was written over or cut.
+        """
+        self._work.read_ahead(given)
         rows = len(given.events) + len(given.candidates)
         request = _SetRequest(
             tokens=rows,
@@ -88,7 +93,7 @@ class SetEngine(QueuedEngine):
 
     def counts(self) -> EngineCounts:
         """Returns a snapshot of its counters, those of recorded passes too."""
-        return replace(super().counts(), recordings=self._work.recordings)
+        return replace(super().counts(), recordings=self._work.recordings, rows=self._work.rows)
 
     def cache_stats(self) -> CacheStats:
         """Takes a snapshot of the counters of states."""
@@ -129,6 +134,15 @@ class _SetWork:
     def recordings(self) -> RecordingCounts | None:
         """Counts of recorded passes, of a device that records any."""
         return self._backend.recordings
+
+    @property
+    def rows(self) -> RowCounts | None:
+        """Counts of rows of ids, of graphs that gather them."""
+        return self._backend.rows
+
+    def read_ahead(self, given: SetInput) -> None:
+        """Reads rows of ids that the device lacks, in the caller's thread. Of kept events, too, there is no telling."""
+        self._backend.read_ahead(given.events, given.candidates)
 
     def prepare(self, request: _SetRequest) -> None:
         """Does nothing: a state is leased while its pass is started."""
@@ -172,7 +186,7 @@ class _SetWork:
         first = on_device("rank", self._rank(given, given.candidates, history, None).results)
         best = np.argsort(-self._heads.combined(first, given.weights), kind="stable")[:top_k]
         again = np.sort(best)  # as the request has them
-        second = self._rank(given, given.candidates[again], history, given.sessions[again])
+        second = self._rank(given, given.candidates.part(again), history, given.sessions[again])
 
         def results() -> Values:
             logits = first.copy()
@@ -198,12 +212,11 @@ class _SetWork:
         start = lease.length
         end = min(len(tokens), start + self._chunk)
         past = History(lease.pieces(), given.times[:start])
-        state = on_device(
-            "history", self._backend.extend, past, given.events[start:end], given.times[start:end]
-        )
+        events = given.events.part(slice(start, end))
+        state = on_device("history", self._backend.extend, past, events, given.times[start:end])
         self.states.insert(lease, tokens[start:end], state)
 
     def _rank(
-        self, given: SetInput, candidates: Values, history: History, sessions: Whole | None
+        self, given: SetInput, candidates: FeatureRows, history: History, sessions: Whole | None
     ) -> Started[np.float32]:
         return on_device("rank", self._backend.start, history, given.now, candidates, sessions)

@@ -1,17 +1,24 @@
 """Columns of a request as the arrays that graphs take, and as the bytes by which events are told from each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.errors import InvalidRequest, NotFound, Unavailable
+from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.sets import SetColumn, SetColumns
 from rankport.protos.wording import amiss
-from rankport.runtime.backends.mapped_files import MappedFiles
-from rankport.runtime.bundle.sets import ContentFeature, IdFeature, ScalarFeature, SetFeature, SetSchema
-from rankport.runtime.kinds.set_ranker.tables import RowTable
+from rankport.runtime.backends.set_contract import FeatureRows
+from rankport.runtime.bundle.sets import (
+    ContentFeature,
+    DenseFeature,
+    IdFeature,
+    ScalarFeature,
+    SetFeature,
+    SetSchema,
+)
+from rankport.runtime.kinds.set_ranker.tables import RowTables
 from rankport.runtime.store.hot_tokens import HotTokens
 
 Values = NDArray[np.float32]
@@ -21,7 +28,7 @@ Values = NDArray[np.float32]
 class GatheredRows:
     """Features of events or candidates."""
 
-    values: Values  # [rows, width] in the order of the schema, ids looked up, scalars scaled
+    features: FeatureRows  # scalars scaled; ids looked up, or as the rows of their tables
     identity: NDArray[np.uint8]  # [rows, bytes] ids and values as given: equal for equal rows alone
 
 
@@ -30,15 +37,14 @@ class Gatherer:
     """Reads the columns of requests by a schema."""
 
     schema: SetSchema
-    tables: Mapping[str, RowTable]
+    tables: RowTables
     content: HotTokens | None = None  # token store of keys
-    files: MappedFiles | None = None  # of the tables
+    in_graph: bool = False  # graphs gather the rows of ids: they are only found
 
     @property
     def alive(self) -> bool:
         """False where the tables have changed, and while the store cannot be read."""
-        changed = self.files is not None and self.files.changed()
-        return not changed and (self.content is None or self.content.alive)
+        return not self.tables.files.changed() and (self.content is None or self.content.alive)
 
     def rows(self, given: SetColumns, side: str) -> GatheredRows:
         """Gathers the features of `side`, history or candidates.
@@ -51,26 +57,33 @@ class Gatherer:
         if given.rows or given.columns:
             _check_names(given, features, side)
         if not given.rows:
-            return GatheredRows(
-                np.zeros((0, self.schema.width(features)), np.float32), np.zeros((0, 8), np.uint8)
-            )
-        values, identity = [], []
-        self._check_files()
+            ids = sum(isinstance(each, IdFeature) for each in features) if self.in_graph else 0
+            width = self.schema.width(features, but_ids=self.in_graph)
+            nothing = FeatureRows(np.zeros((0, width), np.float32), np.zeros((0, ids), np.int64))
+            return GatheredRows(nothing, np.zeros((0, 8), np.uint8))
+        values = [np.zeros((given.rows, 0), np.float32)]
+        places = [np.zeros((given.rows, 0), np.int64)]
+        identity: list[NDArray[np.generic]] = []
+        self.tables.check_files()
         for feature in features:
             column, where = given.columns[feature.name], f"{side}[{feature.name!r}]"
-            block = self._values(feature, column, where)
-            values.append(block)
-            identity.append(column if isinstance(feature, IdFeature) else block)
-        self._check_files()  # what was written meanwhile may be in the values
-        return GatheredRows(np.concatenate(values, axis=1), bytes_of_rows(identity))
+            if isinstance(feature, IdFeature):
+                ids_given, table = _ids(column, where), self.tables.tables[feature.table]
+                if self.in_graph:
+                    places.append(table.places(ids_given, where)[:, None])
+                else:
+                    values.append(table.gather(ids_given, where))
+                identity.append(ids_given)
+                continue
+            values.append(self._values(feature, column, where))
+            identity.append(values[-1])
+        self.tables.check_files()  # what was written meanwhile may be in the values
+        gathered = FeatureRows(np.concatenate(values, axis=1), np.concatenate(places, axis=1))
+        return GatheredRows(gathered, bytes_of_rows(identity))
 
-    def _check_files(self) -> None:
-        if self.files is not None and (told := self.files.changed()):
-            raise Unavailable(f"{told}; load the model again")
-
-    def _values(self, feature: SetFeature, column: SetColumn, where: str) -> Values:
-        if isinstance(feature, IdFeature):
-            return self.tables[feature.table].gather(_ids(column, where), where)
+    def _values(
+        self, feature: DenseFeature | ContentFeature | ScalarFeature, column: SetColumn, where: str
+    ) -> Values:
         if isinstance(feature, ContentFeature) and isinstance(column, tuple):
             return self._read(column, feature, where)
         numbers = _numbers(column, where)

@@ -3,13 +3,14 @@
 from concurrent.futures import Future
 from dataclasses import asdict
 
+from rankport.runtime.backends.set_contract import FeatureRows
 from rankport.runtime.kinds.remote.remote_engine import RemoteEngine
 from rankport.runtime.kinds.set_ranker.engine import SetInput, SetLogits
 from rankport.runtime.links.columns import Columns
 from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.scheduling.prefix_cache import CacheStats
 
-_INPUTS = ("events", "identity", "times", "candidates", "sessions", "weights")
+_INPUTS = ("identity", "times", "sessions", "weights")
 
 
 class RemoteSetEngine(RemoteEngine):
@@ -20,6 +21,8 @@ class RemoteSetEngine(RemoteEngine):
     ) -> "Future[SetLogits]":
         """Queues a request as `SetEngine.submit`; the future raises what that does too."""
         arrays = {name: getattr(given, name) for name in _INPUTS}
+        for side, features in (("events", given.events), ("candidates", given.candidates)):
+            arrays |= {f"{side}.values": features.values, f"{side}.places": features.places}
         rows = len(given.events) + len(given.candidates)
         return converted(self._submit(arrays, rows, timeout_s, spent_s, now=given.now), logits_of)
 
@@ -31,7 +34,12 @@ class RemoteSetEngine(RemoteEngine):
 
 def read_input(request: Columns) -> SetInput:
     """Reads a request."""
-    return SetInput(**{name: request.arrays[name] for name in _INPUTS}, now=request.values["now"])
+    arrays = request.arrays
+    events, candidates = (
+        FeatureRows(arrays[f"{side}.values"], arrays[f"{side}.places"]) for side in ("events", "candidates")
+    )
+    others = {name: arrays[name] for name in _INPUTS}
+    return SetInput(events=events, candidates=candidates, now=request.values["now"], **others)
 
 
 def logits_columns(answer: SetLogits) -> Columns:

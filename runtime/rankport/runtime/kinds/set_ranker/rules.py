@@ -3,10 +3,22 @@
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from rankport.runtime.backends.layouts.sets import HISTORY, RANK, RANK_SET, state_names
+from rankport.runtime.backends.layouts.sets import (
+    CANDIDATE_ROWS,
+    CANDIDATES,
+    EVENT_ROWS,
+    EVENTS,
+    HISTORY,
+    RANK,
+    RANK_SET,
+    gathers_rows,
+    scales_input,
+    state_names,
+    table_input,
+)
 from rankport.runtime.bundle.manifest import DType, GraphSpec, Manifest, Precision, Role, TensorSpec
 from rankport.runtime.bundle.manifest_rules import ManifestRules
-from rankport.runtime.bundle.sets import Sets
+from rankport.runtime.bundle.sets import IdFeature, SetFeature, Sets
 
 NAME = "set-ranker"
 _STATES: Mapping[Precision, DType] = MappingProxyType(
@@ -62,7 +74,9 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
     assert labels is not None
     for index, graph in enumerate(manifest.graphs):
         dtype = _STATES[graph.precision or manifest.precision]
-        yield from _inputs(graph, index, _takes(manifest, sets, graph.role, dtype))
+        gathered = gathers_rows(manifest.for_target(graph.target))
+        takes = _takes(manifest, sets, graph.role, dtype, gathered=gathered)
+        yield from _inputs(graph, index, takes, _main(sets, graph.role, gathered=gathered))
         gives = _state(manifest, "state", "events", dtype) if graph.role == HISTORY else {}
         if graph.role != HISTORY:
             gives = {
@@ -73,20 +87,48 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
             yield f"graphs[{index}].outputs: role {graph.role} gives {_told(has)}, must be {_told(gives)}"
 
 
-def _takes(manifest: Manifest, sets: Sets, role: Role, dtype: DType) -> dict[str, TensorSpec]:
-    """Lists what a role may read; what it need not, a graph may leave out."""
+def _takes(
+    manifest: Manifest, sets: Sets, role: Role, dtype: DType, *, gathered: bool
+) -> dict[str, TensorSpec]:
+    """Lists what a role may read; what it need not, a graph may leave out. `gathered`: it gathers the rows of ids."""
     taken = _state(manifest, "past", "past", dtype)
     taken["past_times"] = TensorSpec(name="past_times", dtype="int64", shape=["past"])
     if role == HISTORY:
-        shape: Shape = ["events", sets.width(sets.event)]
-        taken["events"] = TensorSpec(name="events", dtype="float32", shape=shape)
+        taken |= _features(sets, sets.event, EVENTS, EVENT_ROWS if gathered else None)
         taken["times"] = TensorSpec(name="times", dtype="int64", shape=["events"])
         return taken
-    shape = ["candidates", sets.width(sets.candidate)]
-    taken["candidates"] = TensorSpec(name="candidates", dtype="float32", shape=shape)
+    taken |= _features(sets, sets.candidate, CANDIDATES, CANDIDATE_ROWS if gathered else None)
     taken["now"] = TensorSpec(name="now", dtype="int64", shape=[1])
     taken["sessions"] = TensorSpec(name="sessions", dtype="int64", shape=["candidates"])
     return taken
+
+
+def _features(sets: Sets, features: list[SetFeature], axis: str, places: str | None) -> dict[str, TensorSpec]:
+    """Lists the inputs of features; with `places`, the input that says where rows of ids lie, of their tables too."""
+    gathered = places is not None
+    taken = {
+        axis: TensorSpec(name=axis, dtype="float32", shape=[axis, sets.width(features, but_ids=gathered)])
+    }
+    tables = [feature.table for feature in features if isinstance(feature, IdFeature)]
+    if places is None or not tables:
+        return taken
+    taken[places] = TensorSpec(name=places, dtype="int32", shape=[axis, len(tables)])
+    for table in tables:
+        dtype, name, rows = sets.files[table].dtype, table_input(table), f"rows.{table}"
+        taken[name] = TensorSpec(name=name, dtype=dtype, shape=[rows, sets.tables[table].width])
+        if dtype == "int8":
+            name = scales_input(table)
+            taken[name] = TensorSpec(name=name, dtype="float32", shape=[rows, 1])
+    return taken
+
+
+def _main(sets: Sets, role: Role, *, gathered: bool) -> str:
+    """Names the input that every graph of a role has."""
+    features, values, places = (
+        (sets.event, EVENTS, EVENT_ROWS) if role == HISTORY else (sets.candidate, CANDIDATES, CANDIDATE_ROWS)
+    )
+    has_ids = any(isinstance(feature, IdFeature) for feature in features)
+    return places if gathered and has_ids else values
 
 
 def _state(manifest: Manifest, what: str, axis: str, dtype: DType) -> dict[str, TensorSpec]:
@@ -98,7 +140,7 @@ def _state(manifest: Manifest, what: str, axis: str, dtype: DType) -> dict[str, 
     }
 
 
-def _inputs(graph: GraphSpec, index: int, takes: Mapping[str, TensorSpec]) -> Iterator[str]:
+def _inputs(graph: GraphSpec, index: int, takes: Mapping[str, TensorSpec], main: str) -> Iterator[str]:
     for tensor in graph.inputs:
         if takes.get(tensor.name) != tensor:
             known = takes.get(tensor.name)
@@ -106,7 +148,6 @@ def _inputs(graph: GraphSpec, index: int, takes: Mapping[str, TensorSpec]) -> It
                 f"is none of {', '.join(takes)}" if known is None else f"must be {known.dtype} {known.shape}"
             )
             yield f"graphs[{index}].inputs: {tensor.name!r} {tensor.dtype} {tensor.shape} {must}"
-    main = "events" if graph.role == HISTORY else "candidates"
     if all(tensor.name != main for tensor in graph.inputs):
         yield f"graphs[{index}].inputs: lacks {main!r}"
 

@@ -18,6 +18,8 @@ from rankport.protos.errors import InvalidRequest, LimitExceeded
 from rankport.protos.sets import SetColumns, SetFeatures, SetQuery, SetRanking
 from rankport.protos.types import ModelDescription, Usage
 from rankport.protos.wording import counted
+from rankport.runtime.backends.choice import view_for
+from rankport.runtime.backends.layouts.sets import gathers_rows
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
@@ -30,7 +32,7 @@ from rankport.runtime.kinds.set_ranker.engine import SetEngine, SetInput, SetLog
 from rankport.runtime.kinds.set_ranker.gather import Gatherer, blank, bytes_of_rows
 from rankport.runtime.kinds.set_ranker.remote import RemoteSetEngine
 from rankport.runtime.kinds.set_ranker.rules import RULES
-from rankport.runtime.kinds.set_ranker.tables import open_tables, table_files
+from rankport.runtime.kinds.set_ranker.tables import RowTables
 from rankport.runtime.scheduling.futures import converted, result_within
 from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.store.contract import TokenStore
@@ -41,14 +43,14 @@ AnySetEngine = SetEngine | RemoteSetEngine
 """An engine of a ranker of sets, in this process or another."""
 
 
-def set_engine(bundle: Bundle, config: EngineConfig, gpu: int) -> AnySetEngine:
+def set_engine(bundle: Bundle, tables: RowTables, config: EngineConfig, gpu: int) -> AnySetEngine:
     """Loads the graphs on one device, in another process where `config` says so. Raises as `SetRanker.load`."""
     if config.engines_at:
         return RemoteSetEngine(bundle, config, gpu)
     from rankport.runtime.backends.choice import load_set_backend
 
     manifest = bundle.manifest
-    backend = load_set_backend(bundle, config, gpu=gpu)
+    backend = load_set_backend(bundle, tables, config, gpu=gpu)
     return SetEngine(backend, _schema(manifest).mask, Heads.of(manifest), config)
 
 
@@ -88,14 +90,14 @@ class SetRanker:
         manifest = opened.manifest
         with ExitStack() as owned:
             content = _content(manifest, store, config, owned)
+            tables = RowTables.open(opened)
+            owned.callback(tables.files.close)
             engines: dict[int, AnySetEngine] = {}
             for gpu in config.device_ids:
-                engines[gpu] = set_engine(opened, config, gpu)
+                engines[gpu] = set_engine(opened, tables, config, gpu)
                 owned.callback(engines[gpu].close)
-            files = table_files(opened)
-            owned.callback(files.close)
-            gatherer = Gatherer(_schema(manifest), open_tables(opened), content, files)
-            files.check_opened()
+            in_graph = gathers_rows(view_for(opened, config.device).manifest)
+            gatherer = Gatherer(_schema(manifest), tables, content, in_graph)
             return cls(manifest, Replicas(engines), gatherer, on_close=owned.pop_all().close)
 
     def rank(
@@ -205,10 +207,10 @@ class SetRanker:
             identity = np.concatenate([identity, bytes_of_rows([times])], axis=1)
         sessions = query.sessions
         if sessions is None:
-            sessions = np.zeros(len(ranked.values), np.int64)
+            sessions = np.zeros(len(ranked.features), np.int64)
         elif schema.mask.policy == "independent":
             raise InvalidRequest("sessions: the bundle's candidates do not see each other: leave them out")
-        return SetInput(events.values, identity, times, ranked.values, now, sessions, weights)
+        return SetInput(events.features, identity, times, ranked.features, now, sessions, weights)
 
     def _answer(self, query: SetQuery, weights: NDArray[np.float32], answer: SetLogits) -> SetRanking:
         scores = self._heads.combined(answer.logits, weights=weights)

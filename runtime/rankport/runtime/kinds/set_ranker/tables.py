@@ -6,6 +6,7 @@ padded to 64 bytes, and the rows. All little-endian.
 
 import mmap
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -13,7 +14,8 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.protos.errors import BundleError, InvalidRequest
+from rankport.protos.errors import BundleError, InvalidRequest, Unavailable
+from rankport.runtime.backends.layouts.row_slots import ZEROS
 from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.sets import IdTable, RowType
@@ -72,47 +74,74 @@ class RowTable:
 
     def gather(self, ids: NDArray[np.int64], where: str) -> NDArray[np.float32]:
         """Reads the rows of ids. [ids, width] Raises InvalidRequest for an unknown id where the policy refuses it."""
-        places, unknown = self._places(ids, where)
-        rows = self.values[places].astype(np.float32)
-        if self.scales is not None:
-            rows *= self.scales[places][:, None]
-        if self.policy.unknown == "zero" and unknown.any():
-            rows[unknown] = 0
+        places = self.places(ids, where)
+        values, scales = self.read(places)
+        rows = values.astype(np.float32)
+        if scales is not None:
+            rows *= scales[:, None]
+        if self.policy.unknown == "zero":
+            rows[places == ZEROS] = 0
         return rows
 
-    def _places(self, ids: NDArray[np.int64], where: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def read(self, places: NDArray[np.int64]) -> tuple[NDArray[np.generic], NDArray[np.float32] | None]:
+        """Reads rows [places, width] in the type of the file, and of int8 their scales [places]."""
+        return self.values[places], None if self.scales is None else self.scales[places]
+
+    def places(self, ids: NDArray[np.int64], where: str) -> NDArray[np.int64]:
+        """Finds the rows of ids, `ZEROS` where one counts as zeros. Raises as `gather`. [ids]"""
         rows = self.policy.rows
         if self.policy.lookup == "splitmix64":
             hashed = splitmix64(ids.astype(np.uint64) ^ np.uint64(self.policy.seed)) % np.uint64(rows)
-            return hashed.astype(np.int64), np.zeros(len(ids), np.bool_)
+            return hashed.astype(np.int64)
         unknown = (ids < 0) | (ids >= rows)
         if not unknown.any():
-            return ids, unknown
+            return ids
         if self.policy.unknown == "refuse":
             place = int(unknown.argmax())
             raise InvalidRequest(
                 f"{where}[{place}] is the id {ids[place]}, and table {self.name!r} has {rows} rows: leave it out, or "
                 "export with another policy for unknown ids"
             )
-        return np.where(unknown, self.policy.shared_row or 0, ids), unknown
+        return np.where(unknown, ZEROS if self.policy.shared_row is None else self.policy.shared_row, ids)
 
 
-def table_files(bundle: Bundle) -> MappedFiles:
-    """Opens the files of a bundle's tables before they are mapped. Raises as `MappedFiles`."""
-    sets = bundle.manifest.sets
-    assert sets is not None
-    names = {table.file for table in sets.files.values()}
-    return MappedFiles(bundle.path, [entry for entry in bundle.manifest.files if entry.path in names])
+@dataclass(frozen=True, slots=True)
+class RowTables:
+    """Tables of a bundle, and their files, which are closed with the last that refers to them.
 
+    Any thread may read. Implements `StoredRows`.
+    """
 
-def open_tables(bundle: Bundle) -> dict[str, RowTable]:
-    """Maps a bundle's tables, by name. Raises as `RowTable.open`."""
-    sets = bundle.manifest.sets
-    assert sets is not None
-    return {
-        name: RowTable.open(bundle.file(table.file), name, sets.tables[name], table.dtype)
-        for name, table in sets.files.items()
-    }
+    tables: Mapping[str, RowTable]
+    files: MappedFiles
+
+    @classmethod
+    def open(cls, bundle: Bundle) -> Self:
+        """Maps a bundle's tables. Raises as `RowTable.open` and `MappedFiles`."""
+        sets = bundle.manifest.sets
+        assert sets is not None
+        names = {table.file for table in sets.files.values()}
+        files = MappedFiles(bundle.path, [entry for entry in bundle.manifest.files if entry.path in names])
+        tables = {
+            name: RowTable.open(bundle.file(table.file), name, sets.tables[name], table.dtype)
+            for name, table in sets.files.items()
+        }
+        files.check_opened()
+        return cls(tables, files)
+
+    def read(
+        self, table: str, places: NDArray[np.int64]
+    ) -> tuple[NDArray[np.generic], NDArray[np.float32] | None]:
+        """See `StoredRows.read`."""
+        self.check_files()
+        rows = self.tables[table].read(places)
+        self.check_files()  # what was written meanwhile may be in them
+        return rows
+
+    def check_files(self) -> None:
+        """Raises Unavailable where a file was written over or cut since it was opened."""
+        if told := self.files.changed():
+            raise Unavailable(f"{told}; load the model again")
 
 
 def _mapped(path: Path) -> mmap.mmap:

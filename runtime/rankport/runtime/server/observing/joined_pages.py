@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 # All fronts tell the same of their engines, which they share.
 _OF_ENGINES = re.compile(
     r"rankport_(pass(es|_.*)|failed_passes|device_.*|queue_.*|active_requests|silent_seconds|compute_seconds|"
-    r"prefix_.*|model_info)"
+    r"recording_seconds|id_rows.*|prefix_.*|model_info)"
 )
 _KEPT_ON_DEVICES = re.compile(r'rankport_store_kept_keys\{.*memory="device".*')
 _SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?P<labels>\{)?(?P<rest>.*)")

@@ -72,6 +72,7 @@ def _passes(engines: Engines) -> Iterator[Metric]:
         add_histogram(requests, names, engine.pass_requests)
     yield from (failed, busy, requests)
     yield from _recordings(engines)
+    yield from _rows(engines)
 
 
 def _recordings(engines: Engines) -> Iterator[Metric]:
@@ -88,6 +89,21 @@ def _recordings(engines: Engines) -> Iterator[Metric]:
             started.add_metric((*names, "replayed"), counts.replayed)
             seconds.add_metric(names, counts.recording_s)
     yield from (started, seconds)
+
+
+def _rows(engines: Engines) -> Iterator[Metric]:
+    needed = Counter(
+        "rankport_id_rows",
+        "Rows of id tables that passes needed, by where they were.",
+        labels=(*_ENGINE, "found"),
+    )
+    kept = Gauge("rankport_id_rows_kept", "Rows of id tables that are kept on the device.", labels=_ENGINE)
+    for names, engine in engines:
+        if (counts := engine.rows) is not None:
+            needed.add_metric((*names, "device"), counts.resident)
+            needed.add_metric((*names, "host"), counts.sent)
+            kept.add_metric(names, counts.kept)
+    yield from (needed, kept)
 
 
 def _queues(engines: Engines) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.reasons import reason_with_file
-from rankport.runtime.backends.choice import check_made_for
+from rankport.runtime.backends.choice import view_for
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
 from rankport.runtime.kinds.kind import Kind
@@ -102,7 +102,7 @@ def _check_bundle(entry: str, opened: dict[str, Bundle], device: Device, kinds: 
             raise InvalidRequest(
                 f"{opened[name].path} is named {name!r} too: give one another name, NAME=DIRECTORY"
             )
-        check_made_for(bundle, device)
+        view_for(bundle, device)
         opened[name] = bundle
 
 

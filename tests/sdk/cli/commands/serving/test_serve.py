@@ -29,6 +29,7 @@ def test_all_gpus_are_those_that_the_machine_shows(monkeypatch: pytest.MonkeyPat
     ("options", "message"),
     [
         (["--device-tokens", "1GiB"], "a CPU has --host-tokens"),
+        (["--device-rows", "1GiB"], "a CPU reads them in place: leave --device-rows out"),
         (["--device-ids", "0,1"], "a CPU has one engine"),
         (["--device", "cuda", "--device-ids", "1,1"], "each once"),
         (["--device-ids", "x"], "give numbers of GPUs"),

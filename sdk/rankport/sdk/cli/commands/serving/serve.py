@@ -4,27 +4,26 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from rankport.runtime.config import CUDA_DEFAULTS, DEFAULTS, EngineConfig, engine_config
+from rankport.runtime.config import CUDA_DEFAULTS, EngineConfig, engine_config
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.settings.setting import Setting
 from rankport.sdk.cli.flags.dataclass_options import filled, flags_of, given_values, takes
 from rankport.sdk.cli.flags.layers import PREFIX, settings, take_layers
 
+_OF_DEVICES = {field.name for field in fields(EngineConfig)} - {"device"}
+"""Settings of an engine whose defaults may be a device's own."""
+
 
 @takes(
     *flags_of(ServerConfig, panel="Server"),
-    *flags_of(
-        EngineConfig,
-        panel="Engine",
-        # The device itself is no default of it.
-        elsewhere={"CUDA": replace(CUDA_DEFAULTS, device=DEFAULTS.device)},
-    ),
+    *flags_of(EngineConfig, panel="Engine", only={"device"}),
+    *flags_of(EngineConfig, panel="Engine", only=_OF_DEVICES, elsewhere={"CUDA": CUDA_DEFAULTS}),
 )
 def serve(
     context: typer.Context,

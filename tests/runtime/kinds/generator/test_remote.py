@@ -3,7 +3,10 @@
 Both ends are in this process, which is all that the models know.
 """
 
+import itertools
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,10 +19,11 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
-from rankport.runtime.kinds.hosted_engine import HostedEngine, load_hosted
+from rankport.runtime.kinds.hosted_engine import HostedEngine, Tell, load_hosted
 from rankport.runtime.kinds.remote.messages import EngineOrder, Message
 from rankport.runtime.links.columns import Columns
 from rankport.runtime.links.link import Link
+from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.server.processes.engine_host import EngineHost
 from support.servers.supervised import ONE_THREAD, eventually
 
@@ -140,54 +144,90 @@ def test_a_trie_of_this_process_alone_is_refused(remote: Generator) -> None:
         remote.search([5], TokenTrie.of(KEYS, ROWS, 101))
 
 
+class Hold:
+    """Holds the thread of a hosted engine once it has told two parts of a text, until it is released."""
+
+    def __init__(self) -> None:
+        self.reached, self.released = threading.Event(), threading.Event()
+        self.futures: list[Future[Columns]] = []  # of what the engine was asked
+        self._hosted: HostedEngine | None = None
+
+    def load(self, order: EngineOrder, config: EngineConfig) -> HostedEngine:
+        """Loads the engine."""
+        whole = load_hosted(order, config)
+
+        def begin(request: Columns, tell: Tell) -> "Future[Columns]":
+            told = itertools.count(1)  # the first part may come of the prefill
+
+            def tell_and_wait(part: Columns) -> None:
+                tell(part)
+                if next(told) == 2:
+                    self.reached.set()
+                    assert self.released.wait(60.0)
+
+            self.futures.append(whole.begin(request, tell_and_wait))
+            return self.futures[-1]
+
+        self._hosted = replace(whole, begin=begin)
+        return self._hosted
+
+    def counts(self) -> EngineCounts:
+        """Counts what the engine did."""
+        assert self._hosted is not None
+        return self._hosted.engine.counts()
+
+    def given_up(self, texts: int) -> bool:
+        """Says whether so many texts were asked for, and all given up."""
+        return len(self.futures) == texts and all(future.cancelled() for future in self.futures)
+
+    def tokens_in_the_end(self) -> int:
+        """Lets the engine go on until nothing is left to do, and counts the tokens that it decoded."""
+        self.released.set()
+        eventually(lambda: not self.counts().queue.active_requests)
+        return self.counts().stages["decode"].tokens
+
+
+@pytest.fixture
+def held(config: EngineConfig, tmp_path: Path) -> Iterator[tuple[Hold, EngineConfig]]:
+    """Hosts an engine that is held, and gives the settings of models that have theirs there."""
+    hold, path = Hold(), str(tmp_path / "engine")
+    host = EngineHost(path, config, lambda: None, hold.load)
+    yield hold, replace(config, engines_at=(path,), link_bytes=2**16)
+    hold.released.set()
+    host.close()
+
+
 def test_what_a_front_that_goes_had_asked_for_ends_before_the_next_token(
-    generator_bundle: Bundle, config: EngineConfig, tmp_path: Path
+    generator_bundle: Bundle, held: tuple[Hold, EngineConfig]
 ) -> None:
-    hosted: list[HostedEngine] = []
-
-    def load(order: EngineOrder, own: EngineConfig) -> HostedEngine:
-        hosted.append(load_hosted(order, own))
-        return hosted[0]
-
-    path = str(tmp_path / "engine")
-    host = EngineHost(path, config, lambda: None, load)
-    link, parts = Link.connect(path, 2**16), 0
+    hold, config = held
+    link = Link.connect(config.engines_at[0], 2**16)
     order = EngineOrder(str(generator_bundle.path), generator_bundle.manifest.fingerprint, "")
     link.send(Message.OPEN, 0, Columns(order.values()))
     asked = {"ask": "write", "sampling": asdict(ENDLESS), "parts": True}
     request = Columns(
         {**asked, "timeout_s": None, "spent_s": 0.0, "priority": "interactive"}, {"prompt.ids": np.array([5])}
     )
-    for kind, number, _ in link.frames():
-        if kind == Message.OPENED:
-            for text in range(1, 33):
-                link.send(Message.SUBMIT, text, request)
-        if kind == Message.PART:
-            parts += number == 1
-            if parts == 2:  # the first may come of the prefill
-                break
+    frames = link.frames()
+    assert next(frames)[0] == Message.OPENED
+    for text in range(1, 33):
+        link.send(Message.SUBMIT, text, request)
+    assert hold.reached.wait(60.0)
     link.close()
-    eventually(lambda: not hosted[0].engine.counts().queue.active_requests)
-    assert 0 < hosted[0].engine.counts().stages["decode"].tokens < 32 * 64
-    host.close()
+    eventually(lambda: hold.given_up(32))
+    assert 0 < hold.tokens_in_the_end() < 32 * 8
 
 
-def test_closing_a_stream_ends_its_text(remote: Generator) -> None:
-    before = tokens_of(remote)
-    streams = [remote.stream([5, number], ENDLESS) for number in range(32)]
-    written = iter(streams[0])
-    next(written), next(written)  # the first token is the prefill's
-    for stream in streams:
-        stream.close()
-    assert remote.generate([5, 99], Sampling(max_tokens=1)).usage.generated_tokens == 1
-    eventually(lambda: tokens_of(remote) > before)
-    eventually(lambda: remote.counts().engines["cpu"].queue.active_requests == 0)
-    assert tokens_of(remote) - before < 32 * 64
-
-
-def tokens_of(model: Generator) -> int:
-    stage = model.counts().engines["cpu"].stages.get("decode")
-    return 0 if stage is None else stage.tokens
+def test_closing_a_stream_ends_its_text(generator_bundle: Bundle, held: tuple[Hold, EngineConfig]) -> None:
+    hold, config = held
+    with Generator.load(generator_bundle, config=config) as remote:
+        streams = [remote.stream([5, number], ENDLESS) for number in range(32)]
+        assert hold.reached.wait(60.0)
+        for stream in streams:
+            stream.close()
+        eventually(lambda: hold.given_up(32))
+        assert 0 < hold.tokens_in_the_end() < 32 * 8
+        assert remote.generate([5, 99], Sampling(max_tokens=1)).usage.generated_tokens == 1
 
 
 def test_a_caller_whose_function_raises_loses_its_own_text_alone(remote: Generator) -> None:
@@ -203,16 +243,15 @@ def test_a_caller_whose_function_raises_loses_its_own_text_alone(remote: Generat
 def test_texts_that_are_under_way_when_the_engine_goes_are_unavailable(
     generator_bundle: Bundle, config: EngineConfig, tmp_path: Path
 ) -> None:
-    path = str(tmp_path / "engine")
-    host = EngineHost(path, config, lambda: None)
+    hold, path = Hold(), str(tmp_path / "engine")
+    host = EngineHost(path, config, lambda: None, hold.load)
     with Generator.load(generator_bundle, config=replace(config, engines_at=(path,))) as model:
-        streams = [model.stream([5, number], ENDLESS) for number in range(64)]  # more than end meanwhile
-        next(iter(streams[0]))
-        host.close()
-        lost = 0
-        for stream in streams[1:]:
-            try:
-                assert stream.result().usage.generated_tokens == ENDLESS.max_tokens
-            except Unavailable:
-                lost += 1
-        assert lost
+        streams = [model.stream([5, number], ENDLESS) for number in range(4)]
+        assert hold.reached.wait(60.0)
+        closing = threading.Thread(target=host.close)
+        closing.start()
+        for stream in streams:
+            with pytest.raises(Unavailable):
+                stream.result()
+        hold.released.set()
+        closing.join()

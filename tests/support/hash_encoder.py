@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, InvalidRequest, LimitExceeded
+from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.kinds.kind import ModelCounts
 from rankport.runtime.scheduling.futures import resolved
@@ -94,6 +95,9 @@ class ServedHashEncoder(HashEncoder):
 
     def counts(self) -> ModelCounts:
         return ModelCounts({})
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        pass
 
     def close(self, grace_s: float = 0.0) -> None:
         pass

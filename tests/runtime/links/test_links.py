@@ -82,6 +82,22 @@ def test_a_full_ring_is_told_and_has_room_once_it_is_read(ends: tuple[Link, Link
     np.testing.assert_array_equal(received.arrays["ids"], columns(4001).arrays["ids"])
 
 
+def test_numbers_are_seen_as_they_were_posted_last_while_columns_come_and_go(ends: tuple[Link, Link]) -> None:
+    one, other = ends
+    frames = other.frames()
+    assert other.posted() == [0.0] * 16
+    for number in range(20):
+        one.post([number, 0.5, -number])
+        one.send(1, number, columns(4001))
+        _, _, received = next(frames)
+        np.testing.assert_array_equal(received.arrays["ids"], columns(4001).arrays["ids"])
+        assert other.posted() == [number, 0.5, -number, *[0.0] * 13]
+        assert one.posted() == [0.0] * 16
+    one.close()
+    one.post([1.0])  # to nobody
+    assert one.posted() is None
+
+
 def test_a_ring_goes_round_many_times() -> None:
     fd = Ring.memory(4096)
     writer, reader = Ring(fd), Ring(fd)

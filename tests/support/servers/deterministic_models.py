@@ -41,8 +41,7 @@ class Worker:
         self._thread.start()
 
     def submit(self, compute: Callable[[], Any], timeout_s: float | None) -> "Future[Any]":
-        if self._jobs.qsize() >= self._max_queued:
-            raise Overloaded(f"{self._max_queued} requests are queued")
+        self.check_room()
         future: Future[Any] = Future()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.timeouts.append(timeout_s)
@@ -50,6 +49,10 @@ class Worker:
         self._jobs.put((future, deadline, compute))
         self.arrived.release()
         return future
+
+    def check_room(self) -> None:
+        if self._jobs.qsize() >= self._max_queued:
+            raise Overloaded(f"{self._max_queued} requests are queued")
 
     def close(self) -> None:
         self.gate.set()
@@ -113,6 +116,9 @@ class DeterministicRanker:
     def counts(self) -> ModelCounts:
         engine = WorkerCounts(time.monotonic).snapshot("cpu", Queue(0, 0, 0))
         return ModelCounts({"cpu": replace(engine, silent_s=self.silent_s)})
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        self.worker.check_room()
 
     def describe(self) -> ModelDescription:
         return description(self.name, "ranker")
@@ -182,6 +188,9 @@ class DeterministicEncoder:
 
     def counts(self) -> ModelCounts:
         return ModelCounts({})
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        self.worker.check_room()
 
     def describe(self) -> ModelDescription:
         return description(self.name, "item-encoder")

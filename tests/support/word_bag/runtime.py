@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.columns import ItemColumns
+from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription, Side, Truncation
 from rankport.runtime.backends.choice import load_text_backend
 from rankport.runtime.bundle.bundle import Bundle
@@ -57,6 +58,9 @@ class WordBag:
     def counts(self) -> ModelCounts:
         """Counts what the engine did."""
         return ModelCounts({"cpu": self._engine.counts()})
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        self._engine.check_room(timeout_s, priority)
 
     def describe(self) -> ModelDescription:
         """Describes the bundle."""

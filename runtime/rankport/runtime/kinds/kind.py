@@ -16,6 +16,7 @@ from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.columns import ItemColumns
 from rankport.protos.features import FeatureColumns
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling, SearchResult
+from rankport.protos.priorities import Priority
 from rankport.protos.sets import SetQuery, SetRanking
 from rankport.protos.tagging import TagResult, TagTexts, TagTruncation
 from rankport.protos.types import (
@@ -70,6 +71,12 @@ class Model(Protocol):
 
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters, without waiting for anything."""
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where it would refuse any request like those of late, whatever that asks.
+
+        Says nothing where it does not know. Computes nothing, and waits for nothing.
+        """
 
     def describe(self) -> ModelDescription:
         """Says what it is."""

@@ -1,8 +1,11 @@
 """Part that engines of all kinds share: whether their worker lives, and its end. Knows no request."""
 
+from collections.abc import Callable
 from typing import Any
 
+from rankport.protos.priorities import Priority
 from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.scheduling.queue_limit import Watcher
 from rankport.runtime.scheduling.worker import Worker
 
 
@@ -20,6 +23,15 @@ class QueuedEngine:
     def counts(self) -> EngineCounts:
         """Returns a snapshot of its counters."""
         return self._worker.counts()
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where its queue would refuse any request like those of late; any thread may ask."""
+        if self.alive:
+            self._worker.queue_limit.check_unread(timeout_s, priority)
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Has the numbers of its queue told now and whenever they change; see `QueueLimit.watch`."""
+        return self._worker.queue_limit.watch(watcher)
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Begins to close, and waits for nothing."""

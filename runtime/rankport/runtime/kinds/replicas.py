@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from rankport.protos.errors import Overloaded, Unavailable
+from rankport.protos.priorities import Priority
 from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.loaded_here import check_loaded_here
@@ -27,6 +28,8 @@ class AnyEngine(Protocol):
     def alive(self) -> bool: ...
 
     def counts(self) -> EngineCounts: ...
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None: ...
 
     def stop(self, grace_s: float = 0.0) -> None: ...
 
@@ -86,6 +89,21 @@ class Replicas(Generic[EngineT]):
             future.add_done_callback(lambda _, replica=replica: self._add(replica, -tokens))  # type: ignore[misc]
             return future
         raise refusal
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where the queues of all that run would refuse any request like those of late."""
+        refusal: Overloaded | None = None
+        for replica in self._all:
+            if not replica.engine.alive:
+                continue
+            try:
+                replica.engine.check_room(timeout_s, priority)
+            except Overloaded as error:
+                refusal = error
+            else:
+                return
+        if refusal is not None:
+            raise refusal
 
     def check_process(self) -> None:
         """Raises `Unavailable` in a child forked from the process that loaded the model."""

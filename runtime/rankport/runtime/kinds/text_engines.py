@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
+from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription, Usage
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
@@ -66,6 +67,10 @@ class TextModel:
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
         return ModelCounts(self._engines.counts())
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where its engines would refuse any request like those of late."""
+        self._engines.check_room(timeout_s, priority)
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""

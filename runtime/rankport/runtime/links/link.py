@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -80,6 +80,17 @@ class Link:
                 place = INLINE if written is None else written
             own = b"".join(part.tobytes() for part in body) if place == INLINE else b""
             self._sender.send(Frame(kind, request, head, size, place, own).parts())
+
+    def post(self, numbers: Sequence[float]) -> None:
+        """Writes up to 16 numbers where the other end can see them at any time; nothing is sent."""
+        with self._lock:
+            if self._open:
+                self._outward.post(numbers)
+
+    def posted(self) -> list[float] | None:
+        """Reads the numbers that the other end posted last, 0 where none was; None once the link is closed."""
+        with self._lock:
+            return self._inward.posted() if self._open else None
 
     def frames(self) -> Iterator[tuple[int, int, Columns]]:
         """Gives the messages as they come: kind, request, columns. Ends when the other end is gone."""

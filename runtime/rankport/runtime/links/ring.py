@@ -5,11 +5,13 @@ It has no name: it lives as long as one of them has it mapped, whatever ends the
 
 import mmap
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-_HEAD_BYTES = 64
+_BOARD = 16  # numbers
+_HEAD_BYTES = 64 + 8 * _BOARD
 _ALIGNMENT = 64
 
 
@@ -23,6 +25,9 @@ class Ring:
         self._read = np.frombuffer(
             self._map, np.uint64, 1
         )  # [1] written by the reader alone, but for an empty ring
+        self._board = np.frombuffer(
+            self._map, np.float64, _BOARD, 64
+        )  # [numbers] written by the writer alone
         self._bytes = np.frombuffer(self._map, np.uint8, self._capacity, _HEAD_BYTES)
         self._written = int(self._read[0])
 
@@ -58,9 +63,18 @@ class Ring:
         self._read[0] = place + _aligned(size)
         return copy
 
+    def post(self, numbers: Sequence[float]) -> None:
+        """Writes up to 16 numbers where the reader can see them at any time, over those before."""
+        self._board[: len(numbers)] = numbers
+
+    def posted(self) -> list[float]:
+        """Reads the numbers that were posted last, 0 where none was; of two posts in a row it may see some of each."""
+        numbers: list[float] = self._board.tolist()
+        return numbers
+
     def close(self) -> None:
         """Gives the memory back, as far as this end has it. Nothing is written or read any more."""
-        del self._read, self._bytes
+        del self._read, self._board, self._bytes
         self._map.close()
 
     def _room(self, size: int) -> int | None:

@@ -5,6 +5,8 @@ server, and nobody's turn is spent on it. Cautious: it says nothing without expe
 has no other request.
 """
 
+from collections.abc import Sequence
+
 from rankport.protos.errors import Overloaded
 from rankport.protos.priorities import Priority
 from rankport.runtime.config import EngineConfig
@@ -81,6 +83,15 @@ class Backlog:
         self._counted_s = busy_s
         if self._busy_s > _MEMORY_S:
             self._busy_s, self._tokens = self._busy_s / 2, self._tokens / 2
+
+    def numbers(self) -> tuple[float, ...]:
+        """Gives the numbers that the estimates are made of."""
+        return self._small, self._large, self._background, self._busy_s, self._tokens
+
+    def take(self, numbers: Sequence[float]) -> None:
+        """Takes over what another one gave."""
+        self._small, self._large, self._background = map(int, numbers[:3])
+        self._busy_s, self._tokens = numbers[3:5]
 
     def _add(self, tokens: int, priority: Priority, sign: int) -> None:
         if priority == "background":

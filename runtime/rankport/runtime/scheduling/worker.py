@@ -44,7 +44,7 @@ class Worker(Generic[RequestT]):
         self._arrivals: deque[RequestT] = deque()
         self._device_calls = DeviceCalls()
         self._unanswered: dict[RequestT, None] = {}  # accepted; left only with the future resolved
-        self._queue_limit = QueueLimit(config)
+        self.queue_limit = QueueLimit(config)
         self._drain_until_s: float | None = None  # set by `close`
         self._closed_because: Unavailable | None = None  # no submit from then on
         self._waiting = Waiting[RequestT](config.max_active_requests)  # the thread's own, as is `_active`
@@ -63,7 +63,7 @@ class Worker(Generic[RequestT]):
         check_loaded_here(self._process)
         with self._condition:
             self._check_open()
-            self._queue_limit.enter(request)
+            self.queue_limit.enter(request)
             self._arrivals.append(request)
             self._unanswered[request] = None
             self._condition.notify()
@@ -92,7 +92,7 @@ class Worker(Generic[RequestT]):
 
     def counts(self) -> EngineCounts:
         """Returns a snapshot of the counters; any thread may ask for it, and waits for nothing."""
-        return self._counts.snapshot(self._config.device, self._queue_limit.queue(len(self._active)))
+        return self._counts.snapshot(self._config.device, self.queue_limit.queue(len(self._active)))
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Refuses new requests and lets accepted ones finish for `grace_s` seconds, fails the rest.
@@ -245,7 +245,7 @@ class Worker(Generic[RequestT]):
             for request in requests:
                 if not request.started:
                     request.started = True
-                    self._queue_limit.leave(request)
+                    self.queue_limit.leave(request)
 
     def _let_go(self, served: Iterable[RequestT]) -> None:
         """Lets go of the served requests with nothing left to start, and answers the finished ones."""
@@ -282,7 +282,7 @@ class Worker(Generic[RequestT]):
         with self._condition:
             for request in resolved:
                 del self._unanswered[request]
-                self._queue_limit.end(request, answered=request.finished, busy_s=self._counts.busy_s)
+                self.queue_limit.end(request, answered=request.finished, busy_s=self._counts.busy_s)
 
     def _shut(self, reason: Unavailable) -> None:
         """Fails what is outstanding, then frees the device. Must resolve every future, even after a bug."""

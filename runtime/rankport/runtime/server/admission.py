@@ -101,19 +101,21 @@ class Admission:
 
     def enter(self, nbytes: int) -> None:
         """Admits work as `admitted` does; `leave` follows."""
-        self.check_running()
-        call = current_call()
-        quota = None if call is None else call.quota
-        if quota is not None:
-            quota.check()
-        self._check_room(nbytes)
-        if quota is not None:
-            quota.enter()
-        if call is not None:
+        self.check(nbytes)
+        if (call := current_call()) is not None:
             call.nbytes += nbytes
+            if call.quota is not None:
+                call.quota.enter()
         self._calls[_priority()] += 1
         self._pending += 1
         self._pending_bytes += nbytes
+
+    def check(self, nbytes: int = 0) -> None:
+        """Raises as `admitted` where work of so many bytes would not be admitted now; nothing is noted of it."""
+        self.check_running()
+        if (call := current_call()) is not None and call.quota is not None:
+            call.quota.check()
+        self._check_room(nbytes)
 
     def leave(self, nbytes: int) -> None:
         """Notes that work which `enter` admitted is done."""

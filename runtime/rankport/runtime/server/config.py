@@ -75,6 +75,18 @@ class ServerConfig:
             "Largest message in or out, in bytes or as 64MiB.", least=1, metavar="SIZE", form="size"
         ),
     )
+    # A round trip is nothing to a client nearby, and much to one far away.
+    max_unread_bytes: int = field(
+        default=0,
+        metadata=flag(
+            "Bytes of a message that a client may send ahead: of a refused call no more come, the rest of an accepted "
+            "one comes a round trip later; 0: as gRPC does, up to megabytes.",
+            least=0,
+            most=2**30,
+            metavar="SIZE",
+            form="size",
+        ),
+    )
     # With the next one it bounds what open calls take, 21 kB each, whoever opens them.
     max_connections: int = field(
         default=1000, metadata=flag("Connections; more are closed as they come.", least=1)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rankport.protos.extras import extras_named
+from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.jobs.book import JobBook
@@ -17,6 +18,7 @@ from rankport.runtime.server.lifecycle.lifecycle import Lifecycle, Loader
 from rankport.runtime.server.lifecycle.orders import JoinPages, Others, TakeOrder
 from rankport.runtime.server.limits import RequestLimits
 from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.observing.call import current_call
 from rankport.runtime.server.observing.observer import Observer
 from rankport.runtime.server.observing.readiness import Readiness
 from rankport.runtime.server.observing.state import KnownScores, ServerState
@@ -91,6 +93,19 @@ class Core:
         ready = self.readiness.ready(self.models.alive(), self.models.stands_for())
         fit = all(ready.values()) if model is None else ready.get(model, False)
         return fit and not self.admission.leaving
+
+    def check_unread(
+        self, capability: Capability | None, timeout_s: float | None = None, nbytes: int = 0
+    ) -> None:
+        """Refuses a request that is for a model of some capability, or any, where nothing in it could help it in.
+
+        Asked before it is read, so that a refusal costs next to nothing. Raises as `Admission.enter`, and `Overloaded`
+        where all such models would refuse any request like those of late.
+        """
+        self.admission.check(nbytes)
+        if capability != "scores" or not self.config.score_cache_bytes:  # known scores need no room
+            call = current_call()
+            self.models.check_room(capability, timeout_s, "interactive" if call is None else call.priority)
 
     async def close_jobs(self) -> None:
         """Breaks off the job that runs, behind its batch, to go on after the next start. Twice does nothing."""

@@ -9,8 +9,9 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, cast
 
-from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.errors import InvalidRequest, NotFound, Overloaded
 from rankport.protos.messages.wire import ScoreQuery
+from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription, Prefix, ScoreResult
 from rankport.protos.versions import AliasTarget, ModelAlias, ModelVersions
 from rankport.runtime.kinds.kind import (
@@ -110,6 +111,22 @@ class ServedModels:
             raise self._unknown(name)
         heaviest = max(targets, key=lambda target: target.weight)
         return _served(self.versions.ready(heaviest.model)).description
+
+    def check_room(self, capability: Capability | None, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where all that have a capability, or all, would refuse any request like those of late."""
+        refusals: dict[str, Overloaded] = {}
+        for version in self.versions.all_ready():
+            if capability is None or able(version, capability):
+                try:
+                    _served(version).model.check_room(timeout_s, priority)
+                except Overloaded as error:
+                    refusals[version.model] = error
+                else:
+                    return
+        for model, refusal in refusals.items():
+            if (call := current_call()) is not None and len(refusals) == 1:
+                call.model = model
+            raise refusal
 
     def alive(self) -> dict[str, bool]:
         """Says of each name whether all that it stands for still answers."""

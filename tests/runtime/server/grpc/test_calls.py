@@ -15,7 +15,10 @@ from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
+from rankport.runtime.server.grpc.calls import why_given_up
 from support.servers.serving import Serving, serving
+from support.servers.supervised import eventually
+from support.servers.ways import way_to
 
 
 @pytest.fixture
@@ -164,14 +167,37 @@ def test_the_time_left_reaches_the_model(served: Serving, stub: pb_grpc.ScoringS
 def test_work_past_its_deadline_is_dropped_before_it_is_computed(
     served: Serving, stub: pb_grpc.ScoringStub
 ) -> None:
-    worker = served.ranker.worker
+    worker, counts = served.ranker.worker, served.server.counts.snapshot
     worker.gate.clear()
-    assert failure(lambda: stub.Score(request(), timeout=0.2))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
-    worker.gate.set()
-    stub.Score(request())
-    assert (worker.computed, worker.dropped) == (1, 1)
-    counts = served.server.counts.snapshot()
-    assert (counts[Outcome.DEADLINE], counts[Outcome.ANSWERED]) == (1, 1)
+    with way_to(served.address) as way, grpc.insecure_channel(way.address) as channel:
+        doomed = pb_grpc.ScoringStub(channel).Score.future(request(), timeout=2.0)
+        assert worker.arrived.acquire(timeout=10)
+        way.open.clear()  # that the client gives it up does not reach the server, which sees the time for itself
+        assert doomed.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        eventually(lambda: counts()[Outcome.DEADLINE] == 1)
+        worker.gate.set()
+        stub.Score(request())
+        assert (worker.computed, worker.dropped) == (1, 1)
+        assert counts()[Outcome.ANSWERED] == 1
+    assert sum(counts().values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("allowed_s", "left_s", "why"),
+    [
+        (None, None, Outcome.CANCELLED),
+        (60.0, 59.0, Outcome.CANCELLED),
+        (60.0, 0.11, Outcome.CANCELLED),
+        (60.0, 0.09, Outcome.DEADLINE),  # its client's clock is a little ahead
+        (0.2, 0.05, Outcome.CANCELLED),
+        (0.2, 0.03, Outcome.DEADLINE),
+        (60.0, -1.0, Outcome.DEADLINE),
+    ],
+)
+def test_a_deadline_is_told_from_a_cancellation_by_the_time_that_is_left(
+    allowed_s: float | None, left_s: float | None, why: Outcome
+) -> None:
+    assert why_given_up(allowed_s, left_s) is why
 
 
 def test_cancelled_work_is_dropped_before_it_is_computed(served: Serving, stub: pb_grpc.ScoringStub) -> None:

@@ -25,9 +25,10 @@ from rankport.protos.priorities import priority
 from rankport.protos.types import ScoreResult
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.hosted_engine import HostedEngine, load_hosted
+from rankport.runtime.kinds.hosted_engine import HostedEngine, hosted_ranker, load_hosted
 from rankport.runtime.kinds.kind import Model
 from rankport.runtime.kinds.ranker.ranker import Ranker
+from rankport.runtime.kinds.ranker.remote import RemoteRankerEngine
 from rankport.runtime.kinds.remote.connection import Connection
 from rankport.runtime.kinds.remote.messages import EngineOrder, EngineState, Message, nothing_counted
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
@@ -37,6 +38,8 @@ from rankport.runtime.links.link import Link
 from rankport.runtime.scheduling.meter import Meter
 from rankport.runtime.server.lifecycle.warming import warm
 from rankport.runtime.server.processes.engine_host import EngineHost
+from support.engines import WAIT_S, gated
+from support.reference_backend import submit, token_run
 from support.servers.supervised import ONE_THREAD, eventually
 from support.sets.requests import NOW, candidates, history, times
 
@@ -150,6 +153,28 @@ def waiting(ranker: Ranker) -> int:
 def error_of(future: "Future[ScoreResult]") -> type[BaseException] | None:
     error = future.exception(30)
     return None if error is None else type(error)
+
+
+def test_a_front_knows_of_a_full_queue_without_asking(mix_bundle: Bundle, tmp_path: Path) -> None:
+    path, config = str(tmp_path / "engine"), EngineConfig(max_queued_requests=2)
+    with gated(config) as (engine, _, gate):
+        host = EngineHost(path, config, lambda: None, lambda order, own: hosted_ranker(engine))
+        remote = RemoteRankerEngine(mix_bundle, replace(config, engines_at=(path,)), 0)
+        remote.check_room(None, "interactive")
+        waiting = [submit(engine, token_run(1), [token_run(2)]) for _ in range(2)]  # of other fronts
+        with pytest.raises(Overloaded, match=r"2 requests \(max_queued_requests 2\)") as told:
+            remote.check_room(None, "interactive")
+        assert told.value.reason == "room"
+        remote.check_room(None, "background")  # nothing is known of it
+        gate.opened.set()
+        for future in waiting:
+            future.result(WAIT_S)
+        eventually(lambda: not engine.counts().queue.waiting_requests)
+        remote.check_room(None, "interactive")
+        host.close()
+        eventually(lambda: not remote.alive)
+        remote.check_room(None, "interactive")  # nobody is there to say so
+        remote.close()
 
 
 def test_a_model_that_is_closed_frees_its_engine_when_the_last_goes(

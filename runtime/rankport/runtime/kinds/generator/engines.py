@@ -1,11 +1,12 @@
 """`LocalWriting`: the engine of a bundle that writes, in this process: makes orders of what it is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import Sampling
+from rankport.protos.priorities import Priority
 from rankport.runtime.backends.choice import load_decode_backend, load_seq2seq_backend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
@@ -23,6 +24,7 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.futures import converted
 from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.scheduling.queue_limit import Watcher
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
 _MOST_LOGITS = 1 << 26  # of a pass over items to be scored: 256 MiB
@@ -108,6 +110,14 @@ class LocalWriting:
     def cache_stats(self) -> CacheStats | None:
         """Returns a snapshot of the prompt cache's counters; None of an encoder-decoder, which keeps none."""
         return self._engine.cache_stats() if isinstance(self._engine, GenerationEngine) else None
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where the engine's queue would refuse any request like those of late."""
+        self._engine.check_room(timeout_s, priority)
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Has the numbers of the engine's queue told; see `QueueLimit.watch`."""
+        return self._engine.watch(watcher)
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Begins to close, and waits for nothing."""

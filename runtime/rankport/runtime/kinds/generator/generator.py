@@ -16,6 +16,7 @@ from zlib import crc32
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
+from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
@@ -188,6 +189,10 @@ class Generator(TrieSearches):
         """Returns a snapshot of its counters."""
         caches = self._caches()
         return ModelCounts(self._engines.counts(), CacheStats.total(caches) if caches else None)
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where its engines would refuse any request like those of late."""
+        self._engines.check_room(timeout_s, priority)
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted texts be finished for `grace_s` seconds, fails the rest, frees everything."""

@@ -22,6 +22,7 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.classes import ClassifyResult, ClassText, ClassTexts
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.priorities import Priority
 from rankport.protos.ranking import Ranks
 from rankport.protos.types import (
     Item,
@@ -247,6 +248,10 @@ class Ranker(Ranks):
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
         return ModelCounts(self._engines.counts(), self.cache_stats(), self._keyed_items.counts())
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where its engines would refuse any request like those of late."""
+        self._engines.check_room(timeout_s, priority)
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""

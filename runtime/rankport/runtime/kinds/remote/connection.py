@@ -94,6 +94,11 @@ class Connection:
         pending.future.add_done_callback(partial(self._cancel, number))
         return pending.future
 
+    def posted(self) -> list[float] | None:
+        """Reads the numbers of its queue that the engine posted last; None while its process is away."""
+        link = self._link
+        return None if link is None or self._closing else link.posted()
+
     def stop(self) -> None:
         """Takes no more requests, and waits for nothing."""
         with self._changed:

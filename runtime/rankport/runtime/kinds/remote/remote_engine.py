@@ -1,16 +1,18 @@
 """`RemoteEngine`: what engines in another process share, whatever they compute."""
 
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from rankport.protos.priorities import own_priority
+from rankport.protos.priorities import Priority, own_priority
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.remote.connection import Connection, OnPart
 from rankport.runtime.kinds.remote.messages import Arrays, EngineOrder, nothing_counted
 from rankport.runtime.links.columns import Columns
 from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.scheduling.queue_limit import QueueLimit
 
 
 class RemoteEngine:
@@ -24,6 +26,8 @@ class RemoteEngine:
         address = config.engines_at[config.device_ids.index(gpu)]
         self._device = config.device
         self._connection = Connection(address, order, config.link_bytes)
+        self._queue_limit = QueueLimit(config)  # with the numbers of the engine's own
+        self._lock = threading.Lock()  # guards it
 
     @property
     def alive(self) -> bool:
@@ -34,6 +38,15 @@ class RemoteEngine:
         """Returns the counters that the engine told last."""
         state = self._connection.state
         return nothing_counted(self._device) if state is None else state.counts
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where the engine's queue would refuse any request like those of late."""
+        numbers = self._connection.posted()
+        if numbers is None:
+            return
+        with self._lock:
+            self._queue_limit.take(numbers)
+            self._queue_limit.check_unread(timeout_s, priority)
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Begins to close, and waits for nothing."""

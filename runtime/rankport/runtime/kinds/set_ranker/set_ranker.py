@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.errors import InvalidRequest, LimitExceeded
+from rankport.protos.priorities import Priority
 from rankport.protos.sets import SetColumns, SetFeatures, SetQuery, SetRanking
 from rankport.protos.types import ModelDescription, Usage
 from rankport.protos.wording import counted
@@ -182,6 +183,10 @@ class SetRanker:
         """Returns a snapshot of its counters."""
         caches = [engine.cache_stats() for engine in self._engines.engines]
         return ModelCounts(self._engines.counts(), cache=CacheStats.total(caches))
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where its engines would refuse any request like those of late."""
+        self._engines.check_room(timeout_s, priority)
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""

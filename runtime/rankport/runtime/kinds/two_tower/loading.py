@@ -5,7 +5,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from rankport.protos.errors import InvalidRequest, PairingError
+from rankport.protos.errors import InvalidRequest, Overloaded, PairingError
+from rankport.protos.priorities import Priority
 from rankport.protos.types import Side
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import read_out
@@ -47,6 +48,18 @@ class TowerParts:
             return item.counts()
         sides = {"query": query.counts(), "item": item.counts()}
         return {f"{on} {side}": counts for side, engines in sides.items() for on, counts in engines.items()}
+
+    @property
+    def alive(self) -> bool:
+        """False once the engines of a side have stopped."""
+        return self.query.engines.alive and self.item.engines.alive
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where the engines of both sides would refuse any request like those of late."""
+        try:
+            self.query.engines.check_room(timeout_s, priority)
+        except Overloaded:
+            self.item.engines.check_room(timeout_s, priority)
 
     def reader(self, side: Side) -> Reader:
         """Gives the reader of a side."""

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from types import TracebackType
 from typing import Self, get_args
 
@@ -17,6 +18,7 @@ from rankport.protos.arguments import checked_timeout_s
 from rankport.protos.columns import ItemColumns
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.features import FeatureColumns
+from rankport.protos.priorities import Priority
 from rankport.protos.ranking import WeighingRanks
 from rankport.protos.types import (
     Features,
@@ -170,7 +172,7 @@ class Towers(WeighingRanks):
         runs = reader.read_all(ItemColumns.of(texts, "texts"), truncation)
         if not len(runs):
             return resolved(np.empty((0, 1, self._width), self._dtype))
-        return converted(reader.submit(runs, timeout_s, time.perf_counter() - begun_s), _rows)
+        return converted(reader.submit(runs, timeout_s, time.perf_counter() - begun_s), attrgetter("rows"))
 
     def score(
         self,
@@ -240,12 +242,15 @@ class Towers(WeighingRanks):
     @property
     def alive(self) -> bool:
         """False once it is closed, its device lost, or stopped on a bug, and while its token store cannot be read."""
-        engines = self._parts.query.engines, self._parts.item.engines
-        return all(each.alive for each in engines) and self._reader.alive
+        return self._parts.alive and self._reader.alive
 
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
         return ModelCounts(self._parts.counts(), store=self._reader.keyed_items.counts())
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where its engines would refuse any request like those of late."""
+        self._parts.check_room(timeout_s, priority)
 
     def close(self, grace_s: float = 0.0) -> None:
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
@@ -293,7 +298,3 @@ class Towers(WeighingRanks):
             logits = np.where(failed[:, None], np.float32(np.nan), logits)
         usage = request.usage(computed, tokenize_s, time.perf_counter() - begun_s)
         return self._parts.form.answer(request.scored, logits, failed, usage)
-
-
-def _rows(answer: TextRows) -> NDArray[np.floating]:
-    return answer.rows

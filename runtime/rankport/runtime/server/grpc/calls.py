@@ -61,7 +61,7 @@ class OpenCall:
         if error is None:
             admission.answered()
         elif isinstance(error, asyncio.CancelledError):
-            admission.given_up(_why_given_up(self._allowed_s, self._context.time_remaining()))
+            admission.given_up(why_given_up(self._allowed_s, self._context.time_remaining()))
         elif isinstance(error, Exception):
             await self._fail(error)
 
@@ -128,7 +128,7 @@ def fitting(response: M, core: Core) -> M:
     return response
 
 
-def _why_given_up(allowed_s: float | None, left_s: float | None) -> Outcome:
+def why_given_up(allowed_s: float | None, left_s: float | None) -> Outcome:
     """Tells a deadline from a cancellation: a client resets a call at its own deadline, a moment before ours."""
     if allowed_s is None or left_s is None:
         return Outcome.CANCELLED

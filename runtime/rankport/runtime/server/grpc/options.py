@@ -7,7 +7,7 @@ _NO_LIMIT = 2**31 - 1
 
 def server_options(config: ServerConfig) -> list[tuple[str, int]]:
     """Makes the options of the settings."""
-    age_ms = round(config.max_connection_age_s * 1000)
+    age_ms, unread = round(config.max_connection_age_s * 1000), config.max_unread_bytes
     return [
         # The services refuse what is too large, and say so; gRPC's own refusal looks like an overload.
         ("grpc.max_receive_message_length", min(2 * config.max_message_bytes, _NO_LIMIT)),
@@ -24,6 +24,8 @@ def server_options(config: ServerConfig) -> list[tuple[str, int]]:
         *([("grpc.max_connection_age_grace_ms", round(config.grace_s * 1000))] if age_ms else []),
         # Two servers on one port would share its calls at random, as fronts of one do; the second one fails instead.
         ("grpc.so_reuseport", int(config.is_front)),
+        # Else gRPC lets clients send megabytes ahead, as many as are on their way in a round trip.
+        *([("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", unread)] if unread else []),
         # Clients that vanished without a word are noticed, and their work dropped.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

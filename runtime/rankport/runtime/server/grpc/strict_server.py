@@ -1,19 +1,30 @@
-"""Refusal of messages that are no protobuf of their type, as of any malformed request, or that would grow in memory."""
+"""Refusal of calls without room before they are read, and of messages that are no protobuf, or would grow in memory.
+
+Every method takes its message as the first of a stream, which looks the same on the wire: nothing of it is read before
+it is asked for, and a client whose call is refused stops sending it.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from rankport.protos.errors import InvalidRequest, LimitExceeded, PermissionDenied, Unauthenticated
+from rankport.protos.errors import (
+    InvalidRequest,
+    LimitExceeded,
+    PermissionDenied,
+    RankportError,
+    Unauthenticated,
+)
+from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.grpc.calls import Context, open_call, seen
 from rankport.runtime.server.grpc.field_count import has_more
 from rankport.runtime.server.grpc.guarded import Guarded, caller_of
+from rankport.runtime.server.observing.call import Call
 from rankport.runtime.server.security.guard import Caller
 from rankport.runtime.server.security.tokens import Right
 
@@ -21,15 +32,20 @@ Behaviour = Callable[[Any, Context], Awaitable[Any]]
 Parse = Callable[[bytes], Any]
 
 
+# Methods that are work, and what does it; None: any model may.
+_WORK: Mapping[str, Capability | None] = {
+    "Scoring.Score": "scores",
+    "SetRanking.Rank": "ranks_sets",
+    "Embedding.Encode": "encodes",
+    "Classification.Classify": "classifies",
+    "Tagging.Tag": "tags",
+    "Generation.Generate": "generates",
+    "Generation.Search": "generates",
+    "GRPCInferenceService.ModelInfer": None,
+}
+_CANCELLED_WITHIN_S = 0.1
 # An item is a field or a few; more than this many an item are none that the limits allow.
 _FIELDS_OF_ITEM, _OTHER_FIELDS = 4, 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Large:
-    """Message that is large enough to hold too many fields: counted and parsed in a thread."""
-
-    data: bytes
 
 
 class StrictServer:
@@ -69,38 +85,50 @@ class StrictServer:
         parse, write = handler.request_deserializer, handler.response_serializer
         if handler.unary_unary:
             answer = self._unary(method, handler.unary_unary, parse)
-            return grpc.unary_unary_rpc_method_handler(answer, self._parsing(parse), write)
+            return grpc.stream_unary_rpc_method_handler(answer, None, write)
         if handler.unary_stream:
             answer = self._unary(method, handler.unary_stream, parse, streams=True)
-            return grpc.unary_stream_rpc_method_handler(answer, self._parsing(parse), write)
+            return grpc.stream_stream_rpc_method_handler(answer, None, write)
         assert handler.stream_stream, "the services have no other methods"
         stream = self._stream(method, handler.stream_stream, parse)
-        return grpc.stream_stream_rpc_method_handler(stream, self._parsing(parse), write)
+        return grpc.stream_stream_rpc_method_handler(stream, None, write)
 
     def _unary(self, method: str, behaviour: Behaviour, parse: Parse, *, streams: bool = False) -> Any:
-        async def answer(request: Any, context: Context) -> Any:
-            with seen(context, self._core, method, self._caller(context, method), streams=streams):
-                if isinstance(request, InvalidRequest | _Large):
-                    try:
-                        request = await self._read(request, parse)
-                    except InvalidRequest as error:
-                        async with open_call(context, self._core):
-                            raise error
+        async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
+            with seen(context, self._core, method, self._caller(context, method), streams=streams) as call:
+                try:
+                    self._check_unread(method, call, context)
+                    request = await self._first(messages, parse)
+                except RankportError as error:
+                    async with open_call(context, self._core):
+                        raise error
                 return await behaviour(request, context)
 
         return answer
 
     def _stream(self, method: str, behaviour: Behaviour, parse: Parse) -> Any:
-        async def messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-            async for request in requests:
-                unread = isinstance(request, InvalidRequest | _Large)
-                yield await self._read(request, parse) if unread else request
+        async def requests(messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+            async for message in messages:
+                yield await self._read(message, parse)
 
-        async def answer(requests: AsyncIterator[Any], context: Context) -> Any:
+        async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
             with seen(context, self._core, method, self._caller(context, method), streams=True):
-                return await behaviour(messages(requests), context)
+                return await behaviour(requests(messages), context)
 
         return answer
+
+    def _check_unread(self, method: str, call: Call, context: Context) -> None:
+        if method in _WORK:
+            call.take_priority("interactive")
+            self._core.check_unread(_WORK[method], context.time_remaining())
+
+    async def _first(self, messages: AsyncIterator[bytes], parse: Parse) -> Any:
+        async for message in messages:
+            return await self._read(message, parse)
+        await asyncio.sleep(
+            _CANCELLED_WITHIN_S
+        )  # a call that its client gave up looks the same until it is cancelled
+        raise InvalidRequest("the call has no message")
 
     def _caller(self, context: Context, method: str) -> Caller | None:
         """Says whose call it is; None where everyone may, or whose token was withdrawn since it was let in."""
@@ -110,29 +138,18 @@ class StrictServer:
             return caller_of(context.invocation_metadata(), self._core, self._right)
         return None
 
-    def _parsing(self, parse: Parse) -> Parse:
-        """Makes what reads a message at once, or returns it unread, or the reason why it cannot be read."""
-        few_bytes = 2 * self._most_fields  # fields, and numbers, have two and one at least
-
-        def parse_or_tell(data: bytes) -> Any:
-            return _Large(data) if len(data) > few_bytes else _parsed(parse, data)
-
-        return parse_or_tell
-
-    async def _read(self, unread: InvalidRequest | _Large, parse: Parse) -> Any:
-        if isinstance(unread, InvalidRequest):
-            raise unread
-        self._core.limits.check_bytes(len(unread.data))
-        message = await asyncio.to_thread(self._count_and_parse, unread.data, parse)
-        if isinstance(message, InvalidRequest):
-            raise message
-        return message
+    async def _read(self, data: bytes, parse: Parse) -> Any:
+        """Reads a message, in a thread if it is large enough to hold too many fields. Raises `InvalidRequest`."""
+        if len(data) <= 2 * self._most_fields:  # fields, and numbers, have two and one at least
+            return _parsed(parse, data)
+        self._core.limits.check_bytes(len(data))
+        return await asyncio.to_thread(self._count_and_parse, data, parse)
 
     def _count_and_parse(self, data: bytes, parse: Parse) -> Any:
         kind = parse.__self__.DESCRIPTOR  # type: ignore[attr-defined]  # a method of the message's class
         limits = self._core.limits
         if has_more(data, kind, self._most_fields, limits.tokens + self._most_fields):
-            return LimitExceeded(
+            raise LimitExceeded(
                 f"the request has more than {self._most_fields} fields, this server takes {limits.items} items "
                 "(max_request_items): send fewer at once"
             )
@@ -143,4 +160,4 @@ def _parsed(parse: Parse, data: bytes) -> Any:
     try:
         return parse(data)
     except DecodeError as error:
-        return InvalidRequest(f"the message cannot be parsed: {error}")
+        raise InvalidRequest(f"the message cannot be parsed: {error}") from None

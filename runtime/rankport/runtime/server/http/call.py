@@ -49,6 +49,11 @@ class Call:
             raise InvalidRequest(f"{TIMEOUT_HEADER} is {said!r:.40}: give seconds, 0 or more") from None
         return cls(core, None if timeout_s is None else time.monotonic() + timeout_s, request_id)
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that are left of its time; None: it has no end."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
     def scorer(self, name: str) -> Served[ScoringModel]:
         """Finds the model of that name if it scores, or the only one that does; to be entered while it works."""
         return self.core.models.scorer(name, self.request_id)
@@ -67,8 +72,7 @@ class Call:
 
     async def run(self, submit: Submit[T]) -> T:
         """Has a model do some work, within the time that is left. Raises as `Submitter.run`."""
-        left_s = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-        return await self.core.submitter.run(submit, left_s)
+        return await self.core.submitter.run(submit, self.left_s)
 
     def truncation(self, cut: bool | None) -> Truncation:
         """Tells what becomes of long texts, where a client says so or, None, leaves it to the server."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from rankport.protos.errors import RankportError, http_status
+from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.server.http.call import Call, Reply
 from rankport.runtime.server.http.forms import FormT
 
@@ -17,6 +18,7 @@ class Dialect(Generic[FormT]):
     form: type[FormT]
     answer: Callable[[Call, FormT], Awaitable[Reply]]
     refusal: Callable[[RankportError], object]
+    does: Capability = "scores"  # of the models that answer it
 
 
 def openai_error(error: RankportError) -> object:

@@ -65,6 +65,7 @@ class Endpoint:
             with self._core.admission.counted(lambda: Outcome.CANCELLED):
                 self._let_in(headers, seen)
                 call = Call.of(self._core, headers)
+                self._check_unread(dialect, call, headers)
                 body = await self._bodies.read(headers, receive)
                 dialect = self._dialect_of(body)
                 with self._core.admission.admitted(len(body)):
@@ -73,6 +74,11 @@ class Endpoint:
             failure = told(error)
             self._core.observer.recent.failed(failure)
             return self._refusal(dialect, failure)
+
+    def _check_unread(self, dialect: Dialect[Any], call: Call, headers: Headers) -> None:
+        """Refuses what has no room before its body is read, of which the rest is thrown away as it comes."""
+        length = headers.get("content-length", "")
+        self._core.check_unread(dialect.does, call.left_s, int(length) if length.isdecimal() else 0)
 
     async def _worked_out(self, dialect: Dialect[Any], call: Call, body: bytes, receive: Receive) -> Answer:
         form = read_form(body, dialect.form)

@@ -20,6 +20,7 @@ class EngineSession:
         """`borrow` gives the engine of an order; who runs this gives it back where there is an `order`."""
         self._link, self._borrow = link, borrow
         self._engine: HostedEngine | None = None
+        self._unwatch: Callable[[], None] = lambda: None
         self._futures: dict[int, Future[Columns]] = {}
         self._lock = threading.Lock()  # guards `_futures`
         self.order: EngineOrder | None = None
@@ -31,6 +32,7 @@ class EngineSession:
             for kind, number, columns in self._link.frames():
                 self._take(kind, number, columns)
         finally:
+            self._unwatch()
             with self._lock:
                 left = list(self._futures.values())
             for future in left:
@@ -65,6 +67,7 @@ class EngineSession:
             self._fail(0, error)
             return
         self.order, self._engine = order, engine
+        self._unwatch = engine.engine.watch(self._link.post)
         self._link.send(Message.OPENED, 0, Columns(engine.state().values()), wait=True)
 
     def _submit(self, number: int, request: Columns) -> None:

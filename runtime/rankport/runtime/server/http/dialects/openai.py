@@ -35,4 +35,4 @@ async def _embed(call: Call, form: OpenAiEmbeddings) -> Reply:
     return Reply(body, encoded.headers)
 
 
-EMBED = Dialect("OpenAI: encode texts", OpenAiEmbeddings, _embed, openai_error)
+EMBED = Dialect("OpenAI: encode texts", OpenAiEmbeddings, _embed, openai_error, "encodes")

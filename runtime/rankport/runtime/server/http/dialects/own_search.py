@@ -46,4 +46,6 @@ async def _search(call: Call, form: OwnSearch) -> Reply:
     return Reply(body, {f"x-rankport-{name}": header_value(value) for name, value in said.items()})
 
 
-SEARCH = Dialect("rankport: find items by the sequences of a trie", OwnSearch, _search, openai_error)
+SEARCH = Dialect(
+    "rankport: find items by the sequences of a trie", OwnSearch, _search, openai_error, "generates"
+)

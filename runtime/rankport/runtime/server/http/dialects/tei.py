@@ -131,5 +131,5 @@ def _refusal(error: RankportError) -> object:
 
 
 RERANK = Dialect("TEI: rerank texts", TeiRerank, _rerank, _refusal)
-PREDICT = Dialect("TEI: classify texts or pairs", TeiPredict, _predict, _refusal)
-EMBED = Dialect("TEI: encode texts", TeiEmbed, _embed, _refusal)
+PREDICT = Dialect("TEI: classify texts or pairs", TeiPredict, _predict, _refusal, "classifies")
+EMBED = Dialect("TEI: encode texts", TeiEmbed, _embed, _refusal, "encodes")

@@ -1,6 +1,7 @@
 """A cross-encoder, a classifier and a tagger in MiniLM's shape: texts a second, beside transformers, and their logits.
 
-Exports on the spot, from random weights, as `encoding` does. Other kinds have no graph for a GPU: see docs/gpu.md.
+Exports on the spot, from random weights, as `encoding` does. Of sets, lists and texts that are written, `conformance`
+runs the tests alone: see docs/gpu.md.
 """
 
 from collections.abc import Mapping

@@ -14,6 +14,7 @@ from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
+from rankport.runtime.kinds.list_ranker.list_ranker import ListRanker
 from rankport.runtime.kinds.ranker.engine import Engine, Scored
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.runtime.kinds.replicas import Replicas
@@ -223,7 +224,20 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(choice, "load_prefix_backend", with_cpu(choice.load_prefix_backend))
     monkeypatch.setattr(choice, "load_text_backend", with_cpu(choice.load_text_backend))
+    monkeypatch.setattr(choice, "load_marked_backend", with_cpu(choice.load_marked_backend))
     return loaded
+
+
+def test_a_ranker_of_lists_is_on_each_gpu(list_bundle: Bundle, on_cpu: list[int]) -> None:
+    items = ["welder", "hospital nurse", "baker"]
+    two = EngineConfig(device="cuda", device_ids=(2, 0))
+    with ListRanker.load(list_bundle) as one, ListRanker.load(list_bundle, config=two) as both:
+        assert on_cpu == [0, 2, 0]
+        scores = one.score("nurse", items).scores
+        asked = [both.submit("nurse", items) for _ in range(6)]
+        for future in asked:
+            np.testing.assert_array_equal(future.result(WAIT_S).scores, scores)
+        assert both.counts().engines.keys() == {"cuda:2", "cuda:0"}
 
 
 def test_a_ranker_and_an_encoder_of_two_gpus_answer_as_of_one(

@@ -1,5 +1,6 @@
 """Which encoders attend by one kernel: none that cannot be asked, or whose layers ask for what the kernel lacks."""
 
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -48,3 +49,18 @@ def test_attention_is_fused_only_where_one_kernel_computes_it(
     with fused_attention(model):
         assert (attention_of(model) != "eager") == fused
     assert attention_of(model) == "eager"
+
+
+def test_masks_of_one_trace_are_not_kept() -> None:
+    """They may be of a module: its weights would stay in memory."""
+
+    class Masks:
+        def seen(self, *sizes: object, **more: object) -> None:
+            return None
+
+    masks = Masks()
+    kept = weakref.ref(masks)
+    with fused_attention(Model(), masks.seen):
+        pass
+    del masks
+    assert kept() is None

@@ -93,8 +93,11 @@ def _can_be_fused(model: nn.Module) -> bool:
 @contextmanager
 def _attending(model: nn.Module, attention: Attention, seen: Seen) -> Iterator[None]:
     AttentionMaskInterface.register(_NAME, seen)
-    with attending(model, _NAME, attention):
-        yield
+    try:
+        with attending(model, _NAME, attention):
+            yield
+    finally:
+        AttentionMaskInterface.register(_NAME, masked_seen)  # which holds no model
 
 
 def _attend(

@@ -1,5 +1,6 @@
 """Which bundles a server is told to serve."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.server.loading import ModelLoader, loaded_models
+from rankport.runtime.store.opening import open_store
 
 
 def test_an_entry_with_an_empty_name_is_refused() -> None:
@@ -49,3 +51,13 @@ def test_a_root_of_models_that_is_no_folder_is_refused(tmp_path: Path) -> None:
         ModelLoader.opened(None, EngineConfig(), roots=[str(tmp_path / "none")]),
     ):
         pass
+
+
+def test_a_ranker_of_sets_that_reads_no_tokens_is_served_beside_a_store(
+    set_bundle: Callable[[str, str], Bundle], tmp_path: Path
+) -> None:
+    open_store(tmp_path / "store", create=True).close()
+    bundles = [str(set_bundle("ligr", "top").path)]
+    with loaded_models(bundles, tmp_path / "store", EngineConfig(threads=1)) as models:
+        (ranker,) = models.values()
+        assert ranker.capabilities == {"ranks_sets"}

@@ -85,6 +85,15 @@ class Model(Protocol):
         """Lets accepted requests finish for `grace_s` seconds, fails the rest, frees everything."""
 
 
+@runtime_checkable
+class HoldsModel(Protocol):
+    """A model as it was loaded by what it does, not by its kind: a `Scorer`, a `Classifier`."""
+
+    @property
+    def model(self) -> Model:
+        """The model of its kind."""
+
+
 class ScoringModel(Model, Protocol):
     """Model that `scores`."""
 

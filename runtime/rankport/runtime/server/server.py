@@ -11,7 +11,7 @@ from typing import Self
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription
 from rankport.protos.versions import ModelAlias, ModelVersion
-from rankport.runtime.kinds.kind import Model
+from rankport.runtime.kinds.kind import HoldsModel, Model
 from rankport.runtime.server.config import DEFAULTS, ServerConfig
 from rankport.runtime.server.core import Core, metrics_port
 from rankport.runtime.server.counts import CallCounts
@@ -37,7 +37,7 @@ class Server:
 
     def __init__(
         self,
-        models: Mapping[str, Model],
+        models: Mapping[str, Model | HoldsModel],
         config: ServerConfig = DEFAULTS,
         loader: Loader | None = None,
         others: Others | None = None,
@@ -46,14 +46,14 @@ class Server:
 
         `others` are the other fronts of a server of several.
 
-        Raises `InvalidRequest` if there is no model, others would reach the server unguarded, or certificates or the
-        file of clients cannot be used.
+        Raises `InvalidRequest` if there is no model, or anything else among them, others would reach the server
+        unguarded, or certificates or the file of clients cannot be used.
         """
         if config.fronts:
             raise InvalidRequest(
                 f"fronts is {config.fronts}: a server in this process has none; `Supervisor` starts processes"
             )
-        served = ServedModels(models, config.canary_seed)
+        served = ServedModels(_models(models), config.canary_seed)
         self._core = Core.of(served, loader or NoLoader(), config, others)
         self._bound: Future[Ports] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -204,3 +204,17 @@ class Server:
         while True:
             await asyncio.sleep(_HEALTH_PERIOD_S)
             await fronts.report(self._core.look())
+
+
+def _models(given: object) -> Mapping[str, Model]:
+    """Takes models by name, each as it was loaded. Raises `InvalidRequest` for anything else."""
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(f"models is a {type(given).__name__}: give loaded models by name")
+    models = {name: held.model if isinstance(held, HoldsModel) else held for name, held in given.items()}
+    for name, model in models.items():
+        if not isinstance(name, str) or not hasattr(model, "capabilities"):
+            raise InvalidRequest(
+                f"models[{name!r:.40}] is a {type(model).__name__}: give a loaded model by its name, "
+                "Scorer.load(bundle) say"
+            )
+    return models

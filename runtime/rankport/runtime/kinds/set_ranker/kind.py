@@ -9,7 +9,8 @@ from rankport.runtime.store.contract import TokenStore
 
 
 def _load(bundle: Bundle, config: EngineConfig, store: TokenStore | None) -> SetRanker:
-    return SetRanker.load(bundle, store=store, config=config)
+    """Loads it with the store that all models of a server share, if its content features may be keys."""
+    return SetRanker.load(bundle, store=store if _reads_tokens(bundle) else None, config=config)
 
 
 def _reads_tokens(bundle: Bundle) -> bool:

@@ -1,5 +1,7 @@
 """Faults of rankers of sets: candidates out of place, events out of their time, features scaled otherwise."""
 
+import numpy as np
+
 from mutations.edits import THERE, behind, op
 from mutations.fault import Fault, in_graphs, in_manifest
 from rankport.runtime.bundle.manifest import ManifestDraft
@@ -44,6 +46,31 @@ FAULTS = [
             ),
             "rank",
         ),
+        "one_pass",
+    ),
+    Fault(
+        "rows by the scale of the row before",
+        "Gathered codes of ids are dequantized by the scales of the slots before theirs.",
+        "gathered_sets",
+        in_graphs(
+            behind(
+                "scales.movie",
+                op(
+                    "Concat",
+                    op("Slice", THERE, [-1], [EVERYTHING], [0]),
+                    op("Slice", THERE, [0], [-1], [0]),
+                    axis=0,
+                ),
+            ),
+            "rank",
+        ),
+        "one_pass",
+    ),
+    Fault(
+        "an unknown id as a row",
+        "The slot of zeros, which unknown ids are given, is another row's.",
+        "gathered_sets",
+        in_graphs(behind("candidate_rows", op("Max", THERE, np.ones(1, np.int32))), "rank"),
         "one_pass",
     ),
     Fault(

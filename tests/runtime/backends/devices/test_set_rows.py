@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +233,16 @@ def test_rows_are_kept_on_cuda_alone_and_there_by_default() -> None:
         InvalidRequest, match=r"device_rows_bytes is 5 with device 'cpu': .* leave --device-rows"
     ):
         EngineConfig(device_rows_bytes=5)
+
+
+def test_many_threads_are_answered_as_one(bundle: Bundle, load: Callable[..., SetRanker]) -> None:
+    """Callers read ahead while the device's thread writes rows over others."""
+    assert bundle.manifest.sets is not None
+    samples = draw_samples(bundle.manifest.sets)
+    with SetRanker.load(bundle, config=EngineConfig(threads=1)) as ranker:
+        expected = [ask(ranker, sample) for sample in samples]
+    with load(bundle.for_target("onnx-cuda"), HostMemory()) as ranker, ThreadPoolExecutor(6) as threads:
+        asked = [place for _ in range(8) for place in range(len(samples))]
+        answers = list(threads.map(lambda place: ask(ranker, samples[place]), asked))
+    for place, logits in zip(asked, answers, strict=True):
+        np.testing.assert_allclose(logits, expected[place], atol=2e-5)

@@ -200,12 +200,14 @@ def test_without_a_gpu_the_error_says_what_to_install(bundle: Bundle) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU, or no onnxruntime-gpu")
-def test_logits_on_cuda_are_those_of_the_cpu(bundle: Bundle) -> None:
+@pytest.mark.parametrize("rows_bytes", [0, 2**20])
+def test_logits_on_cuda_are_those_of_the_cpu(bundle: Bundle, rows_bytes: int) -> None:
     assert bundle.manifest.sets is not None
     with SetRanker.load(bundle, config=EngineConfig(threads=1)) as ranker:
         expected = [ask(ranker, sample) for sample in samples_of(bundle)]
     for mode, asked in modes_of(bundle.manifest.sets.mask.policy).items():
-        with SetRanker.load(bundle, config=EngineConfig(device="cuda", max_prefill_tokens=16)) as ranker:
+        config = EngineConfig(device="cuda", max_prefill_tokens=16, device_rows_bytes=rows_bytes)
+        with SetRanker.load(bundle, config=config) as ranker:
             for sample, logits in zip(samples_of(bundle), expected, strict=True):
                 for _ in range(4):  # launched, recorded, replayed
                     np.testing.assert_allclose(asked(ranker, sample), logits, atol=2e-4, err_msg=mode)

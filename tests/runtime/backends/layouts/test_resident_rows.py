@@ -98,7 +98,7 @@ def test_reading_ahead_reads_what_a_pass_would_send_and_places_nothing() -> None
     resident.slots("candidate", candidates((7, 0, 8, 0)))
     stored.read_rows.clear()
     resident.read_ahead("candidate", candidates((7, 0, 9, 4), (1, 0, 9, 4)))
-    assert stored.read_rows == [("movie", [1, 9]), ("user", [4])]
+    assert stored.read_rows == [("movie", [9, 1, 9]), ("user", [4, 4])]
     assert resident.counts().kept == 4
 
 

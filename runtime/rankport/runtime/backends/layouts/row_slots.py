@@ -38,7 +38,8 @@ class RowSlots:
 
     def missing(self, rows: Whole) -> Whole:
         """Picks the rows that are not there. A guess where another thread places rows meanwhile."""
-        return rows[self._row_in[self._slot_of[rows]] != rows + _FIRST]
+        missing: Whole = rows[self._row_in[self._slot_of[rows]] != rows + _FIRST]
+        return missing
 
     def place(self, rows: Whole, write: Callable[[int, Whole], None]) -> NDArray[np.int32]:
         """Finds the slot of each row, after `write(first slot, rows)` of those to be written, where there are some.

@@ -1,4 +1,4 @@
-"""What is wrong with the value of a flag, in words that name the value and what it must be, whoever gave it."""
+"""Words for a wrong value of a flag, which name the value and what it must be, whoever gave it."""
 
 from typing import Any
 

@@ -244,7 +244,8 @@ class ServedModels:
         }
         if len(own) != 1:
             names = self._names() if capability is None else self._doing(capability)
-            raise NotFound(f"the request names no {what}, and {self._have(names)}; name one")
+            way_out = "; name one" if names else ""
+            raise NotFound(f"the request names no {what}, and {self._have(names)}{way_out}")
         return own.pop()
 
     def _unknown(self, name: str) -> NotFound:

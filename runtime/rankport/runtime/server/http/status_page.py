@@ -58,7 +58,7 @@ def _models(core: Core, health: Health) -> str:
         "requests now",
         "kind",
         "precision",
-        "items as",
+        "takes",
         "score",
         "fingerprint",
     )
@@ -79,7 +79,8 @@ def _version_row(version: ModelVersion, model: ModelDescription | None, health: 
     if model is None:
         return [*cells, "", "", "", ""]
     score = f"{model.score_kind}: {model.read_out}" if model.score_kind else model.read_out
-    said = (model.precision, ", ".join(model.item_forms), score)
+    takes = ", ".join(model.item_forms or model.features)
+    said = (model.precision, takes, score)
     return [*cells, *map(escape, said), f"<code>{model.fingerprint[:12]}</code>"]
 
 

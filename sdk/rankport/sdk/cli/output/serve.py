@@ -53,7 +53,8 @@ class ServerLines:
 
 
 def _line(model: ModelDescription) -> str:
-    takes = f"items as {', '.join(model.item_forms)}"
+    forms, features = ", ".join(model.item_forms), ", ".join(model.features)
+    takes = f"items as {forms}" if forms else f"candidates of {features}"
     tokens = f", {model.embedding_tokens} token(s) an item" if model.embedding_tokens else ""
     scores = f", a score is a {model.score_kind}: {model.read_out}" if model.score_kind else ""
     if model.read_out and not model.score_kind:

@@ -1,18 +1,24 @@
 """`rankport inspect`: what a person reads of a manifest."""
 
+from collections.abc import Callable
 from io import StringIO
 
 from rich.console import Console
 
-from rankport.runtime.bundle.manifest import Labels, Score, WideFeature
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.bundle.manifest import Labels, Manifest, Score, WideFeature
 from rankport.sdk.cli.output.bundle.manifest import print_manifest
 from support.bundle_samples import RANKER_FILES, manifest_of, ranker_draft
 
 
-def shown(**changes: object) -> str:
+def page_of(manifest: Manifest) -> str:
     text = StringIO()
-    print_manifest(Console(file=text, width=200), manifest_of(ranker_draft(**changes), RANKER_FILES))
+    print_manifest(Console(file=text, width=200), manifest)
     return " ".join(text.getvalue().replace("│", " ").split())
+
+
+def shown(**changes: object) -> str:
+    return page_of(manifest_of(ranker_draft(**changes), RANKER_FILES))
 
 
 def test_labels_and_score_are_told() -> None:
@@ -37,3 +43,13 @@ def test_wide_features_are_told_with_what_a_missing_one_counts_as() -> None:
     ]
     page = shown(wide=wide)
     assert "wide features bm25 (mean-std; missing counts as 0.5), clicks (none; none may be missing)" in page
+
+
+def test_a_ranker_of_sets_is_told_by_its_events_and_candidates(
+    set_bundle: Callable[[str, str], Bundle],
+) -> None:
+    page = page_of(set_bundle("ligr", "top").manifest)
+    assert "1 KV layers, hidden 16 limits 32 events, 16 candidates heads click, dwell, like" in page
+    assert "mask top 3" in page
+    assert "vocabulary" not in page
+    assert "prompt" not in page

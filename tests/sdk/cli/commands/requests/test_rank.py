@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,3 +77,13 @@ def test_a_wrong_line_is_told_by_its_number(stdin: str, message: str, bundle: Bu
 def test_one_of_server_and_bundle_is_given(bundle: Bundle) -> None:
     assert run(stdin=line()).exit_code == 2
     assert run("--bundle", str(bundle.path), "--model", "m", stdin=line()).exit_code == 2
+
+
+def test_a_bad_line_of_a_file_is_told_before_the_bundle_is_opened(tmp_path: Path) -> None:
+    file = tmp_path / "requests.jsonl"
+    file.write_text(line() + "{}\n")
+    result = CliRunner().invoke(
+        command_tree(), ["rank", str(file), "--bundle", str(tmp_path / "none.bundle")]
+    )
+    assert "line 2: must be an object with history and candidates" in f"{result.output} {result.exception}"
+    assert not result.stdout

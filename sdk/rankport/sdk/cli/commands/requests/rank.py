@@ -46,15 +46,15 @@ def rank(
     """
     limit_s = timeout_of(timeout_s)
     lines = each_line(requests, "FILE") if requests == "-" else lines_of(requests, "FILE")
+    given = ((number, _read(line, number)) for number, line in enumerate(lines, 1) if line.strip())
+    asked = given if requests == "-" else list(given)  # a file is read whole before a model is loaded
     load = partial(_loaded, store=store)
     with priority_block(priority), opened_model(server, model, bundle, load, store) as opened:
         ask = opened.rank_set if isinstance(opened, Client) else opened
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                request = _read(line, number)
-                told, name = {"top_k": top_k} | request, request.get("id")
-                told.pop("id", None)
-                _write(name, _asked(ask, told, number, limit_s))
+        for number, request in asked:
+            told, name = {"top_k": top_k} | request, request.get("id")
+            told.pop("id", None)
+            _write(name, _asked(ask, told, number, limit_s))
 
 
 def _asked(

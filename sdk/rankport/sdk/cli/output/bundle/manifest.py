@@ -149,7 +149,7 @@ def print_run(console: Console, run: RunFacts) -> None:
 
 def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
     """Lists what a bundle is: names and values."""
-    source, shape = manifest.source, manifest.shape
+    source = manifest.source
     facts = [
         ("kind", manifest.kind),
         ("fingerprint", manifest.fingerprint),
@@ -161,16 +161,11 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("precision", manifest.precision),
         ("targets", ", ".join(f"{name} {manifest.for_target(name).precision}" for name in manifest.targets)),
         *_quantization(manifest),
-        (
-            "shape",
-            f"{len(shape.layers)} KV layers, hidden {shape.hidden_size}, vocabulary {shape.vocab_size}",
-        ),
-        (
-            "limits",
-            _limits(manifest),
-        ),
-        ("prompt", " ".join(_segments(manifest))),
+        ("shape", _shape(manifest)),
+        ("limits", _limits(manifest)),
     ]
+    if manifest.sets is None:
+        facts.append(("prompt", " ".join(_segments(manifest))))
     facts += _read_out(manifest)
     if manifest.embedding is not None:
         form = manifest.embedding
@@ -188,7 +183,15 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
     return facts
 
 
+def _shape(manifest: Manifest) -> str:
+    shape = manifest.shape
+    words = "" if manifest.sets is not None else f", vocabulary {shape.vocab_size}"
+    return f"{len(shape.layers)} KV layers, hidden {shape.hidden_size}{words}"
+
+
 def _limits(manifest: Manifest) -> str:
+    if manifest.sets is not None:
+        return f"{manifest.sets.max_events} events, {manifest.sets.max_candidates} candidates"
     if manifest.pair is not None and manifest.pair.cut != "each":
         return f"pair {manifest.pair.max_tokens} tokens, cut {manifest.pair.cut}"
     return f"prefix {manifest.limits.max_prefix_tokens}, item {manifest.limits.max_item_tokens} tokens"

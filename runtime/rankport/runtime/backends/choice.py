@@ -12,10 +12,8 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.extras import extras_named
 from rankport.runtime.backends.contract import (
     ArrayGraph,
-    DecodeBackend,
     MarkedBackend,
     PrefixBackend,
-    Seq2SeqBackend,
     TextBackend,
 )
 from rankport.runtime.backends.set_contract import SetBackend, StoredRows
@@ -28,6 +26,7 @@ from rankport.runtime.backends.warm_up import (
     warm_up_writing,
     warmed_up,
 )
+from rankport.runtime.backends.write_contract import DecodeBackend, Seq2SeqBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest, Role, Target
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig

@@ -8,18 +8,17 @@ import numpy as np
 
 from rankport.protos.errors import RankportError
 from rankport.runtime.backends.contract import (
-    DecodeBackend,
     DeviceLost,
     MarkedBackend,
     PrefixBackend,
     PrefixBatch,
     PrefixPieces,
-    SequenceKV,
     TextBackend,
 )
 from rankport.runtime.backends.layouts.row_slots import ZEROS
 from rankport.runtime.backends.layouts.sets import gathers_rows
 from rankport.runtime.backends.set_contract import FeatureRows, History, SetBackend
+from rankport.runtime.backends.write_contract import DecodeBackend, SequenceKV
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.sets import IdFeature, SetFeature, Sets
@@ -98,7 +97,7 @@ def warm_up_sets(backend: SetBackend, manifest: Manifest, config: EngineConfig) 
 def warm_up_writing(backend: DecodeBackend, manifest: Manifest, config: EngineConfig) -> None:
     """Reads the longest part of a prompt that will come, and writes one text behind it, then two; raises as above.
 
-    The second step of each is that of a text whose rows are there.
+    Of each a step that tells the likeliest token alone, and one that gives logits; then the passes over items.
     """
     longest = min(manifest.limits.max_prefix_tokens - 1, config.max_prefill_tokens)
     prompt: PrefixPieces = ()
@@ -108,10 +107,11 @@ def warm_up_writing(backend: DecodeBackend, manifest: Manifest, config: EngineCo
     sequences = list[SequenceKV]()
     for count in (1, 2):
         sequences.append(backend.begin(prompt))
-        for _ in range(2):
-            backend.decode(sequences, np.zeros(count, np.int64))
-    backend.logits(
-        PrefixBatch((prompt,), _zeros(min(2, manifest.limits.max_item_tokens), 1), np.zeros(1, np.int64))
+        backend.decode_likeliest(sequences, np.zeros(count, np.int64))
+        backend.decode(sequences, np.zeros(count, np.int64))
+    item = _zeros(min(2, manifest.limits.max_item_tokens), 1)
+    backend.log_probabilities(
+        PrefixBatch((prompt,), item, np.zeros(1, np.int64)), *np.zeros((2, 1), np.int64)
     )
     for sequence in sequences:
         backend.end(sequence)

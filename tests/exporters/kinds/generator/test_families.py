@@ -1,18 +1,23 @@
-"""Families of decoders write, greedily, the 200 tokens that transformers writes."""
+"""Families of decoders write, greedily, the 200 tokens that transformers writes: on a CPU, and as a GPU would."""
 
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from rankport.exporters.export import export
 from rankport.protos.generation import Sampling
+from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator import engines
 from rankport.runtime.kinds.generator.generator import Generator
 from support import checkpoints
 from support.effort import every_run
+from support.gpu.cuda_kernels import without_kernel
+from support.gpu.host_device import HostMemory, host_writer
 
 TOKENS, PROMPT = 200, [1, 40, 41, 42, 43, 9, 17]
 WINDOW: dict[str, Any] = {"sliding_window": 256}
@@ -63,16 +68,34 @@ def written_by_transformers(checkpoint: Path, penalty: float) -> tuple[int, ...]
 
 
 @pytest.mark.parametrize("family", every_run(FAMILIES, {"gemma2", "qwen3, yarn"}))
-def test_greedy_texts_of_200_tokens_are_those_of_transformers(family: str, tmp_path: Path) -> None:
+def test_greedy_texts_of_200_tokens_are_those_of_transformers(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model_type, overrides = FAMILIES[family]
     checkpoint = checkpoints.causal_lm(tmp_path / "c", model_type, max_position_embeddings=256, **overrides)
     # A penalty of repetition keeps a random model from going round in a circle of tokens.
     expected = {penalty: written_by_transformers(checkpoint, penalty) for penalty in (1.0, 1.3)}
     unused = set(range(checkpoints.VOCABULARY)).difference(*expected.values())
-    limits = {"max_prefix_tokens": 32, "max_item_tokens": TOKENS}
-    bundle = export(checkpoint, tmp_path / "b", kind="generator", stop_ids=(min(unused),), **limits)
-    with Generator.load(bundle, config=EngineConfig(threads=1)) as generator:
-        for penalty, text in expected.items():
-            order = Sampling(max_tokens=TOKENS, temperature=0.0, repetition_penalty=penalty)
-            assert generator.generate(PROMPT, order).token_ids == text
+    options: dict[str, Any] = {
+        "target": "onnx-cpu,onnx-cuda",
+        "stop_ids": (min(unused),),
+        "max_prefix_tokens": 32,
+        "max_item_tokens": TOKENS,
+    }
+    bundle = export(checkpoint, tmp_path / "b", kind="generator", **options)
     assert {len(text) for text in expected.values()} == {TOKENS}
+    assert written_by(bundle) == expected
+    for_cuda = bundle.for_target("onnx-cuda")
+    assert not without_kernel(ir.load(for_cuda.file(for_cuda.graph("decode").file)).graph)
+    device = host_writer(for_cuda, HostMemory())
+    monkeypatch.setattr(engines, "load_decode_backend", lambda *_, **__: device)
+    assert written_by(bundle) == expected
+
+
+def written_by(bundle: Bundle) -> dict[float, tuple[int, ...]]:
+    with Generator.load(bundle, config=EngineConfig(threads=1)) as generator:
+        orders = {
+            penalty: Sampling(max_tokens=TOKENS, temperature=0.0, repetition_penalty=penalty)
+            for penalty in (1.0, 1.3)
+        }
+        return {penalty: generator.generate(PROMPT, order).token_ids for penalty, order in orders.items()}

@@ -3,29 +3,25 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
 from rankport.exporters.export import export
-from rankport.exporters.verify import verify
 from rankport.protos.errors import BackendError, InvalidRequest
 from rankport.protos.generation import Sampling
 from rankport.runtime.backends import choice
-from rankport.runtime.backends.contract import PrefixBatch, SequenceKV
+from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
 from rankport.runtime.backends.warm_up import warm_up_writing
+from rankport.runtime.backends.write_contract import SequenceKV
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator import engines
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 from rankport.runtime.tokens import TokenRun
-from support.effort import every_run
-from support.gpu.cuda_kernels import without_kernel
 from support.gpu.gpus import has_cuda
 from support.gpu.host_device import HostMemory, host_writer
 
@@ -120,8 +116,11 @@ def test_texts_are_those_of_the_cpu_whatever_is_written_beside_them(
     cpu: Generator, load: Callable[..., Generator]
 ) -> None:
     greedy = [Sampling(max_tokens=40 + place, stop_ids=()) for place in range(3)]
-    drawn = Sampling(max_tokens=12, temperature=1.0, seed=11, top_k=20, repetition_penalty=1.3)
-    orders = [(prompt, sampling) for sampling in (*greedy, drawn) for prompt in PROMPTS]
+    drawn = [
+        Sampling(max_tokens=12, temperature=1.0, seed=11, top_k=20, repetition_penalty=1.3),
+        Sampling(max_tokens=12, temperature=1.0, seed=12),  # of all tokens
+    ]
+    orders = [(prompt, sampling) for sampling in (*greedy, *drawn) for prompt in PROMPTS]
     expected = [cpu.generate(*order).token_ids for order in orders]
     with load(max_prefill_tokens=16) as generator:  # a long prompt goes in chunks
         futures = [generator.submit_generate(*order) for order in orders]
@@ -153,10 +152,42 @@ def test_a_step_moves_a_token_and_kv_never_leaves_the_device(
     before = replace(memory.transfers)
     for step in range(1, 10):
         device.decode(sequences, TEXTS[:, PROMPT + step])
-    assert memory.transfers.to_host - before.to_host == 9 * len(TEXTS) * VOCABULARY * 4
+    told = 3 * len(TEXTS) * 64 + len(TEXTS)
+    assert memory.transfers.to_host - before.to_host == 9 * 4 * (told + len(TEXTS) * VOCABULARY)
     assert memory.transfers.on_device - before.on_device == 9 * len(TEXTS) * token_bytes
     mask = 64 * len(TEXTS) * 4
-    assert memory.transfers.to_device - before.to_device <= 9 * (mask + 4 * 256)
+    assert memory.transfers.to_device - before.to_device <= 9 * (mask + 5 * 256)
+
+
+def test_of_greedy_texts_searches_and_scores_no_row_of_logits_leaves_the_device(
+    memory: HostMemory, load: Callable[..., Generator], cpu: Generator
+) -> None:
+    greedy, told = Sampling(max_tokens=20, logprobs=True, stop_ids=()), 4 * (3 * 64 + 1)
+    trie = TokenTrie.of(["a", "b", "c"], np.array([[50, 51], [50, 52], [53, 51]]), VOCABULARY)
+    with load() as generator:
+        written = generator.generate(PROMPTS[0], greedy)
+        assert memory.transfers.to_host == 20 * told
+        expected = cpu.generate(PROMPTS[0], greedy)
+        assert written.token_ids == expected.token_ids
+        assert written.logprobs is not None
+        assert expected.logprobs is not None
+        np.testing.assert_allclose(written.logprobs, expected.logprobs, atol=1e-5)
+        before = memory.transfers.to_host
+        generator.search(PROMPTS[0], trie, beams=8)
+        assert memory.transfers.to_host - before <= 2 * (64 + 8) * 4
+        before = memory.transfers.to_host
+        generator.score(PROMPTS[0], [[7, 8, 9], [10]])
+        assert memory.transfers.to_host - before <= (64 + 8) * 4
+
+
+def test_logits_that_are_no_numbers_fail_their_text_alone(
+    device: DeviceDecodeBackend, memory: HostMemory
+) -> None:
+    (broken,) = device.prefill(one_run(np.arange(3, 9)))
+    memory.alive[broken.buffer.pointer][:] = 0xFF
+    sequences = [device.begin((broken,)), begun(device, TEXTS[0])]
+    found = device.decode_likeliest(sequences, TEXTS[:2, PROMPT])
+    assert np.isfinite(found.log_sums).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("first", ["broken", "sound"])
@@ -214,39 +245,6 @@ def test_a_step_that_comes_again_is_recorded(bundle: Bundle, memory: HostMemory)
     assert not memory.alive
 
 
-def test_cuda_has_every_operator(bundle: Bundle) -> None:
-    view = bundle.for_target("onnx-cuda")
-    files = {graph.file for graph in view.manifest.graphs}
-    assert len(files) == 1  # one session, one copy of the weights
-    for file in files:
-        assert not without_kernel(ir.load(view.file(file)).graph)
-
-
-@pytest.mark.parametrize("precision", every_run(["fp16", "bf16"], {"fp16"}))
-def test_half_precision_is_proven_by_its_twin(
-    precision: str, generator_checkpoint: Path, tmp_path: Path
-) -> None:
-    made = export(generator_checkpoint, tmp_path / "b", target="onnx-cuda", precision=precision, **LIMITS)
-    parity = made.manifest.parity
-    assert parity is not None
-    assert (parity.precision, parity.backend) == (precision, "onnxruntime-cpu, half precision emulated")
-    assert parity.noise is not None
-    half = {"fp16": "float16", "bf16": "bfloat16"}[precision]
-    types = {tensor.name.partition(".")[0]: tensor.dtype for tensor in made.graph("decode").outputs}
-    assert types == {"logits": "float32", "new_key": half, "new_value": half}
-    assert not without_kernel(ir.load(made.file(made.graph("decode").file)).graph)
-
-
-@pytest.mark.parametrize("recipe", every_run(["int4", "fp8"], {"int4"}))
-def test_low_bits_are_in_operators_that_cuda_has(
-    recipe: str, generator_checkpoint: Path, tmp_path: Path
-) -> None:
-    low: dict[str, Any] = {"target": "onnx-cuda", "precision": "fp16", "quantize": recipe}
-    made = export(generator_checkpoint, tmp_path / "b", **low, **LIMITS)
-    assert made.manifest.quantization is not None
-    assert not without_kernel(ir.load(made.file(made.graph("decode").file)).graph)
-
-
 def test_a_bundle_without_graphs_for_a_gpu_says_so(generator_bundle: Bundle, seq2seq_bundle: Bundle) -> None:
     on_tensorrt = EngineConfig(device="tensorrt")
     with pytest.raises(
@@ -254,7 +252,7 @@ def test_a_bundle_without_graphs_for_a_gpu_says_so(generator_bundle: Bundle, seq
     ):
         choice.load_decode_backend(generator_bundle, on_tensorrt)
     with pytest.raises(InvalidRequest, match=r"has graphs for onnx-cpu, not for CUDA: .*--target onnx-cuda"):
-        choice.check_made_for(generator_bundle, "cuda")
+        choice.view_for(generator_bundle, "cuda")
     with pytest.raises(
         InvalidRequest, match="reads a text and writes its answer, which device cuda does not yet"
     ):
@@ -283,11 +281,3 @@ def test_texts_on_cuda_are_those_of_the_cpu(bundle: Bundle, cpu: Generator) -> N
                 assert found.keys == likeliest.keys
                 scores = [each.score(prompt, items).scores for each in (generator, cpu)]
                 np.testing.assert_allclose(*scores, atol=1e-3)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU, or no onnxruntime-gpu")
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_half_precision_is_proven_on_cuda(precision: str, generator_checkpoint: Path, tmp_path: Path) -> None:
-    made = export(generator_checkpoint, tmp_path / "b", target="onnx-cuda", precision=precision, **LIMITS)
-    assert not verify(made.path, generator_checkpoint, device="cuda").failures

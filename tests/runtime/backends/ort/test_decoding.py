@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBatch, SequenceKV
+from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
+from rankport.runtime.backends.write_contract import SequenceKV
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.tokens import TokenRun

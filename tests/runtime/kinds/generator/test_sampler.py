@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.generation import Sampling
@@ -86,3 +88,47 @@ def test_log_probabilities_are_those_of_the_softmax() -> None:
 def test_values_out_of_range_are_told(wrong: dict[str, object], told: str) -> None:
     with pytest.raises(InvalidRequest, match=told):
         Sampling(**wrong)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 99),
+    st.sampled_from(
+        [
+            {"temperature": 0.0},
+            {"temperature": 0.0, "repetition_penalty": 1.4},
+            {"temperature": 0.7, "top_k": 5},
+            {"temperature": 1.3, "top_k": 9, "top_p": 0.8},
+            {"temperature": 1.0, "top_k": 4, "repetition_penalty": 2.0},
+            {"temperature": 1.0, "top_k": 12},
+            {"temperature": 1.0, "top_p": 0.5},
+            {"temperature": 0.0, "repetition_penalty": 0.5},
+        ]
+    ),
+    st.booleans(),
+)
+def test_of_the_likeliest_the_same_is_drawn_as_of_all_or_nothing(
+    seed: int, rules: dict[str, float], equal: bool
+) -> None:
+    rng, likeliest = np.random.default_rng(seed), 12
+    beside, whole = (sampler(seed=seed, prompt=(3, 4), **rules) for _ in range(2))
+    for _ in range(20):
+        logits = rng.normal(0, 3, 40).astype(np.float32)
+        if equal:
+            logits = np.round(logits)
+        tokens = np.argsort(-logits, kind="stable")[:likeliest]  # of equal ones the lower token
+        expected = whole.draw(logits)
+        token = None if beside.needs_all else beside.draw_likeliest(tokens, logits[tokens])
+        assert (beside.draw(logits) if token is None else token) == expected
+
+
+def test_few_likeliest_are_enough_as_a_rule() -> None:
+    rng = np.random.default_rng(0)
+    for rules in ({"temperature": 0.0}, {"temperature": 1.0, "top_k": 5}):
+        one = sampler(**rules)
+        for _ in range(20):
+            logits = rng.normal(0, 3, 1000).astype(np.float32)
+            tokens = np.argsort(-logits)[:12]
+            assert one.draw_likeliest(tokens, logits[tokens]) is not None
+    assert sampler(temperature=1.0).needs_all
+    assert not sampler(temperature=0.0).needs_all

@@ -152,7 +152,10 @@ def test_beams_as_wide_as_the_trie_are_exact_whatever_the_logits(
     }
     beams = Beams(TokenTrie.of([str(row) for row in rows], rows, 4), width=64)
     while not beams.complete:
-        beams.extend(np.stack([table[tuple(begin)] for begin in beams.tokens.tolist()]))
+        children = beams.children()
+        begins = [tuple(beams.tokens[parent].tolist()) for parent in children.parents]
+        told = [_logprob(table[begin], token) for begin, token in zip(begins, children.tokens, strict=True)]
+        beams.extend(children, np.array(told))
     scores = [
         sum(_logprob(table[tuple(row[:level])], row[level]) for level in range(3)) for row in rows.tolist()
     ]
@@ -165,7 +168,8 @@ def test_of_equal_sequences_the_smaller_are_kept() -> None:
     rows = np.array(sorted(itertools.product(range(7), repeat=2)))
     beams = Beams(TokenTrie.of([str(row) for row in rows], rows, 7), width=5)
     while not beams.complete:
-        beams.extend(np.zeros((len(beams.nodes), 7), np.float32))
+        children = beams.children()
+        beams.extend(children, np.full(len(children.nodes), -np.log(7)))
     assert beams.tokens.tolist() == rows[:5].tolist()
 
 

@@ -65,9 +65,12 @@ def _rotary(graph: ir.Graph) -> set[ir.Node]:
 
 
 def _head(graph: ir.Graph) -> set[ir.Node]:
-    """Collects what lies between the last product and the logits, that product included."""
+    """Collects what lies between the last product and the logits, that product included, and what is told of them."""
     last = _producer_of(graph, "logits")
-    return set() if last is None else _before(last, ends=lambda node: node.op_type in _PRODUCTS)
+    if last is None:
+        return set()
+    told = {node for value in last.outputs for node in _behind(value)}
+    return told | _before(last, ends=lambda node: node.op_type in _PRODUCTS)
 
 
 def _pooling(graph: ir.Graph, norms: set[ir.Node]) -> set[ir.Node]:

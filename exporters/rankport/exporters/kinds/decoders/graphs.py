@@ -18,6 +18,8 @@ from rankport.exporters.graphs.passes.fusions.for_cuda import fuse_for_cuda
 from rankport.exporters.graphs.passes.fusions.for_writing import fuse_for_writing
 from rankport.exporters.graphs.passes.half_precision import to_half_precision
 from rankport.exporters.graphs.passes.step_attention import expand_attention
+from rankport.exporters.graphs.passes.told_logits import OUTPUTS as TOLD_OF_LOGITS
+from rankport.exporters.graphs.passes.told_logits import tell_of_logits
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.trace import cut, drop_intermediate_shapes, trace
 from rankport.exporters.kinds.decoders.graph_inputs import GroupedInputs, PackedInputs, RowInputs
@@ -117,7 +119,9 @@ def _decoding(traced: ir.Model, logits: Shapes, kv: Shapes, module: DecoderModul
     if not isinstance(module, RowDecoder):
         fuse_for_writing(graph)
         expand_attention(graph)
-    return {"decode": RoleGraph(graph, {"prefix": tuple(kv), "decode": ("logits", *kv)})}
+        return {"decode": RoleGraph(graph, {"prefix": tuple(kv), "decode": ("logits", *kv)})}
+    tell_of_logits(graph)
+    return {"decode": RoleGraph(graph, {"prefix": tuple(kv), "decode": ("logits", *kv, *TOLD_OF_LOGITS)})}
 
 
 _CUTS = {"separate": _separate, "joint": _joint, "decode": _decoding}

@@ -1,25 +1,21 @@
 """A generator on a device: sequences whose KV stays there grow by a token a pass; prompts and items as a ranker's.
 
 Owns what crosses between host and device in a step: a token of each sequence and the mask of its past in one copy,
-logits back in another. KV of prompts and passes over items are `DevicePrefixBackend`'s, KV of sequences `DevicePool`'s.
+logits, or what is told of them, back in another. KV of prompts and passes over items are `DevicePrefixBackend`'s, KV of
+sequences `DevicePool`'s.
 """
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import (
-    PrefixBatch,
-    PrefixKV,
-    PrefixPieces,
-    RecordingCounts,
-    SequenceKV,
-)
+from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, RecordingCounts
 from rankport.runtime.backends.devices.downloads import Downloads
-from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
+from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, NamedKV, Place
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
@@ -30,9 +26,11 @@ from rankport.runtime.backends.layouts.kept import KeptTensor
 from rankport.runtime.backends.layouts.layout import HostArray
 from rankport.runtime.backends.layouts.rectangle import step_rows
 from rankport.runtime.backends.layouts.sizes import rounded
+from rankport.runtime.backends.write_contract import Likeliest, SequenceKV
 from rankport.runtime.bundle.manifest import Manifest
 
 Logits = NDArray[np.float32]
+_ALIGNED = 64
 
 
 class DeviceDecodeBackend:
@@ -41,6 +39,8 @@ class DeviceDecodeBackend:
     A step runs over all rows of the pool up to the last one that takes part, rounded up to a number that comes again;
     what it computes of the others is not kept.
     """
+
+    finds_likeliest = True
 
     def __init__(self, manifest: Manifest, graph: DeviceGraph, memory: DeviceMemory) -> None:
         """Loads nothing."""
@@ -54,7 +54,12 @@ class DeviceDecodeBackend:
         longest = manifest.limits.max_prefix_tokens + manifest.limits.max_item_tokens
         self._pool = DevicePool(self._layout, [tensor.past for tensor in kept], memory, longest)
         self._uploads, self._downloads = Uploads(memory), Downloads(memory, np.dtype(np.float32))
+        self._rows = Downloads(memory, np.dtype(np.float32))
         self._new = Region(memory)
+        decode = next(spec for spec in manifest.graphs if spec.role == "decode")
+        likeliest = next(output for output in decode.outputs if output.name == "likeliest").shape[1]
+        assert isinstance(likeliest, int)
+        self._told = _Told(likeliest)
 
     @property
     def recordings(self) -> RecordingCounts:
@@ -71,21 +76,33 @@ class DeviceDecodeBackend:
 
     def decode(self, sequences: Sequence[SequenceKV], tokens: NDArray[np.int64]) -> Logits:
         """See `DecodeBackend.decode`."""
+        return self.decode_likeliest(sequences, tokens).rows(np.arange(len(sequences)))
+
+    def decode_likeliest(self, sequences: Sequence[SequenceKV], tokens: NDArray[np.int64]) -> Likeliest:
+        """See `DecodeBackend.decode_likeliest`. Logits leave the device where rows of them are asked for."""
         given = cast(Sequence[DeviceSequence], sequences)
         self._pool.make_room_behind(given)
         places = np.array([sequence.row for sequence in given], np.int64)
         lengths = np.array([sequence.length for sequence in given], np.int64)
         block = self._step(tokens, places, lengths)
-        answer = self._downloads.fetch((len(given), self._vocabulary))
+        count, told = len(given), self._told
+        answer = self._downloads.fetch((told.size(count),))
         self._pool.append(block, given)
-        logits = answer.results()
+        values = answer.results()
         for sequence in given:
             sequence.length += 1
-        return logits
+        return Likeliest(*told.read(values, count), self._rows_of)
 
     def logits(self, batch: PrefixBatch) -> Logits:
         """See `DecodeBackend.logits`."""
         return self._runs.score(batch)
+
+    def log_probabilities(
+        self, batch: PrefixBatch, rows: NDArray[np.int64], tokens: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """See `DecodeBackend.log_probabilities`. The logits stay on the device."""
+        logits, sums = self._runs.told(batch, np.column_stack([rows, tokens]))
+        return logits.astype(np.float64) - sums[rows]
 
     def end(self, sequence: SequenceKV) -> None:
         """See `DecodeBackend.end`."""
@@ -100,7 +117,7 @@ class DeviceDecodeBackend:
         """Frees the graph, the workspace and the stream."""
         with ExitStack() as freed:  # after an error of the device too: the last step first
             freed.callback(self._runs.close)
-            for held in (self._uploads, self._downloads, self._new, self._pool):
+            for held in (self._uploads, self._downloads, self._rows, self._new, self._pool):
                 freed.callback(held.release)
 
     def _step(
@@ -116,12 +133,51 @@ class DeviceDecodeBackend:
         )
         self._new.hold(self._layout.nbytes(rows, 1))
         block = Place(self._new.pointer, rows, 1)
-        written = self._downloads.hold(read * self._vocabulary)
-        outputs = dict(self._new_of.at(block.pointer, rows, 1))
-        outputs["logits"] = DeviceArray(written, (read, self._vocabulary), "float32")
-        addresses = (self._uploads.pointer, self._pool.pointer, block.pointer, written)
+        told = self._downloads.hold(self._told.size(read))
+        logits = self._rows.hold(read * self._vocabulary)
+        outputs = dict(self._new_of.at(block.pointer, rows, 1)) | self._told.arrays(told, read)
+        outputs["logits"] = DeviceArray(logits, (read, self._vocabulary), "float32")
+        addresses = (self._uploads.pointer, self._pool.pointer, block.pointer, told, logits)
         fixed = self._recordings.number("step", (rows, read), addresses)
         inputs |= self._pool.past(rows)
         with self._recordings.counted(fixed):
             self._graph.run(inputs, {}, outputs, fixed=fixed)
         return block
+
+    def _rows_of(self, places: NDArray[np.int64]) -> Logits:
+        """Fetches the rows of the last step's logits up to the last that is asked for."""
+        rows = self._rows.fetch((int(places.max()) + 1, self._vocabulary)).results()
+        return rows if len(rows) == len(places) else rows[places]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Layout of what a step tells of its logits: tokens, as wide as two float32, logits and sums, in parts."""
+
+    likeliest: int  # of each sequence
+
+    def size(self, count: int) -> int:
+        """Counts the float32 of so many sequences."""
+        return 3 * self._part(count) + count
+
+    def arrays(self, pointer: int, count: int) -> dict[str, DeviceArray]:
+        """Gives the outputs of a graph there."""
+        logits, sums = (pointer + parts * self._part(count) * ITEM_BYTES["float32"] for parts in (2, 3))
+        return {
+            "likeliest": DeviceArray(pointer, (count, self.likeliest), "int64"),
+            "likeliest_logits": DeviceArray(logits, (count, self.likeliest), "float32"),
+            "log_sums": DeviceArray(sums, (count, 1), "float32"),
+        }
+
+    def read(
+        self, values: NDArray[np.float32], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
+        """Reads tokens and logits [count, likeliest], and sums [count]."""
+        part, used = self._part(count), count * self.likeliest
+        tokens = values[: 2 * part].view(np.int64)[:used].reshape(count, -1)
+        logits = values[2 * part : 2 * part + used].reshape(count, -1)
+        return tokens, logits, values[3 * part : 3 * part + count].astype(np.float64)
+
+    def _part(self, count: int) -> int:
+        """Counts the float32 of logits, those of padding and of alignment too."""
+        return -(-rounded(count) * self.likeliest // _ALIGNED) * _ALIGNED

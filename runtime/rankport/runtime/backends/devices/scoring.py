@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, RecordingCounts, Started
 from rankport.runtime.backends.devices.downloads import Downloads
-from rankport.runtime.backends.devices.graph import DeviceArray, DeviceGraph
+from rankport.runtime.backends.devices.graph import ITEM_BYTES, DeviceArray, DeviceGraph
 from rankport.runtime.backends.devices.kv import DeviceKV, KVLayout, KVPieces, NamedKV, Place
 from rankport.runtime.backends.devices.memory import DeviceMemory
 from rankport.runtime.backends.devices.table import DeviceTable, embeddings_dtype
@@ -27,6 +27,7 @@ from rankport.runtime.backends.devices.workspace import Recordings, Region
 from rankport.runtime.backends.layouts.by_target import layout_of
 from rankport.runtime.backends.layouts.kept import KeptTensor
 from rankport.runtime.backends.layouts.layout import EmbeddingsForm, HostArray
+from rankport.runtime.backends.layouts.rectangle import ASKED
 from rankport.runtime.backends.layouts.sizes import PassSizes, lines, rounded
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.tokens import TokenRuns
@@ -34,6 +35,7 @@ from rankport.runtime.tokens import TokenRuns
 log = logging.getLogger(__name__)
 
 Logits = NDArray[np.float32]
+_TOLD_STEP = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,17 @@ class DevicePrefixBackend:
         self._run("score", batch)
         return self._downloads.fetch((len(batch.read_tokens), self._labels))
 
+    def told(self, batch: PrefixBatch, places: NDArray[np.int64]) -> tuple[Logits, Logits]:
+        """Computes single logits, of a graph that tells them, at places [asked, 2] (result, token), at least one.
+
+        Gives them [asked], and of each result the log of the sum of exp of all its logits [results].
+        """
+        asked, results = len(places), len(batch.read_tokens)
+        room = _told_room(asked)
+        self._run("score", batch, HostArray.padded((room, 2), places))
+        values = self._downloads.fetch((room + results,)).results()
+        return values[:asked], values[room:]
+
     def split(self, kv: PrefixKV, length: int) -> tuple[DeviceKV, DeviceKV]:
         """See `PrefixBackend.split`."""
         return self._pieces.split(kv, length)
@@ -154,23 +167,30 @@ class DevicePrefixBackend:
         runs = TokenRuns.of_lengths(np.zeros(prefixes * tokens, np.int64), [tokens] * prefixes)
         self._run("prefix", PrefixBatch(((),) * prefixes, runs, np.arange(prefixes)))
 
-    def _run(self, role: str, batch: PrefixBatch) -> PassSizes:
-        """Enqueues one pass; its results lie in the workspace, until the next pass of the role."""
+    def _run(self, role: str, batch: PrefixBatch, asked: HostArray | None = None) -> PassSizes:
+        """Enqueues one pass; its results lie in the workspace, until the next pass of the role.
+
+        They are KV, else the logits, or what is told of them where something is `asked`.
+        """
         graph = self._graphs.prefix if role == "prefix" else self._graphs.score
         layout = self._lay_out(batch)
         sizes = layout.rounded_sizes(prefill=role == "prefix")
         past = self._past[role]
-        inputs = self._sent(graph, layout.inputs(sizes))
+        arrays = layout.inputs(sizes)
+        inputs = self._sent(graph, arrays if asked is None else {**arrays, ASKED: asked})
         self._gather(past, batch.prefixes, layout.past_lengths, sizes)
         inputs |= self._past_kv_of[role].at(past.pointer, sizes.prefixes, sizes.past)
         new_slots = sizes.rows * sizes.row_tokens if role == "prefix" else 0
-        outputs = self._new_kv(sizes, new_slots) if new_slots else self._logits(sizes)
+        if new_slots:
+            outputs = self._new_kv(sizes, new_slots)
+        else:
+            outputs = self._logits(sizes) if asked is None else self._told(sizes, asked)
         host = {"kv_slots": np.array([new_slots])}
         written = next(iter(outputs.values())).pointer
         addresses = (self._uploads.pointer, past.pointer, written)
         # With a table the graph reads all of it, however many rows were sent.
         shape = sizes if self.table is None else replace(sizes, embedding_count=0)
-        fixed = self._recordings.number(role, shape, addresses)
+        fixed = self._recordings.number(role, (shape, None if asked is None else asked.shape), addresses)
         with self._recordings.counted(fixed):
             graph.run(inputs, {name: host[name] for name in graph.host_names}, outputs, fixed=fixed)
         return sizes
@@ -190,6 +210,15 @@ class DevicePrefixBackend:
         pointer = self._downloads.hold(sizes.items_total * self._labels)
         return {"logits": DeviceArray(pointer, (sizes.items_total, self._labels), "float32")}
 
+    def _told(self, sizes: PassSizes, asked: HostArray) -> Mapping[str, DeviceArray]:
+        room = asked.shape[0]
+        pointer = self._downloads.hold(room + sizes.items_total)
+        sums = pointer + room * ITEM_BYTES["float32"]
+        return {
+            "asked_logits": DeviceArray(pointer, (room,), "float32"),
+            "log_sums": DeviceArray(sums, (sizes.items_total, 1), "float32"),
+        }
+
     def _gather(
         self, past: Region, prefixes: Sequence[PrefixPieces], lengths: NDArray[np.int64], sizes: PassSizes
     ) -> None:
@@ -200,3 +229,8 @@ class DevicePrefixBackend:
             self._memory.clear(past.pointer, nbytes)
         for row, pieces in enumerate(prefixes):
             self._pieces.put(pieces, Place(past.pointer, sizes.prefixes, sizes.past, row))
+
+
+def _told_room(asked: int) -> int:
+    """Rounds up to a number that comes again, and so that what lies behind these float32 is aligned."""
+    return -(-rounded(asked) // _TOLD_STEP) * _TOLD_STEP

@@ -26,11 +26,14 @@ from rankport.runtime.tokens import EMBEDDED, TokenRuns, places_within
 
 ROW_LENGTHS = "row_lengths"
 """Input that a graph has in place of masks."""
+ASKED = "asked"
+"""Input of graphs that tell single logits, (row, token) each: it is made for no logit, to be put in the place of."""
 ROW_TOKENS = 256
 """Most tokens of a row of short items."""
 UNSEEN = -30_000.0
 """Added to a score, leaves it no weight; small enough for float16."""
 _MASKS_KEPT = 64
+_NOTHING_ASKED = np.zeros((1, 2), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Rectangle:
             "position_ids": _spread(shape, flat, self.positions, 0),
             "embedding_rows": _spread(shape, flat, rows, -1),
             "last_tokens": flat[self.read],
+            ASKED: _NOTHING_ASKED,
             **self._masks(sizes),  # the graph of prefixes takes them, where that which scores takes lengths
             **(self._lengths(sizes) if self.by_length else {}),
         }
@@ -170,6 +174,7 @@ def step_rows(
         "last_tokens": places,
         "past_mask": mask,
         "own_mask": own_mask(1, 1),
+        ASKED: _NOTHING_ASKED,
     }
 
 

@@ -7,15 +7,17 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces, SequenceKV
+from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces
 from rankport.runtime.backends.layouts.by_target import step_layout_of
 from rankport.runtime.backends.layouts.packed import step_inputs
 from rankport.runtime.backends.ort.host_kv import Array, HostKV, past_names
 from rankport.runtime.backends.ort.prefixes import IN_PLACE, PrefixGraph, split_kv
 from rankport.runtime.backends.ort.sequences import HostSequence, SequencePool
 from rankport.runtime.backends.ort.session import BoundRun, Session
+from rankport.runtime.backends.write_contract import Likeliest, SequenceKV
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.softmax import log_sums
 
 _ASKED = np.ones(1, np.int64)
 Logits = NDArray[np.float32]
@@ -52,6 +54,7 @@ class OnnxRuntimeDecodeBackend:
     """The `prefix` and `decode` roles of a bundle on the CPU. Implements `DecodeBackend`."""
 
     recordings = None
+    finds_likeliest = False
 
     def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
         self._prefix = PrefixGraph(bundle, config or EngineConfig())
@@ -82,6 +85,13 @@ class OnnxRuntimeDecodeBackend:
         logits[order] = self._step([given[place] for place in order], tokens[order])
         return logits
 
+    def decode_likeliest(self, sequences: Sequence[SequenceKV], tokens: NDArray[np.int64]) -> Likeliest:
+        """See `DecodeBackend.decode_likeliest`."""
+        logits = self.decode(sequences, tokens)
+        best = logits.argmax(axis=1)[:, None]
+        largest = np.take_along_axis(logits, best, axis=1)
+        return Likeliest(best, largest, log_sums(logits), lambda places: logits[places])
+
     def _step(self, sequences: Sequence[HostSequence], tokens: NDArray[np.int64]) -> Logits:
         """Computes a token of each sequence in the order of rows, and puts its KV behind them."""
         lengths = np.array([sequence.length for sequence in sequences], np.int64)
@@ -91,14 +101,23 @@ class OnnxRuntimeDecodeBackend:
             return logits
         past = self._pool.past(sequences)
         room = next(iter(past.values())).shape[2]
-        logits, *new = self._decode.run(past | self._lay_out(tokens, lengths, room))
-        self._pool.append(sequences, new)
+        logits, *rest = self._decode.run(past | self._lay_out(tokens, lengths, room))
+        self._pool.append(sequences, rest[: len(past)])  # what graphs for a GPU tell of logits is behind it
         return logits
 
     def logits(self, batch: PrefixBatch) -> NDArray[np.float32]:
         """See `DecodeBackend.logits`."""
         inputs, _ = self._prefix.inputs(batch)
         return self._decode.run(inputs)[0]
+
+    def log_probabilities(
+        self, batch: PrefixBatch, rows: NDArray[np.int64], tokens: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """See `DecodeBackend.log_probabilities`."""
+        logits = self.logits(batch)
+        sums = log_sums(logits)
+        result: NDArray[np.float64] = logits[rows, tokens] - sums[rows]
+        return result
 
     def end(self, sequence: SequenceKV) -> None:
         """See `DecodeBackend.end`."""

@@ -7,11 +7,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import AnswerKV
 from rankport.runtime.backends.layouts.padded import pad
 from rankport.runtime.backends.ort.host_kv import Array, HostKV
 from rankport.runtime.backends.ort.sequences import HostSequence, SequencePool
 from rankport.runtime.backends.ort.session import Session
+from rankport.runtime.backends.write_contract import AnswerKV
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.tokens import TokenRuns

@@ -12,6 +12,15 @@ from numpy.typing import NDArray
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 
 
+@dataclass(frozen=True, slots=True)
+class Children:
+    """Tokens that may come next, at one level of a trie."""
+
+    parents: NDArray[np.int64]  # [children] beam that each is behind
+    nodes: NDArray[np.int64]  # [children]
+    tokens: NDArray[np.int64]  # [children]
+
+
 @dataclass(slots=True, eq=False)
 class Beams:
     """Sequences that a search goes on with, the likeliest first."""
@@ -28,11 +37,15 @@ class Beams:
         """True when they are whole sequences."""
         return self.level == self.trie.levels
 
-    def extend(self, logits: NDArray[np.float32]) -> None:
-        """Goes on by one token, given the logits behind each. [beams, vocabulary]"""
+    def children(self) -> Children:
+        """Lists what may come next. Raises `StoreError` as `TokenTrie.check`."""
         parents, nodes = self.trie.below(self.level, self.nodes)
-        tokens = self.trie.tokens[self.level][nodes]
-        scores = self.scores[parents] + logits[parents, tokens] - log_sums(logits)[parents]
+        return Children(parents, nodes, self.trie.tokens[self.level][nodes].astype(np.int64))
+
+    def extend(self, children: Children, log_probabilities: NDArray[np.float64]) -> None:
+        """Goes on by one token, given the log-probability of each that may come next. [children]"""
+        parents, nodes, tokens = children.parents, children.nodes, children.tokens
+        scores = self.scores[parents] + log_probabilities
         if len(scores) > self.width:
             kept = scores >= np.partition(scores, -self.width)[-self.width]
             parents, nodes, tokens, scores = parents[kept], nodes[kept], tokens[kept], scores[kept]
@@ -40,11 +53,3 @@ class Beams:
         self.nodes, self.scores = nodes[order], scores[order]
         self.tokens = np.column_stack([self.tokens[parents[order]], tokens[order]])
         self.level += 1
-
-
-def log_sums(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Computes log of the sum of exp of each row. [rows]"""
-    most = logits.max(axis=1, keepdims=True)
-    sums = np.exp(logits - most).sum(axis=1, dtype=np.float64)
-    result: NDArray[np.float64] = np.log(sums) + most[:, 0]
-    return result

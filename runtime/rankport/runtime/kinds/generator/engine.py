@@ -18,12 +18,14 @@ from functools import partial
 
 import numpy as np
 
-from rankport.runtime.backends.contract import DecodeBackend, PrefixBatch, RecordingCounts, SequenceKV
+from rankport.runtime.backends.contract import PrefixBatch, RecordingCounts
+from rankport.runtime.backends.write_contract import DecodeBackend, SequenceKV
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.generator.beams import Beams
 from rankport.runtime.kinds.generator.likelihoods import LikelihoodRequest, Likelihoods
+from rankport.runtime.kinds.generator.places import log_probabilities
 from rankport.runtime.kinds.generator.searches import Found, SearchRequest
-from rankport.runtime.kinds.generator.texts import Text, TextOrder, TextRequest, Written
+from rankport.runtime.kinds.generator.texts import Text, TextOrder, TextRequest, Written, take_likeliest
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items
@@ -207,10 +209,13 @@ class _GenerationWork:
         return taking_part(texts, ones, ones, self._decode, PassSize("decode", count, count, count))
 
     def _plan_searches(self, searches: Sequence[SearchRequest]) -> Pass[Asked]:
-        takes, left = list[int](), self._max_tokens
-        for place, request in enumerate(searches):
-            takes.append(request.next_tokens if not place or request.next_tokens <= left else 0)
-            left -= takes[-1]
+        takes, tokens, beams = list[int](), 0, 0
+        for request in searches:
+            more, wide = request.next_tokens, len(request.beams.nodes)
+            fits = tokens + more <= self._max_tokens and beams + wide <= self._item_limits.max_tokens
+            takes.append(more if fits or not takes else 0)
+            if takes[-1]:
+                tokens, beams = tokens + more, beams + wide
         runs = sum(len(request.beams.nodes) for request, take in zip(searches, takes, strict=True) if take)
         return taking_part(
             searches, takes, takes, self._search, PassSize("search", runs, sum(takes), sum(takes))
@@ -225,9 +230,18 @@ class _GenerationWork:
     def _decode(self, shares: Sequence[tuple[Asked, int]]) -> None:
         """Decodes the next token of each text."""
         texts = [request for request, _ in shares if isinstance(request, TextRequest)]
+        if self._backend.finds_likeliest:  # rows of logits cost least of the first
+            texts.sort(key=lambda request: not request.text.order.sampler.needs_all)
         sequences = [self._sequence(request) for request in texts]
         tokens = np.array([request.text.next_token for request in texts], np.int64)
-        logits = on_device("decode", self._backend.decode, sequences, tokens)
+        if self._backend.finds_likeliest:
+            found = on_device("decode", self._backend.decode_likeliest, sequences, tokens)
+            left = take_likeliest([request.text for request in texts], found)
+            if not left:
+                return
+            texts, logits = [texts[place] for place in left], on_device("decode", found.rows, np.array(left))
+        else:
+            logits = on_device("decode", self._backend.decode, sequences, tokens)
         check_count("decode", len(logits), len(texts))
         for request, row in zip(texts, logits, strict=True):
             request.text.take(row)
@@ -241,34 +255,40 @@ class _GenerationWork:
 
     def _search(self, shares: Sequence[tuple[Asked, int]]) -> None:
         """Computes the next token of each search's beams."""
-        searches = [request for request, _ in shares if isinstance(request, SearchRequest)]
-        runs = [search.runs() for search in searches]
-        counts = [len(part) for part in runs]
+        asked = [
+            (request, children)
+            for request, _ in shares
+            if isinstance(request, SearchRequest) and (children := request.children()) is not None
+        ]
+        if not asked:
+            return
+        runs = [search.runs() for search, _ in asked]
+        beams = [len(part) for part in runs]
         batch = PrefixBatch(
-            tuple(self._prefixes.lease(search).pieces() for search in searches),
+            tuple(self._prefixes.lease(search).pieces() for search, _ in asked),
             TokenRuns.join(runs),
-            np.repeat(np.arange(len(searches)), counts),
+            np.repeat(np.arange(len(asked)), beams),
         )
-        logits = on_device("search", self._backend.logits, batch)
-        check_count("search", len(logits), sum(counts))
-        for search, rows in zip(searches, np.split(logits, np.cumsum(counts)[:-1]), strict=True):
-            search.take(rows)
+        parts = [(children.parents, children.tokens) for _, children in asked]
+        answers = log_probabilities("search", self._backend, batch, beams, parts)
+        for (search, children), part in zip(asked, answers, strict=True):
+            search.take(children, part)
 
     def _score(self, shares: Sequence[tuple[Asked, int]]) -> None:
         """Scores the next items of each request; requests with the same prompt share its KV."""
         prefixes, by_row = self._prefixes.by_prefix(shares)
         scored = [(row, one, count) for row, one, count in by_row if isinstance(one, LikelihoodRequest)]
-        parts = [one.upcoming(count) for _, one, count in scored]
+        runs = [one.upcoming(count) for _, one, count in scored]
         batch = PrefixBatch(
             prefixes,
-            TokenRuns.join(parts),
+            TokenRuns.join(runs),
             np.repeat([row for row, _, _ in scored], [count for _, _, count in scored]),
             every_token=True,
         )
-        logits = on_device("score", self._backend.logits, batch)
-        tokens = [len(part.ids) for part in parts]
-        check_count("score", len(logits), sum(tokens), "token")
-        for (_, one, count), part in zip(scored, np.split(logits, np.cumsum(tokens)[:-1]), strict=True):
+        parts = [one.asked(count) for _, one, count in scored]
+        tokens = [len(part.ids) for part in runs]
+        answers = log_probabilities("score", self._backend, batch, tokens, parts)
+        for (_, one, count), part in zip(scored, answers, strict=True):
             one.take(count, part)
 
 

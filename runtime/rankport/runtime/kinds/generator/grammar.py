@@ -35,6 +35,10 @@ class GrammarSampler(Sampler):
         return token
 
     @property
+    def needs_all(self) -> bool:
+        return True
+
+    @property
     def ended(self) -> bool:
         return self._matcher.ended
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.kinds.generator.beams import log_sums
 from rankport.runtime.scheduling.prefixes import PrefixRequest
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
+from rankport.runtime.softmax import log_sums
 from rankport.runtime.tokens import TokenRuns
 
 
@@ -52,15 +52,27 @@ class LikelihoodRequest(PrefixRequest):
             return TokenRuns.of_lengths(with_last, runs.lengths + 1)
         return TokenRuns.of_lengths(np.delete(with_last, runs.offsets[1:] + np.arange(count)), runs.lengths)
 
-    def take(self, count: int, logits: NDArray[np.float32]) -> None:
-        """Scores the next items, given the logits behind each token of `upcoming`. [tokens, vocabulary]"""
-        runs, sums = self.items.upcoming(count), log_sums(logits)
-        rows, scores = np.arange(len(runs.ids)), np.zeros(count)
-        if len(self.ends):
-            rows += np.repeat(np.arange(count), runs.lengths)
-            last = runs.offsets[1:] + np.arange(count)
-            scores += log_sums(logits[last][:, self.ends]) - sums[last]
-        scores += np.add.reduceat(logits[rows, runs.ids] - sums[rows], runs.offsets[:-1])
+    def asked(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Lists the tokens whose log-probabilities make the scores of the next items: those of the items, then ends.
+
+        For each: which token of `upcoming` it is behind, and the token. [asked] each
+        """
+        runs = self.items.upcoming(count)
+        rows = np.arange(len(runs.ids))
+        if not len(self.ends):
+            return rows, runs.ids
+        rows += np.repeat(np.arange(count), runs.lengths)
+        last = runs.offsets[1:] + np.arange(count)
+        ends = np.repeat(last, len(self.ends)), np.tile(self.ends, count)
+        return np.concatenate([rows, ends[0]]), np.concatenate([runs.ids, ends[1]])
+
+    def take(self, count: int, log_probabilities: NDArray[np.float64]) -> None:
+        """Scores the next items, given the log-probabilities of what is `asked`."""
+        runs = self.items.upcoming(count)
+        own, ends = np.split(log_probabilities, [len(runs.ids)])
+        scores = np.add.reduceat(own, runs.offsets[:-1])
+        if len(ends):
+            scores += log_sums(ends.reshape(count, -1))
         self.items.take(count)
         self.items.record(scores, count)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, StoreError
-from rankport.runtime.kinds.generator.beams import Beams
+from rankport.runtime.kinds.generator.beams import Beams, Children
 from rankport.runtime.scheduling.prefixes import PrefixRequest
 from rankport.runtime.tokens import TokenRuns
 
@@ -51,17 +51,22 @@ class SearchRequest(PrefixRequest):
         rows = np.column_stack([np.full(count, self.last_token), self.beams.tokens])
         return TokenRuns.of_lengths(rows.reshape(-1).astype(np.int64), [rows.shape[1]] * count)
 
-    def take(self, logits: NDArray[np.float32]) -> None:
-        """Goes on by one level. [beams, vocabulary]"""
-        if not np.isfinite(logits).all():
+    def children(self) -> Children | None:
+        """Lists the tokens that may come next; None where the trie is gone, which ends the search."""
+        try:
+            return self.beams.children()
+        except StoreError as error:
+            self.failure = error
+            return None
+
+    def take(self, children: Children, log_probabilities: NDArray[np.float64]) -> None:
+        """Goes on by one level. [children]"""
+        if not np.isfinite(log_probabilities).all():
             self.failure = BackendError(
                 f"the device gave a logit that is not finite, at token {self.beams.level} of the sequences"
             )
             return
-        try:
-            self.beams.extend(logits)
-        except StoreError as error:
-            self.failure = error
+        self.beams.extend(children, log_probabilities)
 
     def answer(self, waited_s: float) -> Found:
         if self.failure is not None:

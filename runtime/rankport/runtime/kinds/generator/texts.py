@@ -1,13 +1,14 @@
 """Texts on their way through an engine: what is asked, what is known of each, and what comes of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, InvalidRequest, RankportError
 from rankport.protos.generation import FinishReason, GeneratedBeam, GeneratedPart
-from rankport.runtime.backends.contract import SequenceKV
+from rankport.runtime.backends.write_contract import Likeliest, SequenceKV
 from rankport.runtime.kinds.generator.sampler import Logits, Sampler, logprob
 from rankport.runtime.kinds.generator.writer import Writer
 from rankport.runtime.scheduling.prefixes import PrefixRequest
@@ -72,12 +73,30 @@ class Text:
         except RankportError as error:
             self.failure = error
             return
+        self._add(token, logprob(logits, token) if order.logprobs else None)
+
+    def take_likeliest(self, tokens: NDArray[np.int64], logits: Logits, log_sum: float) -> bool:
+        """Draws the next token of the likeliest, and tells it; False where it needs all logits. [likeliest] each
+
+        `log_sum` is log of the sum of exp of all logits.
+        """
+        if not np.isfinite(log_sum):
+            self.failure = not_finite(self.steps)
+            return True
+        token = self.order.sampler.draw_likeliest(tokens, logits)
+        if token is None:
+            return False
+        chance = float(logits[tokens == token][0]) - log_sum
+        self._add(token, chance if self.order.logprobs else None)
+        return True
+
+    def _add(self, token: int, chance: float | None) -> None:
+        order = self.order
         self.steps += 1
         if token in order.stop_ids:
             self._end("stop")
             return
         self.ids.append(token)
-        chance = logprob(logits, token) if order.logprobs else None
         if chance is not None:
             self.logprobs.append(chance)
         text = "" if order.writer is None else order.writer.add(token)
@@ -137,6 +156,16 @@ class TextRequest(PrefixRequest):
     def answer(self, waited_s: float) -> Written:
         computed = self.prefix_tokens_computed + 1  # the last one is decoded
         return self.text.written(self, waited_s, cached=self.prefix_tokens_cached, computed=computed)
+
+
+def take_likeliest(texts: Sequence[Text], found: Likeliest) -> list[int]:
+    """Has texts take their next tokens as far as the likeliest are enough; lists the places of the others."""
+    return [
+        place
+        for place, text in enumerate(texts)
+        if text.order.sampler.needs_all
+        or not text.take_likeliest(found.tokens[place], found.logits[place], float(found.log_sums[place]))
+    ]
 
 
 def tell(on_part: OnPart | None, part: GeneratedPart) -> RankportError | None:

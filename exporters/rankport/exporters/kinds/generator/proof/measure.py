@@ -21,9 +21,11 @@ from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.protos.errors import ParityError
 from rankport.protos.generation import Sampling
 from rankport.runtime.backends.choice import load_decode_backend
-from rankport.runtime.backends.contract import DecodeBackend, PrefixBatch, PrefixPieces, SequenceKV
+from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces
+from rankport.runtime.backends.write_contract import DecodeBackend, SequenceKV
 from rankport.runtime.bundle.manifest import Limits, Manifest, ModeParity
 from rankport.runtime.kinds.generator.generator import Generator
+from rankport.runtime.softmax import log_sums
 from rankport.runtime.tokens import TokenRun
 
 _STEPS, _GREEDY_TOKENS = 12, 48
@@ -163,7 +165,10 @@ def _staggered(backend: DecodeBackend, samples: Sequence[SampleText]) -> list[Lo
 
 
 def _scored(backend: DecodeBackend, samples: Sequence[SampleText]) -> list[Logits]:
-    """Computes the logits before every token of all texts in one pass, as items that are scored."""
+    """Computes the logits before every token of all texts in one pass, as items that are scored.
+
+    Raises ParityError where the backend's own log-probabilities of those tokens are others.
+    """
     prompts = [TokenRun(sample.prompt[:-1]) for sample in samples]
     prefixes = [
         backend.prefill(PrefixBatch.of([()], [run], np.zeros(1, np.int64))) if len(run.ids) else ()
@@ -171,7 +176,13 @@ def _scored(backend: DecodeBackend, samples: Sequence[SampleText]) -> list[Logit
     ]
     runs = [TokenRun(sample.fed) for sample in samples]
     batch = replace(PrefixBatch.of(prefixes, runs, np.arange(len(runs))), every_token=True)
-    return np.split(backend.logits(batch), np.cumsum([len(sample.fed) for sample in samples])[:-1])
+    logits = backend.logits(batch)
+    rows, tokens = np.arange(len(logits)), np.concatenate([sample.text for sample in samples])
+    told = backend.log_probabilities(batch, rows, tokens)
+    off = np.abs(told - (logits[rows, tokens] - log_sums(logits))).max()
+    if not off <= _LEVEL:
+        raise ParityError(f"log-probabilities are {off:.1e} from those of the logits of the same pass")
+    return np.split(logits, np.cumsum([len(sample.fed) for sample in samples])[:-1])
 
 
 _MODES: dict[str, Callable[[DecodeBackend, Sequence[SampleText]], list[Logits]]] = {

@@ -21,7 +21,7 @@ from rankport.exporters.proof.noise import moved_as_rounded
 from rankport.exporters.proof.prove import Drift, Measured, Progress
 from rankport.protos.errors import ParityError
 from rankport.runtime.backends.choice import load_seq2seq_backend
-from rankport.runtime.backends.contract import AnswerKV, Seq2SeqBackend
+from rankport.runtime.backends.write_contract import AnswerKV, Seq2SeqBackend
 from rankport.runtime.bundle.manifest import Limits, Manifest, ModeParity
 from rankport.runtime.tokens import TokenRun, TokenRuns
 

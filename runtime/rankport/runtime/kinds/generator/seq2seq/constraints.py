@@ -48,6 +48,10 @@ class ConstrainedSampler(Sampler):
         self._ids.append(token)
         return token
 
+    @property
+    def needs_all(self) -> bool:
+        return True
+
 
 def _sole(logits: Logits, token: int) -> Logits:
     sole = np.full_like(logits, -np.inf)

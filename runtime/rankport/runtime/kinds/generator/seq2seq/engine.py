@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rankport.runtime.backends.contract import Seq2SeqBackend
+from rankport.runtime.backends.write_contract import Seq2SeqBackend
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.generator.seq2seq.requests import (
     AnswerRequest,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import InvalidRequest, RankportError
 from rankport.protos.generation import GeneratedBeam, GeneratedPart
-from rankport.runtime.backends.contract import AnswerKV
+from rankport.runtime.backends.write_contract import AnswerKV
 from rankport.runtime.kinds.generator.seq2seq.beams import BeamSearch
 from rankport.runtime.kinds.generator.texts import OnPart, Text, Written, not_finite, tell
 from rankport.runtime.kinds.generator.writer import Writer

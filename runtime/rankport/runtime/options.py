@@ -3,13 +3,14 @@
 What a field says of itself is `rankport.protos.flags`'.
 """
 
+import os
 import re
 from collections.abc import Collection
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, TypeVar
 
 from rankport.protos.errors import InvalidRequest
+from rankport.protos.reasons import reason_of
 
 T = TypeVar("T")
 
@@ -35,9 +36,13 @@ def range_in_words(least: float | None, most: float | None) -> str:
 
 
 def check_folder(option: str, path: str) -> None:
-    """Raises `InvalidRequest` where an option names no folder."""
-    if not Path(path).is_dir():
-        raise InvalidRequest(f"{option} is {path!r}: give a folder that is there, or leave it out")
+    """Raises `InvalidRequest` where an option names no folder that can be read."""
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        raise InvalidRequest(
+            f"{option} is {path!r}: give a folder that is there, or leave it out ({reason_of(error)})"
+        ) from error
 
 
 def from_keywords(kind: type[T], given: dict[str, Any]) -> T:

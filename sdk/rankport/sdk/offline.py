@@ -100,6 +100,8 @@ def encode(
     refuse_unknown("encode", options, FileColumns, EncodeJobConfig)
     config = encode_job_config(device, **given)
     with ExitStack() as opened:
+        if not isinstance(store, TokenStore) and "://" in str(store):  # told before a model is loaded
+            store = opened.enter_context(open_store(store, create=True))
         source: Encoder
         if isinstance(encoder, Client):
             source = _ServedEncoder(encoder, side)

@@ -3,6 +3,7 @@
 Each file names the published code that it follows. Imports nothing heavy: the command line lists the names.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +72,10 @@ def prompt_file_of(named: str) -> Path:
     for preset in PRESETS:
         if named == preset.name:
             return preset.file
-    if Path(named).exists():
+    if os.path.lexists(named):
         return Path(named)
     encoder = pair_encoder_problem(named)
     raise InvalidRequest(
         f"--prompt {named!r} is neither a file nor a preset{f' ({encoder})' if encoder else ''}: give a prompt file, "
         f"{BARE}, or one of {PRESET_WORDS}"
-    )
+    ) from (FileNotFoundError(named) if os.sep in named or Path(named).suffix else None)

@@ -38,7 +38,7 @@ class Bundle:
             InvalidRequest: it is of none of `kinds`.
         """
         # Resolved once: a link such as "current" may be moved on while the graphs are being loaded.
-        root = Path(path).resolve()
+        root = Path(os.path.realpath(path))
         try:
             manifest = parse_manifest(_read_manifest(root))
             check_manifest(manifest, kinds)

@@ -51,7 +51,7 @@ def load_prompt_file(path: str | os.PathLike[str]) -> PromptFile:
     except FileNotFoundError:
         raise NotFound(f"{path}: no such prompt file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidRequest(f"{path}: not a readable TOML file: {reason_of(error)}") from None
+        raise InvalidRequest(f"{path}: not a readable TOML file: {reason_of(error)}") from error
     unknown = sorted(fields.keys() - set(_KEYS))
     if unknown:
         raise InvalidRequest(f"{path}: unknown key {unknown[0]!r}, must be one of {', '.join(_KEYS)}")

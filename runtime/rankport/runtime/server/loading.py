@@ -55,10 +55,12 @@ class ModelLoader:
         """Opens the store, and closes all that was loaded at the end of the block.
 
         It is read, `frozen` without a lock, or written to with what requests have encoded. Raises `InvalidRequest` for
-        a root that is no folder.
+        a root, of models or of tries, that is no folder.
         """
         for root in roots:
             check_folder("model root", root)
+        if config.trie_root is not None:  # of generators that are loaded while it runs, too
+            check_folder("trie_root", config.trie_root)
         with ExitStack() as owned:
             tokens = None
             if store is not None:

@@ -1,5 +1,6 @@
 """Folders below which a running server may load bundles."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,5 +31,10 @@ def no_roots(path: str) -> InvalidRequest:
 
 def _below(path: str, roots: Sequence[str]) -> list[Path]:
     """Resolves a path at each root, and keeps what stays below it."""
-    resolved = [((Path(root) / path).resolve(), Path(root).resolve()) for root in roots]
+    resolved = [(_real(os.path.join(root, path)), _real(root)) for root in roots]
     return [found for found, root in resolved if found.is_relative_to(root)]  # absolute stays what it is
+
+
+def _real(path: str) -> Path:
+    """Follows all links; those that lead round in a circle stay, and are refused when they are opened."""
+    return Path(os.path.realpath(path))

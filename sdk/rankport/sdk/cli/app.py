@@ -154,6 +154,10 @@ def _failures_told() -> Iterator[None]:
     except _CLICK_EXCEPTION as error:
         _tell_usage(error)
     except InvalidRequest as error:
+        if isinstance(
+            error.__cause__, OSError
+        ):  # what was asked may be right: the system refused a file of it
+            _exit(error, 1, type(error.__cause__).__name__)
         _exit(error, 2)
     except (RankportError, OSError) as error:
         _exit(error, 1)
@@ -175,6 +179,6 @@ def _tell_usage(error: Any) -> NoReturn:
     _exit(InvalidRequest(message), 2)
 
 
-def _exit(error: Exception, status: int) -> NoReturn:
-    sys.stderr.write(f"rankport: {type(error).__name__}: {reason_with_file(error)}\n")
+def _exit(error: Exception, status: int, name: str = "") -> NoReturn:
+    sys.stderr.write(f"rankport: {name or type(error).__name__}: {reason_with_file(error)}\n")
     sys.exit(status)

@@ -83,7 +83,7 @@ def test_files_of_something_else_are_left_alone(tmp_path: Path) -> None:
         db.execute("CREATE TABLE t (x)")
     with pytest.raises(InvalidRequest, match="it is a database of something else"):
         JobBook(str(other))
-    with pytest.raises(InvalidRequest, match="unable to open database file"):
+    with pytest.raises(InvalidRequest, match="No such file or directory"):
         JobBook(str(tmp_path / "none" / "jobs.sqlite"))
 
 

@@ -1,5 +1,8 @@
 """Tokens in a real Redis: what is put comes back by its key, under the stated names; faults are named."""
 
+import signal
+import threading
+import time
 from collections import deque
 from pathlib import Path
 
@@ -172,6 +175,40 @@ def test_reader_does_not_write(server: RedisServer, namespace: TokenNamespace) -
 def test_no_server_is_told_with_its_address() -> None:
     with pytest.raises(StoreError, match=r"redis://127\.0\.0\.1:1/0\?retry_s=0\.01: no answer of Redis"):
         open_store("redis://127.0.0.1:1/0?retry_s=0.01")
+
+
+def test_a_writer_that_starts_does_not_wait_for_a_dead_or_a_silent_redis(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(
+        StoreError, match=r"redis://127\.0\.0\.1:1/0: no answer of Redis.*is that its address"
+    ):
+        open_store("redis://127.0.0.1:1/0", create=True)
+    with redis_server(tmp_path) as server:
+        server.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(StoreError, match="no answer of Redis"):
+            open_store(server.url, create=True)
+    assert time.monotonic() - began < 20  # work would have waited half a minute for each
+
+
+def test_a_writer_that_starts_waits_as_long_as_its_url_says(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        server.kill()
+        back = threading.Timer(3.0, server.start)  # past what a start waits by itself
+        back.start()
+        with open_store(f"{server.url}?retry_s=120", create=True) as store:
+            assert store.fingerprints() == {}
+        back.join()
+
+
+def test_a_writer_at_work_waits_for_a_redis_that_restarts(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, open_store(server.url, create=True) as store:
+        namespace = store.namespace(ENCODER, SPEC, create=True)
+        server.kill()
+        back = threading.Timer(3.0, server.start)
+        back.start()
+        namespace.put_many([entry("a", 1)])
+        back.join()
+        np.testing.assert_array_equal(namespace.read(["a"]).tokens, [tokens_of(1)])
 
 
 def test_reader_is_told_that_redis_is_away_and_goes_on_when_it_is_back(tmp_path: Path) -> None:

@@ -58,3 +58,30 @@ def test_an_authority_that_did_not_issue_the_certificate_is_named_at_once(
     for location in (url(port, ssl_ca_certs=others.ca, retry_s=3600), url(port, retry_s=3600)):
         with pytest.raises(StoreError, match=r"CERTIFICATE_VERIFY_FAILED.*ssl_ca_certs=FILE"):
             open_store(location, read_only=True)
+
+
+def test_a_certificate_of_another_name_is_told_at_once(port: int, files: CertificateFiles) -> None:
+    elsewhere = url(port, ssl_ca_certs=files.ca, retry_s=3600).replace(
+        "localhost", "127.1"
+    )  # its address all the same
+    with pytest.raises(StoreError, match=r"CERTIFICATE_VERIFY_FAILED.*127\.1"):
+        open_store(elsewhere, read_only=True)
+
+
+def test_a_store_behind_tls_that_restarts_is_read_again(
+    port: int, server: RedisServer, files: CertificateFiles
+) -> None:
+    location = url(port, ssl_ca_certs=files.ca)
+    check_round_trip(location)
+    with open_store(location, read_only=True) as store:
+        namespace = store.namespace(ENCODER)
+        server.kill()
+        with pytest.raises(StoreError, match=f"rediss://localhost:{port}.*no answer of Redis"):
+            namespace.read(["a"])
+        server.start()
+        assert namespace.read(["a"]).tokens.shape == (1, 2, 4)
+
+
+def test_an_authority_that_is_no_file_is_told_with_its_name(port: int, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"absent\.pem"):
+        open_store(url(port, ssl_ca_certs=tmp_path / "absent.pem"), create=True)

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rankport.protos.errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from rankport.protos.jobs import Job, JobState
+from rankport.protos.reasons import reason_of
 
 FORMAT_VERSION = 1
 _APPLICATION = 0x724A6F62  # "rJob", by which SQLite files tell whose they are
@@ -38,9 +39,10 @@ class JobBook:
         self._revisions = 0
         self._closed = False
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
-        except sqlite3.Error as error:
-            raise self._unusable(str(error)) from None
+            self._path.open("ab").close()  # SQLite tells no reason of the system
+        except OSError as error:
+            raise self._unusable(reason_of(error)) from error
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
         try:
             self._prepare()
         except sqlite3.Error as error:

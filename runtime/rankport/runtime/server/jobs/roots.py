@@ -5,6 +5,7 @@ others once somebody decodes them (`..`, `%2e`, `%2f`, `\\`) is refused, and so 
 """
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -73,7 +74,7 @@ class JobRoots:
             raise InvalidRequest(f"items {pattern!r} has '..': give a pattern below a job root")
         literal = list(takewhile(lambda part: not glob.has_magic(part), parts))
         for root in self._folders():
-            base = root.joinpath(*literal).resolve()
+            base = Path(os.path.realpath(root.joinpath(*literal)))
             found = str(Path(glob.escape(str(base)), *parts[len(literal) :]))
             if base.is_relative_to(root) and any(glob.iglob(found, recursive=True)):
                 return found
@@ -82,12 +83,12 @@ class JobRoots:
     def _below(self, path: str) -> Iterator[Path]:
         """Resolves a path at each folder, and yields what stays below it."""
         for root in self._folders():
-            found = (root / path).resolve()  # absolute stays what it is
+            found = Path(os.path.realpath(root / path))  # absolute stays what it is
             if found.is_relative_to(root):
                 yield found
 
     def _folders(self) -> Iterator[Path]:
-        return (Path(root).resolve() for root in self.roots if not is_url(root))
+        return (Path(os.path.realpath(root)) for root in self.roots if not is_url(root))
 
     def _check_text(self, field: str, path: str) -> None:
         if not path or "\0" in path:

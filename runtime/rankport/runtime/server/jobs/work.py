@@ -1,5 +1,6 @@
 """Work of a job: what its task means at this server, and the run of it. The same code as `rankport encode`."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,8 +65,8 @@ class Places:
     def _same(self, location: str, own: str) -> bool:
         if location == own:
             return True
-        there = Path(own).resolve()
-        return any((Path(root) / location).resolve() == there for root in self.roots.roots)
+        there = os.path.realpath(own)
+        return any(os.path.realpath(Path(root) / location) == there for root in self.roots.roots)
 
 
 def check_task(task: EncodeTask, places: Places, encoder: ModelDescription) -> None:

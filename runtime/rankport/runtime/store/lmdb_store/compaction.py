@@ -31,7 +31,7 @@ def compact_store(path: Path) -> Compaction:
     Raises:
         StoreError: no store there, too little room for the copy, or no permission; the store is as it was.
     """
-    path = path.resolve()  # of a link, what it leads to is replaced
+    path = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
     fresh, old = path.with_name(f".{path.name}.compacted"), path.with_name(f".{path.name}.old")
     try:
         if old.exists() and not path.exists():

@@ -25,6 +25,7 @@ from rankport.runtime.store.redis_store.location import RedisLocation
 
 _log = logging.getLogger(__name__)
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 1.0
+_START_S = 2.0  # a server that is not there is told within, unless the URL's `retry_s` says to wait for it
 _LOOK_S = 1.0  # between looks at whether the server answers
 _KEYS_PER_SCAN = 1000
 
@@ -36,7 +37,11 @@ class RedisConnection:
     """Connections to one server or cluster. Any thread may call it."""
 
     def __init__(self, location: RedisLocation, retry_s: float) -> None:
-        """Connects. Raises `StoreError` where there is no server, or it refuses."""
+        """Connects. Raises `StoreError` where no server answers within two seconds, or it refuses.
+
+        One that goes away later is waited for `retry_s` seconds, or as long as the URL says, which holds for the start
+        too. One that still loads its data is there.
+        """
         self.location = location
         self._retry_s = location.retry_s or retry_s
         self._process = OwnProcess()
@@ -48,6 +53,7 @@ class RedisConnection:
         except ValueError as error:
             raise InvalidRequest(f"token store {location.name}: {error}") from error
         try:
+            self._retried(self._greet, limit_s=min(self._retry_s, location.retry_s or _START_S))
             if self.info("cluster").get("cluster_enabled"):
                 self._cluster = self._retried(self._clustered)
         except BaseException:
@@ -115,11 +121,23 @@ class RedisConnection:
             self._cluster.close()
         self._client.close()
 
+    def _greet(self) -> None:
+        """Asks for an answer, whatever it is, by a connection of its own, which waits no longer than a start does."""
+        seconds = min(self.location.timeout_s, self.location.retry_s or _START_S)
+        limits = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+        with redis.Redis.from_url(self.location.url, **(self._options() | limits)) as client:
+            try:
+                client.ping()
+            except (exceptions.BusyLoadingError, exceptions.NoPermissionError):
+                return
+
     def _options(self) -> dict[str, Any]:
         seconds = self.location.timeout_s
         # Retries are `_retried`'s: one place, one limit of time.
         none = Retry(NoBackoff(), 0)
-        return {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": none, "protocol": 2}
+        given = {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": none, "protocol": 2}
+        # Older clients took any name of a certificate that was not told to be looked at.
+        return given | ({"ssl_check_hostname": True} if self.location.url.startswith("rediss:") else {})
 
     def _clustered(self) -> RedisCluster:
         return RedisCluster.from_url(self.location.url, **self._options())
@@ -145,10 +163,10 @@ class RedisConnection:
         after, keys = node.scan(cursor, match=pattern, count=_KEYS_PER_SCAN)
         return int(after), list(keys)
 
-    def _retried(self, body: Callable[[], T], tries: int = 0) -> T:
+    def _retried(self, body: Callable[[], T], tries: int = 0, limit_s: float | None = None) -> T:
         """Calls `body` until it succeeds, fails for good, or its time is up."""
         self.check_process()
-        until = time.monotonic() + self._retry_s
+        until = time.monotonic() + (self._retry_s if limit_s is None else limit_s)
         wait_s = _FIRST_WAIT_S
         while True:
             if self._closed.is_set():

@@ -63,13 +63,13 @@ def nearline(
     log_to_stderr(False)
     config, reads = filled(NearlineConfig, given), cast(Side | None, side)
     with ExitStack() as opened:
+        connection = RedisConnection(RedisLocation.parse(redis), _RETRY_S)  # told before a model is loaded
+        opened.callback(connection.close)
         load = partial(load_encoder, config=engine_config(given["device"], device_ids=(device_id,)))
         source = opened.enter_context(opened_model(server, model, bundle, load))
         encoder = served_encoder(source, reads) if isinstance(source, Client) else of_side(source, reads)
         tokens = opened.enter_context(open_store(store, create=True))
         namespace = namespace_of(tokens, encoder, token_dtype)
-        connection = RedisConnection(RedisLocation.parse(redis), _RETRY_S)
-        opened.callback(connection.close)
         stream = ChangeStream(connection, config.stream, config.group, config.consumer_name)
         stream.ensure_group()
         consumer = NearlineConsumer(encoder, namespace, stream, config)

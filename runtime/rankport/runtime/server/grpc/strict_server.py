@@ -94,11 +94,11 @@ class StrictServer:
         return grpc.stream_stream_rpc_method_handler(stream, None, write)
 
     def _unary(self, method: str, behaviour: Behaviour, parse: Parse, *, streams: bool = False) -> Any:
-        async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
+        async def answer(_: AsyncIterator[bytes], context: Context) -> Any:
             with seen(context, self._core, method, self._caller(context, method), streams=streams) as call:
                 try:
                     self._check_unread(method, call, context)
-                    request = await self._first(messages, parse)
+                    request = await self._first(context, parse)
                 except RankportError as error:
                     async with open_call(context, self._core):
                         raise error
@@ -122,8 +122,10 @@ class StrictServer:
             call.take_priority("interactive")
             self._core.check_unread(_WORK[method], context.time_remaining())
 
-    async def _first(self, messages: AsyncIterator[bytes], parse: Parse) -> Any:
-        async for message in messages:
+    async def _first(self, context: Context, parse: Parse) -> Any:
+        # An iterator that is left before its end would be closed by a task of its own, for every call.
+        message: Any = await context.read()
+        if message is not grpc.aio.EOF:
             return await self._read(message, parse)
         await asyncio.sleep(
             _CANCELLED_WITHIN_S

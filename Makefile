@@ -102,8 +102,9 @@ bench-serving: $(VENV)/.dev ## Throughput over gRPC, latencies at 70 % of it, go
 bench-fronts: $(VENV)/.demo ## One process beside an engine with front processes (after `make demo`); build/bench/fronts.json
 	$(BIN)/python -m benchmarks.fronts --demo build/demo
 
-bench-sets: $(VENV)/.demo ## A ranker of sets: share of its products, candidates, kept histories; build/bench/set_ranking.json
+bench-sets: $(VENV)/.demo ## A ranker of sets: share of its products, candidates, kept histories, rows of ids; build/bench/set_ranking.json, set_rows.json
 	$(BIN)/python -m benchmarks.set_ranking
+	$(BIN)/python -m benchmarks.set_rows
 
 bench-decoding: $(VENV)/.demo build/genai/.made ## Tokens written a second by a 0.6 B decoder, against onnxruntime-genai and the memory; build/bench/decoding.json
 	$(BIN)/python -m benchmarks.decoding --genai build/genai/bin/python

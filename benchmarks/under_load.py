@@ -1,29 +1,29 @@
 """A server under load: its throughput against in process, latencies below its capacity, goodput far above it.
 
-    python -m benchmarks.under_load [--rounds 3] [--seconds 20] [--beside FLAGS] [--out build/bench]
+    python -m benchmarks.under_load [--rounds 3] [--seconds 20] [--turns 3] [--beside FLAGS] [--out build/bench]
 
 The mix shape (prefix 60, 250 items of 2 tokens) on the benchmark's model. Throughput is that of 16 callers who wait for
 each answer, in process and over gRPC in turn. Then requests arrive at random at 70 % of what gRPC did, and at ten times
-as much, whatever becomes of those before: `rankport loadtest`. Server and clients share this machine. Goodput counts
-the answers that came while requests did: what a queue still holds at the end says nothing of the pace.
+as much, whatever becomes of those before: `rankport loadtest`. At 70 % they arrive a second time, from 16 clients of a
+constant rate and a random phase each, as wrk2 and perf_analyzer have them. Server and clients share this machine.
+Goodput counts the answers that came while requests did: what a queue still holds at the end says nothing of the pace.
 
 Beside the tail at 70 % stands that of a queue of one server with equal times of service (M/D/1), simulated for as many
 arrivals: it comes from random arrivals alone. What the slowest and the middle requests spent their time on, their
 replies say.
 
-`--beside="--max-shared-pass-s 3600"` measures a second server with those flags in turn with the first, at its rates.
+`--beside="--instances 2"` measures a second server with those flags at the rates of the first. Each load comes in
+`--turns` parts, of the first server and of the second in turn, so that both see the machine as it is at the time;
+figures are of all parts together.
 """
 
 import argparse
-import asyncio
 import json
 import shlex
 import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,102 +31,23 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
+from benchmarks.parts.loads import LOADS, QUIET, Measured, ServerLoads, messages
 from benchmarks.parts.model import Case, Request, save_checkpoint
 from benchmarks.parts.served import drive, serving
 from rankport.exporters.export import export
-from rankport.protos.messages import wire
-from rankport.protos.priorities import Priority
-from rankport.protos.v1.rankport_pb2 import ScoreResponse
 from rankport.runtime.kinds.ranker.ranker import Ranker
 from rankport.sdk import Client
-from rankport.sdk.loadtest.config import LoadConfig
-from rankport.sdk.loadtest.grpc_target import GrpcTarget
-from rankport.sdk.loadtest.requests import SCORE, LoadRequest
-from rankport.sdk.loadtest.result import OK, Ended, LoadResult
-from rankport.sdk.loadtest.run import run_rate
+from rankport.sdk.loadtest.result import OK
 
 CASE = Case(60, 250, 2)
 CALLERS = 16
 REPEATS = 4
-QUIET, FLOOD = 0.7, 10.0  # of the capacity
-WARM_UP_S = 2.0
-TIMEOUT_S = 30.0
-GOALS = {"gRPC / in process": 0.9, "p99 / p50 at 70 %": 3.0, "goodput at 10 x / peak": 0.9}
-
-Phases = dict[str, dict[str, float]]
-"""Milliseconds by phase, of the middle and of the slowest requests."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A server under each load."""
-
-    name: str
-    in_process: float  # requests a second
-    over_grpc: float
-    quiet: LoadResult
-    phases: Phases  # when quiet
-    flood: LoadResult
-
-    @property
-    def flood_goodput(self) -> float:
-        """Answers a second that came while requests did."""
-        ended_s = (self.flood.due_s + self.flood.latency_s)[self.flood.answered]
-        return float((ended_s <= self.flood.duration_s).sum()) / self.flood.duration_s
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """Figures by the names of their goals."""
-        return {
-            "gRPC / in process": self.over_grpc / self.in_process,
-            "p99 / p50 at 70 %": self.quiet.percentile_s(99) / self.quiet.percentile_s(50),
-            "goodput at 10 x / peak": self.flood_goodput / self.over_grpc,
-        }
-
-    def as_json(self) -> dict[str, object]:
-        """For the report."""
-        return {
-            "server": self.name,
-            "requests_per_s": {"in process": self.in_process, "gRPC": self.over_grpc},
-            "figures": self.figures,
-            "phases_ms at 70 %": self.phases,
-            "answers_per_s at 10 x": self.flood_goodput,
-            "loads": {"70 %": self.quiet.as_json(), "10 x": self.flood.as_json()},
-        }
-
-
-class PhasesTarget(GrpcTarget):
-    """Server whose replies say what each request waited for."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(address, connections=4, timeout_s=TIMEOUT_S)
-        self._spent: list[dict[str, float]] = []  # by each answered request, milliseconds by phase
-
-    async def send(self, request: LoadRequest, priority: Priority = "interactive") -> Ended:
-        """Sends a request and notes what it spent its time on."""
-        begun_s = time.perf_counter()
-        ended = await super().send(request, priority)
-        whole_s = time.perf_counter() - begun_s
-        if ended.status == OK:
-            usage = ScoreResponse.FromString(ended.reply).usage
-            told = {"tokenize": usage.tokenize_s, "queue": usage.queue_s, "compute": usage.compute_s}
-            spent = told | {"rest": whole_s - sum(told.values())}
-            self._spent.append({phase: 1000 * seconds for phase, seconds in spent.items()})
-        return ended
-
-    def phases(self) -> Phases:
-        """Averages over the middle tenth of the requests, and over the slowest hundredth."""
-        ordered = sorted(self._spent, key=lambda spent: sum(spent.values()))
-        places = {"middle": (0.45, 0.55), "slowest": (0.99, 1.0)}
-        parts = {
-            name: ordered[int(start * len(ordered)) : max(round(end * len(ordered)), 1)]
-            for name, (start, end) in places.items()
-        }
-        return {
-            name: {phase: statistics.fmean(spent[phase] for spent in part) for phase in part[0]}
-            for name, part in parts.items()
-            if part
-        }
+GOALS = {
+    "gRPC / in process": 0.9,
+    "p99 / p50 at 70 %": 3.0,
+    "p99 / p50 at 70 %, constant": 3.0,
+    "goodput at 10 x / peak": 0.9,
+}
 
 
 def main() -> None:
@@ -141,6 +62,12 @@ def main() -> None:
         default=20.0,
         help="of the flood; four times as much at 70 %%; default: %(default)s",
     )
+    parser.add_argument(
+        "--turns",
+        type=int,
+        default=3,
+        help="parts of each load, of the servers in turn; default: %(default)s",
+    )
     parser.add_argument("--beside", help="flags of a second server, to compare")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="default: %(default)s")
     given = parser.parse_args()
@@ -150,10 +77,10 @@ def main() -> None:
             checkpoint = save_checkpoint(Path(scratch, "checkpoint"))
             export(checkpoint, Path(scratch, "b"), kind="ranker", max_prefix_tokens=512, max_item_tokens=512)
         servers = ["", *([given.beside] if given.beside else [])]
-        measured = measure(Path(scratch, "b"), servers, given.rounds, given.seconds, console)
+        measured = measure(Path(scratch, "b"), servers, given.rounds, (given.seconds, given.turns), console)
     for each in measured:
         show(console, each)
-    queue = queue_tail(QUIET, len(measured[0].quiet.status))
+    queue = queue_tail(LOADS[0].of_capacity, len(measured[0].loads[QUIET].status))
     console.print(f"p99 / p50 of a queue of equal requests (M/D/1) at 70 %, as many arrivals: {queue:.2f}")
     report = {
         "case": CASE.name,
@@ -168,22 +95,29 @@ def main() -> None:
 
 
 def measure(
-    bundle: Path, servers: Sequence[str], rounds: int, seconds: float, console: Console
+    bundle: Path, servers: Sequence[str], rounds: int, lengths: tuple[float, int], console: Console
 ) -> list[Measured]:
-    """Measures a server for each string of flags, all at the rates that follow from the first one's throughput."""
+    """Measures a server for each string of flags, all at the rates that follow from the first one's throughput.
+
+    `lengths` are seconds of a load and how many parts they come in.
+    """
     requests = [Request.random(CASE, seed) for seed in range(CALLERS)]
-    results = list[Measured]()
+    seconds, turns = lengths
     with ExitStack() as served, console.status("throughput, in process and over gRPC") as status:
         addresses = [served.enter_context(serving(bundle, *shlex.split(flags))) for flags in servers]
         in_process, over_grpc = throughput(bundle, addresses, requests, rounds)
-        for flags, address, reached in zip(servers, addresses, over_grpc, strict=True):
-            name = f"serve {flags}".rstrip()
-            status.update(f"{name}: requests at 70 % of the capacity")
-            quiet, phases = asyncio.run(load(address, requests, QUIET * over_grpc[0], 4 * seconds, WARM_UP_S))
-            status.update(f"{name}: requests at 10 x the capacity")
-            flood, _ = asyncio.run(load(address, requests, FLOOD * over_grpc[0], seconds, 0.0))
-            results.append(Measured(name, in_process, reached, quiet, phases, flood))
-    return results
+        parts = [
+            ServerLoads(f"serve {flags}".rstrip(), address)
+            for flags, address in zip(servers, addresses, strict=True)
+        ]
+        sent = messages(CASE, CALLERS)
+        for turn in range(turns):
+            for load in LOADS:
+                config = load.part(over_grpc[0], seconds, turn, turns, CALLERS)
+                for part in parts if turn % 2 else reversed(parts):
+                    status.update(f"{part.name}: requests at {load.name}, part {turn + 1} of {turns}")
+                    part.run(load, sent, config)
+    return [part.measured(in_process, reached) for part, reached in zip(parts, over_grpc, strict=True)]
 
 
 def throughput(
@@ -201,22 +135,6 @@ def throughput(
                     side.append(rate)
     in_process, *over_grpc = map(statistics.median, rates)
     return in_process, over_grpc
-
-
-async def load(
-    address: str, requests: list[Request], rate: float, seconds: float, warm_up_s: float
-) -> tuple[LoadResult, Phases]:
-    """Lets requests arrive at a rate. Gives what became of them, and what the answered ones spent their time on."""
-    messages = [
-        wire.score_request("", request.prefix, request.items, "error", "skip") for request in requests
-    ]
-    sent = [LoadRequest(SCORE, message.SerializeToString(), CASE.items) for message in messages]
-    target = PhasesTarget(address)
-    config = LoadConfig(rate=rate, duration_s=seconds, warm_up_s=warm_up_s, timeout_s=TIMEOUT_S)
-    try:
-        return await run_rate(target, sent, rate, config, lambda _: None), target.phases()
-    finally:
-        await target.close()
 
 
 def queue_tail(share: float, requests: int, rounds: int = 400) -> float:
@@ -241,7 +159,7 @@ def show(console: Console, measured: Measured) -> None:
         sign = "≤" if "p99" in name else "≥"
         table.add_row(name, f"{value:.2f}", f"{sign} {GOALS[name]}")
     console.print(table)
-    for name, result in (("70 %", measured.quiet), ("10 x", measured.flood)):
+    for name, result in measured.loads.items():
         p50, p99 = (1000 * result.percentile_s(percent) for percent in (50, 99))
         refused = {status: count for status, count in result.by_status.items() if status != OK}
         console.print(

@@ -96,6 +96,7 @@ class ReferenceBackend:
     passes: list[tuple[str, PrefixBatch]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     closed: bool = False
+    side_by_side: bool = False  # passes read KV that is split meanwhile, as on a CPU
     table: None = None
     recordings: None = None
 
@@ -148,7 +149,10 @@ class ReferenceBackend:
         ]
 
     def _past(self, pieces: Sequence[PrefixKV]) -> Array:
-        return np.concatenate([np.empty((LAYERS, 2, 0, HIDDEN)), *(_alive(kv) for kv in pieces)], axis=2)
+        return np.concatenate([np.empty((LAYERS, 2, 0, HIDDEN)), *map(self._values, pieces)], axis=2)
+
+    def _values(self, kv: PrefixKV) -> Array:
+        return kv.values if self.side_by_side and isinstance(kv, ReferenceKV) else _alive(kv)
 
 
 @dataclass(eq=False)

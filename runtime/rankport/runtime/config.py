@@ -1,5 +1,6 @@
 """Knobs of an engine and its backend, with the one place for their defaults and help texts."""
 
+import logging
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -10,6 +11,7 @@ from rankport.runtime.options import check_ranges
 Prepacking = Literal["throughput", "footprint"]
 Device = Literal["cpu", "cuda", "tensorrt"]
 
+_log = logging.getLogger(__name__)
 _LONGEST_S = 7 * 86_400.0  # a week
 
 
@@ -154,6 +156,16 @@ class EngineConfig:
     threads: int = field(
         default=0, metadata=flag("Compute threads a model; 0: one per core.", least=0, most=1024)
     )
+    # Two passes of half the threads each have no barrier in common: what takes a core from one leaves the other alone.
+    instances: int = field(
+        default=1,
+        metadata=flag(
+            "Passes of each model that a CPU computes beside each other; they share --threads and the weights. Models "
+            "that write, and rankers of sets, have one.",
+            least=1,
+            most=64,
+        ),
+    )
     # "throughput" packs weights for the CPU's matrix product, at the cost of a private copy of them;
     # "footprint" leaves them in the page cache, shared by graphs and processes. Weights whose inputs are rounded in
     # blocks (`--quantize int4`) are packed in any case: their kernel computes something else without.
@@ -187,6 +199,16 @@ class EngineConfig:
             )
         if self.device == "cpu" and ids != (0,):
             raise InvalidRequest(f"device_ids is {list(ids)}: a CPU has one engine, its numbers are of GPUs")
+        if self.device != "cpu" and self.instances > 1:
+            raise InvalidRequest(
+                f"instances is {self.instances} with device {self.device!r}: passes beside each other are a CPU's, a "
+                "GPU has one stream of them: leave it out"
+            )
+        if self.threads and self.instances > self.threads:
+            raise InvalidRequest(
+                f"instances is {self.instances} with threads {self.threads}: each pass has a thread at least: give at "
+                "most as many"
+            )
         if self.device_tokens_bytes and self.device != "cuda":
             raise InvalidRequest(
                 f"device_tokens_bytes is {self.device_tokens_bytes} with device {self.device!r}: tokens stay on a "
@@ -207,6 +229,18 @@ class EngineConfig:
     def text_batch_tokens(self) -> int:
         """Tokens of whole texts in one pass, within those of any pass."""
         return min(self.max_batch_tokens, self.max_text_batch_tokens)
+
+
+def in_one_instance(config: EngineConfig, bundle: str) -> EngineConfig:
+    """Takes the settings of a model whose passes do not run beside each other; warns where they were to."""
+    if config.instances > 1:
+        _log.warning(
+            "bundle %r computes one pass at a time, instances %d are for models that score texts or items and for "
+            "encoders: it has all threads",
+            bundle,
+            config.instances,
+        )
+    return replace(config, instances=1)
 
 
 DEFAULTS = EngineConfig()

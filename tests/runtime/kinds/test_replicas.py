@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -273,3 +274,19 @@ def test_numbers_of_gpus_are_checked(ids: tuple[int, ...]) -> None:
 def test_a_cpu_has_no_replicas(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="a CPU has one engine"):
         EngineConfig(device_ids=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"instances": 0}, "instances is 0: it must be from 1"),
+        ({"instances": 4, "threads": 2}, "instances is 4 with threads 2: each pass has a thread at least"),
+        (
+            {"instances": 2, "device": "cuda"},
+            "instances is 2 with device 'cuda': passes beside each other are a CPU's",
+        ),
+    ],
+)
+def test_instances_that_a_device_cannot_have_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        EngineConfig(**given)

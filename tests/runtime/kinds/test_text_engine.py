@@ -7,6 +7,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from rankport.protos.errors import BackendError
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.text_engine import TextEngine, TextRows
 from rankport.runtime.tokens import TokenRuns
@@ -82,3 +83,45 @@ def test_slow_passes_are_for_one_request_that_fills_them_and_quick_ones_are_shar
         rows = [each.result(WAIT_S).rows for each in both]
     np.testing.assert_array_equal(rows[0], rows[1])
     assert [len(taken) for taken in backend.passes[1:]] == passes
+
+
+def test_texts_go_on_in_one_instance_while_another_is_held() -> None:
+    backend, held, opened = ReferenceEncodingBackend(), threading.Event(), threading.Event()
+
+    def hold(given: TokenRuns) -> None:
+        if 39 in given.ids:
+            held.set()
+            assert opened.wait(WAIT_S)
+
+    backend.before_pass = hold
+    with closing(TextEngine(backend, EngineConfig(instances=2, max_batch_tokens=3))) as engine:
+        slow = engine.submit(texts(3, first=37))
+        assert held.wait(WAIT_S)
+        for first in (0, 10):
+            rows = engine.submit(texts(7, first)).result(WAIT_S).rows
+            np.testing.assert_array_equal(
+                rows, np.stack([backend.tokens(run.ids) for run in texts(7, first)])
+            )
+        assert not slow.done()
+        opened.set()
+        assert len(slow.result(WAIT_S).rows) == 3
+
+
+def test_texts_whose_joint_pass_failed_are_computed_for_each_alone() -> None:
+    backend, held, opened = ReferenceEncodingBackend(), threading.Event(), threading.Event()
+
+    def refuse(given: TokenRuns) -> None:
+        held.set()
+        assert opened.wait(WAIT_S)
+        if 39 in given.ids:
+            raise ValueError("no room")
+
+    backend.before_pass = refuse
+    with closing(TextEngine(backend, EngineConfig(instances=2, max_text_batch_tokens=8))) as engine:
+        fill = [engine.submit(texts(8)) for _ in range(2)]
+        assert held.wait(WAIT_S)
+        good, bad = engine.submit(texts(2)), engine.submit(texts(2, first=38))
+        opened.set()
+        assert [len(future.result(WAIT_S).rows) for future in (*fill, good)] == [8, 8, 2]
+        with pytest.raises(BackendError, match="encode failed on the device: ValueError: no room"):
+            bad.result(WAIT_S)

@@ -18,6 +18,16 @@ def experienced(tokens_per_s: float = 100.0) -> Backlog:
     return backlog
 
 
+def test_instances_share_what_is_ahead_and_each_takes_as_long_as_it_takes() -> None:
+    backlog = Backlog(EngineConfig(max_batch_tokens=1000, max_bulk_tokens=250, instances=2))
+    for second in range(1, 6):
+        backlog.enter(100)
+        backlog.leave(100, answered=True, busy_s=float(second))
+    for _ in range(5):
+        backlog.enter(200)
+    assert backlog.wait_s(100) == pytest.approx(6.0)  # 5 s of what is ahead in two, 1 s of its own
+
+
 def test_an_engine_without_other_requests_refuses_nothing() -> None:
     backlog = experienced()
     assert backlog.wait_s(1_000_000) is None

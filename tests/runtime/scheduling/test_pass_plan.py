@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, PrefixWork, plan_items, plan_prefill
+from rankport.runtime.scheduling.pass_plan import (
+    ItemWork,
+    PassLimits,
+    PrefixWork,
+    plan_items,
+    plan_prefill,
+    spread,
+)
 
 LIMITS = PassLimits(max_tokens=100, max_padding_ratio=1.5)
 
@@ -52,6 +59,15 @@ def test_equal_tokens_after_different_pasts_are_not_the_same() -> None:
 def test_a_large_request_takes_whole_passes_and_small_ones_share() -> None:
     assert plan_items([equal_items(10_000), equal_items(5)], LIMITS) == [50, 0]
     assert plan_items([equal_items(5), equal_items(5), equal_items(5)], LIMITS) == [5, 5, 5]
+
+
+def test_a_lone_request_leaves_free_instances_a_part_each_that_is_worth_a_pass() -> None:
+    limits, lone = PassLimits(max_tokens=2048, max_padding_ratio=1.5), [equal_items(250)]
+    assert plan_items(lone, spread(lone, limits, 1)) == [250]
+    assert plan_items(lone, spread(lone, limits, 2)) == [125]
+    assert plan_items(lone, spread(lone, limits, 8)) == [64]
+    assert spread([equal_items(10_000)], limits, 2) == limits
+    assert spread(lone * 2, limits, 2) == limits
 
 
 def test_large_requests_have_a_bounded_part_of_a_pass_together() -> None:

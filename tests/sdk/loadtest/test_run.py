@@ -143,6 +143,18 @@ def test_fixed_arrivals_have_even_distances() -> None:
     assert due_times(4, 1, "fixed", 0).tolist() == [0, 0.25, 0.5, 0.75]
 
 
+def test_constant_arrivals_are_even_for_each_client_at_phases_of_their_own() -> None:
+    times = due_times(100, 10, "constant", 7, clients=8)
+    assert len(times) == 1000
+    assert (np.diff(times) >= 0).all()
+    distances = times[8:] - times[:-8]  # from a client's request to its next one
+    np.testing.assert_allclose(distances, 8 / 100)
+    assert len(set(np.diff(times[:8]).round(6))) > 1, "phases are not even"
+    assert times.max() < 10
+    assert np.array_equal(times, due_times(100, 10, "constant", 7, clients=8))
+    assert not np.array_equal(times, due_times(100, 10, "constant", 8, clients=8))
+
+
 def test_random_arrivals_have_the_rate_and_come_again_with_their_seed() -> None:
     times = due_times(100, 100, "poisson", 7)
     assert abs(len(times) - 10_000) < 500  # five standard deviations
@@ -159,7 +171,8 @@ def test_random_arrivals_have_the_rate_and_come_again_with_their_seed() -> None:
         ({"rate": 0}, "rate is 0: it must be from 0.001"),
         ({"priority": "urgent"}, "priority is 'urgent': it must be one of interactive, background"),
         ({"background_share": 2}, "background_share is 2"),
-        ({"arrivals": "burst"}, "arrivals is 'burst': it must be poisson or fixed"),
+        ({"clients": 0}, "clients is 0: it must be from 1"),
+        ({"arrivals": "burst"}, "arrivals is 'burst': it must be poisson, constant or fixed"),
     ],
 )
 def test_wrong_knobs_are_refused(given: dict[str, object], message: str) -> None:

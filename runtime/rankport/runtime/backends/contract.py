@@ -1,7 +1,8 @@
 """The seam between an engine and a device, named by what is taken: texts, or runs that continue a prefix.
 
-A backend is driven by one thread at a time. It owns device memory and padding; it knows nothing of requests,
-prompts or caches. A pass is *started*, and its *results* are waited for.
+A backend is driven by one thread at a time; on a CPU, by as many as there are passes beside each other
+(`EngineConfig.instances`), and KV that is split meanwhile stays readable for those under way. It owns device memory and
+padding; it knows nothing of requests, prompts or caches. A pass is *started*, and its *results* are waited for.
 """
 
 from collections.abc import Callable, Mapping, Sequence

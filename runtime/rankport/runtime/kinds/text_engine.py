@@ -5,7 +5,7 @@ Owns the life of a request from token ids to rows. What a row is, the kind knows
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,15 +13,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import MarkedBackend, TextBackend, TokenBackend
+from rankport.runtime.backends.contract import MarkedBackend, Started, TextBackend, TokenBackend
 from rankport.runtime.bundle.manifest import Role
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
+from rankport.runtime.scheduling.instances.pool import Instances
 from rankport.runtime.scheduling.pass_pace import PassPace
-from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, items_size, plan_items
-from rankport.runtime.scheduling.pass_results import take_shares
+from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, items_size, plan_items, spread
+from rankport.runtime.scheduling.pass_results import Spans, take_spans
 from rankport.runtime.scheduling.runs_by_length import RowOf, RunsByLength
-from rankport.runtime.scheduling.work import Pass, Request, Wait, on_device
+from rankport.runtime.scheduling.work import Pass, Request, UnderWay, on_device, taking_part
 from rankport.runtime.scheduling.worker import Clock, Worker
 from rankport.runtime.tokens import TokenRuns
 
@@ -51,8 +52,9 @@ class TextEngine(QueuedEngine):
         clock: Clock = time.monotonic,
     ) -> None:
         """Takes the backend over; `row_of` says what it answers with a row for."""
-        work = _TextWork(backend, config, role, clock)
-        super().__init__(Worker(work, config, name="rankport-texts", clock=clock))
+        instances = Instances(config.instances)
+        work = _TextWork(backend, config, role, clock, instances)
+        super().__init__(Worker(work, config, name="rankport-texts", clock=clock, instances=instances))
         self._clock, self._row_of = clock, row_of
 
     def submit(
@@ -101,14 +103,17 @@ class _TextRequest(Request):
 class _TextWork:
     """Passes over the backend; lives in the worker's thread."""
 
-    def __init__(self, backend: _Backend, config: EngineConfig, role: Role, clock: Clock) -> None:
-        self._backend = backend
+    def __init__(
+        self, backend: _Backend, config: EngineConfig, role: Role, clock: Clock, instances: Instances
+    ) -> None:
+        self._backend, self._instances = backend, instances
         self._pace = PassPace(config.max_shared_pass_s, clock)
         self._role = role  # in messages of failed passes
         self._limits = PassLimits(config.text_batch_tokens, config.max_padding_ratio)
 
-    def prepare(self, request: _TextRequest) -> None:
+    def prepare(self, request: _TextRequest) -> bool:
         """Does nothing: texts need nothing computed before them."""
+        return True
 
     def plan(self, active: Sequence[_TextRequest], max_bulk_tokens: int | None) -> Pass[_TextRequest]:
         """Plans one pass over all requests: their texts are alike, all continue the empty prefix."""
@@ -116,14 +121,10 @@ class _TextWork:
             ItemWork(request.texts.remaining, past=0, branch=None, large=request.large) for request in active
         ]
         enough = self._pace.enough_tokens
-        takes = plan_items(work, replace(self._limits, max_bulk_tokens=max_bulk_tokens, enough_tokens=enough))
-        shares = [(request, take) for request, take in zip(active, takes, strict=True) if take]
-        return Pass(
-            tuple(request for request, _ in shares),
-            tuple(int(request.texts.remaining[:take].sum()) for request, take in shares),
-            partial(self._compute, shares),
-            items_size(self._role, work, takes),
-        )
+        limits = replace(self._limits, max_bulk_tokens=max_bulk_tokens, enough_tokens=enough)
+        takes = plan_items(work, spread(work, limits, self._instances.free))
+        tokens = [one.tokens_of(take) for one, take in zip(work, takes, strict=True)]
+        return taking_part(active, takes, tokens, self._compute, items_size(self._role, work, takes))
 
     def retire(self, request: _TextRequest) -> None:
         """Does nothing: a request holds nothing."""
@@ -132,8 +133,11 @@ class _TextWork:
         """Frees the device."""
         self._backend.close()
 
-    def _compute(self, shares: Sequence[tuple[_TextRequest, int]]) -> Wait | None:
-        texts = TokenRuns.join([request.texts.upcoming(count) for request, count in shares])
+    def _compute(self, shares: Sequence[tuple[_TextRequest, int]]) -> UnderWay[_TextRequest] | None:
+        spans = [(request, request.texts.upcoming(count)) for request, count in shares]
+        return take_spans(self._role, spans, self._call, self._instances)
+
+    def _call(self, spans: Spans[_TextRequest]) -> Callable[[], Started[np.floating]]:
+        texts = TokenRuns.join([span.runs for _, span in spans])
         start = partial(on_device, self._role, self._backend.start, texts)
-        started = self._pace.timed(start, len(texts.ids))
-        return take_shares(self._role, started, [(request.texts, count) for request, count in shares])
+        return partial(self._pace.timed, start, len(texts.ids))

@@ -25,11 +25,12 @@ class Backlog:
         self._small_share = max(1 - self._bulk_tokens / config.max_batch_tokens, 0.5)
         self._background_share = config.background_share
         self._max_wait_s = config.max_queue_s
+        self._instances = config.instances  # share what is ahead; a request's own passes follow each other
         self._small = self._large = self._background = 0  # tokens
         self._busy_s = self._tokens = (
-            0.0  # of experience: tokens of answered requests, and the engine's busy time
+            0.0  # of experience: tokens of answered requests, and the time that an instance was at work
         )
-        self._counted_s = 0.0  # of the engine's busy time
+        self._counted_s = 0.0  # of that time
 
     def wait_s(self, tokens: int, priority: Priority = "interactive") -> float | None:
         """Estimates when a further request of so many tokens would be answered; None without experience or others."""
@@ -43,7 +44,7 @@ class Backlog:
             return None
         if priority == "interactive" and tokens <= self._bulk_tokens and self._large:
             ahead, share = self._small, share * self._small_share
-        return (ahead + tokens) / (self._tokens / self._busy_s * share)
+        return (ahead / self._instances + tokens) / (self._tokens / self._busy_s * share)
 
     def check(self, tokens: int, left_s: float | None, priority: Priority = "interactive") -> None:
         """Raises `Overloaded` for a request that would not be answered in `left_s`, or would wait too long at all."""
@@ -75,7 +76,7 @@ class Backlog:
     def leave(
         self, tokens: int, priority: Priority = "interactive", *, answered: bool, busy_s: float
     ) -> None:
-        """Notes that a request is done with, when the engine has been busy for `busy_s` in all."""
+        """Notes that a request is done with, when instances have been at work for `busy_s` in all."""
         self._add(tokens, priority, -1)
         if answered:
             self._tokens += tokens

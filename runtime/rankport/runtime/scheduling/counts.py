@@ -3,7 +3,8 @@
 Plain numbers that the worker's thread writes and any thread reads; who exports them is the server's business.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rankport.protos.wording import counted
@@ -66,21 +67,40 @@ class EngineCounts:
     pass_requests: HistogramCounts  # requests that shared a pass
     queue_s: HistogramCounts  # of answered requests, outside their passes
     compute_s: HistogramCounts  # of answered requests, in their passes
-    silent_s: float  # since the thread's last step, 0 while it has nothing to do
+    silent_s: (
+        float  # since the thread's last step or the start of its oldest pass, 0 while it has nothing to do
+    )
     doing: str  # what it does since then
     recordings: RecordingCounts | None = None  # of its device, if that records passes
     rows: RowCounts | None = None  # of id tables, if its graphs gather them
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Begun:
+    """A pass that is about to be started, or was."""
+
+    size: PassSize
+    requests: int
+    at_s: float
+
+    @property
+    def in_words(self) -> str:
+        """Words for it."""
+        return f"{self.size.in_words} of {counted(self.requests, 'request')}"
+
+
 class WorkerCounts:
     """Counters of one worker's thread."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float], *, side_by_side: bool = False) -> None:
+        """Passes run behind each other, or side by side: each from its start on."""
+        self._clock, self._side_by_side = clock, side_by_side
         self._stages: dict[str, StageCounts] = {}
         self._failed = 0
         self._busy_s, self._busy_since_s = 0.0, 0.0
-        self._under_way: list[str] = []  # passes started and not ended, in words
+        self._passes_s = 0.0  # of those that ended, side by side
+        self._under_way: list[Begun] = []  # in the order of their start
+        self._last_end_s = 0.0
         self._pass_requests, self._queue_s, self._compute_s = Histogram(COUNTS), Histogram(), Histogram()
         self._step_s: float | None = None  # time of the last step; None while the thread has nothing to do
 
@@ -92,28 +112,35 @@ class WorkerCounts:
         """Notes that the thread goes on."""
         self._step_s = self._clock()
 
-    def begins(self, size: PassSize, requests: int) -> None:
+    def begins(self, size: PassSize, requests: int) -> Begun:
         """Notes that a pass is about to be started."""
         self.step()
+        begun = Begun(size, requests, self._clock())
         if not self._under_way:
-            self._busy_since_s = self._clock()
-        self._under_way.append(f"{size.in_words} of {counted(requests, 'request')}")
+            self._busy_since_s = begun.at_s
+        self._under_way.append(begun)
+        return begun
 
-    def ended(self, size: PassSize, requests: int, *, failed: bool) -> None:
-        """Notes that the oldest pass under way has ended, or the newest did not start."""
+    def ended(self, begun: Begun, *, failed: bool) -> None:
+        """Notes that a pass has ended, or did not start."""
         self.step()
-        self._under_way.pop(0)
+        now_s = self._last_end_s = self._clock()
+        self._under_way.remove(begun)
+        self._passes_s += now_s - begun.at_s
         if not self._under_way:
-            self._busy_s += self._clock() - self._busy_since_s
+            self._busy_s += now_s - self._busy_since_s
         if failed:
             self._failed += 1
             return
-        self._stages[size.stage] = self._stages.get(size.stage, StageCounts()).plus(size)
-        self._pass_requests.add(requests)
+        stage = begun.size.stage
+        self._stages[stage] = self._stages.get(stage, StageCounts()).plus(begun.size)
+        self._pass_requests.add(begun.requests)
 
     @property
-    def busy_s(self) -> float:
-        """Seconds that at least one pass was under way. The worker's thread only."""
+    def worked_s(self) -> float:
+        """Seconds that passes took, each by itself where they are side by side. The worker's thread only."""
+        if self._side_by_side:
+            return self._passes_s
         return self._busy_s + (self._clock() - self._busy_since_s if self._under_way else 0.0)
 
     def answered(self, queue_s: float, compute_s: float) -> None:
@@ -133,6 +160,13 @@ class WorkerCounts:
             pass_requests=self._pass_requests.snapshot(),
             queue_s=self._queue_s.snapshot(),
             compute_s=self._compute_s.snapshot(),
-            silent_s=0.0 if step_s is None else max(now_s - step_s, 0.0),
-            doing=under_way[0] if under_way else "a step between passes",
+            silent_s=max(now_s - min(self._since_s(under_way), now_s if step_s is None else step_s), 0.0),
+            doing=under_way[0].in_words if under_way else "a step between passes",
         )
+
+    def _since_s(self, under_way: Sequence[Begun]) -> float:
+        """Gives when the device took up the oldest of some passes, infinity without any."""
+        if not under_way:
+            return math.inf
+        # Behind each other the next one begins when that before it has ended.
+        return under_way[0].at_s if self._side_by_side else max(under_way[0].at_s, self._last_end_s)

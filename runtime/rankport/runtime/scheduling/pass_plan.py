@@ -6,8 +6,8 @@ served, whatever its size.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from rankport.runtime.scheduling.work import PassSize
 
 _NEARLY_FULL = 15 / 16
 """Part of a pass from which on no request is cut to fill the rest."""
+_LEAST_PART_TOKENS = 128
+"""Tokens below which a part of a request is not worth a pass of its own: a processor computes fewer slower."""
 _LEVELS = 4
 """Numbers of items a prefix that a plan is tried with."""
 
@@ -148,7 +150,7 @@ def plan_prefill(work: Sequence[PrefixWork], limits: PassLimits) -> list[int]:
         share = _Share(index, prefix.past, items=1, longest=size, tokens=size)
         alike = computed.setdefault((prefix.branch, int(prefix.tokens[0])), [])
         if outline.empty or (
-            size <= left and outline.has_room(share, limits) and not _repeats(prefix, alike)
+            size <= left and outline.has_room(share, limits) and not repeats(prefix.tokens, alike)
         ):
             outline.add(share)
             takes[index] = size
@@ -239,6 +241,14 @@ def _worth(plan: Sequence[int], work: Sequence[ItemWork], limits: PassLimits) ->
     return min(tokens, limits.full_tokens), -cut
 
 
+def spread(work: Sequence[ItemWork], limits: PassLimits, free: int) -> PassLimits:
+    """Limits a pass over a lone request to the part of one of the free instances, so that each has one."""
+    if free < 2 or len(work) > 1:
+        return limits
+    part = -(-work[0].tokens_of(work[0].lengths.size) // free)
+    return replace(limits, max_tokens=min(limits.max_tokens, max(part, _LEAST_PART_TOKENS)))
+
+
 def items_size(stage: str, work: Sequence[ItemWork], takes: Sequence[int]) -> PassSize:
     """Sizes the pass that takes so many items of each request."""
     rows: Counter[Hashable] = Counter()
@@ -268,6 +278,6 @@ def _level_count(lengths: NDArray[np.int64], max_tokens: int, max_padding_ratio:
     return int(over[0]) if over.size else lengths.size
 
 
-def _repeats(prefix: PrefixWork, alike: Sequence[NDArray[np.int64]]) -> bool:
-    """Says whether one of those computed on its branch has at least half of its tokens."""
-    return any(2 * common_length(tokens, prefix.tokens) >= prefix.tokens.size for tokens in alike)
+def repeats(prefix: NDArray[np.int64], alike: Iterable[NDArray[np.int64]]) -> bool:
+    """Says whether one of those computed on the branch of `prefix` [tokens] has at least half of its tokens."""
+    return any(2 * common_length(tokens, prefix) >= prefix.size for tokens in alike)

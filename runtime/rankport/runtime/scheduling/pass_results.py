@@ -1,42 +1,67 @@
-"""The results of a pass on their way to the requests that it was made of."""
+"""Passes over runs of requests: started here or in an instance, and their results on the way to the requests."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError
 from rankport.runtime.backends.contract import FloatT, Started
-from rankport.runtime.scheduling.runs_by_length import RowOf, RunsByLength
-from rankport.runtime.scheduling.work import Wait, on_device
+from rankport.runtime.scheduling.instances.pool import Instances
+from rankport.runtime.scheduling.runs_by_length import RowOf, Span
+from rankport.runtime.scheduling.work import Pass, PassSize, RequestT, UnderWay, on_device
 
-Shares = Sequence[tuple[RunsByLength, int]]
-"""How many of the next runs of each request a pass takes."""
+Spans = Sequence[tuple[RequestT, Span]]
+"""Runs of each request that a pass takes."""
+Prepare = Callable[[Spans[RequestT]], Callable[[], Started[FloatT]]]
+"""Makes the call of the device over some runs, whose results it gives in their order."""
 
 
-def take_shares(operation: str, started: Started[FloatT], shares: Shares) -> Wait | None:
-    """Takes the next runs of each share, and gives the wait that records their rows; None where they are recorded.
+def take_spans(
+    operation: str, spans: Spans[RequestT], prepare: Prepare[RequestT, FloatT], instances: Instances
+) -> UnderWay[RequestT] | None:
+    """Starts a pass over the next runs of requests, and takes them; None where their results are recorded.
 
-    Raises `BackendError` where the device is done and failed, with nothing taken.
+    Raises `BackendError` where it could not be started, or is done and failed, with nothing taken.
     """
-    wait: Wait = _recorder(operation, started.results, shares)
-    if started.done:
-        wait()
-    for runs, count in shares:
-        runs.take(count)
-    return None if started.done else wait
+    rest = _started(operation, prepare, instances, spans)
+    for _, span in spans:
+        span.of.take(span.count)
+    return rest
 
 
-def _recorder(operation: str, results: Callable[[], NDArray[FloatT]], shares: Shares) -> Wait:
-    ends = np.cumsum([0, *(runs.rows(count) for runs, count in shares)]).tolist()
+def _started(
+    operation: str, prepare: Prepare[RequestT, FloatT], instances: Instances, spans: Spans[RequestT]
+) -> UnderWay[RequestT] | None:
+    call = prepare(spans)
 
-    def wait() -> None:
-        rows = on_device(operation, results)
-        check_count(operation, len(rows), ends[-1], shares[0][0].row_of)
-        for (runs, count), start, end in zip(shares, ends[:-1], ends[1:], strict=True):
-            runs.record(rows[start:end], count)
+    def again(request: RequestT) -> Pass[RequestT]:
+        ((own, span),) = (part for part in spans if part[0] is request)
+        tokens = int(span.lengths.sum())
+        size = PassSize(operation, span.count, tokens, span.count * int(span.lengths[-1]))
+        return Pass((own,), (tokens,), partial(_started, operation, prepare, instances, [(own, span)]), size)
 
-    return wait
+    if instances.side_by_side:
+        future = instances.submit(lambda: call().results())
+        return UnderWay(lambda: _record(operation, future.result(), spans), future, again)
+    started = call()
+
+    def record() -> None:
+        _record(operation, on_device(operation, started.results), spans)
+
+    if not started.done:
+        return UnderWay(record)
+    record()
+    return None
+
+
+def _record(operation: str, rows: NDArray[FloatT], spans: Spans[RequestT]) -> None:
+    ends = np.cumsum([0, *(span.rows for _, span in spans)]).tolist()
+    check_count(operation, len(rows), ends[-1], spans[0][1].of.row_of)
+    for (_, span), (start, end) in zip(spans, pairwise(ends), strict=True):
+        span.record(rows[start:end])
 
 
 def check_count(operation: str, given: int, asked: int, row_of: RowOf = "run") -> None:

@@ -3,7 +3,7 @@
 Owns the part of a pass's plan that is prefill, whatever follows a prefix. Driven by the worker's thread.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -15,11 +15,19 @@ from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.scheduling.pass_plan import ItemWork, PassLimits, PrefixWork, plan_prefill, prefill_size
+from rankport.runtime.scheduling.instances.pool import Instances
+from rankport.runtime.scheduling.pass_plan import (
+    ItemWork,
+    PassLimits,
+    PrefixWork,
+    plan_prefill,
+    prefill_size,
+    repeats,
+)
 from rankport.runtime.scheduling.pass_results import check_count
 from rankport.runtime.scheduling.prefix_cache import Lease, PrefixCache
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
-from rankport.runtime.scheduling.work import Pass, Request, on_device, taking_part
+from rankport.runtime.scheduling.work import Pass, Request, UnderWay, on_device, taking_part
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 
 
@@ -44,20 +52,34 @@ Prefill = Callable[[PrefixBatch], PrefixPieces]
 class Prefixes(Generic[RequestT]):
     """Leases of the active requests on the KV of their prefixes."""
 
-    def __init__(self, cache: PrefixCache, prefill: Prefill, config: EngineConfig) -> None:
+    def __init__(
+        self, cache: PrefixCache, prefill: Prefill, config: EngineConfig, instances: Instances | None = None
+    ) -> None:
+        """Computes prefixes in instances; None: in the worker's thread."""
         self._cache = cache
+        self._instances = instances or Instances()
         self._prefill = prefill
         self._limits = PassLimits(config.max_prefill_tokens, config.max_padding_ratio)
         self._leases: dict[RequestT, Lease] = {}
+        # Tokens behind the lease, in a pass under way or in one that comes again.
+        self._computing: dict[RequestT, NDArray[np.int64]] = {}
 
-    def prepare(self, request: RequestT) -> None:
-        """Leases the prefix as far as it is cached by now."""
+    def prepare(self, request: RequestT) -> bool:
+        """Leases the prefix as far as it is cached by now; False while a pass under way computes what comes next."""
+        if request in self._computing:
+            return False
         lease = self._leases.get(request)
         if lease is None:
             lease = self._leases[request] = self._cache.match(request.key)
             request.to_compute -= lease.length
         elif lease.length < request.key.size:
             self._cache.extend(lease, request.key[lease.length :])
+        end = lease.length + self._limits.max_tokens
+        rest = request.key[lease.length : end]
+        alike = (
+            tokens for other, tokens in self._computing.items() if self._leases[other].branch == lease.branch
+        )
+        return not rest.size or not repeats(rest, alike)
 
     def lease(self, request: RequestT) -> Lease:
         """Gives the lease of a prepared request."""
@@ -79,6 +101,7 @@ class Prefixes(Generic[RequestT]):
 
     def retire(self, request: RequestT) -> None:
         """Returns the lease, if there is one."""
+        self._computing.pop(request, None)
         lease = self._leases.pop(request, None)
         if lease is not None:
             self._cache.release(lease)
@@ -96,8 +119,8 @@ class Prefixes(Generic[RequestT]):
         placed = ((row_of[self.lease(request).branch], request, count) for request, count in shares)
         return tuple(lease.pieces() for lease in leases.values()), sorted(placed, key=itemgetter(0))
 
-    def _compute(self, shares: Sequence[tuple[RequestT, int]]) -> None:
-        """Computes and stores the next `share` tokens of each request's prefix."""
+    def _compute(self, shares: Sequence[tuple[RequestT, int]]) -> UnderWay[RequestT] | None:
+        """Computes the next `share` tokens of each request's prefix; where that is done, stores them."""
         leases = [self._leases[request] for request, _ in shares]
         spans = [
             (lease.length, lease.length + tokens) for lease, (_, tokens) in zip(leases, shares, strict=True)
@@ -107,11 +130,34 @@ class Prefixes(Generic[RequestT]):
             [slice_run(request.prefix, *span) for (request, _), span in zip(shares, spans, strict=True)],
             np.arange(len(shares)),
         )
-        kvs = on_device("prefill", partial(self._prefill, batch))
-        check_count("prefill", len(kvs), len(shares))
-        for (request, tokens), lease, span, kv in zip(shares, leases, spans, kvs, strict=True):
-            self._cache.insert(lease, request.key[slice(*span)], kv)
-            request.prefix_tokens_computed += tokens
+        call = partial(on_device, "prefill", self._prefill, batch)
+        runs = [
+            (request, request.key[slice(*span)]) for (request, _), span in zip(shares, spans, strict=True)
+        ]
+        if not self._instances.side_by_side:
+            self._store(runs, call())
+            return None
+        future = self._instances.submit(call)
+        self._computing.update(runs)
+        return UnderWay(
+            lambda: self._store(runs, future.result()), future, partial(self._again, dict(shares))
+        )
+
+    def _again(self, tokens: Mapping[RequestT, int], request: RequestT) -> Pass[RequestT]:
+        """Makes the pass of what one request had of one that failed, unless that was stored before it did."""
+        takes = (tokens[request],)
+
+        def start() -> UnderWay[RequestT] | None:
+            return self._compute([(request, *takes)]) if request in self._computing else None
+
+        return Pass((request,), takes, start, prefill_size(takes))
+
+    def _store(self, runs: Sequence[tuple[RequestT, NDArray[np.int64]]], kvs: PrefixPieces) -> None:
+        check_count("prefill", len(kvs), len(runs))
+        for (request, tokens), kv in zip(runs, kvs, strict=True):
+            self._cache.insert(self._leases[request], tokens, kv)
+            self._computing.pop(request, None)
+            request.prefix_tokens_computed += tokens.size
 
 
 def prefix_key(run: TokenRun) -> NDArray[np.int64]:

@@ -80,7 +80,7 @@ class QueueLimit:
         self._add(request, -1)
 
     def end(self, request: Request, *, answered: bool, busy_s: float) -> None:
-        """Notes that such a request is done with, when the engine has been busy for `busy_s` in all."""
+        """Notes that such a request is done with, when instances have been at work for `busy_s` in all."""
         self._backlog.leave(request.tokens, request.priority, answered=answered, busy_s=busy_s)
         self._tell()
 

@@ -17,6 +17,36 @@ RowOf = Literal["run", "token", "marker"]
 """Subject of a row of results; how many markers a run has, whoever makes the runs knows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Runs of one request that a pass takes."""
+
+    of: "RunsByLength"
+    first: int  # place by length
+    count: int
+
+    @property
+    def runs(self) -> TokenRuns:
+        """Runs from the shortest on."""
+        return self.of.runs.part(self.first, self.first + self.count)
+
+    @property
+    def rows(self) -> int:
+        """Rows that they will have."""
+        counts = self.of.counts
+        return self.count if counts is None else int(counts[self.first : self.first + self.count].sum())
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each. [count]"""
+        return self.of.lengths[self.first : self.first + self.count]
+
+    def record(self, results: NDArray[Any]) -> None:
+        """Keeps their results. [rows, ...]"""
+        self.of.parts[self.first] = results
+        self.of.done += self.count
+
+
 @dataclass(slots=True, eq=False)
 class RunsByLength:
     """Runs from the shortest on, how many are taken into passes, and how many of those are done."""
@@ -28,7 +58,9 @@ class RunsByLength:
     counts: NDArray[np.int64] | None = None  # [runs] rows of each; None: one
     taken: int = 0
     done: int = 0
-    parts: list[NDArray[Any]] = field(default_factory=list)  # results so far, each [some rows, ...]
+    parts: dict[int, NDArray[Any]] = field(
+        default_factory=dict
+    )  # results, by first run: each [some rows, ...]
 
     @classmethod
     def of(
@@ -76,27 +108,19 @@ class RunsByLength:
         """Tokens of the runs not taken."""
         return self.tokens if not self.taken else int(self.remaining.sum())
 
-    def upcoming(self, count: int) -> TokenRuns:
+    def upcoming(self, count: int) -> Span:
         """Returns the next runs, which stay where they are."""
-        return self.runs.part(self.taken, self.taken + count)
+        return Span(self, self.taken, count)
 
     def take(self, count: int) -> None:
         """Notes that the next runs are in a pass now."""
         self.taken += count
 
-    def rows(self, count: int) -> int:
-        """Counts the rows that the next runs will have."""
-        return count if self.counts is None else int(self.counts[self.taken : self.taken + count].sum())
-
-    def record(self, results: NDArray[Any], count: int) -> None:
-        """Keeps the results of the next `count` runs taken. [rows, ...]"""
-        self.parts.append(results)
-        self.done += count
-
     def results(self) -> NDArray[Any]:
         """Results of all runs in the order of the request. [rows, ...]"""
         assert self.finished
-        by_length = self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
+        parts = [self.parts[first] for first in sorted(self.parts)]  # passes may have ended in another order
+        by_length = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if self.order is None:
             return by_length
         given = np.empty_like(by_length)

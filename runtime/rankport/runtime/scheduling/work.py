@@ -34,7 +34,9 @@ class Request(ABC):
     # Stays pending until the answer is set, so that a cancel succeeds at any time before.
     future: "Future[Any]" = field(default_factory=OwnFuture)
     started: bool = False  # takes or took part in a pass
-    compute_s: float = 0.0  # of the passes it took part in
+    passes: int = 0  # that were started for it and have not ended
+    computing_since_s: float = 0.0  # with at least one of them; counted in `compute_s` up to then
+    compute_s: float = 0.0  # in passes it took part in, once where they overlap
 
     @property
     def left_s(self) -> float | None:
@@ -72,10 +74,6 @@ class Request(ABC):
 RequestT = TypeVar("RequestT", bound=Request)
 
 
-Wait = Callable[[], None]
-"""Waits for the results of a pass that was started, and records them."""
-
-
 @dataclass(frozen=True, slots=True)
 class PassSize:
     """Size of a pass, as it is told to people."""
@@ -95,38 +93,38 @@ class PassSize:
 class Pass(Generic[RequestT]):
     """One call of the device.
 
-    `start` changes requests only when it succeeds. It gives a `Wait` if the device is still at work; passes are waited
-    for in the order in which they were started. One that fails on its way fails all of its requests, one that does not
-    start is tried again for each alone.
+    `start` changes requests only when it succeeds; it gives what is `UnderWay`, if anything. A pass that does not start
+    is tried again for each request alone.
     """
 
     requests: tuple[RequestT, ...]  # that take part, at least one
     tokens: tuple[int, ...]  # of each
-    start: Callable[[], Wait | None]
+    start: "Callable[[], UnderWay[RequestT] | None]"
     size: PassSize
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay(Generic[RequestT]):
+    """Rest of a pass that was started and is being computed."""
+
+    record: Callable[[], None]  # waits for the results and records them; the worker's thread
+    # Done once nothing is left to wait for; None: passes end in the order of their start.
+    future: "Future[Any] | None" = None
+    # Makes the pass of what one request has of a joint one that failed; None: it fails all of its requests.
+    again: Callable[[RequestT], Pass[RequestT]] | None = None
 
 
 def taking_part(
     requests: Sequence[RequestT],
     takes: Sequence[int],
     tokens: Sequence[int],
-    start: Callable[[Sequence[tuple[RequestT, int]]], Wait | None],
+    start: Callable[[Sequence[tuple[RequestT, int]]], UnderWay[RequestT] | None],
     size: PassSize,
 ) -> Pass[RequestT]:
     """Makes the pass of those requests that take something of it, `start` given how much each takes."""
     shares = tuple((request, take) for request, take in zip(requests, takes, strict=True) if take)
     requests = tuple(request for request, _ in shares)
     return Pass(requests, tuple(filter(None, tokens)), partial(start, shares), size)
-
-
-@dataclass(frozen=True, slots=True)
-class StartedPass(Generic[RequestT]):
-    """A pass that the device is at work on."""
-
-    requests: tuple[RequestT, ...]
-    size: PassSize
-    wait: Wait
-    started_s: float
 
 
 def why_it_stopped(error: BaseException) -> str:
@@ -144,8 +142,8 @@ class Work(Protocol[RequestT]):
     A `RankportError` raised here fails the requests at hand. Any other, `DeviceLost` or a bug, ends the worker.
     """
 
-    def prepare(self, request: RequestT) -> None:
-        """Prepares an active request, before every pass."""
+    def prepare(self, request: RequestT) -> bool:
+        """Prepares an active request, before every pass; False where it has to wait for a pass under way."""
 
     def plan(self, active: Sequence[RequestT], max_bulk_tokens: int | None) -> Pass[RequestT]:
         """Plans the next pass over some unfinished, prepared requests, in the order of their turns.
@@ -154,7 +152,7 @@ class Work(Protocol[RequestT]):
         """
 
     def retire(self, request: RequestT) -> None:
-        """Frees what `prepare` took, if anything; harmless when repeated."""
+        """Frees what `prepare` took, if anything, once no pass of it is under way; harmless when repeated."""
 
     def close(self) -> None:
         """Frees the device; called last."""

@@ -2,30 +2,34 @@
 
 Owns queueing, deadlines, cancellation, the isolation of failures, and shutdown. A lost device or a bug ends
 the thread: whatever is unanswered fails with `Unavailable`. What a pass computes is the business of the `Work` it is
-given; overload is `queue_limit`'s, whose turn it is `turns`', what is done between passes `device_calls`'.
+given; overload is `queue_limit`'s, whose turn it is `turns`', answers are `unanswered`'s, what is under way or done
+between passes `instances`'.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Generic
+from typing import Generic
 
 from rankport.protos.errors import RankportError, Unavailable
 from rankport.protos.processes.own_process import OwnProcess
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.counts import EngineCounts, WorkerCounts
-from rankport.runtime.scheduling.device_calls import DeviceCalls
 from rankport.runtime.scheduling.futures import log_failure, settle
+from rankport.runtime.scheduling.instances.device_calls import DeviceCalls
+from rankport.runtime.scheduling.instances.pool import Instances
+from rankport.runtime.scheduling.instances.under_way import StartedPass, UnderWayPasses
 from rankport.runtime.scheduling.loaded_here import check_loaded_here
 from rankport.runtime.scheduling.meter import queued
 from rankport.runtime.scheduling.queue_limit import QueueLimit
 from rankport.runtime.scheduling.turns import Turns
+from rankport.runtime.scheduling.unanswered import Unanswered
 from rankport.runtime.scheduling.waiting import Waiting
-from rankport.runtime.scheduling.work import Pass, RequestT, StartedPass, Work, why_it_stopped
+from rankport.runtime.scheduling.work import Pass, RequestT, Work, why_it_stopped
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +40,32 @@ class Worker(Generic[RequestT]):
     """Runs `work` in a thread of its own from construction to `close`."""
 
     def __init__(
-        self, work: Work[RequestT], config: EngineConfig, *, name: str, clock: Clock = time.monotonic
+        self,
+        work: Work[RequestT],
+        config: EngineConfig,
+        *,
+        name: str,
+        clock: Clock = time.monotonic,
+        instances: Instances | None = None,
     ) -> None:
+        """Closes the instances that `work` runs its passes in, None: it has none."""
         self._work, self._config, self._clock = work, config, clock
+        self._instances = instances or Instances()
         self._process = OwnProcess()
         self._condition = threading.Condition()  # guards the fields down to `_closed_because`
         self._arrivals: deque[RequestT] = deque()
         self._device_calls = DeviceCalls()
-        self._unanswered: dict[RequestT, None] = {}  # accepted; left only with the future resolved
         self.queue_limit = QueueLimit(config)
         self._drain_until_s: float | None = None  # set by `close`
         self._closed_because: Unavailable | None = None  # no submit from then on
         self._waiting = Waiting[RequestT](config.max_active_requests)  # the thread's own, as is `_active`
         self._active: list[RequestT] = []  # as they came
         self._turns = Turns(config.bulk_tokens, config.background_share)
-        self._under_way: deque[StartedPass[RequestT]] = deque()  # in the order of their start
-        self._counts = WorkerCounts(clock)
+        self._counts = WorkerCounts(clock, side_by_side=self._instances.side_by_side)
+        self._unanswered = Unanswered[RequestT](work, self.queue_limit, self._counts, clock, self._condition)
+        self._under_way = UnderWayPasses[RequestT](self._instances, self._counts, clock, self._condition)
+        self._again: deque[Pass[RequestT]] = deque()  # of single requests, whose joint pass failed on its way
+        self._may_start = False  # a further pass, as far as is known
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -63,9 +77,8 @@ class Worker(Generic[RequestT]):
         check_loaded_here(self._process)
         with self._condition:
             self._check_open()
-            self.queue_limit.enter(request)
+            self._unanswered.enter(request)
             self._arrivals.append(request)
-            self._unanswered[request] = None
             self._condition.notify()
         queued(request.tokens)
 
@@ -112,8 +125,7 @@ class Worker(Generic[RequestT]):
     def close(self, grace_s: float = 0.0) -> None:
         """Stops, and waits until that is done."""
         self.stop(grace_s)
-        by_callback = threading.current_thread() is self._thread
-        if not self._process.forked and not by_callback:
+        if not self._process.forked and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _run(self) -> None:
@@ -121,15 +133,16 @@ class Worker(Generic[RequestT]):
         try:
             while self._take_arrivals():
                 self._counts.step()
-                self._device_calls.run()
+                self._end(self._under_way.take_ended())
+                if self._under_way.calls_fit:
+                    self._device_calls.run()
                 self._drop_dead(self._waiting)
                 self._drop_dead(self._active)
                 self._waiting.admit(self._active)
-                self._prepare(self._active)
-                if self._active:
-                    self._run_pass()
+                self._may_start = self._start_next(self._prepare(self._active))
                 # While the device works on the last pass, the next one is planned and started.
-                self._wait(keep=1 if self._more_to_start() else 0)
+                self._end(self._under_way.in_order(keep=1 if self._more_to_start() else 0))
+            self._end(self._under_way.side_by_side())
         except BaseException as error:
             reason = Unavailable(f"{why_it_stopped(error)}; load the model again")
             log.exception("%s", reason)
@@ -140,20 +153,42 @@ class Worker(Generic[RequestT]):
     def _take_arrivals(self) -> bool:
         """Waits until there is something to do; False when the time to stop has come."""
         with self._condition:
-            busy = bool(self._waiting or self._active)
-            self._counts.idle()
-            self._condition.wait_for(
-                lambda: busy or self._arrivals or self._device_calls or self._drain_until_s is not None
-            )
+            if not self._under_way:
+                self._counts.idle()
+            while not self._something_to_do():
+                left_s = None if self._drain_until_s is None else self._drain_until_s - self._clock()
+                if left_s is not None and left_s <= 0:
+                    break
+                self._condition.wait(None if left_s is None else min(left_s, threading.TIMEOUT_MAX))
             while self._arrivals:
                 self._waiting.add(self._arrivals.popleft())
             if self._drain_until_s is None:
                 return True
-            return bool(self._waiting or self._active) and self._clock() < self._drain_until_s
+            left = self._waiting or self._active or self._again or self._under_way
+            return bool(left) and self._clock() < self._drain_until_s
+
+    def _something_to_do(self) -> bool:
+        if self._may_start and (self._waiting or self._active or self._again):
+            return True
+        draining = self._drain_until_s is not None and not self._under_way
+        calls = self._device_calls and self._under_way.calls_fit
+        return bool(self._arrivals or self._under_way.told or calls or draining)
 
     def _more_to_start(self) -> bool:
         with self._condition:
             return bool(self._active or self._waiting or self._arrivals)
+
+    def _start_next(self, ready: list[RequestT]) -> bool:
+        """Starts the next pass, of those requests; False where none can be until something happens."""
+        if self._under_way.full or (self._device_calls and not self._under_way.calls_fit):
+            return False
+        if self._again:
+            self._run_again(self._again.popleft())
+        elif ready:
+            self._run_pass(ready)
+        else:
+            return not self._active  # others wait that there is room for
+        return True
 
     def _drop_dead(self, requests: "Waiting[RequestT] | list[RequestT]") -> None:
         now_s = self._clock()
@@ -161,139 +196,105 @@ class Worker(Generic[RequestT]):
             requests.remove(request)
             self._fail(request, request.deadline_error())  # a cancelled future takes no error
 
-    def _prepare(self, requests: Iterable[RequestT]) -> None:
+    def _prepare(self, requests: Iterable[RequestT]) -> list[RequestT]:
+        """Prepares requests, and lists those of which a pass may be started now."""
+        ready = []
         for request in tuple(requests):
             try:
-                self._work.prepare(request)
+                if self._work.prepare(request):
+                    ready.append(request)
                 self._turns.size(request)
             except RankportError as error:
                 self._fail(request, error)
+        return ready
 
-    def _run_pass(self) -> None:
-        planned = self._work.plan(self._turns.order(self._active), self._turns.bulk_limit(self._active))
-        self._start(planned.requests)
+    def _run_pass(self, ready: list[RequestT]) -> None:
+        planned = self._work.plan(self._turns.order(ready), self._turns.bulk_limit(self._active))
+        self._unanswered.start(planned.requests)
         error = self._attempt(planned)
         if error is None:
             return
         if len(planned.requests) == 1:
             self._fail(planned.requests[0], error)
         else:
-            log.warning(
-                "a pass of %d requests failed and is repeated for each: %s", len(planned.requests), error
-            )
+            _tell_failed(planned, error)
             for request in planned.requests:
                 self._run_alone(request)
 
     def _run_alone(self, request: RequestT) -> None:
-        """Runs one pass of a request whose joint pass failed: only the guilty one fails again."""
+        """Runs one pass of a request whose joint pass did not start: only the guilty one fails again."""
         self._drop_dead(self._active)
-        if request in self._active:
-            self._prepare([request])
-        if request not in self._active:
+        if request not in self._active or not self._prepare([request]):
             return
         planned = self._work.plan([request], None)
         error = self._attempt(planned)
-        self._wait(keep=1)
+        self._end(self._under_way.in_order(keep=1))
+        if error is not None:
+            self._fail(request, error)
+
+    def _run_again(self, planned: Pass[RequestT]) -> None:
+        """Runs the pass of one request whose joint pass failed on its way, if it is still wanted."""
+        (request,) = planned.requests
+        if request not in self._unanswered:
+            return
+        if request.future.cancelled() or request.expired(self._clock()):
+            error: RankportError | None = request.deadline_error()
+        else:
+            error = self._under_way.begin(planned)
         if error is not None:
             self._fail(request, error)
 
     def _attempt(self, planned: Pass[RequestT]) -> RankportError | None:
         """Starts a pass, and ends it where the device did so at once."""
-        started_s, failure, wait = self._clock(), None, None
-        self._counts.begins(planned.size, len(planned.requests))
-        try:
-            wait = planned.start()
-        except RankportError as error:
-            failure = error
-        if failure is not None or wait is None:
-            self._account(planned.requests, started_s)
-            self._counts.ended(planned.size, len(planned.requests), failed=failure is not None)
+        failure = self._under_way.begin(planned)
         if failure is None:
             self._turns.charge(self._active, zip(planned.requests, planned.tokens, strict=True))
             self._let_go(planned.requests)
-            if wait is not None:
-                self._under_way.append(StartedPass(planned.requests, planned.size, wait, started_s))
         return failure
 
-    def _wait(self, *, keep: int) -> None:
-        """Waits for the results of the oldest passes until `keep` are left."""
-        while len(self._under_way) > keep:
-            started = self._under_way.popleft()
-            failure = None
-            try:
-                started.wait()
-            except RankportError as error:
-                failure = error
-            self._account(started.requests, started.started_s)
-            self._counts.ended(started.size, len(started.requests), failed=failure is not None)
-            # Others may have failed with an earlier pass.
+    def _end(self, passes: Iterable[StartedPass[RequestT]]) -> None:
+        """Ends passes, and answers whom they complete."""
+        for started in passes:
+            failure = self._under_way.end(started)
+            # Others may have failed with an earlier pass, or were dropped.
             waiting = [request for request in started.requests if request in self._unanswered]
+            for request in set(started.requests).difference(waiting):
+                self._unanswered.retire(request)
             if failure is None:
-                self._answer([request for request in waiting if request.finished])
-                continue
-            for request in waiting:
-                self._fail(request, failure)
-
-    def _account(self, requests: Iterable[RequestT], started_s: float) -> None:
-        elapsed_s = self._clock() - started_s
-        for request in requests:
-            request.compute_s += elapsed_s
-
-    def _start(self, requests: Iterable[RequestT]) -> None:
-        """Takes requests off the queue's account."""
-        with self._condition:
-            for request in requests:
-                if not request.started:
-                    request.started = True
-                    self.queue_limit.leave(request)
+                self._unanswered.answer([request for request in waiting if request.finished])
+            elif len(started.requests) > 1 and started.rest.again is not None:
+                _tell_failed(started, failure)
+                self._again.extend(map(started.rest.again, waiting))
+            else:
+                for request in waiting:
+                    self._fail(request, failure)
 
     def _let_go(self, served: Iterable[RequestT]) -> None:
         """Lets go of the served requests with nothing left to start, and answers the finished ones."""
         done = [request for request in served if request.exhausted]
         for request in done:
             self._active.remove(request)
-        self._answer([request for request in done if request.finished])
-
-    def _answer(self, requests: Sequence[RequestT]) -> None:
-        for request in requests:
-            # Passes of one request may overlap: together they can take longer than it was there.
-            waited_s = max(self._clock() - request.submitted_s - request.compute_s, 0.0)
-            try:
-                answer = request.answer(waited_s)
-            except RankportError as error:
-                self._resolve(request, request.future.set_exception, error)
-            else:
-                self._counts.answered(waited_s, request.compute_s)
-                self._resolve(request, request.future.set_result, answer)
-        self._forget(requests)
+        self._unanswered.answer([request for request in done if request.finished])
 
     def _fail(self, request: RequestT, error: RankportError) -> None:
         if request in self._active:
             self._active.remove(request)
-        self._start([request])
-        self._resolve(request, request.future.set_exception, error)
-        self._forget([request])
-
-    def _resolve(self, request: RequestT, resolve: Callable[[Any], None], value: object) -> None:
-        self._work.retire(request)
-        settle(request.future, resolve, value)
-
-    def _forget(self, resolved: Sequence[RequestT]) -> None:
-        with self._condition:
-            for request in resolved:
-                del self._unanswered[request]
-                self.queue_limit.end(request, answered=request.finished, busy_s=self._counts.busy_s)
+        self._unanswered.fail(request, error)
 
     def _shut(self, reason: Unavailable) -> None:
         """Fails what is outstanding, then frees the device. Must resolve every future, even after a bug."""
         with self._condition:
             self._closed_because = self._closed_because or reason
-            outstanding = tuple(self._unanswered)
+            outstanding = self._unanswered.take()
             futures = [request.future for request in outstanding] + self._device_calls.take()
-            self._unanswered.clear()
         for future in futures:
             error = Unavailable(*reason.args)
             log_failure(partial(settle, future, future.set_exception, error))
+        log_failure(self._instances.close)
         for request in outstanding:
             log_failure(partial(self._work.retire, request))
         log_failure(self._work.close)
+
+
+def _tell_failed(joint: Pass[RequestT] | StartedPass[RequestT], error: RankportError) -> None:
+    log.warning("a pass of %d requests failed and is repeated for each: %s", len(joint.requests), error)

@@ -7,11 +7,20 @@ from rankport.protos.priorities import Priority
 from rankport.sdk.loadtest.config import Arrivals
 
 
-def due_times(rate: float, duration_s: float, arrivals: Arrivals, seed: int) -> NDArray[np.float64]:
-    """Plans requests over so many seconds. [requests] seconds from the start, ascending"""
+def due_times(
+    rate: float, duration_s: float, arrivals: Arrivals, seed: int, clients: int = 1
+) -> NDArray[np.float64]:
+    """Plans requests over so many seconds. [requests] seconds from the start, ascending
+
+    `clients` share the rate of constant arrivals, each from a random phase on.
+    """
+    count = max(1, round(rate * duration_s))
     if arrivals == "fixed":
-        return np.arange(max(1, round(rate * duration_s))) / rate
+        return np.arange(count) / rate
     draw = np.random.default_rng(seed)
+    if arrivals == "constant":
+        turns = np.arange(-(-count // clients))[:, None]
+        return np.sort((turns + draw.random(clients)).ravel() * clients / rate)[:count]
     times = np.empty(0)
     while not len(times) or times[-1] < duration_s:
         more = draw.exponential(1 / rate, max(16, int(rate * duration_s * 0.2) + 16))

@@ -2,15 +2,15 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 from rankport.protos.priorities import Priority, checked_priority
 from rankport.runtime.options import check_ranges
 
-Arrivals = Literal["poisson", "fixed"]
-"""Requests come at random, as those of many users do, or at even distances."""
+Arrivals = Literal["poisson", "constant", "fixed"]
+"""Requests come at random, as those of many users do; of several clients, each at a constant rate; or evenly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,15 @@ class LoadConfig:
         default=1.0, metadata=flag("Seconds before, at the same rate, that are not.", least=0)
     )
     arrivals: Arrivals = field(
-        default="poisson", metadata=flag("At random, as those of many users, or at even distances.")
+        default="poisson",
+        metadata=flag(
+            "At random, as those of many users; each client at a constant rate from a phase of its own on; or all at "
+            "even distances."
+        ),
+    )
+    clients: int = field(
+        default=16,
+        metadata=flag("Clients that share the rate of constant arrivals.", least=1, most=1_000_000),
     )
     timeout_s: float = field(
         default=10.0, metadata=flag("Seconds in which a request must be answered.", least=0.001)
@@ -48,8 +56,8 @@ class LoadConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         checked_priority(self.priority)
-        if self.arrivals not in ("poisson", "fixed"):
-            raise InvalidRequest(f"arrivals is {self.arrivals!r}: it must be poisson or fixed")
+        if self.arrivals not in get_args(Arrivals):
+            raise InvalidRequest(f"arrivals is {self.arrivals!r}: it must be poisson, constant or fixed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ async def run_rate(
 ) -> LoadResult:
     """Sends requests, over and over in their order, at a rate for warm-up and duration, and waits for all ends."""
     total_s = config.warm_up_s + config.duration_s
-    due = due_times(rate, total_s, config.arrivals, config.seed)
+    due = due_times(rate, total_s, config.arrivals, config.seed, config.clients)
     load = _Load(target, requests, due, config)
     telling = asyncio.create_task(load.tell_on(rate, total_s, tell))
     try:

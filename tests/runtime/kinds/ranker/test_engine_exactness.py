@@ -1,27 +1,16 @@
 """The engine is exact: prefix + items ≡ full sequence in any mix of requests."""
 
-from concurrent.futures import Future, wait
-from dataclasses import dataclass
-
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankport.protos.errors import (
-    BackendError,
-    DeadlineExceeded,
-)
 from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.kinds.ranker.engine import Scored
 from rankport.runtime.scheduling.prefix_cache import PrefixCache, SplitKV
 from rankport.runtime.tokens import EMBEDDED, TokenRun
 from support.effort import scale
 from support.engines import (
     ITEMS,
-    POISON,
-    WAIT_S,
     Clock,
     expected,
     gated,
@@ -29,7 +18,8 @@ from support.engines import (
     running,
     scored,
 )
-from support.reference_backend import HIDDEN, KV_BYTES, ReferenceBackend, submit, token_run
+from support.mixes import Plan, check_outcome, configs, plans
+from support.reference_backend import HIDDEN, ReferenceBackend, submit, token_run
 
 
 def test_prefix_and_items_equal_the_full_sequence() -> None:
@@ -55,38 +45,6 @@ def test_embeddings_in_prefix_and_items_equal_the_full_sequence() -> None:
             result = scored(submit(engine, one, items))
             np.testing.assert_allclose(result.logits, expected(backend, one, items), atol=1e-6)
         assert result.prefix_tokens_cached == 1, "equal ids over other embeddings are another prefix"
-
-
-@dataclass(frozen=True)
-class Plan:
-    prefix: tuple[int, ...]
-    items: tuple[tuple[int, ...], ...]
-    cancelled: bool
-    expired: bool
-
-
-ordinary = st.integers(0, 40)
-plans = st.builds(
-    Plan,
-    # Two tokens only: prefixes share, extend and split one another all the time.
-    prefix=st.lists(st.sampled_from([1, 2]), max_size=10).map(tuple)
-    | st.lists(st.sampled_from([1, 2, POISON]), max_size=6).map(tuple),
-    items=st.lists(
-        st.lists(ordinary, min_size=1, max_size=5).map(tuple) | st.sampled_from([(3, POISON)]),
-        min_size=1,
-        max_size=6,
-    ).map(tuple),
-    cancelled=st.booleans(),
-    expired=st.sampled_from([False, False, True]),
-)
-configs = st.builds(
-    EngineConfig,
-    max_batch_tokens=st.integers(1, 20),
-    max_prefill_tokens=st.integers(1, 8),
-    max_padding_ratio=st.floats(1.0, 4.0),
-    prefix_cache_bytes=st.integers(0, 16).map(lambda tokens: tokens * KV_BYTES),
-    max_active_requests=st.integers(1, 8),
-)
 
 
 @settings(max_examples=scale(80))
@@ -127,22 +85,3 @@ def test_any_mix_of_requests_is_exact_and_fails_only_the_guilty(
     assert max(backend.tokens("score")) <= max(config.max_batch_tokens, 5)
     assert max(backend.tokens("prefill"), default=0) <= config.max_prefill_tokens
     assert backend.closed
-
-
-def check_outcome(backend: ReferenceBackend, plan: Plan, future: "Future[Scored]") -> None:
-    if plan.cancelled:
-        assert wait([future], WAIT_S).done
-        assert future.cancelled()
-    elif plan.expired:
-        with pytest.raises(DeadlineExceeded, match=r"timeout_s=1.0"):
-            scored(future)
-    elif POISON in plan.prefix or any(POISON in item for item in plan.items):
-        with pytest.raises(BackendError, match="ValueError: a poisoned token"):
-            scored(future)
-    else:
-        result = scored(future)
-        items = [token_run(*item) for item in plan.items]
-        np.testing.assert_allclose(
-            result.logits, expected(backend, token_run(*plan.prefix), items), atol=1e-6
-        )
-        assert result.prefix_tokens_cached + result.prefix_tokens_computed == len(plan.prefix)

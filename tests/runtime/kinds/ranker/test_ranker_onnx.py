@@ -49,12 +49,13 @@ def full_sequences(
     return reference.logits(*ranker.encode(prefix, items))
 
 
-# Every way to cut the work: all at once, passes of a few tokens, chunks of a prefix, a cache of nothing.
+# Every way to cut the work: all at once, passes of a few tokens, chunks of a prefix, a cache of nothing, two at once.
 CONFIGS = [
     EngineConfig(threads=1),
     EngineConfig(threads=1, max_batch_tokens=7, max_prefill_tokens=2, max_padding_ratio=1.0),
     EngineConfig(threads=1, prefix_cache_bytes=0, max_prefill_tokens=3, max_padding_ratio=3.0),
     EngineConfig(threads=1, prefix_cache_bytes=5000, max_active_requests=2, prepacking="footprint"),
+    EngineConfig(threads=2, instances=2, max_batch_tokens=7, max_prefill_tokens=2, prefix_cache_bytes=5000),
 ]
 
 

@@ -148,6 +148,15 @@ def test_a_device_without_graphs_is_refused_by_name(
         SetRanker.load(set_bundle("hstu", "set-wise"), config=EngineConfig(device=device))
 
 
+def test_instances_are_refused_by_name(
+    set_bundle: Callable[[str, str], Bundle], caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = set_bundle("hstu", "set-wise")
+    with SetRanker.load(bundle, config=EngineConfig(threads=2, instances=2)) as ranker:
+        assert f"bundle {bundle.manifest.name!r} computes one pass at a time, instances 2" in caplog.text
+        assert len(ranked(ranker).order) == 8
+
+
 def test_a_history_may_be_empty(set_wise: SetRanker, top: SetRanker) -> None:
     for ranker in (set_wise, top):
         empty = ranker.rank({}, candidates(3), now=NOW)

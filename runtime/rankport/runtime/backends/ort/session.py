@@ -1,5 +1,6 @@
 """ONNX Runtime's sessions over a bundle's graphs on the CPU, and how they are set up."""
 
+import os
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -144,10 +145,32 @@ def _needs_packing(bundle: Bundle) -> bool:
     )
 
 
+def _cores() -> int:
+    """Counts the cores that this process may use as ONNX Runtime does: one that has two hyper-threads, once."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = set()
+    for cpu in affinity(0) if affinity else range(os.cpu_count() or 1):
+        try:
+            cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
+        except OSError:
+            cores.add(str(cpu))
+    return len(cores)
+
+
+def _threads_of_a_pass(config: EngineConfig) -> int:
+    """Counts the threads that ONNX Runtime gives a pass, its caller's included; 0: all.
+
+    Passes beside each other have a caller each, and the other threads in common.
+    """
+    if config.instances == 1:
+        return config.threads
+    return max((config.threads or _cores()) - config.instances + 1, 1)
+
+
 def _open(bundle: Bundle, graph: GraphSpec, config: EngineConfig) -> onnxruntime.InferenceSession:
     path = bundle.file(graph.file)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = config.threads
+    options.intra_op_num_threads = _threads_of_a_pass(config)
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Shapes differ from pass to pass: a cached memory plan per shape would only grow.

@@ -165,10 +165,9 @@ class _GenerationWork:
         """Counts of the device's passes, if it records them."""
         return self._backend.recordings
 
-    def prepare(self, request: Asked) -> None:
+    def prepare(self, request: Asked) -> bool:
         """Leases the prompt as far as it is cached by now, until a text has KV of its own."""
-        if not _has_begun(request):
-            self._prefixes.prepare(request)
+        return _has_begun(request) or self._prefixes.prepare(request)
 
     def plan(self, active: Sequence[Asked], max_bulk_tokens: int | None) -> Pass[Asked]:
         """Plans prefill, decode, search and score passes in turn, as far as there is work for each."""

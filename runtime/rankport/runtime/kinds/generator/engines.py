@@ -10,7 +10,7 @@ from rankport.protos.priorities import Priority
 from rankport.runtime.backends.choice import load_decode_backend, load_seq2seq_backend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.manifest import Manifest
-from rankport.runtime.config import EngineConfig
+from rankport.runtime.config import EngineConfig, in_one_instance
 from rankport.runtime.kinds.generator.beams import Beams
 from rankport.runtime.kinds.generator.engine import GenerationEngine
 from rankport.runtime.kinds.generator.likelihoods import Likelihoods
@@ -45,6 +45,7 @@ class LocalWriting:
         cls, bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None, gpu: int
     ) -> "LocalWriting":
         """Loads the engine of a bundle, by its kind, on a CPU or a GPU. Raises as `load_decode_backend`."""
+        config = in_one_instance(config, bundle.manifest.name)
         generation = bundle.manifest.generation
         assert generation is not None, "a rule of both kinds"
         engine: GenerationEngine | Seq2SeqEngine
@@ -140,5 +141,5 @@ WritingEngine = LocalWriting | RemoteWriting
 def load_engine(bundle: Bundle, config: EngineConfig, tokenizer: Tokenizer | None, gpu: int) -> WritingEngine:
     """Loads the engine of a bundle for one device, here or where the settings say. Raises as `load_decode_backend`."""
     if config.engines_at:
-        return RemoteWriting(bundle, config, gpu)
+        return RemoteWriting(bundle, in_one_instance(config, bundle.manifest.name), gpu)
     return LocalWriting.load(bundle, config, tokenizer, gpu)

@@ -46,7 +46,7 @@ class LikelihoodRequest(PrefixRequest):
 
     def upcoming(self, count: int) -> TokenRuns:
         """Gives what is computed of the next items: the token before each of theirs, with ends their last too."""
-        runs = self.items.upcoming(count)
+        runs = self.items.upcoming(count).runs
         with_last = np.insert(runs.ids, runs.offsets[:-1], self.last_token)
         if len(self.ends):
             return TokenRuns.of_lengths(with_last, runs.lengths + 1)
@@ -57,7 +57,7 @@ class LikelihoodRequest(PrefixRequest):
 
         For each: which token of `upcoming` it is behind, and the token. [asked] each
         """
-        runs = self.items.upcoming(count)
+        runs = self.items.upcoming(count).runs
         rows = np.arange(len(runs.ids))
         if not len(self.ends):
             return rows, runs.ids
@@ -68,13 +68,14 @@ class LikelihoodRequest(PrefixRequest):
 
     def take(self, count: int, log_probabilities: NDArray[np.float64]) -> None:
         """Scores the next items, given the log-probabilities of what is `asked`."""
-        runs = self.items.upcoming(count)
+        span = self.items.upcoming(count)
+        runs = span.runs
         own, ends = np.split(log_probabilities, [len(runs.ids)])
         scores = np.add.reduceat(own, runs.offsets[:-1])
         if len(ends):
             scores += log_sums(ends.reshape(count, -1))
         self.items.take(count)
-        self.items.record(scores, count)
+        span.record(scores)
 
     def answer(self, waited_s: float) -> Likelihoods:
         scores = self.items.results().astype(np.float32)

@@ -18,17 +18,18 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, RecordingCounts
+from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch, RecordingCounts, Started
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.scheduling.instances.pool import Instances
 from rankport.runtime.scheduling.pass_pace import PassPace
-from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items
-from rankport.runtime.scheduling.pass_results import take_shares
+from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items, spread
+from rankport.runtime.scheduling.pass_results import Spans, take_spans
 from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache, SplitKV
 from rankport.runtime.scheduling.prefixes import Prefixes, PrefixRequest, prefix_key
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
-from rankport.runtime.scheduling.work import Pass, Wait, on_device, taking_part
+from rankport.runtime.scheduling.work import Pass, UnderWay, on_device, taking_part
 from rankport.runtime.scheduling.worker import Clock, Worker
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
@@ -56,8 +57,10 @@ class Engine(QueuedEngine):
         clock: Clock = time.monotonic,
         new_cache: Callable[[int, SplitKV], PrefixCache] = PrefixCache,
     ) -> None:
-        self._work = _ScoringWork(backend, config, new_cache, clock)
-        super().__init__(Worker(self._work, config, name="rankport-scoring", clock=clock))
+        instances = Instances(config.instances)
+        self._work = _ScoringWork(backend, config, new_cache, clock, instances)
+        worker = Worker(self._work, config, name="rankport-scoring", clock=clock, instances=instances)
+        super().__init__(worker)
         self._clock = clock
 
     def submit(
@@ -143,11 +146,13 @@ class _ScoringWork:
         config: EngineConfig,
         new_cache: Callable[[int, SplitKV], PrefixCache],
         clock: Clock,
+        instances: Instances,
     ) -> None:
         split = partial(on_device, "splitting KV", backend.split)
         self.cache = new_cache(config.prefix_cache_bytes, split)
         self._backend = backend
-        self._prefixes = Prefixes[_ScoringRequest](self.cache, backend.prefill, config)
+        self._instances = instances
+        self._prefixes = Prefixes[_ScoringRequest](self.cache, backend.prefill, config, instances)
         self._item_limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
         self._pace = PassPace(config.max_shared_pass_s, clock)
         self._prefilled_last = False
@@ -157,9 +162,9 @@ class _ScoringWork:
         """Counts of recorded passes, of a device that records any."""
         return self._backend.recordings
 
-    def prepare(self, request: _ScoringRequest) -> None:
-        """Leases the prefix as far as it is cached by now."""
-        self._prefixes.prepare(request)
+    def prepare(self, request: _ScoringRequest) -> bool:
+        """Leases the prefix as far as it is cached by now; False while a pass under way computes what comes next."""
+        return self._prefixes.prepare(request)
 
     def plan(self, active: Sequence[_ScoringRequest], max_bulk_tokens: int | None) -> Pass[_ScoringRequest]:
         """Plans prefill and score passes in turn, while there is work for both.
@@ -198,18 +203,23 @@ class _ScoringWork:
 
     def _plan_items(self, requests: Sequence[_ScoringRequest], limits: PassLimits) -> Pass[_ScoringRequest]:
         work = [self._prefixes.item_work(request, request.items) for request in requests]
-        takes = plan_items(work, limits)
+        takes = plan_items(work, spread(work, limits, self._instances.free))
         tokens = [one.tokens_of(take) for one, take in zip(work, takes, strict=True)]
         return taking_part(requests, takes, tokens, self._score, items_size("score", work, takes))
 
-    def _score(self, shares: Shares) -> Wait | None:
+    def _score(self, shares: Shares) -> UnderWay[_ScoringRequest] | None:
         """Starts to score the next `share` items of each request; requests with the same prefix share its row."""
-        prefixes, by_row = self._prefixes.by_prefix(shares)
+        _, by_row = self._prefixes.by_prefix(shares)
+        spans = [(request, request.items.upcoming(count)) for _, request, count in by_row]
+        return take_spans("score", spans, self._call, self._instances)
+
+    def _call(self, spans: Spans[_ScoringRequest]) -> Callable[[], Started[np.float32]]:
+        """Makes the call that scores items, those with the same prefix behind each other."""
+        prefixes, by_row = self._prefixes.by_prefix([(request, span.count) for request, span in spans])
         batch = PrefixBatch(
             prefixes=prefixes,
-            runs=TokenRuns.join([request.items.upcoming(count) for _, request, count in by_row]),
+            runs=TokenRuns.join([span.runs for _, span in spans]),
             run_prefix=np.repeat([row for row, _, _ in by_row], [count for _, _, count in by_row]),
         )
         start = partial(on_device, "score", self._backend.start, batch)
-        started = self._pace.timed(start, len(batch.runs.ids))
-        return take_shares("score", started, [(request.items, count) for _, request, count in by_row])
+        return partial(self._pace.timed, start, len(batch.runs.ids))

@@ -22,7 +22,7 @@ from rankport.runtime.kinds.set_ranker.combining import Heads
 from rankport.runtime.kinds.set_ranker.states import HistoryStates
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease
-from rankport.runtime.scheduling.work import Pass, PassSize, Request, Wait, on_device
+from rankport.runtime.scheduling.work import Pass, PassSize, Request, UnderWay, on_device
 from rankport.runtime.scheduling.worker import Clock, Worker
 
 Values = NDArray[np.float32]
@@ -103,14 +103,14 @@ class SetEngine(QueuedEngine):
 @dataclass(slots=True, eq=False, kw_only=True)
 class _SetRequest(Request):
     given: SetInput
-    under_way: bool = False
+    taken: bool = False
     logits: Values | None = None
     again: Whole | None = None
     cached: int = 0
 
     @property
     def exhausted(self) -> bool:
-        return self.under_way
+        return self.taken
 
     @property
     def finished(self) -> bool:
@@ -144,8 +144,9 @@ class _SetWork:
         """Reads rows of ids that the device lacks, in the caller's thread. Of kept events, too, there is no telling."""
         self._backend.read_ahead(given.events, given.candidates)
 
-    def prepare(self, request: _SetRequest) -> None:
+    def prepare(self, request: _SetRequest) -> bool:
         """Does nothing: a state is leased while its pass is started."""
+        return True
 
     def plan(self, active: Sequence[_SetRequest], max_bulk_tokens: int | None) -> Pass[_SetRequest]:
         """Plans the pass of the request whose turn it is."""
@@ -161,7 +162,7 @@ class _SetWork:
         self.states.clear()
         self._backend.close()
 
-    def _start(self, request: _SetRequest) -> Wait | None:
+    def _start(self, request: _SetRequest) -> UnderWay[_SetRequest] | None:
         """Starts the pass; of a mask with a second one, that, once the first is there."""
         given = request.given
         again: Whole | None = None
@@ -171,13 +172,13 @@ class _SetWork:
                 started = self._rank(given, given.candidates, history, given.sessions if together else None)
             else:
                 started, again = self._rank_again(given, history, self._mask.top_k)
-        request.cached, request.again, request.under_way = cached, again, True
+        request.cached, request.again, request.taken = cached, again, True
 
         def wait() -> None:
             request.logits = on_device("rank", started.results)
 
         if not started.done:
-            return wait
+            return UnderWay(wait)
         wait()
         return None
 

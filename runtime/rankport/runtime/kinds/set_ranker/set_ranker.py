@@ -25,7 +25,7 @@ from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.bundle.sets import SetSchema
-from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.config import DEFAULTS, EngineConfig, in_one_instance
 from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.set_ranker.combining import Heads, best_first
@@ -46,6 +46,7 @@ AnySetEngine = SetEngine | RemoteSetEngine
 
 def set_engine(bundle: Bundle, tables: RowTables, config: EngineConfig, gpu: int) -> AnySetEngine:
     """Loads the graphs on one device, in another process where `config` says so. Raises as `SetRanker.load`."""
+    config = in_one_instance(config, bundle.manifest.name)
     if config.engines_at:
         return RemoteSetEngine(bundle, config, gpu)
     from rankport.runtime.backends.choice import load_set_backend

@@ -79,8 +79,9 @@ class _Seq2SeqWork:
         self._limits = PassLimits(config.text_batch_tokens, config.max_padding_ratio)
         self._encoded_last = False
 
-    def prepare(self, request: SourceRequest) -> None:
+    def prepare(self, request: SourceRequest) -> bool:
         """Does nothing: a text needs nothing computed before it is read."""
+        return True
 
     def plan(self, active: Sequence[SourceRequest], max_bulk_tokens: int | None) -> Pass[SourceRequest]:
         """Plans a pass of the encoder, or a token of answers: in turn, where there is work for both."""

@@ -1,0 +1,1 @@
+"""Instances of an engine: threads in which passes run beside each other, and the passes that are under way."""

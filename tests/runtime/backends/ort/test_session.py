@@ -1,0 +1,29 @@
+"""Threads of ONNX Runtime's sessions: those of passes beside each other are as many together as asked for."""
+
+from contextlib import closing
+
+import onnxruntime
+import pytest
+
+from rankport.runtime.backends.choice import load_prefix_backend
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.runtime.config import EngineConfig
+
+
+@pytest.mark.parametrize(
+    ("threads", "instances", "of_a_pass"), [(3, 1, 3), (0, 1, 0), (8, 2, 7), (2, 2, 1), (8, 8, 1), (0, 64, 1)]
+)
+def test_callers_and_workers_make_the_threads(
+    threads: int, instances: int, of_a_pass: int, mix_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = set()
+
+    class Watched(onnxruntime.InferenceSession):
+        def __init__(self, path: object, options: onnxruntime.SessionOptions, **more: object) -> None:
+            given.add(options.intra_op_num_threads)
+            super().__init__(path, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Watched)
+    config = EngineConfig(threads=threads, instances=instances)
+    with closing(load_prefix_backend(mix_bundle, config)):
+        assert given == {of_a_pass}

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+MODEL_KEY = "x-model"
+"""Metadata of gRPC, or header of HTTP, that says which model a request names, for who has not read it yet."""
+
 
 class ModelState(StrEnum):
     """State of a version."""

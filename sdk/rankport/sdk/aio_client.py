@@ -181,7 +181,7 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
         request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
         with rankport_errors(self._address, timeout_s):
             call = self._connected().generation.Generate(
-                request, timeout=timeout_s, metadata=trace_metadata(priority)
+                request, timeout=timeout_s, metadata=trace_metadata(priority, self._model)
             )
             try:
                 async for message in call:
@@ -218,11 +218,12 @@ class AsyncClient(RanksSetsInLoops, GeneratesInLoops, ReadsInLoops, DescribesInL
     ) -> AnswerT:
         """Calls a method, again where the server was overloaded and there is time."""
         tries = self._retries.tries(timeout_s)
+        traced = trace_metadata(priority, getattr(request, "model", ""))
         while True:
             call = method(self._connected())
             try:
                 with rankport_errors(self._address, timeout_s):
-                    return await call(request, timeout=tries.left_s(), metadata=trace_metadata(priority))
+                    return await call(request, timeout=tries.left_s(), metadata=traced)
             except Overloaded as error:
                 await asyncio.sleep(tries.wait_s(error))
 

@@ -182,7 +182,7 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
         """Scores as `score`, at once with a future. `cancel()` on it cancels the work at the server."""
         timeout_s = self._timeout(timeout_s)
         request = wire.score_request(self._model, prefix, items, truncation, on_missing, features)
-        method, traced = self._connected().scoring.Score, trace_metadata(priority)
+        method, traced = self._connected().scoring.Score, trace_metadata(priority, self._model)
         return submitted(
             lambda left_s: method.future(request, timeout=left_s, metadata=traced),
             wire.score_result,
@@ -257,11 +257,12 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
     ) -> AnswerT:
         """Calls a method, again where the server was overloaded and there is time."""
         tries = self._retries.tries(timeout_s)
+        traced = trace_metadata(priority, getattr(request, "model", ""))
         while True:
             call = method(self._connected())
             try:
                 with rankport_errors(self._address, timeout_s):
-                    return call(request, timeout=tries.left_s(), metadata=trace_metadata(priority))
+                    return call(request, timeout=tries.left_s(), metadata=traced)
             except Overloaded as error:
                 time.sleep(tries.wait_s(error))
 
@@ -285,7 +286,7 @@ class Client(WeighingRanks, Generates, RanksSets, Reads, Describes):
         timeout_s = self._timeout(timeout_s)
         request = generate_wire.generate_request(self._model, prompt, sampling, truncation)
         call = self._connected().generation.Generate(
-            request, timeout=timeout_s, metadata=trace_metadata(priority)
+            request, timeout=timeout_s, metadata=trace_metadata(priority, self._model)
         )
         return WrittenText(call, sampling, self._address, timeout_s)
 

@@ -18,6 +18,7 @@ from rankport.protos.messages import wire
 from rankport.protos.priorities import PRIORITY_KEY
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
+from rankport.protos.versions import MODEL_KEY
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
 from rankport.runtime.server.security.config import SecurityConfig
@@ -30,7 +31,7 @@ from support.servers.supervised import eventually
 from support.servers.ways import way_to
 
 REQUEST = wire.score_request("", "query", ["a"], "error", "skip")
-SCORE = "/rankport.v1.Scoring/Score"
+SCORE, INFER = "/rankport.v1.Scoring/Score", "/inference.GRPCInferenceService/ModelInfer"
 BACKGROUND = (PRIORITY_KEY, "background")
 
 
@@ -93,18 +94,24 @@ def test_a_full_queue_is_told_before_the_message_and_counted_as_any_refusal() ->
 
 
 def test_a_model_with_room_answers_beside_one_that_is_full() -> None:
-    infer = "/inference.GRPCInferenceService/ModelInfer"
     with full() as served, grpc.insecure_channel(served.address) as channel:
         pb_grpc.EmbeddingStub(channel).Encode(wire.encode_request("", ["a"], "error"), timeout=10)
         # Which model is meant stands in the message.
-        call = channel.unary_unary(infer, kserve_pb2.ModelInferRequest.SerializeToString)
+        call = channel.unary_unary(INFER, kserve_pb2.ModelInferRequest.SerializeToString)
         told = refusal(lambda: call(kserve_pb2.ModelInferRequest(model_name="none"), timeout=10))
+        named = [unread(served.address, INFER, (MODEL_KEY, name)) for name in ("ranker", "ranker@1")]
+        for name in ("encoder", "none"):
+            with pytest.raises(grpc.RpcError, match="no model is named 'none'"):
+                call(
+                    kserve_pb2.ModelInferRequest(model_name="none"), timeout=10, metadata=((MODEL_KEY, name),)
+                )
     assert told.code is grpc.StatusCode.NOT_FOUND
+    assert {refused.message for refused in named} == {"1 requests are queued"}
 
 
 def test_a_request_of_any_model_is_refused_where_all_are_full() -> None:
     with pending_everywhere() as served:
-        for method in (SCORE, "/inference.GRPCInferenceService/ModelInfer", "/rankport.v1.Embedding/Encode"):
+        for method in (SCORE, INFER, "/rankport.v1.Embedding/Encode"):
             refused = unread(served.address, method)
             assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert "1 request is pending, the limit is 1" in refused.message

@@ -75,4 +75,6 @@ def test_so_do_those_of_asyncio(seen: tuple[str, list[str]]) -> None:
 def test_an_application_without_opentelemetry_is_in_no_span() -> None:
     with in_a_span():
         assert trace_metadata(modules={}) is None
+        assert trace_metadata(model="ranker@2", modules={}) == (("x-model", "ranker@2"),)
+        assert trace_metadata(model="größe", modules={}) is None  # no metadata: the message says it
         assert trace_metadata() == (("traceparent", TRACEPARENT),)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rankport.protos.extras import extras_named
+from rankport.protos.priorities import Priority
 from rankport.runtime.kinds.kind import Capability
 from rankport.runtime.server.admission import Admission
 from rankport.runtime.server.config import ServerConfig
@@ -100,12 +101,13 @@ class Core:
         """Refuses a request that is for a model of some capability, or any, where nothing in it could help it in.
 
         Asked before it is read, so that a refusal costs next to nothing. Raises as `Admission.enter`, and `Overloaded`
-        where all such models would refuse any request like those of late.
+        where all such models, of those that the call's client said, would refuse any request like those of late.
         """
         self.admission.check(nbytes)
         if capability != "scores" or not self.config.score_cache_bytes:  # known scores need no room
             call = current_call()
-            self.models.check_room(capability, timeout_s, "interactive" if call is None else call.priority)
+            priority: Priority = "interactive" if call is None else call.priority
+            self.models.check_room(capability, "" if call is None else call.said_model, timeout_s, priority)
 
     async def close_jobs(self) -> None:
         """Breaks off the job that runs, behind its batch, to go on after the next start. Twice does nothing."""

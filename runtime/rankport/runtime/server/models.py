@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, cast
 
-from rankport.protos.errors import InvalidRequest, NotFound, Overloaded
+from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.messages.wire import ScoreQuery
 from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription, Prefix, ScoreResult
@@ -28,7 +28,7 @@ from rankport.runtime.kinds.kind import (
 )
 from rankport.runtime.server.aliases import Aliases
 from rankport.runtime.server.observing.call import current_call
-from rankport.runtime.server.versions import Served, Version, Versions, able
+from rankport.runtime.server.versions import Served, Version, Versions, able, check_room
 from rankport.runtime.store.hot_tokens import HotTokens
 
 __all__ = ["Served", "ServedModels", "submit_score", "tokens_of"]
@@ -112,21 +112,13 @@ class ServedModels:
         heaviest = max(targets, key=lambda target: target.weight)
         return _served(self.versions.ready(heaviest.model)).description
 
-    def check_room(self, capability: Capability | None, timeout_s: float | None, priority: Priority) -> None:
-        """Raises `Overloaded` where all that have a capability, or all, would refuse any request like those of late."""
-        refusals: dict[str, Overloaded] = {}
-        for version in self.versions.all_ready():
-            if capability is None or able(version, capability):
-                try:
-                    _served(version).model.check_room(timeout_s, priority)
-                except Overloaded as error:
-                    refusals[version.model] = error
-                else:
-                    return
-        for model, refusal in refusals.items():
-            if (call := current_call()) is not None and len(refusals) == 1:
-                call.model = model
-            raise refusal
+    def check_room(
+        self, capability: Capability | None, name: str, timeout_s: float | None, priority: Priority
+    ) -> None:
+        """Raises as `versions.check_room` of what a name stands for, "" any, and has a capability, None any."""
+        ready, named = self.versions.all_ready(), {target.model for target in self.targets(name)}
+        able_ones = [each for each in ready if capability is None or able(each, capability)]
+        check_room([each for each in able_ones if not name or each.model in named], timeout_s, priority)
 
     def alive(self) -> dict[str, bool]:
         """Says of each name whether all that it stands for still answers."""

@@ -3,15 +3,17 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from rankport.protos.errors import InvalidRequest, NotFound
+from rankport.protos.errors import InvalidRequest, NotFound, Overloaded
+from rankport.protos.priorities import Priority
 from rankport.protos.types import ModelDescription
 from rankport.protos.versions import ModelState, ModelVersion
 from rankport.runtime.kinds.kind import Capability, Model
+from rankport.runtime.server.observing.call import current_call
 
 M = TypeVar("M", bound=Model, covariant=True)
 _FAILED_KEPT = 16
@@ -164,3 +166,23 @@ class Versions:
 def able(version: Version, capability: Capability) -> bool:
     """Says whether a version that is ready has a capability."""
     return version.served is not None and capability in version.served.model.capabilities
+
+
+def check_room(versions: Sequence[Version], timeout_s: float | None, priority: Priority) -> None:
+    """Raises `Overloaded` where all of some versions would refuse any request like those of late; never for none.
+
+    The call is then of the version, where there is one alone.
+    """
+    refusal: Overloaded | None = None
+    for version in versions:
+        assert version.served is not None, "ready versions have a model"
+        try:
+            version.served.model.check_room(timeout_s, priority)
+        except Overloaded as error:
+            refusal = error
+        else:
+            return
+    if refusal is not None:
+        if len(versions) == 1 and (call := current_call()) is not None:
+            call.model = versions[0].model
+        raise refusal

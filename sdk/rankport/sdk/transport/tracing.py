@@ -3,21 +3,25 @@
 An application that never imported OpenTelemetry is in no span, and its calls cost nothing more.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 
 from rankport.protos.priorities import PRIORITY_KEY, Priority, checked_priority, current_priority
+from rankport.protos.versions import MODEL_KEY
 from rankport.sdk.transport.request_ids import REQUEST_ID_KEY, current_request_id
 
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
 Metadata = tuple[tuple[str, str], ...]
 
 
 def trace_metadata(
-    priority: Priority | None = None, modules: Mapping[str, object] = sys.modules
+    priority: Priority | None = None, model: str = "", modules: Mapping[str, object] = sys.modules
 ) -> Metadata | None:
-    """Makes the metadata of a call: the current span's (`traceparent`), its id and its priority; None without any.
+    """Makes the metadata of a call: the current span's (`traceparent`), its id, its priority and the `model` it names.
 
-    `priority` is the call's own, else the running code's counts. Raises `InvalidRequest` for a class there is not.
+    None without any. `priority` is the call's own, else the running code's counts. Raises `InvalidRequest` for a class
+    there is not.
     """
     carrier: dict[str, str] = {}
     if id := current_request_id():
@@ -25,6 +29,8 @@ def trace_metadata(
     said = current_priority() if priority is None else checked_priority(priority)
     if said is not None:
         carrier[PRIORITY_KEY] = said
+    if _PRINTABLE.fullmatch(model):  # else the server learns it from the message
+        carrier[MODEL_KEY] = model
     if "opentelemetry.trace" in modules:
         from opentelemetry import propagate
 

@@ -28,7 +28,8 @@ class Call:
     request_id: str
     streams: bool = False  # many messages: it lasts as long as its client likes
     span: CallSpan | None = None
-    said_priority: str | None = None  # as its client wrote it
+    said_priority: str | None = None  # as its client wrote it, as is the next
+    said_model: str = ""  # "": it may be any
     priority: Priority = "interactive"
     client: str = ""  # whose token it has
     quota: Quota | None = None  # of that client

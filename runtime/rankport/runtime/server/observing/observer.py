@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from rankport.protos.priorities import PRIORITY_KEY
+from rankport.protos.versions import MODEL_KEY
 from rankport.runtime.server.observing.book import CallBook
 from rankport.runtime.server.observing.call import REQUEST_ID, Call, Front, request_id_of
 from rankport.runtime.server.observing.config import ObservingConfig
@@ -24,7 +25,8 @@ class Observer:
         """Makes the call that a front was sent; `headers` by their names in lower case."""
         span = self._tracing.span_of(method, headers)
         request_id, priority = request_id_of(headers.get(REQUEST_ID)), headers.get(PRIORITY_KEY)
-        return Call(front, method, request_id, streams, span, said_priority=priority)
+        model = headers.get(MODEL_KEY, "")
+        return Call(front, method, request_id, streams, span, said_priority=priority, said_model=model)
 
     def end(self, call: Call, code: str) -> None:
         """Takes notice of how a call ended, by the name of a gRPC status."""

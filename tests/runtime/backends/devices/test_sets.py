@@ -118,13 +118,18 @@ def test_any_number_of_candidates_is_padded(bundle: Bundle, device: DeviceSetBac
 def test_states_never_leave_the_device(
     bundle: Bundle, memory: HostMemory, load: Callable[..., SetRanker]
 ) -> None:
-    """A request of a kept history sends what one without a history does, and its times; it reads logits."""
+    """A request of a kept history sends what one without a history does, and its times; it reads logits.
+
+    Rows of ids are there already.
+    """
     none, sample = samples_of(bundle)[0], samples_of(bundle)[-1]
     events = len(sample.times)
-    with load() as ranker:
+    with load(rows_bytes=2**20) as ranker:
         ask(ranker, none)
-        alone = memory.transfers.to_device
         ask(ranker, sample)
+        before = memory.transfers.to_device
+        ask(ranker, none)
+        alone = memory.transfers.to_device - before
         sent, read = memory.transfers.to_device, memory.transfers.to_host
         ask(ranker, sample)
         kept = memory.transfers.to_device - sent

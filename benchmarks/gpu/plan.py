@@ -17,7 +17,7 @@ PLANS = "plans"
 _REHEARSED = 5
 _IN_BF16 = ("peers", "compiled_peers")  # others that name no form, encoders among them, compute in fp16
 _FOLDERS = {
-    "texts": ("encoding", "encode_job", "text_kinds"),
+    "texts": ("encoding", "encode_job", "text_kinds", "lists"),
     "checks": ("self_test", "conformance", "reference", "parity"),
 }
 
@@ -93,6 +93,7 @@ PLAN = (
     Planned("encoding", "mixlm", 20, 50),
     Planned("encode_job", "mixlm", 15, 40),
     Planned("text_kinds", "mixlm", 20, 60),
+    Planned("lists", "mixlm", 20, 60),
     Planned("resident", "mixlm", 20, 50, "fp16"),
     Planned("restore", "mixlm", 10, 60, "bf16"),
     Planned("in_process", "mixlm", 25, 60, "bf16"),

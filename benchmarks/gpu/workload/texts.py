@@ -1,4 +1,4 @@
-"""Models of texts in MiniLM's shape and passes of them: what `encoding`, `encode_job` and `text_kinds` measure."""
+"""Models in MiniLM's shape, and passes of texts: what `encoding`, `encode_job`, `text_kinds` and `lists` measure."""
 
 import statistics
 import time
@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig
 
 from benchmarks.gpu.reports.energy import metered
 from benchmarks.gpu.reports.figures import quantiles_ms
 from benchmarks.gpu.reports.part import Part
-from rankport.runtime.backends.contract import TextBackend
+from rankport.runtime.backends.contract import MarkedBackend, TextBackend
 from rankport.runtime.tokens import TokenRun, TokenRuns
 
 LENGTHS = (16, 64, 128)
@@ -71,13 +72,27 @@ def pass_rates(
     length: int,
     name: str = "",
 ) -> float:
-    """Adds texts/s of full passes with share and energy, `theirs` beside them, and times of one text; returns ours."""
-    rng = np.random.default_rng(length)
+    """Adds figures of full passes of drawn texts, as `run_rates`; returns ours."""
     texts = max(1, part.engine.max_batch_tokens // length)
-    runs = list(rng.integers(len(_SPECIAL), config.vocab_size, (texts, length)))
-    packed = TokenRuns.of([TokenRun(run) for run in runs])
-    ids = torch.tensor(np.stack(runs), device=part.device)
+    ids = np.random.default_rng(length).integers(len(_SPECIAL), config.vocab_size, (texts, length))
     label = f"{name} {length} tokens".strip()
+    return run_rates(part, backend, theirs, ids, text_flops(config, length), label)
+
+
+def run_rates(
+    part: Part,
+    backend: TextBackend | MarkedBackend,
+    theirs: Callable[[torch.Tensor], torch.Tensor] | None,
+    drawn: NDArray[np.int64],
+    flops: float,
+    label: str,
+) -> float:
+    """Adds texts/s of passes with share and energy, `theirs` beside them, and times of one text; returns ours.
+
+    `drawn` are ids [texts, tokens], `flops` those of a text.
+    """
+    packed, texts = TokenRuns.of([TokenRun(run) for run in drawn]), len(drawn)
+    ids = torch.tensor(drawn, device=part.device)
 
     def ours() -> None:
         for started in [backend.start(packed) for _ in range(_PASSES)]:
@@ -95,7 +110,7 @@ def pass_rates(
     for way, run in ways.items():
         seconds, energy = _seconds(part, run, texts * _PASSES)
         rates[way] = texts * _PASSES / seconds
-        share = part.share(rates[way] * text_flops(config, length))
+        share = part.share(rates[way] * flops)
         part.figures.add(f"{label}, {way}", {"texts_per_s": rates[way]} | share | energy)
     if theirs is not None:
         ratio = rates["rankport"] / rates["transformers sdpa"]
@@ -111,7 +126,7 @@ def text_flops(config: BertConfig, tokens: int) -> float:
     return float(config.num_hidden_layers * tokens * (2 * matrices + 4 * hidden * tokens))
 
 
-def _alone(backend: TextBackend, packed: TokenRuns) -> dict[str, Any]:
+def _alone(backend: TextBackend | MarkedBackend, packed: TokenRuns) -> dict[str, Any]:
     """Milliseconds of a pass of one text."""
     one, seconds = packed.part(0, 1), list[float]()
     for _ in range(_ALONE):

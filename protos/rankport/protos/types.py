@@ -126,6 +126,15 @@ class EncodedText:
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureDescription:
+    """Feature of the events or the candidates of a model that ranks sets."""
+
+    name: str
+    source: str  # "id" | "scalar" | "dense" | "content": the last is vectors too, or keys of a token store
+    width: int  # values a row has in a request; 1 of an id or a scalar
+
+
+@dataclass(frozen=True, slots=True)
 class ModelDescription:
     """Description of a served or loaded bundle."""
 
@@ -150,3 +159,10 @@ class ModelDescription:
     read_out: str  # how scores are made of the logits; "" of one that does not
     features: tuple[str, ...] = ()  # wide features that a request brings with each item, in order
     label_token_ids: tuple[int, ...] = ()  # token that each label is, where labels are tokens; else none
+    # Of a model that ranks sets, whose `max_prefix_tokens` are events and `max_item_tokens` candidates:
+    event_features: tuple[FeatureDescription, ...] = ()
+    candidate_features: tuple[FeatureDescription, ...] = ()
+    event_times: bool = False  # requests have `times` and `now`
+    mask: str = (
+        ""  # what candidates see of each other: "independent" | "set-wise" | "top"; "" of other models
+    )

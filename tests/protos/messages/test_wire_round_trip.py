@@ -13,7 +13,15 @@ from rankport.protos.arguments import check_prefix
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.messages import wire
 from rankport.protos.messages.tensors import tensor_message
-from rankport.protos.types import EncodedText, ItemStatus, Key, ModelDescription, ScoreResult, Usage
+from rankport.protos.types import (
+    EncodedText,
+    FeatureDescription,
+    ItemStatus,
+    Key,
+    ModelDescription,
+    ScoreResult,
+    Usage,
+)
 from rankport.protos.v1 import rankport_pb2 as pb
 from support.effort import scale
 
@@ -30,12 +38,17 @@ SECONDS = st.floats(0, 1e6)
 USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, SECONDS, SECONDS, SECONDS)
 STRINGS = st.lists(TEXTS, max_size=3).map(tuple)
 NUMBERS = st.lists(COUNTS, max_size=3).map(tuple)
+BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
+    str: TEXTS,
+    int: COUNTS,
+    bool: st.booleans(),
+    tuple[str, ...]: STRINGS,
+    tuple[int, ...]: NUMBERS,
+    tuple[FeatureDescription, ...]: st.lists(st.builds(FeatureDescription, TEXTS, TEXTS, COUNTS)).map(tuple),
+}
 DESCRIPTIONS = st.builds(
     ModelDescription,
-    **{
-        field.name: {str: TEXTS, int: COUNTS, tuple[int, ...]: NUMBERS}.get(field.type, STRINGS)
-        for field in fields(ModelDescription)
-    },
+    **{field.name: BY_TYPE[field.type] for field in fields(ModelDescription)},
 )
 QUICK = settings(max_examples=scale(50))
 

@@ -30,6 +30,7 @@ from rankport.protos.messages.wire_parts import (
 )
 from rankport.protos.types import (
     EncodedText,
+    FeatureDescription,
     Features,
     Item,
     ItemStatus,
@@ -248,8 +249,16 @@ def description_message(model: ModelDescription) -> pb.ModelDescription:
 def description_value(message: pb.ModelDescription) -> ModelDescription:
     """Reads the description in a message."""
     values: dict[str, Any] = {field.name: getattr(message, field.name) for field in fields(ModelDescription)}
-    repeated = {name: tuple(value) for name, value in values.items() if not isinstance(value, str | int)}
+    repeated = {
+        name: tuple(map(_plain, value)) for name, value in values.items() if not isinstance(value, str | int)
+    }
     return ModelDescription(**(values | repeated))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pb.FeatureDescription):
+        return FeatureDescription(value.name, value.source, value.width)
+    return value
 
 
 def _features(request: pb.ScoreRequest) -> FeatureColumns | None:

@@ -1508,6 +1508,10 @@ class ModelDescription(google.protobuf.message.Message):
     READ_OUT_FIELD_NUMBER: builtins.int
     FEATURES_FIELD_NUMBER: builtins.int
     LABEL_TOKEN_IDS_FIELD_NUMBER: builtins.int
+    EVENT_FEATURES_FIELD_NUMBER: builtins.int
+    CANDIDATE_FEATURES_FIELD_NUMBER: builtins.int
+    EVENT_TIMES_FIELD_NUMBER: builtins.int
+    MASK_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     kind: builtins.str
@@ -1529,6 +1533,10 @@ class ModelDescription(google.protobuf.message.Message):
     """of ScoreResponse.scores: "probability" | "logit" | "cosine"; "" of a model without scores"""
     read_out: builtins.str
     """as in ScoreResponse"""
+    event_times: builtins.bool
+    """RankRequest has times and now"""
+    mask: builtins.str
+    """what candidates see of each other: "independent" | "set-wise" | "top" """
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """of the columns of ScoreResponse.logits"""
@@ -1549,6 +1557,12 @@ class ModelDescription(google.protobuf.message.Message):
     def label_token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """token that each label is, where labels are tokens; else none"""
 
+    @property
+    def event_features(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FeatureDescription]:
+        """Of a model that ranks sets, whose max_prefix_tokens are events and max_item_tokens candidates:"""
+
+    @property
+    def candidate_features(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FeatureDescription]: ...
     def __init__(
         self,
         *,
@@ -1571,10 +1585,37 @@ class ModelDescription(google.protobuf.message.Message):
         read_out: builtins.str = ...,
         features: collections.abc.Iterable[builtins.str] | None = ...,
         label_token_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        event_features: collections.abc.Iterable[global___FeatureDescription] | None = ...,
+        candidate_features: collections.abc.Iterable[global___FeatureDescription] | None = ...,
+        event_times: builtins.bool = ...,
+        mask: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "features", b"features", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "label_token_ids", b"label_token_ids", "labels", b"labels", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["architecture", b"architecture", "candidate_features", b"candidate_features", "embedding_dtype", b"embedding_dtype", "embedding_tokens", b"embedding_tokens", "event_features", b"event_features", "event_times", b"event_times", "features", b"features", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "item_forms", b"item_forms", "kind", b"kind", "label_token_ids", b"label_token_ids", "labels", b"labels", "mask", b"mask", "max_item_tokens", b"max_item_tokens", "max_prefix_tokens", b"max_prefix_tokens", "name", b"name", "paired_encoder", b"paired_encoder", "precision", b"precision", "prompt_fields", b"prompt_fields", "read_out", b"read_out", "score_kind", b"score_kind", "version", b"version"]) -> None: ...
 
 global___ModelDescription = ModelDescription
+
+@typing.final
+class FeatureDescription(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    source: builtins.str
+    """"id" | "scalar" | "dense" | "content": the last is vectors too, or keys of the server's store"""
+    width: builtins.int
+    """values a row has in a request; 1 of an id or a scalar"""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        source: builtins.str = ...,
+        width: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "source", b"source", "width", b"width"]) -> None: ...
+
+global___FeatureDescription = FeatureDescription
 
 @typing.final
 class ModelVersion(google.protobuf.message.Message):

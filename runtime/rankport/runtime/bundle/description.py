@@ -1,9 +1,11 @@
 """Description that a loaded bundle gives of itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from rankport.protos.types import ModelDescription
+from rankport.protos.types import FeatureDescription, ModelDescription
 from rankport.runtime.bundle.manifest import ClassHead, Labels, Manifest, Score
+from rankport.runtime.bundle.sets import SetFeature, SetSchema
 
 LIKELIHOODS = {
     "with-end": "log-probability of the item as the whole text behind the prefix",
@@ -45,7 +47,26 @@ def describe(manifest: Manifest, *, keys: bool = False) -> ModelDescription:
         ),
         read_out=_read_out(manifest),
         label_token_ids=tuple(labels.ids) if labels is not None and labels.source == "lm_head" else (),
+        **({} if manifest.sets is None else _sets(manifest.sets)),
     )
+
+
+def _sets(schema: SetSchema) -> dict[str, Any]:
+    """Says what events and candidates are given by."""
+
+    def told(features: Sequence[SetFeature]) -> tuple[FeatureDescription, ...]:
+        widths = (1 if each.source == "id" else schema.width_of(each) for each in features)
+        return tuple(
+            FeatureDescription(each.name, each.source, width)
+            for each, width in zip(features, widths, strict=True)
+        )
+
+    return {
+        "event_features": told(schema.event),
+        "candidate_features": told(schema.candidate),
+        "event_times": schema.times,
+        "mask": schema.mask.policy,
+    }
 
 
 def _read_out(manifest: Manifest) -> str:

@@ -39,6 +39,23 @@ def test_the_order_is_that_of_the_weighted_heads(set_wise: SetRanker) -> None:
     assert set_wise.describe().features == ("movie", "user", "genre", "title")
 
 
+def test_a_description_says_all_that_a_request_is_made_of(set_wise: SetRanker, top: SetRanker) -> None:
+    described = set_wise.describe()
+    assert [(each.name, each.source, each.width) for each in described.event_features] == [
+        ("movie", "id", 1),
+        ("rating", "scalar", 1),
+    ]
+    assert [(each.name, each.source, each.width) for each in described.candidate_features] == [
+        ("movie", "id", 1),
+        ("user", "id", 1),
+        ("genre", "dense", 3),
+        ("title", "content", 5),
+    ]
+    assert described.event_times
+    assert (described.max_prefix_tokens, described.max_item_tokens) == (32, 16)
+    assert (described.mask, top.describe().mask) == ("set-wise", "top")
+
+
 def test_only_new_events_are_computed(set_wise: SetRanker) -> None:
     usages = [ranked(set_wise, events).usage for events in (4, 6, 6, 3)]
     assert [(usage.prefix_tokens_cached, usage.prefix_tokens_computed) for usage in usages] == [

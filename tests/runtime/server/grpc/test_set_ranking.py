@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -59,6 +60,7 @@ def test_both_clients_answer_as_in_process(address: str, ranker: SetRanker) -> N
         assert_equal(client.rank_set(**REQUEST), local)
         described = client.describe()
         assert (described.kind, described.labels) == ("set-ranker", ("click", "dwell", "like"))
+        assert described == replace(ranker.describe(), name="sets")
 
     async def ask() -> SetRanking:
         async with AsyncClient(address, timeout_s=10) as client:

@@ -168,11 +168,11 @@ class Worker(Generic[RequestT]):
             return bool(left) and self._clock() < self._drain_until_s
 
     def _something_to_do(self) -> bool:
-        if self._may_start and (self._waiting or self._active or self._again):
-            return True
-        draining = self._drain_until_s is not None and not self._under_way
+        known = self._may_start and (self._waiting or self._active or self._again)
+        ended = self._under_way.told or (self._drain_until_s is not None and not self._under_way)
         calls = self._device_calls and self._under_way.calls_fit
-        return bool(self._arrivals or self._under_way.told or calls or draining)
+        arrivals = self._arrivals and not self._under_way.full
+        return bool(known or ended or calls or arrivals)
 
     def _more_to_start(self) -> bool:
         with self._condition:

@@ -23,6 +23,11 @@ from rankport.protos.v1 import rankport_pb2 as pb
 Text = str | Sequence[int]
 
 _PUSHBACK = "grpc-retry-pushback-ms"
+_TLS_HINTS = {
+    "WRONG_VERSION_NUMBER": "; the server speaks no TLS there: leave tls out, or take another port",
+    "CERTIFICATE_VERIFY_FAILED": "; the server's certificate is of no authority that tls=Tls(ca=...) knows",
+    "Socket closed": "; if the server speaks TLS there, give tls=True (commands: RANKPORT_TLS=1)",
+}
 
 
 @contextmanager
@@ -64,7 +69,7 @@ def _told_by(
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             details = f"no answer from {address} within {timeout_s} s: allow more time, or send less at once"
         case grpc.StatusCode.UNAVAILABLE:
-            details = f"{address} cannot be reached: {details}"
+            details = f"{address} cannot be reached: {details}{_tls_hint(details)}"
         case grpc.StatusCode.CANCELLED:
             details = f"the call to {address} was cancelled"
         case grpc.StatusCode.UNIMPLEMENTED:
@@ -77,6 +82,12 @@ def _told_by(
         case _:
             details = f"{address} answered {code.name}: {details}"
     return from_status(code, details)
+
+
+def _tls_hint(details: str) -> str:
+    """Says what may be wrong with TLS, by what gRPC tells of a connection that was never made."""
+    hints = (hint for word, hint in _TLS_HINTS.items() if word in details)
+    return next(hints, "") if "failed to connect" in details else ""
 
 
 def _text(value: str | bytes) -> str:

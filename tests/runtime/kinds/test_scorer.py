@@ -1,5 +1,6 @@
 """`Scorer`: what it owns beside the model that it picked, and a store that the bundle has no use for."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from rankport.protos.errors import InvalidRequest, Unavailable
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
+from rankport.runtime.kinds.classifying import Classifier
 from rankport.runtime.kinds.kind import Kind
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.kinds.ranker.kind import RANKER
@@ -67,3 +69,14 @@ def test_a_store_given_open_stays_open(tmp_path: Path) -> None:
         with Scorer.load_of([KIND], bundle, store, DEFAULTS):
             pass
         assert store.fingerprints().keys() == {ENCODER}
+
+
+@pytest.mark.parametrize(
+    ("load", "lacking"), [(Scorer.load, "scores nothing"), (Classifier.load, "classifies nothing")]
+)
+def test_a_bundle_that_does_something_else_is_told_with_what_takes_it(
+    load: Callable[..., object], lacking: str, set_bundle: Callable[[str, str], Bundle]
+) -> None:
+    told = f"of kind set-ranker ranks sets, and {lacking}: SetRanker.load takes it, or give another"
+    with pytest.raises(InvalidRequest, match=told):
+        load(set_bundle("ligr", "top"))

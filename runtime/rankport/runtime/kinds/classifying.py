@@ -13,7 +13,7 @@ from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import ModelDescription, Prefix, Truncation
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.kind import Capability, ClassifyingModel, Model
+from rankport.runtime.kinds.kind import Capability, ClassifyingModel, Model, other_use
 from rankport.runtime.kinds.table import kind_of, open_bundle
 from rankport.runtime.scheduling.futures import result_within
 
@@ -119,8 +119,4 @@ class Classifier:
 
 def _require_classes(bundle: Bundle, model: Model) -> None:
     if "classifies" not in model.capabilities:
-        does = " and ".join(sorted(model.capabilities))
-        raise InvalidRequest(
-            f"bundle {bundle.manifest.name!r} of kind {bundle.manifest.kind} {does}, and classifies nothing: load it "
-            "by its kind, or give another"
-        )
+        raise InvalidRequest(f"{other_use(bundle, model, 'classifies nothing')}, or give another")

@@ -259,3 +259,21 @@ class Kind:
     )  # whether its items may be keys of a token store
     # Loads it for a job that fills a store, on the very device that is asked for; None: it makes nothing to store.
     load_encoder: Callable[[Bundle, EngineConfig], OfflineEncoder] | None = None
+
+
+def other_use(bundle: Bundle, model: Model, lacking: str) -> str:
+    """Says what a bundle does that was loaded for something else, and what takes it."""
+    does = sorted(model.capabilities)
+    way_out = next((_WAYS_OUT[word] for word in does if word in _WAYS_OUT), "load it by its kind")
+    said = " and ".join(does).replace("_", " ")
+    return f"bundle {bundle.manifest.name!r} of kind {bundle.manifest.kind} {said}, and {lacking}: {way_out}"
+
+
+_WAYS_OUT: Mapping[Capability, str] = {
+    "classifies": "Classifier.load takes it",
+    "encodes": "Towers ranks by the cosine of what it makes, ItemEncoder gives it",
+    "generates": "Generator.load takes it",
+    "ranks_sets": "SetRanker.load takes it",
+    "scores": "Scorer.load takes it",
+    "tags": "Tagger.load takes it",
+}

@@ -24,7 +24,7 @@ from rankport.protos.types import (
 )
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import DEFAULTS, EngineConfig
-from rankport.runtime.kinds.kind import Capability, Kind, Model, ScoringModel, WeighingModel
+from rankport.runtime.kinds.kind import Capability, Kind, Model, ScoringModel, WeighingModel, other_use
 from rankport.runtime.kinds.table import KINDS, kind_of, open_bundle
 from rankport.runtime.scheduling.futures import result_within
 from rankport.runtime.store.contract import TokenStore
@@ -161,11 +161,7 @@ class Scorer(WeighingRanks):
 
 def _require_scores(bundle: Bundle, model: Model) -> None:
     if "scores" not in model.capabilities:
-        does = " and ".join(sorted(model.capabilities))
-        way_out = (
-            "Towers ranks by the cosine of what it makes" if does == "encodes" else "load it by its kind"
-        )
-        raise InvalidRequest(f"{_said(bundle)} {does}, and scores nothing: {way_out}, or give another")
+        raise InvalidRequest(f"{other_use(bundle, model, 'scores nothing')}, or give another")
 
 
 def _said(bundle: Bundle) -> str:

@@ -207,7 +207,7 @@ class ServedModels:
             )
 
     def _that(self, capability: Capability, name: str, request_id: str) -> Served[Any]:
-        what = f"model that {capability}"
+        what = f"model that {capability.replace('_', ' ')}"
         name = name or self._only_name(what, capability)
         version = self._pick(name, request_id)
         if version is None or not able(version, capability):

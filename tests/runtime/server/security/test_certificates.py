@@ -57,12 +57,24 @@ def issued(files: CertificateFiles) -> bytes:
 def test_calls_come_over_tls_and_not_in_clear(running: Serving, files: CertificateFiles) -> None:
     with Client(running.address, tls=files.tls, timeout_s=10) as client:
         assert client.models()
-    with Client(running.address, timeout_s=10, retry=False) as client, pytest.raises(Unavailable):
+    with (
+        Client(running.address, timeout_s=10, retry=False) as client,
+        pytest.raises(Unavailable, match="if the server speaks TLS there, give tls=True"),
+    ):
         client.models()
     stranger = CertificateFiles.written(files.ca.parent.parent / "other", by="others")
     with (
         Client(running.address, tls=stranger.tls, timeout_s=10, retry=False) as client,
-        pytest.raises(Unavailable),
+        pytest.raises(Unavailable, match=r"certificate is of no authority that tls=Tls\(ca=\.\.\.\) knows"),
+    ):
+        client.models()
+
+
+def test_a_server_in_clear_is_told_to_who_asks_for_tls(files: CertificateFiles) -> None:
+    with (
+        serving() as clear,
+        Client(clear.address, tls=files.tls, timeout_s=10, retry=False) as client,
+        pytest.raises(Unavailable, match="the server speaks no TLS there: leave tls out"),
     ):
         client.models()
 

@@ -21,6 +21,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator import engines
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
+from rankport.runtime.softmax import log_sums
 from rankport.runtime.tokens import TokenRun
 from support.gpu.gpus import has_cuda
 from support.gpu.host_device import HostMemory, host_writer
@@ -178,6 +179,15 @@ def test_of_greedy_texts_searches_and_scores_no_row_of_logits_leaves_the_device(
         before = memory.transfers.to_host
         generator.score(PROMPTS[0], [[7, 8, 9], [10]])
         assert memory.transfers.to_host - before <= (64 + 8) * 4
+
+
+def test_any_rows_of_a_step_are_given(device: DeviceDecodeBackend) -> None:
+    found = device.decode_likeliest([begun(device, text) for text in TEXTS], TEXTS[:, PROMPT])
+    whole = found.rows(np.arange(len(TEXTS)))
+    np.testing.assert_array_equal(found.rows(np.array([3, 1])), whole[[3, 1]])
+    np.testing.assert_array_equal(found.tokens[:, 0], whole.argmax(axis=1))
+    np.testing.assert_allclose(found.logits, -np.sort(-whole, axis=1)[:, :64])
+    np.testing.assert_allclose(found.log_sums, log_sums(whole), rtol=1e-6)
 
 
 def test_logits_that_are_no_numbers_fail_their_text_alone(

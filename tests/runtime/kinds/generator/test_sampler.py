@@ -132,3 +132,11 @@ def test_few_likeliest_are_enough_as_a_rule() -> None:
             assert one.draw_likeliest(tokens, logits[tokens]) is not None
     assert sampler(temperature=1.0).needs_all
     assert not sampler(temperature=0.0).needs_all
+
+
+def test_where_another_token_may_be_as_likely_nothing_is_drawn() -> None:
+    tokens, equal = np.arange(12), np.zeros(12, np.float32)
+    assert sampler(temperature=1.0, top_k=5).draw_likeliest(tokens, equal) is None
+    # 3 / 2 is what token 1, which is not among them, may have too, and it comes before token 9.
+    seen = sampler(prompt=(0, 9), temperature=0.0, repetition_penalty=2.0)
+    assert seen.draw_likeliest(np.array([9, 0]), np.array([3.0, 1.5], np.float32)) is None

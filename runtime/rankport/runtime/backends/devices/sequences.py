@@ -89,9 +89,11 @@ class DevicePool:
 
     def append(self, new: Place, sequences: Sequence[DeviceSequence]) -> None:
         """Copies a token from the row of each in a block of as many rows of one token, behind it; counts nothing."""
+        block = self._block
         for first, rows in _beside_each_other(sequences):
-            target = replace(self._block, row=first.row, start=first.length)
-            self._layout.move(self._memory, replace(new, row=first.row), target, 1, rows=rows)
+            source = Place(new.pointer, new.prefixes, 1, first.row)
+            target = Place(block.pointer, block.prefixes, block.length, first.row, first.length)
+            self._layout.move(self._memory, source, target, 1, rows=rows)
 
     def release(self) -> None:
         """Gives the block back."""

@@ -165,14 +165,15 @@ def step_rows(
     `tokens`, `past_lengths` and `places`, which prefixes they are of: [read]. Results are of these, in their order.
     """
     prefixes, room = shape
-    mask = np.full((prefixes, room), UNSEEN, np.float32)
-    mask[places] = np.where(np.arange(room) < past_lengths[:, None], np.float32(0), np.float32(UNSEEN))
+    lengths = np.zeros(prefixes, np.int64)
+    lengths[places] = past_lengths
+    seen = np.arange(room) < lengths[:, None]
     rows = (prefixes, 1, 1)
     return {
         "input_ids": _spread(rows, places, tokens, 0),
         "position_ids": _spread(rows, places, past_lengths, 0),
         "last_tokens": places,
-        "past_mask": mask,
+        "past_mask": np.where(seen, np.float32(0), np.float32(UNSEEN)),
         "own_mask": own_mask(1, 1),
         ASKED: _NOTHING_ASKED,
     }

@@ -18,6 +18,7 @@ SetColumn = NDArray[np.int64] | NDArray[np.float32] | tuple[str, ...]
 """Ids [rows], numbers [rows] or vectors [rows, width], or keys of a token store."""
 SetFeatures = Mapping[str, ArrayLike | Sequence[str]]
 """A column for each feature by its name."""
+_ARGUMENTS = frozenset({"history", "candidates", "times", "now", "sessions", "head_weights", "top_k"})
 _LARGEST = 1e30  # a weight by which sums of scores stay finite in float32
 
 
@@ -101,6 +102,27 @@ class SetRanking:
         if name not in self.heads:
             raise InvalidRequest(f"head {name!r} is unknown: the model has {', '.join(self.heads)}")
         return self.head_scores[:, self.heads.index(name)]
+
+
+def rank_arguments(row: object) -> dict[str, Any]:
+    """Reads the arguments of `rank` off a JSON object, null for a missing number. Raises InvalidRequest for another."""
+    if not isinstance(row, dict) or not {"history", "candidates"} <= row.keys() <= _ARGUMENTS:
+        raise InvalidRequest(
+            f"must be an object with history and candidates, of {', '.join(sorted(_ARGUMENTS))}"
+        )
+    sides = {side: row[side] for side in ("history", "candidates")}
+    filled = {
+        side: {name: _numbers(column) for name, column in columns.items()}
+        for side, columns in sides.items()
+        if isinstance(columns, dict)
+    }
+    return row | filled
+
+
+def _numbers(column: Any) -> Any:
+    if not isinstance(column, list) or None not in column:
+        return column
+    return [float("nan") if value is None else value for value in column]
 
 
 def _column(values: Any, where: str) -> SetColumn:

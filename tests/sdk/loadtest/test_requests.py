@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.messages import wire
+from rankport.protos.messages import set_wire, wire
+from rankport.protos.sets import SetQuery
 from rankport.protos.types import Key
 from rankport.protos.v1 import rankport_pb2 as pb
-from rankport.sdk.loadtest.requests import ENCODE, SCORE, drawn_requests, read_bodies, read_requests
+from rankport.sdk.loadtest.requests import ENCODE, RANK, SCORE, drawn_requests, read_bodies, read_requests
 
 
 def written(folder: Path, *lines: str) -> Path:
@@ -28,6 +29,22 @@ def test_lines_become_messages(tmp_path: Path) -> None:
     expected = wire.score_request("jobs", {"query": "näh"}, ["a", Key("k")], "truncate", "skip")
     assert score.body == expected.SerializeToString()
     assert pb.EncodeRequest.FromString(encode.body).model == "jobs"
+
+
+def test_a_line_that_ranks_a_set_is_the_message_of_the_client(tmp_path: Path) -> None:
+    row = (
+        '{"id": 7, "history": {"r": [1.5, null]}, "candidates": {"m": [3, 4, 5]}, "times": [1, 2], "now": 3}'
+    )
+    (rank,) = read_requests(written(tmp_path, row), "sets")
+    query = SetQuery.of({"r": [1.5, float("nan")]}, {"m": [3, 4, 5]}, times=[1, 2], now=3)
+    assert (rank.method, rank.items) == (RANK, 3)
+    assert rank.body == set_wire.rank_request("sets", query).SerializeToString()
+    for bad, told in (
+        ('{"history": {}}', "must be an object with history and candidates"),
+        ('{"history": {}, "candidates": {"m": [1]}, "top_k": 0}', "top_k is 0"),
+    ):
+        with pytest.raises(InvalidRequest, match=told):
+            read_requests(written(tmp_path, bad))
 
 
 def test_all_bad_lines_are_named(tmp_path: Path) -> None:

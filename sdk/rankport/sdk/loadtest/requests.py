@@ -1,10 +1,11 @@
 """Requests of a load test as the bytes that are sent, made before it begins: read from a file, or drawn from two.
 
-A line: {"prefix": ..., "items": [...]} as in files of judged requests, whose gains are left out, or {"texts": [...]}.
+A line: {"prefix": ..., "items": [...]} as in files of judged requests, whose gains are left out, {"texts": [...]}, or
+{"history": {...}, "candidates": {...}} as `rankport rank` takes it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import numpy as np
 from rankport.exporters.options.bad_lines import read_lines
 from rankport.exporters.options.requests_file import parse_items, parse_prefix
 from rankport.protos.errors import InvalidRequest
-from rankport.protos.messages import wire
+from rankport.protos.messages import set_wire, wire
+from rankport.protos.sets import SetQuery, rank_arguments
 from rankport.protos.types import Key
 
 SCORE, ENCODE = "/rankport.v1.Scoring/Score", "/rankport.v1.Embedding/Encode"
+RANK = "/rankport.v1.SetRanking/Rank"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,17 @@ def read_requests(path: Path, model: str = "") -> list[LoadRequest]:
     def parse(row: object, place: str) -> LoadRequest:
         if not isinstance(row, dict):
             raise InvalidRequest(
-                'needs the keys prefix and items, or texts: {"prefix": "text", "items": ["text"]}'
+                "needs the keys prefix and items, texts, or history and candidates: "
+                '{"prefix": "text", "items": ["text"]}'
             )
         if set(row) == {"texts"}:
             return encode_of(row["texts"], model)
+        if "history" in row or "candidates" in row:
+            return rank_of(row, model)
         if not {"prefix", "items"} <= set(row) <= {"prefix", "items", "gains"}:
-            raise InvalidRequest("needs the keys prefix and items (and may have gains), or texts")
+            raise InvalidRequest(
+                "needs the keys prefix and items (and may have gains), texts, or history and candidates"
+            )
         items = parse_items(row["items"])
         request = wire.score_request(model, parse_prefix(row["prefix"]), items, "truncate", "skip")
         return LoadRequest(SCORE, request.SerializeToString(), len(items))
@@ -65,6 +73,13 @@ def encode_of(texts: object, model: str) -> LoadRequest:
         raise InvalidRequest("texts must be a list of at least one text")
     request = wire.encode_request(model, texts, "truncate", None)
     return LoadRequest(ENCODE, request.SerializeToString(), len(texts))
+
+
+def rank_of(row: Mapping[str, object], model: str) -> LoadRequest:
+    """Makes a request that ranks a set. Raises `InvalidRequest` naming the part at fault."""
+    query = SetQuery.of(**rank_arguments({name: value for name, value in row.items() if name != "id"}))
+    request = set_wire.rank_request(model, query)
+    return LoadRequest(RANK, request.SerializeToString(), query.candidates.rows)
 
 
 def drawn_requests(

@@ -11,16 +11,12 @@ import typer
 
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.priorities import priority as priority_block
-from rankport.protos.sets import SetRanking
+from rankport.protos.sets import SetRanking, rank_arguments
 from rankport.sdk.cli.flags.lines import each_line, json_of, lines_of
 from rankport.sdk.cli.flags.model import opened_model, timeout_of
 from rankport.sdk.cli.flags.priority import PriorityFlag
 from rankport.sdk.cli.output.writing import writing
 from rankport.sdk.client import Client
-
-_FIELDS = frozenset(
-    {"id", "history", "candidates", "times", "now", "sessions", "head_weights", "top_k"},
-)
 
 
 def rank(
@@ -51,10 +47,8 @@ def rank(
     load = partial(_loaded, store=store)
     with priority_block(priority), opened_model(server, model, bundle, load, store) as opened:
         ask = opened.rank_set if isinstance(opened, Client) else opened
-        for number, request in asked:
-            told, name = {"top_k": top_k} | request, request.get("id")
-            told.pop("id", None)
-            _write(name, _asked(ask, told, number, limit_s))
+        for number, (name, request) in asked:
+            _write(name, _asked(ask, {"top_k": top_k} | request, number, limit_s))
 
 
 def _asked(
@@ -66,22 +60,14 @@ def _asked(
         raise type(error)(f"line {number}: {error}") from None
 
 
-def _read(line: str, number: int) -> dict[str, Any]:
-    request = json_of(line, f"line {number}")
-    if not isinstance(request, dict) or not {"history", "candidates"} <= request.keys() <= _FIELDS:
-        known = ", ".join(sorted(_FIELDS))
-        raise InvalidRequest(f"line {number}: must be an object with history and candidates, of {known}")
-    for side in ("history", "candidates"):
-        if isinstance(request[side], dict):
-            request[side] = {name: _numbers(column) for name, column in request[side].items()}
-    return request
-
-
-def _numbers(column: Any) -> Any:
-    """Reads null as a number that is missing."""
-    if not isinstance(column, list) or None not in column:
-        return column
-    return [float("nan") if value is None else value for value in column]
+def _read(line: str, number: int) -> tuple[object, dict[str, Any]]:
+    """Reads the id of a line, and what is asked."""
+    row = json_of(line, f"line {number}")
+    name = row.pop("id", None) if isinstance(row, dict) else None
+    try:
+        return name, rank_arguments(row)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"line {number}: {error}") from None
 
 
 def _write(name: object, ranking: SetRanking) -> None:

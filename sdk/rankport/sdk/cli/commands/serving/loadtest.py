@@ -40,8 +40,8 @@ def loadtest(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help='A request a line: {"prefix": ..., "items": [...]} as in files of judged requests, or {"texts": '
-            "[...]} to encode; with --url the bodies as they are sent.",
+            help='A request a line: {"prefix": ..., "items": [...]} as in files of judged requests, {"texts": [...]} '
+            'to encode, or {"history": ..., "candidates": ...} to rank; with --url the bodies as they are sent.',
         ),
     ] = None,
     prefixes: Annotated[

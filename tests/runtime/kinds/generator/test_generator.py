@@ -1,15 +1,25 @@
 """Texts in this process: many at once, streams, ends, limits, cancellation."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from rankport.protos.errors import DeadlineExceeded, InvalidRequest, LimitExceeded, Overloaded, Unavailable
+from rankport.protos.errors import (
+    BackendError,
+    DeadlineExceeded,
+    InvalidRequest,
+    LimitExceeded,
+    Overloaded,
+    Unavailable,
+)
 from rankport.protos.generation import GeneratedPart, GenerateResult, Sampling
+from rankport.runtime.backends.write_contract import DecodeBackend
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
+from rankport.runtime.kinds.generator import engines
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.ranker.ranker import Ranker
 
@@ -136,6 +146,43 @@ def test_a_loop_has_texts_and_streams(generator: Generator) -> None:
 
     result, parts = asyncio.run(run())
     assert "".join(part.text for part in parts) == result.text
+
+
+@pytest.fixture
+def on_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Loads what is asked of a GPU on the CPU, but for GPU 9, which there is not; lists the numbers asked for."""
+    load, asked = engines.load_decode_backend, list[int]()
+
+    def on_cpu(bundle: Bundle, config: EngineConfig, *, gpu: int) -> DecodeBackend:
+        if gpu == 9:
+            raise BackendError("no GPU 9")
+        asked.append(gpu)
+        return load(bundle, EngineConfig(threads=1))
+
+    monkeypatch.setattr(engines, "load_decode_backend", on_cpu)
+    return asked
+
+
+def test_a_generator_is_on_each_gpu(
+    generator_bundle: Bundle, generator: Generator, on_gpus: list[int]
+) -> None:
+    two = EngineConfig(device="cuda", device_ids=(2, 0))
+    expected = [generator.generate(prompt, DRAWN).token_ids for prompt in PROMPTS]
+    with Generator.load(generator_bundle, config=two) as both:
+        assert on_gpus == [2, 0]
+        futures = [both.submit_generate(prompt, DRAWN) for prompt in PROMPTS * 2]
+        assert [future.result().token_ids for future in futures] == expected * 2
+        assert both.counts().engines.keys() == {"cuda:2", "cuda:0"}
+
+
+def test_a_gpu_that_cannot_be_loaded_leaves_no_engine_behind(
+    generator_bundle: Bundle, on_gpus: list[int]
+) -> None:
+    before = threading.active_count()
+    with pytest.raises(BackendError, match="no GPU 9"):
+        Generator.load(generator_bundle, config=EngineConfig(device="cuda", device_ids=(0, 9)))
+    assert on_gpus == [0]
+    assert threading.active_count() == before
 
 
 def test_it_is_no_ranker_and_a_closed_one_says_so(generator_bundle: Bundle, mix_bundle: Bundle) -> None:

@@ -109,6 +109,16 @@ def test_a_model_with_room_answers_beside_one_that_is_full() -> None:
     assert {refused.message for refused in named} == {"1 requests are queued"}
 
 
+def test_scores_that_may_be_known_are_read_for_whatever_the_queue_has() -> None:
+    with (
+        full(replace(HTTP, score_cache_bytes=2**20)) as served,
+        grpc.insecure_channel(served.address) as channel,
+    ):
+        for method in (SCORE, INFER):
+            told = refusal(lambda: channel.stream_unary(method)(iter(()), timeout=20))  # noqa: B023
+            assert told.message == "the call has no message"
+
+
 def test_a_request_of_any_model_is_refused_where_all_are_full() -> None:
     with pending_everywhere() as served:
         for method in (SCORE, INFER, "/rankport.v1.Embedding/Encode"):

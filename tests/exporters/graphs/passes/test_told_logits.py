@@ -35,7 +35,9 @@ def test_what_is_told_of_logits_is_in_them() -> None:
     session = onnxruntime.InferenceSession(
         ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    logits, best, largest, sums, told = session.run(["logits", *OUTPUTS], {"states": states, "asked": asked})
+    logits, best, largest, sums, told = session.run(
+        ["logits", *OUTPUTS], {"states": states, "asked": asked @ [VOCABULARY, 1]}
+    )
     np.testing.assert_array_equal(best[:, 0], logits.argmax(axis=1))
     np.testing.assert_array_equal(largest[:, 0], logits.max(axis=1))
     wide = logits.astype(np.float64)

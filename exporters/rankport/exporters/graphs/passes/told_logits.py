@@ -3,7 +3,8 @@
 requires: the output `logits` [items_total, vocabulary].
 ensures:  the outputs `likeliest` and `likeliest_logits` [items_total, 64], or as many as there are: the largest logits
           of each row, of equal ones the first, and their places; `log_sums` [items_total, 1], log of the sum of exp of
-          each row; `asked_logits` [asked], those at the places (row, token) of the new input `asked` [asked, 2].
+          each row; `asked_logits` [asked], those at the places of the new input `asked` [asked] in all rows behind each
+          other. Each is by an operator whose CUDA kernel copies nothing from the host: CUDA graphs would replay that.
 """
 
 from collections.abc import Sequence
@@ -23,13 +24,15 @@ def tell_of_logits(model: ir.Model) -> None:
     rows, vocabulary = logits.shape
     assert isinstance(vocabulary, int)
     count = min(LIKELIEST, vocabulary)
-    asked = ir.Value(name="asked", shape=ir.Shape(["asked", 2]), type=ir.TensorType(ir.DataType.INT64))
+    asked = ir.Value(name="asked", shape=ir.Shape(["asked"]), type=ir.TensorType(ir.DataType.INT64))
     graph.inputs.append(asked)
     most, last = _constant(graph, "likeliest.count", count), _constant(graph, "likeliest.axis", -1)
     best = ir.node("TopK", [logits, most], {"axis": -1}, num_outputs=2)
     sums = ir.node("ReduceLogSumExp", [logits, last], {"keepdims": 1})
-    places = ir.node("GatherND", [logits, asked])
-    graph.extend([best, sums, places])
+    flat = ir.node("Reshape", [logits, last])
+    places = ir.node("Gather", [flat.outputs[0], asked], {"axis": 0})
+    flat.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    graph.extend([best, sums, flat, places])
     _output(graph, "likeliest", best.outputs[1], [rows, count], ir.DataType.INT64)
     _output(graph, "likeliest_logits", best.outputs[0], [rows, count])
     _output(graph, "log_sums", sums.outputs[0], [rows, 1])

@@ -101,7 +101,7 @@ class DeviceDecodeBackend:
         self, batch: PrefixBatch, rows: NDArray[np.int64], tokens: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """See `DecodeBackend.log_probabilities`. The logits stay on the device."""
-        logits, sums = self._runs.told(batch, np.column_stack([rows, tokens]))
+        logits, sums = self._runs.told(batch, rows * self._vocabulary + tokens)
         return logits.astype(np.float64) - sums[rows]
 
     def end(self, sequence: SequenceKV) -> None:

@@ -135,13 +135,13 @@ class DevicePrefixBackend:
         return self._downloads.fetch((len(batch.read_tokens), self._labels))
 
     def told(self, batch: PrefixBatch, places: NDArray[np.int64]) -> tuple[Logits, Logits]:
-        """Computes single logits, of a graph that tells them, at places [asked, 2] (result, token), at least one.
+        """Computes single logits, of a graph that tells them, at places [asked] in all rows, at least one.
 
         Gives them [asked], and of each result the log of the sum of exp of all its logits [results].
         """
         asked, results = len(places), len(batch.read_tokens)
         room = _told_room(asked)
-        self._run("score", batch, HostArray.padded((room, 2), places))
+        self._run("score", batch, HostArray.padded((room,), places))
         values = self._downloads.fetch((room + results,)).results()
         return values[:asked], values[room:]
 

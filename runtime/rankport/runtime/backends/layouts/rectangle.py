@@ -27,13 +27,13 @@ from rankport.runtime.tokens import EMBEDDED, TokenRuns, places_within
 ROW_LENGTHS = "row_lengths"
 """Input that a graph has in place of masks."""
 ASKED = "asked"
-"""Input of graphs that tell single logits, (row, token) each: it is made for no logit, to be put in the place of."""
+"""Input of graphs that tell single logits, by their places in all rows: made for none, to be put in the place of."""
 ROW_TOKENS = 256
 """Most tokens of a row of short items."""
 UNSEEN = -30_000.0
 """Added to a score, leaves it no weight; small enough for float16."""
 _MASKS_KEPT = 64
-_NOTHING_ASKED = np.zeros((1, 2), np.int64)
+_NOTHING_ASKED = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from rankport.runtime.server.grpc.address import address_of
 from rankport.runtime.server.lifecycle.lifecycle import Loader, NoLoader
 from rankport.runtime.server.lifecycle.orders import AdminOrder, Others
 from rankport.runtime.server.models import ServedModels
+from rankport.runtime.server.observing.open_files import OpenFiles
 
 _log = logging.getLogger(__name__)
 _HEALTH_PERIOD_S = 0.5
@@ -173,6 +174,7 @@ class Server:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(OpenFiles())
         with metrics_port(self._core) as self._metrics_port:
             try:
                 await self._core.lifecycle.restore()

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection, RemoteDisconnected
 
 import grpc
 import pytest
@@ -93,24 +92,3 @@ def test_a_stop_finishes_what_is_worked_on_and_refuses_the_rest(ranker: Determin
         stopping.join()
     with pytest.raises(ConnectionRefusedError):
         ask(address, "/health")
-
-
-def test_connections_over_the_limit_are_closed_and_later_ones_taken() -> None:
-    with serving(ServerConfig(port=0, http_port=0, max_connections=1)) as served:
-        address = served.server.http_address
-        first = HTTPConnection(address)
-        first.request("GET", "/health/live")
-        assert first.getresponse().read() == b'{"status":"live"}'
-        with pytest.raises((ConnectionError, RemoteDisconnected)):
-            ask(address, "/health/live")
-        first.close()
-        assert later(address) == 200
-
-
-def later(address: str) -> int:
-    """Status of a request once one is taken."""
-    while True:
-        try:
-            return ask(address, "/health/live").status
-        except (ConnectionError, RemoteDisconnected):
-            continue

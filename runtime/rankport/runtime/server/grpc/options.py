@@ -3,6 +3,7 @@
 from rankport.runtime.server.config import ServerConfig
 
 _NO_LIMIT = 2**31 - 1
+_HANDSHAKE_MS = 10_000
 
 
 def server_options(config: ServerConfig) -> list[tuple[str, int]]:
@@ -26,6 +27,9 @@ def server_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", int(config.is_front)),
         # Else gRPC lets clients send megabytes ahead, as many as are on their way in a round trip.
         *([("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", unread)] if unread else []),
+        # Connections that say nothing, or end no handshake of TLS, would keep others out for a minute or two.
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.http2.settings_timeout", _HANDSHAKE_MS),
         # Clients that vanished without a word are noticed, and their work dropped.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -20,6 +20,7 @@ _JSON_TYPES = ("application/json", "")
 # A value takes the parser 32 bytes and more, and its text may be two: many small ones would cost a multiple of a body.
 _BYTES_PER_VALUE = 16
 # An item may be an object of two named texts. A million objects would hold up the event loop for seconds.
+_LEAST_BYTES_A_S = 1024  # of a body, after the time that a client may send nothing
 _STRINGS_PER_ITEM, _MORE_STRINGS = 4, 10_000
 
 
@@ -37,7 +38,7 @@ class Bodies:
             InvalidRequest: it is no JSON by its headers.
             LimitExceeded: it is larger than a message may be, or has too many values.
             Overloaded: the bodies that are being read are too many bytes.
-            DeadlineExceeded: the client sends nothing for too long.
+            DeadlineExceeded: the client sends nothing for too long, or hardly anything.
             RequestCancelled: the client went away.
         """
         _check_type(headers)
@@ -53,10 +54,13 @@ class Bodies:
 
     async def _read_parts(self, parts: list[bytes], receive: Receive) -> None:
         size, more = 0, True
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
         while more:
             message = await self._next(receive)
             part: bytes = message.get("body", b"")
             size += len(part)
+            self._check_pace(size, clock() - began_s)
             self._core.limits.check_bytes(size)
             self._check_room(len(part))
             parts.append(part)
@@ -72,6 +76,12 @@ class Bodies:
         if message["type"] == "http.disconnect":
             raise RequestCancelled("the client went away before its request was read")
         return message
+
+    def _check_pace(self, size: int, taken_s: float) -> None:
+        if taken_s > self._core.config.stream_idle_s + size / _LEAST_BYTES_A_S:
+            raise DeadlineExceeded(
+                f"the client sent {size} bytes of the body in {taken_s:.1f} s: send {_LEAST_BYTES_A_S} a second or more"
+            )
 
     def _check_room(self, nbytes: int) -> None:
         most = self._core.config.max_pending_bytes

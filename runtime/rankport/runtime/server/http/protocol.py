@@ -3,23 +3,27 @@
 import asyncio
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 def protocol_of(idle_s: float, max_connections: int) -> type[H11Protocol]:
     """Makes the class of connections that are closed once they wait for the rest of a request's head for so long.
 
-    More than `max_connections` are closed as they come.
+    Where there are more than `max_connections` the one closes that has had no whole request for the longest: a client
+    that keeps many keeps no other out. If all have one that is being answered the new one closes.
     """
 
     class Protocol(H11Protocol):
         """Connection with a time limit for the head of a request; bodies have theirs in `bodies`."""
 
         _overdue: asyncio.TimerHandle | None = None
+        _idle_since_s = 0.0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            if len(self.connections) > max_connections:
+            self._idle_since_s = self.loop.time()
+            if not self._has_room():
                 transport.close()
                 return
             self._watch()
@@ -32,9 +36,29 @@ def protocol_of(idle_s: float, max_connections: int) -> type[H11Protocol]:
             super().connection_lost(exc)
             self._unwatch()
 
-        def _watch(self) -> None:
+        def on_response_complete(self) -> None:
+            self._idle_since_s = self.loop.time()
+            super().on_response_complete()
+
+        def _has_room(self) -> bool:
+            """Closes an idle connection where this is one too many; says whether there is room then."""
+            others: list[Any] = [each for each in self.connections if each is not self]
+            there = [each for each in others if not each.transport.is_closing()]
+            if len(there) < max_connections:
+                return True
+            idle = [each for each in there if not each.busy or each.conn.their_state is h11.SEND_BODY]
+            if idle:
+                min(idle, key=lambda each: each._idle_since_s).transport.close()
+            return bool(idle)
+
+        @property
+        def busy(self) -> bool:
+            """Says whether a request is under way."""
             cycle: Any = self.cycle  # None before the first request, which its type leaves out
-            if cycle is not None and not cycle.response_complete:
+            return cycle is not None and not cycle.response_complete
+
+        def _watch(self) -> None:
+            if self.busy:
                 self._unwatch()
             elif self._overdue is None:
                 self._overdue = self.loop.call_later(idle_s, self.transport.close)

@@ -22,7 +22,7 @@ Heard = SimpleQueue[Any]
 def main() -> None:
     """Works as ordered over the descriptor that the command line names."""
     # The supervisor is who says when to stop; signals that reach the whole group would end this one too early.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     channel, heard = Channel(int(sys.argv[1])), Heard()
     threading.Thread(target=_listen, args=(channel, heard), name="rankport-control", daemon=True).start()

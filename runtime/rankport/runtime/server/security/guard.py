@@ -98,6 +98,7 @@ class _ClientFile:
         self._path, self._clock = path, clock
         self._looked_s = clock()
         self._stamp, self._clients = self._read()
+        self._fault = ""  # that keeps it from being read, once told
         self._quotas: dict[str, Quota] = {}
 
     def look(self) -> Mapping[str, Client]:
@@ -122,9 +123,21 @@ class _ClientFile:
             self._stamp = stamp_of(self._path)
             if self._stamp != before:
                 self._stamp, self._clients = self._read()
-                _log.info("%s is read again: %d clients", self._path, len(self._clients))
+                self._tell_read()
         except (InvalidRequest, OSError) as error:
-            _log.error("the clients stay as they were: %s", error)
+            if str(error) != self._fault:
+                _log.error("the clients stay as they were: %s", error)
+            self._fault = str(error)
+        else:
+            self._fault = ""
+
+    def _tell_read(self) -> None:
+        if self._clients:
+            _log.info("%s is read again: %d clients", self._path, len(self._clients))
+        else:
+            _log.warning(
+                "%s is read again, and has no client: all calls that need a token are refused", self._path
+            )
 
     def _read(self) -> tuple[Stamp, Mapping[str, Client]]:
         try:

@@ -10,6 +10,9 @@ import lmdb
 from rankport.protos.errors import StoreError
 
 _FULL_BYTES = 2**20  # LMDB tells a write that found too little room as a failed one
+_ANEW = "copy it anew (into another directory, then rename that), or encode again"
+# A transaction that met a page of another kind is told to be bad by each later read of it.
+_DAMAGED = ("MDB_CORRUPTED", "MDB_PAGE_NOTFOUND", "MDB_BAD_TXN")
 _FROZEN = "open it frozen (frozen=True, --frozen), which reads without a lock, if nobody writes to it"
 
 
@@ -30,11 +33,11 @@ def open_error(path: Path, error: lmdb.Error, *, read_only: bool) -> StoreError:
 
 def _cause(path: Path, text: str) -> str:
     """Words what LMDB tells of a file: without the path, which it repeats, and with the way out where there is one."""
-    data, anew = path / "data.mdb", "copy it anew (into another directory, then rename that), or encode again"
+    data = path / "data.mdb"
     if data.is_file() and not data.stat().st_size:
-        return f"data.mdb is empty: {anew}"
+        return f"data.mdb is empty: {_ANEW}"
     if "MDB_INVALID" in text:
-        return f"data.mdb is not LMDB's: {anew}"
+        return f"data.mdb is not LMDB's: {_ANEW}"
     return text.removeprefix(f"{path}: ")
 
 
@@ -45,6 +48,8 @@ def failure(path: Path, error: lmdb.Error, *, read_only: bool) -> StoreError:
             f"token store {path}: the tokens of an encoder that this process reads were dropped: encode them again, or "
             "serve a ranker of another encoder"
         )
+    if any(sign in str(error) for sign in _DAMAGED):
+        return StoreError(f"token store {path}: the pages of data.mdb are damaged ({error}): {_ANEW}")
     return _shared_error(path, error, read_only) or StoreError(f"token store {path}: LMDB failed: {error}")
 
 

@@ -1,6 +1,7 @@
 """`rankport serve`."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +71,8 @@ def serve(
 
     Says on stdout what it serves and, when it answers, its address; logs to stderr. SIGTERM and SIGINT end it in
     good order: new calls are refused, those in progress finish within --grace-s. A second signal ends it at once.
+    SIGHUP does so too where a terminal is closed; elsewhere it changes nothing: certificates and tokens that change are
+    read again by themselves.
     """
     for entry in bundles:
         if entry.startswith("="):
@@ -132,7 +135,9 @@ def _of_device(setting: Setting, context: typer.Context, engine: EngineConfig) -
 def _stop_signal() -> Iterator[threading.Event]:
     """Gives an event that SIGINT and SIGTERM set. Either of them ends the process at once when it comes again."""
     stopped = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if sys.stderr.isatty() else []))
+    if len(numbers) == 2:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
     try:
         yield stopped

@@ -1,0 +1,83 @@
+"""Clients that keep connections, or take for ever to send: they end, or give way, and others are answered."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from http.client import RemoteDisconnected
+
+import pytest
+
+from rankport.runtime.server.config import ServerConfig
+from rankport.runtime.server.counts import Outcome
+from support.servers.http import ask
+from support.servers.serving import Serving, serving
+from support.servers.supervised import eventually
+
+HEAD = b"POST /rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n"
+QUESTION = {"query": "a", "texts": ["b"]}
+
+
+@pytest.fixture
+def full() -> Iterator[Serving]:
+    """A server that takes three connections."""
+    with serving(ServerConfig(port=0, http_port=0, grace_s=5.0, max_connections=3)) as served:
+        yield served
+
+
+def connected(served: Serving) -> socket.socket:
+    host, port = served.server.http_address.rsplit(":", 1)
+    return socket.create_connection((host, int(port)), timeout=30.0)
+
+
+def ended(connection: socket.socket) -> bool:
+    """Waits for the end of a connection."""
+    with suppress(ConnectionError):
+        return connection.recv(1) == b""
+    return True
+
+
+def test_connections_without_a_whole_request_give_way_the_oldest_first(full: Serving) -> None:
+    address, counts = full.server.http_address, full.server.counts
+    with ExitStack() as stack:
+        kept = [stack.enter_context(connected(full)) for _ in range(3)]
+        kept[1].sendall(b"POST /rer")
+        kept[2].sendall(HEAD + b"{")
+        assert ask(address, "/rerank", QUESTION).status == 200
+        assert ended(kept[0])
+        for _ in range(3):
+            stack.enter_context(connected(full))
+        assert ended(kept[1])
+        assert ended(kept[2])
+        assert ask(address, "/rerank", QUESTION).status == 200
+    eventually(lambda: counts.snapshot()[Outcome.CANCELLED] == 1)
+    assert counts.snapshot()[Outcome.ANSWERED] == 2
+
+
+def test_requests_that_are_answered_keep_their_places(full: Serving) -> None:
+    full.ranker.worker.gate.clear()
+    address = full.server.http_address
+    with ThreadPoolExecutor(3) as pool:
+        working = [pool.submit(ask, address, "/rerank", QUESTION) for _ in range(3)]
+        for _ in range(3):
+            assert full.ranker.worker.arrived.acquire(timeout=30.0)
+        with pytest.raises((ConnectionError, RemoteDisconnected)):
+            ask(address, "/rerank", QUESTION)
+        full.ranker.worker.gate.set()
+        assert [answer.result().status for answer in working] == [200, 200, 200]
+    assert ask(address, "/rerank", QUESTION).status == 200
+
+
+def test_a_body_that_comes_byte_by_byte_is_ended() -> None:
+    with serving(ServerConfig(port=0, http_port=0, grace_s=5.0, stream_idle_s=0.5)) as served:
+        with connected(served) as connection:
+            connection.sendall(HEAD)
+            connection.settimeout(0.05)
+            answer = b""
+            while not answer:
+                connection.sendall(b" ")
+                with suppress(TimeoutError):
+                    answer = connection.recv(200)
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert served.server.counts.snapshot()[Outcome.DEADLINE] == 1
+        assert ask(served.server.http_address, "/rerank", QUESTION).status == 200

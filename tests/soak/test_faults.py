@@ -1,0 +1,102 @@
+"""Faults around a server in a process: others are answered meanwhile, or once it is over, without a restart."""
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from rankport.protos.errors import DeadlineExceeded, Unavailable
+from rankport.runtime.bundle.bundle import Bundle
+from rankport.sdk.client import Client
+from support.effort import full_effort
+from support.servers.http import ask
+from support.servers.serving import Command, serve
+from support.servers.supervised import eventually, halt
+
+TITLE = ["head nurse"]
+
+
+@pytest.fixture(scope="module")
+def running(encoder_bundle: Bundle) -> Iterator[Command]:
+    with serve(encoder_bundle.path, "--http-port", "0") as command:
+        yield command
+
+
+def answers(command: Command) -> bool:
+    """Says whether a new client of each port is answered."""
+    with Client(command.address, timeout_s=30.0) as client:
+        grpc = len(client.encode(TITLE)) == 1
+    return grpc and ask(http_address(command), "/health/ready").status == 200
+
+
+def http_address(command: Command) -> str:
+    return str(command.lines[-1]["http_address"])
+
+
+def connect(address: str) -> socket.socket:
+    host, port = address.rsplit(":", 1)
+    return socket.create_connection((host, int(port)), timeout=10.0)
+
+
+def used_s(pid: int) -> float:
+    """Processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_hangup_without_a_terminal_changes_nothing(running: Command) -> None:
+    running.process.send_signal(signal.SIGHUP)
+    assert answers(running)
+    assert running.process.poll() is None
+
+
+def test_a_process_that_was_halted_goes_on(running: Command) -> None:
+    with Client(running.address) as client:
+        assert len(client.encode(TITLE)) == 1
+        halt(running.process.pid)
+        with pytest.raises((DeadlineExceeded, Unavailable)):
+            client.encode(TITLE, timeout_s=0.5)
+        running.process.send_signal(signal.SIGCONT)
+        assert len(client.encode(TITLE, timeout_s=30.0)) == 1
+    assert answers(running)
+
+
+@pytest.mark.parametrize("port", ["grpc", "http"])
+def test_without_files_for_connections_those_that_are_open_go_on_and_later_ones_are_taken(
+    running: Command, port: str
+) -> None:
+    pid = running.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    address = running.address if port == "grpc" else http_address(running)
+    with Client(running.address) as client, ExitStack() as stack:
+        assert len(client.encode(TITLE)) == 1
+        few = len(os.listdir(f"/proc/{pid}/fd")) + 8
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, limits[1]))
+        stack.callback(resource.prlimit, pid, resource.RLIMIT_NOFILE, limits)
+        for _ in range(40):
+            stack.enter_context(connect(address))
+        eventually(lambda: len(os.listdir(f"/proc/{pid}/fd")) >= few)
+        before_s = used_s(pid)
+        for _ in range(20):
+            assert len(client.encode(TITLE, timeout_s=30.0)) == 1
+        assert used_s(pid) - before_s < 5.0
+    assert answers(running)
+
+
+@full_effort
+def test_connections_of_grpc_that_say_nothing_end_and_let_others_in(encoder_bundle: Bundle) -> None:
+    with serve(encoder_bundle.path, "--max-connections", "5") as command, ExitStack() as stack:
+        silent = [stack.enter_context(connect(command.address)) for _ in range(5)]
+        with Client(command.address, timeout_s=2.0) as client, pytest.raises(Unavailable):
+            client.encode(TITLE)
+        for connection in silent:
+            connection.settimeout(60.0)
+            while connection.recv(1024):
+                pass
+        with Client(command.address, timeout_s=30.0) as client:
+            assert len(client.encode(TITLE)) == 1

@@ -24,9 +24,11 @@ Text = str | Sequence[int]
 
 _PUSHBACK = "grpc-retry-pushback-ms"
 _TLS_HINTS = {
-    "WRONG_VERSION_NUMBER": "; the server speaks no TLS there: leave tls out, or take another port",
-    "CERTIFICATE_VERIFY_FAILED": "; the server's certificate is of no authority that tls=Tls(ca=...) knows",
-    "Socket closed": "; if the server speaks TLS there, give tls=True (commands: RANKPORT_TLS=1)",
+    "WRONG_VERSION_NUMBER": "; the server speaks no TLS there: leave tls (of commands: RANKPORT_TLS) out",
+    "CERTIFICATE_VERIFY_FAILED": "; the server's certificate is of no authority known here: give tls=Tls(ca=FILE) (of "
+    "commands: RANKPORT_TLS_CA)",
+    "Socket closed": "; if the server speaks TLS there, give tls=Tls(ca=FILE) or tls=True (of commands: "
+    "RANKPORT_TLS_CA, RANKPORT_TLS)",
 }
 
 

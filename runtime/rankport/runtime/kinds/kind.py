@@ -270,10 +270,10 @@ def other_use(bundle: Bundle, model: Model, lacking: str) -> str:
 
 
 _WAYS_OUT: Mapping[Capability, str] = {
-    "classifies": "Classifier.load takes it",
+    "classifies": "Classifier.load (rankport classify) takes it",
     "encodes": "Towers ranks by the cosine of what it makes, ItemEncoder gives it",
-    "generates": "Generator.load takes it",
-    "ranks_sets": "SetRanker.load takes it",
-    "scores": "Scorer.load takes it",
-    "tags": "Tagger.load takes it",
+    "generates": "Generator.load (rankport generate) takes it",
+    "ranks_sets": "SetRanker.load (rankport rank) takes it",
+    "scores": "Scorer.load (rankport score) takes it",
+    "tags": "Tagger.load (rankport tag) takes it",
 }

@@ -59,13 +59,15 @@ def test_calls_come_over_tls_and_not_in_clear(running: Serving, files: Certifica
         assert client.models()
     with (
         Client(running.address, timeout_s=10, retry=False) as client,
-        pytest.raises(Unavailable, match="if the server speaks TLS there, give tls=True"),
+        pytest.raises(Unavailable, match=r"if the server speaks TLS there, give tls=Tls\(ca=FILE\)"),
     ):
         client.models()
     stranger = CertificateFiles.written(files.ca.parent.parent / "other", by="others")
     with (
         Client(running.address, tls=stranger.tls, timeout_s=10, retry=False) as client,
-        pytest.raises(Unavailable, match=r"certificate is of no authority that tls=Tls\(ca=\.\.\.\) knows"),
+        pytest.raises(
+            Unavailable, match=r"certificate is of no authority known here: give tls=Tls\(ca=FILE\)"
+        ),
     ):
         client.models()
 
@@ -74,7 +76,7 @@ def test_a_server_in_clear_is_told_to_who_asks_for_tls(files: CertificateFiles) 
     with (
         serving() as clear,
         Client(clear.address, tls=files.tls, timeout_s=10, retry=False) as client,
-        pytest.raises(Unavailable, match="the server speaks no TLS there: leave tls out"),
+        pytest.raises(Unavailable, match="the server speaks no TLS there: leave tls "),
     ):
         client.models()
 

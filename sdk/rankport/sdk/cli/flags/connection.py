@@ -28,7 +28,10 @@ def connected(server: str, model: str = "", environment: Mapping[str, str] = os.
         try:
             yield client
         except Unavailable as error:
-            if "cannot be reached" not in str(error):  # the server's own words
+            told = str(error)
+            if (
+                "cannot be reached" not in told or "TLS" in told
+            ):  # the server's own words, or the client's of TLS
                 raise
             raise Unavailable(f"{error}; {_IF_SECURE if tls else _IF_CLEAR}") from error
 

@@ -79,6 +79,10 @@ def test_one_of_server_and_bundle_is_given(bundle: Bundle) -> None:
     assert run("--bundle", str(bundle.path), "--model", "m", stdin=line()).exit_code == 2
 
 
+def test_a_number_of_places_below_one_is_wrong_usage(bundle: Bundle) -> None:
+    assert run("--bundle", str(bundle.path), "--top-k", "0", stdin=line(top_k=2)).exit_code == 2
+
+
 def test_a_bad_line_of_a_file_is_told_before_the_bundle_is_opened(tmp_path: Path) -> None:
     file = tmp_path / "requests.jsonl"
     file.write_text(line() + "{}\n")

@@ -101,6 +101,10 @@ def test_a_server_that_cannot_be_reached_may_be_behind_tls(environment: dict[str
     with pytest.raises(Unavailable) as caught, connected("host:1", environment=environment):
         raise Unavailable("the server stops")
     assert str(caught.value) == "the server stops"
+    known = "host:1 cannot be reached: Socket closed; if the server speaks TLS there, give tls=True"
+    with pytest.raises(Unavailable) as caught, connected("host:1", environment=environment):
+        raise Unavailable(known)
+    assert str(caught.value) == known
 
 
 def test_tls_of_commands_is_what_the_environment_says() -> None:

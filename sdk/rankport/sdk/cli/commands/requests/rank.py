@@ -32,7 +32,9 @@ def rank(
     bundle: Annotated[Path | None, typer.Option(help="... or with this bundle, in process.")] = None,
     model: Annotated[str, typer.Option(help="Which of the server's models, if it has several.")] = "",
     store: Annotated[str | None, typer.Option(help="With --bundle: token store for keys.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Places of the order, where a line says none.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Places of the order, where a line says none.")
+    ] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Give up a line after this many seconds.")] = None,
     priority: PriorityFlag = "interactive",
 ) -> None:

@@ -18,6 +18,7 @@ _REHEARSED = 5
 _IN_BF16 = ("peers", "compiled_peers")  # others that name no form, encoders among them, compute in fp16
 _FOLDERS = {
     "texts": ("encoding", "encode_job", "text_kinds", "lists"),
+    "sets": ("set_ranking", "set_peers"),
     "checks": ("self_test", "conformance", "reference", "parity"),
 }
 
@@ -90,6 +91,8 @@ PLAN = (
     Planned("conformance", "mixlm", 30, 120),
     Planned("peers", "mixlm", 20, 50),
     Planned("peers", "slm", 15, 30),
+    Planned("set_ranking", "mixlm", 20, 60),
+    Planned("set_peers", "mixlm", 20, 40),
     Planned("encoding", "mixlm", 20, 50),
     Planned("encode_job", "mixlm", 15, 40),
     Planned("text_kinds", "mixlm", 20, 60),

@@ -73,3 +73,19 @@ def test_the_summary_has_share_latency_energy_and_the_peers() -> None:
         *(f"{name}: done, 31.0 of 80 s" for name in figures),
         "in_process mixlm bf16: 4 s left, 0 of 0 s",
     ]
+
+
+def test_rankers_of_sets_are_told_beside_torch() -> None:
+    ours, theirs = {"candidates_per_s": 7.5e6}, {"candidates_per_s": 5e6}
+    figures = {
+        "set_ranking mixlm": {"hstu independent fp16, histories kept": ours},
+        "set_peers mixlm": {
+            "hstu independent fp16, torch compiled, histories kept": theirs,
+            "ligr set-wise fp16, torch compiled, histories kept": theirs,
+        },
+    }
+    parts = {name: {"figures": each, "outcome": "done"} for name, each in figures.items()}
+    lines = summary({"commit": "c", "device": "cuda", "engine": {}, "parts": parts})
+    assert "set_ranking: hstu independent fp16, histories kept: 1.50 x torch compiled" in lines
+    assert "set_ranking mixlm: hstu independent fp16, histories kept: candidates_per_s 7.5e+06" in lines
+    assert not [line for line in lines if line.startswith("set_ranking: ligr")]

@@ -14,6 +14,9 @@ _TOLD_WHOLE = (
     "encoding",
     "encode_job",
     "text_kinds",
+    "lists",
+    "set_ranking",
+    "set_peers",
 )
 _SHOWN = {
     "mfu": "of the ceiling",
@@ -39,9 +42,25 @@ def summary(report: Figures) -> list[str]:
             lines += [f"{name}: {figure}: {_told(value)}" for figure, value in figures.items()]
         lines += _trained(name, figures) if module == "trained" else []
         lines += _parity(name, figures) if module in ("reference", "parity") else []
+    lines += _beside_torch(parts)
     for request in _requests(parts):
         lines += _rates(parts, request)
     return lines + [_ended(name, part) for name, part in report["parts"].items()]
+
+
+def _beside_torch(parts: dict[str, Figures]) -> Iterator[str]:
+    """Rankers of sets beside the same ones in torch, histories kept by both."""
+    ours, theirs = (_of(parts, module) for module in ("set_ranking", "set_peers"))
+    for name, value in theirs.items():
+        case, _, way = name.partition(", torch compiled, ")
+        if mine := ours.get(f"{case}, {way}"):
+            ratio = mine["candidates_per_s"] / value["candidates_per_s"]
+            yield f"set_ranking: {case}, {way}: {ratio:.2f} x torch compiled"
+
+
+def _of(parts: dict[str, Figures], module: str) -> Figures:
+    """Figures of the part of a module; none where it did not run."""
+    return next((figures for name, figures in parts.items() if name.split(" ", 1)[0] == module), {})
 
 
 def _ended(name: str, part: Figures) -> str:

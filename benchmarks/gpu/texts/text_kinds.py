@@ -1,6 +1,6 @@
 """A cross-encoder, a classifier and a tagger in MiniLM's shape: texts a second, beside transformers, and their logits.
 
-Exports on the spot, from random weights, as `encoding` does. Of sets and of texts that are written `conformance`
+Exports on the spot, from random weights, as `encoding` does. Of texts that are written `conformance`
 runs the tests alone: see docs/gpu.md.
 """
 

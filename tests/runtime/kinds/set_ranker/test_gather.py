@@ -39,7 +39,8 @@ def test_keys_are_the_tokens_of_the_store(tmp_path: Path) -> None:
         given = own.rows(SetColumns.of({"title": stored}, "history"), "history")
         np.testing.assert_array_equal(given.features.values, stored)
         with pytest.raises(
-            NotFound, match=r"history\['title'\]\[1\] is the key 'gone', which the store does not"
+            NotFound,
+            match=rf"history\['title'\]\[1\]: no tokens of key 'gone' under encoder {ENCODER}: run `rankport encode`",
         ):
             own.rows(SetColumns.of({"title": ["a", "gone"]}, "history"), "history")
         with pytest.raises(InvalidRequest, match=f"the store has {WIDTH} values a key, must be 3"):

@@ -102,7 +102,10 @@ class Gatherer:
         stored = self.content.read(keys)
         if len(stored.places) < len(keys):
             lacking = int(np.setdiff1d(np.arange(len(keys)), stored.places)[0])
-            raise NotFound(f"{where}[{lacking}] is the key {keys[lacking]!r}, which the store does not have")
+            raise NotFound(
+                f"{where}[{lacking}]: no tokens of key {keys[lacking]!r} under encoder {self.content.fingerprint}: run "
+                "`rankport encode` for it, or give vectors"
+            )
         tokens = np.asarray(stored.tokens, np.float32).reshape(len(keys), -1)
         if tokens.shape[1] != feature.width:
             raise InvalidRequest(

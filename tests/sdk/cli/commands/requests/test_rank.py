@@ -14,6 +14,7 @@ from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk.cli.app import command_tree
+from support.servers.serving import serving
 from support.sets.requests import NOW, candidates, history, times
 
 
@@ -67,6 +68,7 @@ def test_null_is_a_missing_number(bundle: Bundle) -> None:
         ('{"history": {}}', "line 1: must be an object with history and candidates"),
         (line() + line(colour=1), "line 2: must be an object"),
         (line(head_weights={"share": 1.0}), "line 1: head_weights: 'share' is no head"),
+        (line() + line(candidates=candidates(17)), "line 2: candidates has 17 rows"),
     ],
 )
 def test_a_wrong_line_is_told_by_its_number(stdin: str, message: str, bundle: Bundle) -> None:
@@ -91,3 +93,9 @@ def test_a_bad_line_of_a_file_is_told_before_the_bundle_is_opened(tmp_path: Path
     )
     assert "line 2: must be an object with history and candidates" in f"{result.output} {result.exception}"
     assert not result.stdout
+
+
+def test_what_is_not_found_is_told_by_its_line() -> None:
+    with serving() as served:
+        result = run("--server", served.address, stdin="\n" + line())
+    assert "line 2: the request names no model that ranks sets" in f"{result.output} {result.exception}"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rankport.protos.errors import InvalidRequest
+from rankport.protos.errors import InvalidRequest, NotFound
 from rankport.protos.priorities import priority as priority_block
 from rankport.protos.sets import SetRanking, rank_arguments
 from rankport.sdk.cli.flags.lines import each_line, json_of, lines_of
@@ -58,7 +58,7 @@ def _asked(
 ) -> SetRanking:
     try:
         return ask(**request, timeout_s=limit_s)
-    except InvalidRequest as error:
+    except (InvalidRequest, NotFound) as error:
         raise type(error)(f"line {number}: {error}") from None
 
 

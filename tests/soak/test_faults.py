@@ -13,6 +13,7 @@ import pytest
 from rankport.protos.errors import DeadlineExceeded, Unavailable
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.sdk.client import Client
+from support.cli import rankport
 from support.effort import full_effort
 from support.servers.http import ask
 from support.servers.serving import Command, serve
@@ -100,3 +101,27 @@ def test_connections_of_grpc_that_say_nothing_end_and_let_others_in(encoder_bund
                 pass
         with Client(command.address, timeout_s=30.0) as client:
             assert len(client.encode(TITLE)) == 1
+
+
+def test_without_room_on_the_disk_orders_are_refused_and_later_taken(
+    encoder_bundle: Bundle, tmp_path: Path
+) -> None:
+    (tmp_path / "items.csv").write_text("id,text\na,head nurse\n")
+    kept = ("--state-file", tmp_path / "state.json", "--jobs-file", tmp_path / "jobs.sqlite")
+    with serve(encoder_bundle.path, "--http-port", "0", *kept, "--job-root", tmp_path) as command:
+        pid, at = command.process.pid, ("--server", command.address)
+        alias = ("models", "alias", "prod", "tiny-encoder@1", *at)
+        job = ("jobs", "create", "--items", tmp_path / "items.csv", "--store", tmp_path / "made.lmdb", *at)
+        limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, limits[1]))
+        for order in (alias, job):
+            refused = rankport(*order)
+            assert refused.returncode == 1
+            assert refused.stderr.startswith("rankport: Unavailable: ")
+            assert "cannot be written" in refused.stderr
+        assert answers(command)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+        for order in (alias, job):
+            taken = rankport(*order)
+            assert taken.returncode == 0, taken.stderr
+        assert answers(command)

@@ -163,7 +163,9 @@ _BY_CODE: dict[grpc.StatusCode, type[RankportError]] = {
 
 
 def status_code(error: BaseException) -> grpc.StatusCode:
-    """Returns the gRPC status of an error; INTERNAL for anything that is not a `RankportError`."""
+    """Returns the gRPC status of an error; INTERNAL for anything that is not a `RankportError`, nor want of memory."""
+    if isinstance(error, MemoryError):
+        return STATUS_CODES[Overloaded]
     return STATUS_CODES.get(type(error), grpc.StatusCode.INTERNAL)  # type: ignore[arg-type]
 
 

@@ -23,6 +23,7 @@ _OUTCOMES: dict[type[BaseException], Outcome] = {
     errors.Overloaded: Outcome.REJECTED,
     errors.QuotaExceeded: Outcome.REJECTED,
     errors.Unavailable: Outcome.REJECTED,
+    MemoryError: Outcome.REJECTED,  # told as an overload
     errors.RequestCancelled: Outcome.CANCELLED,
     errors.DeadlineExceeded: Outcome.DEADLINE,
     errors.BackendError: Outcome.BACKEND,

@@ -1,9 +1,9 @@
-"""Failures as callers are told them: errors of the tree as they are, of an unexpected one nothing but its id."""
+"""Failures as callers are told them: errors of the tree, and want of memory; of another nothing but its id."""
 
 import logging
 import uuid
 
-from rankport.protos.errors import BackendError, RankportError
+from rankport.protos.errors import BackendError, Overloaded, RankportError
 
 _log = logging.getLogger(__name__)
 
@@ -14,6 +14,12 @@ def told(error: Exception) -> RankportError:
         if isinstance(error, BackendError):
             _log.error("a pass failed: %s", error, exc_info=error)
         return error
+    if isinstance(error, MemoryError):  # others, and smaller requests, may fit
+        _log.error("no memory for a request: %s", error)
+        return Overloaded(
+            "the server has no memory left for this request: retry later, or send fewer items at once; its operator "
+            "bounds what it keeps by max_pending_bytes (--max-pending-bytes)"
+        )
     incident = uuid.uuid4().hex[:12]
     _log.error("unexpected error %s", incident, exc_info=error)
     return BackendError(f"unexpected error {incident}; the server's log has its traceback")

@@ -103,6 +103,20 @@ def test_an_unexpected_error_shows_an_id_to_the_client_and_its_traceback_to_the_
     assert served.server.counts.snapshot()[Outcome.OTHER] == 1
 
 
+def test_want_of_memory_is_an_overload_and_the_next_call_is_answered(
+    served: Serving, stub: pb_grpc.ScoringStub, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.ranker.fail_with = MemoryError("Unable to allocate 8.00 GiB")
+    code, message, name = failure(lambda: stub.Score(request()))
+    assert (code, name) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "Overloaded")
+    assert "no memory left for this request" in message
+    assert "Unable to allocate 8.00 GiB" in caplog.text
+    served.ranker.fail_with = None
+    assert stub.Score(request()).HasField("scores")
+    counts = served.server.counts.snapshot()
+    assert (counts[Outcome.REJECTED], counts[Outcome.ANSWERED]) == (1, 1)
+
+
 def test_a_message_too_long_for_a_header_arrives_clipped(served: Serving, stub: pb_grpc.ScoringStub) -> None:
     served.ranker.fail_with = errors.InvalidRequest("語" * 5000)
     code, message, _ = failure(lambda: stub.Score(request()))

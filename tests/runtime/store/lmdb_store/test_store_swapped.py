@@ -119,6 +119,24 @@ def test_file_that_is_cut_under_a_reader_is_told_and_its_copy_is_read_once_whole
         assert len(namespace) == 500
 
 
+def test_pages_that_are_damaged_under_a_reader_are_told_and_their_copy_is_read(tmp_path: Path) -> None:
+    path = make(tmp_path / "tokens", 1, items=500)
+    whole = shutil.copytree(path, tmp_path / "whole")
+    with LmdbStore.open(path, read_only=True, swap_s=0) as store:
+        namespace = store.namespace(ENCODER)
+        assert number_of(namespace) == 1
+        with (path / "data.mdb").open("r+b") as data:
+            size = data.seek(0, os.SEEK_END)
+            data.seek(2 * 4096)  # behind the two that say where the others are
+            data.write(b"\x5a" * (size - 2 * 4096))
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"pages of data\.mdb are damaged .*: copy it anew"):
+                number_of(namespace)
+        path.rename(tmp_path / "damaged")
+        whole.rename(path)
+        assert number_of(namespace) == 1
+
+
 def test_copy_over_the_file_empties_what_is_kept_in_memory(tmp_path: Path) -> None:
     path, other = make(tmp_path / "tokens", 1), make(tmp_path / "new", 2)
     with LmdbStore.open(path, read_only=True) as store:

@@ -63,7 +63,7 @@ def line_of(job: Job) -> str:
     if job.runs:
         rows = f"{counts.rows}{of_total} rows" if of_total else counted(counts.rows, "row")
         facts.append(f"{rows}: {counts.encoded} encoded, {counts.unchanged} unchanged, {counts.bad_rows} bad")
-        seconds = (job.ended_s or time.time()) - job.started_s
+        seconds = max(0.0, (job.ended_s or time.time()) - job.started_s)  # a clock may be set back
         facts.append(f"{seconds:.1f} s" + (f", run {job.runs}" if job.runs > 1 else ""))
     facts.append(f"{job.task.items} to {job.task.store or 'the store of the server'}")
     if job.reason:

@@ -3,7 +3,8 @@
     python -m benchmarks.set_ranking [--rounds 9] [--out build/bench]
 
 LiGR, 4 blocks of 256, a history of 512 events, 500 candidates, in process. The ceiling is the matrix products of a pass
-over a kept history and nothing else, each by the faster of two libraries.
+over a kept history and nothing else, each by the faster of two libraries. Candidates are linear where time grows as
+their products do, which with a set-wise mask is faster than their count.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import describe_machine
-from benchmarks.parts.ceiling import Ceiling, Product
+from benchmarks.parts.ceiling import Ceiling, Product, flops
 from rankport.exporters.checkpoints.set_ranker.config import SetRankerConfig
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
 from rankport.exporters.export import export
@@ -30,7 +31,10 @@ from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 BLOCKS, HIDDEN, HEADS, FFN = 4, 256, 4, 1024
 EVENTS, CANDIDATES = 512, 500
 COUNTS = (1, 125, 250, 500, 1000)
-GOALS = {"share of the products": 0.7, "history read anew / kept": 5.0}
+SHARE, KEPT, GROWTH = "share of the products", "history read anew / kept", "growth of time / of products"
+LEAST = {SHARE: 0.7, KEPT: 5.0}
+MOST = {GROWTH: 1.1}
+"""Of requests of 1,000 candidates over those of 250."""
 
 
 def main() -> None:
@@ -41,11 +45,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="default: %(default)s")
     given = parser.parse_args()
-    report: dict[str, Any] = {"machine": describe_machine(), "goals": GOALS}
+    report: dict[str, Any] = {"machine": describe_machine(), "goals": {"least": LEAST, "most": MOST}}
     with tempfile.TemporaryDirectory() as scratch:
         for policy in ("independent", "set-wise"):
             report[policy] = measured(policy, Path(scratch), given.rounds)
             print(policy, json.dumps(report[policy]))
+            print("\n".join(verdicts(policy, report[policy])))
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "set_ranking.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
@@ -76,36 +81,55 @@ def measured(policy: str, scratch: Path, rounds: int) -> dict[str, Any]:
             for count in (1, CANDIDATES):
                 times.setdefault(f"history read anew, {count} candidates", []).append(fresh(count))
             times.setdefault("ceiling", []).append(ceiling.seconds())
-    seconds = {name: statistics.median(values) for name, values in times.items()}
-    whole = seconds[f"{CANDIDATES} candidates"]
-    return {
-        "seconds": seconds,
-        "share of the products": seconds["ceiling"] / whole,
-        "history read anew / kept": seconds["history read anew, 1 candidates"] / seconds["1 candidates"],
+    return judged(policy, {name: statistics.median(values) for name, values in times.items()})
+
+
+def judged(policy: str, seconds: dict[str, float]) -> dict[str, Any]:
+    """Makes figures of medians, and says of each goal whether it is reached."""
+    whole, one = seconds[f"{CANDIDATES} candidates"], seconds["1 candidates"]
+    growth = seconds["1000 candidates"] / seconds["250 candidates"]
+    figures = {
+        SHARE: seconds["ceiling"] / whole,
+        KEPT: seconds["history read anew, 1 candidates"] / one,
         "request read anew / kept": seconds[f"history read anew, {CANDIDATES} candidates"] / whole,
-        "1000 / 250 candidates": seconds["1000 candidates"] / seconds["250 candidates"],
+        "1000 / 250 candidates": growth,
+        GROWTH: growth * flops(products(policy, 250)) / flops(products(policy, 1000)),
     }
+    reached = {name: figures[name] >= goal for name, goal in LEAST.items()}
+    reached |= {name: figures[name] <= goal for name, goal in MOST.items()}
+    return {"seconds": seconds, **figures, "reached": reached}
 
 
-def products(policy: str) -> Counter[Product]:
+def verdicts(policy: str, figures: dict[str, Any]) -> list[str]:
+    """Says each goal in a line."""
+    goals = [(LEAST, "at least"), (MOST, "at most")]
+    return [
+        f"{policy}: {name} {figures[name]:.2f}, {bound} {goal}: "
+        f"{'reached' if figures['reached'][name] else 'MISSED'}"
+        for group, bound in goals
+        for name, goal in group.items()
+    ]
+
+
+def products(policy: str, candidates: int = CANDIDATES) -> Counter[Product]:
     """Lists the products of a pass over a kept history."""
     dim = HIDDEN // HEADS
     one: Counter[Product] = Counter(
         [
-            (1, CANDIDATES, HIDDEN, 3 * HIDDEN),
-            (HEADS, CANDIDATES, dim, EVENTS),
-            (HEADS, CANDIDATES, EVENTS, dim),
-            (1, CANDIDATES, HIDDEN, HIDDEN),  # after attention, and two gates
-            (1, CANDIDATES, HIDDEN, HIDDEN),
-            (1, CANDIDATES, HIDDEN, HIDDEN),
-            (1, CANDIDATES, HIDDEN, 2 * FFN),
-            (1, CANDIDATES, FFN, HIDDEN),
+            (1, candidates, HIDDEN, 3 * HIDDEN),
+            (HEADS, candidates, dim, EVENTS),
+            (HEADS, candidates, EVENTS, dim),
+            (1, candidates, HIDDEN, HIDDEN),  # after attention, and two gates
+            (1, candidates, HIDDEN, HIDDEN),
+            (1, candidates, HIDDEN, HIDDEN),
+            (1, candidates, HIDDEN, 2 * FFN),
+            (1, candidates, FFN, HIDDEN),
         ]
     )
     if policy == "set-wise":
-        one.update([(HEADS, CANDIDATES, dim, CANDIDATES), (HEADS, CANDIDATES, CANDIDATES, dim)])
+        one.update([(HEADS, candidates, dim, candidates), (HEADS, candidates, candidates, dim)])
     total = Counter({product: count * BLOCKS for product, count in one.items()})
-    total[(1, CANDIDATES, HIDDEN, HIDDEN)] += 1  # features in
+    total[(1, candidates, HIDDEN, HIDDEN)] += 1  # features in
     return total
 
 

@@ -23,10 +23,9 @@ class SequenceKV(Protocol):
 class Likeliest:
     """The likeliest next tokens of each of several sequences, and the way to the logits of all others."""
 
-    tokens: NDArray[
-        np.int64
-    ]  # [sequences, likeliest], the largest logit first, of equal ones the lower token
+    tokens: NDArray[np.int64]  # [sequences, likeliest], in no order
     logits: NDArray[np.float32]  # [sequences, likeliest]
+    bounds: NDArray[np.float32]  # that no logit of another token is above. [sequences]
     # Log of the sum of exp of all logits; not finite where one of them is no number, or infinity. [sequences]
     log_sums: NDArray[np.float64]
     rows: Callable[[NDArray[np.int64]], NDArray[np.float32]]

@@ -185,8 +185,9 @@ def test_any_rows_of_a_step_are_given(device: DeviceDecodeBackend) -> None:
     found = device.decode_likeliest([begun(device, text) for text in TEXTS], TEXTS[:, PROMPT])
     whole = found.rows(np.arange(len(TEXTS)))
     np.testing.assert_array_equal(found.rows(np.array([3, 1])), whole[[3, 1]])
-    np.testing.assert_array_equal(found.tokens[:, 0], whole.argmax(axis=1))
-    np.testing.assert_allclose(found.logits, -np.sort(-whole, axis=1)[:, :64])
+    np.testing.assert_array_equal(np.take_along_axis(whole, found.tokens, 1), found.logits)
+    np.testing.assert_array_equal(-np.sort(-found.logits, axis=1), -np.sort(-whole, axis=1)[:, :64])
+    np.testing.assert_array_equal(found.bounds, found.logits.min(axis=1))
     np.testing.assert_allclose(found.log_sums, log_sums(whole), rtol=1e-6)
 
 

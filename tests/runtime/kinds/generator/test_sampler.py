@@ -118,7 +118,11 @@ def test_of_the_likeliest_the_same_is_drawn_as_of_all_or_nothing(
             logits = np.round(logits)
         tokens = np.argsort(-logits, kind="stable")[:likeliest]  # of equal ones the lower token
         expected = whole.draw(logits)
-        token = None if beside.needs_all else beside.draw_likeliest(tokens, logits[tokens])
+        token = (
+            None
+            if beside.needs_all
+            else beside.draw_likeliest(tokens, logits[tokens], float(logits[tokens].min()))
+        )
         assert (beside.draw(logits) if token is None else token) == expected
 
 
@@ -129,14 +133,14 @@ def test_few_likeliest_are_enough_as_a_rule() -> None:
         for _ in range(20):
             logits = rng.normal(0, 3, 1000).astype(np.float32)
             tokens = np.argsort(-logits)[:12]
-            assert one.draw_likeliest(tokens, logits[tokens]) is not None
+            assert one.draw_likeliest(tokens, logits[tokens], float(logits[tokens].min())) is not None
     assert sampler(temperature=1.0).needs_all
     assert not sampler(temperature=0.0).needs_all
 
 
 def test_where_another_token_may_be_as_likely_nothing_is_drawn() -> None:
     tokens, equal = np.arange(12), np.zeros(12, np.float32)
-    assert sampler(temperature=1.0, top_k=5).draw_likeliest(tokens, equal) is None
+    assert sampler(temperature=1.0, top_k=5).draw_likeliest(tokens, equal, 0.0) is None
     # 3 / 2 is what token 1, which is not among them, may have too, and it comes before token 9.
     seen = sampler(prompt=(0, 9), temperature=0.0, repetition_penalty=2.0)
-    assert seen.draw_likeliest(np.array([9, 0]), np.array([3.0, 1.5], np.float32)) is None
+    assert seen.draw_likeliest(np.array([9, 0]), np.array([3.0, 1.5], np.float32), 1.5) is None

@@ -29,7 +29,13 @@ def test_each_text_takes_what_its_own_row_says() -> None:
     told = list[GeneratedPart]()
     rows = LOGITS[[0, 1, 2, 0]]
     best = np.argsort(-rows, axis=1, kind="stable")[:, :2]
-    found = Likeliest(best, np.take_along_axis(rows, best, 1), log_sums(rows), lambda places: rows[places])
+    found = Likeliest(
+        best,
+        np.take_along_axis(rows, best, 1),
+        np.full(4, 2.0, np.float32),
+        log_sums(rows),
+        lambda places: rows[places],
+    )
     texts = [text(0.0, told) for _ in range(3)] + [text(1.0, told)]
     assert take_likeliest(texts, found) == [3]
     assert [one.ids for one in texts] == [[1], [], [], []]

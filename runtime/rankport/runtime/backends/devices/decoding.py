@@ -57,9 +57,9 @@ class DeviceDecodeBackend:
         self._rows = Downloads(memory, np.dtype(np.float32))
         self._new = Region(memory)
         decode = next(spec for spec in manifest.graphs if spec.role == "decode")
-        likeliest = next(output for output in decode.outputs if output.name == "likeliest").shape[1]
-        assert isinstance(likeliest, int)
-        self._told = _Told(likeliest)
+        _, *shape = next(output for output in decode.outputs if output.name == "likeliest").shape
+        parts, of_part = (int(size) for size in shape)
+        self._told = _Told(parts, of_part, self._vocabulary // parts)
 
     @property
     def recordings(self) -> RecordingCounts:
@@ -154,7 +154,14 @@ class DeviceDecodeBackend:
 class _Told:
     """Layout of what a step tells of its logits: tokens, as wide as two float32, logits and sums, in parts."""
 
-    likeliest: int  # of each sequence
+    parts: int  # of a row of logits
+    of_part: int  # likeliest tokens
+    part_size: int
+
+    @property
+    def likeliest(self) -> int:
+        """Tokens of each sequence."""
+        return self.parts * self.of_part
 
     def size(self, count: int) -> int:
         """Counts the float32 of so many sequences."""
@@ -164,19 +171,24 @@ class _Told:
         """Gives the outputs of a graph there."""
         logits, sums = (pointer + parts * self._part(count) * ITEM_BYTES["float32"] for parts in (2, 3))
         return {
-            "likeliest": DeviceArray(pointer, (count, self.likeliest), "int64"),
-            "likeliest_logits": DeviceArray(logits, (count, self.likeliest), "float32"),
+            "likeliest": DeviceArray(pointer, (count, self.parts, self.of_part), "int64"),
+            "likeliest_logits": DeviceArray(logits, (count, self.parts, self.of_part), "float32"),
             "log_sums": DeviceArray(sums, (count, 1), "float32"),
         }
 
     def read(
         self, values: NDArray[np.float32], count: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
-        """Reads tokens and logits [count, likeliest], and sums [count]."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+        """Reads tokens and logits [count, likeliest], bounds and sums [count]."""
         part, used = self._part(count), count * self.likeliest
-        tokens = values[: 2 * part].view(np.int64)[:used].reshape(count, -1)
-        logits = values[2 * part : 2 * part + used].reshape(count, -1)
-        return tokens, logits, values[3 * part : 3 * part + count].astype(np.float64)
+        shape = (count, self.parts, self.of_part)
+        tokens = values[: 2 * part].view(np.int64)[:used].reshape(shape)
+        tokens = tokens + np.arange(self.parts)[:, None] * self.part_size
+        logits = values[2 * part : 2 * part + used].reshape(shape)
+        all_there = self.of_part == self.part_size
+        bounds = np.full(count, -np.inf, np.float32) if all_there else logits[:, :, -1].max(axis=1)
+        sums = values[3 * part : 3 * part + count].astype(np.float64)
+        return tokens.reshape(count, -1), logits.reshape(count, -1), bounds, sums
 
     def _part(self, count: int) -> int:
         """Counts the float32 of logits, those of padding and of alignment too."""

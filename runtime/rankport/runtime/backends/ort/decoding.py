@@ -90,7 +90,8 @@ class OnnxRuntimeDecodeBackend:
         logits = self.decode(sequences, tokens)
         best = logits.argmax(axis=1)[:, None]
         largest = np.take_along_axis(logits, best, axis=1)
-        return Likeliest(best, largest, log_sums(logits), lambda places: logits[places])
+        bounds = np.partition(logits, -2, axis=1)[:, -2]
+        return Likeliest(best, largest, bounds, log_sums(logits), lambda places: logits[places])
 
     def _step(self, sequences: Sequence[HostSequence], tokens: NDArray[np.int64]) -> Logits:
         """Computes a token of each sequence in the order of rows, and puts its KV behind them."""

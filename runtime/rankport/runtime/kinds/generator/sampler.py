@@ -53,28 +53,27 @@ class Sampler:
         rules = self._rules
         return (rules.temperature != 0 and not rules.top_k) or rules.repetition_penalty < 1
 
-    def draw_likeliest(self, tokens: NDArray[np.int64], logits: Logits) -> int | None:
-        """Draws what `draw` would, given the likeliest tokens and their logits, the largest first. [likeliest] each
+    def draw_likeliest(self, tokens: NDArray[np.int64], logits: Logits, bound: float) -> int | None:
+        """Draws what `draw` would, given the likeliest tokens and their logits, in any order. [likeliest] each
 
-        None where another token may come in: then nothing is drawn.
+        `bound`: no other logit is above it. None where another token may come in: then nothing is drawn.
         """
         order = np.argsort(tokens)
         known, values = tokens[order], logits[order]
         if self._seen is not None:
             seen = np.flatnonzero(np.isin(known, self._seen))
             values = penalized(values, seen, self._rules.repetition_penalty)
-        if not self._are_enough(values, logits[-1]):
+        if not self._are_enough(values, bound):
             return None
         token = int(known[self._drawn(values)])
         if self._seen is not None:
             self._seen = np.union1d(self._seen, token)
         return token
 
-    def _are_enough(self, values: Logits, bound: np.float32) -> bool:
+    def _are_enough(self, values: Logits, bound: float) -> bool:
         """Says whether all others, of logits up to a bound, are out, given those of the likeliest as penalized."""
         if self._rules.temperature == 0:
-            # The likeliest are the first of equal ones, if none is penalized.
-            return self._seen is None or bool(values.max() > bound)
+            return bool(values.max() > bound)
         count = self._rules.top_k
         return count < len(values) and bool(np.partition(values, -count)[-count] > bound)
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, InvalidRequest, RankportError
 from rankport.protos.generation import FinishReason, GeneratedBeam, GeneratedPart
@@ -75,15 +74,13 @@ class Text:
             return
         self._add(token, logprob(logits, token) if order.logprobs else None)
 
-    def take_likeliest(self, tokens: NDArray[np.int64], logits: Logits, log_sum: float) -> bool:
-        """Draws the next token of the likeliest, and tells it; False where it needs all logits. [likeliest] each
-
-        `log_sum` is log of the sum of exp of all logits.
-        """
+    def take_likeliest(self, found: Likeliest, place: int) -> bool:
+        """Draws the next token of the likeliest of its place, and tells it; False where it needs all logits."""
+        tokens, logits, log_sum = found.tokens[place], found.logits[place], float(found.log_sums[place])
         if not np.isfinite(log_sum):
             self.failure = not_finite(self.steps)
             return True
-        token = self.order.sampler.draw_likeliest(tokens, logits)
+        token = self.order.sampler.draw_likeliest(tokens, logits, float(found.bounds[place]))
         if token is None:
             return False
         chance = float(logits[tokens == token][0]) - log_sum
@@ -163,8 +160,7 @@ def take_likeliest(texts: Sequence[Text], found: Likeliest) -> list[int]:
     return [
         place
         for place, text in enumerate(texts)
-        if text.order.sampler.needs_all
-        or not text.take_likeliest(found.tokens[place], found.logits[place], float(found.log_sums[place]))
+        if text.order.sampler.needs_all or not text.take_likeliest(found, place)
     ]
 
 

@@ -62,6 +62,23 @@ def test_a_reranker_dialect_answers(server: Server, ranker: ListRanker) -> None:
     assert [result["relevance_score"] for result in reply["results"]] == pytest.approx(local.scores.tolist())
 
 
+def test_equal_items_of_several_blocks_stay_in_the_order_given(
+    server: Server, client: Client, ranker: ListRanker
+) -> None:
+    """Two blocks of four equal items say the same of each place, one of two ends them."""
+    items = ["hospital nurse"] * 10
+    local = ranker.rank("nurse", items)
+    scores = ranker.score("nurse", items).scores.tolist()
+    assert scores[:4] == scores[4:8]
+    expected = sorted(range(10), key=lambda place: (-scores[place], place))
+    assert local.indices.tolist() == client.rank("nurse", items).indices.tolist() == expected
+    assert server.http_address is not None
+    reply = ask(
+        server.http_address, "/v1/rerank", {"query": "nurse", "documents": items, "model": "lists"}
+    ).json
+    assert [result["index"] for result in reply["results"]] == expected
+
+
 def test_refusals_have_their_names(client: Client, ranker: ListRanker) -> None:
     with pytest.raises(LimitExceeded, match=r"item 0: .* max_item_tokens is 40"):
         client.score("a", ["welder teacher baker " * 20])

@@ -24,7 +24,7 @@ def line_of(version: ModelVersion) -> str:
     facts = [version.state.value]
     if version.kind:
         facts.append(
-            f"{version.kind}, fingerprint {version.fingerprint[:12]}, {counted(version.requests, 'request')}"
+            f"{version.kind}, fingerprint {version.fingerprint[:12]}, {counted(version.requests, 'request')} now"
         )
     if version.path:
         facts.append(version.path)

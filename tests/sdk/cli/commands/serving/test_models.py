@@ -33,8 +33,8 @@ def test_versions_and_aliases_are_listed_changed_and_set_back(address: str) -> N
     split = _run(address, "alias", "prod", "jobs@1=95", "people@1=5")
     assert split == "prod -> jobs@1 0.95, people@1 0.05, before that 1 other\n"
     assert _run(address, "list").splitlines() == [
-        "jobs@1: ready: ranker, fingerprint ffffffffffff, 0 requests",
-        "people@1: ready: ranker, fingerprint ffffffffffff, 0 requests",
+        "jobs@1: ready: ranker, fingerprint ffffffffffff, 0 requests now",
+        "people@1: ready: ranker, fingerprint ffffffffffff, 0 requests now",
         "prod -> jobs@1 0.95, people@1 0.05, before that 1 other",
     ]
     assert _run(address, "rollback", "prod") == "prod -> jobs@1\n"

@@ -104,10 +104,8 @@ class Core:
         where all such models, of those that the call's client said, would refuse any request like those of late.
         """
         self.admission.check(nbytes)
-        if not self.config.score_cache_bytes or capability not in (
-            "scores",
-            None,
-        ):  # known scores need no room
+        may_be_known = self.config.score_cache_bytes and capability in ("scores", None)
+        if not may_be_known:  # else it may need no room
             call = current_call()
             priority: Priority = "interactive" if call is None else call.priority
             self.models.check_room(capability, "" if call is None else call.said_model, timeout_s, priority)

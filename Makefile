@@ -53,7 +53,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy -p rankport.protos -p rankport.runtime -p rankport.exporters -p rankport.sdk
 	$(BIN)/mypy sdk/optimum/commands/register/register_rankport.py
-	$(BIN)/mypy -p benchmarks.gpu
+	$(BIN)/mypy -p benchmarks
 
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports

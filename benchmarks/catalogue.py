@@ -27,6 +27,7 @@ import numpy as np
 from benchmarks.machine import describe_machine
 from rankport.protos.errors import NotFound
 from rankport.protos.types import ItemStatus
+from rankport.runtime.kinds.item_encoder.item_encoder import ItemEncoder
 from rankport.runtime.kinds.table import load_encoder
 from rankport.runtime.store.opening import open_store
 from rankport.sdk import Client, encode
@@ -114,6 +115,7 @@ def encode_all(work: Path, items: int) -> dict[str, object]:
         rows = now.rows  # type: ignore[attr-defined]
 
     with load_encoder(work / "encoder.bundle") as encoder:
+        assert isinstance(encoder, ItemEncoder)
         encoder.encode(["w1 w2 w3"] * BATCH)
         with sampled(lambda: rows) as samples:
             begun_s, cpu_s = time.perf_counter(), time.process_time()
@@ -147,7 +149,7 @@ def look_up(work: Path, items: int) -> dict[str, object]:
     with open_store(work / "snapshot", read_only=True) as store:
         namespace = store.namespace(next(iter(store.fingerprints())))
         assert len(namespace) == items
-        walls, owns = [], []
+        walls, owns = list[float](), list[float]()
         with sampled(lambda: len(walls) * KEYS) as samples:
             for _ in range(READS):
                 keys = [key_of(number) for number in rng.integers(0, items, KEYS).tolist()]

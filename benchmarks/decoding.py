@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,10 @@ def saved_checkpoint(folder: Path) -> Path:
     names = ("[PAD]", "[BOS]", "[EOS]")
     vocabulary = {names[token] if token < 3 else f"w{token}": token for token in range(CONFIG.vocab_size)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[PAD]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     special = dict(zip(("pad_token", "bos_token", "eos_token"), names, strict=True))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
+    fast.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     config |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     (folder / "config.json").write_text(json.dumps(config, indent=2))
@@ -133,7 +134,8 @@ def weight_bytes(bundle: Path) -> int:
     """Counts the bytes of the weights that a step multiplies: all matrices, scales included, but no table of rows."""
     manifest = open_bundle(bundle).manifest
     config, head_dim = CONFIG, CONFIG.head_dim
-    attention = head_dim * (2 * config.num_attention_heads + 2 * config.num_key_value_heads)
+    kv_heads = config.num_key_value_heads or config.num_attention_heads
+    attention = head_dim * (2 * config.num_attention_heads + 2 * kv_heads)
     layer = config.hidden_size * (attention + 3 * config.intermediate_size)
     weights = config.num_hidden_layers * layer + config.hidden_size * config.vocab_size
     if manifest.quantization is None:
@@ -211,11 +213,11 @@ def _step(write: Write, prompts: Ids) -> float:
     return (_seconds(lambda: write(prompts, 1 + TOKENS)) - short) / TOKENS
 
 
-def _faster(steps: dict[str, Sequence[float]]) -> float | None:
+def _faster(steps: Mapping[str, Sequence[float]]) -> float | None:
     if "onnxruntime-genai" not in steps:
         return None
     pairs = zip(steps["onnxruntime-genai"], steps["rankport"], strict=True)
-    return statistics.median(theirs / mine for theirs, mine in pairs)
+    return float(statistics.median(theirs / mine for theirs, mine in pairs))
 
 
 def show(console: Console, precision: str, figures: dict[str, Any]) -> None:

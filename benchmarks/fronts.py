@@ -236,7 +236,7 @@ def engine_process(control: "Connection[Any, Any]", path: str) -> None:
 def send(address: str, requests: list[bytes], seconds: float, window: int) -> tuple[list[float], float]:
     """Keeps the window full for so long; the latencies of all calls, and the seconds they took together."""
     channels = [grpc.insecure_channel(address, _OPTIONS) for _ in range(_CONNECTIONS)]
-    calls = [channel.unary_unary("/rankport.v1.Scoring/Score", None, None) for channel in channels]
+    calls: list[Any] = [channel.unary_unary("/rankport.v1.Scoring/Score", None, None) for channel in channels]
     room, latencies = threading.Semaphore(window), list[float]()
     failures: list[object] = []
     begun_s, sent = time.perf_counter(), 0

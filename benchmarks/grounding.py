@@ -15,11 +15,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
@@ -81,11 +83,15 @@ def prepare(out: Path, config: LanguageModelConfig) -> tuple[Inputs, dict[str, A
     return inputs, facts
 
 
+def _tell(status: Status, name: str, step: str) -> None:
+    status.update(f"{name}: {step}")
+
+
 def _write_pairs(inputs: Inputs, dataset: Dataset, ids: SemanticIds) -> None:
     phrases: defaultdict[str, list[str]] = defaultdict(list)
     for phrase in dataset.phrases:
-        for item in phrase.item_ids:
-            phrases[item].append(phrase.text)
+        for item_id in phrase.item_ids:
+            phrases[item_id].append(phrase.text)
     with inputs.pairs.open("w", encoding="utf-8") as file:
         for row, item in enumerate(dataset.items):
             for text in dict.fromkeys([item.title, *phrases[item.id]][:TITLES]):
@@ -164,15 +170,11 @@ def main() -> None:
     with console.status("") as status:
         for way in (*WAYS, *(ABLATION if given.ablation else ())):
             options = GroundingOptions(
-                init=way.init,  # type: ignore[arg-type]
+                init=way.init,
                 epochs=given.epochs if way.trained else 0,
                 batch_size=64,
             )
-            rows.append(
-                measure(
-                    way, inputs, options, work, lambda step, name=way.name: status.update(f"{name}: {step}")
-                )
-            )
+            rows.append(measure(way, inputs, options, work, partial(_tell, status, way.name)))
     show(console, rows)
     report = {"machine": describe_machine(), **facts, "levels": LEVELS, "codes": CODES, "ways": rows}
     (given.out / "grounding.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(demo: Path, folder: Path, rate: float, seconds: float) -> dict[str, object]:
     """Runs the processes, and counts how fresh scores are."""
     sys.path.insert(0, str(TESTS))
-    from support.servers.redis_server import redis_server
+    from support.servers.redis_server import redis_server  # type: ignore[import-not-found]
 
     with ExitStack() as stack:
         server = stack.enter_context(redis_server(folder))
@@ -127,7 +127,7 @@ def freshness(client: redis.Redis, scorer: Client, number: int) -> float:
 def await_done(client: redis.Redis) -> None:
     while True:
         [group] = client.xinfo_groups("items")
-        [(last, _)] = client.xrevrange("items", count=1)
+        [(last, _)] = client.xrevrange("items", count=1) or []
         if group["pending"] == 0 and group["last-delivered-id"] == last:
             return
         time.sleep(0.1)

@@ -63,7 +63,7 @@ def main() -> None:
     if not (TRAINED / "checkpoint").exists():
         sys.exit("the cross-encoder comes from its example: run `python -m examples.cross_encoder.run` first")
     console = Console()
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.set_num_threads(arguments.threads)
     texts = mixed_texts()
     report: dict[str, Any] = {"texts": len(texts), "words": list(WORDS), "threads": arguments.threads}

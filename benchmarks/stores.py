@@ -167,7 +167,8 @@ def measure_opening(work: Path, items: int) -> dict[str, object]:
 
 def measure_int8(work: Path, demo: Path) -> dict[str, object]:
     """Ranks the demo's held-out queries by its stored tokens, and by the same in int8. NDCG@10 by split."""
-    dataset, report = Dataset.load(), {}
+    dataset = Dataset.load()
+    report: dict[str, object] = {}
     bundle = open_bundle(demo / "ranker.bundle")
     copy_store(str(demo / "tokens.lmdb"), str(work / "int8.snapshot"), dtype="int8")
     for dtype, path in (("float16", demo / "tokens.lmdb"), ("int8", work / "int8.snapshot")):

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import onnxruntime
 import torch
 
-from benchmarks.parts.model import CONFIG, Case
+from benchmarks.parts.model import CONFIG, KV_HEADS, Case
 
 Product = tuple[int, int, int, int]  # batch, rows, inner, columns
 
@@ -22,7 +22,7 @@ def score_products(case: Case) -> Counter[Product]:
     """Products of a score pass over a cached prefix, with how often each occurs."""
     tokens, rows = case.items * case.item, case.items
     hidden, ffn, dim = CONFIG.hidden_size, CONFIG.intermediate_size, CONFIG.head_dim
-    heads, kv_heads = CONFIG.num_attention_heads, CONFIG.num_key_value_heads
+    heads, kv_heads = CONFIG.num_attention_heads, KV_HEADS
     group = heads // kv_heads
     products: Counter[Product] = Counter()
     for layer in range(CONFIG.num_hidden_layers):

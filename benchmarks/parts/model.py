@@ -8,13 +8,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForSequenceClassification
 
-VOCABULARY = 32_000
-CONFIG = Qwen3Config(
+VOCABULARY, KV_HEADS = 32_000, 4
+CONFIG = Qwen3Config(  # type: ignore[call-arg]
     vocab_size=VOCABULARY,
     hidden_size=512,
     num_hidden_layers=8,
     num_attention_heads=8,
-    num_key_value_heads=4,
+    num_key_value_heads=KV_HEADS,
     head_dim=64,
     intermediate_size=1536,
     num_labels=1,
@@ -69,11 +69,11 @@ def words(ids: list[int]) -> str:
 def save_checkpoint(folder: Path) -> Path:
     """A sequence-classification checkpoint, so that every contender answers with the same single logit."""
     torch.manual_seed(0)
-    Qwen3ForSequenceClassification(CONFIG).eval().save_pretrained(folder)
+    Qwen3ForSequenceClassification(CONFIG).eval().save_pretrained(folder)  # type: ignore[no-untyped-call]
     vocabulary = {("[PAD]", "[BOS]", "[EOS]")[i] if i < 3 else f"w{i}": i for i in range(VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[PAD]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
-    PreTrainedTokenizerFast(
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, pad_token="[PAD]", bos_token="[BOS]", eos_token="[EOS]"
     ).save_pretrained(folder)
     return folder

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def limit_threads(config: Path, threads: int) -> None:
     config.write_text(json.dumps(content, indent=2))
 
 
-def answer(og, model, prompts, tokens):  # type: ignore[no-untyped-def]
+def answer(og: Any, model: Any, prompts: list[list[int]], tokens: int) -> list[list[int]]:
     """Writes so many tokens greedily behind each prompt, whichever they are."""
     params = og.GeneratorParams(model)
     length = len(prompts[0]) + tokens

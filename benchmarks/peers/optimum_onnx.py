@@ -44,7 +44,7 @@ def main() -> None:
 def answer(model: object, tokenizer: object, request: dict) -> np.ndarray:  # type: ignore[type-arg]
     """Computes the logits in batches as they come, or of texts of like length. [texts, labels]"""
     rows = request.get("pairs") or [[text] for text in request["texts"]]
-    order = range(len(rows))
+    order = list(range(len(rows)))
     if request["sorted"]:
         order = sorted(order, key=lambda place: sum(map(len, rows[place])))
     logits: list[np.ndarray | None] = [None] * len(rows)

@@ -29,7 +29,7 @@ class TransformersPeer:
         with torch.inference_mode():
             parts = [
                 self._head(self.model.model(input_ids=part, use_cache=False))
-                for part in sequences.split(size)
+                for part in sequences.split(size)  # type: ignore[no-untyped-call]
             ]
         return torch.cat(parts).numpy()
 
@@ -41,10 +41,11 @@ class TransformersPeer:
             prefix = self.model.model(
                 input_ids=torch.tensor([request.prefix]), use_cache=True
             ).past_key_values
-            parts = [self._head(self._continue(prefix, part)) for part in items.split(size)]
+            pieces = items.split(size)  # type: ignore[no-untyped-call]
+            parts = [self._head(self._continue(prefix, part)) for part in pieces]
         return torch.cat(parts).numpy()
 
-    def _continue(self, prefix: DynamicCache, items: torch.Tensor) -> Any:
+    def _continue(self, prefix: Any, items: torch.Tensor) -> Any:
         cache = DynamicCache(
             [
                 (layer.keys.expand(len(items), -1, -1, -1), layer.values.expand(len(items), -1, -1, -1))

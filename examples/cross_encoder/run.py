@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
     arguments = parser.parse_args()
     console, started = Console(), time.perf_counter()
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     dataset = Dataset.load()
     folder: Path = arguments.out
     checkpoint = folder / "checkpoint"

@@ -71,7 +71,7 @@ def train(
         chosen = range(step * config.lists, (step + 1) * config.lists)
         loss = _loss(model, pairs, lists, chosen, config)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         on_step(step + 1, steps, loss.item())

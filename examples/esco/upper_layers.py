@@ -115,10 +115,11 @@ def _layer(layer: Any, states: Tensor, asking: Tensor, grid: Tensor, seen: Tenso
         _taken(attention.key(states), grid),
         _taken(attention.value(states), grid),
     )
-    split = [
-        part.unflatten(2, (attention.num_attention_heads, -1)).transpose(1, 2) for part in (query, key, value)
-    ]
-    rows = _attended(*split, seen[:, None, None]).transpose(1, 2).flatten(2).flatten(0, 1)
+    heads = attention.num_attention_heads
+    query, key, value = (
+        part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (query, key, value)
+    )
+    rows = _attended(query, key, value, seen[:, None, None]).transpose(1, 2).flatten(2).flatten(0, 1)
     asked = seen[:, : asks.shape[1]].flatten().nonzero()[:, 0]
     attended = layer.attention.output(_taken(rows, asked), asking)
     return layer.output(layer.intermediate(attended), attended)  # type: ignore[no-any-return]
@@ -126,13 +127,14 @@ def _layer(layer: Any, states: Tensor, asking: Tensor, grid: Tensor, seen: Tenso
 
 def _taken(states: Tensor, places: Tensor) -> Tensor:
     """Gives `states[places]`, whose backward pass is several times as slow."""
-    return states.index_select(0, places.flatten()).unflatten(0, places.shape)
+    return states.index_select(0, places.flatten()).view(*places.shape, *states.shape[1:])
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Tensor:
     """Attends, written out: the backward pass of torch's own attention is slow on a CPU for short texts."""
     logits = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
-    return logits.masked_fill(~seen, -torch.inf).softmax(-1) @ value
+    attended: Tensor = logits.masked_fill(~seen, -torch.inf).softmax(-1) @ value
+    return attended
 
 
 def by_length(lengths: Sequence[int]) -> Iterator[list[int]]:

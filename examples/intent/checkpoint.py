@@ -18,7 +18,8 @@ def mean_states(body: Any, encoded: Any) -> Tensor:
     """Runs a body of transformers on padded texts, and averages the last states of each. [texts, width]"""
     hidden: Tensor = body(**encoded).last_hidden_state
     mask = encoded["attention_mask"][..., None]
-    return (hidden * mask).sum(1) / mask.sum(1)
+    means: Tensor = (hidden * mask).sum(1) / mask.sum(1)
+    return means
 
 
 def logits_of(layers: DenseLayers, states: Tensor) -> Tensor:

@@ -39,6 +39,28 @@ def test_top_k_keeps_those_that_tie_with_the_last() -> None:
     np.testing.assert_array_equal(drawn(10, top_k=1), [1, 0, 0, 0, 0])
 
 
+@settings(max_examples=60)
+@given(
+    st.integers(0, 99),
+    st.sampled_from([2, 40, 300, 999, 5003]),
+    st.integers(1, 60),
+    st.sampled_from(["apart", "tied", "masked"]),
+)
+def test_top_k_draws_what_a_sort_of_all_would(seed: int, vocabulary: int, top_k: int, form: str) -> None:
+    rng, own = np.random.default_rng(seed), np.random.Generator(np.random.PCG64(seed))
+    one = sampler(seed=seed, temperature=0.8, top_k=top_k)
+    for _ in range(5):
+        logits = rng.normal(0, 3, vocabulary).astype(np.float32)
+        if form == "tied":
+            logits = np.round(logits)
+        if form == "masked":
+            logits[rng.permutation(vocabulary)[: vocabulary // 2]] = -np.inf
+        chances = np.exp((logits.astype(np.float64) - logits.max()) / 0.8)
+        chances[logits < np.sort(logits)[-min(top_k, vocabulary)]] = 0.0
+        sums = np.cumsum(chances)
+        assert one.draw(logits) == np.searchsorted(sums, own.random() * sums[-1], side="right")
+
+
 def test_top_p_keeps_the_likeliest_that_have_it_together() -> None:
     np.testing.assert_allclose(drawn(top_p=0.92), np.array([0.5, 0.2, 0.2, 0.07, 0]) / 0.97, atol=0.03)
     np.testing.assert_array_equal(drawn(10, top_p=0.4), [1, 0, 0, 0, 0])

@@ -11,6 +11,8 @@ from rankport.runtime.bundle.manifest import Generation
 
 Logits = NDArray[np.float32]
 
+_PARTS = 16  # for each of the likeliest tokens that are asked for
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingRules:
@@ -86,16 +88,15 @@ class Sampler:
         rules = self._rules
         if rules.temperature == 0:
             return int(np.argmax(logits))
-        scaled = logits.astype(np.float64) / rules.temperature
+        kept = _likeliest(logits, rules.top_k) if 0 < rules.top_k < len(logits) else None
+        scaled = (logits if kept is None else logits[kept]).astype(np.float64) / rules.temperature
         chances = np.exp(scaled - scaled.max())
-        if rules.top_k and rules.top_k < len(chances):
-            # Those that tie with the last one stay.
-            chances[chances < np.partition(chances, -rules.top_k)[-rules.top_k]] = 0.0
         if rules.top_p < 1:
             chances[chances < _least_of_nucleus(chances, rules.top_p)] = 0.0
         sums = np.cumsum(chances)
         place = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
-        return min(place, len(sums) - 1)
+        place = min(place, len(sums) - 1)
+        return place if kept is None else int(kept[place])
 
     def _penalized(self, logits: Logits) -> Logits:
         if self._seen is None:
@@ -116,6 +117,20 @@ def logprob(logits: Logits, token: int) -> float:
     """Computes the log-probability of a token by softmax over all logits. [vocabulary]"""
     shifted = logits.astype(np.float64) - float(logits.max())
     return float(shifted[token] - np.log(np.exp(shifted).sum()))
+
+
+def _likeliest(logits: Logits, count: int) -> NDArray[np.int64]:
+    """Finds the tokens of the `count` largest logits and of those that tie with the last, in their order.
+
+    The largest of as many parts as are asked for, or more, are no larger: what is below them all need not be sorted.
+    """
+    width = len(logits) // (_PARTS * count)
+    kept = np.arange(len(logits))
+    if width > 1:
+        largest = logits[: width * _PARTS * count].reshape(width, -1).max(axis=0)
+        kept = np.flatnonzero(logits >= np.partition(largest, -count)[-count])
+    values = logits[kept]
+    return kept[values >= np.partition(values, -count)[-count]]
 
 
 def _least_of_nucleus(chances: NDArray[np.float64], top_p: float) -> float:

@@ -1,15 +1,19 @@
 """Clients that keep connections, or take for ever to send: they end, or give way, and others are answered."""
 
 import socket
+import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from http.client import RemoteDisconnected
+from http.client import HTTPSConnection, RemoteDisconnected
+from pathlib import Path
 
 import pytest
 
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.counts import Outcome
+from rankport.runtime.server.security.config import SecurityConfig
+from support.certificates import CertificateFiles
 from support.servers.http import ask
 from support.servers.serving import Serving, serving
 from support.servers.supervised import eventually
@@ -81,3 +85,24 @@ def test_a_body_that_comes_byte_by_byte_is_ended() -> None:
         assert answer.startswith(b"HTTP/1.1 504 ")
         assert served.server.counts.snapshot()[Outcome.DEADLINE] == 1
         assert ask(served.server.http_address, "/rerank", QUESTION).status == 200
+
+
+def test_handshakes_that_never_end_give_way_the_oldest_first(tmp_path: Path) -> None:
+    files = CertificateFiles.written(tmp_path)
+    security = SecurityConfig(tls_cert=str(files.cert), tls_key=str(files.key))
+    config = ServerConfig(port=0, http_port=0, grace_s=5.0, max_connections=3, security=security)
+    with serving(config) as served, ExitStack() as stack:
+        begun = [stack.enter_context(connected(served)) for _ in range(6)]
+        for connection in begun:
+            connection.sendall(b"\x16\x03\x01\x02\x00\x01")  # of a message of 512 bytes
+        assert ended(begun[0])
+        host, port = served.server.http_address.rsplit(":", 1)
+        trusting = ssl.create_default_context(cafile=str(files.ca))
+        client = HTTPSConnection(host, int(port), timeout=30.0, context=trusting)
+        client.request("GET", "/health/live")
+        assert client.getresponse().status == 200
+        client.close()
+        assert ended(begun[3])
+        begun[5].settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            begun[5].recv(1)

@@ -10,7 +10,7 @@ from rankport.protos.errors import Unavailable
 from rankport.runtime.server.core import Core
 from rankport.runtime.server.http.app import app_of
 from rankport.runtime.server.http.health import Health
-from rankport.runtime.server.http.protocol import protocol_of
+from rankport.runtime.server.http.protocol import Listener, protocol_of
 
 _BACKLOG = 2048
 _MAX_HEAD_BYTES = 64 * 2**10
@@ -24,10 +24,11 @@ class HttpFront:
     def __init__(self, core: Core) -> None:
         self._config, self._readiness = core.config, core.readiness
         self._health = Health()
+        self._listener: Listener | None = None
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app_of(core, self._health),
-                http=protocol_of(core.config.stream_idle_s, core.config.max_connections),
+                http=protocol_of(core.config.stream_idle_s, core.config.max_connections, self._made),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -49,9 +50,14 @@ class HttpFront:
     async def start(self, port: int) -> int:
         """Answers requests from now on, and returns the port. Raises `Unavailable` if the address cannot be taken."""
         bound = _bound(self._config.http_host, port, shared=self._config.is_front)
+        bound.most, self._listener = self._config.max_connections, bound
         self._serving = asyncio.create_task(self._server.serve([bound]))
         taken: int = bound.getsockname()[1]
         return taken
+
+    def _made(self, number: int) -> None:
+        if self._listener is not None:
+            self._listener.made(number)
 
     def report(self, alive: Mapping[str, bool]) -> None:
         """Reports the health of models by name."""
@@ -68,11 +74,11 @@ class HttpFront:
             await self._serving
 
 
-def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
+def _bound(host: str, port: int, *, shared: bool) -> Listener:
     try:
         infos = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = infos[0]
-        bound = socket.socket(family, kind, protocol)
+        bound = Listener(family, kind, protocol)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if shared:

@@ -1,17 +1,66 @@
 """Connections of HTTP/1.1 that must get on with a request: uvicorn would wait for its headers for ever."""
 
 import asyncio
+import gc
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+_HANDSHAKE_S = 10.0
+_COLLECTED = 100  # handshakes that came to nothing, at 300 kB each
 
-def protocol_of(idle_s: float, max_connections: int) -> type[H11Protocol]:
+
+class Listener(socket.socket):
+    """Listening socket that bounds the connections whose handshake of TLS has not ended, which no protocol knows yet.
+
+    Each takes 300 kB. Beyond `most`, or ten seconds, the oldest end: handshakes that are never ended keep nobody out.
+    """
+
+    most = 1000
+    _ended = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Takes the next connection, and ends those that are too many or too old."""
+        connection, address = super().accept()
+        waiting = self._waiting
+        waiting[connection.fileno()] = connection, time.monotonic()
+        for number, (old, since_s) in list(waiting.items()):
+            if old.fileno() == -1:
+                del waiting[number]
+            elif len(waiting) > self.most or time.monotonic() - since_s > _HANDSHAKE_S:
+                del waiting[number]
+                with suppress(OSError):  # the event loop finds its end, and closes it
+                    old.shutdown(socket.SHUT_RDWR)
+            else:
+                break
+            self._ended += 1
+            if self._ended % _COLLECTED == 0:  # the loop leaves what they took in cycles
+                gc.collect()
+        return connection, address
+
+    def made(self, number: int) -> None:
+        """Learns that a connection, by the number of its file, has ended its handshake."""
+        self._waiting.pop(number, None)
+
+    @cached_property
+    def _waiting(self) -> dict[int, tuple[socket.socket, float]]:
+        return {}  # by the numbers of their files, the oldest first
+
+
+def protocol_of(
+    idle_s: float, max_connections: int, made: Callable[[int], None] = lambda _: None
+) -> type[H11Protocol]:
     """Makes the class of connections that are closed once they wait for the rest of a request's head for so long.
 
     Where there are more than `max_connections` the one closes that has had no whole request for the longest: a client
-    that keeps many keeps no other out. If all have one that is being answered the new one closes.
+    that keeps many keeps no other out. If all have one that is being answered the new one closes. `made` is told
+    the number of each one's file.
     """
 
     class Protocol(H11Protocol):
@@ -22,6 +71,7 @@ def protocol_of(idle_s: float, max_connections: int) -> type[H11Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            made(transport.get_extra_info("socket").fileno())
             self._idle_since_s = self.loop.time()
             if not self._has_room():
                 transport.close()

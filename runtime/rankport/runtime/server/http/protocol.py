@@ -29,6 +29,7 @@ class Listener(socket.socket):
         """Takes the next connection, and ends those that are too many or too old."""
         connection, address = super().accept()
         waiting = self._waiting
+        waiting.pop(connection.fileno(), None)  # of one that has ended, whose number is free again
         waiting[connection.fileno()] = connection, time.monotonic()
         for number, (old, since_s) in list(waiting.items()):
             if old.fileno() == -1:

@@ -10,7 +10,7 @@ from rankport.sdk.loadtest.http_target import HttpTarget
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import Ended
 
-BODY = LoadRequest("POST", b'{"query": "q"}', 1)
+BODY = LoadRequest("POST", b'{"query": "q"}', 1, "jobs@2")
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -57,7 +57,7 @@ def test_a_connection_is_kept_for_the_next_request() -> None:
     assert (said, connections) == ([Ended("OK")] * 3, 1)
     assert first.startswith(b"POST /v1/rerank?x=1 HTTP/1.1\r\n")
     assert b"\r\nAuthorization: Bearer secret\r\n" in first
-    assert b"\r\nx-priority: interactive\r\n" in first
+    assert b"\r\nx-priority: interactive\r\nx-model: jobs@2\r\n" in first
     assert first.endswith(BODY.body)
 
 

@@ -257,6 +257,8 @@ class Kind:
     reads_tokens: Callable[[Bundle], bool] = lambda bundle: (
         False
     )  # whether its items may be keys of a token store
+    # Why it is served without keys beside models that read a store, which it may do without; "": it reads that store.
+    without_keys: Callable[[Bundle, TokenStore], str] = lambda bundle, store: ""
     # Loads it for a job that fills a store, on the very device that is asked for; None: it makes nothing to store.
     load_encoder: Callable[[Bundle, EngineConfig], OfflineEncoder] | None = None
 

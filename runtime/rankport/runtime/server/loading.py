@@ -123,9 +123,19 @@ class ModelLoader:
         gc.unfreeze()
 
     def _load(self, bundle: Bundle) -> Model:
-        model = kind_of(bundle, self._kinds).load(bundle, self._config, self._store)
+        kind = kind_of(bundle, self._kinds)
+        model = kind.load(bundle, self._config, self._store_of(kind, bundle))
         self._open[id(model)] = model
         return model
+
+    def _store_of(self, kind: Kind, bundle: Bundle) -> TokenStore | None:
+        """Gives the store that all models share; None to one that takes no keys, or has none and does without."""
+        if self._store is None or not kind.reads_tokens(bundle):
+            return None
+        if why := kind.without_keys(bundle, self._store):
+            _log.warning("bundle %r is served without keys: %s", bundle.manifest.name, why)
+            return None
+        return self._store
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,13 @@ from rankport.runtime.store.refusals import not_published
 
 
 def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace | None:
-    """Returns the tokens of the encoder that a ranker was trained with; None for a ranker of texts.
+    """Returns the tokens of the encoder that a ranker, or a ranker of sets, was trained with; None for one of texts.
 
     Raises:
         PairingError: the store lacks that encoder's tokens, or the bundle names none; the message has the
             fingerprints.
     """
-    if manifest.embedding is None:
+    if manifest.embedding is None and manifest.pairing is None:
         return None
     held = store.fingerprints()
     has = f"store {store.location} has tokens of {', '.join(held) or 'no encoder'}"
@@ -45,7 +45,7 @@ def paired_tokens(store: TokenStore, manifest: ManifestDraft) -> TokenNamespace 
             f"run `rankport encode` with the paired encoder"
         )
     spec, takes = held[wanted], manifest.embedding
-    if (spec.tokens, spec.hidden_size) != (takes.tokens, takes.hidden_size):
+    if takes is not None and (spec.tokens, spec.hidden_size) != (takes.tokens, takes.hidden_size):
         raise PairingError(
             f"ranker {manifest.name!r} takes embedding tokens [{takes.tokens}, {takes.hidden_size}], and store "
             f"{store.location} has [{spec.tokens}, {spec.hidden_size}] of its encoder {wanted}: export the ranker anew"

@@ -7,6 +7,7 @@ from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import OK, Ended
 from rankport.sdk.transport.access import Tls, credentials_of
 from rankport.sdk.transport.channels import ChannelOptions, Target
+from rankport.sdk.transport.tracing import model_metadata
 
 
 class GrpcTarget:
@@ -41,8 +42,9 @@ class GrpcTarget:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[self._turn].unary_unary(
             request.method
         )
+        metadata = self._metadata[priority] + model_metadata(request.model)
         try:
-            reply = await call(request.body, timeout=self._timeout_s, metadata=self._metadata[priority])
+            reply = await call(request.body, timeout=self._timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             return Ended(error.code().name, error.details() or "")
         return Ended(OK, reply=reply)

@@ -13,6 +13,7 @@ from rankport.protos.reasons import reason_of
 from rankport.sdk.loadtest.requests import LoadRequest
 from rankport.sdk.loadtest.result import OK, Ended
 from rankport.sdk.transport.access import Tls
+from rankport.sdk.transport.tracing import model_metadata
 
 _FAREWELL_S = 1.0
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -52,7 +53,7 @@ class HttpTarget:
     async def send(self, request: LoadRequest, priority: Priority = "interactive") -> Ended:
         """Sends a request of a class and waits for its end: OK, its status in numbers, or why there is none."""
         try:
-            status, body = await asyncio.wait_for(self._exchange(request.body, priority), self._timeout_s)
+            status, body = await asyncio.wait_for(self._exchange(request, priority), self._timeout_s)
         except TimeoutError:
             return Ended("DEADLINE_EXCEEDED", f"no answer within {self._timeout_s:g} s")
         except EOFError:
@@ -71,14 +72,15 @@ class HttpTarget:
     async def _connect(self) -> _Connection:
         return await asyncio.open_connection(self._place.host, self._place.port, ssl=self._tls)
 
-    async def _exchange(self, body: bytes, priority: Priority) -> tuple[int, bytes]:
-        place = self._place
+    async def _exchange(self, request: LoadRequest, priority: Priority) -> tuple[int, bytes]:
+        place, body = self._place, request.body
+        named = "".join(f"{key}: {model}\r\n" for key, model in model_metadata(request.model))
         connection = self._idle.pop() if self._idle else await self._connect()
         reader, writer = connection
         kept = False
         try:
             head = f"POST {place.path} HTTP/1.1\r\nHost: {place.host}:{place.port}\r\n"
-            head += f"{self._authorization}{PRIORITY_KEY}: {priority}\r\n"
+            head += f"{self._authorization}{PRIORITY_KEY}: {priority}\r\n{named}"
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
             await writer.drain()

@@ -29,6 +29,7 @@ class LoadRequest:
     method: str  # of gRPC; of HTTP the address says it
     body: bytes
     items: int
+    model: str = ""  # that it names
 
 
 def read_requests(path: Path, model: str = "") -> list[LoadRequest]:
@@ -50,7 +51,7 @@ def read_requests(path: Path, model: str = "") -> list[LoadRequest]:
             )
         items = parse_items(row["items"])
         request = wire.score_request(model, parse_prefix(row["prefix"]), items, "truncate", "skip")
-        return LoadRequest(SCORE, request.SerializeToString(), len(items))
+        return LoadRequest(SCORE, request.SerializeToString(), len(items), model)
 
     return read_lines(path, "requests", parse)
 
@@ -62,7 +63,9 @@ def read_bodies(path: Path) -> list[LoadRequest]:
         if not isinstance(row, dict):
             raise InvalidRequest("needs a JSON object, the body of a request")
         lists = [len(value) for value in row.values() if isinstance(value, list)]
-        return LoadRequest("POST", json.dumps(row, ensure_ascii=False).encode(), max(lists, default=0))
+        model = row.get("model")
+        body = json.dumps(row, ensure_ascii=False).encode()
+        return LoadRequest("POST", body, max(lists, default=0), model if isinstance(model, str) else "")
 
     return read_lines(path, "requests", parse)
 
@@ -72,14 +75,14 @@ def encode_of(texts: object, model: str) -> LoadRequest:
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise InvalidRequest("texts must be a list of at least one text")
     request = wire.encode_request(model, texts, "truncate", None)
-    return LoadRequest(ENCODE, request.SerializeToString(), len(texts))
+    return LoadRequest(ENCODE, request.SerializeToString(), len(texts), model)
 
 
 def rank_of(row: Mapping[str, object], model: str) -> LoadRequest:
     """Makes a request that ranks a set. Raises `InvalidRequest` naming the part at fault."""
     query = SetQuery.of(**rank_arguments({name: value for name, value in row.items() if name != "id"}))
     request = set_wire.rank_request(model, query)
-    return LoadRequest(RANK, request.SerializeToString(), query.candidates.rows)
+    return LoadRequest(RANK, request.SerializeToString(), query.candidates.rows, model)
 
 
 def drawn_requests(
@@ -102,5 +105,5 @@ def drawn_requests(
         chosen = draw.choice(len(given), min(per_request, len(given)), replace=False)
         prefix = prefixes[int(draw.integers(len(prefixes)))]
         message = wire.score_request(model, prefix, [given[place] for place in chosen], "truncate", "skip")
-        requests.append(LoadRequest(SCORE, message.SerializeToString(), len(chosen)))
+        requests.append(LoadRequest(SCORE, message.SerializeToString(), len(chosen), model))
     return requests

@@ -29,10 +29,14 @@ def trace_metadata(
     said = current_priority() if priority is None else checked_priority(priority)
     if said is not None:
         carrier[PRIORITY_KEY] = said
-    if _PRINTABLE.fullmatch(model):  # else the server learns it from the message
-        carrier[MODEL_KEY] = model
+    carrier.update(model_metadata(model))
     if "opentelemetry.trace" in modules:
         from opentelemetry import propagate
 
         propagate.inject(carrier)
     return tuple(carrier.items()) or None
+
+
+def model_metadata(model: str) -> Metadata:
+    """Names the model of a call, by which a server refuses it unread; () where only the message can say it."""
+    return ((MODEL_KEY, model),) if _PRINTABLE.fullmatch(model) else ()

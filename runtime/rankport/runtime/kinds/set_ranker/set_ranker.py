@@ -38,6 +38,7 @@ from rankport.runtime.scheduling.futures import converted, result_within
 from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
+from rankport.runtime.store.keyed_items import paired_tokens
 from rankport.runtime.store.opening import given_or_opened
 
 AnySetEngine = SetEngine | RemoteSetEngine
@@ -281,6 +282,8 @@ def _content(
         raise InvalidRequest(
             f"store: bundle {manifest.name!r} is paired with no encoder: leave the store out, and give vectors"
         )
-    tokens = given_or_opened(store, owned)
-    assert tokens is not None, "it is given"
-    return HotTokens(tokens.namespace(manifest.pairing.encoder_fingerprint), config.host_tokens_bytes)
+    opened = given_or_opened(store, owned)
+    assert opened is not None, "it is given"
+    tokens = paired_tokens(opened, manifest)
+    assert tokens is not None, "it is paired"
+    return HotTokens(tokens, config.host_tokens_bytes)

@@ -3,6 +3,7 @@
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.kind import Kind
+from rankport.runtime.kinds.two_tower.loading import has_rows
 from rankport.runtime.kinds.two_tower.rules import NAME, RULES
 from rankport.runtime.kinds.two_tower.towers import Towers
 from rankport.runtime.store.contract import TokenStore
@@ -20,5 +21,11 @@ def _reads_tokens(bundle: Bundle) -> bool:
     return True
 
 
-TWO_TOWER = Kind(NAME, RULES[NAME], _load, _reads_tokens, _load_encoder)
+def _without_keys(bundle: Bundle, store: TokenStore) -> str:
+    if has_rows(store, bundle.manifest.fingerprint):
+        return ""
+    return f"store {store.location} has no representations of it: run `rankport encode` with it and load it again"
+
+
+TWO_TOWER = Kind(NAME, RULES[NAME], _load, _reads_tokens, _without_keys, _load_encoder)
 """The row of the table."""

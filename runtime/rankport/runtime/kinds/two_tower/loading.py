@@ -95,6 +95,11 @@ class StoredRows:
     queries: TokenNamespace | None = None
 
 
+def has_rows(store: TokenStore, fingerprint: str) -> bool:
+    """Tells whether a store has representations of a bundle's own, of items or of queries."""
+    return not store.fingerprints().keys().isdisjoint((fingerprint, side_fingerprint(fingerprint, "query")))
+
+
 def stored_rows(
     store: TokenStore, manifest: Manifest, query: Manifest | None, same_reading: bool
 ) -> StoredRows:

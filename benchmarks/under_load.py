@@ -1,6 +1,6 @@
 """A server under load: its throughput against in process, latencies below its capacity, goodput far above it.
 
-    python -m benchmarks.under_load [--rounds 3] [--seconds 20] [--turns 3] [--beside FLAGS] [--out build/bench]
+    python -m benchmarks.under_load [--rounds 3] [--seconds 20] [--turns 3] [--flags FLAGS] [--beside FLAGS] [--out DIR]
 
 The mix shape (prefix 60, 250 items of 2 tokens) on the benchmark's model. Throughput is that of 16 callers who wait for
 each answer, in process and over gRPC in turn. Then requests arrive at random at 70 % of what gRPC did, and at ten times
@@ -68,6 +68,7 @@ def main() -> None:
         default=3,
         help="parts of each load, of the servers in turn; default: %(default)s",
     )
+    parser.add_argument("--flags", default="", help="flags of the server; default: none")
     parser.add_argument("--beside", help="flags of a second server, to compare")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="default: %(default)s")
     given = parser.parse_args()
@@ -76,7 +77,7 @@ def main() -> None:
         with console.status("exporting the benchmark's model (Qwen3 shape, 8 layers x 512)"):
             checkpoint = save_checkpoint(Path(scratch, "checkpoint"))
             export(checkpoint, Path(scratch, "b"), kind="ranker", max_prefix_tokens=512, max_item_tokens=512)
-        servers = ["", *([given.beside] if given.beside else [])]
+        servers = [given.flags, *([given.beside] if given.beside else [])]
         measured = measure(Path(scratch, "b"), servers, given.rounds, (given.seconds, given.turns), console)
     for each in measured:
         show(console, each)

@@ -130,7 +130,8 @@ def _likeliest(logits: Logits, count: int) -> NDArray[np.int64]:
         largest = logits[: width * _PARTS * count].reshape(width, -1).max(axis=0)
         kept = np.flatnonzero(logits >= np.partition(largest, -count)[-count])
     values = logits[kept]
-    return kept[values >= np.partition(values, -count)[-count]]
+    likeliest: NDArray[np.int64] = kept[values >= np.partition(values, -count)[-count]]
+    return likeliest
 
 
 def _least_of_nucleus(chances: NDArray[np.float64], top_p: float) -> float:

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from rankport.exporters.checkpoints.set_ranker.hstu_layout import Order, convert_hstu
 from rankport.protos.errors import CheckpointError
+from support.sets.dumps import COLLECTION, dumped
 from support.sets.rankers import set_config, set_model
 
 CONFIG = set_config("hstu", "hstu")
@@ -68,10 +70,50 @@ def test_a_tensor_that_is_left_over_missing_or_of_another_shape_is_named(tmp_pat
         convert_hstu(folder, set_config("hstu", "hstu", "hstu"), known, "kinds")
 
 
-def test_a_file_that_needs_code_and_several_ranks_are_refused(tmp_path: Path) -> None:
+def test_a_file_that_needs_code_and_none_are_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path, {"model_state_dict": set_model(CONFIG)})
     with pytest.raises(CheckpointError, match="needs code to be read, which is never run"):
         convert_hstu(folder, CONFIG, {}, "kinds")
-    torch.save({}, folder / "torch_module" / "model.1.pth")
-    with pytest.raises(CheckpointError, match=r"has 2 files model\.RANK\.pth"):
+    (folder / "torch_module" / "model.0.pth").unlink()
+    with pytest.raises(CheckpointError, match=r"torch_module has no file model\.RANK\.pth"):
         convert_hstu(folder, CONFIG, {}, "kinds")
+
+
+def test_replicas_of_several_ranks_are_one_model_and_parts_are_refused(tmp_path: Path) -> None:
+    state = stored("kinds", fused=True)
+    folder = saved(tmp_path, {"model_state_dict": state})
+    torch.save({"model_state_dict": state}, folder / "torch_module" / "model.1.pth")
+    model = convert_hstu(folder, CONFIG, names(state), "kinds")
+    torch.testing.assert_close(model.norm.bias, set_model(CONFIG).norm.bias, atol=0, rtol=0)
+    name = LAYER.format(0) + "_linear_uvqk_weight"
+    torch.save(
+        {"model_state_dict": state | {name: state[name][:, :8]}}, folder / "torch_module" / "model.1.pth"
+    )
+    with pytest.raises(
+        CheckpointError, match=r"model\.1\.pth: tensor '.*_linear_uvqk_weight' is not that of model\.0"
+    ):
+        convert_hstu(folder, CONFIG, names(state), "kinds")
+
+
+def test_tables_are_read_from_the_dumps_of_several_ranks(tmp_path: Path) -> None:
+    state = stored("kinds", fused=True)
+    whole = set_model(CONFIG)
+    movies = state.pop("other.tables.movie.weight")
+    folder = saved(tmp_path, {"model_state_dict": state})
+    dumped(folder / COLLECTION, "video_id", movies, ranks=3)
+    known = names(state) | {"tables.movie.weight": "video_id"}
+    model = convert_hstu(folder, CONFIG, known, "kinds", scratch=tmp_path)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, atol=0, rtol=0)
+    model.save(tmp_path / "checkpoint")
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "checkpoint",
+        "dynamicemb_module",
+        "torch_module",
+    ]
+    stated = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    torch.testing.assert_close(stated["tables.movie.weight"], movies, atol=0, rtol=0)
+    with pytest.raises(CheckpointError, match=r"the dump of table '.*/video_id' has no place"):
+        convert_hstu(folder, CONFIG, names(state), "kinds")
+    with pytest.raises(CheckpointError, match="there is no tensor 'video'"):
+        convert_hstu(folder, CONFIG, known | {"tables.movie.weight": "video"}, "kinds")

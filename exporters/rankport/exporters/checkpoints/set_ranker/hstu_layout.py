@@ -1,25 +1,29 @@
 """The published layout of HSTU models, `torch_module/model.{rank}.pth`, to a checkpoint of a ranker of sets.
 
-Tensors alone are read (`weights_only`), of one rank. The layers have names of their own and are found by them; what is
-around them (features in, tables, heads) has no fixed names and is named by whoever converts.
+Tensors alone are read (`weights_only`), and tables of ids from dumps beside them (`table_dumps`). The layers have names
+of their own and are found by them; what is around them (features in, tables, heads) has no fixed names and is named by
+whoever converts.
 """
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
 
 from rankport.exporters.checkpoints.set_ranker.config import SetRankerConfig
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
+from rankport.exporters.checkpoints.set_ranker.table_dumps import rows_of, table_dumps
 from rankport.protos.errors import CheckpointError
 
 Order = Literal["kinds", "heads"]
 """Rows of UVQK: all of U, then V, Q, K; or U, V, Q, K of each head in turn."""
 
 _LAYER: Final = re.compile(r"(?:^|.*\.)_attention_layers\.(\d+)\.(.+)$")
+_TABLE: Final = re.compile(r"tables\.(.+)\.weight")
 _NORMS: Final = {
     "_input_layernorm_weight": "norm.weight",
     "_input_layernorm_bias": "norm.bias",
@@ -32,17 +36,38 @@ _NORMS: Final = {
 
 
 def convert_hstu(
-    folder: Path, config: SetRankerConfig, names: Mapping[str, str], order: Order
+    folder: Path,
+    config: SetRankerConfig,
+    names: Mapping[str, str],
+    order: Order,
+    *,
+    scratch: Path | None = None,
 ) -> SetRankerModel:
     """Makes the model of a folder; `names` are stored names of the tensors outside of the layers, by ours.
 
-    Raises CheckpointError for a file that needs code, several ranks, and a tensor that is missing, left over or of
-    another shape; the message names it.
+    A table (`tables.NAME.weight`) may be named after a dump; its rows are laid out in `scratch`, see `rows_of`.
+
+    Raises CheckpointError for a file that needs code, ranks that differ, and a tensor or dump that is missing, left
+    over or of another shape; the message names it.
     """
-    stored = _stored(folder)
-    model = SetRankerModel(config)
+    stored, dumps = _stored(folder), table_dumps(folder)
+    with torch.device("meta"):  # a table may be larger than the memory
+        model = SetRankerModel(config)
     wanted = model.state_dict()
-    placed = {ours: _taken(stored, theirs) for ours, theirs in names.items()}
+    placed: dict[str, Tensor] = {}
+    unplaced = set(dumps.tables)
+    for ours, theirs in names.items():
+        table = _TABLE.fullmatch(ours)
+        dump = dumps.named(theirs) if table and table[1] in config.sets.tables else None
+        if table is None or dump is None or theirs in stored:
+            placed[ours] = _taken(stored, theirs)
+        else:
+            placed[ours] = rows_of(dump, table[1], config.sets.tables[table[1]], scratch)
+            unplaced.discard(dump.name)
+    if unplaced:
+        raise CheckpointError(
+            f"the dump of table {min(unplaced)!r} has no place: name it, or the model would run without it"
+        )
     for theirs in list(stored):
         match = _LAYER.match(theirs)
         if match is not None:
@@ -50,29 +75,43 @@ def convert_hstu(
             placed[f"blocks.{match[1]}.{ours}"] = value
     for ours in wanted:
         if re.fullmatch(r"blocks\.\d+\.out\.bias", ours):
-            placed.setdefault(ours, torch.zeros_like(wanted[ours]))  # the layout's projection may have none
+            placed.setdefault(ours, torch.zeros(wanted[ours].shape))  # the layout's projection may have none
     _check(placed, wanted, stored)
-    model.load_state_dict({name: value.float() for name, value in placed.items()})
+    model.load_state_dict({name: value.float() for name, value in placed.items()}, assign=True)
     return model.eval()
 
 
 def _stored(folder: Path) -> dict[str, Tensor]:
     files = sorted((folder / "torch_module").glob("model.*.pth"))
-    if len(files) != 1:
-        raise CheckpointError(
-            f"{folder / 'torch_module'} has {len(files)} files model.RANK.pth: one is read, of a model that is not "
-            "split over ranks"
-        )
+    if not files:
+        raise CheckpointError(f"{folder / 'torch_module'} has no file model.RANK.pth")
+    first = _state(files[0])
+    for file in files[1:]:
+        _require_replica(first, _state(file), file, files[0])
+    return first
+
+
+def _state(file: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(files[0], map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
     except Exception as error:  # of pickle, whose names are not imported here
         raise CheckpointError(
-            f"{files[0]} needs code to be read, which is never run: save its state_dict alone ({str(error)[:120]!r})"
+            f"{file} needs code to be read, which is never run: save its state_dict alone ({str(error)[:120]!r})"
         ) from error
     state = content.get("model_state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{files[0]} has no model_state_dict of tensors: save one")
+        raise CheckpointError(f"{file} has no model_state_dict of tensors: save one")
     return dict(state)
+
+
+def _require_replica(first: Mapping[str, Tensor], other: Mapping[str, Tensor], file: Path, of: Path) -> None:
+    """Checks that a rank has what the first one has: of parts of tensors nothing says how they are joined."""
+    for name in sorted(first.keys() | other.keys()):
+        one, same = first.get(name), other.get(name)
+        if one is None or same is None or one.dtype != same.dtype or not torch.equal(one, same):
+            raise CheckpointError(
+                f"{file}: tensor {name!r} is not that of {of.name}: the model is split over ranks; save it whole"
+            )
 
 
 def _taken(stored: dict[str, Tensor], name: str) -> Tensor:

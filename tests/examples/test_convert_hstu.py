@@ -1,0 +1,47 @@
+"""The converter of HSTU's published layout, as a command."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from examples.ligr.convert_hstu import main
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
+from support.sets.dumps import COLLECTION, dumped
+from support.sets.rankers import set_config, set_model
+
+
+def test_a_folder_of_tensors_and_dumps_becomes_a_checkpoint_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = set_config("ligr")
+    whole = set_model(config).state_dict()
+    state = {name: value for name, value in whole.items() if name != "tables.movie.weight"}
+    (tmp_path / "hstu" / "torch_module").mkdir(parents=True)
+    torch.save({"model_state_dict": state}, tmp_path / "hstu" / "torch_module" / "model.0.pth")
+    dumped(tmp_path / "hstu" / COLLECTION, "video_id", whole["tables.movie.weight"], ranks=2)
+    names = {name: name for name in state} | {"tables.movie.weight": "video_id"}
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    arguments = [
+        "hstu",
+        "--config",
+        "config.json",
+        "--names",
+        "names.json",
+        "--order",
+        "kinds",
+        "--out",
+        "out",
+    ]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["convert_hstu", *arguments])
+    main()
+    told = capsys.readouterr().out
+    assert told.startswith("left out, of training alone: video_id_emb_opt_values.rank_0.world_size_2, ")
+    loaded = load_checkpoint(tmp_path / "out", head="sets").model.state_dict()
+    assert loaded.keys() == whole.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(loaded[name], value, atol=0, rtol=0)

@@ -41,7 +41,7 @@ def test_a_folder_of_tensors_and_dumps_becomes_a_checkpoint_that_loads(
     main()
     told = capsys.readouterr().out
     assert told.startswith("left out, of training alone: video_id_emb_opt_values.rank_0.world_size_2, ")
-    loaded = load_checkpoint(tmp_path / "out", head="sets").model.state_dict()
+    loaded = load_checkpoint(tmp_path / "out").model.state_dict()
     assert loaded.keys() == whole.keys()
     for name, value in whole.items():
         torch.testing.assert_close(loaded[name], value, atol=0, rtol=0)

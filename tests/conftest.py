@@ -218,3 +218,17 @@ def list_bundle(list_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundl
     """Bundle of that ranker: items of text, or of two embedding tokens of the encoder "eee..."."""
     options = {"kind": "list-ranker", "item_encoder": "e" * 64, "embedding_tokens": 2}
     return exported(list_checkpoint, name="tiny-lists", **options)
+
+
+@pytest.fixture(scope="session")
+def alone_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder whose list_ranker.toml says that it reads items alone, and four of them in its prompt."""
+    from support.lists.alone import decoder_checkpoint
+
+    return decoder_checkpoint(tmp_path_factory.mktemp("alone") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def alone_bundle(alone_checkpoint: Path, exported: Callable[..., Bundle]) -> Bundle:
+    """Bundle of that ranker."""
+    return exported(alone_checkpoint, name="tiny-alone", kind="list-ranker")

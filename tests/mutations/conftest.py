@@ -195,6 +195,12 @@ def lists(list_bundle: Bundle, list_checkpoint: Path) -> Subject:
 
 
 @pytest.fixture(scope="session")
+def alone_lists(alone_bundle: Bundle, alone_checkpoint: Path) -> Subject:
+    """A list ranker that reads items alone too, four of them in its prompt."""
+    return Subject(alone_bundle, alone_checkpoint)
+
+
+@pytest.fixture(scope="session")
 def sets(set_bundle: Callable[[str, str], Bundle], tmp_path_factory: pytest.TempPathFactory) -> Subject:
     """A ranker of sets whose candidates see each other, with times and tables in int8."""
     checkpoint = set_checkpoint(tmp_path_factory.mktemp("sets") / "checkpoint", "hstu")

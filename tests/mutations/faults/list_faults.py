@@ -13,6 +13,11 @@ def _joined_by_mean(draft: ManifestDraft) -> dict[str, object]:
     return {"lists": draft.lists.model_copy(update={"join": other})}
 
 
+def _without_end(draft: ManifestDraft) -> dict[str, object]:
+    assert draft.lists is not None
+    return {"lists": draft.lists.model_copy(update={"alone": draft.lists.alone[:-1]})}
+
+
 FAULTS = [
     Fault(
         "markers read one early",
@@ -43,5 +48,26 @@ FAULTS = [
         "lists",
         in_manifest(_joined_by_mean),
         "lists.join:",
+    ),
+    Fault(
+        "texts read one token early",
+        "The last state but one of the prompt, and of each item by itself, speaks for it.",
+        "alone_lists",
+        in_graphs(behind("marks", op("Max", op("Sub", THERE, [1]), [0]))),
+        "one_item",
+    ),
+    Fault(
+        "items of a pass in reverse order",
+        "Vectors of a prompt and of items by themselves come last text first.",
+        "alone_lists",
+        in_graphs(behind("vectors", op("Slice", THERE, [-1], [-EVERYTHING], [0], [-1]))),
+        "one_block",
+    ),
+    Fault(
+        "an item alone without its end",
+        "An item's own text lacks the token whose state is the item's vector.",
+        "alone_lists",
+        in_manifest(_without_end),
+        "lists.alone:",
     ),
 ]

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from rankport.runtime.bundle.lists import ListSegment, ListTemplate
-from support.lists.drafts import NUMBERED, lists_of
+from support.lists.drafts import NUMBERED, alone_lists, lists_of
 
 ITEM_PART: list[dict[str, Any]] = [{"item": True}, {"mark": "item"}]
 
@@ -70,6 +70,34 @@ def test_a_segment_has_its_place(template: dict[str, Any], message: str) -> None
 def test_a_section_does_not_contradict_itself(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         lists_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"join": "independent"}, "read_out is cosine, join is independent: items that are read alone"),
+        ({"read_out": "logit", "width": 1}, "read_out is logit, join is first"),
+        ({"item_marker": {"token": "a", "id": 1}}, "item_marker goes with a segment mark = item"),
+        ({"query_marker": {"token": "a", "id": 1}}, "query_marker goes with a segment mark = query"),
+        ({"alone": [{"text": "a"}]}, "one segment item = true each, have 1 and 0"),
+        ({"item": [{"number": 1}]}, "one segment item = true each, have 0 and 1"),
+        (
+            {"alone": [{"item": True}, {"number": 1}]},
+            r"alone\[1\]: an item by itself has text, special and item",
+        ),
+        ({"tail": [{"mark": "query"}]}, "alone: items are read by themselves, and no segment is a mark"),
+        ({"alone": []}, "one mark = item, has 1 and 0"),
+    ],
+)
+def test_items_that_are_read_alone_have_no_marks(changes: dict[str, Any], message: str) -> None:
+    assert alone_lists().marker_ids == ()
+    with pytest.raises(ValidationError, match=message):
+        alone_lists(**changes)
+
+
+def test_the_prompt_of_the_first_is_of_items_that_are_read_alone() -> None:
+    with pytest.raises(ValidationError, match="join is first: only items that are read alone"):
+        lists_of(join="first")
 
 
 def test_fields_are_named_once_in_order() -> None:

@@ -11,7 +11,7 @@ from rankport.protos.errors import BundleError, InvalidRequest, LimitExceeded
 from rankport.runtime.prompt.encoder import KeyedTokens
 from rankport.runtime.prompt.list_prompt import EncodedLists
 from rankport.runtime.tokens import EMBEDDED
-from support.lists.drafts import ITEM, QUERY, lists_of, prompt_of, raw_tokenizer
+from support.lists.drafts import ITEM, QUERY, alone_lists, lists_of, prompt_of, raw_tokenizer
 
 ITEMS = ["hospital nurse", " two  spaces", "yes\n", "Köche 1 %", "welder", "<think> it"]
 
@@ -198,3 +198,42 @@ def test_a_request_without_items_has_no_block() -> None:
     lists = encoded([])
     assert len(lists.runs) == 0
     assert lists.blocks.tolist() == [0]
+
+
+def alone_runs(texts: list[str], listed: int) -> list[list[int]]:
+    """Tokens of one prompt of the first texts and of each by itself, by the library."""
+    items = "".join(f"\n{number}: {text}" for number, text in enumerate(texts[:listed], 1))
+    prompt = f"<|im_start|>for red shoes{items}\nquery: red shoes"
+    whole = [prompt, *(f"item {text}<|im_end|>" for text in texts)]
+    return [list(raw_tokenizer().encode(text).ids) for text in whole]
+
+
+def test_items_that_are_read_alone_follow_one_prompt_of_the_first() -> None:
+    lists = encoded(ITEMS, lists=alone_lists())
+    assert runs(lists) == alone_runs(ITEMS, 4)
+    assert lists.blocks.tolist() == [0, 4]
+    assert lists.items.places.tolist() == list(range(6))
+    assert runs(encoded([], lists=alone_lists())) == []
+
+
+@pytest.mark.parametrize("held", [1, 2, 3])
+def test_the_prompt_holds_as_many_of_the_first_as_fit(held: int) -> None:
+    most = len(alone_runs(ITEMS, held)[0])
+    lists = encoded(ITEMS, lists=alone_lists(max_tokens=most))
+    assert runs(lists) == alone_runs(ITEMS, held)
+    assert lists.blocks.tolist() == [0, held]
+
+
+def test_an_item_that_no_prompt_holds_is_refused() -> None:
+    most = len(alone_runs(["a"], 1)[0])
+    with pytest.raises(
+        LimitExceeded, match=rf"item 1: \d+ tokens with the prompt around it, a block holds {most}"
+    ):
+        encoded(["", "hospital nurse welder"], lists=alone_lists(max_tokens=most), skip_empty=True)
+
+
+def test_ids_are_read_in_the_prompt_and_alone() -> None:
+    lists = encoded([[7, 8]], lists=alone_lists())
+    prompt, own = runs(lists)
+    assert own[-3:-1] == [7, 8]
+    assert [7, 8] in [prompt[place : place + 2] for place in range(len(prompt))]

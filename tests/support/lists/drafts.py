@@ -58,6 +58,20 @@ def lists_of(**changes: Any) -> Lists:
     return Lists.model_validate(fields | changes)
 
 
+def alone_lists(**changes: Any) -> Lists:
+    """Numbered items that are read by themselves too, four of them inside the prompt."""
+    fields = {
+        "head": [{"special": ["<|im_start|>"]}, {"text": "for "}, {"field": "query"}],
+        "item": [{"text": "\n"}, {"number": 1}, {"text": ": "}, {"item": True}],
+        "tail": [{"text": "\nquery: "}, {"field": "query"}],
+        "alone": [{"text": "item "}, {"item": True}, {"special": ["<|im_end|>"]}],
+        "item_marker": None,
+        "query_marker": None,
+        "join": "first",
+    }
+    return lists_of(**(fields | changes))
+
+
 def draft(lists: Lists | None = None, **changes: Any) -> ManifestDraft:
     """A list ranker's manifest: items of up to 12 tokens, or two embedding tokens of width 4."""
     fields: dict[str, Any] = {

@@ -43,6 +43,7 @@ _HASHED = (
     "tokenizer.json",
     "tokenizer_config.json",
     "crf.json",
+    "list_ranker.toml",
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_*_config.json",

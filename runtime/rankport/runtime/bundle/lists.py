@@ -8,7 +8,7 @@ from rankport.runtime.bundle.strict import Strict
 
 Count = Annotated[int, Field(gt=0)]
 ListMark = Literal["item", "query"]
-Join = Literal["independent", "mean-query", "refuse"]
+Join = Literal["independent", "mean-query", "refuse", "first"]
 ListReadOut = Literal["cosine", "logit"]
 
 
@@ -43,12 +43,17 @@ class ListTemplate(Strict):
     item: list[ListSegment]
     between: str = ""
     tail: list[ListSegment] = Field(default_factory=list)
+    # Of a model that reads each item by itself as well: the text whose last state is the item's vector. The last state
+    # of the prompt is then the query's, and nothing is read at markers.
+    alone: list[ListSegment] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
         items = [index for index, segment in enumerate(self.item) if segment.item]
         marks = [index for index, segment in enumerate(self.item) if segment.mark == "item"]
-        if len(items) != 1 or len(marks) != 1 or marks[0] < items[0]:
+        if self.alone:
+            self._check_alone(len(items))
+        elif len(items) != 1 or len(marks) != 1 or marks[0] < items[0]:
             raise ValueError(
                 f"item needs one segment item = true and behind it one mark = item, has {len(items)} and {len(marks)}"
             )
@@ -60,6 +65,16 @@ class ListTemplate(Strict):
         if len(self._query_marks) > 1:
             raise ValueError("mark = query stands in one place, in head or tail")
         return self
+
+    def _check_alone(self, items: int) -> None:
+        if any(segment.mark is not None for segment in (*self.head, *self.item, *self.tail, *self.alone)):
+            raise ValueError("alone: items are read by themselves, and no segment is a mark: leave marks out")
+        for index, segment in enumerate(self.alone):
+            if segment.text is None and segment.special is None and not segment.item:
+                raise ValueError(f"alone[{index}]: an item by itself has text, special and item alone")
+        count = sum(segment.item is not None for segment in self.alone)
+        if items != 1 or count != 1:
+            raise ValueError(f"item and alone need one segment item = true each, have {items} and {count}")
 
     @property
     def _query_marks(self) -> list[ListSegment]:
@@ -95,6 +110,21 @@ def _misplaced(segment: ListSegment, *, of_item: bool) -> str:
     return "mark = item belongs to the item's segments" if segment.mark == "item" else ""
 
 
+def check_joined(template: ListTemplate, read_out: ListReadOut, join: Join) -> None:
+    """Raises ValueError where read-out or joining do not go with what a template reads."""
+    if template.alone:
+        if read_out != "cosine" or join != "first":
+            raise ValueError(
+                f"read_out is {read_out}, join is {join}: items that are read alone are compared by cosine with the "
+                "one prompt of the first: must be cosine and first"
+            )
+        return
+    if join == "first":
+        raise ValueError("join is first: only items that are read alone have a vector outside the prompt")
+    if (read_out == "cosine") != template.marks_query:
+        raise ValueError(f"read_out is {read_out}: a cosine, and it alone, has a marker of the query")
+
+
 class Marker(Strict):
     """Token at which the model's state is read."""
 
@@ -105,7 +135,7 @@ class Marker(Strict):
 class Lists(ListTemplate):
     """Contents of the section: the template, its markers, the size of a block, and how blocks are joined."""
 
-    item_marker: Marker
+    item_marker: Marker | None = None
     query_marker: Marker | None = None
     width: Count  # of what the graph gives at a marker
     read_out: ListReadOut
@@ -117,10 +147,9 @@ class Lists(ListTemplate):
     def _complete(self) -> Self:
         if self.marks_query != (self.query_marker is not None):
             raise ValueError("query_marker goes with a segment mark = query")
-        if (self.read_out == "cosine") != self.marks_query:
-            raise ValueError(
-                f"read_out is {self.read_out}: a cosine, and it alone, has a marker of the query"
-            )
+        if (self.item_marker is None) != bool(self.alone):
+            raise ValueError("item_marker goes with a segment mark = item, and alone has none")
+        check_joined(self, self.read_out, self.join)
         if self.read_out == "logit" and self.width != 1:
             raise ValueError(f"width is {self.width}: a logit is 1 wide")
         if self.join == "mean-query" and self.read_out != "cosine":

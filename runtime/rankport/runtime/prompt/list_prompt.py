@@ -36,13 +36,14 @@ from rankport.runtime.tokens import TokenRuns
 class EncodedLists:
     """A request's blocks, ready for the engine."""
 
-    items: EncodedItems  # whose runs are the blocks, and whose places are the items', block after block
-    blocks: NDArray[np.int64]  # [blocks + 1] offsets of the items
+    # Whose runs are the blocks, behind them each item's own where items are read alone; places are the items'.
+    items: EncodedItems
+    blocks: NDArray[np.int64]  # [blocks + 1] offsets of the items; one that is read alone may be in none
     prefix_truncated: bool
 
     @property
     def runs(self) -> TokenRuns:
-        """Tokens of the blocks. [blocks]"""
+        """Tokens of the blocks, and of items alone. [blocks, or 1 + items]"""
         return self.items.runs
 
 
@@ -80,12 +81,14 @@ class ListPrompt:
         Raises:
             InvalidRequest: prefix or an item is malformed, or holds a marker; the message has the item's index.
             LimitExceeded: a text is too long and `truncation` is "error"; an item alone exceeds a block; or there are
-                more items than a block holds, and the bundle joins none.
+                more items than a block holds, and the bundle joins none. Where items are read alone, the prompt holds
+                the first of them, as many as a block does.
         """
         check_truncation(truncation)
         fields = self._values.fields(prefix, truncation)
         values = self._values.items(items, truncation, keyed, skip_empty=skip_empty)
-        blocks, ids = self._blocks(fields.parts, values)
+        read = self._first_and_alone if self._lists.alone else self._blocks
+        blocks, ids = read(fields.parts, values)
         if len(blocks) > 2 and self._lists.join == "refuse":
             raise LimitExceeded(
                 f"{counted(len(values.parts), 'item')} fill {len(blocks) - 1} blocks, and the model ranks one "
@@ -114,6 +117,26 @@ class ListPrompt:
             costs = [cost for block in ids for cost in self._costs(block, frame)]
             blocks = _packed(costs, lists.max_items, room - frame)
             room -= int(over.max())  # for the next try, where texts have more tokens in other blocks
+
+    def _first_and_alone(
+        self, fields: Mapping[str, Part], values: ItemValues
+    ) -> tuple[NDArray[np.int64], list[Ids]]:
+        """Tokenizes one prompt of the first items, as many as it holds, and each item by itself."""
+        if not values.parts:
+            return np.array([0], np.int64), []
+        prompt, held, most = np.empty(0, np.int64), 0, min(len(values.parts), self._lists.max_items)
+        count = most
+        while held < most:  # halves what is left to try, where the most are too long
+            blocks = np.array([0, count], np.int64)
+            (tried,) = self._tokenized(fields, values, blocks)
+            over = len(tried) - self._lists.max_tokens
+            self._refuse_alone(values, blocks, np.array([over]))
+            prompt, held, most = (tried, count, most) if over <= 0 else (prompt, held, count - 1)
+            count = (held + most + 1) // 2
+        alone = self._ids_of([self._parts.alone(part) for part in values.parts])
+        overs = np.array([len(ids) for ids in alone], np.int64) - self._lists.max_tokens
+        self._refuse_alone(values, np.arange(len(alone) + 1), overs)
+        return np.array([0, held], np.int64), [prompt, *alone]
 
     def _tokenized(
         self, fields: Mapping[str, Part], values: ItemValues, blocks: NDArray[np.int64]
@@ -144,6 +167,7 @@ class ListPrompt:
 
     def _costs(self, block: Ids, frame: int) -> list[int]:
         """Counts what each item adds to a block, whose prompt has `frame` tokens without them."""
+        assert self._lists.item_marker is not None, "items are read in a block"
         ends = np.flatnonzero(block == self._lists.item_marker.id) + 1
         head = frame - (len(block) - ends[-1])
         costs: list[int] = np.diff(ends, prepend=max(head, 0)).tolist()

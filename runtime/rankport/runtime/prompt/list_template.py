@@ -43,6 +43,10 @@ class ListParts:
         """Puts the prompt of a block together, neighbouring texts joined; each marker is a part of its own."""
         return list(_merged(self._pieces(fields, items)))
 
+    def alone(self, item: Part) -> list[Part]:
+        """Puts the text of an item by itself together, of a model that reads it so."""
+        return list(_merged(self._item_piece(segment, item, 0) for segment in self.lists.alone))
+
     def _pieces(self, fields: Mapping[str, Part], items: Sequence[Part]) -> Iterator[Part]:
         for segment in self.lists.head:
             yield self._piece(segment, fields, len(items))
@@ -76,7 +80,7 @@ class ListParts:
 
 
 def _segments(lists: Lists) -> tuple[ListSegment, ...]:
-    return (*lists.head, *lists.item, *lists.tail)
+    return (*lists.head, *lists.item, *lists.tail, *lists.alone)
 
 
 def _known(tokenizer: Tokenizer, name: str, vocab_size: int) -> int:

@@ -25,6 +25,7 @@ from support.effort import every_run
 from support.gpu.cuda_kernels import without_kernel
 from support.gpu.gpus import has_cuda
 from support.gpu.host_device import HostMemory, host_lists
+from support.lists.alone import decoder_checkpoint
 from support.lists.drafts import raw_tokenizer
 from support.lists.rankers import checkpoint, jina_checkpoint
 
@@ -50,6 +51,7 @@ FORMS: dict[str, tuple[Callable[..., Path], dict[str, object], dict[str, object]
         },
         TOKENS,
     ),
+    "items read alone, at their ends": (decoder_checkpoint, SLIDING, {}),
 }
 
 
@@ -83,20 +85,28 @@ def scores_of(ranker: ListRanker, sample: ListSample) -> NDArray[np.float32]:
 
 
 def runs_of(bundle: Bundle, lengths: Sequence[int]) -> TokenRuns:
-    """Lists of drawn ids, each ending in a marker, and embeddings in the middle where the bundle takes them."""
+    """Lists of drawn ids, each ending in a marker if there is one, and embeddings in the middle where it takes any."""
     lists, rng = bundle.manifest.lists, np.random.default_rng(0)
     assert lists is not None
     others = np.setdiff1d(np.arange(bundle.manifest.shape.vocab_size), lists.marker_ids)
     runs = []
     for length in lengths:
         ids = rng.choice(others, length)
-        ids[-1] = ids[length // 3] = lists.item_marker.id
+        if lists.item_marker is not None:
+            ids[-1] = ids[length // 3] = lists.item_marker.id
         embeddings = None
         if bundle.manifest.embedding is not None and length > 4:
             ids[length // 2] = EMBEDDED
             embeddings = rng.standard_normal((1, 24)).astype(np.float32)
         runs.append(TokenRun(ids, embeddings))
     return TokenRuns.of(runs)
+
+
+def marks_of(bundle: Bundle) -> int:
+    """Counts the places at which a list of `runs_of` is read."""
+    lists = bundle.manifest.lists
+    assert lists is not None
+    return 1 if lists.item_marker is None else 2
 
 
 def test_scores_are_those_of_the_cpu_in_every_mode(
@@ -131,7 +141,7 @@ def test_the_longest_list_is_padded_to_nothing_beyond_positions(
     bundle: Bundle, device: DeviceMarkedBackend
 ) -> None:
     longest = bundle.manifest.max_text_tokens
-    assert device.compute(runs_of(bundle, [longest])).shape[0] == 2
+    assert device.compute(runs_of(bundle, [longest])).shape[0] == marks_of(bundle)
     warm_up_lists(device, bundle.manifest, EngineConfig(max_batch_tokens=256))
 
 
@@ -154,7 +164,7 @@ def test_only_rows_of_markers_leave_the_device(
 ) -> None:
     assert bundle.manifest.lists is not None
     device.compute(runs_of(bundle, [200, 200]))
-    assert memory.transfers.to_host == 2 * 2 * bundle.manifest.lists.width * 4
+    assert memory.transfers.to_host == 2 * marks_of(bundle) * bundle.manifest.lists.width * 4
 
 
 def test_started_passes_keep_their_rows_apart(bundle: Bundle, device: DeviceMarkedBackend) -> None:

@@ -27,6 +27,13 @@ def test_markers_are_found_and_padding_is_none() -> None:
     assert marked.cut(results)[:, 0].tolist() == [0, 1, 2, 3, 4]
 
 
+def test_without_markers_each_text_is_read_at_its_end() -> None:
+    runs = TokenRuns.of([TokenRun(np.array([1, 7, 0])), TokenRun(np.array([9])), TokenRun(np.array([0, 0]))])
+    marked = Marked.of(runs, np.array([], np.int64))
+    assert marked.marks.tolist() == [[2], [0], [1]]
+    assert marked.counts.tolist() == [1, 1, 1]
+
+
 def test_embeddings_have_rows_in_order_over_all_texts() -> None:
     rows = np.arange(12, dtype=np.float16).reshape(3, 4)
     runs = TokenRuns.of(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rankport.runtime.kinds.list_ranker.joining import BlockRows, item_logits
-from support.lists.drafts import NUMBERED, lists_of
+from support.lists.drafts import NUMBERED, alone_lists, lists_of
 
 X, Y, XY = [2.0, 0.0], [0.0, 3.0], [1.0, 1.0]
 HALF = float(np.sqrt(0.5))
@@ -48,6 +48,16 @@ def test_one_block_needs_no_joining() -> None:
 def test_a_logit_is_given_as_it_is() -> None:
     plain = {"tail": [], "query_marker": None, "read_out": "logit"}
     assert logits([[0.25], [-3.0]], [0, 1, 2], **plain) == [0.25, -3.0]
+
+
+def test_items_that_are_read_alone_are_compared_with_the_query_that_comes_first() -> None:
+    """The prompt holds two of the three."""
+    lists = alone_lists(width=2)
+    offsets = np.array([0, 2])
+    rows = np.array([XY, X, Y, XY], np.float32)
+    made = item_logits(BlockRows.of(rows, offsets, lists), offsets, lists)
+    assert made[:, 0].tolist() == pytest.approx([HALF, HALF, 1])
+    assert made.dtype == np.float32
 
 
 def test_a_vector_of_zeros_has_the_cosine_0() -> None:

@@ -90,3 +90,23 @@ def test_refusals_have_their_names(client: Client, ranker: ListRanker) -> None:
 
 def test_a_server_warms_it_up(ranker: ListRanker) -> None:
     warm(ranker, timeout_s=10)
+
+
+def test_items_that_are_read_alone_are_answered_and_cached_as_a_list(alone_bundle: Bundle) -> None:
+    """Of six, four are in the prompt: another order of those is another list."""
+    items = [*ITEMS, "pilot"]
+    with ListRanker.load(alone_bundle, config=EngineConfig(threads=1)) as local:
+        served = {"alone": local}
+        with (
+            Server(served, ServerConfig(port=0, score_cache_bytes=1_000_000)) as running,
+            Client(running.address, timeout_s=10) as opened,
+        ):
+            for order in (items, items[::-1], items):
+                expected = local.score("nurse", order).scores
+                np.testing.assert_array_equal(opened.score("nurse", order).scores, expected)
+            assert opened.score("nurse", items).usage.items_cached == len(items)
+            assert opened.score("nurse", items[1:]).usage.items_cached == 0
+            assert (
+                opened.rank("nurse", items, 2).indices.tolist()
+                == local.rank("nurse", items, 2).indices.tolist()
+            )

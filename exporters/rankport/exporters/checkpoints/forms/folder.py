@@ -16,6 +16,7 @@ from rankport.exporters.checkpoints.expansion.family import EXPANDED_TYPE
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors, unread_graph
 from rankport.exporters.checkpoints.forms.stored_tensors import StoredTensors
 from rankport.exporters.checkpoints.list_ranker import jina
+from rankport.exporters.checkpoints.list_ranker.recipe import with_recipe
 from rankport.exporters.quantization.facts import QuantizationFacts
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.bundle import is_bundle
@@ -35,7 +36,9 @@ class CheckpointFolder:
     """config.json and the stored tensors of one folder."""
 
     path: Path
-    raw: dict[str, Any]  # config.json, with the quantization_config that a file beside it states
+    raw: dict[
+        str, Any
+    ]  # config.json, with what files beside it state: quantization_config, or how it ranks lists
     tensors: StoredTensors
     notes: tuple[str, ...] = ()  # what was read of other files
 
@@ -44,6 +47,8 @@ class CheckpointFolder:
         """Raises CheckpointError naming the file that is missing or damaged."""
         require_checkpoint(path)
         raw, notes = with_quantization(path, read_json_object(path / "config.json"))
+        raw, recipe = with_recipe(path, raw)
+        notes += recipe
         graph = onnx_tensors(path)
         tensors = StoredTensors.open(path) if graph is None else graph
         return cls(path, raw, tensors, notes if graph is not None else (*notes, *unread_graph(path)))

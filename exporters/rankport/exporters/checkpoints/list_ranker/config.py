@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from rankport.protos.errors import CheckpointError
-from rankport.runtime.bundle.lists import Join, ListReadOut, ListTemplate
+from rankport.runtime.bundle.lists import Join, ListReadOut, ListTemplate, check_joined
 from rankport.runtime.bundle.manifest import DenseLayer
 from rankport.runtime.bundle.manifest_json import explain
 from rankport.runtime.bundle.strict import Strict
@@ -40,7 +40,7 @@ class ListRankerConfig(Strict):
     read_out: ListReadOut = "cosine"  # of the vectors of item and query, or the item's one value as a logit
     score: Literal["probability", "logit"] = "probability"  # of a logit: its sigmoid, or itself
     template: ListTemplate
-    item_marker: str
+    item_marker: str | None = None  # null where the template reads items alone
     query_marker: str | None = None
     max_items: Count  # of a block
     max_item_tokens: Count | None = None  # null: as many as there is room for
@@ -54,10 +54,11 @@ class ListRankerConfig(Strict):
             raise ValueError(f"architectures: is {self.architectures}, must be {_architectures()}")
         if (self.query_marker is not None) != self.template.marks_query:
             raise ValueError("query_marker goes with a segment mark = query of the template")
-        if (self.read_out == "cosine") != self.template.marks_query:
+        if (self.item_marker is None) != bool(self.template.alone):
             raise ValueError(
-                f"read_out is {self.read_out}: a cosine, and it alone, has a marker of the query"
+                "item_marker goes with a segment mark = item of the template, and alone has none"
             )
+        check_joined(self.template, self.read_out, self.join)
         for index, (before, layer) in enumerate(zip(self.projector, self.projector[1:], strict=False), 1):
             if layer.in_features != before.out_features:
                 raise ValueError(
@@ -72,6 +73,11 @@ class ListRankerConfig(Strict):
     def width(self, hidden_size: int) -> int:
         """Counts the values at a marker, of a body with this hidden size."""
         return self.projector[-1].out_features if self.projector else hidden_size
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Names of the markers, the item's first."""
+        return tuple(name for name in (self.item_marker, self.query_marker) if name is not None)
 
     @classmethod
     def read(cls, raw: Mapping[str, Any], where: Path) -> Self:

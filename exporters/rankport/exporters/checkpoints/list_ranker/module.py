@@ -23,6 +23,7 @@ class ListRankerModel(nn.Module):
     """A decoder body and the projector behind its states at markers."""
 
     config: PreTrainedConfig  # of the body
+    base_model_prefix = "model"  # in names of stored tensors, where a body was saved with a head
 
     def __init__(self, form: ListRankerConfig, body: nn.Module) -> None:
         """Takes a body over; the projector's weights are drawn at random.

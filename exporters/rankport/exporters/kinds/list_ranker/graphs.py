@@ -95,7 +95,7 @@ def list_model(source: Checkpoint) -> ListRankerModel:
     if not isinstance(source.model, ListRankerModel):
         raise CheckpointError(
             f"{source.architecture} is read at no markers: a list ranker's config.json says model_type "
-            "'rankport-list-ranker', or architecture JinaForRanking"
+            "'rankport-list-ranker', or architecture JinaForRanking, or list_ranker.toml beside it says how it is read"
         )
     return source.model
 

@@ -6,7 +6,7 @@ from rankport.runtime.kinds.list_ranker import kind
 
 LIST_RANKER = ExportKind(
     kind.LIST_RANKER,
-    "reads all items of a list in one prompt and scores them together (jina-reranker-v3)",
+    "reads all items of a list in one prompt and scores them together (jina-reranker-v3, E2Rank)",
     ListRankerOptions,
     "rankport.exporters.kinds.list_ranker.work",
 )

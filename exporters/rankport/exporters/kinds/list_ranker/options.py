@@ -47,7 +47,7 @@ class ListRankerOptions(ExportOptions):
                 "runs none yet: take those"
             )
         for name, why in (
-            ("prompt", "its prompt is the checkpoint's own (template of config.json)"),
+            ("prompt", "its prompt is the checkpoint's own (template of config.json or list_ranker.toml)"),
             ("reference", "its scores are of a list, in an order"),
             ("base", "an adapter has no projector"),
         ):

@@ -47,6 +47,11 @@ def plan_list_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: ListRa
     require_causal(model)
     template = read_part(form.template)
     sizes = _Sizes.of(source, form, template, tokenizer, options)
+    if template.alone and options.item_encoder is not None:
+        raise InvalidRequest(
+            "--item-encoder: this list ranker reads the text of each item by itself too, of which embedding tokens "
+            "have none: leave it out"
+        )
     embedding, pairing = item_tokens(source, options.item_encoder, options.embedding_tokens)
     width = form.width(source.hidden_size)
     return ExportPlan(
@@ -56,7 +61,7 @@ def plan_list_ranker(source: Checkpoint, prompt: ResolvedPrompt, options: ListRa
         score=score_of(form),
         lists=Lists(
             **{name: getattr(template, name) for name in ListTemplate.model_fields},
-            item_marker=marker(form.item_marker, tokenizer),
+            item_marker=None if form.item_marker is None else marker(form.item_marker, tokenizer),
             query_marker=None if form.query_marker is None else marker(form.query_marker, tokenizer),
             width=width,
             read_out=form.read_out,

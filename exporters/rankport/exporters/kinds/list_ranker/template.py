@@ -9,7 +9,9 @@ from rankport.runtime.prompt.tokenizer import Tokenizer
 
 
 def read_part(template: ListTemplate) -> ListTemplate:
-    """Leaves out what stands behind the last marker: a decoder's states know nothing of it."""
+    """Leaves out what stands behind the last marker: a decoder's states know nothing of it. The last state is one."""
+    if template.alone:
+        return template
     marks = [index for index, segment in enumerate(template.tail) if segment.mark is not None]
     tail = template.tail[: marks[-1] + 1] if marks else []
     return template.model_copy(update={"tail": tail})
@@ -27,10 +29,9 @@ def marker(name: str, tokenizer: Tokenizer) -> Marker:
 
 def require_tokens(form: ListRankerConfig, tokenizer: Tokenizer) -> None:
     """Raises CheckpointError for a token that the tokenizer lacks, or a literal text that spells one of its own."""
-    named = [form.item_marker] if form.query_marker is None else [form.item_marker, form.query_marker]
-    for name in named:
+    for name in form.markers:
         marker(name, tokenizer)
-    own = {*tokenizer.special_tokens(), *named}
+    own = {*tokenizer.special_tokens(), *form.markers}
     for where, segment in _segments(form.template):
         for name in segment.special or ():
             if tokenizer.token_id(name) is None:
@@ -44,8 +45,15 @@ def require_tokens(form: ListRankerConfig, tokenizer: Tokenizer) -> None:
 
 
 def frame_tokens(template: ListTemplate, form: ListRankerConfig, tokenizer: Tokenizer) -> int:
-    """Counts the tokens of a block of one item, its values left out; texts by themselves, which is never too few."""
-    segments: Sequence[ListSegment] = (*template.head, *template.item, *template.tail)
+    """Counts the tokens of a block of one item, its values left out; texts by themselves, which is never too few.
+
+    Of a model that reads items alone too, of the longer of the two.
+    """
+    block = (*template.head, *template.item, *template.tail)
+    return max(_own_tokens(segments, form, tokenizer) for segments in (block, template.alone) if segments)
+
+
+def _own_tokens(segments: Sequence[ListSegment], form: ListRankerConfig, tokenizer: Tokenizer) -> int:
     digits = str(form.max_items + max(segment.number or 0 for segment in segments))
     texts = [segment.text or digits for segment in segments if segment.text or _counts(segment)]
     specials = sum(len(segment.special or ()) + (segment.mark is not None) for segment in segments)
@@ -57,6 +65,6 @@ def _counts(segment: ListSegment) -> bool:
 
 
 def _segments(template: ListTemplate) -> Iterator[tuple[str, ListSegment]]:
-    for part in ("head", "item", "tail"):
+    for part in ("head", "item", "tail", "alone"):
         for index, segment in enumerate(getattr(template, part)):
             yield f"{part}[{index}]", segment

@@ -47,7 +47,7 @@ class Marked:
 
     @classmethod
     def of(cls, texts: TokenRuns, markers: NDArray[np.int64]) -> Self:
-        """Puts texts beside each other in their order, padded to the longest."""
+        """Puts texts beside each other in their order, padded; without `markers` a text is read at its end."""
         assert texts.table is None, "embeddings come with each pass"
         lengths = texts.lengths
         real = np.arange(lengths.max())[None, :] < lengths[:, None]
@@ -55,7 +55,8 @@ class Marked:
         ids[real] = texts.ids
         embedded = ids == EMBEDDED
         rows = np.where(embedded, np.cumsum(embedded).reshape(ids.shape) - 1, -1)
-        owner, place = np.nonzero(np.isin(ids, markers) & real)
+        last = np.arange(real.shape[1])[None, :] == lengths[:, None] - 1
+        owner, place = np.nonzero(np.isin(ids, markers) & real if len(markers) else last)
         counts = np.bincount(owner, minlength=len(lengths))
         marks = np.zeros((len(lengths), max(int(counts.max()), 1)), np.int64)
         marks[np.arange(marks.shape[1])[None, :] < counts[:, None]] = place

@@ -22,6 +22,8 @@ class BlockRows:
     def of(cls, rows: NDArray[np.floating], blocks: NDArray[np.int64], lists: Lists) -> Self:
         """Takes rows at the markers of all blocks apart, which stand in the order of the prompt."""
         exact = rows.astype(np.float64)
+        if lists.alone:
+            return cls(exact[1:], exact[:1])
         if not lists.marks_query:
             return cls(exact, None)
         starts = blocks[:-1] + np.arange(len(blocks) - 1)  # a query stands before each block but the first
@@ -33,10 +35,12 @@ def item_logits(rows: BlockRows, blocks: NDArray[np.int64], lists: Lists) -> NDA
     """Computes what is said of each item. [items, 1]
 
     `independent`: each block by itself. `mean-query`: the cosine to the mean of the blocks' queries, each weighted by
-    the largest (1 + cosine) / 2 in its own block.
+    the largest (1 + cosine) / 2 in its own block. `first`: all, those in no block too, to the query of the one.
     """
     if rows.queries is None:
         return rows.items.astype(np.float32)
+    if lists.join == "first":
+        return _cosines(rows.items, rows.queries)[:, None].astype(np.float32)
     counts = np.diff(blocks)
     own = _cosines(rows.items, np.repeat(rows.queries, counts, axis=0))
     if lists.join == "mean-query" and len(counts) > 1:

@@ -109,8 +109,9 @@ class ListRanker(TextModel, Ranks):
     ) -> ScoreResult:
         """Scores the items together, in the order given: another order, or other items beside one, give other scores.
 
-        More items than a block holds are scored block by block, joined as the bundle says. An empty item has failed,
-        and is in no block; one that a store lacks neither. Names of markers are left out of texts.
+        More items than a block holds are scored block by block, joined as the bundle says; of one that reads items
+        alone, those that its prompt does not hold are compared with it all the same. An empty item has failed, and is
+        in no block; one that a store lacks neither. Names of markers are left out of texts.
 
         Raises:
             InvalidRequest: prefix, an item or an option is malformed, or ids hold a marker; the message has the index.
@@ -180,7 +181,8 @@ class ListRanker(TextModel, Ranks):
         if not len(runs):
             nothing = np.empty((0, self._lists.width))
             return resolved(self._answer(lists, request, tokenize_s, TextRows(nothing, 0.0, 0.0)))
-        markers = np.diff(lists.blocks) + int(self._lists.marks_query)
+        in_block = np.diff(lists.blocks) + int(self._lists.marks_query)
+        markers = np.ones(len(runs), np.int64) if self._lists.alone else in_block
         future = self._engines.submit(
             lambda engine: engine.submit(runs, timeout_s, spent_s=tokenize_s, markers=markers),
             len(runs.ids),

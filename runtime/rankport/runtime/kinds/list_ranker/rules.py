@@ -71,6 +71,8 @@ def _embedding(manifest: Manifest) -> Iterator[str]:
         if manifest.pairing is not None:
             yield f"pairing: belongs to a {NAME} that takes embedding tokens (embedding is set)"
         return
+    if manifest.lists is not None and manifest.lists.alone:
+        yield f"embedding: a {NAME} that reads items alone takes texts and token ids: must be null"
     for name in ("pooling", "normalize", "further_poolings", "skip_tokens", "dense", "cut_from"):
         if getattr(embedding, name) != Embedding.model_fields[name].get_default(call_default_factory=True):
             yield f"embedding.{name}: says how tokens are made, and a {NAME} takes them: must be left out"

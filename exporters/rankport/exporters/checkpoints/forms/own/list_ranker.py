@@ -1,4 +1,4 @@
-"""Checkpoints of list rankers: config.json of `ListRankerConfig`, or the published layout of jina-reranker-v3."""
+"""Checkpoints of list rankers: `ListRankerConfig`, of config.json or list_ranker.toml, or jina-reranker-v3's layout."""
 
 import dataclasses
 from typing import Any
@@ -11,6 +11,7 @@ from rankport.exporters.checkpoints.forms.skeleton import skeleton
 from rankport.exporters.checkpoints.list_ranker import jina
 from rankport.exporters.checkpoints.list_ranker.config import MODEL_TYPE, ListRankerConfig
 from rankport.exporters.checkpoints.list_ranker.module import ListRankerModel
+from rankport.exporters.checkpoints.list_ranker.recipe import FILE
 from rankport.protos.errors import CheckpointError
 
 
@@ -31,9 +32,13 @@ def load(folder: CheckpointFolder, head: Head) -> LoadedModel:
             "model in full precision, with --quantize if low bits are wanted"
         )
     published = folder.architecture == jina.ARCHITECTURE
-    form = _published(folder) if published else ListRankerConfig.read(folder.raw, folder.path / "config.json")
+    recipe = folder.path / FILE
+    where = recipe if recipe.is_file() else folder.path / "config.json"
+    form = _published(folder) if published else ListRankerConfig.read(folder.raw, where)
     model = ListRankerModel(form, _body(folder, form.body)).eval().requires_grad_(False)
-    return LoadedModel(fill(model, folder, head), notes=_notes(folder) if published else ())
+    # A decoder that ranks lists by its owner's word leaves the head behind that makes tokens.
+    filled = fill(model, folder, "none" if where == recipe else head)
+    return LoadedModel(filled, notes=_notes(folder) if published else ())
 
 
 def _published(folder: CheckpointFolder) -> ListRankerConfig:

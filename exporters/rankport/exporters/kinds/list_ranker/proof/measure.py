@@ -65,7 +65,7 @@ def measure_list_ranker(
         options.tolerance,
         None,
         lambda original: asked.drift(original, answers, unit),
-        reference=f"{source.architecture} in torch, a block at a time as one text",
+        reference=f"{source.architecture} in torch, {_texts(manifest)} at a time as one text",
         evidence=Evidence(unit, Series.of(unit, expected, answers)),
         order=order,
     )
@@ -114,6 +114,11 @@ class _Asked:
         """Compares answers with another source."""
         plain = self.expected(original)
         return Drift(self.modes(plain, answers), None, Series.of(unit, plain, answers))
+
+
+def _texts(manifest: Manifest) -> str:
+    assert manifest.lists is not None
+    return "the prompt or an item" if manifest.lists.alone else "a block"
 
 
 def _ask(ranker: ListRanker, sample: ListSample, items: Sequence[Item]) -> Logits:

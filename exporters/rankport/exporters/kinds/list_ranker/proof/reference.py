@@ -55,12 +55,20 @@ class ListReference:
         blocks: Sequence[int],
         truncation: Truncation,
     ) -> Logits:
-        """Scores a list whose blocks begin and end at these offsets. [items, 1]"""
+        """Scores a list whose blocks begin and end at these offsets. [items, 1]
+
+        Where items are read alone, there is one block, of the first items; each has a read of its own.
+        """
         texts = {
             name: self._said(text, self.limits.max_prefix_tokens, truncation) for name, text in fields.items()
         }
         pieces = [self._piece(item, truncation) for item in items]
         with torch.no_grad():
+            if self.form.template.alone:
+                pseudo_query = self._last(self._pieces(texts, pieces[: blocks[1]]))
+                own = [self._last(self._alone(piece)) for piece in pieces]
+                cosines = torch.stack(own) @ pseudo_query
+                return np.asarray(cosines.float().numpy()[:, None], np.float32)
             read = [self._block(texts, pieces[start:stop]) for start, stop in itertools.pairwise(blocks)]
             return np.asarray(self._joined(read).float().numpy()[:, None], np.float32)
 
@@ -81,13 +89,27 @@ class ListReference:
 
     def _block(self, fields: Mapping[str, str], items: Sequence[Piece]) -> tuple[Tensor, Tensor | None]:
         """Reads one prompt: what stands at the items' markers [items, width], and at the query's [width]."""
-        ids, inputs = self._inputs(list(self._pieces(fields, items)))
-        states = self.model.model(inputs_embeds=inputs[None], use_cache=False).last_hidden_state[0]
-        vectors = self.model.projector(states).float()
+        ids, vectors = self._read(self._pieces(fields, items))
+        assert self.form.item_marker is not None, "of a block"
         own = vectors[ids == self.tokenizer.token_to_id(self.form.item_marker)]
         if self.form.query_marker is None:
             return own, None
         return own, vectors[ids == self.tokenizer.token_to_id(self.form.query_marker)][0]
+
+    def _last(self, pieces: Iterator[Piece]) -> Tensor:
+        """Reads a text to its last token, whose state is its vector, of length 1. [width]"""
+        _, vectors = self._read(pieces)
+        return torch.nn.functional.normalize(vectors[-1], dim=0)
+
+    def _read(self, pieces: Iterator[Piece]) -> tuple[Tensor, Tensor]:
+        """Reads one text: its ids [tokens], and what stands at each [tokens, width]."""
+        ids, inputs = self._inputs(list(pieces))
+        states = self.model.model(inputs_embeds=inputs[None], use_cache=False).last_hidden_state[0]
+        return ids, self.model.projector(states).float()
+
+    def _alone(self, item: Piece) -> Iterator[Piece]:
+        for segment in self.form.template.alone:
+            yield item if segment.item else self._written(segment, {}, 1)
 
     def _inputs(self, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor]:
         """Embeds a prompt: ids [tokens], -1 of embedding tokens, and input embeddings [tokens, hidden]."""
@@ -118,7 +140,7 @@ class ListReference:
             yield self._written(segment, fields, len(items))
 
     def _written(self, segment: ListSegment, fields: Mapping[str, str], count: int) -> str:
-        marks = {"item": self.form.item_marker, "query": self.form.query_marker or ""}
+        marks = {"item": self.form.item_marker or "", "query": self.form.query_marker or ""}
         field = "" if segment.field is None else fields[segment.field]
         mark = "" if segment.mark is None else marks[segment.mark]
         digits = str(count) if segment.count else ""
@@ -132,7 +154,7 @@ class ListReference:
 
     def _said(self, text: str, most: int, truncation: Truncation) -> str:
         """Leaves names of markers out of a text, and of a long one all behind its first tokens."""
-        names = [name for name in (self.form.item_marker, self.form.query_marker) if name]
+        names = self.form.markers
         while any(name in text for name in names):
             for name in names:
                 text = "".join(text.split(name))

@@ -103,9 +103,10 @@ class _Drawn:
         alone = self._lists.join == "refuse"  # the long one may fill the one block
         cut = [long, *few][:most] if alone else [*few[:1], long, *few[1:]][-most:]
         yield ListSample("truncation", fields, cut, "truncate")
-        yield self._marked(few)
+        if self._lists.marker_ids:
+            yield self._marked(few)
         runs = sample_runs(self._manifest.shape.vocab_size, min(self._limits.max_item_tokens, 24), count=4)
-        own = np.array(self._lists.marker_ids)
+        own = np.array(self._lists.marker_ids, np.int64)
         ids = [run[~np.isin(run, own)] for run in runs]
         yield self._mixed("token_ids", 1, few, [run for run in ids if len(run)])
         if self._manifest.embedding is not None:

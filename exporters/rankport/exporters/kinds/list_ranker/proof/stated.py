@@ -17,7 +17,8 @@ def require_stated(manifest: Manifest, form: ListRankerConfig, source: Checkpoin
     stated: dict[str, tuple[object, object]] = {
         f"lists.{name}": (getattr(lists, name), getattr(template, name)) for name in ListTemplate.model_fields
     }
-    stated["lists.item_marker.token"] = (lists.item_marker.token, form.item_marker)
+    item = None if lists.item_marker is None else lists.item_marker.token
+    stated["lists.item_marker.token"] = (item, form.item_marker)
     query = None if lists.query_marker is None else lists.query_marker.token
     stated["lists.query_marker.token"] = (query, form.query_marker)
     stated["lists.width"] = (lists.width, form.width(source.hidden_size))

@@ -1,5 +1,7 @@
 """Facts of a manifest that one kind alone has, for people."""
 
+from collections.abc import Sequence
+
 from rankport.runtime.bundle.description import set_read_out
 from rankport.runtime.bundle.lists import ListSegment
 from rankport.runtime.bundle.manifest import Generation, Lists, Score, Sets
@@ -24,11 +26,16 @@ def set_facts(sets: Sets, score: Score) -> list[tuple[str, str]]:
 def list_facts(lists: Lists) -> list[tuple[str, str]]:
     """Tells how a ranker of lists is asked: its prompt, how many items one holds, and how blocks are joined."""
     parts = [lists.head, lists.item, lists.tail]
-    prompt = " | ".join(" ".join(_segment(lists, segment) for segment in part) or "-" for part in parts)
-    block = (
-        f"up to {lists.max_items} items and {lists.max_tokens} tokens; more than one: {_JOINS[lists.join]}"
-    )
-    return [("list prompt", prompt), ("block", block)]
+    prompt = " | ".join(_part(lists, part) for part in parts)
+    most = f"up to {lists.max_items} items and {lists.max_tokens} tokens"
+    if lists.join == "first":
+        alone = ("item alone", _part(lists, lists.alone))
+        return [("list prompt", prompt), alone, ("block", f"one of the first, {most}; all compared with it")]
+    return [("list prompt", prompt), ("block", f"{most}; more than one: {_JOINS[lists.join]}")]
+
+
+def _part(lists: Lists, part: Sequence[ListSegment]) -> str:
+    return " ".join(_segment(lists, segment) for segment in part) or "-"
 
 
 _JOINS = {

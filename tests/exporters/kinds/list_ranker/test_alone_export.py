@@ -153,7 +153,8 @@ def test_embedding_tokens_are_refused(alone_checkpoint: Path, tmp_path: Path) ->
 def test_the_recipe_of_the_docs_is_one(tmp_path: Path) -> None:
     """Its tokens are those of Qwen3, and its texts those that E2Rank's published code writes."""
     docs = Path(__file__).parents[4] / "docs" / "lists.md"
-    (recipe,) = re.findall(r"```toml\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
+    section = docs.read_text(encoding="utf-8").partition("\n## Items read alone\n")[2].partition("\n## ")[0]
+    (recipe,) = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
     model = list_model(load_checkpoint(decoder_checkpoint(tmp_path / "c", recipe)))
     template = model.form.template
     assert (model.form.max_items, model.form.max_item_tokens) == (20, 1024)

@@ -1,13 +1,14 @@
 """`Unanswered`: requests that a worker accepted, until each is answered or fails, once, whatever becomes of it.
 
-Owns their books: the queue's, and when what a request holds is freed. Which fail, and when, is the worker's business.
+Owns their books: the queue's, whether more are accepted, and when what a request holds is freed. Which fail, and when,
+is the worker's business.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic
 
-from rankport.protos.errors import RankportError
+from rankport.protos.errors import RankportError, Unavailable
 from rankport.runtime.scheduling.counts import WorkerCounts
 from rankport.runtime.scheduling.futures import settle
 from rankport.runtime.scheduling.queue_limit import QueueLimit
@@ -29,12 +30,28 @@ class Unanswered(Generic[RequestT]):
         self._work, self._counts, self._clock, self._condition = work, counts, clock, condition
         self._requests: dict[RequestT, None] = {}  # left only with the future resolved
         self._queue_limit = queue_limit
+        self._closed_because: Unavailable | None = None
 
     def __contains__(self, request: RequestT) -> bool:
         return request in self._requests
 
+    @property
+    def open(self) -> bool:
+        """Says whether more are accepted."""
+        return self._closed_because is None
+
+    def check_open(self) -> None:
+        """Raises `Unavailable` once no more are accepted."""
+        if self._closed_because is not None:
+            raise Unavailable(*self._closed_because.args)
+
+    def refuse(self, because: Unavailable) -> None:
+        """Accepts no more, under the condition; of several reasons the first one is told."""
+        self._closed_because = self._closed_because or because
+
     def enter(self, request: RequestT) -> None:
-        """Accepts a request, under the condition. Raises as `QueueLimit.enter`."""
+        """Accepts a request, under the condition. Raises as `check_open` and `QueueLimit.enter`."""
+        self.check_open()
         self._queue_limit.enter(request)
         self._requests[request] = None
 

@@ -52,12 +52,11 @@ class Worker(Generic[RequestT]):
         self._work, self._config, self._clock = work, config, clock
         self._instances = instances or Instances()
         self._process = OwnProcess()
-        self._condition = threading.Condition()  # guards the fields down to `_closed_because`
+        self._condition = threading.Condition()  # guards the fields down to `_drain_until_s`
         self._arrivals: deque[RequestT] = deque()
         self._device_calls = DeviceCalls()
         self.queue_limit = QueueLimit(config)
         self._drain_until_s: float | None = None  # set by `close`
-        self._closed_because: Unavailable | None = None  # no submit from then on
         self._waiting = Waiting[RequestT](config.max_active_requests)  # the thread's own, as is `_active`
         self._active: list[RequestT] = []  # as they came
         self._turns = Turns(config.bulk_tokens, config.background_share)
@@ -76,7 +75,6 @@ class Worker(Generic[RequestT]):
         """
         check_loaded_here(self._process)
         with self._condition:
-            self._check_open()
             self._unanswered.enter(request)
             self._arrivals.append(request)
             self._condition.notify()
@@ -90,18 +88,14 @@ class Worker(Generic[RequestT]):
         """
         check_loaded_here(self._process)
         with self._condition:
-            self._check_open()
+            self._unanswered.check_open()
             self._condition.notify()
             return self._device_calls.add(step)
-
-    def _check_open(self) -> None:
-        if self._closed_because is not None:
-            raise Unavailable(*self._closed_because.args)
 
     @property
     def alive(self) -> bool:
         """False after `close` or a crash, and in a forked child."""
-        return self._closed_because is None and not self._process.forked
+        return self._unanswered.open and not self._process.forked
 
     def counts(self) -> EngineCounts:
         """Returns a snapshot of the counters; any thread may ask for it, and waits for nothing."""
@@ -118,8 +112,7 @@ class Worker(Generic[RequestT]):
             until_s = self._clock() + grace_s
             before_s = self._drain_until_s
             self._drain_until_s = until_s if before_s is None else min(until_s, before_s)
-            closed = Unavailable("the engine is closed; load the bundle again")
-            self._closed_because = self._closed_because or closed
+            self._unanswered.refuse(Unavailable("the engine is closed; load the bundle again"))
             self._condition.notify()
 
     def close(self, grace_s: float = 0.0) -> None:
@@ -284,7 +277,7 @@ class Worker(Generic[RequestT]):
     def _shut(self, reason: Unavailable) -> None:
         """Fails what is outstanding, then frees the device. Must resolve every future, even after a bug."""
         with self._condition:
-            self._closed_because = self._closed_because or reason
+            self._unanswered.refuse(reason)
             outstanding = self._unanswered.take()
             futures = [request.future for request in outstanding] + self._device_calls.take()
         for future in futures:

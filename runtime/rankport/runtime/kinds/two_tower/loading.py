@@ -1,13 +1,11 @@
-"""Parts of loaded towers: a reader a side, what scores, and the stored representations."""
+"""Loading of towers to their parts, of a two-tower or an item encoder, and their representations in a store."""
 
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from rankport.protos.errors import InvalidRequest, Overloaded, PairingError
-from rankport.protos.priorities import Priority
-from rankport.protos.types import Side
+from rankport.protos.errors import InvalidRequest, PairingError
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.description import read_out
 from rankport.runtime.bundle.fingerprint import side_fingerprint
@@ -18,52 +16,16 @@ from rankport.runtime.kinds.item_encoder.rules import RULES as ITEM_ENCODER_RULE
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.score_answer import ScoreForm
 from rankport.runtime.kinds.text_engines import TextsEngine, text_engines
+from rankport.runtime.kinds.two_tower.parts import TowerParts
 from rankport.runtime.kinds.two_tower.reader import Reader
 from rankport.runtime.kinds.two_tower.rules import NAME, RULES, role_of
 from rankport.runtime.kinds.two_tower.scorers import CosineScorer, GraphScorer, RowScorer
 from rankport.runtime.prompt.encoder import PromptEncoder
-from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.store.contract import TokenNamespace, TokenStore
 
 _RULES = {**RULES, **ITEM_ENCODER_RULES}
 _OUTPUT = Labels(source="classification_head", names=["cosine"], ids=[0])
 _COSINE = Score(kind="cosine", transform="none")
-
-
-@dataclass(frozen=True, slots=True)
-class TowerParts:
-    """Parts that two towers are made of. Whoever takes them calls `close`."""
-
-    query: Reader
-    item: Reader
-    scorer: RowScorer
-    form: ScoreForm
-    same_reading: bool  # a text has one representation, of whichever side
-    close: Callable[[float], None]
-
-    def counts(self) -> dict[str, EngineCounts]:
-        """Returns the counters of the engines, by what they run on, and by side where each has its own."""
-        query, item = self.query.engines, self.item.engines
-        if query is item:
-            return item.counts()
-        sides = {"query": query.counts(), "item": item.counts()}
-        return {f"{on} {side}": counts for side, engines in sides.items() for on, counts in engines.items()}
-
-    @property
-    def alive(self) -> bool:
-        """False once the engines of a side have stopped."""
-        return self.query.engines.alive and self.item.engines.alive
-
-    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
-        """Raises `Overloaded` where the engines of both sides would refuse any request like those of late."""
-        try:
-            self.query.engines.check_room(timeout_s, priority)
-        except Overloaded:
-            self.item.engines.check_room(timeout_s, priority)
-
-    def reader(self, side: Side) -> Reader:
-        """Gives the reader of a side."""
-        return self.query if side == "query" else self.item
 
 
 def opened_towers(bundle: str | os.PathLike[str] | Bundle) -> Bundle:

@@ -14,7 +14,7 @@ from rankport.protos.features import FeatureColumns
 from rankport.protos.types import Features, Item, Key, OnMissing, Query, Truncation
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.kinds.two_tower.features import ordered_features
-from rankport.runtime.kinds.two_tower.loading import TowerParts
+from rankport.runtime.kinds.two_tower.parts import TowerParts
 from rankport.runtime.kinds.two_tower.request import Rows, TowersRequest
 from rankport.runtime.prompt.checks import checked_rows
 from rankport.runtime.prompt.encoder import EncodedItems, EncodedPrefix

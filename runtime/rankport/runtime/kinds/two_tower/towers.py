@@ -35,23 +35,14 @@ from rankport.runtime.bundle.description import describe
 from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.config import DEFAULTS, EngineConfig
 from rankport.runtime.kinds.kind import Capability, ModelCounts
-from rankport.runtime.kinds.text_engine import TextRows
-from rankport.runtime.kinds.two_tower.loading import (
-    StoredRows,
-    TowerParts,
-    load_parts,
-    opened_towers,
-    stored_rows,
-)
+from rankport.runtime.kinds.two_tower.loading import StoredRows, load_parts, opened_towers, stored_rows
+from rankport.runtime.kinds.two_tower.parts import TowerParts
 from rankport.runtime.kinds.two_tower.reading import RequestReader
-from rankport.runtime.kinds.two_tower.request import TowersRequest
-from rankport.runtime.prompt.encoder import EncodedPrefix
 from rankport.runtime.scheduling.futures import converted, gathered, resolved, result_within
 from rankport.runtime.store.contract import TokenStore
 from rankport.runtime.store.hot_tokens import HotTokens
 from rankport.runtime.store.keyed_items import KeyedItems
 from rankport.runtime.store.opening import given_or_opened
-from rankport.runtime.tokens import TokenRuns
 
 Text = str | Sequence[int]
 _CAPABILITIES: frozenset[Capability] = frozenset({"scores", "scores_apart", "weighs", "encodes"})
@@ -78,7 +69,6 @@ class Towers(WeighingRanks):
         self._width = manifest.embedding.hidden_size
         self._dtype = np.dtype(manifest.embedding.dtype)
         self._parts = parts
-        self._together = parts.query.engines is parts.item.engines
         self._reader = reader
         self._on_close = on_close
 
@@ -211,9 +201,9 @@ class Towers(WeighingRanks):
         begun_s = time.perf_counter()
         request = self._reader.read(prefix, items, truncation, on_missing, features)
         tokenize_s = time.perf_counter() - begun_s
-        answer = partial(self._answer, request, tokenize_s)
-        parts = self._queue(request, timeout_s, tokenize_s) if len(request.places) else ()
-        return converted(gathered(parts), answer) if parts else resolved(answer(()))
+        answer = partial(self._parts.answer, request, tokenize_s)
+        queued = self._parts.queue(request, timeout_s, tokenize_s)
+        return converted(gathered(queued), answer) if queued else resolved(answer(()))
 
     def describe(self) -> ModelDescription:
         """Says what the bundle is, and which forms of items it takes."""
@@ -264,37 +254,3 @@ class Towers(WeighingRanks):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _queue(
-        self, request: TowersRequest, timeout_s: float | None, spent_s: float
-    ) -> tuple["Future[TextRows]", ...]:
-        """Queues what is to be computed: nothing where query and items are given."""
-        query, item = self._parts.query, self._parts.item
-        runs = [request.texts.runs] if len(request.texts.places) else []
-        if not isinstance(request.query, EncodedPrefix):
-            return tuple(item.submit(run, timeout_s, spent_s) for run in runs)
-        asked = TokenRuns.of([request.query.run])
-        if self._together:
-            return (query.submit(TokenRuns.join([asked, *runs]), timeout_s, spent_s),)
-        first = query.submit(asked, timeout_s, spent_s)
-        try:
-            return (first, *(item.submit(run, timeout_s, spent_s) for run in runs))
-        except BaseException:
-            first.cancel()
-            raise
-
-    def _answer(
-        self, request: TowersRequest, tokenize_s: float, computed: tuple[TextRows, ...]
-    ) -> ScoreResult:
-        begun_s = time.perf_counter()
-        logits = self._parts.form.nothing()
-        if len(request.places):
-            read = isinstance(request.query, EncodedPrefix)
-            query, rows = request.filled(computed, self._together and read)
-            features = None if request.features is None else request.features[request.places]
-            logits = self._parts.scorer.logits(query, rows, features)
-        failed = np.asarray(~np.isfinite(logits).all(axis=1), np.bool_)
-        if failed.any():
-            logits = np.where(failed[:, None], np.float32(np.nan), logits)
-        usage = request.usage(computed, tokenize_s, time.perf_counter() - begun_s)
-        return self._parts.form.answer(request.scored, logits, failed, usage)

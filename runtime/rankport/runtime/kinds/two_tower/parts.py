@@ -1,0 +1,97 @@
+"""`TowerParts`: a reader a side, what scores their rows, and the way of a request through both."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from rankport.protos.errors import Overloaded
+from rankport.protos.priorities import Priority
+from rankport.protos.types import ScoreResult, Side
+from rankport.runtime.kinds.score_answer import ScoreForm
+from rankport.runtime.kinds.text_engine import TextRows
+from rankport.runtime.kinds.two_tower.reader import Reader
+from rankport.runtime.kinds.two_tower.request import TowersRequest
+from rankport.runtime.kinds.two_tower.scorers import RowScorer
+from rankport.runtime.prompt.encoder import EncodedPrefix
+from rankport.runtime.scheduling.counts import EngineCounts
+from rankport.runtime.tokens import TokenRuns
+
+
+@dataclass(frozen=True, slots=True)
+class TowerParts:
+    """Parts that two towers are made of. Whoever takes them calls `close`."""
+
+    query: Reader
+    item: Reader
+    scorer: RowScorer
+    form: ScoreForm
+    same_reading: bool  # a text has one representation, of whichever side
+    close: Callable[[float], None]
+
+    def counts(self) -> dict[str, EngineCounts]:
+        """Returns the counters of the engines, by what they run on, and by side where each has its own."""
+        query, item = self.query.engines, self.item.engines
+        if query is item:
+            return item.counts()
+        sides = {"query": query.counts(), "item": item.counts()}
+        return {f"{on} {side}": counts for side, engines in sides.items() for on, counts in engines.items()}
+
+    @property
+    def alive(self) -> bool:
+        """False once the engines of a side have stopped."""
+        return self.query.engines.alive and self.item.engines.alive
+
+    def check_room(self, timeout_s: float | None, priority: Priority) -> None:
+        """Raises `Overloaded` where the engines of both sides would refuse any request like those of late."""
+        try:
+            self.query.engines.check_room(timeout_s, priority)
+        except Overloaded:
+            self.item.engines.check_room(timeout_s, priority)
+
+    def reader(self, side: Side) -> Reader:
+        """Gives the reader of a side."""
+        return self.query if side == "query" else self.item
+
+    @property
+    def together(self) -> bool:
+        """Says whether the same engines read both sides, a query and its items as one."""
+        return self.query.engines is self.item.engines
+
+    def queue(
+        self, request: TowersRequest, timeout_s: float | None, spent_s: float
+    ) -> tuple["Future[TextRows]", ...]:
+        """Queues what is to be computed: nothing where query and items are given, or no item is scored."""
+        if not len(request.places):
+            return ()
+        runs = [request.texts.runs] if len(request.texts.places) else []
+        if not isinstance(request.query, EncodedPrefix):
+            return tuple(self.item.submit(run, timeout_s, spent_s) for run in runs)
+        asked = TokenRuns.of([request.query.run])
+        if self.together:
+            return (self.query.submit(TokenRuns.join([asked, *runs]), timeout_s, spent_s),)
+        first = self.query.submit(asked, timeout_s, spent_s)
+        try:
+            return (first, *(self.item.submit(run, timeout_s, spent_s) for run in runs))
+        except BaseException:
+            first.cancel()
+            raise
+
+    def answer(
+        self, request: TowersRequest, tokenize_s: float, computed: tuple[TextRows, ...]
+    ) -> ScoreResult:
+        """Scores a request by the rows that were queued for it, once they are computed."""
+        begun_s = time.perf_counter()
+        logits = self.form.nothing()
+        if len(request.places):
+            read = isinstance(request.query, EncodedPrefix)
+            query, rows = request.filled(computed, self.together and read)
+            features = None if request.features is None else request.features[request.places]
+            logits = self.scorer.logits(query, rows, features)
+        failed = np.asarray(~np.isfinite(logits).all(axis=1), np.bool_)
+        if failed.any():
+            logits = np.where(failed[:, None], np.float32(np.nan), logits)
+        usage = request.usage(computed, tokenize_s, time.perf_counter() - begun_s)
+        return self.form.answer(request.scored, logits, failed, usage)

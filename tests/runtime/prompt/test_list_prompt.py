@@ -219,9 +219,15 @@ def test_items_that_are_read_alone_follow_one_prompt_of_the_first() -> None:
 @pytest.mark.parametrize("held", [1, 2, 3])
 def test_the_prompt_holds_as_many_of_the_first_as_fit(held: int) -> None:
     most = len(alone_runs(ITEMS, held)[0])
-    lists = encoded(ITEMS, lists=alone_lists(max_tokens=most))
+    lists = encoded(ITEMS, lists=alone_lists(max_tokens=most), truncation="truncate")
     assert runs(lists) == alone_runs(ITEMS, held)
     assert lists.blocks.tolist() == [0, held]
+    tokens = len(alone_runs(ITEMS, 4)[0])
+    said = (
+        rf"the prompt of the first 4 items has {tokens} tokens, it holds {most} \(lists.max_tokens\): shorten"
+    )
+    with pytest.raises(LimitExceeded, match=said):
+        encoded(ITEMS, lists=alone_lists(max_tokens=most))
 
 
 def test_an_item_that_no_prompt_holds_is_refused() -> None:

@@ -82,13 +82,15 @@ class ListPrompt:
             InvalidRequest: prefix or an item is malformed, or holds a marker; the message has the item's index.
             LimitExceeded: a text is too long and `truncation` is "error"; an item alone exceeds a block; or there are
                 more items than a block holds, and the bundle joins none. Where items are read alone, the prompt holds
-                the first of them, as many as a block does.
+                the first of them; where they do not fit it, fewer if `truncation` is not "error".
         """
         check_truncation(truncation)
         fields = self._values.fields(prefix, truncation)
         values = self._values.items(items, truncation, keyed, skip_empty=skip_empty)
-        read = self._first_and_alone if self._lists.alone else self._blocks
-        blocks, ids = read(fields.parts, values)
+        if self._lists.alone:
+            blocks, ids = self._first_and_alone(fields.parts, values, truncation)
+        else:
+            blocks, ids = self._blocks(fields.parts, values)
         if len(blocks) > 2 and self._lists.join == "refuse":
             raise LimitExceeded(
                 f"{counted(len(values.parts), 'item')} fill {len(blocks) - 1} blocks, and the model ranks one "
@@ -119,9 +121,9 @@ class ListPrompt:
             room -= int(over.max())  # for the next try, where texts have more tokens in other blocks
 
     def _first_and_alone(
-        self, fields: Mapping[str, Part], values: ItemValues
+        self, fields: Mapping[str, Part], values: ItemValues, truncation: Truncation
     ) -> tuple[NDArray[np.int64], list[Ids]]:
-        """Tokenizes one prompt of the first items, as many as it holds, and each item by itself."""
+        """Tokenizes one prompt of the first items, fewer where a cut is asked for, and each item by itself."""
         if not values.parts:
             return np.array([0], np.int64), []
         prompt, held, most = np.empty(0, np.int64), 0, min(len(values.parts), self._lists.max_items)
@@ -131,6 +133,12 @@ class ListPrompt:
             (tried,) = self._tokenized(fields, values, blocks)
             over = len(tried) - self._lists.max_tokens
             self._refuse_alone(values, blocks, np.array([over]))
+            if over > 0 and truncation == "error":
+                raise LimitExceeded(
+                    f"the prompt of the first {counted(count, 'item')} has {counted(len(tried), 'token')}, it holds "
+                    f"{self._lists.max_tokens} (lists.max_tokens): shorten items, or allow a cut (truncation "
+                    '"truncate") to have fewer of them in it'
+                )
             prompt, held, most = (tried, count, most) if over <= 0 else (prompt, held, count - 1)
             count = (held + most + 1) // 2
         alone = self._ids_of([self._parts.alone(part) for part in values.parts])

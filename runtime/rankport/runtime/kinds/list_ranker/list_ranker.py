@@ -115,8 +115,9 @@ class ListRanker(TextModel, Ranks):
 
         Raises:
             InvalidRequest: prefix, an item or an option is malformed, or ids hold a marker; the message has the index.
-            LimitExceeded: a text is too long and `truncation` is "error"; an item does not fit a block; or there are
-                more items than a block holds, and the model joins none.
+            LimitExceeded: a text, or the prompt of the first items where they are read alone, is too long and
+                `truncation` is "error"; an item does not fit a block; or there are more items than a block holds, and
+                the model joins none.
             NotFound: the store lacks a key and `on_missing` is "fail".
             Overloaded: the queue is full.
             DeadlineExceeded: `timeout_s` seconds passed.

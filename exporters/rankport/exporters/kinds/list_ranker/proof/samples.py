@@ -41,6 +41,8 @@ def draw_samples(manifest: Manifest, tokenizer: Tokenizer) -> list[ListSample]:
     if lists.join != "refuse":
         samples.append(drawn.sample("several_blocks", 1, drawn.several(lists.max_items)))
     samples += drawn.awkward(blocks[0])
+    if lists.join == "first":  # the first fill the prompt, whatever their tokens
+        return [replace(sample, truncation="truncate") for sample in samples]
     if lists.join != "refuse":
         return samples
     prompt = ListPrompt(manifest, tokenizer)

@@ -91,7 +91,7 @@ FOLDERS: Mapping[tuple[str, str], str] = {
     ("tag", "--bundle"): "tag a --bundle @",
     ("classify", "--bundle"): "classify a --bundle @",
     ("generate", "--bundle"): "generate a --bundle @",
-    ("rank", "--bundle"): "rank {lines} --bundle @",
+    ("rank", "--bundle"): "rank {sets} --bundle @",
     ("build", "bundle"): "build @ --target tensorrt-rtx:sm89",
     ("audit tokens", "checkpoint"): "audit tokens @ --new-tokens 2",
     ("audit membership", "--bundle"): "audit membership --bundle @ --members {csv} --non-members {others}",
@@ -120,6 +120,7 @@ def there(
 ) -> dict[str, object]:
     """What the command lines name beside."""
     (tmp_path / "lines").write_text('{"id": "a", "text": "a"}\n')
+    (tmp_path / "sets").write_text('{"history": [], "candidates": []}\n')
     (tmp_path / "pairs").write_text('{"text": "a", "tokens": ["a"]}\n' * 2)
     for name in ("items", "others"):
         rows = (f"{row},text {row},{name}{row // 2}" for row in range(120))
@@ -136,6 +137,7 @@ def there(
         "checkpoint": ranker_checkpoint,
         "prompt": prompt_file,
         "lines": tmp_path / "lines",
+        "sets": tmp_path / "sets",
         "csv": tmp_path / "items.csv",
         "others": tmp_path / "others.csv",
         "pairs": tmp_path / "pairs",

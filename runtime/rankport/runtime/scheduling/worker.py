@@ -165,7 +165,8 @@ class Worker(Generic[RequestT]):
         ended = self._under_way.told or (self._drain_until_s is not None and not self._under_way)
         calls = self._device_calls and self._under_way.calls_fit
         arrivals = self._arrivals and not self._under_way.full
-        return bool(known or ended or calls or arrivals)
+        untold = self._under_way.in_order(keep=0)  # nobody tells when these end
+        return bool(known or ended or calls or arrivals or untold)
 
     def _more_to_start(self) -> bool:
         with self._condition:

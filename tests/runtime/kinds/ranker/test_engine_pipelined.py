@@ -15,6 +15,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.ranker.engine import Engine
 from rankport.runtime.tokens import TokenRun
 from support.reference_backend import ReferenceBackend, submit, token_run
+from support.servers.supervised import eventually
 
 WAIT_S = 30.0
 ONE_REQUEST_A_PASS = EngineConfig(max_batch_tokens=3)
@@ -143,6 +144,26 @@ def test_a_failed_pass_of_a_large_request_fails_it_once_and_the_next_request_is_
             large.result(WAIT_S)
         assert np.isfinite(small.result(WAIT_S).logits).all()
         assert engine.alive
+        eventually(lambda: backend.under_way == 0)
+
+
+@pytest.mark.parametrize("failed", range(4))
+def test_what_was_started_beside_a_failed_pass_ends_without_a_further_request(failed: int) -> None:
+    calls = iter([number == failed for number in range(60)])
+
+    def one_fails(batch: PrefixBatch) -> None:
+        if next(calls):
+            raise RuntimeError("lost")
+
+    backend = DeviceLike(before_results=one_fails)
+    with held(backend) as (engine, opened):
+        first = submit(engine, token_run(1), [token_run(3 + i) for i in range(8)])
+        last = submit(engine, token_run(2), [token_run(4), token_run(5), token_run(6)])
+        opened.set()
+        lost = [future for future in (first, last) if future.exception(WAIT_S) is not None]
+        assert len(lost) == 1
+        assert isinstance(lost[0].exception(), BackendError)
+        eventually(lambda: backend.under_way == 0)
 
 
 def test_what_is_under_way_is_answered_when_the_engine_closes() -> None:

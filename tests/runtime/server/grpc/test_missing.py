@@ -76,7 +76,7 @@ def test_a_model_without_a_store_looks_nothing_up(bundle: Bundle) -> None:
         Server({"jobs": ranker}, LOCAL) as server,
         Client(server.address) as client,
     ):
-        with pytest.raises(NotFound, match="names no model that looks_up, and this server has none"):
+        with pytest.raises(NotFound, match="names no model that looks up, and this server has none"):
             client.lookup(["a"])
         with pytest.raises(InvalidRequest, match="'encode', and 'jobs' reads no token store"):
             client.score(PREFIX, [Key("a", "blue")], on_missing="encode")

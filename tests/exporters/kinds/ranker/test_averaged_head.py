@@ -15,6 +15,7 @@ from transformers import AutoModel
 from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.kinds.classifier.options import ClassifierOptions
 from rankport.exporters.kinds.classifier.prompt import classifier_prompt
+from rankport.exporters.kinds.decoders.grouped_attention import GroupedPrefix
 from rankport.exporters.kinds.ranker.options import RankerOptions
 from rankport.exporters.kinds.ranker.pooled import pooled_labels
 from rankport.protos.errors import InvalidRequest
@@ -247,3 +248,11 @@ def _run(ids: Sequence[int]) -> TokenRun:
 def _token_bytes(bundle: Bundle) -> int:
     """Bytes that a prefix keeps of a token in fp32."""
     return sum(4 * int(output.shape[1]) * int(output.shape[3]) for output in bundle.graph("prefix").outputs)
+
+
+def test_what_the_grouped_operator_leaves_behind_a_row_is_in_no_average() -> None:
+    lengths = torch.tensor([3]), torch.tensor([[2, 3]])  # of the prefix, of its two rows
+    grouped = GroupedPrefix(torch.Size((1, 2, 3)), lengths, [], torch.arange(6))
+    states = torch.arange(1.0, 7.0)[None, None, :, None].clone()
+    states[:, :, 2] = torch.nan
+    assert grouped.by_slot(states).flatten().tolist() == [1, 2, 0, 4, 5, 6]

@@ -108,8 +108,10 @@ class GroupedPrefix(SharedPrefix):
         return mixed.reshape(1, tokens, heads, head_dim), (key, value)
 
     def by_slot(self, states: Tensor) -> Tensor:
-        """See `SharedPrefix.by_slot`."""
-        return rows_by_slot(self._rectangle, states)
+        """See `SharedPrefix.by_slot`. Zeros behind a row's end, where the operator leaves whatever was there."""
+        by_slot = rows_by_slot(self._rectangle, states)
+        exists = self._places - self._places[:, :1] < self._counts[:, None]
+        return torch.where(exists.reshape(by_slot.shape[0], 1, by_slot.shape[2], 1), by_slot, 0.0)
 
     def slots_of(self, tokens: Tensor) -> Tensor:
         """See `SharedPrefix.slots_of`: a token's own place is its slot."""

@@ -1,4 +1,4 @@
-"""Small tokenizers of the kinds that rankers come with, trained on a few lines."""
+"""Small tokenizers of the kinds that rankers come with, made of a few lines."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -24,9 +24,12 @@ KINDS = ("byte-level", "qwen", "word-piece", "metaspace", "gemma")
 def saved(
     kind: str, lines: Sequence[str] = LINES, special: tuple[str, ...] = (), added: tuple[str, ...] = ()
 ) -> str:
-    """Trains a tokenizer; its `tokenizer.json`. Text never becomes a `special` token, but an `added` one."""
-    made, trainer = _made(kind)
-    made.train_from_iterator(list(lines) * 20, trainer)
+    """Makes a tokenizer; its `tokenizer.json`. Text never becomes a `special` token, but an `added` one."""
+    if kind == "word-piece":
+        made = _word_pieces(lines)
+    else:
+        made, trainer = _trainable(kind)
+        made.train_from_iterator(list(lines) * 20, trainer)
     if kind == "gemma":  # its pieces were made of words, its merges are looked up in the whole text
         made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     made.add_special_tokens(list(special))
@@ -39,12 +42,20 @@ def tokenizer_of(kind: str) -> Tokenizer:
     return Tokenizer(tokenizers.Tokenizer.from_str(saved(kind)))
 
 
-def _made(kind: str) -> tuple[tokenizers.Tokenizer, trainers.Trainer]:
-    if kind == "word-piece":
-        made = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        made.normalizer = normalizers.BertNormalizer()
-        made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        return made, trainers.WordPieceTrainer(vocab_size=200, special_tokens=["[UNK]"], show_progress=False)
+def _word_pieces(lines: Sequence[str]) -> tokenizers.Tokenizer:
+    """Makes one of the lines' words and letters; the library's trainer gives another one in each process."""
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    texts = map(normalizer.normalize_str, lines)
+    words = sorted({word for text in texts for word, _ in splitter.pre_tokenize_str(text)})
+    letters = sorted(set("".join(words)))
+    pieces = dict.fromkeys(["[UNK]", *letters, *(f"##{letter}" for letter in letters), *words])
+    vocabulary = {piece: place for place, piece in enumerate(pieces)}
+    made = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    made.normalizer, made.pre_tokenizer = normalizer, splitter  # type: ignore[assignment]
+    return made
+
+
+def _trainable(kind: str) -> tuple[tokenizers.Tokenizer, trainers.Trainer]:
     made = tokenizers.Tokenizer(models.BPE(byte_fallback=kind == "gemma"))
     names: list[str] = []
     alphabet = pre_tokenizers.ByteLevel.alphabet()

@@ -34,7 +34,7 @@ COUNTS = (1, 125, 250, 500, 1000)
 SHARE, KEPT, GROWTH = "share of the products", "history read anew / kept", "growth of time / of products"
 LEAST = {SHARE: 0.7, KEPT: 5.0}
 MOST = {GROWTH: 1.1}
-"""Of requests of 1,000 candidates over those of 250."""
+"""Growth from requests of 250 candidates to those of 1,000."""
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from benchmarks.gpu.sets.case import CASES, PEER_CASES, TINY, SetCase, drawn, ex
 from benchmarks.gpu.sets.set_peers import SetPeer
 
 OTHER = 2.0
-"""Of states that are another history's, in place of the history's own."""
+"""Errors that states of another history make at least, in place of the history's own."""
 
 
 @pytest.mark.parametrize("case", PEER_CASES, ids=lambda case: case.name)
@@ -30,7 +30,7 @@ def test_the_peer_gives_the_logits_of_the_module(case: SetCase) -> None:
 
 @pytest.mark.parametrize("block", ["hstu", "ligr"])
 def test_arithmetic_is_that_of_the_products_of_the_module(block: str) -> None:
-    """Of a set-wise mask all is products; with the other one a candidate's look at itself is none."""
+    """Counts a set-wise mask as products alone; with the other one a candidate's look at itself is none."""
     case = next(case for case in PEER_CASES if case.block == block and case.policy == "set-wise")
     model, request = random_model(case, TINY), drawn(TINY, np.random.default_rng(0))
     state, _ = expected(model, request)

@@ -209,7 +209,7 @@ def sets(set_bundle: Callable[[str, str], Bundle], tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="session")
 def gathered_sets(set_bundle: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    """The same with graphs for CUDA, which gather the rows of ids."""
+    """Bundle with graphs for CUDA, which gather the rows of ids."""
     checkpoint = set_checkpoint(tmp_path_factory.mktemp("sets") / "checkpoint", "hstu")
     return Subject(set_bundle("hstu", "set-wise", "onnx-cuda"), checkpoint)
 

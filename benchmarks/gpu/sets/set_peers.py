@@ -1,4 +1,4 @@
-"""The same rankers of sets in torch, compiled, the states of histories kept on the device: candidates a second.
+"""Peers of the rankers of sets: the same in torch, compiled, states of histories kept on the device; candidates/s.
 
 In half precision, all requests in one batch. LiGR by `scaled_dot_product_attention`, with a mask where candidates see
 themselves alone; HSTU, which has no softmax, by two products that the compiler joins what is between to. A rehearsal

@@ -1,4 +1,4 @@
-"""What a queue says of requests that nobody has read yet, here and to another process."""
+"""Verdicts of a queue on requests that nobody has read yet, here and to another process."""
 
 from dataclasses import replace
 

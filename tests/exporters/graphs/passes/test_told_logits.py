@@ -1,4 +1,4 @@
-"""What a graph tells of its logits is what numpy finds in them."""
+"""Numbers that a graph tells of its logits are those that numpy finds in them."""
 
 import numpy as np
 import onnx_ir as ir

@@ -1,36 +1,31 @@
 """Generators on a device of host memory: the CPU's texts and logits in every mode, KV that never leaves it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from rankport.exporters.export import export
 from rankport.protos.errors import BackendError, InvalidRequest
 from rankport.protos.generation import Sampling
 from rankport.runtime.backends import choice
-from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
 from rankport.runtime.backends.warm_up import warm_up_writing
-from rankport.runtime.backends.write_contract import SequenceKV
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.generator import engines
 from rankport.runtime.kinds.generator.generator import Generator
 from rankport.runtime.kinds.generator.tries.trie import TokenTrie
 from rankport.runtime.softmax import log_sums
-from rankport.runtime.tokens import TokenRun
+from support.decoding_steps import PROMPT, STEPS, TEXTS, begun, one_run, stepped
 from support.gpu.gpus import has_cuda
 from support.gpu.host_device import HostMemory, host_writer
 
 pytestmark = pytest.mark.usefixtures("traces")
 
 VOCABULARY = 101
-PROMPT, STEPS = 6, 90  # rows grow once on the way
-TEXTS = np.random.default_rng(3).integers(3, 60, (5, PROMPT + STEPS))
 PROMPTS = [[1, 40], [1, 41, 42, 43, 44, 45, 46], [1, *range(30, 60)], [5]]
 LIMITS = {"kind": "generator", "max_prefix_tokens": 64, "max_item_tokens": 64}
 
@@ -74,30 +69,6 @@ def cpu(bundle: Bundle) -> Iterator[Generator]:
         yield generator
 
 
-def begun(backend: DeviceDecodeBackend, text: NDArray[np.int64]) -> SequenceKV:
-    return backend.begin(backend.prefill(one_run(text[:PROMPT])))
-
-
-def one_run(tokens: NDArray[np.int64]) -> PrefixBatch:
-    return PrefixBatch.of([()], [TokenRun(tokens)], np.zeros(1, np.int64))
-
-
-def stepped(
-    backend: DeviceDecodeBackend, parts: Sequence[Sequence[int]]
-) -> dict[int, list[NDArray[np.float32]]]:
-    """Decodes texts, a pass for each of some that take part; gives the logits that each text got."""
-    sequences = [begun(backend, text) for text in TEXTS]
-    logits: dict[int, list[NDArray[np.float32]]] = {place: [] for place in range(len(TEXTS))}
-    for part in parts:
-        tokens = np.array([TEXTS[place, PROMPT + len(logits[place])] for place in part])
-        rows = backend.decode([sequences[place] for place in part], tokens)
-        for place, row in zip(part, rows, strict=True):
-            logits[place].append(row)
-    for sequence in sequences:
-        backend.end(sequence)
-    return logits
-
-
 @pytest.mark.parametrize(
     "parts",
     [
@@ -107,7 +78,7 @@ def stepped(
     ],
 )
 def test_steps_give_the_logits_of_whole_texts(device: DeviceDecodeBackend, parts: list[list[int]]) -> None:
-    for place, logits in stepped(device, parts).items():
+    for place, logits in stepped(device, TEXTS, parts).items():
         if logits:
             whole = device.logits(replace(one_run(TEXTS[place]), every_token=True))[PROMPT:]
             np.testing.assert_allclose(np.stack(logits), whole[: len(logits)], atol=2e-5)

@@ -18,7 +18,7 @@ Writes = list[tuple[int, list[int]]]
 
 
 class Block:
-    """What lies in the slots of a block, and what was written to it."""
+    """Rows in the slots of a block, and those that were written to it."""
 
     def __init__(self, rows: int, slots: int) -> None:
         self.slots, self.writes = RowSlots(rows, slots), Writes()

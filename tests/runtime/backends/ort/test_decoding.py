@@ -1,6 +1,6 @@
 """Steps of the decoding backend, whatever rows of the pool take part, beside one pass over whole texts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBatch
 from rankport.runtime.backends.ort.decoding import OnnxRuntimeDecodeBackend
-from rankport.runtime.backends.write_contract import SequenceKV
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import EngineConfig
-from rankport.runtime.tokens import TokenRun
+from support.decoding_steps import PROMPT, STEPS, one_run, stepped
+from support.decoding_steps import TEXTS as ALL_TEXTS
 
-PROMPT, STEPS = 6, 90  # rows grow once on the way
-TEXTS = np.random.default_rng(3).integers(3, 60, (4, PROMPT + STEPS))
+TEXTS = ALL_TEXTS[:4]
 
 
 @pytest.fixture(scope="module")
@@ -36,31 +34,10 @@ def backend(request: pytest.FixtureRequest) -> Iterator[OnnxRuntimeDecodeBackend
         yield opened
 
 
-def begun(backend: OnnxRuntimeDecodeBackend, text: NDArray[np.int64]) -> SequenceKV:
-    prompt = PrefixBatch.of([()], [TokenRun(text[:PROMPT])], np.zeros(1, np.int64))
-    return backend.begin(backend.prefill(prompt))
-
-
 def at_once(backend: OnnxRuntimeDecodeBackend, text: NDArray[np.int64]) -> NDArray[np.float32]:
     """Logits behind each token of a text, of a pass in which all stand. [steps, vocabulary]"""
-    batch = replace(PrefixBatch.of([()], [TokenRun(text)], np.zeros(1, np.int64)), every_token=True)
+    batch = replace(one_run(text), every_token=True)
     return backend.logits(batch)[PROMPT:]
-
-
-def stepped(
-    backend: OnnxRuntimeDecodeBackend, parts: Sequence[Sequence[int]]
-) -> dict[int, list[NDArray[np.float32]]]:
-    """Decodes texts, a pass for each of some that take part; gives the logits that each text got."""
-    sequences = [begun(backend, text) for text in TEXTS]
-    logits: dict[int, list[NDArray[np.float32]]] = {place: [] for place in range(len(TEXTS))}
-    for part in parts:
-        tokens = np.array([TEXTS[place, PROMPT + len(logits[place])] for place in part])
-        rows = backend.decode([sequences[place] for place in part], tokens)
-        for place, row in zip(part, rows, strict=True):
-            logits[place].append(row)
-    for sequence in sequences:
-        backend.end(sequence)
-    return logits
 
 
 @pytest.mark.parametrize(
@@ -74,7 +51,7 @@ def stepped(
 def test_steps_give_the_logits_of_whole_texts(
     backend: OnnxRuntimeDecodeBackend, parts: list[list[int]]
 ) -> None:
-    for place, logits in stepped(backend, parts).items():
+    for place, logits in stepped(backend, TEXTS, parts).items():
         if logits:
             expected = at_once(backend, TEXTS[place])[: len(logits)]
             np.testing.assert_allclose(np.stack(logits), expected, atol=2e-5)

@@ -96,7 +96,8 @@ def _state(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
     except Exception as error:  # of pickle, whose names are not imported here
         raise CheckpointError(
-            f"{file} needs code to be read, which is never run: save its state_dict alone ({str(error)[:120]!r})"
+            f"{file} needs code to be read, which is never run, or is damaged: save its state_dict alone "
+            f"({str(error)[:120]!r})"
         ) from error
     state = content.get("model_state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -137,6 +137,18 @@ build/genai/.made:
 	build/genai/bin/pip install -q $(PIP_FLAGS) torch==2.13.0 onnxruntime-genai onnx onnx_ir onnxscript transformers
 	@touch $@
 
+# ONNX Runtime's GPU build over a CUDA whose kernels do nothing: it loads, places and records graphs without a GPU.
+STUB := benchmarks/gpu/without_gpu/stub_cuda
+build/stub_cuda/.made: $(STUB).cpp $(STUB).map $(VENV)/.dev
+	rm -rf build/stub_cuda && mkdir -p build/stub_cuda/lib
+	$(BIN)/pip install -q $(PIP_FLAGS) --no-deps --target build/stub_cuda/packages 'onnxruntime-gpu>=1.31'
+	$(BIN)/pip install -q $(PIP_FLAGS) --no-deps --target build/stub_cuda/headers nvidia-cuda-runtime nvidia-cuda-crt
+	$(CXX) -O1 -std=c++17 -shared -fPIC -fvisibility=hidden -I build/stub_cuda/headers/nvidia/cu13/include \
+		-Wl,--version-script=$(STUB).map -Wl,-soname,libcudart.so.13 -o build/stub_cuda/lib/libcudart.so.13 $(STUB).cpp
+	cd build/stub_cuda/lib && for name in libcublas.so.13 libcublasLt.so.13 libcuda.so.1 libcudnn.so libcudnn.so.9 libcurand.so.10; \
+		do ln -s libcudart.so.13 $$name; done
+	@touch $@
+
 format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -10,6 +10,7 @@
 
 #include <cuda_runtime_api.h>
 #include <cxxabi.h>
+#include <sys/mman.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -44,7 +45,7 @@ std::recursive_mutex mutex;
 using Lock = std::lock_guard<std::recursive_mutex>;
 std::unordered_map<const void*, std::string> functions;
 std::map<char*, size_t> memory, pinned;
-std::unordered_map<char*, void*> zeroed;  // what calloc gave, whose first aligned byte the memory starts at
+std::multimap<size_t, char*> freed;
 std::set<Stream*> streams;
 std::map<std::string, long> launched;
 std::vector<std::string> faults;
@@ -117,13 +118,30 @@ cudaError_t launch(const void* function, cudaStream_t stream) {
   return cudaSuccess;
 }
 
+// Addresses of more memory than there is, which costs nothing until it is written; what is freed is given out again.
+char* reserved(size_t size) {
+  static const size_t room = 4 * kMemory;
+  static char* const start = static_cast<char*>(
+      mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  static size_t given = 0;
+  auto found = freed.find(size);
+  if (found != freed.end()) {
+    char* again = found->second;
+    freed.erase(found);
+    return again;
+  }
+  if (start == MAP_FAILED || given + size > room) return nullptr;
+  given += size;
+  return start + given - size;
+}
+
+size_t rounded(size_t size) { return std::max((size + 511) / 512 * 512, size_t{512}); }
+
 void* allocated(size_t size) {
   Lock lock(mutex);
   if (used + size > kMemory) return nullptr;
-  void* given = calloc(1, size + 512);  // large ones cost nothing until they are written
-  if (!given) return nullptr;
-  auto* made = reinterpret_cast<char*>((reinterpret_cast<size_t>(given) + 511) / 512 * 512);
-  zeroed[made] = given;
+  char* made = reserved(rounded(size));
+  if (!made) return nullptr;
   memory[made] = size;
   used += size;
   peak = std::max(peak, used);
@@ -141,8 +159,8 @@ cudaError_t release(void* pointer) {
   auto found = memory.find(static_cast<char*>(pointer));
   if (found == memory.end()) return failed(cudaErrorInvalidValue, "free of memory that is not there");
   used -= found->second;
+  freed.emplace(rounded(found->second), found->first);
   memory.erase(found);
-  free(zeroed.extract(static_cast<char*>(pointer)).mapped());
   return cudaSuccess;
 }
 
@@ -175,7 +193,8 @@ const char* kinds[] = {"host to host", "host to device", "device to host", "devi
 
 cudaError_t copy(const char* call, void* to, const void* from, size_t size, cudaMemcpyKind kind, cudaStream_t stream) {
   if (cudaError_t error = checked_copy(call, to, from, size, kind)) return error;
-  if (noted(stream, std::string("copy, ") + kinds[kind])) memcpy(to, from, size);
+  bool made = noted(stream, std::string("copy, ") + kinds[kind]);
+  if (made && kind != cudaMemcpyDeviceToDevice) memcpy(to, from, size);  // within the device it is the device's work
   Lock lock(mutex);
   launched[std::string("bytes, ") + kinds[kind]] += size;
   return cudaSuccess;
@@ -437,7 +456,8 @@ SHOWN cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from,
   if (cudaError_t error = checked_copy("cudaMemcpy2DAsync", to, from, 1, kind)) return error;
   if (place_of(to, to_pitch * (height - 1) + width) == Place::past || place_of(from, from_pitch * (height - 1) + width) == Place::past)
     return failed(cudaErrorInvalidValue, "cudaMemcpy2DAsync past the end of device memory");
-  if (noted(stream, std::string("copy, ") + kinds[kind]))
+  bool made = noted(stream, std::string("copy, ") + kinds[kind]);
+  if (made && kind != cudaMemcpyDeviceToDevice)
     for (size_t row = 0; row < height; ++row)
       memcpy(static_cast<char*>(to) + row * to_pitch, static_cast<const char*>(from) + row * from_pitch, width);
   Lock lock(mutex);
@@ -455,7 +475,8 @@ SHOWN cudaError_t cudaMemcpy3DAsync(const cudaMemcpy3DParms* job, cudaStream_t s
   if (cudaError_t error = checked_copy("cudaMemcpy3DAsync", to.ptr, from.ptr, 1, job->kind)) return error;
   if (place_of(to.ptr, reach(to)) == Place::past || place_of(from.ptr, reach(from)) == Place::past)
     return failed(cudaErrorInvalidValue, "cudaMemcpy3DAsync past the end of device memory");
-  if (noted(stream, std::string("copy, ") + kinds[job->kind]))
+  bool made = noted(stream, std::string("copy, ") + kinds[job->kind]);
+  if (made && job->kind != cudaMemcpyDeviceToDevice)
     for (size_t plane = 0; plane < depth; ++plane)
       for (size_t row = 0; row < height; ++row)
         memmove(static_cast<char*>(to.ptr) + (plane * to.ysize + row) * to.pitch,
@@ -473,7 +494,7 @@ SHOWN cudaError_t cudaMemset(void* pointer, int value, size_t size) {
 SHOWN cudaError_t cudaMemsetAsync(void* pointer, int value, size_t size, cudaStream_t stream) {
   if (size && place_of(pointer, size) != Place::device)
     return failed(cudaErrorInvalidValue, "cudaMemsetAsync of memory that is not the device's");
-  if (noted(stream, "memset")) memset(pointer, value, size);
+  noted(stream, "memset");  // the device's work too
   return cudaSuccess;
 }
 SHOWN cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {

@@ -132,7 +132,9 @@ def cudaMemPoolSetAttribute(pool: Any, attribute: int, value: Any) -> tuple[cuda
 _HANDED = {
     "cudaDeviceGetDefaultMemPool": ctypes.c_void_p,
     "cudaDriverGetVersion": ctypes.c_int,
+    "cudaEventCreate": ctypes.c_void_p,
     "cudaEventCreateWithFlags": ctypes.c_void_p,
+    "cudaEventElapsedTime": ctypes.c_float,
     "cudaGetDeviceCount": ctypes.c_int,
     "cudaGraphInstantiate": ctypes.c_void_p,
     "cudaHostAlloc": ctypes.c_void_p,

@@ -51,6 +51,7 @@ std::map<std::string, long> launched;
 std::vector<std::string> faults;
 size_t used = 0, peak = 0;
 thread_local cudaError_t last = cudaSuccess;
+thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;  // what recordings of others forbid it
 thread_local struct {
   dim3 grid, block;
   size_t shared;
@@ -76,13 +77,15 @@ cudaError_t failed(cudaError_t error, const std::string& reason) {
   return last = error;
 }
 
-// What this thread may not do while it records a stream, and no thread while one is recorded in CUDA's global mode.
+// What this thread may not do while it records a stream, and none while another records in CUDA's global mode but those
+// that said to stand apart.
 cudaError_t refused_in_recording(const char* call) {
   Lock lock(mutex);
   for (Stream* stream : streams) {
     Recording* recording = stream->recording;
     if (!recording || recording->mode == cudaStreamCaptureModeRelaxed) continue;
-    if (recording->mode != cudaStreamCaptureModeGlobal && recording->thread != std::this_thread::get_id()) continue;
+    const bool own = recording->thread == std::this_thread::get_id();
+    if (!own && (recording->mode != cudaStreamCaptureModeGlobal || thread_mode != cudaStreamCaptureModeGlobal)) continue;
     recording->broken = true;
     return failed(cudaErrorStreamCaptureUnsupported, std::string(call) + " while a stream is recorded");
   }
@@ -539,6 +542,10 @@ SHOWN cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureM
   Stream* own = stream_of(stream);
   if (!own || own->recording) return failed(cudaErrorIllegalState, "cudaStreamBeginCapture of such a stream");
   own->recording = new Recording{mode, std::this_thread::get_id(), {}, false};
+  return cudaSuccess;
+}
+SHOWN cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  std::swap(thread_mode, *mode);
   return cudaSuccess;
 }
 SHOWN cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {

@@ -86,6 +86,21 @@ def test_each_thread_is_told_the_device_once(driver: CudaDriver) -> None:
     assert (first.device, second.device) == (0, 1)
 
 
+def test_no_thread_is_bound_by_what_another_records(driver: CudaDriver) -> None:
+    told = list[tuple[int, int]]()
+    driver.cudaThreadExchangeStreamCaptureMode = lambda mode: (
+        told.append((mode, threading.get_ident())),
+        (Errors.cudaSuccess, 0),
+    )[1]
+    memory = CudaMemory()
+    thread = threading.Thread(target=lambda: [memory.clear(0, 1) for _ in range(2)])
+    thread.start()
+    number = thread.ident
+    thread.join()
+    thread_local = driver.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    assert told == [(thread_local, threading.get_ident()), (thread_local, number)]
+
+
 def test_a_gpu_that_is_not_there_is_named(driver: CudaDriver) -> None:
     with pytest.raises(BackendError, match="GPU 1: this machine has 1, numbered from 0"):
         CudaStream(1)

@@ -4,6 +4,7 @@ The driver is played: what is tested is what we make of it. With a GPU the confo
 """
 
 import gc
+import threading
 
 import pytest
 
@@ -42,3 +43,20 @@ def test_page_locked_memory_is_freed_with_the_last_view_of_it(driver: CudaDriver
     del part
     gc.collect()
     assert len(driver.freed) == 1
+
+
+def test_a_buffer_that_another_thread_drops_is_freed_by_the_one_that_drives(driver: CudaDriver) -> None:
+    """Freed at once it would become a part of what is recorded meanwhile."""
+    freed: list[tuple[int, int]] = []
+    driver.cudaFreeAsync = lambda pointer, _: freed.append((pointer, threading.get_ident()))
+    memory = CudaMemory()
+    buffers = [memory.allocate(10)]
+    thread = threading.Thread(target=buffers.clear)
+    thread.start()
+    thread.join()
+    assert freed == []
+    kept = memory.allocate(10)
+    assert freed == [(4096, threading.get_ident())]
+    memory.close()
+    del kept  # later than the memory
+    assert len(freed) == 2

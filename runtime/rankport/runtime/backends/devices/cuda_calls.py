@@ -14,7 +14,8 @@ from rankport.runtime.backends.contract import DeviceLost
 class CudaStream:
     """Stream of one GPU, and the calls that are made for it, by any thread.
 
-    A thread that drives the streams of several GPUs loads them one after the other, and comes back to none.
+    What other threads record meanwhile, on whichever GPU, neither forbids these calls nor is ended by them. A thread
+    that drives the streams of several GPUs loads them one after the other, and comes back to none.
     """
 
     def __init__(self, device: int = 0) -> None:
@@ -53,6 +54,9 @@ class CudaStream:
         if not getattr(self._threads, "told", False):
             self._threads.told = True
             self.call("cudaSetDevice", self._device)
+            # ONNX Runtime records in a mode that forbids others allocations and waits, but for threads that say this.
+            apart = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+            self.call("cudaThreadExchangeStreamCaptureMode", apart)
         error, *results = getattr(self._runtime, name)(*arguments)
         if not error:
             return results[0] if results else None

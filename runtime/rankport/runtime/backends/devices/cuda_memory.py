@@ -5,6 +5,7 @@ Calls of CUDA and their errors are `cuda_calls`', recordings of passes are `cuda
 
 import ctypes
 import weakref
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +23,7 @@ class CudaMemory:
         """Opens the memory of the GPU of that number. Raises as `CudaStream`."""
         self._cuda = CudaStream(device)
         self._transfers = Transfers()
+        self._dropped: deque[int] = deque()
         self._keep_freed_memory()
 
     @property
@@ -45,9 +47,10 @@ class CudaMemory:
         return self._transfers
 
     def allocate(self, nbytes: int) -> Buffer:
-        """See `DeviceMemory.allocate`."""
+        """See `DeviceMemory.allocate`. Gives back first what was dropped by then."""
+        self._free_dropped()
         pointer = int(self._cuda.call("cudaMallocAsync", max(nbytes, 1), self._cuda.handle))
-        return Buffer(pointer, nbytes, self._free)
+        return Buffer(pointer, nbytes, self._drop)
 
     def reserve(self, nbytes: int) -> None:
         """Takes so much from the driver for later allocations, which would each wait for it otherwise.
@@ -111,10 +114,18 @@ class CudaMemory:
 
     def close(self) -> None:
         """See `DeviceMemory.close`."""
+        self._free_dropped()
         self._cuda.close()
 
-    def _free(self, pointer: int) -> None:
-        self._cuda.runtime.cudaFreeAsync(pointer, self._cuda.handle)
+    def _drop(self, pointer: int) -> None:
+        """Leaves the freeing to the thread that drives the stream: another's would be a part of what it records."""
+        self._dropped.append(pointer)
+        if not self._cuda.handle:  # closed
+            self._free_dropped()
+
+    def _free_dropped(self) -> None:
+        while self._dropped:
+            self._cuda.runtime.cudaFreeAsync(self._dropped.popleft(), self._cuda.handle)
 
     def _keep_freed_memory(self) -> None:
         """Lets the pool give nothing back to the driver at each wait, which would take milliseconds again."""

@@ -36,6 +36,10 @@ def gpu_memory(number: int) -> GpuMemory | None:
 
         if runtime.cudaSetDevice(number)[0]:  # of this thread alone
             return None
+        # A pass that an engine records meanwhile is left alone.
+        runtime.cudaThreadExchangeStreamCaptureMode(
+            runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        )
         error, free, total = runtime.cudaMemGetInfo()
     except (ImportError, RuntimeError, OSError):
         return None

@@ -1,6 +1,7 @@
 """ONNX Runtime on an NVIDIA GPU: a bundle's graphs as `DeviceGraph`s of one stream, bound to device memory."""
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -42,6 +43,8 @@ _ELEMENT_TYPES: dict[DType, int] = {
     "bfloat16": 16,
 }
 """Numbers of ONNX's TensorProto.DataType."""
+_UNDISTURBED = threading.Lock()
+"""Held while a pass is recorded, and while a session is made: that waits for the device, which breaks a recording."""
 
 
 def cuda_prefix_backend(bundle: Bundle, config: EngineConfig, *, device: int = 0) -> DevicePrefixBackend:
@@ -152,7 +155,8 @@ class BoundGraph:
         self._place, self._records = (device, number), records
         self._names = frozenset(value.name for value in session.get_inputs())
         self._bindings: dict[int, onnxruntime.IOBinding] = {}
-        self._refused: set[int | None] = set()  # numbers that could not be recorded
+        self._recorded: set[int] = set()
+        self._refused: set[int] = set()  # numbers that could not be recorded
 
     @property
     def input_names(self) -> frozenset[str]:
@@ -172,10 +176,48 @@ class BoundGraph:
         *,
         fixed: int | None = None,
     ) -> None:
-        """See `DeviceGraph.run`."""
-        assert self._session is not None, "closed"
+        """See `DeviceGraph.run`. A pass that cannot be recorded runs without."""
         if fixed in self._refused:
             fixed = None
+        if fixed is None or not self._records or fixed in self._recorded:
+            return self._run(inputs, host, outputs, fixed)
+        if not self._record(inputs, host, outputs, fixed):
+            self._run(inputs, host, outputs, None)
+        return None
+
+    def _record(
+        self,
+        inputs: Mapping[str, DeviceArray],
+        host: Mapping[str, NDArray[np.int64]],
+        outputs: Mapping[str, DeviceArray],
+        fixed: int,
+    ) -> bool:
+        """Runs and records a pass. Says whether it did: not while a session is made, and never again what failed."""
+        if not _UNDISTURBED.acquire(blocking=False):
+            return False
+        try:
+            self._run(inputs, host, outputs, fixed)
+            self._recorded.add(fixed)
+        except BackendError as error:
+            log.log(
+                logging.DEBUG if self._refused else logging.WARNING,
+                "a pass is not recorded and launches its kernels anew each time: %s",
+                error,
+            )
+            self._refused.add(fixed)
+            self._bindings.pop(fixed, None)
+        finally:
+            _UNDISTURBED.release()
+        return fixed in self._recorded
+
+    def _run(
+        self,
+        inputs: Mapping[str, DeviceArray],
+        host: Mapping[str, NDArray[np.int64]],
+        outputs: Mapping[str, DeviceArray],
+        fixed: int | None,
+    ) -> None:
+        assert self._session is not None, "closed"
         binding = self._bound(inputs, host, outputs, fixed)
         options = onnxruntime.RunOptions()
         if self._records:
@@ -186,10 +228,6 @@ class BoundGraph:
         try:
             self._session.run_with_iobinding(binding, options)
         except Exception as error:  # onnxruntime's exception classes share no other base
-            if fixed is not None:
-                # It may be the recording that failed: this shape goes without from now on.
-                self._refused.add(fixed)
-                self._bindings.pop(fixed, None)
             raise BackendError(f"ONNX Runtime failed: {error}") from error
 
     def close(self) -> None:
@@ -237,7 +275,8 @@ def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
             "enable_cuda_graph": str(int(records)),
         }
         try:
-            session = onnxruntime.InferenceSession(path, options, providers=[(PROVIDER, provider)])
+            with _UNDISTURBED:
+                session = onnxruntime.InferenceSession(path, options, providers=[(PROVIDER, provider)])
         except Exception as error:  # onnxruntime's exception classes share no other base
             if records and "graph" in str(error).lower() and "cuda" in str(error).lower():
                 log.warning(

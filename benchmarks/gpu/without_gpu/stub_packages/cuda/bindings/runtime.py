@@ -119,6 +119,15 @@ def cudaMemGetInfo() -> tuple[cudaError_t, int, int]:
     return _called(_library.cudaMemGetInfo, ctypes.byref(free), ctypes.byref(total)), free.value, total.value
 
 
+def cudaThreadExchangeStreamCaptureMode(
+    mode: cudaStreamCaptureMode,
+) -> tuple[cudaError_t, cudaStreamCaptureMode]:
+    """See CUDA."""
+    place = ctypes.c_int(mode)
+    error = _called(_library.cudaThreadExchangeStreamCaptureMode, ctypes.byref(place))
+    return error, cudaStreamCaptureMode(place.value)
+
+
 def cudaMemcpy3DAsync(job: cudaMemcpy3DParms, stream: Any) -> tuple[cudaError_t]:
     """See CUDA."""
     return (_called(_library.cudaMemcpy3DAsync, ctypes.byref(job), stream),)

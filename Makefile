@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-stock-clients format clean
+.PHONY: help demo examples test test-full checks collected lint types contracts stubs-fresh stubs unit bench bench-lowbit bench-edge bench-catalogue bench-decoding bench-encoding bench-gpu bench-gpu-host bench-gpu-rehearsal bench-reading bench-fairness bench-fronts bench-serving bench-sets bench-stores test-stock-clients format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -87,6 +87,10 @@ bench-gpu-rehearsal: $(VENV)/.demo ## The same on this CPU with toy models, in m
 	$(BIN)/python -m benchmarks.gpu.bundles --tiny --out build/gpu-tiny
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gpu.run --device cpu --tiny --strict --skeletons build/gpu-tiny \
 		--seconds 1800 --out build/gpu-tiny --work build/gpu-tiny/work
+
+bench-gpu-host: $(VENV)/.demo build/stub_cuda/.made ## What the host can reach with a GPU that takes no time, and what it asks of one; build/gpu-host/host.json
+	$(BIN)/python -m benchmarks.gpu.bundles --form fp16 --out build/gpu
+	$(BIN)/python -m benchmarks.gpu.without_gpu.session
 
 bench: $(VENV)/.demo ## Shared-prefix scoring against peers and the machine's own ceiling; build/bench/scoring.json
 	$(BIN)/python -m benchmarks.scoring

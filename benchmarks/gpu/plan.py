@@ -75,6 +75,7 @@ PLAN = (
     Planned("restore", "mixlm", 10, 60, "fp16"),
     Planned("in_process", "mixlm", 30, 80, "fp16"),
     Planned("served", "mixlm", 30, 90, "fp16"),
+    Planned("served_fronts", "mixlm", 25, 60, "fp16"),
     Planned("fresh", "mixlm", 20, 45, "fp16"),
     Planned("reference", "mixlm", 20, 60),
     Planned("parity", "mixlm", 15, 50, "fp16"),

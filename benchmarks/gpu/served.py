@@ -33,7 +33,7 @@ def main() -> None:
         with serving(part, log) as server, LoadGenerator(server.address, part.scale.generators) as load:
             part.figures.add("ready_s", server.ready_s)
             for request in part.requests:
-                _ramp(part, server, load, request)
+                ramp(part, server, load, request)
     finally:
         print(f"--- end of {log.name}\n{log.read_text()[-3000:]}---", flush=True)
     part.figures.add("done", True)
@@ -48,17 +48,33 @@ class Serving:
     ready_s: float
 
     def cpu_s(self) -> float:
-        """Processor time that it has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time that it has used, and those that it started and that are there."""
+        return sum(map(_cpu_s, _family(self.pid)))
+
+    def cpu_of_processes(self) -> dict[int, float]:
+        """Processor time of each process by its number, the one that was started first."""
+        return {pid: _cpu_s(pid) for pid in _family(self.pid)}
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from _family(int(child))
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def serving(part: Part, log: Path) -> Iterator[Serving]:
+def serving(part: Part, log: Path, *flags: str) -> Iterator[Serving]:
     """`rankport serve`, from ready to stopped. Raises RuntimeError if it is not ready within the part's time."""
     command = [
         *(sys.executable, "-m", "rankport.sdk.cli", "serve", str(part.bundle), "--port", "0"),
         *engine_flags(part.engine),
+        *flags,
     ]
     print(" ".join(command[1:]), flush=True)
     begun = time.monotonic()
@@ -98,7 +114,7 @@ def _address(lines: "queue.Queue[str | None]", part: Part) -> str:
             return line.split("ready on", 1)[1].split()[0]
 
 
-def _ramp(part: Part, server: Serving, load: LoadGenerator, request: RequestShape) -> None:
+def ramp(part: Part, server: Serving, load: LoadGenerator, request: RequestShape) -> None:
     """Fresh prefixes with more and more callers; at the best number, cached prefixes too."""
     scale = part.scale
     seconds = scale.warm_up_s + scale.step_s
@@ -132,18 +148,24 @@ def _step(
     seen: dict[str, Value] = {}
     sampler = threading.Timer(scale.warm_up_s + scale.step_s / 2, lambda: seen.update(device_load()))
     sampler.start()
-    cpu, begun = server.cpu_s(), time.monotonic()
+    cpu, begun = server.cpu_of_processes(), time.monotonic()
     with metered(part.device) as meter:
         answers, end_s = load.run(
             part.workload.model, request, callers, scale.warm_up_s + scale.step_s, cached=cached
         )
-    cores = (server.cpu_s() - cpu) / (time.monotonic() - begun)
+    seconds = time.monotonic() - begun
+    cores = [(now - cpu.get(pid, 0.0)) / seconds for pid, now in server.cpu_of_processes().items()]
     sampler.join()
     figures = _figures(answers, request, end_s, scale.step_s)
     flops = part.workload.model.flops(request, cached=cached)
     share = part.share(float(figures["items_per_s"]) / request.items * flops)
     answered = sum(not answer.error for answer in answers)
-    return figures | share | meter.figures(answered * request.items) | {"server_cores": cores} | seen
+    return figures | share | meter.figures(answered * request.items) | _cores(cores) | seen
+
+
+def _cores(of_processes: list[float]) -> dict[str, Value]:
+    """Cores that the server kept busy, and its busiest process, which cannot have more than about one."""
+    return {"server_cores": sum(of_processes), "busiest_process_cores": max(of_processes)}
 
 
 def _figures(answers: list[Answer], request: RequestShape, end_s: float, seconds: float) -> dict[str, Value]:

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 Figures = dict[str, Any]
-_RATED = ("in_process", "resident", "served", "peers", "compiled_peers")
+_RATED = ("in_process", "resident", "served", "served_fronts", "peers", "compiled_peers")
+_SERVED = {"served": "", "served_fronts": "fronts, "}
+"""Modules whose best step alone is told, and what goes before it."""
 _TOLD_WHOLE = (
     "ceilings",
     "self_test",
@@ -28,6 +30,8 @@ _SHOWN = {
     "one_query_p99_ms": "ms p99 of one query",
     "power_w": "W",
     "j_per_1000_items": "J a thousand items",
+    "server_cores": "cores of the server",
+    "busiest_process_cores": "of its busiest process",
 }
 _OURS = "engine, fresh prefixes"
 
@@ -126,9 +130,9 @@ def _rates(parts: dict[str, Figures], request: str) -> Iterator[str]:
             contender = name.removeprefix(f"{request} ")
             if contender == name or not isinstance(value, dict):
                 continue
-            if module == "served" and not contender.startswith("best"):
+            if module in _SERVED and not contender.startswith("best"):
                 continue
-            label = f"{form} {contender}".strip()
+            label = f"{form} {_SERVED.get(module, '')}{contender}".strip()
             if "items_per_s" in value:
                 rates[label] = value["items_per_s"]
                 yield f"{request}: {label}: {value['items_per_s']:,.0f} items/s{_beside(value)}"

@@ -215,7 +215,9 @@ class _Job:
         changed: set[str] = set()
         stored = self._namespace.content_hashes([row.id for row in rows])
         for row, digest in zip(rows, stored, strict=True):
-            if digest == content_hash(row.text):
+            if digest is None:  # nothing to compare with, and hashed once more when it is stored
+                changed.add(row.id)
+            elif digest == content_hash(row.text):
                 self._counts.unchanged += 1
             elif self._config.truncation == "truncate" and digest == content_hash(row.text, truncated=True):
                 self._counts.unchanged += 1

@@ -25,7 +25,16 @@ WHEELS = (
     # The oldest that the project supports: newer ones refuse an older grpcio or protobuf.
     "grpcio-health-checking==1.66.2",
     "grpcio-reflection==1.66.2",
+    "googleapis-common-protos==1.66.0",
 )
+INSTALLED = frozenset(
+    [
+        *("cuda-bindings", "nvidia-cublas", "nvidia-cuda-runtime", "nvidia-cudnn-cu13", "nvidia-cufft"),
+        *("grpcio", "matplotlib", "ml-dtypes", "numpy", "onnx", "onnxscript", "peft", "prometheus-client"),
+        *("protobuf", "rich", "safetensors", "tokenizers", "torch", "transformers", "typer"),
+    ]
+)
+"""What the GPU machine's own Python has of what the session imports, ONNX Runtime's GPU build apart."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 MAX_BYTES = 62 * 2**20
 

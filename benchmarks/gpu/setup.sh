@@ -1,14 +1,18 @@
 # To be sourced in the repository's root on the GPU machine, before `python3 -m benchmarks.gpu.run`: lays out what
-# `pack` put into .gpu/ and makes this checkout importable. Environment: GPU_WORK, a scratch folder.
+# `pack` put into .gpu/ and makes this checkout importable. Environment: GPU_WORK, a scratch folder;
+# GPU_PACK, the folder of `pack`.
 GPU_WORK=${GPU_WORK:-/tmp/rankport-gpu}
+GPU_PACK=${GPU_PACK:-.gpu}
 mkdir -p "$GPU_WORK/site" "$GPU_WORK/skeletons"
-for wheel in .gpu/wheels/*.whl; do
+for wheel in "$GPU_PACK"/wheels/*.whl; do
+    [ -f "$wheel" ] || continue
     python3 -m zipfile -e "$wheel" "$GPU_WORK/site" || echo "setup: cannot unpack $wheel"
 done
-for archive in .gpu/skeletons/*.tar.xz; do
+for archive in "$GPU_PACK"/skeletons/*.tar.xz; do
+    [ -f "$archive" ] || continue
     tar -xJf "$archive" -C "$GPU_WORK/skeletons" || echo "setup: cannot unpack $archive"
 done
-for slice in .gpu/runtime/*/; do
+for slice in "$GPU_PACK"/runtime/*/; do
     [ -f "$slice/unpack.py" ] || continue
     python3 "$slice/unpack.py" "$slice" --stash "$GPU_WORK/parts" --to "$GPU_WORK/runtime" >/dev/null ||
         echo "setup: cannot unpack $slice"
@@ -29,9 +33,20 @@ nvidia=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null
 [ -n "$nvidia" ] && [ -d "$GPU_WORK/runtime" ] && [ ! -e "$GPU_WORK/runtime/nvidia" ] &&
     ln -s "$nvidia" "$GPU_WORK/runtime/nvidia"
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# What a part lacks costs that part alone: it is told, and the run begins.
 python3 -c '
-import onnxruntime, pydantic, lmdb, grpc, google.protobuf as protobuf
-import rankport.sdk, rankport.exporters.kinds.ranker.proof.modes, rankport.runtime.server.server
-print("setup: onnxruntime", onnxruntime.__version__, onnxruntime.get_available_providers())
-print("setup: grpc", grpc.__version__, "protobuf", protobuf.__version__, "pydantic", pydantic.__version__)
-'
+import importlib
+versions = {}
+for name in (
+    "onnxruntime pydantic lmdb grpc google.protobuf rankport.sdk rankport.runtime.server.server "
+    "rankport.exporters.kinds.ranker.proof.modes"
+).split():
+    try:
+        versions[name] = getattr(importlib.import_module(name), "__version__", "")
+    except Exception as error:
+        print(f"setup: {name} cannot be imported: {type(error).__name__}: {error}")
+if "onnxruntime" in versions:
+    import onnxruntime
+    print("setup: onnxruntime", versions["onnxruntime"], onnxruntime.get_available_providers())
+print("setup:", *(f"{name} {version}" for name, version in versions.items() if version))
+' || true

@@ -85,6 +85,14 @@ def low_bit(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Sub
 
 
 @pytest.fixture(scope="session")
+def fp8(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A ranker for CUDA that multiplies fp8 by fp8."""
+    checkpoint = compressed_tensors(tmp_path_factory.mktemp("fp8") / "c", "FP8_DYNAMIC", num_hidden_layers=1)
+    options = {"kind": "ranker", "label_ids": (4, 5), "target": "onnx-cuda", "fp8_products": True}
+    return Subject(exported(checkpoint, **options, **LIMITS), checkpoint)
+
+
+@pytest.fixture(scope="session")
 def encoder(encoder_bundle: Bundle, encoder_checkpoint: Path) -> Subject:
     """An item encoder of one mean-pooled float16 token, bidirectional."""
     return Subject(encoder_bundle, encoder_checkpoint)

@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from benchmarks.gpu.single.case import DIM, HEADS, KV, Case, Sizes, normed, rotated, tables
+from benchmarks.gpu.single.case import DIM, HEADS, KV, TYPES, Case, Sizes, normed, rotated, tables
 
 _HIDDEN, _FFN = 1024, 1536
+_WIDE = ((1024, 3072), (4096, 12288))  # gate and up of rankers of 0.6 and 8 billion parameters
 
 
 def chains(dtype: torch.dtype, sizes: Sizes) -> dict[str, Case]:
     """All of them."""
-    return rotary_forms(dtype, sizes) | product_forms(dtype, sizes) | activation_forms(dtype, sizes)
+    forms = rotary_forms(dtype, sizes) | product_forms(dtype, sizes) | activation_forms(dtype, sizes)
+    return forms | fp8_forms(dtype, sizes)
 
 
 def rotary_forms(dtype: torch.dtype, sizes: Sizes) -> dict[str, Case]:
@@ -86,6 +88,66 @@ def product_forms(dtype: torch.dtype, sizes: Sizes) -> dict[str, Case]:
     return forms
 
 
+def fp8_forms(dtype: torch.dtype, sizes: Sizes) -> dict[str, Case]:
+    """A product as it is, and of weights in fp8: dequantized in every pass, or multiplied by inputs in fp8.
+
+    The last has the rounding of inputs and both scales too, as `--fp8-products` writes them; the operator alone is a
+    kernel of it. What it costs the host is in the clock's milliseconds alone: it waits for the device and allocates.
+    """
+    forms: dict[str, Case] = {}
+    for inner, outer in _WIDE if sizes.scale == 1 else _WIDE[:1]:
+        x = torch.randn(sizes.tokens, inner, device=sizes.device).to(dtype)
+        full = torch.randn(outer, inner, device=sizes.device) / 32
+        scales = full.abs().amax(1) / 448
+        codes = (full / scales[:, None]).to(torch.float8_e4m3fn)
+        exact = codes.float() * scales[:, None]
+        expected, name = x.float() @ exact.T, f"fp8, {inner} to {outer}"
+        made, wide = TYPES[torch.float16 if dtype == torch.bfloat16 else dtype], dtype != torch.float32
+        plain = [_node("DequantizeLinear", "c s", "w" if dtype != torch.bfloat16 else "f", axis=1)]
+        plain += [_node("Cast", "f", "w", to=TYPES[dtype])] if dtype == torch.bfloat16 else []
+        # bfloat16 has no such operator: it is widened first.
+        dequantized = scales if dtype == torch.bfloat16 else scales.to(dtype)
+        columns = (scales * 2**18 / 448).to(dtype)
+        forms |= {
+            f"{name}: not in fp8": _chain(
+                {"x": x, "w": exact.T.to(dtype).contiguous()}, [_node("MatMul", "x w", "y0")], expected
+            ),
+            f"{name}: dequantized": _chain(
+                {"x": x, "s": dequantized},
+                [*plain, _node("MatMul", "x w", "y0")],
+                expected,
+                [_fp8("c", codes.T)],
+            ),
+            f"{name}: by fp8": _chain(
+                {"x": x, "s": columns},
+                [
+                    _node("Cast", "x", "v", to=1),
+                    _node("Abs", "v", "a"),
+                    _node("ReduceMax", "a last", "m", keepdims=1),
+                    _node("Div", "m top", "t"),
+                    _node("Div", "v t", "u"),
+                    _node("Clip", "u low top", "l"),
+                    _node("Cast", "l", "q", to=TensorProto.FLOAT8E4M3FN),
+                    _ms("GemmFloat8", "q c", "p", transB=1, alpha=2.0**-18, dtype=made),
+                    *([_node("Cast", "p", "b", to=TYPES[dtype])] if dtype == torch.bfloat16 else []),
+                    _node("Mul", "b s" if dtype == torch.bfloat16 else "p s", "h"),
+                    _node("Cast", "m", "n", to=TYPES[dtype]),
+                    _node("Mul", "h n", "y0"),
+                ],
+                expected,
+                [_fp8("c", codes), _ints("last", [-1]), _number("low", -448), _number("top", 448)],
+            ),
+        }
+        if wide:
+            forms[f"{name}: dequantized in one operator"] = _chain(
+                {"x": x, "s": scales[:, None].expand(-1, inner // 128).contiguous()},
+                [_ms("MatMulBlockQuantizedFp8Weight", "x c s", "y0", block_size=128)],
+                expected,
+                [_fp8("c", codes)],
+            )
+    return forms
+
+
 def activation_forms(dtype: torch.dtype, sizes: Sizes) -> dict[str, Case]:
     """SwiGLU of a gate and an up."""
     gate, up = (torch.randn(1, sizes.tokens, _FFN, device=sizes.device).to(dtype) for _ in range(2))
@@ -124,3 +186,12 @@ def _ms(operator: str, inputs: str, outputs: str, **attributes: Any) -> NodeProt
 
 def _ints(name: str, values: Sequence[int]) -> TensorProto:
     return numpy_helper.from_array(np.array(values, np.int64), name)
+
+
+def _number(name: str, value: float) -> TensorProto:
+    return numpy_helper.from_array(np.array(value, np.float32), name)
+
+
+def _fp8(name: str, codes: torch.Tensor) -> TensorProto:
+    raw = codes.contiguous().view(torch.uint8).cpu().numpy().tobytes()
+    return helper.make_tensor(name, TensorProto.FLOAT8E4M3FN, list(codes.shape), raw, raw=True)

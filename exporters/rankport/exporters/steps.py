@@ -13,6 +13,7 @@ from rankport.exporters.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from rankport.exporters.checkpoints.forms.onnx_file import GRAPH
 from rankport.exporters.checkpoints.forms.onnx_model import OnnxModel
 from rankport.exporters.graphs.bundle_writer import BundleStaging
+from rankport.exporters.graphs.passes.fp8_products import expand_fp8_products
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.specs import axis_ranges, graph_specs
 from rankport.exporters.graphs.weights import write_graphs
@@ -24,12 +25,14 @@ from rankport.exporters.options.requests_file import JudgedRequest, file_sha256
 from rankport.exporters.proof.prove import Progress, Sources
 from rankport.exporters.proof.tokenization import report_tokenization
 from rankport.exporters.quantization.calibration import InputSums
+from rankport.exporters.quantization.kernels.select import choose_fp8_products
 from rankport.exporters.quantization.loud import find_loud
 from rankport.exporters.quantization.quantize import quantize
 from rankport.exporters.quantization.recipes import Recipe, recipe_of
 from rankport.exporters.quantization.record import record
 from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.protos.packages import installed_version
+from rankport.protos.wording import counted
 from rankport.runtime.bundle.manifest import Calibration, GraphSpec, ManifestDraft, Quantization, Source
 from rankport.runtime.prompt.tokenizer import Tokenizer
 
@@ -69,6 +72,8 @@ def stage(
             kind, source, draft, prompt.tokenizer, recipe, options.requests, on_progress
         )
         draft = draft.model_copy(update={"quantization": quantization})
+    if options.fp8_products:
+        on_progress(f"fp8 products on CUDA: {counted(choose_fp8_products(source.model), 'layer')}")
     graphs, specs = trace_graphs(source, plan, options, on_progress)
     on_progress("writing graphs and weights")
     write_graphs(staging.path, {stem: graph.model for stem, graph in graphs.items()}, WEIGHTS_FILE)
@@ -215,6 +220,7 @@ def trace_graphs(
         other = None if precision == options.precision_for(first) else precision
         for stem, graph in plan.graphs(source, target, precision).items():
             name = stem if target == first else f"{stem}.{target}"
+            expand_fp8_products(graph.model)
             graphs[name] = graph
             specs += graph_specs(name, graph, target, other)
     return graphs, specs

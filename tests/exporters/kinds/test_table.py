@@ -55,6 +55,10 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     ),
     "low bits for several": ({"target": "onnx-cpu,onnx-cuda", "precision": "int8"}, "not quantized here"),
     "rest on a CPU": ({"precision": "bf16", "quantize": "int8"}, "--target onnx-cuda or tensorrt"),
+    "fp8 products on a CPU": (
+        {"quantize": "fp8", "fp8_products": True},
+        "--fp8-products is for graphs of ONNX Runtime on CUDA, not of onnx-cpu: add --target onnx-cuda",
+    ),
     "attention on a CPU": ({"attention": "fused"}, "--attention goes with --target onnx-cuda"),
     "unknown attention": ({"attention": "flash", "target": "onnx-cuda"}, "use one of shared, fused, grouped"),
     "unknown target": (

@@ -119,12 +119,19 @@ FORMS: dict[str, Make] = {
         f"{recipe} at export": lambda to, recipe=recipe: (_dense(to), {"quantize": recipe})
         for recipe in RECIPES
     },
+    "fp8 products at export": lambda to: (_dense(to), {"quantize": "fp8", "fp8_products": True}),
+    "fp8 products of an FP8 checkpoint": lambda to: (
+        compressed_tensors(to, "FP8", num_hidden_layers=1),
+        {"fp8_products": True},
+    ),
     "W8A8 checkpoint": lambda to: (compressed_tensors(to, "W8A8", num_hidden_layers=1), {}),
     "GPTQ checkpoint": lambda to: (gptq(to, Gptq(group_size=64, desc_act=True, sym=False)), {}),
 }
 CASES = [
     *((f"{recipe} at export", precision) for recipe in RECIPES for precision in ("fp32", "fp16")),
     ("fp8 at export", "bf16"),
+    *(("fp8 products at export", precision) for precision in ("fp32", "fp16", "bf16")),
+    ("fp8 products of an FP8 checkpoint", "fp16"),
     ("W8A8 checkpoint", "fp16"),
     ("GPTQ checkpoint", "fp32"),
 ]
@@ -134,6 +141,8 @@ EVERY_RUN = {
     ("int8 at export", "fp32"),
     ("int4 at export", "fp16"),
     ("fp8 at export", "bf16"),
+    ("fp8 products at export", "fp32"),
+    ("fp8 products of an FP8 checkpoint", "fp16"),
     ("GPTQ checkpoint", "fp32"),
 }
 """A kernel and a precision each; layers beside have every pair."""
@@ -155,6 +164,15 @@ def test_every_node_of_a_bundle_has_a_kernel_on_cuda(made: tuple[str, Precision,
     bundle = made[3]
     graph = ir.load(bundle.path / "ranker.onnx").graph
     assert without_kernel(graph) == []
+
+
+def test_a_bundle_says_whether_it_multiplies_fp8(made: tuple[str, Precision, Path, Bundle]) -> None:
+    form, precision, _, bundle = made
+    asked = form.startswith("fp8 products")
+    graph = ir.load(bundle.path / "ranker.onnx").graph
+    assert sum(node.op_type == "GemmFloat8" for node in graph) == (7 if asked else 0)
+    assert [spec.fp8_products for spec in bundle.manifest.graphs] == [asked, asked]
+    assert bundle.manifest.on_cpu == (precision == "fp32" and not asked)
 
 
 def test_a_bundle_equals_its_source_within_the_tolerance(made: tuple[str, Precision, Path, Bundle]) -> None:
@@ -197,3 +215,17 @@ def test_a_bundle_is_as_small_as_its_bits(made: tuple[str, Precision, Path, Bund
 def test_verify_makes_the_same_low_bit_model_again(made: tuple[str, Precision, Path, Bundle]) -> None:
     _, _, checkpoint, bundle = made
     assert verify(bundle.path, checkpoint).failures == ()
+
+
+def test_an_encoder_of_texts_multiplies_fp8_too(encoder_checkpoint: Path, tmp_path: Path) -> None:
+    encoder = {"kind": "item-encoder", "pooling": "mean", "max_item_tokens": 32}
+    low: dict[str, Any] = {"quantize": "fp8", "fp8_products": True, "precision": "bf16"}
+    bundle = export(encoder_checkpoint, tmp_path / "b", target="onnx-cuda", **encoder, **low)
+    graph = ir.load(bundle.file(bundle.graph("encode").file)).graph
+    assert without_kernel(graph) == []
+    layers = 2 * 6  # queries, keys, values, their output, and two of the MLP
+    assert sum(node.op_type == "GemmFloat8" for node in graph) == layers
+    parity = bundle.manifest.parity
+    assert parity is not None
+    assert parity.backend == "onnxruntime-cpu, half precision and fp8 products emulated"
+    assert all(parity.holds(mode) for mode in parity.modes)

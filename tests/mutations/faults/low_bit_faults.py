@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mutations.edits import THERE, Array, behind_nodes, constant, op
+from mutations.edits import THERE, Array, at_nodes, behind_nodes, constant, op, with_attribute
 from mutations.fault import Fault, in_graphs
 
 FLOAT16, BFLOAT16 = 10, 16
@@ -47,6 +47,20 @@ FAULTS = [
         "The two codes of a byte stand in each other's place.",
         "low_bit",
         in_graphs(constant(".packed", lambda old: (old << 4) | (old >> 4))),
+        "full_sequence/text",
+    ),
+    Fault(
+        "scales of other columns",
+        "Products of fp8 by fp8 are multiplied with the scale of the column before.",
+        "fp8",
+        in_graphs(constant(".columns", lambda old: np.roll(old, 1))),
+        "full_sequence/text",
+    ),
+    Fault(
+        "products twice as large",
+        "The factor of the sum of fp8 products is not what their scales make up for.",
+        "fp8",
+        in_graphs(at_nodes("GemmFloat8", with_attribute("alpha", 2.0**-17))),
         "full_sequence/text",
     ),
     Fault(

@@ -39,6 +39,19 @@ def test_graphs_for_another_device_are_refused_with_the_way_out(encoder_bundle: 
         load_text_backend(encoder_bundle, "encode", EngineConfig(device="cuda"))
 
 
+def test_products_of_fp8_are_not_for_a_cpu(encoder_bundle: Bundle) -> None:
+    graphs = [
+        graph.model_copy(update={"target": "onnx-cuda", "fp8_products": True})
+        for graph in encoder_bundle.manifest.graphs
+    ]
+    bundle = Bundle(encoder_bundle.path, encoder_bundle.manifest.model_copy(update={"graphs": graphs}))
+    with pytest.raises(
+        InvalidRequest,
+        match="multiplies fp8 by fp8, which no CPU does: take --device cuda, or export it with --target onnx-cpu",
+    ):
+        load_text_backend(bundle, "encode")
+
+
 @needs_no_gpu
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
 def test_a_device_that_is_not_there_is_told_before_long_work(device: Device) -> None:

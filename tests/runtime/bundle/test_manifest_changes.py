@@ -104,6 +104,8 @@ RULE_ATTACKS: list[tuple[Change, str]] = [
      "graphs[0].onnxruntime: no form of role 'score' for all versions stands before it"),
     (lambda fields: fields["graphs"].extend([fields["graphs"][1] | {"onnxruntime": "1.32"}] * 2),
      "graphs[3].onnxruntime: '1.32' stands twice for role 'score'"),
+    (put("graphs.0.fp8_products", True),
+     "graphs[0].fp8_products: must be false for target onnx-cpu, which has no such operator"),
     (lambda fields: fields["graphs"].append(fields["graphs"][1] | {"onnxruntime": ">=1.32"}),
      "graphs[2].onnxruntime: String should match pattern"),
     (put("tokenizer", "vocab.txt"), "tokenizer: 'vocab.txt' is not in files"),

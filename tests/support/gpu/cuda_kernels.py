@@ -86,6 +86,7 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
     ("", "Unsqueeze"): (_MOVED, _INT64),
     ("", "Where"): (frozenset({ir.DataType.BOOL}), _SUMMED),
     ("com.microsoft", "FusedMatMul"): (_FLOATS,),
+    ("com.microsoft", "GemmFloat8"): (frozenset({ir.DataType.FLOAT8E4M3FN}),),
     ("com.microsoft", "MatMulNBits"): (_FLOATS, _UINT8, _FLOATS, _UINT8 | _FLOATS),
     ("com.microsoft", "MultiHeadAttention"): (_FLOATS,),
     ("com.microsoft", "RotaryEmbedding"): (_FLOATS, _INT64, _FLOATS),
@@ -113,8 +114,24 @@ def _reasons(node: ir.Node) -> Iterator[str]:
         codes = node.inputs[0]
         if codes is not None and blocks != (codes.dtype == ir.DataType.INT4):
             yield "dequantizes blocks of int4, and whole channels or tensors of all else, alone"
+    if node.op_type == "GemmFloat8" and not _is_fp8_product(node):
+        yield "multiplies fp8 of two axes, the second transposed, both without scales, to fp32 or fp16"
     if node.op_type == "MatMulNBits" and not _has_blocks(node):
         yield "has blocks of 16 to 256 inputs of 4 or 8 bits"
+
+
+def _is_fp8_product(node: ir.Node) -> bool:
+    """As contrib_ops/cuda/math/gemm_float8.cu has it; cuBLASLt has no such product that gives bfloat16."""
+    made, weight = node.outputs[0].dtype, node.inputs[1]
+    attributes = {name: node.attributes.get_int(name, 0) for name in ("transA", "transB", "dtype")}
+    assert weight is not None
+    assert weight.shape is not None
+    return (
+        len(node.inputs) == 2
+        and made in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+        and attributes == {"transA": 0, "transB": 1, "dtype": int(made)}
+        and all(isinstance(width, int) and width % 16 == 0 for width in weight.shape)
+    )
 
 
 def _has_blocks(node: ir.Node) -> bool:

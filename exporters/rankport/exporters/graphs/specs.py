@@ -2,6 +2,7 @@
 
 import onnx_ir as ir
 
+from rankport.exporters.graphs.passes.fp8_products import multiplies_fp8
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.graphs.trace import OPSET
 from rankport.runtime.bundle.manifest import (
@@ -39,6 +40,7 @@ def graph_specs(
             target=target,
             precision=precision,
             onnxruntime=graph.onnxruntime,
+            fp8_products=multiplies_fp8(graph.model.graph),
             inputs=[_tensor_spec(value) for value in graph.model.graph.inputs],
             outputs=[_tensor_spec(value) for value in graph.model.graph.outputs if value.name in outputs],
         )

@@ -116,6 +116,14 @@ class ExportOptions:
             metavar="PRECISION",
         ),
     )
+    fp8_products: bool = field(
+        default=False,
+        metadata=flag(
+            "In graphs for onnx-cuda, multiply weights in fp8 by inputs in fp8 on the tensor cores (ONNX Runtime's "
+            "GemmFloat8; compute capability 8.9 and later) instead of dequantizing the weights. Each product stops the "
+            "device's stream, so passes are not recorded: for wide models and large passes."
+        ),
+    )
     reference: StrPath | None = field(default=None, metadata=REFERENCE_FLAG)
     reference_transform: ReferenceTransform = field(default="none", metadata=TRANSFORM_FLAG)
     tolerance: Tolerance = field(default_factory=Tolerance)
@@ -138,6 +146,12 @@ class ExportOptions:
             raise InvalidRequest(
                 f"--target {','.join(self.targets)}: several targets are for models that are not quantized here; "
                 "export a bundle for each"
+            )
+
+        if self.fp8_products and "onnx-cuda" not in self.targets:
+            raise InvalidRequest(
+                f"--fp8-products is for graphs of ONNX Runtime on CUDA, not of {','.join(self.targets)}: add --target "
+                "onnx-cuda, or leave it out"
             )
 
     def _check_precision(self) -> None:

@@ -1,7 +1,8 @@
 """A bundle as the machine of a proof can run it.
 
-A CPU has no half precision: there a bundle in it is proven by a twin of its graphs, in fp32 with every result rounded
-as the graph rounds it (`half_precision.emulate`), over the same weights.
+A CPU has no half precision, and no product of fp8 by fp8: there such a bundle is proven by a twin of its graphs, in
+fp32 with every result rounded as the graph rounds it (`half_precision.emulate`, `fp8_products.emulate_fp8_products`),
+over the same weights.
 """
 
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from rankport.exporters.graphs.passes.fp8_products import emulate_fp8_products
 from rankport.exporters.graphs.passes.fusions.grouped import separate_norms
 from rankport.exporters.graphs.passes.half_precision import emulate
 from rankport.runtime.bundle.bundle import Bundle
@@ -22,7 +24,7 @@ from rankport.runtime.bundle.manifest import Manifest
 from rankport.runtime.config import DEFAULTS, Device, EngineConfig
 
 ON_CPU = "onnxruntime-cpu"
-EMULATED = "onnxruntime-cpu, half precision emulated"
+EMULATED = "onnxruntime-cpu, {} emulated"
 ON_GPU: dict[Device, str] = {"cuda": "onnxruntime-cuda", "tensorrt": "tensorrt"}
 
 
@@ -37,17 +39,24 @@ class Runnable:
 
 @contextmanager
 def runnable(bundle: Bundle, config: EngineConfig = DEFAULTS) -> Iterator[Runnable]:
-    """Gives the bundle itself on a GPU or in fp32, else its twin, which is gone after the block."""
+    """Gives the bundle itself where the device runs it, else its twin, which is gone after the block."""
     if config.device != "cpu":
         yield Runnable(bundle, ON_GPU[config.device], config)
-    elif bundle.manifest.precision == "fp32":
+    elif bundle.manifest.on_cpu:
         yield Runnable(bundle, ON_CPU)
     else:
         # Beside the bundle, so that its files can be linked instead of copied.
         with tempfile.TemporaryDirectory(
             dir=bundle.path.parent, prefix=f".{bundle.path.name}.twin-"
         ) as folder:
-            yield Runnable(_twin(bundle, Path(folder)), EMULATED)
+            yield Runnable(
+                _twin(bundle, Path(folder)), EMULATED.format(" and ".join(_emulated(bundle.manifest)))
+            )
+
+
+def _emulated(manifest: Manifest) -> list[str]:
+    half = [] if manifest.precision == "fp32" else ["half precision"]
+    return half + (["fp8 products"] if any(graph.fp8_products for graph in manifest.graphs) else [])
 
 
 def _twin(bundle: Bundle, folder: Path) -> Bundle:
@@ -61,13 +70,16 @@ def _twin(bundle: Bundle, folder: Path) -> Bundle:
     for file in graphs:
         model = ir.load(bundle.path / file)
         separate_norms(model)
-        emulate(model, manifest.precision)
+        emulate_fp8_products(model)
+        if manifest.precision != "fp32":
+            emulate(model, manifest.precision)
         ir.save(model, folder / file)
     return Bundle(folder, _in_fp32(manifest))
 
 
 def _in_fp32(manifest: Manifest) -> Manifest:
-    graphs = [graph.model_copy(update={"precision": None}) for graph in manifest.graphs]
+    none = {"precision": None, "fp8_products": False}
+    graphs = [graph.model_copy(update=none) for graph in manifest.graphs]
     return with_own_fingerprint(manifest.model_copy(update={"precision": "fp32", "graphs": graphs}))
 
 

@@ -51,11 +51,15 @@ class Activation:
     def codes(self, x: Tensor, scales: Tensor) -> Tensor:
         """Rounds to values of the grid, still fp32; ties go to even."""
         if self.kind.startswith("fp8"):
-            return (x / scales).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn).to(torch.float32)
+            return self.fp8_codes(x, scales).to(torch.float32)
         if self.kind == "int16-token":
             coarse = (x / scales).round()
             return coarse + ((x / scales - coarse) * FINE).round() / FINE
         return (x / scales).round().clamp(-128, 127)
+
+    def fp8_codes(self, x: Tensor, scales: Tensor) -> Tensor:
+        """Rounds to values of the grid of the fp8 kinds: float8_e4m3fn; what is beyond it, to its edge."""
+        return (x / scales).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn)
 
     def rounded(self, x: Tensor) -> Tensor:
         """Gives `x` as the product sees it, fp32."""

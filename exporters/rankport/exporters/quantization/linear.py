@@ -32,6 +32,9 @@ class QuantizedLinear(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.to(torch.float32), requires_grad=False)
         self.in_features, self.out_features = weight.in_features, weight.out_features
         self.kernel: nn.Module | None = None
+        self.multiplies_fp8 = (
+            False  # on a GPU, where both sides are: see `kernels.select.choose_fp8_products`
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [..., in] -> [..., out], of the states' type."""

@@ -172,12 +172,11 @@ def _view_for_cpu(bundle: Bundle) -> Bundle:
     """Views the graphs for a CPU, else others in fp32, which it computes too."""
     manifest = bundle.manifest
     views = [bundle.for_target(target) for target in sorted(manifest.targets, key="onnx-cpu".__ne__)]
-    runnable = next((view for view in views if view.manifest.precision == "fp32"), None)
+    runnable = next((view for view in views if view.manifest.on_cpu), None)
     if runnable is None:
-        raise InvalidRequest(
-            f"bundle {manifest.name!r} is in {manifest.precision}, which a CPU does not compute in: "
-            f"{_way_out(manifest, 'onnx-cpu')}"
-        )
+        half = f"is in {manifest.precision}, which a CPU does not compute in"
+        does = "multiplies fp8 by fp8, which no CPU does" if manifest.precision == "fp32" else half
+        raise InvalidRequest(f"bundle {manifest.name!r} {does}: {_way_out(manifest, 'onnx-cpu')}")
     return runnable
 
 

@@ -68,6 +68,9 @@ class GraphSpec(Strict):
     precision: Precision | None = None  # where it is not the manifest's
     # First version of ONNX Runtime that has its operators: of a second form of a role, after the one for all versions.
     onnxruntime: Annotated[str, Field(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}$")] | None = None
+    fp8_products: bool = (
+        False  # multiplies fp8 by fp8: on GPUs of compute capability 8.9 and later, never recorded
+    )
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
 
@@ -210,6 +213,11 @@ class ManifestDraft(Strict):
             return self.lists.max_tokens
         apart = max(self.limits.max_item_tokens, self.limits.max_prefix_tokens)
         return apart if self.pair is None else self.pair.max_tokens
+
+    @property
+    def on_cpu(self) -> bool:
+        """Says whether ONNX Runtime on a CPU has kernels for all graphs."""
+        return self.precision == "fp32" and not any(graph.fp8_products for graph in self.graphs)
 
     @property
     def on_cpu_alone(self) -> str | None:

@@ -131,6 +131,8 @@ def _graphs(manifest: Manifest) -> Iterator[str]:
             yield f"graphs[{index}].inputs: {graph.file!r} has other inputs as role {twin.role!r}"
         if graph.onnxruntime is not None:
             yield from _second_form(manifest, index)
+        if graph.fp8_products and graph.target != "onnx-cuda":
+            yield f"graphs[{index}].fp8_products: must be false for target {graph.target}, which has no such operator"
         for place, tensor in enumerate(graph.inputs):
             for axis in tensor.shape:
                 if isinstance(axis, str) and axis not in manifest.axes:

@@ -48,13 +48,16 @@ def test_half_precision_is_proven_by_its_twin(
     assert not without_kernel(ir.load(made.file(made.graph("decode").file)).graph)
 
 
-@pytest.mark.parametrize("recipe", every_run(["int4", "fp8"], {"int4"}))
+@pytest.mark.parametrize("products", every_run(["int4", "fp8", "fp8 by fp8"], {"int4", "fp8 by fp8"}))
 def test_low_bits_are_in_operators_that_cuda_has(
-    recipe: str, generator_checkpoint: Path, tmp_path: Path
+    products: str, generator_checkpoint: Path, tmp_path: Path
 ) -> None:
+    recipe, _, by = products.partition(" by ")
     low: dict[str, Any] = {"target": "onnx-cuda", "precision": "fp16", "quantize": recipe}
+    low |= {"fp8_products": True} if by else {}
     made = export(generator_checkpoint, tmp_path / "b", **low, **LIMITS)
     assert made.manifest.quantization is not None
+    assert made.graph("decode").fp8_products == bool(by)
     assert not without_kernel(ir.load(made.file(made.graph("decode").file)).graph)
 
 

@@ -46,12 +46,13 @@ def test_every_family_is_proven(model_type: str, tmp_path: Path) -> None:
     [
         {"quantize": "int8"},
         {"target": "onnx-cuda", "precision": "fp16"},
+        {"target": "onnx-cuda", "quantize": "fp8", "fp8_products": True},
         {"target": "tensorrt", "precision": "bf16"},
         {"target": "onnx-cpu,tensorrt"},
     ],
-    ids=lambda options: " ".join(options.values()),
+    ids=lambda options: " ".join(map(str, options.values())),
 )
-def test_low_bits_and_targets_are_proven(options: dict[str, str], tmp_path: Path) -> None:
+def test_low_bits_and_targets_are_proven(options: dict[str, object], tmp_path: Path) -> None:
     bundle = export(tagger_checkpoint(tmp_path / "c"), tmp_path / "b", max_item_tokens=24, **options)
     parities = [bundle.manifest.parity, *(bundle.manifest.target_parity or {}).values()]
     for parity in parities:

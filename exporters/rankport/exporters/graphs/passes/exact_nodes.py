@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from rankport.exporters.graphs.passes.fusions.norms import find_norms
 
-_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger", "MatMulNBits")
+_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "MatMulInteger", "MatMulNBits", "Fp8Product")
 _NORMS = ("LayerNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
 _LAST_PRODUCTS = (*_PRODUCTS, *_NORMS, "Conv", "LSTM")
 """Values that a representation is made of last: these sum in fp32."""
@@ -35,7 +35,7 @@ def exact_nodes(graph: ir.Graph, half: ir.DataType, *, fused: bool) -> set[ir.No
     exact = _rotary(graph) | _head(graph) | _pooling(graph, first_of_norms) | _averages(graph, first_of_norms)
     exact |= _projector(graph, first_of_norms) | _rounding(graph)
     exact |= {node for node in graph if _chooses_embeddings(node)}
-    exact |= {node for node in graph if _loses_scales(node, half)}
+    exact |= _small_scales(graph, half)
     if fused and half == ir.DataType.BFLOAT16:
         # It dequantizes to float and float16 alone.
         exact |= {node for node in graph if node.op_type == "DequantizeLinear"}
@@ -159,9 +159,16 @@ def _reads_codes(node: ir.Node) -> bool:
     return node.op_type == "Cast" and node.inputs[0] is not None and node.inputs[0].dtype in _CODES
 
 
+def _small_scales(graph: ir.Graph, half: ir.DataType) -> set[ir.Node]:
+    """Collects what reads scales that half precision does not hold, of fp8 by fp8 the token's factor too."""
+    small = {node for node in graph if _loses_scales(node, half)}
+    products = [node for node in small if node.op_type == "Fp8Product"]
+    return small | {reader for node in products for reader in _readers(node) if reader.op_type == "Mul"}
+
+
 def _loses_scales(node: ir.Node, half: ir.DataType) -> bool:
     """Tells if float16 moves a weight's scales by more than it rounds: below its normal numbers it has few bits."""
-    place = {"DequantizeLinear": 1, "MatMulNBits": 2}.get(node.op_type)
+    place = {"DequantizeLinear": 1, "MatMulNBits": 2, "Fp8Product": 2}.get(node.op_type)
     scales = None if place is None else node.inputs[place]
     if scales is None or scales.const_value is None or half != ir.DataType.FLOAT16:
         return False

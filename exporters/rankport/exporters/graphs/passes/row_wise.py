@@ -43,7 +43,9 @@ _ELEMENTWISE = frozenset(
     ]
 )
 _OVER_LAST_AXIS = frozenset({"ReduceMax", "ReduceMean", "ReduceSum"})
-_LOW_BIT_PRODUCTS = frozenset({"LoudProduct", "MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits"})
+_LOW_BIT_PRODUCTS = frozenset(
+    {"Fp8Product", "LoudProduct", "MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits"}
+)
 
 
 def compute_rows_only(model: ir.Model, states: ir.Value, rows: ir.Value, *, own: bool = False) -> int:

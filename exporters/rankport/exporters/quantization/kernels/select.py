@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.quantization.activation import Activation
 from rankport.exporters.quantization.kernels.dequantize import DequantizeKernel
+from rankport.exporters.quantization.kernels.fp8 import Fp8Kernel
 from rankport.exporters.quantization.kernels.integer import IntegerKernel
 from rankport.exporters.quantization.kernels.loud import BesideLoud, LoudKernel
 from rankport.exporters.quantization.kernels.nbits import NBitsKernel, NBitsTable
@@ -15,7 +16,37 @@ from rankport.exporters.quantization.kernels.signed import SignedKernel
 from rankport.exporters.quantization.linear import QuantizedEmbedding, QuantizedLinear, QuantizedTable
 from rankport.exporters.quantization.weight import QuantizedWeight
 from rankport.protos.errors import CheckpointError
+from rankport.protos.wording import listed
 from rankport.runtime.bundle.manifest import Target
+
+
+def choose_fp8_products(model: nn.Module) -> int:
+    """Has the layers whose weights and inputs are both in fp8 multiply them as they are on CUDA. Returns how many.
+
+    What they compute stays what it is: others, as of fp8 weights alone, are dequantized as before.
+    Raises CheckpointError if there is none.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, QuantizedLinear)]
+    fitting = [
+        layer for layer in layers if layer.loud is None and Fp8Kernel.fits(layer.quantized, layer.activation)
+    ]
+    if not fitting:
+        had = sorted({_words(layer) for layer in layers})
+        raise CheckpointError(
+            "--fp8-products: no linear layer has weights in fp8 of a scale a channel, inputs rounded to fp8, and "
+            f"widths that 16 divides; this model has {listed(had, 'no quantized layers')}: add --quantize fp8 to a "
+            "model in full precision, or leave --fp8-products out"
+        )
+    for layer in fitting:
+        layer.multiplies_fp8 = True
+    return len(fitting)
+
+
+def _words(layer: QuantizedLinear) -> str:
+    weight = layer.quantized
+    return (
+        f"{weight.type}{weight.bits} of {weight.in_features} to {weight.out_features} (inputs {layer.inputs})"
+    )
 
 
 @contextmanager
@@ -44,6 +75,8 @@ def kernel_of(
     if isinstance(layer, QuantizedTable):
         return NBitsTable(layer.quantized) if NBitsTable.fits(layer.quantized) else None
     weight, activation, loud = layer.quantized, layer.activation, layer.loud
+    if target == "onnx-cuda" and layer.multiplies_fp8:
+        return Fp8Kernel(weight, activation)
     if loud is None:
         return _product_of(weight, activation, target)
     if target == "onnx-cpu" and activation is not None and LoudKernel.fits(weight, activation):

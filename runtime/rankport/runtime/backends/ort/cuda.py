@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, BundleError
 from rankport.runtime.backends.contract import PrefixBackend, PrefixBatch
+from rankport.runtime.backends.devices.capability import require_fp8
 from rankport.runtime.backends.devices.cuda_memory import CudaMemory
 from rankport.runtime.backends.devices.decoding import DeviceDecodeBackend
 from rankport.runtime.backends.devices.encoding import DeviceTextBackend
+from rankport.runtime.backends.devices.gpus import list_gpus
 from rankport.runtime.backends.devices.graph import DeviceArray
 from rankport.runtime.backends.devices.marked import DeviceMarkedBackend
 from rankport.runtime.backends.devices.scoring import DevicePrefixBackend, ScoringGraphs
@@ -74,7 +76,8 @@ def record_cuda_prefills(backend: PrefixBackend, manifest: Manifest, config: Eng
     assert isinstance(backend, DevicePrefixBackend)
     longest = manifest.limits.max_prefix_tokens
     _run_largest(backend, manifest, config)
-    if longest:
+    # A product of fp8 by fp8 stops the stream, which ends a recording.
+    if longest and not any(graph.fp8_products for graph in manifest.graphs):
         backend.record_prefills(prefill_sizes(config.max_prefill_tokens, config.max_active_requests, longest))
 
 
@@ -260,9 +263,11 @@ class BoundGraph:
 
 def _load(bundle: Bundle, role: Role, memory: CudaMemory) -> BoundGraph:
     graph = bundle.graph(role)
+    if graph.fp8_products:
+        require_fp8(graph, list_gpus(), memory.device)
     check_graph_files(bundle, graph.file)
     path = bundle.file(graph.file)
-    for records in (True, False):
+    for records in (False,) if graph.fp8_products else (True, False):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # Shapes differ from pass to pass: a cached memory plan per shape would only grow.

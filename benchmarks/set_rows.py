@@ -1,9 +1,10 @@
-"""Rows of ids kept on a GPU, by the room for them: how many of a request's are there, and the host's time for its ids.
+"""Rows of ids: how they are found by keys, and kept on a GPU, by the room for them; the host's time for a request's.
 
     python -m benchmarks.set_rows [--requests 400] [--out build/bench]
 
 Two tables of a million rows of 64 values in int8, 2,560 ids of each a request, by Zipf's law. Needs no GPU: which rows
 lie there is the host's to know. Shares are of the second half of the requests, times processor time of one thread.
+Keys are ten million random ids of 64 bits, 2,048 a request, beside a binary search of the same ids in a mapped file.
 """
 
 import argparse
@@ -21,9 +22,11 @@ from numpy.typing import NDArray
 from benchmarks.machine import describe_machine
 from rankport.runtime.backends.layouts.row_slots import RowSlots
 from rankport.runtime.bundle.sets import IdTable
+from rankport.runtime.kinds.set_ranker.id_keys import IdKeys, key_file_bytes
 from rankport.runtime.kinds.set_ranker.tables import RowTable, row_file_bytes
 
 ROWS, WIDTH, IDS, TABLES = 1_000_000, 64, 2560, 2
+KEYS, ASKED = 10_000_000, 2048
 ROOM = (0.01, 0.05, 0.1, 0.25, 1.0)
 Ids = NDArray[np.int64]
 
@@ -40,6 +43,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         table = _table(Path(scratch))
         report: dict[str, Any] = {"machine": describe_machine()}
+        report[f"{ASKED} ids of {KEYS} keys"] = line = by_keys(Path(scratch), given.requests)
+        print("keys", json.dumps(line))
         again = requests[len(requests) // 2 :]
         report["host, ms"] = {
             "looks ids up": looking_up_ms(table, requests),
@@ -52,6 +57,37 @@ def main() -> None:
             print(f"{room:.0%} of the rows", json.dumps(line))
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "set_rows.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def by_keys(scratch: Path, requests: int) -> dict[str, float]:
+    """Measures how ids of 64 bits find their rows, and what the file of keys takes."""
+    rng, file, plain = np.random.default_rng(2), scratch / "item.keys", scratch / "sorted.npy"
+    ids = np.unique(rng.integers(-(2**63), 2**63 - 1, KEYS + KEYS // 1000))[:KEYS]
+    begun_s = time.process_time()
+    file.write_bytes(key_file_bytes(ids, rng.permutation(KEYS)))
+    written_s = time.process_time() - begun_s
+    np.save(plain, ids)
+    asked = [ids[rng.integers(0, KEYS, ASKED)] for _ in range(requests)]
+    unknown = [rng.integers(-(2**63), 2**63 - 1, ASKED) for _ in range(requests)]
+    del ids
+    begun_s = time.process_time()
+    keys = IdKeys.open(file, KEYS, KEYS)
+    opened_s = time.process_time() - begun_s
+    ordered = np.load(plain, mmap_mode="r")
+    times = {
+        "found, ms": _milliseconds(keys.find, asked),
+        "none known, ms": _milliseconds(keys.find, unknown),
+        "binary search, ms": _milliseconds(ordered.searchsorted, asked),
+        "binary search of ids in order, ms": _milliseconds(
+            ordered.searchsorted, [np.sort(each) for each in asked]
+        ),
+    }
+    return {
+        **times,
+        "open, ms": opened_s * 1000,
+        "written, s": written_s,
+        "bytes a key": file.stat().st_size / KEYS,
+    }
 
 
 def drawn(count: int) -> list[Ids]:
@@ -129,7 +165,7 @@ def _table(scratch: Path) -> RowTable:
     return RowTable.open(file, "item", IdTable(rows=ROWS, width=WIDTH), "int8")
 
 
-def _milliseconds(look: Callable[[Ids], None], requests: Sequence[Ids]) -> float:
+def _milliseconds(look: Callable[[Ids], object], requests: Sequence[Ids]) -> float:
     begun_s = time.process_time()
     for ids in requests:
         look(ids)

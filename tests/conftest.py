@@ -198,8 +198,9 @@ def set_bundle(
     """Makes the bundle of a small ranker of sets, of a block, a mask and a target, its tables in int8."""
     from support.sets.rankers import set_checkpoint
 
-    def made(block: str, policy: str, target: str = "onnx-cpu") -> Bundle:
-        folder = set_checkpoint(tmp_path_factory.mktemp("sets") / "checkpoint", block, policy=policy)
+    def made(block: str, policy: str, target: str = "onnx-cpu", *, keyed: bool = False) -> Bundle:
+        place = tmp_path_factory.mktemp("sets") / "checkpoint"
+        folder = set_checkpoint(place, block, policy=policy, keyed=keyed)
         return exported(folder, name=f"sets-{block}", kind="set-ranker", table_dtype="int8", target=target)
 
     return made

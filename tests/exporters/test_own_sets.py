@@ -69,6 +69,49 @@ def test_it_answers_as_the_module_and_is_verified_against_it(tmp_path: Path) -> 
         verify_set_ranker(bundle.path, MeanSets(), tables={"item": ROWS + 1})
 
 
+def test_ids_of_its_owner_answer_as_the_rows_that_they_name(tmp_path: Path) -> None:
+    """Parity by key is parity by row, to the bit; ids in any order, signed, and with other names for two of them."""
+    ids = np.array([40, -7, 2**62, 8, 0, 5, 1, -(2**63), 3])
+    keyed = SETS | {"tables": {"item": SETS["tables"]["item"] | {"lookup": "keys"}}}
+    given: dict[str, Any] = {"heads": ["click"], "tables": {"item": ROWS}, "score": "logit", **STATE}
+    by_row = export_set_ranker(MeanSets(), SETS, tmp_path / "row", **given)
+    by_key = export_set_ranker(MeanSets(), keyed, tmp_path / "key", ids={"item": ids}, **given)
+    assert by_key.file("tables/item.rows").read_bytes() == by_row.file("tables/item.rows").read_bytes()
+    seen, ranked = np.array([2, 5, 7]), np.array([0, 8, 1, 4])
+    with SetRanker.load(by_row) as rows, SetRanker.load(by_key) as keys:
+        expected = rows.rank({"item": seen}, {"item": ranked, "price": np.ones(4)})
+        found = keys.rank({"item": ids[seen]}, {"item": ids[ranked], "price": np.ones(4)})
+        with pytest.raises(
+            InvalidRequest,
+            match=r"candidates\['item'\]\[1\] is the id 4, and table 'item' has 9 keys, not this one",
+        ):
+            keys.rank({}, {"item": [40, 4], "price": [0.0, 0.0]})
+        keys.submit_rank(keys.small_query()).result()
+        described = keys.describe().candidate_features[0]
+        assert (described.lookup, described.id_type, described.ids) == ("keys", "int64", 9)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert verify_set_ranker(by_key.path, MeanSets(), tables={"item": ROWS}, ids={"item": ids}).failures == ()
+    swapped = ids[[1, 0, *range(2, 9)]]
+    with pytest.raises(CheckpointError, match="the bundle was exported from"):
+        verify_set_ranker(by_key.path, MeanSets(), tables={"item": ROWS}, ids={"item": swapped})
+
+
+@pytest.mark.parametrize(
+    ("table", "ids", "message"),
+    [
+        ({"lookup": "keys"}, None, "ids: lacks those of table 'item'"),
+        ({"lookup": "keys"}, {"item": [1, 2]}, r"ids\['item'\] has 2 ids, the schema says 9: say so in"),
+        ({}, {"item": range(9)}, "ids: 'item' is no table that the schema looks up by keys"),
+    ],
+)
+def test_ids_go_with_a_table_of_keys(table: dict[str, Any], ids: Any, message: str, tmp_path: Path) -> None:
+    sets = SETS | {"tables": {"item": SETS["tables"]["item"] | table}}
+    with pytest.raises(InvalidRequest, match=message):
+        export_set_ranker(
+            MeanSets(), sets, tmp_path / "own", heads=["click"], tables={"item": ROWS}, ids=ids, **STATE
+        )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -216,6 +216,13 @@ def sets(set_bundle: Callable[[str, str], Bundle], tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="session")
+def keyed_sets(set_bundle: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """The ranker of sets whose movies are known by ids of 64 bits."""
+    checkpoint = set_checkpoint(tmp_path_factory.mktemp("sets") / "checkpoint", "hstu", keyed=True)
+    return Subject(set_bundle("hstu", "set-wise", keyed=True), checkpoint)
+
+
+@pytest.fixture(scope="session")
 def gathered_sets(set_bundle: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory) -> Subject:
     """Bundle with graphs for CUDA, which gather the rows of ids."""
     checkpoint = set_checkpoint(tmp_path_factory.mktemp("sets") / "checkpoint", "hstu")

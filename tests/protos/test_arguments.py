@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rankport.protos.arguments import checked_items, checked_timeout_s, of_single_item
+from rankport.protos.arguments import checked_items, checked_timeout_s, number_array, of_single_item
 from rankport.protos.errors import InvalidRequest
 
 
@@ -63,3 +63,17 @@ def test_what_is_no_list_of_items_is_refused(items: Any) -> None:
 )
 def test_a_message_of_a_single_item_loses_its_index_only(message: str, left: str) -> None:
     assert of_single_item(message) == left
+
+
+def test_whole_numbers_stay_whole_up_to_64_bits_without_a_sign() -> None:
+    large = [3, 2**64 - 1, 2**53 + 1]
+    assert number_array(large).tolist() == large
+    assert [number_array(each).dtype for each in ([1, -2], [1.5, 2**63], [], [-1, 2**63], [2**64])] == [
+        np.int64,
+        np.float64,
+        np.float64,
+        np.float64,
+        object,
+    ]
+    given = np.array([1, 2], np.uint8)
+    assert number_array(given) is given

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
 from rankport.exporters.checkpoints.module_hash import module_sha256
+from rankport.exporters.checkpoints.set_ranker.id_keys import OwnersIds
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel, SetsModule
 from rankport.exporters.export import run_export
 from rankport.exporters.kinds.set_ranker.facts import OwnSets, SetFacts
@@ -43,6 +44,7 @@ def export_set_ranker(
     attention_heads: int,
     head_dim: int,
     tables: Mapping[str, Tensor] | None = None,
+    ids: Mapping[str, OwnersIds] | None = None,
     score: HeadScore = "probability",
     head_weights: Mapping[str, float] | None = None,
     on_progress: Callable[[str], None] = lambda step: None,
@@ -57,6 +59,8 @@ def export_set_ranker(
         heads: names of the logits.
         layers, attention_heads, head_dim: of the state, key and value a layer, [attention_heads, events, head_dim].
         tables: rows [rows, width] of each table of the schema.
+        ids: of each table that is looked up by keys the id of each row, [keys] from the first row on, or the row of
+            each id.
         score: what a head's score is: the sigmoid of its logit, or the logit.
         head_weights: of the combination; None: 1 each.
         options: fields of `SetRankerOptions`.
@@ -79,7 +83,7 @@ def export_set_ranker(
     weights = dict(head_weights) if head_weights is not None else dict.fromkeys(names, 1.0)
     state = (LayerKV(kv_heads=attention_heads, head_dim=head_dim),) * layers
     facts = SetFacts(schema, names, weights, _SCORES[score], state, attention_heads * head_dim)
-    load = partial(_source, module, facts, tables or {})
+    load = partial(_source, module, facts, tables or {}, ids or {})
     made = options_of(SET_RANKER, options)
     return run_export(type(module).__name__, out, SET_RANKER, made, on_progress, load=load)
 
@@ -89,6 +93,7 @@ def verify_set_ranker(
     module: nn.Module,
     *,
     tables: Mapping[str, Tensor] | None = None,
+    ids: Mapping[str, OwnersIds] | None = None,
     on_progress: Callable[[str], None] = lambda step: None,
     **options: Any,
 ) -> Verdict:
@@ -96,13 +101,15 @@ def verify_set_ranker(
 
     Raises CheckpointError for another module, or the same with other weights; else as `verify`.
     """
-    load = partial(_source, module, _facts_of(open_bundle(bundle).manifest), tables or {})
+    load = partial(_source, module, _facts_of(open_bundle(bundle).manifest), tables or {}, ids or {})
     return run_verify(bundle, type(module).__name__, VerifyOptions(**options), on_progress, load=load)
 
 
-def _source(module: nn.Module, facts: SetFacts, tables: Mapping[str, Tensor]) -> Checkpoint:
+def _source(
+    module: nn.Module, facts: SetFacts, tables: Mapping[str, Tensor], ids: Mapping[str, OwnersIds]
+) -> Checkpoint:
     _check_tables(facts.schema, tables)
-    own = OwnSets(module.eval(), facts, tables).eval()
+    own = OwnSets(module.eval(), facts, tables, ids).eval()
     _check_state(own)
     _check_logits(own)
     dtype = next((weight.dtype for weight in module.parameters()), torch.float32)

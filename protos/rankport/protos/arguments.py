@@ -6,6 +6,7 @@ the part of the request in the message: "prefix", "item 3".
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any, NoReturn, TypeGuard, TypeVar
 
@@ -52,6 +53,27 @@ def checked_top_k(top_k: object) -> int | None:
     if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
         raise InvalidRequest(f"top_k is {top_k!r:.40}: it must be 1 or more items, or None for all")
     return min(int(top_k), INT64.max)
+
+
+def number_array(values: Any) -> NDArray[Any]:
+    """Makes an array. Whole numbers stay whole where one needs all 64 bits: numpy alone makes floats of them.
+
+    Raises ValueError for ragged values.
+    """
+    array = np.asarray(values)
+    if (
+        array.dtype.kind == "f"
+        and isinstance(values, list | tuple)
+        and values
+        and all(map(_is_whole, values))
+    ):
+        with suppress(OverflowError):  # one is negative, too
+            return np.array(values, np.uint64)
+    return array
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer)
 
 
 def checked_items(items: Iterable[T], name: str = "items") -> Sequence[T]:

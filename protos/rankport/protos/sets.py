@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rankport.protos.arguments import INT64, checked_top_k
+from rankport.protos.arguments import INT64, checked_top_k, number_array
 from rankport.protos.errors import InvalidRequest
 from rankport.protos.types import Usage
 
-SetColumn = NDArray[np.int64] | NDArray[np.float32] | tuple[str, ...]
-"""Ids [rows], numbers [rows] or vectors [rows, width], or keys of a token store."""
+SetColumn = NDArray[np.int64] | NDArray[np.uint64] | NDArray[np.float32] | tuple[str, ...]
+"""Ids [rows], unsigned where one needs it, numbers [rows] or vectors [rows, width], or keys of a token store."""
 SetFeatures = Mapping[str, ArrayLike | Sequence[str]]
 """A column for each feature by its name."""
 _ARGUMENTS = frozenset({"history", "candidates", "times", "now", "sessions", "head_weights", "top_k"})
@@ -129,7 +129,7 @@ def _column(values: Any, where: str) -> SetColumn:
     if isinstance(values, list | tuple) and values and all(isinstance(value, str) for value in values):
         return tuple(values)
     try:
-        array = np.asarray(values)
+        array = number_array(values)
     except ValueError:  # ragged
         array = np.array([None])
     if array.ndim not in (1, 2):
@@ -137,21 +137,12 @@ def _column(values: Any, where: str) -> SetColumn:
     if array.dtype.kind in "US":
         return tuple(map(str, array.tolist()))
     if array.dtype.kind in "iub" and array.ndim == 1:
-        return _signed(array, where)
+        unsigned = array.dtype.kind == "u" and (array > INT64.max).any()
+        return array.astype(np.uint64) if unsigned else array.astype(np.int64)
     if array.dtype.kind in "fiub":
         with np.errstate(over="ignore"):  # what becomes infinite is refused by name
             return array.astype(np.float32)
     raise InvalidRequest(f"{where} holds what is neither number nor key; give ids, floats, vectors or keys")
-
-
-def _signed(array: NDArray[Any], where: str) -> NDArray[np.int64]:
-    """Takes whole numbers as signed ones of 64 bits."""
-    if array.dtype.kind == "u" and (over := array > INT64.max).any():
-        place = int(over.argmax())
-        raise InvalidRequest(
-            f"{where}[{place}] is {array[place]}: must be at most {INT64.max}; view the numbers as int64"
-        )
-    return array.astype(np.int64)
 
 
 def _whole(values: ArrayLike, name: str, rows: int, of: str) -> NDArray[np.int64]:
@@ -160,7 +151,12 @@ def _whole(values: ArrayLike, name: str, rows: int, of: str) -> NDArray[np.int64
         raise InvalidRequest(f"{name} has shape {list(array.shape)}: there are {rows} {of}")
     if rows and array.dtype.kind not in "iu":
         raise InvalidRequest(f"{name} is of {array.dtype}: give whole numbers")
-    return _signed(array, name)
+    if array.dtype.kind == "u" and (over := array > INT64.max).any():
+        place = int(over.argmax())
+        raise InvalidRequest(
+            f"{name}[{place}] is {array[place]}: must be at most {INT64.max}; view the numbers as int64"
+        )
+    return array.astype(np.int64)
 
 
 def _second(now: object) -> int:

@@ -132,6 +132,9 @@ class FeatureDescription:
     name: str
     source: str  # "id" | "scalar" | "dense" | "content": the last is vectors too, or keys of a token store
     width: int  # values a row has in a request; 1 of an id or a scalar
+    lookup: str = ""  # of an id: "direct" (a number of a row), "keys", "modulo" or "splitmix64"
+    id_type: str = ""  # of an id: "int64" or "uint64"
+    ids: int = 0  # that have a row of their own: how many keys, of "direct" how many rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mutations.edits import THERE, behind, op
-from mutations.fault import Fault, in_graphs, in_manifest
+from mutations.fault import Fault, in_file, in_graphs, in_manifest
 from rankport.runtime.bundle.manifest import ManifestDraft
 
 EVERYTHING = 2**62
@@ -13,6 +13,18 @@ def _unscaled(draft: ManifestDraft) -> dict[str, object]:
     assert draft.sets is not None
     first, rating = draft.sets.event
     return {"sets": draft.sets.model_copy(update={"event": [first, rating.model_copy(update={"std": 1.0})]})}
+
+
+def _swapped(file: bytes) -> bytes:
+    """Gives each of the first two keys the row of the other."""
+    rows = 64 + 8 * 50
+    return file[:rows] + file[rows + 4 : rows + 8] + file[rows : rows + 4] + file[rows + 8 :]
+
+
+def _misplaced(file: bytes) -> bytes:
+    """Puts the last key in front of all others, where its hash does not lead."""
+    keys, rows = 64, 64 + 8 * 50
+    return file[:keys] + file[rows - 8 : rows] + file[keys : rows - 8] + file[rows:]
 
 
 FAULTS = [
@@ -71,6 +83,20 @@ FAULTS = [
         "The slot of zeros, which unknown ids are given, is another row's.",
         "gathered_sets",
         in_graphs(behind("candidate_rows", op("Max", THERE, np.ones(1, np.int32))), "rank"),
+        "one_pass",
+    ),
+    Fault(
+        "two keys swapped",
+        "Two ids of a table have the row of each other.",
+        "keyed_sets",
+        in_file("tables/movie.keys", _swapped),
+        "one_pass",
+    ),
+    Fault(
+        "keys out of their places",
+        "Keys lie where their hashes do not lead, and count as unknown ids or have the row of another.",
+        "keyed_sets",
+        in_file("tables/movie.keys", _misplaced),
         "one_pass",
     ),
     Fault(

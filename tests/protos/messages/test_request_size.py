@@ -1,16 +1,23 @@
 """A request's size is what its message states, counted before anything is made of it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from rankport.protos.messages import class_wire, tag_wire, wire
+from rankport.protos.messages import class_wire, set_wire, tag_wire, wire
 from rankport.protos.messages.request_size import Request, RequestSize, request_size
+from rankport.protos.sets import SetQuery
 from rankport.protos.types import Key
 from rankport.protos.v1 import rankport_pb2 as pb
 
 
 def score(items: object, prefix: object = "q") -> pb.ScoreRequest:
     return wire.score_request("", prefix, items, "error", "skip")  # type: ignore[arg-type]
+
+
+def rank(history: dict[str, Any], candidates: dict[str, Any]) -> pb.RankRequest:
+    return set_wire.rank_request("", SetQuery.of(history, candidates))
 
 
 HOSTILE = pb.Items(embeddings=pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[2**40, 3, 0]))
@@ -34,6 +41,9 @@ HOSTILE = pb.Items(embeddings=pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[2**40, 3,
         (wire.stream_request("", [("a", "x"), ("b", [1, 2])], "error"), 2, 0),
         (class_wire.classify_request("", [("a", "b")] * 3, None, "error"), 3, 0),
         (class_wire.classify_request("", [[1, 2], [3]], [4], "error"), 2, 4),
+        (rank({"a": [1, 2]}, {"b": [1, 2, 3]}), 3, 5),
+        (rank({"a": [2**64 - 1] * 4}, {"b": [2**63, 1]}), 2, 6),
+        (rank({"a": ["x"]}, {"b": np.ones((4, 2))}), 4, 5),
         (tag_wire.tag_request("", [["New", "York"], ["x"]], "error", None), 2, 3),
         (tag_wire.tag_request("", ["New York"], "error", None), 1, 0),
     ],

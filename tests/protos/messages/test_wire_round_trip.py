@@ -44,7 +44,9 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     tuple[str, ...]: STRINGS,
     tuple[int, ...]: NUMBERS,
-    tuple[FeatureDescription, ...]: st.lists(st.builds(FeatureDescription, TEXTS, TEXTS, COUNTS)).map(tuple),
+    tuple[FeatureDescription, ...]: st.lists(
+        st.builds(FeatureDescription, TEXTS, TEXTS, COUNTS, TEXTS, TEXTS, COUNTS)
+    ).map(tuple),
 }
 DESCRIPTIONS = st.builds(
     ModelDescription,

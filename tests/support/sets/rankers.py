@@ -8,6 +8,7 @@ from torch import nn
 
 from rankport.exporters.checkpoints.set_ranker.config import SetRankerConfig
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
+from support.sets.requests import MOVIE_IDS
 
 EVENT = [
     {"source": "id", "name": "movie", "table": "movie"},
@@ -54,7 +55,8 @@ def set_model(config: SetRankerConfig) -> SetRankerModel:
     return model.eval().requires_grad_(False)
 
 
-def set_checkpoint(folder: Path, *blocks: str, policy: str = "set-wise") -> Path:
-    """Writes the checkpoint of a small model."""
-    set_model(set_config(*blocks, policy=policy)).save(folder)
+def set_checkpoint(folder: Path, *blocks: str, policy: str = "set-wise", keyed: bool = False) -> Path:
+    """Writes the checkpoint of a small model; where it is keyed, its movies are known by `MOVIE_IDS`."""
+    model = set_model(set_config(*blocks, policy=policy))
+    (model.with_ids({"movie": MOVIE_IDS}) if keyed else model).save(folder)
     return folder

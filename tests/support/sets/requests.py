@@ -4,6 +4,13 @@ import numpy as np
 
 HEADS = ("click", "dwell", "like")
 NOW = 1_600_500_000
+MOVIE_IDS = np.random.default_rng(9).integers(0, 2**64, 50, np.uint64)
+"""Ids as owners have them, of the 50 movies in turn: half of them are more than an int64 holds."""
+
+
+def by_id(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Gives the columns of a request with the ids of movies in the place of their rows."""
+    return columns | {"movie": MOVIE_IDS[columns["movie"]]}
 
 
 def history(events: int, seed: int = 0) -> dict[str, np.ndarray]:

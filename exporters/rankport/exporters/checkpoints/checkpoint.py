@@ -19,6 +19,7 @@ from rankport.exporters.checkpoints.forms.adapter import AdapterFacts, merge_ada
 from rankport.exporters.checkpoints.forms.adapter_config import ADAPTER_CONFIG, base_of
 from rankport.exporters.checkpoints.forms.folder import CheckpointFolder, Head, code_beside
 from rankport.exporters.checkpoints.forms.onnx_file import onnx_tensors
+from rankport.exporters.checkpoints.forms.own.set_ranker import IDS_FILES
 from rankport.exporters.checkpoints.forms.table import load_form
 from rankport.exporters.checkpoints.sentence_transformers.modules import module_folders, transformer_folder
 from rankport.exporters.checkpoints.stated import (
@@ -44,6 +45,7 @@ _HASHED = (
     "tokenizer_config.json",
     "crf.json",
     "list_ranker.toml",
+    IDS_FILES,
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_*_config.json",

@@ -96,6 +96,8 @@ def _length(column: pb.FeatureColumn) -> int:
     match column.WhichOneof("form"):
         case "ids":
             return len(column.ids.values)
+        case "unsigned_ids":
+            return len(column.unsigned_ids.values)
         case "keys":
             return len(column.keys.values)
         case _:

@@ -74,6 +74,8 @@ def _column(name: str, column: SetColumn, side: str) -> pb.FeatureColumn:
         return pb.FeatureColumn(name=name, keys=pb.Strings(values=column))
     if column.dtype == np.int64:
         return pb.FeatureColumn(name=name, ids=pb.Integers(values=column.tolist()))
+    if column.dtype == np.uint64:
+        return pb.FeatureColumn(name=name, unsigned_ids=pb.UnsignedIntegers(values=column.tolist()))
     return pb.FeatureColumn(name=name, values=tensor_message(column.astype(np.float32), f"{side}[{name!r}]"))
 
 
@@ -90,9 +92,11 @@ def _value(column: pb.FeatureColumn, where: str) -> SetColumn:
     match column.WhichOneof("form"):
         case "ids":
             return np.array(column.ids.values, np.int64)
+        case "unsigned_ids":
+            return np.array(column.unsigned_ids.values, np.uint64)
         case "keys":
             return tuple(column.keys.values)
         case "values":
             return tensor_array(column.values, where).astype(np.float32, copy=False)
         case _:
-            raise InvalidRequest(f"{where} has no values: set ids, values or keys")
+            raise InvalidRequest(f"{where} has no values: set ids, unsigned_ids, values or keys")

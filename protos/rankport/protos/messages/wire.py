@@ -257,7 +257,9 @@ def description_value(message: pb.ModelDescription) -> ModelDescription:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, pb.FeatureDescription):
-        return FeatureDescription(value.name, value.source, value.width)
+        return FeatureDescription(
+            **{each.name: getattr(value, each.name) for each in fields(FeatureDescription)}
+        )
     return value
 
 

@@ -1261,6 +1261,22 @@ class Integers(google.protobuf.message.Message):
 global___Integers = Integers
 
 @typing.final
+class UnsignedIntegers(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: builtins.int
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        values: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["values", b"values"]) -> None: ...
+
+global___UnsignedIntegers = UnsignedIntegers
+
+@typing.final
 class FeatureColumn(google.protobuf.message.Message):
     """One feature of all events, or of all candidates."""
 
@@ -1270,6 +1286,7 @@ class FeatureColumn(google.protobuf.message.Message):
     IDS_FIELD_NUMBER: builtins.int
     VALUES_FIELD_NUMBER: builtins.int
     KEYS_FIELD_NUMBER: builtins.int
+    UNSIGNED_IDS_FIELD_NUMBER: builtins.int
     name: builtins.str
     @property
     def ids(self) -> global___Integers: ...
@@ -1281,6 +1298,10 @@ class FeatureColumn(google.protobuf.message.Message):
     def keys(self) -> global___Strings:
         """of the server's token store"""
 
+    @property
+    def unsigned_ids(self) -> global___UnsignedIntegers:
+        """ids of which one is 2^63 or more; others may be here too"""
+
     def __init__(
         self,
         *,
@@ -1288,10 +1309,11 @@ class FeatureColumn(google.protobuf.message.Message):
         ids: global___Integers | None = ...,
         values: global___Tensor | None = ...,
         keys: global___Strings | None = ...,
+        unsigned_ids: global___UnsignedIntegers | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["form", b"form", "ids", b"ids", "keys", b"keys", "values", b"values"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["form", b"form", "ids", b"ids", "keys", b"keys", "name", b"name", "values", b"values"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["ids", "values", "keys"] | None: ...
+    def HasField(self, field_name: typing.Literal["form", b"form", "ids", b"ids", "keys", b"keys", "unsigned_ids", b"unsigned_ids", "values", b"values"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["form", b"form", "ids", b"ids", "keys", b"keys", "name", b"name", "unsigned_ids", b"unsigned_ids", "values", b"values"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["form", b"form"]) -> typing.Literal["ids", "values", "keys", "unsigned_ids"] | None: ...
 
 global___FeatureColumn = FeatureColumn
 
@@ -1601,19 +1623,31 @@ class FeatureDescription(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     SOURCE_FIELD_NUMBER: builtins.int
     WIDTH_FIELD_NUMBER: builtins.int
+    LOOKUP_FIELD_NUMBER: builtins.int
+    ID_TYPE_FIELD_NUMBER: builtins.int
+    IDS_FIELD_NUMBER: builtins.int
     name: builtins.str
     source: builtins.str
     """"id" | "scalar" | "dense" | "content": the last is vectors too, or keys of the server's store"""
     width: builtins.int
     """values a row has in a request; 1 of an id or a scalar"""
+    lookup: builtins.str
+    """of an id: "direct" (a number of a row), "keys", "modulo" or "splitmix64"; else "" """
+    id_type: builtins.str
+    """of an id: "int64" or "uint64"; else "" """
+    ids: builtins.int
+    """that have a row of their own: how many keys, of "direct" how many rows; else 0"""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         source: builtins.str = ...,
         width: builtins.int = ...,
+        lookup: builtins.str = ...,
+        id_type: builtins.str = ...,
+        ids: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "source", b"source", "width", b"width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id_type", b"id_type", "ids", b"ids", "lookup", b"lookup", "name", b"name", "source", b"source", "width", b"width"]) -> None: ...
 
 global___FeatureDescription = FeatureDescription
 

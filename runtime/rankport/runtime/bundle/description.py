@@ -5,7 +5,7 @@ from typing import Any
 
 from rankport.protos.types import FeatureDescription, ModelDescription
 from rankport.runtime.bundle.manifest import ClassHead, Labels, Manifest, Score
-from rankport.runtime.bundle.sets import SetFeature, SetSchema
+from rankport.runtime.bundle.sets import IdFeature, IdTable, SetFeature, SetSchema
 
 LIKELIHOODS = {
     "with-end": "log-probability of the item as the whole text behind the prefix",
@@ -55,10 +55,11 @@ def _sets(schema: SetSchema) -> dict[str, Any]:
     """Says what events and candidates are given by."""
 
     def told(features: Sequence[SetFeature]) -> tuple[FeatureDescription, ...]:
-        widths = (1 if each.source == "id" else schema.width_of(each) for each in features)
         return tuple(
-            FeatureDescription(each.name, each.source, width)
-            for each, width in zip(features, widths, strict=True)
+            _id_feature(each, schema.tables[each.table])
+            if each.source == "id"
+            else FeatureDescription(each.name, each.source, schema.width_of(each))
+            for each in features
         )
 
     return {
@@ -67,6 +68,12 @@ def _sets(schema: SetSchema) -> dict[str, Any]:
         "event_times": schema.times,
         "mask": schema.mask.policy,
     }
+
+
+def _id_feature(feature: IdFeature, table: IdTable) -> FeatureDescription:
+    """Says how its ids find rows, of which type they are, and how many have one of their own."""
+    known = {"direct": table.rows, "keys": table.key_count}
+    return FeatureDescription(feature.name, "id", 1, table.lookup, table.ids, known.get(table.lookup, 0))
 
 
 def _read_out(manifest: Manifest) -> str:

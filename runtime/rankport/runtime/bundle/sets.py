@@ -12,6 +12,7 @@ Count = Annotated[int, Field(gt=0)]
 FeatureName = Annotated[str, Field(pattern=r"^\S(.{0,126}\S)?$")]
 TableName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 RowType = Literal["float32", "float16", "int8"]
+IdType = Literal["int64", "uint64"]
 MaskPolicy = Literal["independent", "set-wise", "top"]
 
 
@@ -20,10 +21,13 @@ class IdTable(Strict):
 
     rows: Count
     width: Count
-    # `direct`: an id is its row. `splitmix64`: row = splitmix64(id XOR seed) mod rows, of ids as unsigned 64 bits.
-    lookup: Literal["direct", "splitmix64"] = "direct"
+    # `direct`: an id is its row. `keys`: the row of an equal key. `modulo`: row = id mod rows, never negative.
+    # `splitmix64`: row = splitmix64(id XOR seed) mod rows, of ids as unsigned 64 bits.
+    lookup: Literal["direct", "keys", "modulo", "splitmix64"] = "direct"
+    ids: IdType = "int64"
+    keys: Annotated[int, Field(gt=0, lt=2**32)] | None = None  # of lookup `keys`: how many; null: one a row
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    unknown: Literal["zero", "shared", "refuse"] = "refuse"  # what an id outside of the rows means
+    unknown: Literal["zero", "shared", "refuse"] = "refuse"  # what an id without a row means
     shared_row: Annotated[int, Field(ge=0)] | None = None  # of `shared`
 
     @model_validator(mode="after")
@@ -32,9 +36,20 @@ class IdTable(Strict):
             raise ValueError(f"shared_row goes with unknown = shared, and unknown is {self.unknown}")
         if self.shared_row is not None and self.shared_row >= self.rows:
             raise ValueError(f"shared_row is {self.shared_row} of {self.rows} rows")
-        if self.seed and self.lookup == "direct":
-            raise ValueError("seed goes with a hash, and lookup is direct")
+        if self.seed and self.lookup != "splitmix64":
+            raise ValueError(f"seed goes with the hash splitmix64, and lookup is {self.lookup}")
+        if self.keys is not None and self.lookup != "keys":
+            raise ValueError(f"keys goes with lookup = keys, and lookup is {self.lookup}")
+        if self.keys is not None and self.keys > self.rows:
+            raise ValueError(f"keys is {self.keys} of {self.rows} rows: one of a key each")
+        if self.lookup == "keys" and self.rows >= 2**32:
+            raise ValueError(f"rows is {self.rows}: a table with keys has fewer than 2**32")
         return self
+
+    @property
+    def key_count(self) -> int:
+        """Counts the keys; 0 where ids are not looked up by key."""
+        return 0 if self.lookup != "keys" else self.rows if self.keys is None else self.keys
 
 
 class IdFeature(Strict):
@@ -129,10 +144,11 @@ class SetSchema(Strict):
 
 
 class TableFile(Strict):
-    """File of a table's rows in the bundle."""
+    """Files of a table in the bundle: its rows, and the keys that ids are looked up by."""
 
     file: str
     dtype: RowType
+    keys: str | None = None
 
 
 class Sets(SetSchema):
@@ -145,4 +161,7 @@ class Sets(SetSchema):
     def _complete(self) -> Self:
         if self.files.keys() != self.tables.keys():
             raise ValueError(f"files are of {sorted(self.files)}, tables are {sorted(self.tables)}")
+        for name, table in self.tables.items():
+            if (table.lookup == "keys") != (self.files[name].keys is not None):
+                raise ValueError(f"files.{name}.keys goes with lookup = keys, and lookup is {table.lookup}")
         return self

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rankport.exporters.checkpoints.checkpoint import load_checkpoint
 from rankport.exporters.checkpoints.set_ranker.hstu_layout import Order, convert_hstu
 from rankport.protos.errors import CheckpointError
 from support.sets.dumps import COLLECTION, dumped
 from support.sets.rankers import set_config, set_model
+from support.sets.requests import MOVIE_IDS
 
 CONFIG = set_config("hstu", "hstu")
 LAYER = "_hstu_block._attention_layers.{}."
@@ -117,3 +120,22 @@ def test_tables_are_read_from_the_dumps_of_several_ranks(tmp_path: Path) -> None
         convert_hstu(folder, CONFIG, names(state), "kinds")
     with pytest.raises(CheckpointError, match="there is no tensor 'video'"):
         convert_hstu(folder, CONFIG, known | {"tables.movie.weight": "video"}, "kinds")
+
+
+def test_ids_of_a_dump_stay_the_ids_of_its_rows(tmp_path: Path) -> None:
+    state = stored("kinds", fused=True)
+    movies = state.pop("other.tables.movie.weight")
+    folder = saved(tmp_path, {"model_state_dict": state})
+    dumped(folder / COLLECTION, "video_id", movies, ranks=3, keys=MOVIE_IDS.view(np.int64))
+    known = names(state) | {"tables.movie.weight": "video_id"}
+    tables = CONFIG.sets.tables
+    keyed = tables["movie"].model_copy(update={"lookup": "keys", "ids": "uint64"})
+    sets = CONFIG.sets.model_copy(update={"tables": tables | {"movie": keyed}})
+    model = convert_hstu(folder, CONFIG.model_copy(update={"sets": sets}), known, "kinds", scratch=tmp_path)
+    rows = np.array([4, 49, 0, 4])
+    given = {"movie": torch.from_numpy(MOVIE_IDS[rows].view(np.int64)), "rating": torch.ones(4)}
+    expected = set_model(CONFIG).event_features({"movie": torch.from_numpy(rows), "rating": torch.ones(4)})
+    torch.testing.assert_close(model.event_features(given), expected, atol=0, rtol=0)
+    model.save(tmp_path / "checkpoint")
+    read = load_checkpoint(tmp_path / "checkpoint").model
+    torch.testing.assert_close(read.event_features(given), expected, atol=0, rtol=0)

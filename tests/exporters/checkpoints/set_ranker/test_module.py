@@ -117,6 +117,9 @@ def test_ids_are_looked_up_as_the_table_says() -> None:
     shared = look_up(table, IdTable(rows=4, width=2, unknown="shared", shared_row=1), ids)
     assert zero.tolist() == [[6, 7], [0, 0], [0, 0]]
     assert shared.tolist() == [[6, 7], [2, 3], [2, 3]]
+    signed, unsigned = (IdTable(rows=3, width=2, lookup="modulo", ids=kind) for kind in ("int64", "uint64"))
+    assert look_up(table, signed, ids)[:, 0].tolist() == [0, 4, 0]
+    assert look_up(table, unsigned, ids - 1)[:, 0].tolist() == [4, 2 * ((2**64 - 2) % 3), 4]
     # The first outputs of the generator with seed 0, as its authors publish them.
     assert [hashed(0, 0), hashed(0x9E3779B97F4A7C15, 0)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
 

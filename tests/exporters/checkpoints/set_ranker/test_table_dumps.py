@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rankport.exporters.checkpoints.set_ranker.inputs import hashed
-from rankport.exporters.checkpoints.set_ranker.table_dumps import rows_of, table_dumps
+from rankport.exporters.checkpoints.set_ranker.table_dumps import rows_of, sorted_keys, table_dumps
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.sets import IdTable
 from support.sets.dumps import COLLECTION, dumped
@@ -60,6 +60,25 @@ def test_hashed_keys_are_where_the_hash_looks_for_them(tmp_path: Path) -> None:
     assert int((rows != 0).any(dim=1).sum()) == 4
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_keys_of_all_ranks_are_kept_and_rows_follow_them(tmp_path: Path, ranks: int) -> None:
+    keys = np.array([2**62 + 1, -3, 40_000_000_000, 17], np.int64)
+    dumped(tmp_path / COLLECTION, "item", values(4), ranks=ranks, keys=keys)
+    (dump,) = table_dumps(tmp_path).tables.values()
+    table = IdTable(rows=4, width=WIDTH, lookup="keys", unknown="zero")
+    assert sorted_keys(dump, "item", table).tolist() == sorted(keys.tolist())
+    torch.testing.assert_close(read(tmp_path, 4, lookup="keys"), values(4)[np.argsort(keys)], atol=0, rtol=0)
+    with pytest.raises(
+        CheckpointError, match="has 4 keys, and table 'item' has 5 rows and 5 keys in the config: say rows 4"
+    ):
+        read(tmp_path, 5, lookup="keys")
+    file = tmp_path / COLLECTION / "item_emb_keys.rank_0.world_size_1"
+    if ranks == 1:
+        file.write_bytes(np.array([8, 9, 9, 1]).tobytes())
+        with pytest.raises(CheckpointError, match="has key 9 twice: dump the table again"):
+            read(tmp_path, 4, lookup="keys")
+
+
 def test_a_row_of_no_key_is_what_an_unknown_id_counts_as(tmp_path: Path) -> None:
     keys: NDArray[np.int64] = np.array([0, 2, 3], np.int64)
     dumped(tmp_path / COLLECTION, "item", values(3), keys=keys)
@@ -88,6 +107,11 @@ def test_a_key_without_a_row_and_two_keys_of_one_are_named(tmp_path: Path) -> No
         CheckpointError, match=rf"keys (0 and {low}|{low} and 0) have one row, \d of the 7 of table"
     ):
         read(tmp_path / "met", 7, lookup="splitmix64")
+    dumped(tmp_path / "same" / COLLECTION, "item", values(2), keys=np.array([-1, 6]))
+    with pytest.raises(
+        CheckpointError, match=r"have one row, 6 of the 7 .* \(lookup modulo\): say lookup keys"
+    ):
+        read(tmp_path / "same", 7, lookup="modulo")
     (folder / "item_emb_keys.rank_0.world_size_1").write_bytes(np.array([3, 3]).tobytes())
     with pytest.raises(CheckpointError, match="has key 3 twice: dump the table again"):
         read(tmp_path / "far", 5, unknown="zero")

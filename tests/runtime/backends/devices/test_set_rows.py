@@ -30,7 +30,7 @@ from rankport.runtime.kinds.set_ranker.tables import RowTables
 from support.effort import every_run, scale
 from support.gpu.host_device import HostMemory, host_sets
 from support.sets.rankers import set_checkpoint, set_config, set_model
-from support.sets.requests import candidates
+from support.sets.requests import by_id, candidates
 
 pytestmark = pytest.mark.usefixtures("traces")
 
@@ -121,6 +121,28 @@ def test_logits_are_equal_to_the_bit_whatever_is_resident(
         np.testing.assert_array_equal(logits["some"], logits["all"])
         np.testing.assert_allclose(logits["cpu"], logits["all"], atol=1e-6)
         np.testing.assert_allclose(logits["host"], logits["all"], atol=1e-6)
+
+
+def test_ids_by_key_lie_on_a_device_as_the_rows_that_they_name(
+    bundle: Bundle,
+    backends: dict[str, DeviceSetBackend | OnnxRuntimeSetBackend],
+    tmp_path: Path,
+) -> None:
+    """Only the host looks for keys: slots, blocks and graphs are of rows, and logits are equal to the bit."""
+    assert bundle.manifest.sets is not None
+    checkpoint = set_checkpoint(tmp_path / "c", "ligr", policy="set-wise", keyed=True)
+    dtype = bundle.manifest.sets.files["movie"].dtype
+    keyed = export(checkpoint, tmp_path / "b", kind="set-ranker", target="onnx-cuda", table_dtype=dtype)
+    backend = host_sets(keyed.for_target("onnx-cuda"), HostMemory(), rows_bytes=400)
+    for seed in range(4):
+        columns, sessions = candidates(16, seed), np.zeros(16, np.int64)
+        found = gathered(keyed, by_id(columns), in_graph=True)
+        np.testing.assert_array_equal(found.places, gathered(bundle, columns, in_graph=True).places)
+        logits = backend.start(History.nothing(), 5, found, sessions).results()
+        by_row = gathered(bundle, columns, in_graph=True)
+        expected = backends["some"].start(History.nothing(), 5, by_row, sessions).results()
+        np.testing.assert_array_equal(logits, expected)
+    backend.close()
 
 
 def test_a_bundle_of_before_loads_and_ranks_alike(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

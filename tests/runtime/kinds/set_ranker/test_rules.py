@@ -113,3 +113,25 @@ def test_what_contradicts_is_named(manifest: Manifest) -> None:
         with pytest.raises(BundleError) as error:
             check_manifest(broken, RULES)
         assert message in str(error.value)
+
+
+def test_a_table_of_keys_has_a_file_of_them(set_bundle: Callable[..., Bundle]) -> None:
+    manifest = set_bundle("hstu", "set-wise", keyed=True).manifest
+    check_manifest(manifest, RULES)
+    assert parse_manifest(manifest_bytes(manifest)) == manifest
+    assert manifest.sets is not None
+    files = manifest.sets.files
+    assert (files["movie"].keys, files["user"].keys) == ("tables/movie.keys", None)
+
+    def broken(table: str, keys: str | None) -> Manifest:
+        assert manifest.sets is not None
+        changed = files | {table: files[table].model_copy(update={"keys": keys})}
+        return manifest.model_copy(update={"sets": manifest.sets.model_copy(update={"files": changed})})
+
+    with pytest.raises(BundleError, match=r"sets\.files\.movie\.keys: 'tables/gone\.keys' is not in files"):
+        check_manifest(with_own_fingerprint(broken("movie", "tables/gone.keys")), RULES)
+    for table, keys, lookup in (("movie", None, "keys"), ("user", "tables/movie.keys", "splitmix64")):
+        with pytest.raises(
+            BundleError, match=rf"files\.{table}\.keys goes with lookup = keys, and lookup is {lookup}"
+        ):
+            parse_manifest(manifest_bytes(broken(table, keys)))

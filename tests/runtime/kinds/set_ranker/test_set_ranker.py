@@ -217,7 +217,7 @@ BAD: list[tuple[dict[str, Any], type[RankportError], str]] = [
     (
         {"candidates": candidates(1) | {"user": [2**64 - 1]}},
         InvalidRequest,
-        r"\['user'\]\[0\] is 18446744073709551615: must be at most 9223372036854775807",
+        r"\['user'\]\[0\] is the id 18446744073709551615, and the ids of its table are int64: view the numbers as",
     ),
     ({"times": None}, InvalidRequest, "times: is missing"),
     ({"now": None}, InvalidRequest, "now: is missing"),
@@ -250,11 +250,12 @@ def test_what_is_nan_or_unknown_counts_as_the_bundle_says(set_wise: SetRanker) -
 
 
 @pytest.mark.parametrize("change", ["cut", "written over"])
+@pytest.mark.parametrize("part", ["rows", "keys"])
 def test_a_table_that_changes_under_a_ranker_is_told_and_not_read(
-    set_bundle: Callable[[str, str], Bundle], tmp_path: Path, change: str
+    set_bundle: Callable[..., Bundle], tmp_path: Path, part: str, change: str
 ) -> None:
-    copy = shutil.copytree(set_bundle("hstu", "set-wise").path, tmp_path / "copy")
-    table = copy / "tables" / "movie.rows"
+    copy = shutil.copytree(set_bundle("hstu", "set-wise", keyed=True).path, tmp_path / "copy")
+    table = copy / "tables" / f"movie.{part}"
     with SetRanker.load(copy, config=EngineConfig(threads=1)) as ranker:
         query = ranker.small_query()
         ranker.submit_rank(query).result()
@@ -263,7 +264,9 @@ def test_a_table_that_changes_under_a_ranker_is_told_and_not_read(
             file.truncate(size)
             file.write(b"\xff" * size)
         with pytest.raises(
-            Unavailable, match=r"movie\.rows was written over or cut .*; load the model again"
+            Unavailable, match=rf"movie\.{part} was written over or cut .*; load the model again"
         ):
             ranker.submit_rank(query)
+        with pytest.raises(Unavailable, match=rf"movie\.{part} was written over or cut"):
+            ranker.small_query()
         assert not ranker.alive

@@ -11,6 +11,7 @@ import pytest
 
 from rankport.protos.errors import InvalidRequest, LimitExceeded, NotFound, RankportError
 from rankport.protos.sets import SetRanking
+from rankport.protos.types import FeatureDescription
 from rankport.protos.v1 import rankport_pb2 as pb
 from rankport.protos.v1 import rankport_pb2_grpc as pb_grpc
 from rankport.runtime.bundle.bundle import Bundle
@@ -19,7 +20,7 @@ from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.server.config import ServerConfig
 from rankport.runtime.server.server import Server
 from rankport.sdk import AsyncClient, Client
-from support.sets.requests import NOW, candidates, history, times
+from support.sets.requests import NOW, by_id, candidates, history, times
 
 REQUEST: dict[str, Any] = {
     "history": history(6),
@@ -104,6 +105,34 @@ def test_a_refusal_is_that_of_the_model(
 ) -> None:
     with Client(address, timeout_s=10) as client, pytest.raises(error, match=message):
         client.rank_set(**(REQUEST | change))
+
+
+def test_ids_of_64_bits_reach_their_rows_over_the_wire(
+    set_bundle: Callable[..., Bundle], ranker: SetRanker
+) -> None:
+    """Unsigned ids, half of them beyond an int64, answer as the rows that they name, and are described."""
+    keyed = set_bundle("hstu", "set-wise", keyed=True)
+    asked = REQUEST | {side: by_id(REQUEST[side]) for side in ("history", "candidates")}
+    lists = asked | {"history": {name: column.tolist() for name, column in asked["history"].items()}}
+    with SetRanker.load(keyed, config=EngineConfig(threads=1)) as local:
+        with Server({"sets": local}, ServerConfig(port=0)) as server, Client(server.address) as client:
+            expected = ranker.rank(**REQUEST)
+            for given in (asked, lists):
+                np.testing.assert_array_equal(client.rank_set(**given).scores, expected.scores)
+            described = client.describe().event_features[0]
+            assert described == FeatureDescription("movie", "id", 1, "keys", "uint64", 50)
+            hashed = client.describe().candidate_features[1]
+            assert hashed == FeatureDescription("user", "id", 1, "splitmix64", "int64", 0)
+            for wrong, message in (
+                (-5, "is the id -5, and the ids of its table are uint64"),
+                (0.5, "must be ids"),
+            ):
+                with pytest.raises(InvalidRequest, match=rf"history\['movie'\].* {message}"):
+                    client.rank_set(**asked | {"history": REQUEST["history"] | {"movie": [wrong] * 6}})
+        with pytest.raises(
+            InvalidRequest, match=r"\['user'\]\[0\] is the id 9223372036854775808, .* are int64"
+        ):
+            local.rank(**asked | {"candidates": asked["candidates"] | {"user": [2**63] * 8}})
 
 
 def test_a_call_for_another_kind_is_told(address: str) -> None:

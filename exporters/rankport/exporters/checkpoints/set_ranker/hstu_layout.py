@@ -16,8 +16,9 @@ from torch import Tensor
 
 from rankport.exporters.checkpoints.set_ranker.config import SetRankerConfig
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
-from rankport.exporters.checkpoints.set_ranker.table_dumps import rows_of, table_dumps
+from rankport.exporters.checkpoints.set_ranker.table_dumps import TableDump, rows_of, sorted_keys, table_dumps
 from rankport.protos.errors import CheckpointError
+from rankport.runtime.bundle.sets import IdTable
 
 Order = Literal["kinds", "heads"]
 """Rows of UVQK: all of U, then V, Q, K; or U, V, Q, K of each head in turn."""
@@ -62,7 +63,7 @@ def convert_hstu(
         if table is None or dump is None or theirs in stored:
             placed[ours] = _taken(stored, theirs)
         else:
-            placed[ours] = rows_of(dump, table[1], config.sets.tables[table[1]], scratch)
+            placed |= _dumped(dump, table[1], config.sets.tables[table[1]], scratch)
             unplaced.discard(dump.name)
     if unplaced:
         raise CheckpointError(
@@ -77,8 +78,18 @@ def convert_hstu(
         if re.fullmatch(r"blocks\.\d+\.out\.bias", ours):
             placed.setdefault(ours, torch.zeros(wanted[ours].shape))  # the layout's projection may have none
     _check(placed, wanted, stored)
-    model.load_state_dict({name: value.float() for name, value in placed.items()}, assign=True)
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in placed.items()}
+    model.load_state_dict(floats, assign=True)
     return model.eval()
+
+
+def _dumped(dump: TableDump, table: str, policy: IdTable, scratch: Path | None) -> dict[str, Tensor]:
+    """Reads the rows of a table, and the keys of one that is looked up by them."""
+    tensors = {f"tables.{table}.weight": rows_of(dump, table, policy, scratch)}
+    if policy.lookup == "keys":
+        tensors[f"ids.{table}.keys"] = torch.from_numpy(sorted_keys(dump, table, policy))
+        tensors[f"ids.{table}.rows"] = torch.arange(policy.rows)
+    return tensors
 
 
 def _stored(folder: Path) -> dict[str, Tensor]:

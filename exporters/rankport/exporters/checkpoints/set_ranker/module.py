@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from rankport.exporters.checkpoints.set_ranker.attention import Past, Peers
 from rankport.exporters.checkpoints.set_ranker.blocks import BLOCKS, HstuBlock, LigrBlock
 from rankport.exporters.checkpoints.set_ranker.config import ARCHITECTURE, MODEL_TYPE, SetRankerConfig, Tower
+from rankport.exporters.checkpoints.set_ranker.id_keys import IdKeys, KeyedRows, OwnersIds, keys_of
 from rankport.exporters.checkpoints.set_ranker.inputs import FeatureInput
+from rankport.protos.errors import InvalidRequest
 
 
 @runtime_checkable
@@ -46,6 +48,7 @@ class SetRankerModel(nn.Module):
         self.tables = nn.ModuleDict(
             {name: nn.Embedding(table.rows, table.width) for name, table in sets.tables.items()}
         )
+        self.ids = keys_of(sets.tables)
         self.inputs = FeatureInput(sets)
         self.event_in = nn.Linear(sets.width(sets.event), size)
         self.candidate_in = nn.Linear(sets.width(sets.candidate), size)
@@ -55,12 +58,12 @@ class SetRankerModel(nn.Module):
 
     def event_features(self, columns: Mapping[str, Tensor]) -> Tensor:
         """Joins the features of events, ids looked up, scalars scaled. [events, width]"""
-        rows: Tensor = self.inputs(self.config.sets.event, columns, self.tables)
+        rows: Tensor = self.inputs(self.config.sets.event, columns, self.tables, self.ids)
         return rows
 
     def candidate_features(self, columns: Mapping[str, Tensor]) -> Tensor:
         """Joins the features of candidates. [candidates, width]"""
-        rows: Tensor = self.inputs(self.config.sets.candidate, columns, self.tables)
+        rows: Tensor = self.inputs(self.config.sets.candidate, columns, self.tables, self.ids)
         return rows
 
     def history(self, events: Tensor, times: Tensor, past: list[Tensor], past_times: Tensor) -> list[Tensor]:
@@ -117,6 +120,34 @@ class SetRankerModel(nn.Module):
         return [
             torch.zeros(config.attention_heads, 0, config.head_dim) for _ in range(2 * len(config.blocks))
         ]
+
+    def with_ids(self, ids: Mapping[str, OwnersIds]) -> "SetRankerModel":
+        """Gives the same model, whose rows are looked up by the ids that their owner has, by table.
+
+        Raises InvalidRequest for a table that is not there, and as `KeyedRows.of`.
+        """
+        tables = self.config.sets.tables
+        unknown = sorted(ids.keys() - tables.keys())
+        if unknown:
+            raise InvalidRequest(f"ids: {unknown[0]!r} is no table: there are {', '.join(sorted(tables))}")
+        keyed = {name: KeyedRows.of(given, name, tables[name].rows) for name, given in ids.items()}
+        fields = self.config.model_dump(mode="json", exclude_defaults=True)
+        for name, own in keyed.items():
+            stated = fields["sets"]["tables"][name]
+            stated.pop("seed", None)
+            stated |= {"lookup": "keys", "keys": len(own.ids), "ids": own.kind}
+        with torch.device("meta"):
+            model = SetRankerModel(SetRankerConfig.model_validate(fields))
+        others = tuple(f"ids.{name}." for name in keyed)
+        state = {name: value for name, value in self.state_dict().items() if not name.startswith(others)}
+        model.load_state_dict(state, strict=False, assign=True)
+        for name, own in keyed.items():
+            model.keys_of(name).assign(own)
+        return model.train(self.training)
+
+    def keys_of(self, table: str) -> IdKeys:
+        """Gives the keys of a table that is looked up by them."""
+        return cast(IdKeys, self.ids[table])
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint: config.json and model.safetensors."""

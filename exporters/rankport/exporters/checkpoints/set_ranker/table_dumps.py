@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rankport.protos.errors import CheckpointError
 from rankport.runtime.bundle.sets import IdTable
-from rankport.runtime.kinds.set_ranker.tables import splitmix64
+from rankport.runtime.kinds.set_ranker.tables import hashed_rows
 
 FOLDER: Final = "dynamicemb_module"
 _SHARD: Final = re.compile(
@@ -82,22 +82,46 @@ def table_dumps(folder: Path) -> TableDumps:
     return TableDumps(tables, tuple(left_out))
 
 
+def sorted_keys(dump: TableDump, table: str, policy: IdTable) -> NDArray[np.int64]:
+    """Joins the keys of all ranks, ascending, unsigned ones by their bits. [keys]
+
+    Raises CheckpointError for a file whose size does not fit, a key that is there twice, and more or fewer keys than
+    the table has rows.
+    """
+    for keys_file, values_file in dump.shards:
+        _check_sizes(keys_file, values_file, policy.width)
+    parts = [np.fromfile(keys_file, _KEY) for keys_file, _ in dump.shards]
+    keys = np.sort(np.concatenate(parts))
+    twice = keys[1:][keys[1:] == keys[:-1]]
+    if len(twice):
+        raise _repeated(dump, int(twice[0]))
+    if not len(keys) == policy.key_count == policy.rows:
+        raise CheckpointError(
+            f"dump {dump.name!r} has {len(keys)} keys, and table {table!r} has {policy.rows} rows and "
+            f"{policy.key_count} keys in the config: say rows {len(keys)}, and leave out keys"
+        )
+    return keys
+
+
 def rows_of(dump: TableDump, table: str, policy: IdTable, scratch: Path | None = None) -> Tensor:
     """Joins the ranks of a dump to the rows of a table, each key at the row that its policy finds. [rows, width]
 
     They lie in a file in the folder `scratch` (by default that of temporary files), which goes with the tensor. A row
-    of no key is what an unknown id counts as: zeros, or the shared row.
+    of no key is what an unknown id counts as: zeros, or the shared row. Of lookup `keys` rows are as `sorted_keys`.
 
     Raises CheckpointError for a file whose size does not fit, a key without a row, two keys of one row, and a row
-    without a key where unknown ids are refused.
+    without a key where unknown ids are refused; as `sorted_keys`.
     """
     for keys_file, values_file in dump.shards:
         _check_sizes(keys_file, values_file, policy.width)
+    ordered = sorted_keys(dump, table, policy) if policy.lookup == "keys" else None
     with tempfile.TemporaryFile(dir=scratch) as room:
         rows = np.memmap(room, _VALUE, "w+", shape=(policy.rows, policy.width))
     filled = np.zeros(policy.rows, np.bool_)
     for keys_file, keys, values in _pieces(dump, policy.width):
-        places = _places(keys, policy, table, keys_file)
+        places = (
+            _places(keys, policy, table, keys_file) if ordered is None else np.searchsorted(ordered, keys)
+        )
         order = np.argsort(places, kind="stable")  # rows are written as they lie
         placed = places[order]
         repeated = filled[placed]
@@ -149,14 +173,13 @@ def _pieces(dump: TableDump, width: int) -> Iterator[tuple[Path, NDArray[np.int6
 
 
 def _places(keys: NDArray[np.int64], policy: IdTable, table: str, file: Path) -> NDArray[np.int64]:
-    if policy.lookup == "splitmix64":
-        hashed = splitmix64(keys.astype(np.uint64) ^ np.uint64(policy.seed)) % np.uint64(policy.rows)
-        return hashed.astype(np.int64)
+    if policy.lookup != "direct":
+        return hashed_rows(keys, policy)
     outside = (keys < 0) | (keys >= policy.rows)
     if outside.any():
         raise CheckpointError(
             f"{file}: key {keys[outside.argmax()]} is no row of table {table!r}, whose {policy.rows} ids are its rows "
-            "(lookup direct): give it more rows, or number the ids from 0"
+            "(lookup direct): say lookup keys, or give it more rows"
         )
     return keys
 
@@ -168,18 +191,22 @@ def _twice(dump: TableDump, policy: IdTable, table: str, place: int) -> Checkpoi
         found += keys[_places(keys, policy, table, file) == place].tolist()
     first, second = found[:2]
     if first == second:
-        return CheckpointError(f"dump {dump.name!r} has key {first} twice: dump the table again")
+        return _repeated(dump, first)
     return CheckpointError(
         f"dump {dump.name!r}: keys {first} and {second} have one row, {place} of the {policy.rows} of table {table!r} "
-        "(lookup splitmix64): give it another seed or more rows, or number the ids from 0 and say lookup direct"
+        f"(lookup {policy.lookup}): say lookup keys"
     )
+
+
+def _repeated(dump: TableDump, key: int) -> CheckpointError:
+    return CheckpointError(f"dump {dump.name!r} has key {key} twice: dump the table again")
 
 
 def _fill_rest(
     rows: NDArray[np.float32], filled: NDArray[np.bool_], table: str, policy: IdTable, dump: TableDump
 ) -> None:
     """Gives rows that no key has what an unknown id counts as; those of a new file are zeros."""
-    if policy.lookup == "splitmix64" or filled.all():
+    if policy.lookup in ("modulo", "splitmix64") or filled.all():
         return
     if policy.unknown == "refuse":
         raise CheckpointError(

@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
+from rankport.exporters.checkpoints.set_ranker.id_keys import IdKeys, KeyedRows, OwnersIds, keys_of
 from rankport.exporters.checkpoints.set_ranker.inputs import FeatureInput
 from rankport.exporters.checkpoints.set_ranker.module import SetRankerModel
 from rankport.exporters.kinds.set_ranker.rows import table_of
-from rankport.protos.errors import CheckpointError
+from rankport.protos.errors import CheckpointError, InvalidRequest
 from rankport.runtime.bundle.manifest import LayerKV, Score
-from rankport.runtime.bundle.sets import SetSchema
+from rankport.runtime.bundle.sets import IdTable, SetSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +34,23 @@ class SetFacts:
 class OwnSets(nn.Module):
     """A module of one's own with its facts and tables: a `SetsModule`."""
 
-    def __init__(self, module: nn.Module, facts: SetFacts, tables: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        facts: SetFacts,
+        tables: Mapping[str, Tensor],
+        ids: Mapping[str, OwnersIds] = MappingProxyType({}),
+    ) -> None:
+        """Raises InvalidRequest for ids that do not fit the schema."""
         super().__init__()
         self.module, self.facts = module, facts
         self.tables = nn.ModuleDict({name: table_of(rows) for name, rows in tables.items()})
+        self.ids = keys_of(facts.schema.tables)
+        if unused := sorted(ids.keys() - self.ids.keys()):
+            raise InvalidRequest(f"ids: {unused[0]!r} is no table that the schema looks up by keys")
+        for name, keys in self.ids.items():
+            assert isinstance(keys, IdKeys)
+            keys.assign(_owned(facts.schema.tables[name], name, ids))
 
     def history(self, events: Tensor, times: Tensor, past: list[Tensor], past_times: Tensor) -> list[Tensor]:
         """Computes a state as the module does."""
@@ -53,6 +70,18 @@ class OwnSets(nn.Module):
 
     def get_output_embeddings(self) -> None:
         """Has none."""
+
+
+def _owned(table: IdTable, name: str, ids: Mapping[str, OwnersIds]) -> KeyedRows:
+    """Takes the ids of a table, as many as the schema says."""
+    if name not in ids:
+        raise InvalidRequest(f"ids: lacks those of table {name!r}, which the schema looks up by keys")
+    owned = KeyedRows.of(ids[name], name, table.rows, table.ids)
+    if len(owned.ids) != table.key_count:
+        raise InvalidRequest(
+            f"ids[{name!r}] has {len(owned.ids)} ids, the schema says {table.key_count}: say so in the table's `keys`"
+        )
+    return owned
 
 
 AnySets = SetRankerModel | OwnSets
@@ -91,3 +120,8 @@ def facts_of(module: AnySets) -> SetFacts:
 def features_of(schema: SetSchema) -> FeatureInput:
     """Makes what joins features in torch."""
     return FeatureInput(schema)
+
+
+def keys_by_table(module: AnySets) -> dict[str, NDArray[np.int64]]:
+    """Gives the keys of the tables that are looked up by them, ascending."""
+    return {name: keys.keys.numpy() for name, keys in module.ids.items() if isinstance(keys, IdKeys)}

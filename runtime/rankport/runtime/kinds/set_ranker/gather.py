@@ -14,6 +14,7 @@ from rankport.runtime.bundle.sets import (
     ContentFeature,
     DenseFeature,
     IdFeature,
+    IdType,
     ScalarFeature,
     SetFeature,
     SetSchema,
@@ -68,7 +69,8 @@ class Gatherer:
         for feature in features:
             column, where = given.columns[feature.name], f"{side}[{feature.name!r}]"
             if isinstance(feature, IdFeature):
-                ids_given, table = _ids(column, where), self.tables.tables[feature.table]
+                table = self.tables.tables[feature.table]
+                ids_given = _ids(column, table.policy.ids, where)
                 if self.in_graph:
                     places.append(table.places(ids_given, where)[:, None])
                 else:
@@ -80,6 +82,17 @@ class Gatherer:
         self.tables.check_files()  # what was written meanwhile may be in the values
         gathered = FeatureRows(np.concatenate(values, axis=1), np.concatenate(places, axis=1))
         return GatheredRows(gathered, bytes_of_rows(identity))
+
+    def blank(self, features: Sequence[SetFeature]) -> SetColumns:
+        """Makes one row that says nothing: zeros, and ids that their tables have. Raises Unavailable as `rows`."""
+        self.tables.check_files()
+        columns: dict[str, SetColumn] = {
+            feature.name: self.tables.tables[feature.table].some_id()
+            if isinstance(feature, IdFeature)
+            else np.zeros(1 if isinstance(feature, ScalarFeature) else (1, feature.width), np.float32)
+            for feature in features
+        }
+        return SetColumns(columns, 1)
 
     def _values(
         self, feature: DenseFeature | ContentFeature | ScalarFeature, column: SetColumn, where: str
@@ -114,13 +127,6 @@ class Gatherer:
         return tokens
 
 
-def blank(feature: SetFeature) -> NDArray[np.generic]:
-    """Makes the column of one row that says nothing: id 0, or zeros."""
-    if isinstance(feature, IdFeature):
-        return np.zeros(1, np.int64)
-    return np.zeros(1 if isinstance(feature, ScalarFeature) else (1, feature.width), np.float32)
-
-
 def bytes_of_rows(columns: Sequence[NDArray[np.generic] | tuple[str, ...]]) -> NDArray[np.uint8]:
     """Joins columns of numbers to the bytes of each row. [rows, bytes]"""
     blocks = []
@@ -138,10 +144,22 @@ def _check_names(given: SetColumns, features: Sequence[SetFeature], side: str) -
         raise InvalidRequest(f"{side}: features {amiss(missing, unknown)}: give {', '.join(known)}")
 
 
-def _ids(column: SetColumn, where: str) -> NDArray[np.int64]:
-    if isinstance(column, tuple) or column.dtype != np.int64:
+def _ids(column: SetColumn, kind: IdType, where: str) -> NDArray[np.int64]:
+    """Takes ids of a table's kind, unsigned ones by their bits."""
+    if isinstance(column, tuple) or column.dtype.kind not in "iu":
         raise InvalidRequest(f"{where} must be ids: whole numbers [rows]")
-    return column.astype(np.int64, copy=False)
+    ids = column.view(np.int64)
+    if column.dtype == kind or not (other := ids < 0).any():
+        return ids
+    place = int(other.argmax())
+    fix = (
+        "view the numbers as int64, if the table was trained with their bits"
+        if kind == "int64"
+        else "an id is not negative"
+    )
+    raise InvalidRequest(
+        f"{where}[{place}] is the id {column[place]}, and the ids of its table are {kind}: {fix}"
+    )
 
 
 def _numbers(column: SetColumn, where: str) -> Values:

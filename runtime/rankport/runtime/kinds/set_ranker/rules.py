@@ -53,8 +53,9 @@ def _sets(manifest: Manifest) -> Iterator[str]:
         yield f"sets.head_weights: {unknown[0]!r} is no head" if unknown else "sets.head_weights: is empty"
     listed = {entry.path for entry in manifest.files}
     for name, table in sets.files.items():
-        if table.file not in listed:
-            yield f"sets.files.{name}.file: {table.file!r} is not in files"
+        for field, file in (("file", table.file), ("keys", table.keys)):
+            if file is not None and file not in listed:
+                yield f"sets.files.{name}.{field}: {file!r} is not in files"
     limits = manifest.limits
     if (limits.max_prefix_tokens, limits.max_item_tokens) != (sets.max_events, sets.max_candidates):
         yield "limits: are not sets.max_events and sets.max_candidates"

@@ -30,7 +30,7 @@ from rankport.runtime.kinds.kind import Capability, ModelCounts
 from rankport.runtime.kinds.replicas import Replicas
 from rankport.runtime.kinds.set_ranker.combining import Heads, best_first
 from rankport.runtime.kinds.set_ranker.engine import SetEngine, SetInput, SetLogits
-from rankport.runtime.kinds.set_ranker.gather import Gatherer, blank, bytes_of_rows
+from rankport.runtime.kinds.set_ranker.gather import Gatherer, bytes_of_rows
 from rankport.runtime.kinds.set_ranker.remote import RemoteSetEngine
 from rankport.runtime.kinds.set_ranker.rules import RULES
 from rankport.runtime.kinds.set_ranker.tables import RowTables
@@ -157,10 +157,9 @@ class SetRanker:
 
     def small_query(self) -> SetQuery:
         """Makes a request of one event and one candidate."""
-        schema = self.schema
-        sides = [{each.name: blank(each) for each in side} for side in (schema.event, schema.candidate)]
+        schema, blank = self.schema, self._gatherer.blank
         timed = {"times": [0], "now": 0} if schema.times else {}
-        return SetQuery.of(sides[0], sides[1], **timed)  # type: ignore[arg-type]
+        return SetQuery.of(blank(schema.event), blank(schema.candidate), **timed)  # type: ignore[arg-type]
 
     @property
     def schema(self) -> SetSchema:

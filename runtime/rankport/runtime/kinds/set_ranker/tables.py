@@ -4,7 +4,6 @@ A file is a header of 64 bytes (magic, rows, width, type of the values), for int
 padded to 64 bytes, and the rows. All little-endian.
 """
 
-import mmap
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from rankport.runtime.backends.layouts.row_slots import ZEROS
 from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.sets import IdTable, RowType
+from rankport.runtime.kinds.set_ranker.file_parts import mapped, padded, padded_size, read_here_and_there
+from rankport.runtime.kinds.set_ranker.id_keys import ABSENT, IdKeys, splitmix64
 
 MAGIC: Final = b"RPROWS01"
 _HEADER = struct.Struct("<8sQII40x")  # magic, rows, width, type
@@ -35,7 +36,7 @@ def row_file_bytes(rows: NDArray[np.generic], scales: NDArray[np.float32] | None
     dtype = next(name for name, known in _TYPES.items() if known == rows.dtype)
     assert (scales is not None) == (dtype == "int8"), dtype
     header = _HEADER.pack(MAGIC, rows.shape[0], rows.shape[1], _CODES[dtype])
-    scaled = b"" if scales is None else _padded(scales.astype("<f4").tobytes())
+    scaled = b"" if scales is None else padded(scales.astype("<f4").tobytes())
     return header + scaled + np.ascontiguousarray(rows).tobytes()
 
 
@@ -47,10 +48,13 @@ class RowTable:
     name: str
     values: NDArray[np.generic]  # [rows, width], mapped
     scales: NDArray[np.float32] | None  # [rows], mapped; of int8
+    keys: IdKeys | None = None  # of lookup `keys`
 
     @classmethod
-    def open(cls, path: Path, name: str, policy: IdTable, dtype: RowType) -> Self:
-        """Maps a file. Raises BundleError where it is not what the manifest says."""
+    def open(
+        cls, path: Path, name: str, policy: IdTable, dtype: RowType, keys_path: Path | None = None
+    ) -> Self:
+        """Maps a file, and that of its keys. Raises BundleError where one is not what the manifest says."""
         with path.open("rb") as stream:
             head = stream.read(_HEADER.size)
             size = stream.seek(0, 2)
@@ -62,15 +66,17 @@ class RowTable:
             )
         scales, start = None, _HEADER.size
         if dtype == "int8":
-            start += _padded_size(4 * policy.rows)
+            start += padded_size(4 * policy.rows)
         end = start + policy.rows * policy.width * _TYPES[dtype].itemsize
         if size != end:
             raise BundleError(f"{path.name}: has {size} bytes, its header says {end}: copy it again")
-        mapped = _mapped(path)
+        file = mapped(path)
+        read_here_and_there(file)
         if dtype == "int8":
-            scales = np.frombuffer(mapped, "<f4", policy.rows, _HEADER.size)
-        values = np.frombuffer(mapped, _TYPES[dtype], policy.rows * policy.width, start)
-        return cls(policy, name, values.reshape(policy.rows, policy.width), scales)
+            scales = np.frombuffer(file, "<f4", policy.rows, _HEADER.size)
+        values = np.frombuffer(file, _TYPES[dtype], policy.rows * policy.width, start)
+        keys = None if keys_path is None else IdKeys.open(keys_path, policy.key_count, policy.rows)
+        return cls(policy, name, values.reshape(policy.rows, policy.width), scales, keys)
 
     def gather(self, ids: NDArray[np.int64], where: str) -> NDArray[np.float32]:
         """Reads the rows of ids. [ids, width] Raises InvalidRequest for an unknown id where the policy refuses it."""
@@ -88,21 +94,44 @@ class RowTable:
         return self.values[places], None if self.scales is None else self.scales[places]
 
     def places(self, ids: NDArray[np.int64], where: str) -> NDArray[np.int64]:
-        """Finds the rows of ids, `ZEROS` where one counts as zeros. Raises as `gather`. [ids]"""
-        rows = self.policy.rows
-        if self.policy.lookup == "splitmix64":
-            hashed = splitmix64(ids.astype(np.uint64) ^ np.uint64(self.policy.seed)) % np.uint64(rows)
-            return hashed.astype(np.int64)
-        unknown = (ids < 0) | (ids >= rows)
+        """Finds the rows of ids, unsigned ones by their bits, `ZEROS` where one counts as zeros. [ids]
+
+        Raises as `gather`.
+        """
+        found = self._found(ids)
+        unknown = found == ABSENT
         if not unknown.any():
-            return ids
+            return found
         if self.policy.unknown == "refuse":
-            place = int(unknown.argmax())
-            raise InvalidRequest(
-                f"{where}[{place}] is the id {ids[place]}, and table {self.name!r} has {rows} rows: leave it out, or "
-                "export with another policy for unknown ids"
-            )
-        return np.where(unknown, ZEROS if self.policy.shared_row is None else self.policy.shared_row, ids)
+            raise InvalidRequest(self._refusal(ids, unknown, where))
+        return np.where(unknown, ZEROS if self.policy.shared_row is None else self.policy.shared_row, found)
+
+    def some_id(self) -> NDArray[np.int64] | NDArray[np.uint64]:
+        """Gives an id that has a row. [1]"""
+        return as_owned(np.zeros(1, np.int64) if self.keys is None else self.keys.keys[:1], self.policy)
+
+    def _found(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Finds the rows of ids, `ABSENT` where there is none."""
+        match self.policy.lookup:
+            case "keys":
+                assert self.keys is not None, self.name
+                return self.keys.find(ids)
+            case "modulo" | "splitmix64":
+                return hashed_rows(ids, self.policy)
+            case "direct":
+                outside = ids.view(np.uint64) >= self.policy.rows  # as negative ids are, too
+                return np.where(outside, ABSENT, ids) if outside.any() else ids
+
+    def _refusal(self, ids: NDArray[np.int64], unknown: NDArray[np.bool_], where: str) -> str:
+        """Tells the first of the ids that have no row, and how many more there are."""
+        place, others = int(unknown.argmax()), int(unknown.sum()) - 1
+        given = as_owned(ids, self.policy)[place]
+        has = f"{self.policy.rows} rows" if self.keys is None else f"{len(self.keys.keys)} keys, not this one"
+        more = f" (and {others} more of the column)" if others else ""
+        return (
+            f"{where}[{place}] is the id {given}, and table {self.name!r} has {has}{more}: leave it out, or export "
+            "with another policy for unknown ids"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +149,16 @@ class RowTables:
         """Maps a bundle's tables. Raises as `RowTable.open` and `MappedFiles`."""
         sets = bundle.manifest.sets
         assert sets is not None
-        names = {table.file for table in sets.files.values()}
+        names = {name for table in sets.files.values() for name in (table.file, table.keys)}
         files = MappedFiles(bundle.path, [entry for entry in bundle.manifest.files if entry.path in names])
         tables = {
-            name: RowTable.open(bundle.file(table.file), name, sets.tables[name], table.dtype)
+            name: RowTable.open(
+                bundle.file(table.file),
+                name,
+                sets.tables[name],
+                table.dtype,
+                None if table.keys is None else bundle.file(table.keys),
+            )
             for name, table in sets.files.items()
         }
         files.check_opened()
@@ -144,26 +179,14 @@ class RowTables:
             raise Unavailable(f"{told}; load the model again")
 
 
-def _mapped(path: Path) -> mmap.mmap:
-    """Maps a file, which rows are read of here and there: what lies beside one is of no use."""
-    with path.open("rb") as stream:
-        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    mapped.madvise(mmap.MADV_RANDOM)
-    return mapped
+def as_owned(ids: NDArray[np.int64], policy: IdTable) -> NDArray[np.int64] | NDArray[np.uint64]:
+    """Gives ids as their owner writes them: signed, or unsigned."""
+    return ids.view(np.uint64) if policy.ids == "uint64" else ids
 
 
-def splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Hashes as the finalizer of SplitMix64 does (Steele, Lea, Flood 2014), its increment added first."""
-    with np.errstate(over="ignore"):
-        mixed = values + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
-
-
-def _padded_size(size: int) -> int:
-    return -(-size // 64) * 64
-
-
-def _padded(data: bytes) -> bytes:
-    return data.ljust(_padded_size(len(data)), b"\0")
+def hashed_rows(ids: NDArray[np.int64], policy: IdTable) -> NDArray[np.int64]:
+    """Finds the rows of ids, unsigned ones by their bits, of a table whose lookup is a hash. [ids]"""
+    if policy.lookup == "modulo":
+        return (as_owned(ids, policy) % policy.rows).astype(np.int64)
+    hashed = splitmix64(ids.view(np.uint64) ^ np.uint64(policy.seed)) % np.uint64(policy.rows)
+    return hashed.astype(np.int64)

@@ -46,10 +46,13 @@ def test_wide_features_are_told_with_what_a_missing_one_counts_as() -> None:
 
 
 def test_a_ranker_of_sets_is_told_by_its_events_and_candidates(
-    set_bundle: Callable[[str, str], Bundle],
+    set_bundle: Callable[..., Bundle],
 ) -> None:
     page = page_of(set_bundle("ligr", "top").manifest)
     assert "1 KV layers, hidden 16 limits 32 events, 16 candidates heads click, dwell, like" in page
     assert "mask top 3" in page
+    assert "table movie 50 x 6 int8, direct, unknown ids: zero" in page
+    keyed = page_of(set_bundle("ligr", "top", keyed=True).manifest)
+    assert "table movie 50 x 6 int8, 50 keys of uint64, unknown ids: zero" in keyed
     assert "vocabulary" not in page
     assert "prompt" not in page

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.exporters.checkpoints.checkpoint import Checkpoint
-from rankport.exporters.kinds.set_ranker.facts import SetFacts, facts_of, sets_of
+from rankport.exporters.kinds.set_ranker.facts import SetFacts, facts_of, keys_by_table, sets_of
 from rankport.exporters.kinds.set_ranker.proof.modes import modes_of
 from rankport.exporters.kinds.set_ranker.proof.reference import SetReference
 from rankport.exporters.kinds.set_ranker.proof.samples import draw_samples
@@ -30,7 +30,7 @@ def measure_set_ranker(
     facts = facts_of(sets_of(source))
     require_stated(manifest, facts)
     on_progress("reference in torch")
-    samples = draw_samples(facts.schema)
+    samples = draw_samples(facts.schema, keys_by_table(sets_of(source)))
     reference = SetReference.of(sets_of(source), manifest)
     expected = [reference.logits(sample) for sample in samples]
     values = partial(_combined, facts)

@@ -78,11 +78,16 @@ class SetReference:
         return np.asarray(logits.float().numpy(), np.float32)
 
     def _features(self, features: list[SetFeature], columns: Columns) -> Tensor:
-        given: Mapping[str, Tensor] = {name: torch.from_numpy(column) for name, column in columns.items()}
-        rows: Tensor = features_of(self.facts.schema)(features, given, self.tables)
+        given: Mapping[str, Tensor] = {name: _tensor(column) for name, column in columns.items()}
+        rows: Tensor = features_of(self.facts.schema)(features, given, self.tables, self.module.ids)
         return rows
 
     def _no_past(self) -> list[Tensor]:
         return [
             torch.zeros(layer.kv_heads, 0, layer.head_dim) for layer in self.facts.layers for _ in range(2)
         ]
+
+
+def _tensor(column: NDArray[np.generic]) -> Tensor:
+    """Gives a column, unsigned ids by their bits."""
+    return torch.from_numpy(column.view(np.int64) if column.dtype == np.uint64 else column)

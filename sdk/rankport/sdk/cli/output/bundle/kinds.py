@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from rankport.runtime.bundle.description import set_read_out
 from rankport.runtime.bundle.lists import ListSegment
 from rankport.runtime.bundle.manifest import Generation, Lists, Score, Sets
+from rankport.runtime.bundle.sets import IdTable
 
 
 def set_facts(sets: Sets, score: Score) -> list[tuple[str, str]]:
     """Tells how a ranker of sets scores, and what it is given."""
     tables = (
-        f"{name} {table.rows} x {table.width} {sets.files[name].dtype}, {table.lookup}, unknown ids: {table.unknown}"
+        f"{name} {table.rows} x {table.width} {sets.files[name].dtype}, {_lookup(table)}, unknown ids: {table.unknown}"
         for name, table in sets.tables.items()
     )
     mask = sets.mask.policy if sets.mask.top_k is None else f"{sets.mask.policy} {sets.mask.top_k}"
@@ -21,6 +22,13 @@ def set_facts(sets: Sets, score: Score) -> list[tuple[str, str]]:
         ("candidate", ", ".join(f"{each.name} ({each.source})" for each in sets.candidate)),
         *(("table", table) for table in tables),
     ]
+
+
+def _lookup(table: IdTable) -> str:
+    """Tells how ids find rows, and which ids."""
+    if table.lookup == "keys":
+        return f"{table.key_count} keys of {table.ids}"
+    return table.lookup if table.ids == "int64" else f"{table.lookup} of {table.ids}"
 
 
 def list_facts(lists: Lists) -> list[tuple[str, str]]:

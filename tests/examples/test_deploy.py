@@ -5,9 +5,11 @@ that the server itself reads of the same file.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -109,6 +111,13 @@ def test_the_unit_waits_as_long_as_a_stop_takes(settings: dict[str, Any]) -> Non
     assert settings["lame_duck_s"] + settings["grace_s"] + END_S + 5 <= float(stop_s)
 
 
+def test_the_unit_has_a_watchdog_that_a_server_tells_in_time() -> None:
+    unit = (FOLDER / "rankport.service").read_text(encoding="utf-8")
+    (within_s,) = re.findall(r"^WatchdogSec=(\d+)$", unit, re.MULTILINE)
+    assert "\nType=notify\n" in unit  # the kind that listens to what a server tells
+    assert float(within_s) >= 10.0  # it tells twice a second, and may be kept from a core meanwhile
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_the_unit_is_valid_by_systemd(tmp_path: Path) -> None:
     unit = tmp_path / "rankport.service"
@@ -120,6 +129,43 @@ def test_the_unit_is_valid_by_systemd(tmp_path: Path) -> None:
     )
     told = [line for line in result.stderr.splitlines() if "rankport.service" in line]
     assert (result.returncode, told) == (0, [])
+
+
+HOLDS_CONNECTIONS = """
+import socket
+server = socket.create_server(("::1", 8500), family=socket.AF_INET6)
+held = []
+try:
+    while len(held) < 200:
+        held.append(socket.create_connection(("::1", 8500), 5))
+except ConnectionRefusedError:
+    print(len(held))
+"""
+
+
+def test_connections_are_limited_at_the_ports_of_the_server(settings: dict[str, Any]) -> None:
+    rules = (FOLDER / "connections.nft").read_text(encoding="utf-8")
+    ports = f"{{ {settings['port']}, {settings['http_port']} }}"
+    assert rules.count(f"tcp dport {ports} ct state new add ") == 2
+
+
+@pytest.mark.skipif(
+    shutil.which("nft") is None or os.geteuid() != 0, reason="needs nft, and a network of its own"
+)
+def test_an_address_holds_as_many_connections_as_the_rules_say() -> None:
+    steps = 'ip link set lo up && nft -f "$0" && exec "$1" -c "$2"'
+    command = [
+        "unshare",
+        "-n",
+        "sh",
+        "-c",
+        steps,
+        FOLDER / "connections.nft",
+        sys.executable,
+        HOLDS_CONNECTIONS,
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout == "100\n"
 
 
 def test_the_image_runs_the_server_itself_and_not_as_root() -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from rankport.runtime.server.observing.joined_pages import joined, restarts_page
 from support.metric_pages import metric_page
 
 FOLDER = Path(__file__).parents[2] / "examples" / "deploy" / "observability"
@@ -35,7 +36,12 @@ NO_GPU_HERE = {"rankport_device_memory_bytes": {"gpu", "state"}}
 def exported() -> dict[str, set[str]]:
     """Labels of each metric, by the name of its samples."""
     labels: dict[str, set[str]] = {"up": set()}
-    families = list(text_string_to_metric_families(metric_page()))
+    of_processes = joined({"front 0": restarts_page({"hung": 1})}, "front 0")
+    families = [
+        family
+        for page in (metric_page(), of_processes.decode())
+        for family in text_string_to_metric_families(page)
+    ]
     for family in families:
         for sample in family.samples:
             labels.setdefault(sample.name, set()).update(sample.labels)

@@ -4,9 +4,12 @@ import os
 import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.server.config import ServerConfig
@@ -56,3 +59,15 @@ def _states(pid: int) -> Iterator[str]:
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         with suppress(OSError):  # of one that has ended meanwhile
             yield stat.read_text().rpartition(")")[2].split()[0]
+
+
+def restarts(server: Supervisor) -> dict[tuple[str, str], float]:
+    """How often each process of a server was started again, by its name and why, as any front tells it."""
+    with urllib.request.urlopen(f"http://{server.http_address}/metrics", timeout=60) as answer:
+        page = answer.read().decode()
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    return {
+        (sample.labels["process"], sample.labels["reason"]): sample.value
+        for sample in samples
+        if sample.name == "rankport_restarts_total"
+    }

@@ -37,6 +37,15 @@ class ServerConfig:
         default=False,
         metadata=flag("Cut long texts of HTTP requests that do not say what to do; otherwise they fail."),
     )
+    # Behind a proxy all have one address.
+    http_max_address_connections: int = field(
+        default=0,
+        metadata=flag(
+            "Connections over HTTP of one client's address; the one that asks for nothing gives way, else more are "
+            "closed; 0: as many as there may be.",
+            least=0,
+        ),
+    )
     fronts: int = field(
         default=0,
         metadata=flag(

@@ -39,6 +39,7 @@ class Core:
     lifecycle: Lifecycle
     take: TakeOrder
     join_pages: JoinPages
+    live: Callable[[], bool]
     scoring: Scoring
     admission: Admission
     limits: RequestLimits
@@ -71,6 +72,7 @@ class Core:
             lifecycle=lifecycle,
             take=lifecycle.take if others is None else others.take,
             join_pages=_alone if others is None else others.join_pages,
+            live=(lambda: True) if others is None else others.live,
             admission=admission,
             limits=RequestLimits.of(config),
             submitter=submitter,

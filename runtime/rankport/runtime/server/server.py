@@ -62,6 +62,7 @@ class Server:
         self._grace_s = config.grace_s
         self._switch_before_s: float | None = None
         self._metrics_port: int | None = None
+        self._responded = True
         self._thread = threading.Thread(target=self._run, name="rankport-server", daemon=True)
 
     def start(self) -> Self:
@@ -127,6 +128,21 @@ class Server:
         assert self._loop is not None, "it has started"
         return asyncio.run_coroutine_threadsafe(self._core.lifecycle.take(order), self._loop)
 
+    def responds(self) -> bool:
+        """Says whether the event loop has run since this was asked last; one thread may ask, from `start` on.
+
+        True before its start and from its end on: nothing is to be answered then.
+        """
+        loop, responded = self._loop, self._responded
+        if loop is None or not responded:
+            return responded
+        self._responded = False
+        try:
+            loop.call_soon_threadsafe(self._respond)
+        except RuntimeError:  # it is closed
+            self._responded = True
+        return True
+
     def own_page(self) -> bytes:
         """Writes the metrics of this process alone. Any thread may ask."""
         return self._core.own_page()
@@ -152,6 +168,9 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _respond(self) -> None:
+        self._responded = True
+
     def _switch_soon(self) -> None:
         interval_s = self._core.config.switch_interval_s
         if interval_s is not None:
@@ -171,6 +190,8 @@ class Server:
                 _log.exception("the server ended")
             else:
                 self._bound.set_exception(error)
+        finally:
+            self._respond()  # nothing that it is asked is answered any more
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

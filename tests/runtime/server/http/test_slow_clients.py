@@ -72,6 +72,37 @@ def test_requests_that_are_answered_keep_their_places(full: Serving) -> None:
     assert ask(address, "/rerank", QUESTION).status == 200
 
 
+def test_an_address_that_holds_many_connections_closes_its_own_and_keeps_no_other_out() -> None:
+    config = ServerConfig(port=0, http_port=0, grace_s=5.0, max_connections=8, http_max_address_connections=2)
+    with serving(config) as served, ExitStack() as stack:
+        host, port = served.server.http_address.rsplit(":", 1)
+
+        def connected_from(address: str) -> socket.socket:
+            return stack.enter_context(socket.create_connection((host, int(port)), 30.0, (address, 0)))
+
+        other = connected_from("127.0.0.2")
+        kept = [connected_from("127.0.0.3") for _ in range(5)]
+        assert all(map(ended, kept[:3]))
+        assert ask(served.server.http_address, "/rerank", QUESTION).status == 200
+        for connection in (other, *kept[3:]):
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_address_all_of_whose_requests_are_answered_gets_no_further_connection() -> None:
+    config = ServerConfig(port=0, http_port=0, grace_s=5.0, http_max_address_connections=2)
+    with serving(config) as served, ThreadPoolExecutor(2) as pool:
+        served.ranker.worker.gate.clear()
+        address = served.server.http_address
+        working = [pool.submit(ask, address, "/rerank", QUESTION) for _ in range(2)]
+        for _ in range(2):
+            assert served.ranker.worker.arrived.acquire(timeout=30.0)
+        with pytest.raises((ConnectionError, RemoteDisconnected)):
+            ask(address, "/health/live")
+        served.ranker.worker.gate.set()
+        assert [answer.result().status for answer in working] == [200, 200]
+
+
 def test_a_body_that_comes_byte_by_byte_is_ended() -> None:
     with serving(ServerConfig(port=0, http_port=0, grace_s=5.0, stream_idle_s=0.5)) as served:
         with connected(served) as connection:

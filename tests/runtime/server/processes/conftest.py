@@ -54,7 +54,7 @@ def server(
         fronts=2,
         grace_s=5.0,
         model_roots=(str(mix_bundle.path.parent),),
-        observing=ObservingConfig(metrics_port=0),
+        observing=ObservingConfig(metrics_port=0, hung_process_s=120.0),  # longer than any test halts one
     )
     bundles = [f"mix={mix_bundle.path}", encoder_bundle.path, f"writer={generator_bundle.path}"]
     with supervised(*bundles, config=config, store=store) as running:

@@ -120,7 +120,7 @@ def test_the_memory_of_processes_that_died_is_given_back(server: Supervisor) -> 
 
 def rings_of(pid: int) -> list[str]:
     with open(f"/proc/{pid}/maps", encoding="utf-8") as lines:
-        return [line for line in lines if "memfd:rankport" in line]
+        return [line for line in lines if "memfd:rankport (" in line]
 
 
 def test_a_client_that_retries_sees_nothing_of_an_engine_that_dies(server: Supervisor) -> None:

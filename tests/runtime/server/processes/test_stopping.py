@@ -107,3 +107,19 @@ def test_a_port_that_another_server_has_and_a_bundle_that_is_none_are_told() -> 
             Supervisor(work(port=port)).start()
     with pytest.raises(BundleError, match=r"no manifest.json there"):
         Supervisor(work()).start()
+
+
+def test_a_folder_for_sockets_that_cannot_be_is_told_before_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with pytest.raises(InvalidRequest, match=f"TMPDIR is {long}: .* may have 107: name a shorter one"):
+        Supervisor(work())
+    (told,) = [check.error for check in checks([], None, work().server) if check.what == "1 fronts"]
+    assert "name a shorter one" in told
+    assert not list(long.iterdir())
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with pytest.raises(InvalidRequest, match=r"\(No such file or directory\): have TMPDIR name one"):
+        Supervisor(work())

@@ -28,7 +28,12 @@ class HttpFront:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app_of(core, self._health),
-                http=protocol_of(core.config.stream_idle_s, core.config.max_connections, self._made),
+                http=protocol_of(
+                    core.config.stream_idle_s,
+                    core.config.max_connections,
+                    core.config.http_max_address_connections,
+                    self._made,
+                ),
                 ws="none",
                 lifespan="off",
                 log_config=None,

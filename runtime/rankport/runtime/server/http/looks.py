@@ -64,7 +64,7 @@ def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) ->
         "/openapi.json": lambda: Answer.of_json(described),
         "/health": health.answer,
         "/health/ready": health.answer,
-        "/health/live": lambda: Answer.of_json({"status": "live"}),
+        "/health/live": lambda: _live(core),
         "/metrics": _metrics(core),
         "/v1/models": lambda: Answer.of_json(model_list(core.models, core.limits)),
     }
@@ -74,6 +74,13 @@ def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) ->
         )
         for path, show in shown.items()
     }
+
+
+def _live(core: Core) -> Answer:
+    if core.live():
+        return Answer.of_json({"status": "live"})
+    reason = "the process that starts the fronts, and stops them in order, gives no sign of life"
+    return Answer.of_json({"status": "not live", "reason": reason}, 503)
 
 
 def _metrics(core: Core) -> Show:

@@ -18,7 +18,7 @@ _REFERENCE = "#/components/schemas/{model}"
 _LOOKS = {
     "/v1/models": "Models that are served",
     "/health": "200 if every model answers, else 503",
-    "/health/live": "200 as long as the server runs",
+    "/health/live": "200 as long as the server runs, all its processes looked after",
     "/metrics": "Metrics in Prometheus' format",
 }
 

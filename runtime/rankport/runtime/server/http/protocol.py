@@ -55,25 +55,25 @@ class Listener(socket.socket):
 
 
 def protocol_of(
-    idle_s: float, max_connections: int, made: Callable[[int], None] = lambda _: None
+    idle_s: float, most: int, most_of_address: int, made: Callable[[int], None] = lambda _: None
 ) -> type[H11Protocol]:
     """Makes the class of connections that are closed once they wait for the rest of a request's head for so long.
 
-    Where there are more than `max_connections` the one closes that has had no whole request for the longest: a client
-    that keeps many keeps no other out. If all have one that is being answered the new one closes. `made` is told
-    the number of each one's file.
+    Where there are more than `most`, or of one address more than `most_of_address` if that is not 0, the one of them
+    closes that has had no whole request for the longest: a client that keeps many keeps no other out. If all have one
+    that is being answered the new one closes. `made` is told the number of each one's file.
     """
 
     class Protocol(H11Protocol):
         """Connection with a time limit for the head of a request; bodies have theirs in `bodies`."""
 
         _overdue: asyncio.TimerHandle | None = None
-        _idle_since_s = 0.0
+        idle_since_s = 0.0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             made(transport.get_extra_info("socket").fileno())
-            self._idle_since_s = self.loop.time()
+            self.idle_since_s = self.loop.time()
             if not self._has_room():
                 transport.close()
                 return
@@ -88,19 +88,18 @@ def protocol_of(
             self._unwatch()
 
         def on_response_complete(self) -> None:
-            self._idle_since_s = self.loop.time()
+            self.idle_since_s = self.loop.time()
             super().on_response_complete()
 
         def _has_room(self) -> bool:
             """Closes an idle connection where this is one too many; says whether there is room then."""
             others: list[Any] = [each for each in self.connections if each is not self]
-            there = [each for each in others if not each.transport.is_closing()]
-            if len(there) < max_connections:
-                return True
-            idle = [each for each in there if not each.busy or each.conn.their_state is h11.SEND_BODY]
-            if idle:
-                min(idle, key=lambda each: each._idle_since_s).transport.close()
-            return bool(idle)
+            if most_of_address and self.client is not None:
+                address = self.client[0]
+                own = [each for each in others if each.client is not None and each.client[0] == address]
+                if not _made_room(own, most_of_address):
+                    return False
+            return _made_room(others, most)
 
         @property
         def busy(self) -> bool:
@@ -120,3 +119,14 @@ def protocol_of(
                 self._overdue = None
 
     return Protocol
+
+
+def _made_room(connections: list[Any], most: int) -> bool:
+    """Closes one of these that is idle if there are so many; says whether there is room for one more then."""
+    there = [each for each in connections if not each.transport.is_closing()]
+    if len(there) < most:
+        return True
+    idle = [each for each in there if not each.busy or each.conn.their_state is h11.SEND_BODY]
+    if idle:
+        min(idle, key=lambda each: each.idle_since_s).transport.close()
+    return bool(idle)

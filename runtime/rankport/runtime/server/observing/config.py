@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from rankport.protos.errors import InvalidRequest
 from rankport.protos.flags import flag
 from rankport.runtime.options import check_ranges
+
+_LEAST_HUNG_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,15 @@ class ObservingConfig:
             "Seconds in one pass after which health of its model is NOT_SERVING; 0: never.", least=0
         ),
     )
+    # Many times what a busy machine makes a process wait for its turn; time without a core does not count.
+    hung_process_s: float = field(
+        default=10.0,
+        metadata=flag(
+            "Seconds without a sign of life after which a process of --fronts, or an engine's, is ended and started "
+            "again; 0: never.",
+            least=0,
+        ),
+    )
     # Where all servers are saturated there is nowhere else to go: refusals with a hint are better than none.
     saturated_s: float = field(
         default=0.0,
@@ -47,6 +59,11 @@ class ObservingConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if 0 < self.hung_process_s < _LEAST_HUNG_S:
+            raise InvalidRequest(
+                f"hung_process_s is {self.hung_process_s:g}: it must be 0 for never, or at least {_LEAST_HUNG_S:g}, "
+                "which is several signs of life"
+            )
 
 
 DEFAULTS = ObservingConfig()

@@ -19,6 +19,13 @@ class _Family:
     samples: list[str] = field(default_factory=list)
 
 
+def restarts_page(restarts: Mapping[str, int]) -> bytes:
+    """Writes how often a process was started again, by why."""
+    name = "rankport_restarts_total"
+    samples = "".join(f'{name}{{reason="{reason}"}} {count}\n' for reason, count in restarts.items())
+    return f"# HELP {name} Starts of a process anew, by why.\n# TYPE {name} counter\n{samples}".encode()
+
+
 def joined(pages: Mapping[str, bytes], own: str) -> bytes:
     """Joins pages by the names of their processes: a label `process`. What fronts share is as `own` has it."""
     families: dict[str, _Family] = {}

@@ -1,5 +1,6 @@
 """Main function of the processes that a supervisor starts: takes its orders, and ends with it."""
 
+import faulthandler
 import os
 import shutil
 import signal
@@ -15,15 +16,18 @@ from rankport.protos.errors import RankportError
 from rankport.runtime.server.logs import log_to_stderr
 from rankport.runtime.server.processes.channel import Channel
 from rankport.runtime.server.processes.control import EngineOrders, FrontOrders, NotStarted, Started
+from rankport.runtime.server.processes.pulse import Heart, Pulse
 
 Heard = SimpleQueue[Any]
 
 
 def main() -> None:
-    """Works as ordered over the descriptor that the command line names."""
+    """Works as ordered over the first descriptor that the command line names, and beats in the second."""
     # The supervisor is who says when to stop; signals that reach the whole group would end this one too early.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR1)  # by which who hangs is asked where
+    heart = _heart(int(sys.argv[2]))
     channel, heard = Channel(int(sys.argv[1])), Heard()
     threading.Thread(target=_listen, args=(channel, heard), name="rankport-control", daemon=True).start()
     orders = heard.get()
@@ -32,10 +36,16 @@ def main() -> None:
         if isinstance(orders, EngineOrders):
             _run_engines(orders, channel, heard)
         else:
-            _run_front(orders, channel, heard)
+            _run_front(orders, channel, heard, heart)
     except RankportError as error:
         channel.send(NotStarted(error))
         os._exit(1)
+
+
+def _heart(fd: int) -> Heart:
+    pulse = Pulse(fd, of_child=True)
+    os.close(fd)
+    return Heart(pulse)
 
 
 def _listen(channel: Channel, heard: Heard) -> None:
@@ -68,10 +78,10 @@ def _run_engines(orders: EngineOrders, channel: Channel, heard: Heard) -> None:
         host.close()
 
 
-def _run_front(orders: FrontOrders, channel: Channel, heard: Heard) -> None:
+def _run_front(orders: FrontOrders, channel: Channel, heard: Heard, heart: Heart) -> None:
     from rankport.runtime.server.processes.front import Front
 
-    with Front(orders, channel) as front:
+    with Front(orders, channel, heart) as front:
         channel.send(front.started())
         while front.follow(heard.get()):
             pass

@@ -30,6 +30,7 @@ from rankport.runtime.server.processes.control import (
     Told,
     Took,
 )
+from rankport.runtime.server.processes.pulse import Pulse
 
 _MAIN = "from rankport.runtime.server.processes.child import main; main()"
 Ask = Callable[["ChildProcess", Asked | AskPages], None]
@@ -42,20 +43,28 @@ class ChildProcess:
     def __init__(self, orders: EngineOrders | FrontOrders, ask: Ask) -> None:
         """Starts it; `started` waits until it answers."""
         self.name = orders.logging.name
+        self.is_front = isinstance(orders, FrontOrders)
+        self.hung = False  # and is ended for it
         self._ask = ask
         ours, theirs = socket.socketpair()
+        pulse = Pulse.memory()
+        self.pulse = Pulse(pulse, of_child=False)
         command = [
             sys.executable,
             *_flags(),
             "-c",
             _MAIN,
             str(theirs.fileno()),
+            str(pulse),
             self.name,
         ]  # the name is for `ps`
-        with theirs:
+        try:
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=_environment()
+                command, pass_fds=[theirs.fileno(), pulse], stdin=subprocess.DEVNULL, env=_environment()
             )
+        finally:
+            theirs.close()
+            os.close(pulse)
         self._channel = Channel(ours.detach())
         self._started: Future[Started] = Future()
         self._stopped: Future[Stopped] = Future()
@@ -109,9 +118,23 @@ class ChildProcess:
         return self._stopped.result(timeout_s)
 
     @property
+    def has_started(self) -> bool:
+        """True once it answers, or never will."""
+        return self._started.done()
+
+    @property
+    def ended(self) -> bool:
+        """True once it is no process any more."""
+        return self._process.returncode is not None
+
+    @property
     def answers(self) -> bool:
         """True from its start to its end."""
-        return self._started.done() and self._started.exception() is None and not self._stopped.done()
+        return self.has_started and self._started.exception() is None and not self._stopped.done()
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal; nobody gets it once it has ended."""
+        self._process.send_signal(number)
 
     def end(self) -> None:
         """Has it end at once; waits for nothing."""

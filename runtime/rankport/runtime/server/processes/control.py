@@ -93,7 +93,7 @@ class AskPages:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """To the front that asked: what the others have, by their names."""
+    """To the front that asked: what the others have, and the supervisor of each, by their names."""
 
     number: int
     pages: Mapping[str, bytes]

@@ -31,17 +31,19 @@ from rankport.runtime.server.processes.control import (
     Told,
     Took,
 )
+from rankport.runtime.server.processes.pulse import Heart
 from rankport.runtime.server.server import Server
 
 _PAGES_S = 1.0  # for the other fronts to say their metrics
+_PATIENCE = 3  # times as long as a supervisor has with its children, have they with it
 _log = logging.getLogger(__name__)
 
 
 class Front:
     """A server as ordered, from the start of the block to its end."""
 
-    def __init__(self, orders: FrontOrders, channel: Channel) -> None:
-        self._orders, self._channel = orders, channel
+    def __init__(self, orders: FrontOrders, channel: Channel, heart: Heart) -> None:
+        self._orders, self._channel, self._heart = orders, channel, heart
         self._numbers = itertools.count()
         self._asked: dict[int, Future[ModelVersion | ModelAlias]] = {}
         self._pages: dict[int, Future[Mapping[str, bytes]]] = {}
@@ -64,8 +66,9 @@ class Front:
             )
             models = loader.load_all(orders.bundles)
             self._server = opened.enter_context(
-                Server(models, orders.server, loader, Others(self._ask, self._join))
+                Server(models, orders.server, loader, Others(self._ask, self._join, self._live))
             )
+            self._heart.goes_on = self._server.responds
             self._open = opened.pop_all()
         return self
 
@@ -103,7 +106,7 @@ class Front:
         return await asyncio.shield(asyncio.wrap_future(future))
 
     def _join(self, own_page: bytes) -> bytes:
-        """Joins a page of metrics with those of the other fronts, as far as they answer in time."""
+        """Joins a page of metrics with those of the other processes, as far as they answer in time."""
         name, number = self._orders.logging.name, next(self._numbers)
         future = self._pages[number] = Future()
         self._channel.send(AskPages(number))
@@ -112,7 +115,13 @@ class Front:
         except TimeoutError:
             self._pages.pop(number, None)
             others = {}
+        own_page += others.get(name, b"")
         return joined(dict(sorted({**others, name: own_page}.items())), name)
+
+    def _live(self) -> bool:
+        """Says whether the supervisor starts what ends, and stops in good order: as long as it gives signs of life."""
+        limit_s = _PATIENCE * self._orders.server.observing.hung_process_s
+        return not limit_s or self._heart.supervisor_silent_s < limit_s
 
     def _took(self, number: int, future: "Future[ModelVersion | ModelAlias]") -> None:
         error = future.exception()

@@ -8,10 +8,11 @@ import concurrent.futures
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rankport.protos.errors import RankportError, Unavailable
 from rankport.runtime.server.lifecycle.orders import AdminOrder
+from rankport.runtime.server.observing.joined_pages import restarts_page
 from rankport.runtime.server.processes.child_process import ChildProcess
 from rankport.runtime.server.processes.control import Asked, AskPages, Changed, Pages, Told
 
@@ -22,9 +23,13 @@ _PAGES_S = 0.5  # for fronts to say their metrics
 class Hub:
     """Takes orders in a thread of its own, from construction to `close`."""
 
-    def __init__(self, fronts: Callable[[], Sequence[ChildProcess]]) -> None:
-        """`fronts` gives those that there are now."""
-        self._fronts = fronts
+    def __init__(
+        self,
+        fronts: Callable[[], Sequence[ChildProcess]],
+        restarts: Callable[[], Mapping[str, Mapping[str, int]]],
+    ) -> None:
+        """`fronts` gives those that there are now, `restarts` how often each child was started again, by why."""
+        self._fronts, self._restarts = fronts, restarts
         self._orders: queue.SimpleQueue[tuple[ChildProcess, Asked] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="rankport-hub", daemon=True)
         self._thread.start()
@@ -51,6 +56,8 @@ class Hub:
         }
         concurrent.futures.wait(others.values(), _PAGES_S)
         pages = {name: future.result() for name, future in others.items() if future.done()}
+        for name, restarts in self._restarts().items():
+            pages[name] = pages.get(name, b"") + restarts_page(restarts)
         child.tell(Pages(asked.number, pages))
 
     def _taken(self, order: AdminOrder) -> Changed:

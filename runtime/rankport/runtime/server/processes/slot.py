@@ -23,6 +23,7 @@ class Slot:
     def __init__(self, orders: EngineOrders | FrontOrders, ask: Ask = no_orders) -> None:
         """Starts it; `wait_until_started` follows."""
         self._orders, self._ask = orders, ask
+        self.restarts = dict.fromkeys(("ended", "hung"), 0)  # by why, since the start of the server
         self._child = ChildProcess(orders, ask)
         self._ending = threading.Event()
         self._lock = threading.Lock()  # guards `_child` against an end while it is replaced
@@ -80,6 +81,7 @@ class Slot:
                 return
             if time.monotonic() - began_s > _STEADY_S:
                 failures = 0
+            self.restarts["hung" if self._child.hung else "ended"] += 1
             _log.error("%s (process %d) ended with code %d and is started again", self.name, self.pid, code)
             if self._ending.wait(_WAITS_S[min(failures, len(_WAITS_S) - 1)]):
                 return

@@ -4,9 +4,7 @@ It answers no call itself and holds no model.
 """
 
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,9 +19,11 @@ from rankport.runtime.server.counts import CallCounts
 from rankport.runtime.server.grpc.address import address_of, front_host, is_unix, several_unix
 from rankport.runtime.server.lifecycle.memory import locked
 from rankport.runtime.server.processes.control import EngineOrders, FrontOrders, Logging
+from rankport.runtime.server.processes.folder import temporary_folder
 from rankport.runtime.server.processes.hub import Hub
 from rankport.runtime.server.processes.ports import ReservedPort
 from rankport.runtime.server.processes.slot import Slot
+from rankport.runtime.server.processes.watch import Watch
 
 _MARGIN_S = 10.0  # past what a stop may take
 
@@ -56,7 +56,11 @@ class Supervisor:
         self._engines: list[Slot] = []
         self._fronts: list[Slot] = []
         self._answering: tuple[Slot, ...] = ()  # fronts, once all have started
-        self._hub = Hub(lambda: [slot.child for slot in self._answering])
+        self._slots: list[Slot] = []  # of all, also while they stop
+        self._hub = Hub(
+            lambda: [slot.child for slot in self._answering],
+            lambda: {slot.name: slot.restarts for slot in self._slots},
+        )
         self.models: tuple[ModelDescription, ...] = ()
         self.counts = CallCounts()
         self._server = work.server
@@ -65,8 +69,11 @@ class Supervisor:
         """Returns when calls are answered. Raises as what loads the bundles, and `Unavailable` for a taken address."""
         with ExitStack() as opened:
             opened.callback(self._kill_all)
-            folder = Path(tempfile.mkdtemp(prefix="rankport-"))
-            opened.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder = opened.enter_context(temporary_folder())
+            self._watch = Watch(
+                lambda: [slot.child for slot in self._slots], self._work.server.observing.hung_process_s
+            )
+            opened.callback(self._watch.close)
             self._lock_state(opened)
             self._server = self._reserved(opened)
             engine = self._start_engines(folder)
@@ -121,6 +128,10 @@ class Supervisor:
     def all_answer(self) -> bool:
         """True while each of its processes has started and not ended."""
         return all(slot.child.answers for slot in (*self._engines, *self._fronts))
+
+    def responds(self) -> bool:
+        """Says whether it still looks after its processes, which look after calls."""
+        return self._watch.goes_on
 
     def stop(self, grace_s: float | None = None) -> None:
         """Stops all fronts as `Server.stop`, then the engines. Returns when the ports are free."""
@@ -179,6 +190,10 @@ class Supervisor:
             observing=replace(observing, metrics_port=metrics),
         )
 
+    def _slot(self, slot: Slot) -> Slot:
+        self._slots.append(slot)
+        return slot
+
     def _start_engines(self, folder: Path) -> EngineConfig:
         """Starts a process for each device, and gives the settings of models whose engines are there."""
         config, paths = self._work.engine, []
@@ -190,7 +205,7 @@ class Supervisor:
             orders = EngineOrders(
                 path, own, store, self._work.frozen, self._server.switch_interval_s, logging
             )
-            self._engines.append(Slot(orders))
+            self._engines.append(self._slot(Slot(orders)))
             paths.append(path)
         for slot in self._engines:
             slot.wait_until_started()
@@ -201,22 +216,18 @@ class Supervisor:
         if self._server.state_file is None:  # what a front that is started again has to know
             self._server = replace(self._server, state_file=str(folder / "state.json"))
         for index in range(work.server.fronts):
-            self._fronts.append(
-                Slot(
-                    FrontOrders(
-                        bundles=tuple(work.bundles),
-                        store=work.store,
-                        frozen=work.frozen,
-                        write_back=work.write_back,
-                        server=replace(
-                            self._server, host=front_host(self._server.host, index), fronts=0, is_front=True
-                        ),
-                        engine=engine,
-                        logging=Logging(work.json_log, f"front {index}"),
-                    ),
-                    self._hub.ask,
-                )
+            orders = FrontOrders(
+                bundles=tuple(work.bundles),
+                store=work.store,
+                frozen=work.frozen,
+                write_back=work.write_back,
+                server=replace(
+                    self._server, host=front_host(self._server.host, index), fronts=0, is_front=True
+                ),
+                engine=engine,
+                logging=Logging(work.json_log, f"front {index}"),
             )
+            self._fronts.append(self._slot(Slot(orders, self._hub.ask)))
         for slot in self._fronts:
             self.models = slot.wait_until_started().models
         self._answering = tuple(self._fronts)
@@ -242,3 +253,5 @@ def check_fronts(server: ServerConfig) -> None:
             f"fronts is {server.fronts} and jobs_file {server.jobs_file}: jobs run in one process; leave --jobs-file "
             "out, or have `rankport encode` do the work"
         )
+    with temporary_folder():
+        """One can be made."""

@@ -31,7 +31,7 @@ class KserveService(pb_grpc.GRPCInferenceServiceServicer):
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:  # noqa: N802
         async with open_call(context, self._core):
-            return pb.ServerLiveResponse(live=True)
+            return pb.ServerLiveResponse(live=self._core.live())
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:  # noqa: N802
         async with open_call(context, self._core):

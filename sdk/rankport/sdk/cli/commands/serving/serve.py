@@ -93,17 +93,22 @@ def serve(
     from rankport.runtime.server.processes.running import running as serving
     from rankport.runtime.server.processes.supervisor import Work
     from rankport.sdk.cli.output.serve import ServerLines
+    from rankport.sdk.cli.output.service_manager import ServiceManager
 
     log_to_stderr(json_log)
     work = Work(bundles, server, engine, store, frozen=frozen, write_back=write_back, json_log=json_log)
+    manager = ServiceManager()
     with serving(work) as running:
         lines = ServerLines(running, json_log)
         lines.models()
         with _stop_signal() as stopped:
             lines.ready()
+            manager.ready()
             # A signal that the kernel hands to another thread wakes no lock: its handler runs at the next look.
             while not stopped.wait(0.5):
-                pass
+                if running.responds():
+                    manager.goes_on()
+        manager.stopping()
         lines.stopping()
         running.stop()
         lines.stopped()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rankport.protos.errors import DeadlineExceeded, Unavailable
+from rankport.protos.errors import DeadlineExceeded, Overloaded, Unavailable
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.sdk.client import Client
 from support.cli import rankport
@@ -125,3 +125,15 @@ def test_without_room_on_the_disk_orders_are_refused_and_later_taken(
             taken = rankport(*order)
             assert taken.returncode == 0, taken.stderr
         assert answers(command)
+
+
+def test_a_request_for_which_no_thread_can_be_started_is_refused_as_overload(encoder_bundle: Bundle) -> None:
+    with serve(encoder_bundle.path) as command, Client(command.address, timeout_s=30.0) as client:
+        pid = command.process.pid
+        limits = resource.prlimit(pid, resource.RLIMIT_AS)
+        mapped = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(pid, resource.RLIMIT_AS, (mapped + 2**20, limits[1]))  # less than a thread's stack
+        with pytest.raises(Overloaded, match="can start no thread for this request"):
+            client.encode(TITLE, timeout_s=0.5)
+        resource.prlimit(pid, resource.RLIMIT_AS, limits)
+        assert len(client.encode(TITLE)) == 1

@@ -5,13 +5,14 @@ Health is 503 while something that it needs cannot be reached; lag alone is a me
 
 import threading
 from dataclasses import asdict
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Self
 
 from rankport.protos.errors import StoreError
 from rankport.runtime.nearline.consumer import NearlineConsumer
 from rankport.runtime.nearline.stream import Backlog, ChangeStream
+from rankport.runtime.plain_http import PlainHttpServer
 
 _PREFIX = "rankport_nearline"
 _OUTCOMES = ("encoded", "unchanged", "deleted", "stale", "dead_letters")
@@ -38,7 +39,7 @@ class StatusPage:
                 pass
 
         self._consumer, self._stream = consumer, stream
-        self._server = ThreadingHTTPServer(("", port), Handler)
+        self._server = PlainHttpServer("", port, Handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="rankport-status", daemon=True
         )

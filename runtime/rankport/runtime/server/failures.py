@@ -6,6 +6,7 @@ import uuid
 from rankport.protos.errors import BackendError, Overloaded, RankportError
 
 _log = logging.getLogger(__name__)
+_NO_THREAD = "can't start new thread"  # in the words of the interpreter, which has no class for it
 
 
 def told(error: Exception) -> RankportError:
@@ -20,6 +21,11 @@ def told(error: Exception) -> RankportError:
             "the server has no memory left for this request: retry later, or send fewer items at once; its operator "
             "bounds what it keeps by max_pending_bytes (--max-pending-bytes)"
         )
+    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        _log.error(
+            "no thread for a request: the system allows this process no more (pids.max, TasksMax, ulimit -u, -v)"
+        )
+        return Overloaded("the server can start no thread for this request: retry later, or at another one")
     incident = uuid.uuid4().hex[:12]
     _log.error("unexpected error %s", incident, exc_info=error)
     return BackendError(f"unexpected error {incident}; the server's log has its traceback")

@@ -49,12 +49,22 @@ class Submitter:
         if in_loop:
             job.start()
         else:
-            self._pool.submit(job.start).add_done_callback(job.drop)
+            self._queue(job)
         try:
             return await job.result
         except asyncio.CancelledError:
             job.cancel()
             raise
+
+    def _queue(self, job: "_Job[Any]") -> None:
+        try:
+            queued = self._pool.submit(job.start)
+        except (
+            BaseException
+        ):  # no thread can be started: it is in the queue all the same, for those that there are
+            job.cancel()
+            raise
+        queued.add_done_callback(job.drop)
 
     @property
     def threads(self) -> concurrent.futures.Executor:

@@ -4,10 +4,11 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from rankport.protos.errors import RankportError, Unauthenticated, Unavailable, http_status
+from rankport.runtime.plain_http import PlainHttpServer
 from rankport.runtime.server.observing.metrics import CONTENT_TYPE
 
 _log = logging.getLogger(__name__)
@@ -33,10 +34,10 @@ class MetricsPort:
     ) -> None:
         """`shared`: other processes of the server listen there too. Raises `Unavailable` for a taken address."""
         try:
-            self._server = _Server((host, port), _handler(page, let_in), tls, shared)
+            self._server = _Server(host, port, _handler(page, let_in), tls, shared=shared)
         except OSError as error:
             raise Unavailable(
-                f"cannot listen on {host}:{port} for metrics: {error.strerror}; "
+                f"cannot listen on {host} port {port} for metrics: {error.strerror}; "
                 "choose another metrics_host or metrics_port"
             ) from error
         self._thread = threading.Thread(
@@ -57,20 +58,20 @@ class MetricsPort:
         self._thread.join()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(PlainHttpServer):
     request_queue_size = _MOST
 
     def __init__(
         self,
-        address: tuple[str, int],
+        host: str,
+        port: int,
         handler: type[BaseHTTPRequestHandler],
         tls: ssl.SSLContext | None,
+        *,
         shared: bool,
     ) -> None:
-        self.allow_reuse_port = shared
         self._tls, self._room = tls, threading.BoundedSemaphore(_MOST)
-        super().__init__(address, handler)
+        super().__init__(host, port, handler, shared=shared)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._room.acquire(blocking=False):

@@ -17,7 +17,7 @@ from support.cli import rankport
 from support.effort import full_effort
 from support.servers.http import ask
 from support.servers.serving import Command, serve
-from support.servers.supervised import eventually, halt
+from support.servers.supervised import children, eventually, halt
 
 TITLE = ["head nurse"]
 
@@ -137,3 +137,31 @@ def test_a_request_for_which_no_thread_can_be_started_is_refused_as_overload(enc
             client.encode(TITLE, timeout_s=0.5)
         resource.prlimit(pid, resource.RLIMIT_AS, limits)
         assert len(client.encode(TITLE)) == 1
+
+
+@pytest.mark.parametrize("short", ["supervisor", "engine"])
+def test_a_front_that_dies_while_no_file_is_left_is_back_once_there_are_some(
+    encoder_bundle: Bundle, short: str
+) -> None:
+    with serve(encoder_bundle.path, "--fronts", 1) as command:
+        supervisor = command.process.pid
+        before = children(supervisor)
+        pid = before["engine 0"] if short == "engine" else supervisor
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")) - 1, limits[1]))
+        os.kill(before["front 0"], signal.SIGKILL)
+        with Client(command.address, timeout_s=3.0) as client, pytest.raises((Unavailable, DeadlineExceeded)):
+            client.encode(TITLE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        with Client(command.address, timeout_s=5.0) as client:
+            eventually(lambda: _encodes(client))
+        now = children(supervisor)
+        assert now["engine 0"] == before["engine 0"]
+        assert now["front 0"] != before["front 0"]
+
+
+def _encodes(client: Client) -> bool:
+    try:
+        return len(client.encode(TITLE)) == 1
+    except (Unavailable, DeadlineExceeded):
+        return False

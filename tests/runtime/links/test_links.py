@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -147,3 +149,31 @@ def test_errors_are_the_same_at_the_other_end() -> None:
     assert (again.retry_after_s, again.reason) == (0.5, "deadline")
     bug = failures.read(failures.told(KeyError("x")))
     assert (type(bug), str(bug)) == (BackendError, "KeyError: 'x'")
+
+
+WITHOUT_THREADS = """
+import resource, socket
+from rankport.runtime.links.sender import Sender
+
+one, other = socket.socketpair()
+sender = Sender(one)
+with open("/proc/self/statm") as told:
+    mapped = int(told.read().split()[0]) * resource.getpagesize()
+rest = bytes(2**23)
+resource.setrlimit(resource.RLIMIT_AS, (mapped + 2**25, resource.RLIM_INFINITY))
+import threading
+threading.stack_size(2**28)
+sender.send([rest])
+sender.send([b"more"])
+received = 0
+while chunk := other.recv(2**20):
+    received += len(chunk)
+print(received < len(rest))
+"""
+
+
+def test_a_link_whose_rest_no_thread_can_send_ends() -> None:
+    """Its other end would wait for ever, or read what follows as that rest."""
+    command = [sys.executable, "-c", WITHOUT_THREADS]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout == "True\n"

@@ -48,6 +48,17 @@ def eventually(holds: Callable[[], bool], within_s: float = 60.0) -> None:
         threading.Event().wait(0.02)
 
 
+def children(pid: int) -> dict[str, int]:
+    """Numbers of the processes of a server, by their names."""
+    of_threads = [each.read_text().split() for each in Path(f"/proc/{pid}/task").glob("*/children")]
+    return {_name(int(child)): int(child) for each in of_threads for child in each}
+
+
+def _name(pid: int) -> str:
+    """What the server calls a process of its own, the last word of its command."""
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").rpartition("\0")[2]
+
+
 def halt(pid: int) -> None:
     """Halts a process. A signal reaches one thread, and the others go on until that one has its turn."""
     os.kill(pid, signal.SIGSTOP)

@@ -48,7 +48,13 @@ class Sender:
     def _begin(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="rankport-link", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError:  # the system allows no thread: without its rest nobody can read what follows
+                self._thread, self._closed = None, True
+                self._waiting.clear()
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
         """Sends what waits, and ends."""

@@ -226,7 +226,10 @@ class Server:
         """Reports health: a model whose engine stopped no longer counts as serving, nor does the server as a whole."""
         while True:
             await asyncio.sleep(_HEALTH_PERIOD_S)
-            await fronts.report(self._core.look())
+            try:
+                await fronts.report(self._core.look())
+            except Exception:  # want of memory, say; health would stay as it is for ever
+                _log.exception("the health of the models could not be looked at")
 
 
 def _models(given: object) -> Mapping[str, Model]:

@@ -19,7 +19,7 @@ from support.effort import full_effort
 from support.servers.callers import callers, ended
 from support.servers.http import ask
 from support.servers.serving import serve
-from support.servers.supervised import eventually, halt, supervised
+from support.servers.supervised import children, eventually, halt, supervised
 from support.servers.supervised import restarts as restarts_of
 
 ITEMS = ["nurse", "welder", "chief cook"]
@@ -32,11 +32,6 @@ def watched(mix_bundle: Bundle) -> Iterator[Supervisor]:
     config = ServerConfig(port=0, http_port=0, fronts=2, grace_s=5.0, observing=observing)
     with supervised(f"mix={mix_bundle.path}", config=config) as running:
         yield running
-
-
-def children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as told:
-        return [int(child) for child in told.read().split()]
 
 
 def whole(server: Supervisor) -> None:
@@ -59,6 +54,7 @@ def test_a_front_that_hangs_is_ended_and_its_calls_are_told_to_come_again(
         outcomes = [ended(call) for call in calling.begin(ITEMS, timeout_s=60.0)]
     codes = {outcome.code for outcome in outcomes}
     assert codes == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    eventually(lambda: watched.front_pids[0] != hanging)
     whole(watched)
     assert watched.front_pids[0] != hanging
     assert watched.front_pids[1] == other
@@ -75,6 +71,7 @@ def test_an_engine_that_hangs_is_ended_and_its_calls_are_told_to_come_again(watc
         halt(hanging)
         outcomes = [ended(call) for call in calling.begin(ITEMS, timeout_s=60.0)]
     assert {outcome.code for outcome in outcomes} == {grpc.StatusCode.UNAVAILABLE}
+    eventually(lambda: watched.engine_pids[0] != hanging)
     whole(watched)
     assert watched.engine_pids[0] != hanging
     assert watched.front_pids == fronts
@@ -86,8 +83,10 @@ def test_a_client_that_retries_is_answered_though_its_front_hangs(watched: Super
         for index in range(2):  # one of them is its own
             whole(watched)
             client.score("head nurse", ITEMS)
-            halt(watched.front_pids[index])
+            hanging = watched.front_pids[index]
+            halt(hanging)
             assert len(client.score("head nurse", ITEMS).scores) == len(ITEMS)
+            eventually(lambda: watched.front_pids[index] != hanging)  # noqa: B023
     whole(watched)
 
 
@@ -95,7 +94,7 @@ def test_what_hangs_while_it_stops_does_not_keep_the_others(mix_bundle: Bundle) 
     settings = ("--fronts", 2, "--hung-process-s", HUNG_S, "--grace-s", 300)
     with serve(f"mix={mix_bundle.path}", *settings) as command:
         pid = command.process.pid
-        halt(children(pid)[-1])
+        halt(children(pid)["front 1"])
         command.process.send_signal(signal.SIGTERM)
         assert command.process.wait(60) == 0
 
@@ -105,10 +104,13 @@ def test_processes_that_were_halted_all_together_go_on(mix_bundle: Bundle) -> No
     with serve(f"mix={mix_bundle.path}", "--fronts", 1, "--hung-process-s", HUNG_S) as command:
         pid = command.process.pid
         pids = children(pid)
-        for each in (*pids, pid):
+        for each in (*pids.values(), pid):
             halt(each)
         threading.Event().wait(2 * HUNG_S)
-        for each in (pid, *pids):  # who looks first finds the others silent, and has not looked meanwhile
+        for each in (
+            pid,
+            *pids.values(),
+        ):  # who looks first finds the others silent, and has not looked meanwhile
             os.kill(each, signal.SIGCONT)
             threading.Event().wait(HUNG_S / 4)
         threading.Event().wait(HUNG_S)
@@ -139,7 +141,7 @@ def test_a_machine_with_twenty_times_the_work_is_no_reason(mix_bundle: Bundle) -
         ExitStack() as stack,
     ):
         pids = children(command.process.pid)
-        for thread in (thread for pid in pids for thread in os.listdir(f"/proc/{pid}/task")):
+        for thread in (thread for pid in pids.values() for thread in os.listdir(f"/proc/{pid}/task")):
             os.setpriority(os.PRIO_PROCESS, int(thread), 10)
         for _ in range(20 * len(os.sched_getaffinity(0))):
             other = stack.enter_context(subprocess.Popen(["sh", "-c", "while :; do :; done"]))

@@ -19,13 +19,9 @@ from rankport.runtime.server.server import Server
 from rankport.runtime.server.settings.checks import checks
 from support.servers.callers import callers, ended
 from support.servers.serving import Command, serve
-from support.servers.supervised import eventually
+from support.servers.supervised import children, eventually
 
 ITEMS = ["nurse", "welder", "chief cook"]
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def alive(pid: int) -> bool:
@@ -49,7 +45,7 @@ def test_a_stop_answers_what_is_under_way_and_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with serve(f"mix={mix_bundle.path}", "--fronts", 2, "--http-port", 0, "--lame-duck-s", 1) as command:
-        pids = children(command.process.pid)
+        pids = children(command.process.pid).values()
         assert len(pids) == 3
         ready = command.lines[-1]
         with urllib.request.urlopen(f"http://{ready['http_address']}/health", timeout=10) as answer:
@@ -68,7 +64,7 @@ def test_processes_end_by_themselves_where_their_supervisor_is_killed(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with serve(f"mix={mix_bundle.path}", "--fronts", 1) as command:
-        pids = children(command.process.pid)
+        pids = children(command.process.pid).values()
         assert len(pids) == 2
         os.kill(command.process.pid, signal.SIGKILL)
         eventually(lambda: not any(map(alive, pids)), 1.0)

@@ -77,7 +77,7 @@ class EmbeddingService(pb_grpc.EmbeddingServicer):
         async with open_call(context, self._core, "background"):
             self._core.admission.check_running()
             with self._open_streams.one_of(context.peer()):
-                messages = StreamMessages(requests, self._core.admission, config.stream_idle_s)
+                messages = StreamMessages(requests, self._core, "encodes")
                 chunks = self._chunks(messages, context)
                 async with aclosing(in_order(chunks, config.stream_window)) as responses:
                     async for response in responses:

@@ -57,7 +57,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         async with open_call(context, self._core):
             self._core.admission.check_running()
             with self._open_streams.one_of(context.peer()):
-                messages = StreamMessages(requests, self._core.admission, config.stream_idle_s)
+                messages = StreamMessages(requests, self._core, "scores")
                 answers = self._answers(messages, context)
                 async with aclosing(as_done(answers, config.score_stream_window)) as responses:
                     async for response in responses:

@@ -4,21 +4,25 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Generic, Literal, TypeVar
 
-from rankport.protos.errors import DeadlineExceeded, Overloaded
-from rankport.runtime.server.admission import Admission
+from rankport.protos.errors import DeadlineExceeded, Overloaded, Unavailable
+from rankport.runtime.kinds.kind import Capability
+from rankport.runtime.server.core import Core
 
 T = TypeVar("T")
+_UNREAD_S, _LOOK_S = 1.0, 0.02
 
 
 class StreamMessages(Generic[T]):
     """Messages of one stream. Between them it is no work, and not for ever."""
 
-    def __init__(self, requests: AsyncIterator[T], admission: Admission, idle_s: float) -> None:
+    def __init__(self, requests: AsyncIterator[T], core: Core, does: Capability) -> None:
+        """Takes what models do with the messages."""
         self._requests = requests
-        self._admission = admission
-        self._idle_s = idle_s
+        self._admission, self._idle_s = core.admission, core.config.stream_idle_s
+        self._check_room = partial(core.check_unread, does)
         self._working = 0
 
     @contextmanager
@@ -52,6 +56,7 @@ class StreamMessages(Generic[T]):
             raise DeadlineExceeded(self._idle("read nothing")) from None
 
     async def _next(self, stopping: "asyncio.Future[Literal[True]]") -> T | None:
+        await self._room()
         self._admission.check_running()
         reading = asyncio.ensure_future(anext(self._requests, None))
         try:
@@ -67,6 +72,25 @@ class StreamMessages(Generic[T]):
             return reading.result()
         finally:
             reading.cancel()
+
+    async def _room(self) -> None:
+        """Leaves the next message unread, and so its client waiting to send more, where it could only be refused.
+
+        Not for long: what waits here is not seen by who has to answer it in time.
+        """
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + _UNREAD_S
+        while loop.time() < end_s and self._is_full():
+            await asyncio.sleep(_LOOK_S)
+
+    def _is_full(self) -> bool:
+        try:
+            self._check_room()
+        except Overloaded:
+            return True
+        except Unavailable:  # which who reads on is told
+            pass
+        return False
 
     def _idle(self, what: str) -> str:
         return f"the client {what} for {self._idle_s:g} s (stream_idle_s): open a stream when there is work for it"

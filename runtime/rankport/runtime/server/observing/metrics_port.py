@@ -75,7 +75,11 @@ class _Server(PlainHttpServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
+            try:
+                super().process_request(request, client_address)
+            except BaseException:  # no thread can be started
+                self._room.release()
+                raise
         else:
             self.shutdown_request(request)
 

@@ -51,13 +51,15 @@ def _heart(fd: int) -> Heart:
 def _listen(channel: Channel, heard: Heard) -> None:
     """Passes on what is said, and ends this process with the supervisor, whatever it is doing."""
     folder: Path | None = None
-    for said in channel.heard():
-        if isinstance(said, EngineOrders):
-            folder = Path(said.path).parent
-        heard.put(said)
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)  # of a supervisor that could not do it itself
-    os._exit(1)
+    try:
+        for said in channel.heard():
+            if isinstance(said, EngineOrders):
+                folder = Path(said.path).parent
+            heard.put(said)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)  # of a supervisor that could not do it itself
+    finally:
+        os._exit(1)
 
 
 def _run_engines(orders: EngineOrders, channel: Channel, heard: Heard) -> None:

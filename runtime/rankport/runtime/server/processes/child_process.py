@@ -1,6 +1,7 @@
 """`ChildProcess`: a process of a supervisor, with what it is told and says."""
 
 import itertools
+import logging
 import os
 import socket
 import subprocess
@@ -32,6 +33,7 @@ from rankport.runtime.server.processes.control import (
 )
 from rankport.runtime.server.processes.pulse import Pulse
 
+_log = logging.getLogger(__name__)
 _MAIN = "from rankport.runtime.server.processes.child import main; main()"
 Ask = Callable[["ChildProcess", Asked | AskPages], None]
 """Has done what somebody asked of a child that all fronts do; `tell` follows. Does not wait."""
@@ -147,7 +149,10 @@ class ChildProcess:
 
     def _listen(self) -> None:
         for said in self._channel.heard():
-            self._hear(said)
+            try:
+                self._hear(said)
+            except Exception:  # want of threads or memory, say; what it says next is to be heard
+                _log.exception("%s said what could not be taken", self.name)
         self._process.wait()
         self._channel.close()
         if not self._started.done():

@@ -17,6 +17,7 @@ from rankport.runtime.server.processes.engine_session import EngineSession
 _log = logging.getLogger(__name__)
 _BACKLOG = 256
 _TOLD_EVERY_S = 0.2
+_PAUSE_S = 0.5  # while the system has no room for one more
 # An engine outlives a front that died, which comes back, but not one that let it go.
 _KEPT_S = 60.0
 
@@ -71,11 +72,22 @@ class EngineHost:
         while not self._closed.is_set():
             try:
                 sock, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(
+            except OSError as error:  # of files, or it is closed
+                self._pause(error)
+                continue
+            serving = threading.Thread(
                 target=self._serve, args=(sock,), name="rankport-engine-link", daemon=True
-            ).start()
+            )
+            try:
+                serving.start()
+            except RuntimeError as error:  # of threads
+                sock.close()
+                self._pause(error)
+
+    def _pause(self, error: Exception) -> None:
+        """Waits until the system may have room for one more."""
+        if not self._closed.wait(_PAUSE_S):
+            _log.error("a front's connection cannot be taken now, and is tried again: %s", error)
 
     def _serve(self, sock: socket.socket) -> None:
         """Answers one model of a front until it goes."""

@@ -83,16 +83,26 @@ class Slot:
                 failures = 0
             self.restarts["hung" if self._child.hung else "ended"] += 1
             _log.error("%s (process %d) ended with code %d and is started again", self.name, self.pid, code)
-            if self._ending.wait(_WAITS_S[min(failures, len(_WAITS_S) - 1)]):
-                return
-            failures, began_s = failures + 1, time.monotonic()
-            self._again()
+            begun = False
+            while not begun:
+                if self._ending.wait(_WAITS_S[min(failures, len(_WAITS_S) - 1)]):
+                    return
+                failures, began_s = failures + 1, time.monotonic()
+                begun = self._begin()
+            self._tell_start()
 
-    def _again(self) -> None:
-        with self._lock:
-            if self._ending.is_set():
-                return
-            self._child = ChildProcess(self._orders, self._ask)
+    def _begin(self) -> bool:
+        """Starts a process, unless this is to end. Returns False where the system has no room for one now."""
+        try:
+            with self._lock:
+                if not self._ending.is_set():
+                    self._child = ChildProcess(self._orders, self._ask)
+        except (OSError, RuntimeError, MemoryError) as error:  # of processes, files, threads, memory
+            _log.error("%s cannot be started now, and is tried again: %s", self.name, error)
+            return False
+        return True
+
+    def _tell_start(self) -> None:
         try:
             self._child.started()
             _log.warning("%s is process %d now", self.name, self.pid)

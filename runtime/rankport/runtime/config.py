@@ -161,7 +161,7 @@ class EngineConfig:
         default=1,
         metadata=flag(
             "Passes of each model that a CPU computes beside each other; they share --threads and the weights. Models "
-            "that write, and rankers of sets, have one.",
+            "that write have one, whose passes all their texts share.",
             least=1,
             most=64,
         ),
@@ -231,14 +231,14 @@ class EngineConfig:
         return min(self.max_batch_tokens, self.max_text_batch_tokens)
 
 
-def in_one_instance(config: EngineConfig, bundle: str) -> EngineConfig:
-    """Takes the settings of a model whose passes do not run beside each other; warns where they were to."""
+def in_one_instance(config: EngineConfig, bundle: str, because: str) -> EngineConfig:
+    """Takes the settings of a model whose passes do not run beside each other; warns why where they were to."""
     if config.instances > 1:
         _log.warning(
-            "bundle %r computes one pass at a time, instances %d are for models that score texts or items and for "
-            "encoders: it has all threads",
+            "bundle %r computes one pass at a time, with all threads, not in %d instances: %s",
             bundle,
             config.instances,
+            because,
         )
     return replace(config, instances=1)
 

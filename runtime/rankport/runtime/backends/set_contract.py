@@ -1,6 +1,7 @@
 """The seam between an engine of rankers of sets and a device: histories, and all candidates behind one.
 
-Owns what is passed over it. As in `contract`, a backend is driven by one thread at a time.
+Owns what is passed over it. As in `contract`, a backend is driven by one thread at a time; on a CPU, unless its graphs
+gather rows of ids, by as many as there are passes beside each other.
 """
 
 from dataclasses import dataclass

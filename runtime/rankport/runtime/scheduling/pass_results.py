@@ -43,18 +43,33 @@ def _started(
         size = PassSize(operation, span.count, tokens, span.count * int(span.lengths[-1]))
         return Pass((own,), (tokens,), partial(_started, operation, prepare, instances, [(own, span)]), size)
 
+    return start_call(operation, call, lambda rows: _record(operation, rows, spans), instances, again)
+
+
+def start_call(
+    operation: str,
+    call: Callable[[], Started[FloatT]],
+    record: Callable[[NDArray[FloatT]], None],
+    instances: Instances,
+    again: Callable[[RequestT], Pass[RequestT]] | None = None,
+) -> UnderWay[RequestT] | None:
+    """Makes a call of the device here or in an instance, and has its results recorded; None where they are.
+
+    Raises `BackendError` where it could not be made, or is done and failed.
+    """
     if instances.side_by_side:
-        future = instances.submit(lambda: call().results())
-        return UnderWay(lambda: _record(operation, future.result(), spans), future, again)
+        future = instances.submit(lambda: on_device(operation, call().results))
+        return UnderWay(lambda: record(future.result()), future, again)
     started = call()
-
-    def record() -> None:
-        _record(operation, on_device(operation, started.results), spans)
-
+    end = partial(_end, operation, started, record)
     if not started.done:
-        return UnderWay(record)
-    record()
+        return UnderWay(end)
+    end()
     return None
+
+
+def _end(operation: str, started: Started[FloatT], record: Callable[[NDArray[FloatT]], None]) -> None:
+    record(on_device(operation, started.results))
 
 
 def _record(operation: str, rows: NDArray[FloatT], spans: Spans[RequestT]) -> None:

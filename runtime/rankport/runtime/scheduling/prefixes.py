@@ -1,6 +1,7 @@
 """`Prefixes`: KV of the prefixes of active requests, leased as far as it is cached, else computed and kept for others.
 
-Owns the part of a pass's plan that is prefill, whatever follows a prefix. Driven by the worker's thread.
+Owns the part of a pass's plan that is prefill, whatever a prefix is made of and whatever follows it. Driven by the
+worker's thread.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +9,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from operator import itemgetter
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import PrefixBatch, PrefixPieces
+from rankport.runtime.backends.contract import PrefixBatch, PrefixKV, PrefixPieces
 from rankport.runtime.config import EngineConfig
 from rankport.runtime.scheduling.instances.pool import Instances
 from rankport.runtime.scheduling.pass_plan import (
@@ -25,7 +26,7 @@ from rankport.runtime.scheduling.pass_plan import (
     repeats,
 )
 from rankport.runtime.scheduling.pass_results import check_count
-from rankport.runtime.scheduling.prefix_cache import Lease, PrefixCache
+from rankport.runtime.scheduling.prefix_cache import Lease, Tokens
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.scheduling.work import Pass, Request, UnderWay, on_device, taking_part
 from rankport.runtime.tokens import EMBEDDED, TokenRun
@@ -35,8 +36,7 @@ from rankport.runtime.tokens import EMBEDDED, TokenRun
 class PrefixRequest(Request):
     """Request behind a prefix."""
 
-    prefix: TokenRun
-    key: NDArray[np.int64]  # [prefix tokens] that its KV is kept under
+    key: Tokens  # [prefix tokens] that its KV is kept under
     prefix_tokens_computed: int = 0
 
     @property
@@ -45,15 +45,61 @@ class PrefixRequest(Request):
         return self.key.size - self.prefix_tokens_computed
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class TokenPrefixRequest(PrefixRequest):
+    """Request behind a prefix of tokens."""
+
+    prefix: TokenRun
+
+
 RequestT = TypeVar("RequestT", bound=PrefixRequest)
-Prefill = Callable[[PrefixBatch], PrefixPieces]
+TokenRequestT = TypeVar("TokenRequestT", bound=TokenPrefixRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[RequestT]):
+    """Tokens `start` to `end` of a request's prefix, to be computed behind its past."""
+
+    request: RequestT
+    past: PrefixPieces
+    start: int
+    end: int
+
+    @property
+    def key(self) -> Tokens:
+        """Tokens that its KV is kept under. [end - start]"""
+        return self.request.key[self.start : self.end]
+
+
+Prefill = Callable[[Sequence[Part[RequestT]]], Callable[[], PrefixPieces]]
+"""Makes the call that computes the KV of each part."""
+
+
+class Cache(Protocol):
+    """Store of the KV of prefixes: a `PrefixCache`, or several by and by."""
+
+    def match(self, tokens: Tokens) -> Lease:
+        """See `PrefixCache.match`."""
+
+    def extend(self, lease: Lease, tokens: Tokens) -> int:
+        """See `PrefixCache.extend`."""
+
+    def insert(self, lease: Lease, tokens: Tokens, kv: PrefixKV) -> None:
+        """See `PrefixCache.insert`."""
+
+    def release(self, lease: Lease) -> None:
+        """See `PrefixCache.release`."""
 
 
 class Prefixes(Generic[RequestT]):
     """Leases of the active requests on the KV of their prefixes."""
 
     def __init__(
-        self, cache: PrefixCache, prefill: Prefill, config: EngineConfig, instances: Instances | None = None
+        self,
+        cache: Cache,
+        prefill: Prefill[RequestT],
+        config: EngineConfig,
+        instances: Instances | None = None,
     ) -> None:
         """Computes prefixes in instances; None: in the worker's thread."""
         self._cache = cache
@@ -62,7 +108,7 @@ class Prefixes(Generic[RequestT]):
         self._limits = PassLimits(config.max_prefill_tokens, config.max_padding_ratio)
         self._leases: dict[RequestT, Lease] = {}
         # Tokens behind the lease, in a pass under way or in one that comes again.
-        self._computing: dict[RequestT, NDArray[np.int64]] = {}
+        self._computing: dict[RequestT, Tokens] = {}
 
     def prepare(self, request: RequestT) -> bool:
         """Leases the prefix as far as it is cached by now; False while a pass under way computes what comes next."""
@@ -121,26 +167,19 @@ class Prefixes(Generic[RequestT]):
 
     def _compute(self, shares: Sequence[tuple[RequestT, int]]) -> UnderWay[RequestT] | None:
         """Computes the next `share` tokens of each request's prefix; where that is done, stores them."""
-        leases = [self._leases[request] for request, _ in shares]
-        spans = [
-            (lease.length, lease.length + tokens) for lease, (_, tokens) in zip(leases, shares, strict=True)
+        leases = [(request, self._leases[request], tokens) for request, tokens in shares]
+        parts = [
+            Part(request, lease.pieces(), lease.length, lease.length + tokens)
+            for request, lease, tokens in leases
         ]
-        batch = PrefixBatch.of(
-            [lease.pieces() for lease in leases],
-            [slice_run(request.prefix, *span) for (request, _), span in zip(shares, spans, strict=True)],
-            np.arange(len(shares)),
-        )
-        call = partial(on_device, "prefill", self._prefill, batch)
-        runs = [
-            (request, request.key[slice(*span)]) for (request, _), span in zip(shares, spans, strict=True)
-        ]
+        call = self._prefill(parts)
         if not self._instances.side_by_side:
-            self._store(runs, call())
+            self._store(parts, call())
             return None
         future = self._instances.submit(call)
-        self._computing.update(runs)
+        self._computing.update((part.request, part.key) for part in parts)
         return UnderWay(
-            lambda: self._store(runs, future.result()), future, partial(self._again, dict(shares))
+            lambda: self._store(parts, future.result()), future, partial(self._again, dict(shares))
         )
 
     def _again(self, tokens: Mapping[RequestT, int], request: RequestT) -> Pass[RequestT]:
@@ -152,12 +191,23 @@ class Prefixes(Generic[RequestT]):
 
         return Pass((request,), takes, start, prefill_size(takes))
 
-    def _store(self, runs: Sequence[tuple[RequestT, NDArray[np.int64]]], kvs: PrefixPieces) -> None:
-        check_count("prefill", len(kvs), len(runs))
-        for (request, tokens), kv in zip(runs, kvs, strict=True):
-            self._cache.insert(self._leases[request], tokens, kv)
-            self._computing.pop(request, None)
-            request.prefix_tokens_computed += tokens.size
+    def _store(self, parts: Sequence[Part[RequestT]], kvs: PrefixPieces) -> None:
+        check_count("prefill", len(kvs), len(parts))
+        for part, kv in zip(parts, kvs, strict=True):
+            self._cache.insert(self._leases[part.request], part.key, kv)
+            self._computing.pop(part.request, None)
+            part.request.prefix_tokens_computed += kv.length
+
+
+def prefill_tokens(compute: Callable[[PrefixBatch], PrefixPieces]) -> Prefill[TokenRequestT]:
+    """Has prefixes of tokens computed, those of a pass in one batch."""
+
+    def prefill(parts: Sequence[Part[TokenRequestT]]) -> Callable[[], PrefixPieces]:
+        runs = [slice_run(part.request.prefix, part.start, part.end) for part in parts]
+        batch = PrefixBatch.of([part.past for part in parts], runs, np.arange(len(parts)))
+        return partial(on_device, "prefill", compute, batch)
+
+    return prefill
 
 
 def prefix_key(run: TokenRun) -> NDArray[np.int64]:

@@ -37,7 +37,7 @@ def test_instances_are_refused_by_name_and_change_no_text(
     generator: Generator, generator_bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Generator.load(generator_bundle, config=EngineConfig(threads=2, instances=2)) as other:
-        told = "computes one pass at a time, instances 2 are for models that score texts or items and for encoders"
+        told = "computes one pass at a time, with all threads, not in 2 instances: all texts that it writes share"
         assert f"bundle {generator_bundle.manifest.name!r} {told}" in caplog.text
         assert other.generate(PROMPTS[1], DRAWN).token_ids == generator.generate(PROMPTS[1], DRAWN).token_ids
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankport.protos.errors import InvalidRequest, LimitExceeded, RankportError, Unavailable
-from rankport.protos.sets import SetRanking
+from rankport.protos.sets import SetQuery, SetRanking
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import Device, EngineConfig
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
@@ -165,13 +165,39 @@ def test_a_device_without_graphs_is_refused_by_name(
         SetRanker.load(set_bundle("hstu", "set-wise"), config=EngineConfig(device=device))
 
 
-def test_instances_are_refused_by_name(
-    set_bundle: Callable[[str, str], Bundle], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("block", ["hstu", "ligr"])
+def test_instances_answer_as_one_does(
+    set_bundle: Callable[[str, str], Bundle], block: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bundle = set_bundle("hstu", "set-wise")
+    bundle = set_bundle(block, "top")
+    configs = [EngineConfig(threads=2, instances=instances, max_prefill_tokens=4) for instances in (1, 2)]
+    queries = [
+        SetQuery.of(history(events, seed), candidates(8), times=times(events), now=NOW)
+        for seed, events in ((0, 6), (1, 9), (0, 12), (0, 6), (2, 3), (1, 10))
+    ]
+    with SetRanker.load(bundle, config=configs[0]) as one, SetRanker.load(bundle, config=configs[1]) as two:
+        expected = [one.submit_rank(query).result() for query in queries]
+        rankings = [future.result() for future in [two.submit_rank(query) for query in queries * 3]]
+    for ranking, alone in zip(rankings, expected * 3, strict=True):
+        np.testing.assert_allclose(ranking.head_scores, alone.head_scores, atol=1e-6)
+        assert ranking.order.tolist() == alone.order.tolist()
+    assert "computes one pass at a time" not in caplog.text
+
+
+def test_graphs_that_gather_rows_have_one_instance_and_say_so(
+    set_bundle: Callable[..., Bundle], caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = set_bundle("hstu", "set-wise", "onnx-cuda")
     with SetRanker.load(bundle, config=EngineConfig(threads=2, instances=2)) as ranker:
-        assert f"bundle {bundle.manifest.name!r} computes one pass at a time, instances 2" in caplog.text
-        assert len(ranked(ranker).order) == 8
+        told = "computes one pass at a time, with all threads, not in 2 instances: its graphs are a GPU's"
+        assert f"bundle {bundle.manifest.name!r} {told}" in caplog.text
+        queries = [
+            SetQuery.of(history(6, seed), candidates(8, seed), times=times(6), now=NOW) for seed in range(8)
+        ]
+        alone = [ranker.submit_rank(query).result() for query in queries]
+        together = [future.result() for future in [ranker.submit_rank(query) for query in queries * 4]]
+    for ranking, expected in zip(together, alone * 4, strict=True):
+        np.testing.assert_allclose(ranking.head_scores, expected.head_scores, atol=1e-6)
 
 
 def test_a_history_may_be_empty(set_wise: SetRanker, top: SetRanker) -> None:

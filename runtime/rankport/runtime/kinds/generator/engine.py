@@ -31,7 +31,7 @@ from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items
 from rankport.runtime.scheduling.pass_results import check_count
 from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache
-from rankport.runtime.scheduling.prefixes import Prefixes, prefix_key
+from rankport.runtime.scheduling.prefixes import Prefixes, prefill_tokens, prefix_key
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.scheduling.work import Pass, PassSize, on_device, taking_part
 from rankport.runtime.scheduling.worker import Clock, Worker
@@ -157,7 +157,7 @@ class _GenerationWork:
         self._max_tokens = config.max_batch_tokens
         most = self._max_tokens if scored_tokens is None else min(scored_tokens, self._max_tokens)
         self._item_limits = PassLimits(most, config.max_padding_ratio)
-        self._prefixes = Prefixes[Asked](self.cache, backend.prefill, config)
+        self._prefixes = Prefixes[Asked](self.cache, prefill_tokens(backend.prefill), config)
         self._turn = 0
 
     @property

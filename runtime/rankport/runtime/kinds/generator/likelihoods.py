@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.scheduling.prefixes import PrefixRequest
+from rankport.runtime.scheduling.prefixes import TokenPrefixRequest
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.softmax import log_sums
 from rankport.runtime.tokens import TokenRuns
@@ -29,7 +29,7 @@ class Likelihoods:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class LikelihoodRequest(PrefixRequest):
+class LikelihoodRequest(TokenPrefixRequest):
     """Items that are being scored."""
 
     last_token: int  # of the prompt, which every item begins behind

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from rankport.protos.errors import BackendError, StoreError
 from rankport.runtime.kinds.generator.beams import Beams, Children
-from rankport.runtime.scheduling.prefixes import PrefixRequest
+from rankport.runtime.scheduling.prefixes import TokenPrefixRequest
 from rankport.runtime.tokens import TokenRuns
 
 
@@ -25,7 +25,7 @@ class Found:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class SearchRequest(PrefixRequest):
+class SearchRequest(TokenPrefixRequest):
     """A search that is under way. Its beams share the prompt's KV, and each computes its own few tokens anew."""
 
     last_token: int  # of the prompt, which every beam begins with

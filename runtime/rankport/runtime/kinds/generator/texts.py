@@ -10,7 +10,7 @@ from rankport.protos.generation import FinishReason, GeneratedBeam, GeneratedPar
 from rankport.runtime.backends.write_contract import Likeliest, SequenceKV
 from rankport.runtime.kinds.generator.sampler import Logits, Sampler, logprob
 from rankport.runtime.kinds.generator.writer import Writer
-from rankport.runtime.scheduling.prefixes import PrefixRequest
+from rankport.runtime.scheduling.prefixes import TokenPrefixRequest
 from rankport.runtime.scheduling.work import Request
 
 OnPart = Callable[[GeneratedPart], None]
@@ -136,7 +136,7 @@ class Text:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class TextRequest(PrefixRequest):
+class TextRequest(TokenPrefixRequest):
     """A text that is written behind a prompt."""
 
     text: Text

@@ -27,7 +27,7 @@ from rankport.runtime.scheduling.pass_pace import PassPace
 from rankport.runtime.scheduling.pass_plan import PassLimits, items_size, plan_items, spread
 from rankport.runtime.scheduling.pass_results import Spans, take_spans
 from rankport.runtime.scheduling.prefix_cache import CacheStats, PrefixCache, SplitKV
-from rankport.runtime.scheduling.prefixes import Prefixes, PrefixRequest, prefix_key
+from rankport.runtime.scheduling.prefixes import Prefixes, TokenPrefixRequest, prefill_tokens, prefix_key
 from rankport.runtime.scheduling.runs_by_length import RunsByLength
 from rankport.runtime.scheduling.work import Pass, UnderWay, on_device, taking_part
 from rankport.runtime.scheduling.worker import Clock, Worker
@@ -104,7 +104,7 @@ class Engine(QueuedEngine):
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class _ScoringRequest(PrefixRequest):
+class _ScoringRequest(TokenPrefixRequest):
     items: RunsByLength
 
     @property
@@ -152,7 +152,9 @@ class _ScoringWork:
         self.cache = new_cache(config.prefix_cache_bytes, split)
         self._backend = backend
         self._instances = instances
-        self._prefixes = Prefixes[_ScoringRequest](self.cache, backend.prefill, config, instances)
+        self._prefixes = Prefixes[_ScoringRequest](
+            self.cache, prefill_tokens(backend.prefill), config, instances
+        )
         self._item_limits = PassLimits(config.max_batch_tokens, config.max_padding_ratio)
         self._pace = PassPace(config.max_shared_pass_s, clock)
         self._prefilled_last = False

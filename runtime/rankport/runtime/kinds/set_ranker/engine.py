@@ -1,19 +1,22 @@
 """Engine of rankers of sets: the state of a history from the cache, the new events computed, all candidates at once.
 
-Owns the life of a request from arrays to logits. The queue and the thread are `worker`'s, states `states`'.
+Owns the life of a request from arrays to logits. The queue and the thread are `worker`'s, what is computed of histories
+`prefixes`', the states that are kept `states`'.
+
+A request's life: queued; active, the state of its history leased as far as it is kept; the other events computed in
+chunks, each kept for others to find; all candidates ranked in one pass of its own; answered.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankport.runtime.backends.contract import RecordingCounts, Started
+from rankport.runtime.backends.contract import PrefixPieces, RecordingCounts, Started
 from rankport.runtime.backends.set_contract import FeatureRows, History, RowCounts, SetBackend
 from rankport.runtime.bundle.sets import SetMask
 from rankport.runtime.config import DEFAULTS, EngineConfig
@@ -21,8 +24,11 @@ from rankport.runtime.kinds.queued_engine import QueuedEngine
 from rankport.runtime.kinds.set_ranker.combining import Heads
 from rankport.runtime.kinds.set_ranker.states import HistoryStates
 from rankport.runtime.scheduling.counts import EngineCounts
-from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease
-from rankport.runtime.scheduling.work import Pass, PassSize, Request, UnderWay, on_device
+from rankport.runtime.scheduling.instances.pool import Instances
+from rankport.runtime.scheduling.pass_results import start_call
+from rankport.runtime.scheduling.prefix_cache import CacheStats
+from rankport.runtime.scheduling.prefixes import Part, Prefixes, PrefixRequest
+from rankport.runtime.scheduling.work import Pass, PassSize, UnderWay, on_device
 from rankport.runtime.scheduling.worker import Clock, Worker
 
 Values = NDArray[np.float32]
@@ -67,8 +73,9 @@ class SetEngine(QueuedEngine):
         clock: Clock = time.monotonic,
     ) -> None:
         """Takes the backend over."""
-        self._work = _SetWork(backend, mask, heads, config)
-        super().__init__(Worker(self._work, config, name="rankport-sets", clock=clock))
+        instances = Instances(config.instances)
+        self._work = _SetWork(backend, mask, heads, config, instances)
+        super().__init__(Worker(self._work, config, name="rankport-sets", clock=clock, instances=instances))
         self._clock = clock
 
     def submit(
@@ -86,6 +93,7 @@ class SetEngine(QueuedEngine):
             submitted_s=self._clock(),
             timeout_s=timeout_s,
             spent_s=spent_s,
+            key=np.empty(0, np.int64),
             given=given,
         )
         self._worker.submit(request)
@@ -101,12 +109,12 @@ class SetEngine(QueuedEngine):
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class _SetRequest(Request):
+class _SetRequest(PrefixRequest):
     given: SetInput
+    named: bool = False  # its `key` is
     taken: bool = False
     logits: Values | None = None
     again: Whole | None = None
-    cached: int = 0
 
     @property
     def exhausted(self) -> bool:
@@ -118,17 +126,25 @@ class _SetRequest(Request):
 
     def answer(self, waited_s: float) -> SetLogits:
         assert self.logits is not None
-        return SetLogits(self.logits, self.again, self.cached, self.spent_s, waited_s, self.compute_s)
+        cached = self.prefix_tokens_cached
+        return SetLogits(self.logits, self.again, cached, self.spent_s, waited_s, self.compute_s)
 
 
 class _SetWork:
-    """Passes over the backend, one a request; lives in the worker's thread."""
+    """Passes over the backend, each for one request; lives in the worker's thread."""
 
-    def __init__(self, backend: SetBackend, mask: SetMask, heads: Heads, config: EngineConfig) -> None:
-        self._backend, self._mask, self._heads = backend, mask, heads
-        self._chunk = config.max_prefill_tokens
+    def __init__(
+        self,
+        backend: SetBackend,
+        mask: SetMask,
+        heads: Heads,
+        config: EngineConfig,
+        instances: Instances,
+    ) -> None:
+        self._backend, self._mask, self._heads, self._instances = backend, mask, heads, instances
         split = partial(on_device, "splitting states", backend.split)
         self.states = HistoryStates(config.prefix_cache_bytes, split)
+        self._histories = Prefixes[_SetRequest](self.states, self._extend, config, instances)
 
     @property
     def recordings(self) -> RecordingCounts | None:
@@ -145,79 +161,71 @@ class _SetWork:
         self._backend.read_ahead(given.events, given.candidates)
 
     def prepare(self, request: _SetRequest) -> bool:
-        """Does nothing: a state is leased while its pass is started."""
-        return True
+        """Leases the state of its history as far as it is kept; False while a pass computes what comes next."""
+        if not request.named:
+            request.key, request.named = self.states.tokens(request.given.identity), True
+        return self._histories.prepare(request)
 
     def plan(self, active: Sequence[_SetRequest], max_bulk_tokens: int | None) -> Pass[_SetRequest]:
-        """Plans the pass of the request whose turn it is."""
+        """Plans the next pass of the request whose turn it is."""
         request = active[0]
-        size = PassSize("rank", len(request.given.candidates), request.tokens, request.tokens)
-        return Pass((request,), (request.tokens,), partial(self._start, request), size)
+        if not self._histories.is_complete(request):
+            return self._histories.plan([request], max_bulk_tokens)
+        count = len(request.given.candidates)
+        return Pass((request,), (count,), partial(self._rank, request), PassSize("rank", count, count, count))
 
     def retire(self, request: _SetRequest) -> None:
-        """Does nothing: a request holds nothing."""
+        """Returns the lease."""
+        self._histories.retire(request)
 
     def close(self) -> None:
         """Drops the states before the device that holds them."""
         self.states.clear()
         self._backend.close()
 
-    def _start(self, request: _SetRequest) -> UnderWay[_SetRequest] | None:
-        """Starts the pass; of a mask with a second one, that, once the first is there."""
+    def _extend(self, parts: Sequence[Part[_SetRequest]]) -> Callable[[], PrefixPieces]:
+        """Makes the call that computes the state of the next events of one request."""
+        (part,) = parts
+        given, end = part.request.given, part.end
+        past = History(part.past, given.times[: part.start])
+        events, times = given.events.part(slice(part.start, end)), given.times[part.start : end]
+        return lambda: (on_device("history", self._backend.extend, past, events, times),)
+
+    def _rank(self, request: _SetRequest) -> UnderWay[_SetRequest] | None:
+        """Starts the pass over the candidates; of a mask with a second one, both."""
+        history = History(self._histories.lease(request).pieces(), request.given.times)
+
+        def record(logits: Values) -> None:
+            request.logits = logits
+
+        call = partial(self._ranked, request, history)
+        rest: UnderWay[_SetRequest] | None = start_call("rank", call, record, self._instances)
+        request.taken = True
+        return rest
+
+    def _ranked(self, request: _SetRequest, history: History) -> Started[np.float32]:
         given = request.given
-        again: Whole | None = None
-        with self._history(given) as (history, cached):
-            if self._mask.top_k is None:
-                together = self._mask.policy == "set-wise"
-                started = self._rank(given, given.candidates, history, given.sessions if together else None)
-            else:
-                started, again = self._rank_again(given, history, self._mask.top_k)
-        request.cached, request.again, request.taken = cached, again, True
+        if self._mask.top_k is not None:
+            return self._ranked_again(request, history, self._mask.top_k)
+        together = self._mask.policy == "set-wise"
+        return self._started(given, given.candidates, history, given.sessions if together else None)
 
-        def wait() -> None:
-            request.logits = on_device("rank", started.results)
-
-        if not started.done:
-            return UnderWay(wait)
-        wait()
-        return None
-
-    def _rank_again(self, given: SetInput, history: History, top_k: int) -> tuple[Started[np.float32], Whole]:
-        """Starts the second pass, over the best of a first one. Returns them too."""
-        first = on_device("rank", self._rank(given, given.candidates, history, None).results)
+    def _ranked_again(self, request: _SetRequest, history: History, top_k: int) -> Started[np.float32]:
+        """Starts the second pass, over the best of a first one, which it waits for."""
+        given = request.given
+        first = on_device("rank", self._started(given, given.candidates, history, None).results)
         best = np.argsort(-self._heads.combined(first, given.weights), kind="stable")[:top_k]
-        again = np.sort(best)  # as the request has them
-        second = self._rank(given, given.candidates.part(again), history, given.sessions[again])
+        again = request.again = np.sort(best)  # as the request has them
+        second = self._started(given, given.candidates.part(again), history, given.sessions[again])
 
         def results() -> Values:
             logits = first.copy()
             logits[again] = second.results()
             return logits
 
-        return Started(results, second.done), again
+        return Started(results, second.done)
 
-    @contextmanager
-    def _history(self, given: SetInput) -> Iterator[tuple[History, int]]:
-        """Gives all events, the state of those computed that is not kept, and how many had theirs."""
-        tokens = self.states.tokens(given.identity)
-        lease = self.states.match(tokens)
-        try:
-            cached = lease.length
-            while lease.length < len(tokens):
-                self._extend(lease, tokens, given)
-            yield History(lease.pieces(), given.times), cached
-        finally:
-            self.states.release(lease)
-
-    def _extend(self, lease: Lease, tokens: Whole, given: SetInput) -> None:
-        start = lease.length
-        end = min(len(tokens), start + self._chunk)
-        past = History(lease.pieces(), given.times[:start])
-        events = given.events.part(slice(start, end))
-        state = on_device("history", self._backend.extend, past, events, given.times[start:end])
-        self.states.insert(lease, tokens[start:end], state)
-
-    def _rank(
+    def _started(
         self, given: SetInput, candidates: FeatureRows, history: History, sessions: Whole | None
     ) -> Started[np.float32]:
         return on_device("rank", self._backend.start, history, given.now, candidates, sessions)

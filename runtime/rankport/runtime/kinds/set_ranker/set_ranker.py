@@ -47,12 +47,14 @@ AnySetEngine = SetEngine | RemoteSetEngine
 
 def set_engine(bundle: Bundle, tables: RowTables, config: EngineConfig, gpu: int) -> AnySetEngine:
     """Loads the graphs on one device, in another process where `config` says so. Raises as `SetRanker.load`."""
-    config = in_one_instance(config, bundle.manifest.name)
+    manifest = bundle.manifest
+    if gathers_rows(view_for(bundle, config.device).manifest):
+        because = "its graphs are a GPU's, with one block of rows for all: export it with --target onnx-cpu"
+        config = in_one_instance(config, manifest.name, because)
     if config.engines_at:
         return RemoteSetEngine(bundle, config, gpu)
     from rankport.runtime.backends.choice import load_set_backend
 
-    manifest = bundle.manifest
     backend = load_set_backend(bundle, tables, config, gpu=gpu)
     return SetEngine(backend, _schema(manifest).mask, Heads.of(manifest), config)
 

@@ -4,45 +4,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankport.runtime.backends.contract import PrefixKV
-from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease, PrefixCache, SplitKV
-
-_MOST_EVENTS = 1_000_000
+from rankport.runtime.scheduling.prefix_cache import CacheStats, Lease, PrefixCache, SplitKV, Tokens
 
 
 class HistoryStates:
-    """States by events. Driven by one thread.
+    """States by events. Driven by one thread. Implements `prefixes.Cache`.
 
     The prefix cache compares tokens; here an event is the token that its bytes (ids, features, time) were given first.
-    Names are never reused: beyond `_MOST_EVENTS` of them cache and names begin anew.
+    Names are never reused: beyond `most_events` of them cache and names begin anew, and the cache of before ends with
+    its last lease.
     """
 
-    def __init__(self, budget_bytes: int, split: SplitKV) -> None:
+    def __init__(self, budget_bytes: int, split: SplitKV, most_events: int = 1_000_000) -> None:
         """Keeps up to so many bytes where the backend has them; `split` is the backend's."""
-        self._budget_bytes, self._split = budget_bytes, split
+        self._budget_bytes, self._split, self._most_events = budget_bytes, split, most_events
         self._names: dict[bytes, int] = {}
         self._cache = PrefixCache(budget_bytes, split)
+        self._cache_of: dict[Lease, PrefixCache] = {}
         self._past = CacheStats(0, 0, 0, 0, 0, 0, 0, 0)
 
-    def tokens(self, identity: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Names events, of their bytes [events, bytes]. Not while a lease is held."""
-        if len(self._names) + len(identity) > _MOST_EVENTS:
+    def tokens(self, identity: NDArray[np.uint8]) -> Tokens:
+        """Names events, of their bytes [events, bytes], for a lease that is taken before others are named."""
+        if len(self._names) + len(identity) > self._most_events:
             self._names.clear()
             self._past = CacheStats.total([self._past, self._cache.stats()])
             self._cache = PrefixCache(self._budget_bytes, self._split)
         names = self._names
         return np.array([names.setdefault(event.tobytes(), len(names)) for event in identity], np.int64)
 
-    def match(self, tokens: NDArray[np.int64]) -> Lease:
-        """Pins the longest start of events whose state is kept."""
-        return self._cache.match(tokens)
+    def match(self, tokens: Tokens) -> Lease:
+        """See `PrefixCache.match`."""
+        lease = self._cache.match(tokens)
+        self._cache_of[lease] = self._cache
+        return lease
 
-    def insert(self, lease: Lease, tokens: NDArray[np.int64], state: PrefixKV) -> None:
-        """Adds the state of the events right after the lease, which covers them from now on."""
-        self._cache.insert(lease, tokens, state)
+    def extend(self, lease: Lease, tokens: Tokens) -> int:
+        """See `PrefixCache.extend`."""
+        return self._cache_of[lease].extend(lease, tokens)
+
+    def insert(self, lease: Lease, tokens: Tokens, kv: PrefixKV) -> None:
+        """See `PrefixCache.insert`."""
+        self._cache_of[lease].insert(lease, tokens, kv)
 
     def release(self, lease: Lease) -> None:
-        """Unpins."""
-        self._cache.release(lease)
+        """See `PrefixCache.release`."""
+        self._cache_of.pop(lease).release(lease)
 
     def clear(self) -> None:
         """Drops all of it, and is not used again."""

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rankport.protos.types import ModelDescription
 from rankport.runtime.backends.contract import RecordingCounts
 from rankport.runtime.backends.set_contract import RowCounts
-from rankport.runtime.kinds.kind import ModelCounts
+from rankport.runtime.kinds.kind import IdCounts, ModelCounts
 from rankport.runtime.server.observing.book import CallBook
 from rankport.runtime.server.observing.call import Call
 from rankport.runtime.server.observing.metrics import ServerMetrics
@@ -22,6 +22,8 @@ RECORDINGS = RecordingCounts(launched=20, recorded=21, replayed=22, recording_s=
 ID_ROWS = RowCounts(resident=23, sent=24, kept=25)
 STORE = StoreCounts(host_keys=5, store_keys=4, missing_keys=3, host_kept=2, device_keys=1, device_kept=7)
 
+IDS = {"item": IdCounts(found=26, unknown=27)}
+
 
 def metric_page() -> str:
     """Writes the page of a server with one ranker that has scored three items behind a prefix, twice."""
@@ -33,7 +35,7 @@ def metric_page() -> str:
         for _ in range(2):
             scored(submit(engine, token_run(1, 2), ITEMS))
         recorded = replace(engine.counts(), recordings=RECORDINGS, rows=ID_ROWS)
-        counts = ModelCounts({"cpu": recorded}, engine.cache_stats(), STORE)
+        counts = ModelCounts({"cpu": recorded}, engine.cache_stats(), STORE, IDS)
     described: ModelDescription = replace(description("jobs", "ranker"), version="1")
     state = ServerState(
         pending_requests=6,

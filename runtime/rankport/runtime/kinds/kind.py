@@ -5,7 +5,7 @@ Owns the words for what models can do. Who serves binds its methods to a capabil
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, Self, runtime_checkable
 
@@ -48,6 +48,14 @@ item as if it were alone."""
 
 
 @dataclass(frozen=True, slots=True)
+class IdCounts:
+    """Counters of ids that a table of a ranker of sets was asked for."""
+
+    found: int = 0  # that had a row
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCounts:
     """Counters of a loaded model: since its start, and what it has now."""
 
@@ -56,6 +64,7 @@ class ModelCounts:
     ]  # by what they run on, "cpu" or "cuda:0", and their role where it has several
     cache: CacheStats | None = None  # of prefixes
     store: StoreCounts | None = None
+    ids: Mapping[str, IdCounts] = field(default_factory=dict)  # by table
 
 
 class Model(Protocol):

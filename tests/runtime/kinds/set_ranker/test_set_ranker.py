@@ -14,10 +14,11 @@ from rankport.protos.errors import InvalidRequest, LimitExceeded, RankportError,
 from rankport.protos.sets import SetQuery, SetRanking
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.config import Device, EngineConfig
+from rankport.runtime.kinds.kind import IdCounts
 from rankport.runtime.kinds.set_ranker.set_ranker import SetRanker
 from rankport.runtime.server.lifecycle.warming import warm
 from support.effort import scale
-from support.sets.requests import HEADS, NOW, candidates, history, times
+from support.sets.requests import HEADS, NOW, by_id, candidates, history, times
 
 
 def ranked(ranker: SetRanker, events: int = 6, count: int = 8, **more: Any) -> SetRanking:
@@ -273,6 +274,16 @@ def test_what_is_nan_or_unknown_counts_as_the_bundle_says(set_wise: SetRanker) -
     one["movie"][1], two["movie"][1] = 50, -3
     scores = [set_wise.rank(events, each, times=times(6), now=NOW).scores for each in (one, two)]
     np.testing.assert_array_equal(scores[0], scores[1])
+
+
+def test_unknown_ids_are_counted_by_table(set_bundle: Callable[..., Bundle]) -> None:
+    with SetRanker.load(set_bundle("hstu", "set-wise", keyed=True), config=EngineConfig(threads=1)) as keyed:
+        assert keyed.counts().ids == {"movie": IdCounts(), "user": IdCounts()}
+        ranked_by = by_id(candidates(8))
+        ranked_by["movie"][[2, 5]] = 77
+        for _ in range(2):
+            keyed.rank(by_id(history(6)), ranked_by, times=times(6), now=NOW)
+        assert keyed.counts().ids == {"movie": IdCounts(24, 4), "user": IdCounts(16, 0)}
 
 
 @pytest.mark.parametrize("change", ["cut", "written over"])

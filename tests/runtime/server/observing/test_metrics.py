@@ -53,6 +53,8 @@ def values() -> dict[Any, float]:
         ("rankport_score_cache_bytes", {}, 13),
         ("rankport_shortened_requests_total", {"model": MODEL}, 1),
         ("rankport_store_keys_total", {"model": MODEL, "found": "missing"}, 3),
+        ("rankport_table_ids_total", {"model": MODEL, "table": "item", "found": "row"}, 26),
+        ("rankport_table_ids_total", {"model": MODEL, "table": "item", "found": "unknown"}, 27),
         ("rankport_store_kept_keys", {"model": MODEL, "memory": "device"}, 7),
     ],
 )

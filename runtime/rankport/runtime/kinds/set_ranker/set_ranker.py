@@ -185,7 +185,8 @@ class SetRanker:
     def counts(self) -> ModelCounts:
         """Returns a snapshot of its counters."""
         caches = [engine.cache_stats() for engine in self._engines.engines]
-        return ModelCounts(self._engines.counts(), cache=CacheStats.total(caches))
+        ids = self._gatherer.tables.counts()
+        return ModelCounts(self._engines.counts(), cache=CacheStats.total(caches), ids=ids)
 
     def check_room(self, timeout_s: float | None, priority: Priority) -> None:
         """Raises `Overloaded` where its engines would refuse any request like those of late."""

@@ -5,8 +5,9 @@ padded to 64 bytes, and the rows. All little-endian.
 """
 
 import struct
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -18,6 +19,7 @@ from rankport.runtime.backends.layouts.row_slots import ZEROS
 from rankport.runtime.backends.mapped_files import MappedFiles
 from rankport.runtime.bundle.bundle import Bundle
 from rankport.runtime.bundle.sets import IdTable, RowType
+from rankport.runtime.kinds.kind import IdCounts
 from rankport.runtime.kinds.set_ranker.file_parts import mapped, padded, padded_size, read_here_and_there
 from rankport.runtime.kinds.set_ranker.id_keys import ABSENT, IdKeys, splitmix64
 
@@ -40,6 +42,24 @@ def row_file_bytes(rows: NDArray[np.generic], scales: NDArray[np.float32] | None
     return header + scaled + np.ascontiguousarray(rows).tobytes()
 
 
+class IdCounter:
+    """Count of the ids that a table was asked for. Any thread may add to it."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._counts = IdCounts()
+
+    def add(self, asked: int, unknown: int) -> None:
+        """Counts ids, of which some have no row."""
+        with self._turn:
+            before = self._counts
+            self._counts = IdCounts(before.found + asked - unknown, before.unknown + unknown)
+
+    def counts(self) -> IdCounts:
+        """Returns a snapshot."""
+        return self._counts
+
+
 @dataclass(frozen=True, slots=True)
 class RowTable:
     """Rows of one table, mapped from its file: nothing is read before it is asked for."""
@@ -49,6 +69,7 @@ class RowTable:
     values: NDArray[np.generic]  # [rows, width], mapped
     scales: NDArray[np.float32] | None  # [rows], mapped; of int8
     keys: IdKeys | None = None  # of lookup `keys`
+    asked: IdCounter = field(default_factory=IdCounter)
 
     @classmethod
     def open(
@@ -100,7 +121,9 @@ class RowTable:
         """
         found = self._found(ids)
         unknown = found == ABSENT
-        if not unknown.any():
+        count = int(np.count_nonzero(unknown))
+        self.asked.add(len(ids), count)
+        if not count:
             return found
         if self.policy.unknown == "refuse":
             raise InvalidRequest(self._refusal(ids, unknown, where))
@@ -172,6 +195,10 @@ class RowTables:
         rows = self.tables[table].read(places)
         self.check_files()  # what was written meanwhile may be in them
         return rows
+
+    def counts(self) -> dict[str, IdCounts]:
+        """Counts the ids that each table was asked for."""
+        return {name: table.asked.counts() for name, table in self.tables.items()}
 
     def check_files(self) -> None:
         """Raises Unavailable where a file was written over or cut since it was opened."""

@@ -28,6 +28,7 @@ def model_metrics(state: ServerState) -> Iterator[Metric]:
     yield from _times(engines)
     yield from _caches(state)
     yield from _stores(state)
+    yield from _ids(state)
     yield from _memory(engines)
 
 
@@ -174,6 +175,19 @@ def _stores(state: ServerState) -> Iterator[Metric]:
             kept.add_metric((name, "host"), store.host_kept)
             kept.add_metric((name, "device"), store.device_kept)
     yield from (keys, kept)
+
+
+def _ids(state: ServerState) -> Iterator[Metric]:
+    asked = Counter(
+        "rankport_table_ids",
+        "Ids that a table was asked for, by whether they have a row.",
+        labels=("model", "table", "found"),
+    )
+    for name, counts in state.counts.items():
+        for table, ids in counts.ids.items():
+            asked.add_metric((name, table, "row"), ids.found)
+            asked.add_metric((name, table, "unknown"), ids.unknown)
+    yield asked
 
 
 def _memory(engines: Engines) -> Iterator[Metric]:

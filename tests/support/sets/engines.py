@@ -1,6 +1,7 @@
 """Engines of rankers of sets over the reference backend, held in a call until let go."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -44,6 +45,13 @@ class Holding(ReferenceSetBackend):
         if HELD in numbers:
             self.reached.set()
             assert self.opened.wait(WAIT_S)
+
+    def wait_for(self, calls: int) -> None:
+        """Waits until so many calls have begun."""
+        until_s = time.monotonic() + WAIT_S
+        while self.begun < calls:
+            assert time.monotonic() < until_s
+            time.sleep(0.001)
 
 
 @contextmanager

@@ -59,6 +59,7 @@ class ReferenceSetBackend:
     before_call: Callable[[str, list[int]], None] = lambda kind, numbers: None  # may block or raise
     calls: list[tuple[str, list[int]]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
+    begun: int = 0  # calls, ended or not
     closed: bool = False
     recordings: None = None
     rows: None = None
@@ -101,6 +102,7 @@ class ReferenceSetBackend:
         assert len(rows)
         numbers = [int(number) for number in rows.values[:, 0]]
         self.threads.add(threading.get_ident())
+        self.begun += 1
         self.before_call(kind, numbers)
         self.calls.append((kind, numbers))
 

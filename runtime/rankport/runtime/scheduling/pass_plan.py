@@ -245,8 +245,13 @@ def spread(work: Sequence[ItemWork], limits: PassLimits, free: int) -> PassLimit
     """Limits a pass over a lone request to the part of one of the free instances, so that each has one."""
     if free < 2 or len(work) > 1:
         return limits
-    part = -(-work[0].tokens_of(work[0].lengths.size) // free)
-    return replace(limits, max_tokens=min(limits.max_tokens, max(part, _LEAST_PART_TOKENS)))
+    part = part_tokens(work[0].tokens_of(work[0].lengths.size), free)
+    return replace(limits, max_tokens=min(limits.max_tokens, part))
+
+
+def part_tokens(tokens: int, free: int) -> int:
+    """Counts the tokens of a part for each of the free instances that is worth a pass; there may be fewer."""
+    return max(-(-tokens // free), _LEAST_PART_TOKENS)
 
 
 def items_size(stage: str, work: Sequence[ItemWork], takes: Sequence[int]) -> PassSize:

@@ -177,6 +177,40 @@ def test_a_history_that_is_there_is_read_by_several_at_once() -> None:
         assert answered(slow).cached == 3
 
 
+@pytest.mark.parametrize(
+    ("policy", "passes"), [("independent", [150, 150]), ("set-wise", [300]), ("top", [300, TOP])]
+)
+def test_candidates_of_a_lone_request_are_spread_where_they_do_not_see_each_other(
+    policy: str, passes: list[int]
+) -> None:
+    backend = Holding()
+    ranked = [HELD, *(1 + i % 40 for i in range(298)), HELD]
+    with holding(backend, policy=policy) as engine:
+        future = submit(engine, [1, 2, 3], ranked)
+        assert backend.reached.wait(WAIT_S)
+        if policy == "independent":
+            backend.wait_for(calls=4)  # two of the history
+        backend.opened.set()
+        np.testing.assert_allclose(answered(future).logits, full(policy, [1, 2, 3], ranked), atol=1e-6)
+    assert list(map(len, backend.numbers("rank"))) == passes
+
+
+def test_a_part_that_fails_fails_the_request_once_the_other_has_ended() -> None:
+    backend = Holding()
+
+    def refuse(kind: str, numbers: list[int]) -> None:
+        refuse_poison(kind, numbers)
+        backend.hold(kind, numbers)
+
+    backend.before_call = refuse
+    with holding(backend, policy="independent") as engine:
+        guilty = submit(engine, [1], [HELD] * 200 + [POISON])
+        with pytest.raises(BackendError, match="ValueError: a poisoned number"):
+            answered(guilty)
+        backend.opened.set()
+        assert answered(submit(engine, [1], [3])).cached == 1
+
+
 def test_requests_are_counted_as_one_by_one() -> None:
     def counts(config: EngineConfig) -> tuple[object, ...]:
         with running(ReferenceSetBackend(), config) as engine:

@@ -4,7 +4,8 @@ Owns the life of a request from arrays to logits. The queue and the thread are `
 `prefixes`', the states that are kept `states`'.
 
 A request's life: queued; active, the state of its history leased as far as it is kept; the other events computed in
-chunks, each kept for others to find; all candidates ranked in one pass of its own; answered.
+chunks, each kept for others to find; all candidates ranked in one pass of its own, or, where they do not see each other
+and instances have nothing to do, in a part for each; answered.
 """
 
 import time
@@ -25,6 +26,7 @@ from rankport.runtime.kinds.set_ranker.combining import Heads
 from rankport.runtime.kinds.set_ranker.states import HistoryStates
 from rankport.runtime.scheduling.counts import EngineCounts
 from rankport.runtime.scheduling.instances.pool import Instances
+from rankport.runtime.scheduling.pass_plan import part_tokens
 from rankport.runtime.scheduling.pass_results import start_call
 from rankport.runtime.scheduling.prefix_cache import CacheStats
 from rankport.runtime.scheduling.prefixes import Part, Prefixes, PrefixRequest
@@ -112,17 +114,25 @@ class SetEngine(QueuedEngine):
 class _SetRequest(PrefixRequest):
     given: SetInput
     named: bool = False  # its `key` is
-    taken: bool = False
-    logits: Values | None = None
+    taken: int = 0  # candidates whose pass was started
+    ranked: int = 0
+    logits: Values | None = None  # [candidates, heads], from the first that are there on
     again: Whole | None = None
 
     @property
     def exhausted(self) -> bool:
-        return self.taken
+        return self.taken == len(self.given.candidates)
 
     @property
     def finished(self) -> bool:
-        return self.logits is not None
+        return self.ranked == len(self.given.candidates)
+
+    def record(self, part: slice, logits: Values) -> None:
+        """Notes the logits of a part of the candidates."""
+        if self.logits is None:
+            self.logits = np.empty((len(self.given.candidates), logits.shape[1]), np.float32)
+        self.logits[part] = logits
+        self.ranked += len(logits)
 
     def answer(self, waited_s: float) -> SetLogits:
         assert self.logits is not None
@@ -171,8 +181,11 @@ class _SetWork:
         request = active[0]
         if not self._histories.is_complete(request):
             return self._histories.plan([request], max_bulk_tokens)
-        count = len(request.given.candidates)
-        return Pass((request,), (count,), partial(self._rank, request), PassSize("rank", count, count, count))
+        count = len(request.given.candidates) - request.taken
+        if self._mask.policy == "independent" and len(active) == 1:
+            count = min(count, part_tokens(count, self._instances.free))
+        start = partial(self._rank, request, count)
+        return Pass((request,), (count,), start, PassSize("rank", count, count, count))
 
     def retire(self, request: _SetRequest) -> None:
         """Returns the lease."""
@@ -191,24 +204,23 @@ class _SetWork:
         events, times = given.events.part(slice(part.start, end)), given.times[part.start : end]
         return lambda: (on_device("history", self._backend.extend, past, events, times),)
 
-    def _rank(self, request: _SetRequest) -> UnderWay[_SetRequest] | None:
-        """Starts the pass over the candidates; of a mask with a second one, both."""
+    def _rank(self, request: _SetRequest, count: int) -> UnderWay[_SetRequest] | None:
+        """Starts the pass over the next candidates; of a mask with a second one, both."""
         history = History(self._histories.lease(request).pieces(), request.given.times)
-
-        def record(logits: Values) -> None:
-            request.logits = logits
-
-        call = partial(self._ranked, request, history)
+        part = slice(request.taken, request.taken + count)
+        call, record = partial(self._ranked, request, history, part), partial(request.record, part)
         rest: UnderWay[_SetRequest] | None = start_call("rank", call, record, self._instances)
-        request.taken = True
+        request.taken = part.stop
         return rest
 
-    def _ranked(self, request: _SetRequest, history: History) -> Started[np.float32]:
+    def _ranked(self, request: _SetRequest, history: History, part: slice) -> Started[np.float32]:
         given = request.given
         if self._mask.top_k is not None:
             return self._ranked_again(request, history, self._mask.top_k)
         together = self._mask.policy == "set-wise"
-        return self._started(given, given.candidates, history, given.sessions if together else None)
+        return self._started(
+            given, given.candidates.part(part), history, given.sessions[part] if together else None
+        )
 
     def _ranked_again(self, request: _SetRequest, history: History, top_k: int) -> Started[np.float32]:
         """Starts the second pass, over the best of a first one, which it waits for."""

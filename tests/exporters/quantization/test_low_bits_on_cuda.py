@@ -27,6 +27,7 @@ from support.effort import every_run
 from support.forms.gptq_checkpoints import Gptq, gptq
 from support.forms.quantized_checkpoints import SHAPE, compressed_tensors
 from support.gpu.cuda_kernels import without_kernel
+from support.gpu.gpus import has_cuda
 from support.gpu.qdq import IN, fp8_weight, layer_graph, qdq_layer, random_weight
 
 RANKER = {"kind": "ranker", "label_ids": (4, 5), "max_prefix_tokens": 40, "max_item_tokens": 24}
@@ -209,6 +210,15 @@ def test_a_bundle_is_as_small_as_its_bits(made: tuple[str, Precision, Path, Bund
     }
     stored = sum(tensors.values())
     assert low_bit <= stored <= 1.1 * low_bit + kept
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU, or no onnxruntime-gpu")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_products_of_fp8_are_proven_on_cuda(precision: Precision, tmp_path: Path) -> None:
+    checkpoint, options = FORMS["fp8 products at export"](tmp_path / "c")
+    bundle = export(checkpoint, tmp_path / "b", target="onnx-cuda", precision=precision, **RANKER, **options)
+    assert not verify(bundle.path, checkpoint, device="cuda").failures
 
 
 @pytest.mark.parametrize("made", [("int4 at export", "fp16")], indirect=True, ids=" ".join)

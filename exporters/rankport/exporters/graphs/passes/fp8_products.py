@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from rankport.exporters.graphs.passes.fusions.matching import take_place
+from rankport.exporters.graphs.passes.fusions.matching import made_by, scalar, take_place
 
 FP8_PRODUCT = "rankport.traced::Fp8Product"
 """Domain and operator that stand for it while a graph is traced."""
@@ -18,6 +18,7 @@ FP8_PRODUCT = "rankport.traced::Fp8Product"
 STEP = 2.0**-18
 """Factor of the sum, below 1 / 448 squared: no product of `in` codes is above `in`, which float16 holds."""
 
+_LARGEST = 448.0  # of float8e4m3fn
 _OPERATOR = ("com.microsoft", "GemmFloat8")
 _FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
@@ -96,6 +97,9 @@ class _Rows:
         assert cast is not None
         assert cast.op_type == "Cast", codes.name
         states, writer = _input(cast, 0), _Writer(cast)
+        clip = made_by(states, "Clip")
+        if clip is not None and _clips_to_the_grid(clip):
+            states = _input(clip, 0)  # narrowing does so itself
         assert states.dtype is not None
         assert codes.dtype is not None
         rows = writer.put("Reshape", states.dtype, states, writer.numbers(-1, width))
@@ -116,6 +120,10 @@ def _product(node: ir.Node, rows: _Rows) -> ir.Value:
     if made != wanted:
         product = writer.put("Cast", wanted, product, to=int(wanted))
     return writer.put("Mul", wanted, product, columns)
+
+
+def _clips_to_the_grid(clip: ir.Node) -> bool:
+    return len(clip.inputs) == 3 and [scalar(bound) for bound in clip.inputs[1:]] == [-_LARGEST, _LARGEST]
 
 
 def _width(node: ir.Node, axis: int) -> int:

@@ -22,6 +22,7 @@ from rankport.sdk.cli.output.bundle.measures import (
     agreement_measures,
     parity_in_words,
     quality_rows,
+    targets_in_words,
 )
 from rankport.sdk.cli.output.run_facts import RunFacts
 
@@ -159,7 +160,7 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
         ),
         *_origin(manifest),
         ("precision", manifest.precision),
-        ("targets", ", ".join(f"{name} {manifest.for_target(name).precision}" for name in manifest.targets)),
+        ("targets", targets_in_words(manifest)),
         *_quantization(manifest),
         ("shape", _shape(manifest)),
         ("limits", _limits(manifest)),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rankport.runtime.bundle.manifest import Agreement, ModeParity, Parity, Quality
+from rankport.runtime.bundle.manifest import Agreement, Manifest, ModeParity, Parity, Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,16 @@ def parity_in_words(parity: Parity) -> str:
     """Says which graphs were compared with what, and on how much."""
     ran = f"{parity.backend} {parity.precision}"
     return f"{ran}, against {compared_with(parity)}, on {amount(parity.modes, None)}"
+
+
+def targets_in_words(manifest: Manifest) -> str:
+    """Says what the graphs for each target compute with, and which GPUs have that where not all do."""
+    return ", ".join(f"{target} {_numbers(manifest.for_target(target))}" for target in manifest.targets)
+
+
+def _numbers(view: Manifest) -> str:
+    fp8 = any(graph.fp8_products for graph in view.graphs)
+    return f"{view.precision} with fp8 by fp8 (compute capability 8.9)" if fp8 else view.precision
 
 
 def compared_with(parity: Parity) -> str:

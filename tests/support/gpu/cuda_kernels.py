@@ -1,9 +1,11 @@
 """What ONNX Runtime's CUDA provider computes, for the operators that graphs are made of.
 
-From the table "Operators implemented by CUDAExecutionProvider" in docs/OperatorKernels.md of microsoft/onnxruntime,
-commit 001d12d2, at opset 21. Blocks of DequantizeLinear: core/providers/cuda/tensor/quantize_linear.cc; of MatMulNBits:
-contrib_ops/cuda/quantization/dequantize_blockwise_4bits.cu. For the low-bit operators the CUDA library of
-onnxruntime-gpu 1.31.1 names the same types. A node that is not here runs on the CPU, and what it reads is copied there.
+Of onnxruntime-gpu 1.31.1: its own library, over a CUDA without a GPU (`benchmarks/gpu/without_gpu`), was asked for a
+graph of each operator and type at opset 20. LSTM, which needs cuDNN there, is from "Operators implemented by
+CUDAExecutionProvider" in docs/OperatorKernels.md of microsoft/onnxruntime, commit 001d12d2; blocks of DequantizeLinear
+from core/providers/cuda/tensor/quantize_linear.cc, those of MatMulNBits from
+contrib_ops/cuda/quantization/dequantize_blockwise_4bits.cu. A node that is not here runs on the CPU, and what it reads
+is copied there; in bfloat16 the CPU has none either, and the graph does not load.
 """
 
 from collections.abc import Iterator
@@ -12,79 +14,67 @@ import onnx_ir as ir
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _NOT_BFLOAT16 = _FLOATS - {ir.DataType.BFLOAT16}
+_BOOL = frozenset({ir.DataType.BOOL})
 _INT64 = frozenset({ir.DataType.INT64})
 _INDEX = _INT64 | {ir.DataType.INT32}
 _INT8 = frozenset({ir.DataType.INT8})
 _UINT8 = frozenset({ir.DataType.UINT8})
-_CASTED = _FLOATS | {
-    ir.DataType.DOUBLE,
-    ir.DataType.FLOAT8E4M3FN,
-    ir.DataType.INT8,
-    ir.DataType.INT32,
-    ir.DataType.INT64,
-    ir.DataType.BOOL,
-}
-_MOVED = _FLOATS | {ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.INT64}
-_SUMMED = _FLOATS | {ir.DataType.DOUBLE, ir.DataType.INT64}
-_COMPARED = _NOT_BFLOAT16 | {ir.DataType.DOUBLE, ir.DataType.INT64}
+_WIDE = frozenset({ir.DataType.DOUBLE})
+_NUMBERS = _FLOATS | _WIDE | _INDEX
+_COMPARED = _NUMBERS - {ir.DataType.BFLOAT16}
+_EXACT = _NOT_BFLOAT16 | _WIDE
+_CASTED = _NUMBERS | _BOOL | _INT8 | {ir.DataType.FLOAT8E4M3FN}
+_MOVED = _NUMBERS | _BOOL | _INT8
 
 # Types by input; the last of them goes for all that follow.
 CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
-    ("", "Abs"): (_SUMMED,),
-    ("", "Add"): (_SUMMED,),
-    ("", "And"): (frozenset({ir.DataType.BOOL}),),
+    **{
+        ("", name): (_NUMBERS,)
+        for name in ("Abs", "Add", "Div", "Max", "Min", "Mod", "Mul", "Neg", "Pow", "Sign", "Sub")
+    },
+    **{("", name): (_FLOATS | _WIDE,) for name in ("Erf", "Exp", "Gelu", "IsNaN", "Sqrt")},
+    **{
+        ("", name): (_FLOATS,)
+        for name in ("Gemm", "LayerNormalization", "MatMul", "Relu", "Sigmoid", "Softmax", "Tanh")
+    },
+    **{
+        ("", name): (_EXACT,)
+        for name in ("ArgMax", "Ceil", "Cos", "Einsum", "Floor", "Log", "Reciprocal", "Round", "Sin")
+    },
+    **{("", name): (_COMPARED,) for name in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")},
+    **{("", name): (_BOOL,) for name in ("And", "Not", "Or", "Xor")},
+    **{("", name): (_COMPARED, _INT64) for name in ("CumSum", "ReduceMax", "ReduceMin", "TopK")},
+    **{
+        ("", name): (_MOVED, _INT64)
+        for name in ("Expand", "Reshape", "Slice", "Split", "Squeeze", "Unsqueeze")
+    },
+    **{("", name): (_MOVED,) for name in ("Concat", "Identity", "Shape", "Transpose", "Trilu")},
     ("", "Cast"): (_CASTED,),
-    ("", "Clip"): (_NOT_BFLOAT16 | _INT64,),
-    ("", "Concat"): (_MOVED,),
-    ("", "Cos"): (_NOT_BFLOAT16,),
+    ("", "Clip"): (_EXACT | _INT64,),
+    ("", "ConstantOfShape"): (_INT64,),
+    ("", "Conv"): (_EXACT,),
     ("", "DequantizeLinear"): (
         frozenset({ir.DataType.FLOAT8E4M3FN, ir.DataType.INT4, ir.DataType.INT8}),
         _NOT_BFLOAT16,
         _INT8,
     ),
-    ("", "Div"): (_SUMMED,),
-    ("", "Equal"): (_COMPARED,),
-    ("", "Expand"): (_MOVED, _INT64),
-    ("", "Floor"): (_NOT_BFLOAT16 | {ir.DataType.DOUBLE},),
-    ("", "Gather"): (_MOVED | {ir.DataType.INT32}, _INDEX),
-    ("", "GatherElements"): (_MOVED, _INT64),
-    ("", "GatherND"): (_FLOATS | _INT64, _INT64),
-    ("", "Gelu"): (_FLOATS,),
-    ("", "Gemm"): (_FLOATS,),
-    ("", "Greater"): (_COMPARED,),
-    ("", "GreaterOrEqual"): (_COMPARED,),
-    ("", "LayerNormalization"): (_FLOATS,),
-    ("", "LessOrEqual"): (_COMPARED,),
-    ("", "Log"): (_NOT_BFLOAT16 | {ir.DataType.DOUBLE},),
-    ("", "MatMul"): (_FLOATS,),
+    ("", "Equal"): (_COMPARED | _BOOL,),
+    ("", "Gather"): (_MOVED, _INDEX),
+    ("", "GatherElements"): (_MOVED, _INDEX),
+    ("", "GatherND"): (_FLOATS | _WIDE | _INT64 | _BOOL, _INT64),
+    ("", "LSTM"): (_EXACT, _EXACT, _EXACT, _EXACT, frozenset({ir.DataType.INT32}), _EXACT),
     ("", "MatMulInteger"): (_INT8,),
-    ("", "Max"): (_FLOATS,),
-    ("", "Mul"): (_SUMMED,),
-    ("", "ReduceL2"): (_NOT_BFLOAT16, _INT64),
-    ("", "ReduceLogSumExp"): (_NOT_BFLOAT16, _INT64),
-    ("", "ReduceMax"): (_NOT_BFLOAT16, _INT64),
-    ("", "ReduceMean"): (_NOT_BFLOAT16, _INT64),
-    ("", "ReduceSum"): (_SUMMED, _INT64),
-    ("", "Neg"): (_SUMMED,),
-    ("", "Not"): (frozenset({ir.DataType.BOOL}),),
-    ("", "Range"): (_INT64,),
-    ("", "Relu"): (_FLOATS,),
-    ("", "Reshape"): (_MOVED, _INT64),
-    ("", "Round"): (_NOT_BFLOAT16,),
-    ("", "Shape"): (_MOVED,),
-    ("", "Sigmoid"): (_FLOATS,),
+    ("", "Pad"): (_EXACT | _BOOL, _INT64, _EXACT | _BOOL, _INT64),
+    ("", "Range"): (_INDEX | {ir.DataType.FLOAT},),
+    ("", "ReduceL2"): (_EXACT, _INT64),
+    ("", "ReduceLogSumExp"): (_EXACT, _INT64),
+    ("", "ReduceMean"): (_FLOATS | _WIDE, _INT64),
+    ("", "ReduceSum"): (_NUMBERS, _INT64),
+    ("", "ScatterElements"): (_MOVED, _INT64, _MOVED),
+    ("", "ScatterND"): (_MOVED, _INT64, _MOVED),
     ("", "SimplifiedLayerNormalization"): (_FLOATS,),
-    ("", "Sin"): (_NOT_BFLOAT16,),
-    ("", "Slice"): (_MOVED, _INT64),
-    ("", "Softmax"): (_FLOATS,),
-    ("", "Split"): (_MOVED, _INT64),
-    ("", "Squeeze"): (_MOVED, _INT64),
-    ("", "Sub"): (_SUMMED,),
-    ("", "Tanh"): (_FLOATS,),
-    ("", "TopK"): (_NOT_BFLOAT16 | _INT64, _INT64),
-    ("", "Transpose"): (_MOVED,),
-    ("", "Unsqueeze"): (_MOVED, _INT64),
-    ("", "Where"): (frozenset({ir.DataType.BOOL}), _SUMMED),
+    ("", "Tile"): (_NUMBERS, _INT64),
+    ("", "Where"): (_BOOL, _NUMBERS),
     ("com.microsoft", "FusedMatMul"): (_FLOATS,),
     ("com.microsoft", "GemmFloat8"): (frozenset({ir.DataType.FLOAT8E4M3FN}),),
     ("com.microsoft", "MatMulNBits"): (_FLOATS, _UINT8, _FLOATS, _UINT8 | _FLOATS),

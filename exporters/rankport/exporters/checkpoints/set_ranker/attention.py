@@ -73,7 +73,9 @@ def pointwise_attention(
     seen: Tensor | float = past.keys.shape[1] + 1
     if peers.mask is not None:
         beside = beside * peers.mask
-        seen = peers.mask.sum(dim=1, keepdim=True) + past.keys.shape[1]
+        # Counted where the mask is: a size is known to the host alone, which a recorded pass does not ask.
+        behind_all = torch.ones(past.keys.shape[1], dtype=torch.int64).sum()
+        seen = peers.mask.sum(dim=1, keepdim=True) + behind_all
     total = behind @ past.values + _peer_values(beside, value, peers)
     return total / (seen if length is None else length)
 

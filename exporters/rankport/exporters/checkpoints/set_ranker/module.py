@@ -87,7 +87,7 @@ class SetRankerModel(nn.Module):
     ) -> Tensor:
         """See `SetsModule.rank`."""
         old = past_times.shape[0]
-        behind = old - torch.arange(old)[None]
+        behind = torch.arange(old, 0, -1)[None]
         back_s = now[:, None] - past_times[None]
         mask = None if sessions is None else sessions[:, None] == sessions[None]
         here = torch.zeros(1, 1, dtype=torch.int64)

@@ -8,12 +8,13 @@ the label head and what is read at markers, so that scores keep apart what half 
 embeddings an encoder makes, and the choice of those a ranker is given in fp32, of which there may be far more than a
 pass takes; the average of the last states of prefix and item, and the states that a prefix keeps for it. Of low-bit
 layers: how inputs are rounded, as a scale that is off moves every code; 32-bit sums and what scales them; scales of
-which half precision has few bits.
+which half precision has few bits. And what has no operator or no kernel in the half precision, as LSTM in bfloat16.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from rankport.exporters.graphs.passes.fusions.norms import find_norms
@@ -24,6 +25,14 @@ _LAST_PRODUCTS = (*_PRODUCTS, *_NORMS, "Conv", "LSTM")
 """Values that a representation is made of last: these sum in fp32."""
 _ROUNDING = ("Abs", "Clip", "Div", "Max", "ReduceMax", "Round")
 """What a scale and a code are computed by."""
+_CUDA_WITHOUT_BFLOAT16 = frozenset(
+    [
+        *("ArgMax", "Ceil", "Clip", "CumSum", "DequantizeLinear", "Floor", "Log", "Pad", "Reciprocal"),
+        *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
+        *("ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMin", "ReduceProd"),
+    ]
+)
+"""Operators of ONNX that ONNX Runtime 1.31.1 has no kernel for in bfloat16, on CUDA or elsewhere: no graph with one loads."""
 _CODES = (ir.DataType.INT8, ir.DataType.INT32, ir.DataType.FLOAT8E4M3FN)
 _FLOAT16_ROUNDING = 2.0**-11
 
@@ -36,9 +45,9 @@ def exact_nodes(graph: ir.Graph, half: ir.DataType, *, fused: bool) -> set[ir.No
     exact |= _projector(graph, first_of_norms) | _rounding(graph)
     exact |= {node for node in graph if _chooses_embeddings(node)}
     exact |= _small_scales(graph, half)
+    exact |= {node for node in graph if _has_no(half, node, graph)}
     if fused and half == ir.DataType.BFLOAT16:
-        # It dequantizes to float and float16 alone.
-        exact |= {node for node in graph if node.op_type == "DequantizeLinear"}
+        exact |= {node for node in graph if node.op_type in _CUDA_WITHOUT_BFLOAT16}
     if not fused:
         for norm in norms:
             exact |= set(norm.inner)
@@ -175,6 +184,19 @@ def _loses_scales(node: ir.Node, half: ir.DataType) -> bool:
     values = np.asarray(scales.const_value.numpy())
     lost = values - values.astype(np.float16).astype(values.dtype)
     return bool(np.linalg.norm(lost) > _FLOAT16_ROUNDING * np.linalg.norm(values))
+
+
+def _has_no(half: ir.DataType, node: ir.Node, graph: ir.Graph) -> bool:
+    """Tells whether an input of the node may be in fp32 and not in half precision, by the ONNX standard."""
+    if node.domain or not onnx.defs.has(node.op_type):
+        return False
+    formal = onnx.defs.get_schema(node.op_type, graph.opset_imports[""]).inputs
+    return any(
+        value is not None
+        and value.dtype == ir.DataType.FLOAT
+        and f"tensor({half.name.lower()})" not in formal[min(place, len(formal) - 1)].types
+        for place, value in enumerate(node.inputs)
+    )
 
 
 def _readers(node: ir.Node) -> set[ir.Node]:

@@ -32,7 +32,12 @@ ENCODER = {"kind": "item-encoder", "pooling": "mean", "normalize": True, "max_it
 EXPERTS: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts": 4, "moe_intermediate_size": 16, "head_dim": 8},
     "mixtral": {"num_local_experts": 4},
-    "gpt_oss": {"num_local_experts": 4, "head_dim": 8},
+    "glm4_moe": {
+        "n_routed_experts": 4,
+        "moe_intermediate_size": 16,
+        "first_k_dense_replace": 0,
+        "head_dim": 8,
+    },
 }
 GEMMA = {"head_dim": 16, "sliding_window": 64, "query_pre_attn_scalar": 16}
 V2 = {
@@ -83,7 +88,6 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
     **{f"ranker, {name}": (decoder(name), RANKER) for name in ("phi3", "olmo2", "gpt_neox", "cohere")},
     "ranker, gemma2": (decoder("gemma2", **GEMMA), RANKER),
     "ranker, by products": (decoder("qwen3"), RANKER | {"attention": "shared"}),
-    "ranker, grouped": (decoder("qwen3", head_dim=16), RANKER | {"attention": "grouped"}),
     "ranker, embedding tokens": (
         decoder("qwen3"),
         RANKER | {"item_encoder": "0" * 64, "embedding_tokens": 1},

@@ -32,7 +32,7 @@ _CUDA_WITHOUT_BFLOAT16 = frozenset(
         *("ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMin", "ReduceProd"),
     ]
 )
-"""Operators of ONNX that ONNX Runtime 1.31.1 has no kernel for in bfloat16, on CUDA or elsewhere: no graph with one loads."""
+"""Operators that ONNX Runtime 1.31.1 has no kernel for in bfloat16, on CUDA or elsewhere: no graph with one loads."""
 _CODES = (ir.DataType.INT8, ir.DataType.INT32, ir.DataType.FLOAT8E4M3FN)
 _FLOAT16_ROUNDING = 2.0**-11
 

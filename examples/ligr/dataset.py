@@ -30,6 +30,7 @@ class Ratings:
     times: Whole  # [ratings] seconds
     genres: Values  # [movies, genres] 0 or 1
     years: Values  # [movies] log1p of the years before 2013
+    ids: Whole  # [movies] IMDb's numbers, by which others know them
 
     @classmethod
     def load(cls) -> "Ratings":
@@ -51,6 +52,7 @@ class Ratings:
             np.array([row["ts"] for row in rated], np.int64),
             genres,
             np.log1p(np.maximum(years, 0)),
+            np.array([item["imdb"] for item in items], np.int64),
         )
 
     @property

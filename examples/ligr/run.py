@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.ligr.dataset import DAY, Ratings, Whole
-from examples.ligr.slates import NEXT_DAYS, Slate, diversity, ndcg, slates_at
+from examples.ligr.slates import NEXT_DAYS, Slate, by_id, diversity, ndcg, slates_at
 from examples.ligr.training import TrainingConfig, config_of, train
 from rankport.sdk import EngineConfig, SetRanker, SetRanking, export
 
@@ -77,11 +77,12 @@ def ranked_by_model(
     begun_s = time.process_time()
     model = train(config_of(learned, ratings.movie_count, policy, config.hidden), learned, config)
     train_s = time.process_time() - begun_s
-    model.save(out / f"{policy}.checkpoint")
+    model.with_ids({"movie": ratings.ids}).save(out / f"{policy}.checkpoint")
+    asked = [by_id(slate, ratings.ids) for slate in test]
     bundle = export(out / f"{policy}.checkpoint", out / f"{policy}.bundle", overwrite=True)
     with SetRanker.load(bundle, config=EngineConfig(threads=1)) as ranker:
-        orders = [_ranked(ranker, slate).order for slate in test]
-        timings = history_seconds(ranker, test)
+        orders = [_ranked(ranker, slate).order for slate in asked]
+        timings = history_seconds(ranker, asked)
     parity = bundle.manifest.parity
     assert parity is not None
     modes = {mode.mode: mode.max_abs_error for mode in parity.modes}

@@ -1,7 +1,7 @@
 """Slates: what a user did before a moment, the candidates then, and which of them came next."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +137,14 @@ def ndcg(order: Whole, slate: Slate, places: int = 10) -> float:
     gains = slate.watched[order[:places]]
     discounts = 1 / np.log2(np.arange(2, places + 2))
     return float(gains @ discounts[: len(gains)] / discounts[: min(places, slate.nexts)].sum())
+
+
+def by_id(slate: Slate, ids: Whole) -> Slate:
+    """Names movies by the ids that others know them by, [movies], in place of their numbers here."""
+    history, candidates = (
+        columns | {"movie": ids[columns["movie"]]} for columns in (slate.history, slate.candidates)
+    )
+    return replace(slate, history=history, candidates=candidates)
 
 
 def diversity(order: Whole, slate: Slate, places: int = 10) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from examples.ligr.dataset import DAY, Moment, Ratings
 from examples.ligr.neighbours import Neighbours
 from examples.ligr.run import interval
-from examples.ligr.slates import NEXT_DAYS, Slate, diversity, ndcg, slates_at
+from examples.ligr.slates import NEXT_DAYS, Slate, by_id, diversity, ndcg, slates_at
 from examples.ligr.training import TrainingConfig, batches, drawn
 
 
@@ -22,6 +22,8 @@ def ratings() -> Ratings:
 def test_the_data_are_whole(ratings: Ratings) -> None:
     assert (len(ratings.users), ratings.movie_count, int(ratings.users.max()) + 1) == (60438, 9111, 2333)
     assert (np.diff(ratings.times) >= 0).all()
+    assert len(np.unique(ratings.ids)) == ratings.movie_count
+    assert [int(each) for each in ratings.ids[[0, 1]]] == [2844, 4936]
 
 
 def test_a_moment_knows_nothing_of_later(ratings: Ratings) -> None:
@@ -77,6 +79,15 @@ def test_drawn_candidates_hold_all_that_was_watched_and_say_how_likely_the_other
     assert log_q[popular == 2] == 0  # sure to be drawn
 
 
+def test_a_request_by_id_names_the_same_movies(ratings: Ratings) -> None:
+    slate = next(iter(slates_at(ratings, int(ratings.times[5_000]))))
+    named = by_id(slate, ratings.ids)
+    for given, own in ((named.history, slate.history), (named.candidates, slate.candidates)):
+        assert given.keys() == own.keys()
+        assert np.searchsorted(ratings.ids, given["movie"]).tolist() == own["movie"].tolist()
+        assert all(given[name] is own[name] for name in own if name != "movie")
+
+
 def test_batches_hold_each_slate_once_and_like_lengths_together() -> None:
     slates = [_slate(watched=[1], week=[0], events=events) for events in (3, 9, 4, 8, 5, 7)]
     for seed in range(5):
@@ -119,4 +130,4 @@ def _slate(watched: list[float], week: list[float], events: int = 1) -> Slate:
 
 def _part(ratings: Ratings, kept: NDArray[np.bool_]) -> Ratings:
     parts = (part[kept] for part in (ratings.users, ratings.movies, ratings.values, ratings.times))
-    return Ratings(*parts, ratings.genres, ratings.years)
+    return Ratings(*parts, ratings.genres, ratings.years, ratings.ids)

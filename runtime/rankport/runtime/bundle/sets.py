@@ -25,7 +25,9 @@ class IdTable(Strict):
     # `splitmix64`: row = splitmix64(id XOR seed) mod rows, of ids as unsigned 64 bits.
     lookup: Literal["direct", "keys", "modulo", "splitmix64"] = "direct"
     ids: IdType = "int64"
-    keys: Annotated[int, Field(gt=0, lt=2**32)] | None = None  # of lookup `keys`: how many; null: one a row
+    keys: Annotated[int, Field(gt=0, lt=2**32)] | None = (
+        None  # of lookup `keys`: how many; null: as many as rows
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     unknown: Literal["zero", "shared", "refuse"] = "refuse"  # what an id without a row means
     shared_row: Annotated[int, Field(ge=0)] | None = None  # of `shared`
@@ -40,8 +42,6 @@ class IdTable(Strict):
             raise ValueError(f"seed goes with the hash splitmix64, and lookup is {self.lookup}")
         if self.keys is not None and self.lookup != "keys":
             raise ValueError(f"keys goes with lookup = keys, and lookup is {self.lookup}")
-        if self.keys is not None and self.keys > self.rows:
-            raise ValueError(f"keys is {self.keys} of {self.rows} rows: one of a key each")
         if self.lookup == "keys" and self.rows >= 2**32:
             raise ValueError(f"rows is {self.rows}: a table with keys has fewer than 2**32")
         return self

@@ -32,7 +32,10 @@ def test_ids_are_of_each_row_or_name_theirs() -> None:
     assert looked_up(KeyedRows.of(by_place, "item", 9), [3, large, 900, 4, 0]) == [1, 2, 0, -1, -1]
     assert looked_up(KeyedRows.of(by_id, "item", 9), [3, large, 900, 4, 0]) == [0, 7, 7, -1, -1]
     assert KeyedRows.of(by_id, "item", 9).kind == "uint64"
-    assert KeyedRows.of(np.array([5, 6], np.uint32), "item", 9).kind == "int64"
+    assert KeyedRows.of(np.array([5, 6], np.uint32), "item", 9).kind == "uint64"
+    assert KeyedRows.of([5, 6], "item", 9).kind == "int64"
+    shared = {each: each % 2 for each in range(20)}
+    assert looked_up(KeyedRows.of(shared, "item", 2), [19, 4, 20]) == [1, 0, -1]
     assert KeyedRows.of([5, 6], "item", 9, "uint64").kind == "uint64"
 
 
@@ -66,6 +69,11 @@ def test_a_model_is_asked_by_id_as_by_row() -> None:
     columns = {"movie": torch.from_numpy(rows), "rating": torch.ones(4)}
     ids = columns | {"movie": torch.from_numpy(MOVIE_IDS[rows].view(np.int64))}
     torch.testing.assert_close(keyed.event_features(ids), model.event_features(columns), atol=0, rtol=0)
+    every = keyed.with_ids({"movie": {each: each % 50 for each in range(80)}})
+    some = {"movie": torch.from_numpy(rows + 50)[:1], "rating": torch.ones(1)}
+    torch.testing.assert_close(
+        every.event_features(some)[0], model.event_features(columns)[0], atol=0, rtol=0
+    )
     again = keyed.with_ids({"movie": {11: 4}})
     assert again.config.sets.tables["movie"].ids == "int64"
     known = again.event_features({"movie": torch.tensor([11, 4]), "rating": torch.ones(2)})

@@ -95,7 +95,6 @@ def test_an_id_without_a_key_is_what_the_table_says(ids: str, shown: str, tmp_pa
     ("fields", "message"),
     [
         ({"keys": 3}, "keys goes with lookup = keys, and lookup is direct"),
-        ({"lookup": "keys", "keys": 5}, "keys is 5 of 4 rows"),
         ({"lookup": "keys", "seed": 5}, "seed goes with the hash splitmix64, and lookup is keys"),
         ({"lookup": "keys", "rows": 2**32}, "a table with keys has fewer than 2\\*\\*32"),
     ],

@@ -74,7 +74,7 @@ class KeyedRows:
 
     @classmethod
     def of(cls, given: OwnersIds, table: str, rows: int, kind: IdType | None = None) -> "KeyedRows":
-        """Takes the ids of a table's rows; without a `kind` they are uint64 where one of them needs it.
+        """Takes the ids of a table's rows; without a `kind` that of their array, of a list uint64 where one needs it.
 
         Raises InvalidRequest naming an id that is no whole number of the kind, is given twice, or has no row.
         """
@@ -84,7 +84,7 @@ class KeyedRows:
         else:
             ids = _whole(given, where)
             places = np.arange(len(ids))
-        kind = kind or ("uint64" if (ids > _MOST_SIGNED).any() else "int64")
+        kind = kind or ("uint64" if ids.dtype.kind == "u" else "int64")
         wrong = ids < 0 if kind == "uint64" else ids > _MOST_SIGNED
         if wrong.any():
             raise InvalidRequest(

@@ -73,6 +73,7 @@ class EngineCounts:
     doing: str  # what it does since then
     recordings: RecordingCounts | None = None  # of its device, if that records passes
     rows: RowCounts | None = None  # of id tables, if its graphs gather them
+    stopped: bool = False  # by itself, for good: its device is lost, or it met a bug
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,10 +104,15 @@ class WorkerCounts:
         self._last_end_s = 0.0
         self._pass_requests, self._queue_s, self._compute_s = Histogram(COUNTS), Histogram(), Histogram()
         self._step_s: float | None = None  # time of the last step; None while the thread has nothing to do
+        self._stopped = False
 
     def idle(self) -> None:
         """Notes that the thread waits for work."""
         self._step_s = None
+
+    def stops(self) -> None:
+        """Notes that the thread ends by itself."""
+        self._stopped = True
 
     def step(self) -> None:
         """Notes that the thread goes on."""
@@ -162,6 +168,7 @@ class WorkerCounts:
             compute_s=self._compute_s.snapshot(),
             silent_s=max(now_s - min(self._since_s(under_way), now_s if step_s is None else step_s), 0.0),
             doing=under_way[0].in_words if under_way else "a step between passes",
+            stopped=self._stopped,
         )
 
     def _since_s(self, under_way: Sequence[Begun]) -> float:

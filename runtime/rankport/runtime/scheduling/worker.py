@@ -139,6 +139,7 @@ class Worker(Generic[RequestT]):
         except BaseException as error:
             reason = Unavailable(f"{why_it_stopped(error)}; load the model again")
             log.exception("%s", reason)
+            self._counts.stops()
         finally:
             self._counts.idle()
             self._shut(reason)

@@ -72,7 +72,7 @@ class Core:
             lifecycle=lifecycle,
             take=lifecycle.take if others is None else others.take,
             join_pages=_alone if others is None else others.join_pages,
-            live=(lambda: True) if others is None else others.live,
+            live=(lambda: not readiness.hopeless) if others is None else others.live,
             admission=admission,
             limits=RequestLimits.of(config),
             submitter=submitter,

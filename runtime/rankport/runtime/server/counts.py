@@ -36,6 +36,11 @@ _OUTCOMES: dict[type[BaseException], Outcome] = {
 }
 
 
+def wants_threads(error: BaseException) -> bool:
+    """Says whether an error is that of a thread that cannot be started; the interpreter has no class for it."""
+    return isinstance(error, RuntimeError) and str(error) == "can't start new thread"
+
+
 class CallCounts:
     """Calls by outcome since the server's start. Counted on the event loop, read from any thread."""
 
@@ -46,7 +51,8 @@ class CallCounts:
         self._counts[outcome] += 1
 
     def add_error(self, error: BaseException) -> None:
-        self.add(_OUTCOMES.get(type(error), Outcome.OTHER))
+        told_as_overload = wants_threads(error)
+        self.add(Outcome.REJECTED if told_as_overload else _OUTCOMES.get(type(error), Outcome.OTHER))
 
     def add_all(self, counts: Mapping[str, int]) -> None:
         """Adds what a `snapshot` has."""

@@ -4,9 +4,9 @@ import logging
 import uuid
 
 from rankport.protos.errors import BackendError, Overloaded, RankportError
+from rankport.runtime.server.counts import wants_threads
 
 _log = logging.getLogger(__name__)
-_NO_THREAD = "can't start new thread"  # in the words of the interpreter, which has no class for it
 
 
 def told(error: Exception) -> RankportError:
@@ -21,7 +21,7 @@ def told(error: Exception) -> RankportError:
             "the server has no memory left for this request: retry later, or send fewer items at once; its operator "
             "bounds what it keeps by max_pending_bytes (--max-pending-bytes)"
         )
-    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+    if wants_threads(error):
         _log.error(
             "no thread for a request: the system allows this process no more (pids.max, TasksMax, ulimit -u, -v)"
         )

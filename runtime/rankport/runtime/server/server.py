@@ -143,6 +143,10 @@ class Server:
             self._responded = True
         return True
 
+    def goes_on(self) -> bool:
+        """Says whether its event loop goes on, as `responds` does, and no engine has stopped or hangs."""
+        return self.responds() and self._core.live()
+
     def own_page(self) -> bytes:
         """Writes the metrics of this process alone. Any thread may ask."""
         return self._core.own_page()

@@ -343,6 +343,7 @@ def test_a_lost_device_ends_the_engine_once_the_other_pass_has_ended() -> None:
         with pytest.raises(Unavailable, match="lost its device: the weights were written over"):
             scored(future)
     assert not engine.alive
+    assert engine.counts().stopped
     assert not backend.closed, "a pass reads it"
     backend.opened.set()
     engine.close()

@@ -207,5 +207,6 @@ def test_a_lost_device_ends_the_engine_and_every_request_hears_of_it() -> None:
             ):
                 future.result(WAIT_S)
         assert not engine.alive
+        assert engine.counts().stopped
         with pytest.raises(Unavailable):
             submit(engine, token_run(1), [token_run(2)])

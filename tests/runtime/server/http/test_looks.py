@@ -1,11 +1,14 @@
 """Pages, health, metrics and the list of models."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from rankport.runtime.server.http.routes import ROUTES
+from rankport.runtime.server.observing.config import ObservingConfig
 from support.servers.http import ask
 from support.servers.serving import HTTP, Serving, serving
+from support.servers.supervised import eventually
 
 
 class _Page(HTMLParser):
@@ -94,6 +97,20 @@ def test_health_tells_a_model_that_does_not_answer() -> None:
         assert answer.json == {"status": "not ready", "not_answering": ["ranker"], "reasons": reasons}
         assert ask(address, "/health/live").status == 200
         served.ranker.worker.alive = True
+
+
+def test_a_server_with_a_pass_that_does_not_end_is_not_live() -> None:
+    with serving(replace(HTTP, observing=ObservingConfig(stuck_pass_s=1.0))) as served:
+        address = served.server.http_address
+        served.ranker.silent_s = 4.0
+        eventually(lambda: ask(address, "/health/ready").status == 503)
+        assert ask(address, "/health/live").status == 200
+        served.ranker.silent_s = 5.0
+        eventually(lambda: ask(address, "/health/live").status == 503)
+        assert not served.server.goes_on()
+        served.ranker.silent_s = 0.0
+        eventually(lambda: ask(address, "/health/live").status == 200)
+        eventually(served.server.goes_on)
 
 
 def test_looks_are_answered_whatever_is_pending(served: Serving, address: str) -> None:

@@ -8,7 +8,7 @@ from rankport.runtime.kinds.kind import ModelCounts
 from rankport.runtime.scheduling.counts import Queue, WorkerCounts
 from rankport.runtime.scheduling.work import PassSize
 from rankport.runtime.server.observing.config import ObservingConfig
-from rankport.runtime.server.observing.readiness import Readiness
+from rankport.runtime.server.observing.readiness import HOPELESS_LOOKS, Readiness
 from support.engines import Clock
 
 ALIVE = {"a": True, "b": True}
@@ -36,9 +36,34 @@ def test_a_pass_that_does_not_end_takes_its_model_out_and_is_told_once(
     assert "model a@1 is well again" in caplog.text
 
 
+def test_a_pass_is_hopeless_at_five_times_the_limit_and_not_at_one_look_alone() -> None:
+    readiness = Readiness(ObservingConfig(stuck_pass_s=30), lambda: 0)
+    for seconds, hopeless in ((149, False), (150, True), (1, False)):
+        for _ in range(HOPELESS_LOOKS - 1):
+            readiness.look(ALIVE, FOR, {"a@1": in_a_pass_for(seconds)})
+            assert not readiness.hopeless
+        readiness.look(ALIVE, FOR, {"a@1": in_a_pass_for(seconds)})
+        assert readiness.hopeless == hopeless
+        readiness.look(ALIVE, FOR, {})
+        assert not readiness.hopeless
+
+
+def test_an_engine_that_stopped_by_itself_is_hopeless_whatever_the_limit() -> None:
+    counts = WorkerCounts(Clock())
+    counts.stops()
+    stopped = ModelCounts({"cpu": counts.snapshot("cpu", Queue(0, 0, 0))})
+    readiness = Readiness(ObservingConfig(stuck_pass_s=0), lambda: 0)
+    for _ in range(HOPELESS_LOOKS):
+        assert not readiness.hopeless
+        readiness.look({"a": False, "b": True}, FOR, {"a@1": stopped})
+    assert readiness.hopeless
+
+
 def test_without_a_limit_no_pass_is_stuck() -> None:
     readiness = Readiness(ObservingConfig(stuck_pass_s=0), lambda: 0)
-    assert readiness.look(ALIVE, FOR, {"a@1": in_a_pass_for(1e6)}) == ALIVE
+    for _ in range(2 * HOPELESS_LOOKS):
+        assert readiness.look(ALIVE, FOR, {"a@1": in_a_pass_for(1e6)}) == ALIVE
+    assert not readiness.hopeless
 
 
 def test_refusals_without_a_pause_count_as_saturation_until_there_is_one() -> None:

@@ -155,6 +155,18 @@ def error_of(future: "Future[ScoreResult]") -> type[BaseException] | None:
     return None if error is None else type(error)
 
 
+def test_a_pass_that_does_not_end_ends_the_process(mix_bundle: Bundle, tmp_path: Path) -> None:
+    path, config, died = str(tmp_path / "engine"), EngineConfig(), threading.Event()
+    with gated(config) as (engine, _, gate):
+        host = EngineHost(
+            path, config, died.set, lambda order, own: hosted_ranker(engine), hopeless_pass_s=0.1
+        )
+        RemoteRankerEngine(mix_bundle, replace(config, engines_at=(path,)), 0)
+        assert died.wait(WAIT_S)
+        gate.opened.set()
+        host.close()
+
+
 def test_a_front_knows_of_a_full_queue_without_asking(mix_bundle: Bundle, tmp_path: Path) -> None:
     path, config = str(tmp_path / "engine"), EngineConfig(max_queued_requests=2)
     with gated(config) as (engine, _, gate):

@@ -10,17 +10,8 @@ import pytest
 
 from rankport.runtime.server.processes.activity import Activity
 from rankport.runtime.server.processes.pulse import BEAT_S, Pulse, Silence
+from support.engines import Clock
 from support.servers.supervised import eventually, halt
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def test_each_end_hears_the_beats_of_the_other_alone() -> None:

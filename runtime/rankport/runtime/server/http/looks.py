@@ -79,7 +79,7 @@ def looks(core: Core, health: Health, routes: Mapping[str, Sequence[Choice]]) ->
 def _live(core: Core) -> Answer:
     if core.live():
         return Answer.of_json({"status": "live"})
-    reason = "the process that starts the fronts, and stops them in order, gives no sign of life"
+    reason = "an engine stopped or hangs, or the process that starts fronts and stops them in order does"
     return Answer.of_json({"status": "not live", "reason": reason}, 503)
 
 

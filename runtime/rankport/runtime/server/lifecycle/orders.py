@@ -52,4 +52,4 @@ class Others:
 
     take: TakeOrder  # by all of them
     join_pages: JoinPages
-    live: Callable[[], bool]  # says whether who started them still looks after them
+    live: Callable[[], bool]  # says whether who started them still looks after them, and their engines

@@ -7,6 +7,7 @@ from rankport.protos.flags import flag
 from rankport.runtime.options import check_ranges
 
 _LEAST_HUNG_S = 2.0
+_HOPELESS = 5  # times as long as a stuck pass is one that never ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class ObservingConfig:
     stuck_pass_s: float = field(
         default=60.0,
         metadata=flag(
-            "Seconds in one pass after which health of its model is NOT_SERVING; 0: never.", least=0
+            "Seconds in one pass after which health of its model is NOT_SERVING, and five times as many after which "
+            "the server is not live, or the engine's process is started again; 0: never.",
+            least=0,
         ),
     )
     # Many times what a busy machine makes a process wait for its turn; time without a core does not count.
@@ -56,6 +59,11 @@ class ObservingConfig:
             least=0,
         ),
     )
+
+    @property
+    def hopeless_pass_s(self) -> float:
+        """Seconds in one pass after which nothing but a new process helps; 0: never."""
+        return _HOPELESS * self.stuck_pass_s
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -11,6 +11,8 @@ from rankport.runtime.kinds.kind import ModelCounts
 from rankport.runtime.server.observing.config import ObservingConfig
 
 _log = logging.getLogger(__name__)
+HOPELESS_LOOKS = 10
+"""Looks in a row that it takes: at the first ones after a machine was suspended a pass that goes on is as old."""
 _PAUSE_S = 2.0  # without a refusal, after which a server is saturated no longer
 
 
@@ -25,6 +27,7 @@ class Readiness:
     ) -> None:
         """Takes how many requests were refused for overload since the start."""
         self._config, self._overloads, self._clock = config, overloads, clock
+        self._hopeless_looks = 0  # in a row at which an engine was of no use any more
         self.saturated_s = (
             0.0  # for which requests were refused for overload without a pause, at the last look
         )
@@ -43,6 +46,9 @@ class Readiness:
 
         Names are `alive` and stand for versions, whose counters these are.
         """
+        engines = [engine for counted in counts.values() for engine in counted.engines.values()]
+        hopeless = any(engine.stopped or self._is_hopeless(engine.silent_s) for engine in engines)
+        self._hopeless_looks = self._hopeless_looks + 1 if hopeless else 0
         reasons = {
             name: "has stopped, or its store cannot be read" for name, lives in alive.items() if not lives
         }
@@ -56,6 +62,14 @@ class Readiness:
         self._tell(reasons)
         self.reasons = reasons
         return self.ready(alive, stands_for)
+
+    @property
+    def hopeless(self) -> bool:
+        """Says whether an engine has stopped, or a pass will never end, so that nothing but a new process helps.
+
+        Any thread may ask.
+        """
+        return self._hopeless_looks >= HOPELESS_LOOKS
 
     def ready(self, alive: Mapping[str, bool], stands_for: Mapping[str, Sequence[str]]) -> Mapping[str, bool]:
         """Says of each name whether it can take requests, as `look` saw it last; those not alive are seen at once."""
@@ -72,6 +86,9 @@ class Readiness:
         elif now_s - self._last_s >= _PAUSE_S:
             self._first_s = None
         return 0.0 if self._first_s is None else now_s - self._first_s
+
+    def _is_hopeless(self, silent_s: float) -> bool:
+        return 0 < self._config.hopeless_pass_s <= silent_s
 
     def _stuck(self, counts: ModelCounts) -> str | None:
         limit_s = self._config.stuck_pass_s

@@ -74,7 +74,7 @@ def _run_engines(orders: EngineOrders, channel: Channel, heard: Heard) -> None:
         if orders.store is not None:
             store = opened.enter_context(open_store(orders.store, read_only=True, frozen=orders.frozen))
         load = partial(load_hosted, store=store)
-        host = EngineHost(orders.path, orders.config, lambda: os._exit(1), load)
+        host = EngineHost(orders.path, orders.config, lambda: os._exit(1), load, orders.hopeless_pass_s)
         channel.send(Started())
         heard.get()
         host.close()

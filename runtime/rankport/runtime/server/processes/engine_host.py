@@ -12,6 +12,7 @@ from rankport.runtime.config import EngineConfig
 from rankport.runtime.kinds.hosted_engine import HostedEngine, load_hosted
 from rankport.runtime.kinds.remote.messages import EngineOrder
 from rankport.runtime.links.link import Link
+from rankport.runtime.server.observing.readiness import HOPELESS_LOOKS
 from rankport.runtime.server.processes.engine_session import EngineSession
 
 _log = logging.getLogger(__name__)
@@ -40,8 +41,13 @@ class EngineHost:
         config: EngineConfig,
         on_death: Callable[[], None],
         load: Callable[[EngineOrder, EngineConfig], HostedEngine] = load_hosted,
+        hopeless_pass_s: float = 0.0,
     ) -> None:
-        """`on_death` is called once an engine has stopped by itself: its device is lost, or it met a bug."""
+        """`on_death` is called once an engine has stopped by itself: its device is lost, or it met a bug.
+
+        Also once it is in one pass for `hopeless_pass_s`, unless that is 0.
+        """
+        self._hopeless_pass_s = hopeless_pass_s
         self._config, self._on_death, self._load = config, on_death, load
         self._entries: dict[EngineOrder, _Entry] = {}
         self._sessions: set[EngineSession] = set()
@@ -147,12 +153,23 @@ class EngineHost:
 
     def _tell(self) -> None:
         """Tells all fronts how their engines are, again and again."""
+        hopeless_looks = 0
         while not self._closed.wait(_TOLD_EVERY_S):
             with self._lock:
                 sessions = list(self._sessions)
                 engines = [entry.engine for entry in self._entries.values() if entry.engine is not None]
             for session in sessions:
                 session.tell()
-            if not all(engine.engine.alive for engine in engines) and not self._closed.is_set():
+            hopeless_looks = hopeless_looks + 1 if any(map(self._is_hopeless, engines)) else 0
+            if hopeless_looks >= HOPELESS_LOOKS:
+                _log.error(
+                    "an engine is in a pass that does not end: this process ends, and another begins anew"
+                )
+            elif all(engine.engine.alive for engine in engines):
+                continue
+            if not self._closed.is_set():
                 self._on_death()
-                return
+            return
+
+    def _is_hopeless(self, hosted: HostedEngine) -> bool:
+        return 0 < self._hopeless_pass_s <= hosted.engine.counts().silent_s

@@ -129,7 +129,7 @@ class Supervisor:
         """True while each of its processes has started and not ended."""
         return all(slot.child.answers for slot in (*self._engines, *self._fronts))
 
-    def responds(self) -> bool:
+    def goes_on(self) -> bool:
         """Says whether it still looks after its processes, which look after calls."""
         return self._watch.goes_on
 
@@ -203,7 +203,13 @@ class Supervisor:
             own = replace(config, device_ids=(gpu,))
             logging = Logging(self._work.json_log, f"engine {gpu}")
             orders = EngineOrders(
-                path, own, store, self._work.frozen, self._server.switch_interval_s, logging
+                path=path,
+                config=own,
+                store=store,
+                frozen=self._work.frozen,
+                hopeless_pass_s=self._server.observing.hopeless_pass_s,
+                switch_interval_s=self._server.switch_interval_s,
+                logging=logging,
             )
             self._engines.append(self._slot(Slot(orders)))
             paths.append(path)

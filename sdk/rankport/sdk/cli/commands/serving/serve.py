@@ -106,7 +106,7 @@ def serve(
             manager.ready()
             # A signal that the kernel hands to another thread wakes no lock: its handler runs at the next look.
             while not stopped.wait(0.5):
-                if running.responds():
+                if running.goes_on():
                     manager.goes_on()
         manager.stopping()
         lines.stopping()

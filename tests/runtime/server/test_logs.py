@@ -1,11 +1,14 @@
-"""A log line in JSON is one object, whatever is in the record."""
+"""A log line in JSON is one object, whatever is in the record; and a log that nobody reads holds up nobody."""
 
 import json
 import logging
+import os
 import sys
 from datetime import datetime
 
-from rankport.runtime.server.logs import JsonFormatter
+import pytest
+
+from rankport.runtime.server.logs import JsonFormatter, UnblockedHandler
 
 
 def record(message: str, *args: object, error: bool = False) -> dict[str, str]:
@@ -31,3 +34,29 @@ def test_an_error_has_its_traceback() -> None:
     except ZeroDivisionError:
         entry = record("failed", error=True)
     assert entry["traceback"].endswith("ZeroDivisionError: by zero")
+
+
+def test_lines_that_nobody_reads_are_lost_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with open(writing, "w", encoding="utf-8") as stream, open(reading, "rb") as reader:
+        monkeypatch.setattr(sys, "stderr", stream)
+        handler = UnblockedHandler()
+        handler.setFormatter(JsonFormatter())
+        texts = [f"{number} {'x' * 10_000}" for number in range(20)]
+        for text in texts:  # more than a pipe holds
+            handler.emit(logging.LogRecord("x", logging.INFO, "file", 1, text, None, None))
+        os.set_blocking(reading, False)
+        written = reader.read()
+        handler.emit(logging.LogRecord("x", logging.INFO, "file", 1, "after", None, None))
+        written += reader.read()
+    *whole, cut, lost, after = written.decode().splitlines()
+    assert [json.loads(line)["message"] for line in whole] == texts[: len(whole)]
+    assert texts[len(whole)].startswith(cut.partition('"message": "')[2][:100])
+    assert f"{20 - len(whole)} lines of the log are lost" in json.loads(lost)["message"]
+    assert json.loads(after)["message"] == "after"
+
+
+def test_a_stream_that_is_no_file_is_written_to(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = UnblockedHandler()
+    handler.emit(logging.LogRecord("x", logging.INFO, "file", 1, "told", None, None))
+    assert capsys.readouterr().err == "told\n"

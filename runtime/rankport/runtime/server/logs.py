@@ -1,13 +1,20 @@
-"""Log records as JSON, one object a line."""
+"""The log of a server: as text or one JSON object a line, on a stream that may hold up nobody."""
 
 import faulthandler
 import io
 import json
 import logging
+import os
+import select
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from rankport.protos.wording import be, counted
 from rankport.runtime.server.observing.call import current_call
+
+_ATOMIC_BYTES = select.PIPE_BUF  # a pipe that takes any takes so many at once
+_READ_WITHIN_S = 1.0  # by who reads a pipe, before it counts as one that nobody reads
 
 
 def log_to_stderr(json_log: bool, process: str = "") -> None:
@@ -15,7 +22,7 @@ def log_to_stderr(json_log: bool, process: str = "") -> None:
 
     A signal that the process raises itself (SIGSEGV, SIGBUS) leaves there where each thread was.
     """
-    handler = logging.StreamHandler()
+    handler = UnblockedHandler()
     own = f" [{process}]" if process else ""
     plain = logging.Formatter(f"%(asctime)s{own} %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter(process) if json_log else plain)
@@ -24,6 +31,56 @@ def log_to_stderr(json_log: bool, process: str = "") -> None:
         io.UnsupportedOperation
     ):  # a stream that is no file, as a program that embeds this one may have
         faulthandler.enable()
+
+
+class UnblockedHandler(logging.StreamHandler[io.TextIOBase]):
+    """Writes to stderr, and goes on without the lines that a pipe does not take since nobody reads it.
+
+    Who writes is often the event loop: a log collector that hangs would hang the server.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)  # type: ignore[arg-type]
+        self._lost, self._cut = (
+            0,
+            False,
+        )  # lines since the last one that was written, and whether one was in part
+        try:
+            self._fd: int | None = self.stream.fileno()
+        except (io.UnsupportedOperation, AttributeError):  # a stream that is no file
+            self._fd = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a record, behind how many were lost."""
+        if self._fd is None:
+            super().emit(record)
+            return
+        try:
+            line = self.format(record)
+            if self._lost:
+                line = f"{self._told_lost()}\n{line}"
+            if self._write(self._fd, f"{line}\n".encode(errors="backslashreplace")):
+                self._lost, self._cut = 0, False
+            else:
+                self._lost += 1
+        except Exception:
+            self.handleError(record)
+
+    def _told_lost(self) -> str:
+        told = f"{counted(self._lost, 'line')} of the log {be(self._lost)} lost: nobody read what was written"
+        line = self.format(logging.LogRecord(__name__, logging.ERROR, __file__, 0, told, None, None))
+        return f"\n{line}" if self._cut else line
+
+    def _write(self, fd: int, data: bytes) -> bool:
+        """Writes what is taken in time; False where that is not all."""
+        poll, length = select.poll(), len(data)
+        poll.register(fd, select.POLLOUT)
+        while data:
+            if not poll.poll(0 if self._lost else _READ_WITHIN_S * 1000):
+                self._cut = self._cut or len(data) < length
+                return False
+            data = data[os.write(fd, data[:_ATOMIC_BYTES]) :]
+        return True
 
 
 class JsonFormatter(logging.Formatter):

@@ -64,6 +64,8 @@ class EngineHost:
     def close(self) -> None:
         """Answers nothing more, and frees the device."""
         self._closed.set()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # by which who waits for a connection ends
         self._socket.close()
         with self._lock:
             sessions, entries = list(self._sessions), list(self._entries.values())

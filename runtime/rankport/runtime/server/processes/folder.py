@@ -1,5 +1,6 @@
 """Folder of the sockets between fronts and engines, and of what a front that is started again has to know."""
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -31,6 +32,18 @@ def temporary_folder() -> Iterator[Path]:
                 f"TMPDIR is {tempfile.gettempdir()}: paths of sockets below it have {length} bytes, and may have "
                 f"{_LONGEST_PATH}: name a shorter one"
             )
-        yield folder
+        with _kept(folder):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """Holds the lock by which systemd-tmpfiles, which clears away what is old, leaves a folder alone."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)

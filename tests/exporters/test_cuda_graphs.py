@@ -29,6 +29,7 @@ Make = Callable[[Path], Path]
 RANKER = {"kind": "ranker", "label_ids": (9, 17), "max_prefix_tokens": 40, "max_item_tokens": 24}
 WRITER = {"kind": "generator", "max_prefix_tokens": 40, "max_item_tokens": 24}
 ENCODER = {"kind": "item-encoder", "pooling": "mean", "normalize": True, "max_item_tokens": 24}
+FP8 = {"quantize": "fp8", "fp8_products": True}
 EXPERTS: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts": 4, "moe_intermediate_size": 16, "head_dim": 8},
     "mixtral": {"num_local_experts": 4},
@@ -96,6 +97,7 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
         f"ranker, {recipe}": (decoder("qwen3", num_hidden_layers=1, **SHAPE), RANKER | {"quantize": recipe})
         for recipe in ("int8", "int8-fine", "int4", "fp8")
     },
+    "ranker, fp8 by fp8": (decoder("qwen3", num_hidden_layers=1, **SHAPE), RANKER | FP8),
     "generator": (decoder("gemma2", **GEMMA), WRITER),
     "generator, int4": (
         decoder("qwen3", num_hidden_layers=1, **SHAPE),
@@ -106,6 +108,7 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
         f"cross-encoder, {name}": (pairs(name, "bert"), {"kind": "cross-encoder"})
         for name in ("bert", "albert", "electra", "deberta-v2", "modernbert")
     },
+    "cross-encoder, fp8 by fp8": (pairs("bert", "bert"), {"kind": "cross-encoder"} | FP8),
     "cross-encoder, int8": (pairs("bert", "bert"), {"kind": "cross-encoder", "quantize": "int8"}),
     **{f"item-encoder, {name}": (body(name), ENCODER) for name in ("bert", "mpnet", "modernbert")},
     "item-encoder, last tokens": (
@@ -113,6 +116,7 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
         ENCODER | {"pooling": "last-k", "tokens": 2, "normalize": False},
     ),
     "classifier": (levels, {"kind": "classifier", "max_item_tokens": 24}),
+    "classifier, fp8 by fp8": (levels, {"kind": "classifier", "max_item_tokens": 24} | FP8),
     "tagger, deberta-v2": (
         lambda to: tagger_checkpoint(to, model_type="deberta-v2", **V2),
         {"kind": "tagger", "max_item_tokens": 24},

@@ -34,7 +34,11 @@ READERS: dict[type[Any], Callable[[Any], Any]] = {
     pb.TagResponse: lambda response: tag_wire.tag_result(response, TEXTS),
 }
 SETS = SetQuery.of(
-    {"id": [1, 2]}, {"id": [3], "key": ["k"], "v": [[0.5]]}, {"like": 1.0}, times=[1, 2], now=3
+    {"id": [1, 2]},
+    {"id": [3], "unsigned": [2**64 - 1], "key": ["k"], "v": [[0.5]]},
+    {"like": 1.0},
+    times=[1, 2],
+    now=3,
 )
 TENSOR = pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[2, 1], data=bytes(8))
 LINE = pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[2], data=bytes(8))

@@ -2,8 +2,9 @@
 
     python -m benchmarks.gpu.pack [--skeletons build/gpu] [--runtime FOLDER ...]
 
-FOLDER is a slice of packed GPU libraries (ONNX Runtime's, say) with its own unpack.py. Each skeleton is compressed;
-wheels are of the GPU machine's Python. Says what all of it weighs, with the tracked files that travel too.
+FOLDER is a slice of packed GPU libraries (ONNX Runtime's, say) with its own unpack.py. Slices that do not fit beside
+the rest go into .gpu-1/, .gpu-2/, ..., each for a call of its own ahead of the session. Each skeleton is compressed;
+wheels are of the GPU machine's Python. Says what each call weighs, with the tracked files that travel in all of them.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 PYTHON = "3.12"
@@ -49,18 +51,43 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path(".gpu"))
     given = parser.parse_args()
     given.to.mkdir(exist_ok=True)
-    for name in ("skeletons", "runtime"):
-        shutil.rmtree(given.to / name, ignore_errors=True)
+    for folder in ("skeletons", "runtime"):
+        shutil.rmtree(given.to / folder, ignore_errors=True)
+    for folder in given.to.parent.glob(f"{given.to.name}-*"):
+        shutil.rmtree(folder)
     download(given.to / "wheels")
     pack_skeletons(given.skeletons, given.to / "skeletons")
-    for folder in given.runtime:
-        shutil.copytree(folder, given.to / "runtime" / folder.name)
-    sizes = {folder.name: size(folder) for folder in sorted(given.to.iterdir())}
-    total = tracked() + sum(sizes.values())
-    for name, part in [*sizes.items(), ("tracked files", tracked()), ("together", total)]:
-        print(f"{name}: {part / 2**20:.1f} MiB")
-    if total > MAX_BYTES:
-        sys.exit(f"{total} bytes are more than the {MAX_BYTES} that travel at once")
+    room = MAX_BYTES - tracked()
+    slices = {folder: size(folder) for folder in given.runtime}
+    session, *ahead = calls_of(slices, room - size(given.to), room)
+    for number, call in enumerate([*ahead, session], 1):
+        to = given.to if call is session else given.to.with_name(f"{given.to.name}-{number}")
+        for folder in call:
+            shutil.copytree(folder, to / "runtime" / folder.name)
+        parts = ", ".join(f"{part.name} {size(part) / 2**20:.1f}" for part in sorted(to.iterdir()))
+        together = (tracked() + size(to)) / 2**20
+        print(f"{to}: {parts}, tracked files {tracked() / 2**20:.1f}, together {together:.1f} MiB")
+
+
+def calls_of(slices: Mapping[Path, int], session: int, ahead: int) -> list[list[Path]]:
+    """Shares slices of so many bytes out to calls: the session's, with less room, and as few ahead of it as may be.
+
+    Exits where one fits into no call.
+    """
+    calls, left = [list[Path]()], [session]
+    for folder, nbytes in sorted(slices.items(), key=lambda one: -one[1]):
+        place = next((number for number, room in enumerate(left) if nbytes <= room), None)
+        if place is None:
+            if nbytes > ahead or session < 0:
+                sys.exit(
+                    f"{folder}: {nbytes} bytes are more than the {ahead} that a call has room for: cut it smaller"
+                )
+            place = len(calls)
+            calls.append([])
+            left.append(ahead)
+        calls[place].append(folder)
+        left[place] -= nbytes
+    return calls
 
 
 def download(folder: Path) -> None:

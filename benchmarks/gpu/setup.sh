@@ -17,6 +17,8 @@ for slice in "$GPU_PACK"/runtime/*/; do
     python3 "$slice/unpack.py" "$slice" --stash "$GPU_WORK/parts" --to "$GPU_WORK/runtime" >/dev/null ||
         echo "setup: cannot unpack $slice"
 done
+# A call ahead of the session brings slices alone.
+[ -d "$GPU_PACK/wheels" ] || return 0
 export PYTHONPATH="$GPU_WORK/site:$PWD/sdk:$PWD/exporters:$PWD/runtime:$PWD/protos:$PWD"
 # Exports write down the versions of packages: this checkout's is told as an installation would.
 python3 -c '

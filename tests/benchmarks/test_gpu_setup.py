@@ -25,7 +25,8 @@ def test_the_checkout_has_the_metadata_of_an_installation(tmp_path: Path) -> Non
             "ls $GPU_WORK/site",
         ]
     )
-    environment = {"GPU_WORK": str(tmp_path), "GPU_PACK": str(tmp_path / "none"), "PATH": "/usr/bin:/bin"}
+    (tmp_path / "pack" / "wheels").mkdir(parents=True)
+    environment = {"GPU_WORK": str(tmp_path), "GPU_PACK": str(tmp_path / "pack"), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         ["bash", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

@@ -89,6 +89,7 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
     **{f"ranker, {name}": (decoder(name), RANKER) for name in ("phi3", "olmo2", "gpt_neox", "cohere")},
     "ranker, gemma2": (decoder("gemma2", **GEMMA), RANKER),
     "ranker, by products": (decoder("qwen3"), RANKER | {"attention": "shared"}),
+    "ranker, grouped": (decoder("qwen3", head_dim=16), RANKER | {"attention": "grouped"}),
     "ranker, embedding tokens": (
         decoder("qwen3"),
         RANKER | {"item_encoder": "0" * 64, "embedding_tokens": 1},
@@ -130,7 +131,7 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
         for block, policy, table_dtype in (
             ("hstu", "set-wise", "float16"),
             ("ligr", "top", "int8"),
-            ("hstu", "independent", "float32"),
+            ("hstu", "independent", "float16"),
         )
     },
     "list-ranker": (lambda to: lists.checkpoint(to), {"kind": "list-ranker"}),

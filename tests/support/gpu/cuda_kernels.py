@@ -16,7 +16,9 @@ _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT1
 _NOT_BFLOAT16 = _FLOATS - {ir.DataType.BFLOAT16}
 _BOOL = frozenset({ir.DataType.BOOL})
 _INT64 = frozenset({ir.DataType.INT64})
-_INDEX = _INT64 | {ir.DataType.INT32}
+_INT32 = frozenset({ir.DataType.INT32})
+_HALF = _FLOATS - {ir.DataType.FLOAT}
+_INDEX = _INT64 | _INT32
 _INT8 = frozenset({ir.DataType.INT8})
 _UINT8 = frozenset({ir.DataType.UINT8})
 _WIDE = frozenset({ir.DataType.DOUBLE})
@@ -62,7 +64,7 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
     ("", "Gather"): (_MOVED, _INDEX),
     ("", "GatherElements"): (_MOVED, _INDEX),
     ("", "GatherND"): (_FLOATS | _WIDE | _INT64 | _BOOL, _INT64),
-    ("", "LSTM"): (_EXACT, _EXACT, _EXACT, _EXACT, frozenset({ir.DataType.INT32}), _EXACT),
+    ("", "LSTM"): (_EXACT, _EXACT, _EXACT, _EXACT, _INT32, _EXACT),
     ("", "MatMulInteger"): (_INT8,),
     ("", "Pad"): (_EXACT | _BOOL, _INT64, _EXACT | _BOOL, _INT64),
     ("", "Range"): (_INDEX | {ir.DataType.FLOAT},),
@@ -77,6 +79,15 @@ CUDA_KERNELS: dict[tuple[str, str], tuple[frozenset[ir.DataType], ...]] = {
     ("", "Where"): (_BOOL, _NUMBERS),
     ("com.microsoft", "FusedMatMul"): (_FLOATS,),
     ("com.microsoft", "GemmFloat8"): (frozenset({ir.DataType.FLOAT8E4M3FN}),),
+    # With norms and counts from 1.32 on.
+    ("com.microsoft", "GroupQueryAttention"): (
+        *(_HALF,) * 5,
+        *(_INT32,) * 2,
+        *(_HALF,) * 2,
+        _INT64,
+        *(_HALF,) * 6,
+        _INT32,
+    ),
     ("com.microsoft", "MatMulNBits"): (_FLOATS, _UINT8, _FLOATS, _UINT8 | _FLOATS),
     ("com.microsoft", "MultiHeadAttention"): (_FLOATS,),
     ("com.microsoft", "RotaryEmbedding"): (_FLOATS, _INT64, _FLOATS),

@@ -11,6 +11,7 @@ _READ_ON_HOST: dict[str, tuple[int, ...]] = {
     "ConstantOfShape": (0,),
     "CumSum": (1,),
     "Expand": (1,),
+    "GroupQueryAttention": (6,),
     "OneHot": (1,),
     "Pad": (1, 3),
     "Range": (0, 1, 2),

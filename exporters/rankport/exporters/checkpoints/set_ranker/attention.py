@@ -70,11 +70,11 @@ def pointwise_attention(
     """Attends with SiLU of scores and bias, over `length` or the rows that are seen. [heads, rows, head_dim]"""
     behind = F.silu(query @ past.keys.transpose(1, 2) + past.bias)
     beside = F.silu(_peer_scores(query, key, peers, 1.0))
-    seen: Tensor | float = past.keys.shape[1] + 1
+    # Counted where rows are: a size is known to the host alone, and a recorded pass asks it nothing.
+    behind_all = torch.ones(past.keys.shape[1], dtype=torch.int64).sum()
+    seen = behind_all + 1
     if peers.mask is not None:
         beside = beside * peers.mask
-        # Counted where the mask is: a size is known to the host alone, which a recorded pass does not ask.
-        behind_all = torch.ones(past.keys.shape[1], dtype=torch.int64).sum()
         seen = peers.mask.sum(dim=1, keepdim=True) + behind_all
     total = behind @ past.values + _peer_values(beside, value, peers)
     return total / (seen if length is None else length)

@@ -93,7 +93,8 @@ class GroupedPrefix(SharedPrefix):
                 by_row(value),
                 *past,
                 self._last,
-                torch.full((1,), cached + length, dtype=torch.int32),
+                # Reshaped, not expanded, which CUDA does on the device: the operator reads it on the host.
+                torch.scalar_tensor(cached + length, dtype=torch.int32).reshape(1),
                 None,
                 None,
                 self._places,

@@ -51,8 +51,8 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path(".gpu"))
     given = parser.parse_args()
     given.to.mkdir(exist_ok=True)
-    for folder in ("skeletons", "runtime"):
-        shutil.rmtree(given.to / folder, ignore_errors=True)
+    for name in ("skeletons", "runtime"):
+        shutil.rmtree(given.to / name, ignore_errors=True)
     for folder in given.to.parent.glob(f"{given.to.name}-*"):
         shutil.rmtree(folder)
     download(given.to / "wheels")

@@ -117,6 +117,8 @@ FULL = Scale(
                 RequestShape("mixed-250", 60, 250, 2, True, 128, (4, 16, 48, 96)),
                 RequestShape("mixed-50", 60, 50, 2, True, 256, (32, 128)),
                 RequestShape("full-text", 60, 50, 900, False, 6, (2, 4)),
+                # SGLang's, of 300 tokens a prompt and 10 items.
+                RequestShape("text-10", 120, 10, 180, False, 48, (16, 48)),
             ),
         ),
         Workload(_SLM_375M, (RequestShape("summarised", 50, 50, 150, False, 32, (4, 12, 24, 40)),)),
@@ -136,6 +138,7 @@ TINY = Scale(
                 RequestShape("mixed-250", 6, 12, 2, True, 8, (1, 2, 4)),
                 RequestShape("mixed-50", 6, 5, 2, True, 8, (1, 2, 4)),
                 RequestShape("full-text", 6, 5, 30, False, 2, (1, 2)),
+                RequestShape("text-10", 12, 3, 18, False, 2, (1, 2)),
             ),
         ),
         Workload(

@@ -1,5 +1,6 @@
 """Skeletons of the GPU benchmark: completed, they are the exported bundle to the byte."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from safetensors.numpy import save_file
 
 from benchmarks.gpu.workload.shapes import TINY
-from benchmarks.gpu.workload.skeletons import BUNDLE_FOLDER, Edges, restore, write_skeleton
+from benchmarks.gpu.workload.skeletons import BUNDLE_FOLDER, RECIPE_FILE, Edges, restore, write_skeleton
 from benchmarks.gpu.workload.weights import (
     CheckpointWeights,
     RandomWeights,
@@ -56,6 +57,21 @@ def test_a_skeleton_of_a_checkpoint_needs_nothing_but_the_checkpoint(bundle: Bun
     weights = CheckpointWeights(bundle.path.parent / "checkpoint")
     skeleton = write_skeleton(bundle.path, weights, tmp_path / "skeleton")
     assert open_bundle(restore(skeleton, tmp_path / "whole", workers=1)).manifest == bundle.manifest
+
+
+def test_query_heads_that_an_export_for_cuda_has_put_by_group_are_put_so_again(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    limits = {"max_prefix_tokens": 16, "max_item_tokens": 16}
+    options = {"kind": "ranker", "label_ids": (5, 9), "target": "onnx-cuda", **limits}
+    made = export(bundle.path.parent / "checkpoint", tmp_path / "cuda.bundle", **options)
+    skeleton = write_skeleton(made.path, RandomWeights(SHAPE.parameters()), tmp_path / "skeleton")
+    tensors = json.loads((skeleton / RECIPE_FILE).read_text())["tensors"]
+    moved = {part["parameter"]: part["by_group"] for tensor in tensors for part in tensor["parts"]}
+    for layer in range(SHAPE.layers):
+        for name in ("q_proj", "o_proj"):
+            assert moved[f"model.layers.{layer}.self_attn.{name}.weight"] == [2, 2, 32]
+    assert open_bundle(restore(skeleton, tmp_path / "whole", workers=1)).manifest == made.manifest
 
 
 @pytest.mark.parametrize("bits", [0x3F80_7FFF, 0x3F80_8000, 0x3F81_8000, 0x3F80_8001])

@@ -70,6 +70,14 @@ def half(ranker_checkpoint: Path, encoder_bundle: Bundle, prompt_file: Path, exp
 
 
 @pytest.fixture(scope="session")
+def by_group(ranker_checkpoint: Path, prompt_file: Path, exported: Exported) -> Subject:
+    """The ranker of texts for CUDA, whose query heads stand by group."""
+    limits = {"max_prefix_tokens": 64, "max_item_tokens": 48}
+    bundle = exported(ranker_checkpoint, kind="ranker", prompt=prompt_file, target="onnx-cuda", **limits)
+    return Subject(bundle, ranker_checkpoint)
+
+
+@pytest.fixture(scope="session")
 def gemma(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     """A ranker with soft-capping, sliding windows, scaled embeddings, and norms that add 1."""
     shape = {"head_dim": 16, "sliding_window": 64, "query_pre_attn_scalar": 16}

@@ -10,23 +10,30 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.gpu.workload.weights import STORED, CheckpointWeights, DType, RandomWeights, Weights
+from rankport.runtime.bundle.manifest_json import MANIFEST_NAME
 
 RECIPE_FILE = "weights.recipe.json"
 BUNDLE_FOLDER = "bundle"
 MAX_INLINE_BYTES = 16 * 2**20
 """All that may stand in a recipe as it is, uncompressed: small tables that an export computed."""
+
+
+Heads = tuple[int, int, int]
+"""KV heads, query heads of each, and the width of a head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,15 @@ class Part:
     parameter: str
     shape: tuple[int, ...]
     transposed: bool
+    by_group: Heads | tuple[()] = ()  # where its query heads do not stand by KV head
+
+    def values(self, weights: Weights, dtype: DType) -> NDArray[Any]:
+        """The matrix in the form that a file has it in; of bfloat16 the bits."""
+        stored = weights.stored(self.parameter, self.shape, dtype)
+        if self.by_group:
+            order = np.arange(math.prod(self.by_group)).reshape(self.by_group).swapaxes(0, 1).ravel()
+            stored = stored[:, order] if self.parameter.endswith("o_proj.weight") else stored[order]
+        return stored.T if self.transposed else stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +71,7 @@ class Tensor:
         if not self.parts:
             return zlib.decompress(base64.b64decode(self.inline))
         assert self.dtype in STORED
-        arrays = [weights.stored(part.parameter, part.shape, self.dtype) for part in self.parts]
-        turned = [a.T if part.transposed else a for a, part in zip(arrays, self.parts, strict=True)]
-        return np.concatenate(turned, self.axis).tobytes()
+        return np.concatenate([part.values(weights, self.dtype) for part in self.parts], self.axis).tobytes()
 
 
 def write_skeleton(bundle: Path, weights: Weights, to: Path) -> Path:
@@ -99,7 +113,10 @@ def restore(skeleton: Path, to: Path, workers: int | None = None) -> Path:
 
 
 def _tensor(fields: dict[str, Any]) -> Tensor:
-    parts = tuple(Part(p["parameter"], tuple(p["shape"]), p["transposed"]) for p in fields["parts"])
+    parts = tuple(
+        Part(p["parameter"], tuple(p["shape"]), p["transposed"], tuple(p.get("by_group", ())))
+        for p in fields["parts"]
+    )
     return Tensor(**fields | {"shape": tuple(fields["shape"]), "parts": parts})
 
 
@@ -110,7 +127,7 @@ def _write(folder: Path, weights: Weights, tensor: Tensor) -> None:
 
 
 def _recipe(bundle: Path, weights: Weights) -> list[Tensor]:
-    edges = Edges(weights)
+    edges = Edges(weights, _query_heads(bundle, weights))
     found: dict[tuple[str, int], Tensor] = {}
     inline, unknown = 0, []
     for graph in sorted(bundle.rglob("*.onnx")):
@@ -128,6 +145,20 @@ def _recipe(bundle: Path, weights: Weights) -> list[Tensor]:
     if inline > MAX_INLINE_BYTES:
         raise ValueError(f"{inline} bytes of {bundle} are no parameters: {', '.join(unknown[:20])}")
     return list(found.values())
+
+
+def _query_heads(bundle: Path, weights: Weights) -> dict[str, Heads]:
+    """Finds the heads of weights that an export for CUDA may have put in another order, by the parameter's name."""
+    layers = json.loads((bundle / MANIFEST_NAME).read_text())["shape"]["layers"]
+    heads: dict[str, Heads] = {}
+    for name, shape in weights.shapes().items():
+        matched = re.search(r"\.(\d+)\.self_attn\.(q|o)_proj\.weight$", name)
+        if matched and int(matched[1]) < len(layers):
+            layer = layers[int(matched[1])]
+            group = shape["qo".index(matched[2])] // (layer["kv_heads"] * layer["head_dim"])
+            if min(group, layer["kv_heads"]) > 1:
+                heads[name] = (layer["kv_heads"], group, layer["head_dim"])
+    return heads
 
 
 def _external(graph: Path) -> Iterator[tuple[str, str, int, str, tuple[int, ...], NDArray[Any]]]:
@@ -161,18 +192,21 @@ class Edges:
     Where several begin alike, with zeros, all their values are compared.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, query_heads: Mapping[str, Heads] = MappingProxyType({})) -> None:
+        """Takes the heads of matrices that may lie by group."""
         self._weights = weights
         self._found: dict[tuple[int, bytes], list[tuple[DType, Part]]] = {}
         for name, shape in weights.shapes().items():
             if len(shape) != 2:
                 continue
+            orders = ((), query_heads[name]) if name in query_heads else ((),)
             for dtype in get_args(DType):
-                values = weights.stored(name, shape, dtype)
-                row, column = values[0].tobytes(), np.ascontiguousarray(values[:, 0]).tobytes()
-                # Keyed by the size across, so that a short row is not taken for the start of a column.
-                for key, transposed in (((shape[0], row), False), ((-shape[1], column), True)):
-                    self._found.setdefault(key, []).append((dtype, Part(name, shape, transposed)))
+                for part in (Part(name, shape, False, order) for order in orders):
+                    values = part.values(weights, dtype)
+                    row, column = values[0].tobytes(), np.ascontiguousarray(values[:, 0]).tobytes()
+                    # Keyed by the size across, so that a short row is not taken for the start of a column.
+                    for key, transposed in (((shape[0], row), False), ((-shape[1], column), True)):
+                        self._found.setdefault(key, []).append((dtype, replace(part, transposed=transposed)))
         self._sizes = {abs(size) for size, _ in self._found}
 
     def match(self, dtype: str, data: NDArray[Any]) -> tuple[int, tuple[Part, ...]]:
@@ -182,9 +216,7 @@ class Edges:
         for axis, matrix in enumerate((data, data.T)):
             parts = self._along_rows(matrix)
             if parts:
-                return axis, tuple(
-                    Part(part.parameter, part.shape, part.transposed != bool(axis)) for part in parts
-                )
+                return axis, tuple(replace(part, transposed=part.transposed != bool(axis)) for part in parts)
         return 0, ()
 
     def _along_rows(self, matrix: NDArray[Any]) -> list[Part]:
@@ -212,6 +244,5 @@ class Edges:
         return next((part for dtype, part in alike if self._is(dtype, part, matrix)), None)
 
     def _is(self, dtype: DType, part: Part, matrix: NDArray[Any]) -> bool:
-        stored = self._weights.stored(part.parameter, part.shape, dtype)
-        values = stored.T if part.transposed else stored
+        values = part.values(self._weights, dtype)
         return values.tobytes() == np.ascontiguousarray(matrix[: len(values)]).tobytes()

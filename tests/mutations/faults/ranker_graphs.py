@@ -1,6 +1,7 @@
 """Faults in the graphs of a ranker: positions, masks, the prefix's KV, attention, norms."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mutations.edits import (
     THERE,
@@ -26,6 +27,12 @@ EVERYTHING = 2**62
 WHOLE = ("full_sequence",)
 
 LAST_NORM = slice(-1, None)
+
+
+def _by_kv_head(queries: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Puts the outputs of two heads of two groups, (group, KV head), in the order (KV head, group)."""
+    return queries.reshape(HIDDEN, 2, 2, HEAD_DIM).swapaxes(1, 2).reshape(HIDDEN, -1)
+
 
 POSITIONS = [
     Fault(
@@ -231,6 +238,13 @@ LAYERS = [
         "Two projections of one shape lie at each other's place in the weights file.",
         "plain",
         in_graphs(exchange(HIDDEN, 2 * HEAD_DIM)),
+        "full_sequence/text",
+    ),
+    Fault(
+        "query heads in another order",
+        "Queries come in the checkpoint's order to attention that takes heads by group.",
+        "by_group",
+        in_graphs(constant(lambda array: array.shape == (HIDDEN, 4 * HEAD_DIM), _by_kv_head)),
         "full_sequence/text",
     ),
 ]

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 CodeType = Literal["int", "float"]
+_LEAST_GROUP = 16
+"""Columns of the shortest groups that a kernel takes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +74,25 @@ class QuantizedWeight:
             zeros=None if self.zeros is None else self.zeros[index],
         )
 
+    def columns(self, order: Tensor) -> "QuantizedWeight | None":
+        """Takes all columns in another order [in], in shorter groups where it parts those there are.
+
+        None where groups would be shorter than any kernel takes.
+        """
+        codes = self.codes[:, order]
+        if self.groups_of is not None:
+            return replace(self, codes=codes, groups_of=self.groups_of[order])
+        if self.groups == 1:
+            return replace(self, codes=codes)
+        size = whole = self.in_features // self.groups
+        while (blocks := whole_blocks(order, size)) is None:
+            if size % 2 or size // 2 < _LEAST_GROUP:
+                return None
+            size //= 2
+        groups = blocks // (whole // size)
+        zeros = None if self.zeros is None else self.zeros[:, groups]
+        return replace(self, codes=codes, scales=self.scales[:, groups], zeros=zeros)
+
     def sorted_by_group(self) -> tuple["QuantizedWeight", Tensor] | None:
         """Permutes columns to contiguous groups; gives that matrix, and the permutation [in].
 
@@ -84,3 +105,13 @@ class QuantizedWeight:
             return None
         order = torch.argsort(self.groups_of, stable=True)
         return QuantizedWeight(self.codes[:, order], self.scales, self.zeros, self.bits), order
+
+
+def whole_blocks(order: Tensor, size: int) -> Tensor | None:
+    """Reads an order of places as one of blocks of `size` places: [blocks] int64; None where it parts one."""
+    if len(order) % size:
+        return None
+    blocks = order.reshape(-1, size)
+    first = blocks[:, :1]
+    moved_whole = bool((first % size == 0).all()) and torch.equal(blocks, first + torch.arange(size))
+    return first[:, 0] // size if moved_whole else None

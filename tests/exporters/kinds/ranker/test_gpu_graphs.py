@@ -67,6 +67,69 @@ def test_attention_is_one_operator_unless_asked_otherwise(tmp_path: Path) -> Non
     assert score["Transpose"] == 2 * 2  # the prefix's keys and values, by row
 
 
+def _attention(bundle: Bundle, graph: str = "score.onnx") -> list[ir.Node]:
+    nodes = ir.load(bundle.path / graph).graph
+    return [node for node in nodes if node.op_type == "MultiHeadAttention"]
+
+
+def _copied(value: ir.Value | None) -> bool:
+    """Tells whether heads are copied between KV with its prefix and the operator."""
+    node = None if value is None else value.producer()
+    while node is not None and node.op_type != "Concat":
+        if node.op_type == "Expand":
+            return True
+        value = node.inputs[0]
+        node = None if value is None else value.producer()
+    return False
+
+
+def _heads(node: ir.Node) -> int:
+    return node.attributes.get_int("num_heads", 0)
+
+
+@pytest.mark.parametrize("graphs", ["separate", "joint"])
+def test_heads_that_share_keys_are_rows_of_one_head_and_nothing_is_copied(
+    graphs: str, tmp_path: Path
+) -> None:
+    checkpoint = checkpoints.causal_lm(tmp_path / "c", "qwen3", num_hidden_layers=2, attention_bias=True)
+    bundle = export(checkpoint, tmp_path / "b", target="onnx-cuda", graphs=graphs, **RANKER)
+    nodes = _attention(bundle, "ranker.onnx" if graphs == "joint" else "score.onnx")
+    assert [_heads(node) for node in nodes] == [2, 2]
+    assert not any(_copied(value) for node in nodes for value in node.inputs[1:3])
+    parity = bundle.manifest.parity
+    assert parity is not None
+    assert max(mode.max_abs_error for mode in parity.modes) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("olmo2", {}), ("qwen3", {"attention": "grouped", "precision": "fp16"})],
+    ids=["norms of the whole width", "an operator that takes heads as they are"],
+)
+def test_a_model_whose_heads_stay_in_order_has_them_copied_and_is_proven(
+    family: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    shape = {"num_hidden_layers": 1, "hidden_size": 64}
+    checkpoint = checkpoints.causal_lm(tmp_path / "c", family, **shape)
+    bundle = export(checkpoint, tmp_path / "b", target="onnx-cuda", **RANKER, **options)
+    (node,) = _attention(bundle)
+    assert _heads(node) == 4
+    assert all(map(_copied, node.inputs[1:3]))
+
+
+@pytest.mark.parametrize(
+    ("heads", "head_dim", "alone"), [(4, 64, 2), (6, 8, 6)], ids=["halves of a group", "less than a group"]
+)
+def test_groups_of_low_bits_are_moved_in_parts_that_a_kernel_takes_or_not_at_all(
+    heads: int, head_dim: int, alone: int, tmp_path: Path
+) -> None:
+    shape = {"num_attention_heads": heads, "head_dim": head_dim, "num_hidden_layers": 1, "hidden_size": 96}
+    checkpoint = checkpoints.causal_lm(tmp_path / "c", "llama", **shape)
+    bundle = export(checkpoint, tmp_path / "b", target="onnx-cuda", quantize="int4", **RANKER)
+    (node,) = _attention(bundle, "ranker.onnx")
+    assert _heads(node) == alone
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoints.causal_lm(tmp_path_factory.mktemp("half") / "c", "qwen3", num_hidden_layers=2)

@@ -1,15 +1,19 @@
 """Which encoders attend by one kernel: none that cannot be asked, or whose layers ask for what the kernel lacks."""
 
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
+import onnx_ir as ir
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from rankport.exporters.export import export
 from rankport.exporters.graphs.attention_interface import attention_of
 from rankport.exporters.kinds.texts.attention import fused_attention
+from support import checkpoints
 
 
 class Model(nn.Module):
@@ -64,3 +68,15 @@ def test_masks_of_one_trace_are_not_kept() -> None:
         pass
     del masks
     assert kept() is None
+
+
+def test_heads_that_share_keys_are_rows_of_one_where_a_model_reads_both_ways(tmp_path: Path) -> None:
+    checkpoint = checkpoints.body(tmp_path / "c", "eurobert", num_hidden_layers=1)
+    options = {"pooling": "mean", "max_item_tokens": 24, "target": "onnx-cuda"}
+    bundle = export(checkpoint, tmp_path / "b", kind="item-encoder", **options)
+    (spec,) = bundle.manifest.graphs
+    nodes = [node for node in ir.load(bundle.file(spec.file)).graph if node.op_type == "MultiHeadAttention"]
+    assert [node.attributes.get_int("num_heads", 0) for node in nodes] == [2]
+    parity = bundle.manifest.parity
+    assert parity is not None
+    assert max(mode.max_abs_error for mode in parity.modes) <= 1e-4

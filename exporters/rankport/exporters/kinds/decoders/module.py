@@ -50,6 +50,7 @@ class DecoderModule(nn.Module):
         self.classifies = readout.source == "classification_head"
         self.outputs = len(readout.ids)
         self.pooling: Pooling = pooling
+        self.by_group: frozenset[int] = frozenset()  # layers whose query heads stand so, see `head_order`
 
     def inputs(self, input_ids: Tensor, embeddings: Tensor | None, embedding_rows: Tensor | None) -> Tensor:
         """Embeds packed tokens, or takes the embedding given for a token. [tokens, hidden]"""
@@ -109,7 +110,7 @@ class PackedDecoder(DecoderModule):
         embedding_rows: Tensor | None = None,
     ) -> list[Tensor]:
         """Takes ids and positions [tokens] int64; the slots and lengths are those of `PackedPrefix`."""
-        shared = self._attention(slots, token_slots, past_lengths, past)
+        shared = self._attention(slots, token_slots, past_lengths, past, self.by_group)
         inputs = self.inputs(input_ids, embeddings, embedding_rows)
         return _outputs(self.logits(inputs, position_ids, last_tokens, shared), shared)
 
@@ -144,7 +145,9 @@ class RowDecoder(DecoderModule):
         own_mask: Tensor,
     ) -> list[Tensor]:
         """Takes all that is one a token as [prefixes, rows, row_tokens]; the masks are those of `RowPrefix`."""
-        shared = RowPrefix(input_ids.shape, (past_mask, own_mask), past, fused=self.fused)
+        shared = RowPrefix(
+            input_ids.shape, (past_mask, own_mask), past, fused=self.fused, by_group=self.by_group
+        )
         rows = None if embedding_rows is None else embedding_rows.flatten()
         inputs = self.inputs(input_ids.flatten(), embeddings, rows)
         return _outputs(self.logits(inputs, position_ids.flatten(), last_tokens, shared), shared)

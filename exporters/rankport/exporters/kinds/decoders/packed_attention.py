@@ -17,14 +17,19 @@ class PackedPrefix(SharedPrefix):
     """Packed tokens that continue several prefixes."""
 
     def __init__(
-        self, slots: Tensor, token_slots: Tensor, past_lengths: Tensor, past: Sequence[Tensor] | None
+        self,
+        slots: Tensor,
+        token_slots: Tensor,
+        past_lengths: Tensor,
+        past: Sequence[Tensor] | None,
+        by_group: frozenset[int] = frozenset(),
     ) -> None:
         """Slots map tokens there and back.
 
         slots [prefixes, items, item_tokens] packed index of the token in each slot, any token where padded;
         token_slots [tokens] flat slot of each packed token; past_lengths [prefixes].
         """
-        super().__init__(past)
+        super().__init__(past, by_group)
         self.slots, self.token_slots, self.past_lengths = slots, token_slots, past_lengths
         self._masks: tuple[Tensor, Tensor] | None = None
 
@@ -43,8 +48,12 @@ class PackedPrefix(SharedPrefix):
         own_key, own_value = self._unpacked(key), self._unpacked(value)
 
         # Rows ordered (item, group, token): one product over all items' queries for the prefix, one an item for itself.
-        by_slot = query.index_select(2, flat).reshape(kv_heads, group, prefixes, items, length, head_dim)
-        rows = by_slot.permute(2, 0, 3, 1, 4, 5).reshape(prefixes, kv_heads, items * group * length, head_dim)
+        by_group = layer in self.by_group
+        of_heads = (group, kv_heads) if by_group else (kv_heads, group)
+        by_slot = query.index_select(2, flat).reshape(*of_heads, prefixes, items, length, head_dim)
+        rows = by_slot.permute((2, 1, 3, 0, 4, 5) if by_group else (2, 0, 3, 1, 4, 5)).reshape(
+            prefixes, kv_heads, items * group * length, head_dim
+        )
         past_mask, own_mask = self._masks_of(past, query.dtype)
         to_prefix = capped(rows @ past_key.transpose(2, 3)) + past_mask
         # Three axes, so that runtimes fold the transposition of the keys into the product.
@@ -64,7 +73,7 @@ class PackedPrefix(SharedPrefix):
         mixed = of_prefix.reshape(prefixes, kv_heads, items, group * length, value_dim) + of_self
 
         per_token = mixed.reshape(prefixes, kv_heads, items, group, length, value_dim).permute(
-            0, 2, 4, 1, 3, 5
+            (0, 2, 4, 3, 1, 5) if by_group else (0, 2, 4, 1, 3, 5)
         )
         packed = per_token.reshape(prefixes * items * length, heads * value_dim).index_select(
             0, self.token_slots

@@ -3,7 +3,8 @@
 Tokens come as a rectangle [prefixes, rows, row tokens], each row one item or several short ones beside each other, and
 masks say who sees whom: nothing is gathered, what was copied by head is read in place. Two forms:
 
-- fused: the prefix's KV repeated for each row, and one kernel that never writes the scores down;
+- fused: the prefix's KV repeated for each row, and one kernel that never writes the scores down. Where query heads come
+  by group (`head_order`), those of one KV head are rows of it; else the KV is copied for each;
 - by rows: one product of all rows' queries with the prefix, where no kernel has the model's attention.
 
 requires: masks as inputs, since what is counted from a shape would be made on the host and copied to the device.
@@ -21,13 +22,19 @@ class RowPrefix(SharedPrefix):
     """A rectangle of tokens that continues several prefixes."""
 
     def __init__(
-        self, rectangle: torch.Size, masks: tuple[Tensor, Tensor], past: Sequence[Tensor], *, fused: bool
+        self,
+        rectangle: torch.Size,
+        masks: tuple[Tensor, Tensor],
+        past: Sequence[Tensor],
+        *,
+        fused: bool,
+        by_group: frozenset[int] = frozenset(),
     ) -> None:
         """Takes the `rectangle` as (prefixes, rows, row tokens). `fused`: attends by one kernel, where it can.
 
         masks [prefixes, past] and [row_tokens, row_tokens], 0 or very low.
         """
-        super().__init__(past)
+        super().__init__(past, by_group)
         self._rectangle, self._masks, self._fused = rectangle, masks, fused
 
     def attend(
@@ -37,50 +44,54 @@ class RowPrefix(SharedPrefix):
         assert self.past is not None
         past, new = self.past[layer], (self.by_slot(key), self.by_slot(value))
         if self._fused and softcap is None:
-            return self._attend_fused(query, key, value, past, scale), new
+            return self._attend_fused(query, key, value, past, scale, by_group=layer in self.by_group), new
+        assert layer not in self.by_group
         return self._attend_by_rows(query, new, past, scale, capper(softcap)), new
 
-    def _attend_fused(self, query: Tensor, key: Tensor, value: Tensor, past: KV, scale: float) -> Tensor:
+    def _attend_fused(
+        self, query: Tensor, key: Tensor, value: Tensor, past: KV, scale: float, *, by_group: bool
+    ) -> Tensor:
         """Attends through ONNX Runtime's MultiHeadAttention. [1, tokens, heads, value_dim]"""
         past_mask, own_mask = self._masks_as(query.dtype)
         _, heads, tokens, head_dim = query.shape
         kv_heads, value_dim = key.shape[1], value.shape[-1]
         prefixes, rows, length = self._rectangle
-        cached = past[0].shape[2]
+        cached, group = past[0].shape[2], heads // kv_heads
+        copies, queries = (1, length * group) if by_group else (group, length)  # of a KV head; in a row
 
         def with_prefix(own: Tensor, before: Tensor) -> Tensor:
-            """[prefixes * rows, cached + length, heads * width]"""
+            """[prefixes * rows, cached + length, kv_heads * copies * width]"""
             width = own.shape[-1]
             repeated = before.transpose(1, 2)[:, None].expand(prefixes, rows, cached, kv_heads, width)
             both = torch.cat(
                 [repeated, own.transpose(1, 2).reshape(prefixes, rows, length, kv_heads, width)], 2
             )
-            if heads != kv_heads:
-                both = both[..., None, :].expand(
-                    prefixes, rows, cached + length, kv_heads, heads // kv_heads, width
-                )
-            return both.reshape(prefixes * rows, cached + length, heads * width)
+            if copies > 1:
+                both = both[..., None, :].expand(prefixes, rows, cached + length, kv_heads, copies, width)
+            return both.reshape(prefixes * rows, cached + length, kv_heads * copies * width)
 
+        if by_group:
+            own_mask = own_mask[:, None].expand(length, group, length).reshape(queries, length)
         bias = torch.cat(
             [
-                past_mask[:, None, None, :].expand(prefixes, rows, length, cached),
-                own_mask[None, None].expand(prefixes, rows, length, length),
+                past_mask[:, None, None, :].expand(prefixes, rows, queries, cached),
+                own_mask[None, None].expand(prefixes, rows, queries, length),
             ],
             dim=-1,
         )
         mixed = torch.onnx.ops.symbolic(
             "com.microsoft::MultiHeadAttention",
             [
-                query.transpose(1, 2).reshape(prefixes * rows, length, heads * head_dim),
+                query.transpose(1, 2).reshape(prefixes * rows, queries, kv_heads * copies * head_dim),
                 with_prefix(key, past[0]),
                 with_prefix(value, past[1]),
                 None,
                 None,
-                bias.reshape(prefixes * rows, 1, length, cached + length),
+                bias.reshape(prefixes * rows, 1, queries, cached + length),
             ],
-            {"num_heads": heads, "scale": scale},
+            {"num_heads": kv_heads * copies, "scale": scale},
             dtype=query.dtype,
-            shape=(prefixes * rows, length, heads * value_dim),
+            shape=(prefixes * rows, queries, kv_heads * copies * value_dim),
             version=1,
         )
         return mixed.reshape(1, tokens, heads, value_dim)

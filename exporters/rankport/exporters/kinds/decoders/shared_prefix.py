@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rankport.exporters.graphs.attention_interface import attending
+from rankport.exporters.kinds.head_order import AttentionHeads
 from rankport.protos.errors import CheckpointError
 
 KEYWORD = "shared_prefix"
@@ -26,11 +27,13 @@ Cap = Callable[[Tensor], Tensor]
 class SharedPrefix(ABC):
     """The past of a pass over packed tokens; collects each layer's new KV and window while the model runs."""
 
-    def __init__(self, past: Sequence[Tensor] | None) -> None:
+    def __init__(self, past: Sequence[Tensor] | None, by_group: frozenset[int] = frozenset()) -> None:
         """Starts with a `past`: key and value of each layer, each [prefixes, kv_heads, past, head_dim]; None: empty.
 
-        The last states of the prefixes, [prefixes, 1, past, width], follow where they are averaged.
+        The last states of the prefixes, [prefixes, 1, past, width], follow where they are averaged. `by_group`: layers
+        whose query heads come, and are given back, in the order of `head_order`.
         """
+        self.by_group = by_group
         self.past = None if past is None else list(zip(past[::2], past[1::2], strict=False))
         self.past_states = past[-1] if past and len(past) % 2 else None
         self.states: Tensor | None = (
@@ -38,6 +41,7 @@ class SharedPrefix(ABC):
         )
         self.new: dict[int, KV] = {}  # by layer
         self.windows: dict[int, int] = {}  # layer -> sliding window, where it has one
+        self.uncapped: dict[int, AttentionHeads] = {}  # by layer, where no score is capped
 
     @abstractmethod
     def attend(
@@ -107,6 +111,8 @@ def _attention(
     layer = _layer_index(module, shared)
     if sliding_window is not None:
         shared.windows[layer] = int(sliding_window)
+    if softcap is None:
+        shared.uncapped[layer] = AttentionHeads(module, query.shape[1], key.shape[1], query.shape[-1])
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     mixed, shared.new[layer] = shared.attend(layer, query, key, value, scale, softcap)
     return mixed, None

@@ -47,10 +47,10 @@ def survey(module: DecoderModule) -> Survey:
     _require_positions_and_embeddings_only(module)
     items = torch.tensor([[1, 2, 3], [3, 2, 1], [2, 3, 1]]) % module.embed_tokens.num_embeddings
     with shared_prefix_mode(module), torch.no_grad():
-        first, shared = _run(module, items)
+        first, shared = run_items(module, items)
         changed = items.clone()
         changed[0] = changed[0].flip(0)
-        second, _ = _run(module, changed)
+        second, _ = run_items(module, changed)
     _require_every_layer(model, shared)
     _require_independent_items(model, first, second)
     layers = tuple(_kv_width(*shared.new[layer]) for layer in sorted(shared.new))
@@ -59,10 +59,13 @@ def survey(module: DecoderModule) -> Survey:
     return Survey(layers, min(windows, default=None), _max_positions(model), width)
 
 
-def _run(module: DecoderModule, items: Tensor) -> tuple[Tensor, SharedPrefix]:
+def run_items(
+    module: DecoderModule, items: Tensor, by_group: frozenset[int] = frozenset()
+) -> tuple[Tensor, SharedPrefix]:
+    """Runs items [items, tokens] without a prefix, in `shared_prefix_mode`: logits [items, labels], what is kept."""
     count, length = items.shape
     packed = torch.arange(count * length)
-    shared = PackedPrefix(packed.reshape(1, count, length), packed, torch.tensor([0]), None)
+    shared = PackedPrefix(packed.reshape(1, count, length), packed, torch.tensor([0]), None, by_group)
     positions = torch.arange(length).repeat(count)
     inputs = module.embed_tokens(items.flatten())
     with _reported(module.model):

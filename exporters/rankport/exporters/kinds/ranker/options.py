@@ -97,3 +97,8 @@ class RankerOptions(RequestOptions):
     def fused_attention(self) -> bool:
         """True where one kernel attends to prefix and own tokens, with the prefix's KV repeated for each row."""
         return self.attention in (None, "fused", "grouped")
+
+    @property
+    def heads_by_group(self) -> bool:
+        """True where query heads stand by group if the model allows: the operator of `grouped` wants them otherwise."""
+        return "onnx-cuda" in self.targets and self.attention in (None, "fused")

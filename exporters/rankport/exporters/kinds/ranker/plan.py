@@ -1,5 +1,6 @@
 """The plan of a ranker: prompt, labels, limits, embedding tokens and graphs."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from rankport.exporters.checkpoints.sentence_transformers.cross_encoder import C
 from rankport.exporters.checkpoints.stated import StatedModel, speaking_folders
 from rankport.exporters.graphs.role_graph import RoleGraph
 from rankport.exporters.kinds.decoders.graphs import GraphForm, export_decoder_graphs, export_grouped_score
+from rankport.exporters.kinds.decoders.head_order import decoder_heads_by_group
 from rankport.exporters.kinds.decoders.item_tokens import item_tokens
 from rankport.exporters.kinds.decoders.module import DecoderModule, GroupedDecoder, PackedDecoder, RowDecoder
 from rankport.exporters.kinds.decoders.survey import Survey, survey
@@ -137,7 +139,10 @@ def _graphs(
     # One graph for both roles where weights are low-bit, unless asked otherwise: see `graphs`.
     joint = source.quantization is not None if options.graphs is None else options.graphs == "joint"
     form: GraphForm = "joint" if joint else "separate"
-    graphs = export_decoder_graphs(module, facts, form=form, target=target, precision=precision)
+    # Of other targets too where they share the weights.
+    shares = options.heads_by_group and precision == options.precision_for("onnx-cuda")
+    with decoder_heads_by_group(module) if shares else nullcontext():
+        graphs = export_decoder_graphs(module, facts, form=form, target=target, precision=precision)
     if target == "onnx-cuda" and options.attention == "grouped":
         grouped = GroupedDecoder(source.model, readout, embeddings=False, head=dense, pooling=pooling)
         graphs["score.grouped"] = export_grouped_score(grouped, facts, precision=precision)

@@ -1,10 +1,14 @@
 """Attention over padded texts for a GPU: one kernel a layer, plugged into transformers' attention interface.
 
-Models that ask for what the kernel lacks, or whose attention does not go through the interface, keep their own.
+Models that ask for what the kernel lacks, or whose attention does not go through the interface, keep their own. Where a
+layer reads both ways, query heads that share keys and values are rows of one head (`head_order`) if the model allows.
+Elsewhere keys and values are copied for each: for a layer without a mask there is a faster kernel, which takes no such
+rows, and a mask of windows, tokens times tokens of prompts that may be long, would be as many times larger.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +21,11 @@ from transformers.masking_utils import (
 )
 
 from rankport.exporters.graphs.attention_interface import Attention, attending
+from rankport.exporters.kinds.head_order import AttentionHeads, Modules, heads_by_group
 from rankport.runtime.backends.layouts.rectangle import UNSEEN
 
 _NAME = "rankport_encoder"
+_IDS = ((1, 2, 3, 4), (4, 3, 1, 2))
 
 Seen = Callable[..., Tensor | None]
 """Call that transformers makes for a mask: who sees whom, bool [items or 1, 1, 1 or tokens, tokens]; None: causal."""
@@ -52,18 +58,27 @@ def masked_seen(
 @contextmanager
 def fused_attention(model: nn.Module, seen: Seen = masked_seen) -> Iterator[None]:
     """Has the model, while open, attend by ONNX Runtime's MultiHeadAttention if it can; it is only to be traced."""
-    if not _can_be_fused(model):
+    both_ways = _heads_both_ways(model)
+    if both_ways is None:
         yield
-        return
-    with _attending(model, _attend, seen):
-        yield
+    elif all(layer.heads == layer.kv_heads for layer in both_ways):
+        with _attending(model, partial(_attend, frozenset()), seen):
+            yield
+    else:
+        run = partial(_run, model)
+        with heads_by_group(model, run) as by_group, _attending(model, partial(_attend, by_group), seen):
+            yield
 
 
-def _can_be_fused(model: nn.Module) -> bool:
-    """Asks a run of two texts: soft-capping and sinks are in the arguments of a layer, not in any one config."""
+def _heads_both_ways(model: nn.Module) -> list[AttentionHeads] | None:
+    """Finds the heads of layers that read both ways; None of a model that one kernel does not compute.
+
+    Asks a run of two texts: soft-capping and sinks are in the arguments of a layer, not in any one config.
+    """
     if not getattr(model, "_supports_attention_backend", False):
-        return False
+        return None
     lacking: list[bool] = []
+    found: list[AttentionHeads] = []
 
     def probe(
         module: nn.Module,
@@ -78,7 +93,9 @@ def _can_be_fused(model: nn.Module) -> bool:
         masked = attention_mask is not None and attention_mask.dtype != torch.bool
         crossing = key.shape[2] != query.shape[2] or value.shape != key.shape
         lacking.append(softcap is not None or s_aux is not None or masked or crossing)
-        items, heads, tokens, _ = query.shape
+        items, heads, tokens, head_dim = query.shape
+        if _hides_padding_alone(attention_mask):
+            found.append(AttentionHeads(module, heads, key.shape[1], head_dim))
         return query.new_zeros(items, tokens, heads, value.shape[-1]), None
 
     ids = torch.ones(2, 3, dtype=torch.int64)
@@ -86,8 +103,48 @@ def _can_be_fused(model: nn.Module) -> bool:
         try:
             model(input_ids=ids, attention_mask=ids)
         except Exception:  # a model that takes no such inputs: the trace says so in its own words
-            return False
-    return bool(lacking) and not any(lacking)
+            return None
+    return None if not lacking or any(lacking) else found
+
+
+def _hides_padding_alone(mask: Tensor | None) -> bool:
+    return mask is not None and mask.shape[2] == 1
+
+
+def _run(model: nn.Module, by_group: Modules) -> tuple[Sequence[AttentionHeads], Sequence[Tensor]]:
+    """Gives the heads of layers that read both ways, and the last states of two texts."""
+    found: list[AttentionHeads] = []
+
+    def attend(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        *,
+        scaling: float | None = None,
+        **kwargs: object,
+    ) -> tuple[Tensor, None]:
+        heads, kv_heads = query.shape[1], key.shape[1]
+        if _hides_padding_alone(attention_mask):
+            found.append(AttentionHeads(module, heads, kv_heads, query.shape[-1]))
+        of_head = (
+            torch.arange(heads) % kv_heads if module in by_group else torch.arange(heads) * kv_heads // heads
+        )
+        mixed = nn.functional.scaled_dot_product_attention(
+            query,
+            key[:, of_head],
+            value[:, of_head],
+            attention_mask,
+            is_causal=attention_mask is None,
+            scale=scaling,
+        )
+        return mixed.transpose(1, 2), None
+
+    ids = torch.tensor(_IDS)
+    with _attending(model, attend, masked_seen):
+        states: Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    return found, [states]
 
 
 @contextmanager
@@ -101,6 +158,7 @@ def _attending(model: nn.Module, attention: Attention, seen: Seen) -> Iterator[N
 
 
 def _attend(
+    by_group: Modules,
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -115,25 +173,31 @@ def _attend(
     Returns [items, tokens, heads, head_dim].
     """
     items, heads, tokens, head_dim = query.shape
+    group = heads // key.shape[1] if module in by_group else 1  # rows of a token
+    assert group == 1 or attention_mask is not None
+    queries, wide = tokens * group if group > 1 else tokens, heads // group
 
-    def by_token(states: Tensor) -> Tensor:
-        if states.shape[1] != heads:
-            states = states.repeat_interleave(heads // states.shape[1], dim=1)
-        return states.transpose(1, 2).reshape(items, tokens, heads * head_dim)
+    def by_token(states: Tensor, rows: int | torch.SymInt) -> Tensor:
+        if states.shape[1] < wide:
+            states = states.repeat_interleave(wide // states.shape[1], dim=1)
+        return states.transpose(1, 2).reshape(items, rows, wide * head_dim)
 
     bias = None
     if attention_mask is not None:
         bias = torch.where(attention_mask, 0.0, UNSEEN).to(query.dtype).expand(-1, 1, tokens, tokens)
+        if group > 1:
+            rows = bias[:, :, :, None].expand(-1, 1, tokens, group, tokens)
+            bias = rows.reshape(bias.shape[0], 1, queries, tokens)
     mixed = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
-        [by_token(query), by_token(key), by_token(value), None, None, bias],
+        [by_token(query, queries), by_token(key, tokens), by_token(value, tokens), None, None, bias],
         {
-            "num_heads": heads,
+            "num_heads": wide,
             "scale": head_dim**-0.5 if scaling is None else scaling,
             "unidirectional": int(bias is None),
         },
         dtype=query.dtype,
-        shape=(items, tokens, heads * head_dim),
+        shape=(items, queries, wide * head_dim),
         version=1,
     )
     return mixed.reshape(items, tokens, heads, head_dim), None
